@@ -1,0 +1,80 @@
+"""Our definitions against the public headers that are installed here, asked by a C compiler."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from abi_c_program import (
+    ABSENT_FROM_4_17,
+    EXPRESSIONS,
+    GROWS_AFTER_4_17,
+    HEADERS,
+    c_program,
+    constants,
+    definitions,
+    expected,
+)
+
+from xennet.abi import xen
+from xennet.abi.codec import layout
+
+_INCLUDE = Path("/usr/include")
+
+
+def _without_headers() -> str | None:
+    if platform.machine() not in ("x86_64", "amd64"):
+        return "vcpu_info and shared_info are defined for 64-bit x86"
+    missing = [header for header in HEADERS if not (_INCLUDE / header).exists()]
+    if missing:
+        return f"no {_INCLUDE / missing[0]} (Debian: libxen-dev)"
+    return None
+
+
+def _without_compiler() -> str | None:
+    return _without_headers() or (None if shutil.which("gcc") else "no gcc")
+
+
+needs_headers = pytest.mark.skipif(_without_headers() is not None, reason=str(_without_headers()))
+needs_compiler = pytest.mark.skipif(
+    _without_compiler() is not None, reason=str(_without_compiler())
+)
+
+
+@needs_compiler
+def test_every_size_offset_sign_and_constant_is_the_compilers(tmp_path: Path) -> None:
+    source, program = tmp_path / "abi.c", tmp_path / "abi"
+    source.write_text(c_program())
+    compiled = subprocess.run(
+        ["gcc", "-D__XEN_TOOLS__", "-o", str(program), str(source)], capture_output=True, text=True
+    )
+    assert compiled.returncode == 0, compiled.stderr
+    printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    found = dict(line.split(" ", 1) for line in printed.splitlines())
+    wanted = expected()
+    for name in GROWS_AFTER_4_17 & found.keys():
+        if int(found[name]) > int(wanted[name]):
+            wanted[name] = found[name]
+    assert found == wanted
+
+
+@needs_headers
+def test_virqs_are_per_vcpu_exactly_where_the_header_says_v() -> None:
+    text = (_INCLUDE / "xen/xen.h").read_text()
+    marks = re.findall(r"#define (VIRQ_\w+)\s+(\d+)\s+/\* ([VG])\.", text)
+    assert {int(number) for _, number, mark in marks if mark == "V"} == xen.VIRQS_PER_VCPU
+    assert {int(number) for _, number, mark in marks if mark == "G"} <= xen.VIRQS_GLOBAL
+
+
+def test_every_exception_to_the_headers_names_something_of_ours() -> None:
+    fields = {
+        f"{name}.{field}"
+        for name, structure in definitions().items()
+        for field in layout(structure)
+    }
+    assert ABSENT_FROM_4_17.keys() <= constants().keys() | definitions().keys() | fields
+    assert EXPRESSIONS.keys() <= constants().keys()
