@@ -1,0 +1,171 @@
+"""What a driver may know of the machine under it.
+
+netfront and netback import this file and the abi, ring and kernel files, never the emulator's own
+classes. The emulator implements these protocols (:mod:`xennet.guest`); so could a real Xen, through
+libxengnttab, libxenevtchn and libxenstore, and a second, minimal implementation in the tests keeps
+it so. Foreign memory is reached in two ways only, as on Xen: a mapped grant (the ring pages) and
+the batched grant copy (payload).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+
+class HypercallError(Exception):
+    """A hypercall (or a XenStore-independent service of the hypervisor) refused.
+
+    ``op`` is the hypercall's name in the public headers, ``status`` its negative GNTST_ code for
+    grant operations or the negative errno for event channel operations.
+    """
+
+    def __init__(self, op: str, status: int, message: str) -> None:
+        super().__init__(f"{op}: {message} (status {status})")
+        self.op = op
+        self.status = status
+
+
+class PageRun(Protocol):
+    """Consecutive frames the domain can reach, as flat integer views of the same bytes."""
+
+    @property
+    def first(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def u8(self) -> memoryview: ...
+    @property
+    def u16(self) -> memoryview: ...
+    @property
+    def u32(self) -> memoryview: ...
+    @property
+    def u64(self) -> memoryview: ...
+
+
+class GrantMapping(Protocol):
+    """One foreign page, mapped through grant ``gref`` of domain ``domid``."""
+
+    @property
+    def domid(self) -> int: ...
+    @property
+    def gref(self) -> int: ...
+    @property
+    def page(self) -> PageRun: ...
+
+
+class GuestGrants(Protocol):
+    """The granting side: the domain's own grant table.
+
+    Frontends write grant entries themselves (xen/grant_table.h, "Guest-side grant table
+    operations"), so kernels get the raw words: entry ``g`` starts at ``words[g << shift]``, its
+    frame number is word ``(g << shift) + shift`` (v1: shift 1, v2: shift 2); the half word that
+    holds GTF_reading and GTF_writing is ``status[g << status_shift]``.
+    """
+
+    @property
+    def words(self) -> memoryview: ...
+    @property
+    def shift(self) -> int: ...
+    @property
+    def status(self) -> memoryview: ...
+    @property
+    def status_shift(self) -> int: ...
+
+    def claim(self, count: int) -> Sequence[int]:
+        """Reserve ``count`` unused references; HypercallError when the table is exhausted."""
+        ...
+
+    def release(self, grefs: Sequence[int]) -> None:
+        """Give references back whose access has ended."""
+        ...
+
+    def grant_access(self, domid: int, frame: int, readonly: bool = False) -> int:
+        """Let ``domid`` use one of the domain's own frames; returns the grant reference."""
+        ...
+
+    def end_access(self, gref: int) -> bool:
+        """Revoke and release ``gref``; False, and nothing changes, while it is in use."""
+        ...
+
+
+class StoreTransaction(Protocol):
+    """The operations of a XenStore connection, inside or outside a transaction."""
+
+    def read(self, path: str) -> bytes: ...
+    def write(self, path: str, value: bytes | str | int) -> None: ...
+    def rm(self, path: str) -> None: ...
+    def mkdir(self, path: str) -> None: ...
+    def directory(self, path: str) -> list[str]: ...
+    def set_perms(self, path: str, perms: Sequence[str]) -> None: ...
+
+
+class StoreClient(StoreTransaction, Protocol):
+    """A domain's XenStore connection. Refusals raise xennet.xenstore.XsError."""
+
+    def transact(self, body: Callable[[Any], Any]) -> Any:
+        """Run ``body(tx)`` in a transaction, again from the start as long as it meets EAGAIN."""
+        ...
+
+    def watch(self, path: str, token: str, callback: Callable[[str, str], None]) -> None: ...
+    def unwatch(self, path: str, token: str) -> None: ...
+
+
+class Hypervisor(Protocol):
+    """One domain's view of its machine."""
+
+    @property
+    def domid(self) -> int: ...
+    @property
+    def grants(self) -> GuestGrants: ...
+    @property
+    def store(self) -> StoreClient: ...
+
+    def alloc_pages(self, count: int) -> PageRun:
+        """``count`` consecutive zeroed pages of the domain's own."""
+        ...
+
+    def free_pages(self, pages: PageRun) -> None: ...
+
+    def map_grant(self, domid: int, gref: int, readonly: bool = False) -> GrantMapping:
+        """GNTTABOP_map_grant_ref of one page; HypercallError with the GNTST_ code on refusal."""
+        ...
+
+    def unmap_grant(self, mapping: GrantMapping) -> None: ...
+
+    def grant_copy(self, ops: memoryview, count: int) -> None:
+        """GNTTABOP_copy: ``count`` byte-exact struct gnttab_copy in ``ops`` (u32 words).
+
+        Each element's status is written into the table; the call itself does not fail for them.
+        Frames of DOMID_SELF are named by PageRun.first + index.
+        """
+        ...
+
+    def alloc_unbound(self, remote_domid: int) -> int:
+        """EVTCHNOP_alloc_unbound for oneself; returns the local port."""
+        ...
+
+    def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
+        """EVTCHNOP_bind_interdomain; returns the local port."""
+        ...
+
+    def on_event(self, port: int, handler: Callable[[], None]) -> None:
+        """Run ``handler`` when an event arrives at ``port`` (which is unmasked by this)."""
+        ...
+
+    def notify(self, port: int) -> None:
+        """EVTCHNOP_send."""
+        ...
+
+    def close_port(self, port: int) -> None: ...
+
+    def defer(self, work: Callable[[], None]) -> None:
+        """Run ``work`` later, in this domain, when the run loop chooses to (a work queue item)."""
+        ...
+
+    def emit(self, event: object) -> None:
+        """Tell observers; callers test :attr:`observed` first, so that nobody pays for silence."""
+        ...
+
+    @property
+    def observed(self) -> bool: ...

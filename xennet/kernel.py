@@ -1,0 +1,46 @@
+"""What kernels stand on: the types of their arguments and the few steps that touch the machine.
+
+A kernel is a module-level function over flat integer views and plain integers: loads, stores,
+integer arithmetic, ``while`` and ``for ... in range``. In CPython the views are memoryviews and
+``array`` objects. Everything that another way of running the same source has to do differently is
+in this file: copying payload and publishing an index.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TypeAlias
+
+from xennet.ring import MASK32, memory_barrier
+
+#: Bytes of memory.
+Bytes: TypeAlias = "memoryview"
+#: Words of memory, possibly shared with another domain: loads and stores are single and aligned.
+U32Words: TypeAlias = "memoryview"
+#: A private array of unsigned 32-bit words.
+U32Array: TypeAlias = "array[int]"
+#: A private vector of signed integers, for results.
+Vector: TypeAlias = "array[int]"
+
+
+def copy_bytes(dest: Bytes, dest_at: int, source: Bytes, source_at: int, count: int) -> None:
+    """Copy ``count`` bytes of payload."""
+    dest[dest_at : dest_at + count] = source[source_at : source_at + count]
+
+
+def publish(ring: U32Words, word: int, event_word: int, new: int) -> int:
+    """Store an index, then look whether the peer wants to hear of it.
+
+    One aligned store of ``new`` into ``ring[word]``, a full barrier, one load of the peer's event
+    index: 1 if that lies in the range just published (RING_PUSH_*_AND_CHECK_NOTIFY), else 0.
+    """
+    old = ring[word]
+    ring[word] = new
+    memory_barrier()
+    return 1 if (new - ring[event_word]) & MASK32 < (new - old) & MASK32 else 0
+
+
+def arm(ring: U32Words, event_word: int, value: int) -> None:
+    """Ask for an event at index ``value``; the peer sees that before we look again."""
+    ring[event_word] = value
+    memory_barrier()

@@ -1,0 +1,247 @@
+"""The machine's page frames: one contiguous arena and who owns which frame.
+
+A frame is PAGE_SIZE (4096) bytes, named by its number; frame ``f`` is bytes ``f * 4096`` to
+``f * 4096 + 4095`` of the arena. Ownership is one 16-bit domid per frame in a flat array, so a
+machine of any size holds no Python object per frame, and the grant-copy kernel can check an owner
+with one load. Untouched frames cost no memory: the arena is an anonymous mapping, or (``shared``) a
+memfd which other processes can map.
+
+What a domain may touch is decided in one place, :class:`AddressSpace`: its own frames and those
+that a grant mapped to it (xen/grant_table.h, GNTTABOP_map_grant_ref), nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+
+from attrs import define, field
+
+from xennet.abi.xen import DOMID_INVALID, PAGE_SIZE
+
+#: Owner of a frame that nobody owns.
+FREE = DOMID_INVALID
+
+
+class OutOfFramesError(Exception):
+    """No run of free frames of the wanted length is left."""
+
+
+class MemoryAccessError(Exception):
+    """A domain touched a frame that is neither its own nor mapped to it."""
+
+
+@define(slots=True, eq=False)
+class PageRun:
+    """Consecutive frames as flat integer views, the form in which kernels see memory.
+
+    ``first`` is the frame number that hypercalls use, ``count`` the number of frames; ``u8``,
+    ``u16``, ``u32`` and ``u64`` are views of the same bytes (native little-endian, as every shared
+    structure of Xen on x86 and Arm). After :meth:`revoke` any use of a view raises ValueError.
+    """
+
+    first: int
+    count: int
+    u8: memoryview
+    u16: memoryview
+    u32: memoryview
+    u64: memoryview
+
+    def revoke(self) -> None:
+        """Take the views away: the frames are gone from whoever held them."""
+        for view in (self.u16, self.u32, self.u64, self.u8):
+            view.release()
+
+
+class Memory:
+    """The arena: ``nr_frames`` page frames and their owners.
+
+    ``u8`` ... ``u64`` view the whole arena and belong to the hypervisor alone; domains get
+    :class:`PageRun` views through their :class:`AddressSpace`. ``owner`` is a ``memoryview`` of
+    one unsigned 16-bit domid per frame (FREE where unowned).
+    """
+
+    def __init__(self, nr_frames: int = 131072, *, shared: bool = False) -> None:
+        if nr_frames < 1:
+            raise ValueError(f"an arena needs at least one frame, not {nr_frames}")
+        self.nr_frames = nr_frames
+        self.fd: int | None = None
+        size = nr_frames * PAGE_SIZE
+        if shared:
+            self.fd = os.memfd_create("xennet-arena")
+            os.ftruncate(self.fd, size)
+            self._map = mmap.mmap(self.fd, size)
+        else:
+            self._map = mmap.mmap(-1, size)
+        self.u8 = memoryview(self._map)
+        self.u16 = self.u8.cast("H")
+        self.u32 = self.u8.cast("I")
+        self.u64 = self.u8.cast("Q")
+        self.owner = memoryview(bytearray(FREE.to_bytes(2, "little") * nr_frames)).cast("H")
+        # One byte per frame, 1 = free: bytearray.find looks for runs at C speed.
+        self._free = bytearray(b"\x01" * nr_frames)
+        self._hint = 0
+        self._used = 0
+
+    def close(self) -> None:
+        """Give the arena back. Views that are still held keep the memory mapped."""
+        for view in (self.u16, self.u32, self.u64, self.u8):
+            view.release()
+        # While a PageRun is still alive the mapping stays; it goes when that does.
+        with contextlib.suppress(BufferError):
+            self._map.close()
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+    def alloc(self, domid: int, count: int = 1) -> int:
+        """Give ``count`` consecutive zeroed frames to ``domid``; returns the first frame's number.
+
+        Raises OutOfFramesError when no free run is long enough.
+        """
+        if count < 1:
+            raise ValueError(f"cannot allocate {count} frames")
+        want = b"\x01" * count
+        first = self._free.find(want, self._hint)
+        if first < 0:
+            first = self._free.find(want)
+        if first < 0:
+            raise OutOfFramesError(
+                f"domain {domid} wants {count} consecutive frames; "
+                f"{self.nr_frames - self._used} of {self.nr_frames} are free, in shorter runs"
+            )
+        self._free[first : first + count] = bytes(count)
+        for frame in range(first, first + count):
+            self.owner[frame] = domid
+        self._hint = first + count
+        self._used += count
+        return first
+
+    def free(self, domid: int, first: int, count: int = 1) -> None:
+        """Take frames back from ``domid`` and scrub them.
+
+        Xen scrubs freed memory so that the next owner reads zeroes. Raises MemoryAccessError when
+        a frame is not owned by ``domid`` (nothing is freed then).
+        """
+        for frame in range(first, first + count):
+            self._check_owner(domid, frame)
+        for frame in range(first, first + count):
+            self.owner[frame] = FREE
+        self._free[first : first + count] = b"\x01" * count
+        self.u8[first * PAGE_SIZE : (first + count) * PAGE_SIZE] = bytes(count * PAGE_SIZE)
+        self._hint = min(self._hint, first)
+        self._used -= count
+
+    def reassign(self, domid: int, frame: int, new_owner: int) -> None:
+        """Move one frame to another owner with its contents (GNTTABOP_transfer)."""
+        self._check_owner(domid, frame)
+        self.owner[frame] = new_owner
+
+    def owned_by(self, domid: int) -> list[int]:
+        """The numbers of all frames that ``domid`` owns, ascending (walks the whole table)."""
+        return [frame for frame, owner in enumerate(self.owner) if owner == domid]
+
+    @property
+    def used(self) -> int:
+        """How many frames have an owner."""
+        return self._used
+
+    def run(self, first: int, count: int = 1) -> PageRun:
+        """Views of ``count`` frames from ``first``, with no question asked: hypervisor use."""
+        if first < 0 or count < 1 or first + count > self.nr_frames:
+            raise MemoryAccessError(
+                f"frames {first:#x}..{first + count - 1:#x} lie outside the arena "
+                f"of {self.nr_frames:#x} frames"
+            )
+        u8 = self.u8[first * PAGE_SIZE : (first + count) * PAGE_SIZE]
+        return PageRun(first, count, u8, u8.cast("H"), u8.cast("I"), u8.cast("Q"))
+
+    def _check_owner(self, domid: int, frame: int) -> None:
+        if not 0 <= frame < self.nr_frames:
+            raise MemoryAccessError(f"frame {frame:#x} lies outside the arena")
+        if self.owner[frame] != domid:
+            raise MemoryAccessError(
+                f"frame {frame:#x} belongs to domain {self.owner[frame]}, not to {domid}"
+            )
+
+
+@define(slots=True, eq=False)
+class AddressSpace:
+    """The frames which one domain can reach, and nothing else.
+
+    ``mapped`` counts, per foreign frame, the grant mappings through which it is reachable;
+    ``writable`` those of them that are not read-only.
+    """
+
+    memory: Memory
+    domid: int
+    mapped: dict[int, int] = field(factory=dict)
+    writable: dict[int, int] = field(factory=dict)
+
+    def can_access(self, frame: int) -> bool:
+        """Whether the domain owns ``frame`` or has it mapped."""
+        return 0 <= frame < self.memory.nr_frames and (
+            self.memory.owner[frame] == self.domid or frame in self.mapped
+        )
+
+    def can_write(self, frame: int) -> bool:
+        """Whether the domain owns ``frame`` or has it mapped other than read-only."""
+        return self.can_access(frame) and (
+            self.memory.owner[frame] == self.domid or frame in self.writable
+        )
+
+    def run(self, first: int, count: int = 1) -> PageRun:
+        """Views of consecutive frames; MemoryAccessError if any is out of reach.
+
+        The views are read-only if any frame is reachable only through read-only mappings.
+        """
+        readonly = False
+        for frame in range(first, first + count):
+            self._check(frame)
+            readonly = readonly or not self.can_write(frame)
+        run = self.memory.run(first, count)
+        if readonly:
+            run.u8, run.u16 = run.u8.toreadonly(), run.u16.toreadonly()
+            run.u32, run.u64 = run.u32.toreadonly(), run.u64.toreadonly()
+        return run
+
+    def read(self, frame: int, offset: int = 0, length: int = PAGE_SIZE) -> bytes:
+        """Copy ``length`` bytes out of one frame; offset + length <= 4096."""
+        start = self._span(frame, offset, length)
+        return bytes(self.memory.u8[start : start + length])
+
+    def write(self, frame: int, offset: int, data: bytes | memoryview) -> None:
+        """Copy ``data`` into one frame; offset + len(data) <= 4096."""
+        start = self._span(frame, offset, len(data))
+        if not self.can_write(frame):
+            raise MemoryAccessError(f"domain {self.domid} has frame {frame:#x} mapped read-only")
+        self.memory.u8[start : start + len(data)] = data
+
+    def map(self, frame: int, readonly: bool = False) -> None:
+        """A grant made ``frame`` reachable (once more)."""
+        for counts in (self.mapped,) if readonly else (self.mapped, self.writable):
+            counts[frame] = counts.get(frame, 0) + 1
+
+    def unmap(self, frame: int, readonly: bool = False) -> None:
+        """One mapping of ``frame``, made with the same ``readonly``, is gone."""
+        for counts in (self.mapped,) if readonly else (self.mapped, self.writable):
+            if counts[frame] == 1:
+                del counts[frame]
+            else:
+                counts[frame] -= 1
+
+    def _check(self, frame: int) -> None:
+        if not self.can_access(frame):
+            raise MemoryAccessError(
+                f"domain {self.domid} can reach neither as owner nor through a grant: "
+                f"frame {frame:#x}"
+            )
+
+    def _span(self, frame: int, offset: int, length: int) -> int:
+        self._check(frame)
+        if offset < 0 or length < 0 or offset + length > PAGE_SIZE:
+            raise MemoryAccessError(
+                f"bytes {offset}..{offset + length - 1} leave frame {frame:#x} (4096 bytes)"
+            )
+        return frame * PAGE_SIZE + offset
