@@ -1,0 +1,104 @@
+"""gen:SIZExCOUNT: every frame unique, well formed and the same every time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from port_helpers import drain, frames_of, new_batch
+
+from xennet.port import PortError
+from xennet.port.gen import DESTINATION, ETHERTYPE, SOURCE, GenPort, sequence_offset
+
+
+def expected_frame(size: int, number: int) -> bytes:
+    data = bytearray(DESTINATION + SOURCE + ETHERTYPE)
+    data += bytes(i & 0xFF for i in range(14, size))
+    at = sequence_offset(size)
+    data[at : at + 4] = number.to_bytes(4, "big")
+    return bytes(data)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.one_of(st.integers(14, 80), st.integers(14, 65535)),
+    count=st.integers(0, 40),
+    max_frames=st.integers(1, 9),
+    extra=st.integers(0, 5000),
+)
+def test_frames_are_as_documented_however_they_are_batched(size, count, max_frames, extra) -> None:
+    port = GenPort(f"{size}x{count}")
+    got, error = drain(port, new_batch(size + extra, max_frames))
+    assert error is None
+    assert got == [(i * 1000, expected_frame(size, i)) for i in range(count)]
+    assert (port.counters.frames_in, port.counters.bytes_in) == (count, count * size)
+
+
+@pytest.mark.parametrize("size", [14, 17, 18, 60, 1500])
+def test_every_frame_differs_and_has_local_unicast_addresses(size: int) -> None:
+    frames = [data for _, data in drain(GenPort(f"{size}x700"))[0]]
+    assert len(set(frames)) == 700
+    for data in frames:
+        assert data[0] & 3 == data[6] & 3 == 2
+        assert data[12:14] == b"\x88\xb5"
+
+
+def test_sequence_numbers_go_on_past_the_template() -> None:
+    port, batch = GenPort("65535x40"), new_batch(40 * 65535)
+    assert port.pull(batch) == 40
+    assert frames_of(batch)[39] == (39000, expected_frame(65535, 39))
+
+
+def test_pull_appends_and_resets_what_an_older_frame_left() -> None:
+    batch = new_batch()
+    for _ in range(3):
+        batch.append(bytes(20), flags=3, gso_size=1448, gso_type=1, timestamp=9)
+    batch.clear()
+    batch.append(bytes(30), flags=1)
+    assert GenPort("60x2").pull(batch) == 2
+    assert list(batch.length[:3]) == [30, 60, 60]
+    assert list(batch.offset[:3]) == [0, 30, 90]
+    assert list(batch.flags[:3]) == [1, 0, 0]
+    assert list(batch.gso_size[:3]) == list(batch.gso_type[:3]) == [0, 0, 0]
+    assert (batch.count, batch.used) == (3, 150)
+
+
+def test_a_full_batch_takes_nothing_and_loses_nothing() -> None:
+    port, batch = GenPort("60x1"), new_batch(max_frames=1)
+    batch.append(bytes(14))
+    assert port.pull(batch) == 0
+    assert not port.exhausted
+    batch.clear()
+    assert port.pull(batch) == 1
+    assert port.exhausted
+
+
+def test_a_batch_too_small_for_one_frame_is_the_callers_error() -> None:
+    with pytest.raises(IndexError, match="1500"):
+        GenPort("1500x1").pull(new_batch(size=1499))
+
+
+def test_count_is_known_beforehand() -> None:
+    assert GenPort("14x4294967296").expected == 2**32
+    assert GenPort("14x0").exhausted
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("", "wants SIZExCOUNT"),
+        ("1500", "wants SIZExCOUNT"),
+        ("x5", "wants SIZExCOUNT"),
+        ("-60x5", "wants SIZExCOUNT"),
+        ("60x-5", "wants SIZExCOUNT"),
+        ("60x5 ", "wants SIZExCOUNT"),
+        ("٦٠x5", "wants SIZExCOUNT"),
+        ("60x" + "9" * 5000, "wants SIZExCOUNT"),
+        ("13x5", "SIZE must be 14 to 65535 bytes, not 13"),
+        ("65536x5", "SIZE must be 14 to 65535 bytes, not 65536"),
+        ("60x4294967297", "COUNT must be 0 to 4294967296"),
+    ],
+)
+def test_a_bad_argument_is_named(argument: str, message: str) -> None:
+    with pytest.raises(PortError, match=message):
+        GenPort(argument)

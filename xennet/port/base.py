@@ -1,0 +1,137 @@
+"""The port interface: where a link's frames come from and where they go.
+
+A link *pulls* frames that come in from the outside and *pushes* frames that go out to it, a
+:class:`~xennet.frames.FrameBatch` at a time. Captures, generators and echoes implement it; so can
+a TAP device, a bus or a netmap ring.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import asdict, define
+
+from xennet.frames import FrameBatch, FrameEndpoint
+
+#: :attr:`Port.room` of a port that never fills up.
+UNBOUNDED = 2**31 - 1
+
+
+class PortError(Exception):
+    """A port specification, a file or a device is no good; one line that names the evidence."""
+
+
+@define
+class Counters:
+    """What passed through a port; all are counts of frames except ``bytes_in``, ``bytes_out``.
+
+    ``frames_in``, ``bytes_in``: pulled from the port. ``frames_out``, ``bytes_out``: pushed to it.
+    ``skipped_empty``: records of length 0; ``skipped_runt``: records of 1 to 13 bytes, which hold
+    no Ethernet header (a backend refuses them; hardening rule F6). ``truncated``: frames pulled
+    with fewer bytes than they had on the wire (snap length).
+    """
+
+    frames_in: int = 0
+    bytes_in: int = 0
+    frames_out: int = 0
+    bytes_out: int = 0
+    skipped_empty: int = 0
+    skipped_runt: int = 0
+    truncated: int = 0
+
+    def __add__(self, other: Counters) -> Counters:
+        mine, theirs = asdict(self), asdict(other)
+        return Counters(**{name: mine[name] + theirs[name] for name in mine})
+
+
+class Port(FrameEndpoint, Protocol):
+    """What a link needs of a port. All calls return at once; none blocks for frames to come."""
+
+    @property
+    def name(self) -> str:
+        """The specification the port was opened with, such as ``pcap:in.pcap``."""
+        ...
+
+    @property
+    def counters(self) -> Counters: ...
+
+    @property
+    def expected(self) -> int | None:
+        """How many frames pull will give in all, None when that is not known beforehand."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether pull will never give frames again; may turn True only when pull finds the end."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many frames push can take now, whatever their length; UNBOUNDED without a limit."""
+        ...
+
+    def pull(self, batch: FrameBatch) -> int:
+        """Append as many frames as are there and fit; the number appended, 0 for none now.
+
+        When the input turns out to be bad, the frames before the bad place are delivered first
+        and the next call raises PortError (and so does every call after it). IndexError when
+        ``batch`` is empty and yet too small for the next frame: give it MAX_FRAME bytes.
+        """
+        ...
+
+    def push(self, batch: FrameBatch) -> None:
+        """Take all frames of ``batch`` (which is not changed) in order.
+
+        ``batch.count`` must not be above :attr:`room`, else IndexError. PortError when the
+        outside does not take them (disk full ...).
+        """
+        ...
+
+    def finish(self) -> None:
+        """The other side will push nothing more."""
+        ...
+
+    def close(self) -> None:
+        """Release the outside; what was pushed is complete there. Idempotent."""
+        ...
+
+
+class BasePort:
+    """A port that has nothing to give and swallows what it gets: the base of all others."""
+
+    expected: int | None = 0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._counters = Counters()
+
+    @property
+    def counters(self) -> Counters:
+        return self._counters
+
+    @property
+    def exhausted(self) -> bool:
+        return True
+
+    @property
+    def room(self) -> int:
+        return UNBOUNDED
+
+    def pull(self, batch: FrameBatch) -> int:
+        return 0
+
+    def push(self, batch: FrameBatch) -> None:
+        self._counters.frames_out += batch.count
+        self._counters.bytes_out += batch.used
+
+    def finish(self) -> None:
+        """Nothing waits for the other side here."""
+
+    def close(self) -> None:
+        """Nothing is held open here."""
+
+    def _pulled(self, frames: int, length: int) -> int:
+        """Count ``frames`` frames of ``length`` bytes in all as pulled; returns ``frames``."""
+        self._counters.frames_in += frames
+        self._counters.bytes_in += length
+        return frames

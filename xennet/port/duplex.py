@@ -1,0 +1,46 @@
+"""``PLAYER+RECORDER``: one port that gives what the one plays and hands the other what it gets."""
+
+from __future__ import annotations
+
+from xennet.frames import FrameBatch
+from xennet.port.base import Counters, Port
+
+
+class DuplexPort:
+    """Pulls from ``player``, pushes to ``recorder``; counters are the sums of theirs."""
+
+    def __init__(self, player: Port, recorder: Port) -> None:
+        self.name = f"{player.name}+{recorder.name}"
+        self._player = player
+        self._recorder = recorder
+
+    @property
+    def counters(self) -> Counters:
+        return self._player.counters + self._recorder.counters
+
+    @property
+    def expected(self) -> int | None:
+        return self._player.expected
+
+    @property
+    def exhausted(self) -> bool:
+        return self._player.exhausted
+
+    @property
+    def room(self) -> int:
+        return self._recorder.room
+
+    def pull(self, batch: FrameBatch) -> int:
+        return self._player.pull(batch)
+
+    def push(self, batch: FrameBatch) -> None:
+        self._recorder.push(batch)
+
+    def finish(self) -> None:
+        self._recorder.finish()
+
+    def close(self) -> None:
+        try:
+            self._player.close()
+        finally:
+            self._recorder.close()

@@ -1,0 +1,93 @@
+"""``gen:SIZExCOUNT`` makes COUNT Ethernet frames of SIZE bytes, the same ones every time."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from struct import Struct
+
+from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
+from xennet.port.base import BasePort, PortError
+
+#: Locally administered unicast addresses (second lowest bit of the first octet).
+DESTINATION = bytes.fromhex("02584e000002")
+SOURCE = bytes.fromhex("02584e000001")
+#: IEEE 802 local experimental ethertype 1.
+ETHERTYPE = bytes.fromhex("88b5")
+#: Nanoseconds between the timestamps of two frames; the first has timestamp 0.
+INTERVAL = 1000
+
+#: The sequence number: 32 bits, big-endian.
+SEQUENCE = Struct(">I")
+_MAX_COUNT = 1 << 32
+_SPEC = re.compile(r"([0-9]{1,10})x([0-9]{1,10})", re.ASCII)
+_TEMPLATE_BYTES = 1 << 20
+
+
+def sequence_offset(size: int) -> int:
+    """Where a frame of ``size`` bytes carries its sequence number.
+
+    Right after the Ethernet header (14); frames below 18 bytes have no room for it there and
+    carry it in the last four octets of the source address (8).
+    """
+    return MIN_FRAME if size >= MIN_FRAME + SEQUENCE.size else 8
+
+
+class GenPort(BasePort):
+    """``gen:SIZExCOUNT``: SIZE 14 to 65535 bytes, COUNT 0 to 2**32 frames; else PortError.
+
+    Every frame differs from every other by its sequence number (0, 1, ...), see
+    :func:`sequence_offset`; the rest of the payload is byte ``i & 0xff`` at frame offset ``i``.
+    Whole templates are copied into the batch and only the sequence number is patched per frame.
+    """
+
+    def __init__(self, argument: str) -> None:
+        match = _SPEC.fullmatch(argument)
+        if match is None:
+            raise PortError(f"gen: wants SIZExCOUNT, such as gen:1500x1000, not {argument!r}")
+        size, count = int(match[1]), int(match[2])
+        if not MIN_FRAME <= size <= MAX_FRAME:
+            raise PortError(f"gen: SIZE must be {MIN_FRAME} to {MAX_FRAME} bytes, not {size}")
+        if count > _MAX_COUNT:
+            raise PortError(f"gen: COUNT must be 0 to {_MAX_COUNT}, not {count}")
+        super().__init__(f"gen:{argument}")
+        self.expected = count
+        self._size = size
+        self._next = 0
+        header = DESTINATION + SOURCE + ETHERTYPE
+        frame = header + bytes(i & 0xFF for i in range(len(header), size))
+        self._template = memoryview(frame * max(1, min(count, _TEMPLATE_BYTES // size)))
+
+    @property
+    def exhausted(self) -> bool:
+        return self._next == self.expected
+
+    def pull(self, batch: FrameBatch) -> int:
+        size, first, start, used = self._size, self._next, batch.count, batch.used
+        assert self.expected is not None
+        left = self.expected - first
+        count = min(left, batch.max_frames - start, (len(batch.data) - used) // size)
+        if count == 0:
+            if left and not start:
+                raise IndexError(f"a batch of {len(batch.data)} bytes holds no frame of {size}")
+            return 0
+        data, end = batch.data, used + count * size
+        for at in range(used, end, len(self._template)):
+            part = min(len(self._template), end - at)
+            data[at : at + part] = self._template[:part]
+        patch, sequence = SEQUENCE.pack_into, first
+        for at in range(used + sequence_offset(size), end, size):
+            patch(data, at, sequence)
+            sequence += 1
+        zeroes = array("I", bytes(4 * count))
+        batch.offset[start : start + count] = array("I", range(used, end, size))
+        batch.length[start : start + count] = array("I", (size,)) * count
+        for column in (batch.flags, batch.gso_size, batch.gso_type):
+            column[start : start + count] = zeroes
+        batch.timestamp[start : start + count] = array(
+            "q", range(first * INTERVAL, (first + count) * INTERVAL, INTERVAL)
+        )
+        batch.count = start + count
+        batch.used = end
+        self._next = first + count
+        return self._pulled(count, end - used)

@@ -1,0 +1,135 @@
+"""Port specifications: ``scheme:argument``, or a player and a recorder joined by ``+``.
+
+    pcap:in.pcap                   plays a capture
+    gen:1500x1000                  plays 1000 made-up frames of 1500 bytes
+    record:out.pcap                records what arrives
+    null:                          swallows what arrives
+    echo:                          gives back what arrives
+    pcap:in.pcap+record:out.pcap   plays the one, records to the other
+
+The argument is everything after the first colon. A ``+`` joins two parts only where a known
+scheme and a colon follow it, so ``pcap:a+b:c.pcap`` is one file name; a file name that itself
+contains ``+record:`` or the like cannot be given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib import import_module
+from typing import cast
+
+from attrs import frozen
+
+from xennet.port.base import Port, PortError
+from xennet.port.duplex import DuplexPort
+from xennet.port.files import check_overwriting
+
+
+@frozen
+class Scheme:
+    """One kind of port.
+
+    ``usage`` as shown to people. ``target`` is ``module:class``, as in an entry point, imported
+    on first use; the class is called with the argument. ``plays``, ``records``: which side of a
+    ``+`` it may be on. ``reads_file``, ``writes_file``: the argument is a file used that way.
+    """
+
+    usage: str
+    target: str
+    plays: bool = False
+    records: bool = False
+    reads_file: bool = False
+    writes_file: bool = False
+
+    def open(self, argument: str) -> Port:
+        module, _, name = self.target.partition(":")
+        return cast(Port, getattr(import_module(module), name)(argument))
+
+
+SCHEMES = {
+    "pcap": Scheme("pcap:FILE", "xennet.port.pcap:PcapPort", plays=True, reads_file=True),
+    "gen": Scheme("gen:SIZExCOUNT", "xennet.port.gen:GenPort", plays=True),
+    "record": Scheme(
+        "record:FILE", "xennet.port.record:RecordPort", records=True, writes_file=True
+    ),
+    "null": Scheme("null:", "xennet.port.null:NullPort", records=True),
+    "echo": Scheme("echo:", "xennet.port.echo:EchoPort"),
+}
+
+
+@frozen
+class Part:
+    """One parsed ``scheme:argument``."""
+
+    scheme: Scheme
+    argument: str
+
+    @property
+    def is_file(self) -> bool:
+        return self.scheme.reads_file or self.scheme.writes_file
+
+
+def parse(spec: str) -> list[Part]:
+    """The one or two parts of ``spec``, a player before its recorder; PortError, one line."""
+    joint = "|".join(map(re.escape, SCHEMES))
+    parts = [_part(text, spec) for text in re.split(rf"\+(?=(?:{joint}):)", spec)]
+    if len(parts) == 1:
+        return parts
+    players = [part for part in parts if part.scheme.plays]
+    recorders = [part for part in parts if part.scheme.records]
+    if len(parts) != 2 or len(players) != 1 or len(recorders) != 1:
+        raise PortError(
+            f"port {spec!r}: + joins one that plays ({_usages('plays')}) and one that "
+            f"records ({_usages('records')})"
+        )
+    return players + recorders
+
+
+def open_ports(specs: Sequence[str]) -> list[Port]:
+    """Open all ports of a run; all or none.
+
+    Everything is checked before the first file is created or overwritten: the specifications,
+    that what is to be played can be opened, and that no file is overwritten which the same run
+    reads or also writes. PortError names the culprit.
+    """
+    parsed = [parse(spec) for spec in specs]
+    parts = [part for spec_parts in parsed for part in spec_parts]
+    check_overwriting(
+        [part.argument for part in parts if part.scheme.reads_file],
+        [part.argument for part in parts if part.scheme.writes_file],
+    )
+    opened: dict[int, Port] = {}
+    with ExitStack() as undo:
+        for part in sorted(parts, key=lambda part: part.scheme.writes_file):
+            port = part.scheme.open(part.argument)
+            undo.callback(port.close)
+            opened[id(part)] = port
+        undo.pop_all()
+    return [_joined([opened[id(part)] for part in spec_parts]) for spec_parts in parsed]
+
+
+def open_port(spec: str) -> Port:
+    """Open one port; PortError as for :func:`open_ports`."""
+    return open_ports([spec])[0]
+
+
+def _joined(ports: list[Port]) -> Port:
+    return ports[0] if len(ports) == 1 else DuplexPort(*ports)
+
+
+def _part(text: str, spec: str) -> Part:
+    name, colon, argument = text.partition(":")
+    scheme = SCHEMES.get(name)
+    if scheme is None or not colon:
+        known = ", ".join(scheme.usage for scheme in SCHEMES.values())
+        raise PortError(f"port {spec!r}: unknown, known are {known}")
+    part = Part(scheme, argument)
+    if part.is_file and (not argument or "\0" in argument):
+        raise PortError(f"port {spec!r}: no file name, wants {scheme.usage}")
+    return part
+
+
+def _usages(role: str) -> str:
+    return ", ".join(scheme.usage for scheme in SCHEMES.values() if getattr(scheme, role))

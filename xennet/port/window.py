@@ -1,0 +1,68 @@
+"""A streaming window on a file: flat bytes for the parser, absolute offsets for the errors."""
+
+from __future__ import annotations
+
+from io import FileIO
+
+from xennet.port.base import PortError
+
+_SIZE = 1 << 20
+
+
+class Window:
+    """Bytes ``pos`` to ``end`` of ``view`` are the file's next bytes; parsers advance ``pos``.
+
+    Holds one buffer of 1 MiB (more only when a larger :meth:`need` asks for it), reads files,
+    pipes and devices alike and never seeks. ``view`` may be replaced and its contents moved by
+    :meth:`need` and :meth:`skip`, so slices of it are valid until the next call of either.
+    """
+
+    def __init__(self, file: FileIO, path: str, size: int = _SIZE) -> None:
+        self.path = path
+        self.view = memoryview(bytearray(size))
+        self.pos = 0
+        self.end = 0
+        self._file = file
+        self._base = 0
+
+    @property
+    def offset(self) -> int:
+        """The byte offset in the file of ``pos``."""
+        return self._base + self.pos
+
+    def need(self, count: int) -> bool:
+        """Whether ``count`` bytes are there from ``pos`` on; False when the file ends before."""
+        if self.end - self.pos >= count:
+            return True
+        left = self.end - self.pos
+        view = self.view if count <= len(self.view) else memoryview(bytearray(count))
+        view[:left] = self.view[self.pos : self.end]
+        self._base += self.pos
+        self.view, self.pos, self.end = view, 0, left
+        while self.end < count:
+            got = self._read(view[self.end :])
+            if not got:
+                return False
+            self.end += got
+        return True
+
+    def skip(self, count: int) -> bool:
+        """Go ``count`` bytes further without keeping them; False when the file ends before."""
+        while count > self.end - self.pos:
+            count -= self.end - self.pos
+            self.pos = self.end
+            if not self.need(1):
+                return False
+        self.pos += count
+        return True
+
+    def error(self, message: str, offset: int) -> PortError:
+        """A PortError about this file at byte ``offset``."""
+        return PortError(f"{self.path}: {message} (at byte offset {offset})")
+
+    def _read(self, target: memoryview) -> int:
+        try:
+            return self._file.readinto(target) or 0
+        except OSError as e:
+            message = f"cannot be read: {e.strerror}"
+            raise self.error(message, self._base + self.end) from e
