@@ -1,0 +1,6 @@
+"""Makes wire importable (tests run with importmode=importlib)."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

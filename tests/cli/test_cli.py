@@ -1,0 +1,261 @@
+"""The command line with a plain wire in place of the vif: options, output, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from wire import wire
+
+import xennet
+from xennet.cli import main
+from xennet.frames import FrameBatch
+from xennet.port import open_port
+from xennet.report import RunReport, Verdict
+
+SAMPLE = Path(xennet.__file__).parent / "data" / "guest-and-host-tcp.pcap"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*args: str, link=wire) -> tuple[int, str, str]:
+        code = main(args, link=link)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def bad(*args: object) -> RunReport:
+    return evolve(wire(*args), verdict=Verdict(False, ("a reason",)))
+
+
+def frames_in(path: Path) -> int:
+    port, batch = open_port(f"pcap:{path}"), FrameBatch(memoryview(bytearray(1 << 24)), 10_000)
+    return port.pull(batch)
+
+
+# --- good runs ------------------------------------------------------------------------------------
+
+
+def test_a_good_run_reports_and_exits_0(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out.pcapng"
+    code, stdout, stderr = run("run", "--guest", f"pcap:{SAMPLE}", "--host", f"record:{out}")
+    assert (code, stderr) == (0, "")
+    assert re.search(r"^guest to host +492 +492 ", stdout, re.MULTILINE)
+    assert stdout.endswith("\nGOOD: carried\n")
+    assert "\x1b" not in stdout
+    assert frames_in(out) == 492
+
+
+def test_a_bad_verdict_exits_1(run: Run) -> None:
+    code, stdout, stderr = run("run", "--guest", "gen:60x3", "--host", "null:", link=bad)
+    assert (code, stderr) == (1, "")
+    assert stdout.endswith("\nBAD: a reason\n")
+
+
+def test_json_is_the_report(run: Run) -> None:
+    code, stdout, stderr = run("run", "--guest", "gen:60x3", "--host", "echo:", "--json")
+    assert (code, stderr) == (0, "")
+    report = json.loads(stdout)
+    assert report["format"] == "xennet-run/1"
+    assert [direction["frames_received"] for direction in report["directions"]] == [3, 3]
+    assert [port["spec"] for port in report["ports"]] == ["gen:60x3", "echo:"]
+
+
+def test_quiet_is_the_verdict_alone(run: Run) -> None:
+    args = ("run", "--guest", "gen:60x3", "--host", "null:", "--quiet")
+    assert run(*args) == (0, "GOOD: carried\n", "")
+    assert run(*args, link=bad) == (1, "BAD: a reason\n", "")
+
+
+@pytest.mark.parametrize(("args", "version"), [((), 1), (("--grant-version", "2"), 2)])
+def test_options_reach_the_link(run: Run, args: tuple[str, ...], version: int) -> None:
+    _, stdout, _ = run("run", "--guest", "null:", "--host", "null:", "--json", *args)
+    assert json.loads(stdout)["options"] == {"grant_version": version}
+
+
+# --- errors are one line --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--guest", "tap:x", "--host", "null:"), "port 'tap:x': unknown, known are pcap:FILE"),
+        (("--guest", "gen:1x1", "--host", "null:"), "gen: SIZE must be 14 to 65535 bytes, not 1"),
+        (("--guest", "pcap:/none", "--host", "null:"), "/none: cannot be opened: No such file"),
+        (("--guest", "pcap:/", "--host", "null:"), "/: cannot be opened: Is a directory"),
+        (("--guest", "pcap:/a\x1b[2J\nb", "--host", "null:"), r"/a\x1b[2J b: cannot be opened"),
+        (("--guest", "null:"), "Missing option '--host'."),
+        (("--guest", "null:", "--host", "null:", "--grant-version", "3"), "3 is not in the range"),
+        (("--guest", "null:", "--host", "null:", "--nope"), "--nope"),
+    ],
+)
+def test_bad_input_is_one_line_and_exits_2(run: Run, args: tuple[str, ...], message: str) -> None:
+    code, stdout, stderr = run("run", *args)
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("xennet: ")
+    assert message in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_an_unknown_command_exits_2(run: Run) -> None:
+    code, _, stderr = run("fly")
+    assert code == 2
+    assert stderr == "xennet: No such command 'fly'.\n"
+
+
+def test_damage_in_the_middle_leaves_a_recording_of_the_frames_before_it(
+    run: Run, tmp_path: Path
+) -> None:
+    cut, out = tmp_path / "cut.pcap", tmp_path / "out.pcap"
+    cut.write_bytes(SAMPLE.read_bytes()[:400_000])
+    code, stdout, stderr = run("run", "--guest", f"pcap:{cut}", "--host", f"record:{out}")
+    assert (code, stdout) == (2, "")
+    assert re.fullmatch(
+        rf"xennet: {cut}: record cut short, \d+ of \d+ bytes \(at byte offset \d+\)\n", stderr
+    )
+    assert frames_in(out) > 100
+
+
+def test_a_file_being_read_is_not_overwritten(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "in.pcap"
+    path.write_bytes(SAMPLE.read_bytes())
+    code, _, stderr = run("run", "--guest", f"pcap:{path}", "--host", f"record:{path}")
+    assert code == 2
+    assert "cannot be recorded to, the run reads it" in stderr
+    assert path.read_bytes() == SAMPLE.read_bytes()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_recording_that_does_not_reach_the_disk_is_not_a_good_run(run: Run) -> None:
+    code, stdout, stderr = run("run", "--guest", "gen:60x1", "--host", "record:/dev/full")
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("xennet: /dev/full: cannot be written")
+
+
+def test_an_error_of_our_own_is_one_line_and_exits_70(run: Run, tmp_path: Path) -> None:
+    def broken(*_: object) -> RunReport:
+        raise RuntimeError("two\nlines")
+
+    out = tmp_path / "out.pcap"
+    args = ("run", "--guest", "null:", "--host", f"record:{out}")
+    code, stdout, stderr = run(*args, link=broken)
+    assert (code, stdout) == (70, "")
+    assert stderr == "xennet: internal error: RuntimeError: two lines\n"
+    assert frames_in(out) == 0
+
+
+def test_an_interrupt_exits_130_and_leaves_a_valid_recording(run: Run, tmp_path: Path) -> None:
+    def interrupted(*args: object) -> RunReport:
+        wire(*args)
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out.pcap"
+    args = ("run", "--guest", "gen:60x9", "--host", f"record:{out}")
+    code, stdout, stderr = run(*args, link=interrupted)
+    assert (code, stdout) == (130, "")
+    assert stderr.strip() == "xennet: interrupted"
+    assert frames_in(out) == 9
+
+
+# --- as a process ---------------------------------------------------------------------------------
+
+
+def process(*args: str, **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_ctrl_c_in_the_middle_of_a_run_leaves_a_valid_recording(tmp_path: Path) -> None:
+    out = tmp_path / "out.pcap"
+    code = (
+        "import sys; from wire import wire; from xennet.cli import main;"
+        "sys.exit(main(sys.argv[1:], link=wire))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    args = ("run", "--guest", "gen:60x100000000", "--host", f"record:{out}")
+    running = process("-c", code, *args, env=env)
+    try:
+        deadline = time.monotonic() + 30
+        while not (out.exists() and out.stat().st_size > 5_000_000):
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        stdout, stderr = running.communicate(timeout=30)
+    finally:
+        running.kill()
+    assert (running.returncode, stdout, stderr.strip()) == (130, "", "xennet: interrupted")
+    with out.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+    assert size > 5_000_000
+    assert (size - 24) % 76 == 0, "the last record is whole"
+
+
+def test_python_m_xennet_is_the_command() -> None:
+    running = process("-m", "xennet", "--version")
+    stdout, stderr = running.communicate(timeout=30)
+    assert (running.returncode, stderr) == (0, "")
+    assert re.fullmatch(r"xennet \d+\.\d+\.\d+\n", stdout)
+
+
+def test_bad_input_as_a_process_shows_no_traceback() -> None:
+    running = process("-m", "xennet", "run", "--guest", "x", "--host", "null:")
+    _, stderr = running.communicate(timeout=30)
+    assert running.returncode == 2
+    assert stderr.startswith("xennet: port 'x': unknown")
+    assert stderr.count("\n") == 1
+
+
+def test_importing_the_command_line_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, xennet.cli;"
+        "print(*{'rich', 'dpkt', 'construct', 'json', 'numpy', 'scapy'} & set(sys.modules))"
+    )
+    running = process("-c", code)
+    assert running.communicate(timeout=30) == ("\n", "")
+
+
+# --- the rest -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("args", [(), ("--help",)])
+def test_help_names_the_commands(run: Run, args: tuple[str, ...]) -> None:
+    code, stdout, _ = run(*args)
+    assert code == 0
+    assert re.search(r"^  run +\S", stdout, re.MULTILINE)
+    assert re.search(r"^  info +\S", stdout, re.MULTILINE)
+
+
+def test_help_of_run_names_the_ports(run: Run) -> None:
+    _, stdout, _ = run("run", "--help")
+    for usage in ("pcap:FILE", "gen:SIZExCOUNT", "record:FILE", "null:", "echo:"):
+        assert usage in stdout
+
+
+def test_info_shows_versions_arena_and_engine(run: Run) -> None:
+    code, stdout, _ = run("info")
+    lines = dict(line.split(maxsplit=1) for line in stdout.splitlines())
+    assert code == 0
+    assert lines["python"].startswith("3.")
+    assert lines["engine"] == "plain"
+    assert lines["arena"] == "131072 frames of 4096 bytes (512 MiB)"
+    assert {"xennet", "attrs", "click", "construct", "dpkt", "rich"} <= lines.keys()

@@ -1,0 +1,274 @@
+"""What a report says as JSON and on the screen."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_helpers import BACK, FRONT, bad_report, good_report
+from rich.console import Console
+
+from xennet.abi.xenbus import XenbusState
+from xennet.port import Counters
+from xennet.report import (
+    GUEST_TO_HOST,
+    PortReport,
+    RingReport,
+    RunReport,
+    TimelineEntry,
+    Verdict,
+)
+from xennet.report.printable import printable
+from xennet.report.progress import no_progress, progress_bar
+from xennet.report.render import STATE_STYLES, print_report, print_verdict, render_text
+
+NOTIFICATIONS = {"sent", "avoided"}
+
+
+def keys(value: object) -> object:
+    """The shape of a JSON value: key -> shape, lists by their first element."""
+    if isinstance(value, dict):
+        return {key: keys(item) for key, item in value.items()}
+    return [keys(value[0])] if isinstance(value, list) and value else None
+
+
+def timeline_only(*entries: TimelineEntry, **roots: str) -> str:
+    return render_text(RunReport(Verdict(True), timeline=entries, roots=roots))
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def test_json_keys_are_those_of_format_1() -> None:
+    counters = {
+        "frames_in",
+        "bytes_in",
+        "frames_out",
+        "bytes_out",
+        "skipped_empty",
+        "skipped_runt",
+        "truncated",
+    }
+    notifications = dict.fromkeys(NOTIFICATIONS)
+    counts = ["requests", "responses", "slots"]
+    assert keys(evolve(good_report(), directions=bad_report().directions).to_json()) == {
+        "format": None,
+        "verdict": {"good": None, "reasons": [None]},
+        "options": {"grant_version": None},
+        "roots": {"frontend": None, "backend": None},
+        "timeline": [
+            dict.fromkeys(["step", "who", "kind", "path", "value", "old", "new", "time_ns"])
+        ],
+        "directions": [
+            {
+                **dict.fromkeys(["name", "frames_sent", "frames_received"]),
+                **dict.fromkeys(["bytes_sent", "bytes_received", "mismatches"]),
+                "evidence": [dict.fromkeys(["frame", "problem", "offset", "sent", "received"])],
+            }
+        ],
+        "rings": [
+            {
+                "name": None,
+                **dict.fromkeys(counts),
+                "front": notifications,
+                "back": notifications,
+            }
+        ],
+        "domains": [
+            dict.fromkeys(
+                [
+                    "name",
+                    "grants_made",
+                    "grants_held",
+                    "grant_copies",
+                    "bytes_copied",
+                    "mappings",
+                    "event_channels",
+                    "pages",
+                ]
+            )
+        ],
+        "ports": [{"side": None, "spec": None, "counters": dict.fromkeys(counters)}],
+        "seconds": None,
+        "frames_per_second": None,
+    }
+
+
+def test_json_survives_json_and_holds_the_numbers() -> None:
+    made = good_report().to_json()
+    assert json.loads(json.dumps(made)) == made
+    assert made["format"] == "xennet-run/1"
+    assert made["options"] == {"grant_version": 2}
+    assert made["frames_per_second"] == round(1234568 / 12.5, 1)
+    assert made["rings"][0]["front"] == {"sent": 12345, "avoided": 1222222}
+    assert made["ports"][0]["counters"]["skipped_empty"] == 3
+    assert made["timeline"][8] == {
+        "step": 9,
+        "who": "dom0",
+        "kind": "state",
+        "path": f"{BACK}/state",
+        "value": "2",
+        "old": "Initialising",
+        "new": "InitWait",
+        "time_ns": 9000,
+    }
+
+
+def test_an_empty_report_has_all_top_level_keys() -> None:
+    assert RunReport(Verdict(True)).to_json().keys() == good_report().to_json().keys()
+
+
+def test_frames_per_second_is_zero_when_the_time_is_unknown() -> None:
+    assert evolve(good_report(), seconds=0.0).frames_per_second == 0
+
+
+# --- the screen -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("report", [good_report(), bad_report()])
+def test_plain_text_fits_80_columns_without_escapes_or_padding(report: RunReport) -> None:
+    text = render_text(report)
+    assert "\x1b" not in text
+    for line in text.splitlines():
+        assert len(line) <= 80
+        assert line == line.rstrip()
+
+
+def test_handshake_lines_are_not_folded_at_80_columns() -> None:
+    lines = render_text(good_report()).splitlines()
+    for line in [
+        "   2         toolstack  frontend/backend = /local/domain/0/backend/vif/1/0",
+        "   4         toolstack  frontend/state (none) → Initialising",
+        '   5         toolstack  backend/hotplug-status = ""',
+        "  12  domU1             frontend/rx-ring-ref = 769",
+        "  15  domU1             frontend/state Initialising → Connected",
+        "  16         dom0       map gref 768 of domU1",
+        "  22         toolstack  rm /libxl/1/device/vif/0",
+        f"frontend = {FRONT}",
+        f"backend = {BACK}",
+    ]:
+        assert line in lines
+
+
+def test_a_root_shortens_only_whole_path_elements() -> None:
+    text = timeline_only(
+        TimelineEntry(1, "dom0", "write", "/a/b/c", "1"),
+        TimelineEntry(2, "dom0", "write", "/a/bc", "2"),
+        TimelineEntry(3, "dom0", "rm", "/a/b"),
+        short="/a/b",
+    )
+    shown = [line.split("dom0")[1].strip() for line in text.splitlines()[3:6]]
+    assert shown == ["short/c = 1", "/a/bc = 2", "rm short"]
+
+
+@pytest.mark.parametrize("width", [64, 80, 200])
+def test_no_value_is_cut_at_any_width(width: int) -> None:
+    text = render_text(good_report(), width=width)
+    for number in ("1,851,850,500", "1,222,222", "1,224,568", "1,300,001", "1,234,827"):
+        assert number in text
+    assert "…" not in text
+    folded = text[text.index("\nguest  pcap:") + 8 : text.index("\nhost   echo:")]
+    column = "".join(line.strip().split("  ")[0] for line in folded.splitlines())
+    assert column == good_report().ports[0].spec
+
+
+def test_markup_and_control_characters_of_a_guest_are_shown_not_obeyed() -> None:
+    nasty = "[red]x[/red]:smile:\x1b[2J\r\n\x07\u202e\udc80"
+    entry = TimelineEntry(1, "domU1" + nasty, "write", f"{FRONT}/x{nasty}", nasty)
+    port = PortReport(nasty, nasty, Counters())
+    report = RunReport(
+        Verdict(False, (nasty,)), timeline=(entry,), rings=(RingReport(nasty),), ports=(port,)
+    )
+    text = io.StringIO()
+    console = Console(file=text, width=400, force_terminal=True, color_system="truecolor")
+    print_report(report, console)
+    shown = text.getvalue()
+    escapes = re.compile(r"\x1b\[[0-9;]*m")
+    plain = escapes.sub("", shown)
+    assert not set(plain) & set("\x1b\r\x07\u202e\udc80")
+    assert plain.count(r"[red]x[/red]:smile:\x1b[2J\r\n\x07\u202e\udc80") >= 7
+
+
+def test_states_have_colours_on_a_terminal() -> None:
+    text = io.StringIO()
+    print_report(good_report(), Console(file=text, force_terminal=True, color_system="standard"))
+    assert "\x1b[1;32mConnected\x1b[0m" in text.getvalue()
+
+
+def test_every_xenbus_state_has_a_style() -> None:
+    assert STATE_STYLES.keys() == {state.name for state in XenbusState}
+
+
+def test_an_unknown_state_is_shown_plainly() -> None:
+    assert "state Connected → 99" in timeline_only(
+        TimelineEntry(1, "domU1", "state", "state", "99", "Connected", "99")
+    )
+
+
+def test_mismatches_come_with_evidence_and_the_rest_is_counted() -> None:
+    text = render_text(bad_report())
+    assert (
+        "guest to host, frame 17: bytes differ at byte 42\n"
+        "  sent     00112233445566778899\n"
+        "  received 00112233ff5566778899\n"
+        "guest to host, frame 4999: lost\n"
+        "guest to host: 1,000 more not shown\n"
+    ) in text
+
+
+def test_what_ports_skipped_is_told() -> None:
+    text = render_text(good_report())
+    assert "guest: 3 empty skipped, 2 under 14 bytes skipped, 1 cut by snap length" in text
+    assert "host: " not in text
+
+
+def test_the_verdict_is_the_last_word() -> None:
+    assert render_text(good_report()).endswith(
+        "\n\nGOOD: all 1,234,568 frames arrived as sent, nothing leaked\n"
+    )
+    bad = "BAD\n  1,002 frames did not arrive as sent\n  domU1 holds 2 grants\n"
+    assert render_text(bad_report()).endswith(f"\n\n{bad}")
+    assert render_text(bad_report(), print_verdict) == bad
+
+
+def test_a_report_of_nothing_is_its_verdict() -> None:
+    assert render_text(RunReport(Verdict(True))) == "GOOD\n"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters()))
+def test_printable_text_is_printable_and_plain_text_is_unchanged(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    assert shown == text or not text.isprintable()
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_silent_where_nobody_looks() -> None:
+    stream = io.StringIO()
+    with progress_bar({GUEST_TO_HOST: 5}, stream) as progress:
+        progress(GUEST_TO_HOST, 5)
+    with no_progress() as progress:
+        progress(GUEST_TO_HOST, 5)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(("total", "shown"), [(5, "3/5"), (None, "3/?")])
+def test_progress_shows_each_direction_on_a_terminal(total: int | None, shown: str) -> None:
+    stream = Terminal()
+    with progress_bar({GUEST_TO_HOST: total}, stream) as progress:
+        progress(GUEST_TO_HOST, 3)
+    assert GUEST_TO_HOST in stream.getvalue()
+    assert shown in stream.getvalue()

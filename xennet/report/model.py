@@ -1,0 +1,188 @@
+"""The records of a run report: numbers and text only, no rules and no rendering.
+
+Whoever carries frames fills a :class:`RunReport`; :meth:`RunReport.to_json` and
+:mod:`xennet.report.render` show it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from attrs import asdict, field, frozen
+
+from xennet.port.base import Counters
+
+#: Name of the JSON layout; a new number when a key changes its meaning or goes away.
+FORMAT = "xennet-run/1"
+
+#: Names of the two directions of a run.
+GUEST_TO_HOST = "guest to host"
+HOST_TO_GUEST = "host to guest"
+
+
+@frozen
+class RunOptions:
+    """What a run was asked to do. ``grant_version``: of the guest's grant table, 1 or 2."""
+
+    grant_version: int = 1
+
+
+class Progress(Protocol):
+    """Told from time to time that ``frames`` in all have arrived in ``direction``.
+
+    ``direction`` is the name of a :class:`DirectionReport`.
+    """
+
+    def __call__(self, direction: str, frames: int) -> None: ...
+
+
+@frozen
+class TimelineEntry:
+    """One thing that happened while the device came up or went away.
+
+    ``step``: its number in the run, from 1. ``time_ns``: virtual time. ``who``: "domU1", "dom0",
+    "toolstack", "hotplug" ... ``kind``: "write", "rm", "mkdir", "state" ... ``path``: absolute
+    XenStore path, "" when there is none. ``value``: what was written, or a text; None for
+    nothing. ``old``, ``new``: XenbusState names of a state change, else None.
+    """
+
+    step: int
+    who: str
+    kind: str
+    path: str = ""
+    value: str | None = None
+    old: str | None = None
+    new: str | None = None
+    time_ns: int = 0
+
+
+@frozen
+class Notifications:
+    """Events ``sent`` and ``avoided`` because the other end had not asked for one yet."""
+
+    sent: int = 0
+    avoided: int = 0
+
+
+@frozen
+class RingReport:
+    """One shared ring. ``front``: notifications about requests, ``back``: about responses.
+
+    ``slots``: ring slots consumed, all of requests with their extra infos.
+    """
+
+    name: str
+    requests: int = 0
+    responses: int = 0
+    slots: int = 0
+    front: Notifications = Notifications()
+    back: Notifications = Notifications()
+
+
+@frozen
+class DomainReport:
+    """What one domain used of the hypervisor.
+
+    Since the start of the run: ``grants_made``, ``grant_copies`` (GNTTABOP_copy elements that
+    it asked for), ``bytes_copied`` by them. At the end of the run: ``grants_held`` (not revoked),
+    ``mappings`` of foreign grants, ``event_channels`` not closed, ``pages`` owned.
+    """
+
+    name: str
+    grants_made: int = 0
+    grants_held: int = 0
+    grant_copies: int = 0
+    bytes_copied: int = 0
+    mappings: int = 0
+    event_channels: int = 0
+    pages: int = 0
+
+
+@frozen
+class Mismatch:
+    """A frame that did not arrive as it was sent.
+
+    ``frame``: its number in the direction, from 0. ``problem``: in words. ``offset``: first byte
+    that differs, None where that makes no sense (a frame lost ...). ``sent``, ``received``: the
+    bytes from there on, as hex, as many as one wants to show.
+    """
+
+    frame: int
+    problem: str
+    offset: int | None = None
+    sent: str = ""
+    received: str = ""
+
+
+@frozen
+class DirectionReport:
+    """One direction; ``name`` is GUEST_TO_HOST or HOST_TO_GUEST.
+
+    ``mismatches``: how many frames did not arrive as sent; ``evidence``: the first few of them.
+    """
+
+    name: str
+    frames_sent: int = 0
+    frames_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    mismatches: int = 0
+    evidence: tuple[Mismatch, ...] = ()
+
+
+@frozen
+class PortReport:
+    """The port on ``side`` ("guest", "host"), ``spec`` as given, and what passed through it."""
+
+    side: str
+    spec: str
+    counters: Counters
+
+
+@frozen
+class Verdict:
+    """Whether the run was ``good``; ``reasons`` say why not, or what made it so."""
+
+    good: bool
+    reasons: tuple[str, ...] = ()
+
+
+@frozen
+class RunReport:
+    """All there is to tell about one run.
+
+    ``roots``: short names of XenStore directories for people's eyes, such as
+    ``{"frontend": "/local/domain/1/device/vif/0"}``. ``seconds``: how long frames were carried,
+    wall-clock time, 0 when unknown.
+    """
+
+    verdict: Verdict
+    options: RunOptions = RunOptions()
+    roots: dict[str, str] = field(factory=dict)
+    timeline: tuple[TimelineEntry, ...] = ()
+    directions: tuple[DirectionReport, ...] = ()
+    rings: tuple[RingReport, ...] = ()
+    domains: tuple[DomainReport, ...] = ()
+    ports: tuple[PortReport, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames that arrived, both directions, per second; 0 when the time is unknown."""
+        frames = sum(direction.frames_received for direction in self.directions)
+        return frames / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as objects, lists, strings, numbers, booleans and None for ``json.dumps``.
+
+        Keys are the attributes' names above, all always there, lists for tuples; besides them
+        "format" (:data:`FORMAT`) and "frames_per_second". Keys may be added, never changed,
+        while the format's number stays.
+        """
+        speed = round(self.frames_per_second, 1)
+        fields = asdict(self, value_serializer=_json_value)
+        return {"format": FORMAT, **fields, "frames_per_second": speed}
+
+
+def _json_value(_record: object, _attribute: object, value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,264 @@
+"""A run report for people: the handshake as two lanes, the numbers as tables, the verdict.
+
+Everything that comes from a guest or a file is shown as printable text. Long values are folded,
+never cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from io import StringIO
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xennet.port.base import Counters
+from xennet.report.model import (
+    DirectionReport,
+    Mismatch,
+    RunReport,
+    TimelineEntry,
+)
+from xennet.report.printable import printable
+
+#: How a XenbusState (xen/io/xenbus.h) looks; anything else is shown plainly.
+STATE_STYLES = {
+    "Unknown": "dim",
+    "Initialising": "yellow",
+    "InitWait": "yellow",
+    "Initialised": "cyan",
+    "Connected": "bold green",
+    "Closing": "magenta",
+    "Closed": "bold red",
+    "Reconfiguring": "blue",
+    "Reconfigured": "blue",
+}
+
+
+def print_report(report: RunReport, console: Console) -> None:
+    """The whole report to ``console``."""
+    sections = (
+        _timeline(report),
+        _directions(report),
+        _evidence(report),
+        _rings(report),
+        _notifications(report),
+        _domains(report),
+        _ports(report),
+        _verdict(report),
+    )
+    shown = [section for section in sections if section is not None]
+    for i, section in enumerate(shown):
+        if i:
+            console.print()
+        console.print(section)
+
+
+def render_text(
+    report: RunReport, printer: Callable[[RunReport, Console], None] = print_report, width: int = 80
+) -> str:
+    """What ``printer`` prints, as plain text for files and pipes: no escapes, no padding."""
+    text = StringIO()
+    printer(report, Console(file=text, width=width, color_system=None, force_terminal=False))
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+
+
+def print_verdict(report: RunReport, console: Console) -> None:
+    """Only the verdict and its reasons."""
+    console.print(_verdict(report))
+
+
+def _table(title: str, *columns: str, left: int = 1) -> Table:
+    """A table whose first ``left`` columns are text, the others numbers."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for i, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if i < left else "right", overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: str | Text) -> None:
+    """Add a row; a plain str would be searched for console markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+# --- the timeline ---------------------------------------------------------------------------------
+
+
+def _timeline(report: RunReport) -> RenderableType | None:
+    if not report.timeline:
+        return None
+    table = _table("Handshake", "step", "guest", "host", "what", left=4)
+    table.columns[0].justify = "right"
+    for entry in report.timeline:
+        _add(table, str(entry.step), *_lanes(entry.who), _what(entry, report.roots))
+    legend = [Text(f"{name} = {printable(path)}", "dim") for name, path in report.roots.items()]
+    return Group(table, *legend)
+
+
+def _lanes(who: str) -> tuple[Text, Text]:
+    """The actor's name on the guest's lane, or on that of dom0 and its helpers."""
+    name = Text(printable(who), "cyan" if who.startswith("domU") else "")
+    return (name, Text()) if who.startswith("domU") else (Text(), name)
+
+
+def _what(entry: TimelineEntry, roots: dict[str, str]) -> Text:
+    path = _shortened(entry.path, roots)
+    if entry.old is not None or entry.new is not None:
+        text = Text(f"{path} " if path else "")
+        return text.append_text(_state(entry.old)).append(" → ").append_text(_state(entry.new))
+    words = [path] if entry.kind == "write" else [entry.kind, path]
+    text = Text(" ".join(filter(None, words)))
+    if entry.value is not None:
+        text.append(" = " if path else " ")
+        text.append(printable(entry.value) or '""')
+    return text
+
+
+def _state(name: str | None) -> Text:
+    return (
+        Text("(none)", "dim") if name is None else Text(printable(name), STATE_STYLES.get(name, ""))
+    )
+
+
+def _shortened(path: str, roots: dict[str, str]) -> str:
+    for name, root in roots.items():
+        if path == root or path.startswith(root + "/"):
+            return name + printable(path[len(root) :])
+    return printable(path)
+
+
+# --- the numbers ----------------------------------------------------------------------------------
+
+
+def _directions(report: RunReport) -> RenderableType | None:
+    if not report.directions:
+        return None
+    table = _table("Frames", "direction", "sent", "received", "bytes", "not as sent")
+    for direction in report.directions:
+        _add(
+            table,
+            printable(direction.name),
+            _number(direction.frames_sent),
+            _number(direction.frames_received),
+            _number(direction.bytes_received),
+            Text(_number(direction.mismatches), "bold red" if direction.mismatches else ""),
+        )
+    if not report.seconds:
+        return table
+    speed = f"{report.frames_per_second:,.0f} frames/s over {report.seconds:.3f} s"
+    return Group(table, Text(speed, "dim"))
+
+
+def _evidence(report: RunReport) -> RenderableType | None:
+    lines = [line for direction in report.directions for line in _mismatches(direction)]
+    return Group(Text("Evidence", "bold"), *lines) if lines else None
+
+
+def _mismatches(direction: DirectionReport) -> Iterable[Text]:
+    for mismatch in direction.evidence:
+        yield _mismatch(direction.name, mismatch)
+    more = direction.mismatches - len(direction.evidence)
+    if more > 0:
+        yield Text(f"{printable(direction.name)}: {_number(more)} more not shown", "dim")
+
+
+def _mismatch(direction: str, mismatch: Mismatch) -> Text:
+    text = Text(f"{printable(direction)}, frame {mismatch.frame}: ")
+    text.append(printable(mismatch.problem), "red")
+    if mismatch.offset is not None:
+        text.append(f" at byte {mismatch.offset}")
+    for label, data in (("sent", mismatch.sent), ("received", mismatch.received)):
+        if data:
+            text.append(f"\n  {label:<8} {data}")
+    return text
+
+
+def _rings(report: RunReport) -> RenderableType | None:
+    if not report.rings:
+        return None
+    table = _table("Rings", "ring", "requests", "responses", "slots")
+    for ring in report.rings:
+        _add(
+            table, printable(ring.name), *map(_number, (ring.requests, ring.responses, ring.slots))
+        )
+    return table
+
+
+def _notifications(report: RunReport) -> RenderableType | None:
+    if not report.rings:
+        return None
+    columns = ("front sent", "front avoided", "back sent", "back avoided")
+    table = _table("Notifications", "ring", *columns)
+    for ring in report.rings:
+        numbers = (ring.front.sent, ring.front.avoided, ring.back.sent, ring.back.avoided)
+        _add(table, printable(ring.name), *map(_number, numbers))
+    return table
+
+
+def _domains(report: RunReport) -> RenderableType | None:
+    if not report.domains:
+        return None
+    names = [printable(domain.name) for domain in report.domains]
+    rows: Sequence[tuple[str, str]] = (
+        ("grants made", "grants_made"),
+        ("grants held at the end", "grants_held"),
+        ("grants mapped at the end", "mappings"),
+        ("grant copies", "grant_copies"),
+        ("bytes copied by them", "bytes_copied"),
+        ("event channels open at the end", "event_channels"),
+        ("pages at the end", "pages"),
+    )
+    table = _table("Hypervisor", "", *names)
+    for label, attribute in rows:
+        values = (getattr(domain, attribute) for domain in report.domains)
+        _add(table, label, *map(_number, values))
+    return table
+
+
+def _ports(report: RunReport) -> RenderableType | None:
+    if not report.ports:
+        return None
+    table = _table("Ports", "side", "port", "frames in", "frames out", left=2)
+    for port in report.ports:
+        numbers = (port.counters.frames_in, port.counters.frames_out)
+        _add(table, printable(port.side), printable(port.spec), *map(_number, numbers))
+    notes = [
+        Text(f"{printable(port.side)}: {note}", "yellow")
+        for port in report.ports
+        if (note := _port_notes(port.counters))
+    ]
+    return Group(table, *notes)
+
+
+def _port_notes(counters: Counters) -> str:
+    notes = (
+        (counters.skipped_empty, "empty skipped"),
+        (counters.skipped_runt, "under 14 bytes skipped"),
+        (counters.truncated, "cut by snap length"),
+    )
+    return ", ".join(f"{_number(count)} {note}" for count, note in notes if count)
+
+
+def _verdict(report: RunReport) -> RenderableType:
+    verdict = report.verdict
+    text = Text("GOOD" if verdict.good else "BAD", "bold green" if verdict.good else "bold red")
+    if len(verdict.reasons) == 1:
+        text.append(f": {printable(verdict.reasons[0])}", "not bold default")
+        return text
+    for reason in verdict.reasons:
+        text.append(f"\n  {printable(reason)}", "not bold default")
+    return text
