@@ -1,0 +1,255 @@
+"""Hand-driven peers for tests: a frontend or a backend that writes exactly what it is told to.
+
+They run on the minimal machine, so that what is tested is a driver and its kernels, not the
+emulator's hypercalls.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from minimal_hv import MinimalHypervisor, MinimalMachine
+
+from xennet.abi.netif import (
+    EXTRA_GSO,
+    RX_REQUEST,
+    RX_RESPONSE,
+    TX_REQUEST,
+    TX_RESPONSE,
+    XEN_NETIF_EXTRA_TYPE_GSO,
+)
+from xennet.counters import VifCounters
+from xennet.frames import FrameBatch
+from xennet.netback.queue import Queue as BackQueue
+from xennet.netback.queue import QueueConfig
+from xennet.netback.verdict import FrontendError
+from xennet.netfront.queue import Queue as FrontQueue
+from xennet.netfront.verdict import BackendError
+from xennet.ring import BackRing, FrontRing, rx_ring, tx_ring
+
+GUEST, HOST = 1, 0
+
+
+class Stack:
+    """A network stack's side of a driver: ``to_send`` goes out, ``received`` came in."""
+
+    def __init__(self) -> None:
+        self.to_send: list[bytes] = []
+        self.flags: list[int] = []
+        self.gso: tuple[int, int] = (0, 0)
+        self.received: list[bytes] = []
+        self.meta: list[tuple[int, int, int]] = []
+        self.room = 1 << 30
+
+    def pull(self, batch: FrameBatch) -> int:
+        pulled = 0
+        while self.to_send and batch.has_room(len(self.to_send[0])):
+            flags = self.flags.pop(0) if self.flags else 0
+            batch.append(
+                self.to_send.pop(0), flags=flags, gso_size=self.gso[0], gso_type=self.gso[1]
+            )
+            pulled += 1
+        return pulled
+
+    def push(self, batch: FrameBatch) -> None:
+        self.received += [bytes(frame) for frame in batch]
+        for i in range(batch.count):
+            self.meta.append((batch.flags[i], batch.gso_size[i], batch.gso_type[i]))
+
+
+class RawFrontend:
+    """A guest that posts raw slots to a real backend queue.
+
+    ``start``: index at which both rings start. ``page`` is granted read-only as ``gref`` and holds
+    ``data``; requests made by :meth:`tx` point there unless told otherwise.
+    """
+
+    def __init__(
+        self, *, start: int = 0, can_sg: bool = True, gso_types: int = 6, rx_buffers: int = 0
+    ) -> None:
+        self.machine = MinimalMachine()
+        self.guest: MinimalHypervisor = self.machine.domain(GUEST)
+        self.host: MinimalHypervisor = self.machine.domain(HOST)
+        tx_page, rx_page = self.guest.alloc_pages(1), self.guest.alloc_pages(1)
+        self.tx_ring = FrontRing.init(tx_ring(tx_page.u8, tx_page.u32))
+        self.rx_ring = FrontRing.init(rx_ring(rx_page.u8, rx_page.u32))
+        for ring in (self.tx_ring, self.rx_ring):
+            ring.req_prod_pvt = ring.rsp_cons = start
+            ring.sring.req_prod = ring.sring.rsp_prod = start
+            ring.sring.req_event = ring.sring.rsp_event = start + 1
+        grants = self.guest.grants
+        tx_ref = grants.grant_access(HOST, tx_page.first)
+        rx_ref = grants.grant_access(HOST, rx_page.first)
+        self.page = self.guest.alloc_pages(1)
+        self.data = bytes((7 * i + i // 256) & 0xFF for i in range(4096))
+        self.page.u8[:] = self.data
+        self.gref = grants.grant_access(HOST, self.page.first, readonly=True)
+        self.rx_pages = self.guest.alloc_pages(256)
+        self.rx_grefs = [grants.grant_access(HOST, self.rx_pages.first + i) for i in range(256)]
+        self.port = self.guest.alloc_unbound(HOST)
+        self.events = 0
+        self.guest.on_event(self.port, self._event)
+        for _ in range(rx_buffers):
+            self.post_rx()
+        self.rx_ring.push_requests()
+
+        self.stack = Stack()
+        self.counters = VifCounters()
+        self.fatal: list[FrontendError] = []
+        config = QueueConfig(GUEST, tx_ref, rx_ref, self.port, can_sg, gso_types)
+        self.queue = BackQueue(self.host, config, self.stack, self.counters, self.fatal.append)
+
+    def _event(self) -> None:
+        self.events += 1
+
+    def slot(self, raw: bytes) -> None:
+        """Put a raw slot at the next request's place."""
+        self.tx_ring.sring.write_slot(self.tx_ring.req_prod_pvt, raw)
+        self.tx_ring.req_prod_pvt += 1
+
+    def tx(
+        self, size: int, flags: int = 0, *, ident: int = 0, offset: int = 0, gref: int | None = None
+    ) -> None:
+        """A tx request; ``size`` of the first slot is the whole packet's."""
+        self.slot(TX_REQUEST.pack(self.gref if gref is None else gref, offset, flags, ident, size))
+
+    def extra(
+        self, kind: int = XEN_NETIF_EXTRA_TYPE_GSO, *, flags: int = 0, size: int = 0, gso: int = 0
+    ) -> None:
+        """An extra info slot in the tx ring."""
+        self.slot(EXTRA_GSO.pack(kind, flags, size, gso, 0, 0))
+
+    def post_rx(self, *, ident: int | None = None, gref: int | None = None) -> None:
+        """An rx request for the next receive page."""
+        index = self.rx_ring.req_prod_pvt
+        slot = index & 0xFF
+        raw = RX_REQUEST.pack(
+            slot if ident is None else ident, 0, self.rx_grefs[slot] if gref is None else gref
+        )
+        self.rx_ring.sring.write_slot(index, raw)
+        self.rx_ring.req_prod_pvt += 1
+
+    def push(self) -> bool:
+        """Publish the tx requests and let the backend work; whether it wanted to be notified."""
+        notify = self.tx_ring.push_requests_and_check_notify()
+        self.run()
+        return notify
+
+    def run(self) -> None:
+        """Kick the backend and let everything settle."""
+        self.queue.kick()
+        self.machine.run()
+
+    def responses(self) -> list[tuple[int, int]]:
+        """All new tx responses as (id, status); NULL ones have their leftover id."""
+        taken = []
+        prod = self.tx_ring.response_prod()
+        while self.tx_ring.rsp_cons != prod:
+            raw = self.tx_ring.sring.copy_slot(self.tx_ring.rsp_cons)
+            taken.append(TX_RESPONSE.unpack_from(raw))
+            self.tx_ring.rsp_cons += 1
+        return taken
+
+    def statuses(self) -> list[int]:
+        """The statuses of all new tx responses, in ring order."""
+        return [status for _, status in self.responses()]
+
+    def rx_responses(self) -> list[bytes]:
+        """All new rx response slots, raw."""
+        taken = []
+        prod = self.rx_ring.response_prod()
+        while self.rx_ring.rsp_cons != prod:
+            taken.append(self.rx_ring.sring.copy_slot(self.rx_ring.rsp_cons))
+            self.rx_ring.rsp_cons += 1
+        return taken
+
+
+class RawBackend:
+    """A driver domain that answers a real frontend queue with raw slots."""
+
+    def __init__(self, *, can_sg: bool = True, gso_types: int = 6) -> None:
+        self.machine = MinimalMachine()
+        self.guest: MinimalHypervisor = self.machine.domain(GUEST)
+        self.host: MinimalHypervisor = self.machine.domain(HOST)
+        self.stack = Stack()
+        self.counters = VifCounters()
+        self.broken: list[BackendError] = []
+        self.queue = FrontQueue(self.guest, HOST, self.stack, self.counters, self.broken.append)
+        self.queue.post_buffers()
+        self._maps = [
+            self.host.map_grant(GUEST, ref)
+            for ref in (self.queue.tx_ring_ref, self.queue.rx_ring_ref)
+        ]
+        tx_page, rx_page = (mapping.page for mapping in self._maps)
+        self.tx_ring = BackRing.attach(tx_ring(tx_page.u8, tx_page.u32))
+        self.rx_ring = BackRing.attach(rx_ring(rx_page.u8, rx_page.u32))
+        self.events = 0
+        self.port = self.host.bind_interdomain(GUEST, self.queue.port)
+        self.host.on_event(self.port, self._event)
+        self.queue.connected(can_sg=can_sg, gso_types=gso_types)
+        self.run()
+
+    def _event(self) -> None:
+        self.events += 1
+
+    def run(self) -> None:
+        """Kick the frontend and let everything settle."""
+        self.queue.kick()
+        self.machine.run()
+
+    def requests(self) -> list[bytes]:
+        """All new tx request slots, raw."""
+        taken = []
+        while self.tx_ring.unconsumed_requests:
+            taken.append(self.tx_ring.sring.copy_slot(self.tx_ring.req_cons))
+            self.tx_ring.req_cons += 1
+        return taken
+
+    def answer(self, ident: int, status: int = 0) -> None:
+        """A tx response at the next response's place."""
+        self.tx_ring.sring.write_slot(self.tx_ring.rsp_prod_pvt, TX_RESPONSE.pack(ident, status))
+        self.tx_ring.rsp_prod_pvt += 1
+
+    def push_tx(self) -> None:
+        """Publish the tx responses and let the frontend work."""
+        self.tx_ring.push_responses()
+        self.run()
+
+    def buffer(self, ahead: int = 0) -> tuple[int, int]:
+        """(id, gref) of the rx request ``ahead`` places behind the next one."""
+        raw = self.rx_ring.sring.copy_slot(self.rx_ring.req_cons + ahead)
+        ident, _, gref = RX_REQUEST.unpack_from(raw)
+        return ident, gref
+
+    def fill(self, gref: int, payload: bytes) -> None:
+        """Write into the granted page from its start, as a grant copy would."""
+        mapping = self.host.map_grant(GUEST, gref)
+        mapping.page.u8[: len(payload)] = payload
+        self.host.unmap_grant(mapping)
+
+    def rx(
+        self, payload: bytes = b"", flags: int = 0, *, offset: int = 0, status: int | None = None
+    ) -> None:
+        """An rx response that consumes the next request, with its page filled."""
+        ident, gref = self.buffer()
+        if payload:
+            self.fill(gref, bytes(offset) + payload)
+        self.raw_rx(
+            RX_RESPONSE.pack(ident, offset, flags, len(payload) if status is None else status)
+        )
+
+    def raw_rx(self, raw: bytes) -> None:
+        """A raw slot in place of the next rx response."""
+        self.rx_ring.sring.write_slot(self.rx_ring.rsp_prod_pvt, raw)
+        self.rx_ring.rsp_prod_pvt += 1
+        self.rx_ring.req_cons += 1
+
+    def push_rx(self) -> None:
+        """Publish the rx responses and let the frontend work."""
+        self.rx_ring.push_responses()
+        self.run()
+
+
+def copy_of(words: memoryview | array[int]) -> bytes:
+    """The bytes of a view or array, for before-and-after comparisons."""
+    return memoryview(words).cast("B").tobytes()

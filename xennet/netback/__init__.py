@@ -1,0 +1,1 @@
+"""The backend end of a vif."""

@@ -1,0 +1,393 @@
+"""Guest transmit, backend side: tx requests in, packets out, one response per slot.
+
+Three kernels, called in this order for each pass over the ring:
+
+    gather   ring page -> private slot copies, checks, one grant-copy table for all packets
+    (the caller makes the batched grant copy: GNTTABOP_copy)
+    settle   copy statuses -> failed packets dropped, responses written and published
+    rearm    final check for requests before sleeping
+
+They are plain functions over flat integer views: no object, no allocation per slot. They read the
+tx ring page (words), and write the copy table, the packet arrays, ``rsp`` (one response word for
+each consumed slot), the response half of the ring and ``res``, a result vector of signed integers
+(places R_*). Each slot is loaded from shared memory exactly once, word by word, and everything
+after that works on the loaded values: a frontend that rewrites a slot meanwhile changes nothing
+(hardening rule F14, RING_COPY_REQUEST).
+
+Which rule each step obeys (rules F1..F14 are explained in docs/hardening.md):
+
+    F1   req_prod further than a ring from req_cons          fatal
+    F2   more_data on the last request there is              fatal
+    F3   19 or 20 additional slots: ERROR; 21 or more        fatal
+    F4   later slots are larger than first.size allows       ERROR on every slot
+    F5   offset + size of any slot beyond the page           fatal
+    F6   first slot shorter than an Ethernet header          ERROR on every slot
+    F7   later slots of size 0                               OKAY, nothing copied
+    F8   extra_info without a slot behind it                 fatal
+    F9   extra type 0 or unknown                             fatal
+    F10  GSO size 0, or neither TCPv4 nor TCPv6              fatal
+    F11  multicast extras                                    answered at once, no packet
+    F12  two extras of a type                                the last one counts, both NULL
+    F13  a grant copy failed                                 ERROR for that slot, siblings OKAY
+
+Fatal means: no response to the packet, nothing further read. The packets before it are delivered
+and answered as usual.
+"""
+
+from __future__ import annotations
+
+from xennet.abi.grant_table import GNTCOPY_source_gref
+from xennet.abi.netif import (
+    NETIF_RSP_ERROR,
+    NETIF_RSP_NULL,
+    XEN_NETIF_EXTRA_FLAG_MORE,
+    XEN_NETIF_EXTRA_TYPE_GSO,
+    XEN_NETIF_EXTRA_TYPE_MCAST_ADD,
+    XEN_NETIF_EXTRA_TYPE_MCAST_DEL,
+    XEN_NETIF_GSO_TYPE_TCPV4,
+    XEN_NETIF_GSO_TYPE_TCPV6,
+    XEN_NETIF_NR_SLOTS_MIN,
+    NETTXF_csum_blank,
+    NETTXF_data_validated,
+    NETTXF_extra_info,
+    NETTXF_more_data,
+    XEN_NETIF_EXTRA_TYPE_MAX_in_linux,
+)
+from xennet.abi.words import (
+    COPY_STRIDE,
+    REQ_EVENT,
+    REQ_PROD,
+    RING_SLOTS,
+    RSP_EVENT,
+    RSP_PROD,
+    TX_MASK,
+    TX_SLOTS,
+    TX_STRIDE,
+    COPY_S_flags,
+    COPY_S_offset,
+    COPY_W_dest,
+    COPY_W_dest_domid,
+    COPY_W_len,
+    COPY_W_source,
+    COPY_W_source_domid,
+    COPY_W_status,
+    EXTRA_S_flags,
+    EXTRA_S_gso_size,
+    EXTRA_W_gso_type,
+    TXREQ_S_flags,
+    TXREQ_S_size,
+    TXRSP_S_status,
+)
+from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
+from xennet.frames import MIN_FRAME
+from xennet.kernel import U32Array, U32Words, Vector, arm, publish
+from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
+
+#: Additional slots (beyond the first) that a packet may have, and the count that is an attack.
+MAX_ADDITIONAL_SLOTS = XEN_NETIF_NR_SLOTS_MIN
+FATAL_ADDITIONAL_SLOTS = 20
+
+# Verdicts of gather, in res[R_VERDICT]; texts in xennet/netback/verdict.py.
+OK = 0
+PROD_OVERFLOW = 1
+MISSING_SLOTS = 2
+TOO_MANY_SLOTS = 3
+CROSSES_PAGE = 4
+MISSING_EXTRA = 5
+BAD_EXTRA_TYPE = 6
+GSO_SIZE_ZERO = 7
+BAD_GSO_TYPE = 8
+
+# Places in the result vector.
+R_VERDICT = 0
+#: Slots consumed and to be answered, packets for the host, elements of the copy table.
+R_SLOTS = 1
+R_PACKETS = 2
+R_OPS = 3
+#: Bytes of the staging area that packets take.
+R_BYTES = 4
+#: Evidence of a fatal verdict: ring index and the words that were loaded from it.
+R_INDEX = 5
+R_WORD0 = 6
+R_WORD1 = 7
+R_WORD2 = 8
+#: Packets answered ERROR as a whole, or dropped because a copy failed.
+R_ERRORS = 9
+#: Whether the last publication wants an event, or whether work is left (see each kernel).
+R_FLAG = 10
+RESULTS = 11
+
+_MASK16 = 0xFFFF
+_OFFSET_MASK = PAGE_SIZE - 1
+_ERROR = (NETIF_RSP_ERROR & _MASK16) << TXRSP_S_status
+_NULL = NETIF_RSP_NULL << TXRSP_S_status
+_CHAINED = NETTXF_more_data | NETTXF_extra_info
+_CSUM = NETTXF_csum_blank | NETTXF_data_validated
+_SELF = DOMID_SELF
+_SOURCE_GREF = GNTCOPY_source_gref << COPY_S_flags
+
+#: Elements of the copy table: one for each slot, two where a staging page ends inside it.
+MAX_OPS = 2 * TX_SLOTS
+
+
+def gather(
+    ring: U32Words,
+    pvt: U32Array,
+    otherend: int,
+    max_packets: int,
+    ops: U32Words,
+    op_slot: U32Array,
+    op_packet: U32Array,
+    stage_frame: int,
+    rsp: U32Array,
+    grefs: U32Array,
+    spans: U32Array,
+    offset: U32Array,
+    length: U32Array,
+    flags: U32Array,
+    gso_size: U32Array,
+    gso_type: U32Array,
+    res: Vector,
+) -> int:
+    """Read all packets there are (at most ``max_packets``), check them, prepare their copy.
+
+    ``ring``: words of the tx ring page. ``ops``: gnttab_copy elements, MAX_OPS of them, of which
+    the constant words (zero upper halves) are left alone; ``op_slot`` and ``op_packet`` note for
+    each element the slot and packet it serves. ``stage_frame``: first of TX_SLOTS consecutive
+    frames of our own, which packets fill end to end. ``rsp``: the response word of each slot;
+    ``grefs`` and ``spans``: private copies of later slots (TX_SLOTS words each). ``offset`` ...
+    ``gso_type``: the packets (xennet.frames). Returns the verdict; req_cons is not moved, settle
+    does that.
+    """
+    start = pvt[BACK_REQ_CONS]
+    available = (ring[REQ_PROD] - start) & MASK32
+    slot = 0  # slots consumed so far, relative to start
+    packets = 0
+    n_ops = 0
+    used = 0  # bytes of the staging area
+    errors = 0
+    verdict = OK
+    res[R_INDEX] = start
+    if available > TX_SLOTS:  # F1
+        verdict = PROD_OVERFLOW
+        res[R_WORD0] = ring[REQ_PROD]
+        available = 0
+
+    while slot < available and packets < max_packets:
+        at = RING_SLOTS + ((start + slot) & TX_MASK) * TX_STRIDE
+        gref = ring[at]
+        word1 = ring[at + 1]
+        word2 = ring[at + 2]
+        size = word2 >> TXREQ_S_size
+        rflags = word1 >> TXREQ_S_flags
+        next_slot = slot + 1
+        drop = False
+        gso = 0
+        kind = 0
+        first_size = size
+
+        if rflags & _CHAINED:
+            # Extras come right behind the first request.
+            more = rflags & NETTXF_extra_info
+            answered = False
+            while more:
+                if next_slot >= available:  # F8
+                    verdict = MISSING_EXTRA
+                    break
+                extra_at = RING_SLOTS + ((start + next_slot) & TX_MASK) * TX_STRIDE
+                extra0 = ring[extra_at]
+                extra1 = ring[extra_at + EXTRA_W_gso_type]
+                extra_type = extra0 & 0xFF
+                if extra_type == 0 or extra_type >= XEN_NETIF_EXTRA_TYPE_MAX_in_linux:  # F9
+                    verdict = BAD_EXTRA_TYPE
+                    res[R_WORD0] = extra0
+                    res[R_WORD1] = extra1
+                    break
+                # An extra has no id: the low half of its NULL response stays as it is.
+                rsp[next_slot] = (extra0 & _MASK16) | _NULL
+                next_slot += 1
+                if extra_type == XEN_NETIF_EXTRA_TYPE_GSO:  # F12: the last one counts
+                    gso = 1 + (extra0 >> EXTRA_S_gso_size)
+                    kind = extra1 & 0xFF
+                if extra_type in (XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL):
+                    answered = True
+                more = extra0 >> EXTRA_S_flags & XEN_NETIF_EXTRA_FLAG_MORE
+            if verdict != OK:
+                res[R_INDEX] = (start + next_slot) & MASK32
+                break
+            if answered:
+                # F11: no multicast list is kept, so the request fails; it carries no packet and
+                # its more_data is not looked at.
+                rsp[slot] = (word2 & _MASK16) | _ERROR
+                slot = next_slot
+                errors += 1
+                continue
+
+            # Count and check the later data slots.
+            more = rflags & NETTXF_more_data
+            additional = 0
+            first_later = next_slot
+            while more:
+                if next_slot >= available:  # F2
+                    verdict = MISSING_SLOTS
+                    res[R_INDEX] = (start + next_slot - 1) & MASK32
+                    break
+                if additional >= FATAL_ADDITIONAL_SLOTS:  # F3
+                    verdict = TOO_MANY_SLOTS
+                    res[R_INDEX] = (start + next_slot) & MASK32
+                    break
+                if additional >= MAX_ADDITIONAL_SLOTS:  # F3
+                    drop = True
+                later_at = RING_SLOTS + ((start + next_slot) & TX_MASK) * TX_STRIDE
+                later_gref = ring[later_at]
+                later1 = ring[later_at + 1]
+                later2 = ring[later_at + 2]
+                later_size = later2 >> TXREQ_S_size
+                if later_size > first_size:  # F4: the 16-bit total of a packet >= 64 KiB wrapped
+                    drop = True
+                first_size = (first_size - later_size) & _MASK16
+                if (later1 & _MASK16) + later_size > PAGE_SIZE:  # F5
+                    verdict = CROSSES_PAGE
+                    res[R_INDEX] = (start + next_slot) & MASK32
+                    res[R_WORD0] = later_gref
+                    res[R_WORD1] = later1
+                    res[R_WORD2] = later2
+                    break
+                rsp[next_slot] = later2 & _MASK16
+                grefs[next_slot] = later_gref
+                spans[next_slot] = (later1 & _MASK16) << 16 | later_size
+                more = later1 >> TXREQ_S_flags & NETTXF_more_data
+                additional += 1
+                next_slot += 1
+            if verdict != OK:
+                break
+        else:
+            first_later = next_slot
+
+        if drop or first_size < MIN_FRAME:  # F3, F4, F6
+            rsp[slot] = (word2 & _MASK16) | _ERROR
+            for later in range(first_later, next_slot):
+                rsp[later] |= _ERROR
+            slot = next_slot
+            errors += 1
+            continue
+        if (word1 & _MASK16) + first_size > PAGE_SIZE:  # F5
+            verdict = CROSSES_PAGE
+            res[R_INDEX] = (start + slot) & MASK32
+            res[R_WORD0] = gref
+            res[R_WORD1] = word1
+            res[R_WORD2] = word2
+            break
+        if gso and (gso == 1 or not XEN_NETIF_GSO_TYPE_TCPV4 <= kind <= XEN_NETIF_GSO_TYPE_TCPV6):
+            verdict = GSO_SIZE_ZERO if gso == 1 else BAD_GSO_TYPE  # F10
+            res[R_INDEX] = (start + slot) & MASK32
+            res[R_WORD0] = gso - 1
+            res[R_WORD1] = kind
+            break
+
+        # The packet is good: one copy element for each slot, more where a staging page ends.
+        rsp[slot] = word2 & _MASK16
+        offset[packets] = used
+        length[packets] = size
+        flags[packets] = rflags & _CSUM
+        gso_size[packets] = gso - 1 if gso else 0
+        gso_type[packets] = kind
+        piece_slot = slot
+        piece_at = word1 & _MASK16
+        left = first_size
+        later = first_later
+        while True:
+            while left:
+                room = PAGE_SIZE - (used & _OFFSET_MASK)
+                piece = left if left < room else room
+                op = n_ops * COPY_STRIDE
+                ops[op + COPY_W_source] = gref
+                ops[op + COPY_W_source_domid] = otherend | piece_at << COPY_S_offset
+                ops[op + COPY_W_dest] = stage_frame + (used >> PAGE_SHIFT)
+                ops[op + COPY_W_dest_domid] = _SELF | (used & _OFFSET_MASK) << COPY_S_offset
+                ops[op + COPY_W_len] = piece | _SOURCE_GREF
+                op_slot[n_ops] = piece_slot
+                op_packet[n_ops] = packets
+                n_ops += 1
+                used += piece
+                piece_at += piece
+                left -= piece
+            if later == next_slot:
+                break
+            gref = grefs[later]
+            piece_at = spans[later] >> 16
+            left = spans[later] & _MASK16  # F7: nothing is copied for size 0
+            piece_slot = later
+            later += 1
+        slot = next_slot
+        packets += 1
+
+    res[R_VERDICT] = verdict
+    res[R_SLOTS] = slot
+    res[R_PACKETS] = packets
+    res[R_OPS] = n_ops
+    res[R_BYTES] = used
+    res[R_ERRORS] = errors
+    return verdict
+
+
+def settle(
+    ring: U32Words,
+    pvt: U32Array,
+    ops: U32Words,
+    op_slot: U32Array,
+    op_packet: U32Array,
+    rsp: U32Array,
+    offset: U32Array,
+    length: U32Array,
+    flags: U32Array,
+    gso_size: U32Array,
+    gso_type: U32Array,
+    res: Vector,
+) -> int:
+    """Judge the copies, write and publish the responses; returns the number of good packets.
+
+    A packet of which a copy failed is taken out of the packet arrays (F13). Responses go to the
+    slots of their requests; each keeps the bytes of the request behind the first word.
+    ``res[R_FLAG]`` is 1 if the frontend asked to be notified.
+    """
+    packets = res[R_PACKETS]
+    failed = 0
+    for k in range(res[R_OPS]):
+        if ops[k * COPY_STRIDE + COPY_W_status] & _MASK16:
+            rsp[op_slot[k]] |= _ERROR
+            length[op_packet[k]] = 0  # no good packet is empty: marks it for removal
+            failed += 1
+    if failed:
+        kept = 0
+        for i in range(packets):
+            if length[i]:
+                offset[kept] = offset[i]
+                length[kept] = length[i]
+                flags[kept] = flags[i]
+                gso_size[kept] = gso_size[i]
+                gso_type[kept] = gso_type[i]
+                kept += 1
+        res[R_ERRORS] += packets - kept
+        packets = kept
+        res[R_PACKETS] = kept
+
+    # Requests and responses run in step here: all that was consumed is answered in this pass.
+    start = pvt[BACK_REQ_CONS]
+    slots = res[R_SLOTS]
+    for k in range(slots):
+        ring[RING_SLOTS + ((start + k) & TX_MASK) * TX_STRIDE] = rsp[k]
+    end = (start + slots) & MASK32
+    pvt[BACK_REQ_CONS] = end
+    pvt[BACK_RSP_PROD_PVT] = end
+    res[R_FLAG] = publish(ring, RSP_PROD, RSP_EVENT, end)
+    return packets
+
+
+def rearm(ring: U32Words, pvt: U32Array) -> int:
+    """RING_FINAL_CHECK_FOR_REQUESTS: 1 if requests are there after all; else ask for an event."""
+    cons = pvt[BACK_REQ_CONS]
+    if ring[REQ_PROD] != cons:
+        return 1
+    arm(ring, REQ_EVENT, (cons + 1) & MASK32)
+    return 1 if ring[REQ_PROD] != cons else 0

@@ -1,0 +1,1 @@
+"""The frontend end of a vif."""

@@ -1,0 +1,320 @@
+"""Guest receive, frontend side: rx requests posted, responses in, frames out, buffers posted again.
+
+Two kernels:
+
+    post      empty pages -> grants and rx requests, published
+    receive   responses -> frames; each buffer is granted and posted again at once
+
+Ring slot s owns page s of the receive buffer, grant reference ``grefs[s]`` and request id s: a
+response sits in the slot of the request that it consumes, so its place says which page was filled,
+and the id in it is never read (hardening rule B9).
+
+Rules (xen/io/netif.h, "Guest receive"; hardening rules B1..B14 in docs/hardening.md):
+
+* B1, B2 rsp_prod past what was posted, or behind what it was: the device is broken;
+* B5 a page that is still in use although the response says done: broken;
+* B8 negative status, or offset + status beyond the page: packet dropped;
+* B10 more_data with nothing behind it, B11 too many slots, B12 extra_info with nothing behind it
+  or of an unknown type, B13 GSO of size 0 or of unknown type: packet dropped;
+* B14 an XDP extra replaces the offset of the first slot before the range check;
+* a packet shorter than an Ethernet header or longer than 65535 bytes is dropped.
+
+Dropping consumes the packet's slots and posts them again; only "broken" is for ever.
+"""
+
+from __future__ import annotations
+
+from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_writing
+from xennet.abi.netif import (
+    XEN_NETIF_EXTRA_FLAG_MORE,
+    XEN_NETIF_EXTRA_TYPE_GSO,
+    XEN_NETIF_EXTRA_TYPE_XDP,
+    XEN_NETIF_GSO_TYPE_TCPV4,
+    XEN_NETIF_GSO_TYPE_TCPV6,
+    XEN_NETIF_NR_SLOTS_MIN,
+    NETRXF_csum_blank,
+    NETRXF_data_validated,
+    NETRXF_extra_info,
+    NETRXF_more_data,
+    XEN_NETIF_EXTRA_TYPE_MAX_in_linux,
+)
+from xennet.abi.words import (
+    REQ_EVENT,
+    REQ_PROD,
+    RING_SLOTS,
+    RSP_EVENT,
+    RSP_PROD,
+    RX_MASK,
+    RX_SLOTS,
+    RX_STRIDE,
+    EXTRA_S_flags,
+    EXTRA_S_gso_size,
+    EXTRA_W_gso_type,
+    RXREQ_W_gref,
+    RXRSP_S_offset,
+    RXRSP_S_status,
+    RXRSP_W_status,
+)
+from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, MIN_FRAME
+from xennet.kernel import Bytes, U32Array, U32Words, Vector, arm, copy_bytes, publish
+from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
+
+# Verdicts of receive, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
+OK = 0
+PROD_OVERFLOW = 1
+PROD_BACKWARDS = 2
+STILL_GRANTED = 3
+
+# Why the last bad packet was dropped, in res[R_DROP].
+DROP_NONE = 0
+DROP_STATUS = 1
+DROP_RANGE = 2
+DROP_NEED_SLOTS = 3
+DROP_TOO_MANY_SLOTS = 4
+DROP_MISSING_EXTRA = 5
+DROP_EXTRA_TYPE = 6
+DROP_GSO = 7
+DROP_SIZE = 8
+
+# Places in the state vector, which lives as long as the connection.
+#: Responses that were seen but not consumed by the last pass, for rule B2.
+S_UNCONSUMED = 0
+STATES = 1
+
+# Places in the result vector.
+R_VERDICT = 0
+R_SLOTS = 1
+R_PACKETS = 2
+R_BYTES = 3
+#: Packets dropped, the DROP_ reason of the last one, its ring index and two raw words.
+R_DROPPED = 4
+R_DROP = 5
+R_INDEX = 6
+R_WORD0 = 7
+R_WORD1 = 8
+#: 1 if the backend asked to be notified of the new requests.
+R_NOTIFY = 9
+#: 1 if responses are left, or came meanwhile.
+R_MORE = 10
+RESULTS = 11
+
+#: A first response of at most this many bytes allows one more slot (Linux RX_COPY_THRESHOLD).
+RX_COPY_THRESHOLD = 256
+#: Room a packet may need in the batch before its size is known: every slot of a full chain.
+MAX_CHAIN_BYTES = (XEN_NETIF_NR_SLOTS_MIN + 1) * PAGE_SIZE
+
+_MASK16 = 0xFFFF
+_SIGN16 = 0x8000
+_IN_USE = GTF_reading | GTF_writing
+
+
+def post(
+    ring: U32Words,
+    pvt: U32Array,
+    otherend: int,
+    grefs: U32Array,
+    words: U32Words,
+    shift: int,
+) -> int:
+    """Grant and request every free slot; 1 if the backend asked to be notified."""
+    prod = pvt[FRONT_REQ_PROD_PVT]
+    end = (pvt[FRONT_RSP_CONS] + RX_SLOTS) & MASK32
+    access = GTF_permit_access | otherend << 16
+    while prod != end:
+        slot = prod & RX_MASK
+        gref = grefs[slot]
+        words[gref << shift] = access
+        at = RING_SLOTS + slot * RX_STRIDE
+        ring[at] = slot
+        ring[at + RXREQ_W_gref] = gref
+        prod = (prod + 1) & MASK32
+    pvt[FRONT_REQ_PROD_PVT] = prod
+    return publish(ring, REQ_PROD, REQ_EVENT, prod)
+
+
+def receive(
+    ring: U32Words,
+    pvt: U32Array,
+    otherend: int,
+    pages: Bytes,
+    grefs: U32Array,
+    words: U32Words,
+    shift: int,
+    status: U32Words,
+    status_shift: int,
+    data: Bytes,
+    room: int,
+    max_packets: int,
+    offset: U32Array,
+    length: U32Array,
+    flags: U32Array,
+    gso_size: U32Array,
+    gso_type: U32Array,
+    state: Vector,
+    res: Vector,
+) -> int:
+    """Turn responses into frames, end to end in ``data`` (``room`` bytes); returns the verdict.
+
+    Stops when all responses are taken, at ``max_packets`` frames, or when the longest legal packet
+    would no longer fit; ``res[R_MORE]`` then says so. ``pages``: RX_SLOTS pages of our own.
+    """
+    cons = pvt[FRONT_RSP_CONS]
+    begin = cons
+    prod = ring[RSP_PROD]
+    available = (prod - cons) & MASK32
+    verdict = OK
+    packets = 0
+    used = 0
+    dropped = 0
+    reason = DROP_NONE
+    res[R_INDEX] = cons
+    if available > (pvt[FRONT_REQ_PROD_PVT] - cons) & MASK32:  # B1
+        verdict = PROD_OVERFLOW
+        res[R_WORD0] = prod
+        prod = cons
+    elif available < state[S_UNCONSUMED]:  # B2
+        verdict = PROD_BACKWARDS
+        res[R_WORD0] = prod
+        prod = cons
+    access = GTF_permit_access | otherend << 16
+
+    while cons != prod and packets < max_packets and used + MAX_CHAIN_BYTES <= room:
+        head = cons
+        at = RING_SLOTS + (cons & RX_MASK) * RX_STRIDE
+        word0 = ring[at]
+        word1 = ring[at + RXRSP_W_status]
+        head0 = word0
+        head1 = word1
+        rflags = word1 & _MASK16
+        drop = DROP_NONE
+        gso = 0
+        kind = 0
+        data_slot = cons & RX_MASK
+        cons = (cons + 1) & MASK32
+        start_offset = word0 >> RXRSP_S_offset
+
+        if rflags & NETRXF_extra_info:
+            more = 1
+            while more:
+                if cons == prod:  # B12
+                    drop = DROP_MISSING_EXTRA
+                    break
+                slot = cons & RX_MASK
+                at = RING_SLOTS + slot * RX_STRIDE
+                extra0 = ring[at]
+                extra1 = ring[at + EXTRA_W_gso_type]
+                cons = (cons + 1) & MASK32
+                # The buffer under an extra was not filled; it is posted again like any other.
+                gref = grefs[slot]
+                if status[gref << status_shift] & _IN_USE:  # B5
+                    verdict = STILL_GRANTED
+                    break
+                extra_type = extra0 & 0xFF
+                if extra_type == 0 or extra_type >= XEN_NETIF_EXTRA_TYPE_MAX_in_linux:  # B12
+                    drop = DROP_EXTRA_TYPE
+                elif extra_type == XEN_NETIF_EXTRA_TYPE_GSO:
+                    gso = extra0 >> EXTRA_S_gso_size
+                    kind = extra1 & 0xFF
+                    if not gso or not (
+                        XEN_NETIF_GSO_TYPE_TCPV4 <= kind <= XEN_NETIF_GSO_TYPE_TCPV6
+                    ):
+                        drop = DROP_GSO  # B13
+                elif extra_type == XEN_NETIF_EXTRA_TYPE_XDP:
+                    start_offset = extra0 >> EXTRA_S_gso_size  # B14: headroom has gso.size's place
+                more = extra0 >> EXTRA_S_flags & XEN_NETIF_EXTRA_FLAG_MORE
+            if verdict != OK:
+                break
+
+        slots = 1
+        size = 0
+        limit = XEN_NETIF_NR_SLOTS_MIN
+        if word1 >> RXRSP_S_status <= RX_COPY_THRESHOLD or word1 >> RXRSP_S_status >= _SIGN16:
+            limit += 1
+        while True:
+            gref = grefs[data_slot]
+            if status[gref << status_shift] & _IN_USE:  # B5
+                verdict = STILL_GRANTED
+                break
+            words[gref << shift] = 0
+            chunk = word1 >> RXRSP_S_status
+            if chunk >= _SIGN16:  # B8
+                drop = DROP_STATUS
+            elif start_offset + chunk > PAGE_SIZE:  # B8
+                drop = DROP_RANGE
+            elif slots <= limit and drop == DROP_NONE:
+                copy_bytes(
+                    data, used + size, pages, (data_slot << PAGE_SHIFT) + start_offset, chunk
+                )
+                size += chunk
+            if not word1 & NETRXF_more_data:
+                break
+            if cons == prod:  # B10
+                drop = DROP_NEED_SLOTS
+                break
+            data_slot = cons & RX_MASK
+            at = RING_SLOTS + data_slot * RX_STRIDE
+            word0 = ring[at]
+            word1 = ring[at + RXRSP_W_status]
+            start_offset = word0 >> RXRSP_S_offset
+            cons = (cons + 1) & MASK32
+            slots += 1
+        if verdict != OK:
+            break
+        if slots > limit:  # B11
+            drop = DROP_TOO_MANY_SLOTS
+        elif drop == DROP_NONE and (size > MAX_FRAME or size < MIN_FRAME):
+            drop = DROP_SIZE
+        if drop != DROP_NONE:
+            dropped += 1
+            reason = drop
+            res[R_INDEX] = head
+            res[R_WORD0] = head0
+            res[R_WORD1] = head1
+            continue
+        offset[packets] = used
+        length[packets] = size
+        flags[packets] = (CSUM_BLANK if rflags & NETRXF_csum_blank else 0) | (
+            DATA_VALIDATED if rflags & NETRXF_data_validated else 0
+        )
+        gso_size[packets] = gso
+        gso_type[packets] = kind
+        used += size
+        packets += 1
+
+    res[R_VERDICT] = verdict
+    res[R_PACKETS] = packets
+    res[R_BYTES] = used
+    res[R_DROPPED] = dropped
+    res[R_DROP] = reason
+    res[R_SLOTS] = (cons - begin) & MASK32
+    res[R_NOTIFY] = 0
+    res[R_MORE] = 0
+    if verdict != OK:
+        if verdict == STILL_GRANTED:
+            res[R_INDEX] = (cons - 1) & MASK32
+            res[R_WORD0] = gref
+        return verdict
+
+    # Post every consumed slot again.
+    ahead = pvt[FRONT_REQ_PROD_PVT]
+    end = (cons + RX_SLOTS) & MASK32
+    pvt[FRONT_RSP_CONS] = cons
+    state[S_UNCONSUMED] = (prod - cons) & MASK32
+    while ahead != end:
+        slot = ahead & RX_MASK
+        gref = grefs[slot]
+        words[gref << shift] = access
+        at = RING_SLOTS + slot * RX_STRIDE
+        ring[at] = slot
+        ring[at + RXREQ_W_gref] = gref
+        ahead = (ahead + 1) & MASK32
+    if cons != begin:
+        pvt[FRONT_REQ_PROD_PVT] = ahead
+        res[R_NOTIFY] = publish(ring, REQ_PROD, REQ_EVENT, ahead)
+    if cons == prod:
+        arm(ring, RSP_EVENT, (cons + 1) & MASK32)
+        res[R_MORE] = 1 if ring[RSP_PROD] != cons else 0
+    else:
+        res[R_MORE] = 1
+    return verdict

@@ -1,0 +1,253 @@
+"""Guest transmit, frontend side: frames in, tx requests out, responses reaped by id.
+
+Two kernels:
+
+    transmit   frames -> granted pages and requests, published
+    reap       responses -> grants ended, ids free again
+
+Request id i owns page i of the transmit buffer and grant reference ``grefs[i]``, for as long as the
+device is connected; what changes with each use is the access: the grant entry is made valid
+when a request is written and invalid when its response has come. The frame of each entry is
+written once, at connect (xen/grant_table.h: frame and domid before flags).
+
+Rules (xen/io/netif.h, "Guest transmit"; hardening rules B1..B7 in docs/hardening.md):
+
+* the first request carries the size of the whole packet, the later ones their own; every data
+  request but the last has more_data; an extra info slot follows the first request;
+* at most XEN_NETIF_NR_SLOTS_MIN (18) slots for a packet, of at most 65535 bytes;
+* responses are identified by id only, and come in any order;
+* B1 rsp_prod past what was requested, B3 an id that is no id, B4 an id that is not pending, and
+  B5 a grant that is still in use although the response says done, break the device;
+* B6 ERROR and DROPPED free the slot like OKAY; B7 more NULL responses than extra info slots
+  were sent break it too (the slots behind them would never come back).
+"""
+
+from __future__ import annotations
+
+from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_readonly, GTF_writing
+from xennet.abi.netif import (
+    NETIF_RSP_NULL,
+    XEN_NETIF_EXTRA_TYPE_GSO,
+    NETTXF_csum_blank,
+    NETTXF_data_validated,
+    NETTXF_extra_info,
+    NETTXF_more_data,
+)
+from xennet.abi.words import (
+    REQ_EVENT,
+    REQ_PROD,
+    RING_SLOTS,
+    RSP_EVENT,
+    RSP_PROD,
+    TX_MASK,
+    TX_SLOTS,
+    TX_STRIDE,
+    EXTRA_S_gso_size,
+    TXREQ_S_flags,
+    TXREQ_S_size,
+    TXRSP_S_status,
+)
+from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
+from xennet.kernel import Bytes, U32Array, U32Words, Vector, arm, copy_bytes, publish
+from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
+
+# Verdicts of reap, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
+OK = 0
+PROD_OVERFLOW = 1
+BAD_ID = 2
+NOT_PENDING = 3
+STILL_GRANTED = 4
+ILLEGAL_NULL = 5
+
+# Places in the state vector, which lives as long as the connection.
+#: Number of ids on the free stack; extra info slots that await their NULL response.
+S_FREE = 0
+S_EXTRAS = 1
+STATES = 2
+
+# Places in the result vector.
+R_VERDICT = 0
+#: Slots produced (transmit) or consumed (reap).
+R_SLOTS = 1
+#: Responses other than OKAY and NULL.
+R_ERRORS = 2
+#: Evidence: ring index and raw first word of the offending response.
+R_INDEX = 3
+R_WORD0 = 4
+#: transmit: 1 if the backend asked to be notified. reap: 1 if responses came meanwhile.
+R_FLAG = 5
+#: Frames taken but not sent: the backend did not negotiate what they need.
+R_UNSENDABLE = 6
+RESULTS = 7
+
+_MASK16 = 0xFFFF
+_OFFSET_MASK = PAGE_SIZE - 1
+_IN_USE = GTF_reading | GTF_writing
+_CSUM = NETTXF_csum_blank | NETTXF_data_validated
+_ACCESS = GTF_permit_access | GTF_readonly
+_GSO_EXTRA = XEN_NETIF_EXTRA_TYPE_GSO
+
+
+def transmit(
+    ring: U32Words,
+    pvt: U32Array,
+    otherend: int,
+    can_sg: int,
+    can_gso: int,
+    pages: Bytes,
+    data: Bytes,
+    first: int,
+    count: int,
+    offset: U32Array,
+    length: U32Array,
+    flags: U32Array,
+    gso_size: U32Array,
+    gso_type: U32Array,
+    ids: U32Array,
+    grefs: U32Array,
+    pending: U32Array,
+    words: U32Words,
+    shift: int,
+    state: Vector,
+    res: Vector,
+) -> int:
+    """Send frames ``first`` .. ``count - 1`` as far as the ring has room; returns how many it took.
+
+    Frame i is ``length[i]`` bytes (14 to 65535) at ``data[offset[i]]``. ``can_sg``: the backend
+    takes packets of several slots; ``can_gso``: bit t is set if it takes GSO type t. ``pages``:
+    TX_SLOTS pages of our own. ``ids``: stack of free ids, ``state[S_FREE]`` deep. ``pending[id]``
+    is 1 from the publication of a request to its response. ``words``, ``shift``: the grant table
+    (xennet.interface.GuestGrants).
+    """
+    start = pvt[FRONT_REQ_PROD_PVT]
+    prod = start
+    space = TX_SLOTS - ((prod - pvt[FRONT_RSP_CONS]) & MASK32)
+    free = state[S_FREE]
+    access = _ACCESS | otherend << 16
+    unsendable = 0
+    frame = first
+    while frame < count:
+        size = length[frame]
+        segment = gso_size[frame]
+        chunks = (size + _OFFSET_MASK) >> PAGE_SHIFT
+        if (chunks > 1 and not can_sg) or (segment and not can_gso >> gso_type[frame] & 1):
+            unsendable += 1
+            frame += 1
+            continue
+        if chunks > free or chunks + (1 if segment else 0) > space:
+            break
+        source = offset[frame]
+        rflags = flags[frame] & _CSUM
+        if segment:
+            rflags |= NETTXF_extra_info
+        left = size
+        while True:
+            chunk = left if left < PAGE_SIZE else PAGE_SIZE
+            left -= chunk
+            if left:
+                rflags |= NETTXF_more_data
+            free -= 1
+            space -= 1
+            ident = ids[free]
+            gref = grefs[ident]
+            copy_bytes(pages, ident << PAGE_SHIFT, data, source, chunk)
+            words[gref << shift] = access
+            pending[ident] = 1
+            at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
+            ring[at] = gref
+            ring[at + 1] = rflags << TXREQ_S_flags
+            ring[at + 2] = ident | size << TXREQ_S_size
+            prod = (prod + 1) & MASK32
+            if segment:
+                at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
+                ring[at] = _GSO_EXTRA | segment << EXTRA_S_gso_size
+                ring[at + 1] = gso_type[frame]
+                prod = (prod + 1) & MASK32
+                space -= 1
+                state[S_EXTRAS] += 1
+                segment = 0
+            if not left:
+                break
+            source += chunk
+            size = left if left < PAGE_SIZE else PAGE_SIZE
+            rflags = 0
+        frame += 1
+    state[S_FREE] = free
+    pvt[FRONT_REQ_PROD_PVT] = prod
+    res[R_SLOTS] = (prod - start) & MASK32
+    res[R_UNSENDABLE] = unsendable
+    res[R_FLAG] = publish(ring, REQ_PROD, REQ_EVENT, prod)
+    return frame - first
+
+
+def reap(
+    ring: U32Words,
+    pvt: U32Array,
+    ids: U32Array,
+    grefs: U32Array,
+    pending: U32Array,
+    words: U32Words,
+    shift: int,
+    status: U32Words,
+    status_shift: int,
+    state: Vector,
+    res: Vector,
+) -> int:
+    """Take all responses: end the access of their grants and free their ids; returns the verdict.
+
+    ``status``, ``status_shift``: where GTF_reading and GTF_writing of a reference are. With a
+    verdict other than OK the device is broken and nothing more may be done with the ring.
+    """
+    cons = pvt[FRONT_RSP_CONS]
+    begin = cons
+    prod = ring[RSP_PROD]
+    free = state[S_FREE]
+    extras = state[S_EXTRAS]
+    verdict = OK
+    errors = 0
+    response = 0
+    if (prod - cons) & MASK32 > (pvt[FRONT_REQ_PROD_PVT] - cons) & MASK32:  # B1
+        verdict = PROD_OVERFLOW
+        response = prod
+        prod = cons
+    while cons != prod:
+        response = ring[RING_SLOTS + (cons & TX_MASK) * TX_STRIDE]
+        outcome = response >> TXRSP_S_status
+        if outcome == NETIF_RSP_NULL:
+            if not extras:  # B7
+                verdict = ILLEGAL_NULL
+                break
+            extras -= 1
+        else:
+            ident = response & _MASK16
+            if ident >= TX_SLOTS:  # B3
+                verdict = BAD_ID
+                break
+            if not pending[ident]:  # B4
+                verdict = NOT_PENDING
+                break
+            gref = grefs[ident]
+            if status[gref << status_shift] & _IN_USE:  # B5
+                verdict = STILL_GRANTED
+                break
+            words[gref << shift] = 0
+            pending[ident] = 0
+            ids[free] = ident
+            free += 1
+            if outcome:  # B6
+                errors += 1
+        cons = (cons + 1) & MASK32
+    state[S_FREE] = free
+    state[S_EXTRAS] = extras
+    pvt[FRONT_RSP_CONS] = cons
+    res[R_VERDICT] = verdict
+    res[R_SLOTS] = (cons - begin) & MASK32
+    res[R_ERRORS] = errors
+    res[R_FLAG] = 0
+    if verdict != OK:
+        res[R_INDEX] = cons
+        res[R_WORD0] = response
+    else:
+        arm(ring, RSP_EVENT, (cons + 1) & MASK32)
+        res[R_FLAG] = 1 if ring[RSP_PROD] != cons else 0
+    return verdict
