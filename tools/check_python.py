@@ -2,7 +2,9 @@
 
 import sys
 
-if sys.version_info < (3, 11):
+NEEDED = (3, 11)
+
+if sys.version_info < NEEDED:
     sys.exit(
         f"xennet needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; "
         "name another with: make PYTHON=python3.12 ..."

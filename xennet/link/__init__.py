@@ -1,0 +1,1 @@
+"""Links: what joins two ports."""
