@@ -1,0 +1,58 @@
+"""Ways to move frames within one process, each a function (frame bytes, frames) -> seconds.
+
+Only the moving is timed, not the setting up. All move every frame from one buffer to another by
+copying, in batches where the way has batches.
+"""
+
+from __future__ import annotations
+
+import mmap
+import socket
+import time
+
+from xennet.link.vif import VifLink
+from xennet.port import open_port
+
+
+def vif(size: int, frames: int) -> float:
+    """The whole link: generator, netfront, rings, grants, grant copy, netback, nothing."""
+    source, sink = open_port(f"gen:{size}x{frames}"), open_port("null:")
+    link = VifLink(source, sink)
+    try:
+        link.open()
+        started = time.perf_counter()
+        link.carry()
+        seconds = time.perf_counter() - started
+        arrived = sink.counters.frames_out
+        link.close()
+    finally:
+        link.destroy()
+    if arrived != frames:
+        raise RuntimeError(f"{arrived} of {frames} frames arrived")
+    return seconds
+
+
+def seqpacket(size: int, frames: int) -> float:
+    """A SOCK_SEQPACKET socket pair: one send and one receive into a buffer for each frame."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with left, right:
+        frame, buffer = bytes(size), bytearray(65536)
+        send, receive = left.send, right.recv_into
+        started = time.perf_counter()
+        for _ in range(frames):
+            send(frame)
+            receive(buffer)
+        return time.perf_counter() - started
+
+
+def copy_loop(size: int, frames: int) -> float:
+    """Shared memory and nothing else: each frame copied into a page and out of it again."""
+    with mmap.mmap(-1, 1 << 20) as shared:
+        frame, buffer = memoryview(bytes(size)), memoryview(bytearray(65536))
+        with memoryview(shared) as page:
+            started = time.perf_counter()
+            for i in range(frames):
+                at = (i & 63) << 14
+                page[at : at + size] = frame
+                buffer[:size] = page[at : at + size]
+            return time.perf_counter() - started
