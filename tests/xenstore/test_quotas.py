@@ -1,0 +1,192 @@
+"""Limits of unprivileged domains: default values and what is refused at each."""
+
+from __future__ import annotations
+
+import pytest
+from xenstore_refusal import refused
+
+from xennet.xenstore import Connection, Quota, Store
+
+
+def store_with(**limits: int) -> tuple[Store, Connection, Connection]:
+    store = Store(quota=Quota(**limits))
+    dom0 = store.connect(0)
+    store.introduce(5)
+    dom0.write("/local/domain/5", b"")
+    dom0.set_perms("/local/domain/5", ["n5"])
+    return store, dom0, store.connect(5)
+
+
+def test_default_limits_are_those_of_the_c_daemon() -> None:
+    assert Quota() == Quota(
+        nodes=1000,
+        node_size=2048,
+        watches=128,
+        transactions=10,
+        transaction_nodes=1024,
+        perms=5,
+        path_max=2048,
+    )
+
+
+def test_domain_owns_at_most_1000_nodes() -> None:
+    store, dom0, dom5 = store_with()
+    for i in range(999):
+        dom5.write(f"d{i % 9}/{i}" if i > 8 else f"d{i}", b"")
+    assert store.nodes_owned(5) == 1000
+    with refused("ENOSPC", "more"):
+        dom5.write("more", b"")
+    dom0.write("/local/domain/5/from-dom0", b"")
+    assert store.nodes_owned(5) == 1001
+    dom5.rm("d0")
+    dom5.write("more", b"")
+
+
+def test_refused_creation_leaves_no_parents_behind() -> None:
+    """XSA-415: nodes made for a path that then fails are undone."""
+    store, _, dom5 = store_with(nodes=3)
+    with refused("ENOSPC"):
+        dom5.write("a/b/c", b"")
+    assert dom5.directory("/local/domain/5") == []
+    assert store.nodes_owned(5) == 1
+    dom5.write("a/b", b"")
+
+
+@pytest.mark.parametrize(
+    ("have", "make", "answer"),
+    [(8, 1, None), (9, 1, "ENOSPC"), (8, 4, "ENOSPC")],
+    ids=["stays below", "fills it", "exceeds it"],
+)
+def test_commit_must_stay_below_the_node_quota(have: int, make: int, answer: str | None) -> None:
+    store, _, dom5 = store_with(nodes=10)
+    for i in range(have - 1):
+        dom5.write(f"n{i}", b"")
+    tx = dom5.transaction_start()
+    for i in range(make):
+        dom5.write(f"x{i}", b"", tx)
+    if answer is None:
+        dom5.transaction_end(tx, True)
+        assert store.nodes_owned(5) == have + make
+    else:
+        with refused(answer):
+            dom5.transaction_end(tx, True)
+        assert store.nodes_owned(5) == have
+
+
+def test_full_domain_cannot_create_in_a_transaction_but_commit_the_rest() -> None:
+    store, _, dom5 = store_with(nodes=4)
+    for name in "abc":
+        dom5.write(name, b"")
+    tx = dom5.transaction_start()
+    dom5.rm("a", tx)
+    with refused("ENOSPC", "d"):
+        dom5.write("d", b"", tx)
+    dom5.transaction_end(tx, True)
+    assert store.nodes_owned(5) == 3
+
+
+def test_commit_of_dom0_may_fill_the_quota_of_a_guest() -> None:
+    store, dom0, _ = store_with(nodes=2)
+    tx = dom0.transaction_start()
+    dom0.write("/local/domain/5/a/b/c", b"", tx)
+    dom0.transaction_end(tx, True)
+    assert store.nodes_owned(5) == 4
+
+
+def test_largest_value_of_a_node_with_one_permission_is_2015_bytes(
+    dom0: Connection, dom5: Connection
+) -> None:
+    dom5.write("x", b"z" * 2015)
+    with refused("ENOSPC", "x"):
+        dom5.write("x", b"z" * 2016)
+    dom5.write("x", b"z" * 2008)
+    with refused("ENOSPC", "x"):
+        dom5.set_perms("x", ["n5", "r0"])
+    dom0.write("/local/domain/5/x", b"z" * 4088)
+    assert len(dom5.read("x")) == 4088
+
+
+def test_child_names_count_for_the_size_of_the_parent(dom5: Connection) -> None:
+    dom5.mkdir("many")
+    made = 0
+    with refused("ENOSPC"):
+        for made in range(1000):
+            dom5.write(f"many/{made:04d}", b"")
+    assert made == 403  # 24 + 8 + 403 * 5 = 2047 < 2048
+
+
+def test_new_parents_must_be_small_enough_too(dom5: Connection) -> None:
+    with refused("ENOSPC"):
+        dom5.write("a/" + "b" * 2020, b"")
+    assert dom5.directory("/local/domain/5") == []
+
+
+def test_permissions_per_node(dom0: Connection, dom5: Connection) -> None:
+    dom5.write("x", b"")
+    dom5.set_perms("x", ["n5"] + ["r0"] * 4)
+    with refused("ENOSPC", "x"):
+        dom5.set_perms("x", ["n5"] + ["r0"] * 5)
+    dom0.set_perms("/local/domain/5/x", ["n5"] + ["r0"] * 9)
+
+
+def test_129_watches_pass_with_a_quota_of_128(store: Store, dom5: Connection) -> None:
+    for i in range(129):
+        dom5.watch("x", str(i))
+    with refused("E2BIG", "x"):
+        dom5.watch("x", "129")
+    assert store.watches_of(5) == 129
+
+
+def test_11_transactions_pass_with_a_quota_of_10(store: Store, dom5: Connection) -> None:
+    for _ in range(11):
+        dom5.transaction_start()
+    with refused("ENOSPC"):
+        dom5.transaction_start()
+    assert store.transactions_of(5) == 11
+    dom5.transaction_end(3, False)
+    assert dom5.transaction_start() == 12
+
+
+def test_touching_too_many_nodes_fails_the_transaction(dom5: Connection) -> None:
+    tx = dom5.transaction_start()
+    touched = 0
+    with refused("ENOSPC"):
+        for touched in range(2000):
+            dom5.rm(f"n{touched}", tx)
+    assert touched == 1023  # and the home directory
+    with refused("ENOMEM"):
+        dom5.transaction_end(tx, True)
+
+
+def test_size_quota_inside_fails_the_transaction(dom5: Connection) -> None:
+    dom5.write("x", b"")
+    for path in ("x", "new"):
+        tx = dom5.transaction_start()
+        with refused("ENOSPC", path):
+            dom5.write(path, b"z" * 3000, tx)
+        with refused("ENOMEM"):
+            dom5.transaction_end(tx, True)
+    assert dom5.read("x") == b""
+
+
+def test_failed_transaction_can_be_aborted(dom5: Connection) -> None:
+    tx = dom5.transaction_start()
+    with refused("ENOSPC"):
+        dom5.write("x", b"z" * 3000, tx)
+    dom5.transaction_end(tx, False)
+
+
+def test_dom0_is_exempt() -> None:
+    store = Store(Quota(nodes=1, node_size=40, watches=0, transactions=0, transaction_nodes=1))
+    dom0 = store.connect(0)
+    for i in range(5):
+        dom0.watch("/x", str(i))
+        tx = dom0.transaction_start()
+        dom0.write(f"/x/{i}", b"z" * 100, tx)
+        dom0.transaction_end(tx, True)
+    assert len(dom0.directory("/x")) == 5
+
+
+def test_path_limit_is_for_everybody() -> None:
+    with refused("EINVAL"):
+        Store(Quota(path_max=10)).connect(0).write("/" + "x" * 10, b"")

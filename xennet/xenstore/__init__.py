@@ -1,0 +1,29 @@
+"""XenStore in the process: the tree, transactions, permissions, watches, quotas and a client.
+
+The semantics are those of the C daemon (xenstored 4.17); nothing here knows sockets, rings,
+devices or the hypervisor.
+"""
+
+from __future__ import annotations
+
+from xennet.xenstore.client import Client, ClientTransaction
+from xennet.xenstore.connection import Connection
+from xennet.xenstore.errors import XsError
+from xennet.xenstore.operation import Observer, StoreOp
+from xennet.xenstore.perms import Perm
+from xennet.xenstore.quota import Quota
+from xennet.xenstore.store import Store
+from xennet.xenstore.watch import WatchEvent
+
+__all__ = [
+    "Client",
+    "ClientTransaction",
+    "Connection",
+    "Observer",
+    "Perm",
+    "Quota",
+    "Store",
+    "StoreOp",
+    "WatchEvent",
+    "XsError",
+]

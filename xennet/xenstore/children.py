@@ -1,0 +1,129 @@
+"""The child list of a node, and a transaction's private copy of it that copies nothing.
+
+Order is the order of insertion; a name that is removed and added again goes last. A snapshot is
+taken in constant time however long the list is: it hides children younger than itself by their
+serial numbers and is told of older ones that go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xennet.xenstore.tree import Node
+
+
+class Children:
+    """Children of a node of the tree. ``size`` is the bytes of all names, each with its nul."""
+
+    __slots__ = ("_next_serial", "_nodes", "_snapshots", "size")
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._next_serial = 0
+        self._snapshots: set[ChildSnapshot] = set()
+        self.size = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._nodes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def get(self, name: str) -> Node | None:
+        """The child ``name``, or None."""
+        return self._nodes.get(name)
+
+    def nodes(self) -> Iterator[Node]:
+        """The children in order."""
+        return iter(self._nodes.values())
+
+    @property
+    def held(self) -> int:
+        """Number of snapshots that open transactions hold."""
+        return len(self._snapshots)
+
+    def add(self, node: Node) -> None:
+        """Append ``node``, whose name must be new."""
+        node.serial = self._next_serial
+        self._next_serial += 1
+        self._nodes[node.name] = node
+        self.size += len(node.name) + 1
+
+    def remove(self, name: str) -> None:
+        """Take the child ``name`` out; KeyError if there is none."""
+        node = self._nodes.pop(name)
+        self.size -= len(name) + 1
+        for snapshot in self._snapshots:
+            snapshot.outlived(node)
+
+    def snapshot(self) -> ChildSnapshot:
+        """The list as it is now, for a transaction; :meth:`release` it at the end."""
+        snapshot = ChildSnapshot(self, self._next_serial)
+        self._snapshots.add(snapshot)
+        return snapshot
+
+    def release(self, snapshot: ChildSnapshot) -> None:
+        """Stop telling ``snapshot`` of removals."""
+        self._snapshots.discard(snapshot)
+
+
+_NONE = Children()
+
+
+class ChildSnapshot:
+    """A child list as it was, plus changes of one's own (``added`` and ``removed``)."""
+
+    __slots__ = ("_gone", "_limit", "_live", "added", "removed", "size")
+
+    def __init__(self, live: Children = _NONE, limit: int = 0) -> None:
+        self._live = live
+        self._limit = limit
+        self._gone: dict[str, Node] = {}
+        self.added: dict[str, None] = {}
+        self.removed: dict[str, None] = {}
+        self.size = live.size
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.added or (name not in self.removed and self._was_there(name))
+
+    def __iter__(self) -> Iterator[str]:
+        then = [node for node in self._live.nodes() if node.serial < self._limit]
+        if self._gone:
+            then = sorted([*then, *self._gone.values()], key=lambda node: node.serial)
+        yield from (node.name for node in then if node.name not in self.removed)
+        yield from self.added
+
+    def add(self, name: str) -> None:
+        """Append ``name``. It is there already if it was created outside after the transaction
+        had found it missing, and before it took this snapshot; the commit will not come to pass.
+        """
+        if name not in self:
+            self.added[name] = None
+            self.size += len(name) + 1
+
+    def remove(self, name: str) -> None:
+        """Take ``name`` out. It may be missing for the reason that :meth:`add` gives."""
+        if name in self:
+            if name in self.added:
+                del self.added[name]
+            else:
+                self.removed[name] = None
+            self.size -= len(name) + 1
+
+    def outlived(self, node: Node) -> None:
+        """``node`` left the live list; it stays in this one if it was in it."""
+        if node.serial < self._limit:
+            self._gone[node.name] = node
+
+    def release(self) -> None:
+        """The transaction is over."""
+        self._live.release(self)
+
+    def _was_there(self, name: str) -> bool:
+        node = self._live.get(name)
+        return (node is not None and node.serial < self._limit) or name in self._gone

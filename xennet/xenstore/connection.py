@@ -1,0 +1,433 @@
+"""One connection: the requests of XenStore with the C daemon's order of checks and errors.
+
+Every request first looks up its transaction (ENOENT), privileged ones before that whether the
+domain may ask at all (EACCES); only then the arguments are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from xennet.abi.xen import DOMID_SELF
+from xennet.xenstore.errors import XsError
+from xennet.xenstore.operation import Observer, request
+from xennet.xenstore.path import (
+    canonical,
+    canonical_watch,
+    domain_path,
+    is_relative,
+    is_special,
+    parent,
+)
+from xennet.xenstore.perms import (
+    Access,
+    Identity,
+    Perm,
+    Perms,
+    access,
+    owned_by_creator,
+    parse_perms,
+)
+from xennet.xenstore.quota import record_size
+from xennet.xenstore.transaction import Transaction
+from xennet.xenstore.tree import NodeView
+from xennet.xenstore.watch import EventQueue, Watch, WatchEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xennet.xenstore.store import Store
+
+
+class Space(Protocol):
+    """Where a request works: directly on the tree, or in a transaction."""
+
+    def lookup(self, path: str) -> NodeView | None: ...
+    def write(self, path: str, value: bytes) -> None: ...
+    def set_perms(self, path: str, perms: Perms) -> None: ...
+    def create(
+        self, anchor: str, names: Sequence[str], path: str, value: bytes, perms: Perms
+    ) -> None: ...
+    def remove(self, path: str) -> None: ...
+    def nodes_with(self, domid: int, new: int) -> int: ...
+    def fail(self) -> None: ...
+
+
+class Connection:
+    """A client of the store, made by :meth:`Store.connect`.
+
+    ``events`` are the watch events that wait for the client; ``sink`` is called (once per request,
+    after it) when new ones came. Paths are str, values bytes, ``tx`` 0 or an id from
+    :meth:`transaction_start`.
+    """
+
+    def __init__(
+        self, store: Store, domid: int, serial: int, sink: Callable[[], None] | None, name: str
+    ) -> None:
+        self._store = store
+        self.domid = domid
+        self.serial = serial
+        self.sink = sink
+        self.name = name
+        self.identity: Identity = store.identity(domid)
+        self.events = EventQueue()
+        self.closed = False
+        self._watches: dict[tuple[str, str], Watch] = {}
+        self._transactions: dict[int, Transaction] = {}
+        self._next_transaction = 1
+
+    # -- nodes ---------------------------------------------------------------------------------
+
+    @request("READ")
+    def read(self, path: str, tx: int = 0) -> bytes:
+        """Value of a node. XsError EINVAL (path), ENOENT, EACCES."""
+        space = self._space(tx)
+        return self._node(space, path, self._canonical(path), Access.READ).value
+
+    @request("DIRECTORY")
+    def directory(self, path: str, tx: int = 0) -> list[str]:
+        """Names of the children in the order they were made. XsError like :meth:`read`."""
+        space = self._space(tx)
+        return list(self._node(space, path, self._canonical(path), Access.READ).children)
+
+    @request("DIRECTORY_PART")
+    def directory_part(self, path: str, tx: int = 0) -> tuple[int, list[str]]:
+        """Generation of the node and names of its children, to be sent in parts."""
+        space = self._space(tx)
+        node = self._node(space, path, self._canonical(path), Access.READ)
+        return node.generation, list(node.children)
+
+    @request("GET_PERMS")
+    def get_perms(self, path: str, tx: int = 0) -> list[Perm]:
+        """Permissions of a node, owner first. XsError like :meth:`read`."""
+        space = self._space(tx)
+        node = self._node(space, path, self._canonical(path), Access.READ)
+        return list(self._store.tree.perms(node))
+
+    @request("WRITE")
+    def write(self, path: str, value: bytes, tx: int = 0) -> None:
+        """Set a node's value; the node and its parents are made if missing.
+
+        XsError EINVAL, EACCES (no w on the node, or on the nearest ancestor), ENOSPC (quota).
+        """
+        space = self._space(tx)
+        full = self._canonical(path)
+        node = space.lookup(full)
+        if node is None:
+            self._create(space, path, full, value)
+            return
+        self._demand(space, path, full, node, Access.WRITE)
+        self._check_size(space, path, len(node.perms), len(value), node.children.size)
+        space.write(full, value)
+
+    @request("MKDIR")
+    def mkdir(self, path: str, tx: int = 0) -> None:
+        """Make a node with an empty value; one that exists is left alone. XsError as write."""
+        space = self._space(tx)
+        full = self._canonical(path)
+        node = space.lookup(full)
+        if node is None:
+            self._create(space, path, full, b"")
+        else:
+            self._demand(space, path, full, node, Access.WRITE)
+
+    @request("RM")
+    def rm(self, path: str, tx: int = 0) -> None:
+        """Remove a node and all below it; none there is fine if its parent is.
+
+        XsError EINVAL (path, or the root), EACCES (no w on the node itself), ENOENT.
+        """
+        space = self._space(tx)
+        full = self._canonical(path)
+        node = space.lookup(full)
+        if node is None:
+            anchor, _ = self._anchor(space, path, full, Access.WRITE)
+            if anchor != parent(full):
+                raise XsError("ENOENT", path, f"not even {parent(full)} exists")
+            return
+        self._demand(space, path, full, node, Access.WRITE)
+        if full == "/":
+            raise XsError("EINVAL", path, "the root cannot be removed")
+        space.remove(full)
+
+    @request("SET_PERMS")
+    def set_perms(self, path: str, perms: Iterable[str | Perm], tx: int = 0) -> None:
+        """Replace a node's permissions; the first entry names the owner.
+
+        XsError EINVAL (none or bad ones, path), ENOSPC (too many), ENOENT (no such owner domain,
+        no such node), EACCES (not the owner), EPERM (a domain giving its node away).
+        """
+        space = self._space(tx)
+        given = list(perms)
+        if not given:
+            raise XsError("EINVAL", path, "no permissions given")
+        self._limit("ENOSPC", path, len(given), self._store.quota.perms, "permissions")
+        entries = self._store.bind_perms(path, parse_perms(given))
+        if is_special(path):
+            self._store.set_special_perms(path, entries, self.identity)
+            return
+        full = self._canonical(path)
+        node = self._node(space, path, full, Access.WRITE | Access.OWNER)
+        if not self.identity.privileged and entries[0].domid != node.perms[0].domid:
+            raise XsError("EPERM", path, f"a domain cannot give its node to {entries[0].domid}")
+        self._check_size(space, path, len(entries), len(node.value), node.children.size)
+        space.set_perms(full, entries)
+
+    # -- watches -------------------------------------------------------------------------------
+
+    @request("WATCH")
+    def watch(self, path: str, token: str) -> None:
+        """Hear of changes at and below ``path``; one event, ``path`` as given, comes at once.
+
+        XsError EINVAL (path), EEXIST (same path and token), E2BIG (quota).
+        """
+        self._alive()
+        full = canonical_watch(path, self.domid, self._store.quota.path_max)
+        if (full, token) in self._watches:
+            raise XsError("EEXIST", path, f"already watched with token {token!r}")
+        self._limit("E2BIG", path, len(self._watches), self._store.quota.watches, "watches")
+        prefix = domain_path(self.domid) + "/" if is_relative(path) else ""
+        watch = self._store.watches.add(self, full, token, prefix)
+        self._watches[full, token] = watch
+        self.deliver(watch.event(full))
+
+    @request("UNWATCH")
+    def unwatch(self, path: str, token: str) -> None:
+        """Drop a watch, named by any spelling of its path. XsError ENOENT."""
+        self._alive()
+        try:
+            full = canonical_watch(path, self.domid, self._store.quota.path_max)
+            watch = self._watches.pop((full, token))
+        except (XsError, KeyError):
+            raise XsError("ENOENT", path, f"not watched with token {token!r}") from None
+        self._store.watches.remove(watch)
+
+    @request("RESET_WATCHES")
+    def reset_watches(self, tx: int = 0) -> None:
+        """Drop all watches and all transactions of this connection."""
+        self._space(tx)
+        self.drop()
+
+    # -- transactions --------------------------------------------------------------------------
+
+    @request("TRANSACTION_START")
+    def transaction_start(self, tx: int = 0) -> int:
+        """A new transaction id, counted from 1. XsError EBUSY (inside another), ENOSPC."""
+        self._space(tx)
+        if tx:
+            raise XsError("EBUSY", str(tx), "transactions do not nest")
+        store = self._store
+        limit = store.quota.transactions
+        self._limit("ENOSPC", "", len(self._transactions), limit, "transactions")
+        limited = None if self.identity.privileged else self.domid
+        new = self._free_transaction_id()
+        self._transactions[new] = Transaction(store.tree, store.watches, store.quota, limited)
+        return new
+
+    @request("TRANSACTION_END")
+    def transaction_end(self, tx: int, commit: bool) -> None:
+        """End a transaction, which is gone then whatever the answer.
+
+        XsError ENOENT (no such id), and when committing EAGAIN (a node it touched has changed;
+        do it all again), ENOMEM (it failed at an earlier request), ENOSPC (quota).
+        """
+        self._space(tx)
+        if not tx:
+            raise XsError("ENOENT", str(tx), "no transaction to end")
+        transaction = self._transactions.pop(tx)
+        try:
+            if commit:
+                transaction.commit()
+        finally:
+            transaction.close()
+
+    # -- domains -------------------------------------------------------------------------------
+
+    @request("GET_DOMAIN_PATH")
+    def get_domain_path(self, domid: int, tx: int = 0) -> str:
+        """``/local/domain/<domid>``, whether there is such a domain or not."""
+        self._space(tx)
+        return domain_path(domid)
+
+    @request("IS_DOMAIN_INTRODUCED")
+    def is_domain_introduced(self, domid: int, tx: int = 0) -> bool:
+        """Privileged. DOMID_SELF always is."""
+        self._privileged(tx)
+        return domid == DOMID_SELF or self._store.is_introduced(domid)
+
+    @request("INTRODUCE")
+    def introduce(self, domid: int, gfn: int, port: int, tx: int = 0) -> None:
+        """Privileged. XsError EINVAL: port not positive, or no such domain. ``gfn`` is not used
+        (the page is grant reference 1)."""
+        self._privileged(tx)
+        if port <= 0:
+            raise XsError("EINVAL", str(domid), f"event channel port {port}")
+        if not self._store.domain_exists(domid):
+            raise XsError("EINVAL", str(domid), "no such domain")
+        self._store.introduce(domid)
+
+    @request("RELEASE")
+    def release(self, domid: int, tx: int = 0) -> None:
+        """Privileged. XsError EINVAL for domain 0, ENOENT if not introduced."""
+        self._privileged(tx)
+        self._store.release(domid)
+
+    @request("RESUME")
+    def resume(self, domid: int, tx: int = 0) -> None:
+        """Privileged. XsError EINVAL for domain 0, ENOENT if not introduced."""
+        self._privileged(tx)
+        self._store.resume(domid)
+
+    @request("SET_TARGET")
+    def set_target(self, domid: int, target: int, tx: int = 0) -> None:
+        """Privileged. XsError ENOENT unless both are introduced."""
+        self._privileged(tx)
+        self._store.set_target(domid, target)
+
+    # -- for the store and the transport -------------------------------------------------------
+
+    @property
+    def observer(self) -> Observer | None:
+        """Who looks at requests, if anybody."""
+        return self._store.observer
+
+    @property
+    def watch_count(self) -> int:
+        """Number of watches set."""
+        return len(self._watches)
+
+    @property
+    def transaction_count(self) -> int:
+        """Number of transactions open."""
+        return len(self._transactions)
+
+    def deliver(self, event: WatchEvent) -> None:
+        """Queue a watch event for the client."""
+        if self.events.append(event):
+            self._store.woken[self] = None
+
+    def wake(self) -> None:
+        """Tell the consumers of events that new ones came."""
+        if self._store.woken:
+            self._store.wake()
+
+    def drop(self) -> None:
+        """Drop all watches and transactions."""
+        for watch in self._watches.values():
+            self._store.watches.remove(watch)
+        self._watches.clear()
+        for transaction in self._transactions.values():
+            transaction.close()
+        self._transactions.clear()
+
+    def close(self) -> None:
+        """End the connection: nothing of it stays behind. May be repeated."""
+        if not self.closed:
+            self.closed = True
+            self.drop()
+            self.events.clear()
+            self._store.disconnected(self)
+
+    def _alive(self) -> None:
+        if self.closed:
+            raise XsError("EBADF", detail=f"connection {self.name} is closed")
+
+    def _space(self, tx: int) -> Space:
+        self._alive()
+        if not tx:
+            return self._store.direct
+        transaction = self._transactions.get(tx)
+        if transaction is None:
+            raise XsError("ENOENT", str(tx), "no such transaction on this connection")
+        return transaction
+
+    def _privileged(self, tx: int) -> None:
+        self._alive()
+        if not self.identity.privileged:
+            raise XsError("EACCES", detail=f"domain {self.domid} is not privileged")
+        self._space(tx)
+
+    def _canonical(self, path: str) -> str:
+        return canonical(path, self.domid, self._store.quota.path_max)
+
+    def _rights(self, node: NodeView) -> Access:
+        return access(self._store.tree.perms(node), self.identity)
+
+    def _demand(self, space: Space, path: str, full: str, node: NodeView, need: Access) -> None:
+        if self._rights(node) & need != need:
+            # The daemon asks the parent before it answers, so a transaction has then read it.
+            space.lookup(parent(full))
+            raise XsError("EACCES", path, f"domain {self.domid} lacks {need!s}")
+
+    def _node(self, space: Space, path: str, full: str, need: Access) -> NodeView:
+        node = space.lookup(full)
+        if node is None:
+            self._missing(space, path, full, need)
+        self._demand(space, path, full, node, need)
+        return node
+
+    def _missing(self, space: Space, path: str, full: str, need: Access) -> NoReturn:
+        self._anchor(space, path, full, need)
+        raise XsError("ENOENT", path, "no such node")
+
+    def _anchor(self, space: Space, path: str, full: str, need: Access) -> tuple[str, NodeView]:
+        """Nearest existing ancestor of a node that is missing.
+
+        Without any of the rights ``need`` there, the answer is EACCES: that the node is missing
+        is none of the domain's business (``errno_from_parents``).
+        """
+        for above in _ancestors(full):
+            node = space.lookup(above)
+            if node is not None:
+                break
+        else:
+            raise XsError("ENOENT", path, "the root is missing")
+        if not self._rights(node) & need:
+            raise XsError("EACCES", path, f"domain {self.domid} lacks {need!s} on {above}")
+        return above, node
+
+    def _create(self, space: Space, path: str, full: str, value: bytes) -> None:
+        anchor, node = self._anchor(space, path, full, Access.WRITE)
+        names = full[len(anchor) :].strip("/").split("/")
+        perms = owned_by_creator(self._store.tree.perms(node), self.identity)
+        self._check_new(space, path, names, len(perms), len(value), node)
+        space.create(anchor, names, full, value, perms)
+
+    def _check_new(
+        self, space: Space, path: str, names: list[str], perms: int, value: int, anchor: NodeView
+    ) -> None:
+        if self.identity.privileged:
+            return
+        nodes = self._store.quota.nodes
+        if space.nodes_with(self.domid, len(names)) > nodes:
+            raise XsError("ENOSPC", path, f"domain {self.domid} would own more than {nodes} nodes")
+        self._check_size(space, path, perms, value, 0)
+        for name in names[1:]:
+            self._check_size(space, path, perms, 0, len(name) + 1)
+        size = anchor.children.size + len(names[0]) + 1
+        self._check_size(space, path, len(anchor.perms), len(anchor.value), size)
+
+    def _check_size(self, space: Space, path: str, perms: int, value: int, names: int) -> None:
+        limit = self._store.quota.node_size
+        size = record_size(perms, value, names)
+        if size >= limit and not self.identity.privileged:
+            space.fail()
+            raise XsError("ENOSPC", path, f"node record of {size} bytes, must be < {limit}")
+
+    def _limit(self, errno: str, path: str, count: int, limit: int, what: str) -> None:
+        if count > limit and not self.identity.privileged:
+            raise XsError(errno, path, f"{count} {what}, domain {self.domid} may have {limit}")
+
+    def _free_transaction_id(self) -> int:
+        while True:
+            new = self._next_transaction
+            self._next_transaction = new % 0xFFFFFFFF + 1
+            if new not in self._transactions:
+                return new
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    while path != "/":
+        path = parent(path)
+        yield path

@@ -1,0 +1,70 @@
+"""Which domains the store knows, since when, and whose rights they share."""
+
+from __future__ import annotations
+
+from attrs import define
+
+
+@define(eq=False)
+class Domain:
+    """What the store keeps of one life of a domain.
+
+    ``generation`` is the store's generation when the domain became known: permission entries of
+    nodes last written before it belong to an earlier domain with the same number.
+    """
+
+    domid: int
+    generation: int
+    introduced: bool = False
+    shutdown: bool = False
+    target: int | None = None
+
+
+class Domains:
+    """The domains the store knows, and those that exist at all in the machine."""
+
+    def __init__(self) -> None:
+        self._known = {0: Domain(0, 0, introduced=True)}
+        self._existing = {0}
+
+    def exists(self, domid: int) -> bool:
+        """True if the machine has such a domain, introduced or not."""
+        return domid in self._existing
+
+    def created(self, domid: int) -> None:
+        """The machine has a new domain."""
+        self._existing.add(domid)
+
+    def destroyed(self, domid: int) -> None:
+        """The machine has no such domain any more."""
+        self._existing.discard(domid)
+
+    def known(self, domid: int, generation: int) -> Domain:
+        """The record of an existing domain, made now if the store meets it for the first time."""
+        return self._known.setdefault(domid, Domain(domid, generation))
+
+    def introduced(self, domid: int) -> Domain | None:
+        """The record of an introduced domain, or None."""
+        domain = self._known.get(domid)
+        return domain if domain is not None and domain.introduced else None
+
+    def target(self, domid: int) -> int | None:
+        """The domain whose rights ``domid`` shares since SET_TARGET."""
+        domain = self._known.get(domid)
+        return domain.target if domain is not None else None
+
+    def forget(self, domid: int) -> list[int]:
+        """End this life of ``domid``; returns the domains whose target it was.
+
+        They lose its rights, or they would come to share those of the next domain ``domid``.
+        """
+        self._known.pop(domid, None)
+        stubs = [d for d in self._known.values() if d.target == domid]
+        for stub in stubs:
+            stub.target = None
+        return [stub.domid for stub in stubs]
+
+    def is_current(self, domid: int, generation: int) -> bool:
+        """True if an entry for ``domid`` written at ``generation`` means the domain of today."""
+        domain = self._known.get(domid)
+        return domain is not None and domain.generation <= generation

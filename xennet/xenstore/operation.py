@@ -1,0 +1,120 @@
+"""The record of one request for observers, and the frame around every request."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+from attrs import frozen
+
+from xennet.xenstore.errors import XsError
+
+
+@frozen
+class StoreOp:
+    """One finished request.
+
+    ``who`` is the connection's name, ``op`` the message type without XS_ ("WRITE"), ``path`` as
+    it was given, ``tx`` the transaction id (for TRANSACTION_START the new one), ``errno`` the name
+    of the error or None. ``value`` is what a WRITE, SET_PERMS, WATCH (its token) or
+    TRANSACTION_END (T or F) carried, and otherwise what was answered; lists are joined by nuls.
+    """
+
+    who: str
+    domid: int
+    op: str
+    path: str
+    value: bytes
+    tx: int
+    errno: str | None
+
+
+Observer = Callable[[StoreOp], None]
+
+
+class Requester(Protocol):
+    """What the frame needs of a connection."""
+
+    name: str
+
+    @property
+    def domid(self) -> int: ...
+    @property
+    def observer(self) -> Observer | None: ...
+    def wake(self) -> None: ...
+
+
+_R = TypeVar("_R", bound=Requester)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_CARRIED = ("value", "perms", "token", "commit")
+
+
+def request(
+    op: str,
+) -> Callable[[Callable[Concatenate[_R, _P], _T]], Callable[Concatenate[_R, _P], _T]]:
+    """Make a method the request ``op``: observed if anybody looks, and the consumers of events it
+    caused are told after it is complete, so that they may use the store themselves."""
+
+    def decorate(
+        method: Callable[Concatenate[_R, _P], _T],
+    ) -> Callable[Concatenate[_R, _P], _T]:
+        signature = inspect.signature(method)
+
+        @wraps(method)
+        def framed(self: _R, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+            observer = self.observer
+            if observer is None:
+                try:
+                    return method(self, *args, **kwargs)
+                finally:
+                    self.wake()
+            given = signature.bind(self, *args, **kwargs)
+            given.apply_defaults()
+            errno: str | None = None
+            result: Any = None
+            try:
+                result = method(self, *args, **kwargs)
+            except XsError as error:
+                errno = error.errno
+                raise
+            finally:
+                observer(_record(self, op, given.arguments, result, errno))
+                self.wake()
+            answer: _T = result
+            return answer
+
+        return cast("Callable[Concatenate[_R, _P], _T]", framed)
+
+    return decorate
+
+
+def _record(
+    who: Requester, op: str, given: dict[str, Any], result: Any, errno: str | None
+) -> StoreOp:
+    carried = next((given[name] for name in _CARRIED if name in given), result)
+    started = op == "TRANSACTION_START" and errno is None
+    return StoreOp(
+        who=who.name,
+        domid=who.domid,
+        op=op,
+        path=str(given.get("path", given.get("domid", ""))),
+        value=_payload(carried),
+        tx=result if started else given.get("tx", 0),
+        errno=errno,
+    )
+
+
+def _payload(value: Any) -> bytes:
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, bool):
+        return b"T" if value else b"F"
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return b"\0".join(_payload(item) for item in value)
+    return str(value).encode()

@@ -1,0 +1,37 @@
+"""Limits for unprivileged domains (defaults of the C daemon, ``quota_*`` variables)."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class Quota:
+    """Adjustable limits; connections of a privileged domain pass all but ``path_max``.
+
+    ``nodes`` owned per domain; ``node_size`` bytes of a node record, which must stay *below* it;
+    ``watches`` and ``transactions`` per connection, where the C daemon tests ``>`` before adding
+    and so lets one more than the number pass; ``transaction_nodes`` touched in one transaction;
+    ``perms`` entries of a node; ``path_max`` characters after the domain prefix.
+    """
+
+    nodes: int = 1000
+    node_size: int = 2048
+    watches: int = 128
+    transactions: int = 10
+    transaction_nodes: int = 1024
+    perms: int = 5
+    path_max: int = 2048
+
+
+RECORD_HEADER = 24
+"""Bytes of ``struct xs_tdb_record_hdr`` before the permissions."""
+
+RECORD_PERM = 8
+"""Bytes of one ``struct xs_permissions``."""
+
+
+def record_size(perms: int, value: int, children: int) -> int:
+    """Bytes of a node record: ``perms`` entries, ``value`` bytes, ``children`` bytes of names
+    (each with its nul)."""
+    return RECORD_HEADER + RECORD_PERM * perms + value + children

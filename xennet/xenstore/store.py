@@ -1,0 +1,229 @@
+"""The store: tree, watches, domains and connections put together.
+
+The methods here are what the machine and a toolstack inside the process call; what travels as a
+message is a method of :class:`Connection`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import evolve
+
+from xennet.xenstore.connection import Connection
+from xennet.xenstore.direct import Direct
+from xennet.xenstore.domains import Domain, Domains
+from xennet.xenstore.errors import XsError
+from xennet.xenstore.operation import Observer
+from xennet.xenstore.path import INTRODUCE_DOMAIN, RELEASE_DOMAIN, SPECIALS
+from xennet.xenstore.perms import Access, Identity, Perm, Perms, access
+from xennet.xenstore.quota import Quota
+from xennet.xenstore.tree import Tree
+from xennet.xenstore.watch import WatchTable
+
+
+class Store:
+    """A fresh store holds ``/``, ``/tool`` and an empty ``/tool/xenstored``, all n0.
+
+    ``quota`` limits the domains not in ``privileged``. ``observer``, if set, is called with a
+    :class:`StoreOp` after every request.
+    """
+
+    def __init__(
+        self, quota: Quota | None = None, privileged: frozenset[int] = frozenset({0})
+    ) -> None:
+        self.quota = quota or Quota()
+        self.observer: Observer | None = None
+        self.domains = Domains()
+        self.tree = Tree(self.domains.is_current)
+        self.watches = WatchTable()
+        self.direct = Direct(self.tree, self.watches)
+        self.woken: dict[Connection, None] = {}
+        self._privileged = privileged
+        self._connections: dict[Connection, None] = {}
+        self._connected = 0
+        self._special_perms: dict[str, Perms] = {name: (Perm("n", 0),) for name in SPECIALS}
+        self.tree.create(self.tree.root, ("tool", "xenstored"), b"", self.tree.root.perms)
+
+    # -- connections ---------------------------------------------------------------------------
+
+    def connect(
+        self, domid: int, sink: Callable[[], None] | None = None, name: str = ""
+    ) -> Connection:
+        """A new connection of an introduced domain (domain 0 always is). XsError ENOENT if not.
+
+        ``sink`` is told when events wait in ``connection.events``; ``name`` is for observers.
+        """
+        if not self.is_introduced(domid):
+            raise XsError("ENOENT", str(domid), "a domain must be introduced to connect")
+        self._connected += 1
+        connection = Connection(self, domid, self._connected, sink, name or f"dom{domid}")
+        self._connections[connection] = None
+        return connection
+
+    def disconnected(self, connection: Connection) -> None:
+        """A connection has closed."""
+        self._connections.pop(connection, None)
+        self.woken.pop(connection, None)
+
+    def wake(self) -> None:
+        """Call the sinks of connections with new events."""
+        while self.woken:
+            connection = next(iter(self.woken))
+            del self.woken[connection]
+            if connection.sink is not None:
+                connection.sink()
+
+    def identity(self, domid: int) -> Identity:
+        """The rights that connections of ``domid`` act with."""
+        return Identity(domid, domid in self._privileged, self.domains.target(domid))
+
+    # -- domains -------------------------------------------------------------------------------
+
+    def domain_created(self, domid: int) -> None:
+        """The machine has a new domain ``domid``. It can own nodes before it is introduced."""
+        self.domains.created(domid)
+
+    def domain_exists(self, domid: int) -> bool:
+        """True for a domain that was created (or introduced) and has not died."""
+        return self.domains.exists(domid)
+
+    def introduce(self, domid: int) -> None:
+        """Introduce a domain, created if it was not, and fire @introduceDomain.
+
+        Introducing it again only resets its connections: watches, transactions and waiting events
+        are dropped. Connections of domain 0, which come in over sockets, are left alone.
+        """
+        if self.is_introduced(domid):
+            for connection in self._connections_of(domid) if domid else ():
+                connection.drop()
+                connection.events.clear()
+            return
+        self.domains.created(domid)
+        self.domains.known(domid, self.tree.generation + 1).introduced = True
+        self._fire_special(INTRODUCE_DOMAIN)
+        self.wake()
+
+    def is_introduced(self, domid: int) -> bool:
+        """True from INTRODUCE until release or death, shut down or not."""
+        return self.domains.introduced(domid) is not None
+
+    def release(self, domid: int) -> None:
+        """Forget a domain that may live on: its connections, its nodes with all below, its rights.
+
+        Fires watches on the nodes, then @releaseDomain. XsError EINVAL for domain 0, ENOENT if it
+        is not introduced.
+        """
+        self._guest(domid)
+        self._forget(domid)
+        self.wake()
+
+    def resume(self, domid: int) -> None:
+        """A domain runs again after a shutdown: the next one fires @releaseDomain again."""
+        self._guest(domid).shutdown = False
+
+    def set_target(self, domid: int, target: int) -> None:
+        """Give ``domid`` (a device model's domain) the rights of ``target`` as well.
+
+        XsError ENOENT unless both are introduced.
+        """
+        domain = self._introduced(domid)
+        domain.target = self._introduced(target).domid
+        self._refresh(domid)
+
+    def domain_shut_down(self, domid: int) -> None:
+        """The machine says that ``domid`` shut down or crashed; fires @releaseDomain once."""
+        domain = self.domains.introduced(domid)
+        if domain is not None and not domain.shutdown:
+            domain.shutdown = True
+            self._fire_special(RELEASE_DOMAIN)
+            self.wake()
+
+    def domain_died(self, domid: int) -> None:
+        """The machine says that ``domid`` is gone: like :meth:`release`, introduced or not.
+
+        XsError EINVAL for domain 0, without which there is no store.
+        """
+        if domid == 0:
+            raise XsError("EINVAL", str(domid), "not for domain 0")
+        self.domains.destroyed(domid)
+        self._forget(domid)
+        self.wake()
+
+    # -- permissions that need to know domains ----------------------------------------------------
+
+    def bind_perms(self, path: str, perms: Perms) -> Perms:
+        """Entries as they are stored now: those of domains that do not exist are stale.
+
+        XsError ENOENT if that is the owner.
+        """
+        bound = tuple(evolve(perm, stale=not self.domain_exists(perm.domid)) for perm in perms)
+        if bound[0].stale:
+            raise XsError("ENOENT", path, f"owner domain {bound[0].domid} does not exist")
+        for perm in bound:
+            if not perm.stale:
+                self.domains.known(perm.domid, self.tree.generation + 1)
+        return bound
+
+    def set_special_perms(self, name: str, perms: Perms, who: Identity) -> None:
+        """Who may hear of @introduceDomain and @releaseDomain. XsError EINVAL, EACCES."""
+        if name not in self._special_perms:
+            raise XsError("EINVAL", name, "no such special name")
+        need = Access.WRITE | Access.OWNER
+        if access(self._special_perms[name], who) & need != need:
+            raise XsError("EACCES", name, f"domain {who.domid} does not own it")
+        self._special_perms[name] = perms
+
+    # -- introspection -------------------------------------------------------------------------
+
+    def nodes_owned(self, domid: int) -> int:
+        """Number of nodes that ``domid`` owns."""
+        return self.tree.nodes_owned(domid)
+
+    def watches_of(self, domid: int) -> int:
+        """Number of watches set by connections of ``domid``."""
+        return sum(c.watch_count for c in self._connections_of(domid))
+
+    def transactions_of(self, domid: int) -> int:
+        """Number of open transactions of connections of ``domid``."""
+        return sum(c.transaction_count for c in self._connections_of(domid))
+
+    def connections_of(self, domid: int) -> int:
+        """Number of open connections of ``domid``."""
+        return len(self._connections_of(domid))
+
+    def _connections_of(self, domid: int) -> list[Connection]:
+        return [c for c in self._connections if c.domid == domid]
+
+    def _guest(self, domid: int) -> Domain:
+        if domid == 0:
+            raise XsError("EINVAL", str(domid), "not for domain 0")
+        return self._introduced(domid)
+
+    def _introduced(self, domid: int) -> Domain:
+        domain = self.domains.introduced(domid)
+        if domain is None:
+            raise XsError("ENOENT", str(domid), "not introduced")
+        return domain
+
+    def _forget(self, domid: int) -> None:
+        for connection in self._connections_of(domid):
+            connection.close()
+        was_introduced = self.is_introduced(domid)
+        for node in self.tree.tops_owned(domid):
+            self.direct.remove(node.path)
+        for stub in self.domains.forget(domid):
+            self._refresh(stub)
+        for name, perms in self._special_perms.items():
+            self._special_perms[name] = perms[:1] + tuple(
+                perm for perm in perms[1:] if perm.domid != domid
+            )
+        if was_introduced:
+            self._fire_special(RELEASE_DOMAIN)
+
+    def _refresh(self, domid: int) -> None:
+        for connection in self._connections_of(domid):
+            connection.identity = self.identity(domid)
+
+    def _fire_special(self, name: str) -> None:
+        self.watches.fire(name, lambda: [self._special_perms[name]])

@@ -1,0 +1,151 @@
+"""Watches: who wants to hear of which path, and the queue of events of a connection."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from attrs import define, frozen
+
+from xennet.abi.xs_wire import XENSTORE_PAYLOAD_MAX
+from xennet.xenstore.path import is_special, parent
+from xennet.xenstore.perms import Access, Identity, Perms, access
+
+
+@frozen
+class WatchEvent:
+    """XS_WATCH_EVENT: the path that changed, in the style the watch was set, and its token."""
+
+    path: str
+    token: str
+
+    @property
+    def payload_len(self) -> int:
+        """Bytes of the payload ``path|token|``."""
+        return len(self.path) + len(self.token.encode()) + 2
+
+
+class EventQueue:
+    """Events that the consumer of a connection has not taken yet.
+
+    An event equal to one that still waits is not queued twice, except for the special names; one
+    that could not be sent, because its payload exceeds 4096 bytes, is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._events: deque[WatchEvent] = deque()
+        self._waiting: set[WatchEvent] = set()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __iter__(self) -> Iterator[WatchEvent]:
+        return iter(self._events)
+
+    def append(self, event: WatchEvent) -> bool:
+        """Queue ``event``; False if it was suppressed or dropped."""
+        if event.payload_len > XENSTORE_PAYLOAD_MAX or event in self._waiting:
+            return False
+        self._events.append(event)
+        if not is_special(event.path):
+            self._waiting.add(event)
+        return True
+
+    def popleft(self) -> WatchEvent:
+        """The oldest event; IndexError if there is none."""
+        event = self._events.popleft()
+        self._waiting.discard(event)
+        return event
+
+    def discard(self, unwanted: Callable[[WatchEvent], bool]) -> None:
+        """Drop the waiting events that are ``unwanted``."""
+        kept = [event for event in self._events if not unwanted(event)]
+        self._events = deque(kept)
+        self._waiting.intersection_update(kept)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._events.clear()
+        self._waiting.clear()
+
+
+class Watcher(Protocol):
+    """What a watch needs of its connection."""
+
+    @property
+    def serial(self) -> int: ...
+    @property
+    def identity(self) -> Identity: ...
+    def deliver(self, event: WatchEvent) -> None: ...
+
+
+@define(eq=False)
+class Watch:
+    """One watch: canonical ``path``, ``token``, and the ``prefix`` that its events lose because
+    it was set with a relative path. ``serial`` is the order of registration."""
+
+    watcher: Watcher
+    path: str
+    token: str
+    prefix: str
+    serial: int
+
+    def event(self, path: str) -> WatchEvent:
+        """The event for a change of ``path``."""
+        return WatchEvent(path[len(self.prefix) :] if self.prefix else path, self.token)
+
+
+class WatchTable:
+    """All watches of the store by canonical path, so that a change costs its depth."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, dict[Watch, None]] = {}
+        self._serial = 0
+
+    def add(self, watcher: Watcher, path: str, token: str, prefix: str) -> Watch:
+        """Register a watch on the canonical ``path``."""
+        self._serial += 1
+        watch = Watch(watcher, path, token, prefix, self._serial)
+        self._by_path.setdefault(path, {})[watch] = None
+        return watch
+
+    def remove(self, watch: Watch) -> None:
+        """Forget ``watch``."""
+        here = self._by_path[watch.path]
+        del here[watch]
+        if not here:
+            del self._by_path[watch.path]
+
+    def paths_below(self, top: str) -> list[str]:
+        """Watched paths strictly below ``top``."""
+        prefix = "/" if top == "/" else top + "/"
+        return [path for path in self._by_path if path.startswith(prefix) and path != top]
+
+    def fire(
+        self, path: str, visible_by: Callable[[], Iterable[Perms]], exact: bool = False
+    ) -> None:
+        """Queue events for a change of ``path``.
+
+        Watches on ``path`` itself hear of it, and unless ``exact`` those above it, in the order of
+        the connections and of their registration. A connection hears of it only if one of the
+        permissions ``visible_by()`` lets it read (XSA-115).
+        """
+        watches = self._covering(path, exact)
+        if not watches:
+            return
+        perms = list(visible_by())
+        for watch in watches:
+            identity = watch.watcher.identity
+            if any(access(entry, identity) & Access.READ for entry in perms):
+                watch.watcher.deliver(watch.event(path))
+
+    def _covering(self, path: str, exact: bool) -> list[Watch]:
+        found = list(self._by_path.get(path, ()))
+        if not exact and not is_special(path):
+            while path != "/":
+                path = parent(path)
+                found.extend(self._by_path.get(path, ()))
+        if len(found) > 1:
+            found.sort(key=lambda watch: (watch.watcher.serial, watch.serial))
+        return found
