@@ -1,0 +1,34 @@
+"""The end of the host, as an exception.
+
+Where the seed driver would panic (KASSERT, NULL dereference) or write past its arrays, the
+emulated one raises :class:`BackendPanic` instead, so that a fuzzer can go on and a test can name
+what it met.
+"""
+
+from __future__ import annotations
+
+# The places where the driver ends, by the defect rows that lead there (see the package's
+# docstring); what a row does before it gets there differs, the place is the same.
+OUT_OF_ORDER = "A3/A4"
+MBUF_CHAIN_ENDS = "A1/A2"
+TX_TABLE_TOO_SHORT = "A9"
+COPY_FAILED = "A12/A13"
+NEVER_RETURNS = "A14/A15"
+HEADER_LEAVES_MBUF = "A17"
+TABLE_WALK_LEAVES = "B2"
+RX_TABLE_TOO_SHORT = "B8"
+#: No peer can cause it: the stack's own mbuf chain holds fewer bytes than its header says.
+MBUF_CHAIN_LIES = "mbuf"
+
+
+class BackendPanic(Exception):  # noqa: N818 - a panic is what it is called
+    """The driver domain's kernel is gone.
+
+    ``reason`` tells what happened with the numbers that led there; ``rule`` names the defect rows
+    that end in this place, separated by "/" ("A9", "A1/A2"), or is "mbuf".
+    """
+
+    def __init__(self, reason: str, rule: str) -> None:
+        super().__init__(f"{reason} [{rule}]")
+        self.reason = reason
+        self.rule = rule
