@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle, pairwise
 from random import Random
 
 from hypothesis import given, settings
@@ -111,18 +112,16 @@ def test_how_requests_are_pushed_does_not_matter_unless_a_packet_is_torn(
     if whole.fatal:
         return
     expected = expect(ring, len(ring))
-    boundaries = {0, len(ring)}
-    at = 0
-    for packet in expected.packets:
-        boundaries.add(packet.slots[0])
-    places = [b for b in sorted(boundaries)]
-    step = iter(pushes * len(places))
-    for before, after in zip(places, places[1:], strict=False):
+    starts_of_packets = {0, len(ring), *(packet.slots[0] for packet in expected.packets)}
+    sizes_of_pushes = cycle(pushes)
+    left = next(sizes_of_pushes)
+    for before, after in pairwise(sorted(starts_of_packets)):
         for one in ring[before:after]:
             split.slot(one)
-        at += 1
-        if at % next(step) == 0:
+        left -= 1
+        if not left:
             split.push()
+            left = next(sizes_of_pushes)
     split.push()
     assert split.stack.received == whole.stack.received
     assert split.responses() == whole.responses()

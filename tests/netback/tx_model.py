@@ -1,4 +1,4 @@
-"""What a backend should make of a tx ring, said as plainly as possible: objects, lists, early exits.
+"""What a backend should make of a tx ring, said as plainly as possible.
 
 Written from xen/io/netif.h and the hardening rules F1..F13, independent of the kernels, to be
 compared with them.
@@ -47,7 +47,7 @@ class Expected:
     rule: str = ""
 
 
-class Fatal(Exception):
+class FatalError(Exception):
     def __init__(self, rule: str) -> None:
         self.rule = rule
 
@@ -63,7 +63,7 @@ def expect(ring: list[bytes], claimed: int) -> Expected:
     while at < len(slots):
         try:
             at = _packet(slots, at, result)
-        except Fatal as fatal:
+        except FatalError as fatal:
             result.rule = fatal.rule
             break
     return result
@@ -77,11 +77,11 @@ def _packet(slots: list[bytes], at: int, result: Expected) -> int:
     if first.flags & EXTRA:
         while True:
             if at >= len(slots):
-                raise Fatal("F8")
+                raise FatalError("F8")
             extra = slots[at]
             at += 1
             if extra[0] == 0 or extra[0] >= 6:
-                raise Fatal("F9")
+                raise FatalError("F9")
             extras.append(extra)
             if not extra[1] & 1:
                 break
@@ -96,9 +96,9 @@ def _packet(slots: list[bytes], at: int, result: Expected) -> int:
     flags = first.flags
     while flags & MORE:
         if at >= len(slots):
-            raise Fatal("F2")
+            raise FatalError("F2")
         if len(later) >= 20:
-            raise Fatal("F3")
+            raise FatalError("F3")
         if len(later) >= 18:
             drop = True
         slot = Slot.parse(slots[at])
@@ -106,7 +106,7 @@ def _packet(slots: list[bytes], at: int, result: Expected) -> int:
             drop = True
         size = (size - slot.size) % 65536
         if slot.offset + slot.size > PAGE:
-            raise Fatal("F5")
+            raise FatalError("F5")
         later.append((at, slot))
         flags = slot.flags
         at += 1
@@ -116,14 +116,14 @@ def _packet(slots: list[bytes], at: int, result: Expected) -> int:
         result.statuses += [(ident, ERROR) for ident, _ in answers]
         return at
     if first.offset + size > PAGE:
-        raise Fatal("F5")
+        raise FatalError("F5")
     gso = (0, 0)
     for extra in extras:
         if extra[0] == 1:
             gso = (extra[2] | extra[3] << 8, extra[4])
     has_gso = any(extra[0] == 1 for extra in extras)
     if has_gso and (gso[0] == 0 or gso[1] not in (1, 2)):
-        raise Fatal("F10")
+        raise FatalError("F10")
     result.statuses += [(first.ident, OKAY), *nulls, *answers]
     pieces = [(first.gref, first.offset, size)]
     pieces += [(slot.gref, slot.offset, slot.size) for _, slot in later]

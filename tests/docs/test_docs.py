@@ -1,0 +1,49 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_life_cycle_page_is_what_the_tables_say() -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / "tools" / "lifecycle_doc.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_every_hardening_rule_has_a_test_named_after_it() -> None:
+    text = (ROOT / "docs" / "hardening.md").read_text()
+    rules = set(re.findall(r"^\| ((?:[FB]\d+(?:, )?)+) \|", text, flags=re.MULTILINE))
+    names = {name for row in rules for name in row.split(", ")}
+    assert {"F1", "F14", "B1", "B14"} <= names
+    tests = "\n".join(
+        path.read_text()
+        for room in ("netback", "netfront", "link")
+        for path in (ROOT / "tests" / room).glob("*.py")
+    )
+    for name in names:
+        assert re.search(rf"def test_(\w+_)?{name}_|rules? [^\n]*\b{name}\b", tests), name
+
+
+def test_rooms_of_the_architecture_page_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for path in re.findall(r"`(xennet/[\w/.]+)`", text):
+        assert (ROOT / path).exists(), path
