@@ -1,0 +1,103 @@
+"""Finding devices: one watch on a bus directory, one object per device directory below it.
+
+What Linux does in xenbus_dev_changed, for one device type: a directory whose state is Initialising
+and which has no device yet gets one; devices at or below a path that has vanished are removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from attrs import define, field
+
+from xennet.abi.xenbus import XenbusState
+from xennet.interface import StoreClient
+from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.state import read_state
+
+
+class BusDevice(Protocol):
+    """A device as its bus sees it."""
+
+    def start(self) -> None:
+        """It was found: probe it."""
+        ...
+
+    def remove(self) -> None:
+        """Its directory has vanished, or the bus goes."""
+        ...
+
+
+_D = TypeVar("_D", bound=BusDevice)
+
+
+@define(eq=False)
+class Bus(Generic[_D]):
+    """All devices of type ``kind`` whose directories lie ``levels`` below ``root``.
+
+    ``make(nodename)`` makes the device object. ``devices`` maps nodenames to them.
+    """
+
+    store: StoreClient
+    root: str
+    kind: str
+    levels: int
+    make: Callable[[str], _D]
+    devices: dict[str, _D] = field(init=False, factory=dict)
+
+    def start(self) -> None:
+        """Watch the bus; devices that are there already are found by the watch's first event."""
+        self.store.watch(self.root, self._token, self._changed)
+
+    def stop(self) -> None:
+        """Unload all drivers of this bus at once."""
+        self.store.unwatch(self.root, self._token)
+        self._remove_below(self.root)
+
+    def forget(self, nodename: str) -> None:
+        """The device has gone by itself; its directory counts as new from now on."""
+        self.devices.pop(nodename, None)
+
+    @property
+    def _token(self) -> str:
+        return f"xenbus-{self.root}"
+
+    @property
+    def _depth(self) -> int:
+        """Number of names in a device's nodename: root, kind, then the levels."""
+        return 2 + self.levels
+
+    def _changed(self, path: str, _token: str) -> None:
+        names = path.split("/")
+        if len(names) > 1 and names[1] != self.kind:
+            return
+        if len(names) > self._depth:
+            self._probe("/".join(names[: self._depth]))
+        elif NodeDirectory(self.store, path).exists():
+            self._probe_below(path, len(names))
+        else:
+            self._remove_below(path)
+
+    def _probe_below(self, path: str, depth: int) -> None:
+        if depth == self._depth:
+            self._probe(path)
+            return
+        for name in NodeDirectory(self.store, path).names():
+            if depth > 1 or name == self.kind:
+                self._probe_below(f"{path}/{name}", depth + 1)
+
+    def _probe(self, nodename: str) -> None:
+        if nodename in self.devices:
+            return
+        # Anything but Initialising is not new: an earlier driver's, or being removed.
+        if read_state(self.store, nodename) == XenbusState.Initialising:
+            device = self.devices[nodename] = self.make(nodename)
+            device.start()
+
+    def _remove_below(self, path: str) -> None:
+        below = f"{path}/"
+        for nodename in [n for n in self.devices if n == path or n.startswith(below)]:
+            device = self.devices.pop(nodename, None)
+            if device is not None:
+                device.remove()

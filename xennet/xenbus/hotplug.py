@@ -1,0 +1,97 @@
+"""The hotplug script, played: it plugs the backend's interface into a bridge and says so.
+
+Of vif-bridge and vif-common.sh only what the store sees is left: ``online`` sets the frontend's mtu
+and ends with hotplug-status "connected", or with hotplug-error and hotplug-status "error".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+from attrs import frozen
+
+from xennet.interface import StoreClient
+from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.paths import VifPaths
+
+
+class HotplugAction(Enum):
+    """What the script is called with."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+@frozen
+class HotplugRun:
+    """One call of the script; ``done`` runs when it exits, with "" or what went wrong."""
+
+    action: HotplugAction
+    paths: VifPaths
+    done: Callable[[str], None]
+
+
+class HotplugScript:
+    """Runs one at a time, each as a work item of its own (``defer``).
+
+    ``held`` keeps runs from beginning until :meth:`release`; ``failure``, if not empty, is the
+    error text with which ``online`` runs end. ``bridge_mtu`` is the bridge's MTU in bytes.
+    ``history`` holds the runs that have ended.
+    """
+
+    def __init__(
+        self,
+        store: StoreClient,
+        defer: Callable[[Callable[[], None]], None],
+        *,
+        bridge_mtu: int = 1500,
+    ) -> None:
+        self.held = False
+        self.failure = ""
+        self.bridge_mtu = bridge_mtu
+        self.history: list[HotplugRun] = []
+        self._store = store
+        self._defer = defer
+        self._queue: deque[HotplugRun] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many runs have not begun."""
+        return len(self._queue)
+
+    def run(self, action: HotplugAction, paths: VifPaths, done: Callable[[str], None]) -> None:
+        """Start the script; it runs later."""
+        self._queue.append(HotplugRun(action, paths, done))
+        self._defer(self._next)
+
+    def release(self) -> None:
+        """Let held runs begin."""
+        self.held = False
+        for _ in range(len(self._queue)):
+            self._defer(self._next)
+
+    def _next(self) -> None:
+        if self.held or not self._queue:
+            return
+        run = self._queue.popleft()
+        problem = self._online(run.paths) if run.action is HotplugAction.ONLINE else ""
+        self.history.append(run)
+        run.done(problem)
+
+    def _online(self, paths: VifPaths) -> str:
+        backend = NodeDirectory(self._store, paths.backend_node)
+        if paths.backend_domid != 0:
+            backend = NodeDirectory(self._store, paths.backend)
+        if not backend.exists():
+            return f"{paths.backend} has vanished"
+        if self.failure:
+            self._store.write(backend.node("hotplug-error"), self.failure)
+            self._store.write(backend.node("hotplug-status"), "error")
+            return self.failure
+        mtu = backend.optional_unsigned("mtu", self.bridge_mtu)
+        if NodeDirectory(self._store, paths.frontend).exists():
+            self._store.write(f"{paths.frontend}/mtu", mtu)
+        self._store.write(backend.node("hotplug-status"), "connected")
+        return ""

@@ -1,0 +1,85 @@
+"""Reading one directory of the store: values, numbers, defaults; errors carry their evidence.
+
+A peer's directory holds whatever the peer likes. ``text`` and ``unsigned`` are for nodes without
+which a driver cannot go on, ``optional_*`` for those that have a default: Linux
+xenbus_read_unsigned takes the default for a missing, an unreadable and a garbled node alike.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from attrs import frozen
+
+from xennet.interface import StoreTransaction
+from xennet.xenbus.errors import XenbusError
+from xennet.xenbus.scan import scan_unsigned
+from xennet.xenstore.errors import XsError
+
+
+@frozen
+class NodeDirectory:
+    """The nodes below ``path``, seen through ``store`` (a client, or an open transaction)."""
+
+    store: StoreTransaction
+    path: str
+
+    def node(self, name: str) -> str:
+        """The path of node ``name``."""
+        return f"{self.path}/{name}"
+
+    def sub(self, name: str) -> NodeDirectory:
+        """The directory ``name`` below (``queue-0``)."""
+        return NodeDirectory(self.store, self.node(name))
+
+    def exists(self) -> bool:
+        """Whether the directory itself can be listed (xenbus_exists)."""
+        try:
+            self.store.directory(self.path)
+        except XsError:
+            return False
+        return True
+
+    def names(self) -> list[str]:
+        """The children's names; none if the directory cannot be listed."""
+        try:
+            return self.store.directory(self.path)
+        except XsError:
+            return []
+
+    def raw(self, name: str) -> bytes:
+        """The value of a node; XenbusError with the store's errno (ENOENT, EACCES) if refused."""
+        try:
+            return self.store.read(self.node(name))
+        except XsError as refused:
+            raise XenbusError(
+                refused.number, f"cannot be read: {refused.errno}", path=self.node(name)
+            ) from refused
+
+    def text(self, name: str) -> str:
+        """The value as text (bytes that are not ASCII are escaped); XenbusError if unreadable."""
+        return self.raw(name).decode("ascii", "backslashreplace")
+
+    def unsigned(self, name: str) -> int:
+        """The value as ``%u``, 0..2^32-1; XenbusError if unreadable or not a number (EINVAL)."""
+        value = self.raw(name)
+        number = scan_unsigned(value)
+        if number is None:
+            raise XenbusError(
+                errno.EINVAL, "is not an unsigned number", path=self.node(name), value=value
+            )
+        return number
+
+    def optional_text(self, name: str, default: str = "") -> str:
+        """The value as text, ``default`` if it cannot be read."""
+        try:
+            return self.text(name)
+        except XenbusError:
+            return default
+
+    def optional_unsigned(self, name: str, default: int = 0) -> int:
+        """The value as ``%u``, ``default`` if there is none or it is not a number."""
+        try:
+            return self.unsigned(name)
+        except XenbusError:
+            return default

@@ -1,0 +1,63 @@
+"""Where a vif lives in XenStore.
+
+A driver names its own directory relative to its domain (``device/vif/0``), as Linux does, and the
+other end's by absolute path; the toolstack names everything absolutely.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+def domain_path(domid: int) -> str:
+    """/local/domain/N, what relative paths of domain N start from."""
+    return f"/local/domain/{domid}"
+
+
+def error_node(nodename: str) -> str:
+    """Where a driver whose directory is ``nodename`` leaves its last words (xenbus_dev_error)."""
+    return f"error/{nodename}/error"
+
+
+@frozen
+class VifPaths:
+    """The directories of one vif, named by its two domains and its handle (device number)."""
+
+    frontend_domid: int
+    handle: int
+    backend_domid: int = 0
+
+    @property
+    def frontend_node(self) -> str:
+        """The frontend's directory, relative to its domain."""
+        return f"device/vif/{self.handle}"
+
+    @property
+    def backend_node(self) -> str:
+        """The backend's directory, relative to its domain."""
+        return f"backend/vif/{self.frontend_domid}/{self.handle}"
+
+    @property
+    def frontend(self) -> str:
+        """The frontend's directory, absolute (FE in xen/io/netif.h discussions)."""
+        return f"{domain_path(self.frontend_domid)}/{self.frontend_node}"
+
+    @property
+    def backend(self) -> str:
+        """The backend's directory, absolute (BE)."""
+        return f"{domain_path(self.backend_domid)}/{self.backend_node}"
+
+    @property
+    def libxl(self) -> str:
+        """The toolstack's own copy, which no guest can write."""
+        return f"/libxl/{self.frontend_domid}/{self.frontend_node}"
+
+    @property
+    def frontend_error(self) -> str:
+        """The frontend's error node, absolute."""
+        return f"{domain_path(self.frontend_domid)}/{error_node(self.frontend_node)}"
+
+    @property
+    def backend_error(self) -> str:
+        """The backend's error node, absolute."""
+        return f"{domain_path(self.backend_domid)}/{error_node(self.backend_node)}"

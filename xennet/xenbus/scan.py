@@ -1,0 +1,34 @@
+"""Numbers in XenStore as drivers read them: C scanf, not int().
+
+Linux reads nodes with sscanf("%u") and sscanf("%d") (xenbus_scanf, xenbus_read_unsigned): white
+space in front is skipped, digits are taken, whatever follows is ignored, and the value ends at a
+nul. Text in front of the digits makes the node unreadable. One difference: a number which does not
+fit 32 bits is unreadable here, where the kernel's vsscanf would silently wrap it.
+"""
+
+from __future__ import annotations
+
+import re
+
+_UNSIGNED = re.compile(rb"[ \t\n\v\f\r]*([0-9]+)")
+_SIGNED = re.compile(rb"[ \t\n\v\f\r]*(-?[0-9]+)")
+#: Longest run of digits (with leading zeroes) worth converting.
+_MAX_DIGITS = 64
+
+
+def scan_unsigned(value: bytes) -> int | None:
+    """``%u``: 0..2^32-1, or None if ``value`` does not begin with such a number."""
+    return _scan(_UNSIGNED, value, 0, 0xFFFFFFFF)
+
+
+def scan_signed(value: bytes) -> int | None:
+    """``%d``: -2^31..2^31-1, or None if ``value`` does not begin with such a number."""
+    return _scan(_SIGNED, value, -(1 << 31), (1 << 31) - 1)
+
+
+def _scan(pattern: re.Pattern[bytes], value: bytes, low: int, high: int) -> int | None:
+    match = pattern.match(value)
+    if match is None or len(match[1]) > _MAX_DIGITS:
+        return None
+    number = int(match[1])
+    return number if low <= number <= high else None
