@@ -124,6 +124,8 @@ class Memory:
         Xen scrubs freed memory so that the next owner reads zeroes. Raises MemoryAccessError when
         a frame is not owned by ``domid`` (nothing is freed then).
         """
+        if count < 1:
+            raise ValueError(f"cannot free {count} frames")
         for frame in range(first, first + count):
             self._check_owner(domid, frame)
         for frame in range(first, first + count):
