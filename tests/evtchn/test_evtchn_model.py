@@ -1,0 +1,316 @@
+"""Three domains do anything with their ports; a plain model says what each bit must be.
+
+The model knows sets and dictionaries only. After every step the whole shared-info page of every
+domain must be what the model says, and every event that was sent after the last run of its handler
+must still be on its way.
+"""
+
+from __future__ import annotations
+
+import pytest
+from attrs import define, field
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from xennet.abi.xen import DOMID_SELF, VIRQ_TIMER
+from xennet.hypervisor import Machine
+from xennet.interface import HypercallError
+
+DOMAINS = (0, 1, 2)
+VCPUS = 2
+STATES = ("unbound", "interdomain", "virq", "ipi")
+
+
+@define
+class ModelPort:
+    """``peer``: (domid, port) that a send reaches, None from where sends get lost."""
+
+    state: str
+    peer: tuple[int, int] | None = None
+    allowed: int | None = None
+    vcpu: int = 0
+    owed: bool = False
+
+
+@define
+class ModelDomain:
+    ports: dict[int, ModelPort] = field(factory=dict)
+    pending: set[int] = field(factory=set)
+    masked: set[int] = field(factory=lambda: set(range(4096)))
+    selected: list[set[int]] = field(factory=lambda: [set() for _ in range(VCPUS)])
+    upcall: list[bool] = field(factory=lambda: [False] * VCPUS)
+    runs: dict[int, int] = field(factory=dict)
+
+    def lowest_free(self) -> int:
+        return next(port for port in range(1, 4096) if port not in self.ports)
+
+    def open(self, state: str, **binding: object) -> int:
+        port = self.lowest_free()
+        self.ports[port] = ModelPort(state, **binding)
+        return port
+
+    def select(self, port: int) -> None:
+        self.selected[self.ports[port].vcpu].add(port // 64)
+        self.upcall[self.ports[port].vcpu] = True
+
+    def set_pending(self, port: int) -> None:
+        if port not in self.pending:
+            self.pending.add(port)
+            if port not in self.masked:
+                self.select(port)
+
+    def unmask(self, port: int) -> None:
+        if port in self.ports and port in self.masked:
+            self.masked.remove(port)
+            if port in self.pending:
+                self.select(port)
+
+    def upcall_for(self, port: int) -> bool:
+        """What delivering ``port`` does; True when its handler runs."""
+        taken = port in self.pending - self.masked
+        if taken:
+            self.pending.remove(port)
+        if not any(other // 64 == port // 64 for other in self.pending - self.masked):
+            for vcpu in range(VCPUS):
+                self.selected[vcpu].discard(port // 64)
+                self.upcall[vcpu] = self.upcall[vcpu] and bool(self.selected[vcpu])
+        return taken
+
+    def page(self) -> bytes:
+        """struct shared_info (xen/xen.h, LP64)."""
+        page = bytearray(4096)
+        for vcpu in range(VCPUS):
+            page[64 * vcpu] = self.upcall[vcpu]
+            selector = sum(1 << word for word in self.selected[vcpu])
+            page[64 * vcpu + 8 : 64 * vcpu + 16] = selector.to_bytes(8, "little")
+        for offset, bits in ((2048, self.pending), (2560, self.masked)):
+            for bit in bits:
+                page[offset + bit // 8] |= 1 << bit % 8
+        return bytes(page)
+
+
+domids = st.sampled_from(DOMAINS)
+#: Below 9 one of the open ports (of those that can be bound to), else a port number as it stands.
+picks = st.integers(0, 11)
+
+
+class EventChannelMachine(RuleBasedStateMachine):
+    @initialize()
+    def boot(self) -> None:
+        self.machine = Machine(64, max_grant_frames=1)
+        self.model: dict[int, ModelDomain] = {}
+        for domid in DOMAINS:
+            self.create(domid)
+
+    def teardown(self) -> None:
+        if hasattr(self, "machine"):
+            self.everything_arrives_in_the_end()
+            self.machine.close()
+
+    def pick(self, domid: int, pick: int, states: tuple[str, ...] = STATES) -> int:
+        ports = self.model[domid].ports
+        fitting = sorted(number for number, port in ports.items() if port.state in states)
+        return fitting[pick % len(fitting)] if fitting and pick < 9 else pick % 4
+
+    def create(self, domid: int) -> None:
+        self.machine.create_domain(domid, vcpus=VCPUS)
+        self.model[domid] = ModelDomain()
+
+    def handler(self, domid: int, port: int):
+        def run() -> None:
+            model = self.model[domid]
+            model.runs[port] = model.runs.get(port, 0) + 1
+            model.ports[port].owed = False
+
+        return run
+
+    def expect(self, allowed: bool, call, *args):
+        """Make the call; it must succeed exactly if the model allows it."""
+        if allowed:
+            return call(*args)
+        with pytest.raises(HypercallError):
+            call(*args)
+        return None
+
+    def opened(self, domid: int, expected: int, actual: int | None, live: bool) -> None:
+        assert actual == expected
+        self.machine.domain(domid).set_handler(expected, self.handler(domid, expected))
+        if live:
+            self.machine.domain(domid).unmask(expected)
+            self.model[domid].unmask(expected)
+
+    def drop(self, domid: int, port: int) -> None:
+        """The model closes a port."""
+        closed = self.model[domid].ports.pop(port)
+        self.model[domid].pending.discard(port)
+        if closed.state == "interdomain":
+            peer_domid, peer_port = closed.peer
+            peer = self.model[peer_domid].ports[peer_port]
+            peer.state, peer.peer, peer.allowed = "unbound", None, domid
+
+    @rule(domid=domids, remote=st.sampled_from((*DOMAINS, DOMID_SELF)), live=st.booleans())
+    def alloc_unbound(self, domid: int, remote: int, live: bool) -> None:
+        port = self.machine.domain(domid).alloc_unbound(DOMID_SELF, remote)
+        allowed = domid if remote == DOMID_SELF else remote
+        self.opened(domid, self.model[domid].open("unbound", allowed=allowed), port, live)
+
+    @rule(domid=domids, remote=domids, pick=picks, live=st.booleans())
+    def bind_interdomain(self, domid: int, remote: int, pick: int, live: bool) -> None:
+        self.bind_to(domid, remote, self.pick(remote, pick, ("unbound",)), live)
+
+    def bind_to(self, domid: int, remote: int, port: int, live: bool) -> None:
+        far = self.model[remote].ports.get(port)
+        allowed = far is not None and far.state == "unbound" and far.allowed == domid
+        local = self.expect(allowed, self.machine.domain(domid).bind_interdomain, remote, port)
+        if allowed:
+            expected = self.model[domid].open("interdomain", peer=(remote, port))
+            far.state, far.peer, far.allowed = "interdomain", (domid, expected), None
+            self.model[domid].set_pending(expected)
+            self.model[domid].ports[expected].owed = True
+            self.opened(domid, expected, local, live)
+
+    @rule(domid=domids, remote=domids, live=st.booleans())
+    def connect(self, domid: int, remote: int, live: bool) -> None:
+        """A whole channel at once, which chance alone makes too seldom."""
+        self.alloc_unbound(remote, domid, live)
+        waiting = [n for n, p in self.model[remote].ports.items() if p.state == "unbound"]
+        port = max(n for n in waiting if self.model[remote].ports[n].allowed == domid)
+        self.bind_to(domid, remote, port, live)
+
+    @rule(domid=domids, vcpu=st.integers(0, VCPUS), live=st.booleans())
+    def bind_ipi(self, domid: int, vcpu: int, live: bool) -> None:
+        port = self.expect(vcpu < VCPUS, self.machine.domain(domid).bind_ipi, vcpu)
+        if port is not None:
+            expected = self.model[domid].open("ipi", vcpu=vcpu)
+            self.model[domid].ports[expected].peer = (domid, expected)
+            self.opened(domid, expected, port, live)
+
+    @rule(domid=domids, vcpu=st.integers(0, VCPUS - 1), live=st.booleans())
+    def bind_virq(self, domid: int, vcpu: int, live: bool) -> None:
+        taken = any(
+            port.state == "virq" and port.vcpu == vcpu for port in self.model[domid].ports.values()
+        )
+        port = self.expect(not taken, self.machine.domain(domid).bind_virq, VIRQ_TIMER, vcpu)
+        if port is not None:
+            self.opened(domid, self.model[domid].open("virq", vcpu=vcpu), port, live)
+
+    @rule(domid=domids, vcpu=st.integers(0, VCPUS - 1))
+    def raise_virq(self, domid: int, vcpu: int) -> None:
+        bound = [
+            number
+            for number, port in self.model[domid].ports.items()
+            if port.state == "virq" and port.vcpu == vcpu
+        ]
+        assert self.machine.channels.raise_virq(domid, VIRQ_TIMER, vcpu) == bool(bound)
+        for port in bound:
+            self.model[domid].set_pending(port)
+            self.model[domid].ports[port].owed = True
+
+    @rule(domid=domids, pick=picks, vcpu=st.integers(0, VCPUS - 1))
+    def bind_vcpu(self, domid: int, pick: int, vcpu: int) -> None:
+        port = self.pick(domid, pick)
+        bound = self.model[domid].ports.get(port)
+        allowed = bound is not None and bound.state in ("unbound", "interdomain")
+        self.expect(allowed, self.machine.domain(domid).bind_vcpu, port, vcpu)
+        if allowed:
+            bound.vcpu = vcpu
+
+    @rule(domid=domids, pick=picks)
+    def send(self, domid: int, pick: int) -> None:
+        port = self.pick(domid, pick)
+        sender = self.model[domid].ports.get(port)
+        allowed = sender is not None and sender.state != "virq"
+        self.expect(allowed, self.machine.domain(domid).send, port)
+        if allowed and sender.peer is not None:
+            peer_domid, peer_port = sender.peer
+            self.model[peer_domid].set_pending(peer_port)
+            self.model[peer_domid].ports[peer_port].owed = True
+
+    @rule(domid=domids, pick=picks)
+    def close(self, domid: int, pick: int) -> None:
+        port = self.pick(domid, pick)
+        allowed = port in self.model[domid].ports
+        self.expect(allowed, self.machine.domain(domid).close, port)
+        if allowed:
+            self.drop(domid, port)
+            self.model[domid].masked.add(port)
+
+    @rule(domid=domids, pick=picks)
+    def mask(self, domid: int, pick: int) -> None:
+        port = self.pick(domid, pick)
+        self.machine.domain(domid).mask(port)
+        self.model[domid].masked.add(port)
+
+    @rule(domid=domids, pick=picks)
+    def unmask(self, domid: int, pick: int) -> None:
+        port = self.pick(domid, pick)
+        self.machine.domain(domid).unmask(port)
+        self.model[domid].unmask(port)
+
+    @rule(domid=domids, really=st.integers(0, 5))
+    def reset(self, domid: int, really: int) -> None:
+        if really:  # seldom, it empties the table
+            return
+        self.machine.domain(domid).reset(DOMID_SELF)
+        for port in sorted(self.model[domid].ports):
+            self.drop(domid, port)
+        self.model[domid].masked = set(range(4096))
+
+    @rule(domid=st.sampled_from((1, 2)), really=st.integers(0, 3))
+    def destroy_and_create_again(self, domid: int, really: int) -> None:
+        if really:
+            return
+        self.machine.destroy_domain(domid)
+        for port in sorted(self.model[domid].ports):
+            self.drop(domid, port)
+        assert all(delivery.domid != domid for delivery in self.machine.run_loop.ready())
+        self.create(domid)
+
+    @precondition(lambda self: not self.machine.run_loop.idle)
+    @rule(data=st.data())
+    def deliver_one(self, data: st.DataObject) -> None:
+        ready = self.machine.run_loop.ready()
+        chosen = data.draw(st.sampled_from(ready))
+        model = self.model[chosen.domid]
+        before = model.runs.get(chosen.ident, 0)
+        handled = model.upcall_for(chosen.ident)
+        assert self.machine.run_loop.step(chosen) == chosen
+        assert model.runs.get(chosen.ident, 0) == before + handled
+
+    def everything_arrives_in_the_end(self) -> None:
+        for domid, model in self.model.items():
+            for port in model.ports:
+                self.machine.domain(domid).unmask(port)
+        self.machine.run_loop.run_until_idle()
+        for model in self.model.values():
+            assert not [number for number, port in model.ports.items() if port.owed]
+
+    @invariant()
+    def shared_info_pages_are_what_the_model_says(self) -> None:
+        for domid, model in self.model.items():
+            assert bytes(self.machine.domain(domid).shared_info.u8) == model.page()
+
+    @invariant()
+    def every_deliverable_event_is_ready(self) -> None:
+        ready = {(delivery.domid, delivery.ident) for delivery in self.machine.run_loop.ready()}
+        for domid, model in self.model.items():
+            assert {(domid, port) for port in model.pending - model.masked} <= ready
+
+    @invariant()
+    def owed_events_are_pending(self) -> None:
+        for model in self.model.values():
+            assert {n for n, port in model.ports.items() if port.owed} <= model.pending
+
+    @invariant()
+    def open_ports_are_those_of_the_model(self) -> None:
+        names = {1: "unbound", 2: "interdomain", 4: "virq", 5: "ipi"}
+        for domid, model in self.model.items():
+            channels = self.machine.channels.open_channels(domid)
+            assert {c.port: (names[c.state], c.vcpu) for c in channels} == {
+                number: (port.state, port.vcpu) for number, port in model.ports.items()
+            }
+
+
+TestEventChannelMachine = EventChannelMachine.TestCase
+TestEventChannelMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

@@ -1,0 +1,42 @@
+"""A small machine with a XenStore service, the control domain and two guests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from attrs import define
+
+from xennet.guest import GuestKernel
+from xennet.hypervisor import Domain, Machine
+from xennet.storeservice import XenStoreService
+
+
+@define
+class Site:
+    machine: Machine
+    service: XenStoreService
+    dom0: Domain
+    front: Domain
+    back: Domain
+
+    def kernel(self, domain: Domain) -> GuestKernel:
+        return GuestKernel(domain, self.service.connect(domain))
+
+    def run(self) -> int:
+        return self.machine.run_loop.run_until_idle()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    machine = Machine(1024, max_grant_frames=4)
+    dom0 = machine.create_domain(name="Domain-0")
+    service = XenStoreService(machine)
+    yield Site(
+        machine,
+        service,
+        dom0,
+        machine.create_domain(name="front"),
+        machine.create_domain(name="back"),
+    )
+    machine.close()

@@ -1,0 +1,318 @@
+"""The event-channel hypercalls (xen/event_channel.h) over all domains of a machine.
+
+Every refusal is a HypercallError with the negative errno that Xen 4.17 gives, after the same checks
+in the same order (xen/common/event_channel.c).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from attrs import define, field, frozen
+
+from xennet.abi.event_channel import (
+    EVTCHNSTAT_closed,
+    EVTCHNSTAT_interdomain,
+    EVTCHNSTAT_ipi,
+    EVTCHNSTAT_unbound,
+    EVTCHNSTAT_virq,
+)
+from xennet.abi.xen import DOMID_SELF, NR_VIRQS, VIRQS_GLOBAL
+from xennet.evtchn.ports import Channel, PortBits, PortTable
+from xennet.interface import HypercallError
+from xennet.observe import EventSent, Observers, VirqRaised
+
+#: Called with (domid, port) when a port became deliverable.
+Upcall = Callable[[int, int], None]
+
+#: States from which EVTCHNOP_send may be made.
+_CAN_SEND = frozenset({EVTCHNSTAT_unbound, EVTCHNSTAT_interdomain, EVTCHNSTAT_ipi})
+
+
+@frozen
+class ChannelStatus:
+    """EVTCHNOP_status: ``status`` is EVTCHNSTAT_*; the other fields are 0 where it has none.
+
+    ``dom`` is who may bind (unbound) or the other end's domain, ``port`` the other end's port.
+    """
+
+    status: int
+    vcpu: int = 0
+    dom: int = 0
+    port: int = 0
+    virq: int = 0
+
+
+#: What a status tells about a port in each state.
+_STATUS_FIELDS: dict[int, Callable[[Channel], ChannelStatus]] = {
+    EVTCHNSTAT_closed: lambda c: ChannelStatus(c.state, c.vcpu),
+    EVTCHNSTAT_unbound: lambda c: ChannelStatus(c.state, c.vcpu, dom=c.remote_domid),
+    EVTCHNSTAT_interdomain: lambda c: ChannelStatus(
+        c.state, c.vcpu, dom=c.remote_domid, port=c.remote_port
+    ),
+    EVTCHNSTAT_virq: lambda c: ChannelStatus(c.state, c.vcpu, virq=c.virq),
+    EVTCHNSTAT_ipi: lambda c: ChannelStatus(c.state, c.vcpu),
+}
+
+
+def _vcpu_can_move(channel: Channel) -> bool:
+    """Only IPIs and per-vCPU VIRQs stay where they were bound (EVTCHNOP_bind_vcpu, notes)."""
+    return channel.state in (EVTCHNSTAT_unbound, EVTCHNSTAT_interdomain) or (
+        channel.state == EVTCHNSTAT_virq and channel.virq in VIRQS_GLOBAL
+    )
+
+
+@define(eq=False)
+class EventChannels:
+    """The port tables of all domains and what may be done to them.
+
+    ``caller`` is always the domid of the domain that makes the hypercall; it must exist.
+    """
+
+    upcall: Upcall
+    observers: Observers = field(factory=Observers)
+    _tables: dict[int, PortTable] = field(factory=dict, init=False)
+
+    def add_domain(
+        self, domid: int, bits: PortBits, vcpus: int = 1, *, privileged: bool = False
+    ) -> None:
+        """A domain gets an empty port table; ``bits`` is where its events show."""
+        self._tables[domid] = PortTable(domid, vcpus, privileged, bits)
+
+    def begin_dying(self, domid: int) -> None:
+        """Close all ports of a domain and let nobody open one there any more (evtchn_destroy)."""
+        table = self._tables[domid]
+        table.dying = True
+        self._close_all(table)
+
+    def remove_domain(self, domid: int) -> None:
+        """The domain is gone."""
+        self.begin_dying(domid)
+        del self._tables[domid]
+
+    def bits(self, domid: int) -> PortBits:
+        """Where the events of a domain show."""
+        return self._tables[domid].bits
+
+    def open_channels(self, domid: int) -> list[Channel]:
+        """The ports of a domain that are in use, ascending (for reports: do not change them)."""
+        return self._tables[domid].open_channels()
+
+    # The hypercalls
+
+    def alloc_unbound(self, caller: int, dom: int, remote_dom: int) -> int:
+        """A new port of ``dom`` that waits for ``remote_dom`` to bind to it; returns its number.
+
+        -ESRCH no such ``dom``, -EINVAL it is dying, -ENOSPC no port left, -EPERM ``dom`` is another
+        domain and the caller not privileged. ``remote_dom`` need not exist.
+        """
+        op = "EVTCHNOP_alloc_unbound"
+        table = self._target(op, caller, dom)
+        channel = table.next_free(op)
+        self._require_control(op, caller, table)
+        allowed = caller if remote_dom == DOMID_SELF else remote_dom
+        table.occupy(channel, EVTCHNSTAT_unbound, remote_domid=allowed)
+        return channel.port
+
+    def bind_interdomain(self, caller: int, remote_dom: int, remote_port: int) -> int:
+        """Connect a new port of the caller to an unbound one; returns the local port.
+
+        The local port is pending at once: what was sent before the binding is lost, so the caller
+        has to look. -ESRCH no such domain, -ENOSPC, -EINVAL no such port or it does not wait for
+        the caller.
+        """
+        op = "EVTCHNOP_bind_interdomain"
+        table = self._tables[caller]
+        remote_table = self._target(op, caller, remote_dom)
+        channel = table.next_free(op)
+        remote = remote_table.lookup(op, remote_port)
+        if remote.state != EVTCHNSTAT_unbound or remote.remote_domid != caller:
+            raise HypercallError(
+                op,
+                -errno.EINVAL,
+                f"port {remote_port} of domain {remote_table.domid} does not wait for domain "
+                f"{caller} (state {remote.state}, domain {remote.remote_domid})",
+            )
+        table.occupy(
+            channel,
+            EVTCHNSTAT_interdomain,
+            remote_domid=remote_table.domid,
+            remote_port=remote_port,
+        )
+        remote.state = EVTCHNSTAT_interdomain
+        remote.remote_domid = caller
+        remote.remote_port = channel.port
+        self._set_pending(table, channel)
+        return channel.port
+
+    def bind_virq(self, caller: int, virq: int, vcpu: int) -> int:
+        """A new port for virtual interrupt ``virq``; returns its number.
+
+        -EINVAL no such VIRQ, or a global one on another vCPU than 0; -ENOENT no such vCPU; -EEXIST
+        bound already; -ENOSPC.
+        """
+        op = "EVTCHNOP_bind_virq"
+        table = self._tables[caller]
+        if not 0 <= virq < NR_VIRQS:
+            raise HypercallError(op, -errno.EINVAL, f"VIRQ {virq} is not in 0..{NR_VIRQS - 1}")
+        if virq in VIRQS_GLOBAL and vcpu != 0:
+            raise HypercallError(
+                op, -errno.EINVAL, f"VIRQ {virq} is global: bind it on vCPU 0, not {vcpu}"
+            )
+        self._require_vcpu(op, table, vcpu)
+        if (vcpu, virq) in table.virqs:
+            raise HypercallError(
+                op,
+                -errno.EEXIST,
+                f"VIRQ {virq} of vCPU {vcpu} is bound to port {table.virqs[vcpu, virq]}",
+            )
+        channel = table.next_free(op)
+        table.occupy(channel, EVTCHNSTAT_virq, vcpu=vcpu, virq=virq)
+        table.virqs[vcpu, virq] = channel.port
+        return channel.port
+
+    def bind_pirq(self, caller: int, pirq: int, flags: int) -> int:
+        """Refused with -EINVAL: this machine has no physical interrupts (nr_pirqs is 0)."""
+        raise HypercallError(
+            "EVTCHNOP_bind_pirq",
+            -errno.EINVAL,
+            f"domain {caller} asks for PIRQ {pirq} (flags {flags:#x}); there are none",
+        )
+
+    def bind_ipi(self, caller: int, vcpu: int) -> int:
+        """A new port that the caller sends to itself on; -ENOENT no such vCPU, -ENOSPC."""
+        op = "EVTCHNOP_bind_ipi"
+        table = self._tables[caller]
+        self._require_vcpu(op, table, vcpu)
+        channel = table.next_free(op)
+        table.occupy(
+            channel, EVTCHNSTAT_ipi, vcpu=vcpu, remote_domid=caller, remote_port=channel.port
+        )
+        return channel.port
+
+    def bind_vcpu(self, caller: int, port: int, vcpu: int) -> None:
+        """Choose the vCPU that is notified. -ENOENT no such vCPU; -EINVAL no such port, or IPI
+        or per-vCPU VIRQ, whose binding is fixed."""
+        op = "EVTCHNOP_bind_vcpu"
+        table = self._tables[caller]
+        self._require_vcpu(op, table, vcpu)
+        channel = table.lookup(op, port)
+        if not _vcpu_can_move(channel):
+            raise HypercallError(
+                op, -errno.EINVAL, f"port {port} (state {channel.state}) cannot change its vCPU"
+            )
+        channel.vcpu = vcpu
+
+    def send(self, caller: int, port: int) -> None:
+        """Make the other end of ``port`` pending.
+
+        From an unbound port (the other end is gone, or not there yet) the event is dropped in
+        silence; -EINVAL for a port that is closed, bound to a VIRQ, or no port at all.
+        """
+        channel = self._tables[caller].lookup("EVTCHNOP_send", port)
+        if channel.state not in _CAN_SEND:
+            raise HypercallError(
+                "EVTCHNOP_send",
+                -errno.EINVAL,
+                f"port {port} of domain {caller} cannot send (state {channel.state})",
+            )
+        delivered = False
+        if channel.remote_port:
+            table = self._tables[channel.remote_domid]
+            delivered = self._set_pending(table, table.lookup("EVTCHNOP_send", channel.remote_port))
+        if self.observers.active:
+            self.observers.emit(
+                EventSent(caller, port, channel.remote_domid, channel.remote_port, delivered)
+            )
+
+    def close(self, caller: int, port: int) -> None:
+        """Close ``port``; the other end waits for the caller to bind again. -EINVAL not open."""
+        op = "EVTCHNOP_close"
+        table = self._tables[caller]
+        channel = table.lookup(op, port)
+        if not channel.open:
+            raise HypercallError(op, -errno.EINVAL, f"port {port} of domain {caller} is not open")
+        self._close(table, channel)
+
+    def status(self, caller: int, dom: int, port: int) -> ChannelStatus:
+        """What ``port`` of ``dom`` is. -ESRCH, -EINVAL no such port, -EPERM not the caller's."""
+        op = "EVTCHNOP_status"
+        table = self._target(op, caller, dom)
+        channel = table.lookup(op, port)
+        self._require_control(op, caller, table)
+        return _STATUS_FIELDS[channel.state](channel)
+
+    def unmask(self, caller: int, port: int) -> None:
+        """Clear the mask bit and deliver what is pending; nothing for a closed port.
+
+        -EINVAL no such port.
+        """
+        table = self._tables[caller]
+        channel = table.lookup("EVTCHNOP_unmask", port)
+        if channel.open and table.bits.unmask(port, channel.vcpu):
+            self.upcall(caller, port)
+
+    def reset(self, caller: int, dom: int) -> None:
+        """Close all ports of ``dom``. -ESRCH; -EPERM not the caller's; -EINVAL another domain's
+        (Xen wants that one paused by its toolstack, and nobody pauses domains here)."""
+        op = "EVTCHNOP_reset"
+        table = self._target(op, caller, dom)
+        self._require_control(op, caller, table)
+        if table.domid != caller:
+            raise HypercallError(op, -errno.EINVAL, f"domain {table.domid} is not paused")
+        self._close_all(table)
+
+    # What the hypervisor itself does
+
+    def raise_virq(self, domid: int, virq: int, vcpu: int = 0) -> bool:
+        """Send a virtual interrupt; False when the domain is gone or has not bound it.
+
+        A global VIRQ (``vcpu`` 0) arrives at the vCPU to which its port was moved.
+        """
+        table = self._tables.get(domid)
+        port = table.virqs.get((vcpu, virq)) if table is not None else None
+        if table is None or port is None:
+            return False
+        self._set_pending(table, table.lookup("VIRQ", port))
+        if self.observers.active:
+            self.observers.emit(VirqRaised(domid, virq, port))
+        return True
+
+    def _set_pending(self, table: PortTable, channel: Channel) -> bool:
+        deliverable = table.bits.set_pending(channel.port, channel.vcpu)
+        if deliverable:
+            self.upcall(table.domid, channel.port)
+        return deliverable
+
+    def _close_all(self, table: PortTable) -> None:
+        for channel in table.open_channels():
+            self._close(table, channel)
+
+    def _close(self, table: PortTable, channel: Channel) -> None:
+        if channel.state == EVTCHNSTAT_interdomain:
+            remote = self._tables[channel.remote_domid].lookup("close", channel.remote_port)
+            remote.state = EVTCHNSTAT_unbound
+            remote.remote_domid = table.domid
+            remote.remote_port = 0
+        elif channel.state == EVTCHNSTAT_virq:
+            table.virqs = {key: p for key, p in table.virqs.items() if p != channel.port}
+        table.vacate(channel)
+
+    def _target(self, op: str, caller: int, dom: int) -> PortTable:
+        table = self._tables.get(caller if dom == DOMID_SELF else dom)
+        if table is None:
+            raise HypercallError(op, -errno.ESRCH, f"there is no domain {dom}")
+        return table
+
+    def _require_control(self, op: str, caller: int, table: PortTable) -> None:
+        if table.domid != caller and not self._tables[caller].privileged:
+            raise HypercallError(
+                op, -errno.EPERM, f"domain {caller} may not do this to domain {table.domid}"
+            )
+
+    def _require_vcpu(self, op: str, table: PortTable, vcpu: int) -> None:
+        if not 0 <= vcpu < table.vcpus:
+            raise HypercallError(
+                op, -errno.ENOENT, f"domain {table.domid} has {table.vcpus} vCPUs, not {vcpu}"
+            )

@@ -1,0 +1,128 @@
+"""One domain's port table: which ports exist, in which state, bound to what."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+from typing import Protocol
+
+from attrs import define, field
+
+from xennet.abi.event_channel import EVTCHNSTAT_closed
+from xennet.abi.xen import DOMID_INVALID
+from xennet.interface import HypercallError
+
+#: Xen makes room for this many ports at a time (EVTCHNS_PER_BUCKET: a page of 64-byte records);
+#: a port number beyond the room made so far is invalid, not just closed.
+PORTS_PER_BUCKET = 64
+
+
+class PortBits(Protocol):
+    """How a domain's events show in shared memory (Xen's struct evtchn_port_ops).
+
+    The seam between the port state machine and the ABI that the guest chose: the 2-level one is
+    :class:`xennet.evtchn.two_level.TwoLevelBits`. The methods are explained there.
+    """
+
+    @property
+    def nr_ports(self) -> int: ...
+    def set_pending(self, port: int, vcpu: int) -> bool: ...
+    def clear_pending(self, port: int) -> None: ...
+    def unmask(self, port: int, vcpu: int) -> bool: ...
+    def is_pending(self, port: int) -> bool: ...
+    def is_masked(self, port: int) -> bool: ...
+    def mask(self, port: int) -> None: ...
+    def mask_all(self) -> None: ...
+    def take(self, port: int) -> bool: ...
+
+
+@define(eq=False)
+class Channel:
+    """One port. ``state`` is its EVTCHNSTAT_* number.
+
+    ``remote_domid`` and ``remote_port`` say where a send goes: to the other end (interdomain), to
+    the port itself (ipi), nowhere (unbound: port 0; the domid is who may bind). ``vcpu`` is the
+    one that gets the upcall, ``virq`` the interrupt of a virq port.
+    """
+
+    port: int
+    state: int = EVTCHNSTAT_closed
+    vcpu: int = 0
+    remote_domid: int = DOMID_INVALID
+    remote_port: int = 0
+    virq: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether the port is in use (Xen's evtchn_usable)."""
+        return self.state != EVTCHNSTAT_closed
+
+
+@define(eq=False)
+class PortTable:
+    """All ports of a domain. Port 0 is never handed out: its record stays closed for ever.
+
+    ``virqs`` is Xen's virq_to_evtchn: (vcpu, virq) -> port.
+    """
+
+    domid: int
+    vcpus: int
+    privileged: bool
+    bits: PortBits
+    dying: bool = False
+    virqs: dict[tuple[int, int], int] = field(factory=dict)
+    _channels: list[Channel] = field(factory=list)
+    _free: list[int] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self._add_bucket()
+        self._free.remove(0)
+        heapq.heapify(self._free)
+
+    def lookup(self, op: str, port: int) -> Channel:
+        """The record of ``port``, which may be closed; -EINVAL when there is none."""
+        if not 0 <= port < len(self._channels):
+            raise HypercallError(
+                op,
+                -errno.EINVAL,
+                f"domain {self.domid} has no port {port} (0..{len(self._channels) - 1} exist)",
+            )
+        return self._channels[port]
+
+    def next_free(self, op: str) -> Channel:
+        """The closed port with the lowest number, not taken yet; -EINVAL (dying), -ENOSPC."""
+        if self.dying:
+            raise HypercallError(op, -errno.EINVAL, f"domain {self.domid} is dying")
+        if not self._free:
+            if len(self._channels) >= self.bits.nr_ports:
+                raise HypercallError(
+                    op,
+                    -errno.ENOSPC,
+                    f"all {self.bits.nr_ports} ports of domain {self.domid} are in use",
+                )
+            self._add_bucket()
+        return self._channels[self._free[0]]
+
+    def occupy(self, channel: Channel, state: int, **binding: int) -> None:
+        """Open the port that :meth:`next_free` gave in ``state`` with the fields ``binding``."""
+        taken = heapq.heappop(self._free)
+        assert taken == channel.port
+        channel.state = state
+        for name, value in binding.items():
+            setattr(channel, name, value)
+
+    def vacate(self, channel: Channel) -> None:
+        """Close a port: its event is forgotten, its vCPU is 0 again (Xen's evtchn_free)."""
+        self.bits.clear_pending(channel.port)
+        self._channels[channel.port] = Channel(channel.port)
+        heapq.heappush(self._free, channel.port)
+
+    def open_channels(self) -> list[Channel]:
+        """The ports in use, ascending."""
+        return [channel for channel in self._channels if channel.open]
+
+    def _add_bucket(self) -> None:
+        start = len(self._channels)
+        ports = range(start, start + PORTS_PER_BUCKET)
+        self._channels += map(Channel, ports)
+        self._free += ports  # ascending numbers above all others: a heap as they stand

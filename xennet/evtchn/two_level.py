@@ -1,0 +1,108 @@
+"""The 2-level ABI: a pending bit and a mask bit per port, and a selector of non-empty words.
+
+Everything lies in the domain's shared-info page (xen/xen.h, struct shared_info), where the guest
+can write whatever it likes: bits are evidence about the guest only, never about the hypervisor's
+own state, so no value of them can do harm to anybody else.
+"""
+
+from __future__ import annotations
+
+from xennet.abi.codec import layout
+from xennet.abi.event_channel import EVTCHN_2L_NR_CHANNELS
+from xennet.abi.xen import VCPU_INFO, XEN_LEGACY_MAX_VCPUS, shared_info
+from xennet.memory import PageRun
+
+_WORD_BITS = 64
+_SHARED_INFO = layout(shared_info)
+_PENDING = _SHARED_INFO["evtchn_pending"][0] // 8
+_MASK = _SHARED_INFO["evtchn_mask"][0] // 8
+_NR_WORDS = _SHARED_INFO["evtchn_pending"][1] // 8
+_UPCALL_PENDING = VCPU_INFO.offsets["evtchn_upcall_pending"]
+_SELECTOR = VCPU_INFO.offsets["evtchn_pending_sel"] // 8
+_VCPU_BYTES = VCPU_INFO.size
+_VCPU_WORDS = VCPU_INFO.size // 8
+
+
+class TwoLevelBits:
+    """The event bits of a domain with ``vcpus`` (1..32) virtual CPUs.
+
+    :meth:`set_pending`, :meth:`clear_pending`, :meth:`unmask`, :meth:`is_pending` and
+    :meth:`is_masked` are Xen's side (``evtchn_port_ops_2l``); :meth:`mask`, :meth:`mask_all` and
+    :meth:`take` are what the guest does with its own page, before and in its upcall. A port is
+    *deliverable* while it is pending and not masked.
+    """
+
+    nr_ports = EVTCHN_2L_NR_CHANNELS
+
+    def __init__(self, page: PageRun, vcpus: int) -> None:
+        if not 1 <= vcpus <= XEN_LEGACY_MAX_VCPUS:
+            raise ValueError(f"a shared-info page describes 1..32 vCPUs, not {vcpus}")
+        self._vcpus = vcpus
+        self._u8 = page.u8
+        self._u64 = page.u64
+
+    def set_pending(self, port: int, vcpu: int) -> bool:
+        """Set the pending bit; True when that made the port deliverable (evtchn_2l_set_pending)."""
+        u64, word, bit = self._u64, port // _WORD_BITS, 1 << port % _WORD_BITS
+        if u64[_PENDING + word] & bit:
+            return False
+        u64[_PENDING + word] |= bit
+        if u64[_MASK + word] & bit:
+            return False
+        self._select(word, vcpu)
+        return True
+
+    def clear_pending(self, port: int) -> None:
+        """Forget an event that was not taken (a port that is closed)."""
+        word = port // _WORD_BITS
+        self._u64[_PENDING + word] &= ~(1 << port % _WORD_BITS)
+
+    def unmask(self, port: int, vcpu: int) -> bool:
+        """Clear the mask bit; True when that made the port deliverable (evtchn_2l_unmask)."""
+        u64, word, bit = self._u64, port // _WORD_BITS, 1 << port % _WORD_BITS
+        if not u64[_MASK + word] & bit:
+            return False
+        u64[_MASK + word] &= ~bit
+        if not u64[_PENDING + word] & bit:
+            return False
+        self._select(word, vcpu)
+        return True
+
+    def is_pending(self, port: int) -> bool:
+        """The pending bit."""
+        return bool(self._u64[_PENDING + port // _WORD_BITS] >> port % _WORD_BITS & 1)
+
+    def is_masked(self, port: int) -> bool:
+        """The mask bit."""
+        return bool(self._u64[_MASK + port // _WORD_BITS] >> port % _WORD_BITS & 1)
+
+    def mask(self, port: int) -> None:
+        """The guest holds back events of one port."""
+        self._u64[_MASK + port // _WORD_BITS] |= 1 << port % _WORD_BITS
+
+    def mask_all(self) -> None:
+        """What a guest does first of all: no event channel is live yet (Linux xen_init_IRQ)."""
+        for word in range(_MASK, _MASK + _NR_WORDS):
+            self._u64[word] = (1 << _WORD_BITS) - 1
+
+    def take(self, port: int) -> bool:
+        """The guest's upcall looks at ``port``: was it deliverable? Clears its pending bit.
+
+        A word in which nothing is deliverable any more leaves the selectors, and a vCPU with an
+        empty selector has no upcall pending.
+        """
+        u64, word, bit = self._u64, port // _WORD_BITS, 1 << port % _WORD_BITS
+        taken = bool(u64[_PENDING + word] & ~u64[_MASK + word] & bit)
+        if taken:
+            u64[_PENDING + word] &= ~bit
+        if not u64[_PENDING + word] & ~u64[_MASK + word]:
+            for vcpu in range(self._vcpus):
+                selector = _SELECTOR + vcpu * _VCPU_WORDS
+                u64[selector] &= ~(1 << word)
+                if not u64[selector]:
+                    self._u8[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 0
+        return taken
+
+    def _select(self, word: int, vcpu: int) -> None:
+        self._u64[_SELECTOR + vcpu * _VCPU_WORDS] |= 1 << word
+        self._u8[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 1

@@ -1,0 +1,14 @@
+"""The machine: domains, their hypercalls, and the run loop that makes them go.
+
+`machine` creates and destroys domains, `domain` is the handle through which one domain does
+everything it can do, `leaks` reports what is still held.
+"""
+
+from __future__ import annotations
+
+from xennet.hypervisor.domain import Domain
+from xennet.hypervisor.leaks import DomainLeaks, LeakReport
+from xennet.hypervisor.machine import Machine
+from xennet.hypervisor.record import DomainInfo
+
+__all__ = ["Domain", "DomainInfo", "DomainLeaks", "LeakReport", "Machine"]

@@ -1,0 +1,367 @@
+"""The one handle that a domain has: its own memory and its hypercalls, nothing else.
+
+A hypercall always acts for the domain of the handle; there is no parameter for a caller. Memory
+comes as views of the domain's own frames and of pages that a grant mapped to it, and every view is
+taken away when the right to it ends. (Python keeps no secrets: an underscore or ``memoryview.obj``
+leads further. Code that plays by the rules cannot come across another domain's memory.)
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from attrs import define
+
+from xennet.abi.grant_table import GNTMAP_readonly, GNTST_bad_page, GNTST_okay
+from xennet.evtchn import ChannelStatus, EventChannels
+from xennet.gnttab.hypercalls import GrantTables
+from xennet.hypervisor.frames import FrameLedger
+from xennet.hypervisor.record import DomainInfo, DomainRecord, take_away
+from xennet.interface import HypercallError
+from xennet.interface import PageRun as AnyPageRun
+from xennet.memory import PageRun
+from xennet.observe import Hypercall, Observers
+from xennet.runloop import RunLoop
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class Services:
+    """What a domain handle passes hypercalls on to."""
+
+    frames: FrameLedger
+    grant_tables: GrantTables
+    channels: EventChannels
+    run_loop: RunLoop
+    observers: Observers
+    domain_info: Callable[[int], DomainInfo | None]
+    shut_down: Callable[[int, int], None]
+    page_arrived: Callable[[int, int], None]
+    page_unmapped: Callable[[], None]
+
+
+def _read_only(pages: PageRun) -> PageRun:
+    views = (pages.u8, pages.u16, pages.u32, pages.u64)
+    return PageRun(pages.first, pages.count, *(view.toreadonly() for view in views))
+
+
+class Domain:
+    """One domain, made by Machine.create_domain.
+
+    Event channel hypercalls raise HypercallError with a negative errno, grant table ones return
+    GNTST_ codes. Every one raises HypercallError with -ESRCH when the domain does not run any more.
+    """
+
+    def __init__(self, services: Services, record: DomainRecord) -> None:
+        self._services = services
+        self._record = record
+        #: The domain's number.
+        self.domid = record.info.domid
+
+    def __repr__(self) -> str:
+        return f"<Domain {self.domid} {self.name!r}>"
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self._record.info.name
+
+    @property
+    def vcpus(self) -> int:
+        """Number of virtual CPUs, 1..32."""
+        return self._record.info.vcpus
+
+    @property
+    def privileged(self) -> bool:
+        """Whether this is the control domain (domain 0)."""
+        return self.domid == 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not been destroyed."""
+        return not self._record.info.dying
+
+    @property
+    def running(self) -> bool:
+        """Whether its code may run: neither destroyed nor shut down."""
+        return self._record.running
+
+    @property
+    def spurious(self) -> int:
+        """Events that arrived at a port without a handler."""
+        return self._record.spurious
+
+    # Memory
+
+    @property
+    def shared_info(self) -> PageRun:
+        """The shared-info page (xen/xen.h, struct shared_info)."""
+        return self._record.shared_info
+
+    def alloc_pages(self, count: int) -> PageRun:
+        """``count`` consecutive zeroed pages; OutOfFramesError when there is no such run."""
+        first = self._issue("XENMEM_populate_physmap", self._services.frames.alloc, count)
+        return self._add_run(first, count)
+
+    def free_pages(self, pages: AnyPageRun) -> None:
+        """Give a run back that :meth:`alloc_pages` or :meth:`adopt` gave; its views end.
+
+        A page that is still mapped by somebody is not used anew before it is unmapped there.
+        Raises ValueError when the domain does not hold this run.
+        """
+        run = self._record.runs.get(pages.first)
+        if run is None or run is not pages:
+            raise ValueError(
+                f"domain {self.domid} holds no run of {pages.count} pages at {pages.first:#x}"
+            )
+        free = self._services.frames.free
+        self._issue("XENMEM_decrease_reservation", free, run.first, run.count)
+        del self._record.runs[run.first]
+        take_away(run)
+
+    def adopt(self, frame: int) -> PageRun:
+        """Views of a page that arrived by GNTTABOP_transfer (the grant entry names its frame), or
+        of one that is left of a run after another page of it was transferred away.
+
+        ValueError when ``frame`` is no such page.
+        """
+        if frame not in self._record.received:
+            raise ValueError(f"no page {frame:#x} waits to be adopted by domain {self.domid}")
+        self._record.received.remove(frame)
+        return self._add_run(frame, 1)
+
+    def table_pages(self, first: int, count: int) -> PageRun:
+        """Views of the domain's own grant table or status frames, as :meth:`setup_table` and
+        :meth:`get_status_frames` name them. ValueError for any other frame."""
+        self._require_running("GNTTABOP_setup_table")
+        table = self._services.grant_tables.table_frames(self.domid)
+        if not set(range(first, first + count)) <= set(table):
+            raise ValueError(
+                f"frames {first:#x}..{first + count - 1:#x} are not all of the grant table of "
+                f"domain {self.domid}"
+            )
+        pages = self._services.frames.memory.run(first, count)
+        self._record.fixed.append(pages)
+        return pages
+
+    # Grant tables (xen/grant_table.h)
+
+    def map_grant_ref(self, dom: int, ref: int, flags: int) -> tuple[int, int, PageRun | None]:
+        """GNTTABOP_map_grant_ref -> (status, handle, views of the page; None on refusal).
+
+        With GNTMAP_readonly the views cannot be written.
+        """
+        self._require_running("GNTTABOP_map_grant_ref")
+        tables = self._services.grant_tables
+        status, handle, frame = tables.map_grant_ref(self.domid, dom, ref, flags)
+        if status != GNTST_okay:
+            return status, handle, None
+        page = self._services.frames.memory.run(frame)
+        self._record.mapped[handle] = _read_only(page) if flags & GNTMAP_readonly else page
+        return status, handle, self._record.mapped[handle]
+
+    def unmap_grant_ref(self, handle: int) -> int:
+        """GNTTABOP_unmap_grant_ref -> status. The views of the page end."""
+        self._require_running("GNTTABOP_unmap_grant_ref")
+        page = self._record.mapped.pop(handle, None)
+        if page is not None:
+            take_away(page)
+        status = self._services.grant_tables.unmap_grant_ref(self.domid, handle)
+        self._services.page_unmapped()
+        return status
+
+    def grant_copy(self, ops: memoryview, count: int) -> None:
+        """GNTTABOP_copy: ``count`` struct gnttab_copy in ``ops`` (u32 words, 10 each); each one's
+        status goes into its place there. ValueError when ``ops`` is too short."""
+        self._require_running("GNTTABOP_copy")
+        self._services.grant_tables.copy(self.domid, ops, count)
+
+    def grant_transfer(self, frame: int, dom: int, ref: int) -> int:
+        """GNTTABOP_transfer -> status: give one of the domain's pages away.
+
+        GNTST_bad_page unless it came from :meth:`alloc_pages` or by a transfer, or while somebody
+        has it mapped; with any other status the page is gone. The views of the whole run that held
+        it end; :meth:`adopt` gives new ones of the pages that are left.
+        """
+        self._require_running("GNTTABOP_transfer")
+        run = self._record.run_with(frame)
+        if run is None and frame not in self._record.received:
+            return GNTST_bad_page
+        status = self._services.grant_tables.transfer(self.domid, frame, dom, ref)
+        if status == GNTST_bad_page:
+            return status
+        if run is not None:
+            del self._record.runs[run.first]
+            self._record.received.update(range(run.first, run.first + run.count))
+            take_away(run)
+        self._record.received.remove(frame)
+        if status == GNTST_okay:
+            self._services.page_arrived(dom, frame)
+        return status
+
+    def setup_table(self, dom: int, nr_frames: int) -> tuple[int, Sequence[int]]:
+        """GNTTABOP_setup_table -> (status, frame numbers of the table, grown to ``nr_frames``)."""
+        self._require_running("GNTTABOP_setup_table")
+        return self._services.grant_tables.setup_table(self.domid, dom, nr_frames)
+
+    def get_status_frames(self, dom: int, nr_frames: int) -> tuple[int, Sequence[int]]:
+        """GNTTABOP_get_status_frames -> (status, frame numbers)."""
+        self._require_running("GNTTABOP_get_status_frames")
+        return self._services.grant_tables.get_status_frames(self.domid, dom, nr_frames)
+
+    def query_size(self, dom: int) -> tuple[int, int, int]:
+        """GNTTABOP_query_size -> (status, frames in use, most frames)."""
+        self._require_running("GNTTABOP_query_size")
+        return self._services.grant_tables.query_size(self.domid, dom)
+
+    def set_version(self, version: int) -> int:
+        """GNTTABOP_set_version -> 0 or a negative errno. Views of status frames that were lost by
+        going back to version 1 show an unused page then."""
+        self._require_running("GNTTABOP_set_version")
+        return self._services.grant_tables.set_version(self.domid, version)
+
+    def get_version(self, dom: int) -> int:
+        """GNTTABOP_get_version -> 1, 2 or a negative errno."""
+        self._require_running("GNTTABOP_get_version")
+        return self._services.grant_tables.get_version(self.domid, dom)
+
+    def swap_grant_ref(self, ref_a: int, ref_b: int) -> int:
+        """GNTTABOP_swap_grant_ref -> status."""
+        self._require_running("GNTTABOP_swap_grant_ref")
+        return self._services.grant_tables.swap_grant_ref(self.domid, ref_a, ref_b)
+
+    # Event channels (xen/event_channel.h); the rules and errors are told in xennet.evtchn.channels
+
+    def alloc_unbound(self, dom: int, remote_dom: int) -> int:
+        """EVTCHNOP_alloc_unbound -> port."""
+        return self._issue(
+            "EVTCHNOP_alloc_unbound", self._services.channels.alloc_unbound, dom, remote_dom
+        )
+
+    def bind_interdomain(self, remote_dom: int, remote_port: int) -> int:
+        """EVTCHNOP_bind_interdomain -> local port."""
+        return self._issue(
+            "EVTCHNOP_bind_interdomain",
+            self._services.channels.bind_interdomain,
+            remote_dom,
+            remote_port,
+        )
+
+    def bind_virq(self, virq: int, vcpu: int) -> int:
+        """EVTCHNOP_bind_virq -> port."""
+        return self._issue("EVTCHNOP_bind_virq", self._services.channels.bind_virq, virq, vcpu)
+
+    def bind_pirq(self, pirq: int, flags: int) -> int:
+        """EVTCHNOP_bind_pirq: there are no physical interrupts, always refused."""
+        return self._issue("EVTCHNOP_bind_pirq", self._services.channels.bind_pirq, pirq, flags)
+
+    def bind_ipi(self, vcpu: int) -> int:
+        """EVTCHNOP_bind_ipi -> port."""
+        return self._issue("EVTCHNOP_bind_ipi", self._services.channels.bind_ipi, vcpu)
+
+    def bind_vcpu(self, port: int, vcpu: int) -> None:
+        """EVTCHNOP_bind_vcpu."""
+        self._issue("EVTCHNOP_bind_vcpu", self._services.channels.bind_vcpu, port, vcpu)
+
+    def send(self, port: int) -> None:
+        """EVTCHNOP_send."""
+        self._issue("EVTCHNOP_send", self._services.channels.send, port)
+
+    def status(self, dom: int, port: int) -> ChannelStatus:
+        """EVTCHNOP_status."""
+        return self._issue("EVTCHNOP_status", self._services.channels.status, dom, port)
+
+    def unmask(self, port: int) -> None:
+        """EVTCHNOP_unmask."""
+        self._issue("EVTCHNOP_unmask", self._services.channels.unmask, port)
+
+    def close(self, port: int) -> None:
+        """EVTCHNOP_close. The port's handler is dropped, and its mask bit set, lest the next use of
+        the port starts with a surprise (as Linux does before it closes one)."""
+        self._issue("EVTCHNOP_close", self._services.channels.close, port)
+        self._record.handlers.pop(port, None)
+        self.mask(port)
+
+    def reset(self, dom: int) -> None:
+        """EVTCHNOP_reset: closes all ports of the domain."""
+        self._issue("EVTCHNOP_reset", self._services.channels.reset, dom)
+        self._record.handlers.clear()
+        self._services.channels.bits(self.domid).mask_all()
+
+    # What the guest's kernel does with its own events and time
+
+    def mask(self, port: int) -> None:
+        """Hold back events of ``port``, by a store into the own shared-info page.
+
+        ValueError for a number that has no mask bit.
+        """
+        self._require_running("mask")
+        bits = self._services.channels.bits(self.domid)
+        if not 0 <= port < bits.nr_ports:
+            raise ValueError(f"port {port} has no mask bit (0..{bits.nr_ports - 1} have)")
+        bits.mask(port)
+
+    def set_handler(self, port: int, handler: Callable[[], None]) -> None:
+        """What the upcall runs when ``port`` is pending. Ports start masked: see :meth:`unmask`."""
+        self._require_running("set_handler")
+        self._record.handlers[port] = handler
+
+    def defer(self, work: Callable[[], None]) -> None:
+        """Run ``work`` later, when the run loop chooses to."""
+        self._require_running("defer")
+        self._services.run_loop.defer(self.domid, work)
+
+    def shutdown(self, reason: int) -> None:
+        """SCHEDOP_shutdown: the domain stops here and now; ``reason`` is SHUTDOWN_*."""
+        self._issue("SCHEDOP_shutdown", self._services.shut_down, reason)
+
+    # Control
+
+    def domain_info(self, domid: int) -> DomainInfo:
+        """XEN_DOMCTL_getdomaininfo, for domain 0 only: -EPERM; -ESRCH no such domain."""
+        op = "XEN_DOMCTL_getdomaininfo"
+        self._require_running(op)
+        if not self.privileged:
+            raise HypercallError(op, -errno.EPERM, f"domain {self.domid} is not privileged")
+        info = self._services.domain_info(domid)
+        if info is None:
+            raise HypercallError(op, -errno.ESRCH, f"there is no domain {domid}")
+        return info
+
+    @property
+    def observed(self) -> bool:
+        """Whether anybody listens to :meth:`emit`."""
+        return self._services.observers.active
+
+    def emit(self, event: object) -> None:
+        """Tell the machine's observers."""
+        self._services.observers.emit(event)
+
+    def _add_run(self, first: int, count: int) -> PageRun:
+        run = self._services.frames.memory.run(first, count)
+        self._record.runs[first] = run
+        return run
+
+    def _require_running(self, op: str) -> None:
+        if not self._record.running:
+            raise HypercallError(op, -errno.ESRCH, f"domain {self.domid} does not run any more")
+
+    def _issue(self, op: str, call: Callable[..., T], *args: int) -> T:
+        """Make a hypercall, and tell observers of it and of its refusal.
+
+        The grant table operations tell by themselves (GrantTables.observer).
+        """
+        self._require_running(op)
+        observers = self._services.observers
+        if not observers.active:
+            return call(self.domid, *args)
+        try:
+            result = call(self.domid, *args)
+        except HypercallError as refusal:
+            observers.emit(Hypercall(self.domid, op, args, refusal.status))
+            raise
+        observers.emit(Hypercall(self.domid, op, args, result))
+        return result

@@ -1,0 +1,54 @@
+"""Frames that are given up but cannot be freed yet, because somebody has them mapped.
+
+Xen counts references to a page and frees it with the last one; so a page that its owner gives up
+(or that a killed domain leaves behind) lingers until the last grant mapping of it is gone. Without
+this a domain could read, through a mapping it kept, what the next owner of the frame writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+from xennet.abi.xen import DOMID_XEN
+from xennet.memory import Memory
+
+
+@define(eq=False)
+class FrameLedger:
+    """Allocation and release of the domains' memory.
+
+    ``mappings(frame)`` is the number of grant mappings of a frame. A lingering frame belongs to
+    DOMID_XEN, so nobody can map it anew.
+    """
+
+    memory: Memory
+    mappings: Callable[[int], int]
+    _lingering: dict[int, int] = field(factory=dict, init=False)
+
+    def alloc(self, domid: int, count: int) -> int:
+        """``count`` consecutive zeroed frames; returns the first. OutOfFramesError."""
+        return self.memory.alloc(domid, count)
+
+    def free(self, domid: int, first: int, count: int = 1) -> None:
+        """Free frames of ``domid``, those that are mapped as soon as they no longer are."""
+        frames = range(first, first + count)
+        if not any(map(self.mappings, frames)):
+            self.memory.free(domid, first, count)
+            return
+        for frame in frames:
+            if self.mappings(frame):
+                self.memory.reassign(domid, frame, DOMID_XEN)
+                self._lingering[frame] = domid
+            else:
+                self.memory.free(domid, frame)
+
+    def unmapped(self, frame: int) -> None:
+        """The last mapping of ``frame`` is gone."""
+        if self._lingering.pop(frame, None) is not None:
+            self.memory.free(DOMID_XEN, frame)
+
+    def lingering(self, domid: int) -> list[int]:
+        """The frames that ``domid`` gave up and that are still mapped."""
+        return [frame for frame, owner in self._lingering.items() if owner == domid]

@@ -1,0 +1,175 @@
+"""What can be seen of a running machine: typed events and the hub that hands them out.
+
+Every room tells the hub what it did, after it did it, and only when somebody listens: an emitter
+asks :attr:`Observers.active` first, so a machine without observers builds no event at all. Events
+are frozen records; a room may also emit records of its own (netback's packet events, for example).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import field, frozen
+
+Observer = Callable[[object], None]
+
+
+@frozen
+class Hypercall:
+    """A domain made a hypercall.
+
+    ``op`` is the name in the public headers (EVTCHNOP_send, GNTTABOP_copy), ``args`` what it was
+    called with (without the caller), ``result`` what came back: the negative errno or GNTST_ code
+    of a refusal.
+    """
+
+    domid: int
+    op: str
+    args: tuple[object, ...]
+    result: object
+
+
+@frozen
+class EventSent:
+    """EVTCHNOP_send on ``port``, which leads to ``remote_port`` of ``remote_domid``.
+
+    ``delivered`` is False when the send has no effect of its own: the remote port is masked,
+    already pending, or gone (then ``remote_port`` is 0, which is never a port).
+    """
+
+    domid: int
+    port: int
+    remote_domid: int
+    remote_port: int
+    delivered: bool
+
+
+@frozen
+class EventDelivered:
+    """The domain's upcall found ``port`` pending; ``handled`` is False when it had no handler."""
+
+    domid: int
+    port: int
+    handled: bool
+
+
+@frozen
+class VirqRaised:
+    """The hypervisor raised virtual interrupt ``virq`` (VIRQ_*) of a domain that had bound it."""
+
+    domid: int
+    virq: int
+    port: int
+
+
+@frozen
+class DomainCreated:
+    """A domain exists from now on."""
+
+    domid: int
+    name: str
+
+
+@frozen
+class DomainShutdown:
+    """A domain stopped running; ``reason`` is its SHUTDOWN_* code (xen/sched.h)."""
+
+    domid: int
+    reason: int
+
+
+@frozen
+class DomainDestroyed:
+    """A domain was killed; ``zombie`` while others still have pages of it mapped."""
+
+    domid: int
+    zombie: bool
+
+
+@frozen
+class StoreOperation:
+    """One request to XenStore and how it was answered.
+
+    ``who`` is the connection's name, ``op`` the wire name (READ, WRITE, ...), ``path`` what it is
+    about ("" where it has none), ``value`` what was carried or answered, ``tx_id`` the transaction
+    (0 = none), ``error`` "" or the error's name (ENOENT).
+    """
+
+    who: str
+    domid: int
+    op: str
+    path: str
+    value: bytes
+    tx_id: int
+    error: str
+
+
+@frozen
+class StateChanged:
+    """A XenBus device end went from state ``old`` to ``new`` (XenbusState numbers)."""
+
+    domid: int
+    path: str
+    old: int
+    new: int
+
+
+@frozen
+class Notification:
+    """A push on ``ring`` was announced to the other end (``sent``) or needed no announcement."""
+
+    domid: int
+    ring: str
+    sent: bool
+
+
+@frozen
+class _Subscription:
+    observer: Observer
+    kinds: tuple[type, ...] = field(default=())
+
+
+class Observers:
+    """Who wants to see events. ``active`` is True while anybody does."""
+
+    __slots__ = ("_subscriptions", "_toggles", "active")
+
+    def __init__(self) -> None:
+        self.active = False
+        self._subscriptions: tuple[_Subscription, ...] = ()
+        self._toggles: list[Callable[[bool], None]] = []
+
+    def subscribe(self, observer: Observer, *kinds: type) -> Callable[[], None]:
+        """Call ``observer`` with each event (of one of ``kinds``, when given), in emission order.
+
+        Returns the function that ends the subscription; calling that twice is harmless. An
+        exception of an observer reaches whoever made the emitting call.
+        """
+        subscription = _Subscription(observer, kinds)
+        self._set((*self._subscriptions, subscription))
+
+        def unsubscribe() -> None:
+            self._set(tuple(s for s in self._subscriptions if s is not subscription))
+
+        return unsubscribe
+
+    def on_toggle(self, callback: Callable[[bool], None]) -> None:
+        """Call ``callback`` now and whenever :attr:`active` changes.
+
+        For emitters that would rather hold no reference to the hub while nobody listens.
+        """
+        self._toggles.append(callback)
+        callback(self.active)
+
+    def emit(self, event: object) -> None:
+        """Hand ``event`` to every subscriber that wants its kind."""
+        for subscription in self._subscriptions:
+            if not subscription.kinds or isinstance(event, subscription.kinds):
+                subscription.observer(event)
+
+    def _set(self, subscriptions: tuple[_Subscription, ...]) -> None:
+        self._subscriptions = subscriptions
+        if self.active is not bool(subscriptions):
+            self.active = bool(subscriptions)
+            for toggle in self._toggles:
+                toggle(self.active)

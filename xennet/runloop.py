@@ -1,0 +1,241 @@
+"""The deterministic run loop: what happens next is a choice, and the caller can make it.
+
+Everything that happens "later" in the machine (an event upcall, a work item, a watch event, a timer
+that has run out) is a :class:`Delivery` in one queue. Nothing runs by itself: :meth:`RunLoop.step`
+makes one delivery, the oldest or the one that the caller names, so a test or a fuzzer can try and
+replay any interleaving. Time is virtual and stands still until the caller moves it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from attrs import define, field
+
+
+class Delivery(NamedTuple):
+    """One thing that is due: its ``kind`` ("evtchn", "work", "xenstore", "timer"), the domain in
+    which it happens, and ``ident`` (the port, or a number of the kind's own).
+
+    A named tuple, not an attrs class: it is the key of the loop's dictionary and is hashed on
+    every event.
+    """
+
+    kind: str
+    domid: int
+    ident: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.ident} of domain {self.domid}"
+
+
+#: What makes a delivery happen.
+Action = Callable[[Delivery], None]
+#: Picks the index of the next delivery out of the ready ones.
+Chooser = Callable[[Sequence[Delivery]], int]
+
+
+class LivelockError(Exception):
+    """The machine did not come to rest; ``recent`` are the last deliveries, newest last."""
+
+    def __init__(self, limit: int, recent: tuple[Delivery, ...]) -> None:
+        tail = "; ".join(map(str, recent))
+        super().__init__(f"not idle after {limit} deliveries, the last ones were: {tail}")
+        self.limit = limit
+        self.recent = recent
+
+
+@define(order=True)
+class Timer:
+    """A call that is due at ``when`` (ns of virtual time); :meth:`RunLoop.cancel_timer` ends it."""
+
+    when: int
+    ident: int
+    domid: int = field(order=False)
+    call: Callable[[], None] | None = field(order=False)
+
+
+class RunLoop:
+    """Ready deliveries, each at most once, in the order in which they became due.
+
+    ``steps`` counts the deliveries made so far.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._ready: OrderedDict[Delivery, Action] = OrderedDict()
+        self._recent: deque[Delivery] = deque(maxlen=16)
+        self._timers: list[Timer] = []
+        self._work: dict[Delivery, Callable[[], None]] = {}
+        self._next_ident = 0
+        self._now = 0
+        self._current: Delivery | None = None
+
+    @property
+    def now(self) -> int:
+        """Virtual time in ns since the machine was made."""
+        return self._now
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is ready (timers may still be waiting)."""
+        return not self._ready
+
+    def ready(self) -> tuple[Delivery, ...]:
+        """What could happen next, oldest first."""
+        return tuple(self._ready)
+
+    def post(self, delivery: Delivery, action: Action) -> bool:
+        """Make ``delivery`` ready; False, and nothing changed, when it already is.
+
+        ``action`` is called with the delivery when its turn comes. The delivery is out of the
+        queue by then, so the action may post it again.
+        """
+        if delivery in self._ready:
+            return False
+        self._ready[delivery] = action
+        return True
+
+    def defer(self, domid: int, work: Callable[[], None]) -> Delivery:
+        """Make ``work`` ready as a work item of its own."""
+        return self._post_call("work", domid, self._new_ident(), work)
+
+    def cancel(self, delivery: Delivery) -> bool:
+        """Take a delivery back; False when it was not ready (any more)."""
+        self._work.pop(delivery, None)
+        return self._ready.pop(delivery, None) is not None
+
+    def forget(self, domid: int) -> int:
+        """Drop what is ready or timed for a domain that is gone; returns how many things that were.
+
+        Walks the whole queue: it is for domain destruction.
+        """
+        gone = [delivery for delivery in self._ready if delivery.domid == domid]
+        for delivery in gone:
+            self.cancel(delivery)
+        kept = [timer for timer in self._timers if timer.domid != domid]
+        dropped = sum(timer.call is not None for timer in self._timers if timer.domid == domid)
+        heapq.heapify(kept)
+        self._timers = kept
+        return len(gone) + dropped
+
+    def call_at(self, when: int, domid: int, call: Callable[[], None]) -> Timer:
+        """Run ``call`` in ``domid`` once virtual time has reached ``when`` (ns)."""
+        timer = Timer(when, self._new_ident(), domid, call)
+        heapq.heappush(self._timers, timer)
+        self._fire()
+        return timer
+
+    def call_after(self, delay: int, domid: int, call: Callable[[], None]) -> Timer:
+        """Run ``call`` in ``domid`` ``delay`` ns from now."""
+        return self.call_at(self._now + delay, domid, call)
+
+    def cancel_timer(self, timer: Timer) -> bool:
+        """End a timer, also one that is due but not delivered yet; False when it has run."""
+        if timer.call is not None:
+            timer.call = None  # its place in the heap is cleared when it comes to the top
+            return True
+        return self.cancel(Delivery("timer", timer.domid, timer.ident))
+
+    def advance(self, ns: int) -> int:
+        """Let ``ns`` >= 0 of virtual time pass; returns how many timers became ready."""
+        if ns < 0:
+            raise ValueError(f"time does not go back by {-ns} ns")
+        self._now += ns
+        return self._fire()
+
+    def step(self, choice: int | Delivery | None = None) -> Delivery | None:
+        """Make one delivery and return it; None when nothing is ready.
+
+        ``choice`` is an index into :meth:`ready`, one of its members, or None for the oldest.
+        IndexError or KeyError when there is no such delivery; RuntimeError inside a delivery. An
+        exception of the action comes out as it is, with a note that names the delivery; the
+        delivery counts as made and the loop can go on.
+        """
+        if self._current is not None:
+            raise RuntimeError(f"step() inside a delivery ({self._current})")
+        if choice is None:
+            if not self._ready:
+                return None
+            delivery, action = self._ready.popitem(last=False)
+        else:
+            delivery = self._pick(choice)
+            action = self._ready.pop(delivery)
+        self.steps += 1
+        self._recent.append(delivery)
+        self._current = delivery
+        try:
+            action(delivery)
+        except Exception as error:
+            error.add_note(f"while delivering {delivery} (step {self.steps})")
+            raise
+        finally:
+            self._current = None
+        return delivery
+
+    def run_until_idle(
+        self,
+        choose: Chooser | None = None,
+        limit: int = 1_000_000,
+        *,
+        advance_timers: bool = False,
+    ) -> int:
+        """Step until nothing is ready; returns the number of deliveries.
+
+        ``choose`` picks from the ready deliveries each time (None: oldest first). With
+        ``advance_timers`` time jumps to the next timer whenever nothing else is ready, until there
+        is no timer either. Raises LivelockError when there is still something to do after
+        ``limit`` deliveries.
+        """
+        made = 0
+        while True:
+            while self._ready:
+                if made == limit:
+                    raise LivelockError(limit, tuple(self._recent))
+                self.step(None if choose is None else choose(self.ready()))
+                made += 1
+            if not advance_timers or (due := self._next_due()) is None:
+                return made
+            self.advance(due - self._now)
+
+    def _pick(self, choice: int | Delivery) -> Delivery:
+        if isinstance(choice, Delivery):
+            if choice not in self._ready:
+                raise KeyError(f"{choice} is not ready")
+            return choice
+        if not 0 <= choice < len(self._ready):
+            raise IndexError(f"choice {choice} of {len(self._ready)} ready deliveries")
+        return next(islice(self._ready, choice, None))
+
+    def _next_due(self) -> int | None:
+        """When the next timer runs out; cancelled ones on the way are thrown away."""
+        while self._timers and self._timers[0].call is None:
+            heapq.heappop(self._timers)
+        return self._timers[0].when if self._timers else None
+
+    def _fire(self) -> int:
+        fired = 0
+        while (due := self._next_due()) is not None and due <= self._now:
+            timer = heapq.heappop(self._timers)
+            assert timer.call is not None
+            self._post_call("timer", timer.domid, timer.ident, timer.call)
+            timer.call = None
+            fired += 1
+        return fired
+
+    def _post_call(self, kind: str, domid: int, ident: int, call: Callable[[], None]) -> Delivery:
+        delivery = Delivery(kind, domid, ident)
+        self._work[delivery] = call
+        self.post(delivery, self._call)
+        return delivery
+
+    def _call(self, delivery: Delivery) -> None:
+        self._work.pop(delivery)()
+
+    def _new_ident(self) -> int:
+        self._next_ident += 1
+        return self._next_ident
