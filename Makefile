@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FAST := $(VENV)/.fast
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: help demo test lint types unit bench lock clean
@@ -20,6 +21,11 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# The compiled engine (numba) is an extra: where it cannot be had, its tests skip and say so.
+$(FAST): requirements-fast.lock $(STAMP)
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fast.lock
+	@touch $@
+
 demo: $(STAMP)
 	@$(BIN)/python tools/demo.py
 
@@ -32,10 +38,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-unit: $(STAMP)
+unit: $(FAST)
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
-bench: $(STAMP)
+bench: $(FAST)
 	@$(BIN)/python -m xennet.bench
 
 # Resolve the lock anew, for every supported Python; index addresses stay out of it.
@@ -45,6 +51,9 @@ lock:
 	build/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade \
 	  --output-file requirements.lock
+	echo numba | build/lock/bin/uv pip compile - --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade \
+	  --constraint requirements.lock --output-file requirements-fast.lock
 
 clean:
 	rm -rf $(VENV) build dist demo-out bench-out .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

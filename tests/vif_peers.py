@@ -167,14 +167,22 @@ class RawFrontend:
 class RawBackend:
     """A driver domain that answers a real frontend queue with raw slots."""
 
-    def __init__(self, *, can_sg: bool = True, gso_types: int = 6) -> None:
+    def __init__(self, *, can_sg: bool = True, gso_types: int = 6, start: bool = True) -> None:
         self.machine = MinimalMachine()
         self.guest: MinimalHypervisor = self.machine.domain(GUEST)
         self.host: MinimalHypervisor = self.machine.domain(HOST)
         self.stack = Stack()
         self.counters = VifCounters()
         self.broken: list[BackendError] = []
-        self.queue = FrontQueue(self.guest, HOST, self.stack, self.counters, self.broken.append)
+        self.queue = FrontQueue(
+            self.guest,
+            HOST,
+            self.stack,
+            self.counters,
+            self.broken.append,
+            can_sg=can_sg,
+            gso_types=gso_types,
+        )
         self.queue.post_buffers()
         self._maps = [
             self.host.map_grant(GUEST, ref)
@@ -186,7 +194,8 @@ class RawBackend:
         self.events = 0
         self.port = self.host.bind_interdomain(GUEST, self.queue.port)
         self.host.on_event(self.port, self._event)
-        self.queue.connected(can_sg=can_sg, gso_types=gso_types)
+        if start:
+            self.queue.start()
         self.run()
 
     def _event(self) -> None:

@@ -56,6 +56,11 @@ class FrameBatch:
         self.count = 0
         self.used = 0
 
+    @property
+    def columns(self) -> tuple[array[int], array[int], array[int], array[int], array[int]]:
+        """offset, length, flags, gso_size, gso_type: what kernels take of a batch, in order."""
+        return self.offset, self.length, self.flags, self.gso_size, self.gso_type
+
     def clear(self) -> None:
         """Forget all frames."""
         self.count = 0

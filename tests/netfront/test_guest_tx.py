@@ -95,8 +95,7 @@ def test_the_longest_packet_takes_16_slots() -> None:
 
 def test_nothing_is_sent_before_the_backend_is_connected() -> None:
     # Field bug 5.
-    back = RawBackend()
-    back.queue._running = False
+    back = RawBackend(start=False)
     assert send(back, frame(60)) == []
 
 

@@ -1,1 +1,1 @@
-"""Benchmarks: frames per second through the emulated vif, as ratios to other ways in the same run."""
+"""Benchmarks: frames per second through the vif, as ratios to other ways in the same run."""

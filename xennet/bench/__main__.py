@@ -79,7 +79,9 @@ def _print(results: dict[int, dict[str, Figure]], peaks: dict[int, int], rounds:
         table.add_section()
     console = Console()
     console.print(table)
-    console.print("One process, one core; garbage collection frozen; spread = (max - min) / median.")
+    console.print(
+        "One process, one core; garbage collection frozen; spread = (max - min) / median."
+    )
     if peaks:
         short, long = peaks.values()
         console.print(

@@ -28,6 +28,7 @@
 #define RING 256u
 #define GUEST 1
 #define HOST 0
+#define BATCH (128 * PAGE)	/* bytes of frames that wait to be sent, as in netfront */
 
 static uint8_t *arena;		/* frames: 0 grant table, 1 ring, 2.. transmit, then staging */
 static uint16_t *owner;
@@ -95,7 +96,8 @@ int main(int argc, char **argv)
 	netif_tx_front_ring_t front;
 	netif_tx_back_ring_t back;
 	grant_entry_v1_t *table;
-	uint8_t *frame = malloc(65536);
+	uint8_t *batch = malloc(BATCH), *frame;
+	unsigned per_batch, next = 0;
 	struct timespec a, b;
 	unsigned long events = 0;
 
@@ -103,7 +105,10 @@ int main(int argc, char **argv)
 		return 1;
 	owner = calloc(FRAMES, sizeof(*owner));
 	memset(arena, 0, FRAMES * PAGE);
-	memset(frame, 0x5a, 65536);
+	memset(batch, 0x5a, BATCH);
+	per_batch = BATCH / size;
+	if (per_batch > RING / ((size + PAGE - 1) / PAGE))
+		per_batch = RING / ((size + PAGE - 1) / PAGE);
 	for (unsigned f = 0; f < F_STAGE; f++)
 		owner[f] = GUEST;
 	table = (void *)(arena + F_TABLE * PAGE);
@@ -125,6 +130,8 @@ int main(int argc, char **argv)
 
 			if (chunks > nfree || chunks > RING_FREE_REQUESTS(&front))
 				break;
+			frame = batch + (size_t)size * next;
+			next = next + 1 < per_batch ? next + 1 : 0;
 			while (left) {
 				unsigned chunk = left < PAGE ? left : PAGE, id = ids[--nfree];
 				netif_tx_request_t *req =

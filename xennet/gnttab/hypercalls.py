@@ -172,7 +172,8 @@ class GrantTables:
     """All grant tables of a machine and the operations on them.
 
     ``spaces(domid)`` is the :class:`AddressSpace` in which that domain's mappings appear.
-    ``observer`` is called after each operation unless None. ``released(frame)`` is called when the
+    ``observer`` is called after each operation unless None. ``copy_args`` is what the copy kernel
+    takes besides the table and its caller. ``released(frame)`` is called when the
     last mapping of a frame has gone, so that whoever keeps the pages of dead domains can free it.
     """
 
@@ -202,7 +203,7 @@ class GrantTables:
         self._view = engine.view
         self._copy = engine.kernel(grant_copy)
         arena = (memory.owner, memory.u8, memory.u16, memory.u32)
-        self._copy_args = (engine.view(directory.rows), *(engine.view(part) for part in arena))
+        self.copy_args = (engine.view(directory.rows), *(engine.view(part) for part in arena))
 
     # -- life of a domain ---------------------------------------------------------------------
 
@@ -304,7 +305,7 @@ class GrantTables:
         if not 0 <= count * COPY_STRIDE <= len(ops):
             raise ValueError(f"{count} copy elements do not fit a table of {len(ops)} words")
         before = self._copied_low(caller)
-        failed = self._copy(self._view(ops), count, caller, *self._copy_args)
+        failed = self._copy(self._view(ops), count, caller, *self.copy_args)
         statistics = self.statistics
         statistics.copies += count - failed
         statistics.copied_bytes += self._copied_low(caller) - before & 0xFFFFFFFF

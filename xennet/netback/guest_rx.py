@@ -78,7 +78,9 @@ R_INDEX = 6
 R_WORD0 = 7
 #: 1 if the frontend asked to be notified.
 R_FLAG = 8
-RESULTS = 9
+#: Bytes of the packets that were sent.
+R_BYTES = 9
+RESULTS = 10
 
 #: Elements of the copy table: one for each slot, two where a source page ends inside it.
 MAX_OPS = 2 * RX_SLOTS
@@ -91,14 +93,14 @@ _GSO_EXTRA = XEN_NETIF_EXTRA_TYPE_GSO
 
 
 def fill(
+    first: int,
+    count: int,
     ring: U32Words,
     pvt: U32Array,
     otherend: int,
     can_sg: int,
     can_gso: int,
     source_frame: int,
-    first: int,
-    count: int,
     offset: U32Array,
     length: U32Array,
     flags: U32Array,
@@ -130,6 +132,7 @@ def fill(
     slot = 0
     n_ops = 0
     unsendable = 0
+    sent_bytes = 0
     packet = first
     while packet < count:
         left = length[packet]
@@ -150,6 +153,7 @@ def fill(
         if segment:
             rflags |= NETRXF_extra_info
         source = offset[packet]
+        sent_bytes += left
         while True:
             at = RING_SLOTS + ((start + slot) & RX_MASK) * RX_STRIDE
             rsp0[slot] = ring[at] & _MASK16  # the id; offset 0
@@ -188,6 +192,7 @@ def fill(
     res[R_PACKETS] = packet - first
     res[R_OPS] = n_ops
     res[R_UNSENDABLE] = unsendable
+    res[R_BYTES] = sent_bytes
     return verdict
 
 

@@ -104,7 +104,7 @@ R_VERDICT = 0
 R_SLOTS = 1
 R_PACKETS = 2
 R_OPS = 3
-#: Bytes of the staging area that packets take.
+#: Bytes of these packets.
 R_BYTES = 4
 #: Evidence of a fatal verdict: ring index and the words that were loaded from it.
 R_INDEX = 5
@@ -131,10 +131,10 @@ MAX_OPS = 2 * TX_SLOTS
 
 
 def gather(
+    max_packets: int,
     ring: U32Words,
     pvt: U32Array,
     otherend: int,
-    max_packets: int,
     ops: U32Words,
     op_slot: U32Array,
     op_packet: U32Array,
@@ -164,7 +164,7 @@ def gather(
     slot = 0  # slots consumed so far, relative to start
     packets = 0
     n_ops = 0
-    used = 0  # bytes of the staging area
+    used = 0  # bytes of the staging area, which good packets fill end to end
     errors = 0
     verdict = OK
     res[R_INDEX] = start
@@ -360,8 +360,10 @@ def settle(
             failed += 1
     if failed:
         kept = 0
+        kept_bytes = 0
         for i in range(packets):
             if length[i]:
+                kept_bytes += length[i]
                 offset[kept] = offset[i]
                 length[kept] = length[i]
                 flags[kept] = flags[i]
@@ -371,6 +373,7 @@ def settle(
         res[R_ERRORS] += packets - kept
         packets = kept
         res[R_PACKETS] = kept
+        res[R_BYTES] = kept_bytes
 
     # Requests and responses run in step here: all that was consumed is answered in this pass.
     start = pvt[BACK_REQ_CONS]

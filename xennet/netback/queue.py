@@ -1,4 +1,4 @@
-"""One connected queue of a backend vif: both rings, their kernels, the host side.
+"""One connected queue of a backend vif: both rings, the event channel, the host side.
 
 The rings are pages of the frontend, mapped through its grants; payload moves by the batched grant
 copy between the frontend's pages and frames of our own. Work is done in passes of at most one ring
@@ -8,16 +8,17 @@ frontend that never stops cannot keep the backend from anything else.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable
 
-from attrs import define
+from attrs import frozen
 
-from xennet.abi.words import COPY_STRIDE, REQ_PROD, RX_SLOTS, TX_SLOTS
+from xennet.abi.words import TX_SLOTS
 from xennet.counters import RingCounters, VifCounters
-from xennet.frames import FrameBatch, FrameEndpoint
+from xennet.frames import FrameEndpoint
 from xennet.interface import Hypervisor
 from xennet.netback import guest_rx, guest_tx
+from xennet.netback.rx_pass import RxPass
+from xennet.netback.tx_pass import TxPass
 from xennet.netback.verdict import FrontendError, rx_error, tx_error
 from xennet.observe import Notification
 from xennet.ring import BackRing, rx_ring, tx_ring
@@ -26,7 +27,7 @@ from xennet.ring import BackRing, rx_ring, tx_ring
 RX_STAGE_PAGES = 128
 
 
-@define(frozen=True)
+@frozen
 class QueueConfig:
     """What the frontend published about a queue, and what it can take.
 
@@ -42,17 +43,10 @@ class QueueConfig:
     gso_types: int = 0
 
 
-def _words(count: int) -> array[int]:
-    return array("I", bytes(4 * count))
-
-
-def _copy_table(elements: int) -> memoryview:
-    return memoryview(bytearray(4 * COPY_STRIDE * elements)).cast("I")
-
-
 class Queue:
     """Connects in the constructor, which leaves nothing behind if it fails.
 
+    ``tx`` and ``rx`` are the passes over the two rings while it is connected.
     Raises HypercallError when a ring page cannot be mapped or the channel not bound, and
     RingOverflowError for a ring whose req_prod cannot be (hardening rule F22).
     """
@@ -68,8 +62,7 @@ class Queue:
         self.hv = hv
         self.config = config
         self.host = host
-        self.tx = counters.tx
-        self.rx = counters.rx
+        self.counters = counters
         self._on_fatal = on_fatal
         self._undo: list[Callable[[], None]] = []
         self._disabled = False
@@ -90,26 +83,20 @@ class Queue:
         self.tx_ring = BackRing.attach(tx_ring(tx_map.page.u8, tx_map.page.u32))
         self.rx_ring = BackRing.attach(rx_ring(rx_map.page.u8, rx_map.page.u32))
 
-        self._tx_stage = hv.alloc_pages(TX_SLOTS)
-        self._undo.append(lambda: hv.free_pages(self._tx_stage))
-        self._tx_batch = FrameBatch(self._tx_stage.u8, TX_SLOTS)
-        self._tx_ops = _copy_table(guest_tx.MAX_OPS)
-        self._tx_op_slot = _words(guest_tx.MAX_OPS)
-        self._tx_op_packet = _words(guest_tx.MAX_OPS)
-        self._tx_rsp = _words(TX_SLOTS)
-        self._tx_grefs = _words(TX_SLOTS)
-        self._tx_spans = _words(TX_SLOTS)
-        self._tx_res = array("q", bytes(8 * guest_tx.RESULTS))
-
-        self._rx_stage = hv.alloc_pages(RX_STAGE_PAGES)
-        self._undo.append(lambda: hv.free_pages(self._rx_stage))
-        self._rx_batch = FrameBatch(self._rx_stage.u8, RX_SLOTS)
-        self._rx_next = 0
-        self._rx_ops = _copy_table(guest_rx.MAX_OPS)
-        self._rx_op_slot = _words(guest_rx.MAX_OPS)
-        self._rx_rsp0 = _words(RX_SLOTS)
-        self._rx_rsp1 = _words(RX_SLOTS)
-        self._rx_res = array("q", bytes(8 * guest_rx.RESULTS))
+        tx_stage = hv.alloc_pages(TX_SLOTS)
+        self._undo.append(lambda: hv.free_pages(tx_stage))
+        rx_stage = hv.alloc_pages(RX_STAGE_PAGES)
+        self._undo.append(lambda: hv.free_pages(rx_stage))
+        self.tx = TxPass(hv, self.tx_ring, config.otherend_id, tx_stage)
+        self.rx = RxPass(
+            hv,
+            self.rx_ring,
+            config.otherend_id,
+            can_sg=config.can_sg,
+            gso_types=config.gso_types,
+            stage=rx_stage,
+        )
+        self._undo.append(self._drop_passes)
 
         self.port = hv.bind_interdomain(config.otherend_id, config.event_channel)
         self._undo.append(lambda: hv.close_port(self.port))
@@ -120,6 +107,10 @@ class Queue:
         self._disabled = True
         while self._undo:
             self._undo.pop()()
+
+    def _drop_passes(self) -> None:
+        # Their views go before the memory under them.
+        del self.tx, self.rx
 
     def kick(self) -> None:
         """There may be work: an event came, or the host has frames for the guest."""
@@ -151,117 +142,47 @@ class Queue:
         room = self.host.room
         if not room:
             return False
-        batch, res, ring = self._tx_batch, self._tx_res, self.tx_ring
-        page = ring.sring.u32
-        verdict = guest_tx.gather(
-            page,
-            ring.pvt,
-            self.config.otherend_id,
-            min(room, batch.max_frames),
-            self._tx_ops,
-            self._tx_op_slot,
-            self._tx_op_packet,
-            self._tx_stage.first,
-            self._tx_rsp,
-            self._tx_grefs,
-            self._tx_spans,
-            batch.offset,
-            batch.length,
-            batch.flags,
-            batch.gso_size,
-            batch.gso_type,
-            res,
-        )
-        slots = res[guest_tx.R_SLOTS]
+        tx, counters = self.tx, self.counters.tx
+        verdict = tx.run(room)
+        slots = tx.res[guest_tx.R_SLOTS]
         if slots:
-            if res[guest_tx.R_OPS]:
-                self.hv.grant_copy(self._tx_ops, res[guest_tx.R_OPS])
-            packets = guest_tx.settle(
-                page,
-                ring.pvt,
-                self._tx_ops,
-                self._tx_op_slot,
-                self._tx_op_packet,
-                self._tx_rsp,
-                batch.offset,
-                batch.length,
-                batch.flags,
-                batch.gso_size,
-                batch.gso_type,
-                res,
-            )
-            batch.count = packets
-            batch.used = sum(batch.length[:packets])
-            counters = self.tx
-            counters.packets += packets
-            counters.bytes += batch.used
+            counters.packets += tx.batch.count
+            counters.bytes += tx.batch.used
             counters.slots += slots
             counters.requests += slots
             counters.responses += slots
-            counters.errors += res[guest_tx.R_ERRORS]
-            if packets:
-                self.host.push(batch)
-            self._announce("tx", counters, res[guest_tx.R_FLAG])
+            counters.errors += tx.res[guest_tx.R_ERRORS]
+            if tx.batch.count:
+                self.host.push(tx.batch)
+            self._announce("tx", counters, tx.res[guest_tx.R_FLAG])
         if verdict != guest_tx.OK:
-            raise tx_error(res)
-        return guest_tx.rearm(page, ring.pvt) != 0
+            raise tx_error(tx.res)
+        return tx.rearm()
 
     def poll_rx(self) -> bool:
         """One pass that sends the host's frames to the guest; True if there is more to do at once.
 
         Raises FrontendError for an impossible req_prod.
         """
-        batch, res, ring = self._rx_batch, self._rx_res, self.rx_ring
-        if self._rx_next == batch.count:
-            batch.clear()
-            self._rx_next = 0
-            if not self.host.pull(batch):
-                return False
-        page = ring.sring.u32
-        seen = page[REQ_PROD]
-        verdict = guest_rx.fill(
-            page,
-            ring.pvt,
-            self.config.otherend_id,
-            int(self.config.can_sg),
-            self.config.gso_types,
-            self._rx_stage.first,
-            self._rx_next,
-            batch.count,
-            batch.offset,
-            batch.length,
-            batch.flags,
-            batch.gso_size,
-            batch.gso_type,
-            self._rx_ops,
-            self._rx_op_slot,
-            self._rx_rsp0,
-            self._rx_rsp1,
-            res,
-        )
+        rx, counters = self.rx, self.counters.rx
+        if rx.empty and not self.host.pull(rx.refill()):
+            return False
+        first = rx.next
+        verdict = rx.run()
         if verdict != guest_rx.OK:
-            raise rx_error(res)
-        taken = res[guest_rx.R_PACKETS]
-        slots = res[guest_rx.R_SLOTS]
-        first = self._rx_next
-        self._rx_next += taken
-        counters = self.rx
-        counters.errors += res[guest_rx.R_UNSENDABLE]
+            raise rx_error(rx.res)
+        slots, unsendable = rx.res[guest_rx.R_SLOTS], rx.res[guest_rx.R_UNSENDABLE]
+        counters.errors += unsendable
         if slots:
-            self.hv.grant_copy(self._rx_ops, res[guest_rx.R_OPS])
-            counters.errors += guest_rx.deliver(
-                page, ring.pvt, self._rx_ops, self._rx_op_slot, self._rx_rsp0, self._rx_rsp1, res
-            )
-            counters.packets += taken - res[guest_rx.R_UNSENDABLE]
-            counters.bytes += sum(batch.length[first : first + taken])
+            counters.errors += rx.res[guest_rx.R_ERRORS]
+            counters.packets += rx.next - first - unsendable
+            counters.bytes += rx.res[guest_rx.R_BYTES]
             counters.slots += slots
             counters.requests += slots
             counters.responses += slots
-            self._announce("rx", counters, res[guest_rx.R_FLAG])
-        if self._rx_next == batch.count:
-            return True
-        # Too few buffers for the next packet: sleep until one more is posted.
-        return guest_rx.await_requests(page, seen) != 0
+            self._announce("rx", counters, rx.res[guest_rx.R_FLAG])
+        # With too few buffers for the next packet, sleep until one more is posted.
+        return rx.empty or rx.await_requests()
 
     def _announce(self, ring: str, counters: RingCounters, notify: int) -> None:
         sent = counters.pushed(notify)

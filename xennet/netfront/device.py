@@ -54,8 +54,6 @@ class Netfront:
         self.carrier = False
         self.error: BackendError | None = None
         self.on_error: Callable[[BackendError], None] | None = None
-        self._can_sg = False
-        self._gso_types = 0
         # Pages that a backend still used when it said that it had closed.
         self._held: list[GrantedPages] = []
 
@@ -69,11 +67,10 @@ class Netfront:
         if not offered.optional_unsigned("feature-rx-copy"):
             return None  # it can only flip pages: of no use (netfront: -ENODEV)
         self._free_held()
-        self._can_sg = offered.optional_unsigned("feature-sg") != 0
-        self._gso_types = 0
+        gso_types = 0
         for key, kind in _GSO_KEYS.items():
             if offered.optional_unsigned(key):
-                self._gso_types |= 1 << kind
+                gso_types |= 1 << kind
         mac = dev.own.raw("mac")
         if not _MAC.fullmatch(mac):
             raise XenbusError(
@@ -81,8 +78,15 @@ class Netfront:
             )
         self.mac = bytes.fromhex(mac.decode().replace(":", ""))
         self.error = None
-        queue = Queue(self.hv, dev.otherend_id, self.guest, self.counters, self._broken)
-        self.queue = queue
+        self.queue = queue = Queue(
+            self.hv,
+            dev.otherend_id,
+            self.guest,
+            self.counters,
+            self._broken,
+            can_sg=offered.optional_unsigned("feature-sg") != 0,
+            gso_types=gso_types,
+        )
         keys: list[tuple[str, StoreValue]] = []
         if offered.optional_unsigned("multi-queue-max-queues"):
             keys.append(("multi-queue-num-queues", 1))
@@ -101,7 +105,7 @@ class Netfront:
 
     def connected(self, dev: XenbusDevice) -> None:
         self.carrier = True
-        self._connected_queue().connected(can_sg=self._can_sg, gso_types=self._gso_types)
+        self._connected_queue().start()
 
     def disconnect(self, dev: XenbusDevice) -> None:
         self.carrier = False

@@ -134,6 +134,7 @@ def post(
 
 
 def receive(
+    max_packets: int,
     ring: U32Words,
     pvt: U32Array,
     otherend: int,
@@ -145,7 +146,6 @@ def receive(
     status_shift: int,
     data: Bytes,
     room: int,
-    max_packets: int,
     offset: U32Array,
     length: U32Array,
     flags: U32Array,

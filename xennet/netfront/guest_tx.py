@@ -78,7 +78,10 @@ R_WORD0 = 4
 R_FLAG = 5
 #: Frames taken but not sent: the backend did not negotiate what they need.
 R_UNSENDABLE = 6
-RESULTS = 7
+#: Bytes of the packets sent, and extra info slots among the slots.
+R_BYTES = 7
+R_EXTRAS = 8
+RESULTS = 9
 
 _MASK16 = 0xFFFF
 _OFFSET_MASK = PAGE_SIZE - 1
@@ -89,6 +92,8 @@ _GSO_EXTRA = XEN_NETIF_EXTRA_TYPE_GSO
 
 
 def transmit(
+    first: int,
+    count: int,
     ring: U32Words,
     pvt: U32Array,
     otherend: int,
@@ -96,8 +101,6 @@ def transmit(
     can_gso: int,
     pages: Bytes,
     data: Bytes,
-    first: int,
-    count: int,
     offset: U32Array,
     length: U32Array,
     flags: U32Array,
@@ -125,6 +128,8 @@ def transmit(
     free = state[S_FREE]
     access = _ACCESS | otherend << 16
     unsendable = 0
+    sent_bytes = 0
+    extras = 0
     frame = first
     while frame < count:
         size = length[frame]
@@ -141,6 +146,7 @@ def transmit(
         if segment:
             rflags |= NETTXF_extra_info
         left = size
+        sent_bytes += size
         while True:
             chunk = left if left < PAGE_SIZE else PAGE_SIZE
             left -= chunk
@@ -164,7 +170,7 @@ def transmit(
                 ring[at + 1] = gso_type[frame]
                 prod = (prod + 1) & MASK32
                 space -= 1
-                state[S_EXTRAS] += 1
+                extras += 1
                 segment = 0
             if not left:
                 break
@@ -175,7 +181,10 @@ def transmit(
     state[S_FREE] = free
     pvt[FRONT_REQ_PROD_PVT] = prod
     res[R_SLOTS] = (prod - start) & MASK32
+    state[S_EXTRAS] += extras
     res[R_UNSENDABLE] = unsendable
+    res[R_BYTES] = sent_bytes
+    res[R_EXTRAS] = extras
     res[R_FLAG] = publish(ring, REQ_PROD, REQ_EVENT, prod)
     return frame - first
 

@@ -1,0 +1,88 @@
+"""The data path alone: both drivers' kernels and the grant copy, called in turn by a kernel.
+
+What xennet/bench/climit.c does in C, this does with the project's own kernels, on the memory of a
+connected vif: no event is delivered and no port is asked for frames in between. The difference to
+the whole link is what Python adds for each pass.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from xennet.engine import current
+from xennet.frames import FrameBatch
+from xennet.gnttab.copy import grant_copy
+from xennet.link.vif import DOM0, VifLink
+from xennet.netback.guest_tx import R_OPS, gather, rearm, settle
+from xennet.netfront.guest_tx import reap, transmit
+from xennet.port import open_port
+
+
+def carry(
+    total: int,
+    batch: int,
+    caller: int,
+    ops: Any,
+    res: Any,
+    transmit_args: Any,
+    gather_args: Any,
+    copy_args: Any,
+    settle_args: Any,
+    rearm_args: Any,
+    reap_args: Any,
+) -> int:
+    """Carry ``total`` frames, at most ``batch`` at a time; the number that arrived."""
+    arrived = 0
+    while arrived < total:
+        left = total - arrived
+        transmit(0, left if left < batch else batch, *transmit_args)
+        if gather(batch, *gather_args):
+            break
+        grant_copy(ops, res[R_OPS], caller, *copy_args)
+        got = settle(*settle_args)
+        arrived += got
+        rearm(*rearm_args)
+        if got == 0 or reap(*reap_args):
+            break
+    return arrived
+
+
+class DataPath:
+    """Calling it: (frame bytes, frames) -> seconds."""
+
+    def __call__(self, size: int, frames: int) -> float:
+        link = VifLink(open_port("null:"), open_port("null:"))
+        try:
+            link.open()
+            front = link.netfront.queue if link.netfront is not None else None
+            back = link.netback.queue
+            if front is None or back is None:
+                raise RuntimeError("the vif did not connect")
+            batch = _fill(front.tx.refill(), size)
+            engine = current()
+            run = engine.kernel(carry)
+            args = (
+                *(batch, DOM0, engine.view(back.tx.ops), engine.view(back.tx.res)),
+                *(front.tx.transmit_args, back.tx.gather_args),
+                *(link.machine.grant_tables.copy_args, back.tx.settle_args),
+                *(back.tx.rearm_args, front.tx.reap_args),
+            )
+            run(batch, *args)  # once, to compile and to touch the pages
+            started = time.perf_counter()
+            arrived = run(frames, *args)
+            seconds = time.perf_counter() - started
+        finally:
+            link.destroy()
+        if arrived != frames:
+            raise RuntimeError(f"{arrived} of {frames} frames arrived")
+        return seconds
+
+
+def _fill(batch: FrameBatch, size: int) -> int:
+    """As many frames as the transmit ring takes at once; their number."""
+    frame = bytes(size)
+    slots = -(-size // 4096)
+    while batch.has_room(size) and (batch.count + 1) * slots <= 256:
+        batch.append(frame)
+    return batch.count

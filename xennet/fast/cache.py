@@ -1,0 +1,95 @@
+"""Compiled code on disk, so that it is compiled once and not in every process.
+
+Below the directory named by XENNET_CACHE_DIR, else ``xennet`` in the user's cache directory
+(XDG_CACHE_HOME, ``~/.cache``). What is found there is used if it was compiled from these very
+sources; what cannot be written there (read-only, missing, full) is compiled again next time, and
+nothing fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+#: The environment variable that names the directory.
+VARIABLE = "XENNET_CACHE_DIR"
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def directory() -> Path:
+    """Where compiled code is kept; it need not exist."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "xennet"
+
+
+@cache
+def stamp() -> str:
+    """A digest of every source that compiled code can depend on, kernels and constants alike."""
+    digest = hashlib.blake2b(digest_size=16)
+    for source in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+class _Locator(_CacheLocator):
+    """One directory for all functions, one stamp for all sources."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._line = function.__code__.co_firstlineno
+
+    def get_cache_path(self) -> str:
+        return str(directory() / stamp())
+
+    def get_source_stamp(self) -> str:
+        return stamp()
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    def ensure_cache_path(self) -> None:
+        with suppress(OSError):
+            os.makedirs(self.get_cache_path(), exist_ok=True)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], _file: str) -> _Locator:
+        locator = cls(function)
+        locator.ensure_cache_path()
+        return locator
+
+
+class _Impl(CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _Cache(FunctionCache):
+    """A cache that is only ever a help: what it cannot read or write is compiled."""
+
+    _impl_class = _Impl
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        with suppress(OSError, EOFError):
+            return super().load_overload(sig, target_context)
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
+def compile_cached(function: Callable[..., Any]) -> Any:
+    """``function`` as a numba dispatcher (nopython, C division rules) with this cache."""
+    dispatcher = numba.njit(error_model="numpy")(function)
+    dispatcher._cache = _Cache(function)
+    return dispatcher

@@ -1,0 +1,67 @@
+"""A pass over the guest-transmit ring: its memory, its kernels, the grant copy between them."""
+
+from __future__ import annotations
+
+from array import array
+
+from xennet.abi.words import COPY_STRIDE, TX_SLOTS
+from xennet.engine import current
+from xennet.frames import FrameBatch
+from xennet.interface import Hypervisor, PageRun
+from xennet.netback import guest_tx
+from xennet.ring import BackRing
+
+
+class TxPass:
+    """``stage``: TX_SLOTS pages of our own in which packets are put together.
+
+    After :meth:`run`, ``batch`` holds the packets and ``res`` (places guest_tx.R_*) what happened.
+    ``gather_args``, ``settle_args`` and ``rearm_args`` are what the kernels take besides what
+    changes from pass to pass, and ``ops`` is the copy table, for those who run kernels themselves.
+    """
+
+    def __init__(self, hv: Hypervisor, ring: BackRing, otherend_id: int, stage: PageRun) -> None:
+        self._hv = hv
+        self.batch = FrameBatch(stage.u8, TX_SLOTS)
+        self.res = array("q", bytes(8 * guest_tx.RESULTS))
+        self.ops = memoryview(bytearray(4 * COPY_STRIDE * guest_tx.MAX_OPS)).cast("I")
+
+        engine = current()
+        view = engine.view
+        page, pvt = view(ring.sring.u32), view(ring.pvt)
+        ops, res = view(self.ops), view(self.res)
+        op_slot, op_packet = (view(_words(guest_tx.MAX_OPS)) for _ in range(2))
+        rsp, grefs, spans = (view(_words(TX_SLOTS)) for _ in range(3))
+        columns = tuple(map(view, self.batch.columns))
+        self._gather = engine.kernel(guest_tx.gather)
+        self.gather_args = (
+            *(page, pvt, otherend_id, ops, op_slot, op_packet),
+            *(stage.first, rsp, grefs, spans, *columns, res),
+        )
+        self._settle = engine.kernel(guest_tx.settle)
+        self.settle_args = (page, pvt, ops, op_slot, op_packet, rsp, *columns, res)
+        self._rearm = engine.kernel(guest_tx.rearm)
+        self.rearm_args = (page, pvt)
+
+    def run(self, max_packets: int) -> int:
+        """Take at most ``max_packets`` packets off the ring and answer them; the verdict.
+
+        Responses are published; ``res[R_FLAG]`` says whether they have to be announced.
+        """
+        res, batch = self.res, self.batch
+        verdict = self._gather(min(max_packets, batch.max_frames), *self.gather_args)
+        batch.clear()
+        if res[guest_tx.R_SLOTS]:
+            if res[guest_tx.R_OPS]:
+                self._hv.grant_copy(self.ops, res[guest_tx.R_OPS])
+            batch.count = self._settle(*self.settle_args)
+            batch.used = res[guest_tx.R_BYTES]
+        return verdict
+
+    def rearm(self) -> bool:
+        """Ask for an event; True if requests are there already."""
+        return self._rearm(*self.rearm_args) != 0
+
+
+def _words(count: int) -> array[int]:
+    return array("I", bytes(4 * count))

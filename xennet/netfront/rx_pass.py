@@ -1,0 +1,58 @@
+"""A pass over the guest-receive ring: its memory and its kernels."""
+
+from __future__ import annotations
+
+from array import array
+
+from xennet.abi.words import RX_SLOTS
+from xennet.abi.xen import PAGE_SIZE
+from xennet.engine import current
+from xennet.frames import FrameBatch
+from xennet.interface import GuestGrants
+from xennet.netfront import guest_rx
+from xennet.netfront.buffers import GrantedPages
+from xennet.ring import FrontRing
+
+#: Bytes of frames that one pass can receive: a ring full of full pages and one chain.
+BATCH_BYTES = RX_SLOTS * PAGE_SIZE + guest_rx.MAX_CHAIN_BYTES
+
+
+class RxPass:
+    """``buffers``: RX_SLOTS granted pages. After :meth:`run`, ``batch`` holds the frames that came
+    and ``res`` (places guest_rx.R_*) tells what happened.
+    """
+
+    def __init__(
+        self, grants: GuestGrants, ring: FrontRing, otherend_id: int, buffers: GrantedPages
+    ) -> None:
+        self.batch = FrameBatch(memoryview(bytearray(BATCH_BYTES)), RX_SLOTS)
+        self.res = array("q", bytes(8 * guest_rx.RESULTS))
+        self._ring = ring
+
+        engine = current()
+        view = engine.view
+        page, pvt = view(ring.sring.u32), view(ring.pvt)
+        grefs, words = view(buffers.grefs), view(grants.words)
+        self._post = engine.kernel(guest_rx.post)
+        self._post_args = (page, pvt, otherend_id, grefs, words, grants.shift)
+        self._receive = engine.kernel(guest_rx.receive)
+        self._receive_args = (
+            *(page, pvt, otherend_id, view(buffers.pages.u8), grefs, words, grants.shift),
+            *(view(grants.status), grants.status_shift, view(self.batch.data), BATCH_BYTES),
+            *map(view, self.batch.columns),
+            *(view(array("q", bytes(8 * guest_rx.STATES))), view(self.res)),
+        )
+
+    def post(self) -> tuple[int, int]:
+        """Post every free buffer: how many that was, and whether they have to be announced."""
+        before = self._ring.req_prod_pvt
+        notify = self._post(*self._post_args)
+        return self._ring.req_prod_pvt - before, notify
+
+    def run(self, max_packets: int) -> int:
+        """Take at most ``max_packets`` packets, post their buffers again; the verdict."""
+        batch, res = self.batch, self.res
+        verdict = self._receive(min(max_packets, batch.max_frames), *self._receive_args)
+        batch.count = res[guest_rx.R_PACKETS]
+        batch.used = res[guest_rx.R_BYTES]
+        return verdict
