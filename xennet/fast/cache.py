@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -21,6 +22,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 
 #: The environment variable that names the directory.
 VARIABLE = "XENNET_CACHE_DIR"
+#: Generations of compiled code that are kept: other versions and checkouts may be in use.
+KEPT = 8
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -43,6 +46,17 @@ def stamp() -> str:
     return digest.hexdigest()
 
 
+@cache
+def _prepare(mine: Path) -> None:
+    """Make the directory for code of this stamp, and drop what old sources left behind."""
+    with suppress(OSError):
+        if not mine.exists():
+            mine.mkdir(parents=True)
+            others = sorted(mine.parent.iterdir(), key=lambda path: path.stat().st_mtime)
+            for old in others[:-KEPT]:
+                shutil.rmtree(old, ignore_errors=True)
+
+
 class _Locator(_CacheLocator):
     """One directory for all functions, one stamp for all sources."""
 
@@ -59,8 +73,7 @@ class _Locator(_CacheLocator):
         return str(self._line)
 
     def ensure_cache_path(self) -> None:
-        with suppress(OSError):
-            os.makedirs(self.get_cache_path(), exist_ok=True)
+        _prepare(Path(self.get_cache_path()))
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], _file: str) -> _Locator:
