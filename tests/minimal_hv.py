@@ -310,10 +310,12 @@ class MinimalHypervisor:
         self.domid = domid
         self.grants = MinimalGrants(machine, domid)
         self.store = MinimalStore(machine, domid)
-        self.observed = False
         self.events: list[object] = []
         self.ports: dict[int, Channel] = {}
         self.mappings: list[Mapping] = []
+
+    def observes(self, kind: type) -> bool:
+        return False
 
     # Memory
 

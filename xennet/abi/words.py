@@ -51,6 +51,9 @@ TX_MASK = NETIF_TX_RING_SIZE - 1
 RX_MASK = NETIF_RX_RING_SIZE - 1
 TX_SLOTS = NETIF_TX_RING_SIZE
 RX_SLOTS = NETIF_RX_RING_SIZE
+#: First word behind the last slot.
+TX_END = RING_SLOTS + TX_SLOTS * TX_STRIDE
+RX_END = RING_SLOTS + RX_SLOTS * RX_STRIDE
 
 # netif_tx_request: gref | offset, flags | id, size
 TXREQ_W_gref = _word(TX_REQUEST, "gref")

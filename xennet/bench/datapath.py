@@ -25,6 +25,8 @@ def carry(
     caller: int,
     ops: Any,
     res: Any,
+    front_log: Any,
+    back_log: Any,
     transmit_args: Any,
     gather_args: Any,
     copy_args: Any,
@@ -36,14 +38,14 @@ def carry(
     arrived = 0
     while arrived < total:
         left = total - arrived
-        transmit(0, left if left < batch else batch, *transmit_args)
-        if gather(batch, *gather_args):
+        transmit(0, left if left < batch else batch, front_log, *transmit_args)
+        if gather(batch, back_log, *gather_args):
             break
         grant_copy(ops, res[R_OPS], caller, *copy_args)
-        got = settle(*settle_args)
+        got = settle(back_log, *settle_args)
         arrived += got
         rearm(*rearm_args)
-        if got == 0 or reap(*reap_args):
+        if got == 0 or reap(front_log, *reap_args):
             break
     return arrived
 
@@ -64,6 +66,7 @@ class DataPath:
             run = engine.kernel(carry)
             args = (
                 *(batch, DOM0, engine.view(back.tx.ops), engine.view(back.tx.res)),
+                *(front.tx.log.arg(), back.tx.log.arg()),
                 *(front.tx.transmit_args, back.tx.gather_args),
                 *(link.machine.grant_tables.copy_args, back.tx.settle_args),
                 *(back.tx.rearm_args, front.tx.reap_args),

@@ -221,7 +221,7 @@ class EventChannels:
         if channel.remote_port:
             table = self._tables[channel.remote_domid]
             delivered = self._set_pending(table, table.lookup("EVTCHNOP_send", channel.remote_port))
-        if self.observers.active:
+        if self.observers.wants(EventSent):
             self.observers.emit(
                 EventSent(caller, port, channel.remote_domid, channel.remote_port, delivered)
             )
@@ -275,7 +275,7 @@ class EventChannels:
         if table is None or port is None:
             return False
         self._set_pending(table, table.lookup("VIRQ", port))
-        if self.observers.active:
+        if self.observers.wants(VirqRaised):
             self.observers.emit(VirqRaised(domid, virq, port))
         return True
 

@@ -1,4 +1,4 @@
-"""The compiled twins of xennet/kernel.py: payload copy, publishing an index, asking for an event.
+"""What is compiled in another way: payload copy, publishing an index, asking for an event.
 
 numba would copy a slice element by element; memcpy is several times faster. A store that another
 process may see has to be one store, and the order against the following load needs a fence.
@@ -79,9 +79,10 @@ def _arm(ring, event_word, value):  # type: ignore[no-untyped-def]
     _fence()
 
 
+#: What a slice assigned to a slice becomes: (dest, dest_at, source, source_at, count).
+copy_bytes = compile_cached(_copy_bytes)
 #: Name in xennet/kernel.py -> compiled function.
 TWINS = {
-    "copy_bytes": compile_cached(_copy_bytes),
     "publish": compile_cached(_publish),
     "arm": compile_cached(_arm),
 }

@@ -1,11 +1,12 @@
 """From a kernel module's source to functions that numba compiles.
 
-The source stays as it is written for CPython; three things are done to its syntax tree:
+The source stays as it is written for CPython; this is done to its syntax tree:
 
 * annotations go (numba finds types by itself);
 * every value that is loaded from an array becomes a signed 64-bit integer, ``a[i]`` to
   ``int64(a[i])``. In CPython all integers are alike; in numba the sum of two unsigned 32-bit
   words has another type than the sum of a word and a number, and mixing those gives floats;
+* a slice assigned to a slice, ``a[i:j] = b[k:l]``, becomes one memcpy;
 * the functions of xennet/kernel.py are replaced by their compiled twins.
 
 Names that a kernel uses are looked up in its own module: constants are taken as they are, other
@@ -28,10 +29,28 @@ from xennet.fast import primitives
 from xennet.fast.cache import compile_cached
 
 _LOAD = "_xennet_int64"
+_COPY = "_xennet_copy_bytes"
 
 
-class _Widen(ast.NodeTransformer):
-    """Loads from arrays as int64; slices are views, not loads."""
+class _Adapt(ast.NodeTransformer):
+    """Loads from arrays as int64 (slices are no loads), slice assignments as copies."""
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        self.generic_visit(node)
+        match node:
+            case ast.Assign(
+                targets=[
+                    ast.Subscript(
+                        value=dest,
+                        slice=ast.Slice(lower=ast.expr() as into, upper=ast.expr() as end),
+                    )
+                ],
+                value=ast.Subscript(value=source, slice=ast.Slice(lower=ast.expr() as start)),
+            ):
+                count = ast.BinOp(end, ast.Sub(), into)
+                call = ast.Call(ast.Name(_COPY, ast.Load()), [dest, into, source, start, count], [])
+                return ast.copy_location(ast.Expr(call), node)
+        return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         self.generic_visit(node)
@@ -49,7 +68,7 @@ def translate(tree: ast.Module) -> ast.Module:
             node.returns = None
             for argument in node.args.args:
                 argument.annotation = None
-            node.body = [_Widen().visit(statement) for statement in node.body]
+            node.body = [_Adapt().visit(statement) for statement in node.body]
             functions.append(node)
     return ast.fix_missing_locations(ast.Module(functions, []))
 
@@ -81,6 +100,7 @@ class Translator:
             tree = translate(ast.parse(inspect.getsource(module)))
             space = dict(vars(module))
             space[_LOAD] = np.int64
+            space[_COPY] = primitives.copy_bytes
             exec(compile(tree, inspect.getfile(module), "exec"), space)
             self._spaces[module.__name__] = space
         return self._spaces[module.__name__]

@@ -97,7 +97,7 @@ from xennet.gnttab.entry import (
     set_status,
     status_half,
 )
-from xennet.kernel import Bytes, U32Words, copy_bytes
+from xennet.kernel import Bytes, U32Words
 
 #: Where an element has its status; the other half of the word is padding and left alone.
 STATUS_MASK = 0xFFFF
@@ -210,9 +210,9 @@ def grant_copy(
                 peer_at += frame << PAGE_SHIFT
                 own_at += own_frame << PAGE_SHIFT
                 if marks == GTF_reading:
-                    copy_bytes(u8, own_at, u8, peer_at, length)
+                    u8[own_at : own_at + length] = u8[peer_at : peer_at + length]
                 else:
-                    copy_bytes(u8, peer_at, u8, own_at, length)
+                    u8[peer_at : peer_at + length] = u8[own_at : own_at + length]
                 u16[status] &= ~marks
                 ops[op + COPY_W_status] &= ~STATUS_MASK
                 copied += length
@@ -300,7 +300,7 @@ def copy_one(
         else:
             source_at += source_frame << PAGE_SHIFT
             dest_at += dest_frame << PAGE_SHIFT
-            copy_bytes(u8, dest_at, u8, source_at, length)
+            u8[dest_at : dest_at + length] = u8[source_at : source_at + length]
 
     if source_gref >= 0:
         _release(source_domid, source_gref, True, dom_rows, u16, u32)

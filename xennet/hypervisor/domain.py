@@ -331,10 +331,9 @@ class Domain:
             raise HypercallError(op, -errno.ESRCH, f"there is no domain {domid}")
         return info
 
-    @property
-    def observed(self) -> bool:
-        """Whether anybody listens to :meth:`emit`."""
-        return self._services.observers.active
+    def observes(self, kind: type) -> bool:
+        """Whether anybody wants to see events of ``kind``."""
+        return self._services.observers.wants(kind)
 
     def emit(self, event: object) -> None:
         """Tell the machine's observers."""
@@ -356,7 +355,7 @@ class Domain:
         """
         self._require_running(op)
         observers = self._services.observers
-        if not observers.active:
+        if not observers.wants(Hypercall):
             return call(self.domid, *args)
         try:
             result = call(self.domid, *args)

@@ -74,7 +74,7 @@ class Machine:
             self._page_arrived,
             self._page_unmapped,
         )
-        self.observers.on_toggle(self._observe_grants)
+        self.observers.on_toggle(Hypercall, self._observe_grants)
 
     def close(self) -> None:
         """Give the memory back. Nothing of the machine can be used afterwards."""
@@ -248,7 +248,7 @@ class Machine:
             return
         record = self._records[domid]
         handler = record.handlers.get(port)
-        if self.observers.active:
+        if self.observers.wants(EventDelivered):
             self.observers.emit(EventDelivered(domid, port, handler is not None))
         if handler is None:
             record.spurious += 1

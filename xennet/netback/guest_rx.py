@@ -56,8 +56,9 @@ from xennet.abi.words import (
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
-from xennet.kernel import U32Array, U32Words, Vector, arm, publish
+from xennet.kernel import LOG_HEADER, U32Array, U32Words, Vector, arm, note, publish
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
+from xennet.trace import RX_COPY_FAILED, RX_PACKET
 
 # Verdicts of fill, in res[R_VERDICT]; texts in xennet/netback/verdict.py.
 OK = 0
@@ -95,6 +96,7 @@ _GSO_EXTRA = XEN_NETIF_EXTRA_TYPE_GSO
 def fill(
     first: int,
     count: int,
+    log: Vector,
     ring: U32Words,
     pvt: U32Array,
     otherend: int,
@@ -152,6 +154,8 @@ def fill(
             rflags = NETRXF_data_validated
         if segment:
             rflags |= NETRXF_extra_info
+        if len(log) > LOG_HEADER:
+            note(log, RX_PACKET, start + slot, data_slots + (1 if segment else 0), left)
         source = offset[packet]
         sent_bytes += left
         while True:
@@ -197,6 +201,7 @@ def fill(
 
 
 def deliver(
+    log: Vector,
     ring: U32Words,
     pvt: U32Array,
     ops: U32Words,
@@ -206,6 +211,7 @@ def deliver(
     res: Vector,
 ) -> int:
     """Write and publish the responses; returns how many slots failed to be copied."""
+    start = pvt[BACK_REQ_CONS]
     errors = 0
     for k in range(res[R_OPS]):
         status = ops[k * COPY_STRIDE + COPY_W_status] & _MASK16
@@ -213,7 +219,9 @@ def deliver(
             slot = op_slot[k]
             rsp1[slot] = (rsp1[slot] & _MASK16) | status << RXRSP_S_status
             errors += 1
-    start = pvt[BACK_REQ_CONS]
+            if len(log) > LOG_HEADER:
+                gref = ops[k * COPY_STRIDE + COPY_W_dest]
+                note(log, RX_COPY_FAILED, start + slot, status - 0x10000, gref)
     slots = res[R_SLOTS]
     for k in range(slots):
         at = RING_SLOTS + ((start + k) & RX_MASK) * RX_STRIDE

@@ -60,6 +60,7 @@ from xennet.abi.words import (
     RING_SLOTS,
     RSP_EVENT,
     RSP_PROD,
+    TX_END,
     TX_MASK,
     TX_SLOTS,
     TX_STRIDE,
@@ -80,8 +81,9 @@ from xennet.abi.words import (
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xennet.frames import MIN_FRAME
-from xennet.kernel import U32Array, U32Words, Vector, arm, publish
+from xennet.kernel import LOG_HEADER, U32Array, U32Words, Vector, arm, note, publish
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
+from xennet.trace import TX_COPY_FAILED, TX_PACKET, TX_REFUSED
 
 #: Additional slots (beyond the first) that a packet may have, and the count that is an attack.
 MAX_ADDITIONAL_SLOTS = XEN_NETIF_NR_SLOTS_MIN
@@ -115,7 +117,17 @@ R_WORD2 = 8
 R_ERRORS = 9
 #: Whether the last publication wants an event, or whether work is left (see each kernel).
 R_FLAG = 10
-RESULTS = 11
+#: From read_chain: what the first slot itself holds, its first later data slot, GSO size and type.
+R_FIRST_SIZE = 11
+R_LATER = 12
+R_GSO_SIZE = 13
+R_GSO_TYPE = 14
+RESULTS = 15
+
+#: In R_FIRST_SIZE: the packet is answered (NULL, ERROR) and not delivered.
+NO_PACKET = -1
+#: In R_GSO_TYPE: there was no GSO extra (the type has 8 bits).
+NO_GSO = -1
 
 _MASK16 = 0xFFFF
 _OFFSET_MASK = PAGE_SIZE - 1
@@ -132,6 +144,7 @@ MAX_OPS = 2 * TX_SLOTS
 
 def gather(
     max_packets: int,
+    log: Vector,
     ring: U32Words,
     pvt: U32Array,
     otherend: int,
@@ -156,11 +169,12 @@ def gather(
     each element the slot and packet it serves. ``stage_frame``: first of TX_SLOTS consecutive
     frames of our own, which packets fill end to end. ``rsp``: the response word of each slot;
     ``grefs`` and ``spans``: private copies of later slots (TX_SLOTS words each). ``offset`` ...
-    ``gso_type``: the packets (xennet.frames). Returns the verdict; req_cons is not moved, settle
-    does that.
+    ``gso_type``: the packets (xennet.frames). ``log``: xennet.trace. Returns the verdict; req_cons
+    is not moved, settle does that.
     """
     start = pvt[BACK_REQ_CONS]
     available = (ring[REQ_PROD] - start) & MASK32
+    logging = len(log) > LOG_HEADER
     slot = 0  # slots consumed so far, relative to start
     packets = 0
     n_ops = 0
@@ -178,133 +192,60 @@ def gather(
         gref = ring[at]
         word1 = ring[at + 1]
         word2 = ring[at + 2]
-        size = word2 >> TXREQ_S_size
+        size = left = word2 >> TXREQ_S_size
         rflags = word1 >> TXREQ_S_flags
-        next_slot = slot + 1
-        drop = False
-        gso = 0
-        kind = 0
-        first_size = size
-
+        later = next_slot = slot + 1
+        rsp[slot] = word2 & _MASK16
         if rflags & _CHAINED:
-            # Extras come right behind the first request.
-            more = rflags & NETTXF_extra_info
-            answered = False
-            while more:
-                if next_slot >= available:  # F8
-                    verdict = MISSING_EXTRA
-                    break
-                extra_at = RING_SLOTS + ((start + next_slot) & TX_MASK) * TX_STRIDE
-                extra0 = ring[extra_at]
-                extra1 = ring[extra_at + EXTRA_W_gso_type]
-                extra_type = extra0 & 0xFF
-                if extra_type == 0 or extra_type >= XEN_NETIF_EXTRA_TYPE_MAX_in_linux:  # F9
-                    verdict = BAD_EXTRA_TYPE
-                    res[R_WORD0] = extra0
-                    res[R_WORD1] = extra1
-                    break
-                # An extra has no id: the low half of its NULL response stays as it is.
-                rsp[next_slot] = (extra0 & _MASK16) | _NULL
-                next_slot += 1
-                if extra_type == XEN_NETIF_EXTRA_TYPE_GSO:  # F12: the last one counts
-                    gso = 1 + (extra0 >> EXTRA_S_gso_size)
-                    kind = extra1 & 0xFF
-                if extra_type in (XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL):
-                    answered = True
-                more = extra0 >> EXTRA_S_flags & XEN_NETIF_EXTRA_FLAG_MORE
-            if verdict != OK:
-                res[R_INDEX] = (start + next_slot) & MASK32
-                break
-            if answered:
-                # F11: no multicast list is kept, so the request fails; it carries no packet and
-                # its more_data is not looked at.
-                rsp[slot] = (word2 & _MASK16) | _ERROR
-                slot = next_slot
-                errors += 1
-                continue
-
-            # Count and check the later data slots.
-            more = rflags & NETTXF_more_data
-            additional = 0
-            first_later = next_slot
-            while more:
-                if next_slot >= available:  # F2
-                    verdict = MISSING_SLOTS
-                    res[R_INDEX] = (start + next_slot - 1) & MASK32
-                    break
-                if additional >= FATAL_ADDITIONAL_SLOTS:  # F3
-                    verdict = TOO_MANY_SLOTS
-                    res[R_INDEX] = (start + next_slot) & MASK32
-                    break
-                if additional >= MAX_ADDITIONAL_SLOTS:  # F3
-                    drop = True
-                later_at = RING_SLOTS + ((start + next_slot) & TX_MASK) * TX_STRIDE
-                later_gref = ring[later_at]
-                later1 = ring[later_at + 1]
-                later2 = ring[later_at + 2]
-                later_size = later2 >> TXREQ_S_size
-                if later_size > first_size:  # F4: the 16-bit total of a packet >= 64 KiB wrapped
-                    drop = True
-                first_size = (first_size - later_size) & _MASK16
-                if (later1 & _MASK16) + later_size > PAGE_SIZE:  # F5
-                    verdict = CROSSES_PAGE
-                    res[R_INDEX] = (start + next_slot) & MASK32
-                    res[R_WORD0] = later_gref
-                    res[R_WORD1] = later1
-                    res[R_WORD2] = later2
-                    break
-                rsp[next_slot] = later2 & _MASK16
-                grefs[next_slot] = later_gref
-                spans[next_slot] = (later1 & _MASK16) << 16 | later_size
-                more = later1 >> TXREQ_S_flags & NETTXF_more_data
-                additional += 1
-                next_slot += 1
+            next_slot = read_chain(
+                ring, start, slot, available, rflags, size, rsp, grefs, spans, res
+            )
+            verdict = res[R_VERDICT]
             if verdict != OK:
                 break
-        else:
-            first_later = next_slot
-
-        if drop or first_size < MIN_FRAME:  # F3, F4, F6
-            rsp[slot] = (word2 & _MASK16) | _ERROR
-            for later in range(first_later, next_slot):
-                rsp[later] |= _ERROR
+            left = res[R_FIRST_SIZE]
+            later = res[R_LATER]
+        if left < MIN_FRAME:  # F6, or read_chain found the packet bad
+            rsp[slot] |= _ERROR
+            for position in range(later, next_slot):
+                rsp[position] |= _ERROR
+            if logging:
+                note(log, TX_REFUSED, start + slot, next_slot - slot, size)
             slot = next_slot
             errors += 1
             continue
-        if (word1 & _MASK16) + first_size > PAGE_SIZE:  # F5
+        piece_at = word1 & _MASK16
+        if piece_at + left > PAGE_SIZE:  # F5
             verdict = CROSSES_PAGE
             res[R_INDEX] = (start + slot) & MASK32
             res[R_WORD0] = gref
             res[R_WORD1] = word1
             res[R_WORD2] = word2
             break
-        if gso and (gso == 1 or not XEN_NETIF_GSO_TYPE_TCPV4 <= kind <= XEN_NETIF_GSO_TYPE_TCPV6):
-            verdict = GSO_SIZE_ZERO if gso == 1 else BAD_GSO_TYPE  # F10
-            res[R_INDEX] = (start + slot) & MASK32
-            res[R_WORD0] = gso - 1
-            res[R_WORD1] = kind
-            break
+        gso_size[packets] = 0
+        gso_type[packets] = 0
+        if rflags & NETTXF_extra_info:
+            verdict = judge_gso(res)  # F10
+            if verdict != OK:
+                res[R_INDEX] = (start + slot) & MASK32
+                break
+            gso_size[packets] = res[R_GSO_SIZE]
+            gso_type[packets] = res[R_GSO_TYPE]
 
         # The packet is good: one copy element for each slot, more where a staging page ends.
-        rsp[slot] = word2 & _MASK16
         offset[packets] = used
         length[packets] = size
         flags[packets] = rflags & _CSUM
-        gso_size[packets] = gso - 1 if gso else 0
-        gso_type[packets] = kind
         piece_slot = slot
-        piece_at = word1 & _MASK16
-        left = first_size
-        later = first_later
         while True:
             while left:
-                room = PAGE_SIZE - (used & _OFFSET_MASK)
-                piece = left if left < room else room
+                into = used & _OFFSET_MASK
+                piece = left if left + into <= PAGE_SIZE else PAGE_SIZE - into
                 op = n_ops * COPY_STRIDE
                 ops[op + COPY_W_source] = gref
                 ops[op + COPY_W_source_domid] = otherend | piece_at << COPY_S_offset
                 ops[op + COPY_W_dest] = stage_frame + (used >> PAGE_SHIFT)
-                ops[op + COPY_W_dest_domid] = _SELF | (used & _OFFSET_MASK) << COPY_S_offset
+                ops[op + COPY_W_dest_domid] = _SELF | into << COPY_S_offset
                 ops[op + COPY_W_len] = piece | _SOURCE_GREF
                 op_slot[n_ops] = piece_slot
                 op_packet[n_ops] = packets
@@ -319,6 +260,8 @@ def gather(
             left = spans[later] & _MASK16  # F7: nothing is copied for size 0
             piece_slot = later
             later += 1
+        if logging:
+            note(log, TX_PACKET, start + slot, next_slot - slot, size)
         slot = next_slot
         packets += 1
 
@@ -331,7 +274,119 @@ def gather(
     return verdict
 
 
+def read_chain(
+    ring: U32Words,
+    start: int,
+    slot: int,
+    available: int,
+    rflags: int,
+    size: int,
+    rsp: U32Array,
+    grefs: U32Array,
+    spans: U32Array,
+    res: Vector,
+) -> int:
+    """What belongs to a packet behind its first slot: extra infos, then later data slots.
+
+    ``slot`` is the first slot's place relative to ``start``, ``rflags`` and ``size`` are what it
+    says. Fills ``rsp`` (NULL for extras, the id for data), ``grefs`` and ``spans`` (offset in the
+    upper half, size in the lower) at the later slots' places. Returns the place behind the packet;
+    ``res``: the verdict and the places from R_FIRST_SIZE on.
+    """
+    position = slot + 1
+    answered = 0
+    res[R_VERDICT] = OK
+    res[R_GSO_SIZE] = 0
+    res[R_GSO_TYPE] = NO_GSO
+    res[R_FIRST_SIZE] = NO_PACKET
+
+    more = rflags & NETTXF_extra_info
+    while more:
+        if position >= available:  # F8
+            res[R_VERDICT] = MISSING_EXTRA
+            res[R_INDEX] = (start + position) & MASK32
+            return position
+        at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
+        extra0 = ring[at]
+        extra1 = ring[at + EXTRA_W_gso_type]
+        kind = extra0 & 0xFF
+        if kind == 0 or kind >= XEN_NETIF_EXTRA_TYPE_MAX_in_linux:  # F9
+            res[R_VERDICT] = BAD_EXTRA_TYPE
+            res[R_INDEX] = (start + position) & MASK32
+            res[R_WORD0] = extra0
+            res[R_WORD1] = extra1
+            return position
+        # An extra has no id: the low half of its NULL response stays as it is.
+        rsp[position] = (extra0 & _MASK16) | _NULL
+        position += 1
+        if kind == XEN_NETIF_EXTRA_TYPE_GSO:  # F12: the last one counts
+            res[R_GSO_SIZE] = extra0 >> EXTRA_S_gso_size
+            res[R_GSO_TYPE] = extra1 & 0xFF
+        if kind in (XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL):
+            answered = 1
+        more = extra0 >> EXTRA_S_flags & XEN_NETIF_EXTRA_FLAG_MORE
+    res[R_LATER] = position
+    if answered:
+        # F11: no multicast list is kept, so the request fails; it carries no packet and its
+        # more_data is not looked at.
+        return position
+
+    additional = 0
+    drop = 0
+    more = rflags & NETTXF_more_data
+    while more:
+        if position >= available:  # F2
+            res[R_VERDICT] = MISSING_SLOTS
+            res[R_INDEX] = (start + position - 1) & MASK32
+            return position
+        if additional >= FATAL_ADDITIONAL_SLOTS:  # F3
+            res[R_VERDICT] = TOO_MANY_SLOTS
+            res[R_INDEX] = (start + position) & MASK32
+            return position
+        if additional >= MAX_ADDITIONAL_SLOTS:  # F3
+            drop = 1
+        at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
+        gref = ring[at]
+        word1 = ring[at + 1]
+        word2 = ring[at + 2]
+        later_size = word2 >> TXREQ_S_size
+        if later_size > size:  # F4: the 16-bit total of a packet >= 64 KiB wrapped
+            drop = 1
+        size = (size - later_size) & _MASK16
+        if (word1 & _MASK16) + later_size > PAGE_SIZE:  # F5
+            res[R_VERDICT] = CROSSES_PAGE
+            res[R_INDEX] = (start + position) & MASK32
+            res[R_WORD0] = gref
+            res[R_WORD1] = word1
+            res[R_WORD2] = word2
+            return position
+        rsp[position] = word2 & _MASK16
+        grefs[position] = gref
+        spans[position] = (word1 & _MASK16) << 16 | later_size
+        more = word1 >> TXREQ_S_flags & NETTXF_more_data
+        additional += 1
+        position += 1
+    if not drop:
+        res[R_FIRST_SIZE] = size
+    return position
+
+
+def judge_gso(res: Vector) -> int:
+    """Verdict on the GSO extra that read_chain left in ``res`` (F10); none at all is fine."""
+    size = res[R_GSO_SIZE]
+    kind = res[R_GSO_TYPE]
+    if kind == NO_GSO:
+        res[R_GSO_TYPE] = 0
+        return OK
+    if XEN_NETIF_GSO_TYPE_TCPV4 <= kind <= XEN_NETIF_GSO_TYPE_TCPV6 and size:
+        return OK
+    res[R_WORD0] = size
+    res[R_WORD1] = kind
+    return BAD_GSO_TYPE if size else GSO_SIZE_ZERO
+
+
 def settle(
+    log: Vector,
     ring: U32Words,
     pvt: U32Array,
     ops: U32Words,
@@ -352,12 +407,17 @@ def settle(
     ``res[R_FLAG]`` is 1 if the frontend asked to be notified.
     """
     packets = res[R_PACKETS]
+    start = pvt[BACK_REQ_CONS]
     failed = 0
-    for k in range(res[R_OPS]):
-        if ops[k * COPY_STRIDE + COPY_W_status] & _MASK16:
+    for at in range(COPY_W_status, res[R_OPS] * COPY_STRIDE, COPY_STRIDE):
+        if ops[at] & _MASK16:
+            k = at // COPY_STRIDE
             rsp[op_slot[k]] |= _ERROR
             length[op_packet[k]] = 0  # no good packet is empty: marks it for removal
             failed += 1
+            if len(log) > LOG_HEADER:
+                status = (ops[at] & _MASK16) - 0x10000
+                note(log, TX_COPY_FAILED, start + op_slot[k], status, ops[k * COPY_STRIDE])
     if failed:
         kept = 0
         kept_bytes = 0
@@ -376,10 +436,13 @@ def settle(
         res[R_BYTES] = kept_bytes
 
     # Requests and responses run in step here: all that was consumed is answered in this pass.
-    start = pvt[BACK_REQ_CONS]
     slots = res[R_SLOTS]
+    at = RING_SLOTS + (start & TX_MASK) * TX_STRIDE
     for k in range(slots):
-        ring[RING_SLOTS + ((start + k) & TX_MASK) * TX_STRIDE] = rsp[k]
+        ring[at] = rsp[k]
+        at += TX_STRIDE
+        if at == TX_END:
+            at = RING_SLOTS
     end = (start + slots) & MASK32
     pvt[BACK_REQ_CONS] = end
     pvt[BACK_RSP_PROD_PVT] = end

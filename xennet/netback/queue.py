@@ -186,7 +186,7 @@ class Queue:
 
     def _announce(self, ring: str, counters: RingCounters, notify: int) -> None:
         sent = counters.pushed(notify)
-        if self.hv.observed:
+        if self.hv.observes(Notification):
             self.hv.emit(Notification(self.hv.domid, ring, sent))
         if sent:
             self.hv.notify(self.port)

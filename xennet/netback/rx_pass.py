@@ -9,6 +9,7 @@ from xennet.engine import current
 from xennet.frames import FrameBatch
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx
+from xennet.passlog import PassLog
 from xennet.ring import BackRing
 
 
@@ -37,6 +38,7 @@ class RxPass:
         self._ops = memoryview(bytearray(4 * COPY_STRIDE * guest_rx.MAX_OPS)).cast("I")
 
         engine = current()
+        self._log = PassLog(hv, engine)
         view = engine.view
         self._page = page = view(ring.sring.u32)
         pvt, ops, res = view(ring.pvt), view(self._ops), view(self.res)
@@ -71,11 +73,13 @@ class RxPass:
         """
         res = self.res
         self._seen = self._ring.sring.u32[REQ_PROD]
-        verdict = self._fill(self.next, self.batch.count, *self._fill_args)
+        log = self._log.arg()
+        verdict = self._fill(self.next, self.batch.count, log, *self._fill_args)
         self.next += res[guest_rx.R_PACKETS]
         if res[guest_rx.R_SLOTS]:
             self._hv.grant_copy(self._ops, res[guest_rx.R_OPS])
-            self._deliver(*self._deliver_args)
+            self._deliver(log, *self._deliver_args)
+            self._log.emit()
         return verdict
 
     def await_requests(self) -> bool:

@@ -9,6 +9,7 @@ from xennet.engine import current
 from xennet.frames import FrameBatch
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_tx
+from xennet.passlog import PassLog
 from xennet.ring import BackRing
 
 
@@ -27,6 +28,7 @@ class TxPass:
         self.ops = memoryview(bytearray(4 * COPY_STRIDE * guest_tx.MAX_OPS)).cast("I")
 
         engine = current()
+        self.log = PassLog(hv, engine)
         view = engine.view
         page, pvt = view(ring.sring.u32), view(ring.pvt)
         ops, res = view(self.ops), view(self.res)
@@ -49,13 +51,15 @@ class TxPass:
         Responses are published; ``res[R_FLAG]`` says whether they have to be announced.
         """
         res, batch = self.res, self.batch
-        verdict = self._gather(min(max_packets, batch.max_frames), *self.gather_args)
+        log = self.log.arg()
+        verdict = self._gather(min(max_packets, batch.max_frames), log, *self.gather_args)
         batch.clear()
         if res[guest_tx.R_SLOTS]:
             if res[guest_tx.R_OPS]:
                 self._hv.grant_copy(self.ops, res[guest_tx.R_OPS])
-            batch.count = self._settle(*self.settle_args)
+            batch.count = self._settle(log, *self.settle_args)
             batch.used = res[guest_tx.R_BYTES]
+            self.log.emit()
         return verdict
 
     def rearm(self) -> bool:

@@ -57,8 +57,18 @@ from xennet.abi.words import (
 )
 from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, MIN_FRAME
-from xennet.kernel import Bytes, U32Array, U32Words, Vector, arm, copy_bytes, publish
+from xennet.kernel import (
+    LOG_HEADER,
+    Bytes,
+    U32Array,
+    U32Words,
+    Vector,
+    arm,
+    note,
+    publish,
+)
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
+from xennet.trace import RX_DROPPED, RX_RECEIVED
 
 # Verdicts of receive, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
 OK = 0
@@ -135,6 +145,7 @@ def post(
 
 def receive(
     max_packets: int,
+    log: Vector,
     ring: U32Words,
     pvt: U32Array,
     otherend: int,
@@ -243,9 +254,9 @@ def receive(
             elif start_offset + chunk > PAGE_SIZE:  # B8
                 drop = DROP_RANGE
             elif slots <= limit and drop == DROP_NONE:
-                copy_bytes(
-                    data, used + size, pages, (data_slot << PAGE_SHIFT) + start_offset, chunk
-                )
+                into = used + size
+                filled = (data_slot << PAGE_SHIFT) + start_offset
+                data[into : into + chunk] = pages[filled : filled + chunk]
                 size += chunk
             if not word1 & NETRXF_more_data:
                 break
@@ -271,7 +282,11 @@ def receive(
             res[R_INDEX] = head
             res[R_WORD0] = head0
             res[R_WORD1] = head1
+            if len(log) > LOG_HEADER:
+                note(log, RX_DROPPED, head, (cons - head) & MASK32, drop)
             continue
+        if len(log) > LOG_HEADER:
+            note(log, RX_RECEIVED, head, (cons - head) & MASK32, size)
         offset[packets] = used
         length[packets] = size
         flags[packets] = (CSUM_BLANK if rflags & NETRXF_csum_blank else 0) | (

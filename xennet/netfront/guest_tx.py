@@ -39,6 +39,7 @@ from xennet.abi.words import (
     RING_SLOTS,
     RSP_EVENT,
     RSP_PROD,
+    TX_END,
     TX_MASK,
     TX_SLOTS,
     TX_STRIDE,
@@ -48,8 +49,18 @@ from xennet.abi.words import (
     TXRSP_S_status,
 )
 from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
-from xennet.kernel import Bytes, U32Array, U32Words, Vector, arm, copy_bytes, publish
+from xennet.kernel import (
+    LOG_HEADER,
+    Bytes,
+    U32Array,
+    U32Words,
+    Vector,
+    arm,
+    note,
+    publish,
+)
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
+from xennet.trace import TX_RESPONSE, TX_SENT
 
 # Verdicts of reap, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
 OK = 0
@@ -94,6 +105,7 @@ _GSO_EXTRA = XEN_NETIF_EXTRA_TYPE_GSO
 def transmit(
     first: int,
     count: int,
+    log: Vector,
     ring: U32Words,
     pvt: U32Array,
     otherend: int,
@@ -123,14 +135,15 @@ def transmit(
     (xennet.interface.GuestGrants).
     """
     start = pvt[FRONT_REQ_PROD_PVT]
-    prod = start
-    space = TX_SLOTS - ((prod - pvt[FRONT_RSP_CONS]) & MASK32)
+    space = TX_SLOTS - ((start - pvt[FRONT_RSP_CONS]) & MASK32)
+    produced = 0
     free = state[S_FREE]
     access = _ACCESS | otherend << 16
     unsendable = 0
     sent_bytes = 0
     extras = 0
     frame = first
+    at = RING_SLOTS + (start & TX_MASK) * TX_STRIDE
     while frame < count:
         size = length[frame]
         segment = gso_size[frame]
@@ -141,6 +154,8 @@ def transmit(
             continue
         if chunks > free or chunks + (1 if segment else 0) > space:
             break
+        if len(log) > LOG_HEADER:
+            note(log, TX_SENT, start + produced, chunks + (1 if segment else 0), size)
         source = offset[frame]
         rflags = flags[frame] & _CSUM
         if segment:
@@ -156,19 +171,24 @@ def transmit(
             space -= 1
             ident = ids[free]
             gref = grefs[ident]
-            copy_bytes(pages, ident << PAGE_SHIFT, data, source, chunk)
+            page = ident << PAGE_SHIFT
+            pages[page : page + chunk] = data[source : source + chunk]
             words[gref << shift] = access
             pending[ident] = 1
-            at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
             ring[at] = gref
             ring[at + 1] = rflags << TXREQ_S_flags
             ring[at + 2] = ident | size << TXREQ_S_size
-            prod = (prod + 1) & MASK32
+            produced += 1
+            at += TX_STRIDE
+            if at == TX_END:
+                at = RING_SLOTS
             if segment:
-                at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
                 ring[at] = _GSO_EXTRA | segment << EXTRA_S_gso_size
                 ring[at + 1] = gso_type[frame]
-                prod = (prod + 1) & MASK32
+                produced += 1
+                at += TX_STRIDE
+                if at == TX_END:
+                    at = RING_SLOTS
                 space -= 1
                 extras += 1
                 segment = 0
@@ -179,8 +199,9 @@ def transmit(
             rflags = 0
         frame += 1
     state[S_FREE] = free
+    prod = (start + produced) & MASK32
     pvt[FRONT_REQ_PROD_PVT] = prod
-    res[R_SLOTS] = (prod - start) & MASK32
+    res[R_SLOTS] = produced
     state[S_EXTRAS] += extras
     res[R_UNSENDABLE] = unsendable
     res[R_BYTES] = sent_bytes
@@ -190,6 +211,7 @@ def transmit(
 
 
 def reap(
+    log: Vector,
     ring: U32Words,
     pvt: U32Array,
     ids: U32Array,
@@ -212,6 +234,7 @@ def reap(
     prod = ring[RSP_PROD]
     free = state[S_FREE]
     extras = state[S_EXTRAS]
+    logging = len(log) > LOG_HEADER
     verdict = OK
     errors = 0
     response = 0
@@ -219,9 +242,16 @@ def reap(
         verdict = PROD_OVERFLOW
         response = prod
         prod = cons
+    at = RING_SLOTS + (cons & TX_MASK) * TX_STRIDE
     while cons != prod:
-        response = ring[RING_SLOTS + (cons & TX_MASK) * TX_STRIDE]
+        response = ring[at]
+        at += TX_STRIDE
+        if at == TX_END:
+            at = RING_SLOTS
         outcome = response >> TXRSP_S_status
+        if logging:
+            status_value = outcome - 0x10000 if outcome & 0x8000 else outcome
+            note(log, TX_RESPONSE, cons, response & _MASK16, status_value)
         if outcome == NETIF_RSP_NULL:
             if not extras:  # B7
                 verdict = ILLEGAL_NULL

@@ -65,14 +65,14 @@ class Queue:
         counters.tx.grants += 1
         counters.rx.grants += 1
         self.tx = TxPass(
-            hv.grants,
+            hv,
             self.tx_ring,
             otherend_id,
             can_sg=can_sg,
             gso_types=gso_types,
             buffers=tx_buffers,
         )
-        self.rx = RxPass(hv.grants, self.rx_ring, otherend_id, rx_buffers)
+        self.rx = RxPass(hv, self.rx_ring, otherend_id, rx_buffers)
         hv.on_event(self.port, self.kick)
 
     def post_buffers(self) -> None:
@@ -189,7 +189,7 @@ class Queue:
 
     def _announce(self, ring: str, counters: RingCounters, notify: int) -> None:
         sent = counters.pushed(notify)
-        if self.hv.observed:
+        if self.hv.observes(Notification):
             self.hv.emit(Notification(self.hv.domid, ring, sent))
         if sent:
             self.hv.notify(self.port)

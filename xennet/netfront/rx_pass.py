@@ -8,9 +8,10 @@ from xennet.abi.words import RX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine import current
 from xennet.frames import FrameBatch
-from xennet.interface import GuestGrants
+from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx
 from xennet.netfront.buffers import GrantedPages
+from xennet.passlog import PassLog
 from xennet.ring import FrontRing
 
 #: Bytes of frames that one pass can receive: a ring full of full pages and one chain.
@@ -23,14 +24,15 @@ class RxPass:
     """
 
     def __init__(
-        self, grants: GuestGrants, ring: FrontRing, otherend_id: int, buffers: GrantedPages
+        self, hv: Hypervisor, ring: FrontRing, otherend_id: int, buffers: GrantedPages
     ) -> None:
         self.batch = FrameBatch(memoryview(bytearray(BATCH_BYTES)), RX_SLOTS)
         self.res = array("q", bytes(8 * guest_rx.RESULTS))
         self._ring = ring
 
         engine = current()
-        view = engine.view
+        self._log = PassLog(hv, engine)
+        grants, view = hv.grants, engine.view
         page, pvt = view(ring.sring.u32), view(ring.pvt)
         grefs, words = view(buffers.grefs), view(grants.words)
         self._post = engine.kernel(guest_rx.post)
@@ -52,7 +54,9 @@ class RxPass:
     def run(self, max_packets: int) -> int:
         """Take at most ``max_packets`` packets, post their buffers again; the verdict."""
         batch, res = self.batch, self.res
-        verdict = self._receive(min(max_packets, batch.max_frames), *self._receive_args)
+        limit = min(max_packets, batch.max_frames)
+        verdict = self._receive(limit, self._log.arg(), *self._receive_args)
+        self._log.emit()
         batch.count = res[guest_rx.R_PACKETS]
         batch.used = res[guest_rx.R_BYTES]
         return verdict

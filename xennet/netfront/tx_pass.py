@@ -8,9 +8,10 @@ from xennet.abi.words import TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine import current
 from xennet.frames import FrameBatch
-from xennet.interface import GuestGrants
+from xennet.interface import Hypervisor
 from xennet.netfront import guest_tx
 from xennet.netfront.buffers import GrantedPages
+from xennet.passlog import PassLog
 from xennet.ring import FrontRing
 
 #: Bytes of frames that wait to be sent: eight of the longest.
@@ -26,7 +27,7 @@ class TxPass:
 
     def __init__(
         self,
-        grants: GuestGrants,
+        hv: Hypervisor,
         ring: FrontRing,
         otherend_id: int,
         *,
@@ -39,7 +40,8 @@ class TxPass:
         self.res = array("q", bytes(8 * guest_tx.RESULTS))
 
         engine = current()
-        view = engine.view
+        self.log = PassLog(hv, engine)
+        grants, view = hv.grants, engine.view
         page, pvt, res = view(ring.sring.u32), view(ring.pvt), view(self.res)
         grefs, words = view(buffers.grefs), view(grants.words)
         ids, pending = view(array("I", range(TX_SLOTS))), view(array("I", bytes(4 * TX_SLOTS)))
@@ -69,13 +71,16 @@ class TxPass:
 
     def reap(self) -> int:
         """Take all responses; the verdict. ``res[R_FLAG]``: more have come meanwhile."""
-        return self._reap(*self.reap_args)
+        verdict = self._reap(self.log.arg(), *self.reap_args)
+        self.log.emit()
+        return verdict
 
     def transmit(self) -> int:
         """Send as many frames as the ring takes; how many that was.
 
         Requests are published; ``res[R_FLAG]`` says whether they have to be announced.
         """
-        taken = self._transmit(self.next, self.batch.count, *self.transmit_args)
+        taken = self._transmit(self.next, self.batch.count, self.log.arg(), *self.transmit_args)
+        self.log.emit()
         self.next += taken
         return taken

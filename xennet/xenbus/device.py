@@ -206,7 +206,7 @@ class XenbusDevice:
         except XsError as refused:
             self.error(refused.number, f"writing new state {int(state)}: {refused}")
             return
-        if self.hv.observed:
+        if self.hv.observes(StateChanged):
             self.hv.emit(StateChanged(self.hv.domid, self.nodename, old, state))
 
     def error(self, err: int, text: str) -> None:
