@@ -18,7 +18,7 @@ Bytes: TypeAlias = "memoryview"
 #: Words of memory, possibly shared with another domain: loads and stores are single and aligned.
 U32Words: TypeAlias = "memoryview"
 #: A private array of unsigned 32-bit words.
-U32Array: TypeAlias = "array[int]"
+U32Array: TypeAlias = "array[int] | memoryview"
 #: A private vector of signed integers, for results.
 Vector: TypeAlias = "array[int]"
 

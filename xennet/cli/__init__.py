@@ -14,6 +14,7 @@ import click
 
 from xennet.cli.info import info
 from xennet.cli.run import Link, run
+from xennet.engine import EngineError
 from xennet.port.base import PortError
 from xennet.report.printable import printable
 
@@ -44,7 +45,7 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
         code = group.main(args, prog_name="xennet", standalone_mode=False, obj=link)
     except click.ClickException as e:
         return _failed(e.format_message(), e.exit_code)
-    except PortError as e:
+    except (PortError, EngineError) as e:
         return _failed(str(e), EXIT_BAD_INPUT)
     except (click.Abort, KeyboardInterrupt):
         return _failed("interrupted", EXIT_INTERRUPTED)

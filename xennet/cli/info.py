@@ -16,9 +16,19 @@ def info() -> None:
 
     rows = [("python", f"{platform.python_version()} ({platform.python_implementation()})")]
     rows += [(package, version(package)) for package in _PACKAGES]
-    rows += [("arena", _arena()), ("engine", "plain")]
+    rows += [("arena", _arena()), ("engine", _engine())]
     for name, value in rows:
         click.echo(f"{name:<10} {value}")
+
+
+def _engine() -> str:
+    """Which way kernels run here; the numba version is part of the answer if they are compiled."""
+    from importlib.metadata import version
+
+    from xennet.engine import current
+
+    name = current().name
+    return f"{name} (numba {version('numba')})" if name == "fast" else name
 
 
 def _arena() -> str:

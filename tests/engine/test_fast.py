@@ -1,0 +1,92 @@
+"""The compiled engine: its cache, and what it refuses."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+
+import pytest
+
+from xennet.engine import named
+from xennet.fast.translate import translate
+from xennet.netback import guest_tx
+
+RUN = (
+    "import sys; from xennet.cli import main;"
+    "sys.exit(main(['run', '--quiet', '--guest', 'gen:60x10', '--host', 'null:']))"
+)
+
+
+def run(cache: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "XENNET_ENGINE": "fast", "XENNET_CACHE_DIR": str(cache)}
+    return subprocess.run(
+        [sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def compiled(cache: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in cache.rglob("*.nbc")}
+
+
+def test_compiled_code_is_kept_on_disk_and_found_again(tmp_path: Path) -> None:
+    assert run(tmp_path).returncode == 0
+    first = compiled(tmp_path)
+    assert any("gather" in name for name in first)
+    assert run(tmp_path).returncode == 0
+    assert compiled(tmp_path) == first
+
+
+def test_a_cache_that_cannot_be_made_does_no_harm(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a directory")
+    result = run(blocked / "cache")
+    assert result.returncode == 0, result.stderr
+
+
+def test_kernels_read_memory_that_the_caller_owns() -> None:
+    engine = named("fast")
+    words = array("I", bytes(4096))
+    pvt = array("I", (0, 0))
+    words[0] = 5
+    rearm = engine.kernel(guest_tx.rearm)
+    assert rearm(engine.view(words), engine.view(pvt)) == 1
+    words[0] = 0
+    assert rearm(engine.view(words), engine.view(pvt)) == 0
+    assert words[1] == 1  # req_event
+
+
+def test_a_view_does_not_hinder_the_release_of_what_it_views() -> None:
+    buffer = memoryview(bytearray(16))
+    view = named("fast").view(buffer)
+    buffer.release()
+    assert len(view) == 16
+
+
+def test_only_module_level_functions_are_kernels() -> None:
+    with pytest.raises(TypeError, match="module-level"):
+        named("fast").kernel(print)
+
+
+def test_translation_widens_loads_and_turns_slice_copies_into_calls() -> None:
+    tree = translate(
+        ast.parse(
+            "def f(a: int, b: int) -> int:\n"
+            "    a[1:3] = b[4:6]\n"
+            "    a[0] = b[1]\n"
+            "    a[2] += 1\n"
+            "    c = a[1:]\n"
+            "    return c[0]\n"
+        )
+    )
+    assert ast.unparse(tree) == (
+        "def f(a, b):\n"
+        "    _xennet_copy_bytes(a, 1, b, 4, 3 - 1)\n"
+        "    a[0] = _xennet_int64(b[1])\n"
+        "    a[2] += 1\n"
+        "    c = a[1:]\n"
+        "    return _xennet_int64(c[0])"
+    )
