@@ -42,18 +42,22 @@ unit: $(FAST)
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
 bench: $(FAST)
-	@$(BIN)/python -m xennet.bench
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@$(BIN)/python -m xennet.bench --write docs
 
 # Resolve the lock anew, for every supported Python; index addresses stay out of it.
+LOCK = build/lock/bin/uv pip compile - --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --no-annotate --upgrade
+
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
 	build/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade \
 	  --output-file requirements.lock
-	echo numba | build/lock/bin/uv pip compile - --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade \
-	  --constraint requirements.lock --output-file requirements-fast.lock
+	echo numba | $(LOCK) --constraint requirements.lock --output-file requirements-fast.lock
+	echo matplotlib | $(LOCK) --constraint requirements.lock --constraint requirements-fast.lock \
+	  --output-file requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) build dist demo-out bench-out .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -1,93 +1,75 @@
-"""``python -m xennet.bench``: frames per second through the vif next to other ways, as ratios."""
+"""``python -m xennet.bench``: how fast the vif is, next to other ways, as ratios."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 import click
+from attrs import asdict
 
-from xennet.bench import climit, contestants, memory
-from xennet.bench.rounds import Contestant, Figure, race
+from xennet.bench.figures import Results, measure
+from xennet.bench.plot import draw
+from xennet.bench.tables import Table, tables
 
-SIZES = (60, 1514, 9014)
-#: The way to which the others are compared.
-REFERENCE = "SEQPACKET"
+#: The generated part of the page stands between these lines.
+BEGIN = "<!-- figures: begin -->"
+END = "<!-- figures: end -->"
 
 
 @click.command()
 @click.option("--rounds", default=7, show_default=True, help="Rounds in which all take turns.")
-@click.option("--seconds", default=0.4, show_default=True, help="About how long one turn takes.")
+@click.option("--seconds", default=0.3, show_default=True, help="About how long one turn takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 @click.option("--no-memory", is_flag=True, help="Leave the memory measurement out.")
-def main(rounds: int, seconds: float, as_json: bool, no_memory: bool) -> None:
+@click.option(
+    "--write",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Put the tables and the picture into performance.md and .svg in this directory.",
+)
+def main(rounds: int, seconds: float, as_json: bool, no_memory: bool, write: Path | None) -> None:
     """Measure the vif against SEQPACKET, a plain copy loop and the same work in C."""
-    ways: dict[str, Contestant] = {
-        "vif": contestants.vif,
-        REFERENCE: contestants.seqpacket,
-        "copy loop": contestants.copy_loop,
-    }
-    with tempfile.TemporaryDirectory() as directory:
-        reason = climit.missing()
-        if not reason:
-            ways["C limit"] = climit.CLimit(Path(directory))
-        results: dict[int, dict[str, Figure]] = {}
-        for size in SIZES:
-            click.echo(f"measuring {size}-byte frames ...", err=True)
-            results[size] = race(ways, size, rounds, seconds)
-    peaks: dict[int, int] = {}
-    if not no_memory:
-        click.echo("measuring peak memory ...", err=True)
-        peaks = {frames: memory.peak_kib(frames) for frames in (10_000, 1_000_000)}
-    if as_json:
-        click.echo(json.dumps(_as_json(results, peaks), indent=2))
-        return
-    _print(results, peaks, rounds)
-    if reason:
-        click.echo(f"C limit left out: {reason}")
-
-
-def _as_json(results: dict[int, dict[str, Figure]], peaks: dict[int, int]) -> dict[str, object]:
-    rates = {
-        str(size): {name: list(figure.rates) for name, figure in figures.items()}
-        for size, figures in results.items()
-    }
-    return {"frames_per_second": rates, "peak_kib": {str(n): kib for n, kib in peaks.items()}}
-
-
-def _print(results: dict[int, dict[str, Figure]], peaks: dict[int, int], rounds: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"Frames per second, medians of {rounds} interleaved rounds")
-    table.add_column("bytes", justify="right")
-    table.add_column("way")
-    for heading in ("frames/s", "spread", f"of {REFERENCE}", "of C limit"):
-        table.add_column(heading, justify="right")
-    for size, figures in results.items():
-        limit = figures.get("C limit")
-        for name, figure in figures.items():
-            table.add_row(
-                str(size) if name == "vif" else "",
-                name,
-                f"{figure.median:,.0f}",
-                f"{figure.spread:.0%}",
-                f"{figure.median / figures[REFERENCE].median:.2f} x",
-                f"{figure.median / limit.median:.3f} x" if limit else "-",
-            )
-        table.add_section()
-    console = Console()
-    console.print(table)
-    console.print(
-        "One process, one core; garbage collection frozen; spread = (max - min) / median."
+    results = measure(
+        rounds,
+        seconds,
+        with_memory=not no_memory,
+        say=lambda what: click.echo(f"measuring {what} ...", err=True),
     )
-    if peaks:
-        short, long = peaks.values()
-        console.print(
-            f"Peak memory of a run: {short:,} KiB for 10,000 frames, {long:,} KiB for 1,000,000 "
-            f"({long / short:.2f} x)"
-        )
+    made = tables(results)
+    if as_json:
+        click.echo(json.dumps(asdict(results), indent=2))
+    else:
+        _print(made, results)
+    if write is not None:
+        _write(write, made, results)
+
+
+def _print(made: list[Table], results: Results) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = Console()
+    for table in made:
+        shown = RichTable(title=table.title, title_justify="left")
+        for i, column in enumerate(table.columns):
+            shown.add_column(column, justify="right" if i else "left")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+    console.print("One process, garbage collection frozen; spread: (max - min) / median.")
+    for reason in results.missing:
+        console.print(f"Left out: {reason}")
+
+
+def _write(directory: Path, made: list[Table], results: Results) -> None:
+    page = directory / "performance.md"
+    head, _, rest = page.read_text().partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    body = "\n\n".join(table.markdown() for table in made)
+    left_out = "".join(f"\n\nLeft out: {reason}." for reason in results.missing)
+    page.write_text(f"{head}{BEGIN}\n\n{body}{left_out}\n\n{END}{tail}")
+    draw(results, directory / "performance.svg")
+    click.echo(f"wrote {page} and its picture", err=True)
 
 
 if __name__ == "__main__":

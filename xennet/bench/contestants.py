@@ -10,12 +10,38 @@ import mmap
 import socket
 import time
 
+from attrs import frozen
+
+from xennet.bench.datapath import DataPath
+from xennet.engine import using
 from xennet.link.vif import VifLink
 from xennet.port import open_port
 
 
-def vif(size: int, frames: int) -> float:
-    """The whole link: generator, netfront, rings, grants, grant copy, netback, nothing."""
+@frozen
+class Vif:
+    """The whole link: generator, netfront, rings, grants, events, grant copy, netback, nothing."""
+
+    engine: str
+
+    def __call__(self, size: int, frames: int) -> float:
+        with using(self.engine):
+            return _carry(size, frames)
+
+
+@frozen
+class Kernels:
+    """The data path alone (xennet.bench.datapath). ``log``: with packet records being written."""
+
+    engine: str
+    log: bool = False
+
+    def __call__(self, size: int, frames: int) -> float:
+        with using(self.engine):
+            return DataPath(log=self.log)(size, frames)
+
+
+def _carry(size: int, frames: int) -> float:
     source, sink = open_port(f"gen:{size}x{frames}"), open_port("null:")
     link = VifLink(source, sink)
     try:

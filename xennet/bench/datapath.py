@@ -10,13 +10,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from attrs import frozen
+
 from xennet.engine import current
 from xennet.frames import FrameBatch
 from xennet.gnttab.copy import grant_copy
+from xennet.kernel import LOG_HEADER, LOG_USED
 from xennet.link.vif import DOM0, VifLink
 from xennet.netback.guest_tx import R_OPS, gather, rearm, settle
 from xennet.netfront.guest_tx import reap, transmit
 from xennet.port import open_port
+from xennet.trace import new_log, silent_log
 
 
 def carry(
@@ -25,8 +29,7 @@ def carry(
     caller: int,
     ops: Any,
     res: Any,
-    front_log: Any,
-    back_log: Any,
+    log: Any,
     transmit_args: Any,
     gather_args: Any,
     copy_args: Any,
@@ -38,20 +41,24 @@ def carry(
     arrived = 0
     while arrived < total:
         left = total - arrived
-        transmit(0, left if left < batch else batch, front_log, *transmit_args)
-        if gather(batch, back_log, *gather_args):
+        transmit(0, left if left < batch else batch, log, *transmit_args)
+        if gather(batch, log, *gather_args):
             break
         grant_copy(ops, res[R_OPS], caller, *copy_args)
-        got = settle(back_log, *settle_args)
+        got = settle(log, *settle_args)
         arrived += got
         rearm(*rearm_args)
-        if got == 0 or reap(front_log, *reap_args):
+        if got == 0 or reap(log, *reap_args):
             break
+        log[LOG_USED] = LOG_HEADER
     return arrived
 
 
+@frozen
 class DataPath:
-    """Calling it: (frame bytes, frames) -> seconds."""
+    """Calling it: (frame bytes, frames) -> seconds. ``log``: whether packet records are written."""
+
+    log: bool = False
 
     def __call__(self, size: int, frames: int) -> float:
         link = VifLink(open_port("null:"), open_port("null:"))
@@ -66,7 +73,7 @@ class DataPath:
             run = engine.kernel(carry)
             args = (
                 *(batch, DOM0, engine.view(back.tx.ops), engine.view(back.tx.res)),
-                *(front.tx.log.arg(), back.tx.log.arg()),
+                engine.view(new_log() if self.log else silent_log()),
                 *(front.tx.transmit_args, back.tx.gather_args),
                 *(link.machine.grant_tables.copy_args, back.tx.settle_args),
                 *(back.tx.rearm_args, front.tx.reap_args),

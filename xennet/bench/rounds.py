@@ -8,13 +8,13 @@ from statistics import median
 
 from attrs import frozen
 
-#: (frame bytes, frames) -> seconds.
+#: (frame bytes, count) -> seconds.
 Contestant = Callable[[int, int], float]
 
 
 @frozen
 class Figure:
-    """Frames per second of one contestant at one size, over all rounds."""
+    """How many a second (frames, calls, runs), in each round."""
 
     rates: tuple[float, ...]
 
@@ -27,15 +27,20 @@ class Figure:
         """(highest - lowest) / median."""
         return (max(self.rates) - min(self.rates)) / self.median
 
+    def of(self, other: Figure) -> float:
+        """The median of the ratios to ``other``, round by round."""
+        return median(a / b for a, b in zip(self.rates, other.rates, strict=True))
 
-def frames_for(contestant: Contestant, size: int, seconds: float) -> int:
-    """How many frames fill about ``seconds``, found by growing runs."""
-    frames = 500
+
+def count_for(contestant: Contestant, size: int, seconds: float) -> int:
+    """How many fill about ``seconds``, found by growing runs."""
+    count = 500
+    contestant(size, count)  # whatever is done once is done now
     while True:
-        took = contestant(size, frames)
-        if took > seconds / 5 or frames >= 50_000_000:
-            return max(500, int(frames * seconds / took))
-        frames *= 4
+        took = contestant(size, count)
+        if took > seconds / 5 or count >= 50_000_000:
+            return max(500, int(count * seconds / took))
+        count *= 4
 
 
 def race(
@@ -43,18 +48,21 @@ def race(
     size: int,
     rounds: int,
     seconds: float,
-    tick: Callable[[], None] = lambda: None,
+    counts: Mapping[str, int] | None = None,
 ) -> dict[str, Figure]:
-    """Run ``rounds`` rounds at one frame size; garbage collection is frozen out of all of them."""
-    frames = {name: frames_for(run, size, seconds) for name, run in contestants.items()}
+    """Run ``rounds`` rounds at one frame size; garbage collection is frozen out of all of them.
+
+    ``counts``: how many for each contestant, found out if not given.
+    """
+    if counts is None:
+        counts = {name: count_for(run, size, seconds) for name, run in contestants.items()}
     rates: dict[str, list[float]] = {name: [] for name in contestants}
-    gc.collect()
-    gc.freeze()
-    try:
-        for _ in range(rounds):
-            for name, run in contestants.items():
-                rates[name].append(frames[name] / run(size, frames[name]))
-                tick()
-    finally:
-        gc.unfreeze()
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            gc.collect()
+            gc.freeze()
+            try:
+                rates[name].append(counts[name] / run(size, counts[name]))
+            finally:
+                gc.unfreeze()
     return {name: Figure(tuple(values)) for name, values in rates.items()}

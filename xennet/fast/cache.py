@@ -102,7 +102,12 @@ class _Cache(FunctionCache):
 
 
 def compile_cached(function: Callable[..., Any]) -> Any:
-    """``function`` as a numba dispatcher (nopython, C division rules) with this cache."""
-    dispatcher = numba.njit(error_model="numpy")(function)
+    """``function`` as a numba dispatcher (nopython, C division rules) with this cache.
+
+    Kernels allocate nothing, so numba's reference counts are left out: two atomic operations for
+    each array argument of each call cost more than many a slot. Kernels that kernels call are put
+    in line, as a C compiler would do with static functions.
+    """
+    dispatcher = numba.njit(error_model="numpy", forceinline=True, _nrt=False)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher

@@ -1,0 +1,80 @@
+"""The benchmark works and says what it means; its figures are not judged here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xennet.bench import climit
+from xennet.bench.__main__ import BEGIN, END, _write
+from xennet.bench.contestants import Kernels, Vif, copy_loop, seqpacket
+from xennet.bench.figures import LOGGED, SEQPACKET, Results
+from xennet.bench.polling import PollPage, pages
+from xennet.bench.rounds import Contestant, Figure, race
+from xennet.bench.tables import tables
+
+
+@pytest.mark.parametrize(
+    "way",
+    [Vif("plain"), Kernels("plain"), Kernels("plain", log=True), seqpacket, copy_loop],
+    ids=["vif", "kernels", "kernels with log", "seqpacket", "copy loop"],
+)
+def test_every_way_carries_frames_and_takes_time(way: Contestant) -> None:
+    assert way(1514, 300) > 0
+
+
+def test_the_harness_is_polled() -> None:
+    assert PollPage("plain")(0, 1000) > 0
+    assert len(set(pages())) > 900
+
+
+def test_the_c_limit_compiles_and_carries(tmp_path: Path) -> None:
+    reason = climit.missing()
+    if reason:
+        pytest.skip(reason)
+    assert climit.CLimit(tmp_path)(9014, 1000) > 0
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    # The machine was half as fast in the second round, for both.
+    assert Figure((100.0, 50.0, 100.0)).of(Figure((200.0, 100.0, 200.0))) == 0.5
+
+
+def test_all_take_turns() -> None:
+    turns: list[str] = []
+
+    def contestant(name: str) -> Contestant:
+        def run(_size: int, _count: int) -> float:
+            turns.append(name)
+            return 1.0
+
+        return run
+
+    race({"a": contestant("a"), "b": contestant("b")}, 60, 3, 1.0, {"a": 1, "b": 1})
+    assert turns == ["a", "b"] * 3
+
+
+def test_tables_and_picture_are_written_between_the_marks(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: no picture")
+    figure = Figure((1e5, 2e5, 1.5e5))
+    ways = {"vif, plain": figure, SEQPACKET: figure}
+    results = Results(
+        rounds=3,
+        frames={60: ways, 1514: ways},
+        polls={"plain": figure},
+        startup={"plain": figure},
+        logs={"plain": {"plain": figure, LOGGED: figure}},
+        peaks={10_000: 1000, 1_000_000: 1000},
+        missing=("C limit: no gcc",),
+    )
+    page = tmp_path / "performance.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    _write(tmp_path, tables(results), results)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| vif, plain | 150,000 | 67% | 1.00 x | - |" in text
+    assert "Left out: C limit: no gcc." in text
+    assert (tmp_path / "performance.svg").read_text().startswith("<?xml")

@@ -1,0 +1,92 @@
+"""Everything that ``make bench`` measures, and the records that it ends in."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from attrs import field, frozen
+
+from xennet.bench import climit, contestants, memory
+from xennet.bench.polling import PollPage
+from xennet.bench.rounds import Contestant, Figure, race
+from xennet.bench.startup import StartUp
+
+SIZES = (60, 1514, 9014)
+
+LINK_PLAIN = "vif, plain"
+LINK_FAST = "vif, compiled"
+KERNELS_PLAIN = "kernels, plain"
+KERNELS_FAST = "kernels, compiled"
+SEQPACKET = "SEQPACKET"
+COPY_LOOP = "copy loop"
+C_LIMIT = "C limit"
+LOGGED = "with packet log"
+
+
+@frozen
+class Results:
+    """``frames``: by size, frames per second of each way. ``polls``: calls per second of the
+    harness entry by engine; ``startup``: runs per second by engine; ``logs``: by engine, the data
+    path at 60 bytes without and with its packet log; ``peaks``: KiB by length of the run;
+    ``missing``: what could not be measured here, and why.
+    """
+
+    rounds: int
+    frames: dict[int, dict[str, Figure]]
+    polls: dict[str, Figure]
+    startup: dict[str, Figure]
+    logs: dict[str, dict[str, Figure]]
+    peaks: dict[int, int] = field(factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+def measure(
+    rounds: int, seconds: float, *, with_memory: bool, say: Callable[[str], None]
+) -> Results:
+    """All figures; ``say`` is told what is being measured."""
+    engines = ["plain"] + (["fast"] if find_spec("numba") else [])
+    missing = [] if "fast" in engines else ["compiled kernels: numba is not installed"]
+    ways: dict[str, Contestant] = {
+        LINK_PLAIN: contestants.Vif("plain"),
+        KERNELS_PLAIN: contestants.Kernels("plain"),
+        SEQPACKET: contestants.seqpacket,
+        COPY_LOOP: contestants.copy_loop,
+    }
+    if "fast" in engines:
+        ways[LINK_FAST] = contestants.Vif("fast")
+        ways[KERNELS_FAST] = contestants.Kernels("fast")
+    with tempfile.TemporaryDirectory() as directory:
+        reason = climit.missing()
+        if reason:
+            missing.append(f"C limit: {reason}")
+        else:
+            ways[C_LIMIT] = climit.CLimit(Path(directory))
+        frames = {}
+        for size in SIZES:
+            say(f"{size}-byte frames")
+            frames[size] = race(ways, size, rounds, seconds)
+    say("the harness entry")
+    polls = race({name: PollPage(name) for name in engines}, 0, rounds, seconds)
+    say("the packet log")
+    logs = {
+        name: race(
+            {name: contestants.Kernels(name), LOGGED: contestants.Kernels(name, log=True)},
+            60,
+            rounds,
+            seconds,
+        )
+        for name in engines
+    }
+    say("start-up")
+    runs = dict.fromkeys(engines, 1)
+    for name in engines:
+        StartUp(name)(60, 1)  # compiled code is on disk from here on
+    startup = race({name: StartUp(name) for name in engines}, 60, rounds, seconds, runs)
+    peaks = {}
+    if with_memory:
+        say("peak memory")
+        peaks = {count: memory.peak_kib(count) for count in (10_000, 1_000_000)}
+    return Results(rounds, frames, polls, startup, logs, peaks, tuple(missing))

@@ -1,0 +1,51 @@
+"""The figures at a glance: one picture for docs/performance.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xennet.bench.figures import (
+    C_LIMIT,
+    KERNELS_FAST,
+    KERNELS_PLAIN,
+    LINK_FAST,
+    LINK_PLAIN,
+    SEQPACKET,
+    Results,
+)
+
+#: From the slowest to the fastest, with a colour for each kind of way.
+_BARS = {
+    LINK_PLAIN: "#7aa6c2",
+    KERNELS_PLAIN: "#a9c6d8",
+    SEQPACKET: "#9a9a9a",
+    LINK_FAST: "#2f6f9f",
+    KERNELS_FAST: "#12456b",
+    C_LIMIT: "#c2773b",
+}
+
+
+def draw(results: Results, target: Path) -> None:
+    """Write an SVG of frames per second, by frame size and way, on a logarithmic axis."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "xennet"  # the same figures give the same file
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(results.frames), figsize=(11, 3.2), sharey=True)
+    for panel, (size, figures) in zip(panels, results.frames.items(), strict=True):
+        names = [name for name in _BARS if name in figures]
+        rates = [figures[name].median for name in names]
+        bars = panel.barh(names, rates, color=[_BARS[name] for name in names])
+        labels = [f"{rate / 1e6:.2f} M" if rate < 1e7 else f"{rate / 1e6:.0f} M" for rate in rates]
+        panel.bar_label(bars, labels, padding=3, fontsize=8)
+        panel.set_xscale("log")
+        panel.set_xlim(3e4, 1e9)
+        panel.set_title(f"{size}-byte frames", fontsize=10)
+        panel.set_xlabel("frames per second", fontsize=8)
+        panel.tick_params(labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(target, metadata={"Date": None})
+    pyplot.close(figure)

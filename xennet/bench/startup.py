@@ -1,0 +1,31 @@
+"""How long a short ``xennet run`` takes as a whole process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from attrs import frozen
+
+from xennet.engine import VARIABLE
+
+
+@frozen
+class StartUp:
+    """Calling it: (frame bytes, runs) -> seconds for that many runs on 10 frames.
+
+    A process of its own each time, with the compiled code already on disk after the first.
+    """
+
+    engine: str
+
+    def __call__(self, size: int, runs: int) -> float:
+        command = [sys.executable, "-m", "xennet", "run", "--quiet"]
+        command += ["--guest", f"gen:{size}x10", "--host", "null:"]
+        environment = {**os.environ, VARIABLE: self.engine}
+        started = time.perf_counter()
+        for _ in range(runs):
+            subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - started
