@@ -54,6 +54,8 @@ class GenPort(BasePort):
         self.expected = count
         self._size = size
         self._next = 0
+        self._places = (0, 0)
+        self._offsets = array("I")
         header = DESTINATION + SOURCE + ETHERTYPE
         frame = header + bytes(i & 0xFF for i in range(len(header), size))
         self._template = memoryview(frame * max(1, min(count, _TEMPLATE_BYTES // size)))
@@ -61,6 +63,14 @@ class GenPort(BasePort):
     @property
     def exhausted(self) -> bool:
         return self._next == self.expected
+
+    def _number(self, data: memoryview, at: int, end: int, first: int, count: int) -> None:
+        """Put sequence numbers into frames: one strided copy for each of their four octets."""
+        numbers = array("I", range(first, first + count))
+        numbers.byteswap()
+        octets = memoryview(numbers).cast("B")
+        for i in range(SEQUENCE.size):
+            data[at + i : end : self._size] = octets[i :: SEQUENCE.size]
 
     def pull(self, batch: FrameBatch) -> int:
         size, first, start, used = self._size, self._next, batch.count, batch.used
@@ -75,12 +85,12 @@ class GenPort(BasePort):
         for at in range(used, end, len(self._template)):
             part = min(len(self._template), end - at)
             data[at : at + part] = self._template[:part]
-        patch, sequence = SEQUENCE.pack_into, first
-        for at in range(used + sequence_offset(size), end, size):
-            patch(data, at, sequence)
-            sequence += 1
+        self._number(data, used + sequence_offset(size), end, first, count)
         zeroes = array("I", bytes(4 * count))
-        batch.offset[start : start + count] = array("I", range(used, end, size))
+        if self._places != (used, count):
+            self._places = (used, count)
+            self._offsets = array("I", range(used, end, size))
+        batch.offset[start : start + count] = self._offsets
         batch.length[start : start + count] = array("I", (size,)) * count
         for column in (batch.flags, batch.gso_size, batch.gso_type):
             column[start : start + count] = zeroes
