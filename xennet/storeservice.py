@@ -1,7 +1,9 @@
 """XenStore as a service of the machine: what xenstored does in domain 0, and how domains reach it.
 
 The store itself knows no hypervisor. Here it learns which domains exist, when one dies or shuts
-down (VIRQ_DOM_EXC), and here the run loop learns of watch events that wait for somebody.
+down (VIRQ_DOM_EXC), and here the run loop learns of watch events that wait for somebody. Domain 0's
+own programs are connected inside the process, as those of a real domain 0 are over a socket; guests
+talk over their ring pages (:mod:`xennet.storerings`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,11 @@ from xennet.hypervisor import Domain, Machine
 from xennet.interface import HypercallError
 from xennet.observe import StoreOperation
 from xennet.runloop import Delivery, RunLoop
+from xennet.storerings import StoreRings
 from xennet.xenstore import Client, Store, StoreOp
+from xennet.xenstore.client_nodes import StoreConnection
+from xennet.xenstore.handlers import Server
+from xennet.xenstore.ring_server import FEATURES
 
 
 @define(eq=False)
@@ -31,20 +37,27 @@ class _EventPump:
             self._run_loop.post(self._delivery, self._deliver)
 
     def _deliver(self, _: Delivery) -> None:
-        try:
-            self._client.poll_one()
-        finally:
-            if self._client.pending:
-                self.wake()
+        # A client that was closed meanwhile has nothing any more, and must not be asked.
+        if self._client.pending:
+            try:
+                self._client.poll_one()
+            finally:
+                if self._client.pending:
+                    self.wake()
 
 
 class XenStoreService:
-    """``store`` (a new one unless given) serving ``machine``, which must have its domain 0."""
+    """``store`` (a new one unless given) serving ``machine``, which must have its domain 0.
+
+    ``server`` is what sessions of other transports are made of.
+    """
 
     def __init__(self, machine: Machine, store: Store | None = None) -> None:
         self.store = Store() if store is None else store
+        self.server = Server(self.store, features=FEATURES)
         self._machine = machine
         self._dom0 = machine.domain(0)
+        self._rings = StoreRings(machine, self.server)
         self._known: set[int] = set()
         self._clients = 0
         port = self._dom0.bind_virq(VIRQ_DOM_EXC, 0)
@@ -54,19 +67,29 @@ class XenStoreService:
         machine.observers.on_toggle(StoreOperation, self._observe)
 
     def introduce(self, domain: Domain) -> None:
-        """XS_INTRODUCE: the toolstack made this domain known to the store."""
-        self.store.introduce(domain.domid)
+        """XS_INTRODUCE: the toolstack made this domain known to the store, with the ring page and
+        the port that the domain's builder made (or makes now)."""
+        ring = self._machine.build_store_ring(domain.domid)
+        self._rings.introduce(domain.domid, ring.gfn, ring.port)
 
     def connect(self, domain: Domain, name: str = "") -> Client:
         """A connection of ``domain``, which is introduced if it was not yet.
 
-        Its watch events arrive as deliveries ("xenstore", domid, n), where n numbers the clients of
-        the machine, from 1. ``name`` is for observers.
+        Domain 0 may have many. A guest has one, over its ring: a new one takes the ring over from
+        the one before, whose watches and transactions are dropped. Watch events arrive as
+        deliveries ("xenstore", domid, n), where n numbers the clients of the machine, from 1.
+        ``name`` is for observers.
         """
         if not self.store.is_introduced(domain.domid):
             self.introduce(domain)
         self._clients += 1
-        client = Client(self.store.connect(domain.domid), name=name)
+        name = name or f"dom{domain.domid}"
+        connection: StoreConnection
+        if domain.privileged:
+            connection = self.store.connect(domain.domid)
+        else:
+            connection = self._rings.connect(domain, name)
+        client = Client(connection, name=name)
         delivery = Delivery("xenstore", domain.domid, self._clients)
         client.on_pending = _EventPump(self._machine.run_loop, domain, client, delivery).wake
         return client

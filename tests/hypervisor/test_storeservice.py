@@ -129,17 +129,26 @@ def test_a_zombie_is_dead_for_the_store(site) -> None:
 
 
 def test_a_new_domain_of_the_same_number_does_not_inherit(site) -> None:
-    """Even if it comes before the store looked: VIRQ_DOM_EXC is only one bit."""
     own_node(site)
     site.service.connect(site.front)
     heard = released(site)
     site.machine.destroy_domain(1)
-    again = site.machine.create_domain(1)
-    site.service.connect(again)
+    with pytest.raises(ValueError, match="domain 1"):  # xenstored still maps its ring
+        site.machine.create_domain(1)
+    site.run()
+    site.service.connect(site.machine.create_domain(1))
     site.run()
     assert heard == ["@releaseDomain"]
     assert not site.service.connect(site.dom0).exists("/local/domain/1/device")
     assert site.service.store.is_introduced(1)
+
+
+def test_nor_does_it_inherit_from_one_that_never_was_introduced(site) -> None:
+    """It may come before the store looked: VIRQ_DOM_EXC is only one bit."""
+    own_node(site)
+    site.machine.destroy_domain(1)
+    site.machine.create_domain(1)
+    assert not site.service.connect(site.dom0).exists("/local/domain/1/device")
 
 
 def test_the_events_of_a_domain_that_died_are_not_delivered(site) -> None:

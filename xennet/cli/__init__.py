@@ -14,6 +14,8 @@ import click
 
 from xennet.cli.info import info
 from xennet.cli.run import Link, run
+from xennet.cli.xenstored import xenstored
+from xennet.cli.xs import xs
 from xennet.engine import EngineError
 from xennet.port.base import PortError
 from xennet.report.printable import printable
@@ -34,6 +36,8 @@ def group(ctx: click.Context) -> None:
 
 group.add_command(run)
 group.add_command(info)
+group.add_command(xs)
+group.add_command(xenstored)
 
 
 def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from contextlib import ExitStack
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import FrameType
+from typing import NoReturn, Protocol
 
 import click
 
@@ -36,16 +40,63 @@ class Link(Protocol):
     show_default=True,
     help="Version of the guest's grant table.",
 )
+@click.option(
+    "--xenstore-socket",
+    metavar="PATH",
+    help="Serve the run's XenStore there, for xenstore-ls, xenstore-watch and the like.",
+)
+@click.option(
+    "--hold",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Keep the vif connected that long before it is unplugged; needs --xenstore-socket.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="Print the verdict only, show no progress.")
 @click.pass_context
 def run(
-    ctx: click.Context, guest: str, host: str, grant_version: int, as_json: bool, quiet: bool
+    ctx: click.Context,
+    guest: str,
+    host: str,
+    grant_version: int,
+    xenstore_socket: str | None,
+    hold: float,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Carry frames between two ports through a vif and report."""
-    report = _carry(guest, host, RunOptions(grant_version), ctx.obj, silent=as_json or quiet)
+    if hold and xenstore_socket is None:
+        raise click.UsageError("--hold is for looking at the store: it needs --xenstore-socket.")
+    silent = as_json or quiet
+    with _watched_vif(xenstore_socket, hold, silent) as watched:
+        report = _carry(guest, host, RunOptions(grant_version), ctx.obj or watched, silent)
     _show(report, as_json, quiet)
     ctx.exit(0 if report.verdict.good else 1)
+
+
+@contextmanager
+def _watched_vif(path: str | None, hold: float, silent: bool) -> Iterator[Link | None]:
+    """The vif with its store on a socket, which is removed on SIGTERM as well; None without."""
+    if path is None:
+        yield None
+        return
+    from xennet.link.vif import StoreView, run_vif
+    from xennet.xenstore.daemon import SocketError
+
+    say: Callable[[str], None] = partial(click.echo, err=True)
+    view = StoreView(path, hold) if silent else StoreView(path, hold, say)
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield partial(run_vif, view=view)
+    except SocketError as error:
+        raise click.UsageError(str(error)) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(number: int, _: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _vif() -> Link:

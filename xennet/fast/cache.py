@@ -26,6 +26,8 @@ VARIABLE = "XENNET_CACHE_DIR"
 KEPT = 8
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+#: Where kernels are, and the constants and helpers that they use.
+_SOURCES = ("*.py", *(f"{room}/*.py" for room in ("abi", "fast", "gnttab", "netback", "netfront")))
 
 
 def directory() -> Path:
@@ -39,10 +41,11 @@ def directory() -> Path:
 
 @cache
 def stamp() -> str:
-    """A digest of every source that compiled code can depend on, kernels and constants alike."""
+    """A digest of every source that the package's kernels can depend on."""
     digest = hashlib.blake2b(digest_size=16)
-    for source in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(source.read_bytes())
+    for pattern in _SOURCES:
+        for source in sorted(_PACKAGE.glob(pattern)):
+            digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
@@ -58,16 +61,17 @@ def _prepare(mine: Path) -> None:
 
 
 class _Locator(_CacheLocator):
-    """One directory for all functions, one stamp for all sources."""
+    """One directory for all functions; a kernel of another package has its file's digest too."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], file: str) -> None:
         self._line = function.__code__.co_firstlineno
+        self._own = hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
 
     def get_cache_path(self) -> str:
         return str(directory() / stamp())
 
     def get_source_stamp(self) -> str:
-        return stamp()
+        return stamp() + self._own
 
     def get_disambiguator(self) -> str:
         return str(self._line)
@@ -76,8 +80,8 @@ class _Locator(_CacheLocator):
         _prepare(Path(self.get_cache_path()))
 
     @classmethod
-    def from_function(cls, function: Callable[..., Any], _file: str) -> _Locator:
-        locator = cls(function)
+    def from_function(cls, function: Callable[..., Any], file: str) -> _Locator:
+        locator = cls(function, file)
         locator.ensure_cache_path()
         return locator
 

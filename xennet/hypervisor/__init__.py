@@ -10,5 +10,14 @@ from xennet.hypervisor.domain import Domain
 from xennet.hypervisor.leaks import DomainLeaks, LeakReport
 from xennet.hypervisor.machine import Machine
 from xennet.hypervisor.record import DomainInfo
+from xennet.hypervisor.store_ring import StoreRing, StoreRingReport
 
-__all__ = ["Domain", "DomainInfo", "DomainLeaks", "LeakReport", "Machine"]
+__all__ = [
+    "Domain",
+    "DomainInfo",
+    "DomainLeaks",
+    "LeakReport",
+    "Machine",
+    "StoreRing",
+    "StoreRingReport",
+]

@@ -19,6 +19,7 @@ from xennet.evtchn import ChannelStatus, EventChannels
 from xennet.gnttab.hypercalls import GrantTables
 from xennet.hypervisor.frames import FrameLedger
 from xennet.hypervisor.record import DomainInfo, DomainRecord, take_away
+from xennet.hypervisor.store_ring import StoreRing
 from xennet.interface import HypercallError
 from xennet.interface import PageRun as AnyPageRun
 from xennet.memory import PageRun
@@ -41,6 +42,7 @@ class Services:
     shut_down: Callable[[int, int], None]
     page_arrived: Callable[[int, int], None]
     page_unmapped: Callable[[], None]
+    poll: Callable[[int, int], bool]
 
 
 def _read_only(pages: PageRun) -> PageRun:
@@ -100,6 +102,11 @@ class Domain:
     def shared_info(self) -> PageRun:
         """The shared-info page (xen/xen.h, struct shared_info)."""
         return self._record.shared_info
+
+    @property
+    def store_ring(self) -> StoreRing | None:
+        """The ring page and the port that it talks to the store with, if its builder gave it."""
+        return self._record.store_ring
 
     def alloc_pages(self, count: int) -> PageRun:
         """``count`` consecutive zeroed pages; OutOfFramesError when there is no such run."""
@@ -303,6 +310,12 @@ class Domain:
         if not 0 <= port < bits.nr_ports:
             raise ValueError(f"port {port} has no mask bit (0..{bits.nr_ports - 1} have)")
         bits.mask(port)
+
+    def poll(self, port: int) -> bool:
+        """Take the event of ``port`` without an upcall, as a domain does that waits for just this
+        one (SCHEDOP_poll): its handler does not run for it. False when there is none."""
+        self._require_running("SCHEDOP_poll")
+        return self._services.poll(self.domid, port)
 
     def set_handler(self, port: int, handler: Callable[[], None]) -> None:
         """What the upcall runs when ``port`` is pending. Ports start masked: see :meth:`unmask`."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from xennet.gnttab.hypercalls import Grant, Mapping
+from xennet.hypervisor.store_ring import StoreRingReport
 
 
 @frozen
@@ -16,7 +17,9 @@ class DomainLeaks:
     ``granted``: valid entries of its table; ``mappings``: foreign pages it has mapped; ``pinned``:
     its references that others use right now; ``ports``: its interdomain and unbound ports (VIRQs
     and IPIs are its own affair); ``pages``: memory it allocated or received; ``lingering``: frames
-    it gave up that others still have mapped.
+    it gave up that others still have mapped. ``store_ring`` is what it was born with to talk to the
+    store, and what the control domain uses that with is not counted as held either, as long as the
+    domain lives: it is there for information.
     """
 
     domid: int
@@ -27,6 +30,7 @@ class DomainLeaks:
     ports: tuple[int, ...] = ()
     pages: int = 0
     lingering: tuple[int, ...] = ()
+    store_ring: StoreRingReport | None = None
 
     def __bool__(self) -> bool:
         return bool(

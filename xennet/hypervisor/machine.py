@@ -6,14 +6,16 @@ import errno
 from collections.abc import Callable
 
 from xennet.abi.event_channel import EVTCHNSTAT_interdomain, EVTCHNSTAT_unbound
+from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE
 from xennet.abi.xen import DOMID_FIRST_RESERVED, VIRQ_DOM_EXC, XEN_LEGACY_MAX_VCPUS
 from xennet.evtchn import EventChannels, TwoLevelBits
 from xennet.gnttab.directory import NONE, DomainDirectory
-from xennet.gnttab.hypercalls import GrantTables
+from xennet.gnttab.hypercalls import Grant, GrantTables
 from xennet.hypervisor.domain import Domain, Services
 from xennet.hypervisor.frames import FrameLedger
 from xennet.hypervisor.leaks import DomainLeaks, LeakReport
 from xennet.hypervisor.record import DomainInfo, DomainRecord
+from xennet.hypervisor.store_ring import StoreRing, StoreRingReport, seed_grant
 from xennet.interface import HypercallError
 from xennet.memory import AddressSpace, Memory
 from xennet.observe import (
@@ -73,6 +75,7 @@ class Machine:
             self.shutdown_domain,
             self._page_arrived,
             self._page_unmapped,
+            self._poll,
         )
         self.observers.on_toggle(Hypercall, self._observe_grants)
 
@@ -131,6 +134,21 @@ class Machine:
         for domain in self.domains:
             callback(domain)
         self._on_create.append(callback)
+
+    def build_store_ring(self, domid: int) -> StoreRing:
+        """What the builder of ``domid`` does for the store: a page of the domain's own, granted to
+        the control domain as reference GNTTAB_RESERVED_XENSTORE, and a port that waits for it.
+
+        Once for a domain, later calls return the same. KeyError when there is no such domain (or
+        no control domain), OutOfFramesError when the machine is full.
+        """
+        record, control = self._records[self._domains[domid].domid], self._domains[CONTROL_DOMAIN]
+        if record.store_ring is None:
+            port = control.alloc_unbound(domid, CONTROL_DOMAIN)
+            page = self.memory.run(self.memory.alloc(domid))
+            seed_grant(self.memory, self.grant_tables, domid, CONTROL_DOMAIN, page.first)
+            record.store_ring = StoreRing(page, port)
+        return record.store_ring
 
     def shutdown_domain(self, domid: int, reason: int) -> None:
         """A domain stops (SHUTDOWN_*, xen/sched.h) with everything in place; the control domain is
@@ -213,15 +231,31 @@ class Machine:
         domid = record.info.domid
         tables = self.grant_tables
         channels = [] if record.info.dying else self.channels.open_channels(domid)
+        born, handles, ports = record.store_ring, set[int | None](), set[int | None]()
+        if born is not None:
+            ports.add(born.port)
+        if domid == CONTROL_DOMAIN:
+            # What it uses a domain's store ring with belongs to that domain's life.
+            rings = [r.store_ring for r in self._records.values() if r.store_ring is not None]
+            handles.update(ring.server_handle for ring in rings)
+            ports.update(ring.server_port for ring in rings)
+
+        def is_born(grant: Grant) -> bool:
+            ring_page = born is not None and grant.frame == born.gfn
+            return ring_page and grant.gref == GNTTAB_RESERVED_XENSTORE
+
         return DomainLeaks(
             domid,
             record.info.name,
-            granted=tuple(tables.granted(domid)),
-            mappings=tuple(tables.mappings(domid)),
-            pinned=tuple(tables.pinned(domid)),
-            ports=tuple(c.port for c in channels if c.state in _SHARED_STATES),
+            granted=tuple(grant for grant in tables.granted(domid) if not is_born(grant)),
+            mappings=tuple(m for m in tables.mappings(domid) if m.handle not in handles),
+            pinned=tuple(grant for grant in tables.pinned(domid) if not is_born(grant)),
+            ports=tuple(
+                c.port for c in channels if c.state in _SHARED_STATES and c.port not in ports
+            ),
             pages=sum(run.count for run in record.runs.values()) + len(record.received),
             lingering=tuple(self._services.frames.lingering(domid)),
+            store_ring=None if born is None else StoreRingReport.of(born),
         )
 
     def _observe_grants(self, active: bool) -> None:
@@ -233,6 +267,12 @@ class Machine:
         self.observers.emit(Hypercall(domid, op, args, result))
 
     # Upcalls
+
+    def _poll(self, domid: int, port: int) -> bool:
+        taken = self.channels.bits(domid).take(port)
+        if taken:
+            self.run_loop.cancel(Delivery("evtchn", domid, port))
+        return taken
 
     def _upcall(self, domid: int, port: int) -> None:
         if self._records[domid].running:

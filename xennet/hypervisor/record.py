@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from attrs import define, evolve, field, frozen
 
+from xennet.hypervisor.store_ring import StoreRing
 from xennet.memory import AddressSpace, PageRun
 
 
@@ -36,7 +37,8 @@ class DomainRecord:
     ``running`` is False once the domain is shut down or destroyed. ``runs`` (by first frame) are
     the pages that it can give back, ``fixed`` those that it has for life (shared info, grant
     table), ``mapped`` (by grant handle) the foreign ones, ``received`` the frames that came by
-    GNTTABOP_transfer and have no views yet. ``handlers`` are by port.
+    GNTTABOP_transfer and have no views yet. ``handlers`` are by port. ``store_ring`` is what the
+    builder gave it to talk to the store, if it did.
     """
 
     info: DomainInfo
@@ -49,6 +51,7 @@ class DomainRecord:
     mapped: dict[int, PageRun] = field(factory=dict)
     received: set[int] = field(factory=set)
     handlers: dict[int, Callable[[], None]] = field(factory=dict)
+    store_ring: StoreRing | None = None
 
     def stop(self, *, shutdown: int | None = None, dying: bool = False) -> None:
         """The domain's code runs no more."""
@@ -70,9 +73,10 @@ class DomainRecord:
     def give_up_memory(self) -> list[tuple[int, int]]:
         """Take all views away. Returns (first frame, count) of what the domain owned, except its
         grant table, which is the grant tables' to free."""
-        for pages in (self.shared_info, *self.runs.values(), *self.fixed, *self.mapped.values()):
+        born = [self.shared_info] + ([self.store_ring.page] if self.store_ring else [])
+        for pages in (*born, *self.runs.values(), *self.fixed, *self.mapped.values()):
             take_away(pages)
-        owned = [(self.shared_info.first, 1)]
+        owned = [(page.first, 1) for page in born]
         owned += [(run.first, run.count) for run in self.runs.values()]
         owned += [(frame, 1) for frame in self.received]
         for kept in (self.runs, self.fixed, self.mapped, self.received):

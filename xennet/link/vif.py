@@ -8,6 +8,10 @@ every frame and an inventory of what is left afterwards.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attrs import frozen
 
 from xennet.counters import RingCounters
 from xennet.frames import FrameEndpoint
@@ -44,10 +48,31 @@ from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.toolstack import Outcome, Toolstack, VifOperation
 from xennet.xenbus.vif_nodes import VifConfig
 
+if TYPE_CHECKING:
+    from xennet.storesocket import StoreSocket
+
 DOM0 = 0
 GUEST = 1
 HANDLE = 0
 GUEST_MAC = "00:16:3e:00:00:01"
+
+#: Deliveries between two looks at the clients of a store socket, and seconds of one look while
+#: nothing else is to be done.
+_POLL_STEPS = 32
+_POLL_SECONDS = 0.01
+
+
+@frozen
+class StoreView:
+    """The run's store for other programs to look at, on the socket ``path``.
+
+    The connected vif stays up for ``hold`` seconds before it is unplugged. ``say`` is told when
+    there is something to see.
+    """
+
+    path: str
+    hold: float = 0.0
+    say: Callable[[str], None] = lambda text: None
 
 
 class VifLink:
@@ -72,10 +97,12 @@ class VifLink:
 
         domu = self.machine.create_domain(name="domU1", grant_version=grant_version)
         self._guest_domain = domu
+        self._ring = ring = self.machine.build_store_ring(GUEST)
         script = HotplugScript(self.service.connect(dom0, "hotplug"), dom0.defer)
+        toolstack = self.service.connect(dom0, "toolstack")
         self.toolstack = Toolstack(
-            self.service.connect(dom0, "toolstack"),
-            introduce=lambda _: self.service.introduce(domu),
+            toolstack,
+            introduce=lambda domid: toolstack.introduce(domid, ring.gfn, ring.port),
             kill=self.machine.destroy_domain,
             script=script,
         )
@@ -83,13 +110,16 @@ class VifLink:
         self.netback = Vif(GuestKernel(dom0, self.service.connect(dom0, "dom0")), self._host)
         self._backends = BackendBus(self.netback.hv, lambda _: self.netback)
         self.netfront: Netfront | None = None
+        self._socket: StoreSocket | None = None
         self._closed = False
 
     def open(self) -> None:
         """Boot the guest, plug the vif in, and connect. LinkError if either end gets stuck."""
         self.toolstack.init_dom0()
         self._backends.start()
-        self.toolstack.create_domain(DomainConfig(GUEST, "domU1"))
+        ring = self._ring
+        config = DomainConfig(GUEST, "domU1", store_gfn=ring.gfn, store_port=ring.port)
+        self.toolstack.create_domain(config)
         plugged = self.toolstack.attach_vif(GUEST, HANDLE, VifConfig(GUEST_MAC))
         self.settle()
 
@@ -103,10 +133,33 @@ class VifLink:
             raise LinkError(f"the vif did not connect: {self._states()}")
 
     def settle(self) -> None:
-        """Deliver everything there is to deliver."""
+        """Deliver everything there is to deliver; clients of a store socket have their turns."""
         step = self.machine.run_loop.step
-        while step() is not None:
-            pass
+        if self._socket is None:
+            while step() is not None:
+                pass
+            return
+        while not self.machine.run_loop.idle:
+            for _ in range(_POLL_STEPS):
+                if step() is None:
+                    break
+            self._socket.poll()
+
+    def serve_store(self, path: str) -> None:
+        """Let other programs use the store over the unix socket ``path``, until :meth:`destroy`.
+
+        xennet.xenstore.daemon.SocketError if that cannot be.
+        """
+        from xennet.storesocket import StoreSocket
+
+        self._socket = StoreSocket(self.service.server, path)
+
+    def hold(self, seconds: float) -> None:
+        """Keep everything as it is for that long, and let the clients of the store socket work."""
+        end = time.monotonic() + seconds
+        while self._socket is not None and (left := end - time.monotonic()) > 0:
+            self._socket.wait(min(left, _POLL_SECONDS))
+            self.settle()
 
     def carry(self) -> None:
         """Move frames until both ends have nothing more to give or to do.
@@ -142,7 +195,9 @@ class VifLink:
         return self.machine.leaks()
 
     def destroy(self) -> None:
-        """Switch the machine off, whatever state it is in."""
+        """Switch the machine off, whatever state it is in; a store socket is removed."""
+        if self._socket is not None:
+            self._socket.close()
         self.machine.close()
 
     def rings(self) -> tuple[RingReport, ...]:
@@ -201,11 +256,18 @@ def _ring(name: str, front: RingCounters, back: RingCounters) -> RingReport:
     )
 
 
-def run_vif(guest: Port, host: Port, options: RunOptions, progress: Progress) -> RunReport:
+def run_vif(
+    guest: Port,
+    host: Port,
+    options: RunOptions,
+    progress: Progress,
+    view: StoreView | None = None,
+) -> RunReport:
     """Carry all frames of both ports to the other one through a vif, unplug it, and report.
 
     The ports are not closed. PortError of a port that failed is raised after the frames before the
-    failure have arrived and the vif is unplugged.
+    failure have arrived and the vif is unplugged. While it lasts the store can be seen by ``view``;
+    xennet.xenstore.daemon.SocketError if it cannot.
     """
     up, down = Ledger(), Ledger()
     guest_end = Witness(guest, up, down, lambda n: progress(HOST_TO_GUEST, n))
@@ -214,6 +276,9 @@ def run_vif(guest: Port, host: Port, options: RunOptions, progress: Progress) ->
     trouble: list[str] = []
     seconds = 0.0
     try:
+        if view is not None:
+            link.serve_store(view.path)
+            view.say(f"XenStore on {view.path}")
         try:
             link.open()
             started = time.perf_counter()
@@ -223,6 +288,9 @@ def run_vif(guest: Port, host: Port, options: RunOptions, progress: Progress) ->
             guest.finish()
             link.carry()
             seconds = time.perf_counter() - started
+            if view is not None and view.hold:
+                view.say(f"the vif stays connected for {view.hold:g} s")
+                link.hold(view.hold)
             link.close()
         except LinkError as error:
             trouble.append(str(error))

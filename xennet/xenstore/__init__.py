@@ -1,4 +1,4 @@
-"""XenStore in the process: the tree, transactions, permissions, watches, quotas and a client.
+"""XenStore: the tree, transactions, permissions, watches and quotas, and clients of it.
 
 The semantics are those of the C daemon (xenstored 4.17); nothing here knows sockets, rings,
 devices or the hypervisor.
@@ -6,7 +6,11 @@ devices or the hypervisor.
 
 from __future__ import annotations
 
-from xennet.xenstore.client import Client, ClientTransaction
+from xennet.xenstore.client import Client
+from xennet.xenstore.client_connection import WireConnection
+from xennet.xenstore.client_errors import XsConnectionError, XsReplyError, XsTimeoutError
+from xennet.xenstore.client_nodes import ClientTransaction
+from xennet.xenstore.client_watch import WatchIterator
 from xennet.xenstore.connection import Connection
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.operation import Observer, StoreOp
@@ -25,5 +29,10 @@ __all__ = [
     "Store",
     "StoreOp",
     "WatchEvent",
+    "WatchIterator",
+    "WireConnection",
+    "XsConnectionError",
     "XsError",
+    "XsReplyError",
+    "XsTimeoutError",
 ]

@@ -59,7 +59,8 @@ class Connection:
 
     ``events`` are the watch events that wait for the client; ``sink`` is called (once per request,
     after it) when new ones came. Paths are str, values bytes, ``tx`` 0 or an id from
-    :meth:`transaction_start`.
+    :meth:`transaction_start`. ``on_reset``, for a transport, is called when somebody else made the
+    connection start anew (INTRODUCE of a domain that was) or ended it (RELEASE, death).
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Connection:
         self.sink = sink
         self.name = name
         self.identity: Identity = store.identity(domid)
+        self.quota = store.quota_of(domid)
         self.events = EventQueue()
+        self.on_reset: Callable[[], None] | None = None
         self.closed = False
         self._watches: dict[tuple[str, str], Watch] = {}
         self._transactions: dict[int, Transaction] = {}
@@ -162,7 +165,7 @@ class Connection:
         given = list(perms)
         if not given:
             raise XsError("EINVAL", path, "no permissions given")
-        self._limit("ENOSPC", path, len(given), self._store.quota.perms, "permissions")
+        self._limit("ENOSPC", path, len(given), self.quota.perms, "permissions")
         entries = self._store.bind_perms(path, parse_perms(given))
         if is_special(path):
             self._store.set_special_perms(path, entries, self.identity)
@@ -183,10 +186,10 @@ class Connection:
         XsError EINVAL (path), EEXIST (same path and token), E2BIG (quota).
         """
         self._alive()
-        full = canonical_watch(path, self.domid, self._store.quota.path_max)
+        full = canonical_watch(path, self.domid, self.quota.path_max)
         if (full, token) in self._watches:
             raise XsError("EEXIST", path, f"already watched with token {token!r}")
-        self._limit("E2BIG", path, len(self._watches), self._store.quota.watches, "watches")
+        self._limit("E2BIG", path, len(self._watches), self.quota.watches, "watches")
         prefix = domain_path(self.domid) + "/" if is_relative(path) else ""
         watch = self._store.watches.add(self, full, token, prefix)
         self._watches[full, token] = watch
@@ -197,7 +200,7 @@ class Connection:
         """Drop a watch, named by any spelling of its path. XsError ENOENT."""
         self._alive()
         try:
-            full = canonical_watch(path, self.domid, self._store.quota.path_max)
+            full = canonical_watch(path, self.domid, self.quota.path_max)
             watch = self._watches.pop((full, token))
         except (XsError, KeyError):
             raise XsError("ENOENT", path, f"not watched with token {token!r}") from None
@@ -218,11 +221,11 @@ class Connection:
         if tx:
             raise XsError("EBUSY", str(tx), "transactions do not nest")
         store = self._store
-        limit = store.quota.transactions
+        limit = self.quota.transactions
         self._limit("ENOSPC", "", len(self._transactions), limit, "transactions")
         limited = None if self.identity.privileged else self.domid
         new = self._free_transaction_id()
-        self._transactions[new] = Transaction(store.tree, store.watches, store.quota, limited)
+        self._transactions[new] = Transaction(store.tree, store.watches, self.quota, limited)
         return new
 
     @request("TRANSACTION_END")
@@ -265,7 +268,10 @@ class Connection:
             raise XsError("EINVAL", str(domid), f"event channel port {port}")
         if not self._store.domain_exists(domid):
             raise XsError("EINVAL", str(domid), "no such domain")
-        self._store.introduce(domid)
+        if self._store.rings is None:
+            self._store.introduce(domid)
+        else:
+            self._store.rings.introduce(domid, gfn, port)
 
     @request("RELEASE")
     def release(self, domid: int, tx: int = 0) -> None:
@@ -293,6 +299,11 @@ class Connection:
         return self._store.observer
 
     @property
+    def store(self) -> Store:
+        """The store behind the connection."""
+        return self._store
+
+    @property
     def watch_count(self) -> int:
         """Number of watches set."""
         return len(self._watches)
@@ -302,9 +313,13 @@ class Connection:
         """Number of transactions open."""
         return len(self._transactions)
 
+    def has_transaction(self, tx: int) -> bool:
+        """True if ``tx`` is an open transaction of this connection."""
+        return tx in self._transactions
+
     def deliver(self, event: WatchEvent) -> None:
         """Queue a watch event for the client."""
-        if self.events.append(event):
+        if self.events.append(event) or self.events.overflowed:
             self._store.woken[self] = None
 
     def wake(self) -> None:
@@ -321,6 +336,13 @@ class Connection:
             transaction.close()
         self._transactions.clear()
 
+    def reset(self) -> None:
+        """Make the connection as good as new: INTRODUCE of a domain that is introduced."""
+        self.drop()
+        self.events.clear()
+        if self.on_reset is not None:
+            self.on_reset()
+
     def close(self) -> None:
         """End the connection: nothing of it stays behind. May be repeated."""
         if not self.closed:
@@ -328,6 +350,8 @@ class Connection:
             self.drop()
             self.events.clear()
             self._store.disconnected(self)
+            if self.on_reset is not None:
+                self.on_reset()
 
     def _alive(self) -> None:
         if self.closed:
@@ -349,7 +373,7 @@ class Connection:
         self._space(tx)
 
     def _canonical(self, path: str) -> str:
-        return canonical(path, self.domid, self._store.quota.path_max)
+        return canonical(path, self.domid, self.quota.path_max)
 
     def _rights(self, node: NodeView) -> Access:
         return access(self._store.tree.perms(node), self.identity)
@@ -399,7 +423,7 @@ class Connection:
     ) -> None:
         if self.identity.privileged:
             return
-        nodes = self._store.quota.nodes
+        nodes = self.quota.nodes
         if space.nodes_with(self.domid, len(names)) > nodes:
             raise XsError("ENOSPC", path, f"domain {self.domid} would own more than {nodes} nodes")
         self._check_size(space, path, perms, value, 0)
@@ -409,7 +433,7 @@ class Connection:
         self._check_size(space, path, len(anchor.perms), len(anchor.value), size)
 
     def _check_size(self, space: Space, path: str, perms: int, value: int, names: int) -> None:
-        limit = self._store.quota.node_size
+        limit = self.quota.node_size
         size = record_size(perms, value, names)
         if size >= limit and not self.identity.privileged:
             space.fail()

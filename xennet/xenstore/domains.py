@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from attrs import define
 
+from xennet.xenstore.quota import Quota
+
 
 @define(eq=False)
 class Domain:
     """What the store keeps of one life of a domain.
 
     ``generation`` is the store's generation when the domain became known: permission entries of
-    nodes last written before it belong to an earlier domain with the same number.
+    nodes last written before it belong to an earlier domain with the same number. ``quota`` and
+    ``features`` are the domain's own, None for those that all domains have.
     """
 
     domid: int
@@ -18,6 +21,8 @@ class Domain:
     introduced: bool = False
     shutdown: bool = False
     target: int | None = None
+    quota: Quota | None = None
+    features: int | None = None
 
 
 class Domains:
@@ -42,6 +47,10 @@ class Domains:
     def known(self, domid: int, generation: int) -> Domain:
         """The record of an existing domain, made now if the store meets it for the first time."""
         return self._known.setdefault(domid, Domain(domid, generation))
+
+    def get(self, domid: int) -> Domain | None:
+        """The record of a domain that the store has met, or None."""
+        return self._known.get(domid)
 
     def introduced(self, domid: int) -> Domain | None:
         """The record of an introduced domain, or None."""

@@ -117,4 +117,4 @@ def _payload(value: Any) -> bytes:
         return b"T" if value else b"F"
     if isinstance(value, Iterable) and not isinstance(value, str):
         return b"\0".join(_payload(item) for item in value)
-    return str(value).encode()
+    return str(value).encode(errors="surrogateescape")

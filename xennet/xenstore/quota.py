@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from attrs import frozen
 
 
@@ -12,7 +14,9 @@ class Quota:
     ``nodes`` owned per domain; ``node_size`` bytes of a node record, which must stay *below* it;
     ``watches`` and ``transactions`` per connection, where the C daemon tests ``>`` before adding
     and so lets one more than the number pass; ``transaction_nodes`` touched in one transaction;
-    ``perms`` entries of a node; ``path_max`` characters after the domain prefix.
+    ``perms`` entries of a node; ``path_max`` characters after the domain prefix; ``outstanding``
+    requests whose replies were not read yet; ``memory`` bytes of watch events that were not read
+    yet, with ``soft_memory`` as the level of a warning.
     """
 
     nodes: int = 1000
@@ -22,7 +26,13 @@ class Quota:
     transaction_nodes: int = 1024
     perms: int = 5
     path_max: int = 2048
+    outstanding: int = 20
+    memory: int = 5 << 19
+    soft_memory: int = 2 << 20
 
+
+UNLIMITED = sys.maxsize
+"""A limit that is none; the wire calls it 0."""
 
 RECORD_HEADER = 24
 """Bytes of ``struct xs_tdb_record_hdr`` before the permissions."""

@@ -7,6 +7,7 @@ message is a method of :class:`Connection`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from attrs import evolve
 
@@ -22,11 +23,24 @@ from xennet.xenstore.tree import Tree
 from xennet.xenstore.watch import WatchTable
 
 
+class RingHost(Protocol):
+    """What connects the ring pages of domains to a store, in a machine that has such pages."""
+
+    def introduce(self, domid: int, gfn: int, port: int) -> None:
+        """XS_INTRODUCE: connect the page and call :meth:`Store.introduce`. XsError EINVAL if the
+        page or the port is of no use; nothing has happened then."""
+        ...
+
+    def forget(self, domid: int) -> None:
+        """The domain is released or dead: its page and port are of no use any more."""
+        ...
+
+
 class Store:
     """A fresh store holds ``/``, ``/tool`` and an empty ``/tool/xenstored``, all n0.
 
     ``quota`` limits the domains not in ``privileged``. ``observer``, if set, is called with a
-    :class:`StoreOp` after every request.
+    :class:`StoreOp` after every request. ``rings``, if set, serves domains over their ring pages.
     """
 
     def __init__(
@@ -34,6 +48,7 @@ class Store:
     ) -> None:
         self.quota = quota or Quota()
         self.observer: Observer | None = None
+        self.rings: RingHost | None = None
         self.domains = Domains()
         self.tree = Tree(self.domains.is_current)
         self.watches = WatchTable()
@@ -96,8 +111,7 @@ class Store:
         """
         if self.is_introduced(domid):
             for connection in self._connections_of(domid) if domid else ():
-                connection.drop()
-                connection.events.clear()
+                connection.reset()
             return
         self.domains.created(domid)
         self.domains.known(domid, self.tree.generation + 1).introduced = True
@@ -150,6 +164,29 @@ class Store:
         self._forget(domid)
         self.wake()
 
+    # -- quotas --------------------------------------------------------------------------------
+
+    def quota_of(self, domid: int) -> Quota:
+        """The limits of a domain: its own, or those of all."""
+        domain = self.domains.get(domid)
+        return self.quota if domain is None or domain.quota is None else domain.quota
+
+    def set_quota(self, quota: Quota, domid: int | None = None) -> None:
+        """New limits for all domains that have none of their own, or for ``domid`` as long as it
+        lives. Open transactions keep theirs. XsError ENOENT if there is no such domain."""
+        if domid is None:
+            self.quota = quota
+        else:
+            self.domain(domid).quota = quota
+        for connection in self._connections:
+            connection.quota = self.quota_of(connection.domid)
+
+    def domain(self, domid: int) -> Domain:
+        """The record of an existing domain. XsError ENOENT if there is none."""
+        if not self.domain_exists(domid):
+            raise XsError("ENOENT", str(domid), "no such domain")
+        return self.domains.known(domid, self.tree.generation + 1)
+
     # -- permissions that need to know domains ----------------------------------------------------
 
     def bind_perms(self, path: str, perms: Perms) -> Perms:
@@ -192,6 +229,14 @@ class Store:
         """Number of open connections of ``domid``."""
         return len(self._connections_of(domid))
 
+    def events_of(self, domid: int) -> int:
+        """Bytes of watch events that connections of ``domid`` have not taken."""
+        return sum(c.events.size for c in self._connections_of(domid))
+
+    def holders(self) -> list[int]:
+        """Domains that own nodes or have connections, in the order of their numbers."""
+        return sorted({*self.tree.owners(), *(c.domid for c in self._connections)})
+
     def _connections_of(self, domid: int) -> list[Connection]:
         return [c for c in self._connections if c.domid == domid]
 
@@ -207,6 +252,9 @@ class Store:
         return domain
 
     def _forget(self, domid: int) -> None:
+        # First the ring: its end of the domain must not ask for a new connection.
+        if self.rings is not None:
+            self.rings.forget(domid)
         for connection in self._connections_of(domid):
             connection.close()
         was_introduced = self.is_introduced(domid)

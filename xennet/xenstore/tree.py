@@ -172,6 +172,14 @@ class Tree:
         """Number of nodes that ``domid`` owns."""
         return len(self._owned.get(domid, ()))
 
+    def owned(self, domid: int) -> Iterable[Node]:
+        """The nodes that ``domid`` owns."""
+        return self._owned.get(domid, {}).keys()
+
+    def owners(self) -> Iterable[int]:
+        """The domains that own nodes."""
+        return self._owned.keys()
+
     def tops_owned(self, domid: int) -> list[Node]:
         """Nodes owned by ``domid`` that are below no other node of its, in the order of a walk."""
         owned = self._owned.get(domid, {})

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from attrs import define, frozen
+from attrs import define
 
 from xennet.abi.xs_wire import XENSTORE_PAYLOAD_MAX
 from xennet.xenstore.path import is_special, parent
 from xennet.xenstore.perms import Access, Identity, Perms, access
 
+EVENT_OVERHEAD = 200
+"""Bytes that a waiting event takes beside its payload, about."""
 
-@frozen
-class WatchEvent:
+
+class WatchEvent(NamedTuple):
     """XS_WATCH_EVENT: the path that changed, in the style the watch was set, and its token."""
 
     path: str
@@ -23,7 +25,7 @@ class WatchEvent:
     @property
     def payload_len(self) -> int:
         """Bytes of the payload ``path|token|``."""
-        return len(self.path) + len(self.token.encode()) + 2
+        return len(f"{self.path}{self.token}".encode(errors="surrogateescape")) + 2
 
 
 class EventQueue:
@@ -31,11 +33,18 @@ class EventQueue:
 
     An event equal to one that still waits is not queued twice, except for the special names; one
     that could not be sent, because its payload exceeds 4096 bytes, is dropped.
+
+    ``size`` is about the memory that the waiting ones take, in bytes. With a ``limit`` to it
+    events that would exceed it are dropped, and ``overflowed`` is True until half of the limit is
+    free again.
     """
 
     def __init__(self) -> None:
         self._events: deque[WatchEvent] = deque()
         self._waiting: set[WatchEvent] = set()
+        self.size = 0
+        self.limit: int | None = None
+        self.overflowed = False
 
     def __len__(self) -> int:
         return len(self._events)
@@ -45,8 +54,13 @@ class EventQueue:
 
     def append(self, event: WatchEvent) -> bool:
         """Queue ``event``; False if it was suppressed or dropped."""
-        if event.payload_len > XENSTORE_PAYLOAD_MAX or event in self._waiting:
+        size = event.payload_len
+        if size > XENSTORE_PAYLOAD_MAX or event in self._waiting:
             return False
+        if self.limit is not None and self.size + size + EVENT_OVERHEAD > self.limit:
+            self.overflowed = True
+            return False
+        self.size += size + EVENT_OVERHEAD
         self._events.append(event)
         if not is_special(event.path):
             self._waiting.add(event)
@@ -56,6 +70,7 @@ class EventQueue:
         """The oldest event; IndexError if there is none."""
         event = self._events.popleft()
         self._waiting.discard(event)
+        self._shrink(self.size - event.payload_len - EVENT_OVERHEAD)
         return event
 
     def discard(self, unwanted: Callable[[WatchEvent], bool]) -> None:
@@ -63,11 +78,18 @@ class EventQueue:
         kept = [event for event in self._events if not unwanted(event)]
         self._events = deque(kept)
         self._waiting.intersection_update(kept)
+        self._shrink(sum(event.payload_len + EVENT_OVERHEAD for event in kept))
 
     def clear(self) -> None:
         """Drop everything."""
         self._events.clear()
         self._waiting.clear()
+        self._shrink(0)
+
+    def _shrink(self, size: int) -> None:
+        self.size = size
+        if self.overflowed and self.limit is not None and size <= self.limit // 2:
+            self.overflowed = False
 
 
 class Watcher(Protocol):

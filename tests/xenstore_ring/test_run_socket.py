@@ -1,0 +1,195 @@
+"""``xennet run --xenstore-socket``: other programs look at the store of a run while it lasts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xennet.abi.xs_wire import XS_READ, XS_WATCH, XS_WATCH_EVENT, XS_WRITE
+from xennet.cli import main
+from xennet.link.vif import VifLink
+from xennet.port import open_ports
+from xennet.xenstore import Client
+from xennet.xenstore.wire import Decoder, Message, encode
+
+BACKEND = "/local/domain/0/backend/vif/1/0"
+FRONTEND = "/local/domain/1/device/vif/0"
+
+
+class Onlooker:
+    """A client of the socket in the same thread: it never waits."""
+
+    def __init__(self, path: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)
+        self.socket.setblocking(False)
+        self._decoder = Decoder()
+
+    def send(self, kind: int, payload: bytes) -> None:
+        self.socket.sendall(encode(kind, 1, 0, payload))
+
+    def receive(self) -> list[Message]:
+        messages = []
+        try:
+            while data := self.socket.recv(65536):
+                messages += self._decoder.feed(data)
+        except BlockingIOError:
+            pass
+        return messages
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "xs.sock")
+
+
+@pytest.fixture
+def link(path: str) -> Iterator[VifLink]:
+    link = VifLink(*open_ports(["null:", "null:"]))
+    link.serve_store(path)
+    link.open()
+    yield link
+    link.destroy()
+
+
+def test_the_store_can_be_read_while_the_vif_is_connected(link: VifLink, path: str) -> None:
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    onlooker = Onlooker(path)
+    onlooker.send(XS_READ, f"{BACKEND}/state\0".encode())
+    link.hold(0.05)
+    assert onlooker.receive() == [Message(XS_READ, 1, 0, b"4")]
+
+
+def test_the_store_names_the_ring_that_the_guest_really_has(link: VifLink) -> None:
+    ring = link.machine.domain(1).store_ring
+    root = link.service.connect(link.machine.domain(0))
+    assert root.read("/local/domain/1/store/ring-ref") == b"%d" % ring.gfn
+    assert root.read("/local/domain/1/store/port") == b"%d" % ring.port
+    assert ring.server_port is not None
+
+
+def test_what_onlookers_write_reaches_the_drivers_and_watches_the_onlookers(
+    link: VifLink, path: str
+) -> None:
+    onlooker = Onlooker(path)
+    onlooker.send(XS_WATCH, f"{FRONTEND}/state\0t\0".encode())
+    onlooker.send(XS_WRITE, f"{BACKEND}/state\0".encode() + b"5")
+    link.hold(0.1)
+    kinds = [message.type for message in onlooker.receive()]
+    assert kinds.count(XS_WATCH_EVENT) >= 2  # at first, and when netfront closed
+    assert link.netfront is not None
+    assert not link.netfront.carrier
+
+
+def test_unplugging_is_seen_and_the_socket_goes_with_the_run(link: VifLink, path: str) -> None:
+    onlooker = Onlooker(path)
+    onlooker.send(XS_WATCH, f"{BACKEND}\0t\0".encode())
+    link.hold(0.05)
+    assert len(onlooker.receive()) == 2
+    link.close()
+    events = [m.payload.split(b"\0")[0].decode() for m in onlooker.receive()]
+    assert f"{BACKEND}/state" in events
+    assert events[-1] == BACKEND
+    assert not link.leaks()
+    link.destroy()
+    assert not os.path.exists(path)
+    assert onlooker.socket.recv(1) == b""
+
+
+def test_a_client_that_dies_in_the_middle_of_a_message_stops_nobody(
+    link: VifLink, path: str
+) -> None:
+    dead = Onlooker(path)
+    dead.socket.sendall(encode(XS_READ, 1, 0, b"/tool\0")[:11])
+    link.hold(0.02)
+    dead.socket.close()
+    onlooker = Onlooker(path)
+    onlooker.send(XS_READ, b"/tool\0")
+    link.hold(0.05)
+    assert len(onlooker.receive()) == 1
+    link.close()
+
+
+# The command
+
+
+ARGS = ["run", "--guest", "gen:60x10", "--host", "null:"]
+
+
+def test_a_run_with_a_socket_reports_as_without_and_removes_it(path: str, capsys) -> None:
+    assert main([*ARGS, "--xenstore-socket", path]) == 0
+    assert not os.path.exists(path)
+    assert f"XenStore on {path}" in capsys.readouterr().err
+
+
+def test_hold_needs_a_socket(capsys) -> None:
+    assert main([*ARGS, "--hold", "1"]) == 2
+    assert "--xenstore-socket" in capsys.readouterr().err
+
+
+def test_a_place_where_something_else_is_is_refused(path: str, capsys) -> None:
+    Path(path).write_text("precious")
+    assert main([*ARGS, "--xenstore-socket", path]) == 2
+    assert path in capsys.readouterr().err
+    assert Path(path).read_text() == "precious"
+
+
+def test_a_socket_that_is_served_is_refused(link: VifLink, path: str, capsys) -> None:
+    assert main([*ARGS, "--xenstore-socket", path]) == 2
+    assert path in capsys.readouterr().err
+    assert os.path.exists(path)
+
+
+def held(path: str) -> subprocess.Popen[str]:
+    """A run that has been connected and is being held."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "xennet", *ARGS, "--xenstore-socket", path, "--hold", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XENNET_ENGINE": "plain"},
+    )
+    assert run.stderr is not None
+    assert run.stderr.readline() == f"XenStore on {path}\n"
+    assert "stays connected" in run.stderr.readline()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 130)]
+)
+def test_a_person_can_look_and_an_interrupt_removes_the_socket(
+    path: str, number: signal.Signals, code: int
+) -> None:
+    run = held(path)
+    try:
+        with Client.connect(path, timeout=10) as client:
+            assert client.read(f"{FRONTEND}/state") == b"4"
+        if (tool := shutil.which("xenstore-ls")) is not None:
+            env = {**os.environ, "XENSTORED_PATH": path}
+            shown = subprocess.run([tool, "-f", "/"], env=env, capture_output=True, text=True)
+            assert f'{BACKEND}/state = "4"' in shown.stdout
+        run.send_signal(number)
+        _, stderr = run.communicate(timeout=20)
+    finally:
+        run.kill()
+    assert run.returncode == code
+    assert "Traceback" not in stderr
+    assert not os.path.exists(path)
+
+
+def test_hold_ends_by_itself(link: VifLink) -> None:
+    started = time.monotonic()
+    link.hold(0.1)
+    assert 0.1 <= time.monotonic() - started < 5
+    link.close()

@@ -1,0 +1,44 @@
+"""Makes the helper modules of this directory importable by name; a server with two guests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from wire_talk import Talk
+
+from xennet.xenstore import Store
+from xennet.xenstore.handlers import Server
+
+
+@pytest.fixture
+def store() -> Store:
+    """Domains 5 and 6 are introduced and own their home directories, 7 only exists."""
+    store = Store()
+    toolstack = store.connect(0)
+    for domid in (5, 6):
+        store.introduce(domid)
+        toolstack.write(f"/local/domain/{domid}", b"")
+        toolstack.set_perms(f"/local/domain/{domid}", [f"n{domid}"])
+    toolstack.close()
+    store.domain_created(7)
+    return store
+
+
+@pytest.fixture
+def server(store: Store) -> Server:
+    return Server(store)
+
+
+@pytest.fixture
+def dom0(server: Server) -> Talk:
+    return Talk(server)
+
+
+@pytest.fixture
+def dom5(server: Server) -> Talk:
+    return Talk(server, 5)

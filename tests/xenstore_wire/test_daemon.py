@@ -1,0 +1,278 @@
+"""The server on its socket, in this process's event loop and as a command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from wire_talk import message
+
+from xennet.xenstore import Store
+from xennet.xenstore.daemon import Daemon, SocketError, listen
+from xennet.xenstore.handlers import Server
+from xennet.xenstore.session import Limits
+from xennet.xenstore.wire import HEADER, Message
+
+Scenario = Callable[[Daemon], Awaitable[None]]
+
+
+class Peer:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connect(cls, daemon: Daemon) -> Peer:
+        return cls(*await asyncio.open_unix_connection(daemon.path))
+
+    async def message(self) -> Message:
+        kind, req, tx, size = HEADER.unpack(await self.reader.readexactly(16))
+        return Message(kind, req, tx, await self.reader.readexactly(size))
+
+    async def ask(self, kind: str, payload: bytes, tx: int = 0) -> bytes:
+        self.writer.write(message(kind, payload, tx))
+        return (await self.message()).payload
+
+    def kill(self) -> None:
+        self.writer.transport.abort()
+
+
+def store_of(daemon: Daemon) -> Store:
+    return daemon._server.store
+
+
+def run(path: Path, scenario: Scenario, limits: Limits | None = None) -> None:
+    async def main() -> None:
+        daemon = Daemon(Server(Store()), str(path / "socket"), limits)
+        await daemon.start()
+        try:
+            async with asyncio.timeout(10):
+                await scenario(daemon)
+        finally:
+            await daemon.stop()
+        assert daemon.clients == 0
+        assert store_of(daemon).connections_of(0) == 0
+
+    asyncio.run(main())
+    assert not (path / "socket").exists()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_killed_client_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        store = store_of(daemon)
+        witness = await Peer.connect(daemon)
+        victim = await Peer.connect(daemon)
+        for i in range(128):
+            victim.writer.write(message("WATCH", b"/w\0%d\0" % i))
+        for _ in range(256):
+            await victim.message()
+        assert await victim.ask("TRANSACTION_START", b"\0") == b"1\0"
+        await victim.ask("WRITE", b"/half\0x", 1)
+        victim.writer.write(message("WRITE", b"/half\0x")[:20])
+        await until(lambda: store.watches_of(0) == 128)
+        assert (store.transactions_of(0), daemon.clients) == (1, 2)
+        victim.kill()
+        await until(lambda: daemon.clients == 1)
+        assert (store.watches_of(0), store.transactions_of(0)) == (0, 0)
+        assert await witness.ask("READ", b"/half\0") == b"ENOENT\0"
+        assert await witness.ask("WRITE", b"/w\0x") == b"OK\0"
+        witness.kill()
+
+    run(tmp_path, scenario)
+
+
+def test_oversized_message_closes_the_socket_after_the_answers_before_it(tmp_path: Path) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        peer = await Peer.connect(daemon)
+        peer.writer.write(message("READ", b"/\0") + HEADER.pack(2, 0, 0, 4097))
+        assert await peer.reader.read() == message("READ", b"")
+        peer.kill()
+
+    run(tmp_path, scenario)
+
+
+def test_client_that_reads_nothing_delays_nobody_and_is_bounded(tmp_path: Path) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        lazy, busy = await Peer.connect(daemon), await Peer.connect(daemon)
+        await busy.ask("WRITE", b"/big\0" + b"x" * 4000)
+        lazy.reader._transport.pause_reading()
+        lazy.writer.write(message("READ", b"/big\0") * 20_000)
+        for i in range(300):
+            assert await busy.ask("WRITE", b"/n\0%d" % i) == b"OK\0"
+        (session,) = [p._session for p in daemon._peers if p._session.pending]
+        assert session.blocked
+        assert sum(map(len, session._out)) < 100_000
+        lazy.reader._transport.resume_reading()
+        for _ in range(20_000):
+            assert len((await lazy.message()).payload) == 4000
+        lazy.kill()
+        busy.kill()
+
+    run(tmp_path, scenario)
+
+
+def test_watcher_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        lazy, busy = await Peer.connect(daemon), await Peer.connect(daemon)
+        await lazy.ask("WATCH", b"/w\0t\0")
+        lazy.reader._transport.pause_reading()
+        path = b"/w/" + b"x" * 1000
+        for i in range(3000):
+            assert await busy.ask("MKDIR", b"%s%d\0" % (path, i)) == b"OK\0"
+            if daemon.clients == 1:
+                break
+        assert 100 < i < 2999
+        assert store_of(daemon).watches_of(0) == 0
+        lazy.kill()
+        busy.kill()
+
+    run(tmp_path, scenario, Limits(events=100_000))
+
+
+def test_many_clients_at_once_are_all_served(tmp_path: Path) -> None:
+    async def client(daemon: Daemon, number: int) -> None:
+        peer = await Peer.connect(daemon)
+        for i in range(20):
+            assert await peer.ask("WRITE", b"/c/%d\0%d" % (number, i)) == b"OK\0"
+            assert await peer.ask("READ", b"/c/%d\0" % number) == b"%d" % i
+        peer.kill()
+
+    async def scenario(daemon: Daemon) -> None:
+        await asyncio.gather(*(client(daemon, number) for number in range(64)))
+
+    run(tmp_path, scenario)
+
+
+def test_stop_leaves_a_socket_that_another_server_made(tmp_path: Path) -> None:
+    async def main() -> None:
+        daemon = Daemon(Server(Store()), str(tmp_path / "socket"))
+        await daemon.start()
+        os.unlink(daemon.path)
+        with listen(daemon.path):
+            await daemon.stop()
+            assert os.path.exists(daemon.path)
+
+    asyncio.run(main())
+
+
+# -- the socket file -----------------------------------------------------------------------------
+
+
+def test_socket_is_for_its_owner_only(tmp_path: Path) -> None:
+    with listen(str(tmp_path / "new" / "socket")):
+        mode = (tmp_path / "new" / "socket").stat().st_mode
+        assert stat.S_ISSOCK(mode)
+        assert stat.S_IMODE(mode) == 0o600
+
+
+def test_socket_that_nobody_serves_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    listen(path).close()
+    assert os.path.exists(path)
+    with listen(path), socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+
+
+def test_socket_that_somebody_serves_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with listen(path), pytest.raises(SocketError, match=f"{path}: another XenStore server"):
+        listen(path)
+
+
+def test_other_files_are_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    path.write_text("precious")
+    with pytest.raises(SocketError, match="exists and is no socket"):
+        listen(str(path))
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("path", ["/none/none/socket", "/proc/socket", "x" * 200])
+def test_path_that_cannot_be_listened_on_is_named(path: str) -> None:
+    with pytest.raises(SocketError, match=path):
+        listen(path)
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def command(*args: str, **env: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "xennet", "xenstored", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_the_server_and_removes_the_socket(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    path = tmp_path / "socket"
+    server = command("--socket", str(path))
+    assert server.stdout is not None
+    assert server.stdout.readline() == f"XenStore on {path}\n"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(message("READ", b"/\0"))
+        assert client.recv(100) == message("READ", b"")
+        server.send_signal(number)
+        assert client.recv(100) == b""
+    output, errors = server.communicate(timeout=10)
+    assert (server.returncode, output, errors) == (0, "", "")
+    assert not path.exists()
+
+
+def test_second_server_on_a_path_refuses_with_exit_code_2(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    first = command(XENSTORED_RUNDIR=str(tmp_path), XENSTORED_PATH="")
+    assert first.stdout is not None
+    assert first.stdout.readline() == f"XenStore on {path}\n"
+    second = command("--socket", str(path))
+    output, errors = second.communicate(timeout=10)
+    assert (second.returncode, output) == (2, "")
+    assert errors == f"xennet: {path}: another XenStore server answers there\n"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    first.terminate()
+    first.communicate(timeout=10)
+
+
+def test_options_set_quotas_and_newer_messages(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    trace = tmp_path / "trace"
+    args = ["--quota-nodes", "5", "--quota-watches", "0", "--newer", "--trace-file", str(trace)]
+    server = command("--socket", str(path), *args)
+    assert server.stdout is not None
+    server.stdout.readline()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        for name, value in ((b"nodes", b"5"), (b"watches", b"0"), (b"path-max", b"2048")):
+            client.sendall(message("GET_QUOTA", name + b"\0"))
+            assert client.recv(100) == message("GET_QUOTA", value + b"\0")
+        client.sendall(message("MKDIR", b"/x\0"))
+        assert client.recv(100) == message("MKDIR", b"OK\0")
+    server.terminate()
+    server.communicate(timeout=10)
+    assert "MKDIR tx=0 '/x'" in trace.read_text()
+
+
+def test_trace_file_that_cannot_be_opened_is_bad_usage(tmp_path: Path) -> None:
+    server = command("--socket", str(tmp_path / "socket"), "--trace-file", "/none/none")
+    _, errors = server.communicate(timeout=10)
+    assert server.returncode == 2
+    assert "--trace-file /none/none: cannot be opened" in errors

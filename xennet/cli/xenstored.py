@@ -1,0 +1,87 @@
+"""``xennet xenstored``: a XenStore server for the programs of a Xen host."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+QUOTAS = {
+    "nodes": "Nodes that a domain may own.",
+    "node_size": "Bytes of a node, which must stay below.",
+    "watches": "Watches of a domain.",
+    "transactions": "Transactions a domain may have open.",
+    "transaction_nodes": "Nodes in one transaction.",
+    "perms": "Permissions of a node.",
+    "path_max": "Characters of a path.",
+    "outstanding": "Requests of a domain whose replies were not read.",
+    "memory": "Bytes of watch events that a domain did not read.",
+}
+
+
+def _limits(command: click.Command) -> click.Command:
+    for name, meaning in reversed(QUOTAS.items()):
+        option = click.Option(
+            [f"--quota-{name.replace('_', '-')}", name],
+            type=click.IntRange(min=0),
+            metavar="N",
+            help=f"{meaning} 0: no limit.",
+        )
+        command.params.append(option)
+    return command
+
+
+@click.command()
+@click.option(
+    "--socket",
+    "path",
+    metavar="PATH",
+    help="Where to listen  [default: $XENSTORED_PATH, or socket in $XENSTORED_RUNDIR or in "
+    "/var/run/xenstored].",
+)
+@click.option("--newer", is_flag=True, help="Answer GET/SET_FEATURE and GET/SET_QUOTA as well.")
+@click.option("--trace-file", metavar="FILE", help="Write all requests to FILE.")
+@click.option("--quiet", is_flag=True, help="Do not tell where it listens.")
+def xenstored(
+    path: str | None, newer: bool, trace_file: str | None, quiet: bool, **quotas: int | None
+) -> None:
+    """Serve a XenStore on a unix socket until SIGTERM or SIGINT.
+
+    Debian's xenstore-* tools, libxenstore and pyxs use it unchanged; their users are domain 0.
+    """
+    import asyncio
+
+    from xennet.xenstore import Quota, Store
+    from xennet.xenstore.client_socket import socket_path
+    from xennet.xenstore.daemon import Daemon, SocketError, serve
+    from xennet.xenstore.errors import XsError
+    from xennet.xenstore.handlers import Server
+    from xennet.xenstore.quota import UNLIMITED
+
+    limits = {name: value or UNLIMITED for name, value in quotas.items() if value is not None}
+    server = Server(
+        Store(Quota(**limits)),
+        newer=newer,
+        say=lambda text: click.echo(text, err=True),
+        trace_file=trace_file,
+    )
+    daemon = Daemon(server, path or socket_path())
+
+    def ready() -> None:
+        if not quiet:
+            click.echo(f"XenStore on {daemon.path}")
+            sys.stdout.flush()
+
+    try:
+        if trace_file is not None:
+            server.trace.on()
+        asyncio.run(serve(daemon, ready))
+    except SocketError as error:
+        raise click.UsageError(str(error)) from None
+    except XsError as error:
+        raise click.UsageError(f"--trace-file {error.path}: {error.detail}") from None
+    finally:
+        server.trace.off()
+
+
+_limits(xenstored)

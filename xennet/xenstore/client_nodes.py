@@ -1,0 +1,114 @@
+"""Requests on nodes as a driver or a toolstack makes them: values of any kind, inside or outside a
+transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from xennet.xenstore.errors import XsError
+from xennet.xenstore.perms import Perm, format_perms
+from xennet.xenstore.watch import WatchEvent
+from xennet.xenstore.wire import encode_text
+
+Value = bytes | str | int
+
+
+class WaitingEvents(Protocol):
+    """Watch events that have come and were not taken, oldest first."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[WatchEvent]: ...
+    def popleft(self) -> WatchEvent: ...
+    def discard(self, unwanted: Callable[[WatchEvent], bool]) -> None: ...
+
+
+class StoreConnection(Protocol):
+    """What the client needs of a connection: :class:`xennet.xenstore.Connection` in the process,
+    :class:`xennet.xenstore.WireConnection` over a socket or a ring."""
+
+    name: str
+    sink: Callable[[], None] | None
+
+    @property
+    def events(self) -> WaitingEvents: ...
+    def read(self, path: str, tx: int = 0) -> bytes: ...
+    def write(self, path: str, value: bytes, tx: int = 0) -> None: ...
+    def mkdir(self, path: str, tx: int = 0) -> None: ...
+    def rm(self, path: str, tx: int = 0) -> None: ...
+    def directory(self, path: str, tx: int = 0) -> list[str]: ...
+    def get_perms(self, path: str, tx: int = 0) -> list[Perm]: ...
+    def set_perms(self, path: str, perms: Sequence[str | Perm], tx: int = 0) -> None: ...
+    def watch(self, path: str, token: str) -> None: ...
+    def unwatch(self, path: str, token: str) -> None: ...
+    def transaction_start(self) -> int: ...
+    def transaction_end(self, tx: int, commit: bool) -> None: ...
+    def get_domain_path(self, domid: int) -> str: ...
+    def is_domain_introduced(self, domid: int) -> bool: ...
+    def introduce(self, domid: int, gfn: int, port: int) -> None: ...
+    def release(self, domid: int) -> None: ...
+    def resume(self, domid: int) -> None: ...
+    def set_target(self, domid: int, target: int) -> None: ...
+    def close(self) -> None: ...
+
+
+def encode_value(value: Value) -> bytes:
+    """Bytes of a node's value: text as UTF-8, numbers in decimal, no nul at the end."""
+    return value if isinstance(value, bytes) else encode_text(str(value))
+
+
+class NodeOperations:
+    """Requests on nodes, outside a transaction (id 0) or inside one. All raise XsError."""
+
+    def __init__(self, connection: StoreConnection, tx_id: int) -> None:
+        self._connection = connection
+        self.tx_id = tx_id
+
+    def read(self, path: str, tx: NodeOperations | None = None) -> bytes:
+        """Value of a node."""
+        return self._connection.read(path, self._id(tx))
+
+    def read_str(self, path: str, tx: NodeOperations | None = None) -> str:
+        """Value of a node as text; bytes that are no UTF-8 become surrogates."""
+        return self.read(path, tx).decode(errors="surrogateescape")
+
+    def exists(self, path: str, tx: NodeOperations | None = None) -> bool:
+        """True if a READ succeeds, False on ENOENT; anything else is raised."""
+        try:
+            self.read(path, tx)
+        except XsError as error:
+            if error.errno == "ENOENT":
+                return False
+            raise
+        return True
+
+    def write(self, path: str, value: Value, tx: NodeOperations | None = None) -> None:
+        """Set a value; the node and its parents are made if missing."""
+        self._connection.write(path, encode_value(value), self._id(tx))
+
+    def mkdir(self, path: str, tx: NodeOperations | None = None) -> None:
+        """Make a node with an empty value if there is none."""
+        self._connection.mkdir(path, self._id(tx))
+
+    def rm(self, path: str, tx: NodeOperations | None = None) -> None:
+        """Remove a node and all below it."""
+        self._connection.rm(path, self._id(tx))
+
+    def directory(self, path: str, tx: NodeOperations | None = None) -> list[str]:
+        """Names of the children."""
+        return self._connection.directory(path, self._id(tx))
+
+    def get_perms(self, path: str, tx: NodeOperations | None = None) -> list[str]:
+        """Permissions as text, owner first: ``["n1", "r0"]``."""
+        return format_perms(self._connection.get_perms(path, self._id(tx)))
+
+    def set_perms(self, path: str, perms: Sequence[str], tx: NodeOperations | None = None) -> None:
+        """Replace the permissions."""
+        self._connection.set_perms(path, perms, self._id(tx))
+
+    def _id(self, tx: NodeOperations | None) -> int:
+        return self.tx_id if tx is None else tx.tx_id
+
+
+class ClientTransaction(NodeOperations):
+    """The requests of one open transaction."""

@@ -1,0 +1,222 @@
+"""XS_CONTROL: commands to the server itself (xenstored_control.c of xen 4.17)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from attrs import evolve, frozen
+
+from xennet.xenstore.errors import XsError
+from xennet.xenstore.quota import UNLIMITED, Quota, record_size
+from xennet.xenstore.store import Store
+from xennet.xenstore.trace import Trace
+from xennet.xenstore.wire import encode_text, strings
+from xennet.xenstore.words import atoi
+
+
+class Controlled(Protocol):
+    """What the commands work on."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def trace(self) -> Trace: ...
+    @property
+    def say(self) -> Callable[[str], None]: ...
+
+
+@frozen
+class Limit:
+    """A limit of :class:`Quota` under the name that XS_CONTROL gives it."""
+
+    name: str
+    field: str
+    meaning: str
+
+
+HARD = (
+    Limit("nodes", "nodes", "Nodes per domain"),
+    Limit("watches", "watches", "Watches per domain"),
+    Limit("transactions", "transactions", "Transactions per domain"),
+    Limit("outstanding", "outstanding", "Outstanding requests per domain"),
+    Limit(
+        "transaction-nodes",
+        "transaction_nodes",
+        "Max. number of accessed nodes per transaction",
+    ),
+    Limit("memory", "memory", "Total Xenstore memory per domain (error level)"),
+    Limit("node-size", "node_size", "Max. size of a node"),
+    Limit("path-max", "path_max", "Max. length of a node path"),
+    Limit("permissions", "perms", "Max. number of permissions per node"),
+)
+SOFT = (Limit("memory", "soft_memory", "Total Xenstore memory per domain (warning level)"),)
+
+
+@frozen
+class Command:
+    """``run(server, arguments)`` answers with text; XsError EINVAL for wrong arguments."""
+
+    usage: str
+    run: Callable[[Controlled, Sequence[str]], str]
+
+
+def control(server: Controlled, payload: bytes) -> bytes:
+    """The answer to a command, always with a nul. XsError EINVAL for one that is not known, not
+    terminated, or has wrong arguments."""
+    words = strings(payload)
+    command = COMMANDS.get(words[0]) if words else None
+    if command is None:
+        raise XsError("EINVAL", words[0] if words else "", "no such control command")
+    return encode_text(command.run(server, words[1:])) + b"\0"
+
+
+def _expect(arguments: Sequence[str], count: int) -> None:
+    if len(arguments) != count:
+        raise XsError("EINVAL", "\0".join(arguments), f"{count} arguments are needed")
+
+
+def _check(server: Controlled, arguments: Sequence[str]) -> str:
+    """The tree is consistent by construction here, so there is nothing to find."""
+    _expect(arguments, 0)
+    return "OK"
+
+
+def _log(server: Controlled, arguments: Sequence[str]) -> str:
+    _expect(arguments, 1)
+    switches = {"on": server.trace.on, "off": server.trace.off}
+    if arguments[0] not in switches:
+        raise XsError("EINVAL", arguments[0], "on or off")
+    switches[arguments[0]]()
+    return "OK"
+
+
+def _logfile(server: Controlled, arguments: Sequence[str]) -> str:
+    _expect(arguments, 1)
+    server.trace.off()
+    server.trace.path = arguments[0]
+    return "OK"
+
+
+def _live_update(server: Controlled, arguments: Sequence[str]) -> str:
+    """The states of a daemon that is not being updated; updates themselves are not offered."""
+    if not arguments:
+        raise XsError("EINVAL", detail="live-update needs an argument")
+    states = {"-a": "No live-update session active.", "-s": "Not in live-update session."}
+    if arguments[0] not in states:
+        raise XsError("ENOSYS", arguments[0], "this server cannot be updated while it runs")
+    return states[arguments[0]]
+
+
+def _print(server: Controlled, arguments: Sequence[str]) -> str:
+    _expect(arguments, 1)
+    server.say(f"control: {arguments[0]}")
+    return "OK"
+
+
+def _memreport(server: Controlled, arguments: Sequence[str]) -> str:
+    if len(arguments) > 1:
+        raise XsError("EINVAL", detail="at most a file name")
+    report = memory_report(server.store)
+    if not arguments:
+        server.trace.write(report)
+        return "OK"
+    try:
+        with open(arguments[0], "a") as file:
+            file.write(report)
+    except (OSError, ValueError) as error:
+        raise XsError("EINVAL", arguments[0], f"cannot be written: {error}") from None
+    return "OK"
+
+
+def memory_report(store: Store) -> str:
+    """What domains with nodes or connections hold, one line each."""
+    lines = ["domid    nodes  watches  transactions  memory\n"]
+    for domid in store.holders():
+        lines.append(
+            f"{domid:5} {store.nodes_owned(domid):8} {store.watches_of(domid):8} "
+            f"{store.transactions_of(domid):13} {memory_of(store, domid):7}\n"
+        )
+    return "".join(lines)
+
+
+def memory_of(store: Store, domid: int) -> int:
+    """Bytes of the records and paths of a domain's nodes, and of its unread watch events."""
+    records = sum(
+        record_size(len(node.perms), len(node.value), node.children.size) + len(node.path)
+        for node in store.tree.owned(domid)
+    )
+    return records + store.events_of(domid)
+
+
+def _quota(server: Controlled, arguments: Sequence[str]) -> str:
+    if arguments[:1] == ["set"]:
+        return _set(server, arguments, HARD)
+    if len(arguments) > 1:
+        raise XsError("EINVAL", arguments[0], "either set NAME VALUE, or a domain")
+    return _usage(server.store, atoi(arguments[0])) if arguments else _show(server, HARD)
+
+
+def _quota_soft(server: Controlled, arguments: Sequence[str]) -> str:
+    return _set(server, arguments, SOFT) if arguments else _show(server, SOFT)
+
+
+def _show(server: Controlled, limits: Sequence[Limit]) -> str:
+    lines = [
+        f"{limit.name:17}: {shown(server.store.quota, limit.field):8} {limit.meaning}\n"
+        for limit in limits
+    ]
+    return "Quota settings:\n" + "".join(lines)
+
+
+def _set(server: Controlled, arguments: Sequence[str], limits: Sequence[Limit]) -> str:
+    _expect(arguments, 3)
+    word, name, text = arguments
+    field = next((limit.field for limit in limits if limit.name == name), None)
+    value = atoi(text)
+    if word != "set" or field is None or value < 1:
+        raise XsError("EINVAL", name, f"no such quota, or no value for one: {text!r}")
+    server.store.set_quota(evolve(server.store.quota, **{field: value}))
+    return "OK"
+
+
+def shown(quota: Quota, field: str) -> int:
+    """A limit as the wire has it, 0 for none."""
+    value: int = getattr(quota, field)
+    return 0 if value == UNLIMITED else value
+
+
+def _usage(store: Store, domid: int) -> str:
+    if not store.is_introduced(domid):
+        raise XsError("ENOENT", str(domid), "not introduced")
+    counts = {
+        "nodes": store.nodes_owned(domid),
+        "watches": store.watches_of(domid),
+        "transactions": store.transactions_of(domid),
+        "outstanding": 0,
+        "memory": memory_of(store, domid),
+    }
+    return f"Domain {domid}:\n" + "".join(
+        f"{name:16}: {count:8}\n" for name, count in counts.items()
+    )
+
+
+def _help(server: Controlled, arguments: Sequence[str]) -> str:
+    _expect(arguments, 0)
+    return "".join(f"{name}\t{command.usage}\n" for name, command in COMMANDS.items())
+
+
+COMMANDS: Mapping[str, Command] = {
+    "check": Command("", _check),
+    "log": Command("on|off", _log),
+    "live-update": Command(
+        "[-c <cmdline>] [-F] [-t <timeout>] <file>\n    Default timeout is 60 seconds.",
+        _live_update,
+    ),
+    "logfile": Command("<file>", _logfile),
+    "memreport": Command("[<file>]", _memreport),
+    "print": Command("<string>", _print),
+    "quota": Command("[set <name> <val>|<domid>]", _quota),
+    "quota-soft": Command("[set <name> <val>]", _quota_soft),
+    "help": Command("", _help),
+}

@@ -1,0 +1,173 @@
+"""The page that a domain shares with the store, as two byte streams (xen/io/xs_wire.h, struct
+xenstore_domain_interface; docs/misc/xenstore-ring.txt). Both ends use this file, neither waits.
+
+The indices run freely through 32 bits: a byte lies at its index modulo 1024, and what waits is the
+difference of the two. Both lie in memory that the other end can write, so each is read once for
+each use, and a difference of more than 1024 is a :class:`RingIndexError`.
+"""
+
+from __future__ import annotations
+
+from attrs import define
+
+from xennet.abi.xs_wire import (
+    XENSTORE_CONNECTED,
+    XENSTORE_DOMAIN_INTERFACE,
+    XENSTORE_ERROR_COMM,
+    XENSTORE_ERROR_NONE,
+    XENSTORE_ERROR_PROTO,
+    XENSTORE_ERROR_RINGIDX,
+    XENSTORE_RING_SIZE,
+)
+from xennet.interface import PageRun
+
+_OFFSETS = XENSTORE_DOMAIN_INTERFACE.offsets
+_SERVER_FEATURES = _OFFSETS["server_features"] // 4
+_CONNECTION = _OFFSETS["connection"] // 4
+_ERROR = _OFFSETS["error"] // 4
+
+_BYTE_MASK = XENSTORE_RING_SIZE - 1
+_INDEX_MASK = (1 << 32) - 1
+
+ERROR_NAMES = {
+    XENSTORE_ERROR_NONE: "none",
+    XENSTORE_ERROR_COMM: "event channel",
+    XENSTORE_ERROR_RINGIDX: "ring index",
+    XENSTORE_ERROR_PROTO: "payload too long",
+}
+"""What the values of the error field complain of."""
+
+
+class RingIndexError(Exception):
+    """More than 1024 bytes between the indices of a ring."""
+
+    def __init__(self, ring: str, prod: int, cons: int) -> None:
+        waiting = (prod - cons) & _INDEX_MASK
+        super().__init__(
+            f"{ring}_prod {prod:#x} - {ring}_cons {cons:#x} = {waiting} > {XENSTORE_RING_SIZE}"
+        )
+
+
+@define(eq=False)
+class ByteRing:
+    """One direction, named "req" or "rsp" as in the header's fields."""
+
+    name: str
+    _u8: memoryview
+    _u32: memoryview
+    _data: int
+    _cons: int
+    _prod: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether both indices are the same."""
+        return bool(self._u32[self._cons] == self._u32[self._prod])
+
+    @property
+    def full(self) -> bool:
+        """Whether exactly 1024 bytes wait."""
+        return (self._u32[self._prod] - self._u32[self._cons]) & _INDEX_MASK == XENSTORE_RING_SIZE
+
+    def read(self, limit: int = XENSTORE_RING_SIZE) -> bytes:
+        """Take up to ``limit`` of the bytes that wait. RingIndexError, and nothing is changed."""
+        u8, u32, data = self._u8, self._u32, self._data
+        cons = u32[self._cons]
+        size = min(limit, self._waiting(u32[self._prod], cons))
+        start = cons & _BYTE_MASK
+        ahead = min(size, XENSTORE_RING_SIZE - start)
+        taken = bytes(u8[data + start : data + start + ahead])
+        if ahead < size:
+            taken += bytes(u8[data : data + size - ahead])
+        u32[self._cons] = (cons + size) & _INDEX_MASK
+        return taken
+
+    def room(self) -> int:
+        """Bytes that can be written, 0..1024. RingIndexError."""
+        u32 = self._u32
+        return XENSTORE_RING_SIZE - self._waiting(u32[self._prod], u32[self._cons])
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append as much of the beginning of ``data`` as there is room for; returns how much.
+
+        RingIndexError, and nothing is changed.
+        """
+        u8, u32, base = self._u8, self._u32, self._data
+        prod = u32[self._prod]
+        size = min(len(data), XENSTORE_RING_SIZE - self._waiting(prod, u32[self._cons]))
+        start = prod & _BYTE_MASK
+        ahead = min(size, XENSTORE_RING_SIZE - start)
+        u8[base + start : base + start + ahead] = data[:ahead]
+        if ahead < size:
+            u8[base : base + size - ahead] = data[ahead:size]
+        u32[self._prod] = (prod + size) & _INDEX_MASK
+        return size
+
+    def reset(self) -> None:
+        """Both indices 0, what waited is lost."""
+        self._u32[self._cons] = self._u32[self._prod] = 0
+
+    def _waiting(self, prod: int, cons: int) -> int:
+        size = (prod - cons) & _INDEX_MASK
+        if size > XENSTORE_RING_SIZE:
+            raise RingIndexError(self.name, prod, cons)
+        return size
+
+
+@define(eq=False)
+class RingPage:
+    """Both directions and the fields behind them, over the views of one page."""
+
+    requests: ByteRing
+    responses: ByteRing
+    _u32: memoryview
+
+    @classmethod
+    def over(cls, page: PageRun) -> RingPage:
+        """The first page of ``page``."""
+        requests, responses = (_ring(page, name) for name in ("req", "rsp"))
+        return cls(requests, responses, page.u32)
+
+    @property
+    def server_features(self) -> int:
+        """XENSTORE_SERVER_FEATURE_ bits; only the server writes them, nobody trusts them twice."""
+        return int(self._u32[_SERVER_FEATURES])
+
+    @server_features.setter
+    def server_features(self, bits: int) -> None:
+        self._u32[_SERVER_FEATURES] = bits
+
+    @property
+    def connection(self) -> int:
+        """XENSTORE_CONNECTED, or XENSTORE_RECONNECT while the domain waits for a new start."""
+        return int(self._u32[_CONNECTION])
+
+    @connection.setter
+    def connection(self, state: int) -> None:
+        self._u32[_CONNECTION] = state
+
+    @property
+    def error(self) -> int:
+        """XENSTORE_ERROR_ value: why the server looks at this ring no more."""
+        return int(self._u32[_ERROR])
+
+    @error.setter
+    def error(self, value: int) -> None:
+        self._u32[_ERROR] = value
+
+    def reset(self) -> None:
+        """Empty both rings."""
+        self.requests.reset()
+        self.responses.reset()
+
+    def start(self, features: int) -> None:
+        """The server is there: a fresh connection without an error."""
+        self.reset()
+        self.server_features = features
+        self.error = XENSTORE_ERROR_NONE
+        self.connection = XENSTORE_CONNECTED
+
+
+def _ring(page: PageRun, name: str) -> ByteRing:
+    cons, prod = _OFFSETS[f"{name}_cons"] // 4, _OFFSETS[f"{name}_prod"] // 4
+    return ByteRing(name, page.u8, page.u32, _OFFSETS[name], cons, prod)

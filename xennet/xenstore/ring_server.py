@@ -1,0 +1,147 @@
+"""The server's end of one domain's ring page: moves bytes between the page and a session.
+
+It does what C xenstored 4.17 does with a ring (``handle_input``, ``handle_output``,
+``ignore_connection``): a header and a body are taken one after the other, the other end is notified
+after every change, and a domain that breaks the ring finds the reason in the error field and is not
+listened to any more. In addition it knows reconnection (xenstore-ring.txt): a domain that sets
+``connection`` to 1 gets a new session on empty rings, whatever happened before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xennet.abi.xs_wire import (
+    XENSTORE_ERROR_COMM,
+    XENSTORE_ERROR_PROTO,
+    XENSTORE_ERROR_RINGIDX,
+    XENSTORE_RECONNECT,
+    XENSTORE_RING_SIZE,
+    XENSTORE_SERVER_FEATURE_ERROR,
+    XENSTORE_SERVER_FEATURE_RECONNECTION,
+)
+from xennet.xenstore.ring_page import RingIndexError, RingPage
+from xennet.xenstore.session import Session
+
+FEATURES = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR
+
+
+class RingServer:
+    """Serves ``page`` with sessions that ``open_session`` makes, one at a time.
+
+    ``notify`` tells the domain that the page has changed, False if that is not possible any more.
+    ``features`` are the server_features of the page.
+    Whatever the domain writes anywhere into the page, nothing is raised, and one call of
+    :meth:`run` moves no more bytes than the two rings hold.
+    """
+
+    def __init__(
+        self,
+        page: RingPage,
+        open_session: Callable[[], Session],
+        notify: Callable[[], bool],
+        features: int = FEATURES,
+    ) -> None:
+        self._page = page
+        self._open = open_session
+        self._notify = notify
+        self._features = features
+        self._dead = False
+        self._gone = False
+        self._running = False
+        #: The session that serves the domain now.
+        self.session = open_session()
+        self._start()
+
+    @property
+    def dead(self) -> bool:
+        """Whether the domain is not listened to, unless it reconnects."""
+        return self._dead
+
+    def run(self) -> bool:
+        """Do everything that can be done now; False if there was nothing."""
+        if self._running or self._gone:
+            return False
+        self._running = True
+        try:
+            moved = self._reconnect()
+            while not self._dead and self._step():
+                moved = True
+            return moved
+        finally:
+            self._running = False
+
+    def introduced_again(self) -> None:
+        """XS_INTRODUCE of a domain that is introduced: the rings and the session start anew.
+
+        A connection that was given up stays so, and says why, as in C xenstored.
+        """
+        self._page.reset()
+        if not self._dead:
+            # Still the same connection, which counts its transactions on.
+            self.session.connection.reset()
+        self._changed()
+
+    def close(self) -> None:
+        """The domain is gone: nothing of it stays in the store, its page is not touched again."""
+        self._gone = True
+        self._stop()
+
+    def _reconnect(self) -> bool:
+        wanted = self._page.connection == XENSTORE_RECONNECT
+        if not (wanted and self._features & XENSTORE_SERVER_FEATURE_RECONNECTION):
+            return False
+        self.session.close()
+        self.session = self._open()
+        self._dead = False
+        self._start()
+        return True
+
+    def _start(self) -> None:
+        self._page.start(self._features)
+        self._changed()
+
+    def _step(self) -> bool:
+        """Read a header or (the rest of) a body, then write what there is to write."""
+        session = self.session
+        try:
+            moved = self._receive(session)
+            if session.closed:
+                if session.error:
+                    self._give_up(XENSTORE_ERROR_PROTO)
+                self._dead = True
+                return False
+            return self._send(session) or moved
+        except RingIndexError:
+            self._give_up(XENSTORE_ERROR_RINGIDX)
+            return False
+
+    def _receive(self, session: Session) -> bool:
+        requests = self._page.requests
+        wanted = session.wanted
+        if not wanted or requests.empty:
+            return False
+        data = requests.read(min(wanted, XENSTORE_RING_SIZE))
+        self._changed()
+        session.receive(data)
+        return True
+
+    def _send(self, session: Session) -> bool:
+        responses = self._page.responses
+        if not session.pending or responses.full:
+            return False
+        responses.write(session.take(responses.room()))
+        self._changed()
+        return True
+
+    def _changed(self) -> None:
+        if not self._notify():
+            self._give_up(XENSTORE_ERROR_COMM)
+
+    def _give_up(self, error: int) -> None:
+        self._page.error = error
+        self._stop()
+
+    def _stop(self) -> None:
+        self._dead = True
+        self.session.close()

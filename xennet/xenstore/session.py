@@ -1,0 +1,249 @@
+"""One client's side of the wire without I/O: request bytes in, replies and watch events out.
+
+The same session serves a socket and a ring. Replies come in the order of the requests. Events
+that a request caused come before its reply, except that a WATCH is acknowledged first. What waits
+to be sent is bounded: while too much does, no further request is looked at (C xenstored does not
+read a domain's ring then), so a client that does not read its answers costs bounded memory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from attrs import frozen
+
+from xennet.abi.xs_wire import XENSTORE_PAYLOAD_MAX, XS_WATCH, XS_WATCH_EVENT
+from xennet.xenstore.errors import XsError
+from xennet.xenstore.handlers import Server
+from xennet.xenstore.wire import (
+    HEADER,
+    Decoder,
+    Message,
+    ProtocolError,
+    encode_error,
+    encode_event,
+)
+
+_EVENT = b""
+"""Holds the place of a watch event, which stays in the connection's queue until it is sent: an
+equal one is suppressed as long as it waits there."""
+
+_UNREAD = "too many watch events were left unread"
+
+_WATCH_EVENT_BYTE = bytes([XS_WATCH_EVENT])
+
+
+@frozen
+class Limits:
+    """What one client may make the server keep, in bytes.
+
+    ``replies``: no further request is handled while this much of replies waits. ``events``: a
+    privileged client, as sockets are, is cut off when more than this much of watch events waits.
+    A domain has its quota of memory for them: further ones are dropped, and no request is handled
+    until it has read half of them.
+    """
+
+    replies: int = 64 << 10
+    events: int = 16 << 20
+
+
+class Session:
+    """A client of ``server``: domain ``domid``, 0 for sockets.
+
+    ``on_output`` is called when bytes to send came up by another client's doing, or when another's
+    doing ended the session; not from within :meth:`receive` or :meth:`take`, whose caller looks
+    itself. ``closed`` tells that the transport should end once nothing is :attr:`pending`;
+    ``error`` says why, "" if nobody is to blame. XsError ENOENT if the domain is not introduced.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        domid: int = 0,
+        *,
+        name: str = "",
+        limits: Limits | None = None,
+        on_output: Callable[[], object] | None = None,
+    ) -> None:
+        self.connection = server.store.connect(domid, self._woken, name)
+        self.connection.on_reset = self._reset
+        self.on_output = on_output
+        self.error = ""
+        self._server = server
+        self._limits = limits or Limits()
+        self._events = self.connection.events
+        privileged = self.connection.identity.privileged
+        self._events.limit = self._limits.events if privileged else self.connection.quota.memory
+        self._table = server.table
+        self._decoder = Decoder()
+        self._out: deque[bytes] = deque()
+        self._head = 0
+        self._placed = 0
+        self._reply_bytes = 0
+        self._outstanding = 0
+        self._busy = self._ending = False
+
+    # -- for the transport ---------------------------------------------------------------------
+
+    def receive(self, data: bytes | bytearray | memoryview) -> None:
+        """Bytes from the client, in any pieces. Handles what is complete, as far as the limits
+        allow; the rest waits. Never raises for anything a client may send."""
+        if not self.connection.closed:
+            self._decoder.put(data)
+            self._run()
+
+    def take(self, limit: int | None = None) -> bytes:
+        """Up to ``limit`` bytes (all, if None) for the client, which count as sent now.
+
+        May handle requests that had to wait, so that more is :attr:`pending` afterwards.
+        """
+        taken = self._take_all() if limit is None and not self._head else self._take(limit)
+        if self._decoder.waiting:
+            self._run()
+        return taken
+
+    @property
+    def pending(self) -> bool:
+        """True if bytes wait to be taken."""
+        return bool(self._out)
+
+    @property
+    def wanted(self) -> int:
+        """Bytes to read next: the rest of a header or of a body; 0 means to stop reading.
+
+        A socket may read more than that while it is not 0.
+        """
+        return 0 if self.blocked else self._decoder.wanted
+
+    @property
+    def blocked(self) -> bool:
+        """True while no request is handled, because too much waits to be taken, or for good."""
+        connection = self.connection
+        if connection.closed or self._reply_bytes > self._limits.replies:
+            return True
+        if connection.identity.privileged:
+            return False
+        quota = connection.quota
+        return self._outstanding >= quota.outstanding or self._events.overflowed
+
+    @property
+    def closed(self) -> bool:
+        """True after :meth:`close`, a protocol error, or the end of the domain."""
+        return self.connection.closed
+
+    def close(self) -> None:
+        """End the session; nothing of it stays in the store, unsent bytes are dropped."""
+        self._ending = True
+        self.connection.close()
+        self._clear()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        decoder = self._decoder
+        self._busy = True
+        try:
+            while not self.blocked and (message := decoder.next()) is not None:
+                self._handle(message)
+        except ProtocolError as error:
+            # However the stream was cut into pieces: what was asked before gets its answer.
+            answers = self._take(None)
+            self._end(str(error))
+            if answers:
+                self._out.append(answers)
+        finally:
+            self._busy = False
+
+    def _handle(self, message: Message) -> None:
+        kind, req_id, tx_id, payload = message
+        connection = self.connection
+        try:
+            handler = self._table.get(kind)
+            if handler is None:
+                raise XsError("ENOSYS", str(kind), "no such message type")
+            if handler.privileged and not connection.identity.privileged:
+                raise XsError("EACCES", detail=f"domain {connection.domid} is not privileged")
+            if tx_id and handler.transactional and not connection.has_transaction(tx_id):
+                raise XsError("ENOENT", str(tx_id), "no such transaction on this connection")
+            answer = handler.answer(connection, payload, tx_id)
+            size = len(answer)
+            if size > XENSTORE_PAYLOAD_MAX:
+                raise XsError("E2BIG", detail=f"reply of {size} bytes")
+            reply = HEADER.pack(kind, req_id, tx_id, size) + answer
+        except XsError as error:
+            reply = encode_error(error.errno, req_id, tx_id)
+        if connection.closed:
+            return
+        if kind != XS_WATCH:
+            self._place_events()
+        self._out.append(reply)
+        self._reply_bytes += len(reply)
+        self._outstanding += 1
+        self._place_events()
+        if self._events.overflowed and connection.identity.privileged:
+            self._end(_UNREAD)
+
+    def _place_events(self) -> None:
+        new = len(self._events) - self._placed
+        if new:
+            self._out.extend([_EVENT] * new)
+            self._placed += new
+
+    def _take_all(self) -> bytes:
+        out = self._out
+        if self._placed:
+            next_event = self._events.popleft
+            parts = [item or encode_event(*next_event()) for item in out]
+        else:
+            parts = list(out)
+        out.clear()
+        self._placed = self._reply_bytes = self._outstanding = 0
+        return b"".join(parts)
+
+    def _take(self, limit: int | None) -> bytes:
+        room = limit if limit is not None else 1 << 62
+        parts = []
+        out = self._out
+        while out and room > 0:
+            item = out[0]
+            if item is _EVENT:
+                event = self._events.popleft()
+                self._placed -= 1
+                item = out[0] = encode_event(event.path, event.token)
+            part = item[self._head : self._head + room]
+            parts.append(part)
+            room -= len(part)
+            self._head += len(part)
+            if self._head == len(item):
+                out.popleft()
+                self._head = 0
+                if item[:1] != _WATCH_EVENT_BYTE:
+                    self._reply_bytes -= len(item)
+                    self._outstanding -= 1
+        return b"".join(parts)
+
+    def _woken(self) -> None:
+        if self._busy:
+            return
+        if self._events.overflowed and self.connection.identity.privileged:
+            self._end(_UNREAD)
+        else:
+            self._place_events()
+        if self.on_output is not None:
+            self.on_output()
+
+    def _reset(self) -> None:
+        """The store made the connection start anew, or ended it."""
+        self._clear()
+        if not self._busy and not self._ending and self.on_output is not None:
+            self.on_output()
+
+    def _end(self, error: str) -> None:
+        self.error = error
+        self.close()
+
+    def _clear(self) -> None:
+        self._decoder.clear()
+        self._out.clear()
+        self._head = self._placed = self._reply_bytes = self._outstanding = 0
