@@ -44,6 +44,7 @@ unit: $(FAST)
 bench: $(FAST)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@$(BIN)/python -m xennet.bench --write docs
+	@$(BIN)/python -m xennet.bench.xenstore
 
 # Resolve the lock anew, for every supported Python; index addresses stay out of it.
 LOCK = build/lock/bin/uv pip compile - --universal --python-version 3.11 --generate-hashes \

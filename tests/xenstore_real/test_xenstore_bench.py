@@ -1,0 +1,45 @@
+"""The benchmark measures what it says, with the real daemon or without."""
+
+from __future__ import annotations
+
+import pytest
+
+from xennet.bench import xenstore
+from xennet.bench.real_xenstored import CannotStartError
+from xennet.bench.xenstore_load import WORKLOADS, Load
+
+
+@pytest.fixture(autouse=True)
+def two_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xenstore, "CLIENTS", (2,))
+
+
+def quick() -> xenstore.Results:
+    return xenstore.measure(rounds=1, seconds=0.005, nodes=(10, 250))
+
+
+def test_every_workload_is_measured_next_to_the_real_daemon(real_xenstored: None) -> None:
+    results = quick()
+    assert results.reason == ""
+    assert [(r.workload, r.clients) for r in results.rates] == [
+        (workload, 2) for workload in WORKLOADS
+    ]
+    assert all(rate.ratio and rate.ratio > 0.05 for rate in results.rates)
+    assert {growth.workload for growth in results.growth} == set(xenstore.GROWING)
+    assert set(results.memory_kib) == {xenstore.OURS, xenstore.REAL}
+
+
+def test_without_the_real_daemon_ours_is_measured_and_the_reason_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> None:
+        raise CannotStartError("no gcc (to compile the shim)")
+
+    monkeypatch.setattr(xenstore, "RealXenstored", missing)
+    monkeypatch.setattr(xenstore, "WORKLOADS", {"READ": Load.read})
+    monkeypatch.setattr(xenstore, "GROWING", ("READ",))
+    results = quick()
+    assert set(results.memory_kib) == {xenstore.OURS}
+    assert all(rate.ratio is None for rate in results.rates)
+    xenstore.show(results, 1)
+    assert "left out: no gcc" in capsys.readouterr().out

@@ -1,0 +1,234 @@
+"""``python -m xennet.bench.xenstore``: requests per second of ``xennet xenstored``.
+
+The real C xenstored, where it can be started, runs next to it in the same interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import click
+from attrs import asdict, frozen
+
+from xennet.bench.real_xenstored import CannotStartError, RealXenstored
+from xennet.bench.rounds import Contestant, Figure, race
+from xennet.bench.xenstore_load import WORKLOADS, Load, Run, connect, fill
+
+CLIENTS = (1, 16)
+SMALL, LARGE = 100, 100_000
+OURS, REAL = "xennet", "C xenstored"
+#: What must not become dearer in a large store.
+GROWING = ("READ", "WRITE", "transaction of 5 writes")
+
+
+@frozen
+class Server:
+    """A running server: its name, socket and process."""
+
+    name: str
+    path: str
+    pid: int
+
+    def resident_kib(self) -> int:
+        """Resident memory of the process."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0])
+
+
+@frozen
+class Rate:
+    """One workload with so many clients: requests per second of each server."""
+
+    workload: str
+    clients: int
+    figures: dict[str, Figure]
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours to the real one's, medians; None without the real one."""
+        real = self.figures.get(REAL)
+        return self.figures[OURS].median / real.median if real else None
+
+
+@frozen
+class Growth:
+    """What a request costs in the large store, as a multiple of its cost in the small one."""
+
+    workload: str
+    ratios: dict[str, float]
+
+
+@frozen
+class Results:
+    """Everything that was measured.
+
+    ``memory_kib`` is each server's resident memory with ``nodes`` small nodes (few and many);
+    ``reason`` says why the real xenstored is missing, "" if it is not.
+    """
+
+    rates: list[Rate]
+    growth: list[Growth]
+    memory_kib: dict[str, tuple[int, int]]
+    nodes: tuple[int, int]
+    reason: str
+
+
+def measure(
+    rounds: int = 7,
+    seconds: float = 0.3,
+    nodes: tuple[int, int] = (SMALL, LARGE),
+    say: Callable[[str], None] = lambda text: None,
+) -> Results:
+    """Start the servers and race them; needs nothing that is not there (the real one is fetched
+    if it can be)."""
+    with ExitStack() as stack:
+        starters, reason = _starters()
+        servers = [stack.enter_context(start()) for start in starters]
+        rates = []
+        for workload in WORKLOADS:
+            for clients in CLIENTS:
+                say(f"measuring {workload}, {clients} client{'s' if clients > 1 else ''} ...")
+                rates.append(
+                    Rate(workload, clients, _race(workload, clients, servers, rounds, seconds))
+                )
+        say(f"filling stores with {nodes[1]:,} nodes ...")
+        sized = {}
+        memory = {}
+        for start in starters:
+            small, large = stack.enter_context(start()), stack.enter_context(start())
+            fill(small.path, nodes[0])
+            fill(large.path, nodes[1])
+            memory[small.name] = (small.resident_kib(), large.resident_kib())
+            sized[small.name] = (small, large)
+        growth = [_growth(workload, sized, rounds, seconds) for workload in GROWING]
+    return Results(rates, growth, memory, nodes, reason)
+
+
+def _starters() -> tuple[list[Callable[[], AbstractContextManager[Server]]], str]:
+    try:
+        with real():
+            pass
+    except CannotStartError as error:
+        return [ours], str(error)
+    return [ours, real], ""
+
+
+@contextmanager
+def ours() -> Iterator[Server]:
+    """A running ``xennet xenstored``."""
+    with tempfile.TemporaryDirectory(prefix="xenstored-") as directory:
+        path = str(Path(directory) / "socket")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "xennet", "xenstored", "--quiet", "--socket", path]
+        )
+        try:
+            _wait_for(path, process)
+            yield Server(OURS, path, process.pid)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def real() -> Iterator[Server]:
+    """A running C xenstored; CannotStartError where there is none."""
+    with RealXenstored() as daemon:
+        yield Server(REAL, daemon.socket_path, daemon.pid)
+
+
+def _wait_for(path: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            connect(path).close()
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
+    raise RuntimeError(f"xennet xenstored does not listen (exit code {process.poll()})")
+
+
+def _race(
+    workload: str, clients: int, servers: Iterable[Server], rounds: int, seconds: float
+) -> dict[str, Figure]:
+    with ExitStack() as stack:
+        ways = {}
+        for server in servers:
+            load = Load(server.path, clients)
+            stack.callback(load.close)
+            ways[server.name] = _contestant(WORKLOADS[workload](load))
+        return race(ways, clients, rounds, seconds)
+
+
+def _growth(
+    workload: str, sized: dict[str, tuple[Server, Server]], rounds: int, seconds: float
+) -> Growth:
+    with ExitStack() as stack:
+        ways = {}
+        for name, pair in sized.items():
+            for size, server in zip(("small", "large"), pair, strict=True):
+                load = Load(server.path, 1)
+                stack.callback(load.close)
+                ways[f"{name} {size}"] = _contestant(WORKLOADS[workload](load))
+        figures = race(ways, 1, rounds, seconds)
+    ratios = {n: figures[f"{n} small"].median / figures[f"{n} large"].median for n in sized}
+    return Growth(workload, ratios)
+
+
+def _contestant(run: Run) -> Contestant:
+    return lambda _, count: run(count)
+
+
+@click.command()
+@click.option("--rounds", default=7, show_default=True, help="Rounds in which both take turns.")
+@click.option("--seconds", default=0.3, show_default=True, help="About how long one turn takes.")
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
+def main(rounds: int, seconds: float, as_json: bool) -> None:
+    """Measure xennet xenstored against the real C xenstored."""
+    results = measure(rounds, seconds, say=lambda text: click.echo(text, err=True))
+    if as_json:
+        click.echo(json.dumps(asdict(results), indent=2))
+    else:
+        show(results, rounds)
+
+
+def show(results: Results, rounds: int) -> None:
+    """Print the results as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"XenStore requests per second, medians of {rounds} interleaved rounds")
+    table.add_column("request")
+    for heading in ("clients", OURS, "spread", REAL, "spread", "ratio"):
+        table.add_column(heading, justify="right")
+    for rate in results.rates:
+        cells = []
+        for name in (OURS, REAL):
+            figure = rate.figures.get(name)
+            cells += [f"{figure.median:,.0f}", f"{figure.spread:.0%}"] if figure else ["-", "-"]
+        ratio = f"{rate.ratio:.2f} x" if rate.ratio else "-"
+        table.add_row(rate.workload, str(rate.clients), *cells, ratio)
+    console = Console()
+    console.print(table)
+    few, many = results.nodes
+    for growth in results.growth:
+        costs = ", ".join(f"{name} {ratio:.2f} x" for name, ratio in growth.ratios.items())
+        console.print(f"{growth.workload}: {many:,} nodes cost {costs} of what {few} cost")
+    for name, (small, large) in results.memory_kib.items():
+        console.print(
+            f"{name}: {small / 1024:.1f} MiB with {few} small nodes, {large / 1024:.1f} MiB "
+            f"with {many:,}"
+        )
+    if results.reason:
+        console.print(f"{REAL} left out: {results.reason}")
+
+
+if __name__ == "__main__":
+    main()
