@@ -155,7 +155,7 @@ def test_c_library_reads_writes_commits_and_watches(
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("pyxs") is None, reason="pyxs is not installed (PyPI: pyxs)"
+    importlib.util.find_spec("pyxs") is None, reason="the Python package pyxs is not installed"
 )
 def test_pyxs_works_unchanged(path: str) -> None:
     import pyxs

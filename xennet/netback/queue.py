@@ -13,14 +13,14 @@ from collections.abc import Callable
 from attrs import frozen
 
 from xennet.abi.words import TX_SLOTS
-from xennet.counters import RingCounters, VifCounters
+from xennet.announce import announce
+from xennet.counters import VifCounters
 from xennet.frames import FrameEndpoint
 from xennet.interface import Hypervisor
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.rx_pass import RxPass
 from xennet.netback.tx_pass import TxPass
 from xennet.netback.verdict import FrontendError, rx_error, tx_error
-from xennet.observe import Notification
 from xennet.ring import BackRing, rx_ring, tx_ring
 
 #: Pages from which packets are sent to the guest: eight of the longest.
@@ -154,7 +154,7 @@ class Queue:
             counters.errors += tx.res[guest_tx.R_ERRORS]
             if tx.batch.count:
                 self.host.push(tx.batch)
-            self._announce("tx", counters, tx.res[guest_tx.R_FLAG])
+            announce(self.hv, self.port, "tx", counters, tx.res[guest_tx.R_FLAG])
         if verdict != guest_tx.OK:
             raise tx_error(tx.res)
         return tx.rearm()
@@ -180,13 +180,6 @@ class Queue:
             counters.slots += slots
             counters.requests += slots
             counters.responses += slots
-            self._announce("rx", counters, rx.res[guest_rx.R_FLAG])
+            announce(self.hv, self.port, "rx", counters, rx.res[guest_rx.R_FLAG])
         # With too few buffers for the next packet, sleep until one more is posted.
         return rx.empty or rx.await_requests()
-
-    def _announce(self, ring: str, counters: RingCounters, notify: int) -> None:
-        sent = counters.pushed(notify)
-        if self.hv.observes(Notification):
-            self.hv.emit(Notification(self.hv.domid, ring, sent))
-        if sent:
-            self.hv.notify(self.port)

@@ -188,7 +188,6 @@ def receive(
         verdict = PROD_BACKWARDS
         res[R_WORD0] = prod
         prod = cons
-    access = GTF_permit_access | otherend << 16
 
     while cons != prod and packets < max_packets and used + MAX_CHAIN_BYTES <= room:
         head = cons
@@ -311,22 +310,10 @@ def receive(
             res[R_WORD0] = gref
         return verdict
 
-    # Post every consumed slot again.
-    ahead = pvt[FRONT_REQ_PROD_PVT]
-    end = (cons + RX_SLOTS) & MASK32
     pvt[FRONT_RSP_CONS] = cons
     state[S_UNCONSUMED] = (prod - cons) & MASK32
-    while ahead != end:
-        slot = ahead & RX_MASK
-        gref = grefs[slot]
-        words[gref << shift] = access
-        at = RING_SLOTS + slot * RX_STRIDE
-        ring[at] = slot
-        ring[at + RXREQ_W_gref] = gref
-        ahead = (ahead + 1) & MASK32
     if cons != begin:
-        pvt[FRONT_REQ_PROD_PVT] = ahead
-        res[R_NOTIFY] = publish(ring, REQ_PROD, REQ_EVENT, ahead)
+        res[R_NOTIFY] = post(ring, pvt, otherend, grefs, words, shift)
     if cons == prod:
         arm(ring, RSP_EVENT, (cons + 1) & MASK32)
         res[R_MORE] = 1 if ring[RSP_PROD] != cons else 0

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xennet.abi.words import RX_SLOTS, TX_SLOTS
-from xennet.counters import RingCounters, VifCounters
+from xennet.announce import announce
+from xennet.counters import VifCounters
 from xennet.frames import FrameEndpoint
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx, guest_tx
@@ -17,7 +18,6 @@ from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.rx_pass import RxPass
 from xennet.netfront.tx_pass import TxPass
 from xennet.netfront.verdict import BackendError, drop_reason, rx_error, tx_error
-from xennet.observe import Notification
 from xennet.ring import FrontRing, rx_ring, tx_ring
 
 
@@ -80,7 +80,7 @@ class Queue:
         posted, notify = self.rx.post()
         self.counters.rx.requests += posted
         self.counters.rx.grants += posted
-        self._announce("rx", self.counters.rx, notify)
+        announce(self.hv, self.port, "rx", self.counters.rx, notify)
 
     def start(self) -> None:
         """The backend is connected: send and receive (never before)."""
@@ -145,7 +145,7 @@ class Queue:
             counters.slots += slots
             counters.requests += slots
             counters.grants += slots - tx.res[guest_tx.R_EXTRAS]
-            self._announce("tx", counters, tx.res[guest_tx.R_FLAG])
+            announce(self.hv, self.port, "tx", counters, tx.res[guest_tx.R_FLAG])
         return True
 
     def poll_rx(self) -> bool:
@@ -174,7 +174,7 @@ class Queue:
             counters.requests += slots
             counters.slots += slots
             counters.grants += slots
-            self._announce("rx", counters, rx.res[guest_rx.R_NOTIFY])
+            announce(self.hv, self.port, "rx", counters, rx.res[guest_rx.R_NOTIFY])
         return rx.res[guest_rx.R_MORE] != 0
 
     def _share(self, count: int) -> GrantedPages:
@@ -186,10 +186,3 @@ class Queue:
         held = [granted for granted in self._granted if not granted.end()]
         self._granted = []
         return held
-
-    def _announce(self, ring: str, counters: RingCounters, notify: int) -> None:
-        sent = counters.pushed(notify)
-        if self.hv.observes(Notification):
-            self.hv.emit(Notification(self.hv.domid, ring, sent))
-        if sent:
-            self.hv.notify(self.port)
