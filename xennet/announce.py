@@ -1,4 +1,4 @@
-"""What both drivers do after they published an index: count it, and notify if the other end asked."""
+"""What both drivers do after they published an index: count it, notify if the other end asked."""
 
 from __future__ import annotations
 
