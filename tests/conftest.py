@@ -1,11 +1,18 @@
 """Makes the shared helper modules of this directory importable, and both engines choosable."""
 
+import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A CI run judges a change, so it must give the same answer twice; new examples are tried elsewhere.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -54,9 +54,12 @@ def _stale_errno(request: Message, theirs: Message, ours: Message) -> bool:
 
 
 def _usage(request: Message, theirs: Message, ours: Message) -> bool:
-    if request.type != XS_CONTROL or request.payload not in (b"quota\0005\0", b"quota\0000\0"):
+    words = request.payload.split(b"\0")[:-1]
+    if request.type != XS_CONTROL or words[:1] != [b"quota"] or len(words) != 2:
         return False
-    of_sockets = (b"watches ", b"transactions ") if request.payload == b"quota\0000\0" else ()
+    # The daemon reads the number with atoi: any word that is none is domain 0.
+    domid = atoi(words[1].decode("latin-1"))
+    of_sockets = (b"watches ", b"transactions ") if domid == 0 else ()
 
     def lines(reply: Message) -> list[bytes]:
         return [
