@@ -8,11 +8,10 @@ decided elsewhere (xennet.xenbus.backend).
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 
-from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.counters import VifCounters
 from xennet.frames import FrameEndpoint
+from xennet.gso import gso_types
 from xennet.interface import Hypervisor
 from xennet.netback.queue import Queue, QueueConfig
 from xennet.netback.verdict import FrontendError
@@ -37,11 +36,6 @@ EXTRAS = (
 )
 MAX_QUEUES = 1
 
-_GSO_KEYS = {
-    "feature-gso-tcpv4": XEN_NETIF_GSO_TYPE_TCPV4,
-    "feature-gso-tcpv6": XEN_NETIF_GSO_TYPE_TCPV6,
-}
-
 
 def read_config(otherend_id: int, keys: NodeDirectory) -> QueueConfig:
     """What the frontend published (read_xenbus_vif_flags, connect_data_rings).
@@ -59,17 +53,13 @@ def read_config(otherend_id: int, keys: NodeDirectory) -> QueueConfig:
         )
     # A frontend that does not ask for copying gets nothing that needs it (xen/io/netif.h).
     rx_copy = keys.optional_unsigned("request-rx-copy") != 0
-    gso_types = 0
-    for key, kind in _GSO_KEYS.items():
-        if rx_copy and keys.optional_unsigned(key):
-            gso_types |= 1 << kind
     return QueueConfig(
         otherend_id=otherend_id,
         tx_ring_ref=keys.unsigned("tx-ring-ref"),
         rx_ring_ref=keys.unsigned("rx-ring-ref"),
         event_channel=keys.unsigned("event-channel"),
         can_sg=rx_copy and keys.optional_unsigned("feature-sg") != 0,
-        gso_types=gso_types,
+        gso_types=gso_types(keys) if rx_copy else 0,
     )
 
 
@@ -87,7 +77,6 @@ class Vif:
         self.queue: Queue | None = None
         self.carrier = False
         self.error: FrontendError | None = None
-        self.on_error: Callable[[FrontendError], None] | None = None
 
     def probe(self, dev: XenbusDevice) -> Advertisement:
         return Advertisement(FEATURES, EXTRAS)
@@ -121,5 +110,3 @@ class Vif:
         # Linux keeps the state Connected: the frontend learns nothing, its packets stop.
         self.carrier = False
         self.error = error
-        if self.on_error is not None:
-            self.on_error(error)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.counters import VifCounters
 from xennet.frames import FrameEndpoint
+from xennet.gso import gso_types
 from xennet.interface import Hypervisor
 from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.queue import Queue
@@ -31,10 +31,6 @@ FEATURES: tuple[tuple[str, StoreValue], ...] = (
     ("feature-ipv6-csum-offload", 1),
 )
 
-_GSO_KEYS = {
-    "feature-gso-tcpv4": XEN_NETIF_GSO_TYPE_TCPV4,
-    "feature-gso-tcpv6": XEN_NETIF_GSO_TYPE_TCPV6,
-}
 _MAC = re.compile(rb"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
 
@@ -53,7 +49,6 @@ class Netfront:
         self.mac = b""
         self.carrier = False
         self.error: BackendError | None = None
-        self.on_error: Callable[[BackendError], None] | None = None
         # Pages that a backend still used when it said that it had closed.
         self._held: list[GrantedPages] = []
 
@@ -67,10 +62,6 @@ class Netfront:
         if not offered.optional_unsigned("feature-rx-copy"):
             return None  # it can only flip pages: of no use (netfront: -ENODEV)
         self._free_held()
-        gso_types = 0
-        for key, kind in _GSO_KEYS.items():
-            if offered.optional_unsigned(key):
-                gso_types |= 1 << kind
         mac = dev.own.raw("mac")
         if not _MAC.fullmatch(mac):
             raise XenbusError(
@@ -85,7 +76,7 @@ class Netfront:
             self.counters,
             self._broken,
             can_sg=offered.optional_unsigned("feature-sg") != 0,
-            gso_types=gso_types,
+            gso_types=gso_types(offered),
         )
         keys: list[tuple[str, StoreValue]] = []
         if offered.optional_unsigned("multi-queue-max-queues"):
@@ -130,5 +121,3 @@ class Netfront:
     def _broken(self, error: BackendError) -> None:
         self.carrier = False
         self.error = error
-        if self.on_error is not None:
-            self.on_error(error)

@@ -1,0 +1,16 @@
+"""Which GSO types an end of a vif takes, as it says in its directory (xen/io/netif.h)."""
+
+from __future__ import annotations
+
+from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
+from xennet.xenbus.nodes import NodeDirectory
+
+_TYPES = {
+    "feature-gso-tcpv4": XEN_NETIF_GSO_TYPE_TCPV4,
+    "feature-gso-tcpv6": XEN_NETIF_GSO_TYPE_TCPV6,
+}
+
+
+def gso_types(keys: NodeDirectory) -> int:
+    """Bit t is set for each GSO type t that the other end offers to take."""
+    return sum(1 << kind for key, kind in _TYPES.items() if keys.optional_unsigned(key))
