@@ -124,6 +124,16 @@ class MinimalMachine:
         self.nodes: dict[str, bytes] = {"/": b""}
         self.watches: list[Watch] = []
         self.next_frame = 0x1000
+        self.now = 0
+        self.timers: list[tuple[int, list[Callable[[], None]]]] = []
+
+    def advance(self, ns: int) -> None:
+        """Let time pass; timers that have run out join the queue, in order."""
+        self.now += ns
+        due = sorted((t for t in self.timers if t[0] <= self.now), key=lambda t: t[0])
+        self.timers = [t for t in self.timers if t[0] > self.now]
+        for _, calls in due:
+            self.queue.extend(calls)
 
     def domain(self, domid: int) -> MinimalHypervisor:
         """The domain ``domid``, made when it is first asked for."""
@@ -480,6 +490,15 @@ class MinimalHypervisor:
 
     def defer(self, work: Callable[[], None]) -> None:
         self.machine.queue.append(work)
+
+    @property
+    def now(self) -> int:
+        return self.machine.now
+
+    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
+        calls = [work]
+        self.machine.timers.append((self.machine.now + delay, calls))
+        return calls.clear
 
     def emit(self, event: object) -> None:
         self.events.append(event)

@@ -19,7 +19,7 @@ from xennet.abi.netif import (
     XEN_NETIF_EXTRA_TYPE_GSO,
 )
 from xennet.counters import VifCounters
-from xennet.frames import FrameBatch
+from xennet.frames import EVERYTHING, FrameBatch, Offload
 from xennet.netback.queue import Queue as BackQueue
 from xennet.netback.queue import QueueConfig
 from xennet.netback.verdict import FrontendError
@@ -40,6 +40,10 @@ class Stack:
         self.received: list[bytes] = []
         self.meta: list[tuple[int, int, int]] = []
         self.room = 1 << 30
+        self.offload = EVERYTHING
+
+    def negotiated(self, offload: Offload) -> None:
+        self.offload = offload
 
     def pull(self, batch: FrameBatch) -> int:
         pulled = 0

@@ -11,6 +11,10 @@ from array import array
 from collections.abc import Iterator
 from typing import Protocol
 
+from attrs import frozen
+
+from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
+
 #: Longest frame that one netif packet can carry: the 16-bit size of the first tx request.
 MAX_FRAME = 65535
 #: Shortest frame: an Ethernet header (a backend answers ERROR to less; hardening rule F6).
@@ -21,14 +25,41 @@ CSUM_BLANK = 1
 #: The checksum was verified, or cannot have been damaged (it never left the machine).
 DATA_VALIDATED = 2
 
+#: Bits of both GSO types, TCPv4 and TCPv6.
+ALL_GSO_TYPES = 1 << XEN_NETIF_GSO_TYPE_TCPV4 | 1 << XEN_NETIF_GSO_TYPE_TCPV6
+
+
+@frozen
+class Offload:
+    """What the taker of frames can take as it is; a giver has to do the rest in software.
+
+    ``sg``: frames of more than one page. ``csum_v4``, ``csum_v6``: blank TCP and UDP checksums.
+    ``gso_types``: bit t is set for each XEN_NETIF_GSO_TYPE_* t; without ``sg`` there are none
+    (a segmented frame would not fit). ``max_frame``: longest frame without GSO in bytes, Ethernet
+    header included, 0 = any.
+    """
+
+    sg: bool = True
+    csum_v4: bool = True
+    csum_v6: bool = True
+    gso_types: int = ALL_GSO_TYPES
+    max_frame: int = 0
+
+
+#: The taker looks at nothing: rings and files that keep frames as they are.
+EVERYTHING = Offload()
+#: The taker wants plain frames, as they would be on a wire.
+NOTHING = Offload(csum_v4=False, csum_v6=False, gso_types=0)
+
 
 class FrameBatch:
     """Up to ``max_frames`` frames in ``data``, filled from the start and in order.
 
     ``data``: writable memoryview of unsigned bytes. ``offset``, ``length`` (bytes), ``flags``
     (CSUM_BLANK, DATA_VALIDATED), ``gso_size`` (bytes of one segment, 0 = no GSO), ``gso_type``
-    (XEN_NETIF_GSO_TYPE_*), ``timestamp`` (ns since the epoch) are arrays indexed by
-    frame. ``count`` frames are valid, ``used`` bytes of ``data`` are taken.
+    (XEN_NETIF_GSO_TYPE_*), ``hash_info`` (0 = none, else algorithm << 8 | type bit number + 1),
+    ``hash_value``, ``timestamp`` (ns since the epoch) are arrays indexed by frame. ``count`` frames
+    are valid, ``used`` bytes of ``data`` are taken.
     """
 
     __slots__ = (
@@ -37,6 +68,8 @@ class FrameBatch:
         "flags",
         "gso_size",
         "gso_type",
+        "hash_info",
+        "hash_value",
         "length",
         "max_frames",
         "offset",
@@ -52,6 +85,8 @@ class FrameBatch:
         self.flags = array("I", bytes(4 * max_frames))
         self.gso_size = array("I", bytes(4 * max_frames))
         self.gso_type = array("I", bytes(4 * max_frames))
+        self.hash_info = array("I", bytes(4 * max_frames))
+        self.hash_value = array("I", bytes(4 * max_frames))
         self.timestamp = array("q", bytes(8 * max_frames))
         self.count = 0
         self.used = 0
@@ -60,6 +95,11 @@ class FrameBatch:
     def columns(self) -> tuple[array[int], array[int], array[int], array[int], array[int]]:
         """offset, length, flags, gso_size, gso_type: what kernels take of a batch, in order."""
         return self.offset, self.length, self.flags, self.gso_size, self.gso_type
+
+    @property
+    def hash_columns(self) -> tuple[array[int], array[int]]:
+        """hash_info, hash_value: for kernels that know of hashes."""
+        return self.hash_info, self.hash_value
 
     def clear(self) -> None:
         """Forget all frames."""
@@ -90,6 +130,7 @@ class FrameBatch:
         self.flags[i] = flags
         self.gso_size[i] = gso_size
         self.gso_type[i] = gso_type
+        self.hash_info[i] = 0
         self.timestamp[i] = timestamp
         self.count = i + 1
         self.used = used + n
@@ -107,7 +148,8 @@ class FrameEndpoint(Protocol):
     """The outside of a driver: gives frames to send and takes frames that came.
 
     ``room`` is the number of frames that push takes now; pull appends what there is (0: nothing
-    now) and may be asked again.
+    now) and may be asked again. ``negotiated`` is called at each connect with what the other end
+    of the driver's link takes of the frames that are pulled.
     """
 
     @property
@@ -116,3 +158,5 @@ class FrameEndpoint(Protocol):
     def pull(self, batch: FrameBatch) -> int: ...
 
     def push(self, batch: FrameBatch) -> None: ...
+
+    def negotiated(self, offload: Offload) -> None: ...

@@ -129,6 +129,15 @@ class GuestKernel:
         """Run ``work`` later, when the run loop chooses to."""
         self._domain.defer(work)
 
+    @property
+    def now(self) -> int:
+        """Virtual time in ns."""
+        return self._domain.now
+
+    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
+        """Run ``work`` in ``delay`` ns of virtual time; call the result to prevent it."""
+        return self._domain.call_after(delay, work)
+
     def emit(self, event: object) -> None:
         """Tell observers of the machine."""
         self._domain.emit(event)

@@ -163,6 +163,15 @@ class Hypervisor(Protocol):
         """Run ``work`` later, in this domain, when the run loop chooses to (a work queue item)."""
         ...
 
+    @property
+    def now(self) -> int:
+        """The time in ns since some moment before; it moves only between deliveries."""
+        ...
+
+    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
+        """Run ``work`` in this domain ``delay`` ns from now; call what comes back to prevent it."""
+        ...
+
     def emit(self, event: object) -> None:
         """Tell observers; callers ask :meth:`observes` first, so that nobody pays for silence."""
         ...

@@ -322,6 +322,24 @@ class Domain:
         self._require_running("set_handler")
         self._record.handlers[port] = handler
 
+    @property
+    def now(self) -> int:
+        """Virtual time in ns since the machine was made."""
+        return self._services.run_loop.now
+
+    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
+        """Run ``work`` in ``delay`` ns of virtual time; call the result to prevent it.
+
+        A domain that stops before then does nothing any more.
+        """
+        loop = self._services.run_loop
+        timer = loop.call_after(delay, self.domid, work)
+
+        def cancel() -> None:
+            loop.cancel_timer(timer)
+
+        return cancel
+
     def defer(self, work: Callable[[], None]) -> None:
         """Run ``work`` later, when the run loop chooses to."""
         self._require_running("defer")

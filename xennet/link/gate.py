@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define
 
-from xennet.frames import FrameBatch, FrameEndpoint
+from xennet.frames import FrameBatch, FrameEndpoint, Offload
 
 
 @define(slots=True, eq=False)
@@ -26,3 +26,6 @@ class Gate:
 
     def push(self, batch: FrameBatch) -> None:
         self.endpoint.push(batch)
+
+    def negotiated(self, offload: Offload) -> None:
+        self.endpoint.negotiated(offload)

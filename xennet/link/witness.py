@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attrs import define
 
-from xennet.frames import FrameBatch
+from xennet.frames import FrameBatch, Offload
 from xennet.link.ledger import Ledger
 from xennet.port import Port, PortError
 
@@ -51,3 +51,6 @@ class Witness:
         self.incoming.received(batch)
         self.port.push(batch)
         self.arrived(self.incoming.frames_received)
+
+    def negotiated(self, offload: Offload) -> None:
+        self.port.negotiated(offload)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from attrs import asdict, define
 
-from xennet.frames import FrameBatch, FrameEndpoint
+from xennet.frames import FrameBatch, FrameEndpoint, Offload
 
 #: :attr:`Port.room` of a port that never fills up.
 UNBOUNDED = 2**31 - 1
@@ -123,6 +123,9 @@ class BasePort:
     def push(self, batch: FrameBatch) -> None:
         self._counters.frames_out += batch.count
         self._counters.bytes_out += batch.used
+
+    def negotiated(self, offload: Offload) -> None:
+        """A port gives what it has; who needs less puts an edge in front of it."""
 
     def finish(self) -> None:
         """Nothing waits for the other side here."""

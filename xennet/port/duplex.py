@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xennet.frames import FrameBatch
+from xennet.frames import FrameBatch, Offload
 from xennet.port.base import Counters, Port
 
 
@@ -35,6 +35,9 @@ class DuplexPort:
 
     def push(self, batch: FrameBatch) -> None:
         self._recorder.push(batch)
+
+    def negotiated(self, offload: Offload) -> None:
+        self._player.negotiated(offload)
 
     def finish(self) -> None:
         self._recorder.finish()
