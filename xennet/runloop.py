@@ -198,7 +198,7 @@ class RunLoop:
                     raise LivelockError(limit, tuple(self._recent))
                 self.step(None if choose is None else choose(self.ready()))
                 made += 1
-            if not advance_timers or (due := self._next_due()) is None:
+            if not advance_timers or (due := self.next_due) is None:
                 return made
             self.advance(due - self._now)
 
@@ -211,15 +211,17 @@ class RunLoop:
             raise IndexError(f"choice {choice} of {len(self._ready)} ready deliveries")
         return next(islice(self._ready, choice, None))
 
-    def _next_due(self) -> int | None:
-        """When the next timer runs out; cancelled ones on the way are thrown away."""
+    @property
+    def next_due(self) -> int | None:
+        """When the next timer runs out, None without one."""
+        # Cancelled ones on the way are thrown away.
         while self._timers and self._timers[0].call is None:
             heapq.heappop(self._timers)
         return self._timers[0].when if self._timers else None
 
     def _fire(self) -> int:
         fired = 0
-        while (due := self._next_due()) is not None and due <= self._now:
+        while (due := self.next_due) is not None and due <= self._now:
             timer = heapq.heappop(self._timers)
             assert timer.call is not None
             self._post_call("timer", timer.domid, timer.ident, timer.call)

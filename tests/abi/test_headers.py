@@ -78,3 +78,10 @@ def test_every_exception_to_the_headers_names_something_of_ours() -> None:
     }
     assert ABSENT_FROM_4_17.keys() <= constants().keys() | definitions().keys() | fields
     assert EXPRESSIONS.keys() <= constants().keys()
+
+
+def test_all_gso_types_are_those_of_the_header() -> None:
+    from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
+    from xennet.frames import ALL_GSO_TYPES
+
+    assert ALL_GSO_TYPES == 1 << XEN_NETIF_GSO_TYPE_TCPV4 | 1 << XEN_NETIF_GSO_TYPE_TCPV6

@@ -1,14 +1,14 @@
 """Three domains do anything with their ports; a plain model says what each bit must be.
 
-The model knows sets and dictionaries only. After every step the whole shared-info page of every
-domain must be what the model says, and every event that was sent after the last run of its handler
+Each domain has one of the two ABIs. After every step every page in which a domain sees its events
+must be what the model says, and every event that was sent after the last run of its handler
 must still be on its way.
 """
 
 from __future__ import annotations
 
 import pytest
-from attrs import define, field
+from evtchn_models import VCPUS, FifoModelDomain, ModelDomain
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -18,90 +18,23 @@ from xennet.hypervisor import Machine
 from xennet.interface import HypercallError
 
 DOMAINS = (0, 1, 2)
-VCPUS = 2
+MODELS = {"2l": ModelDomain, "fifo": FifoModelDomain}
 STATES = ("unbound", "interdomain", "virq", "ipi")
 
 
-@define
-class ModelPort:
-    """``peer``: (domid, port) that a send reaches, None from where sends get lost."""
-
-    state: str
-    peer: tuple[int, int] | None = None
-    allowed: int | None = None
-    vcpu: int = 0
-    owed: bool = False
-
-
-@define
-class ModelDomain:
-    ports: dict[int, ModelPort] = field(factory=dict)
-    pending: set[int] = field(factory=set)
-    masked: set[int] = field(factory=lambda: set(range(4096)))
-    selected: list[set[int]] = field(factory=lambda: [set() for _ in range(VCPUS)])
-    upcall: list[bool] = field(factory=lambda: [False] * VCPUS)
-    runs: dict[int, int] = field(factory=dict)
-
-    def lowest_free(self) -> int:
-        return next(port for port in range(1, 4096) if port not in self.ports)
-
-    def open(self, state: str, **binding: object) -> int:
-        port = self.lowest_free()
-        self.ports[port] = ModelPort(state, **binding)
-        return port
-
-    def select(self, port: int) -> None:
-        self.selected[self.ports[port].vcpu].add(port // 64)
-        self.upcall[self.ports[port].vcpu] = True
-
-    def set_pending(self, port: int) -> None:
-        if port not in self.pending:
-            self.pending.add(port)
-            if port not in self.masked:
-                self.select(port)
-
-    def unmask(self, port: int) -> None:
-        if port in self.ports and port in self.masked:
-            self.masked.remove(port)
-            if port in self.pending:
-                self.select(port)
-
-    def upcall_for(self, port: int) -> bool:
-        """What delivering ``port`` does; True when its handler runs."""
-        taken = port in self.pending - self.masked
-        if taken:
-            self.pending.remove(port)
-        if not any(other // 64 == port // 64 for other in self.pending - self.masked):
-            for vcpu in range(VCPUS):
-                self.selected[vcpu].discard(port // 64)
-                self.upcall[vcpu] = self.upcall[vcpu] and bool(self.selected[vcpu])
-        return taken
-
-    def page(self) -> bytes:
-        """struct shared_info (xen/xen.h, LP64)."""
-        page = bytearray(4096)
-        for vcpu in range(VCPUS):
-            page[64 * vcpu] = self.upcall[vcpu]
-            selector = sum(1 << word for word in self.selected[vcpu])
-            page[64 * vcpu + 8 : 64 * vcpu + 16] = selector.to_bytes(8, "little")
-        for offset, bits in ((2048, self.pending), (2560, self.masked)):
-            for bit in bits:
-                page[offset + bit // 8] |= 1 << bit % 8
-        return bytes(page)
-
-
 domids = st.sampled_from(DOMAINS)
+abis = st.sampled_from(tuple(MODELS))
 #: Below 9 one of the open ports (of those that can be bound to), else a port number as it stands.
 picks = st.integers(0, 11)
 
 
 class EventChannelMachine(RuleBasedStateMachine):
-    @initialize()
-    def boot(self) -> None:
+    @initialize(abis=st.tuples(abis, abis, abis))
+    def boot(self, abis: tuple[str, ...]) -> None:
         self.machine = Machine(64, max_grant_frames=1)
         self.model: dict[int, ModelDomain] = {}
-        for domid in DOMAINS:
-            self.create(domid)
+        for domid, abi in zip(DOMAINS, abis, strict=True):
+            self.create(domid, abi)
 
     def teardown(self) -> None:
         if hasattr(self, "machine"):
@@ -113,9 +46,9 @@ class EventChannelMachine(RuleBasedStateMachine):
         fitting = sorted(number for number, port in ports.items() if port.state in states)
         return fitting[pick % len(fitting)] if fitting and pick < 9 else pick % 4
 
-    def create(self, domid: int) -> None:
-        self.machine.create_domain(domid, vcpus=VCPUS)
-        self.model[domid] = ModelDomain()
+    def create(self, domid: int, abi: str) -> None:
+        self.machine.create_domain(domid, vcpus=VCPUS, evtchn_abi=abi)
+        self.model[domid] = MODELS[abi]()
 
     def handler(self, domid: int, port: int):
         def run() -> None:
@@ -143,7 +76,7 @@ class EventChannelMachine(RuleBasedStateMachine):
     def drop(self, domid: int, port: int) -> None:
         """The model closes a port."""
         closed = self.model[domid].ports.pop(port)
-        self.model[domid].pending.discard(port)
+        self.model[domid].close(port)
         if closed.state == "interdomain":
             peer_domid, peer_port = closed.peer
             peer = self.model[peer_domid].ports[peer_port]
@@ -216,6 +149,14 @@ class EventChannelMachine(RuleBasedStateMachine):
         if allowed:
             bound.vcpu = vcpu
 
+    @rule(domid=domids, pick=picks, priority=st.sampled_from((0, 3, 7, 15)))
+    def set_priority(self, domid: int, pick: int, priority: int) -> None:
+        port, model = self.pick(domid, pick), self.model[domid]
+        allowed = isinstance(model, FifoModelDomain) and port in model.ports
+        self.expect(allowed, self.machine.domain(domid).set_priority, port, priority)
+        if allowed:
+            model.priorities[port] = priority
+
     @rule(domid=domids, pick=picks)
     def send(self, domid: int, pick: int) -> None:
         port = self.pick(domid, pick)
@@ -255,17 +196,20 @@ class EventChannelMachine(RuleBasedStateMachine):
         self.machine.domain(domid).reset(DOMID_SELF)
         for port in sorted(self.model[domid].ports):
             self.drop(domid, port)
-        self.model[domid].masked = set(range(4096))
+        self.model[domid].reset()
+        if isinstance(self.model[domid], FifoModelDomain):
+            assert self.machine.domain(domid).evtchn_abi == "2l"
+            self.machine.domain(domid).use_fifo_events()
 
-    @rule(domid=st.sampled_from((1, 2)), really=st.integers(0, 3))
-    def destroy_and_create_again(self, domid: int, really: int) -> None:
+    @rule(domid=st.sampled_from((1, 2)), really=st.integers(0, 3), abi=abis)
+    def destroy_and_create_again(self, domid: int, really: int, abi: str) -> None:
         if really:
             return
         self.machine.destroy_domain(domid)
         for port in sorted(self.model[domid].ports):
             self.drop(domid, port)
         assert all(delivery.domid != domid for delivery in self.machine.run_loop.ready())
-        self.create(domid)
+        self.create(domid, abi)
 
     @precondition(lambda self: not self.machine.run_loop.idle)
     @rule(data=st.data())
@@ -287,9 +231,15 @@ class EventChannelMachine(RuleBasedStateMachine):
             assert not [number for number, port in model.ports.items() if port.owed]
 
     @invariant()
-    def shared_info_pages_are_what_the_model_says(self) -> None:
+    def every_page_is_what_the_model_says(self) -> None:
         for domid, model in self.model.items():
-            assert bytes(self.machine.domain(domid).shared_info.u8) == model.page()
+            pages = {"shared info": bytes(self.machine.domain(domid).shared_info.u8)}
+            events = self.machine._records[domid].event_pages
+            if events is not None:
+                pages["words"] = bytes(events.array[0].u8)
+                for vcpu, page in enumerate(events.control):
+                    pages[f"control block {vcpu}"] = bytes(page.u8[:72])
+            assert pages == model.pages()
 
     @invariant()
     def every_deliverable_event_is_ready(self) -> None:
@@ -313,4 +263,4 @@ class EventChannelMachine(RuleBasedStateMachine):
 
 
 TestEventChannelMachine = EventChannelMachine.TestCase
-TestEventChannelMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestEventChannelMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -57,12 +57,6 @@ def test_taking_the_only_event_leaves_an_empty_page(port: int) -> None:
     assert page.u8 == bytes(4096)
 
 
-def test_an_event_that_is_pending_already_is_not_delivered_twice(page: PageRun) -> None:
-    bits = TwoLevelBits(page, 1)
-    assert bits.set_pending(70, 0)
-    assert not bits.set_pending(70, 0)
-
-
 def test_unmasking_delivers_what_arrived_meanwhile(page: PageRun) -> None:
     bits = TwoLevelBits(page, 1)
     bits.mask(70)
@@ -70,22 +64,6 @@ def test_unmasking_delivers_what_arrived_meanwhile(page: PageRun) -> None:
     assert bits.unmask(70, 0)
     assert page.u64[SELECTOR // 8] == 1 << 1
     assert page.u8[0] == 1
-
-
-def test_unmasking_a_quiet_or_unmasked_port_delivers_nothing(page: PageRun) -> None:
-    bits = TwoLevelBits(page, 1)
-    bits.mask(70)
-    assert not bits.unmask(70, 0)
-    bits.set_pending(70, 0)
-    assert not bits.unmask(70, 0)
-
-
-def test_a_masked_event_is_not_taken_and_stays_pending(page: PageRun) -> None:
-    bits = TwoLevelBits(page, 1)
-    bits.set_pending(70, 0)
-    bits.mask(70)
-    assert not bits.take(70)
-    assert bits.is_pending(70)
 
 
 def test_the_selector_stays_while_another_port_of_the_word_is_deliverable(page: PageRun) -> None:

@@ -19,6 +19,7 @@ class Site:
     dom0: Domain
     front: Domain
     back: Domain
+    abi: str
 
     def kernel(self, domain: Domain) -> GuestKernel:
         return GuestKernel(domain, self.service.connect(domain))
@@ -27,16 +28,19 @@ class Site:
         return self.machine.run_loop.run_until_idle()
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
+@pytest.fixture(params=["2l", "fifo"])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Everything holds with either ABI of event channels."""
+    abi = request.param
     machine = Machine(1024, max_grant_frames=4)
-    dom0 = machine.create_domain(name="Domain-0")
+    dom0 = machine.create_domain(name="Domain-0", evtchn_abi=abi)
     service = XenStoreService(machine)
     yield Site(
         machine,
         service,
         dom0,
-        machine.create_domain(name="front"),
-        machine.create_domain(name="back"),
+        machine.create_domain(name="front", evtchn_abi=abi),
+        machine.create_domain(name="back", evtchn_abi=abi),
+        abi,
     )
     machine.close()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xennet.abi.xen import DOMID_SELF
-from xennet.evtchn import EventChannels, TwoLevelBits
+from xennet.evtchn import EventChannels, FifoBits, GuestPages, TwoLevelBits
 from xennet.gnttab.hypercalls import GrantTables
 from xennet.hypervisor import Domain, Machine
 from xennet.hypervisor.frames import FrameLedger
@@ -24,8 +24,10 @@ from xennet.runloop import RunLoop
 INNER_PARTS = (
     AddressSpace,
     EventChannels,
+    FifoBits,
     FrameLedger,
     GrantTables,
+    GuestPages,
     Machine,
     Memory,
     Observers,

@@ -13,7 +13,16 @@ from __future__ import annotations
 
 from xennet.abi.codec import Codec
 from xennet.abi.grant_table import GNTTAB_COPY
-from xennet.abi.netif import EXTRA_GSO, RX_REQUEST, RX_RESPONSE, TX_REQUEST, TX_RESPONSE
+from xennet.abi.netif import (
+    EXTRA_GSO,
+    EXTRA_HASH,
+    EXTRA_MCAST,
+    EXTRA_XDP,
+    RX_REQUEST,
+    RX_RESPONSE,
+    TX_REQUEST,
+    TX_RESPONSE,
+)
 from xennet.abi.ring import (
     NETIF_RX_RING_SIZE,
     NETIF_RX_SLOT_SIZE,
@@ -73,10 +82,22 @@ RXRSP_W_flags = RXRSP_W_status = _word(RX_RESPONSE, "flags")
 RXRSP_S_offset = _shift(RX_RESPONSE, "offset")
 RXRSP_S_status = _shift(RX_RESPONSE, "status")
 
-# netif_extra_info, GSO member: type, flags, size | type, pad, features
+# netif_extra_info: type, flags, and one of
+#   GSO        size | type, pad, features
+#   MCAST      octets 0 and 1 of the address | octets 2 to 5
+#   HASH       type, algorithm | value
+#   XDP        headroom | padding
 EXTRA_S_flags = _shift(EXTRA_GSO, "flags")
 EXTRA_S_gso_size = _shift(EXTRA_GSO, "u.gso.size")
 EXTRA_W_gso_type = _word(EXTRA_GSO, "u.gso.type")
+EXTRA_S_mcast = _shift(EXTRA_MCAST, "u.mcast.addr")
+EXTRA_S_hash_type = _shift(EXTRA_HASH, "u.hash.type")
+EXTRA_S_hash_algorithm = _shift(EXTRA_HASH, "u.hash.algorithm")
+EXTRA_S_headroom = _shift(EXTRA_XDP, "u.xdp.headroom")
+#: The word behind the bar, whichever member it is.
+EXTRA_W_rest = EXTRA_W_gso_type
+if _word(EXTRA_HASH, "u.hash.value") != EXTRA_W_rest or EXTRA_MCAST.size != 8:
+    raise AssertionError("the members of netif_extra_info do not divide into the same two words")
 
 # gnttab_copy: ten words an element
 COPY_STRIDE = GNTTAB_COPY.size // 4
@@ -98,6 +119,8 @@ for _codec, _same_word in (
     (RX_RESPONSE, ("flags", "status")),
     (EXTRA_GSO, ("type", "flags", "u.gso.size")),
     (EXTRA_GSO, ("u.gso.type", "u.gso.pad", "u.gso.features")),
+    (EXTRA_HASH, ("type", "flags", "u.hash.type", "u.hash.algorithm")),
+    (EXTRA_XDP, ("type", "flags", "u.xdp.headroom")),
     (GNTTAB_COPY, ("source.domid", "source.offset")),
     (GNTTAB_COPY, ("dest.domid", "dest.offset")),
     (GNTTAB_COPY, ("len", "flags")),

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from attrs import define, field, frozen
 
 from xennet.abi.event_channel import (
+    EVTCHN_FIFO_LINK_BITS,
+    EVTCHN_FIFO_PRIORITY_MAX,
+    EVTCHN_FIFO_PRIORITY_MIN,
     EVTCHNSTAT_closed,
     EVTCHNSTAT_interdomain,
     EVTCHNSTAT_ipi,
@@ -19,12 +22,19 @@ from xennet.abi.event_channel import (
     EVTCHNSTAT_virq,
 )
 from xennet.abi.xen import DOMID_SELF, NR_VIRQS, VIRQS_GLOBAL
+from xennet.evtchn.fifo import LAST_OFFSET, MAX_ARRAY_PAGES, FifoBits
+from xennet.evtchn.pages import GuestPages
 from xennet.evtchn.ports import Channel, PortBits, PortTable
+from xennet.evtchn.two_level import TwoLevelBits
 from xennet.interface import HypercallError
+from xennet.memory import PageRun
 from xennet.observe import EventSent, Observers, VirqRaised
 
 #: Called with (domid, port) when a port became deliverable.
 Upcall = Callable[[int, int], None]
+
+#: A control block starts at a multiple of this many bytes.
+_CONTROL_ALIGNMENT = 8
 
 #: States from which EVTCHNOP_send may be made.
 _CAN_SEND = frozenset({EVTCHNSTAT_unbound, EVTCHNSTAT_interdomain, EVTCHNSTAT_ipi})
@@ -67,17 +77,19 @@ def _vcpu_can_move(channel: Channel) -> bool:
 class EventChannels:
     """The port tables of all domains and what may be done to them.
 
-    ``caller`` is always the domid of the domain that makes the hypercall; it must exist.
+    ``caller`` is always the domid of the domain that makes the hypercall; it must exist. ``pages``
+    finds the pages that guests offer for the FIFO ABI.
     """
 
     upcall: Upcall
     observers: Observers = field(factory=Observers)
+    pages: GuestPages = field(factory=GuestPages)
     _tables: dict[int, PortTable] = field(factory=dict, init=False)
 
     def add_domain(
-        self, domid: int, bits: PortBits, vcpus: int = 1, *, privileged: bool = False
+        self, domid: int, bits: TwoLevelBits, vcpus: int = 1, *, privileged: bool = False
     ) -> None:
-        """A domain gets an empty port table; ``bits`` is where its events show."""
+        """A domain gets an empty port table; ``bits`` is where its events show at first."""
         self._tables[domid] = PortTable(domid, vcpus, privileged, bits)
 
     def begin_dying(self, domid: int) -> None:
@@ -85,6 +97,7 @@ class EventChannels:
         table = self._tables[domid]
         table.dying = True
         self._close_all(table)
+        self._leave_fifo(table)
 
     def remove_domain(self, domid: int) -> None:
         """The domain is gone."""
@@ -254,14 +267,80 @@ class EventChannels:
             self.upcall(caller, port)
 
     def reset(self, caller: int, dom: int) -> None:
-        """Close all ports of ``dom``. -ESRCH; -EPERM not the caller's; -EINVAL another domain's
-        (Xen wants that one paused by its toolstack, and nobody pauses domains here)."""
+        """Close all ports of ``dom``, which goes back to the 2-level ABI. -ESRCH; -EPERM not the
+        caller's; -EINVAL another domain's (Xen wants that one paused by its toolstack, and nobody
+        pauses domains here)."""
         op = "EVTCHNOP_reset"
         table = self._target(op, caller, dom)
         self._require_control(op, caller, table)
         if table.domid != caller:
             raise HypercallError(op, -errno.EINVAL, f"domain {table.domid} is not paused")
         self._close_all(table)
+        self._leave_fifo(table)
+
+    def init_control(self, caller: int, control_gfn: int, offset: int, vcpu: int) -> int:
+        """Take byte ``offset`` of page ``control_gfn`` as a vCPU's control block; returns
+        link_bits. The first one changes the domain to the FIFO ABI: ports that are pending are made
+        pending anew as they get event words.
+
+        -ENOENT no such vCPU; -EINVAL the block crosses the page's end, is not 8-aligned, the vCPU
+        has one already, or the domain has no such page.
+        """
+        op = "EVTCHNOP_init_control"
+        table = self._tables[caller]
+        self._require_vcpu(op, table, vcpu)
+        if not 0 <= offset <= LAST_OFFSET:
+            raise HypercallError(
+                op, -errno.EINVAL, f"offset {offset} of a control block is not in 0..{LAST_OFFSET}"
+            )
+        if offset % _CONTROL_ALIGNMENT:
+            raise HypercallError(
+                op, -errno.EINVAL, f"offset {offset} of a control block is not 8-aligned"
+            )
+        fifo = table.fifo or FifoBits(table.two_level.page, table.vcpus)
+        if fifo.has_control_block(vcpu):
+            raise HypercallError(op, -errno.EINVAL, f"vCPU {vcpu} has a control block already")
+        fifo.add_control_block(vcpu, self._map(op, caller, control_gfn), offset)
+        if table.fifo is None:
+            table.use_fifo(fifo)
+        return EVTCHN_FIFO_LINK_BITS
+
+    def expand_array(self, caller: int, array_gfn: int) -> None:
+        """Take page ``array_gfn`` for the event words of the next 1024 ports.
+
+        -EOPNOTSUPP before init_control, -ENOSPC there is a word for every port, -EINVAL the domain
+        has no such page.
+        """
+        op = "EVTCHNOP_expand_array"
+        table = self._tables[caller]
+        fifo = table.fifo
+        if fifo is None:
+            raise HypercallError(op, -errno.EOPNOTSUPP, f"domain {caller} uses the 2-level ABI")
+        if fifo.nr_array_pages >= MAX_ARRAY_PAGES:
+            raise HypercallError(
+                op, -errno.ENOSPC, f"domain {caller} has all {MAX_ARRAY_PAGES} event array pages"
+            )
+        for port in fifo.add_array_page(self._map(op, caller, array_gfn)):
+            self._set_pending(table, table.lookup(op, port))
+
+    def set_priority(self, caller: int, port: int, priority: int) -> None:
+        """The queue for future events of ``port``: 0 is served first, 15 last, 7 is the default.
+
+        -EINVAL no such port, -ENOSYS the domain uses the 2-level ABI, -EACCES the port is closed,
+        -EINVAL no such priority.
+        """
+        op = "EVTCHNOP_set_priority"
+        table = self._tables[caller]
+        channel = table.lookup(op, port)
+        if table.fifo is None:
+            raise HypercallError(op, -errno.ENOSYS, f"domain {caller} uses the 2-level ABI")
+        if not channel.open:
+            raise HypercallError(op, -errno.EACCES, f"port {port} of domain {caller} is not open")
+        if not EVTCHN_FIFO_PRIORITY_MAX <= priority <= EVTCHN_FIFO_PRIORITY_MIN:
+            raise HypercallError(
+                op, -errno.EINVAL, f"priority {priority} is not in 0..{EVTCHN_FIFO_PRIORITY_MIN}"
+            )
+        table.fifo.set_priority(port, priority)
 
     # What the hypervisor itself does
 
@@ -284,6 +363,18 @@ class EventChannels:
         if deliverable:
             self.upcall(table.domid, channel.port)
         return deliverable
+
+    def _map(self, op: str, domid: int, gfn: int) -> PageRun:
+        page = self.pages.map(domid, gfn)
+        if page is None:
+            raise HypercallError(
+                op, -errno.EINVAL, f"domain {domid} has no page {gfn:#x} that it may offer"
+            )
+        return page
+
+    def _leave_fifo(self, table: PortTable) -> None:
+        for frame in table.leave_fifo():
+            self.pages.unmap(frame)
 
     def _close_all(self, table: PortTable) -> None:
         for channel in table.open_channels():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import heapq
+from collections.abc import Sequence
 from typing import Protocol
 
 from attrs import define, field
 
 from xennet.abi.event_channel import EVTCHNSTAT_closed
 from xennet.abi.xen import DOMID_INVALID
+from xennet.evtchn.fifo import FifoBits
+from xennet.evtchn.two_level import TwoLevelBits
 from xennet.interface import HypercallError
 
 #: Xen makes room for this many ports at a time (EVTCHNS_PER_BUCKET: a page of 64-byte records);
@@ -20,17 +23,24 @@ PORTS_PER_BUCKET = 64
 class PortBits(Protocol):
     """How a domain's events show in shared memory (Xen's struct evtchn_port_ops).
 
-    The seam between the port state machine and the ABI that the guest chose: the 2-level one is
-    :class:`xennet.evtchn.two_level.TwoLevelBits`. The methods are explained there.
+    The seam between the port state machine and the ABI that the guest chose: ``abi`` "2l" is
+    :class:`xennet.evtchn.two_level.TwoLevelBits`, "fifo" :class:`xennet.evtchn.fifo.FifoBits`. The
+    methods are explained there.
     """
 
     @property
+    def abi(self) -> str: ...
+    @property
     def nr_ports(self) -> int: ...
+    @property
+    def prioritised(self) -> bool: ...
     def set_pending(self, port: int, vcpu: int) -> bool: ...
     def clear_pending(self, port: int) -> None: ...
     def unmask(self, port: int, vcpu: int) -> bool: ...
     def is_pending(self, port: int) -> bool: ...
     def is_masked(self, port: int) -> bool: ...
+    def is_busy(self, port: int) -> bool: ...
+    def is_behind(self, port: int, other: int) -> bool: ...
     def mask(self, port: int) -> None: ...
     def mask_all(self) -> None: ...
     def take(self, port: int) -> bool: ...
@@ -62,19 +72,23 @@ class Channel:
 class PortTable:
     """All ports of a domain. Port 0 is never handed out: its record stays closed for ever.
 
-    ``virqs`` is Xen's virq_to_evtchn: (vcpu, virq) -> port.
+    ``virqs`` is Xen's virq_to_evtchn: (vcpu, virq) -> port. Every domain starts with the 2-level
+    ABI and goes back to it; ``fifo`` is the other one while it is in use, ``bits`` the one in use.
     """
 
     domid: int
     vcpus: int
     privileged: bool
-    bits: PortBits
+    two_level: TwoLevelBits
     dying: bool = False
+    fifo: FifoBits | None = field(default=None, init=False)
+    bits: PortBits = field(init=False)
     virqs: dict[tuple[int, int], int] = field(factory=dict)
     _channels: list[Channel] = field(factory=list)
     _free: list[int] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
+        self.bits = self.two_level
         self._add_bucket()
         self._free.remove(0)
         heapq.heapify(self._free)
@@ -89,24 +103,45 @@ class PortTable:
             )
         return self._channels[port]
 
+    def use_fifo(self, fifo: FifoBits) -> None:
+        """Change to the FIFO ABI; what is pending is saved for when the ports have event words
+        (Xen's setup_ports)."""
+        for channel in self.open_channels():
+            if self.bits.is_pending(channel.port):
+                fifo.save(channel.port)
+        self.bits = self.fifo = fifo
+
+    def leave_fifo(self) -> list[int]:
+        """Change back to the 2-level ABI, whose bits are as they were left. Returns the frames that
+        the FIFO ABI had in use (none if it was not in use)."""
+        frames = [] if self.fifo is None else self.fifo.frames
+        self.bits, self.fifo = self.two_level, None
+        return frames
+
     def next_free(self, op: str) -> Channel:
-        """The closed port with the lowest number, not taken yet; -EINVAL (dying), -ENOSPC."""
+        """The closed port with the lowest number that is not busy, not taken yet; -EINVAL (dying),
+        -ENOSPC."""
         if self.dying:
             raise HypercallError(op, -errno.EINVAL, f"domain {self.domid} is dying")
-        if not self._free:
-            if len(self._channels) >= self.bits.nr_ports:
-                raise HypercallError(
-                    op,
-                    -errno.ENOSPC,
-                    f"all {self.bits.nr_ports} ports of domain {self.domid} are in use",
-                )
-            self._add_bucket()
-        return self._channels[self._free[0]]
+        port = self._lowest(self._free)
+        while port is None and len(self._channels) < self.bits.nr_ports:
+            port = self._lowest(self._add_bucket())
+        # A domain that went back to the 2-level ABI may have more ports than can be used now.
+        if port is None or port >= self.bits.nr_ports:
+            raise HypercallError(
+                op,
+                -errno.ENOSPC,
+                f"all {self.bits.nr_ports} ports of domain {self.domid} are in use",
+            )
+        return self._channels[port]
 
     def occupy(self, channel: Channel, state: int, **binding: int) -> None:
         """Open the port that :meth:`next_free` gave in ``state`` with the fields ``binding``."""
-        taken = heapq.heappop(self._free)
-        assert taken == channel.port
+        if self._free[0] == channel.port:
+            heapq.heappop(self._free)
+        else:
+            self._free.remove(channel.port)
+            heapq.heapify(self._free)
         channel.state = state
         for name, value in binding.items():
             setattr(channel, name, value)
@@ -121,8 +156,16 @@ class PortTable:
         """The ports in use, ascending."""
         return [channel for channel in self._channels if channel.open]
 
-    def _add_bucket(self) -> None:
+    def _lowest(self, free: Sequence[int]) -> int | None:
+        """The lowest of the ``free`` ports, the first of which is the lowest, that is not busy."""
+        is_busy = self.bits.is_busy
+        if free and not is_busy(free[0]):
+            return free[0]
+        return min((port for port in free if not is_busy(port)), default=None)
+
+    def _add_bucket(self) -> Sequence[int]:
         start = len(self._channels)
         ports = range(start, start + PORTS_PER_BUCKET)
         self._channels += map(Channel, ports)
         self._free += ports  # ascending numbers above all others: a heap as they stand
+        return ports

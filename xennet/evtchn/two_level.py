@@ -29,14 +29,19 @@ class TwoLevelBits:
     :meth:`set_pending`, :meth:`clear_pending`, :meth:`unmask`, :meth:`is_pending` and
     :meth:`is_masked` are Xen's side (``evtchn_port_ops_2l``); :meth:`mask`, :meth:`mask_all` and
     :meth:`take` are what the guest does with its own page, before and in its upcall. A port is
-    *deliverable* while it is pending and not masked.
+    *deliverable* while it is pending and not masked. Ports have no priorities here, and a closed
+    one is free at once.
     """
 
+    abi = "2l"
     nr_ports = EVTCHN_2L_NR_CHANNELS
+    prioritised = False
 
     def __init__(self, page: PageRun, vcpus: int) -> None:
         if not 1 <= vcpus <= XEN_LEGACY_MAX_VCPUS:
             raise ValueError(f"a shared-info page describes 1..32 vCPUs, not {vcpus}")
+        #: The domain's shared-info page.
+        self.page = page
         self._vcpus = vcpus
         self._u8 = page.u8
         self._u64 = page.u64
@@ -76,6 +81,14 @@ class TwoLevelBits:
         """The mask bit."""
         return bool(self._u64[_MASK + port // _WORD_BITS] >> port % _WORD_BITS & 1)
 
+    def is_busy(self, port: int) -> bool:
+        """Never: nothing of a closed port is left."""
+        return False
+
+    def is_behind(self, port: int, other: int) -> bool:
+        """Never: all ports are equal."""
+        return False
+
     def mask(self, port: int) -> None:
         """The guest holds back events of one port."""
         self._u64[_MASK + port // _WORD_BITS] |= 1 << port % _WORD_BITS
@@ -89,8 +102,10 @@ class TwoLevelBits:
         """The guest's upcall looks at ``port``: was it deliverable? Clears its pending bit.
 
         A word in which nothing is deliverable any more leaves the selectors, and a vCPU with an
-        empty selector has no upcall pending.
+        empty selector has no upcall pending. False for a number that has no bits.
         """
+        if not 0 <= port < self.nr_ports:
+            return False
         u64, word, bit = self._u64, port // _WORD_BITS, 1 << port % _WORD_BITS
         taken = bool(u64[_PENDING + word] & ~u64[_MASK + word] & bit)
         if taken:

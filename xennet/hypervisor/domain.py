@@ -15,14 +15,16 @@ from typing import TypeVar
 from attrs import define
 
 from xennet.abi.grant_table import GNTMAP_readonly, GNTST_bad_page, GNTST_okay
-from xennet.evtchn import ChannelStatus, EventChannels
+from xennet.abi.xen import DOMID_SELF
+from xennet.evtchn import ChannelStatus, EventChannels, FifoBits
 from xennet.gnttab.hypercalls import GrantTables
+from xennet.hypervisor.event_pages import EventPages
 from xennet.hypervisor.frames import FrameLedger
 from xennet.hypervisor.record import DomainInfo, DomainRecord, take_away
 from xennet.hypervisor.store_ring import StoreRing
 from xennet.interface import HypercallError
 from xennet.interface import PageRun as AnyPageRun
-from xennet.memory import PageRun
+from xennet.memory import OutOfFramesError, PageRun
 from xennet.observe import Hypercall, Observers
 from xennet.runloop import RunLoop
 
@@ -190,12 +192,15 @@ class Domain:
         """GNTTABOP_transfer -> status: give one of the domain's pages away.
 
         GNTST_bad_page unless it came from :meth:`alloc_pages` or by a transfer, or while somebody
-        has it mapped; with any other status the page is gone. The views of the whole run that held
-        it end; :meth:`adopt` gives new ones of the pages that are left.
+        (the hypervisor too, for the FIFO ABI) has it mapped; with any other status the page is
+        gone. The views of the whole run that held it end; :meth:`adopt` gives new ones of the pages
+        that are left.
         """
         self._require_running("GNTTABOP_transfer")
         run = self._record.run_with(frame)
         if run is None and frame not in self._record.received:
+            return GNTST_bad_page
+        if self._services.channels.pages.mappings(frame):
             return GNTST_bad_page
         status = self._services.grant_tables.transfer(self.domid, frame, dom, ref)
         if status == GNTST_bad_page:
@@ -244,22 +249,19 @@ class Domain:
 
     def alloc_unbound(self, dom: int, remote_dom: int) -> int:
         """EVTCHNOP_alloc_unbound -> port."""
-        return self._issue(
-            "EVTCHNOP_alloc_unbound", self._services.channels.alloc_unbound, dom, remote_dom
-        )
+        call = self._services.channels.alloc_unbound
+        port = self._issue("EVTCHNOP_alloc_unbound", call, dom, remote_dom)
+        return self._opened(port) if dom in (DOMID_SELF, self.domid) else port
 
     def bind_interdomain(self, remote_dom: int, remote_port: int) -> int:
         """EVTCHNOP_bind_interdomain -> local port."""
-        return self._issue(
-            "EVTCHNOP_bind_interdomain",
-            self._services.channels.bind_interdomain,
-            remote_dom,
-            remote_port,
-        )
+        call = self._services.channels.bind_interdomain
+        return self._opened(self._issue("EVTCHNOP_bind_interdomain", call, remote_dom, remote_port))
 
     def bind_virq(self, virq: int, vcpu: int) -> int:
         """EVTCHNOP_bind_virq -> port."""
-        return self._issue("EVTCHNOP_bind_virq", self._services.channels.bind_virq, virq, vcpu)
+        call = self._services.channels.bind_virq
+        return self._opened(self._issue("EVTCHNOP_bind_virq", call, virq, vcpu))
 
     def bind_pirq(self, pirq: int, flags: int) -> int:
         """EVTCHNOP_bind_pirq: there are no physical interrupts, always refused."""
@@ -267,7 +269,8 @@ class Domain:
 
     def bind_ipi(self, vcpu: int) -> int:
         """EVTCHNOP_bind_ipi -> port."""
-        return self._issue("EVTCHNOP_bind_ipi", self._services.channels.bind_ipi, vcpu)
+        call = self._services.channels.bind_ipi
+        return self._opened(self._issue("EVTCHNOP_bind_ipi", call, vcpu))
 
     def bind_vcpu(self, port: int, vcpu: int) -> None:
         """EVTCHNOP_bind_vcpu."""
@@ -293,17 +296,50 @@ class Domain:
         self.mask(port)
 
     def reset(self, dom: int) -> None:
-        """EVTCHNOP_reset: closes all ports of the domain."""
+        """EVTCHNOP_reset: closes all ports of the domain and takes it back to the 2-level ABI."""
         self._issue("EVTCHNOP_reset", self._services.channels.reset, dom)
         self._record.handlers.clear()
         self._services.channels.bits(self.domid).mask_all()
 
+    def init_control(self, control_gfn: int, offset: int, vcpu: int) -> int:
+        """EVTCHNOP_init_control -> link_bits."""
+        call = self._services.channels.init_control
+        return self._issue("EVTCHNOP_init_control", call, control_gfn, offset, vcpu)
+
+    def expand_array(self, array_gfn: int) -> None:
+        """EVTCHNOP_expand_array."""
+        self._issue("EVTCHNOP_expand_array", self._services.channels.expand_array, array_gfn)
+
+    def set_priority(self, port: int, priority: int) -> None:
+        """EVTCHNOP_set_priority."""
+        call = self._services.channels.set_priority
+        self._issue("EVTCHNOP_set_priority", call, port, priority)
+
     # What the guest's kernel does with its own events and time
 
-    def mask(self, port: int) -> None:
-        """Hold back events of ``port``, by a store into the own shared-info page.
+    @property
+    def evtchn_abi(self) -> str:
+        """How events are shown to the domain now: "2l" or "fifo"."""
+        return self._services.channels.bits(self.domid).abi
 
-        ValueError for a number that has no mask bit.
+    def use_fifo_events(self) -> None:
+        """Change to the FIFO ABI, as a kernel does that boots or that comes back from a reset.
+
+        A control block for each vCPU and event words for the ports that there are; more of them
+        are added as ports come. The pages are the domain's for life. All ports are masked then.
+        OutOfFramesError when the machine is full, HypercallError when the ABI is in use already.
+        """
+        record = self._record
+        if record.event_pages is None:
+            record.event_pages = EventPages()
+        record.event_pages.start(self, self.vcpus, self._event_page)
+        channels = self._services.channels.open_channels(self.domid)
+        self._reach(max((channel.port for channel in channels), default=0))
+
+    def mask(self, port: int) -> None:
+        """Hold back events of ``port``, by a store into a page of its own.
+
+        ValueError for a number that can have no mask bit.
         """
         self._require_running("mask")
         bits = self._services.channels.bits(self.domid)
@@ -320,6 +356,7 @@ class Domain:
     def set_handler(self, port: int, handler: Callable[[], None]) -> None:
         """What the upcall runs when ``port`` is pending. Ports start masked: see :meth:`unmask`."""
         self._require_running("set_handler")
+        self._reach(port)
         self._record.handlers[port] = handler
 
     @property
@@ -374,6 +411,24 @@ class Domain:
         run = self._services.frames.memory.run(first, count)
         self._record.runs[first] = run
         return run
+
+    def _event_page(self) -> PageRun:
+        return self._services.frames.memory.run(self._services.frames.alloc(self.domid, 1))
+
+    def _reach(self, port: int) -> None:
+        """Have an event word for a port, one that another domain opened here included."""
+        pages, bits = self._record.event_pages, self._services.channels.bits(self.domid)
+        if pages is not None and bits.abi == FifoBits.abi and port < bits.nr_ports:
+            pages.reach(self, port, self._event_page)
+
+    def _opened(self, port: int) -> int:
+        """A port of the domain's own was opened; it is closed again if it gets no event word."""
+        try:
+            self._reach(port)
+        except OutOfFramesError:
+            self.close(port)
+            raise
+        return port
 
     def _require_running(self, op: str) -> None:
         if not self._record.running:

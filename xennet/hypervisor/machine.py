@@ -8,16 +8,17 @@ from collections.abc import Callable
 from xennet.abi.event_channel import EVTCHNSTAT_interdomain, EVTCHNSTAT_unbound
 from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE
 from xennet.abi.xen import DOMID_FIRST_RESERVED, VIRQ_DOM_EXC, XEN_LEGACY_MAX_VCPUS
-from xennet.evtchn import EventChannels, TwoLevelBits
+from xennet.evtchn import EventChannels, FifoBits, GuestPages, PortBits, TwoLevelBits
 from xennet.gnttab.directory import NONE, DomainDirectory
 from xennet.gnttab.hypercalls import Grant, GrantTables
 from xennet.hypervisor.domain import Domain, Services
+from xennet.hypervisor.event_pages import EventPages
 from xennet.hypervisor.frames import FrameLedger
 from xennet.hypervisor.leaks import DomainLeaks, LeakReport
 from xennet.hypervisor.record import DomainInfo, DomainRecord
 from xennet.hypervisor.store_ring import StoreRing, StoreRingReport, seed_grant
 from xennet.interface import HypercallError
-from xennet.memory import AddressSpace, Memory
+from xennet.memory import AddressSpace, Memory, OutOfFramesError, PageRun
 from xennet.observe import (
     DomainCreated,
     DomainDestroyed,
@@ -50,7 +51,9 @@ class Machine:
         self.memory = Memory(nr_frames, shared=shared)
         self.run_loop = RunLoop()
         self.observers = Observers()
-        self.channels = EventChannels(self._upcall, self.observers)
+        self.channels = EventChannels(
+            self._upcall, self.observers, GuestPages(self._own_page, self._unmapped)
+        )
         self._records: dict[int, DomainRecord] = {}
         self._domains: dict[int, Domain] = {}
         self._zombies: set[int] = set()
@@ -62,11 +65,11 @@ class Machine:
             self._directory,
             max_grant_frames,
             spaces=lambda domid: self._records[domid].space,
-            released=lambda frame: frames.unmapped(frame),
+            released=self._unmapped,
         )
-        frames = FrameLedger(self.memory, self.grant_tables.frame_mappings)
+        self._frames = FrameLedger(self.memory, self._mappings)
         self._services = Services(
-            frames,
+            self._frames,
             self.grant_tables,
             self.channels,
             self.run_loop,
@@ -98,20 +101,32 @@ class Machine:
         return self._domains[domid]
 
     def create_domain(
-        self, domid: int | None = None, *, name: str = "", vcpus: int = 1, grant_version: int = 1
+        self,
+        domid: int | None = None,
+        *,
+        name: str = "",
+        vcpus: int = 1,
+        grant_version: int = 1,
+        evtchn_abi: str = TwoLevelBits.abi,
     ) -> Domain:
         """A new domain with ``vcpus`` (1..32) virtual CPUs and all its ports masked.
 
-        ``domid`` None takes the next number that was never used (0 for the first domain).
+        ``evtchn_abi`` "2l" or "fifo" is what its kernel chooses to receive events by; for the
+        latter it has a page for each vCPU and one for each 1024 ports, by default deliveries are in
+        the order of its queues, and they honour priorities. ``domid`` None takes the next number
+        that was never used (0 for the first domain).
         Raises ValueError for a domid that is taken (also by a destroyed domain of which others
         still map pages) or not in 0..0x7fef, OutOfFramesError when the machine is full.
         """
         domid = self._unused_domid() if domid is None else domid
         if not 1 <= vcpus <= XEN_LEGACY_MAX_VCPUS:
             raise ValueError(f"a domain has 1..{XEN_LEGACY_MAX_VCPUS} vCPUs, not {vcpus}")
+        if evtchn_abi not in (TwoLevelBits.abi, FifoBits.abi):
+            raise ValueError(f'an event channel ABI is "2l" or "fifo", not {evtchn_abi!r}')
+        fifo = evtchn_abi == FifoBits.abi
         self.grant_tables.create(domid, grant_version)
         try:
-            shared_info = self.memory.run(self.memory.alloc(domid))
+            shared_info, *event_pages = self._born_pages(domid, 1 + (vcpus + 1 if fifo else 0))
         except BaseException:
             self.grant_tables.destroy(domid)
             raise
@@ -123,6 +138,10 @@ class Machine:
         self.channels.add_domain(domid, bits, vcpus, privileged=domid == CONTROL_DOMAIN)
         self._records[domid] = record
         domain = self._domains[domid] = Domain(self._services, record)
+        if fifo:
+            *control, first = event_pages
+            record.event_pages = EventPages(control, [first])
+            domain.use_fifo_events()
         for callback in self._on_create:
             callback(domain)
         if self.observers.active:
@@ -182,7 +201,7 @@ class Machine:
         del self._domains[domid]
         self.grant_tables.destroy(domid)
         for first, count in record.give_up_memory():
-            self._services.frames.free(domid, first, count)
+            self._frames.free(domid, first, count)
         self._zombies.add(domid)
         self._bury_zombies()
         if self.observers.active:
@@ -211,6 +230,34 @@ class Machine:
         if domid is None:
             raise ValueError("all domain ids are taken")
         return domid
+
+    def _born_pages(self, domid: int, count: int) -> list[PageRun]:
+        """Pages that a domain has from the start; all or none."""
+        frames: list[int] = []
+        try:
+            while len(frames) < count:
+                frames.append(self.memory.alloc(domid))
+        except OutOfFramesError:
+            for frame in frames:
+                self.memory.free(domid, frame)
+            raise
+        return [self.memory.run(frame) for frame in frames]
+
+    def _own_page(self, domid: int, gfn: int) -> PageRun | None:
+        """A page of a domain that it may offer to the hypervisor: any of its own, except those of
+        its grant table, which the hypervisor takes back as it likes."""
+        if not 0 <= gfn < self.memory.nr_frames or self.memory.owner[gfn] != domid:
+            return None
+        return None if gfn in self.grant_tables.table_frames(domid) else self.memory.run(gfn)
+
+    def _mappings(self, frame: int) -> int:
+        """How often a frame is mapped, by domains and by the hypervisor."""
+        return self.grant_tables.frame_mappings(frame) + self.channels.pages.mappings(frame)
+
+    def _unmapped(self, frame: int) -> None:
+        """The last mapping of a frame by domains, or by the hypervisor, is gone."""
+        if not self._mappings(frame):
+            self._frames.unmapped(frame)
 
     def _bury_zombies(self) -> bool:
         """Forget destroyed domains that nobody maps pages of any more; True if there was one."""
@@ -254,7 +301,7 @@ class Machine:
                 c.port for c in channels if c.state in _SHARED_STATES and c.port not in ports
             ),
             pages=sum(run.count for run in record.runs.values()) + len(record.received),
-            lingering=tuple(self._services.frames.lingering(domid)),
+            lingering=tuple(self._frames.lingering(domid)),
             store_ring=None if born is None else StoreRingReport.of(born),
         )
 
@@ -277,6 +324,18 @@ class Machine:
     def _upcall(self, domid: int, port: int) -> None:
         if self._records[domid].running:
             self.run_loop.post(Delivery("evtchn", domid, port), self._deliver)
+            bits = self.channels.bits(domid)
+            if bits.prioritised:
+                self._overtake(domid, port, bits)
+
+    def _overtake(self, domid: int, port: int, bits: PortBits) -> None:
+        """Put the deliveries of a domain that its queues have behind ``port`` there, in their
+        order. (A chooser can still take any of them first.)"""
+        for delivery in self.run_loop.ready():
+            kind, owner, other = delivery
+            if kind == "evtchn" and owner == domid and bits.is_behind(other, port):
+                self.run_loop.cancel(delivery)
+                self.run_loop.post(delivery, self._deliver)
 
     def _deliver(self, delivery: Delivery) -> None:
         """What a guest's upcall does for one port: take its pending bit, run its handler.

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from attrs import define, evolve, field, frozen
 
+from xennet.hypervisor.event_pages import EventPages
 from xennet.hypervisor.store_ring import StoreRing
 from xennet.memory import AddressSpace, PageRun
 
@@ -38,7 +39,8 @@ class DomainRecord:
     the pages that it can give back, ``fixed`` those that it has for life (shared info, grant
     table), ``mapped`` (by grant handle) the foreign ones, ``received`` the frames that came by
     GNTTABOP_transfer and have no views yet. ``handlers`` are by port. ``store_ring`` is what the
-    builder gave it to talk to the store, if it did.
+    builder gave it to talk to the store, ``event_pages`` what its kernel uses the FIFO ABI of event
+    channels with, if there is such a thing.
     """
 
     info: DomainInfo
@@ -52,6 +54,7 @@ class DomainRecord:
     received: set[int] = field(factory=set)
     handlers: dict[int, Callable[[], None]] = field(factory=dict)
     store_ring: StoreRing | None = None
+    event_pages: EventPages | None = None
 
     def stop(self, *, shutdown: int | None = None, dying: bool = False) -> None:
         """The domain's code runs no more."""
@@ -73,7 +76,9 @@ class DomainRecord:
     def give_up_memory(self) -> list[tuple[int, int]]:
         """Take all views away. Returns (first frame, count) of what the domain owned, except its
         grant table, which is the grant tables' to free."""
-        born = [self.shared_info] + ([self.store_ring.page] if self.store_ring else [])
+        born = [self.shared_info, *(self.event_pages or ())]
+        if self.store_ring is not None:
+            born.append(self.store_ring.page)
         for pages in (*born, *self.runs.values(), *self.fixed, *self.mapped.values()):
             take_away(pages)
         owned = [(page.first, 1) for page in born]

@@ -1,0 +1,260 @@
+"""The FIFO ABI: an event word per port, linked to queues of 16 priorities for each vCPU.
+
+The event words lie in pages that the guest gave with EVTCHNOP_expand_array, 1024 words each; the
+heads of a vCPU's queues and its ready word in the control block that it gave with
+EVTCHNOP_init_control (xen/event_channel.h). The tails are the hypervisor's alone.
+
+    control block: ready (bit p: queue p is not empty), head[p] -> port -> LINK -> port -> 0
+
+All of that is guest memory and can hold anything. The hypervisor reads it only to decide whether to
+link a port, follows no link, and uses no number that it reads as an index; the guest's walk ends
+at a link to nowhere and takes every link away that it follows, so a loop is walked once.
+
+What differs from the 2-level ABI in the eyes of drivers: a closed port whose word is still linked
+is busy, its number is not handed out before the guest's upcall has taken it off the queue.
+"""
+
+from __future__ import annotations
+
+from xennet.abi.codec import layout
+from xennet.abi.event_channel import (
+    EVTCHN_FIFO_BUSY,
+    EVTCHN_FIFO_LINK_MASK,
+    EVTCHN_FIFO_LINKED,
+    EVTCHN_FIFO_MASKED,
+    EVTCHN_FIFO_MAX_QUEUES,
+    EVTCHN_FIFO_NR_CHANNELS,
+    EVTCHN_FIFO_PENDING,
+    EVTCHN_FIFO_PRIORITY_DEFAULT,
+    EVTCHN_FIFO_WORDS_PER_PAGE,
+    evtchn_fifo_control_block,
+)
+from xennet.abi.xen import PAGE_SIZE, VCPU_INFO
+from xennet.memory import PageRun
+
+#: A control block may start here at most, lest it crosses the page's end.
+LAST_OFFSET: int = PAGE_SIZE - evtchn_fifo_control_block.sizeof()
+#: As many array pages as there are ports for.
+MAX_ARRAY_PAGES = EVTCHN_FIFO_NR_CHANNELS // EVTCHN_FIFO_WORDS_PER_PAGE
+
+_PENDING = 1 << EVTCHN_FIFO_PENDING
+_MASKED = 1 << EVTCHN_FIFO_MASKED
+_LINKED = 1 << EVTCHN_FIFO_LINKED
+_BUSY = 1 << EVTCHN_FIFO_BUSY
+_LINK = EVTCHN_FIFO_LINK_MASK
+_WORD = 0xFFFF_FFFF
+_PER_PAGE = EVTCHN_FIFO_WORDS_PER_PAGE
+
+_READY = layout(evtchn_fifo_control_block)["ready"][0] // 4
+_HEAD = layout(evtchn_fifo_control_block)["head"][0] // 4
+_BLOCK_WORDS = evtchn_fifo_control_block.sizeof() // 4
+_UPCALL_PENDING = VCPU_INFO.offsets["evtchn_upcall_pending"]
+_VCPU_BYTES = VCPU_INFO.size
+
+#: Words of an array page in which every port is masked, as a guest has to hand it over.
+ALL_MASKED = _MASKED.to_bytes(4, "little") * _PER_PAGE
+
+
+class FifoBits:
+    """The event words and queues of a domain with ``vcpus`` virtual CPUs.
+
+    ``shared_info`` is the domain's page in which its upcalls are announced. Ports without an event
+    word (the guest did not give enough pages yet) count as masked; their events are saved.
+
+    :meth:`set_pending`, :meth:`clear_pending`, :meth:`unmask`, :meth:`is_pending`,
+    :meth:`is_masked`, :meth:`is_busy` and the growing are Xen's side (``evtchn_port_ops_fifo``);
+    :meth:`mask`, :meth:`mask_all` and :meth:`take` are what the guest does with its own pages, as
+    Linux does in events_fifo.c.
+    """
+
+    abi = "fifo"
+    nr_ports = EVTCHN_FIFO_NR_CHANNELS
+
+    def __init__(self, shared_info: PageRun, vcpus: int) -> None:
+        #: Whether a port ever had another priority than the default.
+        self.prioritised = False
+        #: The guest's pages in use, one entry for each time that one was given.
+        self.frames: list[int] = []
+        self._shared_info = shared_info.u8
+        self._blocks: list[memoryview | None] = [None] * vcpus
+        self._tails = [[0] * EVTCHN_FIFO_MAX_QUEUES for _ in range(vcpus)]
+        self._pages: list[memoryview] = []
+        self._nr_words = 0
+        self._priorities: dict[int, int] = {}
+        # Where a port was linked last (Xen's fifo_lastq, all zero at first).
+        self._last_queue: dict[int, tuple[int, int]] = {}
+        self._saved: set[int] = set()
+
+    # What the hypercalls give
+
+    @property
+    def nr_array_pages(self) -> int:
+        """How many array pages there are, 0..128."""
+        return len(self._pages)
+
+    def has_control_block(self, vcpu: int) -> bool:
+        """Whether the guest gave one for this vCPU."""
+        return self._blocks[vcpu] is not None
+
+    def add_control_block(self, vcpu: int, page: PageRun, offset: int) -> None:
+        """Use the control block at byte ``offset`` (8-aligned, at most LAST_OFFSET) of a page."""
+        self.frames.append(page.first)
+        self._blocks[vcpu] = page.u32[offset // 4 : offset // 4 + _BLOCK_WORDS]
+
+    def add_array_page(self, page: PageRun) -> list[int]:
+        """Use a page for the next 1024 ports.
+
+        Returns those of them that became pending while they had no event word: the caller makes
+        them pending now.
+        """
+        self.frames.append(page.first)
+        self._pages.append(page.u32)
+        self._nr_words += _PER_PAGE
+        raised = sorted(port for port in self._saved if port < self._nr_words)
+        self._saved.difference_update(raised)
+        return raised
+
+    def save(self, port: int) -> None:
+        """Remember that a port is pending until it has an event word."""
+        self._saved.add(port)
+
+    def set_priority(self, port: int, priority: int) -> None:
+        """Future events of ``port`` go to the queue ``priority`` (0 first, 15 last)."""
+        self._priorities[port] = priority
+        self.prioritised = self.prioritised or priority != EVTCHN_FIFO_PRIORITY_DEFAULT
+
+    # Xen's side of the words
+
+    def set_pending(self, port: int, vcpu: int) -> bool:
+        """Set PENDING; True when the port was linked to a queue (evtchn_fifo_set_pending).
+
+        A port that is masked is linked when it is unmasked, one that is linked already is on its
+        way. Without a control block of the vCPU nothing is linked: the guest must not unmask a
+        port before it has given one.
+        """
+        if port >= self._nr_words:
+            self._saved.add(port)
+            return False
+        words, at = self._pages[port // _PER_PAGE], port % _PER_PAGE
+        word = words[at]
+        words[at] = word | _PENDING
+        block = self._blocks[vcpu]
+        if block is None or word & (_MASKED | _LINKED):
+            return False
+        words[at] = word | _PENDING | _LINKED
+        self._link(port, block, vcpu)
+        return True
+
+    def clear_pending(self, port: int) -> None:
+        """A port is closed: its event is forgotten, and its priority. It stays linked; the guest
+        takes ports off its queues and ignores those that are not pending."""
+        self._saved.discard(port)
+        self._priorities.pop(port, None)
+        if port < self._nr_words:
+            self._pages[port // _PER_PAGE][port % _PER_PAGE] &= _WORD ^ _PENDING
+
+    def unmask(self, port: int, vcpu: int) -> bool:
+        """Clear MASKED; True when the port was pending and is linked now (evtchn_fifo_unmask)."""
+        if port >= self._nr_words:
+            return False
+        self._pages[port // _PER_PAGE][port % _PER_PAGE] &= _WORD ^ _MASKED
+        return self.is_pending(port) and self.set_pending(port, vcpu)
+
+    def is_pending(self, port: int) -> bool:
+        """The PENDING bit."""
+        return bool(self._word(port) & _PENDING)
+
+    def is_masked(self, port: int) -> bool:
+        """The MASKED bit."""
+        return bool(self._word(port) & _MASKED)
+
+    def is_busy(self, port: int) -> bool:
+        """Whether the port is still linked to a queue: its number cannot be given to another."""
+        return bool(self._word(port) & _LINKED)
+
+    def is_behind(self, port: int, other: int) -> bool:
+        """Whether ``port`` was linked to a queue of the same vCPU that comes after ``other``'s."""
+        vcpu, priority = self._last_queue.get(port, (0, 0))
+        other_vcpu, other_priority = self._last_queue.get(other, (0, 0))
+        return vcpu == other_vcpu and priority > other_priority
+
+    def _word(self, port: int) -> int:
+        if port >= self._nr_words:
+            return _MASKED
+        return self._pages[port // _PER_PAGE][port % _PER_PAGE]
+
+    def _link(self, port: int, block: memoryview, vcpu: int) -> None:
+        """Append ``port``, whose word says LINKED by now, to its queue."""
+        priority = self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
+        old_vcpu, old_priority = self._last_queue.get(port, (0, 0))
+        if self._tails[old_vcpu][old_priority] == port:
+            # As the tail of a queue it would look linked there, though that queue is empty: what
+            # came next there would be appended to the new queue.
+            self._tails[old_vcpu][old_priority] = 0
+        self._last_queue[port] = (vcpu, priority)
+        tails = self._tails[vcpu]
+        if not self._set_link(tails[priority], port):
+            block[_HEAD + priority] = port
+            if not block[_READY] >> priority & 1:
+                block[_READY] |= 1 << priority
+                self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 1
+        tails[priority] = port
+
+    def _set_link(self, tail: int, port: int) -> bool:
+        """Let the word of ``tail`` link to ``port``; False when the guest has taken the tail off
+        its queue (which is empty then).
+
+        Xen tries this with cmpxchg a few times (evtchn_fifo_set_link); here nobody comes between.
+        """
+        if not tail:
+            return False
+        words, at = self._pages[tail // _PER_PAGE], tail % _PER_PAGE
+        word = words[at]
+        if not word & _LINKED:
+            return False
+        words[at] = word & ~(_BUSY | _LINK) | port
+        return True
+
+    # The guest's side
+
+    def mask(self, port: int) -> None:
+        """The guest holds back events of one port; nothing to do for one without a word."""
+        if port < self._nr_words:
+            self._pages[port // _PER_PAGE][port % _PER_PAGE] |= _MASKED
+
+    def mask_all(self) -> None:
+        """The guest holds back the events of all ports."""
+        for words in self._pages:
+            for at in range(_PER_PAGE):
+                words[at] |= _MASKED
+
+    def take(self, port: int) -> bool:
+        """The guest's upcall looks at ``port``: was it deliverable? Clears its PENDING bit.
+
+        The upcall first takes all ports off the queues of its vCPUs, in the order of priority;
+        that they are pending tells it which are still to be handled.
+        """
+        for vcpu, block in enumerate(self._blocks):
+            if block is not None and block[_READY]:
+                self._take_off_queues(vcpu, block)
+        if not 0 <= port < self._nr_words:
+            return False
+        words, at = self._pages[port // _PER_PAGE], port % _PER_PAGE
+        word = words[at]
+        if word & (_PENDING | _MASKED) != _PENDING:
+            return False
+        words[at] = word & ~_PENDING
+        return True
+
+    def _take_off_queues(self, vcpu: int, block: memoryview) -> None:
+        """Empty all ready queues of a vCPU (Linux __evtchn_fifo_handle_events)."""
+        ready = block[_READY]
+        block[_READY] = 0
+        self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 0
+        for priority in range(EVTCHN_FIFO_MAX_QUEUES):
+            port = block[_HEAD + priority] if ready >> priority & 1 else 0
+            while 0 < port < self._nr_words:
+                words, at = self._pages[port // _PER_PAGE], port % _PER_PAGE
+                word = words[at]
+                words[at] = word & ~(_LINKED | _LINK)
+                port = word & _LINK
