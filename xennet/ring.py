@@ -27,6 +27,8 @@ from array import array
 from threading import Lock
 
 from xennet.abi.ring import (
+    NETIF_CTRL_RING_SIZE,
+    NETIF_CTRL_SLOT_SIZE,
     NETIF_RX_RING_SIZE,
     NETIF_RX_SLOT_SIZE,
     NETIF_TX_RING_SIZE,
@@ -178,6 +180,13 @@ def tx_ring(u8: memoryview, u32: memoryview) -> SharedRing:
 def rx_ring(u8: memoryview, u32: memoryview) -> SharedRing:
     """The netif guest-receive ring in one page: 256 slots of 8 bytes."""
     return SharedRing(u8, u32, nr_ents=NETIF_RX_RING_SIZE, slot_size=NETIF_RX_SLOT_SIZE, name="rx")
+
+
+def ctrl_ring(u8: memoryview, u32: memoryview) -> SharedRing:
+    """The netif control ring in one page: 128 slots of 16 bytes."""
+    return SharedRing(
+        u8, u32, nr_ents=NETIF_CTRL_RING_SIZE, slot_size=NETIF_CTRL_SLOT_SIZE, name="ctrl"
+    )
 
 
 class FrontRing:

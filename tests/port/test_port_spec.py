@@ -61,7 +61,7 @@ def test_any_name_without_a_joint_is_kept_as_it_is(name: str) -> None:
         ("pcap:", "port 'pcap:': no file name, wants pcap:FILE"),
         ("pcap:a+record:", "no file name, wants record:FILE"),
         ("pcap:a\0b", "no file name"),
-        ("pcap:a+gen:60x5", r"\+ joins one that plays \(pcap:FILE, gen:SIZExCOUNT\)"),
+        ("pcap:a+gen:60x5", r"\+ joins one that plays \(pcap:FILE, gen:SIZExCOUNT, tcp:"),
         ("record:a+null:", r"one that records \(record:FILE, null:\)"),
         ("echo:+record:a", r"\+ joins"),
         ("pcap:a+record:b+null:", r"\+ joins"),

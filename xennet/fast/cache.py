@@ -27,7 +27,8 @@ KEPT = 8
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 #: Where kernels are, and the constants and helpers that they use.
-_SOURCES = ("*.py", *(f"{room}/*.py" for room in ("abi", "fast", "gnttab", "netback", "netfront")))
+_ROOMS = ("abi", "fast", "flow", "gnttab", "netback", "netfront", "offload")
+_SOURCES = ("*.py", *(f"{room}/*.py" for room in _ROOMS))
 
 
 def directory() -> Path:

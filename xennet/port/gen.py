@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from struct import Struct
+from typing import ClassVar
 
 from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
 from xennet.port.base import BasePort, PortError
@@ -41,19 +42,26 @@ class GenPort(BasePort):
     Whole templates are copied into the batch and only the sequence number is patched per frame.
     """
 
+    scheme: ClassVar[str] = "gen"
+    min_size: ClassVar[int] = MIN_FRAME
+
     def __init__(self, argument: str) -> None:
+        scheme = self.scheme
         match = _SPEC.fullmatch(argument)
         if match is None:
-            raise PortError(f"gen: wants SIZExCOUNT, such as gen:1500x1000, not {argument!r}")
+            wants = f"SIZExCOUNT, such as {scheme}:1500x1000"
+            raise PortError(f"{scheme}: wants {wants}, not {argument!r}")
         size, count = int(match[1]), int(match[2])
-        if not MIN_FRAME <= size <= MAX_FRAME:
-            raise PortError(f"gen: SIZE must be {MIN_FRAME} to {MAX_FRAME} bytes, not {size}")
+        if not self.min_size <= size <= MAX_FRAME:
+            allowed = f"{self.min_size} to {MAX_FRAME} bytes"
+            raise PortError(f"{scheme}: SIZE must be {allowed}, not {size}")
         if count > _MAX_COUNT:
-            raise PortError(f"gen: COUNT must be 0 to {_MAX_COUNT}, not {count}")
-        super().__init__(f"gen:{argument}")
+            raise PortError(f"{scheme}: COUNT must be 0 to {_MAX_COUNT}, not {count}")
+        super().__init__(f"{scheme}:{argument}")
         self.expected = count
         self._size = size
         self._next = 0
+        self._sequence_at = sequence_offset(size)
         self._places = (0, 0)
         self._offsets = array("I")
         header = DESTINATION + SOURCE + ETHERTYPE
@@ -64,9 +72,13 @@ class GenPort(BasePort):
     def exhausted(self) -> bool:
         return self._next == self.expected
 
+    def _numbers(self, first: int, count: int) -> array[int]:
+        """The sequence numbers of ``count`` frames, from the ``first`` on."""
+        return array("I", range(first, first + count))
+
     def _number(self, data: memoryview, at: int, end: int, first: int, count: int) -> None:
         """Put sequence numbers into frames: one strided copy for each of their four octets."""
-        numbers = array("I", range(first, first + count))
+        numbers = self._numbers(first, count)
         numbers.byteswap()
         octets = memoryview(numbers).cast("B")
         for i in range(SEQUENCE.size):
@@ -85,7 +97,7 @@ class GenPort(BasePort):
         for at in range(used, end, len(self._template)):
             part = min(len(self._template), end - at)
             data[at : at + part] = self._template[:part]
-        self._number(data, used + sequence_offset(size), end, first, count)
+        self._number(data, used + self._sequence_at, end, first, count)
         zeroes = array("I", bytes(4 * count))
         if self._places != (used, count):
             self._places = (used, count)

@@ -1,0 +1,379 @@
+"""What stands between a port and a driver: which frames are touched, and what happens when full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from edge_ports import BLANK, V4, V6, Row, ScriptedPort, add, blank_udp, gso, row
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from offload_frames import ETHER, l4_of, new_batch, rebuilt, rows
+from scapy.layers.inet import TCP
+from scapy.layers.l2 import ARP
+
+from xennet.frames import DATA_VALIDATED, EVERYTHING, NOTHING, Offload
+from xennet.link.edge import Edge, PortEdge
+from xennet.link.ledger import Ledger
+from xennet.link.witness import Witness
+from xennet.offload.fitter import Fitter, OffloadCounters
+from xennet.port import Port, open_port
+
+NO_GSO = Offload(gso_types=0)
+GOOD_TCP = row(V4 / TCP() / b"x")
+
+
+def pulled(edge: Edge, size: int = 1 << 20, max_frames: int = 256) -> list[tuple[Any, ...]]:
+    """Everything there is, batch by batch."""
+    got: list[tuple[Any, ...]] = []
+    batch = new_batch(size, max_frames)
+    while edge.pull(batch):
+        got += rows(batch)
+        batch.clear()
+    return got
+
+
+def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, nothing may be completed, copied or segmented."""
+
+    def touched(*_: Any) -> Any:
+        raise AssertionError("a frame was touched")
+
+    for name in ("complete", "begin", "fit", "keep"):
+        monkeypatch.setattr(Fitter, name, touched)
+
+
+def test_without_negotiation_everything_passes_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    untouched(monkeypatch)
+    frames = [blank_udp(), gso(5000, 1000), gso(5000, 1000, V6), row(b"\0" * 65535)]
+    port = ScriptedPort(*frames)
+    batch = new_batch()
+    assert Edge(port).pull(batch) == 4
+    assert rows(batch) == frames
+    assert port.pulls == 1
+
+
+def test_frames_that_need_nothing_are_pulled_at_once_and_not_touched(
+    monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    frames = [GOOD_TCP, row(ETHER / ARP()), row(V6 / TCP() / b"y", DATA_VALIDATED)]
+    port = ScriptedPort(*frames)
+    edge = Edge(port)
+    edge.negotiated(Offload(csum_v4=False, csum_v6=False, gso_types=0, max_frame=1514))
+    untouched(monkeypatch)
+    batch = new_batch()
+    assert edge.pull(batch) == 3
+    assert rows(batch) == frames
+    assert port.pulls == 1
+
+
+def test_the_endpoint_hears_what_was_negotiated() -> None:
+    port = ScriptedPort()
+    Edge(port).negotiated(NOTHING)
+    assert port.told == [NOTHING]
+
+
+@pytest.mark.parametrize("base", [V4, V6])
+@pytest.mark.parametrize(("csum_v4", "csum_v6"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_checksums_are_completed_for_the_ip_version_that_needs_it(
+    base: Any, csum_v4: int, csum_v6: int
+) -> None:
+    port = ScriptedPort(GOOD_TCP, blank_udp(base, stamp=5), row(ETHER / ARP()))
+    edge = Edge(port)
+    edge.negotiated(Offload(csum_v4=bool(csum_v4), csum_v6=bool(csum_v6)))
+    first, udp, last = pulled(edge)
+    assert (first, last) == (GOOD_TCP, row(ETHER / ARP()))
+    if csum_v4 if base is V4 else csum_v6:
+        assert udp == blank_udp(base, stamp=5)
+        assert edge.pulled == OffloadCounters()
+    else:
+        original = blank_udp(base, stamp=5)
+        assert udp == (rebuilt(original[0]), DATA_VALIDATED, *original[2:])
+        assert edge.pulled == OffloadCounters(completed=1)
+
+
+@pytest.mark.parametrize(
+    "offload", [NO_GSO, Offload(sg=False), Offload(csum_v4=False), Offload(gso_types=1 << 2)]
+)
+def test_gso_that_is_not_taken_is_segmented(offload: Offload) -> None:
+    edge = Edge(ScriptedPort(GOOD_TCP, gso(2500, 1000, stamp=9), gso(20, 1000), GOOD_TCP))
+    edge.negotiated(offload)
+    got = pulled(edge)
+    assert got[0] == got[5] == GOOD_TCP
+    assert [len(item[0]) for item in got[1:5]] == [1054, 1054, 554, 74]
+    flags = BLANK if offload.csum_v4 else DATA_VALIDATED
+    assert [item[1:] for item in got[1:4]] == [(flags, 0, 0, 9, 0x101, 27)] * 3
+    assert edge.pulled == OffloadCounters(segmented=2, segments=4)
+
+
+def test_gso_that_is_taken_stays_beside_gso_that_is_not() -> None:
+    edge = Edge(ScriptedPort(gso(3000, 1000), gso(3000, 1000, V6)))
+    edge.negotiated(Offload(gso_types=1 << 2))
+    got = pulled(edge)
+    assert [len(item[0]) for item in got] == [1054, 1054, 1054, 3074]
+    assert got[3] == gso(3000, 1000, V6)
+
+
+def test_frames_that_are_too_long_are_refused_and_the_others_come() -> None:
+    long = row(V4 / TCP() / bytes(1461))
+    edge = Edge(ScriptedPort(long, GOOD_TCP, row(V4 / TCP() / bytes(1460)), gso(3000, 1461), long))
+    edge.negotiated(Offload(gso_types=0, max_frame=1514))
+    assert [len(item[0]) for item in pulled(edge)] == [55, 1514]
+    assert edge.pulled == OffloadCounters(refused=3)
+
+
+def test_the_longest_frame_is_not_asked_of_gso_that_is_taken() -> None:
+    edge = Edge(ScriptedPort(gso(9000, 1448)))
+    edge.negotiated(Offload(max_frame=1514))
+    assert pulled(edge) == [gso(9000, 1448)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        row(ETHER / ARP(), BLANK),
+        row(b"", BLANK),
+        row(ETHER / ARP(), BLANK, 1000, 1),
+        row(V4 / TCP() / bytes(3000), BLANK, 1000, 2),
+        row(V4 / TCP() / bytes(3000), BLANK, 1000, 200),
+    ],
+)
+def test_what_is_beyond_repair_is_dropped_and_counted(bad: Row) -> None:
+    edge = Edge(ScriptedPort(blank_udp(), bad, blank_udp(), bad))
+    edge.negotiated(NOTHING)
+    assert [item[0] for item in pulled(edge)] == [rebuilt(blank_udp()[0])] * 2
+    assert edge.pulled == OffloadCounters(completed=2, errors=2)
+
+
+def test_a_batch_of_dropped_frames_does_not_look_like_the_end() -> None:
+    port = ScriptedPort(*[row(bytes(2000))] * 5, GOOD_TCP)
+    edge = Edge(port)
+    edge.negotiated(Offload(max_frame=1514))
+    batch = new_batch(4000)
+    assert edge.pull(batch) == 1
+    assert rows(batch) == [GOOD_TCP]
+    assert port.pulls == 3
+
+
+def test_frames_are_appended_to_what_a_batch_has() -> None:
+    edge = Edge(ScriptedPort(blank_udp(), gso(1500, 1000)))
+    edge.negotiated(NOTHING)
+    batch = new_batch()
+    add(batch, blank_udp(V6))
+    assert edge.pull(batch) == 3
+    assert rows(batch)[0] == blank_udp(V6)
+    assert [len(item[0]) for item in rows(batch)] == [69, 49, 1054, 554]
+
+
+def test_an_empty_batch_too_small_for_a_segment_is_an_error_and_loses_nothing() -> None:
+    edge = Edge(ScriptedPort(gso(1500, 1000), GOOD_TCP))
+    edge.negotiated(NOTHING)
+    got, batch = [], new_batch(1600)
+    assert edge.pull(batch) == 1
+    got += rows(batch)
+    with pytest.raises(IndexError, match="a batch of 500 bytes"):
+        edge.pull(new_batch(500))
+    got += pulled(edge)
+    assert [len(item[0]) for item in got] == [1054, 554, 55]
+
+
+def test_a_frame_half_segmented_is_finished_under_the_next_negotiation() -> None:
+    edge = Edge(ScriptedPort(gso(3500, 1000), gso(3500, 1000)))
+    edge.negotiated(NOTHING)
+    batch = new_batch(8000, 2)
+    assert edge.pull(batch) == 2
+    edge.negotiated(EVERYTHING)
+    got = pulled(edge)
+    assert [len(item[0]) for item in got] == [1054, 554, 3554]
+    assert got[2] == gso(3500, 1000)
+
+
+def test_the_rest_of_a_frame_is_refused_when_the_taker_takes_less_now() -> None:
+    edge = Edge(ScriptedPort(gso(3500, 1000), gso(500, 400), GOOD_TCP))
+    edge.negotiated(NOTHING)
+    assert edge.pull(new_batch(8000, 2)) == 2
+    edge.negotiated(Offload(gso_types=0, max_frame=500))
+    assert [len(item[0]) for item in pulled(edge)] == [454, 154, 55]
+    assert edge.pulled == OffloadCounters(segmented=1, segments=4, refused=1)
+
+
+def test_a_long_frame_in_tiny_segments_waits_in_one_batch(engine: str) -> None:
+    edge = Edge(ScriptedPort(gso(60000, 10), GOOD_TCP))
+    edge.negotiated(NOTHING)
+    batch, total = new_batch(1 << 16, 100), 0
+    while edge.pull(batch):
+        assert batch.count <= 100
+        assert len(l4_of(bytes(batch.frame(0))).payload) in (1, 10)
+        total += batch.count
+        batch.clear()
+    assert total == 6001
+    assert not edge.waiting
+
+
+def pushed(edge: Edge, *items: Row) -> None:
+    batch = new_batch()
+    for item in items:
+        add(batch, item)
+    before = rows(batch)
+    edge.push(batch)
+    assert rows(batch) == before, "push must not change the batch"
+
+
+def test_a_port_that_carries_everything_gets_the_batch_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    untouched(monkeypatch)
+    port = ScriptedPort()
+    pushed(Edge(port), blank_udp(), gso(3000, 1000))
+    assert port.taken == [blank_udp(), gso(3000, 1000)]
+    pushed(Edge(open_port("null:")), blank_udp())
+
+
+def test_a_port_that_carries_little_gets_what_it_can_take(engine: str) -> None:
+    port = ScriptedPort(carries=Offload(False, False, False, 0, 1514))
+    edge = Edge(port)
+    pushed(edge, GOOD_TCP, blank_udp(V6), gso(2500, 1000), row(bytes(1515)), row(b"", BLANK))
+    assert [len(item[0]) for item in port.taken] == [55, 69, 1054, 1054, 554]
+    assert all(item[0] == rebuilt(item[0]) for item in port.taken)
+    assert [item[1] for item in port.taken] == [0] + [DATA_VALIDATED] * 4
+    expected = OffloadCounters(completed=1, segmented=1, segments=3, refused=1, errors=1)
+    assert edge.pushed == expected
+    assert edge.pulled == OffloadCounters()
+
+
+def test_a_frame_longer_than_any_netif_packet_is_refused_whatever_its_type() -> None:
+    port = ScriptedPort(carries=Offload(csum_v6=False))
+    edge = Edge(port)
+    pushed(edge, blank_udp(V6), row(bytes(300000), BLANK, 1448, 1), GOOD_TCP)
+    assert [len(item[0]) for item in port.taken] == [69, 55]
+    assert edge.pushed == OffloadCounters(completed=1, refused=1)
+
+
+def test_segments_wait_for_a_port_that_is_full_and_keep_others_out() -> None:
+    port = ScriptedPort(carries=NOTHING, space=2)
+    edge = PortEdge(port)
+    assert edge.room == 2
+    pushed(edge, gso(4500, 1000), GOOD_TCP)
+    assert (len(port.taken), edge.room, edge.waiting, edge.exhausted) == (2, 0, True, False)
+    with pytest.raises(IndexError, match="1 frames pushed, room for 0"):
+        pushed(edge, GOOD_TCP)
+    edge.finish()
+    assert port.finished_after == -1
+    port.space = 5
+    assert edge.room == 0
+    assert len(port.taken) == 5
+    port.space = 10
+    assert edge.pull(new_batch()) == 0
+    assert [len(item[0]) for item in port.taken] == [1054] * 4 + [554, 55]
+    assert port.finished_after == 6
+    assert (edge.room, edge.waiting, edge.exhausted) == (4, False, True)
+
+
+def test_an_edge_in_front_of_a_port_is_a_port() -> None:
+    port: Port = PortEdge(open_port("tcp:6000x2"))
+    assert (port.name, port.expected, port.exhausted) == ("tcp:6000x2", 2, False)
+    witness = Witness(port, Ledger(), Ledger(), lambda _: None)
+    witness.negotiated(NO_GSO)
+    batch = new_batch(6200)
+    assert witness.pull(batch) == 4  # 5934 bytes of payload make five
+    batch.clear()
+    assert witness.pull(batch) == 1
+    batch.clear()
+    assert witness.pull(batch) == 4
+    assert port.counters.frames_in == 2
+    assert open_port("tcp:6000x0").exhausted
+    assert not witness.exhausted
+    batch.clear()
+    assert witness.pull(batch) == 1
+    assert witness.exhausted
+    assert witness.outgoing.frames_sent == 10
+    assert port.expected is None
+
+
+def test_closing_pushes_what_waits_and_closes_the_port() -> None:
+    port = ScriptedPort(carries=NOTHING, space=1)
+    edge = PortEdge(port)
+    pushed(edge, gso(1500, 1000))
+    port.space = 2
+    edge.close()
+    assert len(port.taken) == 2
+    assert port.closed
+
+
+class BackPressure(RuleBasedStateMachine):
+    """Frames through an edge both ways, with batches and rooms of any size: nothing is lost."""
+
+    LESS = Offload(sg=False, csum_v4=False, csum_v6=True, max_frame=1514)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = ScriptedPort(carries=self.LESS, space=0)
+        self.edge = PortEdge(self.port)
+        self.edge.negotiated(self.LESS)
+        self.number = 0
+        self.expected_in: list[tuple[int, int]] = []
+        self.expected_out: list[tuple[int, int]] = []
+        self.got_in: list[tuple[int, int]] = []
+
+    def make(self, kind: int) -> tuple[Row, list[int]]:
+        """A frame with the next number as its time stamp, and the lengths it becomes."""
+        self.number += 1
+        stamp = self.number
+        return (
+            (GOOD_TCP[0], 0, 0, 0, stamp, 0, 0),
+            (*blank_udp()[:4], stamp, 0, 0),
+            gso(2500, 1000, stamp=stamp),
+            (bytes(1515), 0, 0, 0, stamp, 0, 0),
+            (bytes(20), BLANK, 0, 0, stamp, 0, 0),
+            gso(2500, 1000, V6, stamp=stamp),
+        )[kind], ([55], [49], [1054, 1054, 554], [], [], [1074, 1074, 574])[kind]
+
+    @rule(kinds=st.lists(st.integers(0, 5), max_size=6))
+    def offer(self, kinds: list[int]) -> None:
+        for kind in kinds:
+            item, lengths = self.make(kind)
+            self.port.to_give.append(item)
+            self.expected_in += [(item[4], length) for length in lengths]
+
+    @rule(size=st.sampled_from([2600, 3000, 9000]), max_frames=st.integers(1, 4))
+    def pull(self, size: int, max_frames: int) -> None:
+        batch = new_batch(size, max_frames)
+        given = self.edge.pull(batch)
+        assert given == batch.count
+        assert given or not self.port.to_give
+        self.got_in += [(item[4], len(item[0])) for item in rows(batch)]
+
+    @precondition(lambda self: self.edge.room)
+    @rule(kinds=st.lists(st.integers(0, 5), min_size=1, max_size=6))
+    def push(self, kinds: list[int]) -> None:
+        items = []
+        for kind in kinds[: self.edge.room]:
+            item, lengths = self.make(kind)
+            items.append(item)
+            self.expected_out += [(item[4], length) for length in lengths]
+        pushed(self.edge, *items)
+
+    @rule(more=st.integers(1, 4))
+    def make_room(self, more: int) -> None:
+        self.port.space += more
+
+    @invariant()
+    def frames_come_in_order_and_none_is_lost(self) -> None:
+        got_out = [(item[4], len(item[0])) for item in self.port.taken]
+        assert got_out == self.expected_out[: len(got_out)]
+        assert self.got_in == self.expected_in[: len(self.got_in)]
+        if not self.edge.waiting:
+            assert got_out == self.expected_out
+            assert self.port.to_give or self.got_in == self.expected_in
+
+    def teardown(self) -> None:
+        self.port.space += 10**6
+        self.got_in += [(item[4], len(item[0])) for item in pulled(self.edge, 9000, 3)]
+        assert not self.edge.waiting
+        self.frames_come_in_order_and_none_is_lost()
+        assert self.edge.exhausted
+
+
+BackPressure.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestBackPressure = BackPressure.TestCase

@@ -1,0 +1,107 @@
+"""Hash and queue of each frame of a batch: the kernel of what a transmitting side decides.
+
+With an algorithm and types set, as xen/io/netif.h ("Hash types", "SET_HASH_MAPPING") and Linux
+(xenvif_set_skb_hash, xenvif_select_queue) have it: the hash of the highest type that is enabled and
+applies, and the queue that the mapping table, or without one the modulus, gives for it. A frame to
+which no enabled type applies has no hash and goes to queue 0.
+
+Otherwise a sender is free to choose. Then a cheap hash keeps the frames of a flow in one queue, and
+is told to nobody.
+"""
+
+from __future__ import annotations
+
+from xennet.abi.netif import XEN_NETIF_CTRL_HASH_ALGORITHM_NONE
+from xennet.flow.headers import TCP, find_flow
+from xennet.flow.toeplitz import fill_table, hash_first_two, hash_word, hash_words
+from xennet.kernel import Bytes, U32Array, Vector
+from xennet.ring import MASK32
+
+# Places in the settings of a HashConfig.
+#: XEN_NETIF_CTRL_HASH_ALGORITHM_*.
+ALGORITHM = 0
+#: Bits XEN_NETIF_CTRL_HASH_TYPE_*.
+TYPES = 1
+#: Entries of the mapping table in use, 0 for the modulus.
+MAPPING_SIZE = 2
+#: 1 when the table is not that of the key.
+TABLE_STALE = 3
+SETTINGS = 4
+
+#: 2^31 divided by the golden ratio, made odd: spreads neighbours (Knuth's multiplicative hashing).
+_SPREAD = 0x4F1BBCDD
+
+
+def classify(
+    first: int,
+    count: int,
+    queues: int,
+    settings: Vector,
+    key: Bytes,
+    table: U32Array,
+    mapping: U32Array,
+    data: Bytes,
+    offset: U32Array,
+    length: U32Array,
+    hash_info: U32Array,
+    hash_value: U32Array,
+    queue: U32Array,
+) -> None:
+    """Fill the hash columns and ``queue`` of the frames ``first`` ... ``count - 1``.
+
+    ``queues`` is at least 1 and above every number put into ``queue``. ``settings``, ``key``,
+    ``table`` and ``mapping`` are those of a HashConfig; the table is made here after a new key.
+    """
+    algorithm = settings[ALGORITHM]
+    types = settings[TYPES]
+    if algorithm == XEN_NETIF_CTRL_HASH_ALGORITHM_NONE or types == 0:
+        for i in range(first, count):
+            hash_info[i] = 0
+            queue[i] = spread(data, offset[i], offset[i] + length[i]) % queues
+        return
+    if settings[TABLE_STALE]:
+        fill_table(key, table)
+        settings[TABLE_STALE] = 0
+    size = settings[MAPPING_SIZE]
+    for i in range(first, count):
+        at = offset[i]
+        version, addresses, ports, protocol = find_flow(data, at, at + length[i])
+        # The bit number of a hash type: IPV4 is 0 and IPV6 is 2; that of TCP over it is the next.
+        kind = version & 2
+        if version == 0:
+            kind = -1
+        elif protocol == TCP and types >> (kind + 1) & 1:
+            kind += 1
+        elif types >> kind & 1 == 0:
+            kind = -1
+        if kind < 0:
+            hash_info[i] = 0
+            queue[i] = 0
+            continue
+        if version == 4:
+            value = hash_first_two(table, data, addresses)
+            place = 8
+        else:
+            value = hash_words(table, data, addresses, 32)
+            place = 32
+        if kind & 1:
+            value ^= hash_word(table, place, data, ports)
+        hash_info[i] = algorithm << 8 | (kind + 1)
+        hash_value[i] = value
+        chosen = mapping[value % size] if size else value % queues
+        # The table may have been made for more queues than are connected now.
+        queue[i] = chosen if chosen < queues else 0
+
+
+def spread(data: Bytes, at: int, end: int) -> int:
+    """A number below 2^16 that is the same for all frames of a flow; 0 for what is not IP."""
+    version, addresses, ports, _ = find_flow(data, at, end)
+    if version == 0:
+        return 0
+    size = 4 if version == 4 else 16
+    source = addresses + size - 2
+    dest = source + size
+    mixed = (data[source] << 8 | data[source + 1]) << 16 | data[dest] << 8 | data[dest + 1]
+    if ports:
+        mixed ^= (data[ports + 2] << 8 | data[ports + 3]) << 16 | data[ports] << 8 | data[ports + 1]
+    return (mixed * _SPREAD & MASK32) >> 16

@@ -1,0 +1,243 @@
+"""One endpoint for all queues of a vif becomes one endpoint for each queue.
+
+The frames that the endpoint gives are pulled into a batch in the middle, from which each queue
+takes its own; it is filled again when all were taken. So memory is bounded, nothing is dropped, and
+the order within a queue is that of the endpoint. It also means that a queue which takes nothing
+holds up the others once its frames lie in the middle: the receiver's own doing.
+
+With one queue there is no middle: frames are pulled straight through and hashed where they are.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+from xennet.abi.xen import PAGE_SIZE
+from xennet.engine import current
+from xennet.flow.classify import classify
+from xennet.flow.distribute import chain, take
+from xennet.flow.hash_config import HashConfig
+from xennet.frames import FrameBatch, FrameEndpoint, Offload
+
+#: Frames and bytes of the batch in the middle: what one receive pass of the backend holds.
+SCRATCH_FRAMES = 256
+SCRATCH_BYTES = 128 * PAGE_SIZE
+
+
+class Steering:
+    """``ends[q]`` is the endpoint of queue q, for ``queues`` (at least 1) queues.
+
+    Its pull gives the frames of queue q, with hash columns filled as ``config`` says (without
+    an algorithm: no hash). Everything else goes straight to ``endpoint``. ``kick(q)``, which must
+    not pull at once, is called when frames for queue q wait, or may wait in ``endpoint``, and q
+    would not ask by itself. Whoever hears that ``endpoint`` has frames kicks every queue: one that
+    waits for buffers does not pull.
+    """
+
+    def __init__(
+        self,
+        endpoint: FrameEndpoint,
+        queues: int,
+        config: HashConfig,
+        kick: Callable[[int], None],
+    ) -> None:
+        if queues < 1:
+            raise ValueError(f"a vif of {queues} queues has none to steer to")
+        self._middle: _Middle | None = None
+        self.ends: list[FrameEndpoint]
+        if queues == 1:
+            self.ends = [_OnlyEnd(endpoint, config)]
+            return
+        middle = self._middle = _Middle(endpoint, queues, config, kick)
+        self.ends = [_QueueEnd(endpoint, middle, q) for q in range(queues)]
+
+    @property
+    def waiting(self) -> int:
+        """Frames that were pulled from the endpoint and not taken by their queue yet."""
+        return 0 if self._middle is None else self._middle.left
+
+    def drop_all(self) -> int:
+        """Forget the frames that wait; how many there were."""
+        return 0 if self._middle is None else self._middle.drop_all()
+
+
+class _Classifier:
+    """The kernel, and what it works on besides the batch."""
+
+    def __init__(self, config: HashConfig, queues: int) -> None:
+        self._kernel: Callable[..., None] = current().kernel(classify)
+        self._queues = queues
+        self._settings: tuple[Any, ...] = config.views()
+
+    def run(self, first: int, count: int, data: Any, columns: tuple[Any, ...], queue: Any) -> None:
+        """``columns``: as :func:`_columns` gives them."""
+        offset, length, *_, hash_info, hash_value, _ = columns
+        self._kernel(
+            *(first, count, self._queues, *self._settings),
+            *(data, offset, length, hash_info, hash_value, queue),
+        )
+
+
+class _Views:
+    """A batch as kernels see it. Kept from pull to pull: a pass always comes with the same one."""
+
+    def __init__(self, batch: FrameBatch) -> None:
+        self.batch = batch
+        self.data, self.columns = _columns(batch)
+
+
+def _columns(batch: FrameBatch) -> tuple[Any, tuple[Any, ...]]:
+    view = current().view
+    arrays = (*batch.columns, *batch.hash_columns, batch.timestamp)
+    return view(batch.data), tuple(map(view, arrays))
+
+
+class _End:
+    """What all ends have in common: all but pull is the endpoint's."""
+
+    def __init__(self, endpoint: FrameEndpoint) -> None:
+        self._endpoint = endpoint
+        self._seen: _Views | None = None
+
+    @property
+    def room(self) -> int:
+        return self._endpoint.room
+
+    def push(self, batch: FrameBatch) -> None:
+        self._endpoint.push(batch)
+
+    def negotiated(self, offload: Offload) -> None:
+        self._seen = None  # a new connection has new batches
+        self._endpoint.negotiated(offload)
+
+    def _views(self, batch: FrameBatch) -> _Views:
+        if self._seen is None or self._seen.batch is not batch:
+            self._seen = _Views(batch)
+        return self._seen
+
+
+class _OnlyEnd(_End):
+    """The end of a vif with one queue."""
+
+    def __init__(self, endpoint: FrameEndpoint, config: HashConfig) -> None:
+        super().__init__(endpoint)
+        self._config = config
+        self._classifier = _Classifier(config, 1)
+        self._queue = array("I")
+
+    def pull(self, batch: FrameBatch) -> int:
+        first = batch.count
+        pulled = self._endpoint.pull(batch)
+        if not pulled:
+            return 0
+        if not self._config.active:
+            batch.hash_info[first : batch.count] = array("I", bytes(4 * pulled))
+            return pulled
+        seen = self._views(batch)
+        if len(self._queue) < batch.max_frames:
+            self._queue = array("I", bytes(4 * batch.max_frames))
+        queue = current().view(self._queue)
+        self._classifier.run(first, batch.count, seen.data, seen.columns, queue)
+        return pulled
+
+
+class _QueueEnd(_End):
+    """The end of queue ``q`` of several."""
+
+    def __init__(self, endpoint: FrameEndpoint, middle: _Middle, q: int) -> None:
+        super().__init__(endpoint)
+        self._middle = middle
+        self._q = q
+
+    def pull(self, batch: FrameBatch) -> int:
+        return self._middle.give(self._q, self._views(batch))
+
+
+class _Middle:
+    """The batch in the middle; ``left`` frames of it are not taken yet."""
+
+    def __init__(
+        self,
+        endpoint: FrameEndpoint,
+        queues: int,
+        config: HashConfig,
+        kick: Callable[[int], None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._kick = kick
+        self._batch = FrameBatch(memoryview(bytearray(SCRATCH_BYTES)), SCRATCH_FRAMES)
+        self._queue = array("I", bytes(4 * SCRATCH_FRAMES))
+        self._head = array("I", bytes(4 * queues))
+        #: Queues that were told "nothing" without the endpoint being asked.
+        self._hungry = [False] * queues
+        self.left = 0
+
+        engine = current()
+        self._classifier = _Classifier(config, queues)
+        self._chain = engine.kernel(chain)
+        self._take = engine.kernel(take)
+        self._data, self._columns = _columns(self._batch)
+        link = array("I", bytes(4 * SCRATCH_FRAMES))
+        self._queue_view = engine.view(self._queue)
+        self._chains = engine.view(self._head), engine.view(link)
+
+    def give(self, q: int, into: _Views) -> int:
+        """Append frames of queue ``q`` to a batch; how many. 0: none now, or it is full.
+
+        IndexError when the batch is empty and yet too small for the next one.
+        """
+        if not self.left:
+            self._refill(q)
+        given = self._take_own(q, into) if self._head[q] != self._batch.count else 0
+        if not self.left:
+            self._feed(q)
+        elif not given:
+            self._hungry[q] = True
+        return given
+
+    def drop_all(self) -> int:
+        """Forget all frames; how many there were."""
+        dropped, self.left = self.left, 0
+        self._batch.clear()
+        self._head[:] = array("I", bytes(4 * len(self._head)))
+        return dropped
+
+    def _refill(self, q: int) -> None:
+        """Ask the endpoint, and tell the others than ``q`` what came for them."""
+        self.drop_all()
+        batch = self._batch
+        self.left = count = self._endpoint.pull(batch)
+        if not count:
+            return
+        self._classifier.run(0, count, self._data, self._columns, self._queue_view)
+        for other in range(len(self._head)):
+            self._head[other] = count
+        self._chain(count, self._queue_view, *self._chains)
+        for other, first in enumerate(self._head):
+            if first != count and other != q:
+                self._hungry[other] = False
+                self._kick(other)
+
+    def _take_own(self, q: int, into: _Views) -> int:
+        batch = into.batch
+        before = batch.count
+        batch.count, batch.used = self._take(
+            *(q, self._batch.count, *self._chains, self._data, *self._columns),
+            *(before, batch.used, into.data, *into.columns),
+        )
+        given = batch.count - before
+        if not batch.count:
+            length = self._batch.length[self._head[q]]
+            raise IndexError(f"no room for a frame of {length} bytes in an empty batch")
+        self.left -= given
+        return given
+
+    def _feed(self, q: int) -> None:
+        """The middle is empty: those that were put off because it was not may ask again."""
+        self._hungry[q] = False
+        for other, hungry in enumerate(self._hungry):
+            if hungry:
+                self._hungry[other] = False
+                self._kick(other)

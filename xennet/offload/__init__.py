@@ -1,0 +1,8 @@
+"""Blank checksums and GSO done in software: kernels over frames, no drivers, no ports.
+
+* :mod:`~xennet.offload.headers` finds the layers of a frame;
+* :mod:`~xennet.offload.checksum` sums, completes and blanks TCP and UDP checksums;
+* :mod:`~xennet.offload.segment` cuts a TCP frame into segments;
+* :mod:`~xennet.offload.refit` does to the frames of a batch what their taker demands;
+* :mod:`~xennet.offload.fitter` holds the memory of one direction and calls those kernels.
+"""

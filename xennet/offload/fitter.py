@@ -1,0 +1,185 @@
+"""One direction of frames on their way to a taker: the kernels' memory, and frames that wait."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+from attrs import frozen
+
+from xennet.engine import Engine, current
+from xennet.frames import FrameBatch, Offload
+from xennet.offload import refit, segment
+from xennet.offload.headers import PLACES
+
+
+@frozen
+class OffloadCounters:
+    """What was done in software; frames, all of them.
+
+    ``completed``: checksums filled in. ``segmented``: GSO frames that were cut up, ``segments``:
+    what they became. ``refused``: dropped, longer than the taker allows. ``errors``: dropped,
+    because the headers are not those of a TCP or UDP packet as the flags say (hardening rule F17).
+    """
+
+    completed: int = 0
+    segmented: int = 0
+    segments: int = 0
+    refused: int = 0
+    errors: int = 0
+
+
+class _Columns:
+    """A batch's columns as kernels take them, remembered for the batch last asked about."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._of: array[int] | None = None
+        self._views: tuple[Any, ...] = ()
+
+    def of(self, batch: FrameBatch) -> Any:
+        """The five of ``FrameBatch.columns``, hash_info, hash_value, timestamp."""
+        if self._of is not batch.offset:
+            self._of = batch.offset
+            columns = (*batch.columns, *batch.hash_columns, batch.timestamp)
+            self._views = tuple(map(self._engine.view, columns))
+        return self._views
+
+
+class Fitter:
+    """Makes frames fit for a taker.
+
+    Frames that fit stay where they are. Those that do not go, with all behind them, through
+    :meth:`begin` and :meth:`fit`; what finds no room in the target waits in one scratch batch, no
+    larger than the largest batch that was begun.
+    """
+
+    def __init__(self, offload: Offload) -> None:
+        self._engine = engine = current()
+        self._res = array("q", bytes(8 * refit.RESULTS))
+        found = array("q", bytes(8 * PLACES))
+        self._vectors: tuple[Any, ...] = (engine.view(found), engine.view(self._res))
+        self._first_unfit = engine.kernel(refit.first_unfit)
+        self._in_place = engine.kernel(refit.in_place)
+        self._refit = engine.kernel(refit.refit)
+        self._source_columns = _Columns(engine)
+        self._target_columns = _Columns(engine)
+        self._source: FrameBatch | None = None
+        self._scratch: FrameBatch | None = None
+        self.offload = offload
+
+    @property
+    def offload(self) -> Offload:
+        """What the taker takes; may change at any time."""
+        return self._offload
+
+    @offload.setter
+    def offload(self, offload: Offload) -> None:
+        self._offload = offload
+        plan = refit.plan_of(offload)
+        self._idle = plan == refit.plan_of(Offload())
+        self._plan = self._engine.view(plan)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the taker takes everything, so that no frame needs anything."""
+        return self._idle
+
+    @property
+    def waiting(self) -> bool:
+        """Whether frames that were begun still have to be taken out."""
+        return self._source is not None
+
+    @property
+    def counters(self) -> OffloadCounters:
+        res = self._res
+        return OffloadCounters(
+            completed=res[refit.R_COMPLETED],
+            segmented=res[refit.R_SEGMENTED],
+            segments=res[segment.R_SEGMENTS],
+            refused=res[refit.R_REFUSED],
+            errors=res[refit.R_ERRORS],
+        )
+
+    def first_unfit(self, batch: FrameBatch, first: int) -> int:
+        """The first frame from ``first`` on that may not fit; ``batch.count`` if all fit."""
+        count = batch.count
+        if self._idle:
+            return count
+        columns = self._target_columns.of(batch)
+        return self._first_unfit(first, count, self._plan, *columns[1:5])
+
+    def complete(self, batch: FrameBatch, first: int) -> int:
+        """Complete checksums in ``batch`` itself, from frame ``first`` on.
+
+        The first frame that has to be segmented or dropped; ``batch.count`` if there is none.
+        """
+        columns = self._target_columns.of(batch)
+        data = self._data(batch)
+        return self._in_place(first, batch.count, self._plan, *data, *columns[:5], *self._vectors)
+
+    def begin(self, batch: FrameBatch, first: int) -> None:
+        """Frames ``first`` ... of ``batch`` are to be made fit; nothing may be waiting."""
+        self._source = batch
+        self._res[refit.R_NEXT] = first
+
+    def fit(self, target: FrameBatch, limit: int) -> int:
+        """Append frames that were begun, until ``target`` has ``limit`` frames; how many.
+
+        0 with frames :attr:`waiting` means that there is no room for even one.
+        """
+        source, res, first = self._source, self._res, target.count
+        if source is None:
+            return 0
+        res[segment.R_COUNT], res[segment.R_USED] = first, target.used
+        memory: tuple[Any, ...] = (
+            *self._data(source),
+            *self._source_columns.of(source),
+            *self._data(target),
+            *self._target_columns.of(target),
+            self._plan,
+            *self._vectors,
+        )
+        self._refit(min(limit, target.max_frames), source.count, *memory)
+        target.count, target.used = res[segment.R_COUNT], res[segment.R_USED]
+        if res[refit.R_NEXT] == source.count:
+            self._source = None
+        return target.count - first
+
+    def keep(self) -> None:
+        """Copy the frames that wait out of the batch they were begun in, which is then free."""
+        source = self._source
+        if source is None or source is self._scratch:
+            return
+        first, count = self._res[refit.R_NEXT], source.count
+        base = source.offset[first]
+        scratch = self._scratch_for(source)
+        scratch.data[: source.used - base] = source.data[base : source.used]
+        left = count - first
+        scratch.offset[:left] = array("I", [at - base for at in source.offset[first:count]])
+        for kept, column in zip(_rest(scratch), _rest(source), strict=True):
+            kept[:left] = column[first:count]
+        scratch.count, scratch.used = left, source.used - base
+        self._source = scratch
+        self._res[refit.R_NEXT] = 0
+
+    def _scratch_for(self, batch: FrameBatch) -> FrameBatch:
+        scratch = self._scratch
+        if (
+            scratch is None
+            or len(scratch.data) < len(batch.data)
+            or scratch.max_frames < batch.max_frames
+        ):
+            scratch = FrameBatch(memoryview(bytearray(len(batch.data))), batch.max_frames)
+            self._scratch = scratch
+        return scratch
+
+    def _data(self, batch: FrameBatch) -> Any:
+        """The batch's bytes and words. Not remembered: the memory may be a driver's."""
+        data, view = batch.data, self._engine.view
+        return view(data), view(data[: len(data) & ~3].cast("I"))
+
+
+def _rest(batch: FrameBatch) -> tuple[array[int], ...]:
+    """All columns but the offsets."""
+    return (*batch.columns[1:], *batch.hash_columns, batch.timestamp)

@@ -1,0 +1,184 @@
+"""Where the layers of an Ethernet frame lie: VLAN tags, IPv4, IPv6, TCP, UDP.
+
+Any bytes are a legal input: every load is checked against the end of the frame first, and what is
+found is noted in a vector (places H_*). Two of them are those of struct virtio_net_hdr (csum_start,
+csum_offset), a third is its hdr_len; its gso_type and gso_size travel in the columns of a frame.
+
+The judgement is that of Linux' skb_checksum_setup (hardening rule F17), with two differences:
+tagged frames are looked into, and a fragment header ends the search even when it says that the
+packet is whole.
+"""
+
+from __future__ import annotations
+
+from xennet.frames import MIN_FRAME
+from xennet.kernel import Bytes, Vector
+
+# What parse returns. FOUND: there is a TCP or UDP header.
+FOUND = 0
+#: Neither IPv4 nor IPv6, or more than two VLAN tags.
+NO_IP = 1
+#: The IP header lies: version, header length, total length, an extension header beyond the end.
+BAD_IP = 2
+#: A fragment: its checksum is that of a datagram that is not here as a whole.
+FRAGMENT = 3
+#: Neither TCP nor UDP.
+NO_L4 = 4
+#: The IP packet ends within the TCP or UDP header.
+SHORT_L4 = 5
+
+# Places in the vector, all offsets in bytes from the first byte of the frame; 0 is "not there".
+#: The IP header, and its version (4 or 6).
+H_L3 = 0
+H_VERSION = 1
+#: IPPROTO_TCP or IPPROTO_UDP; 0 unless FOUND.
+H_PROTOCOL = 2
+#: Where checksumming starts (the TCP or UDP header), and the checksum field from there on.
+H_CSUM_START = 3
+H_CSUM_OFFSET = 4
+#: The first byte behind the TCP or UDP header; 0 when TCP's data offset is impossible.
+H_HDR_LEN = 5
+#: The first byte behind the IP packet; what follows is padding.
+H_END = 6
+#: The destination address that counts for the checksum: with an IPv6 routing header, the last one.
+H_DESTINATION = 7
+PLACES = 8
+
+ETH_P_8021Q = 0x8100
+ETH_P_8021AD = 0x88A8
+ETH_P_IP = 0x0800
+ETH_P_IPV6 = 0x86DD
+IPPROTO_TCP = 6
+IPPROTO_UDP = 17
+
+#: Tags that a frame may have: one of the service provider, one of the customer.
+MAX_TAGS = 2
+#: IPv6 header and extension headers together (Linux' MAX_IPV6_HDR_LEN); it bounds the search.
+MAX_IPV6_HEADERS = 256
+
+ETHERTYPE = 12
+TAG_BYTES = 4
+IPV4_BYTES = 20
+IPV6_BYTES = 40
+TCP_BYTES = 20
+UDP_BYTES = 8
+
+_HOP_BY_HOP = 0
+_ROUTING = 43
+_FRAGMENT = 44
+_DESTINATION_OPTIONS = 60
+#: Routing types whose last 16 bytes are the final destination: source route, Mobile IPv6.
+_ROUTE_SOURCE = 0
+_ROUTE_MOBILE = 2
+#: The routing type (segment routing) whose first address is the final destination.
+_ROUTE_SEGMENT = 4
+#: More fragments, or an offset.
+_IPV4_FRAGMENT = 0x3FFF
+
+
+def load16(u8: Bytes, at: int) -> int:
+    """The 16-bit big-endian number at ``at``."""
+    return u8[at] << 8 | u8[at + 1]
+
+
+def store16(u8: Bytes, at: int, value: int) -> None:
+    """Store a number below 2**16, big-endian."""
+    u8[at] = value >> 8
+    u8[at + 1] = value & 0xFF
+
+
+def parse(u8: Bytes, at: int, length: int, found: Vector) -> int:
+    """Find the layers of the frame ``u8[at : at + length]``; FOUND or why there is no TCP or UDP.
+
+    ``found`` has PLACES places; unless FOUND is returned, H_PROTOCOL, H_CSUM_START and H_HDR_LEN
+    are 0.
+    """
+    found[H_VERSION] = 0
+    found[H_PROTOCOL] = 0
+    found[H_CSUM_START] = 0
+    found[H_HDR_LEN] = 0
+    if length < MIN_FRAME:
+        return NO_IP
+    kind = load16(u8, at + ETHERTYPE)
+    l3 = MIN_FRAME
+    while kind in (ETH_P_8021Q, ETH_P_8021AD):
+        l3 += TAG_BYTES
+        if l3 > MIN_FRAME + MAX_TAGS * TAG_BYTES or l3 > length:
+            return NO_IP
+        kind = load16(u8, at + l3 - 2)
+    found[H_L3] = l3
+    if kind == ETH_P_IP:
+        return parse_ipv4(u8, at, length, l3, found)
+    if kind == ETH_P_IPV6:
+        return parse_ipv6(u8, at, length, l3, found)
+    return NO_IP
+
+
+def parse_ipv4(u8: Bytes, at: int, length: int, l3: int, found: Vector) -> int:
+    """:func:`parse` from an IPv4 header at frame offset ``l3`` on."""
+    if l3 + IPV4_BYTES > length:
+        return BAD_IP
+    ip = at + l3
+    header = (u8[ip] & 0xF) << 2
+    total = load16(u8, ip + 2)
+    if u8[ip] >> 4 != 4 or header < IPV4_BYTES or total < header or l3 + total > length:
+        return BAD_IP
+    found[H_VERSION] = 4
+    found[H_DESTINATION] = l3 + 16
+    if load16(u8, ip + 6) & _IPV4_FRAGMENT:
+        return FRAGMENT
+    return parse_l4(u8, at, l3 + header, l3 + total, u8[ip + 9], found)
+
+
+def parse_ipv6(u8: Bytes, at: int, length: int, l3: int, found: Vector) -> int:
+    """:func:`parse` from an IPv6 header at frame offset ``l3`` on."""
+    if l3 + IPV6_BYTES > length or u8[at + l3] >> 4 != 6:
+        return BAD_IP
+    end = l3 + IPV6_BYTES + load16(u8, at + l3 + 4)
+    if end > length:
+        return BAD_IP
+    found[H_VERSION] = 6
+    found[H_DESTINATION] = l3 + 24
+    kind = u8[at + l3 + 6]
+    l4 = l3 + IPV6_BYTES
+    while kind in (_HOP_BY_HOP, _ROUTING, _DESTINATION_OPTIONS):
+        if l4 + 8 > end:
+            return BAD_IP
+        extension = at + l4
+        size = (u8[extension + 1] + 1) << 3
+        if l4 + size > end or l4 + size > l3 + MAX_IPV6_HEADERS:
+            return BAD_IP
+        # With segments left, the header has the next stop, not the end of the way (RFC 8200, 8.1).
+        if kind == _ROUTING and u8[extension + 3] != 0 and size >= 24:
+            route = u8[extension + 2]
+            if route == _ROUTE_SEGMENT:
+                found[H_DESTINATION] = l4 + 8
+            elif route in (_ROUTE_SOURCE, _ROUTE_MOBILE):
+                found[H_DESTINATION] = l4 + size - 16
+        kind = u8[extension]
+        l4 += size
+    if kind == _FRAGMENT:
+        return FRAGMENT
+    return parse_l4(u8, at, l4, end, kind, found)
+
+
+def parse_l4(u8: Bytes, at: int, l4: int, end: int, protocol: int, found: Vector) -> int:
+    """:func:`parse` from a TCP or UDP header at frame offset ``l4`` on."""
+    if protocol == IPPROTO_TCP:
+        if l4 + TCP_BYTES > end:
+            return SHORT_L4
+        header = (u8[at + l4 + 12] >> 4) << 2
+        if header >= TCP_BYTES and l4 + header <= end:
+            found[H_HDR_LEN] = l4 + header
+        found[H_CSUM_OFFSET] = 16
+    elif protocol == IPPROTO_UDP:
+        if l4 + UDP_BYTES > end:
+            return SHORT_L4
+        found[H_HDR_LEN] = l4 + UDP_BYTES
+        found[H_CSUM_OFFSET] = 6
+    else:
+        return NO_L4
+    found[H_PROTOCOL] = protocol
+    found[H_CSUM_START] = l4
+    found[H_END] = end
+    return FOUND

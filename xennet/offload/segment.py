@@ -1,0 +1,182 @@
+"""GSO in software: one long TCP frame becomes segments as they would be on a wire.
+
+As Linux' tcp_gso_segment and inet_gso_segment do it: headers, tags and options are repeated; IPv4's
+total length, identification and checksum or IPv6's payload length, and TCP's sequence number, flags
+and checksum are those of each segment.
+"""
+
+from __future__ import annotations
+
+from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED
+from xennet.kernel import Bytes, U32Array, U32Words, Vector
+from xennet.offload.checksum import fold, ones_sum, pseudo_sum
+from xennet.offload.headers import (
+    FOUND,
+    H_CSUM_START,
+    H_END,
+    H_HDR_LEN,
+    H_L3,
+    H_PROTOCOL,
+    H_VERSION,
+    IPPROTO_TCP,
+    IPV6_BYTES,
+    load16,
+    parse,
+    store16,
+)
+from xennet.ring import MASK32
+
+# Why a frame is not segmented, besides what headers.parse says.
+#: Not TCP, or TCP whose data offset is impossible.
+NO_TCP = 16
+#: The GSO type is not that of the frame's IP version.
+WRONG_TYPE = 17
+#: gso_size is 0.
+NO_SIZE = 18
+#: Even a segment is longer than the taker allows.
+LONG_SEGMENT = 19
+
+# Places in the result vector, shared with refit.py.
+#: Frames in the target and bytes of it that they take.
+R_COUNT = 0
+R_USED = 1
+#: Frame offset of the first payload byte not yet sent; 0 when the frame is done.
+R_RESUME = 2
+#: Segments made.
+R_SEGMENTS = 3
+
+_MASK16 = 0xFFFF
+_TCP_FIN = 0x01
+_TCP_PSH = 0x08
+_TCP_CWR = 0x80
+_ONLY_LAST = _TCP_FIN | _TCP_PSH
+
+
+def minus(total: int, word: int) -> int:
+    """``total`` without one 16-bit word of it, in ones-complement arithmetic."""
+    return total + (_MASK16 - word)
+
+
+def segment(
+    blank_types: int,
+    max_frame: int,
+    max_frames: int,
+    u8: Bytes,
+    u32: U32Words,
+    at: int,
+    length: int,
+    gso_size: int,
+    gso_type: int,
+    frame_flags: int,
+    out: Bytes,
+    out_offset: U32Array,
+    out_length: U32Array,
+    out_flags: U32Array,
+    out_gso_size: U32Array,
+    out_gso_type: U32Array,
+    found: Vector,
+    res: Vector,
+) -> int:
+    """Append segments of the frame ``u8[at : at + length]`` to a target while there is room in it.
+
+    ``gso_size``: payload bytes of a segment. ``blank_types``: bit t is set when segments of GSO
+    type t may have blank checksums. ``max_frame``: most bytes of a segment; ``max_frames``: frames
+    that the target (``out`` and its columns) holds. ``res``: R_COUNT, R_USED and R_SEGMENTS are
+    brought forward; with R_RESUME not 0 at the return, the target is full and the next call, with
+    the same frame, goes on there.
+
+    FOUND, or why this frame cannot be segmented; then nothing is appended.
+    """
+    verdict = parse(u8, at, length, found)
+    if verdict != FOUND:
+        return verdict
+    l3 = found[H_L3]
+    l4 = found[H_CSUM_START]
+    header = found[H_HDR_LEN]
+    end = found[H_END]
+    if found[H_PROTOCOL] != IPPROTO_TCP or header == 0:
+        return NO_TCP
+    is_v4 = found[H_VERSION] == 4
+    if gso_type != (XEN_NETIF_GSO_TYPE_TCPV4 if is_v4 else XEN_NETIF_GSO_TYPE_TCPV6):
+        return WRONG_TYPE
+    if gso_size == 0:
+        return NO_SIZE
+    if header + min(gso_size, end - header) > max_frame:
+        return LONG_SEGMENT
+
+    # Sums of everything that is alike in all segments.
+    pseudo = pseudo_sum(u8, u32, at, 0, found)
+    ip = at + l3
+    tcp = at + l4
+    ident = load16(u8, ip + 4)
+    ip_sum = 0
+    if is_v4:
+        ip_sum = ones_sum(u8, u32, ip, ip + ((u8[ip] & 0xF) << 2))
+        ip_sum = minus(minus(ip_sum, load16(u8, ip + 2)), ident)
+        ip_sum = fold(minus(ip_sum, load16(u8, ip + 10)))
+    sequence = load16(u8, tcp + 4) << 16 | load16(u8, tcp + 6)
+    control = load16(u8, tcp + 12)
+    tcp_sum = pseudo + ones_sum(u8, u32, tcp, at + header)
+    tcp_sum = minus(minus(tcp_sum, sequence >> 16), sequence & _MASK16)
+    tcp_sum = fold(minus(minus(tcp_sum, control), load16(u8, tcp + 16)))
+
+    blank = blank_types >> gso_type & 1
+    segment_flags = frame_flags & ~CSUM_BLANK
+    if blank:
+        segment_flags = frame_flags | CSUM_BLANK | DATA_VALIDATED
+    room = len(out)
+    count = res[R_COUNT]
+    used = res[R_USED]
+    start = res[R_RESUME]
+    if start == 0:
+        start = header
+    done = 0
+    while done == 0 and count < max_frames:
+        size = min(gso_size, end - start)
+        total = header + size
+        if used + total > room:
+            break
+        payload = used + header
+        source = at + start
+        out[used:payload] = u8[at : at + header]
+        out[payload : payload + size] = u8[source : source + size]
+        to_ip = used + l3
+        if is_v4:
+            number = (ident + (start - header) // gso_size) & _MASK16
+            store16(out, to_ip + 2, total - l3)
+            store16(out, to_ip + 4, number)
+            store16(out, to_ip + 10, _MASK16 - fold(ip_sum + total - l3 + number))
+        else:
+            store16(out, to_ip + 4, total - l3 - IPV6_BYTES)
+        to_tcp = used + l4
+        number = (sequence + start - header) & MASK32
+        store16(out, to_tcp + 4, number >> 16)
+        store16(out, to_tcp + 6, number & _MASK16)
+        bits = control
+        if start > header:
+            bits &= ~_TCP_CWR
+        if start + size < end:
+            bits &= ~_ONLY_LAST
+        else:
+            done = 1
+        out[to_tcp + 13] = bits & 0xFF
+        if blank:
+            store16(out, to_tcp + 16, fold(pseudo + total - l4))
+        else:
+            summed = ones_sum(u8, u32, source, source + size)
+            summed += tcp_sum + (number >> 16) + (number & _MASK16) + bits + total - l4
+            store16(out, to_tcp + 16, _MASK16 - fold(summed))
+        out_offset[count] = used
+        out_length[count] = total
+        out_flags[count] = segment_flags
+        out_gso_size[count] = 0
+        out_gso_type[count] = 0
+        count += 1
+        used += total
+        start += size
+    res[R_SEGMENTS] += count - res[R_COUNT]
+    res[R_COUNT] = count
+    res[R_USED] = used
+    res[R_RESUME] = 0 if done else start
+    return FOUND

@@ -1,0 +1,94 @@
+"""A port as a network card: its frames have its own address, and it takes what is meant for it."""
+
+from __future__ import annotations
+
+from xennet.frames import MAX_FRAME, FrameBatch, Offload
+from xennet.port.base import Counters, Port
+
+#: Lowest bit of an address's first octet: frames for it go to everybody.
+_GROUP = 1
+
+
+class AddressedPort:
+    """``port`` behind a network card that has the address ``mac`` and sends to ``peer`` (6 bytes).
+
+    What is pulled gets these addresses. What is pushed reaches the port if it is for ``mac`` or for
+    a group address; ``foreign`` counts the frames that were not.
+    """
+
+    def __init__(self, port: Port, mac: bytes, peer: bytes) -> None:
+        self._port = port
+        self._header = peer + mac
+        self._mac = mac
+        self._kept: FrameBatch | None = None
+        self.foreign = 0
+
+    @property
+    def name(self) -> str:
+        return self._port.name
+
+    @property
+    def counters(self) -> Counters:
+        return self._port.counters
+
+    @property
+    def expected(self) -> int | None:
+        return self._port.expected
+
+    @property
+    def exhausted(self) -> bool:
+        return self._port.exhausted
+
+    @property
+    def room(self) -> int:
+        return self._port.room
+
+    def pull(self, batch: FrameBatch) -> int:
+        first = batch.count
+        pulled = self._port.pull(batch)
+        header, data = self._header, batch.data
+        for i in range(first, batch.count):
+            at = batch.offset[i]
+            data[at : at + 12] = header
+        return pulled
+
+    def push(self, batch: FrameBatch) -> None:
+        mine = [i for i in range(batch.count) if self._takes(batch, i)]
+        if len(mine) == batch.count:
+            self._port.push(batch)
+            return
+        self.foreign += batch.count - len(mine)
+        if mine:
+            self._port.push(self._copy(batch, mine))
+
+    def negotiated(self, offload: Offload) -> None:
+        self._port.negotiated(offload)
+
+    def finish(self) -> None:
+        self._port.finish()
+
+    def close(self) -> None:
+        self._port.close()
+
+    def _takes(self, batch: FrameBatch, index: int) -> bool:
+        at, data = batch.offset[index], batch.data
+        return bool(data[at] & _GROUP) or data[at : at + 6] == self._mac
+
+    def _copy(self, batch: FrameBatch, indices: list[int]) -> FrameBatch:
+        kept = self._kept
+        if kept is None or len(kept.data) < batch.used or kept.max_frames < len(indices):
+            size = max(batch.used, MAX_FRAME)
+            kept = FrameBatch(memoryview(bytearray(size)), max(256, len(indices)))
+            self._kept = kept
+        kept.clear()
+        for to, i in enumerate(indices):
+            kept.append(
+                batch.frame(i),
+                timestamp=batch.timestamp[i],
+                flags=batch.flags[i],
+                gso_size=batch.gso_size[i],
+                gso_type=batch.gso_type[i],
+            )
+            kept.hash_info[to] = batch.hash_info[i]
+            kept.hash_value[to] = batch.hash_value[i]
+        return kept

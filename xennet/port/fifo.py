@@ -1,0 +1,79 @@
+"""A bounded queue of whole frames in flat memory, with everything that travels with a frame."""
+
+from __future__ import annotations
+
+import mmap
+from array import array
+
+from xennet.frames import MAX_FRAME, FrameBatch
+
+#: Bytes from one slot to the next: a frame of any length, rounded up to whole pages.
+_STRIDE = MAX_FRAME + 1
+
+
+class FrameFifo:
+    """Room for ``slots`` frames of any length each, so :attr:`room` is exact.
+
+    The memory is an anonymous mapping whose untouched pages cost nothing; a queue that runs empty
+    starts over at its first slot, so one that is never full does not touch them all. Flags, GSO,
+    hash and timestamp come out unchanged.
+    """
+
+    def __init__(self, slots: int = 256) -> None:
+        self.slots = slots
+        self.count = 0
+        self._first = 0
+        self._data = memoryview(mmap.mmap(-1, slots * _STRIDE))
+        self._length = array("I", bytes(4 * slots))
+        self._meta = tuple(array("I", bytes(4 * slots)) for _ in range(5))
+        self._timestamp = array("q", bytes(8 * slots))
+
+    @property
+    def room(self) -> int:
+        """How many more frames fit."""
+        return self.slots - self.count
+
+    def put(self, batch: FrameBatch, index: int) -> None:
+        """Take a copy of frame ``index`` of ``batch``; IndexError when there is no room."""
+        if self.count == self.slots:
+            raise IndexError(f"a queue of {self.slots} frames is full")
+        slot = (self._first + self.count) % self.slots
+        length = batch.length[index]
+        at = slot * _STRIDE
+        self._data[at : at + length] = batch.frame(index)
+        self._length[slot] = length
+        for kept, column in zip(self._meta, _meta(batch), strict=True):
+            kept[slot] = column[index]
+        self._timestamp[slot] = batch.timestamp[index]
+        self.count += 1
+
+    def take(self, batch: FrameBatch) -> int:
+        """Move frames to the end of ``batch`` as long as they fit; the number moved.
+
+        IndexError when ``batch`` is empty and yet too small for the first frame.
+        """
+        taken = 0
+        while self.count:
+            slot = self._first
+            length = self._length[slot]
+            if batch.count and not batch.has_room(length):
+                break
+            index, at = batch.count, slot * _STRIDE
+            batch.append(self._data[at : at + length], timestamp=self._timestamp[slot])
+            for kept, column in zip(self._meta, _meta(batch), strict=True):
+                column[index] = kept[slot]
+            self._first = (slot + 1) % self.slots
+            self.count -= 1
+            taken += 1
+        if not self.count:
+            self._first = 0
+        return taken
+
+    def clear(self) -> int:
+        """Forget all frames; returns how many."""
+        dropped, self.count, self._first = self.count, 0, 0
+        return dropped
+
+
+def _meta(batch: FrameBatch) -> tuple[array[int], ...]:
+    return batch.flags, batch.gso_size, batch.gso_type, batch.hash_info, batch.hash_value
