@@ -3,95 +3,164 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
-from xennet.xenbus import tables
+from xennet.abi.xenbus import XenbusState
+from xennet.xenbus.backend_rules import BackendRow, BackendRules, Task
+from xennet.xenbus.frontend_rules import FrontendRow, FrontendRules, Phase
+from xennet.xenbus.tables import ALL_STATES, BACKENDS, FRONTENDS
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "lifecycle.md"
 
 _HEAD = """# The life of a vif
 
 Generated from `xennet/xenbus/tables.py` by `tools/lifecycle_doc.py`; the engines obey the same
-rows. The rules are those of Linux xen-netback and xen-netfront.
+rows. Any of the two kinds of backends may meet any of the three kinds of frontends.
 """
-
-
-def _table(heading: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [f"\n## {heading}\n", _row(columns), _row(("---",) * len(columns))]
-    return "\n".join([*lines, *map(_row, rows)]) + "\n"
-
-
-def _row(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _state(state: int) -> str:
-    return f"{int(state)} {tables.S(state).name}"
+_PREAMBLE = {
+    "windows": "Connects as a linux frontend does. With an xnb backend it waits for ever for the "
+    "InitWait after its first close cycle.\n",
+}
 
 
 def text() -> str:
     """The whole page."""
-    parts = [_HEAD]
-    parts.append(
-        _table(
-            "What the frontend's state asks of the backend",
+    backends = "".join(map(_backend, BACKENDS.values()))
+    return _HEAD + backends + "".join(map(_frontend, FRONTENDS.values()))
+
+
+# -- backends --------------------------------------------------------------------------------------
+
+
+def _backend(rules: BackendRules) -> str:
+    held = "until a script has written hotplug-status" if rules.script_writes_status else "never"
+    facts = [
+        ("Connected is held back", held),
+        ("the driver's disconnect is called", rules.teardown.value),
+        ("a frontend state that cannot be read counts as", _state(rules.unreadable)),
+    ]
+    edges = [(step.origin, step.destination, step.why) for step in rules.steps]
+    return (
+        f"\n## Backend: {rules.name}\n\n"
+        + "".join(f"* {what}: {value}\n" for what, value in facts)
+        + _tasks("When the device appears", rules.probe)
+        + _tasks("When that fails", rules.probe_failed)
+        + "\n### What the frontend's state asks for\n\n"
+        + _table(
             ("frontend", "backend", "afterwards", "why"),
-            [
-                (
-                    _state(row.frontend),
-                    row.action.value if row.target is None else f"walk to {_state(row.target)}",
-                    row.afterwards.value,
-                    row.why,
-                )
-                for row in tables.BACKEND_ROWS
-            ],
+            ((_state(r.frontend), _answer(r), r.afterwards.value, r.why) for r in rules.rows),
         )
+        + "\nStates without a row are fatal errors.\n"
+        + "\n### The steps it may take\n\nIt takes the shortest walk to its target.\n\n"
+        + _diagram(edges)
+        + _tasks("When the device goes", rules.removal)
     )
-    edges = "\n".join(
-        f"    {step.origin.name} --> {step.destination.name}: {step.why}"
-        for step in tables.BACKEND_STEPS
-    )
-    parts.append(
-        "\n## The steps a backend may take\n\n"
-        "It takes the shortest walk: from Connected to InitWait by way of Closing and Closed.\n\n"
-        f"```mermaid\nstateDiagram-v2\n{edges}\n```\n"
-    )
-    parts.append(
-        _table(
-            "What the backend's state asks of the frontend",
-            ("backend", "own state", "frontend", "why"),
-            [
-                (_state(row.backend), _own(row.own), row.action.value, row.why)
-                for row in tables.FRONTEND_ROWS
-            ],
-        )
-    )
-    parts.append(
-        _table(
-            "A frontend that finds a backend left behind by an earlier driver",
-            ("backend", "own state that moves it on"),
-            [(_state(b), _state(own)) for b, own in tables.FRONTEND_RESET.items()],
-        )
-    )
-    parts.append(
-        _table(
-            "A frontend that unloads",
-            ("own state", "backend", "next"),
-            [
-                (_state(own), _state(backend), step.value)
-                for (own, backend), step in tables.FRONTEND_UNLOAD.items()
-            ],
-        )
-    )
-    return "".join(parts)
 
 
-def _own(states: frozenset[tables.XenbusState]) -> str:
-    if states == tables.ALL_STATES:
+def _answer(row: BackendRow) -> str:
+    unless = f" unless in {_states(row.stay)}" if row.stay else ""
+    answer = row.action.value if row.target is None else f"walk to {_state(row.target)}"
+    return answer + unless
+
+
+def _tasks(heading: str, tasks: tuple[Task, ...]) -> str:
+    rows = ((task.do.value, _what(task), task.why) for task in tasks)
+    return f"\n### {heading}\n\n" + _table(("do", "what", "why"), rows)
+
+
+def _what(task: Task) -> str:
+    return f"{task.node} {task.value}".strip() or (_state(task.state) if task.state else "")
+
+
+# -- frontends -------------------------------------------------------------------------------------
+
+
+def _frontend(rules: FrontendRules) -> str:
+    parts = [
+        f"\n## Frontend: {rules.name}\n\n",
+        _PREAMBLE.get(rules.name, ""),
+        f"A backend state that cannot be read counts as {_state(rules.unreadable)}.\n",
+        "\n### To connect it does, in order\n\n",
+        _table(
+            ("do", "why"),
+            (
+                (f"{s.do.value} {_state(s.state) if s.state else ''}".strip(), s.why)
+                for s in rules.connect
+            ),
+        ),
+    ]
+    for phase in Phase:
+        rows = [row for row in rules.rows if row.phase is phase]
+        if rows:
+            parts += [f"\n### {phase.name.capitalize()}: {phase.value}\n\n", _rows(rows)]
+    return "".join(parts) + "\n" + _diagram(_frontend_edges(rules))
+
+
+def _rows(rows: list[FrontendRow]) -> str:
+    return _table(
+        ("backend", "own state", "frontend", "why"),
+        (
+            (
+                _states(row.backend),
+                _states(row.own),
+                ", then ".join(action.value for action in row.actions),
+                row.why,
+            )
+            for row in rows
+        ),
+    )
+
+
+def _frontend_edges(rules: FrontendRules) -> list[tuple[XenbusState, XenbusState, str]]:
+    """The own states of a whole life that meets no trouble: start, connect, close, start."""
+    shown = [step.state for step in rules.connect if step.state]
+    walk = [XenbusState.Initialising, *shown]
+    edges = [(a, b, "connects") for a, b in pairwise(walk)]
+    closing, closed = XenbusState.Closing, XenbusState.Closed
+    first = [
+        (XenbusState.Initialising, closing, "before the first start")
+        for row in rules.rows
+        if row.phase is Phase.STARTING
+        and XenbusState.InitWait in row.backend
+        and row.actions[0].name == "SHOW_CLOSING"
+    ]
+    return [
+        *first,
+        *edges,
+        (walk[-1], closing, "unloads"),
+        (walk[-1], closed, "follows its backend"),
+        (closing, closed, "the backend has unmapped the rings"),
+        (closed, XenbusState.Initialising, "starts again"),
+        (walk[-1], XenbusState.Initialising, "resumes in a restored domain"),
+        (walk[-1], XenbusState.Reconfiguring, "changes a node"),
+        (XenbusState.Reconfiguring, walk[-1], "the backend is Reconfigured"),
+    ]
+
+
+# -- markdown --------------------------------------------------------------------------------------
+
+
+def _diagram(edges: Iterable[tuple[XenbusState, XenbusState, str]]) -> str:
+    lines = "\n".join(f"    {a.name} --> {b.name}: {why}" for a, b, why in edges)
+    return f"```mermaid\nstateDiagram-v2\n{lines}\n```\n"
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    return "".join(f"| {' | '.join(r)} |\n" for r in (columns, ("---",) * len(columns), *rows))
+
+
+def _state(state: XenbusState) -> str:
+    return f"{int(state)} {state.name}"
+
+
+def _states(states: frozenset[XenbusState]) -> str:
+    if states == ALL_STATES:
         return "any"
-    if len(states) > len(tables.ALL_STATES) // 2:
-        return "any but " + ", ".join(_state(s) for s in sorted(tables.ALL_STATES - states))
-    return ", ".join(_state(s) for s in sorted(states))
+    if len(states) > len(ALL_STATES) * 2 // 3:
+        return f"any but {_states(ALL_STATES - states)}"
+    return ", ".join(map(_state, sorted(states)))
 
 
 def main() -> None:

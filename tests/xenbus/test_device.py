@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from vif_world import World
 
+from xennet.abi.xenbus import XenbusState as S
 from xennet.interface import HypercallError
 from xennet.memory import OutOfFramesError
 from xennet.observe import StateChanged
@@ -15,7 +16,6 @@ from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodelist import remove_with_empty_parents
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.paths import VifPaths
-from xennet.xenbus.tables import S
 from xennet.xenstore import XsError
 
 FE = "/local/domain/1/device/vif/0"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 from vif_world import MAC, LinuxBackendDriver, LinuxFrontendDriver, World
 
-from xennet.guest import GuestKernel
 from xennet.xenbus.backend import Advertisement, Backend
-from xennet.xenbus.backend_bus import BackendBus
 from xennet.xenbus.device import XenbusDevice
 from xennet.xenbus.frontend import Frontend
 from xennet.xenbus.toolstack import Outcome
@@ -747,14 +745,7 @@ def test_options_and_driver_domain_of_a_vif(world: World) -> None:
 def test_a_driver_domain_runs_the_backend_of_another_guest() -> None:
     world = World()
     world.create_domain(1)
-    world.create_domain(2)
-    domain = world.machine.domain(2)
-    store = world.service.connect(domain, "dom2-kernel")
-    # What libxl does for a domain that is allowed to run backends.
-    world.root.mkdir("/local/domain/2/backend")
-    world.root.set_perms("/local/domain/2/backend", ["n2"])
-    bus = BackendBus(GuestKernel(domain, store), world._new_backend_driver)
-    bus.start()
+    bus = world.driver_domain(2)
     world.boot(1)
     operation = world.xl.attach_vif(1, 0, VifConfig(MAC), backend_domid=2)
     world.idle()

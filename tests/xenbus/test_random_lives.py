@@ -8,31 +8,73 @@ from contextlib import suppress
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from vif_world import LinuxBackendDriver, LinuxFrontendDriver, World
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from vif_world import MAC, LinuxBackendDriver, LinuxFrontendDriver, World, XnbBackendDriver
 
+from xennet.xenbus.backend_bus import BackendBus
+from xennet.xenbus.device import XenbusDevice
+from xennet.xenbus.domain_nodes import DomainConfig
+from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.frontend import Phase
+from xennet.xenbus.relocation import replace_backend, restore_domain
+from xennet.xenbus.tables import (
+    BACKENDS,
+    FRONTENDS,
+    LINUX_BACKEND,
+    WINDOWS_FRONTEND,
+    XNB_BACKEND,
+    BackendRules,
+    FrontendRules,
+)
 from xennet.xenbus.toolstack import Outcome, VifOperation
+from xennet.xenbus.vif_nodes import VifConfig
 from xennet.xenstore import XsError
 
 HANDLES = st.integers(0, 1)
 SEEDS = st.integers(0, 2**16)
 FAILURES = st.sampled_from(["", "", "", "", "probe", "connect", "setup", "ready"])
+#: Domain 0, and a driver domain.
+BACKEND_DOMAINS = st.sampled_from([0, 2])
+#: xen/sched.h
+SHUTDOWN_suspend = 2
 STATES = st.sampled_from([*"0123456789", "", "-1", "garbage", " 4 ", "5\0", "99999999999"])
 
 
-class Lives(RuleBasedStateMachine):
-    """Domain 1 is created, booted, killed and created again; it has up to two vifs."""
+class ReconfigurableDriver(LinuxBackendDriver):
+    """A Linux backend that knows xdp-headroom."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.world = World()
+    def reconfigure(self, dev: XenbusDevice) -> None:
+        self.calls.append("reconfigure")
+
+
+class Lives(RuleBasedStateMachine):
+    """Domain 1 is created, booted, killed, saved and created again; it has up to two vifs, served
+    by domain 0 or by the driver domain 2, which crashes."""
+
+    @initialize(
+        backend=st.sampled_from(list(BACKENDS.values())),
+        frontend=st.sampled_from(list(FRONTENDS.values())),
+    )
+    def build(self, backend: BackendRules, frontend: FrontendRules) -> None:
+        self.world = World(backend=backend, frontend=frontend)
         self.world.xl.kill = self._kill
         self.operations: list[VifOperation] = []
         self.failure = ""
-        self.world.make_backend_driver = lambda: LinuxBackendDriver(fail=self.failure)
+        kind = ReconfigurableDriver if backend is LINUX_BACKEND else XnbBackendDriver
+        self.world.make_backend_driver = lambda: kind(fail=self.failure)
         self.world.make_frontend_driver = lambda: LinuxFrontendDriver(fail=self.failure)
         self.world.create_domain()
+        self.other = self.world.driver_domain(2)
+
+    @property
+    def buses(self) -> tuple[BackendBus, BackendBus]:
+        return self.world.backends, self.other
 
     # -- the machine -------------------------------------------------------------------------------
 
@@ -72,10 +114,21 @@ class Lives(RuleBasedStateMachine):
     # -- toolstack and script ----------------------------------------------------------------------
 
     @precondition(lambda self: self.alive)
-    @rule(handle=HANDLES, failure=FAILURES)
-    def attach(self, handle: int, failure: str) -> None:
+    @rule(handle=HANDLES, failure=FAILURES, backend=BACKEND_DOMAINS)
+    def attach(self, handle: int, failure: str, backend: int) -> None:
         self.failure = failure
-        self.operations.append(self.world.attach(1, handle))
+        self.operations.append(
+            self.world.xl.attach_vif(1, handle, VifConfig(MAC), backend_domid=backend)
+        )
+
+    @rule(handle=HANDLES)
+    def script_is_run_again(self, handle: int) -> None:
+        self.operations.append(self.world.xl.replug_vif(1, handle))
+
+    @precondition(lambda self: self.alive)
+    @rule(handle=HANDLES, backend=BACKEND_DOMAINS)
+    def backend_is_replaced(self, handle: int, backend: int) -> None:
+        self.operations.append(replace_backend(self.world.xl, 1, handle, backend))
 
     @rule(handle=HANDLES, force=st.booleans())
     def detach(self, handle: int, force: bool) -> None:
@@ -102,10 +155,25 @@ class Lives(RuleBasedStateMachine):
 
     # -- backends ----------------------------------------------------------------------------------
 
-    @rule()
-    def backend_closes(self) -> None:
-        for backend in list(self.world.backends.devices.values()):
+    @rule(which=st.integers(0, 1))
+    def backend_closes(self, which: int) -> None:
+        for backend in list(self.buses[which].devices.values()):
             backend.close()
+
+    @rule(which=st.integers(0, 1), loaded=st.booleans())
+    def backend_driver_is_loaded_or_unloaded(self, which: int, loaded: bool) -> None:
+        bus = self.buses[which]
+        (bus.load if loaded else bus.unload)()
+
+    @rule()
+    def driver_domain_crashes_and_boots(self) -> None:
+        lost = {id(backend.driver) for backend in self.other.devices.values()}
+        self.world.backend_drivers[:] = [
+            driver for driver in self.world.backend_drivers if id(driver) not in lost
+        ]
+        self.world.machine.destroy_domain(2)
+        self.rest(0)
+        self.other = self.world.driver_domain(2)
 
     # -- guest -------------------------------------------------------------------------------------
 
@@ -127,6 +195,30 @@ class Lives(RuleBasedStateMachine):
             frontend.start()
 
     @precondition(lambda self: self.booted)
+    @rule()
+    def resume(self) -> None:
+        self.world.guests[1].bus.resume()
+
+    @precondition(lambda self: self.booted)
+    @rule(headroom=st.sampled_from([0, 256]))
+    def reconfigure(self, headroom: int) -> None:
+        for frontend in self.world.guests[1].bus.devices.values():
+            with suppress(XenbusError, XsError):  # not connected, or not its own any more
+                frontend.reconfigure([("xdp-headroom", headroom)])
+
+    @precondition(lambda self: self.booted)
+    @rule()
+    def save_and_restore(self) -> None:
+        guest = self.world.guests.pop(1)
+        vifs = self.world.xl.vifs(1)
+        self.world.machine.shutdown_domain(1, SHUTDOWN_suspend)
+        self.world.xl.destroy_domain(1)
+        self._rest_with_time()
+        self.world.machine.create_domain(1, name="g1")
+        self.operations += restore_domain(self.world.xl, DomainConfig(1, "g1", "0000-1"), vifs)
+        self.world.restore(1, guest)
+
+    @precondition(lambda self: self.booted)
     @rule(handle=HANDLES, name=st.sampled_from(["state", "tx-ring-ref", "backend"]), value=STATES)
     def guest_writes_garbage(self, handle: int, name: str, value: str) -> None:
         self._as_guest("write", f"device/vif/{handle}/{name}", value)
@@ -145,9 +237,22 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def drivers_are_connected_only_where_a_device_is(self) -> None:
         connected = sum(driver.connected for driver in self.world.backend_drivers)
-        assert connected <= len(self.world.backends.devices)
+        assert connected <= sum(len(bus.devices) for bus in self.buses)
+
+    @invariant()
+    def a_device_has_one_watch_on_its_other_end(self) -> None:
+        for bus in self.buses:
+            for backend in bus.devices.values():
+                paths = [watch.path for watch in backend.dev.watches]
+                assert len(paths) == len(set(paths)) <= 4
+        if self.booted:
+            for frontend in self.world.guests[1].bus.devices.values():
+                running = frontend.phase is not Phase.IDLE
+                assert len(frontend.dev.watches) == running
 
     def teardown(self) -> None:
+        for bus in self.buses:
+            bus.load()
         self.world.script.failure = ""
         self.world.script.release()
         self._rest_with_time()
@@ -157,12 +262,15 @@ class Lives(RuleBasedStateMachine):
         self._rest_with_time()
         for path in ("/libxl/1/device/vif", "/local/domain/1/device/vif"):
             assert not self.world.exists(path)
-        assert not self.world.exists("/local/domain/0/backend/vif")
-        assert self.world.backends.devices == {}
-        assert self.world.store.watches_of(0) == 1
+        for domid, bus in zip((0, 2), self.buses, strict=True):
+            assert not self.world.exists(f"/local/domain/{domid}/backend/vif")
+            assert bus.devices == {}
+            assert self.world.store.watches_of(domid) == 1
+        assert self.world.xl.vifs(1) == ()
         assert not any(driver.connected for driver in self.world.backend_drivers)
         for driver in self.world.backend_drivers:
-            assert driver.calls.count("connect") == driver.calls.count("disconnect")
+            if not isinstance(driver, XnbBackendDriver):  # disconnects without a connect (C5)
+                assert driver.calls.count("connect") == driver.calls.count("disconnect")
             assert driver.calls[-1:] in ([], ["remove"])
             assert driver.calls.count("remove") <= 1
         assert not any(driver.set_up for driver in self.world.frontend_drivers)
@@ -173,6 +281,20 @@ class Lives(RuleBasedStateMachine):
         self._destroy()
         assert not self.world.exists("/local/domain/1")
         assert not self.world.exists("/libxl/1")
+        self._live_again()
+
+    def _live_again(self) -> None:
+        """Nothing of the past is in the way of a new guest."""
+        self.failure = ""
+        self.world.create_domain()
+        self.world.attach()
+        self.world.boot()
+        self.world.idle()
+        hopeless = (self.world.backend_rules, self.world.frontend_rules) == (
+            XNB_BACKEND,
+            WINDOWS_FRONTEND,
+        )
+        assert self.world.states() == ((1, 6) if hopeless else (4, 4))
 
     def _rest_with_time(self) -> None:
         self.world.loop.run_until_idle(limit=50_000, advance_timers=True)
@@ -184,7 +306,7 @@ class Lives(RuleBasedStateMachine):
 
 
 TestRandomLives = Lives.TestCase
-TestRandomLives.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRandomLives.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
 
 
 def test_an_idle_phase_follows_every_unload() -> None:

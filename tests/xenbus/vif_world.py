@@ -10,7 +10,7 @@ from attrs import define, field
 
 from xennet.guest import GuestKernel
 from xennet.hypervisor import Machine
-from xennet.interface import HypercallError
+from xennet.interface import HypercallError, Hypervisor
 from xennet.observe import StoreOperation
 from xennet.storeservice import XenStoreService
 from xennet.xenbus.backend import Advertisement, Backend
@@ -20,6 +20,7 @@ from xennet.xenbus.domain_nodes import DomainConfig
 from xennet.xenbus.frontend import Frontend
 from xennet.xenbus.frontend_bus import FrontendBus
 from xennet.xenbus.hotplug import HotplugScript
+from xennet.xenbus.tables import LINUX_BACKEND, LINUX_FRONTEND, BackendRules, FrontendRules
 from xennet.xenbus.toolstack import Toolstack, VifOperation
 from xennet.xenbus.vif_nodes import VifConfig
 from xennet.xenstore import Client, XsError
@@ -92,6 +93,31 @@ class LinuxBackendDriver:
 
 
 @define
+class XnbBackendDriver(LinuxBackendDriver):
+    """Features, keys and defects of FreeBSD's xnb; ``blind`` counts disconnects of nothing."""
+
+    blind: int = 0
+
+    def probe(self, dev: XenbusDevice) -> Advertisement:
+        self._call("probe")
+        features = ("feature-sg", 1), ("feature-gso-tcpv4", 1)
+        return Advertisement((*features, ("feature-rx-copy", 1), ("feature-rx-flip", 0)))
+
+    def connect(self, dev: XenbusDevice) -> None:
+        assert not self.connected
+        self.calls.append("connect")
+        for key in ("tx-ring-ref", "rx-ring-ref", "event-channel"):
+            dev.otherend.unsigned(key)
+        self._fail("connect")
+        self.connected = True
+
+    def disconnect(self, dev: XenbusDevice) -> None:
+        self.blind += not self.connected
+        self.connected = False
+        self._call("disconnect")
+
+
+@define
 class LinuxFrontendDriver:
     """Keys of Linux 6.1 xen-netfront, one queue."""
 
@@ -138,6 +164,10 @@ class LinuxFrontendDriver:
         self.set_up = False
         self._call("disconnect")
 
+    def moved(self, hv: Hypervisor) -> None:
+        self.set_up = False
+        self._call("moved")
+
     def _call(self, name: str) -> None:
         self.calls.append(name)
         if self.fail == name:
@@ -156,7 +186,16 @@ class Guest:
 class World:
     """Everything between the toolstack and two drivers, with the store in the middle."""
 
-    def __init__(self, *, split: bool = False, max_queues: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        split: bool = False,
+        max_queues: int = 1,
+        backend: BackendRules = LINUX_BACKEND,
+        frontend: FrontendRules = LINUX_FRONTEND,
+    ) -> None:
+        self.backend_rules = backend
+        self.frontend_rules = frontend
         self.machine = Machine(nr_frames=4096)
         dom0 = self.machine.create_domain(0, name="Domain-0")
         self.service = XenStoreService(self.machine)
@@ -176,11 +215,10 @@ class World:
         self.xl.init_dom0()
         self.backend_drivers: list[LinuxBackendDriver] = []
         self.frontend_drivers: list[LinuxFrontendDriver] = []
-        self.make_backend_driver: Callable[[], LinuxBackendDriver] = lambda: LinuxBackendDriver(
-            split, max_queues
-        )
+        kind = LinuxBackendDriver if backend is LINUX_BACKEND else XnbBackendDriver
+        self.make_backend_driver: Callable[[], LinuxBackendDriver] = lambda: kind(split, max_queues)
         self.make_frontend_driver: Callable[[], LinuxFrontendDriver] = LinuxFrontendDriver
-        self.backends = BackendBus(self.dom0, self._new_backend_driver)
+        self.backends = BackendBus(self.dom0, self._new_backend_driver, backend)
         self.backends.start()
         self.guests: dict[int, Guest] = {}
         self.idle()
@@ -197,10 +235,33 @@ class World:
         domain = self.machine.domain(domid)
         store = self.service.connect(domain, f"domU{domid}-kernel")
         kernel = GuestKernel(domain, store)
-        guest = Guest(kernel, store, FrontendBus(kernel, self._new_frontend_driver))
+        bus = FrontendBus(kernel, self._new_frontend_driver, self.frontend_rules)
+        guest = Guest(kernel, store, bus)
         guest.bus.start()
         self.guests[domid] = guest
         return guest
+
+    def driver_domain(self, domid: int) -> BackendBus:
+        """A domain that runs backends, of the same kind, and its bus."""
+        self.create_domain(domid)
+        domain = self.machine.domain(domid)
+        store = self.service.connect(domain, f"dom{domid}-kernel")
+        # What libxl does for a domain that is allowed to run backends.
+        backend = f"/local/domain/{domid}/backend"
+        self.root.mkdir(backend)
+        self.root.set_perms(backend, [f"n{domid}"])
+        bus = BackendBus(GuestKernel(domain, store), self._new_backend_driver, self.backend_rules)
+        bus.start()
+        return bus
+
+    def restore(self, domid: int, guest: Guest) -> Guest:
+        """The kernel of ``guest`` wakes up as domain ``domid`` of this machine."""
+        domain = self.machine.domain(domid)
+        store = self.service.connect(domain, f"domU{domid}-kernel")
+        kernel = GuestKernel(domain, store)
+        guest.bus.resume(kernel)
+        self.guests[domid] = Guest(kernel, store, guest.bus)
+        return self.guests[domid]
 
     def attach(self, domid: int = 1, handle: int = 0) -> VifOperation:
         return self.xl.attach_vif(domid, handle, VifConfig(MAC))

@@ -1,10 +1,10 @@
 """The backend's life: probe, features, walks along the state table, wait for the hotplug script.
 
-The engine does what Linux xen-netback does around its rings (netback_probe, frontend_changed,
-set_backend_state, hotplug_status_changed, netback_remove); the rings belong to a
-:class:`BackendDriver`. It differs in three places where Linux would leave a peer hanging or a page
-mapped: a connect that fails ends in Closing, not in Connected; a frontend that closes while the
-hotplug script still runs gets its Closing and Closed at once; a frontend state without a rule
+The engine does what a driver does around its rings, as the rows of its
+:class:`~xennet.xenbus.backend_rules.BackendRules` say; the rings belong to :class:`BackendDriver`.
+Where the rules are Linux's it differs in three places in which Linux would leave a peer hanging or
+a page mapped: a connect that fails ends in Closing, not in Connected; a frontend that closes while
+the hotplug script still runs gets its Closing and Closed at once; a frontend state without a rule
 unmaps the rings as well as being reported.
 """
 
@@ -19,6 +19,15 @@ from attrs import define, field, frozen
 
 from xennet.abi.xenbus import XenbusState
 from xennet.interface import Hypervisor
+from xennet.xenbus.backend_rules import (
+    Afterwards,
+    BackendAction,
+    BackendRow,
+    BackendRules,
+    Do,
+    Task,
+    Teardown,
+)
 from xennet.xenbus.device import (
     DEVICE_ERRORS,
     DeviceWatch,
@@ -27,8 +36,8 @@ from xennet.xenbus.device import (
     as_xenbus_error,
 )
 from xennet.xenbus.errors import XenbusError
-from xennet.xenbus.state import state_name
-from xennet.xenbus.tables import BACKEND_NEXT, Afterwards, BackendAction, BackendRow, backend_row
+from xennet.xenbus.state import read_state, state_name
+from xennet.xenbus.tables import LINUX_BACKEND
 from xennet.xenstore.errors import XsError
 
 #: The one value of hotplug-status that lets a backend go on (exact, without a nul).
@@ -62,7 +71,12 @@ class BackendDriver(Protocol):
         ...
 
     def disconnect(self, dev: XenbusDevice) -> None:
-        """Unmap everything; must not raise. Also called after a connect that failed half way."""
+        """Unmap everything; must not raise.
+
+        Rules with Teardown.PAIRED call it also after a connect that failed half way, and never
+        without a connect; those with Teardown.BLIND without and twice (defect C5 of xnb: the
+        driver decides what that does), and not after a connect that failed.
+        """
         ...
 
     def remove(self, dev: XenbusDevice) -> None:
@@ -91,6 +105,7 @@ class Backend:
     nodename: str
     driver: BackendDriver
     on_removed: Callable[[Backend], None] | None = None
+    rules: BackendRules = LINUX_BACKEND
     dev: XenbusDevice = field(init=False)
     state: XenbusState = field(init=False, default=XenbusState.Initialising)
     failed: bool = field(init=False, default=False)
@@ -105,26 +120,21 @@ class Backend:
     # -- probe -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Probe: write the features, go to InitWait, watch the frontend.
+        """Probe: what the rules say, up to InitWait; then watch the frontend.
 
         A device that cannot be probed leaves an error node, goes to Closing and stays ``failed``
         until its directory vanishes.
         """
         try:
             self.dev.find_otherend()
-            self.dev.switch_state(XenbusState.Initialising)
-            offer = self.driver.probe(self.dev)
-            self.dev.publish(offer.features)
-            for name, value in offer.extras:
-                self.dev.write(name, value)
-            self._enter(XenbusState.InitWait)
-            # Both are required: what plugs the interface in, and which one it is.
-            self.dev.own.text("script")
-            self.dev.own.unsigned("handle")
+            for task in self.rules.probe:
+                _TASKS[task.do](self, task, _NO_ERROR)
             self._otherend_watch = self.dev.watch_otherend("state", self._frontend_changed)
         except DEVICE_ERRORS as error:
             self.failed = True
-            self._fatal(as_xenbus_error(error))
+            for task in self.rules.probe_failed:
+                with suppress(*DEVICE_ERRORS):  # the directory may have vanished
+                    _TASKS[task.do](self, task, as_xenbus_error(error))
             self.dev.cancel_watches()
 
     # -- life --------------------------------------------------------------------------------------
@@ -132,6 +142,7 @@ class Backend:
     def close(self) -> None:
         """The backend's own wish to close: walk to Closed. A frontend may start again later."""
         if not self.removed:
+            self._shut_down(XenbusState.Closed)
             self._walk(XenbusState.Closed)
 
     def remove(self) -> None:
@@ -144,21 +155,22 @@ class Backend:
         if self._otherend_watch is not None:
             self._otherend_watch.cancel()
         self.dev.cancel_watches()
-        with suppress(XsError):  # the directory may be gone already
-            self.dev.store.rm(self.dev.own.node("hotplug-status"))
+        for task in self.rules.removal:
+            with suppress(*DEVICE_ERRORS):  # the directory may be gone already
+                _TASKS[task.do](self, task, _NO_ERROR)
         self.driver.remove(self.dev)
         if self.on_removed is not None:
             self.on_removed(self)
 
     def _frontend_changed(self) -> None:
-        frontend_state = self.dev.otherend_state()
-        row = backend_row(frontend_state)
+        frontend_state = self.dev.otherend_state(self.rules.unreadable)
+        row = self.rules.row(frontend_state)
         if row.action is BackendAction.WALK and row.target is not None:
             self._follow(row, row.target)
         elif row.action is BackendAction.RECONFIGURE and isinstance(
             self.driver, ReconfigurableDriver
         ):
-            self._reconfigure(self.driver)
+            self._reconfigure(row, self.driver)
         elif row.action is not BackendAction.NOTHING:
             self._fatal(
                 XenbusError(
@@ -171,17 +183,15 @@ class Backend:
     def _follow(self, row: BackendRow, target: XenbusState) -> None:
         if target is XenbusState.Connected and self.dev.state is XenbusState.Reconfigured:
             self.dev.switch_state(XenbusState.Connected)
-        self._walk(target)
-        if row.afterwards is Afterwards.REMOVE or (
-            row.afterwards is Afterwards.REMOVE_IF_OFFLINE
-            and not self.dev.own.optional_unsigned("online", 0)
-        ):
-            self.remove()
+        self._shut_down(target)
+        if self.state not in row.stay:
+            self._walk(target)
+        _AFTERWARDS[row.afterwards](self)
 
     def _walk(self, target: XenbusState) -> None:
         try:
             while self.state is not target:
-                self._enter(BACKEND_NEXT[self.state, target])
+                self._enter(self.rules.next[self.state, target])
         except DEVICE_ERRORS as error:
             self._fatal(as_xenbus_error(error))
 
@@ -196,17 +206,29 @@ class Backend:
             self.dev.switch_state(state)
 
     def _connect(self) -> None:
-        self._connected = True
-        self.driver.connect(self.dev)
-        # Connected is shown only when the hotplug script is done; the watch's first event asks.
-        self._hotplug_watch = self.dev.watch("hotplug-status", self._hotplug_status_changed)
+        if self.rules.teardown is Teardown.PAIRED:
+            self._connected = True
+            self.driver.connect(self.dev)
+        elif not self._connected:  # a fatal error may have left it so (XNBF_RING_CONNECTED)
+            self.driver.connect(self.dev)
+            self._connected = True
+        if self.rules.script_writes_status:
+            # Connected is shown only when the script is done; the watch's first event asks.
+            self._hotplug_watch = self.dev.watch("hotplug-status", self._hotplug_status_changed)
 
-    def _disconnect(self) -> None:
-        if self._connected:
+    def _shut_down(self, target: XenbusState) -> None:
+        if self.rules.teardown is Teardown.BLIND and target in _CLOSING:
             self._connected = False
             self.driver.disconnect(self.dev)
 
-    def _reconfigure(self, driver: ReconfigurableDriver) -> None:
+    def _disconnect(self) -> None:
+        if self._connected and self.rules.teardown is Teardown.PAIRED:
+            self._connected = False
+            self.driver.disconnect(self.dev)
+
+    def _reconfigure(self, row: BackendRow, driver: ReconfigurableDriver) -> None:
+        if self.dev.state in row.stay:
+            return
         try:
             driver.reconfigure(self.dev)
         except DEVICE_ERRORS as error:
@@ -235,3 +257,80 @@ class Backend:
         if self._hotplug_watch is not None:
             watch, self._hotplug_watch = self._hotplug_watch, None
             watch.cancel()
+
+    # -- what rules are made of --------------------------------------------------------------------
+
+    def _task_show(self, task: Task, _error: XenbusError) -> None:
+        self._enter(task.state)
+
+    def _task_show_at_least(self, task: Task, _error: XenbusError) -> None:
+        if self.dev.state < task.state:
+            self.dev.switch_state(task.state)
+
+    def _task_advertise(self, _task: Task, _error: XenbusError) -> None:
+        offer = self.driver.probe(self.dev)
+        self.dev.publish(offer.features)
+        for name, value in offer.extras:
+            self.dev.write(name, value)
+
+    def _task_require(self, task: Task, _error: XenbusError) -> None:
+        self.dev.own.text(task.node)
+
+    def _task_require_number(self, task: Task, _error: XenbusError) -> None:
+        self.dev.own.unsigned(task.node)
+
+    def _task_write(self, task: Task, error: XenbusError) -> None:
+        self.dev.publish([(task.node, task.value.replace("{error}", str(error)))])
+
+    def _task_remove(self, task: Task, _error: XenbusError) -> None:
+        self.dev.store.rm(self.dev.own.node(task.node))
+
+    def _task_fatal(self, _task: Task, error: XenbusError) -> None:
+        self._fatal(error)
+
+    def _task_disconnect(self, _task: Task, _error: XenbusError) -> None:
+        self._connected = False
+        self.driver.disconnect(self.dev)
+
+    def _task_confirm_closed(self, _task: Task, _error: XenbusError) -> None:
+        if read_state(self.dev.store, self.nodename) == XenbusState.Closing:
+            self.dev.switch_state(XenbusState.Closed)
+
+    def _keep(self) -> None:
+        """It may be used again."""
+
+    def _unplug_if_offline(self) -> None:
+        if not self._online():
+            with suppress(XsError):
+                self.dev.store.rm(self.dev.own.node("hotplug-status"))
+
+    def _remove_if_offline(self) -> None:
+        if not self._online():
+            self.remove()
+
+    def _online(self) -> bool:
+        return self.dev.own.optional_unsigned("online", 0) != 0
+
+
+_CLOSING = frozenset({XenbusState.Closing, XenbusState.Closed})
+_NO_ERROR = XenbusError(0, "")
+
+_TASKS: dict[Do, Callable[[Backend, Task, XenbusError], None]] = {
+    Do.SHOW: Backend._task_show,
+    Do.SHOW_AT_LEAST: Backend._task_show_at_least,
+    Do.ADVERTISE: Backend._task_advertise,
+    Do.REQUIRE: Backend._task_require,
+    Do.REQUIRE_NUMBER: Backend._task_require_number,
+    Do.WRITE: Backend._task_write,
+    Do.REMOVE: Backend._task_remove,
+    Do.FATAL: Backend._task_fatal,
+    Do.DISCONNECT: Backend._task_disconnect,
+    Do.CONFIRM_CLOSED: Backend._task_confirm_closed,
+}
+
+_AFTERWARDS: dict[Afterwards, Callable[[Backend], None]] = {
+    Afterwards.KEEP: Backend._keep,
+    Afterwards.UNPLUG_IF_OFFLINE: Backend._unplug_if_offline,
+    Afterwards.REMOVE_IF_OFFLINE: Backend._remove_if_offline,
+    Afterwards.REMOVE: Backend.remove,
+}

@@ -6,18 +6,31 @@ from collections.abc import Callable
 
 from xennet.interface import Hypervisor
 from xennet.xenbus.backend import Backend, BackendDriver
+from xennet.xenbus.backend_rules import BackendRules
 from xennet.xenbus.bus import Bus
+from xennet.xenbus.tables import LINUX_BACKEND
 
 #: Makes the driver for the device in a directory (``backend/vif/<frontend domid>/<handle>``).
 BackendFactory = Callable[[str], BackendDriver]
+#: Says by which rules the device in a directory lives.
+BackendRulesOf = Callable[[str], BackendRules]
 
 
 class BackendBus:
-    """Watches ``backend`` in the domain of ``hv`` and runs a :class:`Backend` for each vif."""
+    """Watches ``backend`` in the domain of ``hv`` and runs a :class:`Backend` for each vif.
 
-    def __init__(self, hv: Hypervisor, factory: BackendFactory) -> None:
+    ``rules`` are those of every device, or a function that gives them by nodename.
+    """
+
+    def __init__(
+        self,
+        hv: Hypervisor,
+        factory: BackendFactory,
+        rules: BackendRules | BackendRulesOf = LINUX_BACKEND,
+    ) -> None:
         self._hv = hv
         self._factory = factory
+        self._rules = rules
         self._bus: Bus[Backend] = Bus(hv.store, "backend", "vif", 2, self._make)
 
     @property
@@ -33,8 +46,23 @@ class BackendBus:
         """Unload the driver: every device is removed, its directory stays."""
         self._bus.stop()
 
+    def unload(self) -> None:
+        """Unbind the driver from every device; states and directories stay as they are.
+
+        Frontends are not told by Linux, which leaves its state where it was; xnb shows Closing.
+        """
+        self._bus.unload()
+
+    def load(self) -> None:
+        """Bind it again, to known devices in whatever state, and to those that came meanwhile.
+
+        Each is probed anew and so writes Initialising again.
+        """
+        self._bus.load()
+
     def _make(self, nodename: str) -> Backend:
-        return Backend(self._hv, nodename, self._factory(nodename), self._removed)
+        rules = self._rules if isinstance(self._rules, BackendRules) else self._rules(nodename)
+        return Backend(self._hv, nodename, self._factory(nodename), self._removed, rules)
 
     def _removed(self, backend: Backend) -> None:
         self._bus.forget(backend.nodename)

@@ -45,6 +45,7 @@ class Bus(Generic[_D]):
     levels: int
     make: Callable[[str], _D]
     devices: dict[str, _D] = field(init=False, factory=dict)
+    _unbound: list[str] | None = field(init=False, default=None)
 
     def start(self) -> None:
         """Watch the bus; devices that are there already are found by the watch's first event."""
@@ -54,6 +55,27 @@ class Bus(Generic[_D]):
         """Unload all drivers of this bus at once."""
         self.store.unwatch(self.root, self._token)
         self._remove_below(self.root)
+
+    def unload(self) -> None:
+        """The driver goes and the bus stays: its devices are known, but nobody serves them."""
+        if self._unbound is None:
+            self._unbound = list(self.devices)
+            self._remove_below(self.root)
+
+    def load(self) -> None:
+        """The driver comes back: known devices are bound in whatever state they are."""
+        if self._unbound is None:
+            return
+        known, self._unbound = self._unbound, None
+        for nodename in known:
+            if NodeDirectory(self.store, nodename).exists():
+                self._bind(nodename)
+        self._probe_below(self.root, 1)
+
+    def move(self, store: StoreClient) -> None:
+        """The domain goes on with another store; the watch on the old one went with it."""
+        self.store = store
+        self.start()
 
     def forget(self, nodename: str) -> None:
         """The device has gone by itself; its directory counts as new from now on."""
@@ -88,12 +110,15 @@ class Bus(Generic[_D]):
                 self._probe_below(f"{path}/{name}", depth + 1)
 
     def _probe(self, nodename: str) -> None:
-        if nodename in self.devices:
+        if nodename in self.devices or self._unbound is not None:
             return
         # Anything but Initialising is not new: an earlier driver's, or being removed.
         if read_state(self.store, nodename) == XenbusState.Initialising:
-            device = self.devices[nodename] = self.make(nodename)
-            device.start()
+            self._bind(nodename)
+
+    def _bind(self, nodename: str) -> None:
+        device = self.devices[nodename] = self.make(nodename)
+        device.start()
 
     def _remove_below(self, path: str) -> None:
         below = f"{path}/"

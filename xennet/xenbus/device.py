@@ -66,18 +66,19 @@ class DeviceWatch:
         try:
             self.device.store.watch(self.path, self.token, self._fired)
         except XsError:
-            self._forget()
+            self.forget()
             raise
 
     def cancel(self) -> None:
         """Unregister it; harmless when that has happened already."""
         if not self.active:
             return
-        self._forget()
+        self.forget()
         with suppress(XsError):  # the connection may have been reset, and its watches with it
             self.device.store.unwatch(self.path, self.token)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Its connection is gone, and it with it: nothing is told to the store."""
         self.active = False
         self.device.watches.remove(self)
 
@@ -136,9 +137,9 @@ class XenbusDevice:
                 value=path.encode(),
             )
 
-    def otherend_state(self) -> int:
-        """The other end's state now; Unknown (0) when there is none to read."""
-        return read_state(self.store, self.otherend.path)
+    def otherend_state(self, unreadable: int = XenbusState.Unknown) -> int:
+        """The other end's state now; ``unreadable`` when there is none to read."""
+        return read_state(self.store, self.otherend.path, unreadable)
 
     # -- watches -----------------------------------------------------------------------------------
 
@@ -208,6 +209,22 @@ class XenbusDevice:
             return
         if self.hv.observes(StateChanged):
             self.hv.emit(StateChanged(self.hv.domid, self.nodename, old, state))
+
+    def rewrite_state(self, state: XenbusState) -> None:
+        """:meth:`switch_state`, but written even if this end thinks that it is there already: a
+        domain that wakes up in another place cannot know what the toolstack put there."""
+        self.state = XenbusState.Unknown
+        self.switch_state(state)
+
+    def move(self, hv: Hypervisor) -> None:
+        """From now on this is a device of ``hv``, under the same nodename.
+
+        The watches went with the old connection and are not ended there. Look for the other end
+        (:meth:`find_otherend`) before anything else.
+        """
+        for watch in list(self.watches):
+            watch.forget()
+        self.hv = hv
 
     def error(self, err: int, text: str) -> None:
         """Leave "errno text" in the domain's error directory (xenbus_dev_error)."""

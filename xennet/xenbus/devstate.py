@@ -11,8 +11,8 @@ from xennet.interface import StoreClient
 from xennet.xenbus.state import parse_state
 from xennet.xenstore.errors import XsError
 
-#: Runs a function after a delay in ns of virtual time.
-After = Callable[[int, Callable[[], None]], None]
+#: Runs a function after a delay in ns of virtual time; what comes back is not looked at.
+After = Callable[[int, Callable[[], None]], object]
 
 
 class WaitResult(Enum):

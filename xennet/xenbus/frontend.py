@@ -1,17 +1,17 @@
-"""The frontend's life: start, answer the backend, close, unload, start again.
+"""The frontend's life: start, answer the backend, close, unload, start again, wake up elsewhere.
 
-The engine does what Linux xen-netfront does around its rings (netfront_probe, netback_changed,
-xennet_bus_close, xennet_remove, xenbus_reset_frontend); the rings belong to a
-:class:`FrontendDriver`. Where Linux sleeps until the backend has moved, the engine goes on from the
-next event of its one watch on the backend's state, and therefore keeps that watch until an unload
-is over.
+The engine does what a frontend driver does around its rings, as the rows of its
+:class:`~xennet.xenbus.frontend_rules.FrontendRules` say; the rings belong to a
+:class:`FrontendDriver`. Where a kernel sleeps until the backend has moved, the engine goes on from
+the next event of its one watch on the backend's state, and therefore keeps that watch until an
+unload is over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from enum import Enum
-from typing import Protocol
+import errno
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 from attrs import define, field
 
@@ -24,13 +24,18 @@ from xennet.xenbus.device import (
     XenbusDevice,
     as_xenbus_error,
 )
-from xennet.xenbus.tables import (
-    FRONTEND_RESET,
-    FRONTEND_UNLOAD,
+from xennet.xenbus.errors import XenbusError
+from xennet.xenbus.frontend_rules import (
+    ConnectDo,
+    ConnectStep,
     FrontendAction,
-    UnloadStep,
-    frontend_action,
+    FrontendRules,
+    Phase,
 )
+from xennet.xenbus.state import state_name
+from xennet.xenbus.tables import LINUX_FRONTEND
+
+__all__ = ["Frontend", "FrontendDriver", "MovableDriver", "Phase"]
 
 #: Backend states to which an unloading frontend has nothing more to say.
 _BACKEND_GONE = frozenset({XenbusState.Unknown, XenbusState.Closed})
@@ -60,35 +65,43 @@ class FrontendDriver(Protocol):
         ...
 
     def disconnect(self, dev: XenbusDevice) -> None:
-        """The backend is Closed or gone: end grants, close channels; idempotent, must not raise."""
+        """The backend is Closed or gone, or the domain has just been resumed: end grants, close
+        channels; idempotent, must not raise."""
         ...
 
 
-class Phase(Enum):
-    """Which rules a frontend follows just now."""
+@runtime_checkable
+class MovableDriver(Protocol):
+    """A frontend driver whose domain can be restored as another one, or migrate."""
 
-    IDLE = "no driver: not started, unloaded or removed"
-    STARTING = "waits for a backend that is ready for a start"
-    RUNNING = "answers the backend"
-    UNLOADING = "closes, and ends when the backend has closed"
+    def moved(self, hv: Hypervisor) -> None:
+        """Its domain goes on as that of ``hv``. Rings, grants and ports stayed in the old one:
+        forget them without a hypercall; ``disconnect`` is not called for them."""
+        ...
 
 
 @define(eq=False)
 class Frontend:
     """One frontend device in directory ``nodename`` of domain ``hv.domid``.
 
-    ``on_unloaded`` is called whenever an unload or removal has come to its end.
+    ``on_unloaded`` is called whenever an unload or removal has come to its end. ``unplugged`` says
+    that the last life ended because the backend's directory vanished (WINDOWS_FRONTEND).
     """
 
     hv: Hypervisor
     nodename: str
     driver: FrontendDriver
     on_unloaded: Callable[[Frontend], None] | None = None
+    rules: FrontendRules = LINUX_FRONTEND
     dev: XenbusDevice = field(init=False)
     phase: Phase = field(init=False, default=Phase.IDLE)
     announced: bool = field(init=False, default=False)
+    unplugged: bool = field(init=False, default=False)
     _watch: DeviceWatch | None = field(init=False, default=None)
     _set_up: bool = field(init=False, default=False)
+    _keys: Sequence[tuple[str, StoreValue]] = field(init=False, default=())
+    _steps: Iterator[ConnectStep] = field(init=False, factory=lambda: iter(()))
+    _on_reconfigured: Callable[[bool], None] | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self.dev = XenbusDevice(self.hv, self.nodename, "backend")
@@ -100,87 +113,108 @@ class Frontend:
         if self.phase is not Phase.IDLE:
             return
         self.phase = Phase.STARTING
+        self.unplugged = False
         try:
             self.dev.find_otherend()
-            self._starting(self.dev.otherend_state())
-            self._watch = self.dev.watch_otherend("state", self._backend_changed)
+            self._answer()
+            self._watch = self.dev.watch_otherend("state", self._answer)
         except DEVICE_ERRORS as error:
-            self._fatal(error)
-            self._end()
+            self._give_up(error)
 
     def close(self) -> None:
         """Unload the driver: Closing, wait for the backend, Closed, wait again, end."""
         if self.phase in (Phase.IDLE, Phase.UNLOADING):
             return
         self.phase = Phase.UNLOADING
-        if self.dev.otherend_state() not in _BACKEND_GONE:
+        self._reconfigured(False)
+        if self._backend_state() not in _BACKEND_GONE:
             self.dev.switch_state(XenbusState.Closing)
-        self._unloading(self.dev.otherend_state())
+        self._answer()
 
     def remove(self) -> None:
         """The device's directory has vanished."""
         self._end()
 
+    def reconfigure(
+        self,
+        nodes: Iterable[tuple[str, StoreValue]],
+        on_done: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Change ``nodes`` (name, value) of a running connection, as for xdp-headroom.
+
+        Goes to Reconfiguring, waits for the backend's Reconfigured and returns to Connected; then
+        ``on_done(True)``, or ``on_done(False)`` when the backend closes, or the device goes, before
+        it has answered. XenbusError ENOTCONN, and nothing is written, unless both ends are
+        Connected; XenbusError or XsError when the nodes cannot be written.
+        """
+        ends = (self.dev.state, self._backend_state())
+        if self.phase is not Phase.RUNNING or ends != (XenbusState.Connected,) * 2:
+            raise XenbusError(
+                errno.ENOTCONN,
+                f"cannot be reconfigured: frontend {state_name(ends[0])}, "
+                f"backend {state_name(ends[1])}",
+                path=self.nodename,
+            )
+        self.dev.publish(nodes)
+        self.phase = Phase.RECONFIGURING
+        self._on_reconfigured = on_done
+        self.dev.switch_state(XenbusState.Reconfiguring)
+
+    def resume(self, hv: Hypervisor | None = None) -> None:
+        """The domain wakes up from a suspend that was not cancelled (xenbus_dev_resume).
+
+        Its ports are gone and its backend may be another: the driver disconnects, the other end is
+        looked up anew, the own state is written again as Initialising and the device connects when
+        the backend is in InitWait. ``hv`` if it wakes up as another domain, or in another machine:
+        the driver, which must be a :class:`MovableDriver` (else TypeError), is moved instead of
+        disconnected. An unload that was under way goes on. A cancelled suspend needs no call.
+        """
+        if hv is not None:
+            self._move(hv)
+        if self.phase is Phase.IDLE:
+            return
+        self._reconfigured(False)
+        self._disconnect()
+        state = self.dev.state
+        if self.phase is not Phase.UNLOADING:
+            self.phase, state = Phase.RESUMING, XenbusState.Initialising
+        try:
+            if self._watch is not None:
+                self._watch.cancel()
+            self.dev.find_otherend()
+            self.dev.rewrite_state(state)
+            self._watch = self.dev.watch_otherend("state", self._answer)
+        except DEVICE_ERRORS as error:
+            self._give_up(error)
+
     # -- what the backend does ---------------------------------------------------------------------
 
-    def _backend_changed(self) -> None:
-        _RULES[self.phase](self, self.dev.otherend_state())
+    def _answer(self) -> None:
+        actions = self.rules.actions(self.phase, self._backend_state(), self.dev.state)
+        for action in actions:
+            _ACTIONS[action](self)
 
-    def _starting(self, backend: int) -> None:
-        if backend == XenbusState.Unknown:
-            return  # it may still show a state from which it has to be reset
-        step = FRONTEND_RESET.get(backend)
-        if step is not None:
-            self.dev.switch_state(step)
-            return
-        self.dev.switch_state(XenbusState.Initialising)
-        self.phase = Phase.RUNNING
-        if self._watch is not None:
-            self._running(backend)
-
-    def _running(self, backend: int) -> None:
-        if backend == XenbusState.Closed:
-            # Only now: in Closing, which may be the toolstack's word, our rings are still mapped.
-            self._disconnect()
-        _ACTIONS[frontend_action(backend, self.dev.state)](self)
-
-    def _unloading(self, backend: int) -> None:
-        step = FRONTEND_UNLOAD.get((self.dev.state, backend), UnloadStep.WAIT)
-        if step is UnloadStep.WRITE_CLOSED:
-            self.dev.switch_state(XenbusState.Closed)
-        elif step is UnloadStep.DONE:
-            self.dev.switch_state(XenbusState.Closed)
-            self._end()
-
-    def _idle(self, backend: int) -> None:
-        """No driver, no answer."""
+    def _backend_state(self) -> int:
+        return self.dev.otherend_state(self.rules.unreadable)
 
     # -- actions -----------------------------------------------------------------------------------
 
-    def _nothing(self) -> None:
-        """Linux netfront looks at no other state."""
+    def _show_initialising(self) -> None:
+        self.dev.switch_state(XenbusState.Initialising)
 
-    def _connect(self) -> None:
-        try:
-            self._set_up = True
-            keys = self.driver.setup(self.dev)
-            if keys is None:
-                self._disconnect()
-                return
-            self.dev.publish(keys)
-            self.driver.ready(self.dev)
-        except DEVICE_ERRORS as error:
-            self._fatal(error)
-        else:
-            self.dev.switch_state(XenbusState.Connected)
+    def _show_closing(self) -> None:
+        self.dev.switch_state(XenbusState.Closing)
+
+    def _show_closed(self) -> None:
+        self.dev.switch_state(XenbusState.Closed)
+
+    def _show_connected(self) -> None:
+        self.dev.switch_state(XenbusState.Connected)
 
     def _announce(self) -> None:
         if self._set_up and not self.announced and self.dev.state is XenbusState.Connected:
             self.announced = True
             self.driver.connected(self.dev)
-
-    def _close(self) -> None:
-        self.dev.switch_state(XenbusState.Closed)
 
     def _disconnect(self) -> None:
         self.announced = False
@@ -188,34 +222,123 @@ class Frontend:
             self._set_up = False
             self.driver.disconnect(self.dev)
 
-    def _fatal(self, error: Exception) -> None:
-        fault = as_xenbus_error(error)
-        self.dev.fatal(fault.errno, str(fault))
-        self._disconnect()
+    def _succeed(self) -> None:
+        self._reconfigured(True)
+
+    def _run(self) -> None:
+        self._reconfigured(False)
+        self.phase = Phase.RUNNING
+        if self._watch is not None:  # else its first event is still to come
+            self._answer()
+
+    def _unplug(self) -> None:
+        self.unplugged = True
+        self._end()
 
     def _end(self) -> None:
         if self.phase is Phase.IDLE:
             return
         self.phase = Phase.IDLE
-        if self._watch is not None:
-            watch, self._watch = self._watch, None
-            watch.cancel()
+        self._watch = None
         self.dev.cancel_watches()
         self._disconnect()
+        self._reconfigured(False)
         if self.on_unloaded is not None:
             self.on_unloaded(self)
 
+    def _reconfigured(self, success: bool) -> None:
+        done, self._on_reconfigured = self._on_reconfigured, None
+        if done is not None:
+            done(success)
 
-_RULES: dict[Phase, Callable[[Frontend, int], None]] = {
-    Phase.IDLE: Frontend._idle,
-    Phase.STARTING: Frontend._starting,
-    Phase.RUNNING: Frontend._running,
-    Phase.UNLOADING: Frontend._unloading,
-}
+    def _give_up(self, error: Exception) -> None:
+        self._fatal(error)
+        self._end()
+
+    def _fatal(self, error: Exception) -> None:
+        fault = as_xenbus_error(error)
+        self.dev.fatal(fault.errno, str(fault))
+        self._disconnect()
+
+    def _move(self, hv: Hypervisor) -> None:
+        if not isinstance(self.driver, MovableDriver):
+            raise TypeError(f"{self.nodename}: {type(self.driver).__name__} cannot be moved")
+        self.driver.moved(hv)
+        self.hv = hv
+        self.dev.move(hv)
+        self._set_up = False
+        self._watch = None
+
+    # -- connecting --------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self._steps = iter(self.rules.connect)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        try:
+            for step in self._steps:
+                if not _CONNECT[step.do](self, step):
+                    return
+        except DEVICE_ERRORS as error:
+            self._steps = iter(())
+            self._fatal(error)
+
+    def _step_set_up(self, _step: ConnectStep) -> bool:
+        self._set_up = True
+        keys = self.driver.setup(self.dev)
+        if keys is None:
+            self._disconnect()
+            return False
+        self._keys = keys
+        return True
+
+    def _step_publish(self, _step: ConnectStep) -> bool:
+        self.dev.publish(self._keys)
+        return True
+
+    def _step_post(self, _step: ConnectStep) -> bool:
+        self.driver.ready(self.dev)
+        return True
+
+    def _step_show(self, step: ConnectStep) -> bool:
+        self.dev.switch_state(step.state)
+        return True
+
+    def _step_later(self, _step: ConnectStep) -> bool:
+        steps, state = self._steps, self.dev.state
+
+        def go_on() -> None:
+            if (self._steps, self.phase, self.dev.state) == (steps, Phase.RUNNING, state):
+                self._go_on()
+
+        self.hv.defer(go_on)
+        return False
+
+    def _step_look(self, _step: ConnectStep) -> bool:
+        self._answer()
+        return True
+
 
 _ACTIONS: dict[FrontendAction, Callable[[Frontend], None]] = {
-    FrontendAction.NOTHING: Frontend._nothing,
+    FrontendAction.SHOW_INITIALISING: Frontend._show_initialising,
+    FrontendAction.SHOW_CLOSING: Frontend._show_closing,
+    FrontendAction.SHOW_CLOSED: Frontend._show_closed,
+    FrontendAction.SHOW_CONNECTED: Frontend._show_connected,
     FrontendAction.CONNECT: Frontend._connect,
     FrontendAction.ANNOUNCE: Frontend._announce,
-    FrontendAction.CLOSE: Frontend._close,
+    FrontendAction.DISCONNECT: Frontend._disconnect,
+    FrontendAction.RECONFIGURED: Frontend._succeed,
+    FrontendAction.RUN: Frontend._run,
+    FrontendAction.UNPLUG: Frontend._unplug,
+    FrontendAction.END: Frontend._end,
+}
+
+_CONNECT: dict[ConnectDo, Callable[[Frontend, ConnectStep], bool]] = {
+    ConnectDo.SET_UP: Frontend._step_set_up,
+    ConnectDo.PUBLISH: Frontend._step_publish,
+    ConnectDo.POST: Frontend._step_post,
+    ConnectDo.SHOW: Frontend._step_show,
+    ConnectDo.LATER: Frontend._step_later,
+    ConnectDo.LOOK: Frontend._step_look,
 }

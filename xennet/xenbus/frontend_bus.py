@@ -7,6 +7,9 @@ from collections.abc import Callable
 from xennet.interface import Hypervisor
 from xennet.xenbus.bus import Bus
 from xennet.xenbus.frontend import Frontend, FrontendDriver
+from xennet.xenbus.frontend_rules import FrontendRules
+from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.tables import LINUX_FRONTEND
 
 #: Makes the driver for the device in a directory (``device/vif/<handle>``).
 FrontendFactory = Callable[[str], FrontendDriver]
@@ -19,9 +22,15 @@ class FrontendBus:
     :meth:`Frontend.start` binds the driver again.
     """
 
-    def __init__(self, hv: Hypervisor, factory: FrontendFactory) -> None:
+    def __init__(
+        self,
+        hv: Hypervisor,
+        factory: FrontendFactory,
+        rules: FrontendRules = LINUX_FRONTEND,
+    ) -> None:
         self._hv = hv
         self._factory = factory
+        self._rules = rules
         self._bus: Bus[Frontend] = Bus(hv.store, "device", "vif", 1, self._make)
 
     @property
@@ -37,5 +46,20 @@ class FrontendBus:
         """Drop every device without telling its backend, as a guest that is killed."""
         self._bus.stop()
 
+    def resume(self, hv: Hypervisor | None = None) -> None:
+        """The guest wakes up from a suspend that was not cancelled: every device resumes.
+
+        ``hv`` if it wakes up as another domain, or in another machine: what it watched in the old
+        store is forgotten. Devices whose directory was not made again are removed.
+        """
+        if hv is not None:
+            self._hv = hv
+            self._bus.move(hv.store)
+        for nodename, frontend in list(self.devices.items()):
+            frontend.resume(hv)
+            if not NodeDirectory(self._hv.store, nodename).exists():
+                self._bus.forget(nodename)
+                frontend.remove()
+
     def _make(self, nodename: str) -> Frontend:
-        return Frontend(self._hv, nodename, self._factory(nodename))
+        return Frontend(self._hv, nodename, self._factory(nodename), rules=self._rules)

@@ -13,18 +13,23 @@ from xennet.xenbus.scan import scan_signed
 from xennet.xenstore.errors import XsError
 
 
-def parse_state(value: bytes) -> int:
-    """The number that a ``state`` node holds; XenbusState.Unknown (0) when it holds none."""
+def parse_state(value: bytes, unreadable: int = XenbusState.Unknown) -> int:
+    """The number that a ``state`` node holds; ``unreadable`` when it holds none."""
     number = scan_signed(value)
-    return XenbusState.Unknown if number is None else number
+    return unreadable if number is None else number
 
 
-def read_state(store: StoreTransaction, directory: str) -> int:
-    """The state of the device end in ``directory``, Unknown when it cannot be read at all."""
+def read_state(
+    store: StoreTransaction, directory: str, unreadable: int = XenbusState.Unknown
+) -> int:
+    """The state of the device end in ``directory``, ``unreadable`` when it cannot be read at all.
+
+    Linux's xenbus_read_driver_state says Unknown then, FreeBSD's says Closed.
+    """
     try:
-        return parse_state(store.read(f"{directory}/state"))
+        return parse_state(store.read(f"{directory}/state"), unreadable)
     except XsError:
-        return XenbusState.Unknown
+        return unreadable
 
 
 def state_name(state: int) -> str:

@@ -1,253 +1,381 @@
-"""The life cycle of a vif as tables.
+"""The life cycle of a vif as tables: two kinds of backends, three kinds of frontends.
 
 Everything that the two engines (:mod:`xennet.xenbus.backend`, :mod:`xennet.xenbus.frontend`) decide
 from a state is a row here, with the reason beside it; documentation is generated from the rows.
-They are the rules of Linux xen-netback (frontend_changed, set_backend_state) and xen-netfront
-(netback_changed, xennet_bus_close) with xenbus_reset_frontend for a frontend that starts over.
+Sources: Linux xen-netback (netback_probe, frontend_changed, set_backend_state, netback_remove) and
+xen-netfront (netfront_probe, netback_changed, xennet_bus_close, netfront_resume) with
+xenbus_reset_frontend and xenbus_dev_resume; FreeBSD xnb (xnb_attach, xnb_frontend_changed,
+xnb_shutdown, xnb_attach_failed) on its xenbusb_back; FreeBSD netfront; Windows xenvif.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
-from enum import Enum
-
-from attrs import frozen
-
 from xennet.abi.xenbus import XenbusState
+from xennet.xenbus.backend_rules import (
+    Afterwards,
+    BackendAction,
+    BackendRow,
+    BackendRules,
+    Do,
+    Step,
+    Task,
+    Teardown,
+)
+from xennet.xenbus.frontend_rules import (
+    ConnectDo,
+    ConnectStep,
+    FrontendAction,
+    FrontendRow,
+    FrontendRules,
+    Phase,
+)
+
+__all__ = [
+    "ALL_STATES",
+    "BACKENDS",
+    "FREEBSD_FRONTEND",
+    "FRONTENDS",
+    "LINUX_BACKEND",
+    "LINUX_FRONTEND",
+    "WINDOWS_FRONTEND",
+    "XNB_BACKEND",
+    "BackendRules",
+    "FrontendRules",
+]
 
 S = XenbusState
 ALL_STATES: frozenset[XenbusState] = frozenset(XenbusState)
 
 
-# -- backend: what the frontend's state asks for ---------------------------------------------------
-
-
-class BackendAction(Enum):
-    """What a backend does about a state of its frontend."""
-
-    NOTHING = "nothing"
-    WALK = "walk to the target"
-    RECONFIGURE = "reconfigure, then show Reconfigured"
-    FATAL = "fatal error"
-
-
-class Afterwards(Enum):
-    """What becomes of the backend device once it has walked."""
-
-    KEEP = "keep the device"
-    REMOVE_IF_OFFLINE = "remove the device if online is not 1"
-    REMOVE = "remove the device"
-
-
-@frozen
-class BackendRow:
-    """The backend's answer to one frontend state."""
-
-    frontend: XenbusState
-    action: BackendAction
-    target: XenbusState | None
-    afterwards: Afterwards
-    why: str
+# -- backends --------------------------------------------------------------------------------------
 
 
 def _walk(
-    frontend: XenbusState, target: XenbusState, why: str, afterwards: Afterwards = Afterwards.KEEP
+    frontend: XenbusState,
+    target: XenbusState,
+    why: str,
+    afterwards: Afterwards = Afterwards.KEEP,
+    stay: frozenset[XenbusState] = frozenset(),
 ) -> BackendRow:
-    return BackendRow(frontend, BackendAction.WALK, target, afterwards, why)
+    return BackendRow(frontend, BackendAction.WALK, target, afterwards, why, stay)
 
 
-BACKEND_ROWS: tuple[BackendRow, ...] = (
-    _walk(
-        S.Unknown,
-        S.Closed,
-        "the frontend's directory is gone or its state is no number: it will not come back",
-        Afterwards.REMOVE,
+def _stay(frontend: XenbusState, action: BackendAction, why: str) -> BackendRow:
+    return BackendRow(frontend, action, None, Afterwards.KEEP, why)
+
+
+LINUX_BACKEND = BackendRules(
+    name="linux",
+    rows=(
+        _walk(
+            S.Unknown,
+            S.Closed,
+            "the frontend's directory is gone or its state is no number: it will not come back",
+            Afterwards.REMOVE,
+        ),
+        _walk(S.Initialising, S.InitWait, "a frontend starts, perhaps after closing: offer it"),
+        _stay(
+            S.Initialised,
+            BackendAction.NOTHING,
+            "Linux frontends skip this state and Linux backends wait for Connected",
+        ),
+        _walk(S.Connected, S.Connected, "the frontend's keys are complete: map the rings"),
+        _walk(S.Closing, S.Closing, "unmap everything, so that the frontend can end its grants"),
+        _walk(
+            S.Closed,
+            S.Closed,
+            "also when the frontend skipped Closing (mirage-net-xen PR 89)",
+            Afterwards.REMOVE_IF_OFFLINE,
+        ),
+        BackendRow(
+            S.Reconfiguring,
+            BackendAction.RECONFIGURE,
+            None,
+            Afterwards.KEEP,
+            "XDP headroom changed; a driver that cannot reconfigure treats it as an unknown state",
+            stay=ALL_STATES - {S.Connected, S.Reconfigured},
+        ),
     ),
-    _walk(S.Initialising, S.InitWait, "a frontend starts, perhaps after closing: offer features"),
-    BackendRow(
-        S.Initialised,
-        BackendAction.NOTHING,
-        None,
-        Afterwards.KEEP,
-        "Linux frontends skip this state and Linux backends wait for Connected",
+    steps=(
+        Step(S.Initialising, S.InitWait, "features are in the store"),
+        Step(S.Initialising, S.Closed, "closed before anything began"),
+        Step(S.InitWait, S.Connected, "rings are mapped"),
+        Step(S.InitWait, S.Closing, "closed before the frontend connected"),
+        Step(S.Connected, S.Closing, "rings are unmapped"),
+        Step(S.Closing, S.Closed, "the frontend sees both, one after the other"),
+        Step(S.Closed, S.InitWait, "a new start with the same device"),
+        Step(S.Closed, S.Closing, "a frontend that closes twice (xenvif's first cycle) sees it"),
     ),
-    _walk(S.Connected, S.Connected, "the frontend's keys are complete: map the rings"),
-    _walk(S.Closing, S.Closing, "unmap everything, so that the frontend can end its grants"),
-    _walk(
-        S.Closed,
-        S.Closed,
-        "also when the frontend skipped Closing (mirage-net-xen PR 89)",
-        Afterwards.REMOVE_IF_OFFLINE,
+    probe=(
+        Task(
+            Do.SHOW, "only a driver that is bound again finds anything else", state=S.Initialising
+        ),
+        Task(Do.ADVERTISE, "one transaction, then the extras"),
+        Task(Do.SHOW, "a frontend may read them", state=S.InitWait),
+        Task(Do.REQUIRE, "what plugs the interface in", node="script"),
+        Task(Do.REQUIRE_NUMBER, "which interface it is", node="handle"),
     ),
-    BackendRow(
-        S.Reconfiguring,
-        BackendAction.RECONFIGURE,
-        None,
-        Afterwards.KEEP,
-        "XDP headroom changed; a driver that cannot reconfigure treats it as an unknown state",
+    probe_failed=(Task(Do.FATAL, "the device stays until its directory vanishes"),),
+    removal=(
+        Task(Do.REMOVE, "the script's answer is about this life only", node="hotplug-status"),
+        Task(Do.CONFIRM_CLOSED, "lets a toolstack go on that has forced the state (xenbus core)"),
     ),
+    teardown=Teardown.PAIRED,
+    script_writes_status=True,
+    unreadable=S.Unknown,
 )
 
-_BACKEND_ROW = {int(row.frontend): row for row in BACKEND_ROWS}
-_UNEXPECTED = BackendRow(
-    S.Unknown, BackendAction.FATAL, None, Afterwards.KEEP, "no frontend state known to a backend"
+_XNB_UNKNOWN = "only states 1, 3, 4, 5 and 6 are known (C8)"
+
+XNB_BACKEND = BackendRules(
+    name="xnb",
+    rows=(
+        _stay(S.Unknown, BackendAction.FATAL, _XNB_UNKNOWN),
+        _stay(
+            S.Initialising,
+            BackendAction.NOTHING,
+            "InitWait is shown once, at attach: a frontend that starts over never sees it again",
+        ),
+        _stay(S.InitWait, BackendAction.FATAL, _XNB_UNKNOWN),
+        _walk(S.Initialised, S.Connected, "the frontend's keys are complete: map the rings"),
+        _walk(S.Connected, S.Connected, "also from Closing and Closed, with no new InitWait (C4)"),
+        _walk(
+            S.Closing,
+            S.Closing,
+            "shut down, connected or not (C5)",
+            stay=frozenset({S.Closing, S.Closed}),
+        ),
+        _walk(
+            S.Closed,
+            S.Closed,
+            "shut down, then show it; the device stays for the toolstack to remove",
+            Afterwards.UNPLUG_IF_OFFLINE,
+        ),
+        _stay(S.Reconfiguring, BackendAction.FATAL, _XNB_UNKNOWN),
+        _stay(S.Reconfigured, BackendAction.FATAL, _XNB_UNKNOWN),
+    ),
+    steps=(
+        Step(S.Initialising, S.InitWait, "features are in the store"),
+        Step(S.InitWait, S.Connected, "rings are mapped"),
+        Step(S.InitWait, S.Closing, "shut down before the frontend connected"),
+        Step(S.Connected, S.Closing, "rings are unmapped"),
+        Step(S.Closing, S.Closed, "the frontend is Closed"),
+        Step(S.Closing, S.Connected, "the frontend connects again (C4)"),
+        Step(S.Closed, S.Connected, "the frontend connects again (C4)"),
+    ),
+    probe=(
+        Task(Do.WRITE, "no script is needed", node="hotplug-status", value="connected"),
+        Task(Do.ADVERTISE, "one transaction"),
+        Task(Do.SHOW, "ready for a frontend", state=S.InitWait),
+    ),
+    probe_failed=(
+        Task(Do.WRITE, "as a script would", node="hotplug-error", value="{error}"),
+        Task(Do.WRITE, "the toolstack waits for it", node="hotplug-status", value="error"),
+        Task(Do.FATAL, "waiting for a frontend will not help"),
+        Task(Do.WRITE, "the toolstack may take it away", node="online", value="0"),
+        Task(Do.DISCONNECT, "detach"),
+    ),
+    removal=(
+        Task(Do.DISCONNECT, "shut down, connected or not (C5)"),
+        Task(Do.SHOW_AT_LEAST, "the frontend learns that its backend goes", state=S.Closing),
+    ),
+    teardown=Teardown.BLIND,
+    script_writes_status=False,
+    unreadable=S.Closed,
 )
 
-
-def backend_row(frontend_state: int) -> BackendRow:
-    """The row for a frontend's state; the fatal row for numbers without one (8, 9, -1 ...)."""
-    return _BACKEND_ROW.get(frontend_state, _UNEXPECTED)
+#: By name.
+BACKENDS: dict[str, BackendRules] = {rules.name: rules for rules in (LINUX_BACKEND, XNB_BACKEND)}
 
 
-# -- backend: how it gets to the target ------------------------------------------------------------
+# -- frontends -------------------------------------------------------------------------------------
 
+A = FrontendAction
+_INITIALISING = frozenset({S.Initialising})
+_CLOSING = frozenset({S.Closing})
+_CLOSED = frozenset({S.Closed})
+_GONE = frozenset({S.Unknown, S.Closed})
 
-@frozen
-class Step:
-    """One allowed change of a backend's state."""
-
-    origin: XenbusState
-    destination: XenbusState
-    why: str
-
-
-BACKEND_STEPS: tuple[Step, ...] = (
-    Step(S.Initialising, S.InitWait, "features are in the store"),
-    Step(S.Initialising, S.Closed, "closed before anything began"),
-    Step(S.InitWait, S.Connected, "rings are mapped"),
-    Step(S.InitWait, S.Closing, "closed before the frontend connected"),
-    Step(S.Connected, S.Closing, "rings are unmapped"),
-    Step(S.Closing, S.Closed, "the frontend sees both, one after the other"),
-    Step(S.Closed, S.InitWait, "a new start with the same device"),
-    Step(S.Closed, S.Closing, "a frontend that closes twice (win-xenvif's first cycle) sees it"),
+_RESUME = FrontendRow(
+    Phase.RESUMING,
+    frozenset({S.InitWait}),
+    ALL_STATES,
+    (A.RUN,),
+    "a fresh backend, or the old one which has walked there; whatever else it shows is older",
 )
-
-
-def next_hops(steps: Iterable[Step]) -> dict[tuple[XenbusState, XenbusState], XenbusState]:
-    """First step of the shortest walk for each (state, target) pair that ``steps`` can reach.
-
-    Of equally short walks the one whose steps are listed first wins, so 1 -> 5 goes through 2.
-    """
-    reverse: dict[XenbusState, list[XenbusState]] = {}
-    forward: dict[XenbusState, list[XenbusState]] = {}
-    for step in steps:
-        forward.setdefault(step.origin, []).append(step.destination)
-        reverse.setdefault(step.destination, []).append(step.origin)
-    hops: dict[tuple[XenbusState, XenbusState], XenbusState] = {}
-    for target in reverse:
-        distance = {target: 0}
-        queue = deque([target])
-        while queue:
-            here = queue.popleft()
-            for origin in reverse.get(here, ()):
-                if origin not in distance:
-                    distance[origin] = distance[here] + 1
-                    queue.append(origin)
-        for origin in distance:
-            if origin != target:
-                hops[origin, target] = next(
-                    hop for hop in forward[origin] if distance.get(hop) == distance[origin] - 1
-                )
-    return hops
-
-
-#: (state, target) -> state to enter next.
-BACKEND_NEXT = next_hops(BACKEND_STEPS)
-
-
-def backend_walk(state: XenbusState, target: XenbusState) -> list[XenbusState]:
-    """All states entered on the way from ``state`` to ``target``: (4, 2) -> [5, 6, 2]."""
-    walk = []
-    while state != target:
-        state = BACKEND_NEXT[state, target]
-        walk.append(state)
-    return walk
-
-
-# -- frontend: what the backend's state asks for ---------------------------------------------------
-
-
-class FrontendAction(Enum):
-    """What a frontend does about a state of its backend."""
-
-    NOTHING = "nothing"
-    CONNECT = "set up rings, publish keys, go to Connected"
-    ANNOUNCE = "announce itself on the network"
-    CLOSE = "go to Closed"
-
-
-@frozen
-class FrontendRow:
-    """The frontend's answer to one backend state while its own state is one of ``own``."""
-
-    backend: XenbusState
-    own: frozenset[XenbusState]
-    action: FrontendAction
-    why: str
-
-
-FRONTEND_ROWS: tuple[FrontendRow, ...] = (
+_RECONFIGURE = (
     FrontendRow(
-        S.InitWait,
-        frozenset({S.Initialising}),
-        FrontendAction.CONNECT,
-        "features can be read; any other own state means that this start was answered already",
-    ),
-    FrontendRow(
-        S.Connected,
+        Phase.RECONFIGURING,
+        frozenset({S.Reconfigured}),
         ALL_STATES,
-        FrontendAction.ANNOUNCE,
-        "the backend forwards packets now: gratuitous ARP",
+        (A.SHOW_CONNECTED, A.RECONFIGURED, A.RUN),
+        "exactly this state answers a Reconfiguring",
     ),
     FrontendRow(
-        S.Closing,
+        Phase.RECONFIGURING,
+        frozenset({S.Unknown, S.Closing, S.Closed}),
         ALL_STATES,
-        FrontendAction.CLOSE,
-        "the backend closes, or the toolstack unplugs the device",
-    ),
-    FrontendRow(
-        S.Closed,
-        ALL_STATES - {S.Closed},
-        FrontendAction.CLOSE,
-        "its Closing was missed: watch events tell that, not what, changed",
+        (A.RUN,),
+        "the backend closes, or does not know Reconfiguring: nothing was reconfigured",
     ),
 )
+_UNLOAD = (
+    FrontendRow(
+        Phase.UNLOADING,
+        _CLOSING,
+        _CLOSING,
+        (A.SHOW_CLOSED,),
+        "the backend has unmapped the rings",
+    ),
+    FrontendRow(
+        Phase.UNLOADING,
+        _GONE,
+        ALL_STATES,
+        (A.SHOW_CLOSED, A.END),
+        "it has closed, perhaps all the way by itself, or it is gone",
+    ),
+)
+_CONNECT = FrontendRow(
+    Phase.RUNNING,
+    frozenset({S.InitWait}),
+    _INITIALISING,
+    (A.CONNECT,),
+    "features can be read; any other own state means that this start was answered already",
+)
+_ANNOUNCE = FrontendRow(
+    Phase.RUNNING,
+    frozenset({S.Connected}),
+    ALL_STATES,
+    (A.ANNOUNCE,),
+    "the backend forwards packets now: gratuitous ARP",
+)
+_CLOSE = FrontendRow(
+    Phase.RUNNING,
+    _CLOSING,
+    ALL_STATES,
+    (A.SHOW_CLOSED,),
+    "the backend closes, or the toolstack unplugs the device; it may still map our rings",
+)
+_ROWS = (
+    FrontendRow(
+        Phase.STARTING,
+        frozenset({S.Connected}),
+        ALL_STATES,
+        (A.SHOW_CLOSING,),
+        "an earlier driver (network boot, kexec) left it connected (win-xenvif PR 36)",
+    ),
+    FrontendRow(
+        Phase.STARTING, _CLOSING, ALL_STATES, (A.SHOW_CLOSED,), "an earlier driver half closed it"
+    ),
+    FrontendRow(
+        Phase.STARTING,
+        _CLOSED,
+        ALL_STATES,
+        (A.SHOW_INITIALISING,),
+        "closed by the driver that was unloaded: ask for a new start, wait for the answer",
+    ),
+    FrontendRow(
+        Phase.STARTING,
+        ALL_STATES - {S.Unknown, S.Connected, S.Closing, S.Closed},
+        ALL_STATES,
+        (A.SHOW_INITIALISING, A.RUN),
+        "ready for, or busy with, a start",
+    ),
+    _CONNECT,
+    _ANNOUNCE,
+    _CLOSE,
+    FrontendRow(
+        Phase.RUNNING,
+        _CLOSED,
+        ALL_STATES,
+        (A.DISCONNECT, A.SHOW_CLOSED),
+        "nothing is mapped any more; if its Closing was missed, this is the first we see",
+    ),
+    _RESUME,
+    *_RECONFIGURE,
+    *_UNLOAD,
+)
 
-_FRONTEND_ACTION = {(int(row.backend), own): row.action for row in FRONTEND_ROWS for own in row.own}
+LINUX_FRONTEND = FrontendRules(
+    name="linux",
+    rows=_ROWS,
+    connect=(
+        ConnectStep(ConnectDo.SET_UP, "needs nothing but the backend's features"),
+        ConnectStep(ConnectDo.PUBLISH, "complete before the backend looks"),
+        ConnectStep(ConnectDo.POST, "the backend finds them when it maps the rings"),
+        ConnectStep(ConnectDo.SHOW, "directly: Linux never uses Initialised", S.Connected),
+    ),
+    unreadable=S.Unknown,
+)
 
+FREEBSD_FRONTEND = FrontendRules(
+    name="freebsd",
+    rows=_ROWS,
+    connect=(
+        ConnectStep(ConnectDo.SET_UP, "needs nothing but the backend's features"),
+        ConnectStep(ConnectDo.PUBLISH, "complete before the backend looks"),
+        ConnectStep(
+            ConnectDo.SHOW, "xnb connects at this, a Linux backend waits for more", S.Initialised
+        ),
+        ConnectStep(ConnectDo.LATER, "the backend may be quicker than we"),
+        ConnectStep(ConnectDo.POST, "the rings may be mapped already"),
+        ConnectStep(ConnectDo.SHOW, "what a Linux backend waits for", S.Connected),
+        ConnectStep(ConnectDo.LOOK, "xnb was Connected before us and will not say so again"),
+    ),
+    unreadable=S.Closed,
+)
 
-def frontend_action(backend_state: int, own: XenbusState) -> FrontendAction:
-    """The frontend's answer; NOTHING for 0, 1, 3, 7, 8 and for numbers that are no state."""
-    return _FRONTEND_ACTION.get((backend_state, own), FrontendAction.NOTHING)
+WINDOWS_FRONTEND = FrontendRules(
+    name="windows",
+    rows=(
+        FrontendRow(
+            Phase.STARTING,
+            ALL_STATES - {S.Unknown},
+            ALL_STATES - _CLOSING - _CLOSED,
+            (A.SHOW_CLOSING,),
+            "a whole close cycle before the first start, whatever was there before",
+        ),
+        FrontendRow(
+            Phase.STARTING,
+            _CLOSING,
+            _CLOSING,
+            (A.SHOW_CLOSED,),
+            "the backend must answer: one that sits in InitWait wedges the guest "
+            "(mirage-net-xen PR 121)",
+        ),
+        FrontendRow(
+            Phase.STARTING,
+            _CLOSED,
+            _CLOSING | _CLOSED,
+            (A.SHOW_CLOSED, A.SHOW_INITIALISING, A.RUN),
+            "the cycle is complete: start",
+        ),
+        _CONNECT,
+        _ANNOUNCE,
+        _CLOSE,
+        FrontendRow(
+            Phase.RUNNING,
+            _CLOSED,
+            ALL_STATES - _INITIALISING,
+            (A.DISCONNECT, A.SHOW_CLOSED),
+            "nothing is mapped any more; in Initialising we wait for it to leave this state",
+        ),
+        FrontendRow(
+            Phase.RUNNING,
+            frozenset({S.Unknown}),
+            ALL_STATES,
+            (A.UNPLUG,),
+            "a backend directory that vanishes is a hot-unplug (mirage-net-xen PR 105)",
+        ),
+        _RESUME,
+        *_RECONFIGURE,
+        *_UNLOAD,
+    ),
+    connect=LINUX_FRONTEND.connect,
+    unreadable=S.Unknown,
+)
 
-
-# -- frontend: starting over -----------------------------------------------------------------------
-
-#: Backend state left behind by an earlier driver -> own state that moves it on
-#: (xenbus_reset_frontend). A backend in none of them is ready for, or busy with, a normal start.
-FRONTEND_RESET: dict[int, XenbusState] = {
-    S.Connected: S.Closing,  # an earlier driver (network boot, kexec) left it connected
-    S.Closing: S.Closed,  # half closed
-    S.Closed: S.Initialising,  # closed by the driver that was unloaded: a normal new start
-}
-
-# -- frontend: unloading ---------------------------------------------------------------------------
-
-
-class UnloadStep(Enum):
-    """How an unloading frontend goes on when its backend has answered."""
-
-    WAIT = "wait"
-    WRITE_CLOSED = "go to Closed"
-    DONE = "end"
-
-
-#: (own state, backend state) -> next step of an unload (xennet_bus_close); all others wait.
-FRONTEND_UNLOAD: dict[tuple[int, int], UnloadStep] = {
-    (S.Closing, S.Closing): UnloadStep.WRITE_CLOSED,  # it has unmapped the rings
-    (S.Closing, S.Closed): UnloadStep.DONE,  # it went all the way by itself
-    (S.Closing, S.Unknown): UnloadStep.DONE,  # it is gone
-    (S.Closed, S.Closed): UnloadStep.DONE,
-    (S.Closed, S.Unknown): UnloadStep.DONE,
+#: By name.
+FRONTENDS: dict[str, FrontendRules] = {
+    rules.name: rules for rules in (LINUX_FRONTEND, FREEBSD_FRONTEND, WINDOWS_FRONTEND)
 }

@@ -28,7 +28,7 @@ from xennet.xenbus.nodelist import Clear, Node, apply, remove_if_there, remove_w
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.paths import VifPaths, domain_path
 from xennet.xenbus.state import parse_state
-from xennet.xenbus.vif_nodes import VifConfig, vif_nodes
+from xennet.xenbus.vif_nodes import PluggedVif, VifConfig, vif_nodes
 from xennet.xenstore.errors import XsError
 
 _SECOND = 1_000_000_000
@@ -83,6 +83,7 @@ class Toolstack:
     script: HotplugScript | None = None
     after: After | None = None
     _tokens: int = field(init=False, default=0)
+    _plugged: dict[tuple[int, int], PluggedVif] = field(init=False, factory=dict)
 
     # -- domains -----------------------------------------------------------------------------------
 
@@ -106,7 +107,7 @@ class Toolstack:
         """Remove its devices by force, its nodes, then the domain (libxl_domain_destroy)."""
         self.store.transact(lambda tx: _remove_all(tx, console_paths(domid)))
         handles = NodeDirectory(self.store, f"/libxl/{domid}/device/vif").names()
-        devices = [self._known_vif(domid, handle) for handle in handles]
+        devices = [self.known_paths(domid, int(handle)) for handle in handles]
         left = len(devices)
 
         def one_done(_operation: VifOperation) -> None:
@@ -137,11 +138,31 @@ class Toolstack:
         when the backend does not answer in time or goes away, or when the script fails. A failed
         device stays in the store.
         """
-        operation = VifOperation(VifPaths(domid, handle, backend_domid), on_done=on_done)
-        if NodeDirectory(self.store, operation.paths.libxl).exists():
-            operation.finish(f"{operation.paths.libxl}: the device exists already")
+        paths = VifPaths(domid, handle, backend_domid)
+        if NodeDirectory(self.store, paths.libxl).exists():
+            operation = VifOperation(paths, on_done=on_done)
+            operation.finish(f"{paths.libxl}: the device exists already")
             return operation
-        self._write(vif_nodes(operation.paths, config))
+        return self.plug(PluggedVif(handle, config, backend_domid), domid, on_done=on_done)
+
+    def plug(
+        self,
+        vif: PluggedVif,
+        domid: int,
+        *,
+        before: Callable[[StoreTransaction], None] | None = None,
+        on_done: Callable[[VifOperation], None] | None = None,
+    ) -> VifOperation:
+        """:meth:`attach_vif`, whatever is there already; ``before`` begins its transaction."""
+        operation = VifOperation(VifPaths(domid, vif.handle, vif.backend_domid), on_done=on_done)
+
+        def write(tx: StoreTransaction) -> None:
+            if before is not None:
+                before(tx)
+            apply(tx, vif_nodes(operation.paths, vif.config))
+
+        self.store.transact(write)
+        self._plugged[domid, vif.handle] = vif
 
         def answered(result: WaitResult) -> None:
             if result is WaitResult.REACHED:
@@ -164,12 +185,43 @@ class Toolstack:
 
         ``force``, or 10 s without an answer, takes the frontend's directory away first.
         """
-        paths = self._known_vif(domid, str(handle))
+        paths = self.known_paths(domid, handle)
         operation = VifOperation(paths, forced=force, on_done=on_done)
         _Removal(self, operation).request()
         return operation
 
+    def replug_vif(
+        self, domid: int, handle: int, on_done: Callable[[VifOperation], None] | None = None
+    ) -> VifOperation:
+        """Run the online script of a vif again, as udev does when a backend driver is bound again.
+
+        The backend waits for it: it has forgotten hotplug-status when it was unbound.
+        """
+        operation = VifOperation(self.known_paths(domid, handle), on_done=on_done)
+        self.hotplug(HotplugAction.ONLINE, operation.paths, operation.finish)
+        return operation
+
+    def plugged(self, domid: int, handle: int) -> PluggedVif | None:
+        """The vif as it was attached; None if this toolstack attached none, or removes it."""
+        return self._plugged.get((domid, handle))
+
+    def vifs(self, domid: int) -> tuple[PluggedVif, ...]:
+        """All vifs of a domain, for restoring it elsewhere (xennet.xenbus.relocation)."""
+        return tuple(vif for (owner, _), vif in sorted(self._plugged.items()) if owner == domid)
+
     # -- what commands are made of -----------------------------------------------------------------
+
+    def known_paths(self, domid: int, handle: int) -> VifPaths:
+        """Where the toolstack's own copy says that the backend is (domain 0 if there is none)."""
+        copy = NodeDirectory(self.store, f"/libxl/{domid}/device/vif/{handle}")
+        backend_domid = 0
+        with suppress(XenbusError, IndexError, ValueError):
+            backend_domid = int(copy.text("backend").split("/")[3])
+        return VifPaths(domid, handle, backend_domid)
+
+    def forget_vif(self, paths: VifPaths) -> None:
+        """It is being removed, or has been."""
+        self._plugged.pop((paths.frontend_domid, paths.handle), None)
 
     def wait(
         self,
@@ -204,14 +256,6 @@ class Toolstack:
     def _write(self, nodes: list[Node | Clear]) -> None:
         self.store.transact(lambda tx: apply(tx, nodes))
 
-    def _known_vif(self, domid: int, handle: str) -> VifPaths:
-        """Where the toolstack's own copy says that the backend is (domain 0 if there is none)."""
-        copy = NodeDirectory(self.store, f"/libxl/{domid}/device/vif/{handle}")
-        backend_domid = 0
-        with suppress(XenbusError, IndexError, ValueError):
-            backend_domid = int(copy.text("backend").split("/")[3])
-        return VifPaths(domid, int(handle), backend_domid)
-
     def _forget_domain(self, domid: int, on_done: Callable[[], None] | None) -> None:
         dom = domain_path(domid)
         vm = NodeDirectory(self.store, dom).optional_text("vm")
@@ -233,6 +277,7 @@ class _Removal:
 
     def request(self) -> None:
         """Take the device offline and ask its backend to close."""
+        self.toolstack.forget_vif(self.operation.paths)  # nobody may move it any more
         if self.toolstack.store.transact(self._ask):
             self.toolstack.wait(self.operation.paths, _CLOSED, DESTROY_TIMEOUT, self._answered)
         else:
@@ -264,6 +309,7 @@ class _Removal:
         paths = self.operation.paths
         directories = (paths.frontend, paths.libxl, paths.backend)
         self.toolstack.store.transact(lambda tx: _remove_all(tx, directories))
+        self.toolstack.forget_vif(paths)
         self.operation.finish(problem)
 
 

@@ -36,6 +36,15 @@ class VifConfig:
     options: Mapping[str, str] = field(factory=dict)
 
 
+@frozen
+class PluggedVif:
+    """A vif that a domain has, as its toolstack remembers it."""
+
+    handle: int
+    config: VifConfig
+    backend_domid: int = 0
+
+
 def backend_entries(paths: VifPaths, config: VifConfig) -> list[tuple[str, str]]:
     """The backend's nodes after ``frontend``; the toolstack's copy gets the same."""
     script = [] if config.script is None else [("script", config.script)]
