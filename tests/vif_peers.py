@@ -7,6 +7,7 @@ emulator's hypercalls.
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 from minimal_hv import MinimalHypervisor, MinimalMachine
 
@@ -18,12 +19,21 @@ from xennet.abi.netif import (
     TX_RESPONSE,
     XEN_NETIF_EXTRA_TYPE_GSO,
 )
-from xennet.counters import VifCounters
+from xennet.counters import BackendCounters
 from xennet.frames import EVERYTHING, FrameBatch, Offload
+from xennet.netback.credit import NO_LIMIT, Rate
+from xennet.netback.drain import Carrier
+from xennet.netback.keys import FrontendFeatures, QueueKeys
+from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netback.queue import Queue as BackQueue
-from xennet.netback.queue import QueueConfig
+from xennet.netback.queue import VifSide
+from xennet.netback.stage import TxStage
 from xennet.netback.verdict import FrontendError
+from xennet.netback.vif_words import new_vif_words
+from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.queue import Queue as FrontQueue
+from xennet.netfront.rx_pass import rx_batch
+from xennet.netfront.terms import Terms
 from xennet.netfront.verdict import BackendError
 from xennet.ring import BackRing, FrontRing, rx_ring, tx_ring
 
@@ -61,15 +71,58 @@ class Stack:
             self.meta.append((batch.flags[i], batch.gso_size[i], batch.gso_type[i]))
 
 
+def back_side(
+    hv: MinimalHypervisor,
+    fatal: list[FrontendError],
+    features: FrontendFeatures | None = None,
+    *,
+    words: array[int] | None = None,
+    policy: BackendPolicy = LINUX,
+    options: VifOptions | None = None,
+) -> VifSide:
+    """What a vif gives its queues, for a queue on its own: it has a carrier, and loses it when the
+    frontend is disabled."""
+    carrier = Carrier(lambda up: None)
+    carrier.connect()
+
+    def on_fatal(error: FrontendError) -> None:
+        fatal.append(error)
+        carrier.disable()
+
+    return VifSide(
+        hv=hv,
+        otherend_id=GUEST,
+        policy=policy,
+        options=policy.options if options is None else options,
+        features=FrontendFeatures(True, 6) if features is None else features,
+        words=new_vif_words() if words is None else words,
+        stage=TxStage(hv),
+        carrier=carrier,
+        on_fatal=on_fatal,
+    )
+
+
 class RawFrontend:
     """A guest that posts raw slots to a real backend queue.
 
     ``start``: index at which both rings start. ``page`` is granted read-only as ``gref`` and holds
-    ``data``; requests made by :meth:`tx` point there unless told otherwise.
+    ``data``; requests made by :meth:`tx` point there unless told otherwise. ``split``: a channel
+    for each ring (``port`` and ``rx_port``, else the same). ``words``: the vif's words.
     """
 
     def __init__(
-        self, *, start: int = 0, can_sg: bool = True, gso_types: int = 6, rx_buffers: int = 0
+        self,
+        *,
+        start: int = 0,
+        can_sg: bool = True,
+        gso_types: int = 6,
+        gso_prefix_types: int = 0,
+        rx_notify: bool = True,
+        rx_buffers: int = 0,
+        split: bool = False,
+        rate: Rate = NO_LIMIT,
+        policy: BackendPolicy = LINUX,
+        options: VifOptions | None = None,
     ) -> None:
         self.machine = MinimalMachine()
         self.guest: MinimalHypervisor = self.machine.domain(GUEST)
@@ -90,7 +143,10 @@ class RawFrontend:
         self.gref = grants.grant_access(HOST, self.page.first, readonly=True)
         self.rx_pages = self.guest.alloc_pages(256)
         self.rx_grefs = [grants.grant_access(HOST, self.rx_pages.first + i) for i in range(256)]
-        self.port = self.guest.alloc_unbound(HOST)
+        self.port = self.rx_port = self.guest.alloc_unbound(HOST)
+        if split:
+            self.rx_port = self.guest.alloc_unbound(HOST)
+            self.guest.on_event(self.rx_port, self._event)
         self.events = 0
         self.guest.on_event(self.port, self._event)
         for _ in range(rx_buffers):
@@ -98,10 +154,17 @@ class RawFrontend:
         self.rx_ring.push_requests()
 
         self.stack = Stack()
-        self.counters = VifCounters()
+        self.counters = BackendCounters()
         self.fatal: list[FrontendError] = []
-        config = QueueConfig(GUEST, tx_ref, rx_ref, self.port, can_sg, gso_types)
-        self.queue = BackQueue(self.host, config, self.stack, self.counters, self.fatal.append)
+        self.words = new_vif_words()
+        self.keys = QueueKeys(tx_ref, rx_ref, self.port, self.rx_port, path="frontend")
+        features = FrontendFeatures(
+            can_sg, gso_types, gso_prefix_types, csum_v6=True, rx_notify=rx_notify
+        )
+        self.side = back_side(
+            self.host, self.fatal, features, words=self.words, policy=policy, options=options
+        )
+        self.queue = BackQueue(self.side, self.keys, self.stack, self.counters, rate)
 
     def _event(self) -> None:
         self.events += 1
@@ -169,23 +232,28 @@ class RawFrontend:
 
 
 class RawBackend:
-    """A driver domain that answers a real frontend queue with raw slots."""
+    """A driver domain that answers a real frontend queue with raw slots.
 
-    def __init__(self, *, can_sg: bool = True, gso_types: int = 6, start: bool = True) -> None:
+    ``terms``: further fields of xennet.netfront.terms.Terms. With split channels the events of both
+    are counted together, and :attr:`rx_events` those of the receive ring.
+    """
+
+    def __init__(
+        self, *, can_sg: bool = True, gso_types: int = 6, start: bool = True, **terms: Any
+    ) -> None:
         self.machine = MinimalMachine()
         self.guest: MinimalHypervisor = self.machine.domain(GUEST)
         self.host: MinimalHypervisor = self.machine.domain(HOST)
         self.stack = Stack()
-        self.counters = VifCounters()
+        self.counters = NetfrontCounters()
         self.broken: list[BackendError] = []
         self.queue = FrontQueue(
             self.guest,
-            HOST,
+            Terms(HOST, can_sg=can_sg, gso_types=gso_types, **terms),
             self.stack,
             self.counters,
             self.broken.append,
-            can_sg=can_sg,
-            gso_types=gso_types,
+            rx_batch(),
         )
         self.queue.post_buffers()
         self._maps = [
@@ -196,14 +264,23 @@ class RawBackend:
         self.tx_ring = BackRing.attach(tx_ring(tx_page.u8, tx_page.u32))
         self.rx_ring = BackRing.attach(rx_ring(rx_page.u8, rx_page.u32))
         self.events = 0
-        self.port = self.host.bind_interdomain(GUEST, self.queue.port)
+        self.rx_events = 0
+        self.port = self.host.bind_interdomain(GUEST, self.queue.tx_port)
         self.host.on_event(self.port, self._event)
+        self.rx_port = self.port
+        if self.queue.rx_port != self.queue.tx_port:
+            self.rx_port = self.host.bind_interdomain(GUEST, self.queue.rx_port)
+            self.host.on_event(self.rx_port, self._rx_event)
         if start:
             self.queue.start()
         self.run()
 
     def _event(self) -> None:
         self.events += 1
+
+    def _rx_event(self) -> None:
+        self.events += 1
+        self.rx_events += 1
 
     def run(self) -> None:
         """Kick the frontend and let everything settle."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import define, field
+from collections.abc import Iterable
+
+from attrs import define, field, fields
 
 
 @define
@@ -41,3 +43,45 @@ class VifCounters:
 
     tx: RingCounters = field(factory=RingCounters)
     rx: RingCounters = field(factory=RingCounters)
+
+
+@define
+class BackendCounters(VifCounters):
+    """A backend queue's counters: those of its rings, and what they do not show.
+
+    Guest transmit: ``csum_fixup`` GSO packets that came without a blank checksum (hardening rule
+    F16), ``bad_csum`` packets without the checksum that they said was blank (F17),
+    ``rate_limited`` how often requests waited because the rate limit did not cover the next one.
+    Guest receive, in packets: ``filtered`` by multicast control, ``expired`` for want of buffers,
+    ``dropped`` because there was no carrier. ``spurious``: events that brought no work (F19).
+    """
+
+    csum_fixup: int = 0
+    bad_csum: int = 0
+    rate_limited: int = 0
+    filtered: int = 0
+    expired: int = 0
+    dropped: int = 0
+    spurious: int = 0
+
+
+def total(queues: Iterable[BackendCounters]) -> BackendCounters:
+    """The sums over all queues of a vif."""
+    result = BackendCounters()
+    for queue in queues:
+        _add(result.tx, queue.tx)
+        _add(result.rx, queue.rx)
+        for name in _OWN:
+            setattr(result, name, getattr(result, name) + getattr(queue, name))
+    return result
+
+
+def _add(into: RingCounters, more: RingCounters) -> None:
+    for name in _OF_A_RING:
+        setattr(into, name, getattr(into, name) + getattr(more, name))
+
+
+_OF_A_RING = tuple(attribute.name for attribute in fields(RingCounters))
+_OWN = tuple(
+    attribute.name for attribute in fields(BackendCounters) if attribute.name not in ("tx", "rx")
+)

@@ -11,6 +11,12 @@ _TYPES = {
 }
 
 
-def gso_types(keys: NodeDirectory) -> int:
-    """Bit t is set for each GSO type t that the other end offers to take."""
-    return sum(1 << kind for key, kind in _TYPES.items() if keys.optional_unsigned(key))
+def gso_types(keys: NodeDirectory, suffix: str = "") -> int:
+    """Bit t is set for each GSO type t that the other end offers to take.
+
+    With ``suffix`` "-prefix": those that an old frontend takes with a descriptor in front of the
+    packet (NETRXF_gso_prefix) in place of an extra info slot.
+    """
+    return sum(
+        1 << kind for key, kind in _TYPES.items() if keys.optional_unsigned(f"{key}{suffix}")
+    )

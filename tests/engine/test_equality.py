@@ -15,12 +15,14 @@ from both import on_both
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_stream import Replay, events
-from test_guest_tx_model import raw, slots
+from test_guest_rx_extras import packets
+from test_guest_tx_model import FRAMES, frontend, macs, raw, slots
 from tx_model import expect
 from vif_peers import GUEST, RawBackend, RawFrontend, Stack
 
 from xennet.link.vif import VifLink
 from xennet.netback.poll_page import FIRST_GREF, PAGES, PagePoller
+from xennet.netback.vif_words import W_HASH, W_HEADROOM, W_MCAST_FILTER, mcast_add
 from xennet.trace import RingEvent
 
 starts = st.sampled_from([0, 2**31 - 3, 2**31, 2**32 - 3, 2**32 - 1]) | st.integers(0, 2**32 - 1)
@@ -32,14 +34,74 @@ def test_guest_transmit_gives_the_same_packets_responses_and_ring(
     content: list[object], start: int
 ) -> None:
     def run() -> tuple[object, ...]:
-        front = RawFrontend(start=start)
+        front = frontend(start)
         for slot in content:
             front.slot(raw(front, slot))
         notify = front.push()
         errors = [(error.rule, error.index, error.raw) for error in front.fatal]
         ring = bytes(front.tx_ring.sring.u8)
         stack = (front.stack.received, front.stack.meta)
-        return notify, stack, ring, errors, front.counters, front.events
+        return notify, stack, ring, errors, front.counters, front.events, front.words
+
+    plain, fast = on_both(run)
+    assert plain == fast
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(slots, max_size=40), st.integers(0, 20000), st.integers(0, 64))
+def test_credit_hashes_and_the_multicast_list_end_the_same(
+    content: list[object], credit: int, listed: int
+) -> None:
+    def run() -> tuple[object, ...]:
+        front = frontend(0)
+        tx = front.queue.tx
+        for i in range(listed):
+            mcast_add(tx.words, i)
+        tx.credit = credit
+        for slot in content:
+            front.slot(raw(front, slot))
+        front.tx_ring.push_requests()
+        tx.run(256)
+        batch = tx.batch
+        columns = [list(column) for column in (*batch.columns, *batch.hash_columns)]
+        return list(tx.res), tx.words, [bytes(frame) for frame in batch], columns
+
+    plain, fast = on_both(run)
+    assert plain == fast
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(packets, macs), max_size=12),
+    st.sampled_from([0, 256, 0x7FFF]),
+    st.booleans(),
+    st.sampled_from([(6, 0), (4, 2), (0, 2), (0, 0)]),
+    st.booleans(),
+    st.integers(0, 256),
+)
+def test_everything_that_goes_along_to_the_guest_is_the_same(
+    content: list[tuple[tuple[int, int, int, int], bytes]],
+    headroom: int,
+    filtering: bool,
+    gso: tuple[int, int],
+    can_sg: bool,
+    buffers: int,
+) -> None:
+    def run() -> tuple[object, ...]:
+        front = RawFrontend(
+            can_sg=can_sg, gso_types=gso[0], gso_prefix_types=gso[1], rx_buffers=buffers
+        )
+        rx = front.queue.rx
+        rx.words[W_HEADROOM], rx.words[W_MCAST_FILTER], rx.words[W_HASH] = headroom, filtering, 1
+        mcast_add(rx.words, 0x01005E000001)
+        batch = rx.refill()
+        for i, ((size, segment, info, flags), mac) in enumerate(content):
+            data = mac + bytes([i]) * (size - 6)
+            batch.append(data, gso_size=segment, gso_type=1 + flags % 2, flags=flags)
+            batch.hash_info[i], batch.hash_value[i] = info, 2**32 - 1 - i
+        rx.run()
+        pages = bytes(front.rx_pages.u8)
+        return list(rx.res), bytes(front.rx_ring.sring.u8), pages, rx.next, rx.batch.count
 
     plain, fast = on_both(run)
     assert plain == fast
@@ -54,6 +116,8 @@ def test_a_damaged_ring_page_and_grant_table_give_the_same_memory(
         random = Random(seed)
         poller = PagePoller()
         poller.pages[:] = random.randbytes(len(poller.pages))
+        for i in range(0, PAGES, 2):
+            poller.pages[4096 * i : 4096 * i + len(FRAMES[0])] = FRAMES[0]
         page = bytearray(random.randbytes(4096))
         page[0:4] = ((start + ahead) % 2**32).to_bytes(4, "little")
         for i in range(256):
@@ -61,7 +125,7 @@ def test_a_damaged_ring_page_and_grant_table_give_the_same_memory(
                 at = 64 + 12 * i
                 gref = random.choice([FIRST_GREF + random.randrange(PAGES), 600, 511, 3])
                 page[at : at + 4] = gref.to_bytes(4, "little")
-                page[at + 4 : at + 8] = random.choice([0, 4 << 16, 8 << 16, 40]).to_bytes(
+                page[at + 4 : at + 8] = random.choice([0, 1 << 16, 4 << 16, 8 << 16, 40]).to_bytes(
                     4, "little"
                 )
                 page[at + 10 : at + 12] = random.choice([60, 14, 4096, 900]).to_bytes(2, "little")

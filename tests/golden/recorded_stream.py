@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from minimal_hv import MinimalMachine
-from vif_peers import GUEST, HOST, Stack
+from vif_peers import GUEST, HOST, Stack, back_side
 
 from xennet.abi.netif import (
     EXTRA_GSO,
@@ -29,9 +29,10 @@ from xennet.abi.netif import (
     NETRXF_data_validated,
     NETTXF_extra_info,
 )
-from xennet.counters import VifCounters
+from xennet.counters import BackendCounters
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
-from xennet.netback.queue import Queue, QueueConfig
+from xennet.netback.keys import FrontendFeatures, QueueKeys
+from xennet.netback.queue import Queue
 from xennet.netback.verdict import FrontendError
 from xennet.ring import FrontRing, SharedRing, rx_ring, tx_ring
 
@@ -59,8 +60,10 @@ class Replay:
         self.stack = Stack()
         self.fatal: list[FrontendError] = []
         port = self.guest.alloc_unbound(HOST)
-        config = QueueConfig(GUEST, refs[0], refs[1], port, True, 1 << XEN_NETIF_GSO_TYPE_TCPV4)
-        self.queue = Queue(self.host, config, self.stack, VifCounters(), self.fatal.append)
+        keys = QueueKeys(refs[0], refs[1], port, port)
+        features = FrontendFeatures(True, 1 << XEN_NETIF_GSO_TYPE_TCPV4)
+        side = back_side(self.host, self.fatal, features)
+        self.queue = Queue(side, keys, self.stack, BackendCounters())
 
     def _ring(self, make: Any, start: int) -> FrontRing:
         page = self.guest.alloc_pages(1)

@@ -105,7 +105,7 @@ def test_a_packet_waits_whole_until_enough_buffers_are_posted() -> None:
     assert len(send(front)) == 3
 
 
-def test_F1_an_impossible_req_prod_is_fatal() -> None:
+def test_f1_an_impossible_req_prod_is_fatal() -> None:
     front = RawFrontend(rx_buffers=1)
     front.rx_ring.sring.req_prod = 257
     assert send(front, frame(60)) == []

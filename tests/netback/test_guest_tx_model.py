@@ -7,10 +7,13 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tx_model import expect
+from ip_frames import TCP, UDP, VLAN, ipv4, tcp, udp
+from tx_model import Expected, Packet, expect
 from vif_peers import RawFrontend
 
-from xennet.abi.netif import EXTRA_GSO, TX_REQUEST
+from xennet.abi.netif import EXTRA_GSO, EXTRA_HASH, EXTRA_MCAST, TX_REQUEST
+from xennet.netback.guest_tx import R_LIMITED, UNLIMITED
+from xennet.netback.vif_words import W_MCAST, W_MCAST_COUNT
 
 GOOD, MISSING, OUTSIDE = 0, 1, 2
 
@@ -29,7 +32,48 @@ extras = st.tuples(
     st.sampled_from([0, 536, 1448]),
     st.sampled_from([0, 1, 2, 3]),
 )
-slots = st.one_of(requests, requests, requests, extras, st.binary(min_size=12, max_size=12))
+macs = st.sampled_from([b"\x01\0\x5e\0\0\x01", b"\x33\x33\0\0\0\x02", b"\xff" * 6])
+other_extras = st.one_of(
+    st.builds(
+        lambda kind, more, mac: EXTRA_MCAST.pack(kind, more, mac) + bytes(4),
+        st.sampled_from([2, 2, 3]),
+        st.sampled_from([0, 0, 1]),
+        macs,
+    ),
+    st.builds(
+        lambda more, kind, algorithm, value: (
+            EXTRA_HASH.pack(4, more, kind, algorithm, value) + bytes(4)
+        ),
+        st.sampled_from([0, 0, 1]),
+        st.integers(0, 5),
+        st.sampled_from([0, 1, 255]),
+        st.binary(min_size=4, max_size=4),
+    ),
+)
+slots = st.one_of(
+    requests,
+    requests,
+    requests,
+    extras,
+    other_extras,
+    st.binary(min_size=12, max_size=12),
+)
+
+
+#: Frames that requests of the right offset and size catch whole.
+FRAMES = {
+    0: ipv4(tcp() + b"abcdef", TCP),
+    4000: ipv4(udp(size=20) + bytes(12), UDP, tags=VLAN, options=bytes(4)),
+}
+
+
+def frontend(start: int) -> RawFrontend:
+    """A frontend whose page has two frames with real headers in it."""
+    front = RawFrontend(start=start)
+    for offset, frame in FRAMES.items():
+        front.page.u8[offset : offset + len(frame)] = frame
+    front.data = bytes(front.page.u8)
+    return front
 
 
 def raw(front: RawFrontend, slot: object) -> bytes:
@@ -47,12 +91,27 @@ def raw(front: RawFrontend, slot: object) -> bytes:
 @settings(max_examples=400, deadline=None)
 @given(st.lists(slots, max_size=60), starts)
 def test_random_slots_give_what_the_model_says(content: list[object], start: int) -> None:
-    front = RawFrontend(start=start)
+    front = frontend(start)
     ring = [raw(front, slot) for slot in content]
     for one in ring:
         front.slot(one)
     front.push()
     expected = expect(ring, len(ring))
+    statuses, delivered = outcome(front, expected)
+    assert front.stack.received == [data for _, data, _ in delivered]
+    assert front.stack.meta == [(flags, *packet.gso) for packet, _, flags in delivered]
+    got = front.responses()
+    assert [status for _, status in got] == [status for _, status in statuses]
+    for (ident, _), (wanted, _) in zip(got, statuses, strict=True):
+        assert wanted is None or ident == wanted
+    assert [error.rule for error in front.fatal] == ([expected.rule] if expected.rule else [])
+    assert listed(front) == expected.mcast
+
+
+def outcome(
+    front: RawFrontend, expected: Expected
+) -> tuple[list[tuple[int | None, int]], list[tuple[Packet, bytes, int]]]:
+    """The responses, and the packets that arrive (with bytes and flags), once copies are made."""
 
     def readable(piece: tuple[int, int, int]) -> bool:
         return piece[0] == front.gref or piece[2] == 0
@@ -64,17 +123,57 @@ def test_random_slots_give_what_the_model_says(content: list[object], start: int
             if not readable(piece):
                 statuses[place] = (statuses[place][0], -1)
         if all(map(readable, packet.pieces)):
-            delivered.append(packet)
-    assert front.stack.received == [
-        b"".join(front.data[offset : offset + size] for _, offset, size in packet.pieces)
-        for packet in delivered
-    ]
-    assert front.stack.meta == [(packet.flags, *packet.gso) for packet in delivered]
-    got = front.responses()
-    assert [status for _, status in got] == [status for _, status in statuses]
-    for (ident, _), (wanted, _) in zip(got, statuses, strict=True):
-        assert wanted is None or ident == wanted
-    assert [error.rule for error in front.fatal] == ([expected.rule] if expected.rule else [])
+            pieces = (front.data[offset : offset + size] for _, offset, size in packet.pieces)
+            came = packet.delivered(b"".join(pieces))
+            if came is not None:
+                delivered.append((packet, *came))
+    return statuses, delivered
+
+
+def listed(front: RawFrontend) -> list[bytes]:
+    """The multicast list of the frontend's vif."""
+    words = front.queue.tx.words
+    count = words[W_MCAST_COUNT]
+    return [mac.to_bytes(6, "big") for mac in words[W_MCAST : W_MCAST + count]]
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    st.lists(slots, max_size=40),
+    st.integers(0, 20000) | st.just(UNLIMITED),
+    st.lists(macs, max_size=64),
+    st.booleans(),
+)
+def test_a_pass_with_credit_hashes_and_a_list_gives_what_the_model_says(
+    content: list[object], credit: int, mcast: list[bytes], full: bool
+) -> None:
+    front = frontend(0)
+    tx = front.queue.tx
+    mcast = (mcast + [bytes(6)] * 64)[:64] if full else mcast
+    for i, mac in enumerate(mcast):
+        tx.words[W_MCAST + i] = int.from_bytes(mac, "big")
+    tx.words[W_MCAST_COUNT] = len(mcast)
+    ring = [raw(front, slot) for slot in content]
+    # A first pass with a hash on every packet: nothing of it may be left in the second.
+    for _ in range(20):
+        front.tx(60, 8)
+        front.slot(EXTRA_HASH.pack(4, 0, 1, 1, b"\xff" * 4) + bytes(4))
+    front.tx_ring.push_requests()
+    tx.run(256)
+    tx.credit = credit
+    for one in ring:
+        front.slot(one)
+    front.tx_ring.push_requests()
+    tx.run(256)
+    expected = expect(ring, len(ring), credit=credit, mcast=tuple(mcast))
+    _, delivered = outcome(front, expected)
+    batch = tx.batch
+    assert [bytes(frame) for frame in batch] == [data for _, data, _ in delivered]
+    hashes = [(info, batch.hash_value[i] if info else 0) for i, info in enumerate(batch.hash_info)]
+    assert hashes[: batch.count] == [packet.hash for packet, _, _ in delivered]
+    assert (tx.credit, tx.res[R_LIMITED]) == (expected.credit, expected.limited)
+    assert listed(front) == expected.mcast
+    assert batch.used == sum(len(data) for _, data, _ in delivered)
 
 
 @settings(max_examples=150, deadline=None)
@@ -104,7 +203,7 @@ def test_a_random_ring_page_gives_what_the_model_says(seed: int, start: int, ahe
 def test_how_requests_are_pushed_does_not_matter_unless_a_packet_is_torn(
     content: list[object], pushes: list[int], start: int
 ) -> None:
-    whole, split = RawFrontend(start=start), RawFrontend(start=start)
+    whole, split = frontend(start), frontend(start)
     ring = [raw(whole, slot) for slot in content]
     for one in ring:
         whole.slot(one)

@@ -1,12 +1,13 @@
 """What a backend should make of a tx ring, said as plainly as possible.
 
-Written from xen/io/netif.h and the hardening rules F1..F13, independent of the kernels, to be
+Written from xen/io/netif.h and the hardening rules F1..F17, independent of the kernels, to be
 compared with them.
 """
 
 from __future__ import annotations
 
 from attrs import define, field
+from ip_frames import blanked
 
 ERROR, OKAY, NULL = -1, 0, 1
 MORE, EXTRA = 4, 8
@@ -35,16 +36,30 @@ class Packet:
     size: int
     flags: int
     gso: tuple[int, int]
+    hash: tuple[int, int]  # hash_info, hash_value
     slots: list[int]  # positions of its data slots
+
+    def delivered(self, data: bytes) -> tuple[bytes, int] | None:
+        """Bytes and flags for the host when the slots held ``data``; None if it is dropped."""
+        if self.gso[0] and not self.flags & 1:  # F16
+            fixed = blanked(data)
+            return None if fixed is None else (fixed, 3)
+        if self.flags & 1 and blanked(data) is None:  # F17
+            return None
+        return data, self.flags
 
 
 @define
 class Expected:
-    """``statuses``: (id, status) for each answered slot; ``rule``: of the fatal packet, or ""."""
+    """``statuses``: (id, status) for each answered slot; ``rule``: of the fatal packet, or "";
+    ``limited``: size of the request that the credit did not cover, or 0."""
 
     packets: list[Packet] = field(factory=list)
     statuses: list[tuple[int | None, int]] = field(factory=list)
     rule: str = ""
+    limited: int = 0
+    credit: int = 0
+    mcast: list[bytes] = field(factory=list)
 
 
 class FatalError(Exception):
@@ -52,21 +67,41 @@ class FatalError(Exception):
         self.rule = rule
 
 
-def expect(ring: list[bytes], claimed: int) -> Expected:
-    """``ring``: the raw slots from req_cons on; ``claimed``: req_prod - req_cons, modulo 2^32."""
-    result = Expected()
+def expect(
+    ring: list[bytes], claimed: int, *, credit: int = 1 << 62, mcast: tuple[bytes, ...] = ()
+) -> Expected:
+    """``ring``: the raw slots from req_cons on; ``claimed``: req_prod - req_cons, modulo 2^32;
+    ``credit``: bytes that the rate limit leaves; ``mcast``: the multicast list."""
+    result = Expected(credit=credit, mcast=list(mcast))
     if claimed > 256:
         result.rule = "F1"
         return result
     slots = ring[:claimed]
     at = 0
     while at < len(slots):
+        size = Slot.parse(slots[at]).size
+        if size > result.credit:
+            result.limited = size
+            break
+        if result.credit < 1 << 62:
+            result.credit -= size
         try:
             at = _packet(slots, at, result)
         except FatalError as fatal:
             result.rule = fatal.rule
             break
     return result
+
+
+def _amend(extras: dict[int, bytes], mcast: list[bytes]) -> int:
+    """What a request with a multicast extra is answered."""
+    if 2 in extras:
+        if len(mcast) == 64:
+            return ERROR
+        mcast.append(extras[2][2:8])
+    elif extras[3][2:8] in mcast:
+        mcast.remove(extras[3][2:8])
+    return OKAY
 
 
 def _packet(slots: list[bytes], at: int, result: Expected) -> int:
@@ -86,8 +121,9 @@ def _packet(slots: list[bytes], at: int, result: Expected) -> int:
             if not extra[1] & 1:
                 break
     nulls: list[tuple[int | None, int]] = [(None, NULL)] * len(extras)
-    if any(extra[0] in (2, 3) for extra in extras):
-        result.statuses += [(first.ident, ERROR), *nulls]
+    last = {extra[0]: extra for extra in extras}
+    if 2 in last or 3 in last:
+        result.statuses += [(first.ident, _amend(last, result.mcast)), *nulls]
         return at
 
     later = []
@@ -118,16 +154,20 @@ def _packet(slots: list[bytes], at: int, result: Expected) -> int:
     if first.offset + size > PAGE:
         raise FatalError("F5")
     gso = (0, 0)
-    for extra in extras:
-        if extra[0] == 1:
-            gso = (extra[2] | extra[3] << 8, extra[4])
-    has_gso = any(extra[0] == 1 for extra in extras)
-    if has_gso and (gso[0] == 0 or gso[1] not in (1, 2)):
-        raise FatalError("F10")
+    if 1 in last:
+        gso = (last[1][2] | last[1][3] << 8, last[1][4])
+        if gso[0] == 0 or gso[1] not in (1, 2):
+            raise FatalError("F10")
+    hashed = (0, 0)
+    if 4 in last and last[4][2] < 4:
+        hashed = (last[4][3] << 8 | last[4][2] + 1, int.from_bytes(last[4][4:8], "little"))
     result.statuses += [(first.ident, OKAY), *nulls, *answers]
     pieces = [(first.gref, first.offset, size)]
     pieces += [(slot.gref, slot.offset, slot.size) for _, slot in later]
     result.packets.append(
-        Packet(pieces, first.size, first.flags & 3, gso, [begin, *(place for place, _ in later)])
+        Packet(
+            *(pieces, first.size, first.flags & 3, gso, hashed),
+            [begin, *(place for place, _ in later)],
+        )
     )
     return at

@@ -10,6 +10,7 @@ from vif_peers import HOST, RawBackend
 from xennet.abi.grant_table import GTF_permit_access
 from xennet.abi.netif import (
     EXTRA_GSO,
+    EXTRA_XDP,
     NETIF_RSP_ERROR,
     XEN_NETIF_EXTRA_FLAG_MORE,
     XEN_NETIF_EXTRA_TYPE_GSO,
@@ -238,14 +239,27 @@ def test_B13_bad_gso_drops_the_packet_only(size: int, kind: int) -> None:
     assert still_works(back)
 
 
-def test_B14_an_xdp_headroom_replaces_the_offset() -> None:
+def headroom(bytes_: int, *, more: bool = False) -> bytes:
+    flags = XEN_NETIF_EXTRA_FLAG_MORE if more else 0
+    return EXTRA_XDP.pack(XEN_NETIF_EXTRA_TYPE_XDP, flags, bytes_, 0, 0)
+
+
+def test_B14_payload_begins_behind_the_xdp_headroom_that_status_counts() -> None:
     back = RawBackend()
-    _, gref = back.buffer()
-    back.fill(gref, bytes(256) + frame(60))
-    back.rx(status=60, flags=E)
-    back.raw_rx(extra(XEN_NETIF_EXTRA_TYPE_XDP, value=256))
+    back.rx(bytes(256) + frame(60), E)
+    back.raw_rx(headroom(256))
+    back.rx(frame(61))
     back.push_rx()
-    assert back.stack.received == [frame(60)]
+    assert back.stack.received == [frame(60), frame(61)]
+
+
+def test_B14_the_xdp_headroom_is_in_every_slot_of_a_packet() -> None:
+    back = RawBackend()
+    back.rx(bytes(256) + frame(3840, 1), M | E)
+    back.raw_rx(headroom(256))
+    back.rx(bytes(256) + frame(10, 2))
+    back.push_rx()
+    assert back.stack.received == [frame(3840, 1) + frame(10, 2)]
 
 
 def test_B14_a_headroom_beyond_the_page_drops_the_packet_only() -> None:

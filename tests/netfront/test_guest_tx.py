@@ -23,6 +23,9 @@ from xennet.abi.netif import (
 )
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.interface import HypercallError
+from xennet.netfront.queue import Queue
+from xennet.netfront.rx_pass import rx_batch
+from xennet.netfront.terms import Terms
 
 
 def frame(size: int) -> bytes:
@@ -44,8 +47,8 @@ def payload(back: RawBackend, raw: bytes, size: int) -> bytes:
     return data
 
 
-def test_the_first_request_has_the_size_of_the_packet_and_the_others_their_own() -> None:
-    # Field bug 1: every page a packet of its own.
+def test_field_bug_1_the_first_request_has_the_size_of_the_packet_the_others_their_own() -> None:
+    # Every page was a packet of its own.
     back = RawBackend()
     raw = send(back, frame(9014))
     fields = [TX_REQUEST.unpack_from(slot) for slot in raw]
@@ -93,8 +96,7 @@ def test_the_longest_packet_takes_16_slots() -> None:
     assert len(send(back, frame(65535))) == 16
 
 
-def test_nothing_is_sent_before_the_backend_is_connected() -> None:
-    # Field bug 5.
+def test_field_bug_5_nothing_is_sent_before_the_backend_is_connected() -> None:
     back = RawBackend(start=False)
     assert send(back, frame(60)) == []
 
@@ -220,15 +222,12 @@ def test_after_it_broke_the_device_does_nothing_more() -> None:
 
 
 def test_a_connect_that_runs_out_of_grant_references_leaves_nothing_behind() -> None:
-    from xennet.counters import VifCounters
-    from xennet.netfront.queue import Queue
-
     back = RawBackend()
     grants = back.guest.grants
     grants.claim(len(grants.free) - 300)
     frames = dict(back.machine.frames)
     with pytest.raises(HypercallError):
-        Queue(back.guest, HOST, back.stack, VifCounters(), back.broken.append)
+        Queue(back.guest, Terms(HOST), back.stack, back.counters, back.broken.append, rx_batch())
     assert back.machine.frames == frames
     assert len(grants.free) == 300
 

@@ -16,8 +16,10 @@ from xennet.engine import current
 from xennet.frames import FrameBatch
 from xennet.gnttab.copy import grant_copy
 from xennet.kernel import LOG_HEADER, LOG_USED
-from xennet.link.vif import DOM0, VifLink
+from xennet.link.house import DOM0
+from xennet.link.vif import VifLink
 from xennet.netback.guest_tx import R_OPS, gather, rearm, settle
+from xennet.netback.tx_pass import TxPass
 from xennet.netfront.guest_tx import reap, transmit
 from xennet.port import open_port
 from xennet.trace import new_log, silent_log
@@ -37,7 +39,10 @@ def carry(
     rearm_args: Any,
     reap_args: Any,
 ) -> int:
-    """Carry ``total`` frames, at most ``batch`` at a time; the number that arrived."""
+    """Carry ``total`` frames, at most ``batch`` at a time; the number that arrived.
+
+    None has a blank checksum, which would have to be judged as well (tx_checksum.py).
+    """
     arrived = 0
     while arrived < total:
         left = total - arrived
@@ -68,15 +73,18 @@ class DataPath:
             back = link.netback.queue
             if front is None or back is None:
                 raise RuntimeError("the vif did not connect")
+            tx = back.tx
+            if not isinstance(tx, TxPass):
+                raise RuntimeError("the backend has no compiled pass")
             batch = _fill(front.tx.refill(), size)
             engine = current()
             run = engine.kernel(carry)
             args = (
-                *(batch, DOM0, engine.view(back.tx.ops), engine.view(back.tx.res)),
+                *(batch, DOM0, engine.view(tx.ops), engine.view(tx.res)),
                 engine.view(new_log() if self.log else silent_log()),
-                *(front.tx.transmit_args, back.tx.gather_args),
-                *(link.machine.grant_tables.copy_args, back.tx.settle_args),
-                *(back.tx.rearm_args, front.tx.reap_args),
+                *(front.tx.transmit_args, tx.gather_args),
+                *(link.machine.grant_tables.copy_args, tx.settle_args),
+                *(tx.rearm_args, front.tx.reap_args),
             )
             run(batch, *args)  # once, to compile and to touch the pages
             started = time.perf_counter()

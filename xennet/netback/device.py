@@ -1,112 +1,232 @@
 """The backend's end of a vif: what xen-netback does around its rings.
 
 A :class:`Vif` is the driver of one backend directory: it advertises features, reads what the
-frontend published, and connects a :class:`~xennet.netback.queue.Queue`. When it may do so is
-decided elsewhere (xennet.xenbus.backend).
+frontend published, and connects a :class:`~xennet.netback.queue.Queue` for each pair of rings. When
+it may do so is decided elsewhere (xennet.xenbus.backend); how this or that implementation does it
+is its policy's (xennet.netback.policy).
 """
 
 from __future__ import annotations
 
-import errno
+from contextlib import suppress
 
-from xennet.counters import VifCounters
+from xennet.counters import BackendCounters, total
+from xennet.flow.hash_config import HashConfig
+from xennet.flow.steering import Steering
 from xennet.frames import FrameEndpoint
-from xennet.gso import gso_types
-from xennet.interface import Hypervisor
-from xennet.netback.queue import Queue, QueueConfig
+from xennet.interface import HypercallError, Hypervisor
+from xennet.netback.control_ring import ControlRing
+from xennet.netback.drain import Carrier
+from xennet.netback.keys import CtrlKeys, FrontendKeys, read_headroom, read_rate
+from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
+from xennet.netback.queue import Queue, VifSide
+from xennet.netback.stage import TxStage
 from xennet.netback.verdict import FrontendError
+from xennet.netback.vif_words import W_HASH, W_HEADROOM, W_MCAST_FILTER, new_vif_words
 from xennet.ring import RingOverflowError
 from xennet.xenbus.backend import Advertisement
-from xennet.xenbus.device import XenbusDevice
-from xennet.xenbus.errors import XenbusError
-from xennet.xenbus.nodes import NodeDirectory
-
-#: What is advertised, in the order in which Linux writes it: in one transaction, and after it.
-FEATURES = (
-    ("feature-sg", 1),
-    ("feature-gso-tcpv4", 1),
-    ("feature-gso-tcpv6", 1),
-    ("feature-ipv6-csum-offload", 1),
-    ("feature-rx-copy", 1),
-    ("feature-rx-flip", 0),
-)
-EXTRAS = (
-    ("feature-split-event-channels", 0),
-    ("multi-queue-max-queues", 1),
-)
-MAX_QUEUES = 1
-
-
-def read_config(otherend_id: int, keys: NodeDirectory) -> QueueConfig:
-    """What the frontend published (read_xenbus_vif_flags, connect_data_rings).
-
-    Raises XenbusError with path and value for a missing or garbled required key, and for a number
-    of queues other than 1 (hardening rules F21, F23).
-    """
-    queues = keys.optional_unsigned("multi-queue-num-queues", 1)
-    if not 1 <= queues <= MAX_QUEUES:
-        raise XenbusError(
-            errno.EINVAL,
-            f"number of queues is not in 1..{MAX_QUEUES}",
-            path=keys.node("multi-queue-num-queues"),
-            value=str(queues).encode(),
-        )
-    # A frontend that does not ask for copying gets nothing that needs it (xen/io/netif.h).
-    rx_copy = keys.optional_unsigned("request-rx-copy") != 0
-    return QueueConfig(
-        otherend_id=otherend_id,
-        tx_ring_ref=keys.unsigned("tx-ring-ref"),
-        rx_ring_ref=keys.unsigned("rx-ring-ref"),
-        event_channel=keys.unsigned("event-channel"),
-        can_sg=rx_copy and keys.optional_unsigned("feature-sg") != 0,
-        gso_types=gso_types(keys) if rx_copy else 0,
-    )
+from xennet.xenbus.device import DEVICE_ERRORS, DeviceWatch, XenbusDevice
 
 
 class Vif:
     """``host`` is where packets from the guest go and packets for it come from.
 
-    ``carrier`` is True while packets can flow; ``error`` is what the frontend did to lose it.
-    ``counters`` run over all connections.
+    ``options`` (those of the policy by default) are what this vif offers; ``stage`` is shared with
+    the other vifs of the domain if they are given the same. ``queues`` is empty while disconnected.
+    ``error`` is what the frontend did to be disabled, None once it has connected again. ``mac`` is
+    the guest's address as the toolstack gave it. ``queue_counters`` run over all connections.
     """
 
-    def __init__(self, hv: Hypervisor, host: FrameEndpoint) -> None:
+    def __init__(
+        self,
+        hv: Hypervisor,
+        host: FrameEndpoint,
+        policy: BackendPolicy = LINUX,
+        options: VifOptions | None = None,
+        stage: TxStage | None = None,
+    ) -> None:
         self.hv = hv
         self.host = host
-        self.counters = VifCounters()
-        self.queue: Queue | None = None
-        self.carrier = False
+        self.policy = policy
+        self.options = policy.options if options is None else options
+        self.stage = TxStage(hv) if stage is None else stage
+        self.queue_counters: list[BackendCounters] = []
+        self.queues: list[Queue] = []
+        self.words = new_vif_words()
+        self.hash_config = HashConfig()
+        self.mac = bytes(6)
         self.error: FrontendError | None = None
+        self._carrier = Carrier(self._carrier_changed)
+        self._keys: FrontendKeys | None = None
+        self._dev: XenbusDevice | None = None
+        self._watches: list[DeviceWatch] = []
+        self._steering: Steering | None = None
+        self._ctrl: ControlRing | None = None
+
+    @property
+    def carrier(self) -> bool:
+        """Whether packets can flow."""
+        return self._carrier.up
+
+    @property
+    def disabled(self) -> bool:
+        """Whether the frontend broke the protocol and has not connected again since."""
+        return self._carrier.disabled
+
+    @property
+    def counters(self) -> BackendCounters:
+        """The sums over all queues and connections."""
+        return total(self.queue_counters)
+
+    @property
+    def queue(self) -> Queue | None:
+        """The first queue, None while disconnected."""
+        return self.queues[0] if self.queues else None
+
+    # -- life (xennet.xenbus.backend.BackendDriver) ------------------------------------------------
 
     def probe(self, dev: XenbusDevice) -> Advertisement:
-        return Advertisement(FEATURES, EXTRAS)
+        return self.policy.advertise(self.options)
 
     def connect(self, dev: XenbusDevice) -> None:
-        config = read_config(dev.otherend_id, dev.otherend)
+        keys = self.policy.read_keys(dev, self.options)
         try:
-            self.queue = Queue(self.hv, config, self.host, self.counters, self._fatal)
-        except RingOverflowError as impossible:
-            raise XenbusError(errno.EIO, str(impossible), path=dev.otherend.path) from impossible
+            self._connect(dev, keys)
+        except Exception:
+            self.disconnect(dev)
+            raise
         self.error = None
-        self.carrier = True
+        self._carrier.connect()
+        self.host.negotiated(keys.features.offload(keys.features.headroom))
         # Requests may be there already; nobody will announce them again.
-        self.queue.kick()
+        self.kick()
+
+    def _connect(self, dev: XenbusDevice, keys: FrontendKeys) -> None:
+        self._dev, self._keys = dev, keys
+        self.mac = keys.mac
+        # What an earlier connection set is gone with it (xenvif_mcast_addr_list_free, hash.c).
+        self.words = new_vif_words()
+        self.words[W_HEADROOM] = keys.features.headroom
+        self.hash_config = HashConfig(self._hash_changed)
+        if self.options.rate_limit:
+            self._watches.append(dev.watch("rate", self._rate_changed))
+        if self.options.multicast:
+            self._watch_multicast(dev)
+        side = VifSide(
+            hv=self.hv,
+            otherend_id=dev.otherend_id,
+            policy=self.policy,
+            options=self.options,
+            features=keys.features,
+            words=self.words,
+            stage=self.stage,
+            carrier=self._carrier,
+            on_fatal=self._fatal,
+        )
+        while len(self.queue_counters) < len(keys.queues):
+            self.queue_counters.append(BackendCounters())
+        if keys.ctrl is not None:
+            self._ctrl = self._connect_ctrl(dev.otherend_id, keys.ctrl, len(keys.queues))
+        ends = self._ends(len(keys.queues))
+        for queue_keys, end, counters in zip(keys.queues, ends, self.queue_counters, strict=False):
+            self.queues.append(Queue(side, queue_keys, end, counters, keys.rate))
+
+    def _connect_ctrl(self, otherend_id: int, keys: CtrlKeys, queues: int) -> ControlRing:
+        try:
+            return ControlRing(
+                self.hv,
+                otherend_id,
+                keys.ring_ref,
+                keys.port,
+                self.hash_config,
+                on_fatal=self._fatal,
+                queues=queues,
+                static_grefs=self.options.static_grefs,
+            )
+        except RingOverflowError as impossible:
+            raise keys.blame("ctrl-ring-ref", keys.ring_ref, impossible) from impossible
+        except HypercallError as refused:
+            if refused.op.startswith("EVTCHNOP"):
+                raise keys.blame("event-channel-ctrl", keys.port, refused) from refused
+            raise keys.blame("ctrl-ring-ref", keys.ring_ref, refused) from refused
+
+    def _ends(self, queues: int) -> list[FrameEndpoint]:
+        """The host side as each queue sees it; the host itself if there is nothing to choose."""
+        if queues == 1 and self._ctrl is None:
+            return [self.host]
+        self._steering = Steering(self.host, queues, self.hash_config, self._kick_queue)
+        return self._steering.ends
 
     def disconnect(self, dev: XenbusDevice) -> None:
-        self.carrier = False
-        if self.queue is not None:
-            self.queue.disconnect()
-            self.queue = None
+        self._carrier.disconnect()
+        while self._watches:
+            self._watches.pop().cancel()
+        while self.queues:
+            self.queues.pop().disconnect()
+        if self._ctrl is not None:
+            self._ctrl.disconnect()
+            self._ctrl = None
+        if self._steering is not None:
+            self.queue_counters[0].dropped += self._steering.drop_all()
+            self._steering = None
+        self._keys = self._dev = None
 
     def remove(self, dev: XenbusDevice) -> None:
         """Everything went with disconnect."""
 
+    def reconfigure(self, dev: XenbusDevice) -> None:
+        """The frontend changed its xdp-headroom (Linux read_xenbus_frontend_xdp)."""
+        if self._keys is None or not self.options.xdp_headroom:
+            return
+        headroom = read_headroom(dev.otherend)
+        self.words[W_HEADROOM] = headroom
+        self.host.negotiated(self._keys.features.offload(headroom))
+
+    # -- while connected ---------------------------------------------------------------------------
+
     def kick(self) -> None:
         """The host side has packets for the guest, or room for more from it."""
-        if self.queue is not None:
-            self.queue.kick()
+        for queue in self.queues:
+            queue.kick()
+
+    def _kick_queue(self, number: int) -> None:
+        # While they are being connected there are fewer than will be.
+        if number < len(self.queues):
+            self.queues[number].kick()
 
     def _fatal(self, error: FrontendError) -> None:
         # Linux keeps the state Connected: the frontend learns nothing, its packets stop.
-        self.carrier = False
         self.error = error
+        for queue in self.queues:
+            queue.stop()
+        self._carrier.disable()
+
+    def _carrier_changed(self, up: bool) -> None:
+        if self._dev is not None and self.options.publish_carrier:
+            # The directory may be gone, and must not come back.
+            with suppress(*DEVICE_ERRORS):
+                self._dev.publish([("carrier", int(up))])
+        # There are frames to be dropped now, or no more.
+        self.kick()
+
+    def _rate_changed(self) -> None:
+        if self._dev is not None:
+            rate = read_rate(self._dev.own)
+            for queue in self.queues:
+                queue.change_rate(rate)
+
+    def _watch_multicast(self, dev: XenbusDevice) -> None:
+        if self.options.dynamic_multicast:
+            node = "request-multicast-control"
+            self._watches.append(dev.watch_otherend(node, self._multicast_changed))
+        else:
+            self._multicast_changed()
+
+    def _multicast_changed(self) -> None:
+        if self._dev is not None:
+            wanted = self._dev.otherend.optional_unsigned("request-multicast-control")
+            self.words[W_MCAST_FILTER] = int(wanted != 0)
+
+    def _hash_changed(self) -> None:
+        # Without types nothing is hashed, and nothing is told.
+        self.words[W_HASH] = self.hash_config.algorithm if self.hash_config.active else 0

@@ -14,21 +14,31 @@ docs/hardening.md):
 
 * a response uses the slot of the request it consumes, and all 8 bytes of it are written: bytes left
   from the request would be read as flags and status;
-* every slot but the last data slot has more_data; the extra info slot is not counted as one;
-* the first response has extra_info if a GSO slot follows it, and the checksum flags;
+* every slot but the last data slot has more_data; extra info slots are not counted as one;
+* the first response has extra_info if extras follow it (GSO, HASH, XDP, by their types),
+  and the checksum flags; GSO implies data_validated;
 * the status of a slot is its own byte count, or the negative GNTST_ code of its copy;
+* with an XDP headroom payload begins behind it in every slot, and status counts it (rule B14);
+* an old frontend that takes GSO by prefix (``feature-gso-tcpv4-prefix``) gets a slot before the
+  data in place of the extra: flags gso_prefix and more_data, offset the segment size, status the
+  slots of the packet, the prefix included (Linux 3.2 to 4.8, xenvif_rx_action);
 * req_prod further than a ring from req_cons is fatal (F1);
-* a packet for which too few buffers are posted waits, whole.
+* a packet for which too few buffers are posted waits, whole;
+* multicast frames are sent only to those who asked for their address, if there is a filter.
 """
 
 from __future__ import annotations
 
 from xennet.abi.grant_table import GNTCOPY_dest_gref
 from xennet.abi.netif import (
+    XEN_NETIF_EXTRA_FLAG_MORE,
     XEN_NETIF_EXTRA_TYPE_GSO,
+    XEN_NETIF_EXTRA_TYPE_HASH,
+    XEN_NETIF_EXTRA_TYPE_XDP,
     NETRXF_csum_blank,
     NETRXF_data_validated,
     NETRXF_extra_info,
+    NETRXF_gso_prefix,
     NETRXF_more_data,
 )
 from xennet.abi.words import (
@@ -49,14 +59,26 @@ from xennet.abi.words import (
     COPY_W_source,
     COPY_W_source_domid,
     COPY_W_status,
+    EXTRA_S_flags,
     EXTRA_S_gso_size,
+    EXTRA_S_hash_algorithm,
+    EXTRA_S_hash_type,
+    EXTRA_S_headroom,
     RXREQ_W_gref,
+    RXRSP_S_offset,
     RXRSP_S_status,
     RXRSP_W_status,
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
-from xennet.frames import CSUM_BLANK, DATA_VALIDATED
-from xennet.kernel import LOG_HEADER, U32Array, U32Words, Vector, arm, note, publish
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MIN_FRAME
+from xennet.kernel import LOG_HEADER, Bytes, U32Array, U32Words, Vector, arm, note, publish
+from xennet.netback.packets import keep_packets
+from xennet.netback.vif_words import (
+    MAX_HEADROOM,
+    W_HASH,
+    W_HEADROOM,
+    mcast_match,
+)
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
 from xennet.trace import RX_COPY_FAILED, RX_PACKET
 
@@ -81,7 +103,11 @@ R_WORD0 = 7
 R_FLAG = 8
 #: Bytes of the packets that were sent.
 R_BYTES = 9
-RESULTS = 10
+#: Slots that the first packet left over needs, 0 if none is left.
+R_NEEDED = 10
+#: Multicast packets dropped because their address is not in the list.
+R_FILTERED = 11
+RESULTS = 12
 
 #: Elements of the copy table: one for each slot, two where a source page ends inside it.
 MAX_OPS = 2 * RX_SLOTS
@@ -90,7 +116,12 @@ _MASK16 = 0xFFFF
 _OFFSET_MASK = PAGE_SIZE - 1
 _SELF = DOMID_SELF
 _DEST_GREF = GNTCOPY_dest_gref << COPY_S_flags
-_GSO_EXTRA = XEN_NETIF_EXTRA_TYPE_GSO
+_MORE_EXTRAS = XEN_NETIF_EXTRA_FLAG_MORE << EXTRA_S_flags
+_GSO_EXTRA = XEN_NETIF_EXTRA_TYPE_GSO | _MORE_EXTRAS
+_HASH_EXTRA = XEN_NETIF_EXTRA_TYPE_HASH | _MORE_EXTRAS
+_XDP_EXTRA = XEN_NETIF_EXTRA_TYPE_XDP | _MORE_EXTRAS
+_PREFIX = NETRXF_gso_prefix | NETRXF_more_data
+_BROADCAST = (1 << 48) - 1
 
 
 def fill(
@@ -102,12 +133,16 @@ def fill(
     otherend: int,
     can_sg: int,
     can_gso: int,
+    by_prefix: int,
     source_frame: int,
+    words: Vector,
     offset: U32Array,
     length: U32Array,
     flags: U32Array,
     gso_size: U32Array,
     gso_type: U32Array,
+    hash_info: U32Array,
+    hash_value: U32Array,
     ops: U32Words,
     op_slot: U32Array,
     rsp0: U32Array,
@@ -118,7 +153,8 @@ def fill(
 
     Packet i lies at byte ``offset[i]`` of consecutive frames of our own that start at
     ``source_frame``. ``can_sg``: the frontend takes packets of several slots; ``can_gso``: bit t
-    is set if it takes GSO type t. ``rsp0``, ``rsp1``: the words of each response. Returns the
+    is set if it takes GSO type t as an extra, ``by_prefix``: if it takes it as a prefix only.
+    ``words``: xennet.netback.vif_words. ``rsp0``, ``rsp1``: the words of each response. Returns the
     verdict; req_cons is not moved, deliver does that.
     """
     start = pvt[BACK_REQ_CONS]
@@ -130,47 +166,74 @@ def fill(
         res[R_WORD0] = ring[REQ_PROD]
         available = 0
         count = first
+    headroom = words[W_HEADROOM]
+    if headroom > MAX_HEADROOM:
+        headroom = MAX_HEADROOM
+    room = PAGE_SIZE - headroom  # in each slot
+    hashing = words[W_HASH]
+    takes_gso = can_gso | by_prefix
 
     slot = 0
     n_ops = 0
     unsendable = 0
+    missing = 0
     sent_bytes = 0
     packet = first
     while packet < count:
         left = length[packet]
-        data_slots = (left + _OFFSET_MASK) >> PAGE_SHIFT
+        needed = 1
+        if left > room:
+            needed += (left - 1) // room
         segment = gso_size[packet]
-        if (data_slots > 1 and not can_sg) or (segment and not can_gso >> gso_type[packet] & 1):
+        if (needed > 1 and not can_sg) or (segment and not takes_gso >> gso_type[packet] & 1):
             unsendable += 1
             packet += 1
             continue
-        if slot + data_slots + (1 if segment else 0) > available:
+        extras = 1 if headroom else 0
+        if segment:
+            extras += 1
+        if hashing and hash_info[packet]:
+            extras += 1
+        needed += extras
+        if slot + needed > available:
+            missing = needed
             break
 
+        if len(log) > LOG_HEADER:
+            note(log, RX_PACKET, start + slot, needed, left)
         rflags = 0
         if flags[packet] & CSUM_BLANK:
             rflags = NETRXF_csum_blank | NETRXF_data_validated
         elif flags[packet] & DATA_VALIDATED:
             rflags = NETRXF_data_validated
-        if segment:
-            rflags |= NETRXF_extra_info
-        if len(log) > LOG_HEADER:
-            note(log, RX_PACKET, start + slot, data_slots + (1 if segment else 0), left)
+        if extras:
+            if segment:
+                rflags |= NETRXF_data_validated
+                if not can_gso >> gso_type[packet] & 1:
+                    at = RING_SLOTS + ((start + slot) & RX_MASK) * RX_STRIDE
+                    rsp0[slot] = ring[at] & _MASK16 | segment << RXRSP_S_offset
+                    rsp1[slot] = _PREFIX | needed << RXRSP_S_status
+                    slot += 1
+                    extras -= 1
+                    segment = 0
+            if extras:
+                rflags |= NETRXF_extra_info
         source = offset[packet]
         sent_bytes += left
         while True:
             at = RING_SLOTS + ((start + slot) & RX_MASK) * RX_STRIDE
             rsp0[slot] = ring[at] & _MASK16  # the id; offset 0
             gref = ring[at + RXREQ_W_gref]
-            chunk = left if left < PAGE_SIZE else PAGE_SIZE
-            left -= chunk
+            filled = headroom
+            end = headroom + left if left < room else PAGE_SIZE
+            left -= end - filled
             if left:
                 rflags |= NETRXF_more_data
-            rsp1[slot] = rflags | chunk << RXRSP_S_status
-            filled = 0
-            while filled < chunk:
-                room = PAGE_SIZE - (source & _OFFSET_MASK)
-                piece = chunk - filled if chunk - filled < room else room
+            rsp1[slot] = rflags | end << RXRSP_S_status
+            while filled < end:
+                piece = PAGE_SIZE - (source & _OFFSET_MASK)
+                if piece > end - filled:
+                    piece = end - filled
                 op = n_ops * COPY_STRIDE
                 ops[op + COPY_W_source] = source_frame + (source >> PAGE_SHIFT)
                 ops[op + COPY_W_source_domid] = _SELF | (source & _OFFSET_MASK) << COPY_S_offset
@@ -182,10 +245,18 @@ def fill(
                 source += piece
                 filled += piece
             slot += 1
-            if segment and rflags & NETRXF_extra_info:
-                rsp0[slot] = _GSO_EXTRA | segment << EXTRA_S_gso_size
-                rsp1[slot] = gso_type[packet]
-                slot += 1
+            if rflags & NETRXF_extra_info:
+                info = hash_info[packet] if hashing else 0
+                slot = put_extras(
+                    slot,
+                    segment,
+                    gso_type[packet],
+                    info,
+                    hash_value[packet],
+                    headroom,
+                    rsp0,
+                    rsp1,
+                )
             if not left:
                 break
             rflags = 0
@@ -196,8 +267,73 @@ def fill(
     res[R_PACKETS] = packet - first
     res[R_OPS] = n_ops
     res[R_UNSENDABLE] = unsendable
+    res[R_NEEDED] = missing
     res[R_BYTES] = sent_bytes
     return verdict
+
+
+def put_extras(
+    slot: int,
+    segment: int,
+    gso_type: int,
+    hash_info: int,
+    hash_value: int,
+    headroom: int,
+    rsp0: U32Array,
+    rsp1: U32Array,
+) -> int:
+    """Extra infos from place ``slot`` on, at least one; returns the place behind the last.
+
+    ``segment``, ``hash_info`` and ``headroom`` are 0 for an extra that is not there. The hash value
+    goes out least significant byte first (xen/io/netif.h).
+    """
+    if segment:
+        rsp0[slot] = _GSO_EXTRA | segment << EXTRA_S_gso_size
+        rsp1[slot] = gso_type
+        slot += 1
+    if hash_info:
+        kind = (hash_info & 0xFF) - 1
+        algorithm = hash_info >> 8 & 0xFF
+        rsp0[slot] = _HASH_EXTRA | kind << EXTRA_S_hash_type | algorithm << EXTRA_S_hash_algorithm
+        rsp1[slot] = hash_value
+        slot += 1
+    if headroom:
+        rsp0[slot] = _XDP_EXTRA | headroom << EXTRA_S_headroom
+        rsp1[slot] = 0
+        slot += 1
+    rsp0[slot - 1] ^= _MORE_EXTRAS
+    return slot
+
+
+def filter_multicast(
+    first: int,
+    count: int,
+    u8: Bytes,
+    words: Vector,
+    offset: U32Array,
+    length: U32Array,
+    flags: U32Array,
+    gso_size: U32Array,
+    gso_type: U32Array,
+    hash_info: U32Array,
+    hash_value: U32Array,
+) -> int:
+    """Take packets ``first`` .. ``count - 1`` out that go to a group whose address is not listed.
+
+    Broadcasts stay. ``u8``: the bytes that ``offset`` points into; ``words``: vif_words. Returns
+    the new count (xenvif_start_xmit).
+    """
+    for i in range(first, count):
+        at = offset[i]
+        if length[i] >= MIN_FRAME and u8[at] & 1:
+            mac = 0
+            for octet in range(at, at + 6):
+                mac = mac << 8 | u8[octet]
+            if mac != _BROADCAST and not mcast_match(words, mac):
+                length[i] = 0
+    return keep_packets(
+        first, count, offset, length, flags, gso_size, gso_type, hash_info, hash_value
+    )
 
 
 def deliver(

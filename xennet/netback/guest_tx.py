@@ -5,6 +5,7 @@ Three kernels, called in this order for each pass over the ring:
     gather   ring page -> private slot copies, checks, one grant-copy table for all packets
     (the caller makes the batched grant copy: GNTTABOP_copy)
     settle   copy statuses -> failed packets dropped, responses written and published
+    (if res[R_FLAGS_SEEN] has csum_blank: judge_checksums of tx_checksum.py)
     rearm    final check for requests before sleeping
 
 They are plain functions over flat integer views: no object, no allocation per slot. They read the
@@ -14,7 +15,7 @@ each consumed slot), the response half of the ring and ``res``, a result vector 
 after that works on the loaded values: a frontend that rewrites a slot meanwhile changes nothing
 (hardening rule F14, RING_COPY_REQUEST).
 
-Which rule each step obeys (rules F1..F14 are explained in docs/hardening.md):
+Which rule each step obeys (rules F1..F17 are explained in docs/hardening.md):
 
     F1   req_prod further than a ring from req_cons          fatal
     F2   more_data on the last request there is              fatal
@@ -29,19 +30,28 @@ Which rule each step obeys (rules F1..F14 are explained in docs/hardening.md):
     F11  multicast extras                                    answered at once, no packet
     F12  two extras of a type                                the last one counts, both NULL
     F13  a grant copy failed                                 ERROR for that slot, siblings OKAY
+    F15  headers in many small slots                         the whole packet is copied anyway
+    F16  GSO without csum_blank                              flag and pseudo-header sum are put in
+    F17  csum_blank, but no TCP or UDP header                OKAY, dropped
 
 Fatal means: no response to the packet, nothing further read. The packets before it are delivered
 and answered as usual.
+
+The rate limit is looked at as in Linux (xenvif_tx_build_gops): when the first request of a packet
+has been copied and nothing behind it has. A packet costs what that request says, whatever becomes
+of it.
 """
 
 from __future__ import annotations
 
 from xennet.abi.grant_table import GNTCOPY_source_gref
 from xennet.abi.netif import (
+    _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP,
     NETIF_RSP_ERROR,
     NETIF_RSP_NULL,
     XEN_NETIF_EXTRA_FLAG_MORE,
     XEN_NETIF_EXTRA_TYPE_GSO,
+    XEN_NETIF_EXTRA_TYPE_HASH,
     XEN_NETIF_EXTRA_TYPE_MCAST_ADD,
     XEN_NETIF_EXTRA_TYPE_MCAST_DEL,
     XEN_NETIF_GSO_TYPE_TCPV4,
@@ -74,7 +84,10 @@ from xennet.abi.words import (
     COPY_W_status,
     EXTRA_S_flags,
     EXTRA_S_gso_size,
-    EXTRA_W_gso_type,
+    EXTRA_S_hash_algorithm,
+    EXTRA_S_hash_type,
+    EXTRA_S_mcast,
+    EXTRA_W_rest,
     TXREQ_S_flags,
     TXREQ_S_size,
     TXRSP_S_status,
@@ -82,6 +95,8 @@ from xennet.abi.words import (
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xennet.frames import MIN_FRAME
 from xennet.kernel import LOG_HEADER, U32Array, U32Words, Vector, arm, note, publish
+from xennet.netback.packets import keep_packets
+from xennet.netback.vif_words import mcast_add, mcast_del
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
 from xennet.trace import TX_COPY_FAILED, TX_PACKET, TX_REFUSED
 
@@ -122,10 +137,30 @@ R_FIRST_SIZE = 11
 R_LATER = 12
 R_GSO_SIZE = 13
 R_GSO_TYPE = 14
-RESULTS = 15
+#: Bytes of the rate limit that are left, before and after; and the size of the request that they
+#: did not cover (0: none).
+R_CREDIT = 15
+R_LIMITED = 16
+#: GSO packets that came without csum_blank and were given it (F16; Linux: rx_gso_checksum_fixup).
+R_CSUM_FIXUP = 17
+#: Packets answered OKAY and dropped: csum_blank, but no TCP or UDP header to be found (F17).
+R_BAD_CSUM = 18
+#: From read_chain: the hash, as in the hash columns.
+R_HASH_INFO = 19
+R_HASH_VALUE = 20
+#: How many hash columns may hold something from the last pass, from the first on.
+R_HASHED = 21
+#: All request flags of the packets, ored: with csum_blank, their headers have to be judged.
+R_FLAGS_SEEN = 22
+RESULTS = 23
+
+#: Credit, or more, that is not used up.
+UNLIMITED = 1 << 62
 
 #: In R_FIRST_SIZE: the packet is answered (NULL, ERROR) and not delivered.
 NO_PACKET = -1
+#: In R_FIRST_SIZE: it was a request to amend the multicast list, which is done.
+AMENDED = -2
 #: In R_GSO_TYPE: there was no GSO extra (the type has 8 bits).
 NO_GSO = -1
 
@@ -135,6 +170,13 @@ _ERROR = (NETIF_RSP_ERROR & _MASK16) << TXRSP_S_status
 _NULL = NETIF_RSP_NULL << TXRSP_S_status
 _CHAINED = NETTXF_more_data | NETTXF_extra_info
 _CSUM = NETTXF_csum_blank | NETTXF_data_validated
+#: In the flags of a packet, beside csum_blank: the frontend did not say so, its bytes have to be
+#: made true (F16). It is above all flags of a request, and judge_checksums takes it away.
+CSUM_FIXUP = 1 << 16
+#: What of a request's flags goes with the packet.
+_KEPT = _CSUM | CSUM_FIXUP
+#: No address: they have 48 bits.
+_NO_MAC = -1
 _SELF = DOMID_SELF
 _SOURCE_GREF = GNTCOPY_source_gref << COPY_S_flags
 
@@ -155,11 +197,14 @@ def gather(
     rsp: U32Array,
     grefs: U32Array,
     spans: U32Array,
+    words: Vector,
     offset: U32Array,
     length: U32Array,
     flags: U32Array,
     gso_size: U32Array,
     gso_type: U32Array,
+    hash_info: U32Array,
+    hash_value: U32Array,
     res: Vector,
 ) -> int:
     """Read all packets there are (at most ``max_packets``), check them, prepare their copy.
@@ -168,9 +213,10 @@ def gather(
     the constant words (zero upper halves) are left alone; ``op_slot`` and ``op_packet`` note for
     each element the slot and packet it serves. ``stage_frame``: first of TX_SLOTS consecutive
     frames of our own, which packets fill end to end. ``rsp``: the response word of each slot;
-    ``grefs`` and ``spans``: private copies of later slots (TX_SLOTS words each). ``offset`` ...
-    ``gso_type``: the packets (xennet.frames). ``log``: xennet.trace. Returns the verdict; req_cons
-    is not moved, settle does that.
+    ``grefs`` and ``spans``: private copies of later slots (TX_SLOTS words each). ``words``:
+    xennet.netback.vif_words. ``offset`` ... ``hash_value``: the packets (xennet.frames). ``log``:
+    xennet.trace. ``res[R_CREDIT]`` is read and written. Returns the verdict; req_cons is not moved,
+    settle does that.
     """
     start = pvt[BACK_REQ_CONS]
     available = (ring[REQ_PROD] - start) & MASK32
@@ -180,8 +226,16 @@ def gather(
     n_ops = 0
     used = 0  # bytes of the staging area, which good packets fill end to end
     errors = 0
+    seen = 0  # flags of the packets, ored
+    credit = res[R_CREDIT]
+    limited = credit < UNLIMITED
     verdict = OK
     res[R_INDEX] = start
+    res[R_LIMITED] = 0
+    res[R_CSUM_FIXUP] = 0
+    res[R_BAD_CSUM] = 0
+    if res[R_HASHED]:
+        forget_hashes(hash_info, res)
     if available > TX_SLOTS:  # F1
         verdict = PROD_OVERFLOW
         res[R_WORD0] = ring[REQ_PROD]
@@ -193,19 +247,27 @@ def gather(
         word1 = ring[at + 1]
         word2 = ring[at + 2]
         size = left = word2 >> TXREQ_S_size
+        if limited:
+            if size > credit:
+                res[R_LIMITED] = size
+                break
+            credit -= size
         rflags = word1 >> TXREQ_S_flags
         later = next_slot = slot + 1
         rsp[slot] = word2 & _MASK16
         if rflags & _CHAINED:
             next_slot = read_chain(
-                ring, start, slot, available, rflags, size, rsp, grefs, spans, res
+                ring, start, slot, available, rflags, size, rsp, grefs, spans, words, res
             )
             verdict = res[R_VERDICT]
             if verdict != OK:
                 break
             left = res[R_FIRST_SIZE]
             later = res[R_LATER]
-        if left < MIN_FRAME:  # F6, or read_chain found the packet bad
+        if left < MIN_FRAME:  # F6, or read_chain says that there is no packet
+            if left == AMENDED:
+                slot = next_slot
+                continue
             rsp[slot] |= _ERROR
             for position in range(later, next_slot):
                 rsp[position] |= _ERROR
@@ -231,11 +293,18 @@ def gather(
                 break
             gso_size[packets] = res[R_GSO_SIZE]
             gso_type[packets] = res[R_GSO_TYPE]
+            if res[R_GSO_SIZE] and not rflags & NETTXF_csum_blank:  # F16
+                rflags |= _CSUM | CSUM_FIXUP
+            if res[R_HASH_INFO]:
+                hash_info[packets] = res[R_HASH_INFO]
+                hash_value[packets] = res[R_HASH_VALUE]
+                res[R_HASHED] = packets + 1
 
         # The packet is good: one copy element for each slot, more where a staging page ends.
         offset[packets] = used
         length[packets] = size
-        flags[packets] = rflags & _CSUM
+        flags[packets] = rflags & _KEPT
+        seen |= rflags
         piece_slot = slot
         while True:
             while left:
@@ -271,7 +340,16 @@ def gather(
     res[R_OPS] = n_ops
     res[R_BYTES] = used
     res[R_ERRORS] = errors
+    res[R_FLAGS_SEEN] = seen
+    res[R_CREDIT] = credit
     return verdict
+
+
+def forget_hashes(hash_info: U32Array, res: Vector) -> None:
+    """Empty the hash column, as far as the last pass used it."""
+    for i in range(res[R_HASHED]):
+        hash_info[i] = 0
+    res[R_HASHED] = 0
 
 
 def read_chain(
@@ -284,20 +362,24 @@ def read_chain(
     rsp: U32Array,
     grefs: U32Array,
     spans: U32Array,
+    words: Vector,
     res: Vector,
 ) -> int:
     """What belongs to a packet behind its first slot: extra infos, then later data slots.
 
     ``slot`` is the first slot's place relative to ``start``, ``rflags`` and ``size`` are what it
     says. Fills ``rsp`` (NULL for extras, the id for data), ``grefs`` and ``spans`` (offset in the
-    upper half, size in the lower) at the later slots' places. Returns the place behind the packet;
-    ``res``: the verdict and the places from R_FIRST_SIZE on.
+    upper half, size in the lower) at the later slots' places; amends the multicast list in
+    ``words``. Returns the place behind the packet; ``res``: the verdict, R_FIRST_SIZE to R_GSO_TYPE
+    and R_HASH_INFO, R_HASH_VALUE.
     """
     position = slot + 1
-    answered = 0
+    added = _NO_MAC
+    deleted = _NO_MAC
     res[R_VERDICT] = OK
     res[R_GSO_SIZE] = 0
     res[R_GSO_TYPE] = NO_GSO
+    res[R_HASH_INFO] = 0
     res[R_FIRST_SIZE] = NO_PACKET
 
     more = rflags & NETTXF_extra_info
@@ -308,7 +390,7 @@ def read_chain(
             return position
         at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
         extra0 = ring[at]
-        extra1 = ring[at + EXTRA_W_gso_type]
+        extra1 = ring[at + EXTRA_W_rest]
         kind = extra0 & 0xFF
         if kind == 0 or kind >= XEN_NETIF_EXTRA_TYPE_MAX_in_linux:  # F9
             res[R_VERDICT] = BAD_EXTRA_TYPE
@@ -322,13 +404,26 @@ def read_chain(
         if kind == XEN_NETIF_EXTRA_TYPE_GSO:  # F12: the last one counts
             res[R_GSO_SIZE] = extra0 >> EXTRA_S_gso_size
             res[R_GSO_TYPE] = extra1 & 0xFF
-        if kind in (XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL):
-            answered = 1
+        elif kind == XEN_NETIF_EXTRA_TYPE_HASH:
+            hash_type = extra0 >> EXTRA_S_hash_type & 0xFF
+            algorithm = extra0 >> EXTRA_S_hash_algorithm & 0xFF
+            known = hash_type <= _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP
+            res[R_HASH_INFO] = (algorithm << 8 | hash_type + 1) if known else 0
+            res[R_HASH_VALUE] = extra1
+        elif kind == XEN_NETIF_EXTRA_TYPE_MCAST_ADD:
+            added = mac_of(extra0, extra1)
+        elif kind == XEN_NETIF_EXTRA_TYPE_MCAST_DEL:
+            deleted = mac_of(extra0, extra1)
         more = extra0 >> EXTRA_S_flags & XEN_NETIF_EXTRA_FLAG_MORE
     res[R_LATER] = position
-    if answered:
-        # F11: no multicast list is kept, so the request fails; it carries no packet and its
-        # more_data is not looked at.
+    # F11: such a request carries no packet; its more_data is not looked at.
+    if added != _NO_MAC:
+        if mcast_add(words, added):
+            res[R_FIRST_SIZE] = AMENDED
+        return position
+    if deleted != _NO_MAC:
+        mcast_del(words, deleted)
+        res[R_FIRST_SIZE] = AMENDED
         return position
 
     additional = 0
@@ -371,6 +466,15 @@ def read_chain(
     return position
 
 
+def mac_of(extra0: int, extra1: int) -> int:
+    """The address in a multicast extra, first octet most significant."""
+    high = extra0 >> EXTRA_S_mcast
+    mac = (high & 0xFF) << 8 | high >> 8
+    for shift in range(0, 32, 8):
+        mac = mac << 8 | extra1 >> shift & 0xFF
+    return mac
+
+
 def judge_gso(res: Vector) -> int:
     """Verdict on the GSO extra that read_chain left in ``res`` (F10); none at all is fine."""
     size = res[R_GSO_SIZE]
@@ -398,6 +502,8 @@ def settle(
     flags: U32Array,
     gso_size: U32Array,
     gso_type: U32Array,
+    hash_info: U32Array,
+    hash_value: U32Array,
     res: Vector,
 ) -> int:
     """Judge the copies, write and publish the responses; returns the number of good packets.
@@ -413,27 +519,19 @@ def settle(
         if ops[at] & _MASK16:
             k = at // COPY_STRIDE
             rsp[op_slot[k]] |= _ERROR
-            length[op_packet[k]] = 0  # no good packet is empty: marks it for removal
-            failed += 1
+            if length[op_packet[k]]:
+                failed += 1
+                res[R_BYTES] -= length[op_packet[k]]
+                length[op_packet[k]] = 0  # no good packet is empty: marks it for removal
             if len(log) > LOG_HEADER:
                 status = (ops[at] & _MASK16) - 0x10000
                 note(log, TX_COPY_FAILED, start + op_slot[k], status, ops[k * COPY_STRIDE])
+    res[R_ERRORS] += failed
     if failed:
-        kept = 0
-        kept_bytes = 0
-        for i in range(packets):
-            if length[i]:
-                kept_bytes += length[i]
-                offset[kept] = offset[i]
-                length[kept] = length[i]
-                flags[kept] = flags[i]
-                gso_size[kept] = gso_size[i]
-                gso_type[kept] = gso_type[i]
-                kept += 1
-        res[R_ERRORS] += packets - kept
-        packets = kept
-        res[R_PACKETS] = kept
-        res[R_BYTES] = kept_bytes
+        packets = keep_packets(
+            0, packets, offset, length, flags, gso_size, gso_type, hash_info, hash_value
+        )
+        res[R_PACKETS] = packets
 
     # Requests and responses run in step here: all that was consumed is answered in this pass.
     slots = res[R_SLOTS]

@@ -23,22 +23,29 @@ from attrs import frozen
 
 from xennet.abi.grant_table import GTF_permit_access
 from xennet.abi.words import COPY_STRIDE, TX_SLOTS
-from xennet.abi.xen import PAGE_SIZE
+from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xennet.engine import current
+from xennet.frames import CSUM_BLANK
 from xennet.gnttab.copy import grant_copy
 from xennet.hypervisor import Machine
 from xennet.kernel import Bytes, U32Words, Vector
 from xennet.netback.guest_tx import (
     MAX_OPS,
+    R_CREDIT,
+    R_FLAGS_SEEN,
     R_OPS,
     R_PACKETS,
     R_VERDICT,
     RESULTS,
+    UNLIMITED,
     gather,
     rearm,
     settle,
 )
+from xennet.netback.tx_checksum import judge_checksums
 from xennet.netback.verdict import FrontendError, tx_error
+from xennet.netback.vif_words import new_vif_words
+from xennet.offload.headers import PLACES
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT
 from xennet.trace import silent_log
 
@@ -63,7 +70,9 @@ _LENGTH = _OFFSET + TX_SLOTS
 _FLAGS = _LENGTH + TX_SLOTS
 _GSO_SIZE = _FLAGS + TX_SLOTS
 _GSO_TYPE = _GSO_SIZE + TX_SLOTS
-_PVT = _GSO_TYPE + TX_SLOTS
+_HASH_INFO = _GSO_TYPE + TX_SLOTS
+_HASH_VALUE = _HASH_INFO + TX_SLOTS
+_PVT = _HASH_VALUE + TX_SLOTS
 _SCRATCH = _PVT + 2
 
 
@@ -74,6 +83,8 @@ def poll_ring(
     ring: U32Words,
     stage_frame: int,
     scratch: U32Words,
+    words: Vector,
+    found: Vector,
     res: Vector,
     dom_rows: U32Words,
     owner: U32Words,
@@ -83,7 +94,8 @@ def poll_ring(
 ) -> int:
     """A kernel: one pass over ``ring`` by a backend whose indices are both ``start``.
 
-    ``scratch``: _SCRATCH private words; ``dom_rows`` ... ``u32``: as grant_copy takes them.
+    ``scratch``: _SCRATCH private words; ``words``: of the vif; ``found``: scratch for headers;
+    ``dom_rows`` ... ``u32``: as grant_copy takes them.
     Returns gather's verdict.
     """
     ops = scratch[_OPS:_OP_SLOT]
@@ -94,7 +106,9 @@ def poll_ring(
     length = scratch[_LENGTH:_FLAGS]
     flags = scratch[_FLAGS:_GSO_SIZE]
     gso_size = scratch[_GSO_SIZE:_GSO_TYPE]
-    gso_type = scratch[_GSO_TYPE:_PVT]
+    gso_type = scratch[_GSO_TYPE:_HASH_INFO]
+    hash_info = scratch[_HASH_INFO:_HASH_VALUE]
+    hash_value = scratch[_HASH_VALUE:_PVT]
     pvt = scratch[_PVT:_SCRATCH]
     pvt[BACK_REQ_CONS] = start
     pvt[BACK_RSP_PROD_PVT] = start
@@ -111,11 +125,14 @@ def poll_ring(
         rsp,
         scratch[_GREFS:_SPANS],
         scratch[_SPANS:_OFFSET],
+        words,
         offset,
         length,
         flags,
         gso_size,
         gso_type,
+        hash_info,
+        hash_value,
         res,
     )
     grant_copy(ops, res[R_OPS], HOST, dom_rows, owner, u8, u16, u32)
@@ -132,8 +149,24 @@ def poll_ring(
         flags,
         gso_size,
         gso_type,
+        hash_info,
+        hash_value,
         res,
     )
+    if res[R_FLAGS_SEEN] & CSUM_BLANK:
+        judge_checksums(
+            u8[stage_frame << PAGE_SHIFT :],
+            u32[stage_frame << PAGE_SHIFT >> 2 :],
+            found,
+            offset,
+            length,
+            flags,
+            gso_size,
+            gso_type,
+            hash_info,
+            hash_value,
+            res,
+        )
     rearm(ring, pvt)
     return verdict
 
@@ -172,11 +205,15 @@ class PagePoller:
         engine = current()
         view = engine.view
         self.res = array("q", bytes(8 * RESULTS))
+        self.res[R_CREDIT] = UNLIMITED
+        self.words = new_vif_words()
+        found = array("q", bytes(8 * PLACES))
         self._scratch = memoryview(bytearray(4 * _SCRATCH)).cast("I")
         self._kernel = engine.kernel(poll_ring)
         self._args = (
             *(view(silent_log()), view(ring.u32), self._stage.first),
-            *(view(self._scratch), view(self.res), *machine.grant_tables.copy_args),
+            *(view(self._scratch), view(self.words), view(found), view(self.res)),
+            *machine.grant_tables.copy_args,
         )
 
     def poll(self, start: int = 0, max_packets: int = TX_SLOTS) -> int:

@@ -1,110 +1,166 @@
-"""One connected queue of a backend vif: both rings, the event channel, the host side.
+"""One connected queue of a backend vif: both rings, their event channels, the host side.
 
 The rings are pages of the frontend, mapped through its grants; payload moves by the batched grant
 copy between the frontend's pages and frames of our own. Work is done in passes of at most one ring
 full, started by an event or by :meth:`Queue.kick` and continued through the run loop, so that a
 frontend that never stops cannot keep the backend from anything else.
+
+An event that finds no work in its ring (hardening rule F19) is counted and costs two loads: no pass
+is made for it. Linux delays the next event of a channel that does so repeatedly (late EOI); here a
+channel has at most one delivery in the run loop, behind those of everybody else, so a storm cannot
+starve anyone, and no delay is needed that would only make lost time visible.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 
 from attrs import frozen
 
-from xennet.abi.words import TX_SLOTS
+from xennet.abi.words import REQ_PROD
 from xennet.announce import announce
-from xennet.counters import VifCounters
+from xennet.counters import BackendCounters
 from xennet.frames import FrameEndpoint
-from xennet.interface import Hypervisor
+from xennet.interface import GrantMapping, HypercallError, Hypervisor
 from xennet.netback import guest_rx, guest_tx
-from xennet.netback.rx_pass import RxPass
-from xennet.netback.tx_pass import TxPass
-from xennet.netback.verdict import FrontendError, rx_error, tx_error
-from xennet.ring import BackRing, rx_ring, tx_ring
+from xennet.netback.credit import NO_LIMIT, Credit, Rate
+from xennet.netback.drain import Carrier, Patience, await_slots
+from xennet.netback.keys import FrontendFeatures, QueueKeys
+from xennet.netback.policy import BackendPolicy, VifOptions
+from xennet.netback.stage import TxStage
+from xennet.netback.verdict import FrontendError
+from xennet.ring import BACK_REQ_CONS, BackRing, RingOverflowError, SharedRing, rx_ring, tx_ring
 
 #: Pages from which packets are sent to the guest: eight of the longest.
 RX_STAGE_PAGES = 128
 
+#: What there may be to do for a queue, as bits.
+TX_WORK = 1
+RX_WORK = 2
 
-@frozen
-class QueueConfig:
-    """What the frontend published about a queue, and what it can take.
 
-    ``tx_ring_ref``, ``rx_ring_ref``: grants of the ring pages; ``event_channel``: its port;
-    ``can_sg``: packets of several slots; ``gso_types``: bit t set for each GSO type t it takes.
+@frozen(eq=False)
+class VifSide:
+    """What all queues of one connected vif have in common.
+
+    ``words``: xennet.netback.vif_words. ``on_fatal`` is told what the frontend did; all queues are
+    to be stopped then.
     """
 
+    hv: Hypervisor
     otherend_id: int
-    tx_ring_ref: int
-    rx_ring_ref: int
-    event_channel: int
-    can_sg: bool = False
-    gso_types: int = 0
+    policy: BackendPolicy
+    options: VifOptions
+    features: FrontendFeatures
+    words: array[int]
+    stage: TxStage
+    carrier: Carrier
+    on_fatal: Callable[[FrontendError], None]
 
 
 class Queue:
     """Connects in the constructor, which leaves nothing behind if it fails.
 
-    ``tx`` and ``rx`` are the passes over the two rings while it is connected.
-    Raises HypercallError when a ring page cannot be mapped or the channel not bound, and
-    RingOverflowError for a ring whose req_prod cannot be (hardening rule F22).
+    ``tx`` and ``rx`` are the passes over the two rings while it is connected; ``tx_port`` and
+    ``rx_port`` our ends of the channels, the same number if there is one for both. ``stalled``:
+    buffers have been lacking for too long.
+
+    Raises XenbusError that names the node for a ring page that cannot be mapped, a channel that
+    cannot be bound and a ring whose req_prod cannot be (hardening rules F21, F22).
     """
 
     def __init__(
         self,
-        hv: Hypervisor,
-        config: QueueConfig,
+        vif: VifSide,
+        keys: QueueKeys,
         host: FrameEndpoint,
-        counters: VifCounters,
-        on_fatal: Callable[[FrontendError], None],
+        counters: BackendCounters,
+        rate: Rate = NO_LIMIT,
     ) -> None:
-        self.hv = hv
-        self.config = config
+        self.hv = vif.hv
+        self.vif = vif
+        self.keys = keys
         self.host = host
         self.counters = counters
-        self._on_fatal = on_fatal
+        self.stalled = False
         self._undo: list[Callable[[], None]] = []
-        self._disabled = False
+        self._stopped = False
+        self._connected = True
         self._scheduled = False
+        self._work = 0
+        self._needed = 0
         try:
-            self._connect()
+            self._connect(rate)
         except Exception:
             self.disconnect()
             raise
 
-    def _connect(self) -> None:
-        hv, config = self.hv, self.config
-        tx_map = hv.map_grant(config.otherend_id, config.tx_ring_ref)
-        self._undo.append(lambda: hv.unmap_grant(tx_map))
-        rx_map = hv.map_grant(config.otherend_id, config.rx_ring_ref)
-        self._undo.append(lambda: hv.unmap_grant(rx_map))
-        # Attach, never init: the frontend may have posted receive buffers already.
-        self.tx_ring = BackRing.attach(tx_ring(tx_map.page.u8, tx_map.page.u32))
-        self.rx_ring = BackRing.attach(rx_ring(rx_map.page.u8, rx_map.page.u32))
+    # -- connecting --------------------------------------------------------------------------------
 
-        tx_stage = hv.alloc_pages(TX_SLOTS)
-        self._undo.append(lambda: hv.free_pages(tx_stage))
+    def _connect(self, rate: Rate) -> None:
+        hv, vif, keys = self.hv, self.vif, self.keys
+        tx_name, rx_name = "tx-ring-ref", "rx-ring-ref"
+        tx = self._map(tx_name, keys.tx_ring_ref).page
+        rx = self._map(rx_name, keys.rx_ring_ref).page
+        self.tx_ring = self._attach(tx_ring(tx.u8, tx.u32), tx_name, keys.tx_ring_ref)
+        self.rx_ring = self._attach(rx_ring(rx.u8, rx.u32), rx_name, keys.rx_ring_ref)
+
+        tx_stage = vif.stage.take()
+        self._undo.append(vif.stage.give_back)
         rx_stage = hv.alloc_pages(RX_STAGE_PAGES)
         self._undo.append(lambda: hv.free_pages(rx_stage))
-        self.tx = TxPass(hv, self.tx_ring, config.otherend_id, tx_stage)
-        self.rx = RxPass(
-            hv,
-            self.rx_ring,
-            config.otherend_id,
-            can_sg=config.can_sg,
-            gso_types=config.gso_types,
-            stage=rx_stage,
-        )
+        policy, options, features = vif.policy, vif.options, vif.features
+        otherend_id, words = vif.otherend_id, vif.words
+        self.tx = policy.transmit_pass(hv, self.tx_ring, otherend_id, tx_stage, words)
+        self.rx = policy.receive_pass(hv, self.rx_ring, otherend_id, features, rx_stage, words)
         self._undo.append(self._drop_passes)
 
-        self.port = hv.bind_interdomain(config.otherend_id, config.event_channel)
-        self._undo.append(lambda: hv.close_port(self.port))
-        hv.on_event(self.port, self.kick)
+        self._credit = Credit(hv, rate, self._credit_added)
+        self.tx.credit = self._credit.remaining
+        self._undo.append(self._credit.cancel)
+        if features.rx_notify:
+            drain, stall = options.drain_timeout, options.stall_timeout
+        else:
+            drain, stall = options.drain_timeout_unnotified, 0
+        self._patience = Patience(hv, drain, stall, lambda: self._schedule(RX_WORK))
+        self._undo.append(self._patience.cancel)
+
+        self._tx_words, self._rx_words = self.tx_ring.sring.u32, self.rx_ring.sring.u32
+        if keys.split:
+            self.tx_port = self._bind("event-channel-tx", keys.tx_port)
+            self.rx_port = self._bind("event-channel-rx", keys.rx_port)
+            hv.on_event(self.tx_port, self._tx_event)
+            hv.on_event(self.rx_port, self._rx_event)
+        else:
+            self.tx_port = self.rx_port = self._bind("event-channel", keys.tx_port)
+            hv.on_event(self.tx_port, self._event)
+
+    def _map(self, name: str, gref: int) -> GrantMapping:
+        try:
+            mapping = self.hv.map_grant(self.vif.otherend_id, gref)
+        except HypercallError as refused:
+            raise self.keys.blame(name, gref, refused) from refused
+        self._undo.append(lambda: self.hv.unmap_grant(mapping))
+        return mapping
+
+    def _attach(self, ring: SharedRing, name: str, gref: int) -> BackRing:
+        try:
+            return self.vif.policy.attach(ring)
+        except RingOverflowError as impossible:
+            raise self.keys.blame(name, gref, impossible) from impossible
+
+    def _bind(self, name: str, remote_port: int) -> int:
+        try:
+            port = self.hv.bind_interdomain(self.vif.otherend_id, remote_port)
+        except HypercallError as refused:
+            raise self.keys.blame(name, remote_port, refused) from refused
+        self._undo.append(lambda: self.hv.close_port(port))
+        return port
 
     def disconnect(self) -> None:
         """Unbind, free and unmap everything; twice is harmless."""
-        self._disabled = True
+        self._connected = False
         while self._undo:
             self._undo.pop()()
 
@@ -112,27 +168,76 @@ class Queue:
         # Their views go before the memory under them.
         del self.tx, self.rx
 
+    # -- what starts work --------------------------------------------------------------------------
+
     def kick(self) -> None:
-        """There may be work: an event came, or the host has frames for the guest."""
-        if not self._scheduled and not self._disabled:
+        """There may be work: the host has frames for the guest, or room for more from it."""
+        self._schedule(TX_WORK | RX_WORK)
+
+    def stop(self) -> None:
+        """The rings are abandoned; the mappings stay until the frontend closes (rules F1..F10)."""
+        self._stopped = True
+        self._patience.cancel()
+        self._credit.cancel()
+
+    def change_rate(self, rate: Rate) -> None:
+        """The toolstack changed the rate limit."""
+        self._credit.change(rate)
+        self.tx.credit = self._credit.remaining
+
+    def _credit_added(self) -> None:
+        self.tx.credit = self._credit.remaining
+        self._schedule(TX_WORK)
+
+    def _tx_event(self) -> None:
+        if self._tx_words[REQ_PROD] != self.tx_ring.pvt[BACK_REQ_CONS]:
+            self._schedule(TX_WORK)
+        else:
+            self.counters.spurious += 1
+
+    def _rx_event(self) -> None:
+        if self._rx_words[REQ_PROD] != self.rx_ring.pvt[BACK_REQ_CONS]:
+            self._schedule(RX_WORK)
+        else:
+            self.counters.spurious += 1
+
+    def _event(self) -> None:
+        work = TX_WORK if self._tx_words[REQ_PROD] != self.tx_ring.pvt[BACK_REQ_CONS] else 0
+        if self._rx_words[REQ_PROD] != self.rx_ring.pvt[BACK_REQ_CONS]:
+            work |= RX_WORK
+        if work:
+            self._schedule(work)
+        else:
+            self.counters.spurious += 1
+
+    def _schedule(self, work: int) -> None:
+        self._work |= work
+        if not self._scheduled and self._connected:
             self._scheduled = True
             self.hv.defer(self._poll)
 
     def _poll(self) -> None:
         self._scheduled = False
-        if self._disabled:
+        if not self._connected:
             return
+        work, self._work = self._work, 0
+        more = 0
         try:
-            # Both directions, always: what one delivers may be what the other sends (an echo).
-            more_tx = self.poll_tx()
-            more_rx = self.poll_rx()
+            if work & TX_WORK and not self._stopped and self.poll_tx():
+                more = TX_WORK
+            # What was delivered may have been answered at once (an echo), or brought a kick.
+            came, self._work = self._work, 0
+            more |= came & TX_WORK
+            if (work | came) & RX_WORK and self.poll_rx():
+                more |= RX_WORK
         except FrontendError as error:
-            # The ring is abandoned, the mappings stay until the frontend closes (rules F1..F10).
-            self._disabled = True
-            self._on_fatal(error)
+            self.stop()
+            self.vif.on_fatal(error)
             return
-        if more_tx or more_rx:
-            self.kick()
+        if more:
+            self._schedule(more)
+
+    # -- guest transmit ----------------------------------------------------------------------------
 
     def poll_tx(self) -> bool:
         """One pass over the guest-transmit ring; True if there is more to do at once.
@@ -144,42 +249,89 @@ class Queue:
             return False
         tx, counters = self.tx, self.counters.tx
         verdict = tx.run(room)
-        slots = tx.res[guest_tx.R_SLOTS]
+        res = tx.res
+        slots = res[guest_tx.R_SLOTS]
         if slots:
-            counters.packets += tx.batch.count
-            counters.bytes += tx.batch.used
+            batch = tx.batch
+            counters.packets += batch.count
+            counters.bytes += batch.used
             counters.slots += slots
             counters.requests += slots
             counters.responses += slots
-            counters.errors += tx.res[guest_tx.R_ERRORS]
-            if tx.batch.count:
-                self.host.push(tx.batch)
-            announce(self.hv, self.port, "tx", counters, tx.res[guest_tx.R_FLAG])
+            counters.errors += res[guest_tx.R_ERRORS]
+            self.counters.csum_fixup += res[guest_tx.R_CSUM_FIXUP]
+            self.counters.bad_csum += res[guest_tx.R_BAD_CSUM]
+            if batch.count:
+                self.host.push(batch)
+                self._work |= RX_WORK
+            announce(self.hv, self.tx_port, "tx", counters, res[guest_tx.R_FLAG])
         if verdict != guest_tx.OK:
-            raise tx_error(tx.res)
+            raise self.vif.policy.transmit_error(res)
+        credit = self._credit
+        if credit.rate.limits:
+            credit.remaining = tx.credit
+            if res[guest_tx.R_LIMITED]:
+                if credit.exceeded(res[guest_tx.R_LIMITED]):
+                    self.counters.rate_limited += 1
+                    return False
+                tx.credit = credit.remaining
+                return True
         return tx.rearm()
+
+    # -- guest receive -----------------------------------------------------------------------------
 
     def poll_rx(self) -> bool:
         """One pass that sends the host's frames to the guest; True if there is more to do at once.
 
-        Raises FrontendError for an impossible req_prod.
+        Without a carrier frames are dropped. Raises FrontendError for an impossible req_prod.
         """
+        if not self.vif.carrier.up:
+            return self._without_carrier()
         rx, counters = self.rx, self.counters.rx
-        if rx.empty and not self.host.pull(rx.refill()):
-            return False
+        if rx.empty:
+            if not self.host.pull(rx.refill()):
+                return False
+            self._patience.refilled()
         first = rx.next
         verdict = rx.run()
+        res = rx.res
         if verdict != guest_rx.OK:
-            raise rx_error(rx.res)
-        slots, unsendable = rx.res[guest_rx.R_SLOTS], rx.res[guest_rx.R_UNSENDABLE]
+            raise self.vif.policy.receive_error(res)
+        slots, unsendable = res[guest_rx.R_SLOTS], res[guest_rx.R_UNSENDABLE]
         counters.errors += unsendable
+        self.counters.filtered += res[guest_rx.R_FILTERED]
         if slots:
-            counters.errors += rx.res[guest_rx.R_ERRORS]
+            counters.errors += res[guest_rx.R_ERRORS]
             counters.packets += rx.next - first - unsendable
-            counters.bytes += rx.res[guest_rx.R_BYTES]
+            counters.bytes += res[guest_rx.R_BYTES]
             counters.slots += slots
             counters.requests += slots
             counters.responses += slots
-            announce(self.hv, self.port, "rx", counters, rx.res[guest_rx.R_FLAG])
+            self._patience.progressed()
+            announce(self.hv, self.rx_port, "rx", counters, res[guest_rx.R_FLAG])
         # With too few buffers for the next packet, sleep until one more is posted.
-        return rx.empty or rx.await_requests()
+        return rx.empty or rx.await_requests() or self._lack()
+
+    def _lack(self) -> bool:
+        """Fewer buffers are posted than the next packet needs; True if there is more to do."""
+        expired, stalled = self._patience.lack()
+        if stalled:
+            self._needed = self.rx.res[guest_rx.R_NEEDED]
+            self.stalled = True
+            self.vif.carrier.stall(1)
+        elif expired:
+            self.counters.expired += self.rx.drop_all()
+        return expired or stalled
+
+    def _without_carrier(self) -> bool:
+        if self.stalled and not self._stopped and await_slots(self.rx_ring, self._needed):
+            if self.rx_ring.unconsumed_requests >= self._needed:
+                self.stalled = False
+                self._patience.progressed()
+                self.vif.carrier.stall(-1)
+            return True
+        dropped = self.rx.drop_all()
+        dropped += self.host.pull(self.rx.refill())
+        self.rx.drop_all()
+        self.counters.dropped += dropped
+        return dropped > 0

@@ -9,12 +9,17 @@ from xennet.engine import current
 from xennet.frames import FrameBatch
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx
+from xennet.netback.vif_words import W_MCAST_FILTER, new_vif_words
 from xennet.passlog import PassLog
 from xennet.ring import BackRing
 
 
 class RxPass:
     """``stage``: pages of our own that hold the packets to be sent, in ``batch``.
+
+    ``can_sg``: the frontend takes packets of several slots; bit t of ``gso_types`` is set if it
+    takes GSO type t, of ``gso_prefix_types`` if it does so in the old way, by a prefix. ``words``:
+    what the vif's queues share (xennet.netback.vif_words).
 
     ``next`` is the first packet of the batch that has not been sent. ``res`` (places guest_rx.R_*)
     is what happened in the last pass.
@@ -28,12 +33,16 @@ class RxPass:
         *,
         can_sg: bool,
         gso_types: int,
+        gso_prefix_types: int = 0,
         stage: PageRun,
+        words: array[int] | None = None,
     ) -> None:
         self._hv = hv
+        self.words = new_vif_words() if words is None else words
         self._ring = ring
         self.batch = FrameBatch(stage.u8, RX_SLOTS)
         self.next = 0
+        self._filtered = 0
         self.res = array("q", bytes(8 * guest_rx.RESULTS))
         self._ops = memoryview(bytearray(4 * COPY_STRIDE * guest_rx.MAX_OPS)).cast("I")
 
@@ -42,14 +51,17 @@ class RxPass:
         view = engine.view
         self._page = page = view(ring.sring.u32)
         pvt, ops, res = view(ring.pvt), view(self._ops), view(self.res)
+        words = view(self.words)
         op_slot = view(array("I", bytes(4 * guest_rx.MAX_OPS)))
         rsp0, rsp1 = (view(array("I", bytes(4 * RX_SLOTS))) for _ in range(2))
-        columns = tuple(map(view, self.batch.columns))
+        columns = tuple(map(view, self.batch.columns + self.batch.hash_columns))
         self._fill = engine.kernel(guest_rx.fill)
         self._fill_args = (
-            *(page, pvt, otherend_id, int(can_sg), gso_types, stage.first),
-            *(*columns, ops, op_slot, rsp0, rsp1, res),
+            *(page, pvt, otherend_id, int(can_sg), gso_types, gso_prefix_types, stage.first),
+            *(words, *columns, ops, op_slot, rsp0, rsp1, res),
         )
+        self._filter = engine.kernel(guest_rx.filter_multicast)
+        self._filter_args = (view(stage.u8), words, *columns)
         self._deliver = engine.kernel(guest_rx.deliver)
         self._deliver_args = (page, pvt, ops, op_slot, rsp0, rsp1, res)
         self._await_requests = engine.kernel(guest_rx.await_requests)
@@ -62,16 +74,24 @@ class RxPass:
     def refill(self) -> FrameBatch:
         """The batch, emptied, for new packets."""
         self.batch.clear()
-        self.next = 0
+        self.next = self._filtered = 0
         return self.batch
+
+    def drop_all(self) -> int:
+        """Forget the packets that have not been sent; how many they were."""
+        dropped = self.batch.count - self.next
+        self.refill()
+        return dropped
 
     def run(self) -> int:
         """Send as many packets as posted buffers allow; the verdict.
 
         Responses are published; ``res[R_FLAG]`` says whether they have to be announced. When
-        packets are left, :meth:`await_requests` has to be asked before sleeping.
+        packets are left, :meth:`await_requests` has to be asked before sleeping; ``res[R_NEEDED]``
+        is how many buffers the first of them needs.
         """
         res = self.res
+        res[guest_rx.R_FILTERED] = self._drop_filtered() if self.words[W_MCAST_FILTER] else 0
         self._seen = self._ring.sring.u32[REQ_PROD]
         log = self._log.arg()
         verdict = self._fill(self.next, self.batch.count, log, *self._fill_args)
@@ -81,6 +101,17 @@ class RxPass:
             self._deliver(log, *self._deliver_args)
             self._log.emit()
         return verdict
+
+    def _drop_filtered(self) -> int:
+        """Take multicast packets that nobody asked for out of the batch; how many they were."""
+        batch = self.batch
+        before = batch.count
+        if before > self._filtered:
+            # Packets that stay are judged once, as when they are given to the driver.
+            first = max(self.next, self._filtered)
+            batch.count = self._filter(first, before, *self._filter_args)
+            self._filtered = batch.count
+        return before - batch.count
 
     def await_requests(self) -> bool:
         """Ask for an event when buffers are posted; True if some have been since :meth:`run`."""

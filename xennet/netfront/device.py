@@ -1,123 +1,305 @@
-"""The frontend's end of a vif: what xen-netfront does around its rings.
+"""The frontend's end of a vif: what a netfront driver does around its rings.
 
 A :class:`Netfront` is the driver of one frontend directory: it reads the backend's features, makes
-a :class:`~xennet.netfront.queue.Queue`, publishes its keys and posts its buffers. When it may do
-so is decided elsewhere (xennet.xenbus.frontend).
+its :class:`~xennet.netfront.queues.Queues`, publishes its keys and posts its buffers. When it may
+do so is decided elsewhere (xennet.xenbus.frontend), what it publishes by its kind
+(xennet.netfront.kinds).
 """
 
 from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
-from xennet.counters import VifCounters
+from xennet.abi.netif import XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL
+from xennet.flow.hash_config import HashConfig
 from xennet.frames import FrameEndpoint
-from xennet.gso import gso_types
 from xennet.interface import Hypervisor
 from xennet.netfront.buffers import GrantedPages
+from xennet.netfront.control_ring import ControlClient
+from xennet.netfront.counters import NetfrontCounters
+from xennet.netfront.keys import Publication, stale
+from xennet.netfront.kinds import LINUX, FrontendKind
+from xennet.netfront.multicast import MulticastChange
+from xennet.netfront.offer import ETHERNET_HEADER, Offer, prefix_types, read_offer
+from xennet.netfront.options import DEFAULTS, MAX_XDP_HEADROOM, NetfrontOptions
 from xennet.netfront.queue import Queue
+from xennet.netfront.queues import Queues
+from xennet.netfront.rss import ask_for_hashes
+from xennet.netfront.terms import Terms
 from xennet.netfront.verdict import BackendError
-from xennet.xenbus.device import StoreValue, XenbusDevice
+from xennet.xenbus.device import DeviceWatch, StoreValue, XenbusDevice
 from xennet.xenbus.errors import XenbusError
-
-#: What is published behind the ring keys, in Linux's order.
-FEATURES: tuple[tuple[str, StoreValue], ...] = (
-    ("request-rx-copy", 1),
-    ("feature-rx-notify", 1),
-    ("feature-sg", 1),
-    ("feature-gso-tcpv4", 1),
-    ("feature-gso-tcpv6", 1),
-    ("feature-ipv6-csum-offload", 1),
-)
+from xennet.xenbus.nodes import NodeDirectory
 
 _MAC = re.compile(rb"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+DEFAULT_MTU = 1500
+#: An mtu outside of this is garbage: less than IPv4 may be given, more than a packet can carry.
+MIN_MTU, MAX_MTU = 68, 65535 - ETHERNET_HEADER
+
+
+class Reconfigurable(Protocol):
+    """What :meth:`Netfront.set_xdp_headroom` needs of xennet.xenbus.frontend.Frontend."""
+
+    def reconfigure(
+        self,
+        nodes: Iterable[tuple[str, StoreValue]],
+        on_done: Callable[[bool], None] | None = None,
+    ) -> None: ...
 
 
 class Netfront:
     """``guest`` is the network stack's side: gives packets to send, takes those that came.
 
     ``carrier`` is True while packets can flow; ``error`` is what the backend did to break the
-    device. ``counters`` run over all connections.
+    device. ``counters`` run over all connections and queues. ``mac``, ``mtu`` (bytes, without the
+    Ethernet header) and ``xdp_headroom`` (bytes) are those of the last connection. ``control`` is
+    the control ring, if both ends know of it; ``hashing`` is how frames to be sent are hashed.
+    ``multicast`` are the group addresses that the guest wants.
     """
 
-    def __init__(self, hv: Hypervisor, guest: FrameEndpoint) -> None:
+    def __init__(
+        self,
+        hv: Hypervisor,
+        guest: FrameEndpoint,
+        kind: FrontendKind = LINUX,
+        options: NetfrontOptions = DEFAULTS,
+    ) -> None:
         self.hv = hv
         self.guest = guest
-        self.counters = VifCounters()
-        self.queue: Queue | None = None
+        self.kind = kind
+        self.options = options
+        self.counters = NetfrontCounters()
         self.mac = b""
-        self.carrier = False
+        self.mtu = DEFAULT_MTU
+        self.xdp_headroom = options.xdp_headroom
         self.error: BackendError | None = None
+        self.hashing = HashConfig()
+        self.control: ControlClient | None = None
+        self.multicast: list[bytes] = []
+        self._queues: Queues | None = None
+        self._offer: Offer | None = None
+        self._connected = False
+        self._link_up = True
+        self._carrier_watch: DeviceWatch | None = None
         # Pages that a backend still used when it said that it had closed.
         self._held: list[GrantedPages] = []
+
+    @property
+    def carrier(self) -> bool:
+        """Both ends are connected, the link is up and nothing is broken."""
+        return self._connected and self._link_up and self.error is None
+
+    @property
+    def queues(self) -> Sequence[Queue]:
+        """The queues of the present connection; none without one."""
+        return self._queues.all if self._queues is not None else ()
+
+    @property
+    def queue(self) -> Queue | None:
+        """The first of them."""
+        return self.queues[0] if self.queues else None
 
     @property
     def held_pages(self) -> int:
         """Pages that cannot be freed because the backend still uses a grant of theirs."""
         return sum(granted.pages.count for granted in self._held)
 
+    # -- a connection (xennet.xenbus.frontend.FrontendDriver) --------------------------------------
+
     def setup(self, dev: XenbusDevice) -> Sequence[tuple[str, StoreValue]] | None:
-        offered = dev.otherend
-        if not offered.optional_unsigned("feature-rx-copy"):
+        offer = read_offer(dev.otherend)
+        if not offer.rx_copy:
             return None  # it can only flip pages: of no use (netfront: -ENODEV)
         self._free_held()
-        mac = dev.own.raw("mac")
-        if not _MAC.fullmatch(mac):
-            raise XenbusError(
-                errno.EINVAL, "is not a MAC address", path=dev.own.node("mac"), value=mac
-            )
-        self.mac = bytes.fromhex(mac.decode().replace(":", ""))
+        kind, options, own = self.kind, self.options, dev.own
+        self.mac = read_mac(own)
+        self.mtu = read_mtu(own)
         self.error = None
-        self.queue = queue = Queue(
-            self.hv,
-            dev.otherend_id,
-            self.guest,
-            self.counters,
-            self._broken,
-            can_sg=offered.optional_unsigned("feature-sg") != 0,
-            gso_types=gso_types(offered),
+        offload = offer.offload(options, self.mtu)
+        trusted = options.trusted
+        if trusted is None:
+            trusted = own.optional_unsigned("trusted", 1) != 0
+        terms = Terms(
+            otherend_id=dev.otherend_id,
+            can_sg=offload.sg,
+            gso_types=offload.gso_types,
+            hashes=offer.control_ring and kind.control_ring,
+            gso_prefix_types=prefix_types(options, kind),
+            repair_gso=kind.repairs_gso,
+            split=offer.splits(kind, options),
+            bounce=not trusted,
         )
-        keys: list[tuple[str, StoreValue]] = []
-        if offered.optional_unsigned("multi-queue-max-queues"):
-            keys.append(("multi-queue-num-queues", 1))
-        keys += [
-            ("tx-ring-ref", queue.tx_ring_ref),
-            ("rx-ring-ref", queue.rx_ring_ref),
-            ("event-channel", queue.port),
-        ]
-        return [*keys, *FEATURES]
+        self._offer = offer
+        queues = self._queues = Queues(
+            *(self.hv, offer.queues(options), terms, self.guest, self.counters),
+            *(self.hashing, self._broken),
+        )
+        control = None
+        if terms.hashes:
+            client = self.control = ControlClient(self.hv, dev.otherend_id, self._broken)
+            control = client.ring_ref, client.port
+        count = offer.max_queues is not None
+        keys = Publication(kind, options, queues.all, count, control).keys()
+        headroom = offer.xdp_headroom and kind.xdp
+        kept = [("xdp-headroom", 0)] if headroom else []
+        for name in stale(own.names(), [*keys, *kept]):
+            dev.store.rm(own.node(name))
+        if headroom:
+            dev.write("xdp-headroom", self.xdp_headroom)
+        self.hashing.reset()
+        self.guest.negotiated(offload)
+        return keys
 
     def ready(self, dev: XenbusDevice) -> None:
-        queue = self._connected_queue()
-        # Once, unasked: a backend that attached to a restored ring may wait for it.
-        self.hv.notify(queue.port)
-        queue.post_buffers()
+        self._the_queues().ready()
 
     def connected(self, dev: XenbusDevice) -> None:
-        self.carrier = True
-        self._connected_queue().start()
+        self._connected = True
+        queues = self._the_queues()
+        for mac in self.multicast:
+            self._amend(XEN_NETIF_EXTRA_TYPE_MCAST_ADD, mac)
+        if self.control is not None:
+            ask_for_hashes(self.control, len(queues.all), self.hashing)
+        self._watch_carrier(dev)
+        queues.start()
 
     def disconnect(self, dev: XenbusDevice) -> None:
-        self.carrier = False
-        if self.queue is not None:
-            self._held += self.queue.disconnect()
-            self.queue = None
+        self._connected = False
+        if self._carrier_watch is not None:
+            self._carrier_watch.cancel()
+        if self._queues is not None:
+            self._held += self._queues.disconnect()
+        if self.control is not None:
+            self._held += self.control.disconnect()
+        self._forget()
         self._free_held()
+
+    def moved(self, hv: Hypervisor) -> None:
+        """The domain goes on as that of ``hv``: what was shared stayed behind in the old one."""
+        self.hv = hv
+        if self._queues is not None:
+            self._queues.stop()
+        self._held.clear()
+        self._forget()
+
+    # -- what the guest does -----------------------------------------------------------------------
 
     def kick(self) -> None:
         """The guest has packets to send, or room for more that came."""
-        if self.queue is not None:
-            self.queue.kick()
+        if self._queues is not None:
+            self._queues.kick()
+
+    def set_xdp_headroom(
+        self,
+        frontend: Reconfigurable,
+        headroom: int,
+        on_done: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Have the backend leave ``headroom`` bytes free before each packet, 0 to 32767.
+
+        Needs a connection that is reconfigured through Reconfiguring and Reconfigured; ``on_done``
+        hears whether that worked. XenbusError EOPNOTSUPP when either end knows no headroom, or as
+        Frontend.reconfigure; ValueError for a headroom out of range.
+        """
+        if not 0 <= headroom <= MAX_XDP_HEADROOM:
+            raise ValueError(f"an XDP headroom of {headroom} bytes is not in 0..{MAX_XDP_HEADROOM}")
+        if self._offer is None or not (self._offer.xdp_headroom and self.kind.xdp):
+            raise XenbusError(errno.EOPNOTSUPP, "XDP headroom was not negotiated")
+
+        def done(success: bool) -> None:
+            if success:
+                self.xdp_headroom = headroom
+            if on_done is not None:
+                on_done(success)
+
+        frontend.reconfigure([("xdp-headroom", headroom)], done)
+
+    def multicast_add(self, mac: bytes) -> MulticastChange | None:
+        """Have frames to the group address ``mac`` delivered, in this connection and those to come.
+
+        None while there is no backend that keeps a list.
+        """
+        if len(mac) != 6 or not mac[0] & 1:
+            raise ValueError(f"{mac.hex(':')} is not a multicast address")
+        self.multicast.append(mac)
+        return self._amend(XEN_NETIF_EXTRA_TYPE_MCAST_ADD, mac)
+
+    def multicast_del(self, mac: bytes) -> MulticastChange | None:
+        """Take back one :meth:`multicast_add`; ValueError if there was none."""
+        self.multicast.remove(mac)
+        return self._amend(XEN_NETIF_EXTRA_TYPE_MCAST_DEL, mac)
+
+    def complaints(self) -> list[str]:
+        """What the backend does that costs speed or frames, in words."""
+        said = []
+        if self.counters.unvalidated:
+            said.append(
+                f"{self.counters.unvalidated} GSO packets came without data_validated: "
+                f"{self.kind.unvalidated}"
+            )
+        if self._connected and not self._link_up:
+            said.append(f"the backend's carrier is 0: {self.counters.no_carrier} frames were lost")
+        return said
+
+    # -- the rest ----------------------------------------------------------------------------------
+
+    def _amend(self, kind: int, mac: bytes) -> MulticastChange | None:
+        if self._queues is None or not self._connected or not self._offers_multicast():
+            return None
+        change = MulticastChange(kind, mac)
+        queue = self._queues.all[0]
+        queue.multicast.add(change)
+        queue.kick()
+        return change
+
+    def _offers_multicast(self) -> bool:
+        return self._offer is not None and self._offer.multicast_control
+
+    def _watch_carrier(self, dev: XenbusDevice) -> None:
+        """Only where there is one: neither end of Linux knows the node."""
+        if dev.otherend.optional_text("carrier"):
+            self._carrier_watch = dev.watch_otherend("carrier", lambda: self._carrier(dev))
+            self._carrier(dev)
+
+    def _carrier(self, dev: XenbusDevice) -> None:
+        self._link_up = dev.otherend.optional_unsigned("carrier", 1) != 0
+        if self._queues is not None:
+            self._queues.set_link(self._link_up)
+
+    def _forget(self) -> None:
+        self._connected = False
+        self._link_up = True
+        self._carrier_watch = None
+        self._queues = None
+        self._offer = None
+        self.control = None
 
     def _free_held(self) -> None:
         self._held = [granted for granted in self._held if not granted.end()]
 
-    def _connected_queue(self) -> Queue:
-        if self.queue is None:
+    def _the_queues(self) -> Queues:
+        if self._queues is None:
             raise XenbusError(errno.ENODEV, "no queue was set up")
-        return self.queue
+        return self._queues
 
     def _broken(self, error: BackendError) -> None:
-        self.carrier = False
         self.error = error
+        if self._queues is not None:
+            self._queues.stop()
+
+
+def read_mac(own: NodeDirectory) -> bytes:
+    """The guest's address; XenbusError if the node is missing or holds none."""
+    text = own.raw("mac")
+    if not _MAC.fullmatch(text):
+        raise XenbusError(errno.EINVAL, "is not a MAC address", path=own.node("mac"), value=text)
+    return bytes.fromhex(text.decode().replace(":", ""))
+
+
+def read_mtu(own: NodeDirectory) -> int:
+    """The ``mtu`` node, 1500 if it is missing or garbage (field bug 10)."""
+    mtu = own.optional_unsigned("mtu", DEFAULT_MTU)
+    return mtu if MIN_MTU <= mtu <= MAX_MTU else DEFAULT_MTU

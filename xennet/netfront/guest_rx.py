@@ -16,8 +16,14 @@ Rules (xen/io/netif.h, "Guest receive"; hardening rules B1..B14 in docs/hardenin
 * B8 negative status, or offset + status beyond the page: packet dropped;
 * B10 more_data with nothing behind it, B11 too many slots, B12 extra_info with nothing behind it
   or of an unknown type, B13 GSO of size 0 or of unknown type: packet dropped;
-* B14 an XDP extra replaces the offset of the first slot before the range check;
-* a packet shorter than an Ethernet header or longer than 65535 bytes is dropped.
+* B14 an XDP extra says where payload begins in every slot of the packet; status counts what lies
+  before it (xenvif_rx_data_slot), so one that is smaller drops the packet;
+* a packet shorter than an Ethernet header or longer than 65535 bytes is dropped;
+* a first slot with gso_prefix carries no data: its offset is the segment size of the packet behind
+  it (backends before Linux 4.10, for frontends that asked with feature-gso-tcpv*-prefix);
+* a GSO packet without csum_blank is repaired like Linux does it, if wanted: its checksum field gets
+  the pseudo-header sum (checksum_setup, "some buggy peers"; field bug 2);
+* B17 with ``zeros`` every page is wiped before it is granted again.
 
 Dropping consumes the packet's slots and posts them again; only "broken" is for ever.
 """
@@ -26,8 +32,10 @@ from __future__ import annotations
 
 from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_writing
 from xennet.abi.netif import (
+    _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP,
     XEN_NETIF_EXTRA_FLAG_MORE,
     XEN_NETIF_EXTRA_TYPE_GSO,
+    XEN_NETIF_EXTRA_TYPE_HASH,
     XEN_NETIF_EXTRA_TYPE_XDP,
     XEN_NETIF_GSO_TYPE_TCPV4,
     XEN_NETIF_GSO_TYPE_TCPV6,
@@ -35,6 +43,7 @@ from xennet.abi.netif import (
     NETRXF_csum_blank,
     NETRXF_data_validated,
     NETRXF_extra_info,
+    NETRXF_gso_prefix,
     NETRXF_more_data,
     XEN_NETIF_EXTRA_TYPE_MAX_in_linux,
 )
@@ -49,6 +58,9 @@ from xennet.abi.words import (
     RX_STRIDE,
     EXTRA_S_flags,
     EXTRA_S_gso_size,
+    EXTRA_S_hash_algorithm,
+    EXTRA_S_hash_type,
+    EXTRA_S_headroom,
     EXTRA_W_gso_type,
     RXREQ_W_gref,
     RXRSP_S_offset,
@@ -67,6 +79,8 @@ from xennet.kernel import (
     note,
     publish,
 )
+from xennet.offload.checksum import blank
+from xennet.offload.headers import ETH_P_IPV6, ETHERTYPE, FOUND, load16
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
 from xennet.trace import RX_DROPPED, RX_RECEIVED
 
@@ -86,6 +100,8 @@ DROP_MISSING_EXTRA = 5
 DROP_EXTRA_TYPE = 6
 DROP_GSO = 7
 DROP_SIZE = 8
+DROP_PREFIX = 9
+DROP_HEADERS = 10
 
 # Places in the state vector, which lives as long as the connection.
 #: Responses that were seen but not consumed by the last pass, for rule B2.
@@ -107,7 +123,10 @@ R_WORD1 = 8
 R_NOTIFY = 9
 #: 1 if responses are left, or came meanwhile.
 R_MORE = 10
-RESULTS = 11
+#: GSO packets that came without data_validated, and those whose checksum was made partial.
+R_UNVALIDATED = 11
+R_FIXUPS = 12
+RESULTS = 13
 
 #: A first response of at most this many bytes allows one more slot (Linux RX_COPY_THRESHOLD).
 RX_COPY_THRESHOLD = 256
@@ -116,6 +135,9 @@ MAX_CHAIN_BYTES = (XEN_NETIF_NR_SLOTS_MIN + 1) * PAGE_SIZE
 
 _MASK16 = 0xFFFF
 _SIGN16 = 0x8000
+_HASH_TYPES = _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP
+_SPECIAL = NETRXF_extra_info | NETRXF_gso_prefix
+_VALID = NETRXF_csum_blank | NETRXF_data_validated
 _IN_USE = GTF_reading | GTF_writing
 
 
@@ -143,6 +165,35 @@ def post(
     return publish(ring, REQ_PROD, REQ_EVENT, prod)
 
 
+def wipe(pages: Bytes, zeros: Bytes, first: int, end: int) -> None:
+    """Zero the pages of the slots from index ``first`` to ``end``, which is not included (B17)."""
+    while first != end:
+        page = (first & RX_MASK) << PAGE_SHIFT
+        pages[page : page + PAGE_SIZE] = zeros[0:PAGE_SIZE]
+        first = (first + 1) & MASK32
+
+
+def behind(word1: int, headroom: int, drop: int) -> tuple[int, int]:
+    """A response without the headroom that its status counts, and the packet's DROP_ reason."""
+    counted = word1 >> RXRSP_S_status
+    if counted >= _SIGN16:
+        return word1, drop
+    if counted < headroom:
+        return word1, DROP_RANGE
+    return word1 - (headroom << RXRSP_S_status), drop
+
+
+def prefix_type(data: Bytes, start: int, types: int) -> int:
+    """The GSO type of a packet announced by a prefix, which does not name one.
+
+    ``types``: bit t is set for each type that was asked for; the Ethernet type decides between two.
+    """
+    v6 = types >> XEN_NETIF_GSO_TYPE_TCPV6 & 1
+    if v6 and types >> XEN_NETIF_GSO_TYPE_TCPV4 & 1:
+        v6 = 1 if load16(data, start + ETHERTYPE) == ETH_P_IPV6 else 0
+    return XEN_NETIF_GSO_TYPE_TCPV6 if v6 else XEN_NETIF_GSO_TYPE_TCPV4
+
+
 def receive(
     max_packets: int,
     log: Vector,
@@ -162,6 +213,13 @@ def receive(
     flags: U32Array,
     gso_size: U32Array,
     gso_type: U32Array,
+    hash_info: U32Array,
+    hash_value: U32Array,
+    data32: U32Words,
+    found: Vector,
+    prefix_types: int,
+    repair: int,
+    zeros: Bytes,
     state: Vector,
     res: Vector,
 ) -> int:
@@ -169,6 +227,10 @@ def receive(
 
     Stops when all responses are taken, at ``max_packets`` frames, or when the longest legal packet
     would no longer fit; ``res[R_MORE]`` then says so. ``pages``: RX_SLOTS pages of our own.
+    ``data32``: the words of ``data``; ``found``: room for what xennet.offload.headers finds.
+    ``prefix_types``: bit t is set if GSO type t may be announced by a prefix. ``repair``: whether
+    GSO packets without csum_blank are made partial. ``zeros``: a page of zeros if pages are to be
+    wiped, else less.
     """
     cons = pvt[FRONT_RSP_CONS]
     begin = cons
@@ -179,6 +241,8 @@ def receive(
     used = 0
     dropped = 0
     reason = DROP_NONE
+    unvalidated = 0
+    fixups = 0
     res[R_INDEX] = cons
     if available > (pvt[FRONT_REQ_PROD_PVT] - cons) & MASK32:  # B1
         verdict = PROD_OVERFLOW
@@ -200,12 +264,32 @@ def receive(
         drop = DROP_NONE
         gso = 0
         kind = 0
+        hashed = 0
+        headroom = 0
         data_slot = cons & RX_MASK
         cons = (cons + 1) & MASK32
         start_offset = word0 >> RXRSP_S_offset
 
-        if rflags & NETRXF_extra_info:
-            more = 1
+        if rflags & _SPECIAL:
+            if rflags & NETRXF_gso_prefix:
+                if status[grefs[data_slot] << status_shift] & _IN_USE:  # B5
+                    gref = grefs[data_slot]
+                    verdict = STILL_GRANTED
+                    break
+                gso = start_offset
+                if not prefix_types or not rflags & NETRXF_more_data:
+                    drop = DROP_PREFIX
+                elif not gso:
+                    drop = DROP_GSO  # B13
+                if rflags & NETRXF_more_data and cons != prod:
+                    data_slot = cons & RX_MASK
+                    at = RING_SLOTS + data_slot * RX_STRIDE
+                    word0 = ring[at]
+                    word1 = ring[at + RXRSP_W_status]
+                    rflags = word1 & _MASK16
+                    cons = (cons + 1) & MASK32
+                    start_offset = word0 >> RXRSP_S_offset
+            more = rflags & NETRXF_extra_info
             while more:
                 if cons == prod:  # B12
                     drop = DROP_MISSING_EXTRA
@@ -231,10 +315,19 @@ def receive(
                     ):
                         drop = DROP_GSO  # B13
                 elif extra_type == XEN_NETIF_EXTRA_TYPE_XDP:
-                    start_offset = extra0 >> EXTRA_S_gso_size  # B14: headroom has gso.size's place
+                    headroom = extra0 >> EXTRA_S_headroom  # B14
+                elif extra_type == XEN_NETIF_EXTRA_TYPE_HASH:
+                    hash_type = extra0 >> EXTRA_S_hash_type & 0xFF
+                    algorithm = extra0 >> EXTRA_S_hash_algorithm
+                    if algorithm and hash_type <= _HASH_TYPES:
+                        hashed = algorithm << 8 | (hash_type + 1)
+                        hash_value[packets] = extra1
                 more = extra0 >> EXTRA_S_flags & XEN_NETIF_EXTRA_FLAG_MORE
             if verdict != OK:
                 break
+            if headroom:
+                start_offset = headroom
+                word1, drop = behind(word1, headroom, drop)
 
         slots = 1
         size = 0
@@ -267,6 +360,9 @@ def receive(
             word0 = ring[at]
             word1 = ring[at + RXRSP_W_status]
             start_offset = word0 >> RXRSP_S_offset
+            if headroom:
+                start_offset = headroom
+                word1, drop = behind(word1, headroom, drop)
             cons = (cons + 1) & MASK32
             slots += 1
         if verdict != OK:
@@ -275,6 +371,17 @@ def receive(
             drop = DROP_TOO_MANY_SLOTS
         elif drop == DROP_NONE and (size > MAX_FRAME or size < MIN_FRAME):
             drop = DROP_SIZE
+        if gso and drop == DROP_NONE:
+            if not kind:
+                kind = prefix_type(data, used, prefix_types)
+            if not rflags & NETRXF_data_validated:
+                unvalidated += 1
+            if repair and not rflags & NETRXF_csum_blank:
+                if blank(data, data32, used, size, found) == FOUND:
+                    fixups += 1
+                    rflags |= _VALID
+                else:
+                    drop = DROP_HEADERS
         if drop != DROP_NONE:
             dropped += 1
             reason = drop
@@ -293,6 +400,7 @@ def receive(
         )
         gso_size[packets] = gso
         gso_type[packets] = kind
+        hash_info[packets] = hashed
         used += size
         packets += 1
 
@@ -304,6 +412,8 @@ def receive(
     res[R_SLOTS] = (cons - begin) & MASK32
     res[R_NOTIFY] = 0
     res[R_MORE] = 0
+    res[R_UNVALIDATED] = unvalidated
+    res[R_FIXUPS] = fixups
     if verdict != OK:
         if verdict == STILL_GRANTED:
             res[R_INDEX] = (cons - 1) & MASK32
@@ -313,6 +423,8 @@ def receive(
     pvt[FRONT_RSP_CONS] = cons
     state[S_UNCONSUMED] = (prod - cons) & MASK32
     if cons != begin:
+        if len(zeros) == PAGE_SIZE:
+            wipe(pages, zeros, begin, cons)
         res[R_NOTIFY] = post(ring, pvt, otherend, grefs, words, shift)
     if cons == prod:
         arm(ring, RSP_EVENT, (cons + 1) & MASK32)

@@ -1,8 +1,9 @@
 """Guest transmit, frontend side: frames in, tx requests out, responses reaped by id.
 
-Two kernels:
+Three kernels:
 
     transmit   frames -> granted pages and requests, published
+    amend      a change of the backend's multicast list -> a dummy request
     reap       responses -> grants ended, ids free again
 
 Request id i owns page i of the transmit buffer and grant reference ``grefs[i]``, for as long as the
@@ -13,13 +14,15 @@ written once, at connect (xen/grant_table.h: frame and domid before flags).
 Rules (xen/io/netif.h, "Guest transmit"; hardening rules B1..B7 in docs/hardening.md):
 
 * the first request carries the size of the whole packet, the later ones their own; every data
-  request but the last has more_data; an extra info slot follows the first request;
+  request but the last has more_data; extra info slots follow the first request;
 * at most XEN_NETIF_NR_SLOTS_MIN (18) slots for a packet, of at most 65535 bytes;
 * responses are identified by id only, and come in any order;
 * B1 rsp_prod past what was requested, B3 an id that is no id, B4 an id that is not pending, and
   B5 a grant that is still in use although the response says done, break the device;
 * B6 ERROR and DROPPED free the slot like OKAY; B7 more NULL responses than extra info slots
-  were sent break it too (the slots behind them would never come back).
+  were sent break it too (the slots behind them would never come back);
+* B17 with ``zeros`` the page of a freed id is wiped, so that the next frame in it has only zeros
+  behind it.
 """
 
 from __future__ import annotations
@@ -27,7 +30,10 @@ from __future__ import annotations
 from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_readonly, GTF_writing
 from xennet.abi.netif import (
     NETIF_RSP_NULL,
+    NETIF_RSP_OKAY,
+    XEN_NETIF_EXTRA_FLAG_MORE,
     XEN_NETIF_EXTRA_TYPE_GSO,
+    XEN_NETIF_EXTRA_TYPE_HASH,
     NETTXF_csum_blank,
     NETTXF_data_validated,
     NETTXF_extra_info,
@@ -43,7 +49,11 @@ from xennet.abi.words import (
     TX_MASK,
     TX_SLOTS,
     TX_STRIDE,
+    EXTRA_S_flags,
     EXTRA_S_gso_size,
+    EXTRA_S_hash_algorithm,
+    EXTRA_S_hash_type,
+    EXTRA_S_mcast,
     TXREQ_S_flags,
     TXREQ_S_size,
     TXRSP_S_status,
@@ -100,6 +110,8 @@ _IN_USE = GTF_reading | GTF_writing
 _CSUM = NETTXF_csum_blank | NETTXF_data_validated
 _ACCESS = GTF_permit_access | GTF_readonly
 _GSO_EXTRA = XEN_NETIF_EXTRA_TYPE_GSO
+_MORE_EXTRA = XEN_NETIF_EXTRA_FLAG_MORE << EXTRA_S_flags
+_HASH_EXTRA = XEN_NETIF_EXTRA_TYPE_HASH
 
 
 def transmit(
@@ -118,6 +130,9 @@ def transmit(
     flags: U32Array,
     gso_size: U32Array,
     gso_type: U32Array,
+    hash_info: U32Array,
+    hash_value: U32Array,
+    hashes: int,
     ids: U32Array,
     grefs: U32Array,
     pending: U32Array,
@@ -129,10 +144,10 @@ def transmit(
     """Send frames ``first`` .. ``count - 1`` as far as the ring has room; returns how many it took.
 
     Frame i is ``length[i]`` bytes (14 to 65535) at ``data[offset[i]]``. ``can_sg``: the backend
-    takes packets of several slots; ``can_gso``: bit t is set if it takes GSO type t. ``pages``:
-    TX_SLOTS pages of our own. ``ids``: stack of free ids, ``state[S_FREE]`` deep. ``pending[id]``
-    is 1 from the publication of a request to its response. ``words``, ``shift``: the grant table
-    (xennet.interface.GuestGrants).
+    takes packets of several slots; ``can_gso``: bit t is set if it takes GSO type t; ``hashes``: it
+    takes hash extra info. ``pages``: TX_SLOTS pages of our own. ``ids``: stack of free ids,
+    ``state[S_FREE]`` deep. ``pending[id]`` is 1 from the publication of a request to its response.
+    ``words``, ``shift``: the grant table (xennet.interface.GuestGrants).
     """
     start = pvt[FRONT_REQ_PROD_PVT]
     space = TX_SLOTS - ((start - pvt[FRONT_RSP_CONS]) & MASK32)
@@ -152,13 +167,16 @@ def transmit(
             unsendable += 1
             frame += 1
             continue
-        if chunks > free or chunks + (1 if segment else 0) > space:
+        extra = 1 if segment else 0
+        if hashes and hash_info[frame]:
+            extra += 1
+        if chunks > free or chunks + extra > space:
             break
         if len(log) > LOG_HEADER:
-            note(log, TX_SENT, start + produced, chunks + (1 if segment else 0), size)
+            note(log, TX_SENT, start + produced, chunks + extra, size)
         source = offset[frame]
         rflags = flags[frame] & _CSUM
-        if segment:
+        if extra:
             rflags |= NETTXF_extra_info
         left = size
         sent_bytes += size
@@ -182,16 +200,28 @@ def transmit(
             at += TX_STRIDE
             if at == TX_END:
                 at = RING_SLOTS
-            if segment:
-                ring[at] = _GSO_EXTRA | segment << EXTRA_S_gso_size
-                ring[at + 1] = gso_type[frame]
+            while extra:
+                extra -= 1
+                if segment:
+                    ring[at] = (
+                        _GSO_EXTRA | (_MORE_EXTRA if extra else 0) | segment << EXTRA_S_gso_size
+                    )
+                    ring[at + 1] = gso_type[frame]
+                    segment = 0
+                else:
+                    info = hash_info[frame]
+                    ring[at] = (
+                        _HASH_EXTRA
+                        | ((info & 0xFF) - 1) << EXTRA_S_hash_type
+                        | (info >> 8 & 0xFF) << EXTRA_S_hash_algorithm
+                    )
+                    ring[at + 1] = hash_value[frame]
                 produced += 1
                 at += TX_STRIDE
                 if at == TX_END:
                     at = RING_SLOTS
                 space -= 1
                 extras += 1
-                segment = 0
             if not left:
                 break
             source += chunk
@@ -210,6 +240,57 @@ def transmit(
     return frame - first
 
 
+def amend(
+    kind: int,
+    mac: int,
+    ring: U32Words,
+    pvt: U32Array,
+    ids: U32Array,
+    pending: U32Array,
+    outcomes: U32Array,
+    state: Vector,
+    res: Vector,
+) -> int:
+    """Ask the backend to change its multicast list; the id of the request, -1 without room.
+
+    ``kind``: XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL; ``mac``: the address, its first octet most
+    significant. The request is a dummy, only its extra info counts (xen/io/netif.h): it names no
+    page and its answer is left in ``outcomes`` by :func:`reap`. ``res[R_FLAG]`` says whether it has
+    to be announced.
+    """
+    prod = pvt[FRONT_REQ_PROD_PVT]
+    free = state[S_FREE]
+    if not free or TX_SLOTS - ((prod - pvt[FRONT_RSP_CONS]) & MASK32) < 2:
+        return -1
+    free -= 1
+    ident = ids[free]
+    at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
+    ring[at] = 0
+    ring[at + 1] = NETTXF_extra_info << TXREQ_S_flags
+    ring[at + 2] = ident
+    at = RING_SLOTS + ((prod + 1) & TX_MASK) * TX_STRIDE
+    ring[at] = kind | (mac >> 40 & 0xFF | (mac >> 32 & 0xFF) << 8) << EXTRA_S_mcast
+    low = mac & MASK32
+    ring[at + 1] = (
+        low >> 24 | (low >> 16 & 0xFF) << 8 | (low >> 8 & 0xFF) << 16 | (low & 0xFF) << 24
+    )
+    outcomes[ident] = NETIF_RSP_OKAY
+    pending[ident] = 1
+    state[S_FREE] = free
+    state[S_EXTRAS] += 1
+    prod = (prod + 2) & MASK32
+    pvt[FRONT_REQ_PROD_PVT] = prod
+    res[R_FLAG] = publish(ring, REQ_PROD, REQ_EVENT, prod)
+    return ident
+
+
+def wipe(pages: Bytes, zeros: Bytes, ids: U32Array, first: int, end: int) -> None:
+    """Zero the pages of the ids at places ``first`` .. ``end - 1`` of the stack (B17)."""
+    for place in range(first, end):
+        page = ids[place] << PAGE_SHIFT
+        pages[page : page + PAGE_SIZE] = zeros[0:PAGE_SIZE]
+
+
 def reap(
     log: Vector,
     ring: U32Words,
@@ -221,13 +302,18 @@ def reap(
     shift: int,
     status: U32Words,
     status_shift: int,
+    outcomes: U32Array,
+    pages: Bytes,
+    zeros: Bytes,
     state: Vector,
     res: Vector,
 ) -> int:
     """Take all responses: end the access of their grants and free their ids; returns the verdict.
 
-    ``status``, ``status_shift``: where GTF_reading and GTF_writing of a reference are. With a
-    verdict other than OK the device is broken and nothing more may be done with the ring.
+    ``status``, ``status_shift``: where GTF_reading and GTF_writing of a reference are.
+    ``outcomes[id]`` becomes the status (16 bits, unsigned) of a response that is not OKAY.
+    ``zeros``: a page of zeros if the pages of freed ids are to be wiped, else less. With a verdict
+    other than OK the device is broken and nothing more may be done with the ring.
     """
     cons = pvt[FRONT_RSP_CONS]
     begin = cons
@@ -275,7 +361,10 @@ def reap(
             free += 1
             if outcome:  # B6
                 errors += 1
+                outcomes[ident] = outcome
         cons = (cons + 1) & MASK32
+    if len(zeros) == PAGE_SIZE:
+        wipe(pages, zeros, ids, state[S_FREE], free)
     state[S_FREE] = free
     state[S_EXTRAS] = extras
     pvt[FRONT_RSP_CONS] = cons

@@ -1,21 +1,24 @@
-"""One connected queue of a frontend vif: both rings, the event channel, the guest side.
+"""One connected queue of a frontend vif: both rings, the event channels, the guest side.
 
 The frontend owns everything that is shared: two ring pages, 256 transmit pages and 256 receive
-pages, each with its grant reference, and an unbound event channel for the backend to bind.
+pages, each with its grant reference, and one or two unbound event channels for the backend to bind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from xennet.abi.words import RX_SLOTS, TX_SLOTS
 from xennet.announce import announce
-from xennet.counters import VifCounters
-from xennet.frames import FrameEndpoint
-from xennet.interface import Hypervisor
+from xennet.frames import FrameBatch, FrameEndpoint
+from xennet.interface import HypercallError, Hypervisor
 from xennet.netfront import guest_rx, guest_tx
 from xennet.netfront.buffers import GrantedPages
+from xennet.netfront.counters import NetfrontCounters
+from xennet.netfront.multicast import MulticastRequests
 from xennet.netfront.rx_pass import RxPass
+from xennet.netfront.terms import Terms
 from xennet.netfront.tx_pass import TxPass
 from xennet.netfront.verdict import BackendError, drop_reason, rx_error, tx_error
 from xennet.ring import FrontRing, rx_ring, tx_ring
@@ -24,80 +27,103 @@ from xennet.ring import FrontRing, rx_ring, tx_ring
 class Queue:
     """Set up in the constructor, which leaves nothing behind if it fails; idle until started.
 
-    ``guest`` is the network stack's side. ``can_sg`` and ``gso_types`` (bit t for GSO type t) are
-    what the backend takes. ``on_broken`` hears of the backend's misbehaviour; the queue then does
-    nothing more until it is torn down. ``tx`` and ``rx`` are the passes over the two rings.
+    ``guest`` is the network stack's side; ``rx_batch`` takes the frames of a receive pass and may
+    be shared with other queues of the guest. ``on_broken`` hears of the backend's misbehaviour; the
+    queue then does nothing more until it is torn down. ``tx`` and ``rx`` are the passes over the
+    two rings, ``tx_port`` and ``rx_port`` their event channels (one number, unless they are split).
+    While ``link_up`` is False frames to be sent are dropped and counted. ``multicast`` takes
+    changes of the backend's multicast list.
     """
 
     def __init__(
         self,
         hv: Hypervisor,
-        otherend_id: int,
+        terms: Terms,
         guest: FrameEndpoint,
-        counters: VifCounters,
+        counters: NetfrontCounters,
         on_broken: Callable[[BackendError], None],
-        *,
-        can_sg: bool = False,
-        gso_types: int = 0,
+        rx_batch: FrameBatch,
     ) -> None:
         self.hv = hv
         self.guest = guest
         self.counters = counters
         self.last_drop = ""
+        self.link_up = True
+        self.multicast = MulticastRequests()
         self._on_broken = on_broken
         self._granted: list[GrantedPages] = []
+        self._ports: list[int] = []
         self._running = False
         self._scheduled = False
+        self._by_event = False
         try:
             tx_page, rx_page = self._share(1), self._share(1)
             tx_buffers, rx_buffers = self._share(TX_SLOTS), self._share(RX_SLOTS)
-            self.port = hv.alloc_unbound(otherend_id)
+            for _ in range(2 if terms.split else 1):
+                self._ports.append(hv.alloc_unbound(terms.otherend_id))
         except Exception:
+            self._close_ports()
             self._end_grants()
             raise
+        self.tx_port, self.rx_port = self._ports[0], self._ports[-1]
         self.tx_ring = FrontRing.init(tx_ring(tx_page.pages.u8, tx_page.pages.u32))
         self.rx_ring = FrontRing.init(rx_ring(rx_page.pages.u8, rx_page.pages.u32))
         #: Grant references of the two ring pages.
         self.tx_ring_ref = tx_page.grefs[0]
         self.rx_ring_ref = rx_page.grefs[0]
-        tx_page.grant(otherend_id)
-        rx_page.grant(otherend_id)
+        tx_page.grant(terms.otherend_id)
+        rx_page.grant(terms.otherend_id)
         counters.tx.grants += 1
         counters.rx.grants += 1
-        self.tx = TxPass(
-            hv,
-            self.tx_ring,
-            otherend_id,
-            can_sg=can_sg,
-            gso_types=gso_types,
-            buffers=tx_buffers,
-        )
-        self.rx = RxPass(hv, self.rx_ring, otherend_id, rx_buffers)
-        hv.on_event(self.port, self.kick)
+        self.tx = TxPass(hv, self.tx_ring, terms, tx_buffers)
+        self.rx = RxPass(hv, self.rx_ring, terms, rx_buffers, rx_batch)
+        for port in self._ports:
+            hv.on_event(port, self._event)
+
+    def ready(self) -> None:
+        """The backend can find the rings: notify it once, unasked, since one that attached to
+        a restored ring may wait for it; then post all buffers."""
+        for port in self._ports:
+            self.hv.notify(port)
+        self.post_buffers()
 
     def post_buffers(self) -> None:
         """Post all receive buffers; the backend may find them when it attaches."""
         posted, notify = self.rx.post()
         self.counters.rx.requests += posted
         self.counters.rx.grants += posted
-        announce(self.hv, self.port, "rx", self.counters.rx, notify)
+        announce(self.hv, self.rx_port, "rx", self.counters.rx, notify)
 
     def start(self) -> None:
         """The backend is connected: send and receive (never before)."""
         self._running = True
         self.kick()
 
+    def stop(self) -> None:
+        """Do nothing more until it is torn down."""
+        self._running = False
+
     def disconnect(self) -> list[GrantedPages]:
-        """Close the channel and end all grants; twice is harmless.
+        """Close the channels and end all grants; twice is harmless.
 
         Returns the pages that the backend still holds; the caller tries them again later.
         """
         self._running = False
         if self._granted:
-            self.hv.close_port(self.port)
+            self._close_ports()
             # Their views go before the memory under them.
             del self.tx, self.rx
         return self._end_grants()
+
+    def _close_ports(self) -> None:
+        while self._ports:
+            # A suspend takes the ports of a domain: after a resume there is nothing to close.
+            with suppress(HypercallError):
+                self.hv.close_port(self._ports.pop())
+
+    def _event(self) -> None:
+        self._by_event = True
+        self.kick()
 
     def kick(self) -> None:
         """There may be work: an event came, or the guest has frames to send."""
@@ -109,6 +135,8 @@ class Queue:
         self._scheduled = False
         if not self._running:
             return
+        counters = self.counters
+        before = counters.tx.responses + counters.rx.responses
         try:
             more_rx = self.poll_rx()
             more_tx = self.poll_tx()
@@ -118,6 +146,10 @@ class Queue:
             return
         if more_rx or more_tx:
             self.kick()
+        if self._by_event:
+            self._by_event = False
+            if before == counters.tx.responses + counters.rx.responses:
+                counters.spurious += 1
 
     def poll_tx(self) -> bool:
         """Reap responses, then send what the guest has; True if there is more to do at once.
@@ -131,6 +163,10 @@ class Queue:
         if verdict != guest_tx.OK:
             raise tx_error(tx.res)
         more = tx.res[guest_tx.R_FLAG] != 0
+        if self.multicast.busy:
+            self._amend_multicast()
+        if not self.link_up:
+            return self._discard() or more
 
         if tx.empty and not self.guest.pull(tx.refill()):
             return more
@@ -145,8 +181,26 @@ class Queue:
             counters.slots += slots
             counters.requests += slots
             counters.grants += slots - tx.res[guest_tx.R_EXTRAS]
-            announce(self.hv, self.port, "tx", counters, tx.res[guest_tx.R_FLAG])
-        return True
+            announce(self.hv, self.tx_port, "tx", counters, tx.res[guest_tx.R_FLAG])
+        return more or not tx.full
+
+    def _amend_multicast(self) -> None:
+        """Hear what became of the changes asked for, and ask for more."""
+        tx, counters = self.tx, self.counters.tx
+        self.multicast.collect(tx)
+        while self.multicast.ask(tx):
+            counters.slots += 2
+            counters.requests += 2
+            announce(self.hv, self.tx_port, "tx", counters, tx.res[guest_tx.R_FLAG])
+
+    def _discard(self) -> bool:
+        """The link is down: drop what waits to be sent; whether there was anything."""
+        batch = self.tx.batch
+        lost = batch.count - self.tx.next
+        lost += self.guest.pull(self.tx.refill())
+        self.tx.refill()
+        self.counters.no_carrier += lost
+        return lost > 0
 
     def poll_rx(self) -> bool:
         """Take what arrived to the guest; True if there is more to do at once.
@@ -162,6 +216,8 @@ class Queue:
         if slots:
             counters.responses += slots
             counters.errors += rx.res[guest_rx.R_DROPPED]
+            self.counters.unvalidated += rx.res[guest_rx.R_UNVALIDATED]
+            self.counters.rx_gso_checksum_fixup += rx.res[guest_rx.R_FIXUPS]
             if rx.res[guest_rx.R_DROP]:
                 self.last_drop = drop_reason(rx.res)
             counters.packets += rx.batch.count
@@ -174,7 +230,7 @@ class Queue:
             counters.requests += slots
             counters.slots += slots
             counters.grants += slots
-            announce(self.hv, self.port, "rx", counters, rx.res[guest_rx.R_NOTIFY])
+            announce(self.hv, self.rx_port, "rx", counters, rx.res[guest_rx.R_NOTIFY])
         return rx.res[guest_rx.R_MORE] != 0
 
     def _share(self, count: int) -> GrantedPages:

@@ -11,11 +11,19 @@ from xennet.frames import FrameBatch
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx
 from xennet.netfront.buffers import GrantedPages
+from xennet.netfront.terms import Terms
+from xennet.offload.headers import PLACES
 from xennet.passlog import PassLog
 from xennet.ring import FrontRing
 
 #: Bytes of frames that one pass can receive: a ring full of full pages and one chain.
 BATCH_BYTES = RX_SLOTS * PAGE_SIZE + guest_rx.MAX_CHAIN_BYTES
+
+
+def rx_batch() -> FrameBatch:
+    """Room for the frames of one pass. The passes of several queues may share it: each is done with
+    its frames before the next begins."""
+    return FrameBatch(memoryview(bytearray(BATCH_BYTES)), RX_SLOTS)
 
 
 class RxPass:
@@ -24,9 +32,14 @@ class RxPass:
     """
 
     def __init__(
-        self, hv: Hypervisor, ring: FrontRing, otherend_id: int, buffers: GrantedPages
+        self,
+        hv: Hypervisor,
+        ring: FrontRing,
+        terms: Terms,
+        buffers: GrantedPages,
+        batch: FrameBatch,
     ) -> None:
-        self.batch = FrameBatch(memoryview(bytearray(BATCH_BYTES)), RX_SLOTS)
+        self.batch = batch
         self.res = array("q", bytes(8 * guest_rx.RESULTS))
         self._ring = ring
 
@@ -36,12 +49,14 @@ class RxPass:
         page, pvt = view(ring.sring.u32), view(ring.pvt)
         grefs, words = view(buffers.grefs), view(grants.words)
         self._post = engine.kernel(guest_rx.post)
-        self._post_args = (page, pvt, otherend_id, grefs, words, grants.shift)
+        self._post_args = (page, pvt, terms.otherend_id, grefs, words, grants.shift)
         self._receive = engine.kernel(guest_rx.receive)
         self._receive_args = (
-            *(page, pvt, otherend_id, view(buffers.pages.u8), grefs, words, grants.shift),
-            *(view(grants.status), grants.status_shift, view(self.batch.data), BATCH_BYTES),
-            *map(view, self.batch.columns),
+            *(page, pvt, terms.otherend_id, view(buffers.pages.u8), grefs, words, grants.shift),
+            *(view(grants.status), grants.status_shift, view(batch.data), BATCH_BYTES),
+            *map(view, (*batch.columns, *batch.hash_columns)),
+            *(view(batch.data.cast("I")), view(array("q", bytes(8 * PLACES)))),
+            *(terms.gso_prefix_types, int(terms.repair_gso), view(terms.zeros)),
             *(view(array("q", bytes(8 * guest_rx.STATES))), view(self.res)),
         )
 

@@ -11,6 +11,7 @@ from xennet.frames import FrameBatch
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_tx
 from xennet.netfront.buffers import GrantedPages
+from xennet.netfront.terms import Terms
 from xennet.passlog import PassLog
 from xennet.ring import FrontRing
 
@@ -29,10 +30,7 @@ class TxPass:
         self,
         hv: Hypervisor,
         ring: FrontRing,
-        otherend_id: int,
-        *,
-        can_sg: bool,
-        gso_types: int,
+        terms: Terms,
         buffers: GrantedPages,
     ) -> None:
         self.batch = FrameBatch(memoryview(bytearray(BATCH_BYTES)), TX_SLOTS)
@@ -43,25 +41,38 @@ class TxPass:
         self.log = PassLog(hv, engine)
         grants, view = hv.grants, engine.view
         page, pvt, res = view(ring.sring.u32), view(ring.pvt), view(self.res)
-        grefs, words = view(buffers.grefs), view(grants.words)
-        ids, pending = view(array("I", range(TX_SLOTS))), view(array("I", bytes(4 * TX_SLOTS)))
-        state = view(array("q", (TX_SLOTS, 0)))
+        grefs, words, pages = view(buffers.grefs), view(grants.words), view(buffers.pages.u8)
+        columns = map(view, (*self.batch.columns, *self.batch.hash_columns))
+        self._pending = array("I", bytes(4 * TX_SLOTS))
+        self._outcomes = array("I", bytes(4 * TX_SLOTS))
+        ids, pending = view(array("I", range(TX_SLOTS))), view(self._pending)
+        outcomes = view(self._outcomes)
+        self._state = array("q", (TX_SLOTS, 0))
+        state = view(self._state)
         self._transmit = engine.kernel(guest_tx.transmit)
         self.transmit_args = (
-            *(page, pvt, otherend_id, int(can_sg), gso_types),
-            *(view(buffers.pages.u8), view(self.batch.data), *map(view, self.batch.columns)),
+            *(page, pvt, terms.otherend_id, int(terms.can_sg), terms.gso_types),
+            *(pages, view(self.batch.data), *columns, int(terms.hashes)),
             *(ids, grefs, pending, words, grants.shift, state, res),
         )
         self._reap = engine.kernel(guest_tx.reap)
         self.reap_args = (
             *(page, pvt, ids, grefs, pending, words, grants.shift),
-            *(view(grants.status), grants.status_shift, state, res),
+            *(view(grants.status), grants.status_shift, outcomes, pages, view(terms.zeros)),
+            *(state, res),
         )
+        self._engine = engine
+        self._amend_args = (page, pvt, ids, pending, outcomes, state, res)
 
     @property
     def empty(self) -> bool:
         """Whether every frame of the batch has been sent."""
         return self.next == self.batch.count
+
+    @property
+    def full(self) -> bool:
+        """Whether every request waits for its response, which will wake us."""
+        return not self._state[guest_tx.S_FREE]
 
     def refill(self) -> FrameBatch:
         """The batch, emptied, for new frames."""
@@ -84,3 +95,20 @@ class TxPass:
         self.log.emit()
         self.next += taken
         return taken
+
+    def amend(self, kind: int, mac: bytes) -> int | None:
+        """Ask for a change of the multicast list; the request's id, None if the ring is full.
+
+        ``res[R_FLAG]`` says whether the request has to be announced.
+        """
+        ident = self._engine.kernel(guest_tx.amend)(
+            kind, int.from_bytes(mac, "big"), *self._amend_args
+        )
+        return None if ident < 0 else ident
+
+    def outcome(self, ident: int) -> int | None:
+        """The status that answered request ``ident``, NETIF_RSP_*; None if there is none yet."""
+        if self._pending[ident]:
+            return None
+        status = self._outcomes[ident]
+        return status - 0x10000 if status & 0x8000 else status

@@ -48,6 +48,25 @@ B8   mbuf chain of more than 64 fragments: the table is too short
 B9   lengths above 65535 are cut to 16 bits
 B10  features of the frontend are not consulted
 ==== ==========================================================================================
+
+Life (:mod:`~xennet.netback.xnb.keys`, :mod:`~xennet.netback.xnb.policy`, rules XNB_BACKEND):
+
+==== ==========================================================================================
+C1   without feature-no-csum-offload a byte of the stack decides what ip_csum is
+C2   a ring reference is cut to 32 bits
+C3   a frontend that does not ask for rx-copy is connected anyway
+C4   Connected, Closing, Connected: the first event meets a freed ifnet
+C5   disconnects at every Closing, connected or not
+C6   a second ring that cannot be mapped leaves the first one mapped
+C7   rings are entered at 0, wherever their indices are
+C8   frontend states 0, 2, 7 and 8 are fatal
+C9   the host panics when the mapping hypercall as such fails
+C10  one queue, one channel, flat keys, no control ring
+==== ==========================================================================================
+
+The policy (:data:`~xennet.netback.xnb.policy.XNB`) puts this behind the Vif and Queue of every
+backend. These unmap once and completely, so C6 and what C5 unmaps in vain are not to be seen there;
+C9 has no counterpart where each mapping has its own status.
 """
 
 from __future__ import annotations

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from attrs import define, field
 
 from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
-from xennet.interface import Hypervisor, PageRun
+from xennet.interface import PageRun
 
 #: Bytes of an mbuf, and of its storage without and with a packet header.
 MSIZE = 256
@@ -110,6 +111,13 @@ def chain_bytes(mbuf: Mbuf | None) -> bytes:
     return b"".join(segment.valid() for segment in chain(mbuf))
 
 
+class PageSource(Protocol):
+    """Where a pool gets its pages: a Hypervisor, or somebody who has some."""
+
+    def alloc_pages(self, count: int) -> PageRun: ...
+    def free_pages(self, pages: PageRun) -> None: ...
+
+
 class MbufPool:
     """Where mbufs come from: pages of the driver domain, carved into items of one size each.
 
@@ -120,7 +128,7 @@ class MbufPool:
     """
 
     def __init__(
-        self, hv: Hypervisor, *, jumbo: int = MJUMPAGESIZE, max_pages: int | None = None
+        self, hv: PageSource, *, jumbo: int = MJUMPAGESIZE, max_pages: int | None = None
     ) -> None:
         if jumbo not in CLUSTERS:
             raise ValueError(f"no clusters of {jumbo} bytes, only of {CLUSTERS}")

@@ -17,6 +17,7 @@ NEVER_RETURNS = "A14/A15"
 HEADER_LEAVES_MBUF = "A17"
 TABLE_WALK_LEAVES = "B2"
 RX_TABLE_TOO_SHORT = "B8"
+NO_IFNET = "C4"
 #: No peer can cause it: the stack's own mbuf chain holds fewer bytes than its header says.
 MBUF_CHAIN_LIES = "mbuf"
 

@@ -1,0 +1,233 @@
+"""Both ends of a control ring: together, or one of them with a peer that is driven by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from minimal_hv import MinimalMachine
+
+from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE
+from xennet.flow.hash_config import HashConfig
+from xennet.guest import GuestKernel
+from xennet.hypervisor import Machine
+from xennet.netback.control_ring import ControlRing
+from xennet.netback.verdict import FrontendError
+from xennet.netfront.control_ring import ControlClient, Reply
+from xennet.netfront.verdict import BackendError
+from xennet.ring import BackRing, FrontRing, ctrl_ring
+from xennet.storeservice import XenStoreService
+
+SUCCESS, NOT_SUPPORTED, INVALID_PARAMETER, BUFFER_OVERFLOW = 0, 1, 2, 3
+
+
+class Site(Protocol):
+    """Two domains: ``host`` for the backend, ``guest`` for the frontend."""
+
+    host: Any
+    guest: Any
+
+    def run(self) -> None: ...
+
+    def held(self) -> list[str]:
+        """What the two domains hold, one line for each thing; empty if nothing."""
+        ...
+
+
+class MinimalSite:
+    def __init__(self) -> None:
+        self.machine = MinimalMachine()
+        self.host: Any = self.machine.domain(0)
+        self.guest: Any = self.machine.domain(1)
+        self._references = len(self.guest.grants.free)
+
+    def run(self) -> None:
+        self.machine.run()
+
+    def held(self) -> list[str]:
+        lines = [f"frame of domain {frame.owner}" for frame in self.machine.frames.values()]
+        for hv in (self.host, self.guest):
+            lines += [f"domain {hv.domid} maps {mapping.gref}" for mapping in hv.mappings]
+            lines += [f"domain {hv.domid} has port {port}" for port in hv.ports]
+        if len(self.guest.grants.free) != self._references:
+            lines.append("grant references")
+        return lines
+
+
+class EmulatorSite:
+    def __init__(self, grant_version: int = 1) -> None:
+        self.machine = Machine(1024, max_grant_frames=4)
+        dom0 = self.machine.create_domain(name="Domain-0")
+        service = XenStoreService(self.machine)
+        guest = self.machine.create_domain(name="guest", grant_version=grant_version)
+        self.host: Any = GuestKernel(dom0, service.connect(dom0))
+        self.guest: Any = GuestKernel(guest, service.connect(guest))
+        self.run()
+        self._references = self.guest.grants.held
+
+    def run(self) -> None:
+        self.machine.run_loop.run_until_idle()
+
+    def held(self) -> list[str]:
+        leaks = self.machine.leaks()
+        lines = str(leaks).splitlines() if leaks else []
+        if self.guest.grants.held != self._references:
+            lines.append("grant references")
+        return lines
+
+    def close(self) -> None:
+        self.machine.close()
+
+
+class Ends:
+    """A client and a ring that is connected to it."""
+
+    def __init__(self, site: Site, *, queues: int = 4, static_grefs: int = 0) -> None:
+        self.site = site
+        self.broken: list[BackendError] = []
+        self.fatal: list[FrontendError] = []
+        self.config = HashConfig()
+        self.client = ControlClient(site.guest, site.host.domid, self.broken.append)
+        self.back = ControlRing(
+            site.host,
+            site.guest.domid,
+            self.client.ring_ref,
+            self.client.port,
+            self.config,
+            on_fatal=self.fatal.append,
+            queues=queues,
+            static_grefs=static_grefs,
+        )
+        site.run()
+
+    def ask(self, method: Callable[..., None], *args: Any, **more: Any) -> Reply:
+        """The reply to one message."""
+        replies: list[Reply] = []
+        method(*args, **more, done=replies.append)
+        self.site.run()
+        (reply,) = replies
+        return reply
+
+    def request(self, kind: int, *data: int) -> tuple[int, int]:
+        """Status and data of the reply to a request with these numbers."""
+        reply = self.ask(self.client.request, kind, *data)
+        return reply.status, reply.data
+
+    def page(self, content: bytes = b"", *, readonly: bool = False) -> int:
+        """A reference to a page of the guest's that starts with ``content``."""
+        page = self.site.guest.alloc_pages(1)
+        page.u8[: len(content)] = content
+        self.last_page = page
+        grants = self.site.guest.grants
+        gref: int = grants.grant_access(self.site.host.domid, page.first, readonly)
+        return gref
+
+    def close(self) -> None:
+        self.back.disconnect()
+        assert self.client.disconnect() == []
+        self.site.run()
+
+
+class RawFrontend:
+    """A guest that writes raw slots and indices for a real backend end."""
+
+    def __init__(self, *, start: int = 0, queues: int = 4, static_grefs: int = 0) -> None:
+        self.site = MinimalSite()
+        guest = self.site.guest
+        self.page = guest.alloc_pages(1)
+        self.ring = FrontRing.init(ctrl_ring(self.page.u8, self.page.u32))
+        self.ring.req_prod_pvt = self.ring.rsp_cons = start
+        sring = self.ring.sring
+        sring.req_prod = sring.rsp_prod = start
+        sring.req_event = sring.rsp_event = start + 1
+        self.ring_ref = guest.grants.grant_access(0, self.page.first)
+        self.port = guest.alloc_unbound(0)
+        self.events = 0
+        guest.on_event(self.port, self._event)
+        self.fatal: list[FrontendError] = []
+        self.config = HashConfig()
+        self.options = {"queues": queues, "static_grefs": static_grefs}
+
+    def _event(self) -> None:
+        self.events += 1
+
+    def connect(self, **instead: int) -> ControlRing:
+        """The backend connects, with what was published or something else ``instead``."""
+        published = {"ring_ref": self.ring_ref, "event_channel": self.port} | instead
+        self.back = ControlRing(
+            self.site.host,
+            1,
+            config=self.config,
+            on_fatal=self.fatal.append,
+            **self.options,
+            **published,
+        )
+        self.site.run()
+        return self.back
+
+    def put(self, raw: bytes) -> None:
+        """A raw slot at the next request's place."""
+        self.ring.sring.write_slot(self.ring.req_prod_pvt, raw)
+        self.ring.req_prod_pvt += 1
+
+    def request(self, kind: int, *data: int, ident: int = 0) -> None:
+        self.put(CTRL_REQUEST.pack(ident, kind, *(*data, 0, 0, 0)[:3]))
+
+    def push(self) -> None:
+        if self.ring.push_requests_and_check_notify():
+            self.site.guest.notify(self.port)
+        self.site.run()
+
+    def raw_responses(self) -> list[bytes]:
+        """The new response slots, whole."""
+        taken = []
+        prod = self.ring.response_prod()
+        while self.ring.rsp_cons != prod:
+            taken.append(self.ring.sring.copy_slot(self.ring.rsp_cons))
+            self.ring.rsp_cons += 1
+        return taken
+
+    def responses(self) -> list[tuple[int, ...]]:
+        """(id, type, status, data) of the new responses."""
+        return [CTRL_RESPONSE.unpack_from(raw) for raw in self.raw_responses()]
+
+
+class RawBackend:
+    """A driver domain that answers a real client with raw slots."""
+
+    def __init__(self) -> None:
+        self.site = MinimalSite()
+        self.broken: list[BackendError] = []
+        self.client = ControlClient(self.site.guest, 0, self.broken.append)
+        host = self.site.host
+        self.mapping = host.map_grant(1, self.client.ring_ref)
+        page = self.mapping.page
+        self.ring = BackRing.attach(ctrl_ring(page.u8, page.u32))
+        self.port = host.bind_interdomain(1, self.client.port)
+        self.events = 0
+        host.on_event(self.port, self._event)
+        self.site.run()
+        self.events = 0
+
+    def _event(self) -> None:
+        self.events += 1
+
+    def requests(self) -> list[tuple[int, ...]]:
+        """(id, type, data 0, 1, 2) of the new requests."""
+        self.site.run()
+        taken = []
+        while self.ring.unconsumed_requests:
+            taken.append(CTRL_REQUEST.unpack_from(self.ring.sring.copy_slot(self.ring.req_cons)))
+            self.ring.req_cons += 1
+        self.ring.final_check_for_requests()
+        return taken
+
+    def answer(self, ident: int, kind: int, status: int = 0, data: int = 0) -> None:
+        raw = CTRL_RESPONSE.pack(ident, kind, status, data)
+        self.ring.sring.write_slot(self.ring.rsp_prod_pvt, raw)
+        self.ring.rsp_prod_pvt += 1
+
+    def push(self) -> None:
+        if self.ring.push_responses_and_check_notify():
+            self.site.host.notify(self.port)
+        self.site.run()

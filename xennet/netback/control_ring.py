@@ -1,0 +1,132 @@
+"""The backend's end of the control ring (xen/io/netif.h, "Control ring").
+
+The ring page is the frontend's, mapped through its grant. Requests are served in order and answered
+at once, in passes of at most one ring full that an event starts and the run loop continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE
+from xennet.flow.hash_config import HashConfig
+from xennet.interface import Hypervisor
+from xennet.netback.control_messages import ControlMessages
+from xennet.netback.control_page import ControlPage
+from xennet.netback.gref_mappings import GrefMappings
+from xennet.netback.verdict import FrontendError
+from xennet.ring import BackRing, ctrl_ring, overflows
+
+
+class ControlRing:
+    """Connects in the constructor, which leaves nothing behind if it fails.
+
+    ``config`` is what the messages about hashing change; it is reset when the ring is disconnected.
+    ``queues`` is the number of connected queues. ``static_grefs``: how many grants each queue keeps
+    mapped; 0: the messages about them are NOT_SUPPORTED, as by Linux. ``on_fatal`` hears of a
+    req_prod that cannot be; the ring then serves nothing until it is connected anew.
+
+    Raises HypercallError when the ring page cannot be mapped or the channel not bound, and
+    RingOverflowError for a ring whose req_prod cannot be (hardening rule F22).
+    """
+
+    def __init__(
+        self,
+        hv: Hypervisor,
+        otherend_id: int,
+        ring_ref: int,
+        event_channel: int,
+        config: HashConfig,
+        *,
+        on_fatal: Callable[[FrontendError], None],
+        queues: int = 1,
+        static_grefs: int = 0,
+    ) -> None:
+        self.hv = hv
+        self.config = config
+        self._on_fatal = on_fatal
+        self._undo: list[Callable[[], None]] = []
+        self._disabled = False
+        self._scheduled = False
+        #: The static grants of each queue; empty when they are not supported.
+        self.mappings = tuple(
+            GrefMappings(hv, otherend_id, static_grefs)
+            for _ in range(queues if static_grefs else 0)
+        )
+        try:
+            self._connect(otherend_id, ring_ref, event_channel, queues)
+        except Exception:
+            self.disconnect()
+            raise
+        # Requests may be there already; nobody will announce them again.
+        self.kick()
+
+    def _connect(self, otherend_id: int, ring_ref: int, event_channel: int, queues: int) -> None:
+        hv = self.hv
+        mapping = hv.map_grant(otherend_id, ring_ref)
+        self._undo.append(lambda: hv.unmap_grant(mapping))
+        # Attach, never init: the frontend may have posted requests already.
+        self.ring = BackRing.attach(ctrl_ring(mapping.page.u8, mapping.page.u32))
+        page = ControlPage(hv, otherend_id)
+        self._undo.append(page.free)
+        self._messages = ControlMessages(self.config, page, queues, self.mappings)
+        self.port = hv.bind_interdomain(otherend_id, event_channel)
+        self._undo.append(lambda: hv.close_port(self.port))
+        self._undo += [static.clear for static in self.mappings]
+        self._undo.append(self.config.reset)
+        hv.on_event(self.port, self.kick)
+
+    def disconnect(self) -> None:
+        """Unbind, free and unmap everything, forget what was configured; twice is harmless."""
+        self._disabled = True
+        while self._undo:
+            self._undo.pop()()
+
+    def kick(self) -> None:
+        """There may be requests."""
+        if not self._scheduled and not self._disabled:
+            self._scheduled = True
+            self.hv.defer(self._poll)
+
+    def _poll(self) -> None:
+        self._scheduled = False
+        if self._disabled:
+            return
+        try:
+            more = self.poll()
+        except FrontendError as error:
+            # The ring is abandoned, its page stays mapped until the frontend closes.
+            self._disabled = True
+            self._on_fatal(error)
+            return
+        if more:
+            self.kick()
+
+    def poll(self) -> bool:
+        """Serve the requests that are there; True if there are more already.
+
+        Raises FrontendError for an impossible req_prod (hardening rule F1).
+        """
+        ring = self.ring
+        prod = ring.sring.req_prod
+        if overflows(prod, ring.rsp_prod_pvt, ring.nr_ents):
+            text = "req_prod is more than a ring past req_cons"
+            raise FrontendError("F1", "ctrl", ring.req_cons, (prod,), text)
+        if ring.req_cons == prod:
+            return ring.final_check_for_requests()
+        while ring.req_cons != prod:
+            self._serve()
+        if ring.push_responses_and_check_notify():
+            self.hv.notify(self.port)
+        return ring.final_check_for_requests()
+
+    def _serve(self) -> None:
+        """Take one request, once, into private memory, and write the response to it."""
+        ring = self.ring
+        ident, kind, *data = CTRL_REQUEST.unpack_from(ring.sring.copy_slot(ring.req_cons))
+        ring.req_cons += 1
+        status, result = self._messages.answer(kind, (data[0], data[1], data[2]))
+        # All bytes of the slot, also those behind the response: none is a leftover (XSA-216).
+        response = CTRL_RESPONSE.pack(ident, kind, status, result)
+        ring.sring.write_slot(ring.rsp_prod_pvt, response.ljust(ring.sring.slot_size, b"\0"))
+        ring.rsp_prod_pvt += 1

@@ -1,0 +1,116 @@
+"""The rate limit of a guest's transmit side: bytes of credit, replenished once per period.
+
+The rules are those of Linux xen-netback (xen_net_read_rate, tx_add_credit, tx_credit_exceeded,
+xen_net_rate_changed), on a clock of nanoseconds instead of jiffies. The kernels charge each packet
+with what its first request says; what they may still take is :attr:`Credit.remaining`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from attrs import frozen
+
+from xennet.interface import Hypervisor
+from xennet.netback.guest_tx import UNLIMITED
+
+#: Credit may pile up to so many bytes at least, however low the rate: a packet that is larger than
+#: any credit would block the ring for ever.
+MIN_BURST = 131072
+
+_RATE = re.compile(rb"([0-9]{1,20}),([0-9]{1,20})")
+
+
+@frozen
+class Rate:
+    """``bytes`` in each period of ``usec`` microseconds; either of them 0: no limit."""
+
+    bytes: int = 0
+    usec: int = 0
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is a limit at all."""
+        return self.bytes > 0 and self.usec > 0
+
+
+NO_LIMIT = Rate()
+
+
+def parse_rate(value: bytes) -> Rate:
+    """The node ``rate`` ("bytes,usec", decimal); anything else is no limit, as in Linux.
+
+    Linux takes "0,n" at its word and never forwards a packet; here it is no limit.
+    """
+    match = _RATE.fullmatch(value)
+    rate = Rate(int(match[1]), int(match[2])) if match else NO_LIMIT
+    return rate if rate.limits else NO_LIMIT
+
+
+class Credit:
+    """The credit of one queue. ``resume`` is called when a timer has added to it.
+
+    ``remaining``: bytes that may be taken now.
+    """
+
+    def __init__(self, hv: Hypervisor, rate: Rate, resume: Callable[[], None]) -> None:
+        self._hv = hv
+        self._resume = resume
+        self._cancel: Callable[[], None] | None = None
+        self._start(rate)
+
+    def _start(self, rate: Rate) -> None:
+        self.rate = rate
+        self.remaining = min(rate.bytes, UNLIMITED) if rate.limits else UNLIMITED
+        self._window_start = self._hv.now
+
+    def change(self, rate: Rate) -> None:
+        """A new rate. Credit above it is lost; who waits, waits no longer (xen_net_rate_changed).
+
+        Changing to the rate that is in force changes nothing.
+        """
+        if rate == self.rate:
+            return
+        if not (rate.limits and self.rate.limits):
+            self._start(rate)
+        else:
+            self.rate = rate
+            self.remaining = min(self.remaining, rate.bytes)
+        if self._cancel is not None:
+            self.cancel()
+            if rate.limits:
+                self._add()
+            self._resume()
+
+    def exceeded(self, size: int) -> bool:
+        """A packet of ``size`` bytes was not covered: True if it has to wait for ``resume``.
+
+        False: a period has passed and there is enough credit now.
+        """
+        if self._cancel is not None:
+            return True
+        now, period = self._hv.now, self.rate.usec * 1000
+        if now >= self._window_start + period:
+            self._window_start = now
+            self._add()
+        if size <= self.remaining:
+            return False
+        self._window_start += period
+        self._cancel = self._hv.call_after(self._window_start - now, self._replenish)
+        return True
+
+    def cancel(self) -> None:
+        """Forget the timer."""
+        if self._cancel is not None:
+            cancel, self._cancel = self._cancel, None
+            cancel()
+
+    def _replenish(self) -> None:
+        self._cancel = None
+        self._add()
+        self._resume()
+
+    def _add(self) -> None:
+        burst = max(MIN_BURST, self.rate.bytes)
+        self.remaining = min(self.remaining + self.rate.bytes, burst, UNLIMITED)

@@ -1,0 +1,228 @@
+"""What makes a backend one implementation rather than another: data and small decisions.
+
+A :class:`BackendPolicy` says what is advertised, what is read, how rings are attached and which
+passes run them; :class:`~xennet.netback.device.Vif` and :class:`~xennet.netback.queue.Queue` do the
+rest, the same for every policy. :class:`VifOptions` are what one vif of an implementation can be
+set up to do.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from attrs import field, frozen, validators
+
+from xennet.frames import FrameBatch
+from xennet.interface import Hypervisor, PageRun
+from xennet.netback.credit import NO_LIMIT
+from xennet.netback.keys import (
+    FrontendFeatures,
+    FrontendKeys,
+    read_ctrl,
+    read_features,
+    read_mac,
+    read_queue_count,
+    read_queues,
+    read_rate,
+)
+from xennet.netback.rx_pass import RxPass
+from xennet.netback.tx_pass import TxPass
+from xennet.netback.verdict import FrontendError, rx_error, tx_error
+from xennet.ring import BackRing, SharedRing
+from xennet.xenbus.backend import Advertisement
+from xennet.xenbus.backend_rules import BackendRules
+from xennet.xenbus.device import XenbusDevice
+from xennet.xenbus.tables import LINUX_BACKEND
+
+#: Most queues of a vif.
+MAX_QUEUES = 8
+
+_MILLISECOND = 1_000_000
+_SECOND = 1000 * _MILLISECOND
+
+
+@frozen
+class VifOptions:
+    """What a backend offers and enforces; the defaults are those of Linux on one CPU.
+
+    ``max_queues``: 1..MAX_QUEUES. ``split_channels``, ``ctrl_ring``, ``xdp_headroom``,
+    ``multicast``, ``dynamic_multicast``: whether the feature is offered. ``static_grefs``: how many
+    grants each queue keeps mapped when the control ring asks for it (Linux: none, these messages
+    are NOT_SUPPORTED). ``rate_limit``: whether the toolstack's ``rate`` is obeyed.
+
+    Times in ns, 0 = never: ``drain_timeout`` how long a packet waits for receive buffers,
+    ``drain_timeout_unnotified`` the same for a frontend without feature-rx-notify,
+    ``stall_timeout`` how long a queue without enough buffers may make no progress before the
+    carrier goes (not judged without feature-rx-notify).
+
+    ``publish_carrier``: write the node ``carrier`` (xen/io/netif.h, "Link state"; Linux does not).
+    """
+
+    max_queues: int = field(default=1, validator=(validators.ge(1), validators.le(MAX_QUEUES)))
+    split_channels: bool = True
+    ctrl_ring: bool = True
+    static_grefs: int = 0
+    xdp_headroom: bool = True
+    multicast: bool = True
+    dynamic_multicast: bool = True
+    rate_limit: bool = True
+    drain_timeout: int = 10 * _SECOND
+    drain_timeout_unnotified: int = 30 * _MILLISECOND
+    stall_timeout: int = 60 * _SECOND
+    publish_carrier: bool = False
+
+
+class TransmitPass(Protocol):
+    """One pass over a guest-transmit ring, as a queue uses it.
+
+    ``res`` has the places R_* of xennet.netback.guest_tx, ``batch`` the packets of the last pass,
+    ``credit`` the bytes that the rate limit leaves.
+    """
+
+    @property
+    def batch(self) -> FrameBatch: ...
+    @property
+    def res(self) -> Sequence[int]: ...
+    @property
+    def credit(self) -> int: ...
+    @credit.setter
+    def credit(self, value: int) -> None: ...
+
+    def run(self, max_packets: int) -> int:
+        """Take, deliver into ``batch`` and answer; the verdict, 0 = the ring may go on."""
+        ...
+
+    def rearm(self) -> bool:
+        """Ask for an event; True if there are requests already."""
+        ...
+
+
+class ReceivePass(Protocol):
+    """One pass over a guest-receive ring, as a queue uses it.
+
+    ``res`` has the places R_* of xennet.netback.guest_rx. ``next`` is the first packet of the batch
+    that has not been sent.
+    """
+
+    @property
+    def res(self) -> Sequence[int]: ...
+    @property
+    def next(self) -> int: ...
+    @property
+    def empty(self) -> bool: ...
+
+    def refill(self) -> FrameBatch: ...
+
+    def run(self) -> int:
+        """Send what posted buffers allow; the verdict, 0 = the ring may go on."""
+        ...
+
+    def await_requests(self) -> bool:
+        """Ask for an event when buffers are posted; True if some have been."""
+        ...
+
+    def drop_all(self) -> int:
+        """Forget the packets that are left; how many they were."""
+        ...
+
+
+#: Makes the pass over the transmit ring of domain ``otherend_id`` (the third argument).
+MakeTransmitPass = Callable[[Hypervisor, BackRing, int, PageRun, "array[int]"], TransmitPass]
+#: Makes the pass over the receive ring of a frontend with these features.
+MakeReceivePass = Callable[
+    [Hypervisor, BackRing, int, FrontendFeatures, PageRun, "array[int]"], ReceivePass
+]
+
+
+@frozen
+class BackendPolicy:
+    """One implementation's ways. ``name`` is what people call it.
+
+    ``advertise``: the feature nodes of a vif. ``read_keys``: what is read when the frontend is
+    connected; XenbusError names a node that stops it. ``attach``: how a shared ring is entered;
+    RingOverflowError for impossible indices. ``transmit_pass``, ``receive_pass``: what runs the
+    rings. ``transmit_error``, ``receive_error``: the exception for a pass's verdict. ``rules``: the
+    device's life in the store. ``options``: what its vifs do unless they are told otherwise.
+    """
+
+    name: str
+    advertise: Callable[[VifOptions], Advertisement]
+    read_keys: Callable[[XenbusDevice, VifOptions], FrontendKeys]
+    attach: Callable[[SharedRing], BackRing]
+    transmit_pass: MakeTransmitPass
+    receive_pass: MakeReceivePass
+    transmit_error: Callable[[Sequence[int]], FrontendError]
+    receive_error: Callable[[Sequence[int]], FrontendError]
+    rules: BackendRules
+    options: VifOptions = VifOptions()
+
+
+def _advertise(options: VifOptions) -> Advertisement:
+    """In the order in which Linux writes it: in one transaction, and after it."""
+    return Advertisement(
+        features=(
+            ("feature-sg", 1),
+            ("feature-gso-tcpv4", 1),
+            ("feature-gso-tcpv6", 1),
+            ("feature-ipv6-csum-offload", 1),
+            ("feature-rx-copy", 1),
+            ("feature-xdp-headroom", int(options.xdp_headroom)),
+            ("feature-rx-flip", 0),
+            ("feature-multicast-control", int(options.multicast)),
+            (
+                "feature-dynamic-multicast-control",
+                int(options.multicast and options.dynamic_multicast),
+            ),
+        ),
+        extras=(
+            ("feature-split-event-channels", int(options.split_channels)),
+            ("multi-queue-max-queues", options.max_queues),
+            ("feature-ctrl-ring", int(options.ctrl_ring)),
+        ),
+    )
+
+
+def _read_keys(dev: XenbusDevice, options: VifOptions) -> FrontendKeys:
+    own, theirs = dev.own, dev.otherend
+    count = read_queue_count(theirs, options.max_queues)
+    mac = read_mac(own)
+    rate = read_rate(own) if options.rate_limit else NO_LIMIT
+    features = read_features(theirs, xdp_headroom=options.xdp_headroom)
+    ctrl = read_ctrl(theirs) if options.ctrl_ring else None
+    return FrontendKeys(read_queues(theirs, count), features, ctrl, mac, rate)
+
+
+def _receive_pass(
+    hv: Hypervisor,
+    ring: BackRing,
+    otherend_id: int,
+    features: FrontendFeatures,
+    stage: PageRun,
+    words: array[int],
+) -> RxPass:
+    return RxPass(
+        hv,
+        ring,
+        otherend_id,
+        can_sg=features.can_sg,
+        gso_types=features.gso_types,
+        gso_prefix_types=features.gso_prefix_types,
+        stage=stage,
+        words=words,
+    )
+
+
+LINUX = BackendPolicy(
+    name="linux",
+    advertise=_advertise,
+    read_keys=_read_keys,
+    # Attach, never init: the frontend may have posted receive buffers already.
+    attach=BackRing.attach,
+    transmit_pass=TxPass,
+    receive_pass=_receive_pass,
+    transmit_error=tx_error,
+    receive_error=rx_error,
+    rules=LINUX_BACKEND,
+)

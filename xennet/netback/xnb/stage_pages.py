@@ -1,0 +1,53 @@
+"""Mbufs from a queue's stage: its pages instead of the hypervisor's, so that they end with it."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from xennet.abi.xen import PAGE_SIZE
+from xennet.interface import PageRun
+from xennet.netback.xnb.mbuf import MbufPool
+
+
+@frozen(eq=False)
+class PageSlice:
+    """Some consecutive pages of a run, as a run (xennet.interface.PageRun)."""
+
+    first: int
+    count: int
+    u8: memoryview
+    u16: memoryview
+    u32: memoryview
+    u64: memoryview
+
+
+class StagePages:
+    """Gives the pages of ``stage`` away in order, each once."""
+
+    def __init__(self, stage: PageRun) -> None:
+        self._stage = stage
+        self._given = 0
+
+    def alloc_pages(self, count: int) -> PageSlice:
+        """The next ``count`` pages. MemoryError when there are no more."""
+        stage, at = self._stage, self._given
+        if at + count > stage.count:
+            raise MemoryError(f"{count} pages of a stage of {stage.count}, {at} of which are taken")
+        self._given = at + count
+        begin, end = at * PAGE_SIZE, (at + count) * PAGE_SIZE
+        return PageSlice(
+            stage.first + at,
+            count,
+            stage.u8[begin:end],
+            stage.u16[begin // 2 : end // 2],
+            stage.u32[begin // 4 : end // 4],
+            stage.u64[begin // 8 : end // 8],
+        )
+
+    def free_pages(self, pages: PageRun) -> None:
+        """They go with the stage."""
+
+
+def stage_pool(stage: PageRun) -> MbufPool:
+    """An mbuf pool that is exhausted when ``stage`` is."""
+    return MbufPool(StagePages(stage), max_pages=stage.count)

@@ -1,0 +1,21 @@
+"""What a frontend counts besides its rings."""
+
+from __future__ import annotations
+
+from attrs import define
+
+from xennet.counters import VifCounters
+
+
+@define
+class NetfrontCounters(VifCounters):
+    """``no_carrier``: frames that the guest wanted to send while the link was down.
+    ``unvalidated``: GSO packets received without data_validated; ``rx_gso_checksum_fixup``: those
+    whose checksum was made partial (ethtool -S has it by this name). ``spurious``: events that
+    brought no work.
+    """
+
+    no_carrier: int = 0
+    unvalidated: int = 0
+    rx_gso_checksum_fixup: int = 0
+    spurious: int = 0

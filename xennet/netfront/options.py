@@ -1,0 +1,38 @@
+"""What the guest's administrator decides about a frontend: module parameters and ethtool."""
+
+from __future__ import annotations
+
+from attrs import field, frozen, validators
+
+#: Most queues of a vif (XENNET_MAX_QUEUES of Linux).
+MAX_QUEUES = 8
+#: Most headroom that can be asked for (XEN_NETIF_MAX_XDP_HEADROOM).
+MAX_XDP_HEADROOM = 0x7FFF
+
+
+@frozen
+class NetfrontOptions:
+    """``queues`` (1 to 8) and ``split`` channels are wishes, the backend's offer limits them.
+
+    ``sg``, ``gso``, ``csum``: whether packets of several pages, to be segmented, or with blank
+    checksums are sent and taken; GSO needs the other two. ``gso_prefix``: ask for GSO announced by
+    a prefix slot (old Windows frontends). ``xdp_headroom``: bytes left free before each received
+    packet. ``trusted``: whether the backend is, None for what the toolstack says.
+    ``enforce_mtu``: frames longer than the mtu allows are not sent.
+    """
+
+    queues: int = field(default=1, validator=(validators.ge(1), validators.le(MAX_QUEUES)))
+    split: bool = True
+    sg: bool = True
+    gso: bool = True
+    csum: bool = True
+    gso_prefix: bool = False
+    xdp_headroom: int = field(
+        default=0, validator=(validators.ge(0), validators.le(MAX_XDP_HEADROOM))
+    )
+    trusted: bool | None = None
+    enforce_mtu: bool = False
+
+
+#: What a guest has that nobody configured.
+DEFAULTS = NetfrontOptions()

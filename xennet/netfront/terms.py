@@ -1,0 +1,32 @@
+"""What holds for all queues of a vif during one connection."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from xennet.abi.xen import PAGE_SIZE
+
+
+@frozen
+class Terms:
+    """``otherend_id``: the backend's domain. What the backend takes of us: ``can_sg`` packets of
+    several slots, ``gso_types`` (bit t for GSO type t), ``hashes`` hash extra info. What it may do
+    to us: announce packets of ``gso_prefix_types`` by a prefix slot. ``repair_gso``: GSO packets
+    that lack csum_blank are made partial. ``split``: a channel for each ring. ``bounce``: it is not
+    trusted, so no granted page may hold a byte that was not meant for it (XSA-403).
+    """
+
+    otherend_id: int
+    can_sg: bool = False
+    gso_types: int = 0
+    hashes: bool = False
+    gso_prefix_types: int = 0
+    repair_gso: bool = True
+    split: bool = False
+    bounce: bool = False
+    #: What the kernels wipe pages with: a page of zeros, or a byte if they do not.
+    zeros: memoryview = field(init=False, eq=False, repr=False)
+
+    @zeros.default
+    def _zeros(self) -> memoryview:
+        return memoryview(bytearray(PAGE_SIZE if self.bounce else 1))
