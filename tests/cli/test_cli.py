@@ -20,7 +20,7 @@ import xennet
 from xennet.cli import main
 from xennet.frames import FrameBatch
 from xennet.port import open_port
-from xennet.report import RunReport, Verdict
+from xennet.report import RunOptions, RunReport, Verdict
 
 SAMPLE = Path(xennet.__file__).parent / "data" / "guest-and-host-tcp.pcap"
 Run = Callable[..., tuple[int, str, str]]
@@ -81,10 +81,80 @@ def test_quiet_is_the_verdict_alone(run: Run) -> None:
     assert run(*args, link=bad) == (1, "BAD: a reason\n", "")
 
 
-@pytest.mark.parametrize(("args", "version"), [((), 1), (("--grant-version", "2"), 2)])
-def test_options_reach_the_link(run: Run, args: tuple[str, ...], version: int) -> None:
-    _, stdout, _ = run("run", "--guest", "null:", "--host", "null:", "--json", *args)
-    assert json.loads(stdout)["options"] == {"grant_version": version}
+DEFAULTS = RunOptions()
+
+
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        ("", DEFAULTS),
+        ("--grant-version 2", evolve(DEFAULTS, grant_version=2)),
+        ("--queues 8", evolve(DEFAULTS, queues=8)),
+        ("--split-channels", DEFAULTS),
+        ("--single-channel", evolve(DEFAULTS, split_channels=False)),
+        ("--mtu 9000", evolve(DEFAULTS, mtu=9000)),
+        ("--no-sg", evolve(DEFAULTS, sg=False)),
+        ("--no-gso", evolve(DEFAULTS, gso=False)),
+        ("--no-csum", evolve(DEFAULTS, csum=False)),
+        ("--backend xnb", evolve(DEFAULTS, backend="xnb")),
+        ("--frontend freebsd", evolve(DEFAULTS, frontend="freebsd")),
+        ("--frontend windows", evolve(DEFAULTS, frontend="windows")),
+        ("--evtchn fifo", evolve(DEFAULTS, evtchn="fifo")),
+    ],
+)
+def test_options_reach_the_link(run: Run, args: str, options: RunOptions) -> None:
+    _, stdout, _ = run("run", "--guest", "null:", "--host", "null:", "--json", *args.split())
+    assert RunOptions(**json.loads(stdout)["options"]) == options
+
+
+def ports_of(*args: str) -> tuple[list[str], list[str], RunOptions]:
+    """What the link would get."""
+    seen: list[tuple[list[str], list[str], RunOptions]] = []
+
+    def link(guests, hosts, options, progress) -> RunReport:
+        seen.append(([port.name for port in guests], [port.name for port in hosts], options))
+        return RunReport(Verdict(True), options)
+
+    assert main(["run", "--quiet", *args], link=link) == 0
+    return seen[0]
+
+
+def test_one_port_stands_for_all_vifs() -> None:
+    args = ("--guests", "2", "--vifs", "2", "--guest", "gen:60x3", "--host", "null:")
+    guests, hosts, options = ports_of(*args)
+    assert guests == ["gen:60x3"] * 4
+    assert hosts == ["null:"] * 4
+    assert (options.guests, options.vifs, options.switch) == (2, 2, False)
+
+
+def test_each_vif_may_have_a_port_of_its_own() -> None:
+    guests, hosts, _ = ports_of(
+        *("--guests", "2", "--guest", "gen:60x3", "--guest", "gen:70x3", "--host", "null:")
+    )
+    assert guests == ["gen:60x3", "gen:70x3"]
+    assert hosts == ["null:", "null:"]
+
+
+def test_a_switch_takes_the_place_of_the_hosts_ports() -> None:
+    guests, hosts, options = ports_of("--guests", "3", "--switch", "--guest", "gen:60x3")
+    assert (guests, hosts) == (["gen:60x3"] * 3, [])
+    assert options.switch
+
+
+def test_names_of_drivers_are_those_that_there_are() -> None:
+    from xennet.cli.run import BACKENDS, EVTCHN_ABIS, FRONTENDS, MAX_MTU, MAX_QUEUES, MIN_MTU
+    from xennet.evtchn import FifoBits, TwoLevelBits
+    from xennet.netback.policies import POLICIES
+    from xennet.netback.policy import MAX_QUEUES as BACKEND_QUEUES
+    from xennet.netfront import device
+    from xennet.netfront.kinds import KINDS
+    from xennet.netfront.options import MAX_QUEUES as FRONTEND_QUEUES
+
+    assert set(BACKENDS) == set(POLICIES)
+    assert set(FRONTENDS) == set(KINDS)
+    assert (TwoLevelBits.abi, FifoBits.abi) == EVTCHN_ABIS
+    assert MAX_QUEUES == BACKEND_QUEUES == FRONTEND_QUEUES
+    assert (MIN_MTU, MAX_MTU) == (device.MIN_MTU, device.MAX_MTU)
 
 
 # --- errors are one line --------------------------------------------------------------------------
@@ -101,6 +171,33 @@ def test_options_reach_the_link(run: Run, args: tuple[str, ...], version: int) -
         (("--guest", "null:"), "Missing option '--host'."),
         (("--guest", "null:", "--host", "null:", "--grant-version", "3"), "3 is not in the range"),
         (("--guest", "null:", "--host", "null:", "--nope"), "--nope"),
+        (("--guest", "null:", "--host", "null:", "--queues", "9"), "9 is not in the range 1<=x<=8"),
+        (("--guest", "null:", "--host", "null:", "--queues", "0"), "0 is not in the range"),
+        (("--guest", "null:", "--host", "null:", "--mtu", "67"), "67 is not in the range"),
+        (("--guest", "null:", "--host", "null:", "--mtu", "65522"), "65522 is not in the range"),
+        (("--guest", "null:", "--host", "null:", "--backend", "bsd"), "'bsd' is not one of"),
+        (("--guest", "null:", "--host", "null:", "--frontend", "os2"), "'os2' is not one of"),
+        (("--guest", "null:", "--host", "null:", "--evtchn", "3l"), "'3l' is not one of"),
+        (("--guest", "null:", "--host", "null:", "--guests", "0"), "0 is not in the range"),
+        (("--guest", "null:", "--host", "null:", "--vifs", "65"), "65 is not in the range"),
+        (
+            ("--guest", "null:", "--guest", "null:", "--host", "null:", "--guests", "3"),
+            "--guest is given 2 times for 3 vifs.",
+        ),
+        (
+            ("--guest", "null:", "--host", "null:", "--host", "null:"),
+            "--host is given 2 times for 1 vifs.",
+        ),
+        (("--guest", "null:", "--host", "null:", "--switch"), "leave --host out"),
+        (("--guest", "null:", "--switch"), "--switch needs two vifs at least"),
+        (
+            ("--guest", "null:", "--host", "null:", "--guests", "500", "--vifs", "3"),
+            "--guests times --vifs is 1500, more than 1000.",
+        ),
+        (
+            ("--guest", "record:/tmp/x", "--host", "null:", "--guests", "2"),
+            "/tmp/x",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exits_2(run: Run, args: tuple[str, ...], message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xennet.frames import FrameBatch
 from xennet.port import Port
 from xennet.report import (
@@ -16,7 +18,10 @@ from xennet.report import (
 )
 
 
-def wire(guest: Port, host: Port, options: RunOptions, progress: Progress) -> RunReport:
+def wire(
+    guests: Sequence[Port], hosts: Sequence[Port], options: RunOptions, progress: Progress
+) -> RunReport:
+    (guest,), (host,) = guests, hosts
     batch = FrameBatch(memoryview(bytearray(1 << 20)), 16)
     carried = {}
     for name, source, sink in ((GUEST_TO_HOST, guest, host), (HOST_TO_GUEST, host, guest)):

@@ -21,7 +21,8 @@ FORBIDDEN = {
     "netback": {"hypervisor", "gnttab", "evtchn", "memory", "guest", "netfront", "port", "link"},
     "port": {"hypervisor", "gnttab", "evtchn", "xenbus", "netback", "netfront", "link", "cli"},
     "report": {"hypervisor", "xenstore", "xenbus", "netback", "netfront", "link", "cli"},
-    "link": {"cli"},
+    "link": {"lifecycle", "cli"},
+    "lifecycle": {"cli"},
 }
 #: Not drivers: the harness entry stands outside the machine.
 EXEMPT = {"netback/poll_page.py"}

@@ -15,11 +15,13 @@ from xennet.cli import main
 from xennet.frames import FrameBatch
 from xennet.link.base import LinkError
 from xennet.link.gate import Gate
-from xennet.link.vif import VifLink, run_vif
+from xennet.link.run import run_ports
+from xennet.link.vif import VifLink
 from xennet.observe import Notification
 from xennet.port import open_port, open_ports
 from xennet.report.model import RunOptions, RunReport
 from xennet.report.progress import no_progress
+from xennet.xenbus.backend import Advertisement
 
 CAPTURE = Path(__file__).parents[2] / "xennet" / "data" / "guest-and-host-tcp.pcap"
 
@@ -33,7 +35,7 @@ def carry(guest: str, host: str, *, version: int = 1) -> RunReport:
     left, right = open_ports([guest, host])
     try:
         with no_progress() as progress:
-            return run_vif(left, right, RunOptions(version), progress)
+            return run_ports([left], [right], RunOptions(version), progress)
     finally:
         left.close()
         right.close()
@@ -155,9 +157,10 @@ def test_a_grant_that_is_left_behind_spoils_the_verdict(monkeypatch: pytest.Monk
 def test_a_link_that_cannot_connect_says_in_which_states_the_ends_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from xennet.netback import device
+    from xennet.netback.device import Vif
 
-    monkeypatch.setattr(device, "FEATURES", (("feature-rx-copy", 0),))
+    offer = Advertisement((("feature-rx-copy", 0),))
+    monkeypatch.setattr(Vif, "probe", lambda self, dev: offer)
     link = VifLink(open_port("null:"), open_port("null:"))
     with pytest.raises(LinkError, match="backend/vif/1/0/state = 2"):
         link.open()
@@ -210,7 +213,8 @@ def test_any_frames_cross_in_any_order_of_deliveries(
     guest.to_send = sent_up = [bytes([i & 0xFF]) * size for i, size in enumerate(up)]
     host.to_send = sent_down = [bytes([i & 0xFF]) * size for i, size in enumerate(down)]
     sent_up, sent_down = list(sent_up), list(sent_down)
-    link._guest.flowing = link._host.flowing = True
+    for line in link:
+        line.guest.flowing = line.host.flowing = True
     link.kick()
     link.machine.run_loop.run_until_idle(
         lambda ready: data.draw(st.integers(0, len(ready) - 1)) if len(ready) > 1 else 0

@@ -255,7 +255,7 @@ def test_a_protocol_violation_takes_the_carrier_but_not_the_state(world: World) 
     queue = world.netfronts[0].queue
     assert queue is not None
     queue.tx_ring.sring.req_prod = 1000
-    world.kernel.notify(queue.port)
+    world.kernel.notify(queue.tx_port)
     world.rest()
     assert world.vifs[0].error is not None
     assert world.vifs[0].error.rule == "F1"

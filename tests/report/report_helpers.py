@@ -10,12 +10,14 @@ from xennet.report import (
     DomainReport,
     Mismatch,
     Notifications,
+    PathReport,
     PortReport,
     RingReport,
     RunOptions,
     RunReport,
     TimelineEntry,
     Verdict,
+    VifReport,
 )
 
 FRONT = "/local/domain/1/device/vif/0"
@@ -57,12 +59,21 @@ def timeline() -> tuple[TimelineEntry, ...]:
 def good_report() -> RunReport:
     return RunReport(
         verdict=Verdict(True, ("all 1,234,568 frames arrived as sent, nothing leaked",)),
-        options=RunOptions(grant_version=2),
+        options=RunOptions(grant_version=2, queues=2),
         roots={"frontend": FRONT, "backend": BACK},
         timeline=timeline(),
         directions=(
             DirectionReport(GUEST_TO_HOST, 1234567, 1234567, 1851850500, 1851850500),
             DirectionReport(HOST_TO_GUEST, 1, 1, 60, 60),
+        ),
+        vifs=(
+            VifReport(
+                "vif1.0",
+                2,
+                True,
+                PathReport(True, ("ipv4", "ipv6"), ("tcpv4", "tcpv6"), carried=1234567),
+                PathReport(max_frame=1514, completed=12, segmented=100, segments=4500),
+            ),
         ),
         rings=(
             RingReport(

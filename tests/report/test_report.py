@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_helpers import BACK, FRONT, bad_report, good_report
@@ -17,16 +17,26 @@ from xennet.abi.xenbus import XenbusState
 from xennet.port import Counters
 from xennet.report import (
     GUEST_TO_HOST,
+    THROUGH_SWITCH,
+    DirectionReport,
+    DomainReport,
+    PathReport,
     PortReport,
     RingReport,
+    RunOptions,
     RunReport,
+    SwitchReport,
     TimelineEntry,
     Verdict,
+    VifReport,
 )
 from xennet.report.printable import printable
 from xennet.report.progress import no_progress, progress_bar
 from xennet.report.render import STATE_STYLES, print_report, print_verdict, render_text
 
+SWITCH = SwitchReport(
+    DirectionReport(THROUGH_SWITCH, 7000, 7000, 420000, 420000), 3, 3, 6998, 2, 1, 0, 0, 5
+)
 NOTIFICATIONS = {"sent", "avoided"}
 
 
@@ -56,10 +66,13 @@ def test_json_keys_are_those_of_format_1() -> None:
     }
     notifications = dict.fromkeys(NOTIFICATIONS)
     counts = ["requests", "responses", "slots"]
-    assert keys(evolve(good_report(), directions=bad_report().directions).to_json()) == {
+    work = ["carried", "completed", "segmented", "segments", "refused", "errors"]
+    path = dict.fromkeys(["sg", "csum", "gso", "max_frame", *work])
+    full = evolve(good_report(), directions=bad_report().directions, switch=SWITCH)
+    assert keys(full.to_json()) == {
         "format": None,
         "verdict": {"good": None, "reasons": [None]},
-        "options": {"grant_version": None},
+        "options": dict.fromkeys(field.name for field in fields(RunOptions)),
         "roots": {"frontend": None, "backend": None},
         "timeline": [
             dict.fromkeys(["step", "who", "kind", "path", "value", "old", "new", "time_ns"])
@@ -71,6 +84,21 @@ def test_json_keys_are_those_of_format_1() -> None:
                 "evidence": [dict.fromkeys(["frame", "problem", "offset", "sent", "received"])],
             }
         ],
+        "vifs": [
+            {
+                **dict.fromkeys(["name", "queues", "split_channels"]),
+                "up": path | {"csum": [None], "gso": [None]},
+                "down": path,
+            }
+        ],
+        "switch": {
+            "through": {
+                **dict.fromkeys(["name", "frames_sent", "frames_received"]),
+                **dict.fromkeys(["bytes_sent", "bytes_received", "mismatches", "evidence"]),
+            },
+            **dict.fromkeys(["ports", "learned", "forwarded", "flooded", "group"]),
+            **dict.fromkeys(["filtered", "invalid", "dropped"]),
+        },
         "rings": [
             {
                 "name": None,
@@ -103,7 +131,23 @@ def test_json_survives_json_and_holds_the_numbers() -> None:
     made = good_report().to_json()
     assert json.loads(json.dumps(made)) == made
     assert made["format"] == "xennet-run/1"
-    assert made["options"] == {"grant_version": 2}
+    assert made["options"] == {
+        "grant_version": 2,
+        "evtchn": "2l",
+        "frontend": "linux",
+        "backend": "linux",
+        "queues": 2,
+        "split_channels": True,
+        "mtu": None,
+        "sg": True,
+        "gso": True,
+        "csum": True,
+        "guests": 1,
+        "vifs": 1,
+        "switch": False,
+    }
+    assert made["vifs"][0]["down"]["segments"] == 4500
+    assert made["switch"] is None
     assert made["frames_per_second"] == round(1234568 / 12.5, 1)
     assert made["rings"][0]["front"] == {"sent": 12345, "avoided": 1222222}
     assert made["ports"][0]["counters"]["skipped_empty"] == 3
@@ -272,3 +316,47 @@ def test_progress_shows_each_direction_on_a_terminal(total: int | None, shown: s
         progress(GUEST_TO_HOST, 3)
     assert GUEST_TO_HOST in stream.getvalue()
     assert shown in stream.getvalue()
+
+
+# --- what was negotiated --------------------------------------------------------------------------
+
+
+def line_with(text: str, start: str) -> list[str]:
+    """The cells of the line that begins with ``start``."""
+    (line,) = [line for line in text.splitlines() if line.startswith(start)]
+    return re.split(r"  +", line.strip())
+
+
+def test_negotiated_features_and_software_work_are_shown() -> None:
+    text = render_text(good_report())
+    assert line_with(text, "vif1.0 ") == [
+        *("vif1.0", "up", "2", "split", "yes", "ipv4 ipv6", "tcpv4 tcpv6", "any"),
+    ]
+    assert line_with(text, " " * 8 + "down") == ["down", "no", "filled in", "no", "1,514"]
+    software = text[text.index("Software") :]
+    assert line_with(software, "host to guest")[1:] == ["12", "100", "4,500", "0", "0"]
+
+
+def test_vifs_that_agreed_on_the_same_are_one_row() -> None:
+    up = PathReport(sg=True)
+    vifs = tuple(VifReport(f"vif{i}.0", 1, False, up, up) for i in range(1, 201))
+    other = VifReport("vif201.0", 2, False, up, up)
+    text = render_text(RunReport(Verdict(True), vifs=(*vifs, other)))
+    assert "vif1.0 (of 200" in text
+    assert line_with(text, "vif201.0")[2:4] == ["2", "single"]
+    assert "Software" not in text
+
+
+def test_a_switch_has_its_row_and_its_direction() -> None:
+    text = render_text(evolve(good_report(), switch=SWITCH))
+    assert line_with(text, "through the switch")[1:3] == ["7,000", "7,000"]
+    assert "3        3      6,998        2      1         0        0        5" in text
+
+
+def test_many_domains_and_ports_are_added_up() -> None:
+    domains = tuple(DomainReport(f"dom{i}", grants_made=i) for i in range(8))
+    ports = tuple(PortReport("guest", "gen:60x5", Counters(frames_in=5)) for _ in range(8))
+    text = render_text(RunReport(Verdict(True), domains=domains, ports=ports))
+    assert line_with(text, "grants made") == ["grants made", "0", "28"]
+    assert "7 others" in text
+    assert line_with(text, "guest") == ["guest", "gen:60x5 (8 times)", "40", "0"]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from xennet.cli.info import info
+from xennet.cli.lifecycle import lifecycle
 from xennet.cli.run import Link, run
 from xennet.cli.xenstored import xenstored
 from xennet.cli.xs import xs
@@ -36,6 +37,7 @@ def group(ctx: click.Context) -> None:
 
 group.add_command(run)
 group.add_command(info)
+group.add_command(lifecycle)
 group.add_command(xs)
 group.add_command(xenstored)
 

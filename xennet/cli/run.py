@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FrameType
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import click
 
@@ -17,28 +17,120 @@ from xennet.port.spec import SCHEMES
 from xennet.report.model import GUEST_TO_HOST, HOST_TO_GUEST, Progress, RunOptions, RunReport
 from xennet.report.progress import no_progress, progress_bar
 
+#: Most guests (and vifs in all) of a run, most vifs of a guest, most queues of a vif.
+MAX_GUESTS, MAX_VIFS, MAX_QUEUES = 1000, 64, 8
+#: Bytes; the least that IPv4 needs, and what fits into the longest frame.
+MIN_MTU, MAX_MTU = 68, 65521
+#: Names of drivers and ABIs; written down so that --help loads none of them.
+BACKENDS = ("linux", "xnb")
+FRONTENDS = ("linux", "freebsd", "windows")
+EVTCHN_ABIS = ("2l", "fifo")
+
 _PORTS = "Ports: " + ", ".join(scheme.usage for scheme in SCHEMES.values())
 
 
 class Link(Protocol):
-    """Carries all frames of both ports to the other one and reports; does not close the ports."""
+    """Carries all frames of the ports to the other ends and reports; does not close the ports.
+
+    A guest's port for each vif, and a host's unless the guests talk to each other.
+    """
 
     def __call__(
-        self, guest: Port, host: Port, options: RunOptions, progress: Progress
+        self,
+        guests: Sequence[Port],
+        hosts: Sequence[Port],
+        options: RunOptions,
+        progress: Progress,
     ) -> RunReport: ...
 
 
 @click.command(
     epilog=f"{_PORTS}; PLAYER+RECORDER joins two. Exit code: 0 good, 1 bad, 2 bad input."
 )
-@click.option("--guest", required=True, metavar="PORT", help="Where the guest's frames come from.")
-@click.option("--host", required=True, metavar="PORT", help="What the host side is connected to.")
+@click.option(
+    "--guest",
+    required=True,
+    multiple=True,
+    metavar="PORT",
+    help="Where the guest's frames come from; once for all guests, or once for each vif.",
+)
+@click.option(
+    "--host",
+    multiple=True,
+    metavar="PORT",
+    help="What the host side is connected to; once for all, or once for each vif.",
+)
+@click.option(
+    "--guests",
+    type=click.IntRange(1, MAX_GUESTS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="So many guests.",
+)
+@click.option(
+    "--vifs",
+    type=click.IntRange(1, MAX_VIFS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="So many vifs for each guest.",
+)
+@click.option(
+    "--switch",
+    is_flag=True,
+    help="Join the vifs by a switch in place of --host: each guest sends to the next one.",
+)
+@click.option(
+    "--queues",
+    type=click.IntRange(1, MAX_QUEUES),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="At most so many queues for each vif.",
+)
+@click.option(
+    "--split-channels/--single-channel",
+    default=True,
+    show_default=True,
+    help="An event channel for each ring, or one for both.",
+)
+@click.option(
+    "--mtu",
+    type=click.IntRange(MIN_MTU, MAX_MTU),
+    metavar="BYTES",
+    help="MTU of the vifs; longer frames are refused.  [default: no limit]",
+)
+@click.option("--no-sg", is_flag=True, help="No packets of several pages, and no GSO.")
+@click.option("--no-gso", is_flag=True, help="No packets that are segmented later.")
+@click.option("--no-csum", is_flag=True, help="No blank checksums, and no GSO.")
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    default=BACKENDS[0],
+    show_default=True,
+    help="Whose backend it is like.",
+)
+@click.option(
+    "--frontend",
+    type=click.Choice(FRONTENDS),
+    default=FRONTENDS[0],
+    show_default=True,
+    help="Whose frontend it is like.",
+)
+@click.option(
+    "--evtchn",
+    type=click.Choice(EVTCHN_ABIS),
+    default=EVTCHN_ABIS[0],
+    show_default=True,
+    help="By which ABI guests receive events.",
+)
 @click.option(
     "--grant-version",
     type=click.IntRange(1, 2),
     default=1,
     show_default=True,
-    help="Version of the guest's grant table.",
+    help="Version of the guests' grant tables.",
 )
 @click.option(
     "--xenstore-socket",
@@ -57,22 +149,50 @@ class Link(Protocol):
 @click.pass_context
 def run(
     ctx: click.Context,
-    guest: str,
-    host: str,
-    grant_version: int,
+    /,
+    guest: tuple[str, ...],
+    host: tuple[str, ...],
+    no_sg: bool,
+    no_gso: bool,
+    no_csum: bool,
     xenstore_socket: str | None,
     hold: float,
     as_json: bool,
     quiet: bool,
+    **asked: Any,
 ) -> None:
-    """Carry frames between two ports through a vif and report."""
+    """Carry frames between ports through vifs and report."""
     if hold and xenstore_socket is None:
         raise click.UsageError("--hold is for looking at the store: it needs --xenstore-socket.")
+    options = RunOptions(sg=not no_sg, gso=not no_gso, csum=not no_csum, **asked)
+    guests, hosts = _ports_of(guest, host, options)
     silent = as_json or quiet
     with _watched_vif(xenstore_socket, hold, silent) as watched:
-        report = _carry(guest, host, RunOptions(grant_version), ctx.obj or watched, silent)
+        report = _carry(guests, hosts, options, ctx.obj or watched, silent)
     _show(report, as_json, quiet)
     ctx.exit(0 if report.verdict.good else 1)
+
+
+def _ports_of(
+    guest: tuple[str, ...], host: tuple[str, ...], options: RunOptions
+) -> tuple[list[str], list[str]]:
+    """The specification of each vif's two ports; no host's with a switch. UsageError."""
+    vifs = options.guests * options.vifs
+    if options.switch and host:
+        raise click.UsageError("--switch joins the guests to each other: leave --host out.")
+    if options.switch and vifs == 1:
+        raise click.UsageError("--switch needs two vifs at least: --guests 2, for example.")
+    if not options.switch and not host:
+        raise click.UsageError("Missing option '--host'.")
+    if vifs > MAX_GUESTS:
+        raise click.UsageError(f"--guests times --vifs is {vifs}, more than {MAX_GUESTS}.")
+    return _each("--guest", guest, vifs), [] if options.switch else _each("--host", host, vifs)
+
+
+def _each(option: str, specs: tuple[str, ...], vifs: int) -> list[str]:
+    if len(specs) not in (1, vifs):
+        raise click.UsageError(f"{option} is given {len(specs)} times for {vifs} vifs.")
+    return list(specs) * (vifs // len(specs))
 
 
 @contextmanager
@@ -81,14 +201,14 @@ def _watched_vif(path: str | None, hold: float, silent: bool) -> Iterator[Link |
     if path is None:
         yield None
         return
-    from xennet.link.vif import StoreView, run_vif
+    from xennet.link.run import StoreView, run_ports
     from xennet.xenstore.daemon import SocketError
 
     say: Callable[[str], None] = partial(click.echo, err=True)
     view = StoreView(path, hold) if silent else StoreView(path, hold, say)
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
-        yield partial(run_vif, view=view)
+        yield partial(run_ports, view=view)
     except SocketError as error:
         raise click.UsageError(str(error)) from None
     finally:
@@ -100,24 +220,35 @@ def _terminated(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _vif() -> Link:
-    from xennet.link.vif import run_vif
+    from xennet.link.run import run_ports
 
-    return run_vif
+    return run_ports
 
 
 def _carry(
-    guest_spec: str, host_spec: str, options: RunOptions, link: Link | None, silent: bool
+    guest_specs: Sequence[str],
+    host_specs: Sequence[str],
+    options: RunOptions,
+    link: Link | None,
+    silent: bool,
 ) -> RunReport:
-    """Both ports are closed afterwards, whatever happens, so that recordings are complete."""
+    """All ports are closed afterwards, whatever happens, so that recordings are complete."""
     with ExitStack() as closing:
-        guest, host = open_ports([guest_spec, host_spec])
-        closing.callback(guest.close)
-        closing.callback(host.close)
-        totals = {GUEST_TO_HOST: guest.expected, HOST_TO_GUEST: host.expected}
+        ports = open_ports([*guest_specs, *host_specs])
+        for port in ports:
+            closing.callback(port.close)
+        guests, hosts = ports[: len(guest_specs)], ports[len(guest_specs) :]
+        totals = {GUEST_TO_HOST: _expected(guests), HOST_TO_GUEST: _expected(hosts or guests)}
         progress = closing.enter_context(
             no_progress() if silent else progress_bar(totals, sys.stderr)
         )
-        return (link or _vif())(guest, host, options, progress)
+        return (link or _vif())(guests, hosts, options, progress)
+
+
+def _expected(ports: Sequence[Port]) -> int | None:
+    """How many frames all of them give; None if one does not know."""
+    counts = [port.expected for port in ports]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _show(report: RunReport, as_json: bool, quiet: bool) -> None:

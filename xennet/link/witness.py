@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from attrs import define
+from attrs import define, evolve
 
-from xennet.frames import FrameBatch, Offload
+from xennet.frames import NOTHING, FrameBatch, FrameEndpoint, Offload
 from xennet.link.ledger import Ledger
-from xennet.port import Port, PortError
+from xennet.port import PortError
+
+
+class Outside(FrameEndpoint, Protocol):
+    """What a witness stands before: a port, an edge, a place at a switch."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more will come."""
+        ...
 
 
 @define(slots=True, eq=False)
@@ -17,13 +27,17 @@ class Witness:
 
     ``arrived`` is told after each batch that the port got. A port that fails to give frames counts
     as exhausted, so that the frames before the failure still arrive; ``failure`` keeps its error.
+    ``max_frame``: longest frame without GSO that the vif's mtu allows, 0 = any. ``offload``: what
+    the other end of the vif takes, as far as it was told.
     """
 
-    port: Port
+    port: Outside
     outgoing: Ledger
     incoming: Ledger
     arrived: Callable[[int], None]
+    max_frame: int = 0
     failure: PortError | None = None
+    offload: Offload = NOTHING
 
     @property
     def room(self) -> int:
@@ -53,4 +67,7 @@ class Witness:
         self.arrived(self.incoming.frames_received)
 
     def negotiated(self, offload: Offload) -> None:
+        if self.max_frame and (not offload.max_frame or self.max_frame < offload.max_frame):
+            offload = evolve(offload, max_frame=self.max_frame)
+        self.offload = offload
         self.port.negotiated(offload)

@@ -15,16 +15,37 @@ from xennet.port.base import Counters
 #: Name of the JSON layout; a new number when a key changes its meaning or goes away.
 FORMAT = "xennet-run/1"
 
-#: Names of the two directions of a run.
+#: Names of the two directions of a run, and of what lies between them in one with a switch.
 GUEST_TO_HOST = "guest to host"
 HOST_TO_GUEST = "host to guest"
+THROUGH_SWITCH = "through the switch"
 
 
 @frozen
 class RunOptions:
-    """What a run was asked to do. ``grant_version``: of the guest's grant table, 1 or 2."""
+    """What a run was asked to do.
+
+    ``grant_version``: of the guests' grant tables, 1 or 2. ``evtchn``: the ABI by which guests
+    receive events, "2l" or "fifo". ``frontend``, ``backend``: whose drivers. ``queues``: at most so
+    many for each vif. ``split_channels``: an event channel for each ring instead of one for both.
+    ``mtu``: of each vif in bytes, None for one that does not limit frames. ``sg``, ``gso``,
+    ``csum``: whether the features are used. ``guests``, with ``vifs`` each; ``switch``: they talk
+    to each other.
+    """
 
     grant_version: int = 1
+    evtchn: str = "2l"
+    frontend: str = "linux"
+    backend: str = "linux"
+    queues: int = 1
+    split_channels: bool = True
+    mtu: int | None = None
+    sg: bool = True
+    gso: bool = True
+    csum: bool = True
+    guests: int = 1
+    vifs: int = 1
+    switch: bool = False
 
 
 class Progress(Protocol):
@@ -116,7 +137,7 @@ class Mismatch:
 
 @frozen
 class DirectionReport:
-    """One direction; ``name`` is GUEST_TO_HOST or HOST_TO_GUEST.
+    """One direction, of all vifs; ``name`` is GUEST_TO_HOST, HOST_TO_GUEST or THROUGH_SWITCH.
 
     ``mismatches``: how many frames did not arrive as sent; ``evidence``: the first few of them.
     """
@@ -128,6 +149,61 @@ class DirectionReport:
     bytes_received: int = 0
     mismatches: int = 0
     evidence: tuple[Mismatch, ...] = ()
+
+
+@frozen
+class PathReport:
+    """One direction of one vif: what was negotiated for it, and what was done in software so that
+    frames keep to that.
+
+    ``sg``: packets of several slots; ``csum``: families whose checksums may be blank ("ipv4",
+    "ipv6"); ``gso``: segmentation types that the other end takes ("tcpv4", "tcpv6");
+    ``max_frame``: longest frame in bytes without GSO, 0 = any. Frames: ``carried`` through the vif,
+    ``completed`` checksums, ``segmented`` into ``segments``, ``refused`` because they were too
+    long, ``errors`` whose headers did not fit their flags.
+    """
+
+    sg: bool = False
+    csum: tuple[str, ...] = ()
+    gso: tuple[str, ...] = ()
+    max_frame: int = 0
+    carried: int = 0
+    completed: int = 0
+    segmented: int = 0
+    segments: int = 0
+    refused: int = 0
+    errors: int = 0
+
+
+@frozen
+class VifReport:
+    """One vif. ``name``: "vif1.0", ``queues`` that were connected, ``split_channels``: with an
+    event channel for each ring. ``up`` is from guest to host, ``down`` the other way."""
+
+    name: str
+    queues: int
+    split_channels: bool
+    up: PathReport
+    down: PathReport
+
+
+@frozen
+class SwitchReport:
+    """The switch that joined the vifs. ``through`` is the way from its ports in to its ports out;
+    ``learned``: addresses it knew at the end. Frames: ``forwarded`` to the one port known,
+    ``flooded`` for an unknown address, ``group`` sent to all for a group address, ``filtered`` and
+    ``invalid`` not sent on, ``dropped`` because the queue of a port stayed full.
+    """
+
+    through: DirectionReport
+    ports: int = 0
+    learned: int = 0
+    forwarded: int = 0
+    flooded: int = 0
+    group: int = 0
+    filtered: int = 0
+    invalid: int = 0
+    dropped: int = 0
 
 
 @frozen
@@ -161,6 +237,8 @@ class RunReport:
     roots: dict[str, str] = field(factory=dict)
     timeline: tuple[TimelineEntry, ...] = ()
     directions: tuple[DirectionReport, ...] = ()
+    vifs: tuple[VifReport, ...] = ()
+    switch: SwitchReport | None = None
     rings: tuple[RingReport, ...] = ()
     domains: tuple[DomainReport, ...] = ()
     ports: tuple[PortReport, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 
+from attrs import fields
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -16,13 +17,20 @@ from rich.text import Text
 
 from xennet.port.base import Counters
 from xennet.report.model import (
+    GUEST_TO_HOST,
+    HOST_TO_GUEST,
     DirectionReport,
+    DomainReport,
     Mismatch,
+    PathReport,
     RunReport,
     TimelineEntry,
+    VifReport,
 )
 from xennet.report.printable import printable
 
+#: More domains than this are shown as the first one and all others.
+_DOMAIN_COLUMNS = 6
 #: How a XenbusState (xen/io/xenbus.h) looks; anything else is shown plainly.
 STATE_STYLES = {
     "Unknown": "dim",
@@ -43,6 +51,9 @@ def print_report(report: RunReport, console: Console) -> None:
         _timeline(report),
         _directions(report),
         _evidence(report),
+        _vifs(report),
+        _edges(report),
+        _switch(report),
         _rings(report),
         _notifications(report),
         _domains(report),
@@ -148,7 +159,8 @@ def _directions(report: RunReport) -> RenderableType | None:
     if not report.directions:
         return None
     table = _table("Frames", "direction", "sent", "received", "bytes", "not as sent")
-    for direction in report.directions:
+    through = (report.switch.through,) if report.switch is not None else ()
+    for direction in (*report.directions, *through):
         _add(
             table,
             printable(direction.name),
@@ -164,7 +176,9 @@ def _directions(report: RunReport) -> RenderableType | None:
 
 
 def _evidence(report: RunReport) -> RenderableType | None:
-    lines = [line for direction in report.directions for line in _mismatches(direction)]
+    through = (report.switch.through,) if report.switch is not None else ()
+    directions = (*report.directions, *through)
+    lines = [line for direction in directions for line in _mismatches(direction)]
     return Group(Text("Evidence", "bold"), *lines) if lines else None
 
 
@@ -185,6 +199,68 @@ def _mismatch(direction: str, mismatch: Mismatch) -> Text:
         if data:
             text.append(f"\n  {label:<8} {data}")
     return text
+
+
+def _vifs(report: RunReport) -> RenderableType | None:
+    """What was negotiated; vifs that agreed on the same are one."""
+    groups: dict[tuple[object, ...], list[VifReport]] = {}
+    for vif in report.vifs:
+        alike = (vif.queues, vif.split_channels, _features(vif.up), _features(vif.down))
+        groups.setdefault(alike, []).append(vif)
+    if not groups:
+        return None
+    columns = ("vif", "way", "queues", "channels", "sg", "checksums", "segmented", "longest")
+    table = _table("Negotiated", *columns, left=len(columns))
+    for vifs in groups.values():
+        vif = vifs[0]
+        name = vif.name if len(vifs) == 1 else f"{vif.name} (of {len(vifs)} alike)"
+        channels = "split" if vif.split_channels else "single"
+        _add(table, name, "up", str(vif.queues), channels, *_features(vif.up))
+        _add(table, "", "down", "", "", *_features(vif.down))
+    return table
+
+
+def _features(path: PathReport) -> tuple[str, ...]:
+    """How one way is shown: what frames may need of its end."""
+    return (
+        "yes" if path.sg else "no",
+        " ".join(path.csum) or "filled in",
+        " ".join(path.gso) or "no",
+        _number(path.max_frame) if path.max_frame else "any",
+    )
+
+
+def _edges(report: RunReport) -> RenderableType | None:
+    """What was done in software, if anything was."""
+    table = _table(
+        "Software", "direction", "completed", "segmented", "segments", "refused", "errors"
+    )
+    ways = (
+        (GUEST_TO_HOST, [vif.up for vif in report.vifs]),
+        (HOST_TO_GUEST, [vif.down for vif in report.vifs]),
+    )
+    for name, paths in ways:
+        counts = [
+            sum(counts)
+            for counts in zip(
+                *((p.completed, p.segmented, p.segments, p.refused, p.errors) for p in paths),
+                strict=True,
+            )
+        ]
+        if any(counts):
+            _add(table, name, *map(_number, counts))
+    return table if table.row_count else None
+
+
+def _switch(report: RunReport) -> RenderableType | None:
+    switch = report.switch
+    if switch is None:
+        return None
+    names = ("forwarded", "flooded", "group", "filtered", "invalid", "dropped")
+    table = _table("Switch", "ports", "learned", *names, left=0)
+    numbers = (switch.ports, switch.learned, *(getattr(switch, name) for name in names))
+    _add(table, *map(_number, numbers))
+    return table
 
 
 def _rings(report: RunReport) -> RenderableType | None:
@@ -212,7 +288,8 @@ def _notifications(report: RunReport) -> RenderableType | None:
 def _domains(report: RunReport) -> RenderableType | None:
     if not report.domains:
         return None
-    names = [printable(domain.name) for domain in report.domains]
+    domains = _folded(report.domains)
+    names = [printable(domain.name) for domain in domains]
     rows: Sequence[tuple[str, str]] = (
         ("grants made", "grants_made"),
         ("grants held at the end", "grants_held"),
@@ -224,18 +301,35 @@ def _domains(report: RunReport) -> RenderableType | None:
     )
     table = _table("Hypervisor", "", *names)
     for label, attribute in rows:
-        values = (getattr(domain, attribute) for domain in report.domains)
+        values = (getattr(domain, attribute) for domain in domains)
         _add(table, label, *map(_number, values))
     return table
+
+
+def _folded(domains: Sequence[DomainReport]) -> Sequence[DomainReport]:
+    """All but the first in one, when they are too many for a table."""
+    if len(domains) <= _DOMAIN_COLUMNS:
+        return domains
+    first, *others = domains
+    counts = {
+        attribute.name: sum(getattr(domain, attribute.name) for domain in others)
+        for attribute in fields(DomainReport)
+        if attribute.name != "name"
+    }
+    return first, DomainReport(f"{len(others)} others", **counts)
 
 
 def _ports(report: RunReport) -> RenderableType | None:
     if not report.ports:
         return None
     table = _table("Ports", "side", "port", "frames in", "frames out", left=2)
+    alike: dict[tuple[str, str], list[Counters]] = {}
     for port in report.ports:
-        numbers = (port.counters.frames_in, port.counters.frames_out)
-        _add(table, printable(port.side), printable(port.spec), *map(_number, numbers))
+        alike.setdefault((port.side, port.spec), []).append(port.counters)
+    for (side, spec), counters in alike.items():
+        times = f" ({len(counters)} times)" if len(counters) > 1 else ""
+        numbers = (sum(c.frames_in for c in counters), sum(c.frames_out for c in counters))
+        _add(table, printable(side), f"{printable(spec)}{times}", *map(_number, numbers))
     notes = [
         Text(f"{printable(port.side)}: {note}", "yellow")
         for port in report.ports

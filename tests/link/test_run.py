@@ -1,0 +1,263 @@
+"""``xennet run`` with every option for real, and verdicts that are honest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import dpkt
+import pytest
+
+from xennet.cli import main
+from xennet.frames import FrameBatch
+from xennet.link.run import run_ports
+from xennet.link.switch import Switch, SwitchPort
+from xennet.netback.device import Vif
+from xennet.netback.xnb.panic import BackendPanic
+from xennet.port import open_ports
+from xennet.report.model import RunOptions, RunReport
+from xennet.report.progress import no_progress
+
+CAPTURE = Path(__file__).parents[2] / "xennet" / "data" / "guest-and-host-tcp.pcap"
+#: Both directions, of a capture with several flows and frames of many pages.
+BOTH = ("--guest", f"pcap:{CAPTURE}+null:", "--host", f"pcap:{CAPTURE}+null:")
+
+
+class Command:
+    """The command line, and what it printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *args: str) -> tuple[int, dict]:
+        code = main(["run", "--json", *args])
+        return code, json.loads(self._capsys.readouterr().out)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(capsys)
+
+
+def good(outcome: tuple[int, dict]) -> dict:
+    code, report = outcome
+    assert (code, report["verdict"]["good"]) == (0, True), report["verdict"]["reasons"]
+    return report
+
+
+def bad(outcome: tuple[int, dict]) -> str:
+    code, report = outcome
+    assert (code, report["verdict"]["good"]) == (1, False)
+    return "\n".join(report["verdict"]["reasons"])
+
+
+def carry(guests: list[str], hosts: list[str], /, **options) -> RunReport:
+    ports = open_ports([*guests, *hosts])
+    with no_progress() as progress:
+        left, right = ports[: len(guests)], ports[len(guests) :]
+        return run_ports(left, right, RunOptions(**options), progress)
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("queues", [1, 2, 8])
+@pytest.mark.parametrize("split", [True, False])
+def test_queues_and_channels(run: Command, queues: int, split: bool) -> None:
+    channels = "--split-channels" if split else "--single-channel"
+    report = good(run("--queues", str(queues), channels, *BOTH))
+    vif = report["vifs"][0]
+    assert (vif["queues"], vif["split_channels"]) == (queues, split)
+    assert [way["frames_received"] for way in report["directions"]] == [492, 492]
+    order = "in order" if queues == 1 else "in the order of its flow"
+    assert order in report["verdict"]["reasons"][0]
+
+
+@pytest.mark.parametrize("frontend", ["linux", "freebsd", "windows"])
+@pytest.mark.parametrize("evtchn", ["2l", "fifo"])
+def test_frontends_and_event_channels(run: Command, frontend: str, evtchn: str) -> None:
+    report = good(run("--frontend", frontend, "--evtchn", evtchn, *BOTH))
+    options = report["options"]
+    assert (options["frontend"], options["evtchn"]) == (frontend, evtchn)
+    # FreeBSD's netfront knows one channel for both rings, and GSO over IPv4.
+    vif = report["vifs"][0]
+    assert vif["split_channels"] == (frontend != "freebsd")
+    assert vif["down"]["gso"] == (["tcpv4"] if frontend == "freebsd" else ["tcpv4", "tcpv6"])
+
+
+def test_without_gso_frames_are_cut_before_they_cross(run: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out.pcap"
+    report = good(run("--no-gso", "--guest", "tcp:30000x10/1448", "--host", f"record:{out}"))
+    up = report["vifs"][0]["up"]
+    assert (up["gso"], up["segmented"], up["carried"]) == ([], 10, up["segments"])
+    with out.open("rb") as file:
+        lengths = [len(frame) for _, frame in dpkt.pcap.Reader(file)]
+    assert len(lengths) == up["segments"] > 200
+    assert max(lengths) <= 1514
+
+
+def test_without_csum_checksums_are_filled_in_and_nothing_is_segmented_later(
+    run: Command,
+) -> None:
+    report = good(run("--no-csum", "--guest", "tcp:1000x10", "--host", "tcp6:30000x10"))
+    vif = report["vifs"][0]
+    assert (vif["up"]["csum"], vif["up"]["gso"]) == ([], [])
+    assert vif["up"]["completed"] == 10
+    assert vif["down"]["segmented"] == 10
+
+
+def test_without_sg_a_frame_has_to_fit_into_a_page(run: Command) -> None:
+    args = ("--no-sg", "--guest", "gen:4096x5", "--host")
+    assert good(run(*args, "gen:4096x5"))["vifs"][0]["up"]["sg"] is False
+    reasons = bad(run(*args, "gen:4097x7"))
+    assert reasons == "host to guest: 7 frames were too long for the vif"
+
+
+def test_an_mtu_is_what_frames_are_held_to(run: Command) -> None:
+    args = ("--mtu", "9000", "--guest", "gen:9014x5", "--host")
+    report = good(run(*args, "gen:9014x5"))
+    assert report["vifs"][0]["down"]["max_frame"] == 9014
+    nodes = {entry["path"]: entry["value"] for entry in report["timeline"] if entry["value"]}
+    assert nodes["/local/domain/1/device/vif/0/mtu"] == "9000"
+    assert "host to guest: 5 frames were too long" in bad(run(*args, "gen:9015x5"))
+
+
+def test_gso_frames_may_be_longer_than_the_mtu(run: Command) -> None:
+    report = good(run("--mtu", "1500", "--guest", "tcp:60000x10", "--host", "null:"))
+    assert report["vifs"][0]["up"]["segmented"] == 0
+    assert report["directions"][0]["bytes_received"] == 600_000
+
+
+# --- several vifs ---------------------------------------------------------------------------------
+
+
+def test_each_guest_and_each_vif_has_its_own_ports() -> None:
+    report = carry(
+        ["gen:60x5", "gen:60x6", "gen:60x7", "gen:60x8"], ["echo:"] * 4, guests=2, vifs=2
+    )
+    assert report.verdict.good, report.verdict.reasons
+    assert [(vif.name, vif.up.carried, vif.down.carried) for vif in report.vifs] == [
+        ("vif1.0", 5, 5),
+        ("vif1.1", 6, 6),
+        ("vif2.0", 7, 7),
+        ("vif2.1", 8, 8),
+    ]
+    assert [port.counters.frames_out for port in report.ports[:4]] == [5, 6, 7, 8]
+    assert [domain.name for domain in report.domains] == ["Domain-0", "domU1", "domU2"]
+
+
+def test_guests_on_a_switch_send_to_the_next_one(run: Command, tmp_path: Path) -> None:
+    out = [tmp_path / f"{i}.pcap" for i in range(3)]
+    ports = [("--guest", f"gen:{100 + i}x300+record:{path}") for i, path in enumerate(out)]
+    report = good(run("--guests", "3", "--switch", *(word for port in ports for word in port)))
+    for i, path in enumerate(out):
+        with path.open("rb") as file:
+            frames = [frame for _, frame in dpkt.pcap.Reader(file)]
+        before = (i - 1) % 3
+        assert [len(frame) for frame in frames] == [100 + before] * 300
+        assert {frame[:6].hex() for frame in frames} == {f"00163e0000{i + 1:02x}"}
+        assert {frame[6:12].hex() for frame in frames} == {f"00163e0000{before + 1:02x}"}
+        assert [int.from_bytes(frame[14:18]) for frame in frames] == list(range(300))
+    switch = report["switch"]
+    assert switch["through"]["frames_received"] == 900
+    assert (switch["learned"], switch["dropped"]) == (3, 0)
+    assert switch["forwarded"] + switch["flooded"] == 900
+    assert "where it should" in report["verdict"]["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--guests", "2", "--guest", "gen:1500x2000"),
+        ("--vifs", "8", "--guest", "gen:60x300"),
+        ("--guests", "3", "--guest", "tcp:50000x50", "--queues", "4", "--evtchn", "fifo"),
+        ("--guests", "3", "--guest", "tcp6:50000x50", "--no-gso", "--no-csum"),
+        ("--guests", "2", "--guest", f"pcap:{CAPTURE}"),
+        ("--guests", "3", "--guest", "gen:60x900", "--guest", "echo:", "--guest", "null:"),
+    ],
+)
+def test_traffic_between_guests_is_lossless(run: Command, args: tuple[str, ...]) -> None:
+    report = good(run("--switch", *args))
+    assert report["switch"]["dropped"] == 0
+    assert report["switch"]["through"]["frames_received"] > 0
+
+
+def test_fifty_guests_on_a_switch() -> None:
+    report = carry(["gen:60x10"] * 50, [], guests=50, switch=True)
+    assert report.verdict.good, report.verdict.reasons
+    assert report.switch is not None
+    assert report.switch.through.frames_received == 500
+    # One first frame of each guest goes to everybody, at most.
+    assert report.switch.flooded <= 50
+    assert len(report.rings) == 2
+
+
+# --- honest verdicts ------------------------------------------------------------------------------
+
+
+def test_a_switch_that_loses_a_frame_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    put = SwitchPort.put
+    lost: list[int] = []
+
+    def lose(self: SwitchPort, batch: FrameBatch, index: int) -> bool:
+        if not lost and self.counters.sent > 5:
+            lost.append(index)
+            return False
+        return put(self, batch, index)
+
+    monkeypatch.setattr(SwitchPort, "put", lose)
+    report = carry(["gen:60x1000"] * 2, [], guests=2, switch=True)
+    assert not report.verdict.good
+    assert any("through the switch: 1 frames did not arrive" in r for r in report.verdict.reasons)
+
+
+def test_a_switch_that_sends_frames_to_the_wrong_port_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Switch, "_targets", lambda self, ingress, destination: [ingress])
+    report = carry(["gen:60x10"] * 3, [], guests=3, switch=True)
+    reasons = "\n".join(report.verdict.reasons)
+    assert "vif1.0, through the switch: 10 frames did not arrive" in reasons
+    assert not report.verdict.good
+
+
+def test_a_switch_that_turns_the_order_round_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = Switch.forward
+
+    def turned(self: Switch, ingress: SwitchPort, batch: FrameBatch) -> None:
+        batch.offset[: batch.count] = batch.offset[: batch.count][::-1]
+        forward(self, ingress, batch)
+
+    monkeypatch.setattr(Switch, "forward", turned)
+    report = carry(["gen:60x100"] * 2, [], guests=2, switch=True)
+    assert any("did not arrive as they were sent" in r for r in report.verdict.reasons)
+
+
+@pytest.mark.parametrize("port", ["gen:1500x300", "gen:9014x50", "tcp:1000x50"])
+def test_the_seed_backend_carries_what_is_well_formed(run: Command, port: str) -> None:
+    report = good(run("--backend", "xnb", "--guest", port, "--host", "gen:60x10"))
+    assert report["options"]["backend"] == "xnb"
+    # It knows neither split channels nor several queues, nor IPv6.
+    vif = report["vifs"][0]
+    assert (vif["queues"], vif["split_channels"], vif["up"]["csum"]) == (1, False, ["ipv4"])
+
+
+def test_a_backend_that_panics_is_a_bad_run_that_says_where(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def panic(self: Vif) -> None:
+        raise BackendPanic("the table is too short", "A9")
+
+    monkeypatch.setattr(Vif, "kick", panic)
+    report = carry(["gen:60x10"], ["null:"])
+    assert not report.verdict.good
+    assert report.verdict.reasons[0].startswith(
+        "the backend panicked: the table is too short [A9] (while delivering "
+    )
+
+
+def test_many_reasons_are_not_all_told() -> None:
+    report = carry(["gen:9000x1"] * 20, ["null:"] * 20, guests=20, mtu=1500)
+    assert len(report.verdict.reasons) == 13
+    assert report.verdict.reasons[-1] == "and 8 more reasons"
+    assert report.verdict.reasons[0] == "vif1.0, guest to host: 1 frames were too long for the vif"

@@ -1,0 +1,183 @@
+"""Why a vif passes no traffic: every state, node or counter that is in the way, with its value.
+
+A table of checks, in the order in which a person looks: the store first (as any toolstack can see
+it), then the drivers. What one check has found does not keep the others from looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from xennet.abi.xenbus import XenbusState
+from xennet.link.residents import PluggedVif
+from xennet.netback.guest_tx import R_LIMITED
+from xennet.netback.keys import read_queue_count, read_queues
+from xennet.xenbus.errors import XenbusError
+from xennet.xenbus.hotplug import HotplugScript
+from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.state import read_state, state_name
+from xennet.xenstore.errors import XsError
+
+Check = Callable[[PluggedVif], Iterator[str]]
+
+S = XenbusState
+#: Queues are no more than a backend of ours ever offers.
+_MOST_QUEUES = 64
+#: Frontend states in which its keys are complete.
+_PUBLISHED = frozenset({S.Initialised, S.Connected, S.Reconfiguring})
+
+
+def why(vif: PluggedVif) -> list[str]:
+    """What keeps ``vif`` from passing traffic, one line for each reason; [] when nothing does."""
+    return [reason for check in CHECKS for reason in check(vif)]
+
+
+def _store(vif: PluggedVif) -> tuple[NodeDirectory, NodeDirectory]:
+    """The frontend's and the backend's directory, as the toolstack sees them."""
+    store = vif.guest.house.store
+    return NodeDirectory(store, vif.paths.frontend), NodeDirectory(store, vif.paths.backend)
+
+
+# -- the store -------------------------------------------------------------------------------------
+
+
+def directories(vif: PluggedVif) -> Iterator[str]:
+    """Both directories are there."""
+    for side, directory in zip(("frontend", "backend"), _store(vif), strict=True):
+        if not directory.exists():
+            yield f"the {side}'s directory {directory.path} does not exist"
+
+
+def states(vif: PluggedVif) -> Iterator[str]:
+    """Both ends show Connected."""
+    for side, directory in zip(("frontend", "backend"), _store(vif), strict=True):
+        state = read_state(directory.store, directory.path)
+        if state != S.Connected and directory.exists():
+            yield f"the {side} is not Connected: {directory.node('state')} = {state_name(state)}"
+
+
+def hotplug(vif: PluggedVif) -> Iterator[str]:
+    """The hotplug script has said that the interface is plugged in."""
+    _, backend = _store(vif)
+    if not backend.exists():
+        return
+    node = backend.node("hotplug-status")
+    try:
+        status = backend.text("hotplug-status")
+    except XenbusError:
+        yield f"nobody has run the hotplug script: {node} does not exist"
+        return
+    if status != "connected":
+        what = "has failed" if status == "error" else "has not answered"
+        yield f'the hotplug script {what}: {node} = "{status}"'
+    if error := backend.optional_text("hotplug-error"):
+        yield f'the hotplug script says: {backend.node("hotplug-error")} = "{error}"'
+
+
+def errors(vif: PluggedVif) -> Iterator[str]:
+    """No end that is not Connected has left an error node; older ones may stay behind."""
+    paths = vif.paths
+    for directory, node in zip(
+        _store(vif), (paths.frontend_error, paths.backend_error), strict=True
+    ):
+        try:
+            text = directory.store.read(node).decode("ascii", "backslashreplace")
+        except XsError:
+            continue
+        if text and read_state(directory.store, directory.path) != S.Connected:
+            yield f'a driver gave up: {node} = "{text}"'
+
+
+def ring_keys(vif: PluggedVif) -> Iterator[str]:
+    """A frontend that says that its keys are complete has published them."""
+    frontend, _ = _store(vif)
+    if read_state(frontend.store, frontend.path) not in _PUBLISHED:
+        return
+    try:
+        read_queues(frontend, read_queue_count(frontend, _MOST_QUEUES))
+    except XenbusError as wrong:
+        yield f"the frontend's keys are not complete: {wrong}"
+
+
+def script_held(vif: PluggedVif) -> Iterator[str]:
+    """No run of the hotplug script waits to begin."""
+    script: HotplugScript = vif.guest.house.script
+    if script.held and script.waiting:
+        yield f"runs of the hotplug script that have not begun: {script.waiting}"
+
+
+# -- the drivers -----------------------------------------------------------------------------------
+
+
+def running(vif: PluggedVif) -> Iterator[str]:
+    """Both domains run."""
+    for side, domain in (("frontend", vif.guest.domain), ("backend", vif.owner.domain)):
+        if not domain.running:
+            yield f"domain {domain.domid}, which has the {side}, does not run"
+
+
+def drivers(vif: PluggedVif) -> Iterator[str]:
+    """Both ends have a driver."""
+    if vif.frontend is None:
+        yield f"no driver of domain {vif.paths.frontend_domid} serves {vif.paths.frontend}"
+    if vif.backend is None:
+        yield f"no driver of domain {vif.paths.backend_domid} serves {vif.paths.backend}"
+
+
+def misbehaviour(vif: PluggedVif) -> Iterator[str]:
+    """Neither end has found the other to break the protocol."""
+    back, front = vif.netback, vif.netfront
+    if back is not None and back.error is not None:
+        yield (
+            f"{vif.name} is disabled, the guest broke the protocol: {back.error} "
+            f"(packets for it that were dropped: {back.counters.dropped})"
+        )
+    if front is not None and front.error is not None:
+        yield f"the frontend is broken, its backend broke the protocol: {front.error}"
+
+
+def carrier(vif: PluggedVif) -> Iterator[str]:
+    """The backend's carrier node, if there is one, is not 0."""
+    _, backend = _store(vif)
+    if backend.optional_text("carrier") == "0":
+        yield f"the backend has no carrier: {backend.node('carrier')} = 0"
+
+
+def buffers(vif: PluggedVif) -> Iterator[str]:
+    """The guest has posted buffers for packets that wait for it."""
+    for number, queue in enumerate(vif.netback.queues if vif.netback is not None else ()):
+        posted = queue.rx_ring.unconsumed_requests
+        if queue.stalled:
+            yield f"queue {number} of {vif.name} is stalled: {posted} receive buffers are posted"
+        elif not posted:
+            yield f"queue {number} of {vif.name}: the guest has posted no receive buffers"
+
+
+def rate(vif: PluggedVif) -> Iterator[str]:
+    """No request waits for the rate limit."""
+    _, backend = _store(vif)
+    for number, queue in enumerate(vif.netback.queues if vif.netback is not None else ()):
+        size = queue.tx.res[R_LIMITED]
+        if size and queue.tx_ring.unconsumed_requests:
+            yield (
+                f"queue {number} of {vif.name} waits for the rate limit, {queue.tx.credit} bytes "
+                f"are left and {size} are needed: {backend.node('rate')} = "
+                f'"{backend.optional_text("rate")}"'
+            )
+
+
+#: What is looked at, in order.
+CHECKS: tuple[Check, ...] = (
+    directories,
+    states,
+    hotplug,
+    script_held,
+    errors,
+    ring_keys,
+    running,
+    drivers,
+    misbehaviour,
+    carrier,
+    buffers,
+    rate,
+)

@@ -1,0 +1,299 @@
+"""A whole house: one machine, domain 0 with store and toolstack, guests, and vifs between them.
+
+A :class:`House` is what ``xl`` manages on one host. It is built empty; guests are added, vifs are
+plugged in and out, drivers are loaded, unloaded, crashed and replaced, either end first. Nothing
+runs by itself: :meth:`House.settle` (or the run loop, step by step) makes things happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from xennet.frames import FrameEndpoint
+from xennet.guest import GuestKernel
+from xennet.hypervisor import Domain, LeakReport, Machine
+from xennet.interface import HypercallError
+from xennet.link.base import LinkError
+from xennet.link.capacity import ONE_VIF, Capacity
+from xennet.link.residents import BackendDomain, Guest, PluggedVif
+from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
+from xennet.netfront.kinds import LINUX as LINUX_GUEST
+from xennet.netfront.kinds import FrontendKind
+from xennet.netfront.options import DEFAULTS, NetfrontOptions
+from xennet.storeservice import XenStoreService
+from xennet.xenbus import relocation
+from xennet.xenbus.domain_nodes import DomainConfig
+from xennet.xenbus.hotplug import HotplugScript
+from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.paths import VifPaths
+from xennet.xenbus.toolstack import Outcome, Toolstack, VifOperation
+from xennet.xenbus.vif_nodes import PluggedVif as SavedVif
+from xennet.xenbus.vif_nodes import VifConfig
+
+DOM0 = 0
+
+#: Virtual time in ns that :meth:`House.settle` lets pass without a frame arriving before it gives
+#: up: longer than every timer of a driver or of the toolstack.
+PATIENCE = 60_000_000_000
+#: Deliveries between two interludes.
+_INTERLUDE_STEPS = 32
+
+
+def guest_mac(domid: int, handle: int = 0) -> str:
+    """The address that vif ``handle`` of guest ``domid`` gets: 00:16:3e (Xen's), then the two."""
+    return f"00:16:3e:{handle & 0xFF:02x}:{domid >> 8 & 0xFF:02x}:{domid & 0xFF:02x}"
+
+
+class House:
+    """``machine``, ``service`` (the store), ``toolstack`` with its hotplug ``script`` and its time
+    limits, ``backend_domains`` by number (domain 0's is there from the start, not loaded), and
+    ``guests`` by number.
+    """
+
+    def __init__(self, capacity: Capacity = ONE_VIF) -> None:
+        self.machine = Machine(capacity.nr_frames, max_grant_frames=capacity.max_grant_frames)
+        dom0 = self.machine.create_domain(DOM0, name="Domain-0")
+        self.service = XenStoreService(self.machine)
+        self.script = HotplugScript(self.service.connect(dom0, "hotplug"), dom0.defer)
+        self.store = self.service.connect(dom0, "toolstack")
+        self.toolstack = Toolstack(
+            self.store,
+            introduce=self._introduce,
+            kill=self._kill,
+            script=self.script,
+            after=self._after,
+        )
+        self.guests: dict[int, Guest] = {}
+        self._next_domid = DOM0 + 1
+        kernel = GuestKernel(dom0, self.service.connect(dom0, "dom0"))
+        self.backend_domains = {DOM0: BackendDomain(self, dom0, kernel)}
+        #: Called between deliveries, a few dozen at a time: whoever else wants a turn.
+        self.interlude: Callable[[], None] | None = None
+        self.toolstack.init_dom0()
+
+    @property
+    def dom0(self) -> BackendDomain:
+        """Domain 0 as a backend domain."""
+        return self.backend_domains[DOM0]
+
+    @property
+    def vifs(self) -> list[PluggedVif]:
+        """All vifs of all guests."""
+        return [vif for guest in self.guests.values() for vif in guest.vifs.values()]
+
+    # -- domains -----------------------------------------------------------------------------------
+
+    def add_guest(
+        self,
+        domid: int | None = None,
+        *,
+        name: str = "",
+        kind: FrontendKind = LINUX_GUEST,
+        grant_version: int = 1,
+        evtchn_abi: str = "2l",
+    ) -> Guest:
+        """Create a guest, as ``xl create`` does; its drivers are not loaded yet.
+
+        ``domid`` None takes the next number. ``kind``: whose frontend it runs. OutOfFramesError
+        when the machine is full.
+        """
+        made = self._create(domid, name, grant_version, evtchn_abi)
+        guest = Guest(self, *made, kind, grant_version, evtchn_abi)
+        self.guests[guest.domid] = guest
+        return guest
+
+    def add_driver_domain(self, domid: int | None = None, *, name: str = "") -> BackendDomain:
+        """Create a domain for backends; its driver is not loaded yet."""
+        domain, _, kernel = self._create(domid, name, 1, "2l")
+        owner = self.backend_domains[domain.domid] = BackendDomain(self, domain, kernel)
+        return owner
+
+    def forget(self, domid: int) -> None:
+        """Domain ``domid`` is no guest any more."""
+        self.guests.pop(domid, None)
+
+    def boot(self) -> None:
+        """Load the drivers of all domains, backends first."""
+        for owner in list(self.backend_domains.values()):
+            owner.load()
+        for guest in list(self.guests.values()):
+            guest.boot()
+
+    # -- vifs --------------------------------------------------------------------------------------
+
+    def plug(
+        self,
+        guest: Guest,
+        handle: int,
+        guest_end: FrameEndpoint,
+        host_end: FrameEndpoint,
+        config: VifConfig | None = None,
+        *,
+        backend_domid: int = DOM0,
+        front: NetfrontOptions = DEFAULTS,
+        policy: BackendPolicy = LINUX,
+        back: VifOptions | None = None,
+    ) -> PluggedVif:
+        """Have the toolstack attach a vif (xl network-attach); how that goes says ``operation``.
+
+        ``guest_end`` is what the guest's network stack gives and takes, ``host_end`` what the
+        backend domain does. ``config`` None: a vif with the address :func:`guest_mac`.
+        ``front`` is what the guest's administrator decided, ``back`` what the host's did (None:
+        what is usual for ``policy``, the backend's implementation).
+        """
+        vif = PluggedVif(
+            guest,
+            self.backend_domains[backend_domid],
+            VifPaths(guest.domid, handle, backend_domid),
+            VifConfig(guest_mac(guest.domid, handle)) if config is None else config,
+            guest_end,
+            host_end,
+            front,
+            policy,
+            back,
+        )
+        guest.vifs[handle] = vif
+        vif.operation = self.toolstack.attach_vif(
+            guest.domid, handle, vif.config, backend_domid=backend_domid
+        )
+        return vif
+
+    def unplug(self, vif: PluggedVif, *, force: bool = False) -> VifOperation:
+        """Have the toolstack take a vif away (xl network-detach)."""
+        return self.toolstack.detach_vif(vif.paths.frontend_domid, vif.paths.handle, force=force)
+
+    def replace_backend(self, vif: PluggedVif, owner: BackendDomain) -> VifOperation:
+        """Give a vif another backend domain; its frontend follows when it resumes or starts anew
+        (xennet.xenbus.relocation.replace_backend)."""
+        vif.owner = owner
+        vif.operation = relocation.replace_backend(
+            self.toolstack, vif.paths.frontend_domid, vif.paths.handle, owner.domid
+        )
+        vif.paths = vif.operation.paths
+        return vif.operation
+
+    def restore(
+        self, guest: Guest, vifs: Iterable[SavedVif], *, domid: int | None = None
+    ) -> list[VifOperation]:
+        """Go on with a guest that was suspended, in a new domain (``xl restore``).
+
+        ``vifs`` are what Toolstack.vifs said of it when it was saved. The old domain may be gone
+        (restore) or be destroyed afterwards by :meth:`Toolstack.destroy_domain` (migration).
+        """
+        domain, config = self._build(domid, guest.config.name, guest.grant_version, guest.evtchn)
+        guest.domain, guest.config = domain, config
+        self.guests[domain.domid] = guest
+        saved = list(vifs)
+        for vif in saved:
+            plugged = guest.vifs[vif.handle]
+            plugged.paths = VifPaths(domain.domid, vif.handle, vif.backend_domid)
+        operations = relocation.restore_domain(self.toolstack, config, saved)
+        for operation in operations:
+            guest.vifs[operation.paths.handle].operation = operation
+        guest.kernel = GuestKernel(domain, self.service.connect(domain, config.name))
+        guest.frontends.resume(guest.kernel)
+        return operations
+
+    def states(self, vif: PluggedVif) -> str:
+        """Which state each end is in and what its error node says, for messages."""
+        said = []
+        for directory, error in (
+            (vif.paths.frontend, vif.paths.frontend_error),
+            (vif.paths.backend, vif.paths.backend_error),
+        ):
+            state = NodeDirectory(self.store, directory).optional_text("state") or "(none)"
+            said.append(f"{directory}/state = {state}")
+            parent, _, name = error.rpartition("/")
+            if problem := NodeDirectory(self.store, parent).optional_text(name):
+                said.append(f"{error} = {problem}")
+        return "; ".join(said)
+
+    def require_connected(self, vif: PluggedVif) -> None:
+        """LinkError with the evidence unless ``vif`` was attached and is connected."""
+        self.require(vif, vif.operation)
+        if not vif.connected:
+            raise LinkError(f"the vif did not connect: {self.states(vif)}")
+
+    def require(self, vif: PluggedVif, operation: VifOperation) -> None:
+        """LinkError with the evidence unless a command about ``vif`` is done."""
+        if operation.outcome is not Outcome.DONE:
+            why = operation.reason or "the toolstack still waits"
+            raise LinkError(f"{why}: {self.states(vif)}")
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def settle(self, waiting: Callable[[], int | None] | None = None) -> None:
+        """Deliver everything there is to deliver.
+
+        ``waiting`` tells whether frames still wait for something: None when none do, else the
+        number that have arrived so far. While it does, time goes on to the next timer (a rate
+        limit's, a driver's), until :data:`PATIENCE` has passed in which no frame arrived.
+        """
+        self._deliver()
+        loop = self.machine.run_loop
+        last, since = None, loop.now
+        while waiting is not None and (arrived := waiting()) is not None:
+            if arrived != last:
+                last, since = arrived, loop.now
+            due = loop.next_due
+            if due is None or due - since > PATIENCE:
+                return
+            loop.advance(due - loop.now)
+            self._deliver()
+
+    def _deliver(self) -> None:
+        step = self.machine.run_loop.step
+        if self.interlude is None:
+            while step() is not None:
+                pass
+            return
+        while not self.machine.run_loop.idle:
+            for _ in range(_INTERLUDE_STEPS):
+                if step() is None:
+                    break
+            self.interlude()
+
+    def _after(self, delay: int, call: Callable[[], None]) -> None:
+        self.machine.run_loop.call_after(delay, DOM0, call)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def leaks(self) -> LeakReport:
+        """What any domain still holds."""
+        return self.machine.leaks()
+
+    def destroy(self) -> None:
+        """Switch the machine off, whatever state it is in."""
+        self.machine.close()
+
+    # -- building a domain -------------------------------------------------------------------------
+
+    def _build(
+        self, domid: int | None, name: str, grant_version: int, evtchn_abi: str
+    ) -> tuple[Domain, DomainConfig]:
+        domid = self._next_domid if domid is None else domid
+        self._next_domid = max(self._next_domid, domid + 1)
+        name = name or f"domU{domid}"
+        domain = self.machine.create_domain(
+            domid, name=name, grant_version=grant_version, evtchn_abi=evtchn_abi
+        )
+        ring = self.machine.build_store_ring(domid)
+        uuid = f"00000000-0000-4000-8000-{domid:012x}"
+        config = DomainConfig(domid, name, uuid, store_gfn=ring.gfn, store_port=ring.port)
+        return domain, config
+
+    def _create(
+        self, domid: int | None, name: str, grant_version: int, evtchn_abi: str
+    ) -> tuple[Domain, DomainConfig, GuestKernel]:
+        domain, config = self._build(domid, name, grant_version, evtchn_abi)
+        self.toolstack.create_domain(config)
+        return domain, config, GuestKernel(domain, self.service.connect(domain, config.name))
+
+    def _introduce(self, domid: int) -> None:
+        ring = self.machine.build_store_ring(domid)
+        self.store.introduce(domid, ring.gfn, ring.port)
+
+    def _kill(self, domid: int) -> None:
+        with suppress(HypercallError):  # It may have died before.
+            self.machine.destroy_domain(domid)

@@ -1,0 +1,175 @@
+"""Vifs that are opened, used and closed together: a house full of lines.
+
+A line is one vif with a frame endpoint at either end. Lines of equal guests are what ``xennet run``
+carries frames through, the benchmarks too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from xennet.frames import FrameEndpoint
+from xennet.hypervisor import LeakReport
+from xennet.link.base import LinkError
+from xennet.link.gate import Gate
+from xennet.link.house import House
+from xennet.link.residents import PluggedVif
+from xennet.link.setup import Setup
+from xennet.xenbus.toolstack import Outcome
+
+if TYPE_CHECKING:
+    from xennet.storesocket import StoreSocket
+
+#: Seconds of one look at the clients of a store socket while nothing else is to be done.
+_POLL_SECONDS = 0.01
+
+
+@define(eq=False)
+class Line:
+    """Both ends of a vif behind their gates; ``vif`` is None until the house is opened."""
+
+    guest: Gate
+    host: Gate
+    vif: PluggedVif | None = None
+
+    @property
+    def plugged(self) -> PluggedVif:
+        """The vif; LinkError before there is one."""
+        if self.vif is None:
+            raise LinkError("the vif has not been plugged in yet")
+        return self.vif
+
+
+class Lines:
+    """As many lines as ``setup`` has vifs, guest by guest, in the order in which they are added."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.house = House(setup.capacity)
+        self.all: list[Line] = []
+        self._closed = False
+        self._socket: StoreSocket | None = None
+
+    def __iter__(self) -> Iterator[Line]:
+        return iter(self.all)
+
+    def add(self, guest: FrameEndpoint, host: FrameEndpoint) -> Line:
+        """The next line: ``guest`` is the network stack's side of netfront, ``host`` netback's."""
+        line = Line(Gate(guest), Gate(host))
+        self.all.append(line)
+        return line
+
+    def open(self) -> None:
+        """Boot the guests, plug the vifs in, and connect. LinkError if an end gets stuck."""
+        house, setup = self.house, self.setup
+        house.dom0.load()
+        left = iter(self.all)
+        for _ in range(setup.guests):
+            guest = house.add_guest(
+                kind=setup.kind, grant_version=setup.grant_version, evtchn_abi=setup.evtchn
+            )
+            for handle in range(setup.vifs):
+                line = next(left)
+                line.vif = house.plug(
+                    guest,
+                    handle,
+                    line.guest,
+                    line.host,
+                    setup.vif_config(guest.domid, handle),
+                    front=setup.front,
+                    policy=setup.policy,
+                    back=setup.back,
+                )
+        house.settle()
+        house.boot()
+        house.settle()
+        for line in self.all:
+            house.require_connected(line.plugged)
+
+    def settle(self, waiting: Callable[[], int | None] | None = None) -> None:
+        """Deliver everything there is to deliver (House.settle)."""
+        self.house.settle(waiting)
+
+    def serve_store(self, path: str) -> None:
+        """Let other programs use the store over the unix socket ``path``, until :meth:`destroy`.
+
+        xennet.xenstore.daemon.SocketError if that cannot be.
+        """
+        from xennet.storesocket import StoreSocket
+
+        self._socket = StoreSocket(self.house.service.server, path)
+        self.house.interlude = self._socket.poll
+
+    def hold(self, seconds: float) -> None:
+        """Keep everything as it is for that long, and let the clients of the store socket work."""
+        end = time.monotonic() + seconds
+        while self._socket is not None and (left := end - time.monotonic()) > 0:
+            self._socket.wait(min(left, _POLL_SECONDS))
+            self.settle()
+
+    def trickle(self) -> None:
+        """Let every guest send one frame, so that a switch sees where each of them is."""
+        for line in self.all:
+            line.host.flowing = True
+            line.guest.allowance = 1
+        self.kick()
+        self.house.settle()
+
+    def carry(self, waiting: Callable[[], int | None] | None = None) -> None:
+        """Move frames until no end has anything more to give or to do; ``waiting`` as House.settle.
+
+        LinkError when an end broke the protocol (which ours never do).
+        """
+        for line in self.all:
+            line.guest.flowing = line.host.flowing = True
+        self.kick()
+        self.house.settle(waiting)
+        errors = [f"{vif.name}: {error}" for vif in self.vifs for error in vif.errors]
+        if errors:
+            raise LinkError("; ".join(errors))
+
+    @property
+    def vifs(self) -> list[PluggedVif]:
+        """Those that have been plugged in."""
+        return [line.vif for line in self.all if line.vif is not None]
+
+    def kick(self) -> None:
+        """Tell all drivers that their endpoints may have frames or room."""
+        for vif in self.vifs:
+            vif.kick()
+
+    def close(self) -> None:
+        """Unplug the vifs: both ends close, every node goes. What is then left shows :meth:`leaks`.
+
+        LinkError if the toolstack could not, or had to force one. Idempotent.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        house = self.house
+        operations = [(vif, house.unplug(vif)) for vif in self.vifs]
+
+        def closing() -> int | None:
+            over = sum(operation.outcome is not Outcome.PENDING for _, operation in operations)
+            return None if over == len(operations) else over
+
+        # An end that is stuck does not close: the toolstack waits, and then takes it by force.
+        house.settle(closing)
+        for vif, operation in operations:
+            house.require(vif, operation)
+            if operation.forced:
+                raise LinkError(f"{vif.name} did not close and had to be taken away by force")
+
+    def leaks(self) -> LeakReport:
+        """What any domain still holds."""
+        return self.house.leaks()
+
+    def destroy(self) -> None:
+        """Switch the machine off, whatever state it is in; a store socket is removed."""
+        if self._socket is not None:
+            self._socket.close()
+        self.house.destroy()

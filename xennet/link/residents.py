@@ -1,0 +1,235 @@
+"""Who lives in a house: guests, domains that run backends, and the vifs between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from xennet.frames import FrameEndpoint
+from xennet.guest import GuestKernel
+from xennet.hypervisor import Domain
+from xennet.link.base import LinkError
+from xennet.netback.device import Vif
+from xennet.netback.policy import BackendPolicy, VifOptions
+from xennet.netback.stage import TxStage
+from xennet.netfront.device import Netfront
+from xennet.netfront.kinds import FrontendKind
+from xennet.netfront.options import NetfrontOptions
+from xennet.xenbus.backend import Backend
+from xennet.xenbus.backend_bus import BackendBus
+from xennet.xenbus.domain_nodes import DomainConfig
+from xennet.xenbus.frontend import Frontend
+from xennet.xenbus.frontend_bus import FrontendBus
+from xennet.xenbus.paths import VifPaths
+from xennet.xenbus.toolstack import VifOperation
+from xennet.xenbus.vif_nodes import VifConfig
+
+if TYPE_CHECKING:
+    from xennet.link.house import House
+
+#: xen/sched.h
+SHUTDOWN_crash = 3
+
+
+@define(eq=False)
+class PluggedVif:
+    """One vif: where it lives, what is at its two ends, and the command that attached it last.
+
+    ``front`` and ``back`` are the drivers' options (None: the policy's own). ``netfront``,
+    ``netback`` are the drivers of the newest devices that the buses found for it, None while none
+    has been found. What is set here holds for the next device.
+    """
+
+    guest: Guest
+    owner: BackendDomain
+    paths: VifPaths
+    config: VifConfig
+    guest_end: FrameEndpoint
+    host_end: FrameEndpoint
+    front: NetfrontOptions
+    policy: BackendPolicy
+    back: VifOptions | None
+    netfront: Netfront | None = None
+    netback: Vif | None = None
+    operation: VifOperation = field(init=False)
+
+    @property
+    def name(self) -> str:
+        """What Linux calls the backend's interface: vif1.0."""
+        return f"vif{self.paths.frontend_domid}.{self.paths.handle}"
+
+    @property
+    def frontend(self) -> Frontend | None:
+        """The frontend's device on its bus."""
+        return self.guest.frontends.devices.get(self.paths.frontend_node)
+
+    @property
+    def backend(self) -> Backend | None:
+        """The backend's device on its bus."""
+        return self.owner.backends.devices.get(self.paths.backend_node)
+
+    @property
+    def connected(self) -> bool:
+        """Whether both ends say that packets can flow."""
+        front, back = self.netfront, self.netback
+        return front is not None and back is not None and front.carrier and back.carrier
+
+    @property
+    def errors(self) -> list[str]:
+        """What either end did wrong, in the words of the other."""
+        ends = (self.netback, self.netfront)
+        return [str(end.error) for end in ends if end is not None and end.error is not None]
+
+    def kick(self) -> None:
+        """Tell both drivers that their endpoints may have frames or room."""
+        self.kick_guest()
+        self.kick_host()
+
+    def kick_guest(self) -> None:
+        """Tell netfront; a guest that does not run any more is not told."""
+        if self.netfront is not None and self.guest.domain.running:
+            self.netfront.kick()
+
+    def kick_host(self) -> None:
+        """Tell netback; a driver domain that does not run any more is not told."""
+        if self.netback is not None and self.owner.domain.running:
+            self.netback.kick()
+
+    def make_netfront(self) -> Netfront:
+        """A driver for a new frontend device."""
+        kind, kernel = self.guest.kind, self.guest.kernel
+        self.netfront = Netfront(kernel, self.guest_end, kind, self.front)
+        return self.netfront
+
+    def make_netback(self) -> Vif:
+        """A driver for a new backend device."""
+        owner = self.owner
+        self.netback = Vif(owner.kernel, self.host_end, self.policy, self.back, owner.stage)
+        return self.netback
+
+
+@define(eq=False)
+class Guest:
+    """A guest: its ``domain``, its ``kernel`` (connected to the store over its ring page), and the
+    bus that finds its ``frontends``. ``vifs`` are its vifs by handle.
+
+    Its drivers are loaded by :meth:`boot`.
+    """
+
+    house: House
+    domain: Domain
+    config: DomainConfig
+    kernel: GuestKernel
+    kind: FrontendKind
+    grant_version: int = 1
+    evtchn: str = "2l"
+    vifs: dict[int, PluggedVif] = field(factory=dict)
+    frontends: FrontendBus = field(init=False)
+    booted: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.frontends = FrontendBus(self.kernel, self._make, self.kind.rules)
+
+    @property
+    def domid(self) -> int:
+        """The domain's number."""
+        return self.domain.domid
+
+    def boot(self) -> None:
+        """Load the frontend drivers: vifs are found and connected from now on. Once."""
+        if not self.booted:
+            self.booted = True
+            self.frontends.start()
+
+    def unload(self, handle: int = 0) -> None:
+        """Unload the driver of one vif (``rmmod`` or unbind): it closes."""
+        self._frontend(handle).close()
+
+    def load(self, handle: int = 0) -> None:
+        """Load the driver of one vif again after :meth:`unload`."""
+        self._frontend(handle).start()
+
+    def crash(self) -> None:
+        """Stop at once with everything in place (SHUTDOWN_crash); nothing is cleaned up."""
+        self.shut_down(SHUTDOWN_crash)
+
+    def shut_down(self, reason: int) -> None:
+        """Stop with everything in place; ``reason`` is a SHUTDOWN_* code (xen/sched.h)."""
+        self.house.machine.shutdown_domain(self.domid, reason)
+
+    def kill(self) -> None:
+        """Vanish from the hypervisor without the toolstack knowing (XEN_DOMCTL_destroydomain)."""
+        self.house.machine.destroy_domain(self.domid)
+
+    def destroy(self) -> None:
+        """``xl destroy``: the toolstack removes its devices by force, its nodes, the domain."""
+        domid = self.domid
+        self.house.toolstack.destroy_domain(domid, lambda: self.house.forget(domid))
+
+    def _frontend(self, handle: int) -> Frontend:
+        try:
+            return self.frontends.devices[f"device/vif/{handle}"]
+        except KeyError:
+            raise LinkError(f"domain {self.domid} has found no device/vif/{handle}") from None
+
+    def _make(self, nodename: str) -> Netfront:
+        return self.vifs[int(nodename.rpartition("/")[2])].make_netfront()
+
+
+@define(eq=False)
+class BackendDomain:
+    """A domain that runs backends: domain 0 or a driver domain. ``backends`` is its bus."""
+
+    house: House
+    domain: Domain
+    kernel: GuestKernel
+    backends: BackendBus = field(init=False)
+    stage: TxStage = field(init=False)
+    loaded: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.backends = self._bus()
+        self.stage = TxStage(self.kernel)
+
+    @property
+    def domid(self) -> int:
+        """The domain's number."""
+        return self.domain.domid
+
+    def load(self) -> None:
+        """Load the backend driver: vifs that the toolstack creates are found from now on."""
+        if not self.loaded:
+            self.loaded = True
+            self.backends.start()
+
+    def unload(self) -> None:
+        """Unload it: every device is removed at once, its directory stays."""
+        if self.loaded:
+            self.loaded = False
+            self.backends.stop()
+
+    def replace(self) -> None:
+        """Unload the driver and load it anew; devices that are Initialising are found again."""
+        self.unload()
+        self.backends = self._bus()
+        self.load()
+
+    def crash(self) -> None:
+        """A driver domain stops at once with everything in place (SHUTDOWN_crash)."""
+        self.house.machine.shutdown_domain(self.domid, SHUTDOWN_crash)
+
+    def kill(self) -> None:
+        """A driver domain vanishes from the hypervisor."""
+        self.house.machine.destroy_domain(self.domid)
+        self.house.backend_domains.pop(self.domid, None)
+
+    def _bus(self) -> BackendBus:
+        return BackendBus(self.kernel, self._make, lambda name: self._vif(name).policy.rules)
+
+    def _vif(self, nodename: str) -> PluggedVif:
+        _, _, domid, handle = nodename.split("/")
+        return self.house.guests[int(domid)].vifs[int(handle)]
+
+    def _make(self, nodename: str) -> Vif:
+        return self._vif(nodename).make_netback()

@@ -1,0 +1,334 @@
+"""``xennet run``: frames from ports through vifs to ports, and the proof that they arrived.
+
+Every vif has a witness at either end, with ledgers that compare what one gave with what the other
+got, and an edge between witness and port, so that what is compared is what crossed the vif. With a
+switch an exchange follows the frames through that as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from attrs import asdict, define, frozen
+
+from xennet.link import inventory
+from xennet.link.base import LinkError
+from xennet.link.edge import Edge, PortEdge
+from xennet.link.exchange import Exchange, Place
+from xennet.link.house import guest_mac
+from xennet.link.ledger import Ledger, ip_flow, one_flow
+from xennet.link.lines import Line, Lines
+from xennet.link.setup import setup_of
+from xennet.link.timeline import Timeline
+from xennet.link.witness import Witness
+from xennet.netback.xnb.panic import BackendPanic
+from xennet.observe import StoreOperation
+from xennet.port import Port
+from xennet.port.addressed import AddressedPort
+from xennet.report.model import (
+    GUEST_TO_HOST,
+    HOST_TO_GUEST,
+    THROUGH_SWITCH,
+    PortReport,
+    Progress,
+    RunOptions,
+    RunReport,
+    SwitchReport,
+    Verdict,
+    VifReport,
+)
+from xennet.xenbus.paths import VifPaths
+
+#: Reasons that a verdict gives in full.
+_REASONS = 12
+
+
+@frozen
+class StoreView:
+    """The run's store for other programs to look at, on the socket ``path``.
+
+    The connected vifs stay up for ``hold`` seconds before they are unplugged. ``say`` is told when
+    there is something to see.
+    """
+
+    path: str
+    hold: float = 0.0
+    say: Callable[[str], None] = lambda text: None
+
+
+@define(eq=False)
+class _Watched:
+    """One line with its witnesses; ``place`` is its host end at the exchange, if there is one.
+
+    ``up`` and ``down`` are the ledgers from guest to host and back.
+    """
+
+    line: Line
+    guest: Witness
+    host: Witness
+    guest_edge: PortEdge
+    host_edge: Edge
+    up: Ledger
+    down: Ledger
+    place: Place | None = None
+    queues: int = 0
+    split: bool = False
+
+    def connected(self) -> None:
+        """Note what a connection has; nothing of it is left in the end."""
+        vif = self.line.plugged
+        queues = vif.netback.queues if vif.netback is not None else []
+        self.queues = len(queues)
+        self.split = any(queue.tx_port != queue.rx_port for queue in queues)
+        if self.place is not None:
+            self.place.port.wake = vif.kick_host
+
+    def report(self) -> VifReport:
+        """What it negotiated and what crossed it."""
+        vif = self.line.plugged
+        guest, host = self.guest_edge, self.host_edge
+        up = inventory.path(self.guest.offload, self.up, (guest.pulled, host.pushed))
+        down = inventory.path(self.host.offload, self.down, (host.pulled, guest.pushed))
+        return VifReport(vif.name, self.queues, self.split, up, down)
+
+
+class Run:
+    """One run: made, carried out, reported. ``hosts`` is empty with a switch.
+
+    There are as many ``guests`` as the options have vifs, guest by guest, and as many ``hosts``.
+    """
+
+    def __init__(
+        self,
+        guests: Sequence[Port],
+        hosts: Sequence[Port],
+        options: RunOptions,
+        progress: Progress,
+    ) -> None:
+        self.options = options
+        self.lines = Lines(setup_of(options))
+        self.exchange: Exchange | None = None
+        self.trouble: list[str] = []
+        self.seconds = 0.0
+        self._progress = progress
+        self._ports = (tuple(guests), tuple(hosts))
+        if options.switch:
+            macs = [_mac(number, options.vifs) for number in range(len(guests))]
+            self.exchange = Exchange(self.lines.house.dom0.kernel, macs)
+            self._watched = [
+                self._join(PortEdge(AddressedPort(port, mac, peer)), place, place)
+                for port, mac, peer, place in zip(
+                    guests, macs, macs[1:] + macs[:1], self.exchange.places, strict=True
+                )
+            ]
+        else:
+            self._watched = [
+                self._join(PortEdge(guest), PortEdge(host))
+                for guest, host in zip(guests, hosts, strict=True)
+            ]
+        paths = VifPaths(1, 0)
+        self.roots = {"frontend": paths.frontend, "backend": paths.backend}
+        machine = self.lines.house.machine
+        self.timeline = Timeline(paths, machine.run_loop)
+        machine.observers.subscribe(self.timeline.observe, StoreOperation)
+
+    def _join(
+        self, guest: PortEdge, host: PortEdge | Place, place: Place | None = None
+    ) -> _Watched:
+        flow = one_flow if self.options.queues == 1 else ip_flow
+        up, down = Ledger(flow), Ledger(flow)
+        guest_end = Witness(guest, up, down, lambda _: self._tell(HOST_TO_GUEST))
+        host_end = Witness(host, down, up, lambda _: self._tell(GUEST_TO_HOST))
+        guest_end.max_frame = host_end.max_frame = self.lines.setup.max_frame
+        line = self.lines.add(guest_end, host_end)
+        return _Watched(line, guest_end, host_end, guest, host, up, down, place)
+
+    def _tell(self, name: str) -> None:
+        ledgers = self._ledgers(name).values()
+        self._progress(name, sum(ledger.frames_received for ledger in ledgers))
+
+    # -- carrying ----------------------------------------------------------------------------------
+
+    def carry(self) -> None:
+        """Everything from the first frame to the last. LinkError when a vif breaks."""
+        started = time.perf_counter()
+        for watched in self._watched:
+            watched.connected()
+        if self.exchange is not None:
+            self.lines.trickle()
+        self.lines.carry(self._waiting)
+        # An echo ends only when it knows that nothing more comes.
+        for port in (*self._ports[1], *self._ports[0]):
+            port.finish()
+        self.lines.carry(self._waiting)
+        self.seconds = time.perf_counter() - started
+
+    def carry_out(self, view: StoreView | None) -> None:
+        """The whole run; what went wrong is in ``trouble``, except bad ports."""
+        if view is not None:
+            self.lines.serve_store(view.path)
+            view.say(f"XenStore on {view.path}")
+        try:
+            self.lines.open()
+            self.carry()
+            if view is not None and view.hold:
+                view.say(f"the vif stays connected for {view.hold:g} s")
+                self.lines.hold(view.hold)
+            self.lines.close()
+        except LinkError as error:
+            self.trouble.append(str(error))
+        except BackendPanic as panic:
+            where = "; ".join(getattr(panic, "__notes__", ())) or "in domain 0"
+            self.trouble.append(f"the backend panicked: {panic} ({where})")
+        for watched in self._watched:
+            for end in (watched.guest, watched.host):
+                if end.failure is not None:
+                    raise end.failure
+
+    def _waiting(self) -> int | None:
+        """For House.settle: how many frames have arrived, as long as some are on their way."""
+        ledgers = [ledger for watched in self._watched for ledger in (watched.up, watched.down)]
+        if self.exchange is not None:
+            ledgers += self.exchange.ledgers
+        if not any(ledger.missing for ledger in ledgers):
+            return None
+        return sum(ledger.frames_received for ledger in ledgers)
+
+    # -- reporting ---------------------------------------------------------------------------------
+
+    def report(self) -> RunReport:
+        """All there is to tell."""
+        return RunReport(
+            verdict=self._verdict(),
+            options=self.options,
+            roots=self.roots,
+            timeline=tuple(self.timeline.entries),
+            directions=tuple(
+                inventory.direction(name, self._ledgers(name))
+                for name in (GUEST_TO_HOST, HOST_TO_GUEST)
+            ),
+            vifs=tuple(w.report() for w in self._watched if w.line.vif is not None),
+            switch=self._switch(),
+            rings=inventory.rings(self.lines.vifs),
+            domains=inventory.domains(self.lines),
+            ports=tuple(
+                PortReport(side, port.name, port.counters)
+                for side, ports in zip(("guest", "host"), self._ports, strict=True)
+                for port in ports
+            ),
+            seconds=self.seconds,
+        )
+
+    def _ledgers(self, name: str) -> dict[str, Ledger]:
+        """The ledgers of one direction, by vif."""
+        if name == THROUGH_SWITCH:
+            ledgers = self.exchange.ledgers if self.exchange is not None else []
+        else:
+            ledgers = [w.up if name == GUEST_TO_HOST else w.down for w in self._watched]
+        return {
+            f"vif{1 + number // self.options.vifs}.{number % self.options.vifs}": ledger
+            for number, ledger in enumerate(ledgers)
+        }
+
+    def _switch(self) -> SwitchReport | None:
+        if self.exchange is None:
+            return None
+        switch = self.exchange.switch
+        return SwitchReport(
+            through=inventory.direction(THROUGH_SWITCH, self._ledgers(THROUGH_SWITCH)),
+            ports=len(switch.ports),
+            learned=switch.learned,
+            dropped=sum(port.counters.dropped for port in switch.ports),
+            **asdict(switch.counters),
+        )
+
+    def _verdict(self) -> Verdict:
+        bad = [*self.trouble, *self._lost(), *self._refused()]
+        leaks = self.lines.leaks()
+        if leaks:
+            bad += str(leaks).splitlines()
+        if not bad:
+            return Verdict(True, (self._arrived(), _NOTHING_LEFT))
+        more = len(bad) - _REASONS
+        if more > 0:
+            bad[_REASONS:] = [f"and {more} more reasons"]
+        return Verdict(False, tuple(bad))
+
+    def _arrived(self) -> str:
+        where = "where it should, unchanged" if self.exchange is not None else "unchanged"
+        order = "in order" if self.options.queues == 1 else "in the order of its flow"
+        return f"every frame arrived {where} and {order}"
+
+    def _lost(self) -> list[str]:
+        """What the ledgers and the ports have against the run."""
+        bad = []
+        for name in (GUEST_TO_HOST, THROUGH_SWITCH, HOST_TO_GUEST):
+            for vif, ledger in self._ledgers(name).items():
+                where = self._named(vif, name)
+                if ledger.mismatches:
+                    bad.append(
+                        f"{where}: {ledger.mismatches} frames did not arrive as they were sent"
+                    )
+                if ledger.missing:
+                    bad.append(f"{where}: {ledger.missing} frames did not arrive")
+        if self.exchange is not None and (dropped := self._dropped()):
+            bad.append(f"the switch dropped {dropped} frames for ports whose queues stayed full")
+        for vif, watched in zip(self._ledgers(GUEST_TO_HOST), self._watched, strict=True):
+            for side, end in (("guest", watched.guest), ("host", watched.host)):
+                if not end.exhausted:
+                    port = "port" if watched.place is None or side == "guest" else "end"
+                    bad.append(self._named(vif, f"the {side}'s {port} still has frames to give"))
+        return bad
+
+    def _refused(self) -> list[str]:
+        """Frames of ports that the edges could not make fit."""
+        bad = []
+        for watched in self._watched:
+            if watched.line.vif is None:
+                continue
+            report = watched.report()
+            for name, path in ((GUEST_TO_HOST, report.up), (HOST_TO_GUEST, report.down)):
+                where = self._named(report.name, name)
+                if path.refused:
+                    bad.append(f"{where}: {path.refused} frames were too long for the vif")
+                if path.errors:
+                    bad.append(f"{where}: {path.errors} frames were not what their flags say")
+        return bad
+
+    def _dropped(self) -> int:
+        ports = self.exchange.switch.ports if self.exchange is not None else []
+        return sum(port.counters.dropped for port in ports)
+
+    def _named(self, vif: str, what: str) -> str:
+        return f"{vif}, {what}" if len(self._watched) > 1 else what
+
+
+_NOTHING_LEFT = "teardown left no grant, port, mapping or page behind"
+
+
+def _mac(number: int, vifs: int) -> bytes:
+    """The address of station ``number``, as the toolstack gives it (Setup.vif_config)."""
+    return bytes.fromhex(guest_mac(1 + number // vifs, number % vifs).replace(":", ""))
+
+
+def run_ports(
+    guests: Sequence[Port],
+    hosts: Sequence[Port],
+    options: RunOptions,
+    progress: Progress,
+    view: StoreView | None = None,
+) -> RunReport:
+    """Carry all frames of all ports to the other end of their vif, or through the switch to the
+    next guest; unplug, and report.
+
+    The ports are not closed. PortError of a port that failed is raised after the frames before the
+    failure have arrived and the vifs are unplugged. While it lasts the store can be seen by
+    ``view``; xennet.xenstore.daemon.SocketError if it cannot.
+    """
+    run = Run(guests, hosts, options, progress)
+    try:
+        run.carry_out(view)
+        return run.report()
+    finally:
+        run.lines.destroy()

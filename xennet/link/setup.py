@@ -1,0 +1,78 @@
+"""What guests and vifs of a link are made of, in the drivers' own terms."""
+
+from __future__ import annotations
+
+from attrs import evolve, field, frozen
+
+from xennet.link.capacity import Capacity
+from xennet.link.house import guest_mac
+from xennet.netback.policies import policy
+from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
+from xennet.netfront.kinds import KINDS, FrontendKind
+from xennet.netfront.kinds import LINUX as LINUX_GUEST
+from xennet.netfront.options import DEFAULTS, NetfrontOptions
+from xennet.report.model import RunOptions
+from xennet.xenbus.vif_nodes import VifConfig
+
+#: What an MTU does not count: the Ethernet header.
+ETHERNET_HEADER = 14
+
+
+@frozen
+class Setup:
+    """``guests`` equal guests with ``vifs`` equal vifs each. ``mtu``: of every vif in bytes, None
+    for the usual one, which nobody holds the frames to."""
+
+    guests: int = 1
+    vifs: int = 1
+    grant_version: int = 1
+    evtchn: str = "2l"
+    kind: FrontendKind = LINUX_GUEST
+    front: NetfrontOptions = DEFAULTS
+    policy: BackendPolicy = LINUX
+    back: VifOptions | None = None
+    mtu: int | None = None
+    capacity: Capacity = field(init=False)
+
+    @capacity.default
+    def _capacity(self) -> Capacity:
+        return Capacity(self.guests, self.vifs, self.front.queues)
+
+    @property
+    def max_frame(self) -> int:
+        """Longest frame without GSO that the mtu allows, 0 = any."""
+        return 0 if self.mtu is None else self.mtu + ETHERNET_HEADER
+
+    def vif_config(self, domid: int, handle: int) -> VifConfig:
+        """What the toolstack is told about one vif."""
+        mac = guest_mac(domid, handle)
+        if self.mtu is None:
+            return VifConfig(mac)
+        # The hotplug script takes it from the backend's directory to the frontend's.
+        return VifConfig(mac, mtu=self.mtu, options={"mtu": str(self.mtu)})
+
+
+def setup_of(options: RunOptions) -> Setup:
+    """The setup that a run's options ask for; KeyError for a driver that there is not, ValueError
+    for a number that a driver cannot do."""
+    chosen = policy(options.backend)
+    return Setup(
+        guests=options.guests,
+        vifs=options.vifs,
+        grant_version=options.grant_version,
+        evtchn=options.evtchn,
+        kind=KINDS[options.frontend],
+        front=NetfrontOptions(
+            queues=options.queues,
+            split=options.split_channels,
+            sg=options.sg,
+            gso=options.gso,
+            csum=options.csum,
+            enforce_mtu=options.mtu is not None,
+        ),
+        policy=chosen,
+        back=evolve(
+            chosen.options, max_queues=options.queues, split_channels=options.split_channels
+        ),
+        mtu=options.mtu,
+    )
