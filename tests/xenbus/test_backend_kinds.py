@@ -252,7 +252,7 @@ def test_unloading_xnb_shows_closing_so_the_frontend_follows(world: World) -> No
 
 
 @pytest.mark.parametrize("rules", [LINUX_BACKEND, XNB_BACKEND], ids=lambda r: str(r.name))
-def test_bug_12_features_into_a_vanished_directory_fail_cleanly(rules: BackendRules) -> None:
+def test_field_bug_12_features_into_a_vanished_directory_fail_cleanly(rules: BackendRules) -> None:
     world = World(backend=rules)
     kind = XnbBackendDriver if rules is XNB_BACKEND else LinuxBackendDriver
 

@@ -20,7 +20,9 @@ frontends = pytest.mark.parametrize("rules", FRONTENDS.values(), ids=FRONTENDS)
 
 @pytest.mark.parametrize("state", ["1", "3", "4"])
 @backends
-def test_bug_3_a_close_cycle_is_answered_step_by_step(rules: BackendRules, state: str) -> None:
+def test_field_bug_3_a_close_cycle_is_answered_step_by_step(
+    rules: BackendRules, state: str
+) -> None:
     world = World(backend=rules)
     world.hostile()
     world.set_frontend_state(state)
@@ -30,7 +32,7 @@ def test_bug_3_a_close_cycle_is_answered_step_by_step(rules: BackendRules, state
 
 
 @backends
-def test_bug_4_no_node_of_the_backend_goes_when_a_vif_closes(rules: BackendRules) -> None:
+def test_field_bug_4_no_node_of_the_backend_goes_when_a_vif_closes(rules: BackendRules) -> None:
     world = World(backend=rules)
     world.hostile()
     before = world.root.directory(BE)
@@ -41,7 +43,7 @@ def test_bug_4_no_node_of_the_backend_goes_when_a_vif_closes(rules: BackendRules
 
 @frontends
 @pytest.mark.parametrize("held", [True, False])
-def test_bug_5_a_frontend_is_told_to_send_only_when_the_backend_is_connected(
+def test_field_bug_5_a_frontend_is_told_to_send_only_when_the_backend_is_connected(
     rules: FrontendRules, held: bool
 ) -> None:
     world = World(frontend=rules)
@@ -64,7 +66,7 @@ def test_bug_5_a_frontend_is_told_to_send_only_when_the_backend_is_connected(
 
 
 @backends
-def test_bug_8_nothing_is_mapped_when_closing_is_shown(rules: BackendRules) -> None:
+def test_field_bug_8_nothing_is_mapped_when_closing_is_shown(rules: BackendRules) -> None:
     world = World(backend=rules)
     shown: list[str | None] = []
     kind = type(world.make_backend_driver())
@@ -82,7 +84,7 @@ def test_bug_8_nothing_is_mapped_when_closing_is_shown(rules: BackendRules) -> N
 
 
 @backends
-def test_bug_9_straight_to_closed_is_closing_and_closed(rules: BackendRules) -> None:
+def test_field_bug_9_straight_to_closed_is_closing_and_closed(rules: BackendRules) -> None:
     world = World(backend=rules)
     world.hostile()
     world.set_frontend_state("6")
@@ -93,7 +95,7 @@ def test_bug_9_straight_to_closed_is_closing_and_closed(rules: BackendRules) -> 
 @backends
 @pytest.mark.parametrize("first", range(10))
 @pytest.mark.parametrize("second", range(10))
-def test_bug_18_every_pair_of_states_has_a_defined_answer(
+def test_field_bug_18_every_pair_of_states_has_a_defined_answer(
     rules: BackendRules, first: int, second: int
 ) -> None:
     world = World(backend=rules)

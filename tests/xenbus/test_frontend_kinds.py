@@ -101,7 +101,7 @@ def test_a_second_start_does_not_let_the_first_go_on() -> None:
     assert world.frontend_drivers[0].calls.count("ready") == 1
 
 
-def test_bug_3_windows_drives_a_close_cycle_before_it_first_connects() -> None:
+def test_field_bug_3_windows_drives_a_close_cycle_before_it_first_connects() -> None:
     world = World(frontend=WINDOWS_FRONTEND)
     world.record()
     world.create_domain()
@@ -113,7 +113,7 @@ def test_bug_3_windows_drives_a_close_cycle_before_it_first_connects() -> None:
     assert world.states() == (4, 4)
 
 
-def test_bug_3_the_close_cycle_comes_once() -> None:
+def test_field_bug_3_the_close_cycle_comes_once() -> None:
     world = World(frontend=WINDOWS_FRONTEND)
     world.connected()
     world.frontend().close()
@@ -124,7 +124,7 @@ def test_bug_3_the_close_cycle_comes_once() -> None:
     assert world.walked(FE) == [1, 4]
 
 
-def test_bug_3_a_backend_that_sits_in_init_wait_wedges_windows() -> None:
+def test_field_bug_3_a_backend_that_sits_in_init_wait_wedges_windows() -> None:
     world = World(frontend=WINDOWS_FRONTEND)
     world.create_domain()
     world.attach()
@@ -140,7 +140,7 @@ def test_bug_3_a_backend_that_sits_in_init_wait_wedges_windows() -> None:
 
 
 @pytest.mark.parametrize("rules", [WINDOWS_FRONTEND, LINUX_FRONTEND, FREEBSD_FRONTEND])
-def test_bug_7_a_backend_left_connected_by_another_driver_is_closed_first(
+def test_field_bug_7_a_backend_left_connected_by_another_driver_is_closed_first(
     rules: FrontendRules,
 ) -> None:
     world = World()
@@ -152,7 +152,7 @@ def test_bug_7_a_backend_left_connected_by_another_driver_is_closed_first(
     assert world.walked(BE) == [5, 6, 2, 4]
 
 
-def test_bug_4_nodes_stay_when_a_vif_closes() -> None:
+def test_field_bug_4_nodes_stay_when_a_vif_closes() -> None:
     world = World(frontend=WINDOWS_FRONTEND)
     world.connected()
     before = world.root.directory(BE)
@@ -163,7 +163,7 @@ def test_bug_4_nodes_stay_when_a_vif_closes() -> None:
     assert not world.frontend().unplugged
 
 
-def test_bug_4_a_backend_directory_that_vanishes_unplugs_windows() -> None:
+def test_field_bug_4_a_backend_directory_that_vanishes_unplugs_windows() -> None:
     world = World(frontend=WINDOWS_FRONTEND)
     world.connected()
     world.backends.stop()

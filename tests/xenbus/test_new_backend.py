@@ -51,7 +51,7 @@ def test_binding_again_writes_initialising_again_and_maps_the_same_rings() -> No
     assert world.frontend_drivers[0].calls == ["setup", "ready", "connected"]
 
 
-def test_bug_19_a_reloaded_backend_waits_for_a_hotplug_status_that_nobody_writes() -> None:
+def test_field_bug_19_a_reloaded_backend_waits_for_a_hotplug_status_that_nobody_writes() -> None:
     world = World()
     world.connected()
     world.backends.unload()
@@ -66,7 +66,7 @@ def test_bug_19_a_reloaded_backend_waits_for_a_hotplug_status_that_nobody_writes
     assert world.states() == (4, 4)
 
 
-def test_bug_19_a_script_that_never_runs_fails_the_attach_after_40_s() -> None:
+def test_field_bug_19_a_script_that_never_runs_fails_the_attach_after_40_s() -> None:
     world = World()
     world.script.held = True
     world.create_domain()

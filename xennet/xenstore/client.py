@@ -181,7 +181,10 @@ class Client(NodeOperations):
         if (path, token) not in self._callbacks:
             raise XsError("ENOENT", path, f"not watched with token {token!r}")
         del self._callbacks[path, token]
-        self._connection.events.discard(lambda event: not self._receivers(event))
+        # Only events with this token can have lost their receiver.
+        self._connection.events.discard(
+            lambda event: event.token == token and not self._receivers(event)
+        )
         self._connection.unwatch(path, token)
 
     @property
