@@ -15,8 +15,10 @@ from attrs import frozen
 
 #: Longest frame that one netif packet can carry: the 16-bit size of the first tx request.
 MAX_FRAME = 65535
+#: Two addresses and the type.
+ETHERNET_HEADER = 14
 #: Shortest frame: an Ethernet header (a backend answers ERROR to less; hardening rule F6).
-MIN_FRAME = 14
+MIN_FRAME = ETHERNET_HEADER
 
 #: Frame flags, as in the tx request: the protocol checksum field holds only the pseudo-header sum.
 CSUM_BLANK = 1
@@ -100,6 +102,11 @@ class FrameBatch:
         """hash_info, hash_value: for kernels that know of hashes."""
         return self.hash_info, self.hash_value
 
+    @property
+    def all_columns(self) -> tuple[array[int], ...]:
+        """All that is known of frames: ``columns``, ``hash_columns``, timestamp."""
+        return (*self.columns, *self.hash_columns, self.timestamp)
+
     def clear(self) -> None:
         """Forget all frames."""
         self.count = 0
@@ -134,6 +141,13 @@ class FrameBatch:
         self.count = i + 1
         self.used = used + n
 
+    def append_from(self, source: FrameBatch, index: int) -> None:
+        """Add a copy of frame ``index`` of ``source``, with all that travels with it."""
+        to = self.count
+        self.append(source.frame(index))
+        for mine, theirs in zip(self.all_columns[1:], source.all_columns[1:], strict=True):
+            mine[to] = theirs[index]
+
     def frame(self, index: int) -> memoryview:
         """The bytes of frame ``index``, a view that is valid until the batch is refilled."""
         start = self.offset[index]
@@ -141,6 +155,40 @@ class FrameBatch:
 
     def __iter__(self) -> Iterator[memoryview]:
         return (self.frame(i) for i in range(self.count))
+
+
+class Outbox:
+    """A batch of frames that are sent in order; ``next`` is the first that has not been."""
+
+    def __init__(self, batch: FrameBatch) -> None:
+        self.batch = batch
+        self.next = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether every frame of the batch has been sent."""
+        return self.next == self.batch.count
+
+    def refill(self) -> FrameBatch:
+        """The batch, emptied, for new frames."""
+        self._forget()
+        return self.batch
+
+    def drop_all(self) -> int:
+        """Forget the frames that have not been sent; how many they were."""
+        dropped = self.batch.count - self.next
+        self._forget()
+        return dropped
+
+    def discard(self, source: FrameEndpoint) -> int:
+        """Drop them, and a batch of those that ``source`` has as well; how many in all."""
+        dropped = self.drop_all() + source.pull(self.refill())
+        self._forget()
+        return dropped
+
+    def _forget(self) -> None:
+        self.batch.clear()
+        self.next = 0
 
 
 class FrameEndpoint(Protocol):

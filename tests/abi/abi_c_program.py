@@ -12,12 +12,13 @@ from collections.abc import Iterator
 
 from construct import Array, Construct, Padded, Renamed, Struct, Union
 
-from xennet.abi import event_channel, grant_table, netif, ring, xen, xenbus, xs_wire
+from xennet.abi import event_channel, grant_table, netif, ring, sched, xen, xenbus, xs_wire
 from xennet.abi.codec import Codec, derive, layout
 
-MODULES = (xen, grant_table, event_channel, ring, netif, xs_wire, xenbus)
+MODULES = (xen, sched, grant_table, event_channel, ring, netif, xs_wire, xenbus)
 HEADERS = (
     "xen/xen.h",
+    "xen/sched.h",
     "xen/grant_table.h",
     "xen/event_channel.h",
     "xen/io/ring.h",

@@ -12,9 +12,10 @@ is told to nobody.
 from __future__ import annotations
 
 from xennet.abi.netif import XEN_NETIF_CTRL_HASH_ALGORITHM_NONE
-from xennet.flow.headers import TCP, find_flow
+from xennet.flow.headers import find_flow
 from xennet.flow.toeplitz import fill_table, hash_first_two, hash_word, hash_words
 from xennet.kernel import Bytes, U32Array, Vector
+from xennet.offload.headers import IPPROTO_TCP
 from xennet.ring import MASK32
 
 # Places in the settings of a HashConfig.
@@ -70,7 +71,7 @@ def classify(
         kind = version & 2
         if version == 0:
             kind = -1
-        elif protocol == TCP and types >> (kind + 1) & 1:
+        elif protocol == IPPROTO_TCP and types >> (kind + 1) & 1:
             kind += 1
         elif types >> kind & 1 == 0:
             kind = -1

@@ -8,13 +8,17 @@ a fragment header) has no ports. One VLAN tag is looked through.
 from __future__ import annotations
 
 from xennet.kernel import Bytes
+from xennet.offload.headers import (
+    DESTINATION_OPTIONS,
+    ETH_P_8021Q,
+    ETH_P_IP,
+    ETH_P_IPV6,
+    HOP_BY_HOP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    ROUTING,
+)
 
-TCP = 6
-UDP = 17
-
-_HOP_BY_HOP = 0
-_ROUTING = 43
-_DESTINATION = 60
 #: Extension headers that are looked through (MAX_FLOW_DISSECT_HDRS).
 _MAX_EXTENSIONS = 15
 
@@ -30,19 +34,19 @@ def find_flow(data: Bytes, at: int, end: int) -> tuple[int, int, int, int]:
     if end - ip < 20:
         return 0, 0, 0, 0
     kind = data[at + 12] << 8 | data[at + 13]
-    if kind == 0x8100:
+    if kind == ETH_P_8021Q:
         kind = data[at + 16] << 8 | data[at + 17]
         ip += 4
-    if kind == 0x86DD:
+    if kind == ETH_P_IPV6:
         return _ipv6(data, ip, end)
-    if kind != 0x0800 or end - ip < 20:
+    if kind != ETH_P_IP or end - ip < 20:
         return 0, 0, 0, 0
     first = data[ip]
     ports = ip + ((first & 15) << 2)
     if first >> 4 != 4 or first & 15 < 5 or ports > end:
         return 0, 0, 0, 0
     protocol = data[ip + 9]
-    if protocol != TCP and protocol != UDP:
+    if protocol != IPPROTO_TCP and protocol != IPPROTO_UDP:
         return 4, ip + 12, 0, 0
     # Of the flags beside the fragment's offset, "don't fragment" makes no fragment.
     if data[ip + 6] & 0x3F | data[ip + 7] or ports + 4 > end:
@@ -56,12 +60,12 @@ def _ipv6(data: Bytes, ip: int, end: int) -> tuple[int, int, int, int]:
     protocol = data[ip + 6]
     ports = ip + 40
     for _ in range(_MAX_EXTENSIONS):
-        if protocol != _HOP_BY_HOP and protocol != _ROUTING and protocol != _DESTINATION:
+        if protocol != HOP_BY_HOP and protocol != ROUTING and protocol != DESTINATION_OPTIONS:
             break
         if ports + 8 > end:
             break
         protocol = data[ports]
         ports += (data[ports + 1] + 1) << 3
-    if (protocol != TCP and protocol != UDP) or ports + 4 > end:
+    if (protocol != IPPROTO_TCP and protocol != IPPROTO_UDP) or ports + 4 > end:
         return 6, ip + 8, 0, 0
     return 6, ip + 8, ports, protocol

@@ -90,8 +90,7 @@ class _Views:
 
 def _columns(batch: FrameBatch) -> tuple[Any, tuple[Any, ...]]:
     view = current().view
-    arrays = (*batch.columns, *batch.hash_columns, batch.timestamp)
-    return view(batch.data), tuple(map(view, arrays))
+    return view(batch.data), tuple(map(view, batch.all_columns))
 
 
 class _End:
@@ -125,7 +124,7 @@ class _OnlyEnd(_End):
         super().__init__(endpoint)
         self._config = config
         self._classifier = _Classifier(config, 1)
-        self._queue = array("I")
+        self._queue: Any = None
 
     def pull(self, batch: FrameBatch) -> int:
         first = batch.count
@@ -136,10 +135,9 @@ class _OnlyEnd(_End):
             batch.hash_info[first : batch.count] = array("I", bytes(4 * pulled))
             return pulled
         seen = self._views(batch)
-        if len(self._queue) < batch.max_frames:
-            self._queue = array("I", bytes(4 * batch.max_frames))
-        queue = current().view(self._queue)
-        self._classifier.run(first, batch.count, seen.data, seen.columns, queue)
+        if self._queue is None or len(self._queue) < batch.max_frames:
+            self._queue = current().view(array("I", bytes(4 * batch.max_frames)))
+        self._classifier.run(first, batch.count, seen.data, seen.columns, self._queue)
         return pulled
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from attrs import define
 
 from xennet.observe import StoreOperation
-from xennet.xenbus.paths import VifPaths, domain_path
+from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.state import parse_state, state_name
+from xennet.xenstore.path import canonical, is_same_or_below
 
 _VERBS = {"WRITE": "writes", "RM": "removes"}
 
@@ -32,10 +33,8 @@ class Narrator:
         verb = _VERBS.get(event.op)
         if verb is None:
             return
-        path = event.path
-        if not path.startswith("/"):
-            path = f"{domain_path(event.domid)}/{path}"
-        if any(path == root or path.startswith(f"{root}/") for root in self._roots()):
+        path = canonical(event.path, event.domid)
+        if any(is_same_or_below(path, root) for root in self._roots()):
             self.say(f"{event.who} {verb} {path}{_shown(event, path)}")
 
     def _roots(self) -> tuple[str, ...]:

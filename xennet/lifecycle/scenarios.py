@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from xennet.abi.sched import SHUTDOWN_suspend
 from xennet.lifecycle.stage import TRIAL, Stage
 from xennet.lifecycle.why import why
 from xennet.netback.policy import LINUX as LINUX_BACKEND
@@ -16,8 +17,6 @@ from xennet.xenbus.paths import VifPaths
 
 #: How often reconnect-1000 closes and connects.
 RECONNECTS = 1000
-#: xen/sched.h
-SHUTDOWN_suspend = 2
 
 
 @frozen

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from xennet.abi.sched import SHUTDOWN_crash
 from xennet.frames import FrameEndpoint
 from xennet.guest import GuestKernel
 from xennet.hypervisor import Domain
@@ -27,9 +28,6 @@ from xennet.xenbus.vif_nodes import VifConfig
 
 if TYPE_CHECKING:
     from xennet.link.house import House
-
-#: xen/sched.h
-SHUTDOWN_crash = 3
 
 
 @define(eq=False)

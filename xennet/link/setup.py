@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve, field, frozen
 
+from xennet.frames import ETHERNET_HEADER
 from xennet.link.capacity import Capacity
 from xennet.link.house import guest_mac
 from xennet.netback.policies import policy
@@ -13,9 +14,6 @@ from xennet.netfront.kinds import LINUX as LINUX_GUEST
 from xennet.netfront.options import DEFAULTS, NetfrontOptions
 from xennet.report.model import RunOptions
 from xennet.xenbus.vif_nodes import VifConfig
-
-#: What an MTU does not count: the Ethernet header.
-ETHERNET_HEADER = 14
 
 
 @frozen

@@ -8,8 +8,9 @@ from xennet.abi.xenbus import XenbusState
 from xennet.observe import StoreOperation
 from xennet.report.model import TimelineEntry
 from xennet.runloop import RunLoop
-from xennet.xenbus.paths import VifPaths, domain_path
+from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.state import parse_state
+from xennet.xenstore.path import canonical, is_same_or_below
 
 _KINDS = {"WRITE": "write", "RM": "rm"}
 
@@ -33,11 +34,9 @@ class Timeline:
         kind = _KINDS.get(event.op)
         if kind is None:
             return
-        path = event.path
-        if not path.startswith("/"):
-            path = f"{domain_path(event.domid)}/{path}"
+        path = canonical(event.path, event.domid)
         for root in (self.paths.frontend, self.paths.backend):
-            if path == root or path.startswith(root + "/"):
+            if is_same_or_below(path, root):
                 self._add(event, kind, path)
 
     def _add(self, event: StoreOperation, kind: str, path: str) -> None:

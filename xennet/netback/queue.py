@@ -330,8 +330,6 @@ class Queue:
                 self._patience.progressed()
                 self.vif.carrier.stall(-1)
             return True
-        dropped = self.rx.drop_all()
-        dropped += self.host.pull(self.rx.refill())
-        self.rx.drop_all()
+        dropped = self.rx.discard(self.host)
         self.counters.dropped += dropped
         return dropped > 0

@@ -6,7 +6,7 @@ from array import array
 
 from xennet.abi.words import COPY_STRIDE, REQ_PROD, RX_SLOTS
 from xennet.engine import current
-from xennet.frames import FrameBatch
+from xennet.frames import FrameBatch, Outbox
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx
 from xennet.netback.vif_words import W_MCAST_FILTER, new_vif_words
@@ -14,15 +14,14 @@ from xennet.passlog import PassLog
 from xennet.ring import BackRing
 
 
-class RxPass:
+class RxPass(Outbox):
     """``stage``: pages of our own that hold the packets to be sent, in ``batch``.
 
     ``can_sg``: the frontend takes packets of several slots; bit t of ``gso_types`` is set if it
     takes GSO type t, of ``gso_prefix_types`` if it does so in the old way, by a prefix. ``words``:
     what the vif's queues share (xennet.netback.vif_words).
 
-    ``next`` is the first packet of the batch that has not been sent. ``res`` (places guest_rx.R_*)
-    is what happened in the last pass.
+    ``res`` (places guest_rx.R_*) is what happened in the last pass.
     """
 
     def __init__(
@@ -40,8 +39,7 @@ class RxPass:
         self._hv = hv
         self.words = new_vif_words() if words is None else words
         self._ring = ring
-        self.batch = FrameBatch(stage.u8, RX_SLOTS)
-        self.next = 0
+        super().__init__(FrameBatch(stage.u8, RX_SLOTS))
         self._filtered = 0
         self.res = array("q", bytes(8 * guest_rx.RESULTS))
         self._ops = memoryview(bytearray(4 * COPY_STRIDE * guest_rx.MAX_OPS)).cast("I")
@@ -66,23 +64,6 @@ class RxPass:
         self._deliver_args = (page, pvt, ops, op_slot, rsp0, rsp1, res)
         self._await_requests = engine.kernel(guest_rx.await_requests)
 
-    @property
-    def empty(self) -> bool:
-        """Whether every packet of the batch has been sent."""
-        return self.next == self.batch.count
-
-    def refill(self) -> FrameBatch:
-        """The batch, emptied, for new packets."""
-        self.batch.clear()
-        self.next = self._filtered = 0
-        return self.batch
-
-    def drop_all(self) -> int:
-        """Forget the packets that have not been sent; how many they were."""
-        dropped = self.batch.count - self.next
-        self.refill()
-        return dropped
-
     def run(self) -> int:
         """Send as many packets as posted buffers allow; the verdict.
 
@@ -101,6 +82,10 @@ class RxPass:
             self._deliver(log, *self._deliver_args)
             self._log.emit()
         return verdict
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._filtered = 0
 
     def _drop_filtered(self) -> int:
         """Take multicast packets that nobody asked for out of the batch; how many they were."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from xennet.abi.netif import XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL
 from xennet.flow.hash_config import HashConfig
-from xennet.frames import FrameEndpoint
+from xennet.frames import ETHERNET_HEADER, FrameEndpoint
 from xennet.interface import Hypervisor
 from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.control_ring import ControlClient
@@ -23,7 +23,7 @@ from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.keys import Publication, stale
 from xennet.netfront.kinds import LINUX, FrontendKind
 from xennet.netfront.multicast import MulticastChange
-from xennet.netfront.offer import ETHERNET_HEADER, Offer, prefix_types, read_offer
+from xennet.netfront.offer import Offer, prefix_types, read_offer
 from xennet.netfront.options import DEFAULTS, MAX_XDP_HEADROOM, NetfrontOptions
 from xennet.netfront.queue import Queue
 from xennet.netfront.queues import Queues

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.abi.xen import PAGE_SIZE
-from xennet.frames import ALL_GSO_TYPES, Offload
+from xennet.frames import ALL_GSO_TYPES, ETHERNET_HEADER, Offload
 from xennet.gso import gso_types
 from xennet.netfront.kinds import FrontendKind, takes_gso
 from xennet.netfront.options import MAX_QUEUES, NetfrontOptions
@@ -56,7 +56,7 @@ class Offer:
         sg = self.sg and options.sg
         limits = [PAGE_SIZE] if not sg else []
         if options.enforce_mtu:
-            limits.append(mtu + ETHERNET_HEADER)
+            limits.append(mtu + ETHERNET_HEADER)  # the mtu does not count it (field bug 10)
         return Offload(
             sg=sg,
             csum_v4=csum_v4,
@@ -64,10 +64,6 @@ class Offer:
             gso_types=self.gso_types & segmented if sg and takes_gso(options) else 0,
             max_frame=min(limits, default=0),
         )
-
-
-#: What the mtu does not count (field bug 10).
-ETHERNET_HEADER = 14
 
 
 def read_offer(keys: NodeDirectory) -> Offer:

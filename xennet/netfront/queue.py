@@ -195,10 +195,7 @@ class Queue:
 
     def _discard(self) -> bool:
         """The link is down: drop what waits to be sent; whether there was anything."""
-        batch = self.tx.batch
-        lost = batch.count - self.tx.next
-        lost += self.guest.pull(self.tx.refill())
-        self.tx.refill()
+        lost = self.tx.discard(self.guest)
         self.counters.no_carrier += lost
         return lost > 0
 

@@ -7,7 +7,7 @@ from array import array
 from xennet.abi.words import TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine import current
-from xennet.frames import FrameBatch
+from xennet.frames import FrameBatch, Outbox
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_tx
 from xennet.netfront.buffers import GrantedPages
@@ -19,9 +19,8 @@ from xennet.ring import FrontRing
 BATCH_BYTES = 128 * PAGE_SIZE
 
 
-class TxPass:
-    """``buffers``: TX_SLOTS granted pages. ``batch`` holds the frames to be sent, ``next`` is the
-    first of them that has not been; ``res`` (places guest_tx.R_*) tells of the last call.
+class TxPass(Outbox):
+    """``buffers``: TX_SLOTS granted pages. ``res`` (places guest_tx.R_*) tells of the last call.
     ``transmit_args`` and ``reap_args`` are what the kernels take besides what changes from pass to
     pass, for those who run kernels themselves.
     """
@@ -33,8 +32,7 @@ class TxPass:
         terms: Terms,
         buffers: GrantedPages,
     ) -> None:
-        self.batch = FrameBatch(memoryview(bytearray(BATCH_BYTES)), TX_SLOTS)
-        self.next = 0
+        super().__init__(FrameBatch(memoryview(bytearray(BATCH_BYTES)), TX_SLOTS))
         self.res = array("q", bytes(8 * guest_tx.RESULTS))
 
         engine = current()
@@ -61,24 +59,13 @@ class TxPass:
             *(view(grants.status), grants.status_shift, outcomes, pages, view(terms.zeros)),
             *(state, res),
         )
-        self._engine = engine
+        self._amend = engine.kernel(guest_tx.amend)
         self._amend_args = (page, pvt, ids, pending, outcomes, state, res)
-
-    @property
-    def empty(self) -> bool:
-        """Whether every frame of the batch has been sent."""
-        return self.next == self.batch.count
 
     @property
     def full(self) -> bool:
         """Whether every request waits for its response, which will wake us."""
         return not self._state[guest_tx.S_FREE]
-
-    def refill(self) -> FrameBatch:
-        """The batch, emptied, for new frames."""
-        self.batch.clear()
-        self.next = 0
-        return self.batch
 
     def reap(self) -> int:
         """Take all responses; the verdict. ``res[R_FLAG]``: more have come meanwhile."""
@@ -101,9 +88,7 @@ class TxPass:
 
         ``res[R_FLAG]`` says whether the request has to be announced.
         """
-        ident = self._engine.kernel(guest_tx.amend)(
-            kind, int.from_bytes(mac, "big"), *self._amend_args
-        )
+        ident = self._amend(kind, int.from_bytes(mac, "big"), *self._amend_args)
         return None if ident < 0 else ident
 
     def outcome(self, ident: int) -> int | None:

@@ -38,11 +38,10 @@ class _Columns:
         self._views: tuple[Any, ...] = ()
 
     def of(self, batch: FrameBatch) -> Any:
-        """The five of ``FrameBatch.columns``, hash_info, hash_value, timestamp."""
+        """``FrameBatch.all_columns``."""
         if self._of is not batch.offset:
             self._of = batch.offset
-            columns = (*batch.columns, *batch.hash_columns, batch.timestamp)
-            self._views = tuple(map(self._engine.view, columns))
+            self._views = tuple(map(self._engine.view, batch.all_columns))
         return self._views
 
 
@@ -157,7 +156,7 @@ class Fitter:
         scratch.data[: source.used - base] = source.data[base : source.used]
         left = count - first
         scratch.offset[:left] = array("I", [at - base for at in source.offset[first:count]])
-        for kept, column in zip(_rest(scratch), _rest(source), strict=True):
+        for kept, column in zip(scratch.all_columns[1:], source.all_columns[1:], strict=True):
             kept[:left] = column[first:count]
         scratch.count, scratch.used = left, source.used - base
         self._source = scratch
@@ -178,8 +177,3 @@ class Fitter:
         """The batch's bytes and words. Not remembered: the memory may be a driver's."""
         data, view = batch.data, self._engine.view
         return view(data), view(data[: len(data) & ~3].cast("I"))
-
-
-def _rest(batch: FrameBatch) -> tuple[array[int], ...]:
-    """All columns but the offsets."""
-    return (*batch.columns[1:], *batch.hash_columns, batch.timestamp)

@@ -63,10 +63,10 @@ IPV6_BYTES = 40
 TCP_BYTES = 20
 UDP_BYTES = 8
 
-_HOP_BY_HOP = 0
-_ROUTING = 43
+HOP_BY_HOP = 0
+ROUTING = 43
 _FRAGMENT = 44
-_DESTINATION_OPTIONS = 60
+DESTINATION_OPTIONS = 60
 #: Routing types whose last 16 bytes are the final destination: source route, Mobile IPv6.
 _ROUTE_SOURCE = 0
 _ROUTE_MOBILE = 2
@@ -141,7 +141,7 @@ def parse_ipv6(u8: Bytes, at: int, length: int, l3: int, found: Vector) -> int:
     found[H_DESTINATION] = l3 + 24
     kind = u8[at + l3 + 6]
     l4 = l3 + IPV6_BYTES
-    while kind in (_HOP_BY_HOP, _ROUTING, _DESTINATION_OPTIONS):
+    while kind in (HOP_BY_HOP, ROUTING, DESTINATION_OPTIONS):
         if l4 + 8 > end:
             return BAD_IP
         extension = at + l4
@@ -149,7 +149,7 @@ def parse_ipv6(u8: Bytes, at: int, length: int, l3: int, found: Vector) -> int:
         if l4 + size > end or l4 + size > l3 + MAX_IPV6_HEADERS:
             return BAD_IP
         # With segments left, the header has the next stop, not the end of the way (RFC 8200, 8.1).
-        if kind == _ROUTING and u8[extension + 3] != 0 and size >= 24:
+        if kind == ROUTING and u8[extension + 3] != 0 and size >= 24:
             route = u8[extension + 2]
             if route == _ROUTE_SEGMENT:
                 found[H_DESTINATION] = l4 + 8

@@ -81,14 +81,6 @@ class AddressedPort:
             kept = FrameBatch(memoryview(bytearray(size)), max(256, len(indices)))
             self._kept = kept
         kept.clear()
-        for to, i in enumerate(indices):
-            kept.append(
-                batch.frame(i),
-                timestamp=batch.timestamp[i],
-                flags=batch.flags[i],
-                gso_size=batch.gso_size[i],
-                gso_type=batch.gso_type[i],
-            )
-            kept.hash_info[to] = batch.hash_info[i]
-            kept.hash_value[to] = batch.hash_value[i]
+        for i in indices:
+            kept.append_from(batch, i)
         return kept

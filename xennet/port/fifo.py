@@ -26,7 +26,7 @@ class FrameFifo:
         self._data = memoryview(mmap.mmap(-1, slots * _STRIDE))
         self._length = array("I", bytes(4 * slots))
         self._meta = tuple(array("I", bytes(4 * slots)) for _ in range(5))
-        self._timestamp = array("q", bytes(8 * slots))
+        self._meta += (array("q", bytes(8 * slots)),)
 
     @property
     def room(self) -> int:
@@ -44,7 +44,6 @@ class FrameFifo:
         self._length[slot] = length
         for kept, column in zip(self._meta, _meta(batch), strict=True):
             kept[slot] = column[index]
-        self._timestamp[slot] = batch.timestamp[index]
         self.count += 1
 
     def take(self, batch: FrameBatch) -> int:
@@ -59,7 +58,7 @@ class FrameFifo:
             if batch.count and not batch.has_room(length):
                 break
             index, at = batch.count, slot * _STRIDE
-            batch.append(self._data[at : at + length], timestamp=self._timestamp[slot])
+            batch.append(self._data[at : at + length])
             for kept, column in zip(self._meta, _meta(batch), strict=True):
                 column[index] = kept[slot]
             self._first = (slot + 1) % self.slots
@@ -76,4 +75,5 @@ class FrameFifo:
 
 
 def _meta(batch: FrameBatch) -> tuple[array[int], ...]:
-    return batch.flags, batch.gso_size, batch.gso_type, batch.hash_info, batch.hash_value
+    """All columns but offset and length; the last one, the time stamp, is wider."""
+    return batch.all_columns[2:]

@@ -12,7 +12,7 @@ from struct import Struct, pack
 from typing import ClassVar
 
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
-from xennet.frames import CSUM_BLANK, DATA_VALIDATED, FrameBatch
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED, ETHERNET_HEADER, FrameBatch
 from xennet.offload.checksum import blank, fold, ones_sum
 from xennet.offload.headers import (
     ETH_P_IP,
@@ -29,7 +29,6 @@ from xennet.ring import MASK32
 
 _MSS = re.compile(r"[0-9]{1,5}", re.ASCII)
 _MAX_MSS = 65535
-_ETHERNET = 14
 #: A header with the time stamp option (RFC 7323), as data segments usually have it.
 _TCP = Struct(">HHIIBBHHHHBBII")
 _TCP_ACK = 0x10
@@ -68,8 +67,8 @@ def _template(ethertype: int, ip: bytes, size: int) -> bytearray:
     u8 = memoryview(frame)
     u32 = u8[: size & ~3].cast("I")
     if ethertype == ETH_P_IP:
-        total = ones_sum(u8, u32, _ETHERNET, _ETHERNET + IPV4_BYTES)
-        store16(u8, _ETHERNET + 10, 0xFFFF - fold(total))
+        total = ones_sum(u8, u32, ETHERNET_HEADER, ETHERNET_HEADER + IPV4_BYTES)
+        store16(u8, ETHERNET_HEADER + 10, 0xFFFF - fold(total))
     blank(u8, u32, 0, size, array("q", bytes(8 * PLACES)))
     return frame
 
@@ -83,7 +82,7 @@ class TcpPort(GenPort):
     """
 
     scheme: ClassVar[str] = "tcp"
-    min_size: ClassVar[int] = _ETHERNET + IPV4_BYTES + _TCP.size
+    min_size: ClassVar[int] = ETHERNET_HEADER + IPV4_BYTES + _TCP.size
     gso_type: ClassVar[int] = XEN_NETIF_GSO_TYPE_TCPV4
 
     def __init__(self, argument: str) -> None:
@@ -93,7 +92,7 @@ class TcpPort(GenPort):
             raise PortError(f"{self.scheme}: MSS must be 1 to {_MAX_MSS}, not {mss!r}")
         self.name = f"{self.scheme}:{argument}"
         size, payload = self._size, self._size - self.min_size
-        segment = int(mss) if slash else _MTU - (self.min_size - _ETHERNET)
+        segment = int(mss) if slash else _MTU - (self.min_size - ETHERNET_HEADER)
         self._gso = (segment, self.gso_type) if payload > segment else (0, 0)
         self._step = max(1, payload)
         self._sequence_at = self.min_size - _TCP.size + _SEQUENCE_AT
@@ -101,7 +100,7 @@ class TcpPort(GenPort):
         self._template = memoryview(bytes(frame) * (len(self._template) // size))
 
     def _frame(self, size: int) -> bytearray:
-        return _template(ETH_P_IP, _ipv4(size - _ETHERNET - IPV4_BYTES), size)
+        return _template(ETH_P_IP, _ipv4(size - ETHERNET_HEADER - IPV4_BYTES), size)
 
     def _numbers(self, first: int, count: int) -> array[int]:
         step = self._step
@@ -123,8 +122,8 @@ class Tcp6Port(TcpPort):
     """``tcp6:SIZExCOUNT[/MSS]``: as ``tcp:`` over IPv6; SIZE from 86, default MSS 1428."""
 
     scheme: ClassVar[str] = "tcp6"
-    min_size: ClassVar[int] = _ETHERNET + IPV6_BYTES + _TCP.size
+    min_size: ClassVar[int] = ETHERNET_HEADER + IPV6_BYTES + _TCP.size
     gso_type: ClassVar[int] = XEN_NETIF_GSO_TYPE_TCPV6
 
     def _frame(self, size: int) -> bytearray:
-        return _template(ETH_P_IPV6, _ipv6(size - _ETHERNET - IPV6_BYTES), size)
+        return _template(ETH_P_IPV6, _ipv6(size - ETHERNET_HEADER - IPV6_BYTES), size)

@@ -12,8 +12,8 @@ from attrs import define, field
 
 from xennet.interface import StoreClient, StoreTransaction
 from xennet.xenbus.devstate import After
-from xennet.xenbus.paths import domain_path
 from xennet.xenstore.errors import XsError
+from xennet.xenstore.path import domain_path
 
 _NODE = "control/shutdown"
 #: How long libxl waits for the answer, in ns.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from xennet.xenbus.nodelist import Clear, Node
-from xennet.xenbus.paths import domain_path
+from xennet.xenstore.path import domain_path
 
 
 @frozen

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-
-def domain_path(domid: int) -> str:
-    """/local/domain/N, what relative paths of domain N start from."""
-    return f"/local/domain/{domid}"
+from xennet.xenstore.path import domain_path
 
 
 def error_node(nodename: str) -> str:

@@ -26,10 +26,11 @@ from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.hotplug import HotplugAction, HotplugScript
 from xennet.xenbus.nodelist import Clear, Node, apply, remove_if_there, remove_with_empty_parents
 from xennet.xenbus.nodes import NodeDirectory
-from xennet.xenbus.paths import VifPaths, domain_path
+from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.state import parse_state
 from xennet.xenbus.vif_nodes import PluggedVif, VifConfig, vif_nodes
 from xennet.xenstore.errors import XsError
+from xennet.xenstore.path import domain_path
 
 _SECOND = 1_000_000_000
 #: libxl's LIBXL_INIT_TIMEOUT, LIBXL_DESTROY_TIMEOUT and LIBXL_HOTPLUG_TIMEOUT, in ns.

@@ -18,7 +18,7 @@ from array import array
 from xennet.abi.netif import NETRXF_extra_info
 from xennet.abi.words import RX_SLOTS, TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
-from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, FrameBatch
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, FrameBatch, Outbox
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.keys import FrontendFeatures
@@ -133,7 +133,7 @@ class XnbTransmitPass:
             )
 
 
-class XnbReceivePass:
+class XnbReceivePass(Outbox):
     """xnb_start_locked. ``stage``: pages that become mbufs.
 
     ``features`` are believed in one thing only: whether there is an ifnet.
@@ -155,29 +155,14 @@ class XnbReceivePass:
         self._pool = stage_pool(stage)
         self._gnttab = GnttabCopyTable()
         self._seen = ring.req_cons
-        self.next = 0
-        self.batch = FrameBatch(memoryview(bytearray(stage.count * PAGE_SIZE)), RX_SLOTS)
+        super().__init__(FrameBatch(memoryview(bytearray(stage.count * PAGE_SIZE)), RX_SLOTS))
         self.res = array("q", bytes(8 * guest_rx.RESULTS))
-
-    @property
-    def empty(self) -> bool:
-        """Whether every packet of the batch has been sent."""
-        return self.next == self.batch.count
 
     def refill(self) -> FrameBatch:
         """The batch, emptied, for new packets (if_snd). BackendPanic (C4) without an ifnet."""
         if self._no_ifnet:
             raise BackendPanic("xnb_start: ifp is NULL: it was freed at the last Closing", NO_IFNET)
-        self.batch.clear()
-        self.next = 0
-        return self.batch
-
-    def drop_all(self) -> int:
-        """Forget the packets that have not been sent; how many they were."""
-        dropped = self.batch.count - self.next
-        self.batch.clear()
-        self.next = 0
-        return dropped
+        return super().refill()
 
     def run(self) -> int:
         """Send what the posted buffers allow; always guest_rx.OK.
