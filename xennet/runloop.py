@@ -12,7 +12,7 @@ import heapq
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from attrs import define, field
 
@@ -39,6 +39,19 @@ Action = Callable[[Delivery], None]
 Chooser = Callable[[Sequence[Delivery]], int]
 
 
+class Order(Protocol):
+    """Whose turn it is, for a loop that does not always take the oldest."""
+
+    def add(self, delivery: Delivery) -> None:
+        """It became ready."""
+
+    def remove(self, delivery: Delivery) -> None:
+        """It was made by choice, or taken back."""
+
+    def next(self) -> Delivery:
+        """Take the next one out; there is one."""
+
+
 class LivelockError(Exception):
     """The machine did not come to rest; ``recent`` are the last deliveries, newest last."""
 
@@ -62,12 +75,14 @@ class Timer:
 class RunLoop:
     """Ready deliveries, each at most once, in the order in which they became due.
 
-    ``steps`` counts the deliveries made so far.
+    ``steps`` counts the deliveries made so far. With an ``order`` (:meth:`take_turns`) that one
+    says what is next, instead of the oldest being it.
     """
 
     def __init__(self) -> None:
         self.steps = 0
         self._ready: OrderedDict[Delivery, Action] = OrderedDict()
+        self._order: Order | None = None
         self._recent: deque[Delivery] = deque(maxlen=16)
         self._timers: list[Timer] = []
         self._work: dict[Delivery, Callable[[], None]] = {}
@@ -85,6 +100,11 @@ class RunLoop:
         """Whether nothing is ready (timers may still be waiting)."""
         return not self._ready
 
+    @property
+    def timers(self) -> int:
+        """How many timers are kept: those that wait, and cancelled ones not cleared away yet."""
+        return len(self._timers)
+
     def ready(self) -> tuple[Delivery, ...]:
         """What could happen next, oldest first."""
         return tuple(self._ready)
@@ -98,7 +118,15 @@ class RunLoop:
         if delivery in self._ready:
             return False
         self._ready[delivery] = action
+        if self._order is not None:
+            self._order.add(delivery)
         return True
+
+    def take_turns(self, order: Order) -> None:
+        """From now on ``order`` says what is next; it is told what is ready already."""
+        for delivery in self._ready:
+            order.add(delivery)
+        self._order = order
 
     def defer(self, domid: int, work: Callable[[], None]) -> Delivery:
         """Make ``work`` ready as a work item of its own."""
@@ -107,7 +135,10 @@ class RunLoop:
     def cancel(self, delivery: Delivery) -> bool:
         """Take a delivery back; False when it was not ready (any more)."""
         self._work.pop(delivery, None)
-        return self._ready.pop(delivery, None) is not None
+        if delivery not in self._ready:
+            return False
+        self._take(delivery)
+        return True
 
     def forget(self, domid: int) -> int:
         """Drop what is ready or timed for a domain that is gone; returns how many things that were.
@@ -151,7 +182,8 @@ class RunLoop:
     def step(self, choice: int | Delivery | None = None) -> Delivery | None:
         """Make one delivery and return it; None when nothing is ready.
 
-        ``choice`` is an index into :meth:`ready`, one of its members, or None for the oldest.
+        ``choice`` is an index into :meth:`ready`, one of its members, or None for the oldest, or
+        whichever the order says.
         IndexError or KeyError when there is no such delivery; RuntimeError inside a delivery. An
         exception of the action comes out as it is, with a note that names the delivery; the
         delivery counts as made and the loop can go on.
@@ -161,10 +193,14 @@ class RunLoop:
         if choice is None:
             if not self._ready:
                 return None
-            delivery, action = self._ready.popitem(last=False)
+            if self._order is None:
+                delivery, action = self._ready.popitem(last=False)
+            else:
+                delivery = self._order.next()
+                action = self._ready.pop(delivery)
         else:
             delivery = self._pick(choice)
-            action = self._ready.pop(delivery)
+            action = self._take(delivery)
         self.steps += 1
         self._recent.append(delivery)
         self._current = delivery
@@ -201,6 +237,11 @@ class RunLoop:
             if not advance_timers or (due := self.next_due) is None:
                 return made
             self.advance(due - self._now)
+
+    def _take(self, delivery: Delivery) -> Action:
+        if self._order is not None:
+            self._order.remove(delivery)
+        return self._ready.pop(delivery)
 
     def _pick(self, choice: int | Delivery) -> Delivery:
         if isinstance(choice, Delivery):

@@ -19,6 +19,7 @@ from xennet.link.gate import Gate
 from xennet.link.house import House
 from xennet.link.residents import PluggedVif
 from xennet.link.setup import Setup
+from xennet.timeslices import TimeSlices
 from xennet.xenbus.toolstack import Outcome
 
 if TYPE_CHECKING:
@@ -45,11 +46,16 @@ class Line:
 
 
 class Lines:
-    """As many lines as ``setup`` has vifs, guest by guest, in the order in which they are added."""
+    """As many lines as ``setup`` has vifs, guest by guest, in the order in which they are added.
+
+    Several guests take turns as on a host (xennet.timeslices); with one, the oldest is next.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.house = House(setup.capacity)
+        if setup.guests > 1:
+            self.house.machine.run_loop.take_turns(TimeSlices())
         self.all: list[Line] = []
         self._closed = False
         self._socket: StoreSocket | None = None
