@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,28 @@ def test_freed_frames_read_zero_for_the_next_owner(memory: Memory) -> None:
     memory.run(first, 2).u8[:] = b"\xff" * 2 * PAGE_SIZE
     memory.free(1, first, 2)
     assert bytes(memory.run(memory.alloc(2, 2), 2).u8) == bytes(2 * PAGE_SIZE)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_long_freed_run_reads_zero_and_nothing_else_does(shared: bool) -> None:
+    memory = Memory(256, shared=shared)
+    before, run, behind = memory.alloc(1), memory.alloc(1, 200), memory.alloc(1)
+    memory.run(before, 202).u8[:] = b"\xff" * 202 * PAGE_SIZE
+    memory.free(1, run, 200)
+    assert bytes(memory.run(before).u8) == bytes(memory.run(behind).u8) == b"\xff" * PAGE_SIZE
+    assert bytes(memory.run(memory.alloc(2, 200), 200).u8) == bytes(200 * PAGE_SIZE)
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    memory = Memory(8192)
+    first = memory.alloc(1, 8192)
+    memory.run(first, 8192).u8[::PAGE_SIZE] = b"\1" * 8192
+    used = resident()
+    memory.free(1, first, 8192)
+    assert resident() < used - 8192 // 2
 
 
 def test_only_the_owner_frees_and_all_or_nothing(memory: Memory) -> None:
