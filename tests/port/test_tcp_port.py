@@ -100,6 +100,16 @@ def test_more_payload_than_a_segment_is_gso(spec: str, gso: tuple[int, int]) -> 
     assert pulled(open_port(spec))[0][2:4] == gso
 
 
+@pytest.mark.parametrize("scheme", ["tcp", "tcp6"])
+def test_flows_take_turns_and_each_goes_on_where_it_was(scheme: str) -> None:
+    frames = [item[0] for item in pulled(open_port(f"{scheme}:200x100@3"), size=1400)]
+    payload = 200 - (66 if scheme == "tcp" else 86)
+    tcp = [Ether(frame)[TCP] for frame in frames]
+    assert [segment.sport for segment in tcp] == [49152 + i % 3 for i in range(100)]
+    assert [segment.seq for segment in tcp] == [i // 3 * payload for i in range(100)]
+    assert all(completed(frame) == rebuilt(frame) for frame in frames)
+
+
 def test_an_ordinary_port_in_all_else() -> None:
     port = open_port("tcp:70x5/1+null:")
     assert port.expected == 5
@@ -122,6 +132,10 @@ def test_an_ordinary_port_in_all_else() -> None:
         ("tcp:100x1/65536", "not '65536'"),
         ("tcp:100x1/-1", "not '-1'"),
         ("tcp:100x1/1/1", "not '1/1'"),
+        ("tcp:100x1@", "tcp: FLOWS must be 1 to 1024, not ''"),
+        ("tcp:100x1@0", "FLOWS must be 1 to 1024, not '0'"),
+        ("tcp:100x1/9@1025", "FLOWS must be 1 to 1024, not '1025'"),
+        ("tcp:100x1@2/9", "FLOWS must be 1 to 1024, not '2/9'"),
     ],
 )
 def test_a_bad_argument_is_named(spec: str, message: str) -> None:

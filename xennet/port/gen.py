@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from functools import lru_cache
 from struct import Struct
 from typing import ClassVar
 
@@ -32,6 +33,12 @@ def sequence_offset(size: int) -> int:
     carry it in the last four octets of the source address (8).
     """
     return MIN_FRAME if size >= MIN_FRAME + SEQUENCE.size else 8
+
+
+@lru_cache(maxsize=4)
+def repeated(frame: bytes, most: int) -> memoryview:
+    """About a MiB of the frame, at most ``most`` times. Ports of equal frames share it."""
+    return memoryview(frame * max(1, min(most, _TEMPLATE_BYTES // len(frame))))
 
 
 class GenPort(BasePort):
@@ -64,9 +71,12 @@ class GenPort(BasePort):
         self._sequence_at = sequence_offset(size)
         self._places = (0, 0)
         self._offsets = array("I")
+        self._template = repeated(self._frame(size), count)
+
+    def _frame(self, size: int) -> bytes:
+        """The frame without its sequence number."""
         header = DESTINATION + SOURCE + ETHERTYPE
-        frame = header + bytes(i & 0xFF for i in range(len(header), size))
-        self._template = memoryview(frame * max(1, min(count, _TEMPLATE_BYTES // size)))
+        return header + bytes(i & 0xFF for i in range(len(header), size))
 
     @property
     def exhausted(self) -> bool:

@@ -3,6 +3,7 @@
     pcap:in.pcap                   plays a capture
     gen:1500x1000                  plays 1000 made-up frames of 1500 bytes
     tcp:64000x1000                 plays 1000 GSO frames of a TCP connection (tcp6: over IPv6)
+    tcp:1514x1000@8                plays 1000 frames of eight TCP connections in turn
     record:out.pcap                records what arrives
     null:                          swallows what arrives
     echo:                          gives back what arrives
@@ -57,8 +58,8 @@ SCHEMES = {
     ),
     "null": Scheme("null:", "xennet.port.null:NullPort", records=True),
     "echo": Scheme("echo:", "xennet.port.echo:EchoPort"),
-    "tcp": Scheme("tcp:SIZExCOUNT[/MSS]", "xennet.port.tcp:TcpPort", plays=True),
-    "tcp6": Scheme("tcp6:SIZExCOUNT[/MSS]", "xennet.port.tcp:Tcp6Port", plays=True),
+    "tcp": Scheme("tcp:SIZExCOUNT[/MSS][@FLOWS]", "xennet.port.tcp:TcpPort", plays=True),
+    "tcp6": Scheme("tcp6:SIZExCOUNT[/MSS][@FLOWS]", "xennet.port.tcp:Tcp6Port", plays=True),
 }
 
 

@@ -1,4 +1,4 @@
-"""``tcp:SIZExCOUNT[/MSS]`` and ``tcp6:...`` make data frames of one TCP connection.
+"""``tcp:SIZExCOUNT[/MSS][@FLOWS]`` and ``tcp6:...`` make data frames of TCP connections.
 
 They look as a stack hands them to a device with checksum and segmentation offload: blank checksums,
 and GSO where a frame has more payload than a segment.
@@ -27,8 +27,11 @@ from xennet.port.base import PortError
 from xennet.port.gen import DESTINATION, SOURCE, GenPort
 from xennet.ring import MASK32
 
-_MSS = re.compile(r"[0-9]{1,5}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,5}", re.ASCII)
 _MAX_MSS = 65535
+_MAX_FLOWS = 1024
+#: The first connection's port on this side (the first dynamic port, RFC 6335), and the other's.
+_SOURCE_PORT, _DEST_PORT = 49152, 5001
 #: A header with the time stamp option (RFC 7323), as data segments usually have it.
 _TCP = Struct(">HHIIBBHHHHBBII")
 _TCP_ACK = 0x10
@@ -56,10 +59,10 @@ def _ipv6(l4_length: int) -> bytes:
     return pack(">IHBB", 6 << 28, l4_length, IPPROTO_TCP, _HOPS) + addresses
 
 
-def _template(ethertype: int, ip: bytes, size: int) -> bytearray:
+def _first(ethertype: int, ip: bytes, size: int) -> bytes:
     """The connection's first frame: right IPv4 header checksum, blank TCP checksum."""
     tcp = _TCP.pack(
-        *(49152, 5001, 0, 1, _TCP.size << 2, _TCP_ACK, 501, 0, 0),
+        *(_SOURCE_PORT, _DEST_PORT, 0, 1, _TCP.size << 2, _TCP_ACK, 501, 0, 0),
         *(_NOP_NOP, _TIMESTAMPS, _TIMESTAMPS_BYTES, 1, 1),
     )
     header = DESTINATION + SOURCE + pack(">H", ethertype) + ip + tcp
@@ -70,15 +73,17 @@ def _template(ethertype: int, ip: bytes, size: int) -> bytearray:
         total = ones_sum(u8, u32, ETHERNET_HEADER, ETHERNET_HEADER + IPV4_BYTES)
         store16(u8, ETHERNET_HEADER + 10, 0xFFFF - fold(total))
     blank(u8, u32, 0, size, array("q", bytes(8 * PLACES)))
-    return frame
+    return bytes(frame)
 
 
 class TcpPort(GenPort):
-    """``tcp:SIZExCOUNT[/MSS]``: SIZE is that of a frame with all headers, 66 to 65535 bytes.
+    """``tcp:SIZExCOUNT[/MSS][@FLOWS]``: SIZE with all headers is 66 to 65535 bytes.
 
     MSS (1 to 65535, default 1448): payload bytes of a segment; frames with more carry it as
-    ``gso_size``. Frame i begins at sequence number i times its payload (i, when it has none); the
-    payload is byte ``k & 0xff`` at frame offset ``k``. PortError when the argument is no good.
+    ``gso_size``. FLOWS (1 to 1024, default 1): connections that take turns; they differ in the
+    source port. Frame i of a connection begins at sequence number i times its payload (i, when it
+    has none); the payload is byte ``k & 0xff`` at frame offset ``k``. PortError when the argument
+    is no good.
     """
 
     scheme: ClassVar[str] = "tcp"
@@ -86,25 +91,43 @@ class TcpPort(GenPort):
     gso_type: ClassVar[int] = XEN_NETIF_GSO_TYPE_TCPV4
 
     def __init__(self, argument: str) -> None:
-        sizes, slash, mss = argument.partition("/")
+        rest, at, flows = argument.partition("@")
+        sizes, slash, mss = rest.partition("/")
         super().__init__(sizes)
-        if slash and not (_MSS.fullmatch(mss) and 1 <= int(mss) <= _MAX_MSS):
-            raise PortError(f"{self.scheme}: MSS must be 1 to {_MAX_MSS}, not {mss!r}")
         self.name = f"{self.scheme}:{argument}"
-        size, payload = self._size, self._size - self.min_size
-        segment = int(mss) if slash else _MTU - (self.min_size - ETHERNET_HEADER)
+        payload = self._size - self.min_size
+        segment = _MTU - (self.min_size - ETHERNET_HEADER)
+        if slash:
+            segment = self._option("MSS", mss, _MAX_MSS)
+        self._flows = self._option("FLOWS", flows, _MAX_FLOWS) if at else 1
         self._gso = (segment, self.gso_type) if payload > segment else (0, 0)
         self._step = max(1, payload)
         self._sequence_at = self.min_size - _TCP.size + _SEQUENCE_AT
-        frame = self._frame(size)
-        self._template = memoryview(bytes(frame) * (len(self._template) // size))
 
-    def _frame(self, size: int) -> bytearray:
-        return _template(ETH_P_IP, _ipv4(size - ETHERNET_HEADER - IPV4_BYTES), size)
+    def _frame(self, size: int) -> bytes:
+        return _first(ETH_P_IP, _ipv4(size - ETHERNET_HEADER - IPV4_BYTES), size)
+
+    def _option(self, name: str, text: str, most: int) -> int:
+        if not (_NUMBER.fullmatch(text) and 1 <= int(text) <= most):
+            raise PortError(f"{self.scheme}: {name} must be 1 to {most}, not {text!r}")
+        return int(text)
 
     def _numbers(self, first: int, count: int) -> array[int]:
-        step = self._step
-        return array("I", [i * step & MASK32 for i in range(first, first + count)])
+        step, flows = self._step, self._flows
+        if flows == 1 and (first + count) * step <= MASK32:
+            return array("I", range(first * step, (first + count) * step, step))
+        return array("I", [i // flows * step & MASK32 for i in range(first, first + count)])
+
+    def _number(self, data: memoryview, at: int, end: int, first: int, count: int) -> None:
+        super()._number(data, at, end, first, count)
+        if self._flows > 1:
+            ports = array(
+                "H", [_SOURCE_PORT + i % self._flows for i in range(first, first + count)]
+            )
+            octets = memoryview(ports).cast("B")
+            for low in range(2):
+                start = at - _SEQUENCE_AT + 1 - low
+                data[start : end : self._size] = octets[low::2]
 
     def pull(self, batch: FrameBatch) -> int:
         first = batch.count
@@ -119,11 +142,11 @@ class TcpPort(GenPort):
 
 
 class Tcp6Port(TcpPort):
-    """``tcp6:SIZExCOUNT[/MSS]``: as ``tcp:`` over IPv6; SIZE from 86, default MSS 1428."""
+    """``tcp6:SIZExCOUNT[/MSS][@FLOWS]``: as ``tcp:`` over IPv6; SIZE from 86, default MSS 1428."""
 
     scheme: ClassVar[str] = "tcp6"
     min_size: ClassVar[int] = ETHERNET_HEADER + IPV6_BYTES + _TCP.size
     gso_type: ClassVar[int] = XEN_NETIF_GSO_TYPE_TCPV6
 
-    def _frame(self, size: int) -> bytearray:
-        return _template(ETH_P_IPV6, _ipv6(size - ETHERNET_HEADER - IPV6_BYTES), size)
+    def _frame(self, size: int) -> bytes:
+        return _first(ETH_P_IPV6, _ipv6(size - ETHERNET_HEADER - IPV6_BYTES), size)
