@@ -145,13 +145,26 @@ def test_a_queue_that_found_the_middle_taken_is_kicked_once_it_is_empty() -> Non
     assert steering.ends[0].pull(fresh()) == 1
 
 
-def test_memory_is_bounded_by_one_batch() -> None:
+def test_memory_is_bounded_by_one_batch_in_the_middle() -> None:
     source, config = Source(), toeplitz()
     source.frames = [(by_port(config, 2, 1), 0)] * 1000
     steering = Steering(source, 2, config, lambda _: None)
     for _ in range(5):
         steering.ends[0].pull(fresh())
-    assert (steering.waiting, len(source.frames)) == (SCRATCH_FRAMES, 1000 - SCRATCH_FRAMES)
+    assert (steering.waiting, len(source.frames)) == (2 * SCRATCH_FRAMES, 1000 - 2 * SCRATCH_FRAMES)
+
+
+def test_one_queue_after_the_other_is_woken_to_fill_the_middle() -> None:
+    source, config, kicks = Source(), toeplitz(), list[int]()
+    source.frames = [(by_port(config, 4, 3), 0)]
+    steering = Steering(source, 4, config, kicks.append)
+    for q in range(3):
+        assert steering.ends[q].pull(fresh()) == 0
+    assert steering.ends[3].pull(fresh()) == 1
+    assert kicks == [3, 0]
+    source.frames = [(by_port(config, 4, 2), 0)]
+    assert steering.ends[0].pull(fresh()) == 0
+    assert kicks == [3, 0, 2]
 
 
 def test_dropping_what_waits_says_how_much_and_goes_on_with_the_endpoint() -> None:
@@ -265,7 +278,7 @@ class SteeringModel(RuleBasedStateMachine):
     def nothing_is_lost_and_the_middle_is_bounded(self) -> None:
         out = sum(map(len, self.out))
         assert out + self.steering.waiting + len(self.source.frames) == self.sent
-        assert self.steering.waiting <= SCRATCH_FRAMES
+        assert self.steering.waiting <= 4 * SCRATCH_FRAMES
 
 
 TestSteeringModel = SteeringModel.TestCase

@@ -17,9 +17,10 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrSegmentRouting,
     PadN,
 )
-from scapy.layers.l2 import ARP, Dot1AD, Dot1Q
+from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from xennet.flow.headers import find_flow
 from xennet.offload import headers
 from xennet.offload.headers import (
     BAD_IP,
@@ -37,6 +38,8 @@ from xennet.offload.headers import (
     NO_L4,
     PLACES,
     SHORT_L4,
+    USUAL_ADDRESSES,
+    USUAL_PORTS,
 )
 
 V4 = ETHER / IP(src="192.0.2.1", dst="192.0.2.2")
@@ -190,3 +193,37 @@ def test_any_bytes_are_parsed_and_what_is_found_lies_within(frame: bytes) -> Non
         assert found[H_DESTINATION] + 4 <= found[H_CSUM_START]
     else:
         assert found[H_CSUM_START] == 0
+    # The quick look says the same, or nothing.
+    if protocol := headers.usual_l4(memoryview(frame), 0, len(frame)):
+        assert (verdict, found[H_PROTOCOL], found[H_CSUM_START]) == (FOUND, protocol, USUAL_PORTS)
+        assert (found[H_VERSION], found[H_DESTINATION]) == (4, USUAL_ADDRESSES + 4)
+        assert find_flow(memoryview(frame), 0, len(frame)) == (
+            *(4, USUAL_ADDRESSES, USUAL_PORTS, protocol),
+        )
+
+
+@pytest.mark.parametrize("l4", [TCP(), UDP() / Raw(bytes(12))])
+@pytest.mark.parametrize("padding", [0, 6])
+def test_the_quick_look_knows_plain_packets(l4: Packet, padding: int) -> None:
+    frame = bytes(V4 / l4) + bytes(padding)
+    assert headers.usual_l4(memoryview(frame), 0, len(frame)) == IP(frame[14:]).proto
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        V4 / ICMP() / Raw(bytes(40)),
+        V6 / TCP(),
+        ETHER / Dot1Q() / IP() / TCP() / Raw(bytes(40)),
+        ETHER / IP(options=[b"\1" * 4]) / TCP() / Raw(bytes(40)),
+        V4 / UDP(),
+        ETHER / IP(flags="MF") / TCP() / Raw(bytes(40)),
+        ETHER / IP(frag=1) / TCP() / Raw(bytes(40)),
+        ETHER / IP(len=61) / TCP(),
+        ETHER / IP(len=39) / TCP() / Raw(bytes(40)),
+        Ether(type=0x0801) / Raw(bytes(V4 / TCP())[14:]),
+        Ether(type=0x1800) / Raw(bytes(V4 / TCP())[14:]),
+    ],
+)
+def test_the_quick_look_leaves_everything_else_to_the_search(frame: Packet) -> None:
+    assert headers.usual_l4(memoryview(bytes(frame)), 0, len(frame)) == 0

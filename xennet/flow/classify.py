@@ -15,7 +15,7 @@ from xennet.abi.netif import XEN_NETIF_CTRL_HASH_ALGORITHM_NONE
 from xennet.flow.headers import find_flow
 from xennet.flow.toeplitz import fill_table, hash_first_two, hash_word, hash_words
 from xennet.kernel import Bytes, U32Array, Vector
-from xennet.offload.headers import IPPROTO_TCP
+from xennet.offload.headers import IPPROTO_TCP, USUAL_ADDRESSES, USUAL_PORTS, usual_l4
 from xennet.ring import MASK32
 
 # Places in the settings of a HashConfig.
@@ -58,7 +58,7 @@ def classify(
     if algorithm == XEN_NETIF_CTRL_HASH_ALGORITHM_NONE or types == 0:
         for i in range(first, count):
             hash_info[i] = 0
-            queue[i] = spread(data, offset[i], offset[i] + length[i]) % queues
+            queue[i] = spread(data, offset[i], length[i]) % queues
         return
     if settings[TABLE_STALE]:
         fill_table(key, table)
@@ -66,7 +66,13 @@ def classify(
     size = settings[MAPPING_SIZE]
     for i in range(first, count):
         at = offset[i]
-        version, addresses, ports, protocol = find_flow(data, at, at + length[i])
+        protocol = usual_l4(data, at, length[i])
+        if protocol:
+            version = 4
+            addresses = at + USUAL_ADDRESSES
+            ports = at + USUAL_PORTS
+        else:
+            version, addresses, ports, protocol = find_flow(data, at, at + length[i])
         # The bit number of a hash type: IPV4 is 0 and IPV6 is 2; that of TCP over it is the next.
         kind = version & 2
         if version == 0:
@@ -94,14 +100,19 @@ def classify(
         queue[i] = chosen if chosen < queues else 0
 
 
-def spread(data: Bytes, at: int, end: int) -> int:
+def spread(data: Bytes, at: int, length: int) -> int:
     """A number below 2^16 that is the same for all frames of a flow; 0 for what is not IP."""
-    version, addresses, ports, _ = find_flow(data, at, end)
-    if version == 0:
-        return 0
-    size = 4 if version == 4 else 16
-    source = addresses + size - 2
-    dest = source + size
+    if usual_l4(data, at, length):
+        source = at + USUAL_ADDRESSES + 2
+        dest = source + 4
+        ports = at + USUAL_PORTS
+    else:
+        version, addresses, ports, _ = find_flow(data, at, at + length)
+        if version == 0:
+            return 0
+        size = 4 if version == 4 else 16
+        source = addresses + size - 2
+        dest = source + size
     mixed = (data[source] << 8 | data[source + 1]) << 16 | data[dest] << 8 | data[dest + 1]
     if ports:
         mixed ^= (data[ports + 2] << 8 | data[ports + 3]) << 16 | data[ports] << 8 | data[ports + 1]

@@ -59,9 +59,11 @@ def take(
         into_length[into] = n
         into_flags[into] = flags[i]
         into_gso_size[into] = gso_size[i]
-        into_gso_type[into] = gso_type[i]
+        if gso_size[i]:
+            into_gso_type[into] = gso_type[i]
         into_hash_info[into] = hash_info[i]
-        into_hash_value[into] = hash_value[i]
+        if hash_info[i]:
+            into_hash_value[into] = hash_value[i]
         into_timestamp[into] = timestamp[i]
         into += 1
         used += n

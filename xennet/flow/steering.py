@@ -21,9 +21,11 @@ from xennet.flow.distribute import chain, take
 from xennet.flow.hash_config import HashConfig
 from xennet.frames import FrameBatch, FrameEndpoint, Offload
 
-#: Frames and bytes of the batch in the middle: what one receive pass of the backend holds.
+#: Frames and bytes of the batch in the middle: what one receive pass of the backend holds, for each
+#: queue up to four, so that what a queue finds in it is worth a pass.
 SCRATCH_FRAMES = 256
 SCRATCH_BYTES = 128 * PAGE_SIZE
+_MOST_SHARES = 4
 
 
 class Steering:
@@ -165,8 +167,10 @@ class _Middle:
     ) -> None:
         self._endpoint = endpoint
         self._kick = kick
-        self._batch = FrameBatch(memoryview(bytearray(SCRATCH_BYTES)), SCRATCH_FRAMES)
-        self._queue = array("I", bytes(4 * SCRATCH_FRAMES))
+        shares = min(queues, _MOST_SHARES)
+        frames = shares * SCRATCH_FRAMES
+        self._batch = FrameBatch(memoryview(bytearray(shares * SCRATCH_BYTES)), frames)
+        self._queue = array("I", bytes(4 * frames))
         self._head = array("I", bytes(4 * queues))
         #: Queues that were told "nothing" without the endpoint being asked.
         self._hungry = [False] * queues
@@ -177,7 +181,7 @@ class _Middle:
         self._chain = engine.kernel(chain)
         self._take = engine.kernel(take)
         self._data, self._columns = _columns(self._batch)
-        link = array("I", bytes(4 * SCRATCH_FRAMES))
+        link = array("I", bytes(4 * frames))
         self._queue_view = engine.view(self._queue)
         self._chains = engine.view(self._head), engine.view(link)
 
@@ -188,11 +192,13 @@ class _Middle:
         """
         if not self.left:
             self._refill(q)
-        given = self._take_own(q, into) if self._head[q] != self._batch.count else 0
+        if self._head[q] == self._batch.count:
+            # Nothing for q; had the endpoint nothing at all, whoever fills it kicks everybody.
+            self._hungry[q] = bool(self.left)
+            return 0
+        given = self._take_own(q, into)
         if not self.left:
             self._feed(q)
-        elif not given:
-            self._hungry[q] = True
         return given
 
     def drop_all(self) -> int:
@@ -233,9 +239,12 @@ class _Middle:
         return given
 
     def _feed(self, q: int) -> None:
-        """The middle is empty: those that were put off because it was not may ask again."""
-        self._hungry[q] = False
+        """``q`` took the last: one of those that were put off may ask now, and fill the middle.
+
+        ``q`` itself may not come back soon (its ring can be full). What is for others kicks them.
+        """
         for other, hungry in enumerate(self._hungry):
-            if hungry:
+            if hungry and other != q:
                 self._hungry[other] = False
                 self._kick(other)
+                return

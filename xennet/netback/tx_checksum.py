@@ -17,7 +17,7 @@ from xennet.netback.guest_tx import (
 )
 from xennet.netback.packets import keep_packets
 from xennet.offload.checksum import blank
-from xennet.offload.headers import FOUND, parse
+from xennet.offload.headers import FOUND, parse, usual_l4
 
 
 def judge_checksums(
@@ -49,6 +49,8 @@ def judge_checksums(
                 flags[i] ^= CSUM_FIXUP
                 fixups += 1
                 verdict = blank(u8, u32, offset[i], length[i], found)
+            elif usual_l4(u8, offset[i], length[i]):
+                continue
             else:
                 verdict = parse(u8, offset[i], length[i], found)
             if verdict != FOUND:

@@ -87,6 +87,27 @@ def store16(u8: Bytes, at: int, value: int) -> None:
     u8[at + 1] = value & 0xFF
 
 
+#: Where a frame has its addresses and ports for which :func:`usual_l4` finds a protocol.
+USUAL_ADDRESSES = MIN_FRAME + 12
+USUAL_PORTS = MIN_FRAME + IPV4_BYTES
+
+
+def usual_l4(u8: Bytes, at: int, length: int) -> int:
+    """IPPROTO_TCP or IPPROTO_UDP for most frames of a busy network, else 0: ask :func:`parse`.
+
+    A quick look: no tag, IPv4 without options, not a fragment, with a whole TCP or UDP header.
+    """
+    if length < USUAL_PORTS + TCP_BYTES or u8[at + 12] != 0x08 or u8[at + 14] != 0x45:
+        return 0
+    total = u8[at + 16] << 8 | u8[at + 17]
+    if u8[at + 13] or total < IPV4_BYTES + TCP_BYTES or MIN_FRAME + total > length:
+        return 0
+    protocol = u8[at + 23]
+    if (protocol != IPPROTO_TCP and protocol != IPPROTO_UDP) or u8[at + 20] & 0x3F | u8[at + 21]:
+        return 0
+    return protocol
+
+
 def parse(u8: Bytes, at: int, length: int, found: Vector) -> int:
     """Find the layers of the frame ``u8[at : at + length]``; FOUND or why there is no TCP or UDP.
 
