@@ -9,10 +9,12 @@ import pytest
 from xennet.bench import climit
 from xennet.bench.__main__ import BEGIN, END, _write
 from xennet.bench.contestants import Kernels, Vif, copy_loop, seqpacket
+from xennet.bench.features import FEATURES, Connecting, Crossing, FeatureResults
 from xennet.bench.figures import LOGGED, SEQPACKET, Results
 from xennet.bench.polling import PollPage, pages
 from xennet.bench.rounds import Contestant, Figure, race
 from xennet.bench.tables import tables
+from xennet.port.null import NullPort
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,27 @@ from xennet.bench.tables import tables
 )
 def test_every_way_carries_frames_and_takes_time(way: Contestant) -> None:
     assert way(1514, 300) > 0
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_every_feature_is_crossed(name: str) -> None:
+    size, make = FEATURES[name]
+    assert make("plain")(size, 300) > 0
+
+
+@pytest.mark.parametrize("to_guest", [False, True])
+def test_guests_share_the_frames(to_guest: bool) -> None:
+    assert Crossing("plain", guests=3, to_guest=to_guest)(60, 300) > 0
+
+
+def test_frames_that_do_not_arrive_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NullPort, "push", lambda self, batch: None)
+    with pytest.raises(RuntimeError, match="0 of 900 frames arrived"):
+        Crossing("plain")(60, 300)
+
+
+def test_connections_are_made_and_closed() -> None:
+    assert Connecting("plain", queues=2)(0, 3) > 0
 
 
 def test_the_harness_is_polled() -> None:
@@ -65,6 +88,11 @@ def test_tables_and_picture_are_written_between_the_marks(tmp_path: Path) -> Non
         polls={"plain": figure},
         startup={"plain": figure},
         logs={"plain": {"plain": figure, LOGGED: figure}},
+        features=FeatureResults(
+            frames={"plain": dict.fromkeys(FEATURES, figure)},
+            guests={"plain": {60: {1: figure, 200: Figure((5e4, 1e5, 1e5))}}},
+            connects={"plain": {8: figure}},
+        ),
         peaks={10_000: 1000, 1_000_000: 1000},
         missing=("C limit: no gcc",),
     )
@@ -76,5 +104,8 @@ def test_tables_and_picture_are_written_between_the_marks(tmp_path: Path) -> Non
     assert text.endswith("after\n")
     assert "old" not in text
     assert "| vif, plain | 150,000 | 67% | 1.00 x | - |" in text
+    assert "| plain: GSO, 64000 bytes | 150,000 | 9,600 | 67% | 1.00 x |" in text
+    assert "| plain: 200 | 100,000 | 50% | 2.00 x |" in text
+    assert "| plain: 8 | 150,000 | 67% |" in text
     assert "Left out: C limit: no gcc." in text
     assert (tmp_path / "performance.svg").read_text().startswith("<?xml")

@@ -10,7 +10,8 @@ from attrs import asdict
 
 from xennet.bench.figures import Results, measure
 from xennet.bench.plot import draw
-from xennet.bench.tables import Table, tables
+from xennet.bench.table import Table
+from xennet.bench.tables import tables
 
 #: The generated part of the page stands between these lines.
 BEGIN = "<!-- figures: begin -->"

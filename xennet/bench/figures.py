@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from xennet.bench import climit, contestants, memory
+from xennet.bench import climit, contestants, features, memory
 from xennet.bench.polling import PollPage
 from xennet.bench.rounds import Contestant, Figure, race
 from xennet.bench.startup import StartUp
@@ -30,8 +30,8 @@ LOGGED = "with packet log"
 class Results:
     """``frames``: by size, frames per second of each way. ``polls``: calls per second of the
     harness entry by engine; ``startup``: runs per second by engine; ``logs``: by engine, the data
-    path at 60 bytes without and with its packet log; ``peaks``: KiB by length of the run;
-    ``missing``: what could not be measured here, and why.
+    path at 60 bytes without and with its packet log; ``features``: what features cost; ``peaks``:
+    KiB by length of the run; ``missing``: what could not be measured here, and why.
     """
 
     rounds: int
@@ -39,6 +39,7 @@ class Results:
     polls: dict[str, Figure]
     startup: dict[str, Figure]
     logs: dict[str, dict[str, Figure]]
+    features: features.FeatureResults = field(factory=features.FeatureResults)
     peaks: dict[int, int] = field(factory=dict)
     missing: tuple[str, ...] = ()
 
@@ -85,8 +86,9 @@ def measure(
     for name in engines:
         StartUp(name)(60, 1)  # compiled code is on disk from here on
     startup = race({name: StartUp(name) for name in engines}, 60, rounds, seconds, runs)
+    costs = features.measure(engines, rounds, seconds, say)
     peaks = {}
     if with_memory:
         say("peak memory")
         peaks = {count: memory.peak_kib(count) for count in (10_000, 1_000_000)}
-    return Results(rounds, frames, polls, startup, logs, peaks, tuple(missing))
+    return Results(rounds, frames, polls, startup, logs, costs, peaks, tuple(missing))

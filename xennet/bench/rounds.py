@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping
 from statistics import median
+from typing import TypeVar
 
 from attrs import frozen
 
+#: What a contestant is called.
+Name = TypeVar("Name", str, int)
 #: (frame bytes, count) -> seconds.
 Contestant = Callable[[int, int], float]
 
@@ -44,19 +47,19 @@ def count_for(contestant: Contestant, size: int, seconds: float) -> int:
 
 
 def race(
-    contestants: Mapping[str, Contestant],
+    contestants: Mapping[Name, Contestant],
     size: int,
     rounds: int,
     seconds: float,
-    counts: Mapping[str, int] | None = None,
-) -> dict[str, Figure]:
+    counts: Mapping[Name, int] | None = None,
+) -> dict[Name, Figure]:
     """Run ``rounds`` rounds at one frame size; garbage collection is frozen out of all of them.
 
     ``counts``: how many for each contestant, found out if not given.
     """
     if counts is None:
         counts = {name: count_for(run, size, seconds) for name, run in contestants.items()}
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    rates: dict[Name, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, run in contestants.items():
             gc.collect()

@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import frozen
-
+from xennet.bench.feature_tables import feature_tables
 from xennet.bench.figures import C_LIMIT, LOGGED, SEQPACKET, Results
 from xennet.bench.rounds import Figure
-
-_ENGINE = {"plain": "plain", "fast": "compiled"}
-
-
-@frozen
-class Table:
-    """``columns`` and ``rows`` of text; the first column is left-aligned, the others right."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        lines = [f"### {self.title}", "", _line(self.columns)]
-        lines.append(_line(("---", *["---:"] * (len(self.columns) - 1))))
-        return "\n".join([*lines, *map(_line, self.rows)])
-
-
-def _line(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
+from xennet.bench.table import ENGINE, Table
 
 
 def tables(results: Results) -> list[Table]:
@@ -36,7 +16,7 @@ def tables(results: Results) -> list[Table]:
             "Harness entry (poll_page)",
             ("engine", "calls/s", "spread"),
             tuple(
-                (_ENGINE[name], f"{figure.median:,.0f}", f"{figure.spread:.0%}")
+                (ENGINE[name], f"{figure.median:,.0f}", f"{figure.spread:.0%}")
                 for name, figure in results.polls.items()
             ),
         )
@@ -47,7 +27,7 @@ def tables(results: Results) -> list[Table]:
             ("engine", "off, frames/s", "on, frames/s", "on / off"),
             tuple(
                 (
-                    _ENGINE[name],
+                    ENGINE[name],
                     f"{pair[name].median:,.0f}",
                     f"{pair[LOGGED].median:,.0f}",
                     f"{pair[LOGGED].of(pair[name]):.2f} x",
@@ -61,11 +41,12 @@ def tables(results: Results) -> list[Table]:
             "xennet run on 10 frames, whole process",
             ("engine", "seconds", "spread"),
             tuple(
-                (_ENGINE[name], f"{1 / figure.median:.2f}", f"{figure.spread:.0%}")
+                (ENGINE[name], f"{1 / figure.median:.2f}", f"{figure.spread:.0%}")
                 for name, figure in results.startup.items()
             ),
         )
     )
+    made += feature_tables(results.features)
     if results.peaks:
         short = min(results.peaks.values())
         made.append(

@@ -1,0 +1,172 @@
+"""What features cost: queues, hashing, segments, many guests, and connecting.
+
+Contestants as those of xennet/bench/contestants.py. Frames cross once before the clock starts: what
+is measured is the going on, not the first touch of every page.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from attrs import field, frozen
+
+from xennet.bench.rounds import Contestant, Figure, race
+from xennet.engine import using
+from xennet.link.house import House
+from xennet.link.lines import Lines
+from xennet.link.setup import Setup
+from xennet.netback.policy import VifOptions
+from xennet.netfront.kinds import LINUX, WINDOWS, FrontendKind
+from xennet.netfront.options import NetfrontOptions
+from xennet.port.gen import GenPort
+from xennet.port.null import NullPort
+from xennet.port.tcp import TcpPort
+
+#: Frames of each vif before the clock starts: every page of the rings' buffers is then in use.
+_WARM_UP = 600
+#: Connections of the TCP generator, for the queues to share.
+FLOWS = 64
+
+
+@frozen
+class Crossing:
+    """Whole links: ``guests`` guests, each with a vif of ``queues`` queues, share the frames.
+
+    ``source``: GenPort for frames that need nothing done, TcpPort for connections with blank
+    checksums, GSO above one segment. ``to_guest``: the host sends them. ``kind``: the guest's
+    driver.
+    """
+
+    engine: str
+    source: type[GenPort] = GenPort
+    queues: int = 1
+    guests: int = 1
+    to_guest: bool = False
+    kind: FrontendKind = LINUX
+
+    def __call__(self, size: int, frames: int) -> float:
+        with using(self.engine):
+            return self._carry(size, max(1, frames // self.guests))
+
+    def _carry(self, size: int, each: int) -> float:
+        lines = Lines(
+            Setup(
+                guests=self.guests,
+                kind=self.kind,
+                front=NetfrontOptions(queues=self.queues),
+                back=VifOptions(max_queues=self.queues),
+            )
+        )
+        flows = f"@{FLOWS}" if self.source is TcpPort else ""
+        ends = [(self.source(f"{size}x{_WARM_UP}{flows}"), NullPort()) for _ in range(self.guests)]
+        try:
+            for source, sink in ends:
+                lines.add(*((sink, source) if self.to_guest else (source, sink)))
+            lines.open()
+            lines.carry()
+            for source, _ in ends:
+                source.expected = _WARM_UP + each
+            started = time.perf_counter()
+            lines.carry()
+            seconds = time.perf_counter() - started
+            lines.close()
+        finally:
+            lines.destroy()
+        arrived = sum(sink.counters.frames_out for _, sink in ends)
+        if arrived != self.guests * (_WARM_UP + each):
+            raise RuntimeError(f"{arrived} of {self.guests * (_WARM_UP + each)} frames arrived")
+        return seconds
+
+
+@frozen
+class Connecting:
+    """Plug a vif in, connect, unplug it, with no frame sent: one cycle after the other."""
+
+    engine: str
+    queues: int = 1
+
+    def __call__(self, _size: int, cycles: int) -> float:
+        with using(self.engine):
+            return self._cycle(cycles)
+
+    def _cycle(self, cycles: int) -> float:
+        house = House()
+        guest = house.add_guest()
+        house.boot()
+        house.settle()
+        ends = (NullPort(), NullPort())
+        front, back = NetfrontOptions(queues=self.queues), VifOptions(max_queues=self.queues)
+        started = time.perf_counter()
+        for _ in range(cycles):
+            vif = house.plug(guest, 0, *ends, front=front, back=back)
+            house.settle()
+            house.require_connected(vif)
+            house.unplug(vif)
+            house.settle()
+        seconds = time.perf_counter() - started
+        house.destroy()
+        return seconds
+
+
+@frozen
+class Sized:
+    """``run`` with frames of its own size, beside others in a race."""
+
+    run: Contestant
+    size: int
+
+    def __call__(self, _size: int, frames: int) -> float:
+        return self.run(self.size, frames)
+
+
+@frozen
+class FeatureResults:
+    """By engine. ``frames``: frames per second of each of FEATURES. ``guests``: the same by frame
+    size and number of guests. ``connects``: connections per second by number of queues.
+    """
+
+    frames: dict[str, dict[str, Figure]] = field(factory=dict)
+    guests: dict[str, dict[int, dict[int, Figure]]] = field(factory=dict)
+    connects: dict[str, dict[int, Figure]] = field(factory=dict)
+
+
+#: Name: (frame bytes, how they cross). All are compared with the first.
+FEATURES: dict[str, tuple[int, Callable[[str], Contestant]]] = {
+    "nothing to do": (1514, Crossing),
+    "blank checksums": (1514, partial(Crossing, source=TcpPort)),
+    "and 2 queues": (1514, partial(Crossing, source=TcpPort, queues=2)),
+    "and 8 queues": (1514, partial(Crossing, source=TcpPort, queues=8)),
+    "8 queues, Toeplitz": (1514, partial(Crossing, source=TcpPort, queues=8, kind=WINDOWS)),
+    "GSO": (64000, partial(Crossing, source=TcpPort)),
+}
+GUESTS = (1, 10, 50, 200)
+QUEUES = (1, 2, 8)
+#: Frames of all guests together: with 200 of them some rings full each.
+_GUEST_FRAMES = {"plain": 200_000, "fast": 3_000_000}
+_GUEST_SIZES = (60, 1514)
+_CONNECTS = 40
+
+
+def measure(
+    engines: list[str], rounds: int, seconds: float, say: Callable[[str], None]
+) -> FeatureResults:
+    """All figures of this file; ``say`` is told what is being measured."""
+    results = FeatureResults()
+    for engine in engines:
+        say(f"what features cost ({engine})")
+        ways = {name: Sized(make(engine), size) for name, (size, make) in FEATURES.items()}
+        results.frames[engine] = race(ways, 0, rounds, seconds)
+        say(f"{GUESTS[-1]} guests ({engine})")
+        crowds = {n: Crossing(engine, guests=n) for n in GUESTS}
+        counts = dict.fromkeys(GUESTS, _GUEST_FRAMES[engine])
+        results.guests[engine] = {
+            size: race(crowds, size, rounds, seconds, counts) for size in _GUEST_SIZES
+        }
+        say(f"connections ({engine})")
+        cycles = {queues: Connecting(engine, queues) for queues in QUEUES}
+        results.connects[engine] = race(
+            cycles, 0, rounds, seconds, dict.fromkeys(QUEUES, _CONNECTS)
+        )
+    return results
