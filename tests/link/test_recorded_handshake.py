@@ -8,15 +8,13 @@ references, ports, watch tokens and transaction ids, which machines number as th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from difflib import unified_diff
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "xenbus"))
-from handshake_log import Change, by, recorded, seen, state_writes
+from handshake_log import PARTIES, Change, assert_as_recorded, recorded, seen
 
 from xennet.link.house import House
 from xennet.netback.policy import VifOptions
@@ -26,12 +24,7 @@ from xennet.xenbus.vif_nodes import VifConfig
 
 MAC = "00:16:3e:00:00:01"
 #: The house's names of the four parties, as the recordings name them.
-NAMES = {
-    "toolstack": "xl",
-    "dom0": "dom0-kernel",
-    "hotplug": "hotplug-script",
-    "domU1": "domU1-kernel",
-}
+NAMES = dict(zip(("toolstack", "dom0", "hotplug", "domU1"), PARTIES, strict=True))
 RECORDINGS = {
     "single-channel": VifOptions(max_queues=1, split_channels=False),
     "split-channels": VifOptions(max_queues=2, split_channels=True),
@@ -65,19 +58,6 @@ class Recorder:
         self.house.settle()  # the guest takes its time to boot
         self.guest.boot()
         return self.phase()
-
-
-def lines(changes: Iterable[Change]) -> list[str]:
-    return [f"{c.who} {c.op} {c.path} {c.detail} -> {c.result}" for c in changes]
-
-
-def assert_as_recorded(ours: list[Change], theirs: list[Change]) -> None:
-    """Every party does the same in the same order, and states change in the same order."""
-    for who in NAMES.values():
-        diff = list(unified_diff(lines(by(theirs, who)), lines(by(ours, who)), "Linux", "xennet"))
-        assert not diff, "\n".join(diff)
-    assert state_writes(ours) == state_writes(theirs)
-    assert {change.who for change in ours} <= set(NAMES.values())
 
 
 @pytest.fixture(params=sorted(RECORDINGS))

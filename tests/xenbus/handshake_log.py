@@ -7,13 +7,16 @@ watch tokens, grant references and port numbers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import unified_diff
 from pathlib import Path
 
 from attrs import frozen
 
 from xennet.observe import StoreOperation
 
+#: Who took part, as the recordings name them.
+PARTIES = ("xl", "dom0-kernel", "hotplug-script", "domU1-kernel")
 DATA = Path(__file__).parents[1] / "data" / "handshake"
 
 _LINE = re.compile(r"(?P<phase>\S+) (?P<who>\S+) (?P<op>\S+) (?P<rest>.*) -> (?P<result>\S+)")
@@ -81,6 +84,22 @@ def seen(operations: Iterable[StoreOperation]) -> list[Change]:
 def by(changes: Iterable[Change], who: str) -> list[Change]:
     """The changes that ``who`` made, in order."""
     return [change for change in changes if change.who == who]
+
+
+def _lines(changes: Iterable[Change]) -> list[str]:
+    return [f"{c.who} {c.op} {c.path} {c.detail} -> {c.result}" for c in changes]
+
+
+def assert_as_recorded(
+    ours: list[Change], theirs: list[Change], parties: Collection[str] = PARTIES
+) -> None:
+    """Each of ``parties`` does the same in the same order, states change in the same order, and
+    nobody else does anything; what differs is shown as a diff."""
+    for who in parties:
+        diff = unified_diff(_lines(by(theirs, who)), _lines(by(ours, who)), "Linux", "xennet")
+        assert not (shown := "\n".join(diff)), shown
+    assert state_writes(ours) == state_writes(theirs)
+    assert {change.who for change in ours} <= set(parties)
 
 
 def state_writes(changes: Iterable[Change]) -> list[tuple[str, str, str]]:
