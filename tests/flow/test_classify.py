@@ -11,8 +11,9 @@ from packets import ARP, ICMP, MACS, TCP, UDP, frame, ipv4, ipv6, ports, tcp
 from rss_vectors import KEY, V4, V6
 
 from xennet.engine import current, using
-from xennet.flow.classify import classify
+from xennet.flow.classify import classify, spread
 from xennet.flow.hash_config import ALL_TYPES, HashConfig
+from xennet.flow.headers import find_flow
 from xennet.frames import FrameBatch
 
 NONE, TOEPLITZ = 0, 1
@@ -192,6 +193,25 @@ def test_any_bytes_get_a_queue_and_a_type_that_is_enabled(
         assert 0 <= queue < queues
         if info:
             assert (info >> 8, types >> (info & 0xFF) - 1 & 1) == (algorithm, 1)
+
+
+def spread_by_search(content: bytes) -> int:
+    """What spread is without its quick look."""
+    version, addresses, ports, _ = find_flow(memoryview(content), 0, len(content))
+    if not version:
+        return 0
+    size = 4 if version == 4 else 16
+    mixed = content[addresses + size - 1] << 8 | content[addresses + 2 * size - 1]
+    if ports:
+        source, dest = content[ports : ports + 2], content[ports + 2 : ports + 4]
+        mixed ^= int.from_bytes(dest + source, "big")
+    return (mixed * 0x4F1BBCDD & 0xFFFFFFFF) >> 16
+
+
+@settings(max_examples=300, deadline=None)
+@given(good | cut | damaged)
+def test_the_quick_look_spreads_as_the_search_does(content: bytes) -> None:
+    assert spread(memoryview(content), 0, len(content)) == spread_by_search(content)
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,7 +15,13 @@ from xennet.abi.netif import XEN_NETIF_CTRL_HASH_ALGORITHM_NONE
 from xennet.flow.headers import find_flow
 from xennet.flow.toeplitz import fill_table, hash_first_two, hash_word, hash_words
 from xennet.kernel import Bytes, U32Array, Vector
-from xennet.offload.headers import IPPROTO_TCP, USUAL_ADDRESSES, USUAL_PORTS, usual_l4
+from xennet.offload.headers import (
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    USUAL_ADDRESSES,
+    USUAL_PORTS,
+    usual_l4,
+)
 from xennet.ring import MASK32
 
 # Places in the settings of a HashConfig.
@@ -102,18 +108,25 @@ def classify(
 
 def spread(data: Bytes, at: int, length: int) -> int:
     """A number below 2^16 that is the same for all frames of a flow; 0 for what is not IP."""
-    if usual_l4(data, at, length):
-        source = at + USUAL_ADDRESSES + 2
+    ports = at + USUAL_PORTS
+    protocol = data[at + 23] if length >= USUAL_PORTS + 4 else 0
+    # What find_flow would find in most frames: IPv4 without options, not a fragment.
+    if (
+        protocol in (IPPROTO_TCP, IPPROTO_UDP)
+        and data[at + 14] == 0x45
+        and data[at + 12] == 0x08
+        and not (data[at + 13] | data[at + 20] & 0x3F | data[at + 21])
+    ):
+        source = at + USUAL_ADDRESSES + 3
         dest = source + 4
-        ports = at + USUAL_PORTS
     else:
         version, addresses, ports, _ = find_flow(data, at, at + length)
         if version == 0:
             return 0
         size = 4 if version == 4 else 16
-        source = addresses + size - 2
+        source = addresses + size - 1
         dest = source + size
-    mixed = (data[source] << 8 | data[source + 1]) << 16 | data[dest] << 8 | data[dest + 1]
+    mixed = data[source] << 8 | data[dest]
     if ports:
         mixed ^= (data[ports + 2] << 8 | data[ports + 3]) << 16 | data[ports] << 8 | data[ports + 1]
     return (mixed * _SPREAD & MASK32) >> 16
