@@ -100,6 +100,8 @@ class TcpPort(GenPort):
         if slash:
             segment = self._option("MSS", mss, _MAX_MSS)
         self._flows = self._option("FLOWS", flows, _MAX_FLOWS) if at else 1
+        self._ports = array("H", range(_SOURCE_PORT, _SOURCE_PORT + self._flows))
+        self._ports.byteswap()
         self._gso = (segment, self.gso_type) if payload > segment else (0, 0)
         self._step = max(1, payload)
         self._sequence_at = self.min_size - _TCP.size + _SEQUENCE_AT
@@ -116,18 +118,21 @@ class TcpPort(GenPort):
         step, flows = self._step, self._flows
         if flows == 1 and (first + count) * step <= MASK32:
             return array("I", range(first * step, (first + count) * step, step))
-        return array("I", [i // flows * step & MASK32 for i in range(first, first + count)])
+        numbers = array("I")
+        for turn in range(first // flows, (first + count - 1) // flows + 1):
+            numbers += array("I", (turn * step & MASK32,)) * flows
+        start = first % flows
+        return numbers[start : start + count]
 
     def _number(self, data: memoryview, at: int, end: int, first: int, count: int) -> None:
         super()._number(data, at, end, first, count)
-        if self._flows > 1:
-            ports = array(
-                "H", [_SOURCE_PORT + i % self._flows for i in range(first, first + count)]
-            )
+        flows = self._flows
+        if flows > 1:
+            start = first % flows
+            ports = (self._ports * (count // flows + 2))[start : start + count]
             octets = memoryview(ports).cast("B")
-            for low in range(2):
-                start = at - _SEQUENCE_AT + 1 - low
-                data[start : end : self._size] = octets[low::2]
+            for i in range(2):
+                data[at - _SEQUENCE_AT + i : end : self._size] = octets[i::2]
 
     def pull(self, batch: FrameBatch) -> int:
         first = batch.count
