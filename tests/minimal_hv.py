@@ -103,6 +103,7 @@ class Channel:
     handler: Callable[[], None] | None = None
     pending: bool = False
     posted: bool = False
+    masked: bool = False
 
 
 @define(eq=False)
@@ -449,6 +450,15 @@ class MinimalHypervisor:
     def on_event(self, port: int, handler: Callable[[], None]) -> None:
         channel = self._port(port, "on_event")
         channel.handler = handler
+        channel.masked = False
+        self._post_event(channel)
+
+    def mask(self, port: int) -> None:
+        self._port(port, "mask").masked = True
+
+    def unmask(self, port: int) -> None:
+        channel = self._port(port, "EVTCHNOP_unmask")
+        channel.masked = False
         self._post_event(channel)
 
     def notify(self, port: int) -> None:
@@ -475,12 +485,15 @@ class MinimalHypervisor:
 
     def _post_event(self, channel: Channel) -> None:
         """Queue the delivery, once, if there is an event and somebody to hear it."""
-        if not channel.pending or channel.posted or channel.handler is None:
+        if not channel.pending or channel.posted or channel.masked or channel.handler is None:
             return
         channel.posted = True
 
         def deliver() -> None:
-            channel.posted = channel.pending = False
+            channel.posted = False
+            if channel.masked:
+                return
+            channel.pending = False
             if channel.handler is not None:
                 channel.handler()
 

@@ -53,7 +53,9 @@ class BackendCounters(VifCounters):
     F16), ``bad_csum`` packets without the checksum that they said was blank (F17),
     ``rate_limited`` how often requests waited because the rate limit did not cover the next one.
     Guest receive, in packets: ``filtered`` by multicast control, ``expired`` for want of buffers,
-    ``dropped`` because there was no carrier. ``spurious``: events that brought no work (F19).
+    ``dropped`` because there was no carrier, ``lost`` because they still waited for buffers when
+    the vif disconnected. ``spurious``: events that brought nothing new (F19),
+    ``jiffies_eoi_delayed``: for how long later ones were held back because of them.
     """
 
     csum_fixup: int = 0
@@ -62,7 +64,9 @@ class BackendCounters(VifCounters):
     filtered: int = 0
     expired: int = 0
     dropped: int = 0
+    lost: int = 0
     spurious: int = 0
+    jiffies_eoi_delayed: int = 0
 
 
 def total(queues: Iterable[BackendCounters]) -> BackendCounters:

@@ -7,6 +7,7 @@ write them; the arrays are exactly what a compiled kernel can use.
 
 from __future__ import annotations
 
+import mmap
 from array import array
 from collections.abc import Iterator
 from typing import Protocol
@@ -51,6 +52,11 @@ class Offload:
 EVERYTHING = Offload()
 #: The taker wants plain frames, as they would be on a wire.
 NOTHING = Offload(csum_v4=False, csum_v6=False, gso_types=0)
+
+
+def lazy_bytes(size: int) -> memoryview:
+    """``size`` zeroed bytes, which take memory once they are touched and not before."""
+    return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 class FrameBatch:

@@ -117,6 +117,14 @@ class GuestKernel:
         self._domain.set_handler(port, handler)
         self._domain.unmask(port)
 
+    def mask(self, port: int) -> None:
+        """Set the port's mask bit: an event that comes stays pending."""
+        self._domain.mask(port)
+
+    def unmask(self, port: int) -> None:
+        """EVTCHNOP_unmask; an event that is pending is delivered."""
+        self._domain.unmask(port)
+
     def notify(self, port: int) -> None:
         """EVTCHNOP_send."""
         self._domain.send(port)

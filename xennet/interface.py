@@ -153,6 +153,14 @@ class Hypervisor(Protocol):
         """Run ``handler`` when an event arrives at ``port`` (which is unmasked by this)."""
         ...
 
+    def mask(self, port: int) -> None:
+        """Hold events of ``port`` back: one that comes is remembered."""
+        ...
+
+    def unmask(self, port: int) -> None:
+        """EVTCHNOP_unmask: an event that was held back arrives now."""
+        ...
+
     def notify(self, port: int) -> None:
         """EVTCHNOP_send."""
         ...

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from minimal_hv import MinimalMachine
 
 from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE
+from xennet.counters import BackendCounters
 from xennet.flow.hash_config import HashConfig
 from xennet.guest import GuestKernel
 from xennet.hypervisor import Machine
@@ -95,6 +96,7 @@ class Ends:
             self.client.port,
             self.config,
             on_fatal=self.fatal.append,
+            counters=BackendCounters(),
             queues=queues,
             static_grefs=static_grefs,
         )
@@ -145,6 +147,7 @@ class RawFrontend:
         self.events = 0
         guest.on_event(self.port, self._event)
         self.fatal: list[FrontendError] = []
+        self.counters = BackendCounters()
         self.config = HashConfig()
         self.options = {"queues": queues, "static_grefs": static_grefs}
 
@@ -159,6 +162,7 @@ class RawFrontend:
             1,
             config=self.config,
             on_fatal=self.fatal.append,
+            counters=self.counters,
             **self.options,
             **published,
         )

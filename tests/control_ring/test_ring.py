@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE, GREF
 from xennet.interface import HypercallError
+from xennet.late_eoi import JIFFY
 from xennet.ring import RingOverflowError
 
 GET_SIZE, SET_SIZE, SET_ALGORITHM, ADD_GREFS = 4, 5, 7, 9
@@ -102,6 +103,27 @@ def test_f1_a_req_prod_that_cannot_be_ends_the_ring(ahead: int) -> None:
     front.site.run()
     assert front.ring.sring.rsp_prod == 77
     assert len(front.fatal) == 1
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_f19_events_without_requests_delay_the_next_ones(late: bool) -> None:
+    front = RawFrontend()
+    front.options["late_eoi"] = late
+    front.connect()
+    for _ in range(10):
+        front.site.guest.notify(front.port)
+        front.site.run()
+    # That of the bind is forgiven, the next delays the others.
+    assert front.counters.spurious == (2 if late else 11)
+    front.request(GET_SIZE, ident=5)
+    front.ring.push_requests()
+    front.site.guest.notify(front.port)
+    front.site.run()
+    assert len(front.responses()) == (0 if late else 1)
+    front.site.machine.advance(JIFFY)
+    front.site.run()
+    assert front.ring.sring.rsp_prod == 1
+    assert front.counters.jiffies_eoi_delayed == int(late)
 
 
 def test_f22_more_than_a_ring_of_requests_at_connect_is_refused() -> None:

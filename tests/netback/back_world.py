@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from minimal_hv import MinimalMachine, MinimalStore
 from vif_peers import GUEST, HOST, Stack
 
@@ -14,6 +15,9 @@ from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.ring import FrontRing, ctrl_ring, rx_ring, tx_ring
 from xennet.xenbus.backend import Backend
 from xennet.xenstore.errors import XsError
+
+#: In the stash of a test that passes only if it fails, because of this.
+MUST_FAIL = pytest.StashKey[str]()
 
 BE = f"/local/domain/{HOST}/backend/vif/{GUEST}/0"
 FE = f"/local/domain/{GUEST}/device/vif/0"
@@ -132,7 +136,7 @@ class BackWorld:
             self.nodes.write(f"{FE}/{name}", value)
         self.stack = Stack()
         self.vif = Vif(self.host, self.stack, policy, options)
-        self.backend = Backend(self.host, NODENAME, self.vif)
+        self.backend = Backend(self.host, NODENAME, self.vif, rules=policy.rules)
         self.backend.start()
         self.run()
         self.queues: list[GuestQueue] = []

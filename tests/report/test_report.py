@@ -18,6 +18,7 @@ from xennet.port import Counters
 from xennet.report import (
     GUEST_TO_HOST,
     THROUGH_SWITCH,
+    DefectReport,
     DirectionReport,
     DomainReport,
     PathReport,
@@ -65,10 +66,15 @@ def test_json_keys_are_those_of_format_1() -> None:
         "truncated",
     }
     notifications = dict.fromkeys(NOTIFICATIONS)
-    counts = ["requests", "responses", "slots"]
+    counts = ["requests", "responses", "slots", "lost"]
     work = ["carried", "completed", "segmented", "segments", "refused", "errors"]
     path = dict.fromkeys(["sg", "csum", "gso", "max_frame", *work])
-    full = evolve(good_report(), directions=bad_report().directions, switch=SWITCH)
+    full = evolve(
+        good_report(),
+        directions=bad_report().directions,
+        switch=SWITCH,
+        defects=(DefectReport("B4", "torn in two", 7),),
+    )
     assert keys(full.to_json()) == {
         "format": None,
         "verdict": {"good": None, "reasons": [None]},
@@ -99,6 +105,7 @@ def test_json_keys_are_those_of_format_1() -> None:
             **dict.fromkeys(["ports", "learned", "forwarded", "flooded", "group"]),
             **dict.fromkeys(["filtered", "invalid", "dropped"]),
         },
+        "defects": [dict.fromkeys(["row", "what", "packets"])],
         "rings": [
             {
                 "name": None,
@@ -161,6 +168,15 @@ def test_json_survives_json_and_holds_the_numbers() -> None:
         "new": "InitWait",
         "time_ns": 9000,
     }
+
+
+def test_frames_that_a_disconnect_lost_stand_beside_their_ring() -> None:
+    rings = (RingReport("tx", 10, 10, 10, lost=4711), RingReport("rx", 20, 20, 20))
+    lines = render_text(RunReport(Verdict(True), rings=rings)).splitlines()
+    header = next(line for line in lines if "frames lost" in line)
+    row = next(line for line in lines if line.startswith("tx "))
+    assert row.split()[-1] == "4,711"
+    assert len(row) <= len(header)
 
 
 def test_an_empty_report_has_all_top_level_keys() -> None:

@@ -19,7 +19,7 @@ from xennet.engine import current
 from xennet.flow.classify import classify
 from xennet.flow.distribute import chain, take
 from xennet.flow.hash_config import HashConfig
-from xennet.frames import FrameBatch, FrameEndpoint, Offload
+from xennet.frames import FrameBatch, FrameEndpoint, Offload, lazy_bytes
 
 #: Frames and bytes of the batch in the middle: what one receive pass of the backend holds, for each
 #: queue up to four, so that what a queue finds in it is worth a pass.
@@ -169,7 +169,7 @@ class _Middle:
         self._kick = kick
         shares = min(queues, _MOST_SHARES)
         frames = shares * SCRATCH_FRAMES
-        self._batch = FrameBatch(memoryview(bytearray(shares * SCRATCH_BYTES)), frames)
+        self._batch = FrameBatch(lazy_bytes(shares * SCRATCH_BYTES), frames)
         self._queue = array("I", bytes(4 * frames))
         self._head = array("I", bytes(4 * queues))
         #: Queues that were told "nothing" without the endpoint being asked.

@@ -12,7 +12,7 @@ not touched or copied.
 
 from __future__ import annotations
 
-from xennet.frames import EVERYTHING, MAX_FRAME, FrameBatch, FrameEndpoint, Offload
+from xennet.frames import EVERYTHING, MAX_FRAME, FrameBatch, FrameEndpoint, Offload, lazy_bytes
 from xennet.offload.fitter import Fitter, OffloadCounters
 from xennet.port import Port
 from xennet.port.base import Counters
@@ -109,7 +109,7 @@ class Edge:
             if not room:
                 return
             if self._out is None:
-                self._out = FrameBatch(memoryview(bytearray(_OUT_BYTES)), _OUT_FRAMES)
+                self._out = FrameBatch(lazy_bytes(_OUT_BYTES), _OUT_FRAMES)
             out = self._out
             out.clear()
             if fitter.fit(out, room):

@@ -39,9 +39,11 @@ def rings(vifs: Sequence[PluggedVif]) -> tuple[RingReport, ...]:
         if front is None or back is None:
             continue
         prefix = f"{vif.name} " if len(vifs) > 1 else ""
-        counters = (front.counters, back.counters)
-        for name, of in _RINGS:
-            rows.append(_ring(f"{prefix}{name}", of(counters[0]), of(counters[1])))
+        # Whoever sends on a ring is who has frames that wait for it.
+        lost = (front.counters.lost, back.counters.lost)
+        for (name, of), waited in zip(_RINGS, lost, strict=True):
+            ring = _ring(f"{prefix}{name}", of(front.counters), of(back.counters), waited)
+            rows.append(ring)
     if len(vifs) <= _ROWS:
         return tuple(rows)
     return tuple(
@@ -50,7 +52,7 @@ def rings(vifs: Sequence[PluggedVif]) -> tuple[RingReport, ...]:
     )
 
 
-def _ring(name: str, front: RingCounters, back: RingCounters) -> RingReport:
+def _ring(name: str, front: RingCounters, back: RingCounters, lost: int) -> RingReport:
     return RingReport(
         name=name,
         requests=front.requests,
@@ -58,6 +60,7 @@ def _ring(name: str, front: RingCounters, back: RingCounters) -> RingReport:
         slots=back.slots,
         front=Notifications(front.notified, front.avoided),
         back=Notifications(back.notified, back.avoided),
+        lost=lost,
     )
 
 
@@ -69,6 +72,7 @@ def _sum(name: str, rows: Sequence[RingReport]) -> RingReport:
         slots=sum(row.slots for row in rows),
         front=_all([row.front for row in rows]),
         back=_all([row.back for row in rows]),
+        lost=sum(row.lost for row in rows),
     )
 
 

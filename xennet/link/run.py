@@ -8,6 +8,7 @@ switch an exchange follows the frames through that as well.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from attrs import asdict, define, frozen
@@ -23,6 +24,7 @@ from xennet.link.setup import setup_of
 from xennet.link.timeline import Timeline
 from xennet.link.witness import Witness
 from xennet.netback.xnb.panic import BackendPanic
+from xennet.netback.xnb.struck import DefectStruck
 from xennet.observe import StoreOperation
 from xennet.port import Port
 from xennet.port.addressed import AddressedPort
@@ -30,6 +32,7 @@ from xennet.report.model import (
     GUEST_TO_HOST,
     HOST_TO_GUEST,
     THROUGH_SWITCH,
+    DefectReport,
     PortReport,
     Progress,
     RunOptions,
@@ -132,6 +135,8 @@ class Run:
         machine = self.lines.house.machine
         self.timeline = Timeline(paths, machine.run_loop)
         machine.observers.subscribe(self.timeline.observe, StoreOperation)
+        self._defects: Counter[tuple[str, str]] = Counter()
+        machine.observers.subscribe(self._struck, DefectStruck)
 
     def _join(
         self, guest: PortEdge, host: PortEdge | Place, place: Place | None = None
@@ -147,6 +152,10 @@ class Run:
     def _tell(self, name: str) -> None:
         ledgers = self._ledgers(name).values()
         self._progress(name, sum(ledger.frames_received for ledger in ledgers))
+
+    def _struck(self, event: object) -> None:
+        assert isinstance(event, DefectStruck)
+        self._defects[event.row, event.what] += 1
 
     # -- carrying ----------------------------------------------------------------------------------
 
@@ -210,6 +219,7 @@ class Run:
             ),
             vifs=tuple(w.report() for w in self._watched if w.line.vif is not None),
             switch=self._switch(),
+            defects=tuple(DefectReport(*defect, n) for defect, n in sorted(self._defects.items())),
             rings=inventory.rings(self.lines.vifs),
             domains=inventory.domains(self.lines),
             ports=tuple(
@@ -244,7 +254,7 @@ class Run:
         )
 
     def _verdict(self) -> Verdict:
-        bad = [*self.trouble, *self._lost(), *self._refused()]
+        bad = [*self.trouble, *self._known_defects(), *self._lost(), *self._refused()]
         leaks = self.lines.leaks()
         if leaks:
             bad += str(leaks).splitlines()
@@ -259,6 +269,13 @@ class Run:
         where = "where it should, unchanged" if self.exchange is not None else "unchanged"
         order = "in order" if self.options.queues == 1 else "in the order of its flow"
         return f"every frame arrived {where} and {order}"
+
+    def _known_defects(self) -> list[str]:
+        """What is the backend's own doing, before what came of it."""
+        return [
+            f"defect {row} of the {self.options.backend} backend: {what} ({packets} packets)"
+            for (row, what), packets in sorted(self._defects.items())
+        ]
 
     def _lost(self) -> list[str]:
         """What the ledgers and the ports have against the run."""

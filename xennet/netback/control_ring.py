@@ -11,6 +11,7 @@ from collections.abc import Callable
 from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE
 from xennet.flow.hash_config import HashConfig
 from xennet.interface import Hypervisor
+from xennet.late_eoi import EventCounters, LateEoi
 from xennet.netback.control_messages import ControlMessages
 from xennet.netback.control_page import ControlPage
 from xennet.netback.gref_mappings import GrefMappings
@@ -24,7 +25,8 @@ class ControlRing:
     ``config`` is what the messages about hashing change; it is reset when the ring is disconnected.
     ``queues`` is the number of connected queues. ``static_grefs``: how many grants each queue keeps
     mapped; 0: the messages about them are NOT_SUPPORTED, as by Linux. ``on_fatal`` hears of a
-    req_prod that cannot be; the ring then serves nothing until it is connected anew.
+    req_prod that cannot be; the ring then serves nothing until it is connected anew. ``counters``
+    counts spurious events, which delay the next ones if ``late_eoi`` (xennet.late_eoi).
 
     Raises HypercallError when the ring page cannot be mapped or the channel not bound, and
     RingOverflowError for a ring whose req_prod cannot be (hardening rule F22).
@@ -39,8 +41,10 @@ class ControlRing:
         config: HashConfig,
         *,
         on_fatal: Callable[[FrontendError], None],
+        counters: EventCounters,
         queues: int = 1,
         static_grefs: int = 0,
+        late_eoi: bool = True,
     ) -> None:
         self.hv = hv
         self.config = config
@@ -55,6 +59,9 @@ class ControlRing:
         )
         try:
             self._connect(otherend_id, ring_ref, event_channel, queues)
+            self._eoi = LateEoi(hv, self.port, counters, seen=self.ring.req_cons, delays=late_eoi)
+            self._undo.append(self._eoi.cancel)
+            hv.on_event(self.port, self._event)
         except Exception:
             self.disconnect()
             raise
@@ -74,13 +81,16 @@ class ControlRing:
         self._undo.append(lambda: hv.close_port(self.port))
         self._undo += [static.clear for static in self.mappings]
         self._undo.append(self.config.reset)
-        hv.on_event(self.port, self.kick)
 
     def disconnect(self) -> None:
         """Unbind, free and unmap everything, forget what was configured; twice is harmless."""
         self._disabled = True
         while self._undo:
             self._undo.pop()()
+
+    def _event(self) -> None:
+        self._eoi.heard(self.ring.sring.req_prod)
+        self.kick()
 
     def kick(self) -> None:
         """There may be requests."""

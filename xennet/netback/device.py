@@ -140,8 +140,10 @@ class Vif:
                 keys.port,
                 self.hash_config,
                 on_fatal=self._fatal,
+                counters=self.queue_counters[0],
                 queues=queues,
                 static_grefs=self.options.static_grefs,
+                late_eoi=self.options.late_eoi,
             )
         except RingOverflowError as impossible:
             raise keys.blame("ctrl-ring-ref", keys.ring_ref, impossible) from impossible
@@ -167,7 +169,7 @@ class Vif:
             self._ctrl.disconnect()
             self._ctrl = None
         if self._steering is not None:
-            self.queue_counters[0].dropped += self._steering.drop_all()
+            self.queue_counters[0].lost += self._steering.drop_all()
             self._steering = None
         self._keys = self._dev = None
 

@@ -50,7 +50,8 @@ class VifOptions:
     ``max_queues``: 1..MAX_QUEUES. ``split_channels``, ``ctrl_ring``, ``xdp_headroom``,
     ``multicast``, ``dynamic_multicast``: whether the feature is offered. ``static_grefs``: how many
     grants each queue keeps mapped when the control ring asks for it (Linux: none, these messages
-    are NOT_SUPPORTED). ``rate_limit``: whether the toolstack's ``rate`` is obeyed.
+    are NOT_SUPPORTED). ``rate_limit``: whether the toolstack's ``rate`` is obeyed. ``late_eoi``:
+    whether spurious events delay the next ones (xennet.late_eoi).
 
     Times in ns, 0 = never: ``drain_timeout`` how long a packet waits for receive buffers,
     ``drain_timeout_unnotified`` the same for a frontend without feature-rx-notify,
@@ -68,6 +69,7 @@ class VifOptions:
     multicast: bool = True
     dynamic_multicast: bool = True
     rate_limit: bool = True
+    late_eoi: bool = True
     drain_timeout: int = 10 * _SECOND
     drain_timeout_unnotified: int = 30 * _MILLISECOND
     stall_timeout: int = 60 * _SECOND

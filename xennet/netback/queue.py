@@ -5,10 +5,9 @@ copy between the frontend's pages and frames of our own. Work is done in passes 
 full, started by an event or by :meth:`Queue.kick` and continued through the run loop, so that a
 frontend that never stops cannot keep the backend from anything else.
 
-An event that finds no work in its ring (hardening rule F19) is counted and costs two loads: no pass
-is made for it. Linux delays the next event of a channel that does so repeatedly (late EOI); here a
-channel has at most one delivery in the run loop, behind those of everybody else, so a storm cannot
-starve anyone, and no delay is needed that would only make lost time visible.
+An event that finds no work in its ring costs two loads: no pass is made for it. If the frontend has
+published nothing since the last one, the next ones are delayed (hardening rule F19,
+:mod:`xennet.late_eoi`).
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from xennet.announce import announce
 from xennet.counters import BackendCounters
 from xennet.frames import FrameEndpoint
 from xennet.interface import GrantMapping, HypercallError, Hypervisor
+from xennet.late_eoi import LateEoi
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.credit import NO_LIMIT, Credit, Rate
 from xennet.netback.drain import Carrier, Patience, await_slots
@@ -127,13 +127,17 @@ class Queue:
         self._undo.append(self._patience.cancel)
 
         self._tx_words, self._rx_words = self.tx_ring.sring.u32, self.rx_ring.sring.u32
+        tx_seen, rx_seen = self.tx_ring.req_cons, self.rx_ring.req_cons
         if keys.split:
             self.tx_port = self._bind("event-channel-tx", keys.tx_port)
             self.rx_port = self._bind("event-channel-rx", keys.rx_port)
+            self._tx_eoi = self._late_eoi(self.tx_port, tx_seen)
+            self._rx_eoi = self._late_eoi(self.rx_port, rx_seen)
             hv.on_event(self.tx_port, self._tx_event)
             hv.on_event(self.rx_port, self._rx_event)
         else:
             self.tx_port = self.rx_port = self._bind("event-channel", keys.tx_port)
+            self._tx_eoi = self._late_eoi(self.tx_port, tx_seen << 32 | rx_seen)
             hv.on_event(self.tx_port, self._event)
 
     def _map(self, name: str, gref: int) -> GrantMapping:
@@ -158,6 +162,12 @@ class Queue:
         self._undo.append(lambda: self.hv.close_port(port))
         return port
 
+    def _late_eoi(self, port: int, seen: int) -> LateEoi:
+        delays = self.vif.options.late_eoi
+        eoi = LateEoi(self.hv, port, self.counters, seen=seen, delays=delays)
+        self._undo.append(eoi.cancel)
+        return eoi
+
     def disconnect(self) -> None:
         """Unbind, free and unmap everything; twice is harmless."""
         self._connected = False
@@ -165,6 +175,7 @@ class Queue:
             self._undo.pop()()
 
     def _drop_passes(self) -> None:
+        self.counters.lost += self.rx.drop_all()
         # Their views go before the memory under them.
         del self.tx, self.rx
 
@@ -190,25 +201,25 @@ class Queue:
         self._schedule(TX_WORK)
 
     def _tx_event(self) -> None:
-        if self._tx_words[REQ_PROD] != self.tx_ring.pvt[BACK_REQ_CONS]:
+        req_prod = self._tx_words[REQ_PROD]
+        self._tx_eoi.heard(req_prod)
+        if req_prod != self.tx_ring.pvt[BACK_REQ_CONS]:
             self._schedule(TX_WORK)
-        else:
-            self.counters.spurious += 1
 
     def _rx_event(self) -> None:
-        if self._rx_words[REQ_PROD] != self.rx_ring.pvt[BACK_REQ_CONS]:
+        req_prod = self._rx_words[REQ_PROD]
+        self._rx_eoi.heard(req_prod)
+        if req_prod != self.rx_ring.pvt[BACK_REQ_CONS]:
             self._schedule(RX_WORK)
-        else:
-            self.counters.spurious += 1
 
     def _event(self) -> None:
-        work = TX_WORK if self._tx_words[REQ_PROD] != self.tx_ring.pvt[BACK_REQ_CONS] else 0
-        if self._rx_words[REQ_PROD] != self.rx_ring.pvt[BACK_REQ_CONS]:
+        tx_prod, rx_prod = self._tx_words[REQ_PROD], self._rx_words[REQ_PROD]
+        self._tx_eoi.heard(tx_prod << 32 | rx_prod)
+        work = TX_WORK if tx_prod != self.tx_ring.pvt[BACK_REQ_CONS] else 0
+        if rx_prod != self.rx_ring.pvt[BACK_REQ_CONS]:
             work |= RX_WORK
         if work:
             self._schedule(work)
-        else:
-            self.counters.spurious += 1
 
     def _schedule(self, work: int) -> None:
         self._work |= work

@@ -7,9 +7,10 @@ off by the entry's flags (xen/grant_table.h, "Introducing a valid entry into the
 from __future__ import annotations
 
 from array import array
+from contextlib import suppress
 
 from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_writing
-from xennet.interface import Hypervisor
+from xennet.interface import HypercallError, Hypervisor
 
 _IN_USE = GTF_reading | GTF_writing
 
@@ -63,3 +64,46 @@ class GrantedPages:
             return False
         self._hv.free_pages(self.pages)
         return True
+
+
+class Shares:
+    """What one ring owner shares with the other end: granted pages and unbound event channels.
+
+    ``ports`` are the channels, in the order in which they were allocated.
+    """
+
+    def __init__(self, hv: Hypervisor, otherend_id: int) -> None:
+        self._hv = hv
+        self._otherend_id = otherend_id
+        self._granted: list[GrantedPages] = []
+        self.ports: list[int] = []
+
+    def pages(self, count: int) -> GrantedPages:
+        """``count`` pages with references, no access given yet; raises as GrantedPages does."""
+        granted = GrantedPages(self._hv, count)
+        self._granted.append(granted)
+        return granted
+
+    def page(self) -> GrantedPages:
+        """One page, which the other end may use at once."""
+        granted = self.pages(1)
+        granted.grant(self._otherend_id)
+        return granted
+
+    def channel(self) -> int:
+        """A channel that the other end can bind. HypercallError when there is none left."""
+        self.ports.append(self._hv.alloc_unbound(self._otherend_id))
+        return self.ports[-1]
+
+    def end(self) -> list[GrantedPages]:
+        """Close the channels and end all grants; twice is harmless.
+
+        Returns the pages that the other end still holds; the caller tries them again later.
+        """
+        while self.ports:
+            # A suspend takes the ports of a domain: after a resume there is nothing to close.
+            with suppress(HypercallError):
+                self._hv.close_port(self.ports.pop())
+        held = [granted for granted in self._granted if not granted.end()]
+        self._granted = []
+        return held

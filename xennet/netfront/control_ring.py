@@ -11,7 +11,6 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from attrs import frozen
 
@@ -30,8 +29,8 @@ from xennet.abi.netif import (
     XEN_NETIF_CTRLF_GREF_readonly,
 )
 from xennet.abi.xen import PAGE_SIZE
-from xennet.interface import HypercallError, Hypervisor
-from xennet.netfront.buffers import GrantedPages
+from xennet.interface import Hypervisor
+from xennet.netfront.buffers import GrantedPages, Shares
 from xennet.netfront.verdict import BackendError
 from xennet.ring import MASK32, FrontRing, ctrl_ring
 
@@ -89,7 +88,7 @@ class ControlClient:
     ) -> None:
         self.hv = hv
         self._on_broken = on_broken
-        self._granted: list[GrantedPages] = []
+        self._shares = shares = Shares(hv, otherend_id)
         self._running = False
         self._scheduled = False
         self._waiting: deque[_Request] = deque()
@@ -97,10 +96,10 @@ class ControlClient:
         self._next_id = 0
         self._page_taken = False
         try:
-            ring, page = self._share(otherend_id), self._share(otherend_id)
-            self.port = hv.alloc_unbound(otherend_id)
+            ring, page = shares.page(), shares.page()
+            self.port = shares.channel()
         except Exception:
-            self._end_grants()
+            shares.end()
             raise
         self.ring = FrontRing.init(ctrl_ring(ring.pages.u8, ring.pages.u32))
         self.ring_ref = ring.grefs[0]
@@ -115,11 +114,7 @@ class ControlClient:
         Returns the pages that the backend still holds; the caller tries them again later.
         """
         self._stop()
-        if self._granted:
-            # A suspend takes the ports of a domain: after a resume there is nothing to close.
-            with suppress(HypercallError):
-                self.hv.close_port(self.port)
-        return self._end_grants()
+        return self._shares.end()
 
     def _stop(self) -> None:
         self._running = False
@@ -279,16 +274,3 @@ class ControlClient:
         ident = self._next_id
         self._next_id = (ident + 1) & 0xFFFF
         return ident
-
-    # Pages
-
-    def _share(self, otherend_id: int) -> GrantedPages:
-        granted = GrantedPages(self.hv, 1)
-        self._granted.append(granted)
-        granted.grant(otherend_id)
-        return granted
-
-    def _end_grants(self) -> list[GrantedPages]:
-        held = [granted for granted in self._granted if not granted.end()]
-        self._granted = []
-        return held

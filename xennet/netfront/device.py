@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from xennet.abi.netif import XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL
@@ -33,11 +34,15 @@ from xennet.netfront.verdict import BackendError
 from xennet.xenbus.device import DeviceWatch, StoreValue, XenbusDevice
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenstore.errors import XsError
 
 _MAC = re.compile(rb"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 DEFAULT_MTU = 1500
 #: An mtu outside of this is garbage: less than IPv4 may be given, more than a packet can carry.
 MIN_MTU, MAX_MTU = 68, 65535 - ETHERNET_HEADER
+#: How often, and with how many ns between, pages are tried again that the backend had not let go
+#: of: for an hour (Linux: for ever).
+HELD_TRIES, HELD_PERIOD = 3600, 1_000_000_000
 
 
 class Reconfigurable(Protocol):
@@ -93,6 +98,11 @@ class Netfront:
         return self._connected and self._link_up and self.error is None
 
     @property
+    def link_up(self) -> bool:
+        """What the backend's carrier said last; True while not connected, and without the node."""
+        return self._link_up
+
+    @property
     def queues(self) -> Sequence[Queue]:
         """The queues of the present connection; none without one."""
         return self._queues.all if self._queues is not None else ()
@@ -130,6 +140,7 @@ class Netfront:
             gso_prefix_types=prefix_types(options, kind),
             repair_gso=kind.repairs_gso,
             split=offer.splits(kind, options),
+            late_eoi=kind.late_eoi,
             bounce=not trusted,
         )
         self._offer = offer
@@ -176,12 +187,14 @@ class Netfront:
             self._held += self.control.disconnect()
         self._forget()
         self._free_held()
+        self._free_later(HELD_TRIES)
 
     def moved(self, hv: Hypervisor) -> None:
         """The domain goes on as that of ``hv``: what was shared stayed behind in the old one."""
         self.hv = hv
         if self._queues is not None:
             self._queues.stop()
+            self._queues.drop_waiting()
         self._held.clear()
         self._forget()
 
@@ -232,18 +245,6 @@ class Netfront:
         self.multicast.remove(mac)
         return self._amend(XEN_NETIF_EXTRA_TYPE_MCAST_DEL, mac)
 
-    def complaints(self) -> list[str]:
-        """What the backend does that costs speed or frames, in words."""
-        said = []
-        if self.counters.unvalidated:
-            said.append(
-                f"{self.counters.unvalidated} GSO packets came without data_validated: "
-                f"{self.kind.unvalidated}"
-            )
-        if self._connected and not self._link_up:
-            said.append(f"the backend's carrier is 0: {self.counters.no_carrier} frames were lost")
-        return said
-
     # -- the rest ----------------------------------------------------------------------------------
 
     def _amend(self, kind: int, mac: bytes) -> MulticastChange | None:
@@ -259,15 +260,19 @@ class Netfront:
         return self._offer is not None and self._offer.multicast_control
 
     def _watch_carrier(self, dev: XenbusDevice) -> None:
-        """Only where there is one: neither end of Linux knows the node."""
-        if dev.otherend.optional_text("carrier"):
+        """Without the node the link is up (xen/io/netif.h, "Link state"). Linux's netfront never
+        looks for it, so one that is not there yet is watched only if that is wanted."""
+        if not self.options.carrier and not dev.otherend.optional_text("carrier"):
+            return
+        self._carrier(dev)
+        with suppress(XsError):  # a store that refuses the watch: what was just read holds
             self._carrier_watch = dev.watch_otherend("carrier", lambda: self._carrier(dev))
-            self._carrier(dev)
 
     def _carrier(self, dev: XenbusDevice) -> None:
-        self._link_up = dev.otherend.optional_unsigned("carrier", 1) != 0
-        if self._queues is not None:
-            self._queues.set_link(self._link_up)
+        up = dev.otherend.optional_unsigned("carrier", 1) != 0
+        if self._queues is not None and up != self._link_up:
+            self._link_up = up
+            self._queues.set_link(up)
 
     def _forget(self) -> None:
         self._connected = False
@@ -279,6 +284,16 @@ class Netfront:
 
     def _free_held(self) -> None:
         self._held = [granted for granted in self._held if not granted.end()]
+
+    def _free_later(self, tries: int) -> None:
+        """The device may be gone when its backend unmaps: look again (gnttab_handle_deferred)."""
+
+        def again() -> None:
+            self._free_held()
+            self._free_later(tries - 1)
+
+        if self._held and tries:
+            self.hv.call_after(HELD_PERIOD, again)
 
     def _the_queues(self) -> Queues:
         if self._queues is None:

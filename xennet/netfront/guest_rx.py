@@ -80,7 +80,16 @@ from xennet.kernel import (
     publish,
 )
 from xennet.offload.checksum import blank
-from xennet.offload.headers import ETH_P_IPV6, ETHERTYPE, FOUND, load16
+from xennet.offload.headers import (
+    ETH_P_8021AD,
+    ETH_P_8021Q,
+    ETH_P_IPV6,
+    ETHERTYPE,
+    FOUND,
+    MAX_TAGS,
+    TAG_BYTES,
+    load16,
+)
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
 from xennet.trace import RX_DROPPED, RX_RECEIVED
 
@@ -186,11 +195,16 @@ def behind(word1: int, headroom: int, drop: int) -> tuple[int, int]:
 def prefix_type(data: Bytes, start: int, types: int) -> int:
     """The GSO type of a packet announced by a prefix, which does not name one.
 
-    ``types``: bit t is set for each type that was asked for; the Ethernet type decides between two.
+    ``types``: bit t is set for each type that was asked for; the Ethernet type, behind VLAN tags,
+    decides between two.
     """
     v6 = types >> XEN_NETIF_GSO_TYPE_TCPV6 & 1
     if v6 and types >> XEN_NETIF_GSO_TYPE_TCPV4 & 1:
-        v6 = 1 if load16(data, start + ETHERTYPE) == ETH_P_IPV6 else 0
+        at = start + ETHERTYPE
+        for _ in range(MAX_TAGS):
+            if load16(data, at) == ETH_P_8021Q or load16(data, at) == ETH_P_8021AD:
+                at += TAG_BYTES
+        v6 = 1 if load16(data, at) == ETH_P_IPV6 else 0
     return XEN_NETIF_GSO_TYPE_TCPV6 if v6 else XEN_NETIF_GSO_TYPE_TCPV4
 
 

@@ -55,7 +55,8 @@ class FrontendKind:
     are published, ``ring_keys`` those of a queue ("event-channel" stands for both channels if they
     are split), ``features`` the rest. ``counts_one``: multi-queue-num-queues is written for one
     queue too. ``split``, ``xdp``, ``control_ring``: whether it knows of these. ``repairs_gso``: GSO
-    packets without csum_blank are repaired; ``unvalidated``: what those without data_validated
+    packets without csum_blank are repaired; ``late_eoi``: spurious events delay the next ones
+    (xennet.late_eoi); ``unvalidated``: what those without data_validated
     cost.
     """
 
@@ -69,6 +70,7 @@ class FrontendKind:
     xdp: bool = False
     control_ring: bool = False
     repairs_gso: bool = False
+    late_eoi: bool = False
     unvalidated: str = ""
 
 
@@ -86,6 +88,7 @@ LINUX = FrontendKind(
     ),
     xdp=True,
     repairs_gso=True,
+    late_eoi=True,
     unvalidated="those without csum_blank had to be repaired",
 )
 

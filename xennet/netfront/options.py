@@ -18,7 +18,9 @@ class NetfrontOptions:
     checksums are sent and taken; GSO needs the other two. ``gso_prefix``: ask for GSO announced by
     a prefix slot (old Windows frontends). ``xdp_headroom``: bytes left free before each received
     packet. ``trusted``: whether the backend is, None for what the toolstack says.
-    ``enforce_mtu``: frames longer than the mtu allows are not sent.
+    ``enforce_mtu``: frames longer than the mtu allows are not sent. ``carrier``: the backend's node
+    of that name counts also if it first appears while connected (no kind of frontend does so by
+    itself).
     """
 
     queues: int = field(default=1, validator=(validators.ge(1), validators.le(MAX_QUEUES)))
@@ -32,6 +34,7 @@ class NetfrontOptions:
     )
     trusted: bool | None = None
     enforce_mtu: bool = False
+    carrier: bool = False
 
 
 #: What a guest has that nobody configured.

@@ -7,21 +7,21 @@ pages, each with its grant reference, and one or two unbound event channels for 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
-from xennet.abi.words import RX_SLOTS, TX_SLOTS
+from xennet.abi.words import RSP_PROD, RX_SLOTS, TX_SLOTS
 from xennet.announce import announce
 from xennet.frames import FrameBatch, FrameEndpoint
-from xennet.interface import HypercallError, Hypervisor
+from xennet.interface import Hypervisor
+from xennet.late_eoi import LateEoi
 from xennet.netfront import guest_rx, guest_tx
-from xennet.netfront.buffers import GrantedPages
+from xennet.netfront.buffers import GrantedPages, Shares
 from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.multicast import MulticastRequests
 from xennet.netfront.rx_pass import RxPass
 from xennet.netfront.terms import Terms
 from xennet.netfront.tx_pass import TxPass
 from xennet.netfront.verdict import BackendError, drop_reason, rx_error, tx_error
-from xennet.ring import FrontRing, rx_ring, tx_ring
+from xennet.ring import FRONT_RSP_CONS, FrontRing, rx_ring, tx_ring
 
 
 class Queue:
@@ -51,39 +51,36 @@ class Queue:
         self.link_up = True
         self.multicast = MulticastRequests()
         self._on_broken = on_broken
-        self._granted: list[GrantedPages] = []
-        self._ports: list[int] = []
+        self._shares = shares = Shares(hv, terms.otherend_id)
         self._running = False
         self._scheduled = False
-        self._by_event = False
         try:
-            tx_page, rx_page = self._share(1), self._share(1)
-            tx_buffers, rx_buffers = self._share(TX_SLOTS), self._share(RX_SLOTS)
-            for _ in range(2 if terms.split else 1):
-                self._ports.append(hv.alloc_unbound(terms.otherend_id))
+            tx_page, rx_page = shares.page(), shares.page()
+            tx_buffers, rx_buffers = shares.pages(TX_SLOTS), shares.pages(RX_SLOTS)
+            self.tx_port = shares.channel()
+            self.rx_port = shares.channel() if terms.split else self.tx_port
         except Exception:
-            self._close_ports()
-            self._end_grants()
+            shares.end()
             raise
-        self.tx_port, self.rx_port = self._ports[0], self._ports[-1]
         self.tx_ring = FrontRing.init(tx_ring(tx_page.pages.u8, tx_page.pages.u32))
         self.rx_ring = FrontRing.init(rx_ring(rx_page.pages.u8, rx_page.pages.u32))
         #: Grant references of the two ring pages.
         self.tx_ring_ref = tx_page.grefs[0]
         self.rx_ring_ref = rx_page.grefs[0]
-        tx_page.grant(terms.otherend_id)
-        rx_page.grant(terms.otherend_id)
         counters.tx.grants += 1
         counters.rx.grants += 1
         self.tx = TxPass(hv, self.tx_ring, terms, tx_buffers)
         self.rx = RxPass(hv, self.rx_ring, terms, rx_buffers, rx_batch)
-        for port in self._ports:
-            hv.on_event(port, self._event)
+        self._tx_words, self._rx_words = self.tx_ring.sring.u32, self.rx_ring.sring.u32
+        self._eois = [LateEoi(hv, port, counters, delays=terms.late_eoi) for port in shares.ports]
+        handlers = (self._tx_event, self._rx_event) if terms.split else (self._event,)
+        for port, handler in zip(shares.ports, handlers, strict=True):
+            hv.on_event(port, handler)
 
     def ready(self) -> None:
         """The backend can find the rings: notify it once, unasked, since one that attached to
         a restored ring may wait for it; then post all buffers."""
-        for port in self._ports:
+        for port in self._shares.ports:
             self.hv.notify(port)
         self.post_buffers()
 
@@ -102,6 +99,11 @@ class Queue:
     def stop(self) -> None:
         """Do nothing more until it is torn down."""
         self._running = False
+        self._cancel_delays()
+
+    def drop_waiting(self) -> None:
+        """Forget the frames that the guest gave and that are not on the ring; they are counted."""
+        self.counters.lost += self.tx.drop_all()
 
     def disconnect(self) -> list[GrantedPages]:
         """Close the channels and end all grants; twice is harmless.
@@ -109,21 +111,37 @@ class Queue:
         Returns the pages that the backend still holds; the caller tries them again later.
         """
         self._running = False
-        if self._granted:
-            self._close_ports()
+        self._cancel_delays()
+        if self._shares.ports:
+            self.drop_waiting()
             # Their views go before the memory under them.
             del self.tx, self.rx
-        return self._end_grants()
+        return self._shares.end()
 
-    def _close_ports(self) -> None:
-        while self._ports:
-            # A suspend takes the ports of a domain: after a resume there is nothing to close.
-            with suppress(HypercallError):
-                self.hv.close_port(self._ports.pop())
+    def _cancel_delays(self) -> None:
+        for eoi in self._eois:
+            eoi.cancel()
+
+    # An event that brings nothing new may still find what there was no room for.
+
+    def _tx_event(self) -> None:
+        rsp_prod = self._tx_words[RSP_PROD]
+        self._eois[0].heard(rsp_prod)
+        if rsp_prod != self.tx_ring.pvt[FRONT_RSP_CONS]:
+            self.kick()
+
+    def _rx_event(self) -> None:
+        rsp_prod = self._rx_words[RSP_PROD]
+        self._eois[1].heard(rsp_prod)
+        if rsp_prod != self.rx_ring.pvt[FRONT_RSP_CONS]:
+            self.kick()
 
     def _event(self) -> None:
-        self._by_event = True
-        self.kick()
+        tx_prod, rx_prod = self._tx_words[RSP_PROD], self._rx_words[RSP_PROD]
+        self._eois[0].heard(tx_prod << 32 | rx_prod)
+        tx_cons, rx_cons = self.tx_ring.pvt[FRONT_RSP_CONS], self.rx_ring.pvt[FRONT_RSP_CONS]
+        if tx_prod != tx_cons or rx_prod != rx_cons:
+            self.kick()
 
     def kick(self) -> None:
         """There may be work: an event came, or the guest has frames to send."""
@@ -135,8 +153,6 @@ class Queue:
         self._scheduled = False
         if not self._running:
             return
-        counters = self.counters
-        before = counters.tx.responses + counters.rx.responses
         try:
             more_rx = self.poll_rx()
             more_tx = self.poll_tx()
@@ -146,10 +162,6 @@ class Queue:
             return
         if more_rx or more_tx:
             self.kick()
-        if self._by_event:
-            self._by_event = False
-            if before == counters.tx.responses + counters.rx.responses:
-                counters.spurious += 1
 
     def poll_tx(self) -> bool:
         """Reap responses, then send what the guest has; True if there is more to do at once.
@@ -229,13 +241,3 @@ class Queue:
             counters.grants += slots
             announce(self.hv, self.rx_port, "rx", counters, rx.res[guest_rx.R_NOTIFY])
         return rx.res[guest_rx.R_MORE] != 0
-
-    def _share(self, count: int) -> GrantedPages:
-        granted = GrantedPages(self.hv, count)
-        self._granted.append(granted)
-        return granted
-
-    def _end_grants(self) -> list[GrantedPages]:
-        held = [granted for granted in self._granted if not granted.end()]
-        self._granted = []
-        return held

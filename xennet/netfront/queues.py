@@ -34,9 +34,12 @@ class Queues:
         on_broken: Callable[[BackendError], None],
     ) -> None:
         self.all: list[Queue] = []
+        self._counters = counters
+        self._steering: Steering | None = None
         ends = [guest]
         if count > 1 or terms.hashes:
-            ends = Steering(guest, count, hashing, self._kick_one).ends
+            self._steering = Steering(guest, count, hashing, self._kick_one)
+            ends = self._steering.ends
         batch = rx_batch()
         try:
             for end in ends:
@@ -71,9 +74,20 @@ class Queues:
             queue.link_up = up
             queue.kick()
 
+    def drop_waiting(self) -> None:
+        """Forget the frames that the guest gave and that are on no ring; they are counted."""
+        for queue in self.all:
+            queue.drop_waiting()
+        self._drop_unsteered()
+
     def disconnect(self) -> list[GrantedPages]:
         """Tear all down; the pages that the backend still holds."""
+        self._drop_unsteered()
         return [held for queue in self.all for held in queue.disconnect()]
+
+    def _drop_unsteered(self) -> None:
+        if self._steering is not None:
+            self._counters.lost += self._steering.drop_all()
 
     def _kick_one(self, number: int) -> None:
         self.all[number].kick()

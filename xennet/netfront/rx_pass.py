@@ -7,7 +7,7 @@ from array import array
 from xennet.abi.words import RX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine import current
-from xennet.frames import FrameBatch
+from xennet.frames import FrameBatch, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx
 from xennet.netfront.buffers import GrantedPages
@@ -23,7 +23,7 @@ BATCH_BYTES = RX_SLOTS * PAGE_SIZE + guest_rx.MAX_CHAIN_BYTES
 def rx_batch() -> FrameBatch:
     """Room for the frames of one pass. The passes of several queues may share it: each is done with
     its frames before the next begins."""
-    return FrameBatch(memoryview(bytearray(BATCH_BYTES)), RX_SLOTS)
+    return FrameBatch(lazy_bytes(BATCH_BYTES), RX_SLOTS)
 
 
 class RxPass:

@@ -12,8 +12,9 @@ class Terms:
     """``otherend_id``: the backend's domain. What the backend takes of us: ``can_sg`` packets of
     several slots, ``gso_types`` (bit t for GSO type t), ``hashes`` hash extra info. What it may do
     to us: announce packets of ``gso_prefix_types`` by a prefix slot. ``repair_gso``: GSO packets
-    that lack csum_blank are made partial. ``split``: a channel for each ring. ``bounce``: it is not
-    trusted, so no granted page may hold a byte that was not meant for it (XSA-403).
+    that lack csum_blank are made partial. ``split``: a channel for each ring. ``late_eoi``: its
+    spurious events delay the next ones (xennet.late_eoi). ``bounce``: it is not trusted, so no
+    granted page may hold a byte that was not meant for it (XSA-403).
     """
 
     otherend_id: int
@@ -23,6 +24,7 @@ class Terms:
     gso_prefix_types: int = 0
     repair_gso: bool = True
     split: bool = False
+    late_eoi: bool = True
     bounce: bool = False
     #: What the kernels wipe pages with: a page of zeros, or a byte if they do not.
     zeros: memoryview = field(init=False, eq=False, repr=False)

@@ -7,7 +7,7 @@ from array import array
 from xennet.abi.words import TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine import current
-from xennet.frames import FrameBatch, Outbox
+from xennet.frames import FrameBatch, Outbox, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_tx
 from xennet.netfront.buffers import GrantedPages
@@ -32,7 +32,7 @@ class TxPass(Outbox):
         terms: Terms,
         buffers: GrantedPages,
     ) -> None:
-        super().__init__(FrameBatch(memoryview(bytearray(BATCH_BYTES)), TX_SLOTS))
+        super().__init__(FrameBatch(lazy_bytes(BATCH_BYTES), TX_SLOTS))
         self.res = array("q", bytes(8 * guest_tx.RESULTS))
 
         engine = current()

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from xennet.engine import Engine, current
-from xennet.frames import FrameBatch, Offload
+from xennet.frames import FrameBatch, Offload, lazy_bytes
 from xennet.offload import refit, segment
 from xennet.offload.headers import PLACES
 
@@ -151,14 +151,15 @@ class Fitter:
         if source is None or source is self._scratch:
             return
         first, count = self._res[refit.R_NEXT], source.count
-        base = source.offset[first]
+        # Frames that were dropped leave holes: ``used`` may be less than where the last one ends.
+        base, end = source.offset[first], source.offset[count - 1] + source.length[count - 1]
         scratch = self._scratch_for(source)
-        scratch.data[: source.used - base] = source.data[base : source.used]
+        scratch.data[: end - base] = source.data[base:end]
         left = count - first
         scratch.offset[:left] = array("I", [at - base for at in source.offset[first:count]])
         for kept, column in zip(scratch.all_columns[1:], source.all_columns[1:], strict=True):
             kept[:left] = column[first:count]
-        scratch.count, scratch.used = left, source.used - base
+        scratch.count, scratch.used = left, end - base
         self._source = scratch
         self._res[refit.R_NEXT] = 0
 
@@ -169,7 +170,7 @@ class Fitter:
             or len(scratch.data) < len(batch.data)
             or scratch.max_frames < batch.max_frames
         ):
-            scratch = FrameBatch(memoryview(bytearray(len(batch.data))), batch.max_frames)
+            scratch = FrameBatch(lazy_bytes(len(batch.data)), batch.max_frames)
             self._scratch = scratch
         return scratch
 

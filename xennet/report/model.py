@@ -89,7 +89,8 @@ class Notifications:
 class RingReport:
     """One shared ring. ``front``: notifications about requests, ``back``: about responses.
 
-    ``slots``: ring slots consumed, all of requests with their extra infos.
+    ``slots``: ring slots consumed, all of requests with their extra infos. ``lost``: frames that
+    waited for room on the ring when the vif disconnected.
     """
 
     name: str
@@ -98,6 +99,7 @@ class RingReport:
     slots: int = 0
     front: Notifications = Notifications()
     back: Notifications = Notifications()
+    lost: int = 0
 
 
 @frozen
@@ -207,6 +209,16 @@ class SwitchReport:
 
 
 @frozen
+class DefectReport:
+    """A known defect of the backend damaged ``packets``. ``row``: its name ("B4"), ``what`` happens
+    to such a packet."""
+
+    row: str
+    what: str
+    packets: int
+
+
+@frozen
 class PortReport:
     """The port on ``side`` ("guest", "host"), ``spec`` as given, and what passed through it."""
 
@@ -239,6 +251,7 @@ class RunReport:
     directions: tuple[DirectionReport, ...] = ()
     vifs: tuple[VifReport, ...] = ()
     switch: SwitchReport | None = None
+    defects: tuple[DefectReport, ...] = ()
     rings: tuple[RingReport, ...] = ()
     domains: tuple[DomainReport, ...] = ()
     ports: tuple[PortReport, ...] = ()

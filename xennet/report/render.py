@@ -266,11 +266,10 @@ def _switch(report: RunReport) -> RenderableType | None:
 def _rings(report: RunReport) -> RenderableType | None:
     if not report.rings:
         return None
-    table = _table("Rings", "ring", "requests", "responses", "slots")
+    table = _table("Rings", "ring", "requests", "responses", "slots", "frames lost")
     for ring in report.rings:
-        _add(
-            table, printable(ring.name), *map(_number, (ring.requests, ring.responses, ring.slots))
-        )
+        numbers = (ring.requests, ring.responses, ring.slots, ring.lost)
+        _add(table, printable(ring.name), *map(_number, numbers))
     return table
 
 

@@ -18,7 +18,7 @@ from array import array
 from xennet.abi.netif import NETRXF_extra_info
 from xennet.abi.words import RX_SLOTS, TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
-from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, FrameBatch, Outbox
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, FrameBatch, Outbox, lazy_bytes
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.keys import FrontendFeatures
@@ -69,7 +69,7 @@ class XnbTransmitPass:
         self._stale = 0
         self.ifp = Ifnet()
         self.interrupt_limit = INTERRUPT_LIMIT
-        self.batch = FrameBatch(memoryview(bytearray(TX_SLOTS * PAGE_SIZE)), TX_SLOTS)
+        self.batch = FrameBatch(lazy_bytes(TX_SLOTS * PAGE_SIZE), TX_SLOTS)
         self.res = array("q", bytes(8 * guest_tx.RESULTS))
         #: There is no rate limit in the seed.
         self.credit = guest_tx.UNLIMITED
@@ -155,7 +155,7 @@ class XnbReceivePass(Outbox):
         self._pool = stage_pool(stage)
         self._gnttab = GnttabCopyTable()
         self._seen = ring.req_cons
-        super().__init__(FrameBatch(memoryview(bytearray(stage.count * PAGE_SIZE)), RX_SLOTS))
+        super().__init__(FrameBatch(lazy_bytes(stage.count * PAGE_SIZE), RX_SLOTS))
         self.res = array("q", bytes(8 * guest_rx.RESULTS))
 
     def refill(self) -> FrameBatch:

@@ -29,6 +29,7 @@ OPTIONS = VifOptions(
     multicast=False,
     dynamic_multicast=False,
     rate_limit=False,
+    late_eoi=False,
     drain_timeout=0,
     drain_timeout_unnotified=0,
     stall_timeout=0,

@@ -33,6 +33,7 @@ from xennet.netback.xnb.panic import (
 )
 from xennet.netback.xnb.pkt import Extra, Pkt
 from xennet.netback.xnb.slots import GnttabCopy, extra_info, rx_request, rx_response
+from xennet.netback.xnb.struck import MORE_DATA_LOST, DefectStruck, loses_more_data
 from xennet.ring import MASK32, BackRing
 
 MASK16 = 0xFFFF
@@ -238,7 +239,7 @@ def send(
     Returns 0 (also when the copy failed, defect B5), EAGAIN (not enough posted buffers, nothing
     touched) or EINVAL (not a packet). The room is ``req_prod - req_cons`` as the frontend claims
     it: 1000 in a ring of 256 is believed, 2^31 and more is negative and EAGAIN for ever (defect
-    B6). Raises BackendPanic as the steps do.
+    B6). Raises BackendPanic as the steps do. Observers hear of a packet that defect B4 damaged.
     """
     space = (ring.sring.req_prod - ring.req_cons) & MASK32
     if space > MASK32 >> 1:  # a RING_IDX passed as an int
@@ -251,5 +252,7 @@ def send(
     n_entries = rxpkt2gnttab(pkt, mbufc, gnttab, ring, otherend)
     if n_entries != 0:
         hv.grant_copy(gnttab.u32, n_entries)
-    rxpkt2rsp(pkt, gnttab, n_entries, ring, log)
+    n_responses = rxpkt2rsp(pkt, gnttab, n_entries, ring, log)
+    if loses_more_data(pkt, n_responses) and hv.observes(DefectStruck):
+        hv.emit(DefectStruck(hv.domid, otherend, "B4", MORE_DATA_LOST))
     return 0

@@ -1,0 +1,99 @@
+"""Frames that wait in a driver when its vif disconnects are lost, and counted as such."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from netfront_world import FrontendWorld
+from vif_peers import RawBackend, RawFrontend
+
+from xennet.netback.policy import LINUX, BackendPolicy
+from xennet.netback.xnb.policy import XNB
+from xennet.netfront.options import NetfrontOptions
+
+
+def flow(number: int) -> bytes:
+    """A frame of an IPv4 flow of its own."""
+    address = bytes([10, 0, number >> 8, number & 0xFF])
+    header = bytes([0x45, 0, 0, 46]) + bytes(5) + bytes([17, 0, 0]) + address + bytes([10, 1, 0, 1])
+    return (bytes(12) + b"\x08\x00" + header).ljust(60, b"\0")
+
+
+@pytest.mark.parametrize("policy", [LINUX, XNB], ids=["linux", "xnb"])
+def test_what_waits_for_buffers_of_the_guest_is_lost_at_a_disconnect(policy: BackendPolicy) -> None:
+    front = RawFrontend(rx_buffers=3, policy=policy)
+    front.stack.to_send = [bytes(60)] * 10
+    front.run()
+    assert (len(front.rx_responses()), front.counters.lost) == (3, 0)
+    front.queue.disconnect()
+    assert front.counters.lost == 7
+    front.queue.disconnect()
+    assert front.counters.lost == 7
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(14, 9000), max_size=300),
+    buffers=st.integers(0, 256),
+    can_sg=st.booleans(),
+)
+def test_every_frame_for_the_guest_is_in_one_counter_or_still_with_the_host(
+    lengths: list[int], buffers: int, can_sg: bool
+) -> None:
+    front = RawFrontend(rx_buffers=buffers, can_sg=can_sg)
+    front.stack.to_send = [bytes(length) for length in lengths]
+    front.run()
+    front.queue.disconnect()
+    counters = front.counters
+    gone = counters.rx.packets + counters.rx.errors + counters.lost
+    assert gone + len(front.stack.to_send) == len(lengths)
+
+
+def test_what_waits_for_room_on_the_ring_is_lost_at_a_disconnect() -> None:
+    back = RawBackend()
+    back.stack.to_send = [bytes(60)] * 500
+    back.run()
+    assert len(back.requests()) == 256  # nobody answers
+    waiting = 500 - 256 - len(back.stack.to_send)
+    assert waiting == 0
+    for request in range(100):
+        back.answer(request)
+    back.push_tx()
+    taken = 500 - len(back.stack.to_send)
+    assert taken > 256 + 100
+    back.queue.disconnect()
+    assert back.counters.lost == taken - 256 - 100
+    assert back.counters.tx.packets == 256 + 100
+
+
+def many_queues() -> FrontendWorld:
+    offer = {"multi-queue-max-queues": 3}
+    world = FrontendWorld(options=NetfrontOptions(queues=3), offer=offer).connect()
+    assert len(world.netfront.queues) == 3
+    world.stack.to_send = [flow(number).ljust(9000) for number in range(600)]
+    world.netfront.kick()
+    world.machine.run()
+    return world
+
+
+def taken(world: FrontendWorld) -> int:
+    """Frames that the driver has and the rings have not."""
+    counters = world.netfront.counters
+    return 600 - len(world.stack.to_send) - counters.tx.packets - counters.tx.errors
+
+
+def test_what_waits_for_its_queue_is_lost_as_well() -> None:
+    world = many_queues()
+    waiting = taken(world)
+    in_batches = sum(queue.tx.batch.count - queue.tx.next for queue in world.netfront.queues)
+    assert 0 < in_batches < waiting  # and the rest lies between the queues
+    world.set_state(6)
+    assert world.netfront.counters.lost == waiting
+
+
+def test_a_guest_that_goes_on_elsewhere_leaves_what_waits_behind() -> None:
+    world = many_queues()
+    waiting = taken(world)
+    world.netfront.moved(world.guest)
+    assert world.netfront.counters.lost == waiting > 0
