@@ -1,4 +1,5 @@
-"""Writes docs/lifecycle.md from the tables in xennet.xenbus.tables (or checks it with --check)."""
+"""Writes docs/lifecycle.md from the tables in xennet.xenbus.tables and xennet.lifecycle (or checks
+it with --check)."""
 
 from __future__ import annotations
 
@@ -8,16 +9,38 @@ from itertools import pairwise
 from pathlib import Path
 
 from xennet.abi.xenbus import XenbusState
+from xennet.lifecycle.remarks import OF_BACKEND, OF_FRONTEND, OF_GUEST
+from xennet.lifecycle.scenario import Scenario
+from xennet.lifecycle.scenarios import SCENARIOS
 from xennet.xenbus.backend_rules import BackendRow, BackendRules, Task
 from xennet.xenbus.frontend_rules import FrontendRow, FrontendRules, Phase
 from xennet.xenbus.tables import ALL_STATES, BACKENDS, FRONTENDS
 
+#: Nodes that a backend reads of its own directory.
+_ITS_OWN = frozenset({"rate", "online"})
 DOC = Path(__file__).resolve().parent.parent / "docs" / "lifecycle.md"
 
 _HEAD = """# The life of a vif
 
 Generated from `xennet/xenbus/tables.py` by `tools/lifecycle_doc.py`; the engines obey the same
-rows. Any of the two kinds of backends may meet any of the three kinds of frontends.
+rows. Any of the two kinds of backends may meet any of the three kinds of frontends. At the end are
+the [scenarios](#scenarios) of `xennet lifecycle` and the [nodes with a
+default](#nodes-with-a-default), from `xennet/lifecycle/`.
+"""
+_SCENARIOS = """
+## Scenarios
+
+`xennet lifecycle NAME` plays one with the real drivers and tells it node by node. It ends with the
+states, with why no traffic passes (or a trial that shows that it does), and with a teardown that
+must leave nothing. The exit code is 1 if anything was not as it should be.
+
+"""
+_DEFAULTS = """
+## Nodes with a default
+
+Garbage counts as missing in these, and neither end complains in its error node; the report at the
+end of a scenario names the node and what holds instead.
+
 """
 _PREAMBLE = {
     "windows": "Connects as a linux frontend does. With an xnb backend it waits for ever for the "
@@ -28,7 +51,8 @@ _PREAMBLE = {
 def text() -> str:
     """The whole page."""
     backends = "".join(map(_backend, BACKENDS.values()))
-    return _HEAD + backends + "".join(map(_frontend, FRONTENDS.values()))
+    frontends = "".join(map(_frontend, FRONTENDS.values()))
+    return _HEAD + backends + frontends + _scenarios() + _defaults()
 
 
 # -- backends --------------------------------------------------------------------------------------
@@ -137,6 +161,35 @@ def _frontend_edges(rules: FrontendRules) -> list[tuple[XenbusState, XenbusState
         (walk[-1], XenbusState.Reconfiguring, "changes a node"),
         (XenbusState.Reconfiguring, walk[-1], "the backend is Reconfigured"),
     ]
+
+
+# -- scenarios and nodes ---------------------------------------------------------------------------
+
+
+def _scenarios() -> str:
+    columns = ("name", "what happens", "how it ends")
+    rows = ((f"`{s.name}`", s.shows, _ending(s)) for s in SCENARIOS.values())
+    return _SCENARIOS + _table(columns, rows)
+
+
+def _ending(scenario: Scenario) -> str:
+    if not scenario.blocked:
+        return "traffic passes"
+    named = scenario.blocked.format(frontend="FE", backend="BE").strip(" ,;:[")
+    return f"blocked, the reason names `{named}`"
+
+
+def _defaults() -> str:
+    places = (
+        ("the frontend's directory", "backend", OF_FRONTEND),
+        ("the frontend's directory", "frontend", OF_GUEST),
+        ("the backend's directory", "frontend", [r for r in OF_BACKEND if r.key not in _ITS_OWN]),
+        ("the backend's directory", "backend", [r for r in OF_BACKEND if r.key in _ITS_OWN]),
+    )
+    return _DEFAULTS + _table(
+        ("node", "in", "read by the", "if it says nothing"),
+        ((f"`{r.key}`", place, reader, r.instead) for place, reader, rows in places for r in rows),
+    )
 
 
 # -- markdown --------------------------------------------------------------------------------------

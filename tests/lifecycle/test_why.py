@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from xennet.lifecycle.remarks import remarks
 from xennet.lifecycle.stage import Stage
 from xennet.lifecycle.why import why
+from xennet.netfront.options import NetfrontOptions
 
 BACKEND = "/local/domain/0/backend/vif/1/0"
 FRONTEND = "/local/domain/1/device/vif/0"
@@ -18,7 +20,7 @@ def stage() -> Iterator[Stage]:
     stage = Stage(lambda line: None)
     stage.connect()
     yield stage
-    stage.house.destroy()
+    stage.destroy()
 
 
 def test_a_vif_that_works_has_no_reason(stage: Stage) -> None:
@@ -31,9 +33,28 @@ def test_an_error_node_of_an_earlier_life_is_no_reason(stage: Stage) -> None:
     assert why(stage.vif) == []
 
 
-def test_a_carrier_of_0_is_named(stage: Stage) -> None:
+@pytest.fixture
+def heeding() -> Iterator[Stage]:
+    """Its frontend looks at the carrier node."""
+    stage = Stage(lambda line: None, front=NetfrontOptions(carrier=True))
+    stage.connect()
+    yield stage
+    stage.destroy()
+
+
+def test_a_carrier_of_0_is_named(heeding: Stage) -> None:
+    heeding.house.store.write(f"{BACKEND}/carrier", "0")
+    heeding.settle()
+    assert why(heeding.vif) == [f"the backend has no carrier: {BACKEND}/carrier = 0"]
+    assert remarks(heeding.vif) == []
+
+
+def test_a_carrier_of_0_at_which_the_frontend_does_not_look_stops_nothing(stage: Stage) -> None:
     stage.house.store.write(f"{BACKEND}/carrier", "0")
-    assert why(stage.vif) == [f"the backend has no carrier: {BACKEND}/carrier = 0"]
+    stage.settle()
+    assert why(stage.vif) == []
+    assert remarks(stage.vif) == [f"{BACKEND}/carrier = 0, and the frontend does not look at it"]
+    assert stage.trial()
 
 
 def test_a_missing_key_is_named_also_while_the_old_one_still_works(stage: Stage) -> None:
@@ -49,18 +70,61 @@ def test_a_state_that_is_none_is_shown_as_it_is(stage: Stage) -> None:
     )
 
 
-def test_a_queue_without_buffers_for_too_long_is_stalled(stage: Stage) -> None:
+def test_a_queue_without_buffers_for_too_long_is_stalled_until_they_come_back(
+    stage: Stage,
+) -> None:
     stage.in_guest.room = 0
     stage.host_sends(300)
-    for _ in range(8):  # Packets wait 10 s each; the queue is stalled after 60.
+    for _ in range(7):  # Packets wait 10 s each; the queue is stalled after 60.
+        stage.pass_time(10)
         stage.host_sends(10)
-        stage.settle_with_timers()
     assert [reason for reason in why(stage.vif) if "queue 0 of vif1.0 is stalled" in reason]
+    assert "the network stack of domain 1 has room for 0 frames" in why(stage.vif)
+    stage.in_guest.room = 1 << 30
+    stage.vif.kick()
+    stage.settle()
+    assert why(stage.vif) == []
+
+
+def test_a_host_that_takes_no_frames_is_named(stage: Stage) -> None:
+    stage.in_host.room = 0
+    assert why(stage.vif) == ["what vif1.0 leads to on the host has room for 0 frames"]
+
+
+def test_a_carrier_that_came_back_is_named_until_the_frontend_knows(heeding: Stage) -> None:
+    stage = heeding
+    store = stage.house.store
+    store.write(f"{BACKEND}/carrier", "0")
+    stage.settle()
+    store.write(f"{BACKEND}/carrier", "1")
+    assert why(stage.vif) == [
+        f'the frontend has not heard yet that there is a carrier: {BACKEND}/carrier = "1"'
+    ]
+    stage.settle()
+    assert why(stage.vif) == []
+
+
+def test_an_attach_that_the_toolstack_gave_up_is_named() -> None:
+    stage = Stage(lambda line: None)
+    stage.plug()
+    stage.guest.boot()
+    stage.settle_with_timers()
+    gave_up = f"the toolstack gave up attaching {BACKEND}: backend did not come up: "
+    assert f"{gave_up}the time limit passed" in why(stage.vif)
+    stage.destroy()
+
+
+def test_a_frontend_that_waits_says_for_what() -> None:
+    stage = Stage(lambda line: None)
+    stage.plug()
+    stage.load_frontend()
+    assert "the linux frontend, Initialising (1), waits for InitWait (2)" in why(stage.vif)
+    stage.destroy()
 
 
 def test_unplugged_drivers_are_missing_on_both_sides(stage: Stage) -> None:
     stage.house.unplug(stage.vif)
-    stage.house.settle()
+    stage.settle()
     assert [reason for reason in why(stage.vif) if reason.startswith("no driver of domain")] == [
         f"no driver of domain 1 serves {FRONTEND}",
         f"no driver of domain 0 serves {BACKEND}",

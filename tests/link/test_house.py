@@ -16,8 +16,6 @@ from xennet.netfront.options import NetfrontOptions
 from xennet.xenbus.toolstack import Outcome
 from xennet.xenbus.vif_nodes import VifConfig
 
-SUSPEND = 2  # SHUTDOWN_suspend, xen/sched.h
-
 
 def ends(vif: PluggedVif) -> tuple[Stack, Stack]:
     assert isinstance(vif.guest_end, Stack)
@@ -164,17 +162,75 @@ def test_a_vif_goes_on_with_another_backend_domain() -> None:
 def test_a_guest_is_restored_in_a_new_domain() -> None:
     house, vif = house_with_vif()
     guest = vif.guest
-    saved = house.toolstack.vifs(guest.domid)
-    guest.shut_down(SUSPEND)
+    saved = house.save(guest)
     house.settle()
-    guest.destroy()
+    house.destroy_guest(saved.domid)
     house.settle()
     assert not house.guests
-    house.restore(guest, saved)
+    house.restore(saved)
     house.settle()
     assert (guest.domid, vif.paths.frontend_domid) == (2, 2)
     check_traffic(house, vif)
     check_empty(house, vif)
+
+
+def test_a_guest_moves_to_another_house_with_all_its_vifs() -> None:
+    here, there = House(Capacity(vifs=2)), House(Capacity(vifs=2))
+    guest = here.add_guest(grant_version=2, evtchn_abi=FifoBits.abi)
+    vifs = [plug(here, guest, handle) for handle in range(2)]
+    for house in (here, there):
+        house.boot()
+        house.settle()
+    check_traffic(here, *vifs)
+    saved = here.save(guest)
+    assert not here.guests
+    new_end = Stack()
+    there.restore(saved, domid=9, host_ends={1: new_end})
+    there.settle()
+    assert [vif.paths.backend for vif in vifs] == [
+        f"/local/domain/0/backend/vif/9/{handle}" for handle in range(2)
+    ]
+    assert vifs[1].host_end is new_end
+    assert [vif.owner for vif in vifs] == [there.dom0] * 2
+    check_traffic(there, *vifs)
+    assert here.leaks(), "the source still has the old domain"
+    here.destroy_guest(saved.domid)
+    here.settle()
+    assert not here.leaks(), str(here.leaks())
+    here.destroy()
+    check_traffic(there, *vifs)
+    check_empty(there, *vifs)
+
+
+def test_a_guest_is_not_restored_where_its_backend_domain_does_not_live() -> None:
+    here, there = House(), House()
+    driver = here.add_driver_domain()
+    guest = here.add_guest(name="web")
+    plug(here, guest, backend_domid=driver.domid)
+    here.boot()
+    here.settle()
+    saved = here.save(guest)
+    with pytest.raises(LinkError, match="web needs backend domain 1"):
+        there.restore(saved)
+    assert not there.guests
+    assert len(there.machine.domains) == 1
+
+
+def test_a_driver_domain_that_is_destroyed_leaves_nothing() -> None:
+    house = House()
+    driver = house.add_driver_domain()
+    vif = plug(house, house.add_guest(), backend_domid=driver.domid)
+    house.boot()
+    house.settle()
+    house.require_connected(vif)
+    driver.destroy()
+    house.settle()
+    assert list(house.backend_domains) == [0]
+    assert not house.store.exists(f"/local/domain/{driver.domid}")
+    house.unplug(vif)
+    house.machine.run_loop.run_until_idle(advance_timers=True)
+    assert not house.leaks(), str(house.leaks())
+    house.destroy()
 
 
 def test_unloading_and_loading_the_frontend_connects_again() -> None:
@@ -196,7 +252,8 @@ def test_a_held_hotplug_script_holds_the_connection() -> None:
     house.boot()
     house.settle()
     assert vif.operation.outcome is Outcome.PENDING
-    with pytest.raises(LinkError, match=r"the toolstack still waits: .*/backend/vif/1/0/state = 2"):
+    waits = r"the toolstack still waits: .*/backend/vif/1/0/state = InitWait \(2\)"
+    with pytest.raises(LinkError, match=waits):
         house.require_connected(vif)
     house.script.release()
     house.settle()

@@ -13,8 +13,10 @@ from vif_peers import Stack
 
 from xennet.cli import main
 from xennet.frames import FrameBatch
+from xennet.lifecycle.remarks import remarks
 from xennet.link.base import LinkError
 from xennet.link.gate import Gate
+from xennet.link.inventory import rings
 from xennet.link.run import run_ports
 from xennet.link.vif import VifLink
 from xennet.observe import Notification
@@ -162,7 +164,7 @@ def test_a_link_that_cannot_connect_says_in_which_states_the_ends_are(
     offer = Advertisement((("feature-rx-copy", 0),))
     monkeypatch.setattr(Vif, "probe", lambda self, dev: offer)
     link = VifLink(open_port("null:"), open_port("null:"))
-    with pytest.raises(LinkError, match="backend/vif/1/0/state = 2"):
+    with pytest.raises(LinkError, match=r"backend/vif/1/0/state = InitWait \(2\)"):
         link.open()
     link.destroy()
 
@@ -223,4 +225,27 @@ def test_any_frames_cross_in_any_order_of_deliveries(
     assert guest.received == sent_down
     link.close()
     assert not link.leaks()
+    link.destroy()
+
+
+def test_the_report_has_the_lost_frames_of_either_end() -> None:
+    guest, host = Stack(), Stack()
+    link = VifLink(guest, host)
+    link.open()
+    guest.room = host.room = 0  # neither end takes anything
+    guest.to_send = [bytes([number & 0xFF]) * 60 for number in range(700)]
+    host.to_send = [bytes([number & 0xFF]) * 60 for number in range(700)]
+    link.carry()
+    left = len(guest.to_send), len(host.to_send)
+    link.close()
+    tx, rx = rings(link.vifs)
+    assert (guest.received, host.received) == ([], [])
+    # A ring full of each is on the ring.
+    assert (tx.lost, rx.lost) == (700 - 256 - left[0], 700 - 256 - left[1])
+    assert min(tx.lost, rx.lost) > 0
+    waited = "still waited for"
+    assert remarks(link.vifs[0])[-2:] == [
+        f"frames of the guest that {waited} the ring when the vif disconnected: {tx.lost}",
+        f"frames for the guest that {waited} buffers when the vif disconnected: {rx.lost}",
+    ]
     link.destroy()

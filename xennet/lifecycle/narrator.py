@@ -18,17 +18,16 @@ _VERBS = {"WRITE": "writes", "RM": "removes"}
 class Narrator:
     """An observer of StoreOperation events; ``say`` gets each line.
 
-    Told are writes and removals in the directories of ``paths`` and of their error nodes.
-    ``muted``: nothing is told. Refused operations are left out.
+    Told are writes and removals in the directories of ``paths`` and of their error nodes. Refused
+    operations are left out.
     """
 
     paths: VifPaths
     say: Callable[[str], None]
-    muted: bool = False
 
     def observe(self, event: object) -> None:
         """For Observers.subscribe."""
-        if self.muted or not isinstance(event, StoreOperation) or event.error:
+        if not isinstance(event, StoreOperation) or event.error:
             return
         verb = _VERBS.get(event.op)
         if verb is None:

@@ -1,18 +1,20 @@
-"""What a scenario plays on: a house with one guest and one vif, and somebody who tells of it."""
+"""What a scenario plays on: a host with one guest and one vif, and somebody who tells of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
-from xennet.lifecycle.narrator import Narrator
+from xennet.lifecycle.host import Host
+from xennet.lifecycle.remarks import remarks
 from xennet.lifecycle.traffic import Station
-from xennet.link.capacity import ONE_VIF
+from xennet.lifecycle.why import why
 from xennet.link.house import House, guest_mac
-from xennet.link.residents import Guest, PluggedVif
+from xennet.link.residents import BackendDomain, Guest, PluggedVif
 from xennet.netback.policy import LINUX, BackendPolicy
 from xennet.netfront.kinds import LINUX as LINUX_GUEST
 from xennet.netfront.kinds import FrontendKind
-from xennet.observe import StoreOperation
+from xennet.netfront.options import DEFAULTS, NetfrontOptions
 from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.vif_nodes import VifConfig
 
@@ -23,8 +25,9 @@ TRIAL = 10
 class Stage:
     """``house`` with ``guest`` in it; its ``vif`` is there after :meth:`plug`.
 
-    ``say`` gets every line. ``narrator`` tells what happens in the store.
-    ``grown`` is for what became more than it should.
+    ``say`` gets every line. ``hosts`` are all hosts, ``house`` is the one where the guest lives.
+    ``in_guest`` is the guest's network stack, ``in_host`` what the vif leads to on its host.
+    ``wrong`` is for what was not as it should be on the way.
     """
 
     def __init__(
@@ -32,65 +35,121 @@ class Stage:
         say: Callable[[str], None],
         kind: FrontendKind = LINUX_GUEST,
         policy: BackendPolicy = LINUX,
+        front: NetfrontOptions = DEFAULTS,
     ) -> None:
         self._say = say
         self._policy = policy
-        self.house = House(ONE_VIF)
-        self.guest: Guest = self.house.add_guest(kind=kind)
-        self.in_guest, self.in_host = Station(), Station()
-        self.narrator = Narrator(VifPaths(self.guest.domid, 0), lambda line: say(f"  {line}"))
-        self.house.machine.observers.subscribe(self.narrator.observe, StoreOperation)
+        self._front = front
+        self.hosts = [Host(say)]
+        self.house: House = self.hosts[0].house
+        self.guest: Guest = self.house.add_guest(name="guest", kind=kind)
+        self.in_guest = Station()
+        self.owner: BackendDomain = self.house.dom0
         self.vif: PluggedVif
-        self.grown: list[str] = []
+        self.wrong: list[str] = []
+
+    @property
+    def host(self) -> Host:
+        """Where the guest lives."""
+        return next(host for host in self.hosts if host.house is self.house)
+
+    @property
+    def in_host(self) -> Station:
+        """The host's network, where the guest lives."""
+        return self.host.network
+
+    # -- telling -----------------------------------------------------------------------------------
 
     def tell(self, sentence: str) -> None:
         """One sentence of the scenario's own."""
         self._say(sentence)
 
+    def expect(self, sentence: str, holds: bool) -> None:
+        """Tell ``sentence``; if it does not hold, that is what went wrong."""
+        self.tell(sentence if holds else f"It should be so, but is not: {sentence}")
+        if not holds:
+            self.wrong.append(f"not so: {sentence}")
+
+    def tell_why(self) -> list[str]:
+        """The why report, told, with what else there is to say of the vif; the reasons."""
+        reasons = why(self.vif)
+        said = remarks(self.vif)
+        blocked = f"Why {self.vif.name} passes no traffic:"
+        self.tell(blocked if reasons else "Traffic can pass, but:" if said else "Traffic can pass.")
+        for reason in reasons:
+            self.tell(f"  because {reason}")
+        for remark in said:
+            self.tell(f"  note: {remark}")
+        return reasons
+
+    def expect_reason(self, what: str) -> None:
+        """The why report, told; ``what`` has to be in one of the reasons."""
+        if not any(what in reason for reason in self.tell_why()):
+            self.wrong.append(f"no reason named {what} on the way")
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Nothing is told of any store meanwhile."""
+        with ExitStack() as hosts:
+            for host in self.hosts:
+                hosts.enter_context(host.silence())
+            yield
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def add_host(self, this: str, other: str) -> Host:
+        """Another machine: from now on hosts are told apart, as ``this`` and ``other``."""
+        self.host.name = this
+        self.hosts.append(Host(self._say, other))
+        return self.hosts[-1]
+
+    def settle(self) -> None:
+        """Everything that is due happens, on every host."""
+        for host in self.hosts:
+            host.house.settle()
+
     def plug(self, options: dict[str, str] | None = None) -> None:
         """The toolstack attaches the vif; ``options`` are further nodes of the backend."""
         self.tell("The toolstack attaches the vif.")
-        config = VifConfig(guest_mac(self.guest.domid), options=options or {})
-        self.vif = self.house.plug(
-            self.guest, 0, self.in_guest, self.in_host, config, policy=self._policy
-        )
-        self.house.settle()
+        self._plug(options)
 
     def load_backend(self) -> None:
-        """Domain 0 loads its driver."""
+        """The backend's domain loads its driver."""
         self.tell("Domain 0 loads its backend driver.")
-        self.house.dom0.load()
-        self.house.settle()
+        self.owner.load()
+        self.settle()
 
     def load_frontend(self) -> None:
         """The guest loads its driver."""
         self.tell("The guest loads its frontend driver.")
         self.guest.boot()
-        self.house.settle()
+        self.settle()
 
     def connect(self) -> None:
         """The usual start, told in one sentence."""
         self.tell("A vif is attached and connects in the usual way.")
-        self.narrator.muted = True
-        self.house.boot()
-        self.vif = self.house.plug(self.guest, 0, self.in_guest, self.in_host, policy=self._policy)
-        self.house.settle()
-        self.narrator.muted = False
+        with self.silence():
+            self.house.boot()
+            self._plug()
         self.house.require_connected(self.vif)
 
     def host_sends(self, frames: int) -> None:
         """The host's network stack has ``frames`` frames for the guest."""
         self.in_host.to_send += frames
         self.vif.kick()
-        self.house.settle()
+        self.settle()
+
+    def both_have_frames(self, frames: int) -> None:
+        """``frames`` frames wait at each end; nobody is told."""
+        self.in_host.to_send += frames
+        self.in_guest.to_send += frames
 
     def trial(self) -> bool:
         """Send TRIAL frames in each direction; whether all of them arrived."""
         before = self.in_guest.received, self.in_host.received
-        self.in_guest.to_send += TRIAL
-        self.in_host.to_send += TRIAL
+        self.both_have_frames(TRIAL)
         self.vif.kick()
-        self.house.settle()
+        self.settle()
         up, down = self.in_host.received - before[1], self.in_guest.received - before[0]
         self.tell(
             f"Trial: {up} of {TRIAL} frames arrived from guest to host, "
@@ -98,18 +157,64 @@ class Stage:
         )
         return (up, down) == (TRIAL, TRIAL)
 
-    def tear_down(self) -> None:
-        """Whatever state the vif is in: the script answers, the toolstack takes all away."""
-        self.narrator.muted = True
-        house = self.house
-        house.script.release()
-        self.settle_with_timers()
-        if self.guest.domain.running:
-            house.unplug(self.vif)
-        else:
-            self.guest.destroy()
-        self.settle_with_timers()
+    def pass_time(self, seconds: int) -> None:
+        """So much virtual time passes, with all that is due in it."""
+        loop = self.house.machine.run_loop
+        end = loop.now + seconds * 1_000_000_000
+        while (due := loop.next_due) is not None and due <= end:
+            loop.advance(due - loop.now)
+            self.settle()
+        loop.advance(end - loop.now)
+        self.settle()
 
     def settle_with_timers(self) -> None:
         """Let time go on until no timer is left."""
-        self.house.machine.run_loop.run_until_idle(advance_timers=True)
+        for host in self.hosts:
+            host.house.machine.run_loop.run_until_idle(advance_timers=True)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def tear_down(self) -> list[str]:
+        """Whatever state the vif is in: the script answers, the toolstack takes all away. What is
+        left behind, told."""
+        self.tell("Then the toolstack takes everything away.")
+        paths = self.vif.paths
+        with self.silence():
+            for host in self.hosts:
+                host.house.script.release()
+            self.settle_with_timers()
+            for owner in list(self.house.backend_domains.values()):
+                if not owner.domain.running:
+                    owner.destroy()
+            if self.guest.domain.running:
+                self.house.unplug(self.vif)
+            else:
+                self.guest.destroy()
+            self.settle_with_timers()
+        wrong = []
+        for host in self.hosts:
+            leaks = host.house.leaks()
+            for line in str(leaks).splitlines():
+                self.tell(f"  {host.label}{line}")
+            if leaks:
+                wrong.append("teardown left something behind")
+        for path in (paths.frontend, paths.backend, paths.libxl):
+            if self.house.store.exists(path):
+                wrong.append(f"{path} is left")
+        return wrong
+
+    def destroy(self) -> None:
+        """Switch all machines off."""
+        for host in self.hosts:
+            host.house.destroy()
+
+    def _plug(self, options: dict[str, str] | None = None) -> None:
+        config = VifConfig(guest_mac(self.guest.domid), options=options or {})
+        self.host.tell_of(VifPaths(self.guest.domid, 0, self.owner.domid))
+        self.vif = self.house.plug(
+            *(self.guest, 0, self.in_guest, self.in_host, config),
+            backend_domid=self.owner.domid,
+            front=self._front,
+            policy=self._policy,
+        )
+        self.settle()

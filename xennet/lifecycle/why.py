@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator
 
 from xennet.abi.xenbus import XenbusState
 from xennet.link.residents import PluggedVif
+from xennet.link.standstill import standstill
 from xennet.netback.guest_tx import R_LIMITED
 from xennet.netback.keys import read_queue_count, read_queues
+from xennet.netback.queue import Queue
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.hotplug import HotplugScript
 from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.scan import scan_unsigned
 from xennet.xenbus.state import read_state, state_name
+from xennet.xenbus.toolstack import Outcome
 from xennet.xenstore.errors import XsError
 
 Check = Callable[[PluggedVif], Iterator[str]]
@@ -25,11 +29,25 @@ S = XenbusState
 _MOST_QUEUES = 64
 #: Frontend states in which its keys are complete.
 _PUBLISHED = frozenset({S.Initialised, S.Connected, S.Reconfiguring})
+#: Backend states in which its features are complete.
+_OFFERED = frozenset({S.InitWait, S.Initialised, S.Connected})
 
 
 def why(vif: PluggedVif) -> list[str]:
     """What keeps ``vif`` from passing traffic, one line for each reason; [] when nothing does."""
     return [reason for check in CHECKS for reason in check(vif)]
+
+
+def _queues(vif: PluggedVif) -> list[Queue]:
+    """The backend's queues, while there is memory behind them."""
+    back = vif.netback
+    return back.queues if back is not None and vif.owner.domain.running else []
+
+
+def _both_connected(vif: PluggedVif) -> bool:
+    return all(
+        read_state(directory.store, directory.path) == S.Connected for directory in _store(vif)
+    )
 
 
 def _store(vif: PluggedVif) -> tuple[NodeDirectory, NodeDirectory]:
@@ -88,6 +106,36 @@ def errors(vif: PluggedVif) -> Iterator[str]:
             yield f'a driver gave up: {node} = "{text}"'
 
 
+def command(vif: PluggedVif) -> Iterator[str]:
+    """The toolstack's last command about a vif that is not connected did not fail."""
+    operation = vif.operation
+    if operation.outcome is Outcome.FAILED and not _both_connected(vif):
+        yield f"the toolstack gave up attaching {operation.paths.backend}: {operation.reason}"
+
+
+def offer(vif: PluggedVif) -> Iterator[str]:
+    """A backend that offers its features can copy to the frontend."""
+    _, backend = _store(vif)
+    if read_state(backend.store, backend.path) not in _OFFERED:
+        return
+    if not backend.optional_unsigned("feature-rx-copy"):
+        node, value = backend.node("feature-rx-copy"), backend.optional_text("feature-rx-copy")
+        yield f'the backend cannot copy, so frontends leave it alone: {node} = "{value}"'
+
+
+def whereabouts(vif: PluggedVif) -> Iterator[str]:
+    """The frontend's driver looks at the backend that the toolstack has given it."""
+    front, (frontend, _) = vif.frontend, _store(vif)
+    if front is None or not frontend.exists() or not front.dev.otherend.path:
+        return
+    node, named = frontend.node("backend"), frontend.optional_text("backend")
+    if front.dev.otherend.path != named:
+        yield (
+            f"the frontend still looks at {front.dev.otherend.path}, its backend is another now: "
+            f'{node} = "{named}"'
+        )
+
+
 def ring_keys(vif: PluggedVif) -> Iterator[str]:
     """A frontend that says that its keys are complete has published them."""
     frontend, _ = _store(vif)
@@ -124,6 +172,27 @@ def drivers(vif: PluggedVif) -> Iterator[str]:
         yield f"no driver of domain {vif.paths.backend_domid} serves {vif.paths.backend}"
 
 
+def progress(vif: PluggedVif) -> Iterator[str]:
+    """Neither driver waits for the other, nor has it yet to hear of what the store shows."""
+    if vif.connected or not (vif.guest.domain.running and vif.owner.domain.running):
+        return
+    if not any(offer(vif)):  # it waits for a better one
+        yield from standstill(vif)
+    if not _both_connected(vif):
+        return
+    back, front = vif.backend, vif.frontend
+    if front is not None and not front.announced:
+        yield (
+            f"the frontend has not heard yet that its backend is Connected: "
+            f"{vif.paths.backend}/state = {state_name(S.Connected)}"
+        )
+    if back is not None and (vif.netback is None or not vif.netback.queues):
+        yield (
+            f"the backend has not connected to the rings of the frontend that is Connected: "
+            f"{vif.paths.frontend}/state = {state_name(S.Connected)}"
+        )
+
+
 def misbehaviour(vif: PluggedVif) -> Iterator[str]:
     """Neither end has found the other to break the protocol."""
     back, front = vif.netback, vif.netfront
@@ -137,26 +206,43 @@ def misbehaviour(vif: PluggedVif) -> Iterator[str]:
 
 
 def carrier(vif: PluggedVif) -> Iterator[str]:
-    """The backend's carrier node, if there is one, is not 0."""
+    """The backend's carrier node is not 0 (xen/io/netif.h, "Link state"), as far as the frontend
+    looks at it."""
     _, backend = _store(vif)
-    if backend.optional_text("carrier") == "0":
-        yield f"the backend has no carrier: {backend.node('carrier')} = 0"
+    node, value = backend.node("carrier"), backend.optional_text("carrier")
+    if vif.netfront is None or vif.netfront.link_up:
+        return
+    if scan_unsigned(value.encode()) == 0:
+        yield f"the backend has no carrier: {node} = {value}"
+    else:
+        yield f'the frontend has not heard yet that there is a carrier: {node} = "{value}"'
 
 
 def buffers(vif: PluggedVif) -> Iterator[str]:
     """The guest has posted buffers for packets that wait for it."""
-    for number, queue in enumerate(vif.netback.queues if vif.netback is not None else ()):
+    for number, queue in enumerate(_queues(vif)):
         posted = queue.rx_ring.unconsumed_requests
         if queue.stalled:
-            yield f"queue {number} of {vif.name} is stalled: {posted} receive buffers are posted"
+            yield (
+                f"queue {number} of {vif.name} is stalled, its frames are dropped: "
+                f"{posted} receive buffers are posted"
+            )
         elif not posted:
             yield f"queue {number} of {vif.name}: the guest has posted no receive buffers"
+
+
+def rooms(vif: PluggedVif) -> Iterator[str]:
+    """Both network stacks take frames."""
+    if not vif.guest_end.room:
+        yield f"the network stack of domain {vif.paths.frontend_domid} has room for 0 frames"
+    if not vif.host_end.room:
+        yield f"what {vif.name} leads to on the host has room for 0 frames"
 
 
 def rate(vif: PluggedVif) -> Iterator[str]:
     """No request waits for the rate limit."""
     _, backend = _store(vif)
-    for number, queue in enumerate(vif.netback.queues if vif.netback is not None else ()):
+    for number, queue in enumerate(_queues(vif)):
         size = queue.tx.res[R_LIMITED]
         if size and queue.tx_ring.unconsumed_requests:
             yield (
@@ -173,11 +259,16 @@ CHECKS: tuple[Check, ...] = (
     hotplug,
     script_held,
     errors,
+    command,
+    offer,
     ring_keys,
     running,
     drivers,
+    whereabouts,
+    progress,
     misbehaviour,
     carrier,
     buffers,
+    rooms,
     rate,
 )

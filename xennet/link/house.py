@@ -7,16 +7,18 @@ runs by itself: :meth:`House.settle` (or the run loop, step by step) makes thing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from xennet.abi.sched import SHUTDOWN_suspend
 from xennet.frames import FrameEndpoint
 from xennet.guest import GuestKernel
 from xennet.hypervisor import Domain, LeakReport, Machine
 from xennet.interface import HypercallError
 from xennet.link.base import LinkError
 from xennet.link.capacity import ONE_VIF, Capacity
-from xennet.link.residents import BackendDomain, Guest, PluggedVif
+from xennet.link.residents import BackendDomain, Guest, PluggedVif, SavedGuest
+from xennet.link.standstill import standstill
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netfront.kinds import LINUX as LINUX_GUEST
 from xennet.netfront.kinds import FrontendKind
@@ -27,8 +29,9 @@ from xennet.xenbus.domain_nodes import DomainConfig
 from xennet.xenbus.hotplug import HotplugScript
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.paths import VifPaths
+from xennet.xenbus.scan import scan_signed
+from xennet.xenbus.state import state_name
 from xennet.xenbus.toolstack import Outcome, Toolstack, VifOperation
-from xennet.xenbus.vif_nodes import PluggedVif as SavedVif
 from xennet.xenbus.vif_nodes import VifConfig
 
 DOM0 = 0
@@ -113,6 +116,10 @@ class House:
         """Domain ``domid`` is no guest any more."""
         self.guests.pop(domid, None)
 
+    def forget_backend(self, domid: int) -> None:
+        """Domain ``domid`` has no backends any more."""
+        self.backend_domains.pop(domid, None)
+
     def boot(self) -> None:
         """Load the drivers of all domains, backends first."""
         for owner in list(self.backend_domains.values()):
@@ -166,34 +173,65 @@ class House:
     def replace_backend(self, vif: PluggedVif, owner: BackendDomain) -> VifOperation:
         """Give a vif another backend domain; its frontend follows when it resumes or starts anew
         (xennet.xenbus.relocation.replace_backend)."""
-        vif.owner = owner
         vif.operation = relocation.replace_backend(
             self.toolstack, vif.paths.frontend_domid, vif.paths.handle, owner.domid
         )
-        vif.paths = vif.operation.paths
+        if vif.operation.outcome is not Outcome.FAILED and owner is not vif.owner:
+            vif.moved(owner, None)
         return vif.operation
 
-    def restore(
-        self, guest: Guest, vifs: Iterable[SavedVif], *, domid: int | None = None
-    ) -> list[VifOperation]:
-        """Go on with a guest that was suspended, in a new domain (``xl restore``).
+    # -- guests that move --------------------------------------------------------------------------
 
-        ``vifs`` are what Toolstack.vifs said of it when it was saved. The old domain may be gone
-        (restore) or be destroyed afterwards by :meth:`Toolstack.destroy_domain` (migration).
+    def save(self, guest: Guest) -> SavedGuest:
+        """Suspend a guest and take it out of its domain (``xl save``, the sending end of ``xl
+        migrate``).
+
+        The domain stays, stopped, with all that its vifs share with backends, until
+        :meth:`destroy_guest`; the guest itself is no resident any more.
         """
+        domid = guest.domid
+        guest.shut_down(SHUTDOWN_suspend)
+        self.forget(domid)
+        return SavedGuest(guest, domid, self.toolstack.vifs(domid))
+
+    def restore(
+        self,
+        saved: SavedGuest,
+        *,
+        domid: int | None = None,
+        host_ends: Mapping[int, FrameEndpoint] | None = None,
+    ) -> list[VifOperation]:
+        """Go on with a saved guest in a new domain of this house, which need not be the old one's
+        (``xl restore``, the receiving end of ``xl migrate``). Once: there is one image.
+
+        ``host_ends`` are the host's ends of its vifs, by handle, where they are not those of the
+        old house. The old domain may be gone (restore) or go afterwards (migration). LinkError,
+        and nothing happens, when a backend domain of its vifs does not live here.
+        """
+        missing = sorted({vif.backend_domid for vif in saved.vifs} - set(self.backend_domains))
+        if missing:
+            raise LinkError(f"{saved.image.config.name} needs backend domain {missing[0]}")
+        guest = saved.image
         domain, config = self._build(domid, guest.config.name, guest.grant_version, guest.evtchn)
-        guest.domain, guest.config = domain, config
+        guest.house, guest.domain, guest.config = self, domain, config
         self.guests[domain.domid] = guest
-        saved = list(vifs)
-        for vif in saved:
-            plugged = guest.vifs[vif.handle]
-            plugged.paths = VifPaths(domain.domid, vif.handle, vif.backend_domid)
-        operations = relocation.restore_domain(self.toolstack, config, saved)
+        for vif in saved.vifs:
+            guest.vifs[vif.handle].moved(
+                self.backend_domains[vif.backend_domid], (host_ends or {}).get(vif.handle)
+            )
+        operations = relocation.restore_domain(self.toolstack, config, saved.vifs)
         for operation in operations:
             guest.vifs[operation.paths.handle].operation = operation
         guest.kernel = GuestKernel(domain, self.service.connect(domain, config.name))
         guest.frontends.resume(guest.kernel)
         return operations
+
+    def destroy_guest(self, domid: int) -> None:
+        """``xl destroy``: the toolstack removes a domain's devices by force, its nodes, the domain;
+        also one that a saved guest has left."""
+        self.toolstack.destroy_domain(domid, lambda: self.forget(domid))
+
+    # -- for messages ------------------------------------------------------------------------------
 
     def states(self, vif: PluggedVif) -> str:
         """Which state each end is in and what its error node says, for messages."""
@@ -202,7 +240,9 @@ class House:
             (vif.paths.frontend, vif.paths.frontend_error),
             (vif.paths.backend, vif.paths.backend_error),
         ):
-            state = NodeDirectory(self.store, directory).optional_text("state") or "(none)"
+            text = NodeDirectory(self.store, directory).optional_text("state")
+            number = scan_signed(text.encode())
+            state = (text or "(none)") if number is None else state_name(number)
             said.append(f"{directory}/state = {state}")
             parent, _, name = error.rpartition("/")
             if problem := NodeDirectory(self.store, parent).optional_text(name):
@@ -213,7 +253,8 @@ class House:
         """LinkError with the evidence unless ``vif`` was attached and is connected."""
         self.require(vif, vif.operation)
         if not vif.connected:
-            raise LinkError(f"the vif did not connect: {self.states(vif)}")
+            why = "; ".join([self.states(vif), *standstill(vif)])
+            raise LinkError(f"the vif did not connect: {why}")
 
     def require(self, vif: PluggedVif, operation: VifOperation) -> None:
         """LinkError with the evidence unless a command about ``vif`` is done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from xennet.abi.sched import SHUTDOWN_crash
 from xennet.frames import FrameEndpoint
@@ -24,6 +24,7 @@ from xennet.xenbus.frontend import Frontend
 from xennet.xenbus.frontend_bus import FrontendBus
 from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.toolstack import VifOperation
+from xennet.xenbus.vif_nodes import PluggedVif as SavedVif
 from xennet.xenbus.vif_nodes import VifConfig
 
 if TYPE_CHECKING:
@@ -94,6 +95,15 @@ class PluggedVif:
         if self.netback is not None and self.owner.domain.running:
             self.netback.kick()
 
+    def moved(self, owner: BackendDomain, host_end: FrameEndpoint | None) -> None:
+        """The guest goes on in another domain, where ``owner`` is to serve this vif; ``host_end``
+        None leaves the host's end as it is."""
+        self.owner = owner
+        self.paths = VifPaths(self.guest.domid, self.paths.handle, owner.domid)
+        self.netback = None
+        if host_end is not None:
+            self.host_end = host_end
+
     def make_netfront(self) -> Netfront:
         """A driver for a new frontend device."""
         kind, kernel = self.guest.kind, self.guest.kernel
@@ -162,8 +172,7 @@ class Guest:
 
     def destroy(self) -> None:
         """``xl destroy``: the toolstack removes its devices by force, its nodes, the domain."""
-        domid = self.domid
-        self.house.toolstack.destroy_domain(domid, lambda: self.house.forget(domid))
+        self.house.destroy_guest(self.domid)
 
     def _frontend(self, handle: int) -> Frontend:
         try:
@@ -173,6 +182,16 @@ class Guest:
 
     def _make(self, nodename: str) -> Netfront:
         return self.vifs[int(nodename.rpartition("/")[2])].make_netfront()
+
+
+@frozen(eq=False)
+class SavedGuest:
+    """A suspended guest: ``image`` is its memory, drivers and all, ``domid`` the domain that it
+    left, ``vifs`` what the toolstack there knew of its vifs."""
+
+    image: Guest
+    domid: int
+    vifs: tuple[SavedVif, ...]
 
 
 @define(eq=False)
@@ -217,10 +236,15 @@ class BackendDomain:
         """A driver domain stops at once with everything in place (SHUTDOWN_crash)."""
         self.house.machine.shutdown_domain(self.domid, SHUTDOWN_crash)
 
+    def destroy(self) -> None:
+        """``xl destroy`` of a driver domain: its nodes go, also those of its backends, and it."""
+        house, domid = self.house, self.domid
+        house.toolstack.destroy_domain(domid, lambda: house.forget_backend(domid))
+
     def kill(self) -> None:
         """A driver domain vanishes from the hypervisor."""
         self.house.machine.destroy_domain(self.domid)
-        self.house.backend_domains.pop(self.domid, None)
+        self.house.forget_backend(self.domid)
 
     def _bus(self) -> BackendBus:
         return BackendBus(self.kernel, self._make, lambda name: self._vif(name).policy.rules)

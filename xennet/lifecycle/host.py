@@ -1,0 +1,52 @@
+"""One host of a scenario: a house, and a narrator who tells what happens in its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from xennet.lifecycle.narrator import Narrator
+from xennet.lifecycle.traffic import Station
+from xennet.link.capacity import ONE_VIF
+from xennet.link.house import House
+from xennet.observe import StoreOperation
+from xennet.xenbus.paths import VifPaths
+
+
+class Host:
+    """``house`` and ``network``, what the host's ends of vifs lead to. ``name`` stands before each
+    line that is told of it, if there is more than one host.
+    """
+
+    def __init__(self, say: Callable[[str], None], name: str = "") -> None:
+        self.name = name
+        self.house = House(ONE_VIF)
+        self.network = Station()
+        self._narrator = Narrator(VifPaths(1, 0), lambda line: say(f"  {self.label}{line}"))
+        self._stop: Callable[[], None] | None = None
+        self._listen()
+
+    @property
+    def label(self) -> str:
+        """What its lines begin with."""
+        return f"[{self.name}] " if self.name else ""
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Nothing is told, and nothing is observed, meanwhile."""
+        stop, self._stop = self._stop, None
+        if stop is not None:
+            stop()
+        try:
+            yield
+        finally:
+            if stop is not None:
+                self._listen()
+
+    def tell_of(self, paths: VifPaths) -> None:
+        """From now on the vif of these directories is told of."""
+        self._narrator.paths = paths
+
+    def _listen(self) -> None:
+        observers = self.house.machine.observers
+        self._stop = observers.subscribe(self._narrator.observe, StoreOperation)

@@ -1,0 +1,164 @@
+"""What does not stop a vif's traffic but costs it speed, features or frames: nodes that nobody can
+read as what they should be, so that a default was taken, and counters of what was lost.
+
+Features have defaults and garbage counts as missing (xenbus_read_unsigned), so neither driver
+complains about them in an error node; here they are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from attrs import frozen
+
+from xennet.counters import BackendCounters
+from xennet.link.residents import PluggedVif
+from xennet.netback.credit import NO_LIMIT, parse_rate
+from xennet.netback.policy import LINUX
+from xennet.netfront.counters import NetfrontCounters
+from xennet.netfront.device import DEFAULT_MTU, MAX_MTU, MIN_MTU
+from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.scan import scan_unsigned
+from xennet.xenstore.errors import XsError
+
+#: Whether a value is what the node's reader can use.
+Usable = Callable[[bytes], bool]
+
+
+def _number(value: bytes) -> bool:
+    return scan_unsigned(value) is not None
+
+
+def _mtu(value: bytes) -> bool:
+    mtu = scan_unsigned(value)
+    return mtu is not None and MIN_MTU <= mtu <= MAX_MTU
+
+
+def _rate(value: bytes) -> bool:
+    return parse_rate(value) is not NO_LIMIT
+
+
+@frozen
+class Fallback:
+    """A node with a default: ``instead`` is what holds when its value is not ``usable``."""
+
+    key: str
+    instead: str
+    usable: Usable = _number
+
+
+#: What backends read of the frontend's directory.
+OF_FRONTEND = (
+    Fallback("multi-queue-num-queues", "there is one queue"),
+    Fallback("feature-rx-notify", "packets wait 30 ms for buffers and no stall is noticed"),
+    Fallback("feature-sg", "frames for the guest have to fit a page"),
+    Fallback("feature-gso-tcpv4", "TCP over IPv4 for the guest is segmented"),
+    Fallback("feature-gso-tcpv6", "TCP over IPv6 for the guest is segmented"),
+    Fallback("feature-gso-tcpv4-prefix", "no GSO over IPv4 is announced by a prefix"),
+    Fallback("feature-gso-tcpv6-prefix", "no GSO over IPv6 is announced by a prefix"),
+    Fallback("feature-no-csum-offload", "the guest gets blank checksums over IPv4"),
+    Fallback("feature-ipv6-csum-offload", "checksums over IPv6 are filled in for the guest"),
+    Fallback("request-multicast-control", "the guest gets all multicast frames"),
+    Fallback("xdp-headroom", "no headroom is left"),
+    Fallback("ctrl-ring-ref", "there is no control ring"),
+)
+#: What the toolstack gave, and each frontend reads of its own directory.
+OF_GUEST = (
+    Fallback("trusted", "the backend is trusted"),
+    Fallback("mtu", f"the mtu is {DEFAULT_MTU}", _mtu),
+)
+#: What frontends read of the backend's directory, and the backend of its own.
+OF_BACKEND = (
+    Fallback("feature-sg", "frames of the guest have to fit a page"),
+    Fallback("feature-gso-tcpv4", "the guest segments TCP over IPv4"),
+    Fallback("feature-gso-tcpv6", "the guest segments TCP over IPv6"),
+    Fallback("feature-no-csum-offload", "the guest leaves checksums over IPv4 blank"),
+    Fallback("feature-ipv6-csum-offload", "the guest fills in checksums over IPv6"),
+    Fallback("feature-split-event-channels", "both rings share a channel"),
+    Fallback("multi-queue-max-queues", "there is one queue"),
+    Fallback("feature-multicast-control", "the guest gets all multicast frames"),
+    Fallback("feature-ctrl-ring", "there is no control ring"),
+    Fallback("feature-xdp-headroom", "no headroom is left"),
+    Fallback("carrier", "the link counts as up"),
+    Fallback("online", "the vif counts as being taken away"),
+    Fallback("rate", "there is no rate limit", _rate),
+)
+
+
+def remarks(vif: PluggedVif) -> list[str]:
+    """What there is to say of ``vif``, one line each; [] when all is as it should be."""
+    return [
+        remark
+        for look in (unreadable, unasked, unheeded, unvalidated, lost)
+        for remark in look(vif)
+    ]
+
+
+def unreadable(vif: PluggedVif) -> Iterator[str]:
+    """Nodes that hold nothing that their reader can use."""
+    store, paths = vif.guest.house.store, vif.paths
+    for path, rows in (
+        (paths.frontend, (*OF_FRONTEND, *OF_GUEST)),
+        (paths.backend, OF_BACKEND),
+    ):
+        for row in rows:
+            try:
+                value = store.read(f"{path}/{row.key}")
+            except XsError:
+                continue
+            if not row.usable(value):
+                text = value[:64].decode("ascii", "backslashreplace")
+                yield f'{path}/{row.key} = "{text}" says nothing: {row.instead}'
+
+
+def unasked(vif: PluggedVif) -> Iterator[str]:
+    """A frontend that did not ask for copies: Linux's netback looks at no feature of it."""
+    frontend = NodeDirectory(vif.guest.house.store, vif.paths.frontend)
+    connected = vif.netback is not None and vif.netback.queues
+    if (
+        connected
+        and vif.policy.name == LINUX.name
+        and not frontend.optional_unsigned("request-rx-copy")
+    ):
+        node = frontend.node("request-rx-copy")
+        yield f"{node} is not 1: no other feature of the frontend is looked at"
+
+
+def unheeded(vif: PluggedVif) -> Iterator[str]:
+    """A carrier of 0 at which the frontend does not look: Linux's never does."""
+    backend = NodeDirectory(vif.guest.house.store, vif.paths.backend)
+    down = scan_unsigned(backend.optional_text("carrier").encode()) == 0
+    if down and vif.netfront is not None and vif.netfront.carrier:
+        yield f"{backend.node('carrier')} = 0, and the frontend does not look at it"
+
+
+def unvalidated(vif: PluggedVif) -> Iterator[str]:
+    """GSO packets without data_validated (field bug 2)."""
+    front = vif.netfront
+    if front is not None and front.counters.unvalidated:
+        yield (
+            f"GSO packets that came without data_validated: {front.counters.unvalidated}; "
+            f"{front.kind.unvalidated}"
+        )
+
+
+def lost(vif: PluggedVif) -> Iterator[str]:
+    """Frames that were dropped on the way, in all connections of these drivers."""
+    front = vif.netfront.counters if vif.netfront is not None else NetfrontCounters()
+    back = vif.netback.counters if vif.netback is not None else BackendCounters()
+    for whose, counters, rows in (("of", front, _LOST_OF_GUEST), ("for", back, _LOST_FOR_GUEST)):
+        for name, how in rows:
+            if count := getattr(counters, name):
+                yield f"frames {whose} the guest that {how}: {count}"
+
+
+#: Counters of the frontend, and of the backend, and how it came to it.
+_LOST_OF_GUEST = (
+    ("no_carrier", "were dropped without a carrier"),
+    ("lost", "still waited for the ring when the vif disconnected"),
+)
+_LOST_FOR_GUEST = (
+    ("expired", "found no buffers in time"),
+    ("dropped", "were dropped without a carrier"),
+    ("lost", "still waited for buffers when the vif disconnected"),
+)
