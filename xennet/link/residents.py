@@ -24,8 +24,7 @@ from xennet.xenbus.frontend import Frontend
 from xennet.xenbus.frontend_bus import FrontendBus
 from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.toolstack import VifOperation
-from xennet.xenbus.vif_nodes import PluggedVif as SavedVif
-from xennet.xenbus.vif_nodes import VifConfig
+from xennet.xenbus.vif_nodes import AttachedVif, VifConfig
 
 if TYPE_CHECKING:
     from xennet.link.house import House
@@ -191,7 +190,7 @@ class SavedGuest:
 
     image: Guest
     domid: int
-    vifs: tuple[SavedVif, ...]
+    vifs: tuple[AttachedVif, ...]
 
 
 @define(eq=False)

@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterable
 from xennet.xenbus.domain_nodes import DomainConfig
 from xennet.xenbus.nodelist import remove_with_empty_parents
 from xennet.xenbus.toolstack import Toolstack, VifOperation
-from xennet.xenbus.vif_nodes import PluggedVif
+from xennet.xenbus.vif_nodes import AttachedVif
 
 
 def restore_domain(
-    toolstack: Toolstack, config: DomainConfig, vifs: Iterable[PluggedVif]
+    toolstack: Toolstack, config: DomainConfig, vifs: Iterable[AttachedVif]
 ) -> list[VifOperation]:
     """Write and introduce the domain ``config`` and give it ``vifs``, all in Initialising.
 
@@ -58,7 +58,7 @@ def replace_backend(
         return operation
     gone = toolstack.known_paths(domid, handle).backend
     return toolstack.plug(
-        PluggedVif(handle, old.config, backend_domid),
+        AttachedVif(handle, old.config, backend_domid),
         domid,
         before=lambda tx: remove_with_empty_parents(tx, gone),
         on_done=on_done,

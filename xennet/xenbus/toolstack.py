@@ -28,7 +28,7 @@ from xennet.xenbus.nodelist import Clear, Node, apply, remove_if_there, remove_w
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.state import parse_state
-from xennet.xenbus.vif_nodes import PluggedVif, VifConfig, vif_nodes
+from xennet.xenbus.vif_nodes import AttachedVif, VifConfig, vif_nodes
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.path import domain_path
 
@@ -84,7 +84,7 @@ class Toolstack:
     script: HotplugScript | None = None
     after: After | None = None
     _tokens: int = field(init=False, default=0)
-    _plugged: dict[tuple[int, int], PluggedVif] = field(init=False, factory=dict)
+    _plugged: dict[tuple[int, int], AttachedVif] = field(init=False, factory=dict)
 
     # -- domains -----------------------------------------------------------------------------------
 
@@ -144,11 +144,11 @@ class Toolstack:
             operation = VifOperation(paths, on_done=on_done)
             operation.finish(f"{paths.libxl}: the device exists already")
             return operation
-        return self.plug(PluggedVif(handle, config, backend_domid), domid, on_done=on_done)
+        return self.plug(AttachedVif(handle, config, backend_domid), domid, on_done=on_done)
 
     def plug(
         self,
-        vif: PluggedVif,
+        vif: AttachedVif,
         domid: int,
         *,
         before: Callable[[StoreTransaction], None] | None = None,
@@ -202,11 +202,11 @@ class Toolstack:
         self.hotplug(HotplugAction.ONLINE, operation.paths, operation.finish)
         return operation
 
-    def plugged(self, domid: int, handle: int) -> PluggedVif | None:
+    def plugged(self, domid: int, handle: int) -> AttachedVif | None:
         """The vif as it was attached; None if this toolstack attached none, or removes it."""
         return self._plugged.get((domid, handle))
 
-    def vifs(self, domid: int) -> tuple[PluggedVif, ...]:
+    def vifs(self, domid: int) -> tuple[AttachedVif, ...]:
         """All vifs of a domain, for restoring it elsewhere (xennet.xenbus.relocation)."""
         return tuple(vif for (owner, _), vif in sorted(self._plugged.items()) if owner == domid)
 

@@ -37,7 +37,7 @@ class VifConfig:
 
 
 @frozen
-class PluggedVif:
+class AttachedVif:
     """A vif that a domain has, as its toolstack remembers it."""
 
     handle: int
