@@ -160,10 +160,13 @@ class House:
             policy,
             back,
         )
+        before = guest.vifs.get(handle)
         guest.vifs[handle] = vif
         vif.operation = self.toolstack.attach_vif(
             guest.domid, handle, vif.config, backend_domid=backend_domid
         )
+        if before is not None and vif.operation.outcome is Outcome.FAILED:
+            guest.vifs[handle] = before  # the handle is in use
         return vif
 
     def unplug(self, vif: PluggedVif, *, force: bool = False) -> VifOperation:
@@ -173,12 +176,13 @@ class House:
     def replace_backend(self, vif: PluggedVif, owner: BackendDomain) -> VifOperation:
         """Give a vif another backend domain; its frontend follows when it resumes or starts anew
         (xennet.xenbus.relocation.replace_backend)."""
-        vif.operation = relocation.replace_backend(
+        operation = relocation.replace_backend(
             self.toolstack, vif.paths.frontend_domid, vif.paths.handle, owner.domid
         )
-        if vif.operation.outcome is not Outcome.FAILED and owner is not vif.owner:
+        if operation.outcome is not Outcome.FAILED:
+            vif.operation = operation
             vif.moved(owner, None)
-        return vif.operation
+        return operation
 
     # -- guests that move --------------------------------------------------------------------------
 

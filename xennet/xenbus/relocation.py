@@ -49,17 +49,19 @@ def replace_backend(
     One transaction removes the old backend's directory and writes the vif's three directories anew:
     both states are Initialising, keys of the old connection are gone. A frontend that runs keeps
     its device; it follows by Frontend.resume, or by close and start. The operation is that of
-    Toolstack.attach_vif; it FAILED when there is no such vif, or when it is being removed.
+    Toolstack.attach_vif; it FAILED when there is no such vif, when it is being removed, or when
+    that domain has it: its driver would not see the directory go, and find no new device.
     """
-    old = toolstack.plugged(domid, handle)
+    old, paths = toolstack.plugged(domid, handle), toolstack.known_paths(domid, handle)
     if old is None:
-        operation = VifOperation(toolstack.known_paths(domid, handle), on_done=on_done)
-        operation.finish(f"{operation.paths.libxl}: no such device, or it is being removed")
-        return operation
-    gone = toolstack.known_paths(domid, handle).backend
+        reason = f"{paths.libxl}: no such device, or it is being removed"
+        return VifOperation.refused(paths, reason, on_done)
+    if old.backend_domid == backend_domid:
+        reason = f"{paths.backend}: domain {backend_domid} is the backend already"
+        return VifOperation.refused(paths, reason, on_done)
     return toolstack.plug(
         AttachedVif(handle, old.config, backend_domid),
         domid,
-        before=lambda tx: remove_with_empty_parents(tx, gone),
+        before=lambda tx: remove_with_empty_parents(tx, paths.backend),
         on_done=on_done,
     )

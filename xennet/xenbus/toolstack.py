@@ -61,6 +61,15 @@ class VifOperation:
     forced: bool = False
     on_done: Callable[[VifOperation], None] | None = None
 
+    @classmethod
+    def refused(
+        cls, paths: VifPaths, reason: str, on_done: Callable[[VifOperation], None] | None
+    ) -> VifOperation:
+        """One that FAILED at once, and changed nothing."""
+        operation = cls(paths, on_done=on_done)
+        operation.finish(reason)
+        return operation
+
     def finish(self, reason: str = "") -> None:
         """It is over; FAILED if there is a ``reason``."""
         self.reason = reason
@@ -141,9 +150,7 @@ class Toolstack:
         """
         paths = VifPaths(domid, handle, backend_domid)
         if NodeDirectory(self.store, paths.libxl).exists():
-            operation = VifOperation(paths, on_done=on_done)
-            operation.finish(f"{paths.libxl}: the device exists already")
-            return operation
+            return VifOperation.refused(paths, f"{paths.libxl}: the device exists already", on_done)
         return self.plug(AttachedVif(handle, config, backend_domid), domid, on_done=on_done)
 
     def plug(

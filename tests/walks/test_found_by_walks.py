@@ -1,0 +1,141 @@
+"""What random walks have found, each as the shortest walk that shows it."""
+
+from __future__ import annotations
+
+import pytest
+from vif_peers import Stack
+from walk_ends import PLENTY, Wire
+from walk_frames import Maker
+
+from xennet.frames import EVERYTHING, NOTHING
+from xennet.link.house import House
+from xennet.link.residents import PluggedVif
+from xennet.netfront.kinds import WINDOWS
+from xennet.netfront.options import NetfrontOptions
+from xennet.xenbus.toolstack import Outcome
+
+
+def connected(**options) -> tuple[House, PluggedVif]:
+    house = House()
+    vif = house.plug(house.add_guest(), 0, Stack(), Stack(), **options)
+    house.boot()
+    house.settle()
+    house.require_connected(vif)
+    return house, vif
+
+
+def test_a_frontend_that_vanishes_before_its_backend_frees_its_rings_when_they_are_unmapped() -> (
+    None
+):
+    # The backend is busy with another event, so the frontend is first to see its directory go:
+    # the ring pages are mapped still. Linux tries again every second (gnttab_handle_deferred).
+    house, vif = connected()
+    house.store.write(f"{vif.paths.backend}/rate", "20000,50000")
+    house.store.rm(vif.paths.frontend)
+    house.settle()
+    assert vif.netfront is not None
+    assert vif.netfront.held_pages == 2
+    house.machine.run_loop.advance(1_000_000_000)
+    house.settle()
+    assert vif.netfront.held_pages == 0
+    house.unplug(vif)
+    house.settle()
+    assert not house.leaks(), str(house.leaks())
+
+
+def test_a_frontend_does_not_wait_for_ever_for_pages_that_its_backend_keeps() -> None:
+    house, vif = connected()
+    assert vif.netfront is not None
+    assert vif.netfront.queue is not None
+    kept = house.dom0.kernel.map_grant(vif.guest.domid, vif.netfront.queue.tx_ring_ref)
+    house.unplug(vif)
+    house.machine.run_loop.run_until_idle(advance_timers=True)
+    assert vif.netfront.held_pages == 1
+    assert 3600 <= house.machine.run_loop.now // 1_000_000_000 < 3700
+    house.dom0.kernel.unmap_grant(kept)
+
+
+def test_a_vif_that_has_just_lost_its_driver_domain_can_be_kicked() -> None:
+    house = House()
+    old = house.add_driver_domain()
+    vif = house.plug(house.add_guest(), 0, Stack(), Stack(), backend_domid=old.domid)
+    house.boot()
+    house.settle()
+    old.kill()
+    house.replace_backend(vif, house.add_driver_domain())
+    vif.kick()
+    house.settle()
+
+
+def test_a_vif_is_not_given_to_the_domain_that_has_it() -> None:
+    # Its driver would not see the directory go, and never offer anything in the new one.
+    house, vif = connected()
+    driver, attached = vif.netback, vif.operation
+    operation = house.replace_backend(vif, house.dom0)
+    house.settle()
+    assert "domain 0 is the backend already" in operation.reason
+    assert (vif.netback, vif.operation) == (driver, attached)
+    house.require_connected(vif)
+
+
+def test_a_handle_in_use_stays_with_its_vif() -> None:
+    house, vif = connected()
+    second = house.plug(vif.guest, 0, Stack(), Stack())
+    house.settle()
+    assert second.operation.outcome is Outcome.FAILED
+    assert vif.guest.vifs[0] is vif
+    house.require_connected(vif)
+
+
+def test_a_vif_that_cannot_be_moved_keeps_its_backend() -> None:
+    house, vif = connected()
+    house.unplug(vif)
+    operation = house.replace_backend(vif, house.add_driver_domain())
+    assert "it is being removed" in operation.reason
+    assert vif.owner is house.dom0
+    house.settle()
+    assert not house.leaks(), str(house.leaks())
+
+
+def test_segments_that_wait_for_room_are_whole_although_frames_before_them_were_dropped() -> None:
+    # What a pass drops (F17) leaves a hole in its batch: its frames end behind the sum of their
+    # lengths.
+    house, maker = House(), Maker()
+    wire = Wire((EVERYTHING, NOTHING), (False, True), True)
+    wire.vif = house.plug(house.add_guest(), 0, wire.guest.tap, wire.host.tap)
+    house.boot()
+    house.settle()
+    house.require_connected(wire.vif)
+    wire.host.station.room = 4
+    for kind in ("garbage", "gso", "gso", "tcp", "udp"):
+        wire.guest.station.to_send.append(maker.make(kind, 0, 3000, True))
+    wire.vif.kick()
+    house.settle()
+    assert wire.host.station.judge.frames == 4
+    wire.host.station.room = PLENTY
+    wire.vif.kick()
+    house.settle()
+    assert wire.host.station.judge.frames == 3 + 3 + 2
+    wire.check(flowing=True, exact=True)
+
+
+@pytest.mark.parametrize("flow", range(4))
+def test_a_gso_packet_behind_a_prefix_is_known_by_its_ip_version_under_a_vlan_tag(
+    flow: int,
+) -> None:
+    house, maker = House(), Maker()
+    wire = Wire((EVERYTHING, EVERYTHING), (False, False), True)
+    wire.vif = house.plug(
+        house.add_guest(kind=WINDOWS),
+        0,
+        wire.guest.tap,
+        wire.host.tap,
+        front=NetfrontOptions(gso_prefix=True),
+    )
+    house.boot()
+    house.settle()
+    house.require_connected(wire.vif)
+    wire.host.station.to_send.append(maker.make("gso", flow, 5000, True))
+    wire.vif.kick()
+    house.settle()
+    assert wire.guest.station.judge.frames == 1
