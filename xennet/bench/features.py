@@ -24,7 +24,7 @@ from xennet.port.gen import GenPort
 from xennet.port.null import NullPort
 from xennet.port.tcp import TcpPort
 
-#: Frames of each vif before the clock starts: every page of the rings' buffers is then in use.
+#: Frames of each queue before the clock starts: every page of the rings' buffers is then in use.
 _WARM_UP = 600
 #: Connections of the TCP generator, for the queues to share.
 FLOWS = 64
@@ -60,14 +60,15 @@ class Crossing:
             )
         )
         flows = f"@{FLOWS}" if self.source is TcpPort else ""
-        ends = [(self.source(f"{size}x{_WARM_UP}{flows}"), NullPort()) for _ in range(self.guests)]
+        warm = self.queues * _WARM_UP
+        ends = [(self.source(f"{size}x{warm}{flows}"), NullPort()) for _ in range(self.guests)]
         try:
             for source, sink in ends:
                 lines.add(*((sink, source) if self.to_guest else (source, sink)))
             lines.open()
             lines.carry()
             for source, _ in ends:
-                source.expected = _WARM_UP + each
+                source.expected = warm + each
             started = time.perf_counter()
             lines.carry()
             seconds = time.perf_counter() - started
@@ -75,8 +76,8 @@ class Crossing:
         finally:
             lines.destroy()
         arrived = sum(sink.counters.frames_out for _, sink in ends)
-        if arrived != self.guests * (_WARM_UP + each):
-            raise RuntimeError(f"{arrived} of {self.guests * (_WARM_UP + each)} frames arrived")
+        if arrived != self.guests * (warm + each):
+            raise RuntimeError(f"{arrived} of {self.guests * (warm + each)} frames arrived")
         return seconds
 
 
