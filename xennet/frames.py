@@ -38,7 +38,8 @@ class Offload:
     ``sg``: frames of more than one page. ``csum_v4``, ``csum_v6``: blank TCP and UDP checksums.
     ``gso_types``: bit t is set for each XEN_NETIF_GSO_TYPE_* t; without ``sg`` there are none
     (a segmented frame would not fit). ``max_frame``: longest frame without GSO in bytes, Ethernet
-    header included, 0 = any.
+    header included, 0 = any. ``vlan``: whether all that goes for frames with a VLAN tag too; not
+    for drivers: Linux's have no vlan_features, and drop such frames when they come (rule F17).
     """
 
     sg: bool = True
@@ -46,10 +47,11 @@ class Offload:
     csum_v6: bool = True
     gso_types: int = ALL_GSO_TYPES
     max_frame: int = 0
+    vlan: bool = False
 
 
 #: The taker looks at nothing: rings and files that keep frames as they are.
-EVERYTHING = Offload()
+EVERYTHING = Offload(vlan=True)
 #: The taker wants plain frames, as they would be on a wire.
 NOTHING = Offload(csum_v4=False, csum_v6=False, gso_types=0)
 

@@ -107,8 +107,10 @@ GOOD = {
     "options": ipv4(tcp(), options=bytes(40)),
     "padded": ipv4(udp(), UDP) + bytes(18),
     "do not fragment": ipv4(tcp(), frag=0x4000),
-    "tagged": ipv4(tcp(), tags=VLAN),
     "ipv6": ipv6(udp(), UDP),
+    # Linux looks at neither.
+    "wrong version": ipv4(tcp()).replace(b"\x45\x00", b"\x65\x00", 1),
+    "total length beyond the end": ipv4(tcp() + bytes(9))[:-9],
 }
 BAD = {
     "no IP": bytes(60),
@@ -119,8 +121,9 @@ BAD = {
     "cut in the TCP header": ipv4(tcp()[:19]),
     "cut in the IP header": ipv4(b"")[:33],
     "nothing but an Ethernet header": ipv4(b"")[:14],
-    "version": ipv4(tcp()).replace(b"\x45\x00", b"\x65\x00", 1),
     "ICMPv6": ipv6(tcp(), 58),
+    # Linux looks at the Ethernet type only, and offloads nothing for VLAN devices.
+    "tagged": ipv4(tcp(), tags=VLAN),
 }
 
 

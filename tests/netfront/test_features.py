@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ip_frames import blanked, ipv4, ipv6, tcp
+from ip_frames import VLAN, blanked, ipv4, ipv6, tcp
 from vif_peers import RawBackend
 
 from xennet.abi.netif import (
@@ -162,7 +162,7 @@ def test_field_bug_2_gso_without_flags_is_counted_and_made_partial(engine: str, 
 
 
 def test_field_bug_2_a_frontend_that_repairs_nothing_counts_only() -> None:
-    back = RawBackend(repair_gso=False)
+    back = RawBackend(checksum_setup=False)
     back.rx(BIG, E)
     back.raw_rx(gso())
     back.rx(BIG, V | E)
@@ -180,7 +180,43 @@ def test_gso_that_is_no_tcp_cannot_be_repaired_and_is_dropped() -> None:
     back.rx(bytes(60))
     back.push_rx()
     assert back.stack.received == [bytes(60)]
-    assert "no TCP header" in back.queue.last_drop
+    assert "no TCP or UDP header" in back.queue.last_drop
+
+
+GOOD = [ipv4(tcp()), ipv4(tcp(), options=bytes(8)), ipv6(tcp())]
+NO_HEADER = [bytes(60), ipv4(tcp(), 1), ipv4(tcp(), frag=0x2000), ipv4(tcp(), tags=VLAN)]
+
+
+@pytest.mark.parametrize("frame", GOOD)
+def test_a_packet_with_a_blank_checksum_and_its_header_arrives_as_it_is(
+    engine: str, frame: bytes
+) -> None:
+    back = RawBackend()
+    back.rx(frame, B | V)
+    back.push_rx()
+    assert back.stack.received == [frame]
+
+
+@pytest.mark.parametrize("frame", NO_HEADER)
+def test_a_packet_with_a_blank_checksum_for_which_there_is_no_header_is_dropped(
+    engine: str, frame: bytes
+) -> None:
+    # Linux's checksum_setup: skb_checksum_setup looks at the Ethernet type, not behind a tag.
+    back = RawBackend()
+    back.rx(frame, B | V)
+    back.rx(frame, V)
+    back.push_rx()
+    assert back.stack.received == [frame]
+    assert back.counters.rx.errors == 1
+    assert "blank checksum" in back.queue.last_drop
+
+
+@pytest.mark.parametrize("frame", NO_HEADER)
+def test_a_frontend_without_checksum_setup_leaves_that_to_its_stack(frame: bytes) -> None:
+    back = RawBackend(checksum_setup=False)
+    back.rx(frame, B | V)
+    back.push_rx()
+    assert back.stack.received == [frame]
 
 
 @pytest.mark.parametrize(("types", "headers", "kind"), [(2, ipv4, 1), (6, ipv4, 1), (6, ipv6, 2)])

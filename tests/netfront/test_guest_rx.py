@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ip_frames import ipv6, tcp
 from vif_peers import HOST, RawBackend
 
 from xennet.abi.grant_table import GTF_permit_access
@@ -81,7 +82,7 @@ def test_a_chain_becomes_one_frame() -> None:
 
 def test_checksum_flags_and_gso_reach_the_stack() -> None:
     back = RawBackend()
-    back.rx(frame(2000), NETRXF_csum_blank | NETRXF_data_validated | E)
+    back.rx(ipv6(tcp() + bytes(2000)), NETRXF_csum_blank | NETRXF_data_validated | E)
     back.raw_rx(gso(1448, 2))
     back.rx(frame(60), NETRXF_data_validated)
     back.push_rx()

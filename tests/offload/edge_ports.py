@@ -29,7 +29,7 @@ def blank_udp(base: Any = V4, stamp: int = 0) -> Row:
 
 def gso(payload: int, gso_size: int, base: Any = V4, stamp: int = 0, seq: int = 0) -> Row:
     frame = base / TCP(chksum=0x4444, seq=seq) / bytes(i & 0xFF for i in range(payload))
-    return row(frame, BLANK, gso_size, 1 if base is V4 else 2, stamp)
+    return row(frame, BLANK, gso_size, 1 if IP in base else 2, stamp)
 
 
 def add(batch: FrameBatch, item: Row) -> None:

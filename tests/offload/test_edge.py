@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from offload_frames import ETHER, l4_of, new_batch, rebuilt, rows
 from scapy.layers.inet import TCP
-from scapy.layers.l2 import ARP
+from scapy.layers.l2 import ARP, Dot1Q
 
 from xennet.frames import DATA_VALIDATED, EVERYTHING, NOTHING, Offload
 from xennet.link.edge import Edge, PortEdge
@@ -91,6 +91,33 @@ def test_checksums_are_completed_for_the_ip_version_that_needs_it(
         original = blank_udp(base, stamp=5)
         assert udp == (rebuilt(original[0]), DATA_VALIDATED, *original[2:])
         assert edge.pulled == OffloadCounters(completed=1)
+
+
+TAGGED = ETHER / Dot1Q(vlan=7) / V4.payload
+
+
+def test_drivers_offload_nothing_of_frames_with_a_vlan_tag(engine: str) -> None:
+    # Linux's have no vlan_features, and their peers drop a tagged frame with a blank checksum.
+    udp, big = blank_udp(TAGGED), gso(2500, 1000, TAGGED)
+    port = ScriptedPort(udp, GOOD_TCP, big, blank_udp(), gso(2500, 1000), row(TAGGED / TCP()))
+    edge = Edge(port)
+    edge.negotiated(Offload())
+    got = pulled(edge)
+    assert got[0][:2] == (rebuilt(udp[0]), DATA_VALIDATED)
+    assert [got[1], *got[5:]] == [GOOD_TCP, blank_udp(), gso(2500, 1000), row(TAGGED / TCP())]
+    assert [len(item[0]) for item in got[2:5]] == [1058, 1058, 558]
+    assert all(item[:2] == (rebuilt(item[0]), DATA_VALIDATED) for item in got[2:5])
+    assert edge.pulled == OffloadCounters(completed=1, segmented=1, segments=3)
+
+
+def test_an_endpoint_that_takes_all_takes_tagged_frames_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    untouched(monkeypatch)
+    frames = [blank_udp(TAGGED), gso(2500, 1000, TAGGED)]
+    edge = Edge(ScriptedPort(*frames))
+    edge.negotiated(EVERYTHING)
+    assert pulled(edge) == frames
 
 
 @pytest.mark.parametrize(

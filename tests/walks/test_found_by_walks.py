@@ -55,6 +55,30 @@ def test_a_frontend_does_not_wait_for_ever_for_pages_that_its_backend_keeps() ->
     house.dom0.kernel.unmap_grant(kept)
 
 
+def test_pages_of_many_connections_are_waited_for_with_one_timer() -> None:
+    house, vif = connected()
+    timers = house.machine.run_loop.timers
+    kept = []
+    for _ in range(3):
+        assert vif.netfront is not None
+        assert vif.netfront.queue is not None
+        ref = vif.netfront.queue.tx_ring_ref
+        kept.append(house.dom0.kernel.map_grant(vif.guest.domid, ref))
+        vif.guest.unload()
+        house.settle()
+        vif.guest.load()
+        house.settle()
+    front = vif.netfront
+    assert front is not None
+    assert front.held_pages == 3
+    assert house.machine.run_loop.timers == timers + 1
+    for mapping in kept:
+        house.dom0.kernel.unmap_grant(mapping)
+    house.machine.run_loop.advance(1_000_000_000)
+    house.settle()
+    assert (front.held_pages, house.machine.run_loop.timers) == (0, timers)
+
+
 def test_a_vif_that_has_just_lost_its_driver_domain_can_be_kicked() -> None:
     house = House()
     old = house.add_driver_domain()

@@ -45,7 +45,6 @@ from xennet.netback.guest_tx import (
 from xennet.netback.tx_checksum import judge_checksums
 from xennet.netback.verdict import FrontendError, tx_error
 from xennet.netback.vif_words import new_vif_words
-from xennet.offload.headers import PLACES
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT
 from xennet.trace import silent_log
 
@@ -84,7 +83,6 @@ def poll_ring(
     stage_frame: int,
     scratch: U32Words,
     words: Vector,
-    found: Vector,
     res: Vector,
     dom_rows: U32Words,
     owner: U32Words,
@@ -94,9 +92,8 @@ def poll_ring(
 ) -> int:
     """A kernel: one pass over ``ring`` by a backend whose indices are both ``start``.
 
-    ``scratch``: _SCRATCH private words; ``words``: of the vif; ``found``: scratch for headers;
-    ``dom_rows`` ... ``u32``: as grant_copy takes them.
-    Returns gather's verdict.
+    ``scratch``: _SCRATCH private words; ``words``: of the vif; ``dom_rows`` ... ``u32``: as
+    grant_copy takes them. Returns gather's verdict.
     """
     ops = scratch[_OPS:_OP_SLOT]
     op_slot = scratch[_OP_SLOT:_OP_PACKET]
@@ -157,7 +154,6 @@ def poll_ring(
         judge_checksums(
             u8[stage_frame << PAGE_SHIFT :],
             u32[stage_frame << PAGE_SHIFT >> 2 :],
-            found,
             offset,
             length,
             flags,
@@ -207,12 +203,11 @@ class PagePoller:
         self.res = array("q", bytes(8 * RESULTS))
         self.res[R_CREDIT] = UNLIMITED
         self.words = new_vif_words()
-        found = array("q", bytes(8 * PLACES))
         self._scratch = memoryview(bytearray(4 * _SCRATCH)).cast("I")
         self._kernel = engine.kernel(poll_ring)
         self._args = (
             *(view(silent_log()), view(ring.u32), self._stage.first),
-            *(view(self._scratch), view(self.words), view(found), view(self.res)),
+            *(view(self._scratch), view(self.words), view(self.res)),
             *machine.grant_tables.copy_args,
         )
 

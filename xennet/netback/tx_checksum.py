@@ -16,14 +16,12 @@ from xennet.netback.guest_tx import (
     R_PACKETS,
 )
 from xennet.netback.packets import keep_packets
-from xennet.offload.checksum import blank
-from xennet.offload.headers import FOUND, parse, usual_l4
+from xennet.offload.setup import set_up
 
 
 def judge_checksums(
     u8: Bytes,
     u32: U32Words,
-    found: Vector,
     offset: U32Array,
     length: U32Array,
     flags: U32Array,
@@ -35,25 +33,21 @@ def judge_checksums(
 ) -> int:
     """Judge every packet with csum_blank that settle left; returns the number of good packets.
 
-    ``u8``, ``u32``: the bytes that ``offset`` points into, and the same as words; ``found``:
-    scratch for xennet.offload.headers. A packet with CSUM_FIXUP gets the sum of its pseudo-header
-    (F16; ``res[R_CSUM_FIXUP]`` counts them as Linux does, before it is known whether that works).
-    A packet without a TCP or UDP header is taken out of the packet arrays (F17).
+    ``u8``, ``u32``: the bytes that ``offset`` points into, and the same as words. A packet with
+    CSUM_FIXUP gets the sum of its pseudo-header (F16; ``res[R_CSUM_FIXUP]`` counts them as Linux
+    does, before it is known whether that works). A packet without a TCP or UDP header, or with
+    a VLAN tag, is taken out of the packet arrays (F17).
     """
     packets = res[R_PACKETS]
     bad = 0
     fixups = 0
     for i in range(packets):
         if flags[i] & CSUM_BLANK:
-            if flags[i] & CSUM_FIXUP:
+            fixup = flags[i] & CSUM_FIXUP
+            if fixup:
                 flags[i] ^= CSUM_FIXUP
                 fixups += 1
-                verdict = blank(u8, u32, offset[i], length[i], found)
-            elif usual_l4(u8, offset[i], length[i]):
-                continue
-            else:
-                verdict = parse(u8, offset[i], length[i], found)
-            if verdict != FOUND:
+            if not set_up(u8, u32, offset[i], length[i], fixup):
                 bad += 1
                 res[R_BYTES] -= length[i]
                 length[i] = 0

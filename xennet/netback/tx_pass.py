@@ -10,7 +10,6 @@ from xennet.frames import CSUM_BLANK, FrameBatch
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_tx, tx_checksum
 from xennet.netback.vif_words import new_vif_words
-from xennet.offload.headers import PLACES
 from xennet.passlog import PassLog
 from xennet.ring import BackRing
 
@@ -56,8 +55,7 @@ class TxPass:
         self._settle = engine.kernel(guest_tx.settle)
         self.settle_args = (page, pvt, ops, op_slot, op_packet, rsp, *columns, res)
         self._judge = engine.kernel(tx_checksum.judge_checksums)
-        found = view(array("q", bytes(8 * PLACES)))
-        self.judge_args = (view(stage.u8), view(stage.u32), found, *columns, res)
+        self.judge_args = (view(stage.u8), view(stage.u32), *columns, res)
         self._rearm = engine.kernel(guest_tx.rearm)
         self.rearm_args = (page, pvt)
 

@@ -91,6 +91,7 @@ class Netfront:
         self._carrier_watch: DeviceWatch | None = None
         # Pages that a backend still used when it said that it had closed.
         self._held: list[GrantedPages] = []
+        self._cancel_retry: Callable[[], None] = _nothing
 
     @property
     def carrier(self) -> bool:
@@ -138,7 +139,7 @@ class Netfront:
             gso_types=offload.gso_types,
             hashes=offer.control_ring and kind.control_ring,
             gso_prefix_types=prefix_types(options, kind),
-            repair_gso=kind.repairs_gso,
+            checksum_setup=kind.checksum_setup,
             split=offer.splits(kind, options),
             late_eoi=kind.late_eoi,
             bounce=not trusted,
@@ -187,7 +188,6 @@ class Netfront:
             self._held += self.control.disconnect()
         self._forget()
         self._free_held()
-        self._free_later(HELD_TRIES)
 
     def moved(self, hv: Hypervisor) -> None:
         """The domain goes on as that of ``hv``: what was shared stayed behind in the old one."""
@@ -282,18 +282,13 @@ class Netfront:
         self._offer = None
         self.control = None
 
-    def _free_held(self) -> None:
+    def _free_held(self, tries: int = HELD_TRIES) -> None:
+        """Take back what the backend has let go of; what it has not, later (the device may be gone
+        by then: gnttab_handle_deferred)."""
         self._held = [granted for granted in self._held if not granted.end()]
-
-    def _free_later(self, tries: int) -> None:
-        """The device may be gone when its backend unmaps: look again (gnttab_handle_deferred)."""
-
-        def again() -> None:
-            self._free_held()
-            self._free_later(tries - 1)
-
+        self._cancel_retry()
         if self._held and tries:
-            self.hv.call_after(HELD_PERIOD, again)
+            self._cancel_retry = self.hv.call_after(HELD_PERIOD, lambda: self._free_held(tries - 1))
 
     def _the_queues(self) -> Queues:
         if self._queues is None:
@@ -304,6 +299,10 @@ class Netfront:
         self.error = error
         if self._queues is not None:
             self._queues.stop()
+
+
+def _nothing() -> None:
+    """There is no timer to cancel."""
 
 
 def read_mac(own: NodeDirectory) -> bytes:

@@ -21,8 +21,9 @@ Rules (xen/io/netif.h, "Guest receive"; hardening rules B1..B14 in docs/hardenin
 * a packet shorter than an Ethernet header or longer than 65535 bytes is dropped;
 * a first slot with gso_prefix carries no data: its offset is the segment size of the packet behind
   it (backends before Linux 4.10, for frontends that asked with feature-gso-tcpv*-prefix);
-* a GSO packet without csum_blank is repaired like Linux does it, if wanted: its checksum field gets
-  the pseudo-header sum (checksum_setup, "some buggy peers"; field bug 2);
+* if wanted, what Linux does (checksum_setup): a GSO packet without csum_blank is repaired, its
+  checksum field gets the pseudo-header sum ("some buggy peers"; field bug 2); a packet with
+  csum_blank is dropped unless a TCP or UDP header is found (xennet.offload.setup);
 * B17 with ``zeros`` every page is wiped before it is granted again.
 
 Dropping consumes the packet's slots and posts them again; only "broken" is for ever.
@@ -79,17 +80,16 @@ from xennet.kernel import (
     note,
     publish,
 )
-from xennet.offload.checksum import blank
 from xennet.offload.headers import (
     ETH_P_8021AD,
     ETH_P_8021Q,
     ETH_P_IPV6,
     ETHERTYPE,
-    FOUND,
     MAX_TAGS,
     TAG_BYTES,
     load16,
 )
+from xennet.offload.setup import set_up
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
 from xennet.trace import RX_DROPPED, RX_RECEIVED
 
@@ -230,9 +230,8 @@ def receive(
     hash_info: U32Array,
     hash_value: U32Array,
     data32: U32Words,
-    found: Vector,
     prefix_types: int,
-    repair: int,
+    setup: int,
     zeros: Bytes,
     state: Vector,
     res: Vector,
@@ -241,10 +240,9 @@ def receive(
 
     Stops when all responses are taken, at ``max_packets`` frames, or when the longest legal packet
     would no longer fit; ``res[R_MORE]`` then says so. ``pages``: RX_SLOTS pages of our own.
-    ``data32``: the words of ``data``; ``found``: room for what xennet.offload.headers finds.
-    ``prefix_types``: bit t is set if GSO type t may be announced by a prefix. ``repair``: whether
-    GSO packets without csum_blank are made partial. ``zeros``: a page of zeros if pages are to be
-    wiped, else less.
+    ``data32``: the words of ``data``. ``prefix_types``: bit t is set if GSO type t may be announced
+    by a prefix. ``setup``: whether packets with csum_blank are looked into, and GSO ones without it
+    repaired. ``zeros``: a page of zeros if pages are to be wiped, else less.
     """
     cons = pvt[FRONT_RSP_CONS]
     begin = cons
@@ -390,12 +388,13 @@ def receive(
                 kind = prefix_type(data, used, prefix_types)
             if not rflags & NETRXF_data_validated:
                 unvalidated += 1
-            if repair and not rflags & NETRXF_csum_blank:
-                if blank(data, data32, used, size, found) == FOUND:
-                    fixups += 1
-                    rflags |= _VALID
-                else:
-                    drop = DROP_HEADERS
+        if setup and drop == DROP_NONE and (gso or rflags & NETRXF_csum_blank):
+            recalculate = 0 if rflags & NETRXF_csum_blank else 1
+            if recalculate:
+                fixups += 1
+                rflags |= _VALID
+            if not set_up(data, data32, used, size, recalculate):
+                drop = DROP_HEADERS
         if drop != DROP_NONE:
             dropped += 1
             reason = drop

@@ -54,10 +54,10 @@ class FrontendKind:
     """``rules``: its life (xennet.xenbus.tables). ``sections``: the order in which groups of keys
     are published, ``ring_keys`` those of a queue ("event-channel" stands for both channels if they
     are split), ``features`` the rest. ``counts_one``: multi-queue-num-queues is written for one
-    queue too. ``split``, ``xdp``, ``control_ring``: whether it knows of these. ``repairs_gso``: GSO
-    packets without csum_blank are repaired; ``late_eoi``: spurious events delay the next ones
-    (xennet.late_eoi); ``unvalidated``: what those without data_validated
-    cost.
+    queue too. ``split``, ``xdp``, ``control_ring``: whether it knows of these. ``checksum_setup``:
+    packets with csum_blank are looked into, and GSO ones without it repaired. ``late_eoi``:
+    spurious events delay the next ones (xennet.late_eoi). ``unvalidated``: what GSO packets without
+    data_validated cost.
     """
 
     name: str
@@ -69,7 +69,7 @@ class FrontendKind:
     split: bool = True
     xdp: bool = False
     control_ring: bool = False
-    repairs_gso: bool = False
+    checksum_setup: bool = False
     late_eoi: bool = False
     unvalidated: str = ""
 
@@ -87,7 +87,7 @@ LINUX = FrontendKind(
         ("feature-no-csum-offload", _no_csum),
     ),
     xdp=True,
-    repairs_gso=True,
+    checksum_setup=True,
     late_eoi=True,
     unvalidated="those without csum_blank had to be repaired",
 )

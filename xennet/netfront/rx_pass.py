@@ -12,7 +12,6 @@ from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx
 from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.terms import Terms
-from xennet.offload.headers import PLACES
 from xennet.passlog import PassLog
 from xennet.ring import FrontRing
 
@@ -55,8 +54,8 @@ class RxPass:
             *(page, pvt, terms.otherend_id, view(buffers.pages.u8), grefs, words, grants.shift),
             *(view(grants.status), grants.status_shift, view(batch.data), BATCH_BYTES),
             *map(view, (*batch.columns, *batch.hash_columns)),
-            *(view(batch.data.cast("I")), view(array("q", bytes(8 * PLACES)))),
-            *(terms.gso_prefix_types, int(terms.repair_gso), view(terms.zeros)),
+            view(batch.data.cast("I")),
+            *(terms.gso_prefix_types, int(terms.checksum_setup), view(terms.zeros)),
             *(view(array("q", bytes(8 * guest_rx.STATES))), view(self.res)),
         )
 

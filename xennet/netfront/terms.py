@@ -11,10 +11,10 @@ from xennet.abi.xen import PAGE_SIZE
 class Terms:
     """``otherend_id``: the backend's domain. What the backend takes of us: ``can_sg`` packets of
     several slots, ``gso_types`` (bit t for GSO type t), ``hashes`` hash extra info. What it may do
-    to us: announce packets of ``gso_prefix_types`` by a prefix slot. ``repair_gso``: GSO packets
-    that lack csum_blank are made partial. ``split``: a channel for each ring. ``late_eoi``: its
-    spurious events delay the next ones (xennet.late_eoi). ``bounce``: it is not trusted, so no
-    granted page may hold a byte that was not meant for it (XSA-403).
+    to us: announce packets of ``gso_prefix_types`` by a prefix slot. ``checksum_setup``: those
+    with csum_blank are looked into, and GSO ones without it repaired. ``split``: a channel for each
+    ring. ``late_eoi``: its spurious events delay the next ones (xennet.late_eoi). ``bounce``: it is
+    not trusted, so no granted page may hold a byte that was not meant for it (XSA-403).
     """
 
     otherend_id: int
@@ -22,7 +22,7 @@ class Terms:
     gso_types: int = 0
     hashes: bool = False
     gso_prefix_types: int = 0
-    repair_gso: bool = True
+    checksum_setup: bool = True
     split: bool = False
     late_eoi: bool = True
     bounce: bool = False

@@ -43,7 +43,7 @@ _DROPS = {
     guest_rx.DROP_EXTRA_TYPE: ("B12", "extra info of type 0 or of an unknown type"),
     guest_rx.DROP_GSO: ("B13", "GSO of size 0 or of neither TCPv4 nor TCPv6"),
     guest_rx.DROP_PREFIX: ("B12", "gso_prefix that was not asked for, or with nothing behind it"),
-    guest_rx.DROP_HEADERS: ("B13", "GSO without csum_blank, and no TCP header to repair"),
+    guest_rx.DROP_HEADERS: ("", "blank checksum, and no TCP or UDP header is found"),
     guest_rx.DROP_SIZE: ("", "packet shorter than 14 or longer than 65535 bytes"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from xennet.engine import Engine, current
-from xennet.frames import FrameBatch, Offload, lazy_bytes
+from xennet.frames import EVERYTHING, FrameBatch, Offload, lazy_bytes
 from xennet.offload import refit, segment
 from xennet.offload.headers import PLACES
 
@@ -76,7 +76,7 @@ class Fitter:
     def offload(self, offload: Offload) -> None:
         self._offload = offload
         plan = refit.plan_of(offload)
-        self._idle = plan == refit.plan_of(Offload())
+        self._idle = plan == refit.plan_of(EVERYTHING)
         self._plan = self._engine.view(plan)
 
     @property
@@ -106,7 +106,8 @@ class Fitter:
         if self._idle:
             return count
         columns = self._target_columns.of(batch)
-        return self._first_unfit(first, count, self._plan, *columns[1:5])
+        data = self._engine.view(batch.data)
+        return self._first_unfit(first, count, self._plan, data, *columns[:5])
 
     def complete(self, batch: FrameBatch, first: int) -> int:
         """Complete checksums in ``batch`` itself, from frame ``first`` on.

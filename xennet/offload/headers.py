@@ -4,9 +4,8 @@ Any bytes are a legal input: every load is checked against the end of the frame 
 found is noted in a vector (places H_*). Two of them are those of struct virtio_net_hdr (csum_start,
 csum_offset), a third is its hdr_len; its gso_type and gso_size travel in the columns of a frame.
 
-The judgement is that of Linux' skb_checksum_setup (hardening rule F17), with two differences:
-tagged frames are looked into, and a fragment header ends the search even when it says that the
-packet is whole.
+This is for whoever has to compute with what is found, so nothing may lie. What Linux's drivers
+look at when they judge a packet is less: xennet.offload.setup.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ UDP_BYTES = 8
 
 HOP_BY_HOP = 0
 ROUTING = 43
-_FRAGMENT = 44
+FRAGMENT_HEADER = 44
 DESTINATION_OPTIONS = 60
 #: Routing types whose last 16 bytes are the final destination: source route, Mobile IPv6.
 _ROUTE_SOURCE = 0
@@ -73,7 +72,7 @@ _ROUTE_MOBILE = 2
 #: The routing type (segment routing) whose first address is the final destination.
 _ROUTE_SEGMENT = 4
 #: More fragments, or an offset.
-_IPV4_FRAGMENT = 0x3FFF
+IPV4_FRAGMENT = 0x3FFF
 
 
 def load16(u8: Bytes, at: int) -> int:
@@ -85,6 +84,14 @@ def store16(u8: Bytes, at: int, value: int) -> None:
     """Store a number below 2**16, big-endian."""
     u8[at] = value >> 8
     u8[at + 1] = value & 0xFF
+
+
+def is_tagged(u8: Bytes, at: int, length: int) -> int:
+    """Whether a frame has a VLAN tag, 1 or 0."""
+    if length < MIN_FRAME:
+        return 0
+    kind = load16(u8, at + ETHERTYPE)
+    return 1 if kind in (ETH_P_8021Q, ETH_P_8021AD) else 0
 
 
 #: Where a frame has its addresses and ports for which :func:`usual_l4` finds a protocol.
@@ -146,7 +153,7 @@ def parse_ipv4(u8: Bytes, at: int, length: int, l3: int, found: Vector) -> int:
         return BAD_IP
     found[H_VERSION] = 4
     found[H_DESTINATION] = l3 + 16
-    if load16(u8, ip + 6) & _IPV4_FRAGMENT:
+    if load16(u8, ip + 6) & IPV4_FRAGMENT:
         return FRAGMENT
     return parse_l4(u8, at, l3 + header, l3 + total, u8[ip + 9], found)
 
@@ -178,7 +185,7 @@ def parse_ipv6(u8: Bytes, at: int, length: int, l3: int, found: Vector) -> int:
                 found[H_DESTINATION] = l4 + size - 16
         kind = u8[extension]
         l4 += size
-    if kind == _FRAGMENT:
+    if kind == FRAGMENT_HEADER:
         return FRAGMENT
     return parse_l4(u8, at, l4, end, kind, found)
 

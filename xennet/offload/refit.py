@@ -2,7 +2,7 @@
 
 Three kernels, called in this order (fitter.py):
 
-    first_unfit   which frame is the first that may need anything, from the columns alone
+    first_unfit   which frame is the first that may need anything
     in_place      completes checksums where the frames lie, up to one that cannot stay there
     refit         moves frames on into a target: as they are, completed, segmented or not at all
 
@@ -17,7 +17,7 @@ from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, MAX_FRAME, Offload
 from xennet.kernel import Bytes, U32Array, U32Words, Vector
 from xennet.offload.checksum import complete
-from xennet.offload.headers import FOUND, H_VERSION, parse
+from xennet.offload.headers import FOUND, H_VERSION, is_tagged, parse
 from xennet.offload.segment import (
     LONG_SEGMENT,
     R_COUNT,
@@ -34,6 +34,8 @@ P_BLANK_TYPES = 0
 P_GSO_TYPES = 1
 #: Bytes of the longest frame without GSO.
 P_MAX_FRAME = 2
+#: 1 if the two before the last go for frames with a VLAN tag, 0 if of those nothing is taken.
+P_VLAN = 3
 
 # Places in the result vector, after those of segment.py (R_COUNT, R_USED, R_RESUME, R_SEGMENTS).
 #: The first frame of the source that is not dealt with.
@@ -59,20 +61,27 @@ def plan_of(offload: Offload) -> array[int]:
     """What ``offload`` comes to: no GSO without scatter-gather or without blank checksums."""
     blank = (_V4 if offload.csum_v4 else 0) | (_V6 if offload.csum_v6 else 0)
     gso = offload.gso_types & blank if offload.sg else 0
-    return array("q", (blank, gso, min(offload.max_frame or MAX_FRAME, MAX_FRAME)))
+    longest = min(offload.max_frame or MAX_FRAME, MAX_FRAME)
+    return array("q", (blank, gso, longest, int(offload.vlan)))
 
 
-def need(plan: Vector, length: int, flags: int, gso_size: int, gso_type: int) -> int:
-    """What a frame needs, as far as its columns tell; COMPLETE may turn out not to be needed."""
+def takes_nothing(plan: Vector, u8: Bytes, at: int, length: int) -> int:
+    """Whether a frame has a tag with which neither GSO nor a blank checksum is taken, 1 or 0."""
+    return 0 if plan[P_VLAN] else is_tagged(u8, at, length)
+
+
+def need(plan: Vector, tagged: int, length: int, flags: int, gso_size: int, gso_type: int) -> int:
+    """What a frame needs; COMPLETE may turn out not to be needed. ``tagged``: takes_nothing."""
     if length > MAX_FRAME:
         return REFUSE
     if gso_size != 0:
-        if gso_type <= XEN_NETIF_GSO_TYPE_TCPV6 and plan[P_GSO_TYPES] >> gso_type & 1:
+        gso_types = 0 if tagged else plan[P_GSO_TYPES]
+        if gso_type <= XEN_NETIF_GSO_TYPE_TCPV6 and gso_types >> gso_type & 1:
             return KEEP
         return SEGMENT
     if length > plan[P_MAX_FRAME]:
         return REFUSE
-    if flags & CSUM_BLANK and plan[P_BLANK_TYPES] != ALL_GSO_TYPES:
+    if flags & CSUM_BLANK and (tagged or plan[P_BLANK_TYPES] != ALL_GSO_TYPES):
         return COMPLETE
     return KEEP
 
@@ -81,6 +90,8 @@ def first_unfit(
     first: int,
     count: int,
     plan: Vector,
+    u8: Bytes,
+    offset: U32Array,
     length: U32Array,
     flags: U32Array,
     gso_size: U32Array,
@@ -96,17 +107,27 @@ def first_unfit(
                 return i
         elif flags[i] & mask or length[i] > max_frame:
             return i
+        elif not flags[i] & CSUM_BLANK:
+            continue
+        if takes_nothing(plan, u8, offset[i], length[i]):
+            return i
     return count
 
 
 def fill_in(
-    plan: Vector, u8: Bytes, u32: U32Words, at: int, length: int, found: Vector, res: Vector
+    blank_types: int,
+    u8: Bytes,
+    u32: U32Words,
+    at: int,
+    length: int,
+    found: Vector,
+    res: Vector,
 ) -> int:
     """Complete the blank checksum of a frame, unless the taker takes it: the flag that stays.
 
-    CSUM_BLANK (the taker takes it), 0 (completed) or -1 (not possible: drop the frame).
+    ``blank_types``: as P_BLANK_TYPES, 0 if the frame has a tag in the way. CSUM_BLANK (the taker
+    takes it), 0 (completed) or -1 (not possible: drop the frame).
     """
-    blank_types = plan[P_BLANK_TYPES]
     if blank_types:
         if parse(u8, at, length, found) != FOUND:
             res[R_ERRORS] += 1
@@ -139,9 +160,11 @@ def in_place(
     The first frame that has to be segmented or dropped, which is left as it is; ``count`` if none.
     """
     for i in range(first, count):
-        what = need(plan, length[i], flags[i], gso_size[i], gso_type[i])
+        tagged = takes_nothing(plan, u8, offset[i], length[i])
+        what = need(plan, tagged, length[i], flags[i], gso_size[i], gso_type[i])
         if what == COMPLETE:
-            left = fill_in(plan, u8, u32, offset[i], length[i], found, res)
+            blank_types = 0 if tagged else plan[P_BLANK_TYPES]
+            left = fill_in(blank_types, u8, u32, offset[i], length[i], found, res)
             if left < 0:
                 res[R_ERRORS] -= 1  # refit will meet it again
                 return i
@@ -189,14 +212,16 @@ def refit(
         at = offset[i]
         size = length[i]
         first = res[R_COUNT]
-        what = need(plan, size, flags[i], gso_size[i], gso_type[i])
+        tagged = takes_nothing(plan, u8, at, size)
+        blank_types = 0 if tagged else plan[P_BLANK_TYPES]
+        what = need(plan, tagged, size, flags[i], gso_size[i], gso_type[i])
         if res[R_RESUME]:
             what = SEGMENT  # begun under an older plan, perhaps
         if what == REFUSE:
             res[R_REFUSED] += 1
         elif what == SEGMENT:
             verdict = segment(
-                plan[P_BLANK_TYPES],
+                blank_types,
                 plan[P_MAX_FRAME],
                 max_frames,
                 u8,
@@ -233,7 +258,7 @@ def refit(
                 out[used : used + size] = u8[at : at + size]
                 left = flags[i] & CSUM_BLANK
                 if what == COMPLETE:
-                    left = fill_in(plan, out, out_u32, used, size, found, res)
+                    left = fill_in(blank_types, out, out_u32, used, size, found, res)
                 if left >= 0:
                     out_offset[first] = used
                     out_length[first] = size
