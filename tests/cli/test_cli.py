@@ -356,3 +356,18 @@ def test_info_shows_versions_arena_and_engine(run: Run) -> None:
     assert lines["engine"] == "plain"
     assert lines["arena"] == "131072 frames of 4096 bytes (512 MiB)"
     assert {"xennet", "attrs", "click", "construct", "dpkt", "rich"} <= lines.keys()
+
+
+def test_a_run_imports_nothing_of_what_it_does_not_use() -> None:
+    script = (
+        "import sys; from xennet.cli import main;"
+        "main(['run', '--quiet', '--guest', 'gen:60x1', '--host', 'null:']);"
+        "print(*sorted(name for name in sys.modules if name.startswith('xennet.')))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+    imported = set(output.splitlines()[-1].split())
+    unused = {"xennet.netback.xnb", "xennet.link.switch", "xennet.cli.xs", "xennet.lifecycle"}
+    assert "xennet.netback" in imported
+    assert not imported & unused

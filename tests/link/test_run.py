@@ -12,8 +12,8 @@ from xennet.cli import main
 from xennet.frames import FrameBatch
 from xennet.link.run import run_ports
 from xennet.link.switch import Switch, SwitchPort
+from xennet.netback.defects import BackendPanic
 from xennet.netback.device import Vif
-from xennet.netback.xnb.panic import BackendPanic
 from xennet.port import open_ports
 from xennet.report.model import RunOptions, RunReport
 from xennet.report.progress import no_progress

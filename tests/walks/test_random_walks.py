@@ -25,9 +25,9 @@ from xennet.lifecycle.why import why
 from xennet.link.capacity import Capacity
 from xennet.link.house import House, guest_mac
 from xennet.link.residents import BackendDomain, Guest
+from xennet.netback.defects import BackendPanic
 from xennet.netback.policy import LINUX as LINUX_BACKEND
 from xennet.netback.policy import BackendPolicy
-from xennet.netback.xnb.panic import BackendPanic
 from xennet.netback.xnb.policy import XNB
 from xennet.netfront.kinds import KINDS as KINDS_OF_GUESTS
 from xennet.netfront.options import DEFAULTS, NetfrontOptions

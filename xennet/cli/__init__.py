@@ -9,37 +9,45 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from xennet.cli.info import info
-from xennet.cli.lifecycle import lifecycle
-from xennet.cli.run import Link, run
-from xennet.cli.xenstored import xenstored
-from xennet.cli.xs import xs
 from xennet.engine import EngineError
 from xennet.port.base import PortError
 from xennet.report.printable import printable
+
+if TYPE_CHECKING:
+    from xennet.cli.run import Link
 
 EXIT_BAD_INPUT = 2
 EXIT_SOFTWARE = 70
 EXIT_INTERRUPTED = 130
 
 
-@click.group(invoke_without_command=True)
+#: The commands, each in a module of its own; only the one that is called is imported.
+_COMMANDS = ("run", "info", "lifecycle", "xs", "xenstored")
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"xennet.cli.{cmd_name}")
+        return cast(click.Command, getattr(module, cmd_name))
+
+
+@click.group(cls=_Commands, invoke_without_command=True)
 @click.version_option(package_name="xennet", message="%(prog)s %(version)s")
 @click.pass_context
 def group(ctx: click.Context) -> None:
     """The Xen paravirtual network, byte for byte, in an ordinary process."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-
-
-group.add_command(run)
-group.add_command(info)
-group.add_command(lifecycle)
-group.add_command(xs)
-group.add_command(xenstored)
 
 
 def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:

@@ -10,21 +10,20 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from attrs import asdict, define, frozen
 
 from xennet.link import inventory
 from xennet.link.base import LinkError
 from xennet.link.edge import Edge, PortEdge
-from xennet.link.exchange import Exchange, Place
 from xennet.link.house import guest_mac
 from xennet.link.ledger import Ledger, ip_flow, one_flow
 from xennet.link.lines import Line, Lines
 from xennet.link.setup import setup_of
 from xennet.link.timeline import Timeline
 from xennet.link.witness import Witness
-from xennet.netback.xnb.panic import BackendPanic
-from xennet.netback.xnb.struck import DefectStruck
+from xennet.netback.defects import BackendPanic, DefectStruck
 from xennet.observe import StoreOperation
 from xennet.port import Port
 from xennet.port.addressed import AddressedPort
@@ -42,6 +41,9 @@ from xennet.report.model import (
     VifReport,
 )
 from xennet.xenbus.paths import VifPaths
+
+if TYPE_CHECKING:
+    from xennet.link.exchange import Exchange, Place
 
 #: Reasons that a verdict gives in full.
 _REASONS = 12
@@ -118,6 +120,8 @@ class Run:
         self._ports = (tuple(guests), tuple(hosts))
         if options.switch:
             macs = [_mac(number, options.vifs) for number in range(len(guests))]
+            from xennet.link.exchange import Exchange
+
             self.exchange = Exchange(self.lines.house.dom0.kernel, macs)
             self._watched = [
                 self._join(PortEdge(AddressedPort(port, mac, peer)), place, place)

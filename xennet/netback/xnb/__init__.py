@@ -71,6 +71,7 @@ C9 has no counterpart where each mapping has its own status.
 
 from __future__ import annotations
 
+from xennet.netback.defects import BackendPanic
 from xennet.netback.xnb.cksum import add_mbuf_cksum, in_cksum_skip, in_pseudo, internet_sum
 from xennet.netback.xnb.copytable import GNTTAB_LEN, GnttabCopyTable
 from xennet.netback.xnb.dump import (
@@ -82,7 +83,6 @@ from xennet.netback.xnb.dump import (
     dump_txreq,
 )
 from xennet.netback.xnb.mbuf import Ifnet, Mbuf, MbufPool, PktHdr, chain, chain_bytes
-from xennet.netback.xnb.panic import BackendPanic
 from xennet.netback.xnb.pkt import Extra, Pkt
 from xennet.netback.xnb.rx import mbufc2pkt, rxpkt2gnttab, rxpkt2rsp, send
 from xennet.netback.xnb.softc import XnbSoftc, intr, start, start_locked

@@ -11,8 +11,9 @@ from __future__ import annotations
 import struct
 from socket import IPPROTO_TCP, IPPROTO_UDP
 
+from xennet.netback.defects import BackendPanic
 from xennet.netback.xnb.mbuf import CSUM_IP_VALID, Mbuf, chain
-from xennet.netback.xnb.panic import HEADER_LEAVES_MBUF, BackendPanic
+from xennet.netback.xnb.panic import HEADER_LEAVES_MBUF
 
 ETHER_HDR_LEN = 14
 ETHERTYPE_IP = 0x0800

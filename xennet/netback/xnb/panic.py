@@ -1,8 +1,8 @@
-"""The end of the host, as an exception.
+"""The places where the seed driver's kernel ends: what a BackendPanic names.
 
-Where the seed driver would panic (KASSERT, NULL dereference) or write past its arrays, the
-emulated one raises :class:`BackendPanic` instead, so that a fuzzer can go on and a test can name
-what it met.
+Where it would panic (KASSERT, NULL dereference) or write past its arrays, the emulated one raises
+:class:`~xennet.netback.defects.BackendPanic` instead, so that a fuzzer can go on and a test can
+name what it met.
 """
 
 from __future__ import annotations
@@ -20,16 +20,3 @@ RX_TABLE_TOO_SHORT = "B8"
 NO_IFNET = "C4"
 #: No peer can cause it: the stack's own mbuf chain holds fewer bytes than its header says.
 MBUF_CHAIN_LIES = "mbuf"
-
-
-class BackendPanic(Exception):  # noqa: N818 - a panic is what it is called
-    """The driver domain's kernel is gone.
-
-    ``reason`` tells what happened with the numbers that led there; ``rule`` names the defect rows
-    that end in this place, separated by "/" ("A9", "A1/A2"), or is "mbuf".
-    """
-
-    def __init__(self, reason: str, rule: str) -> None:
-        super().__init__(f"{reason} [{rule}]")
-        self.reason = reason
-        self.rule = rule

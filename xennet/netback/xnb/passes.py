@@ -21,6 +21,7 @@ from xennet.abi.xen import PAGE_SIZE
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, FrameBatch, Outbox, lazy_bytes
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx, guest_tx
+from xennet.netback.defects import BackendPanic
 from xennet.netback.keys import FrontendFeatures
 from xennet.netback.xnb.copytable import GnttabCopyTable
 from xennet.netback.xnb.keys import XnbFeatures
@@ -32,7 +33,7 @@ from xennet.netback.xnb.mbuf import (
     Mbuf,
     chain_bytes,
 )
-from xennet.netback.xnb.panic import NEVER_RETURNS, NO_IFNET, BackendPanic
+from xennet.netback.xnb.panic import NEVER_RETURNS, NO_IFNET
 from xennet.netback.xnb.pkt import Pkt
 from xennet.netback.xnb.rx import mbufc2pkt, send
 from xennet.netback.xnb.softc import INTERRUPT_LIMIT

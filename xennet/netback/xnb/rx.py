@@ -22,18 +22,14 @@ from xennet.abi.netif import (
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SIZE
 from xennet.interface import Hypervisor
+from xennet.netback.defects import BackendPanic, DefectStruck
 from xennet.netback.xnb.copytable import GNTTAB_LEN, GnttabCopyTable
 from xennet.netback.xnb.dump import Log, printf
 from xennet.netback.xnb.mbuf import CSUM_DELAY_DATA, CSUM_TSO, Mbuf
-from xennet.netback.xnb.panic import (
-    MBUF_CHAIN_LIES,
-    RX_TABLE_TOO_SHORT,
-    TABLE_WALK_LEAVES,
-    BackendPanic,
-)
+from xennet.netback.xnb.panic import MBUF_CHAIN_LIES, RX_TABLE_TOO_SHORT, TABLE_WALK_LEAVES
 from xennet.netback.xnb.pkt import Extra, Pkt
 from xennet.netback.xnb.slots import GnttabCopy, extra_info, rx_request, rx_response
-from xennet.netback.xnb.struck import MORE_DATA_LOST, DefectStruck, loses_more_data
+from xennet.netback.xnb.struck import MORE_DATA_LOST, loses_more_data
 from xennet.ring import MASK32, BackRing
 
 MASK16 = 0xFFFF

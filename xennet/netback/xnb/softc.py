@@ -7,10 +7,11 @@ import errno
 from attrs import define, field
 
 from xennet.interface import Hypervisor
+from xennet.netback.defects import BackendPanic
 from xennet.netback.xnb.copytable import GnttabCopyTable
 from xennet.netback.xnb.dump import Log
 from xennet.netback.xnb.mbuf import Ifnet, MbufPool
-from xennet.netback.xnb.panic import NEVER_RETURNS, BackendPanic
+from xennet.netback.xnb.panic import NEVER_RETURNS
 from xennet.netback.xnb.rx import send
 from xennet.netback.xnb.tx import recv
 from xennet.ring import BackRing, memory_barrier

@@ -1,26 +1,9 @@
-"""What an observer of the machine sees when a defect of the seed damages a packet unseen.
-
-The seed neither counts nor prints anything then, and the peer gets rings that look sound. Where it
-ends instead there is a BackendPanic.
-"""
+"""Defects of the seed that damage a packet unseen: it neither counts nor prints anything, and the
+peer gets rings that look sound. Observers hear of them (xennet.netback.defects.DefectStruck)."""
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from xennet.netback.xnb.pkt import Pkt
-
-
-@frozen
-class DefectStruck:
-    """In domain ``domid`` defect ``row`` (xennet.netback.xnb) damaged a packet for or from domain
-    ``otherend_id``; ``what`` happens to such a packet, in words."""
-
-    domid: int
-    otherend_id: int
-    row: str
-    what: str
-
 
 #: What B4 does.
 MORE_DATA_LOST = (

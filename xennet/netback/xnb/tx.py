@@ -23,6 +23,7 @@ from xennet.abi.netif import (
 )
 from xennet.abi.xen import DOMID_SELF
 from xennet.interface import Hypervisor
+from xennet.netback.defects import BackendPanic
 from xennet.netback.xnb.cksum import add_mbuf_cksum
 from xennet.netback.xnb.copytable import GNTTAB_LEN, GnttabCopyTable
 from xennet.netback.xnb.dump import Log, dump_txreq, printf
@@ -35,13 +36,7 @@ from xennet.netback.xnb.mbuf import (
     Mbuf,
     MbufPool,
 )
-from xennet.netback.xnb.panic import (
-    COPY_FAILED,
-    MBUF_CHAIN_ENDS,
-    OUT_OF_ORDER,
-    TX_TABLE_TOO_SHORT,
-    BackendPanic,
-)
+from xennet.netback.xnb.panic import COPY_FAILED, MBUF_CHAIN_ENDS, OUT_OF_ORDER, TX_TABLE_TOO_SHORT
 from xennet.netback.xnb.pkt import Pkt
 from xennet.netback.xnb.slots import extra_info, tx_request, tx_response
 from xennet.ring import MASK32, BackRing
