@@ -102,6 +102,50 @@ def test_a_vif_is_not_given_to_the_domain_that_has_it() -> None:
     house.require_connected(vif)
 
 
+def test_a_vif_that_comes_back_at_once_finds_the_driver_that_never_saw_it_go() -> None:
+    house, vif = connected()
+    driver = vif.netback
+    house.replace_backend(vif, house.add_driver_domain())
+    assert vif.netback is None
+    house.replace_backend(vif, house.dom0)
+    assert vif.netback is driver is not None
+    house.settle()
+    assert vif.netback is driver
+
+
+def test_a_backend_that_is_loaded_again_finds_the_directory_of_a_guest_that_was_saved() -> None:
+    house, vif = connected()
+    saved = house.save(vif.guest)
+    house.dom0.backends.unload()
+    house.settle()
+    house.dom0.backends.load()
+    house.settle()
+    assert list(house.dom0.backends.devices) == [f"backend/vif/{saved.domid}/0"]
+    house.destroy_guest(saved.domid)
+    house.machine.run_loop.run_until_idle(advance_timers=True)
+    assert not house.dom0.backends.devices
+    assert not house.leaks(), str(house.leaks())
+
+
+def test_what_a_vif_has_left_behind_does_not_take_its_driver() -> None:
+    house, vif = connected()
+    old = vif.paths.backend
+    house.replace_backend(vif, owner := house.add_driver_domain())
+    owner.load()
+    house.settle()
+    vif.guest.frontends.resume()
+    house.settle()
+    house.require_connected(vif)
+    driver = vif.netback
+    house.store.write(f"{old}/frontend", vif.paths.frontend)  # somebody writes it again
+    house.settle()
+    house.dom0.backends.unload()
+    house.dom0.backends.load()
+    house.settle()
+    assert vif.netback is driver
+    assert vif.connected
+
+
 def test_a_handle_in_use_stays_with_its_vif() -> None:
     house, vif = connected()
     second = house.plug(vif.guest, 0, Stack(), Stack())

@@ -12,13 +12,15 @@ from xennet.guest import GuestKernel
 from xennet.hypervisor import Domain
 from xennet.link.base import LinkError
 from xennet.netback.device import Vif
-from xennet.netback.policy import BackendPolicy, VifOptions
+from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netback.stage import TxStage
 from xennet.netfront.device import Netfront
 from xennet.netfront.kinds import FrontendKind
 from xennet.netfront.options import NetfrontOptions
+from xennet.port.null import NullPort
 from xennet.xenbus.backend import Backend
 from xennet.xenbus.backend_bus import BackendBus
+from xennet.xenbus.backend_rules import BackendRules
 from xennet.xenbus.domain_nodes import DomainConfig
 from xennet.xenbus.frontend import Frontend
 from xennet.xenbus.frontend_bus import FrontendBus
@@ -99,7 +101,9 @@ class PluggedVif:
         None leaves the host's end as it is."""
         self.owner = owner
         self.paths = VifPaths(self.guest.domid, self.paths.handle, owner.domid)
-        self.netback = None
+        # It was there before, perhaps, and has not seen its device go.
+        driver = self.backend.driver if self.backend is not None else None
+        self.netback = driver if isinstance(driver, Vif) else None
         if host_end is not None:
             self.host_end = host_end
 
@@ -246,11 +250,21 @@ class BackendDomain:
         self.house.forget_backend(self.domid)
 
     def _bus(self) -> BackendBus:
-        return BackendBus(self.kernel, self._make, lambda name: self._vif(name).policy.rules)
+        return BackendBus(self.kernel, self._make, self._rules)
 
-    def _vif(self, nodename: str) -> PluggedVif:
+    def _vif(self, nodename: str) -> PluggedVif | None:
+        """The vif of a backend directory; None for one that a guest or a vif has left behind."""
         _, _, domid, handle = nodename.split("/")
-        return self.house.guests[int(domid)].vifs[int(handle)]
+        guest = self.house.guests.get(int(domid)) if domid.isdecimal() else None
+        vif = guest.vifs.get(int(handle)) if guest is not None and handle.isdecimal() else None
+        return vif if vif is not None and vif.owner is self else None
+
+    def _rules(self, nodename: str) -> BackendRules:
+        vif = self._vif(nodename)
+        return (LINUX if vif is None else vif.policy).rules
 
     def _make(self, nodename: str) -> Vif:
-        return self._vif(nodename).make_netback()
+        vif = self._vif(nodename)
+        if vif is None:
+            return Vif(self.kernel, NullPort(), stage=self.stage)
+        return vif.make_netback()
