@@ -41,8 +41,8 @@ DEFAULT_MTU = 1500
 #: An mtu outside of this is garbage: less than IPv4 may be given, more than a packet can carry.
 MIN_MTU, MAX_MTU = 68, 65535 - ETHERNET_HEADER
 #: How often, and with how many ns between, pages are tried again that the backend had not let go
-#: of: for an hour (Linux: for ever).
-HELD_TRIES, HELD_PERIOD = 3600, 1_000_000_000
+#: of: for a day (Linux: for ever).
+HELD_TRIES, HELD_PERIOD = 86_400, 1_000_000_000
 
 
 class Reconfigurable(Protocol):
