@@ -121,6 +121,8 @@ class Walk(RuleBasedStateMachine):
     blank_flows: tuple[int, ...] = (0, 1, 2, 3)
     #: Whether the backend has options, and counts every frame.
     exact = True
+    #: Whether the backend goes on in rings that were in use where they are.
+    reattaches = True
     #: The machine has ended before the walk: nothing more happens.
     over = False
 
@@ -372,6 +374,7 @@ class Walk(RuleBasedStateMachine):
         for backend in list(self.owners[which].backends.devices.values()):
             backend.close()
 
+    @precondition(lambda self: self.reattaches)
     @rule(which=sides, load=often)
     def backend_driver_is_loaded_or_unloaded(self, which: int, load: bool) -> None:
         bus = self.owners[which].backends
@@ -547,6 +550,7 @@ class XnbWalk(Walk):
     frames = ("raw", "group", "udp", "tcp")
     blank_flows = (0,)
     exact = False
+    reattaches = False  # it begins at 0, and reads old requests again
 
     def step(self, choice: int | None = None) -> None:
         try:

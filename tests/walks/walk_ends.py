@@ -175,6 +175,9 @@ class Wire:
         if self._opened is not None and back is not None and self._opened.queues == self._queues():
             return  # only reconfigured
         fresh = front is not None and front.queues and not front._connected
+        fresh = fresh and not any(
+            ring.sring.rsp_prod for queue in front.queues for ring in (queue.tx_ring, queue.rx_ring)
+        )
         self._opened = self._books() if fresh else None
 
     def _queues(self) -> tuple[Any, ...]:
