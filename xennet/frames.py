@@ -165,6 +165,13 @@ class FrameBatch:
         return (self.frame(i) for i in range(self.count))
 
 
+def large_enough(kept: FrameBatch | None, size: int, frames: int) -> FrameBatch:
+    """``kept`` if it holds ``frames`` frames and ``size`` bytes, else a new batch that does."""
+    if kept is None or len(kept.data) < size or kept.max_frames < frames:
+        return FrameBatch(lazy_bytes(size), frames)
+    return kept
+
+
 class Outbox:
     """A batch of frames that are sent in order; ``next`` is the first that has not been."""
 

@@ -70,13 +70,19 @@ def test_freebsd_is_announced_whoever_is_connected_first(backend_first: bool) ->
     assert world.frontend_drivers[0].calls.count("connected") == 1
 
 
-def test_freebsd_that_is_closed_while_initialised_does_not_go_on() -> None:
+def initialised() -> World:
+    """A FreeBSD frontend shows Initialised, and no more has happened."""
     world = World(frontend=FREEBSD_FRONTEND)
     world.create_domain()
     world.attach()
     world.boot()
     while world.states()[0] != 3:
         world.loop.step()
+    return world
+
+
+def test_freebsd_that_is_closed_while_initialised_does_not_go_on() -> None:
+    world = initialised()
     world.frontend().close()
     world.record()
     world.idle()
@@ -89,12 +95,7 @@ def test_freebsd_that_is_closed_while_initialised_does_not_go_on() -> None:
 
 
 def test_a_second_start_does_not_let_the_first_go_on() -> None:
-    world = World(frontend=FREEBSD_FRONTEND)
-    world.create_domain()
-    world.attach()
-    world.boot()
-    while world.states()[0] != 3:
-        world.loop.step()
+    world = initialised()
     world.frontend().resume()
     world.idle()
     assert world.states() == (4, 4)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import click
 
@@ -25,6 +25,9 @@ MIN_MTU, MAX_MTU = 68, 65521
 BACKENDS = ("linux", "xnb")
 FRONTENDS = ("linux", "freebsd", "windows")
 EVTCHN_ABIS = ("2l", "fifo")
+
+#: What an option is put on.
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _PORTS = "Ports: " + ", ".join(scheme.usage for scheme in SCHEMES.values())
 
@@ -44,6 +47,19 @@ class Link(Protocol):
     ) -> RunReport: ...
 
 
+def _count(name: str, most: int, text: str) -> Callable[[_F], _F]:
+    """An option for a number from 1, the default, to ``most``."""
+    values = click.IntRange(1, most)
+    return click.option(name, type=values, default=1, show_default=True, metavar="N", help=text)
+
+
+def _choice(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
+    """An option for one of ``values``; the first is the default."""
+    return click.option(
+        name, type=click.Choice(values), default=values[0], show_default=True, help=text
+    )
+
+
 @click.command(
     epilog=f"{_PORTS}; PLAYER+RECORDER joins two. Exit code: 0 good, 1 bad, 2 bad input."
 )
@@ -60,35 +76,14 @@ class Link(Protocol):
     metavar="PORT",
     help="What the host side is connected to; once for all, or once for each vif.",
 )
-@click.option(
-    "--guests",
-    type=click.IntRange(1, MAX_GUESTS),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="So many guests.",
-)
-@click.option(
-    "--vifs",
-    type=click.IntRange(1, MAX_VIFS),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="So many vifs for each guest.",
-)
+@_count("--guests", MAX_GUESTS, "So many guests.")
+@_count("--vifs", MAX_VIFS, "So many vifs for each guest.")
 @click.option(
     "--switch",
     is_flag=True,
     help="Join the vifs by a switch in place of --host: each guest sends to the next one.",
 )
-@click.option(
-    "--queues",
-    type=click.IntRange(1, MAX_QUEUES),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="At most so many queues for each vif.",
-)
+@_count("--queues", MAX_QUEUES, "At most so many queues for each vif.")
 @click.option(
     "--split-channels/--single-channel",
     default=True,
@@ -104,27 +99,9 @@ class Link(Protocol):
 @click.option("--no-sg", is_flag=True, help="No packets of several pages, and no GSO.")
 @click.option("--no-gso", is_flag=True, help="No packets that are segmented later.")
 @click.option("--no-csum", is_flag=True, help="No blank checksums, and no GSO.")
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    default=BACKENDS[0],
-    show_default=True,
-    help="Whose backend it is like.",
-)
-@click.option(
-    "--frontend",
-    type=click.Choice(FRONTENDS),
-    default=FRONTENDS[0],
-    show_default=True,
-    help="Whose frontend it is like.",
-)
-@click.option(
-    "--evtchn",
-    type=click.Choice(EVTCHN_ABIS),
-    default=EVTCHN_ABIS[0],
-    show_default=True,
-    help="By which ABI guests receive events.",
-)
+@_choice("--backend", BACKENDS, "Whose backend it is like.")
+@_choice("--frontend", FRONTENDS, "Whose frontend it is like.")
+@_choice("--evtchn", EVTCHN_ABIS, "By which ABI guests receive events.")
 @click.option(
     "--grant-version",
     type=click.IntRange(1, 2),

@@ -223,18 +223,6 @@ class BackendDomain:
             self.loaded = True
             self.backends.start()
 
-    def unload(self) -> None:
-        """Unload it: every device is removed at once, its directory stays."""
-        if self.loaded:
-            self.loaded = False
-            self.backends.stop()
-
-    def replace(self) -> None:
-        """Unload the driver and load it anew; devices that are Initialising are found again."""
-        self.unload()
-        self.backends = self._bus()
-        self.load()
-
     def crash(self) -> None:
         """A driver domain stops at once with everything in place (SHUTDOWN_crash)."""
         self.house.machine.shutdown_domain(self.domid, SHUTDOWN_crash)

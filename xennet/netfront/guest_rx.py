@@ -80,15 +80,7 @@ from xennet.kernel import (
     note,
     publish,
 )
-from xennet.offload.headers import (
-    ETH_P_8021AD,
-    ETH_P_8021Q,
-    ETH_P_IPV6,
-    ETHERTYPE,
-    MAX_TAGS,
-    TAG_BYTES,
-    load16,
-)
+from xennet.offload.headers import ETH_P_IPV6, MAX_TAGS, TAG_BYTES, network_layer
 from xennet.offload.setup import set_up
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
 from xennet.trace import RX_DROPPED, RX_RECEIVED
@@ -200,11 +192,8 @@ def prefix_type(data: Bytes, start: int, types: int) -> int:
     """
     v6 = types >> XEN_NETIF_GSO_TYPE_TCPV6 & 1
     if v6 and types >> XEN_NETIF_GSO_TYPE_TCPV4 & 1:
-        at = start + ETHERTYPE
-        for _ in range(MAX_TAGS):
-            if load16(data, at) == ETH_P_8021Q or load16(data, at) == ETH_P_8021AD:
-                at += TAG_BYTES
-        v6 = 1 if load16(data, at) == ETH_P_IPV6 else 0
+        kind, _ = network_layer(data, start, MIN_FRAME + MAX_TAGS * TAG_BYTES)
+        v6 = 1 if kind == ETH_P_IPV6 else 0
     return XEN_NETIF_GSO_TYPE_TCPV6 if v6 else XEN_NETIF_GSO_TYPE_TCPV4
 
 

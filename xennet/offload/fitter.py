@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from xennet.engine import Engine, current
-from xennet.frames import EVERYTHING, FrameBatch, Offload, lazy_bytes
+from xennet.frames import EVERYTHING, FrameBatch, Offload, large_enough
 from xennet.offload import refit, segment
 from xennet.offload.headers import PLACES
 
@@ -154,7 +154,8 @@ class Fitter:
         first, count = self._res[refit.R_NEXT], source.count
         # Frames that were dropped leave holes: ``used`` may be less than where the last one ends.
         base, end = source.offset[first], source.offset[count - 1] + source.length[count - 1]
-        scratch = self._scratch_for(source)
+        scratch = large_enough(self._scratch, len(source.data), source.max_frames)
+        self._scratch = scratch
         scratch.data[: end - base] = source.data[base:end]
         left = count - first
         scratch.offset[:left] = array("I", [at - base for at in source.offset[first:count]])
@@ -163,17 +164,6 @@ class Fitter:
         scratch.count, scratch.used = left, end - base
         self._source = scratch
         self._res[refit.R_NEXT] = 0
-
-    def _scratch_for(self, batch: FrameBatch) -> FrameBatch:
-        scratch = self._scratch
-        if (
-            scratch is None
-            or len(scratch.data) < len(batch.data)
-            or scratch.max_frames < batch.max_frames
-        ):
-            scratch = FrameBatch(lazy_bytes(len(batch.data)), batch.max_frames)
-            self._scratch = scratch
-        return scratch
 
     def _data(self, batch: FrameBatch) -> Any:
         """The batch's bytes and words. Not remembered: the memory may be a driver's."""

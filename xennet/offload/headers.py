@@ -115,6 +115,21 @@ def usual_l4(u8: Bytes, at: int, length: int) -> int:
     return protocol
 
 
+def network_layer(u8: Bytes, at: int, length: int) -> tuple[int, int]:
+    """The Ethernet type behind VLAN tags, and where in the frame what it names begins.
+
+    (0, 0) with more than MAX_TAGS tags, or if the frame (14 bytes or more) ends within them.
+    """
+    kind = load16(u8, at + ETHERTYPE)
+    l3 = MIN_FRAME
+    while kind in (ETH_P_8021Q, ETH_P_8021AD):
+        l3 += TAG_BYTES
+        if l3 > MIN_FRAME + MAX_TAGS * TAG_BYTES or l3 > length:
+            return 0, 0
+        kind = load16(u8, at + l3 - 2)
+    return kind, l3
+
+
 def parse(u8: Bytes, at: int, length: int, found: Vector) -> int:
     """Find the layers of the frame ``u8[at : at + length]``; FOUND or why there is no TCP or UDP.
 
@@ -127,13 +142,9 @@ def parse(u8: Bytes, at: int, length: int, found: Vector) -> int:
     found[H_HDR_LEN] = 0
     if length < MIN_FRAME:
         return NO_IP
-    kind = load16(u8, at + ETHERTYPE)
-    l3 = MIN_FRAME
-    while kind in (ETH_P_8021Q, ETH_P_8021AD):
-        l3 += TAG_BYTES
-        if l3 > MIN_FRAME + MAX_TAGS * TAG_BYTES or l3 > length:
-            return NO_IP
-        kind = load16(u8, at + l3 - 2)
+    kind, l3 = network_layer(u8, at, length)
+    if l3 == 0:
+        return NO_IP
     found[H_L3] = l3
     if kind == ETH_P_IP:
         return parse_ipv4(u8, at, length, l3, found)

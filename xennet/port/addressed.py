@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xennet.frames import MAX_FRAME, FrameBatch, Offload
+from xennet.frames import MAX_FRAME, FrameBatch, Offload, large_enough
 from xennet.port.base import Counters, Port
 
 #: Lowest bit of an address's first octet: frames for it go to everybody.
@@ -75,11 +75,8 @@ class AddressedPort:
         return bool(data[at] & _GROUP) or data[at : at + 6] == self._mac
 
     def _copy(self, batch: FrameBatch, indices: list[int]) -> FrameBatch:
-        kept = self._kept
-        if kept is None or len(kept.data) < batch.used or kept.max_frames < len(indices):
-            size = max(batch.used, MAX_FRAME)
-            kept = FrameBatch(memoryview(bytearray(size)), max(256, len(indices)))
-            self._kept = kept
+        size, frames = max(batch.used, MAX_FRAME), max(256, len(indices))
+        kept = self._kept = large_enough(self._kept, size, frames)
         kept.clear()
         for i in indices:
             kept.append_from(batch, i)
