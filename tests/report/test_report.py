@@ -64,6 +64,12 @@ def test_json_keys_are_those_of_format_1() -> None:
         "skipped_empty",
         "skipped_runt",
         "truncated",
+        "fcs_cut",
+        "skipped_linktype",
+        "skipped_sections",
+        "refused_oversize",
+        "refused_time",
+        "faults",
     }
     notifications = dict.fromkeys(NOTIFICATIONS)
     counts = ["requests", "responses", "slots", "lost"]

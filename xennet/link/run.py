@@ -258,7 +258,8 @@ class Run:
         )
 
     def _verdict(self) -> Verdict:
-        bad = [*self.trouble, *self._known_defects(), *self._lost(), *self._refused()]
+        bad = [*self.trouble, *self._inputs(), *self._known_defects()]
+        bad += [*self._lost(), *self._refused()]
         leaks = self.lines.leaks()
         if leaks:
             bad += str(leaks).splitlines()
@@ -273,6 +274,15 @@ class Run:
         where = "where it should, unchanged" if self.exchange is not None else "unchanged"
         order = "in order" if self.options.queues == 1 else "in the order of its flow"
         return f"every frame arrived {where} and {order}"
+
+    def _inputs(self) -> list[str]:
+        """What was wrong with the frames that ports had to give; one line for each input."""
+        bad: Counter[str] = Counter()
+        for port in (*self._ports[0], *self._ports[1]):
+            bad.update(port.counters.faults)
+        return [
+            fault if times == 1 else f"{fault} (at {times} ports)" for fault, times in bad.items()
+        ]
 
     def _known_defects(self) -> list[str]:
         """What is the backend's own doing, before what came of it."""

@@ -23,12 +23,19 @@ class PortError(Exception):
 
 @define
 class Counters:
-    """What passed through a port; all are counts of frames except ``bytes_in``, ``bytes_out``.
+    """What passed through a port; all are counts of frames unless said otherwise.
 
-    ``frames_in``, ``bytes_in``: pulled from the port. ``frames_out``, ``bytes_out``: pushed to it.
-    ``skipped_empty``: records of length 0; ``skipped_runt``: records of 1 to 13 bytes, which hold
-    no Ethernet header (a backend refuses them; hardening rule F6). ``truncated``: frames pulled
-    with fewer bytes than they had on the wire (snap length).
+    ``frames_in``, ``bytes_in`` (bytes): pulled from the port. ``frames_out``, ``bytes_out``: pushed
+    to it. ``skipped_empty``: records of length 0; ``skipped_runt``: records of 1 to 13 bytes, which
+    hold no Ethernet header (a backend refuses them; hardening rule F6). ``truncated``: frames
+    pulled with fewer bytes than they had on the wire (snap length). ``fcs_cut``: frames pulled
+    without the frame check sequence that they had in the capture. ``skipped_linktype``: packets
+    that are no Ethernet frames; ``skipped_sections``: pcapng sections of a major version that
+    nobody knows yet. None of these makes a run bad.
+
+    What does: ``refused_oversize``: frames of more than MAX_FRAME bytes; ``refused_time``: frames
+    whose time stamp is no 64-bit number of nanoseconds; ``faults``: what was wrong with the input,
+    at most one line for each kind of fault, which names the file and the byte offset of the first.
     """
 
     frames_in: int = 0
@@ -38,6 +45,12 @@ class Counters:
     skipped_empty: int = 0
     skipped_runt: int = 0
     truncated: int = 0
+    fcs_cut: int = 0
+    skipped_linktype: int = 0
+    skipped_sections: int = 0
+    refused_oversize: int = 0
+    refused_time: int = 0
+    faults: tuple[str, ...] = ()
 
     def __add__(self, other: Counters) -> Counters:
         mine, theirs = asdict(self), asdict(other)

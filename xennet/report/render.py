@@ -15,6 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from xennet.frames import MAX_FRAME
 from xennet.port.base import Counters
 from xennet.report.model import (
     GUEST_TO_HOST,
@@ -342,6 +343,11 @@ def _port_notes(counters: Counters) -> str:
         (counters.skipped_empty, "empty skipped"),
         (counters.skipped_runt, "under 14 bytes skipped"),
         (counters.truncated, "cut by snap length"),
+        (counters.fcs_cut, "without their FCS"),
+        (counters.skipped_linktype, "of another link type skipped"),
+        (counters.skipped_sections, "sections of an unknown version skipped"),
+        (counters.refused_oversize, f"of more than {_number(MAX_FRAME)} bytes refused"),
+        (counters.refused_time, "with a time out of range refused"),
     )
     return ", ".join(f"{_number(count)} {note}" for count, note in notes if count)
 
