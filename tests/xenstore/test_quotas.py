@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from xenstore_refusal import refused
+from xenstore_refusal import errno_of, refused
 
 from xennet.xenstore import Connection, Quota, Store
 
@@ -190,3 +190,79 @@ def test_dom0_is_exempt() -> None:
 def test_path_limit_is_for_everybody() -> None:
     with refused("EINVAL"):
         Store(Quota(path_max=10)).connect(0).write("/" + "x" * 10, b"")
+
+
+def test_transaction_node_quota_lowered_meanwhile_binds_an_open_transaction(
+    store: Store, dom5: Connection
+) -> None:
+    tx = dom5.transaction_start()
+    for missing in ("a", "b"):
+        with refused("ENOENT", missing):
+            dom5.read(missing, tx)  # touches the home directory, too
+    store.set_quota(Quota(transaction_nodes=3))
+    with refused("ENOENT", "a"):
+        dom5.read("a", tx)
+    with refused("ENOSPC"):
+        dom5.read("c", tx)
+    with refused("ENOMEM"):
+        dom5.transaction_end(tx, True)
+
+
+def test_transaction_node_quota_raised_meanwhile_lets_an_open_transaction_go_on(
+    store: Store, dom5: Connection
+) -> None:
+    store.set_quota(Quota(transaction_nodes=2))
+    tx = dom5.transaction_start()
+    dom5.write("a", b"1", tx)
+    store.set_quota(Quota())
+    dom5.write("b", b"2", tx)
+    dom5.transaction_end(tx, True)
+    assert dom5.directory("/local/domain/5") == ["a", "b"]
+
+
+def test_node_quota_of_the_moment_of_the_commit_counts(store: Store, dom5: Connection) -> None:
+    tx = dom5.transaction_start()
+    for name in "abc":
+        dom5.write(name, b"", tx)
+    store.set_quota(Quota(nodes=4))
+    with refused("ENOSPC"):
+        dom5.transaction_end(tx, True)
+    assert dom5.directory("/local/domain/5") == []
+
+
+def test_removal_that_touches_too_many_nodes_below_is_an_eio(
+    store: Store, dom5: Connection
+) -> None:
+    dom5.write("c/a/b", b"")
+    store.set_quota(Quota(transaction_nodes=3))
+    tx = dom5.transaction_start()
+    with refused("EIO", "/local/domain/5/c"):
+        dom5.rm("c", tx)
+    assert dom5.read("c/a", tx) == b""
+    with refused("ENOMEM"):
+        dom5.transaction_end(tx, True)
+
+
+@pytest.mark.parametrize(("limit", "errno"), [(2, "ENOSPC"), (3, None)])
+def test_node_quota_of_a_commit_counts_as_soon_as_it_made_a_node(
+    store: Store, dom5: Connection, limit: int, errno: str | None
+) -> None:
+    dom5.write("old", b"")
+    tx = dom5.transaction_start()
+    dom5.rm("old", tx)
+    dom5.write("new", b"", tx)
+    store.set_quota(Quota(nodes=limit))
+    assert errno_of(lambda: dom5.transaction_end(tx, True)) == errno
+
+
+def test_commit_that_only_writes_and_removes_passes_with_a_full_node_quota(
+    store: Store, dom5: Connection
+) -> None:
+    for name in "ab":
+        dom5.write(name, b"")
+    tx = dom5.transaction_start()
+    dom5.rm("a", tx)
+    dom5.write("b", b"x", tx)
+    store.set_quota(Quota(nodes=1))
+    dom5.transaction_end(tx, True)
+    assert dom5.directory("/local/domain/5") == ["b"]

@@ -128,16 +128,26 @@ def remove(plain: Plain, path: str, node: PlainNode | None) -> None:
     parent = plain.get(above(path))
     if parent is None:
         raise RefusalError("EINVAL")
+    # What the transaction touched late may not fit what it touched early; it cannot be committed.
     name = path[path.rindex("/") + 1 :]
-    todo = [path]
-    while todo:
-        gone = todo.pop()
-        below = plain.get(gone)
-        todo += [f"{gone}/{child}" for child in (below.children if below else [])]
+    for gone in subtree(plain, path):
         plain.put(gone, None)
-    if name in parent.children:
-        parent.children.remove(name)
+    if name not in parent.children:
+        raise RefusalError("EIO")
+    parent.children.remove(name)
     plain.put(above(path), parent)
+
+
+def subtree(plain: Plain, top: str) -> list[str]:
+    found, todo = [], [top]
+    while todo:
+        path = todo.pop()
+        node = plain.get(path)
+        if node is None:
+            raise RefusalError("EIO")
+        found.append(path)
+        todo += [f"{path}/{child}" for child in reversed(node.children)]
+    return found
 
 
 class Transactions(RuleBasedStateMachine):

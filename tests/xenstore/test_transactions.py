@@ -323,3 +323,30 @@ def test_commit_shows_a_child_by_the_permissions_its_parent_had(
         assert events(dom5) == told
         dom0.set_perms("/s", ["n0"])
         events(dom5)
+
+
+def test_removal_of_a_node_that_the_transaction_saw_a_parent_without_is_an_eio(
+    dom0: Connection,
+) -> None:
+    dom0.write("/top", b"")
+    tx = dom0.transaction_start()
+    assert dom0.directory("/top", tx) == []
+    dom0.write("/top/new", b"")
+    with refused("EIO", "/top/new"):
+        dom0.rm("/top/new", tx)
+    with refused("ENOENT"):
+        dom0.read("/top/new", tx)
+    with refused("EAGAIN"):
+        dom0.transaction_end(tx, True)
+
+
+def test_removal_of_a_node_that_lost_a_child_outside_is_an_eio(dom0: Connection) -> None:
+    dom0.write("/top/child/leaf", b"")
+    tx = dom0.transaction_start()
+    assert dom0.directory("/top/child", tx) == ["leaf"]
+    dom0.rm("/top/child/leaf")
+    with refused("EIO", "/top/child"):
+        dom0.rm("/top/child", tx)
+    assert dom0.directory("/top/child", tx) == ["leaf"]
+    with refused("EAGAIN"):
+        dom0.transaction_end(tx, True)

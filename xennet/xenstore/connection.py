@@ -225,7 +225,9 @@ class Connection:
         self._limit("ENOSPC", "", len(self._transactions), limit, "transactions")
         limited = None if self.identity.privileged else self.domid
         new = self._free_transaction_id()
-        self._transactions[new] = Transaction(store.tree, store.watches, self.quota, limited)
+        self._transactions[new] = Transaction(
+            store.tree, store.watches, lambda: self.quota, limited
+        )
         return new
 
     @request("TRANSACTION_END")

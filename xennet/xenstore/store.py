@@ -173,7 +173,8 @@ class Store:
 
     def set_quota(self, quota: Quota, domid: int | None = None) -> None:
         """New limits for all domains that have none of their own, or for ``domid`` as long as it
-        lives. Open transactions keep theirs. XsError ENOENT if there is no such domain."""
+        lives; what is open already is bound from its next request on. XsError ENOENT if there is
+        no such domain."""
         if domid is None:
             self.quota = quota
         else:

@@ -9,7 +9,7 @@ with EAGAIN if any of them has another generation by then, and changes everythin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from attrs import define
 
@@ -55,15 +55,19 @@ class Accessed:
 
 
 class Transaction:
-    """One open transaction; ``domid`` is the domain that ``quota`` limits, None for none."""
+    """One open transaction; ``domid`` is the domain that ``quota()``, the limits as they are at
+    each request, binds, None for none."""
 
-    def __init__(self, tree: Tree, watches: WatchTable, quota: Quota, domid: int | None) -> None:
+    def __init__(
+        self, tree: Tree, watches: WatchTable, quota: Callable[[], Quota], domid: int | None
+    ) -> None:
         self._tree = tree
         self._watches = watches
         self._quota = quota
         self._domid = domid
         self._accessed: dict[str, Accessed] = {}
         self._owned: Counter[int] = Counter()
+        self._created = False
         self.failed = False
 
     def lookup(self, path: str) -> PrivateNode | None:
@@ -90,6 +94,7 @@ class Transaction:
         self, anchor: str, names: Sequence[str], path: str, value: bytes, perms: Perms
     ) -> None:
         """Make ``path``, which is ``anchor`` and then ``names``, with parents as needed."""
+        self._created = True
         child: str | None = None
         here = path
         for name in reversed(names):
@@ -113,19 +118,28 @@ class Transaction:
     def remove(self, path: str) -> None:
         """Remove the existing node ``path`` and everything below it.
 
-        Raises XsError EINVAL if its parent went before the transaction touched it; the commit
-        would be refused anyway.
+        Raises XsError EINVAL if its parent went before the transaction touched it; EIO if the
+        parent, touched before the node was made outside, does not list it, if a node below was
+        removed outside, or is one too many to touch. None of these transactions can be committed.
         """
         above = parent(path)
         if self.lookup(above) is None:
             raise XsError("EINVAL", path, f"{above} was removed outside the transaction")
-        for entry in list(self._walk(path)):
+        try:
+            gone = list(self._walk(path))
+        except XsError as error:
+            raise XsError("EIO", path, error.detail) from None
+        for entry in gone:
             if entry.node is not None:
                 self._owned[entry.node.perms[0].domid] -= 1
             entry.node = None
             entry.modified = True
             self._queue(entry.path, exact=entry.path != path)
-        self._modify(above).children.remove(path[path.rindex("/") + 1 :])
+        name = path[path.rindex("/") + 1 :]
+        siblings = self._modify(above).children
+        if name not in siblings:
+            raise XsError("EIO", path, f"{above} did not list it when the transaction touched it")
+        siblings.remove(name)
 
     def nodes_with(self, domid: int, new: int) -> int:
         """What counts for the quota before ``new`` nodes are made: the daemon looks only whether
@@ -140,8 +154,8 @@ class Transaction:
         """Merge into the tree and fire the watches, once per changed node in the order in which
         the nodes were first touched.
 
-        Raises XsError ENOMEM if the transaction failed, ENOSPC if it adds nodes and fills the
-        quota, EAGAIN if a touched node has changed; then nothing is changed. :meth:`close` is due
+        Raises XsError ENOMEM if the transaction failed, ENOSPC if it made nodes and the quota is
+        full, EAGAIN if a touched node has changed; then nothing is changed. :meth:`close` is due
         in any case.
         """
         if self.failed:
@@ -171,14 +185,13 @@ class Transaction:
         self._accessed.clear()
 
     def _check_owned(self) -> None:
-        """Unlike a single request, a commit must stay *below* the quota (measured)."""
-        added = self._owned[self._domid] if self._domid is not None else 0
-        if self._domid is not None and added > 0:
-            total = self._tree.nodes_owned(self._domid) + added
-            if total >= self._quota.nodes:
-                detail = (
-                    f"domain {self._domid} would own {total} nodes, {self._quota.nodes} allowed"
-                )
+        """Unlike a single request, a commit must stay *below* the quota, whatever it removes as
+        well, if a node was made in the transaction (measured)."""
+        if self._domid is not None and self._created:
+            total = self._tree.nodes_owned(self._domid) + self._owned[self._domid]
+            limit = self._quota().nodes
+            if total >= limit:
+                detail = f"domain {self._domid} would own {total} nodes, {limit} allowed"
                 raise XsError("ENOSPC", detail=detail)
 
     def _check_owners(self, modified: list[Accessed]) -> None:
@@ -193,7 +206,7 @@ class Transaction:
         entry = self._accessed.get(path)
         if entry is not None:
             return entry
-        limit = self._quota.transaction_nodes
+        limit = self._quota().transaction_nodes
         if self._domid is not None and len(self._accessed) >= limit:
             self.failed = True
             raise XsError("ENOSPC", path, f"more than {limit} nodes in a transaction")
@@ -226,10 +239,11 @@ class Transaction:
         stack = [top]
         while stack:
             entry = self._access(stack.pop())
+            if entry.node is None:
+                raise XsError("ENOENT", entry.path, f"{entry.path} was removed outside")
             yield entry
-            if entry.node is not None:
-                names = reversed(list(entry.node.children))
-                stack.extend(join(entry.path, name) for name in names)
+            names = reversed(list(entry.node.children))
+            stack.extend(join(entry.path, name) for name in names)
 
     def _merge_node(self, entry: Accessed) -> None:
         """Bring values, permissions and owners into the tree; links follow."""
