@@ -7,7 +7,8 @@ with one load. Untouched frames cost no memory: the arena is an anonymous mappin
 memfd which other processes can map.
 
 What a domain may touch is decided in one place, :class:`AddressSpace`: its own frames and those
-that a grant mapped to it (xen/grant_table.h, GNTTABOP_map_grant_ref), nothing else.
+that a grant mapped to it (xen/grant_table.h, GNTTABOP_map_grant_ref), nothing else. Every view that
+a domain gets (xennet.hypervisor.Domain) is one of its address space.
 """
 
 from __future__ import annotations
@@ -206,12 +207,12 @@ class AddressSpace:
             self.memory.owner[frame] == self.domid or frame in self.writable
         )
 
-    def run(self, first: int, count: int = 1) -> PageRun:
+    def run(self, first: int, count: int = 1, *, readonly: bool = False) -> PageRun:
         """Views of consecutive frames; MemoryAccessError if any is out of reach.
 
-        The views are read-only if any frame is reachable only through read-only mappings.
+        The views are read-only if ``readonly``, or if any frame is reachable only through read-only
+        mappings.
         """
-        readonly = False
         for frame in range(first, first + count):
             self._check(frame)
             readonly = readonly or not self.can_write(frame)

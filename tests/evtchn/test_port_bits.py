@@ -94,7 +94,9 @@ def test_nothing_is_taken_from_a_number_without_bits(bits, port: int) -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["set", "mask", "unmask", "take", "forget"]), PORTS, st.integers(0, 1)
+        st.sampled_from(["set", "mask", "unmask", "take", "poll", "forget"]),
+        PORTS,
+        st.integers(0, 1),
     ),
     max_size=60,
 )
@@ -119,7 +121,7 @@ def test_both_abis_answer_alike(steps, spread: int) -> None:
         elif op == "forget":
             [bits.clear_pending(port) for bits in both]
         else:
-            taken = [bits.take(port) for bits in both]
+            taken = [bits.take(port, masked=op == "poll") for bits in both]
             assert taken[0] == taken[1]
         for other in range(1, 1 + spread):
             assert both[0].is_pending(other) == both[1].is_pending(other)

@@ -179,6 +179,42 @@ def test_a_port_masked_while_its_delivery_waits_is_not_handled(site) -> None:
     assert events == [1]
 
 
+def test_a_poll_sees_the_event_of_a_masked_port_and_takes_it(site) -> None:
+    near, far = connect(site.front, site.back)
+    site.run()
+    events = []
+    site.back.set_handler(far, lambda: events.append(1))
+    site.back.mask(far)
+    assert not site.back.poll(far)
+    for _ in range(2):
+        site.front.send(near)
+        assert site.back.poll(far)
+        assert not site.back.poll(far)
+    site.back.unmask(far)
+    site.run()
+    assert events == []
+    site.front.send(near)
+    site.run()
+    assert events == [1]
+
+
+def test_a_port_that_was_just_bound_is_pending_for_a_poll(site) -> None:
+    unbound = site.front.alloc_unbound(DOMID_SELF, 2)
+    assert not site.front.poll(unbound)
+    assert site.back.poll(site.back.bind_interdomain(1, unbound))
+
+
+def test_polling_a_closed_port_finds_nothing_and_polling_no_port_is_refused(site) -> None:
+    near, far = connect(site.front, site.back)
+    site.front.send(near)
+    site.back.close(far)
+    assert not site.back.poll(far)
+    for port in (-1, 64, 10**9):
+        with pytest.raises(HypercallError) as refused:
+            site.back.poll(port)
+        assert refused.value.status == -errno.EINVAL
+
+
 def test_a_number_without_a_mask_bit_cannot_be_masked(site) -> None:
     page = bytes(site.front.shared_info.u8)
     for port in (-1, {"2l": 4096, "fifo": 131072}[site.abi]):

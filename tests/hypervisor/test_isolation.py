@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xennet.abi.grant_table import GNTMAP_host_map, GNTST_okay
 from xennet.abi.xen import DOMID_SELF
 from xennet.evtchn import EventChannels, FifoBits, GuestPages, TwoLevelBits
 from xennet.gnttab.hypercalls import GrantTables
 from xennet.hypervisor import Domain, Machine
 from xennet.hypervisor.frames import FrameLedger
 from xennet.interface import HypercallError
-from xennet.memory import AddressSpace, Memory
+from xennet.memory import AddressSpace, Memory, MemoryAccessError
 from xennet.observe import Observers
 from xennet.runloop import RunLoop
 
@@ -109,6 +110,25 @@ def test_a_view_that_the_guest_lent_on_does_not_stop_the_destruction(site) -> No
     site.run()
     assert site.machine.domain_info(1) is None
     assert export.value == b"\0"
+
+
+@pytest.mark.parametrize("frame", ["another domain's", "free", "outside the arena"])
+def test_a_page_out_of_a_domains_reach_is_not_handed_out_whatever_names_it(
+    site, frame, monkeypatch
+) -> None:
+    """The address space has the last word, should a hypercall ever name a wrong frame."""
+    wrong = {
+        "another domain's": site.dom0.alloc_pages(1).first,
+        "free": site.machine.memory.nr_frames - 1,
+        "outside the arena": site.machine.memory.nr_frames,
+    }[frame]
+    tables = site.machine.grant_tables
+    monkeypatch.setattr(tables, "map_grant_ref", lambda *call: (GNTST_okay, 5, wrong))
+    monkeypatch.setattr(tables, "table_frames", lambda domid: [wrong])
+    with pytest.raises(MemoryAccessError, match="domain 2"):
+        site.back.map_grant_ref(1, 8, GNTMAP_host_map)
+    with pytest.raises(MemoryAccessError, match="domain 2"):
+        site.back.table_pages(wrong, 1)
 
 
 def test_a_read_only_mapping_cannot_be_written(site) -> None:

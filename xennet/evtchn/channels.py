@@ -342,6 +342,17 @@ class EventChannels:
             )
         table.fifo.set_priority(port, priority)
 
+    def poll(self, caller: int, port: int) -> bool:
+        """SCHEDOP_poll of one port that never blocks, and what a guest does next: was ``port``
+        pending, masked or not? Its pending bit is cleared then. -EINVAL no such port.
+
+        A closed port is never pending (xen/common/sched/core.c do_poll, evtchn_port_is_pending;
+        Linux xen_poll_irq, xen_clear_irq_pending).
+        """
+        table = self._tables[caller]
+        channel = table.lookup("SCHEDOP_poll", port)
+        return channel.open and table.bits.take(port, masked=True)
+
     # What the hypervisor itself does
 
     def raise_virq(self, domid: int, virq: int, vcpu: int = 0) -> bool:

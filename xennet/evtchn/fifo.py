@@ -228,9 +228,10 @@ class FifoBits:
             for at in range(_PER_PAGE):
                 words[at] |= _MASKED
 
-    def take(self, port: int) -> bool:
+    def take(self, port: int, *, masked: bool = False) -> bool:
         """The guest's upcall looks at ``port``: was it deliverable? Clears its PENDING bit.
 
+        ``masked``: the MASKED bit is not looked at (SCHEDOP_poll).
         The upcall first takes all ports off the queues of its vCPUs, in the order of priority;
         that they are pending tells it which are still to be handled.
         """
@@ -241,7 +242,8 @@ class FifoBits:
             return False
         words, at = self._pages[port // _PER_PAGE], port % _PER_PAGE
         word = words[at]
-        if word & (_PENDING | _MASKED) != _PENDING:
+        held = 0 if masked else _MASKED
+        if word & (_PENDING | held) != _PENDING:
             return False
         words[at] = word & ~_PENDING
         return True

@@ -98,16 +98,18 @@ class TwoLevelBits:
         for word in range(_MASK, _MASK + _NR_WORDS):
             self._u64[word] = (1 << _WORD_BITS) - 1
 
-    def take(self, port: int) -> bool:
+    def take(self, port: int, *, masked: bool = False) -> bool:
         """The guest's upcall looks at ``port``: was it deliverable? Clears its pending bit.
 
-        A word in which nothing is deliverable any more leaves the selectors, and a vCPU with an
-        empty selector has no upcall pending. False for a number that has no bits.
+        ``masked``: the mask bit is not looked at (SCHEDOP_poll). A word in which nothing is
+        deliverable any more leaves the selectors, and a vCPU with an empty selector has no upcall
+        pending. False for a number that has no bits.
         """
         if not 0 <= port < self.nr_ports:
             return False
         u64, word, bit = self._u64, port // _WORD_BITS, 1 << port % _WORD_BITS
-        taken = bool(u64[_PENDING + word] & ~u64[_MASK + word] & bit)
+        held = 0 if masked else u64[_MASK + word]
+        taken = bool(u64[_PENDING + word] & ~held & bit)
         if taken:
             u64[_PENDING + word] &= ~bit
         if not u64[_PENDING + word] & ~u64[_MASK + word]:

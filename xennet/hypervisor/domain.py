@@ -47,11 +47,6 @@ class Services:
     poll: Callable[[int, int], bool]
 
 
-def _read_only(pages: PageRun) -> PageRun:
-    views = (pages.u8, pages.u16, pages.u32, pages.u64)
-    return PageRun(pages.first, pages.count, *(view.toreadonly() for view in views))
-
-
 class Domain:
     """One domain, made by Machine.create_domain.
 
@@ -152,7 +147,7 @@ class Domain:
                 f"frames {first:#x}..{first + count - 1:#x} are not all of the grant table of "
                 f"domain {self.domid}"
             )
-        pages = self._services.frames.memory.run(first, count)
+        pages = self._record.space.run(first, count)
         self._record.fixed.append(pages)
         return pages
 
@@ -168,9 +163,9 @@ class Domain:
         status, handle, frame = tables.map_grant_ref(self.domid, dom, ref, flags)
         if status != GNTST_okay:
             return status, handle, None
-        page = self._services.frames.memory.run(frame)
-        self._record.mapped[handle] = _read_only(page) if flags & GNTMAP_readonly else page
-        return status, handle, self._record.mapped[handle]
+        page = self._record.space.run(frame, readonly=bool(flags & GNTMAP_readonly))
+        self._record.mapped[handle] = page
+        return status, handle, page
 
     def unmap_grant_ref(self, handle: int) -> int:
         """GNTTABOP_unmap_grant_ref -> status. The views of the page end."""
@@ -349,7 +344,8 @@ class Domain:
 
     def poll(self, port: int) -> bool:
         """Take the event of ``port`` without an upcall, as a domain does that waits for just this
-        one (SCHEDOP_poll): its handler does not run for it. False when there is none."""
+        one (SCHEDOP_poll, which returns at once for a pending port, masked or not): its handler
+        does not run for it. False when there is none; -EINVAL no such port."""
         self._require_running("SCHEDOP_poll")
         return self._services.poll(self.domid, port)
 
@@ -408,12 +404,12 @@ class Domain:
         self._services.observers.emit(event)
 
     def _add_run(self, first: int, count: int) -> PageRun:
-        run = self._services.frames.memory.run(first, count)
+        run = self._record.space.run(first, count)
         self._record.runs[first] = run
         return run
 
     def _event_page(self) -> PageRun:
-        return self._services.frames.memory.run(self._services.frames.alloc(self.domid, 1))
+        return self._record.space.run(self._services.frames.alloc(self.domid, 1))
 
     def _reach(self, port: int) -> None:
         """Have an event word for a port, one that another domain opened here included."""

@@ -124,15 +124,16 @@ class Machine:
         if evtchn_abi not in (TwoLevelBits.abi, FifoBits.abi):
             raise ValueError(f'an event channel ABI is "2l" or "fifo", not {evtchn_abi!r}')
         fifo = evtchn_abi == FifoBits.abi
+        space = AddressSpace(self.memory, domid)
         self.grant_tables.create(domid, grant_version)
         try:
-            shared_info, *event_pages = self._born_pages(domid, 1 + (vcpus + 1 if fifo else 0))
+            shared_info, *event_pages = self._born_pages(space, 1 + (vcpus + 1 if fifo else 0))
         except BaseException:
             self.grant_tables.destroy(domid)
             raise
         self._next_domid = max(self._next_domid, domid + 1)
         info = DomainInfo(domid, name or f"dom{domid}", vcpus)
-        record = DomainRecord(info, AddressSpace(self.memory, domid), shared_info)
+        record = DomainRecord(info, space, shared_info)
         bits = TwoLevelBits(self.memory.run(shared_info.first), vcpus)
         bits.mask_all()
         self.channels.add_domain(domid, bits, vcpus, privileged=domid == CONTROL_DOMAIN)
@@ -164,7 +165,7 @@ class Machine:
         record, control = self._records[self._domains[domid].domid], self._domains[CONTROL_DOMAIN]
         if record.store_ring is None:
             port = control.alloc_unbound(domid, CONTROL_DOMAIN)
-            page = self.memory.run(self.memory.alloc(domid))
+            page = record.space.run(self.memory.alloc(domid))
             seed_grant(self.memory, self.grant_tables, domid, CONTROL_DOMAIN, page.first)
             record.store_ring = StoreRing(page, port)
         return record.store_ring
@@ -231,17 +232,17 @@ class Machine:
             raise ValueError("all domain ids are taken")
         return domid
 
-    def _born_pages(self, domid: int, count: int) -> list[PageRun]:
+    def _born_pages(self, space: AddressSpace, count: int) -> list[PageRun]:
         """Pages that a domain has from the start; all or none."""
         frames: list[int] = []
         try:
             while len(frames) < count:
-                frames.append(self.memory.alloc(domid))
+                frames.append(self.memory.alloc(space.domid))
         except OutOfFramesError:
             for frame in frames:
-                self.memory.free(domid, frame)
+                self.memory.free(space.domid, frame)
             raise
-        return [self.memory.run(frame) for frame in frames]
+        return [space.run(frame) for frame in frames]
 
     def _own_page(self, domid: int, gfn: int) -> PageRun | None:
         """A page of a domain that it may offer to the hypervisor: any of its own, except those of
@@ -316,7 +317,7 @@ class Machine:
     # Upcalls
 
     def _poll(self, domid: int, port: int) -> bool:
-        taken = self.channels.bits(domid).take(port)
+        taken = self.channels.poll(domid, port)
         if taken:
             self.run_loop.cancel(Delivery("evtchn", domid, port))
         return taken
