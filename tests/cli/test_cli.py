@@ -100,6 +100,7 @@ DEFAULTS = RunOptions()
         ("--frontend freebsd", evolve(DEFAULTS, frontend="freebsd")),
         ("--frontend windows", evolve(DEFAULTS, frontend="windows")),
         ("--evtchn fifo", evolve(DEFAULTS, evtchn="fifo")),
+        ("--evtchn 2l", evolve(DEFAULTS, evtchn="2l")),
     ],
 )
 def test_options_reach_the_link(run: Run, args: str, options: RunOptions) -> None:
@@ -144,7 +145,7 @@ def test_a_switch_takes_the_place_of_the_hosts_ports() -> None:
 def test_names_of_drivers_are_those_that_there_are() -> None:
     from xennet.cli.run import BACKENDS, EVTCHN_ABIS, FRONTENDS, MAX_MTU, MAX_QUEUES, MIN_MTU
     from xennet.evtchn import FifoBits, TwoLevelBits
-    from xennet.netback.policies import POLICIES
+    from xennet.netback.policies import POLICIES, policy
     from xennet.netback.policy import MAX_QUEUES as BACKEND_QUEUES
     from xennet.netfront import device
     from xennet.netfront.kinds import KINDS
@@ -153,6 +154,8 @@ def test_names_of_drivers_are_those_that_there_are() -> None:
     assert set(BACKENDS) == set(POLICIES)
     assert set(FRONTENDS) == set(KINDS)
     assert (TwoLevelBits.abi, FifoBits.abi) == EVTCHN_ABIS
+    assert {kind.evtchn for kind in KINDS.values()} == set(EVTCHN_ABIS)
+    assert {policy(name).evtchn for name in POLICIES} == set(EVTCHN_ABIS)
     assert MAX_QUEUES == BACKEND_QUEUES == FRONTEND_QUEUES
     assert (MIN_MTU, MAX_MTU) == (device.MIN_MTU, device.MAX_MTU)
 

@@ -1,4 +1,4 @@
-"""A whole vif between domains that receive their events by the FIFO ABI: the drivers see no
+"""A whole vif between domains that receive their events by either ABI: the drivers see no
 difference."""
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ from vif_peers import Stack
 from xennet.hypervisor import Domain, Machine
 from xennet.link.vif import VifLink
 
-DOMAINS = {"both": {0, 1}, "guest": {1}, "control domain": {0}}
+DOMAINS = {"both": {0, 1}, "guest": {1}, "control domain": {0}, "neither": set[int]()}
 
 
 @pytest.mark.parametrize("who", DOMAINS)
 def test_a_vif_carries_frames_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, who: str) -> None:
     create = Machine.create_domain
 
-    def with_fifo(self: Machine, domid: int | None = None, **options: Any) -> Domain:
+    def with_abi(self: Machine, domid: int | None = None, **options: Any) -> Domain:
         number = len(self.domains) if domid is None else domid
-        if number in DOMAINS[who]:
-            options["evtchn_abi"] = "fifo"
+        options["evtchn_abi"] = "fifo" if number in DOMAINS[who] else "2l"
         return create(self, domid, **options)
 
-    monkeypatch.setattr(Machine, "create_domain", with_fifo)
+    monkeypatch.setattr(Machine, "create_domain", with_abi)
     guest, host = Stack(), Stack()
     link = VifLink(guest, host)
     try:

@@ -77,6 +77,15 @@ def test_either_end_may_be_there_first(first: str) -> None:
     check_empty(house, vif)
 
 
+def test_domains_receive_events_as_their_kernels_usually_do() -> None:
+    house, freebsd_host = House(), House(backend_evtchn="2l")
+    abis = {kind: house.add_guest(kind=KINDS[kind]).domain.evtchn_abi for kind in KINDS}
+    assert abis == {"linux": "fifo", "freebsd": "2l", "windows": "fifo"}
+    for here, abi in ((house, "fifo"), (freebsd_host, "2l")):
+        owners = here.dom0, here.add_driver_domain()
+        assert [owner.domain.evtchn_abi for owner in owners] == [abi, abi]
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize("evtchn", ["2l", FifoBits.abi])
 def test_every_kind_of_guest_has_its_traffic(kind: str, evtchn: str) -> None:

@@ -85,6 +85,16 @@ def test_frontends_and_event_channels(run: Command, frontend: str, evtchn: str) 
     assert vif["down"]["gso"] == (["tcpv4"] if frontend == "freebsd" else ["tcpv4", "tcpv6"])
 
 
+@pytest.mark.parametrize(
+    ("frontend", "usual"), [("linux", "fifo"), ("freebsd", "2l"), ("windows", "fifo")]
+)
+def test_the_report_names_the_event_channels_that_are_usual_for_a_frontend(
+    run: Command, frontend: str, usual: str
+) -> None:
+    report = good(run("--frontend", frontend, "--guest", "gen:60x2", "--host", "null:"))
+    assert report["options"]["evtchn"] == usual
+
+
 def test_without_gso_frames_are_cut_before_they_cross(run: Command, tmp_path: Path) -> None:
     out = tmp_path / "out.pcap"
     report = good(run("--no-gso", "--guest", "tcp:30000x10/1448", "--host", f"record:{out}"))

@@ -101,7 +101,11 @@ def _choice(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
 @click.option("--no-csum", is_flag=True, help="No blank checksums, and no GSO.")
 @_choice("--backend", BACKENDS, "Whose backend it is like.")
 @_choice("--frontend", FRONTENDS, "Whose frontend it is like.")
-@_choice("--evtchn", EVTCHN_ABIS, "By which ABI guests receive events.")
+@click.option(
+    "--evtchn",
+    type=click.Choice(EVTCHN_ABIS),
+    help="By which ABI guests receive events.  [default: fifo; 2l for freebsd]",
+)
 @click.option(
     "--grant-version",
     type=click.IntRange(1, 2),

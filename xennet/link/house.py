@@ -51,12 +51,14 @@ def guest_mac(domid: int, handle: int = 0) -> str:
 class House:
     """``machine``, ``service`` (the store), ``toolstack`` with its hotplug ``script`` and its time
     limits, ``backend_domains`` by number (domain 0's is there from the start, not loaded), and
-    ``guests`` by number.
+    ``guests`` by number. ``backend_evtchn`` is the ABI by which domains with backends receive
+    events: "fifo", or "2l", with which one has 4095 ports at most.
     """
 
-    def __init__(self, capacity: Capacity = ONE_VIF) -> None:
+    def __init__(self, capacity: Capacity = ONE_VIF, *, backend_evtchn: str = LINUX.evtchn) -> None:
+        self._backend_evtchn = backend_evtchn
         self.machine = Machine(capacity.nr_frames, max_grant_frames=capacity.max_grant_frames)
-        dom0 = self.machine.create_domain(DOM0, name="Domain-0")
+        dom0 = self.machine.create_domain(DOM0, name="Domain-0", evtchn_abi=backend_evtchn)
         self.service = XenStoreService(self.machine)
         self.script = HotplugScript(self.service.connect(dom0, "hotplug"), dom0.defer)
         self.store = self.service.connect(dom0, "toolstack")
@@ -94,13 +96,15 @@ class House:
         name: str = "",
         kind: FrontendKind = LINUX_GUEST,
         grant_version: int = 1,
-        evtchn_abi: str = "2l",
+        evtchn_abi: str | None = None,
     ) -> Guest:
         """Create a guest, as ``xl create`` does; its drivers are not loaded yet.
 
-        ``domid`` None takes the next number. ``kind``: whose frontend it runs. OutOfFramesError
+        ``domid`` None takes the next number. ``kind``: whose frontend it runs. ``evtchn_abi``:
+        by which ABI it receives events, None for what is usual for ``kind``. OutOfFramesError
         when the machine is full.
         """
+        evtchn_abi = evtchn_abi or kind.evtchn
         made = self._create(domid, name, grant_version, evtchn_abi)
         guest = Guest(self, *made, kind, grant_version, evtchn_abi)
         self.guests[guest.domid] = guest
@@ -108,7 +112,7 @@ class House:
 
     def add_driver_domain(self, domid: int | None = None, *, name: str = "") -> BackendDomain:
         """Create a domain for backends; its driver is not loaded yet."""
-        domain, _, kernel = self._create(domid, name, 1, "2l")
+        domain, _, kernel = self._create(domid, name, 1, self._backend_evtchn)
         owner = self.backend_domains[domain.domid] = BackendDomain(self, domain, kernel)
         return owner
 

@@ -53,7 +53,7 @@ class Lines:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.house = House(setup.capacity)
+        self.house = House(setup.capacity, backend_evtchn=setup.policy.evtchn)
         if setup.guests > 1:
             self.house.machine.run_loop.take_turns(TimeSlices())
         self.all: list[Line] = []

@@ -133,8 +133,8 @@ class Guest:
     config: DomainConfig
     kernel: GuestKernel
     kind: FrontendKind
-    grant_version: int = 1
-    evtchn: str = "2l"
+    grant_version: int
+    evtchn: str
     vifs: dict[int, PluggedVif] = field(factory=dict)
     frontends: FrontendBus = field(init=False)
     booted: bool = False

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import asdict, define, frozen
+from attrs import asdict, define, evolve, frozen
 
 from xennet.link import inventory
 from xennet.link.base import LinkError
@@ -111,8 +111,8 @@ class Run:
         options: RunOptions,
         progress: Progress,
     ) -> None:
-        self.options = options
         self.lines = Lines(setup_of(options))
+        self.options = evolve(options, evtchn=self.lines.setup.evtchn)
         self.exchange: Exchange | None = None
         self.trouble: list[str] = []
         self.seconds = 0.0

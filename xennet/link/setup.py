@@ -19,18 +19,23 @@ from xennet.xenbus.vif_nodes import VifConfig
 @frozen
 class Setup:
     """``guests`` equal guests with ``vifs`` equal vifs each. ``mtu``: of every vif in bytes, None
-    for the usual one, which nobody holds the frames to."""
+    for the usual one, which nobody holds the frames to. ``evtchn``: by which ABI guests receive
+    events, "fifo" or "2l"; what is usual for their ``kind``."""
 
     guests: int = 1
     vifs: int = 1
     grant_version: int = 1
-    evtchn: str = "2l"
     kind: FrontendKind = LINUX_GUEST
+    evtchn: str = field()
     front: NetfrontOptions = DEFAULTS
     policy: BackendPolicy = LINUX
     back: VifOptions | None = None
     mtu: int | None = None
     capacity: Capacity = field(init=False)
+
+    @evtchn.default
+    def _evtchn(self) -> str:
+        return self.kind.evtchn
 
     @capacity.default
     def _capacity(self) -> Capacity:
@@ -53,13 +58,13 @@ class Setup:
 def setup_of(options: RunOptions) -> Setup:
     """The setup that a run's options ask for; KeyError for a driver that there is not, ValueError
     for a number that a driver cannot do."""
-    chosen = policy(options.backend)
+    chosen, kind = policy(options.backend), KINDS[options.frontend]
     return Setup(
         guests=options.guests,
         vifs=options.vifs,
         grant_version=options.grant_version,
-        evtchn=options.evtchn,
-        kind=KINDS[options.frontend],
+        kind=kind,
+        evtchn=options.evtchn or kind.evtchn,
         front=NetfrontOptions(
             queues=options.queues,
             split=options.split_channels,

@@ -151,6 +151,7 @@ class BackendPolicy:
     RingOverflowError for impossible indices. ``transmit_pass``, ``receive_pass``: what runs the
     rings. ``transmit_error``, ``receive_error``: the exception for a pass's verdict. ``rules``: the
     device's life in the store. ``options``: what its vifs do unless they are told otherwise.
+    ``evtchn``: by which ABI its kernel receives events ("fifo" or "2l").
     """
 
     name: str
@@ -163,6 +164,7 @@ class BackendPolicy:
     receive_error: Callable[[Sequence[int]], FrontendError]
     rules: BackendRules
     options: VifOptions = VifOptions()
+    evtchn: str = "fifo"
 
 
 def _advertise(options: VifOptions) -> Advertisement:

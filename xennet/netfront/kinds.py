@@ -2,7 +2,10 @@
 
 Sources: Linux drivers/net/xen-netfront.c (talk_to_netback, write_queue_xenstore_keys), FreeBSD
 sys/dev/xen/netfront/netfront.c (talk_to_backend), Windows win-xenvif (ControllerStoreWrite,
-ReceiverStoreWrite, TransmitterStoreWrite).
+ReceiverStoreWrite, TransmitterStoreWrite). Event channels: Linux drivers/xen/events/events_base.c
+(``fifo_events``, on by default; seen on 6.1 and 7.3), win-xenbus src/xenbus/evtchn.c
+(``UseEvtchnFifoAbi``, 1 unless the registry says otherwise), FreeBSD sys/x86/xen/xen_intr.c and
+its successors, which know the 2-level ABI only.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ def takes_gso(options: NetfrontOptions) -> bool:
 class FrontendKind:
     """``rules``: its life (xennet.xenbus.tables). ``sections``: the order in which groups of keys
     are published, ``ring_keys`` those of a queue ("event-channel" stands for both channels if they
-    are split), ``features`` the rest. ``counts_one``: multi-queue-num-queues is written for one
+    are split), ``features`` the rest. ``evtchn``: by which ABI its kernel receives events, if Xen
+    has it ("fifo" or "2l"). ``counts_one``: multi-queue-num-queues is written for one
     queue too. ``split``, ``xdp``, ``control_ring``: whether it knows of these. ``checksum_setup``:
     packets with csum_blank are looked into, and GSO ones without it repaired. ``late_eoi``:
     spurious events delay the next ones (xennet.late_eoi). ``unvalidated``: what GSO packets without
@@ -63,6 +67,7 @@ class FrontendKind:
     name: str
     rules: FrontendRules
     features: tuple[tuple[str, Value], ...]
+    evtchn: str = "fifo"
     sections: tuple[str, ...] = ("count", "rings", "features")
     ring_keys: tuple[str, ...] = ("tx-ring-ref", "rx-ring-ref", "event-channel")
     counts_one: bool = True
@@ -102,6 +107,7 @@ FREEBSD = FrontendKind(
         ("feature-gso-tcpv4", _gso),
         ("feature-no-csum-offload", _no_csum),
     ),
+    evtchn="2l",
     counts_one=False,
     split=False,
     unvalidated="the guest sums up each of them again",

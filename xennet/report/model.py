@@ -26,15 +26,15 @@ class RunOptions:
     """What a run was asked to do.
 
     ``grant_version``: of the guests' grant tables, 1 or 2. ``evtchn``: the ABI by which guests
-    receive events, "2l" or "fifo". ``frontend``, ``backend``: whose drivers. ``queues``: at most so
-    many for each vif. ``split_channels``: an event channel for each ring instead of one for both.
-    ``mtu``: of each vif in bytes, None for one that does not limit frames. ``sg``, ``gso``,
-    ``csum``: whether the features are used. ``guests``, with ``vifs`` each; ``switch``: they talk
-    to each other.
+    receive events, "2l" or "fifo", None for what is usual for ``frontend`` (the options in a report
+    name it). ``frontend``, ``backend``: whose drivers. ``queues``: at most so many for each vif.
+    ``split_channels``: an event channel for each ring instead of one for both. ``mtu``: of each vif
+    in bytes, None for one that does not limit frames. ``sg``, ``gso``, ``csum``: whether the
+    features are used. ``guests``, with ``vifs`` each; ``switch``: they talk to each other.
     """
 
     grant_version: int = 1
-    evtchn: str = "2l"
+    evtchn: str | None = None
     frontend: str = "linux"
     backend: str = "linux"
     queues: int = 1

@@ -58,4 +58,5 @@ XNB = BackendPolicy(
     receive_error=rx_error,
     rules=XNB_BACKEND,
     options=OPTIONS,
+    evtchn="2l",  # FreeBSD knows no other
 )
