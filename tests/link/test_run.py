@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import dpkt
@@ -14,7 +15,7 @@ from xennet.link.run import run_ports
 from xennet.link.switch import Switch, SwitchPort
 from xennet.netback.defects import BackendPanic
 from xennet.netback.device import Vif
-from xennet.port import open_ports
+from xennet.port import BasePort, PortError, open_ports
 from xennet.report.model import RunOptions, RunReport
 from xennet.report.progress import no_progress
 
@@ -271,3 +272,58 @@ def test_many_reasons_are_not_all_told() -> None:
     assert len(report.verdict.reasons) == 13
     assert report.verdict.reasons[-1] == "and 8 more reasons"
     assert report.verdict.reasons[0] == "vif1.0, guest to host: 1 frames were too long for the vif"
+
+
+# --- captures that are not quite right ------------------------------------------------------------
+
+
+def test_a_damaged_capture_is_carried_as_far_as_it_is_whole(run: Command, tmp_path: Path) -> None:
+    cut, out = tmp_path / "cut.pcap", tmp_path / "out.pcap"
+    cut.write_bytes(CAPTURE.read_bytes()[:400_000])
+    reason = bad(run("--guest", f"pcap:{cut}", "--host", f"record:{out}"))
+    where = re.fullmatch(
+        rf"{cut}: capture damaged at byte offset (\d+): record cut short, \d+ of \d+ bytes", reason
+    )
+    assert where
+    with cut.open("rb") as whole, out.open("rb") as carried:
+        whole.seek(24)
+        frames = list(dpkt.pcap.Reader(carried))
+        assert sum(16 + len(data) for _, data in frames) == int(where[1]) - 24
+        assert len(frames) > 100
+
+
+def test_a_frame_that_no_packet_holds_is_refused_and_the_others_cross(
+    run: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.pcap"
+    with path.open("wb") as file:
+        writer = dpkt.pcap.Writer(file)
+        for length in (60, 92442, 61, 65549, 62):
+            writer.writepkt(bytes(length), 1)
+    both = ("--guest", f"pcap:{path}+null:", "--host", f"pcap:{path}+null:")
+    outcome = run(*both)
+    fault = f"{path}: frame of 92442 bytes, the longest is 65535 (at byte offset 100), and 1 more"
+    assert bad(outcome) == f"{fault} (at 2 ports)"
+    report = outcome[1]
+    assert [way["frames_received"] for way in report["directions"]] == [3, 3]
+    assert [port["counters"]["refused_oversize"] for port in report["ports"]] == [2, 2]
+
+
+class FailingPort(BasePort):
+    """Gives three frames and fails."""
+
+    exhausted = False
+
+    def pull(self, batch: FrameBatch) -> int:
+        if self.counters.frames_in:
+            raise PortError("the card is gone")
+        for number in range(3):
+            batch.append(bytes((number,)) * 60)
+        return self._pulled(3, 180)
+
+
+def test_a_port_that_fails_is_an_error_after_the_frames_before_it_arrived() -> None:
+    host = BasePort("host")
+    with no_progress() as progress, pytest.raises(PortError, match="the card is gone"):
+        run_ports([FailingPort("guest")], [host], RunOptions(), progress)
+    assert host.counters.frames_out == 3

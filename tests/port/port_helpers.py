@@ -39,7 +39,7 @@ def drain(
 
 
 def play(path: Path, batch: FrameBatch | None = None) -> tuple[list[tuple[int, bytes]], str]:
-    """What ``pcap:path`` gives, and its error message, "" for none, whenever it came."""
+    """What ``pcap:path`` gives, and what is wrong with it, "" for nothing, whenever that came."""
     from xennet.port.pcap import PcapPort
 
     try:
@@ -48,7 +48,8 @@ def play(path: Path, batch: FrameBatch | None = None) -> tuple[list[tuple[int, b
         return [], str(e)
     got, error = drain(port, batch)
     port.close()
-    return got, "" if error is None else str(error)
+    assert error is None, "a capture that could be opened tells its faults in the counters"
+    return got, "; ".join(port.counters.faults)
 
 
 def pcap_header(order: str = "<", unit: int = 1, linktype: int = 1, version=(2, 4)) -> bytes:

@@ -1,33 +1,60 @@
-"""What the pcap and pcapng parsers share: a record, and the checks every record must pass."""
+"""What the pcap and pcapng parsers share: a record, the checks on it, and what is wrong with it."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from xennet.frames import MAX_FRAME
+from xennet.port.base import Counters
 from xennet.port.window import Window
 
 #: LINKTYPE_ETHERNET of the tcpdump link-layer header types.
 LINKTYPE_ETHERNET = 1
 NANOSECONDS = 10**9
+#: Longest record of any Ethernet capture: libpcap's MAXIMUM_SNAPLEN. More is a damaged length.
+_MAX_CAPTURED = 262144
 
 
 class Record(NamedTuple):
-    """One captured frame: ``timestamp`` in ns since the epoch, ``data`` valid until the next one,
-    ``wire_length`` bytes it had before the snap length cut it."""
+    """One captured packet.
+
+    ``timestamp`` in ns since the epoch, as large as the file has it; ``data`` as captured, valid
+    until the next record; ``wire_length`` bytes it had before the snap length cut it; ``offset`` of
+    the record in the file; ``fcs`` bytes at the end of the packet on the wire that are its frame
+    check sequence.
+    """
 
     timestamp: int
     data: memoryview
     wire_length: int
+    offset: int
+    fcs: int = 0
 
 
-def check_linktype(window: Window, linktype: int, offset: int) -> None:
-    """PortError unless frames of ``linktype`` start with an Ethernet header."""
-    if linktype != LINKTYPE_ETHERNET:
-        raise window.error(f"link type {linktype} is not Ethernet ({LINKTYPE_ETHERNET})", offset)
+class Faults:
+    """What was wrong with a capture that is played all the same, told in ``counters.faults``."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._found: dict[str, tuple[str, int]] = {}
+
+    def add(self, kind: str, message: str) -> None:
+        """Note a fault; of each ``kind`` the first is told, and how many more there were."""
+        first, before = self._found.get(kind, (message, 0))
+        self._found[kind] = first, before + 1
+        self._counters.faults = tuple(
+            f"{first}, and {times - 1} more" if times > 1 else first
+            for first, times in self._found.values()
+        )
 
 
 def check_length(window: Window, captured: int, offset: int) -> None:
-    """PortError for a frame that no netif packet can carry; also what garbage usually shows."""
-    if captured > MAX_FRAME:
-        raise window.error(f"frame of {captured} bytes, the longest is {MAX_FRAME}", offset)
+    """CaptureError for a length that no writer of captures has ever meant."""
+    if captured > _MAX_CAPTURED:
+        raise window.error(f"frame of {captured} bytes, captures have {_MAX_CAPTURED}", offset)
+
+
+def without_fcs(record: Record) -> Record:
+    """The record without its frame check sequence, of which a snap length leaves a part or none."""
+    wire_length = max(record.wire_length, len(record.data))
+    frame = max(0, wire_length - record.fcs)
+    return record._replace(data=record.data[:frame], wire_length=frame, fcs=0)

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xennet.frames import MIN_FRAME, FrameBatch
+from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
 from xennet.port import pcap_format, pcapng_format
-from xennet.port.base import BasePort, PortError
-from xennet.port.capture import Record
+from xennet.port.base import BasePort
+from xennet.port.capture import Faults, Record, without_fcs
 from xennet.port.files import open_file
-from xennet.port.window import Window
+from xennet.port.window import CaptureError, Window
 
-
-def _records(window: Window) -> Iterator[Record]:
-    """The records of a capture of either format."""
-    if not window.need(4):
-        raise window.error(f"not a pcap or pcapng file, it has {window.end} bytes", 0)
-    magic = int.from_bytes(window.view[:4], "big")
-    if magic == pcapng_format.MAGIC:
-        return pcapng_format.records(window)
-    if magic in pcap_format.MAGICS:
-        return pcap_format.records(window, magic)
-    raise window.error(f"not a pcap or pcapng file, it starts with {magic:08x}", 0)
+#: Time stamps that a batch can hold, in ns since the epoch: the years 1677 to 2262.
+_TIMES = range(-(1 << 63), 1 << 63)
 
 
 class PcapPort(BasePort):
     """``pcap:FILE``: the frames of a capture in file order; what is pushed is swallowed.
 
     Streams: memory does not grow with the file. Frames that a snap length cut pass with their
-    captured bytes and are counted; records too short for an Ethernet header are skipped and
-    counted. PortError, with the byte offset, when the file cannot be opened, is no Ethernet
-    capture or is damaged before its first frame (so a bad file is known before a run starts);
-    later damage is told by pull, after the frames before it.
+    captured bytes and are counted; frame check sequences are cut off and counted; records too short
+    for an Ethernet header are skipped and counted.
+
+    CaptureError (a PortError), with the byte offset, when the file is no Ethernet capture or is
+    damaged before its first frame (so a bad file is known before a run starts); PortError when it
+    cannot be opened. Damage behind the first frame ends the file, and that, frames that no netif
+    packet can carry and times that no batch can hold are told in ``counters.faults``.
     """
 
     expected = None
@@ -39,52 +33,73 @@ class PcapPort(BasePort):
     def __init__(self, path: str) -> None:
         super().__init__(f"pcap:{path}")
         self._file = open_file(path, "rb")
-        self._failure: PortError | None = None
-        self._frames = self._playable(Window(self._file, path))
+        self._window = Window(self._file, path)
+        self._faults = Faults(self._counters)
+        self._frames = self._playable()
         try:
             self._waiting = next(self._frames, None)
         except BaseException:
             self._file.close()
             raise
-        self._exhausted = self._waiting is None
 
     @property
     def exhausted(self) -> bool:
-        return self._exhausted
+        return self._waiting is None
 
     def pull(self, batch: FrameBatch) -> int:
         count, used = batch.count, batch.used
-        try:
-            self._fill(batch)
-        except PortError as e:
-            self._failure = e
-        if self._failure is not None and batch.count == count:
-            raise self._failure
+        while self._waiting is not None:
+            timestamp, data, wire_length, *_ = self._waiting
+            if batch.count and not batch.has_room(len(data)):
+                break
+            batch.append(data, timestamp=timestamp)
+            self._counters.truncated += wire_length > len(data)
+            try:
+                self._waiting = next(self._frames, None)
+            except CaptureError as e:
+                self._faults.add("damage", e.damage)
+                self._waiting = None
         return self._pulled(batch.count - count, batch.used - used)
 
     def close(self) -> None:
         self._file.close()
         self._waiting = None
-        self._exhausted = True
 
-    def _fill(self, batch: FrameBatch) -> None:
-        """Append frames until the batch is full or the file ends; PortError once at damage."""
-        while self._waiting is not None:
-            timestamp, data, wire_length = self._waiting
-            if batch.count and not batch.has_room(len(data)):
-                return
-            batch.append(data, timestamp=timestamp)
-            self._counters.truncated += wire_length > len(data)
-            self._waiting = None
-            self._waiting = next(self._frames, None)
-        self._exhausted = self._failure is None
+    def _records(self) -> Iterator[Record]:
+        """The records of a capture of either format."""
+        window = self._window
+        if not window.need(4):
+            raise window.error(f"not a pcap or pcapng file, it has {window.end} bytes", 0)
+        magic = int.from_bytes(window.view[:4], "big")
+        if magic == pcapng_format.MAGIC:
+            return pcapng_format.records(window, self._counters, self._faults)
+        if magic in pcap_format.MAGICS:
+            return pcap_format.records(window, magic)
+        raise window.error(f"not a pcap or pcapng file, it starts with {magic:08x}", 0)
 
-    def _playable(self, window: Window) -> Iterator[Record]:
+    def _playable(self) -> Iterator[Record]:
         """The records that a vif can carry; the others are counted."""
-        for record in _records(window):
-            if len(record.data) >= MIN_FRAME:
+        counters = self._counters
+        for record in self._records():
+            captured = len(record.data)
+            if record.fcs:
+                record = without_fcs(record)
+            length = len(record.data)
+            if length > MAX_FRAME:
+                counters.refused_oversize += 1
+                problem = f"frame of {length} bytes, the longest is {MAX_FRAME}"
+                self._refuse("oversize", problem, record)
+            elif record.timestamp not in _TIMES:
+                counters.refused_time += 1
+                problem = f"timestamp of {record.timestamp} ns is out of range"
+                self._refuse("time", problem, record)
+            elif length >= MIN_FRAME:
+                counters.fcs_cut += captured > length
                 yield record
-            elif len(record.data):
-                self._counters.skipped_runt += 1
+            elif length:
+                counters.skipped_runt += 1
             else:
-                self._counters.skipped_empty += 1
+                counters.skipped_empty += 1
+
+    def _refuse(self, kind: str, problem: str, record: Record) -> None:
+        self._faults.add(kind, str(self._window.error(problem, record.offset)))

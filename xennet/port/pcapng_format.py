@@ -4,6 +4,10 @@ dpkt's block classes give the layouts and its constants the numbers. Its Reader 
 knows one section and one interface only, makes floats of timestamps (53 bits cannot hold
 nanoseconds since 1970), ignores Simple Packet Blocks, ends silently in a cut block, and its
 option parser refuses comments that are not UTF-8.
+
+Versions (draft-ietf-opsawg-pcapng, Section Header Block): 1.0 is read, and 1.2, which some writers
+put into files that are no different. A section of another major version is skipped and counted, as
+the draft asks; one of another minor version is skipped too, and a fault, as nobody has defined it.
 """
 
 from __future__ import annotations
@@ -14,17 +18,25 @@ from struct import Struct
 from attrs import frozen
 from dpkt import pcapng
 
-from xennet.port.capture import NANOSECONDS, Record, check_length, check_linktype
+from xennet.port.base import Counters
+from xennet.port.capture import LINKTYPE_ETHERNET, NANOSECONDS, Faults, Record, check_length
 from xennet.port.window import Window
 
 #: The type of a Section Header Block, a palindrome: it reads the same in both byte orders.
 MAGIC = pcapng.PCAPNG_BT_SHB
+_MINORS = (0, 2)
 #: Longest block that is looked into, as libpcap's MAX_BLOCKSIZE; other kinds are skipped unread.
 _MAX_BLOCK = 16 << 20
-_TRAILER = 4
-_SMALLEST = 8 + _TRAILER
+#: A section's interfaces may fill so many bytes of blocks; one takes some memory however short.
+_MAX_INTERFACES = 16 << 20
+_INTERFACE_COST = 256
+_HEADER, _TRAILER = 8, 4
+_SMALLEST = _HEADER + _TRAILER
 _DEFAULT_TICKS = 10**6
-_TIMESTAMPS = range(-(1 << 63), 1 << 63)
+_PACKETS = (pcapng.PCAPNG_BT_EPB, pcapng.PCAPNG_BT_PB, pcapng.PCAPNG_BT_SPB)
+#: Option of packet blocks, and where its value has the length of the FCS in bytes.
+_EPB_FLAGS = 2
+_FLAGS_FCS_SHIFT, _FLAGS_FCS_MASK = 5, 0xF
 
 
 def _fields(order: str, block: type) -> Struct:
@@ -35,11 +47,14 @@ def _fields(order: str, block: type) -> Struct:
 
 @frozen
 class _Interface:
-    """``snaplen`` bytes (0 = no limit), ``ticks`` per second, ``offset`` in seconds."""
+    """Of ``linktype``; ``snaplen`` bytes (0 = no limit), ``ticks`` per second, ``offset`` in
+    seconds, ``fcs`` bytes at the end of each packet."""
 
+    linktype: int
     snaplen: int
-    ticks: int
-    offset: int
+    ticks: int = _DEFAULT_TICKS
+    offset: int = 0
+    fcs: int = 0
 
     def nanoseconds(self, timestamp: int) -> int:
         """Exact, or rounded down where ticks are shorter than a nanosecond."""
@@ -47,11 +62,17 @@ class _Interface:
 
 
 class _Section:
-    """The byte order of a section ("<" or ">"), the layouts in it, and its interfaces so far."""
+    """The byte order of a section ("<" or ">"), the layouts in it, and its interfaces so far.
+
+    ``skipped``: its version is not one that is read.
+    """
 
     def __init__(self, order: str) -> None:
+        self.skipped = False
         self.interfaces: list[_Interface] = []
+        self.room_for_interfaces = _MAX_INTERFACES
         self.word = Struct(order + "I")
+        self.half = Struct(order + "H")
         self.option = Struct(order + "HH")
         self.tsoffset = Struct(order + "q")
         self.header = _fields(order, pcapng.SectionHeaderBlock)
@@ -75,14 +96,19 @@ class _Block:
             raise self.window.error(message, self.offset)
         return layout.unpack_from(self.body)
 
-    def options(self, at: int) -> Iterator[tuple[int, memoryview]]:
-        """(code, value) of the options that start at byte ``at`` of the body."""
+    def options(self, at: int, strict: bool = False) -> Iterator[tuple[int, memoryview]]:
+        """(code, value) of the options that start at byte ``at`` of the body.
+
+        The first that is cut by the block's end ends them; CaptureError if ``strict``.
+        """
         while at + 4 <= len(self.body):
             code, length = self.section.option.unpack_from(self.body, at)
             if code == pcapng.PCAPNG_OPT_ENDOFOPT:
                 return
             value = self.body[at + 4 : at + 4 + length]
             if len(value) < length:
+                if not strict:
+                    return
                 message = f"option {code} of {length} bytes runs past its block"
                 raise self.window.error(message, self.offset)
             yield code, value
@@ -97,13 +123,17 @@ class _Block:
         if len(data) < captured:
             message = f"packet of {captured} bytes runs past its block"
             raise self.window.error(message, self.offset)
-        time = 0 if timestamp is None else self.described(interface).nanoseconds(timestamp)
-        if time not in _TIMESTAMPS:
-            raise self.window.error(f"timestamp of {time} ns is out of range", self.offset)
-        return Record(time, data, wire_length)
+        described = self.described(interface)
+        time = 0 if timestamp is None else described.nanoseconds(timestamp)
+        fcs = described.fcs
+        for code, value in self.options(at + (captured + 3 & ~3)):
+            if code == _EPB_FLAGS and len(value) == self.section.word.size:
+                (flags,) = self.section.word.unpack(value)
+                fcs = flags >> _FLAGS_FCS_SHIFT & _FLAGS_FCS_MASK or fcs
+        return Record(time, data, wire_length, self.offset, fcs)
 
     def described(self, interface: int) -> _Interface:
-        """The interface of that number; PortError when no block has described it yet."""
+        """The interface of that number; CaptureError when no block has described it yet."""
         known = self.section.interfaces
         if interface >= len(known):
             message = f"packet of interface {interface}, only {len(known)} described before it"
@@ -111,23 +141,27 @@ class _Block:
         return known[interface]
 
 
-def _section_header(block: _Block) -> None:
-    _, major, minor, _ = block.unpack(block.section.header)
-    if major != pcapng.PCAPNG_VERSION_MAJOR:
-        raise block.window.error(f"pcapng version {major}.{minor} is not 1.x", block.offset)
-
-
 def _interface_description(block: _Block) -> None:
-    layout = block.section.interface
+    layout, section = block.section.interface, block.section
     linktype, _, snaplen = block.unpack(layout)
-    check_linktype(block.window, linktype, block.offset)
-    ticks, offset = _DEFAULT_TICKS, 0
-    for code, value in block.options(layout.size):
+    section.room_for_interfaces -= max(len(block.body), _INTERFACE_COST)
+    if section.room_for_interfaces < 0:
+        message = f"more interfaces than {len(section.interfaces)} make no sense"
+        raise block.window.error(message, block.offset)
+    ticks, offset, fcs = _DEFAULT_TICKS, 0, 0
+    for code, value in block.options(layout.size, strict=True):
         if code == pcapng.PCAPNG_OPT_IF_TSRESOL and len(value) == 1:
             ticks = (2 if value[0] & 0x80 else 10) ** (value[0] & 0x7F)
         elif code == pcapng.PCAPNG_OPT_IF_TSOFFSET and len(value) == 8:
-            (offset,) = block.section.tsoffset.unpack(value)
-    block.section.interfaces.append(_Interface(snaplen, ticks, offset))
+            (offset,) = section.tsoffset.unpack(value)
+        elif code == pcapng.PCAPNG_OPT_IF_FCSLEN and len(value) == 1:
+            fcs = _fcs_length(value[0])
+    section.interfaces.append(_Interface(linktype, snaplen, ticks, offset, fcs))
+
+
+def _fcs_length(told: int) -> int:
+    """Bytes of an if_fcslen: the draft's text says bits, its example and Wireshark say bytes."""
+    return told // 8 if told % 8 == 0 else told
 
 
 def _enhanced_packet(block: _Block) -> Record:
@@ -151,9 +185,8 @@ def _simple_packet(block: _Block) -> Record:
     return block.packet(0, None, captured, wire_length, layout.size)
 
 
-#: What to do with the blocks that matter; all others are skipped.
+#: What to do with the blocks that matter in a section; all others are skipped.
 _BLOCKS: dict[int, Callable[[_Block], Record | None]] = {
-    pcapng.PCAPNG_BT_SHB: _section_header,
     pcapng.PCAPNG_BT_IDB: _interface_description,
     pcapng.PCAPNG_BT_EPB: _enhanced_packet,
     pcapng.PCAPNG_BT_PB: _obsolete_packet,
@@ -161,20 +194,32 @@ _BLOCKS: dict[int, Callable[[_Block], Record | None]] = {
 }
 
 
-def records(window: Window) -> Iterator[Record]:
-    """The packets of all sections in file order; PortError as found."""
+def records(window: Window, counters: Counters, faults: Faults) -> Iterator[Record]:
+    """The Ethernet packets of all sections in file order; CaptureError as found.
+
+    Packets of other link types and sections of unknown major versions are counted in ``counters``.
+    """
+
+    def header(block: _Block) -> None:
+        _section_header(block, counters, faults)
+
     section = _new_section(window)
-    while window.need(8):
+    while window.need(_HEADER):
         offset = window.offset
         (kind,) = section.word.unpack_from(window.view, window.pos)
         if kind == MAGIC and offset:
             section = _new_section(window)
         (length,) = section.word.unpack_from(window.view, window.pos + 4)
         if length < _SMALLEST or length % 4:
+            _check_zeros(window)
             raise window.error(f"impossible block length {length}", offset)
-        parse = _BLOCKS.get(kind)
+        parse = header if kind == MAGIC else None if section.skipped else _BLOCKS.get(kind)
         if parse is None:
             _skip_block(window, section, length)
+            continue
+        if _other_linktype(window, section, kind):
+            _skip_block(window, section, length)
+            counters.skipped_linktype += 1
             continue
         if length > _MAX_BLOCK:
             raise window.error(f"block of {length} bytes, at most {_MAX_BLOCK} make sense", offset)
@@ -184,13 +229,51 @@ def records(window: Window) -> Iterator[Record]:
         start, end = window.pos, window.pos + length
         _check_trailer(window, section, end - _TRAILER, length, offset)
         window.pos = end
-        body = window.view[start + 8 : end - _TRAILER]
+        body = window.view[start + _HEADER : end - _TRAILER]
         record = parse(_Block(window, section, body, offset))
         if record is not None:
             yield record
     left = window.end - window.pos
     if left:
-        raise window.error(f"block header cut short, {left} of 8 bytes", window.offset)
+        _check_zeros(window)
+        raise window.error(f"block header cut short, {left} of {_HEADER} bytes", window.offset)
+
+
+def _section_header(block: _Block, counters: Counters, faults: Faults) -> None:
+    """Decide what becomes of the section: read, or passed over block by block.
+
+    One of another major version is passed over at once if it says how long it is.
+    """
+    _, major, minor, length = block.unpack(block.section.header)
+    if major != pcapng.PCAPNG_VERSION_MAJOR:
+        block.section.skipped = True
+        counters.skipped_sections += 1
+        if length > 0 and not block.window.skip(length):
+            raise block.window.error(f"section of {length} bytes cut short", block.offset)
+    elif minor not in _MINORS:
+        block.section.skipped = True
+        message = f"section of pcapng version {major}.{minor} refused, 1.0 and 1.2 are known"
+        faults.add("version", str(block.window.error(message, block.offset)))
+
+
+def _other_linktype(window: Window, section: _Section, kind: int) -> bool:
+    """Whether the block that starts here is a packet of an interface that is not Ethernet."""
+    if kind not in _PACKETS or not section.interfaces or not window.need(_SMALLEST):
+        return False
+    number, known = 0, section.interfaces
+    if kind != pcapng.PCAPNG_BT_SPB:
+        layout = section.half if kind == pcapng.PCAPNG_BT_PB else section.word
+        (number,) = layout.unpack_from(window.view, window.pos + _HEADER)
+    return number < len(known) and known[number].linktype != LINKTYPE_ETHERNET
+
+
+def _check_zeros(window: Window) -> None:
+    """CaptureError if nothing but zeros follows; moves on where some do."""
+    start = window.offset
+    while window.need(1) and (zeros := window.zeros()):
+        window.pos += zeros
+    if window.pos == window.end:
+        raise window.error("only zeros from there on", start)
 
 
 def _new_section(window: Window) -> _Section:

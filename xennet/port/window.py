@@ -9,6 +9,14 @@ from xennet.port.base import PortError
 _SIZE = 1 << 20
 
 
+class CaptureError(PortError):
+    """The file ``path`` cannot be played from byte ``offset`` on."""
+
+    def __init__(self, path: str, problem: str, offset: int) -> None:
+        super().__init__(f"{path}: {problem} (at byte offset {offset})")
+        self.damage = f"{path}: capture damaged at byte offset {offset}: {problem}"
+
+
 class Window:
     """Bytes ``pos`` to ``end`` of ``view`` are the file's next bytes; parsers advance ``pos``.
 
@@ -56,9 +64,21 @@ class Window:
         self.pos += count
         return True
 
-    def error(self, message: str, offset: int) -> PortError:
-        """A PortError about this file at byte ``offset``."""
-        return PortError(f"{self.path}: {message} (at byte offset {offset})")
+    def zeros(self) -> int:
+        """How many of the bytes that are in the window now, from ``pos`` on, are zero."""
+        at, step = self.pos, 64
+        while at < self.end:
+            piece = self.view[at : min(at + step, self.end)].tobytes()
+            more = len(piece) - len(piece.lstrip(b"\0"))
+            at += more
+            if more < len(piece):
+                break
+            step *= 2
+        return at - self.pos
+
+    def error(self, message: str, offset: int) -> CaptureError:
+        """An error about this file at byte ``offset``."""
+        return CaptureError(self.path, message, offset)
 
     def _read(self, target: memoryview) -> int:
         try:
