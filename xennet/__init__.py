@@ -1,1 +1,98 @@
-"""xennet: the Xen paravirtual network, byte for byte, in an ordinary Python process."""
+"""xennet: the Xen paravirtual network, byte for byte, in an ordinary Python process.
+
+Importing it is cheap: each name is imported when it is first used. docs/api.md says what is public.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xennet.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from xennet.frames import FrameBatch, FrameEndpoint, Offload
+    from xennet.hypervisor import LeakReport, Machine
+    from xennet.interface import HypercallError, Hypervisor
+    from xennet.lifecycle.why import why
+    from xennet.link.base import Link, LinkError
+    from xennet.link.house import House
+    from xennet.link.setup import Setup
+    from xennet.link.vif import VifLink
+    from xennet.netback.defects import BackendPanic
+    from xennet.netback.poll_page import PagePoller, PolledPacket, poll_page
+    from xennet.netback.xnb.poller import XnbPoller
+    from xennet.port import BasePort, Port, PortError, open_port, open_ports
+    from xennet.ring import BackRing, FrontRing, SharedRing, ctrl_ring, rx_ring, tx_ring
+    from xennet.xenstore import XsError
+
+__all__ = [
+    "BackRing",
+    "BackendPanic",
+    "BasePort",
+    "FrameBatch",
+    "FrameEndpoint",
+    "FrontRing",
+    "House",
+    "HypercallError",
+    "Hypervisor",
+    "LeakReport",
+    "Link",
+    "LinkError",
+    "Machine",
+    "Offload",
+    "PagePoller",
+    "PolledPacket",
+    "Port",
+    "PortError",
+    "Setup",
+    "SharedRing",
+    "VifLink",
+    "XnbPoller",
+    "XsError",
+    "ctrl_ring",
+    "open_port",
+    "open_ports",
+    "poll_page",
+    "rx_ring",
+    "tx_ring",
+    "why",
+]
+
+#: The one place where the version is written; pyproject.toml reads it here.
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BackRing": "xennet.ring",
+    "BackendPanic": "xennet.netback.defects",
+    "BasePort": "xennet.port",
+    "FrameBatch": "xennet.frames",
+    "FrameEndpoint": "xennet.frames",
+    "FrontRing": "xennet.ring",
+    "House": "xennet.link.house",
+    "HypercallError": "xennet.interface",
+    "Hypervisor": "xennet.interface",
+    "LeakReport": "xennet.hypervisor",
+    "Link": "xennet.link.base",
+    "LinkError": "xennet.link.base",
+    "Machine": "xennet.hypervisor",
+    "Offload": "xennet.frames",
+    "PagePoller": "xennet.netback.poll_page",
+    "PolledPacket": "xennet.netback.poll_page",
+    "Port": "xennet.port",
+    "PortError": "xennet.port",
+    "Setup": "xennet.link.setup",
+    "SharedRing": "xennet.ring",
+    "VifLink": "xennet.link.vif",
+    "XnbPoller": "xennet.netback.xnb.poller",
+    "XsError": "xennet.xenstore",
+    "ctrl_ring": "xennet.ring",
+    "open_port": "xennet.port",
+    "open_ports": "xennet.port",
+    "poll_page": "xennet.netback.poll_page",
+    "rx_ring": "xennet.ring",
+    "tx_ring": "xennet.ring",
+    "why": "xennet.lifecycle.why",
+}
+
+if not TYPE_CHECKING:  # a checker sees the imports above, and no other names
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

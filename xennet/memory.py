@@ -54,6 +54,9 @@ class PageRun:
     u32: memoryview
     u64: memoryview
 
+    def __repr__(self) -> str:
+        return f"<PageRun {self.count} from frame {self.first:#x}>"
+
     def revoke(self) -> None:
         """Take the views away: the frames are gone from whoever held them."""
         for view in (self.u16, self.u32, self.u64, self.u8):
@@ -182,7 +185,7 @@ class Memory:
             )
 
 
-@define(slots=True, eq=False)
+@define(slots=True, eq=False, repr=False)
 class AddressSpace:
     """The frames which one domain can reach, and nothing else.
 

@@ -22,7 +22,7 @@ from xennet.xenstore.handlers import Server
 from xennet.xenstore.ring_server import FEATURES
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _EventPump:
     """Brings the watch events of one client through the run loop, one event a delivery."""
 

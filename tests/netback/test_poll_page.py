@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +62,42 @@ def test_a_poller_can_be_used_again() -> None:
         assert poller.poll() == guest_tx.OK
         assert len(poller.packets()) == 1
     poller.close()
+
+
+def test_load_fills_up_with_zeroes_and_refuses_what_is_too_long() -> None:
+    poller = PagePoller()
+    poller.ring_page[:] = b"x" * 4096
+    poller.load(b"abc")
+    assert bytes(poller.ring_page) == b"abc" + bytes(4093)
+    for page, table, what in ((bytes(4097), None, "ring page"), (b"d", bytes(5000), "grant table")):
+        with pytest.raises(ValueError, match=f"a {what} has 4096 bytes, not"):
+            poller.load(page, table)
+    assert bytes(poller.ring_page[:3]) == b"abc", "nothing was written"
+    with pytest.raises(ValueError, match="not 9000"):
+        poll_page(bytes(9000))
+    poller.close()
+
+
+def test_a_packet_whose_reference_grants_nothing_is_counted() -> None:
+    poller = PagePoller()
+    poller.load(ring_page(request(60, gref=400), request(60)))
+    assert poller.poll() == guest_tx.OK
+    assert (poller.errors, len(poller.packets())) == (1, 1)
+    poller.close()
+
+
+def test_reset_makes_everything_as_at_the_start() -> None:
+    poller, fresh = PagePoller(), PagePoller()
+    for view in (poller.ring_page, poller.grant_table, poller.pages):
+        view[:] = Random(3).randbytes(len(view))
+    poller.words[0] = 77
+    poller.poll()
+    poller.reset()
+    for name in ("ring_page", "grant_table", "pages"):
+        assert bytes(getattr(poller, name)) == bytes(getattr(fresh, name)), name
+    assert poller.words == fresh.words
+    for used in (poller, fresh):
+        used.close()
 
 
 @settings(max_examples=150, deadline=None)

@@ -73,7 +73,7 @@ def _vcpu_can_move(channel: Channel) -> bool:
     )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class EventChannels:
     """The port tables of all domains and what may be done to them.
 

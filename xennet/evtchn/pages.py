@@ -9,7 +9,7 @@ from attrs import define, field
 from xennet.memory import PageRun
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GuestPages:
     """Finds guest pages and counts what the hypervisor has mapped.
 

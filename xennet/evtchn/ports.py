@@ -68,7 +68,7 @@ class Channel:
         return self.state != EVTCHNSTAT_closed
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PortTable:
     """All ports of a domain. Port 0 is never handed out: its record stays closed for ever.
 

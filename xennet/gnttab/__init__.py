@@ -4,3 +4,30 @@
 GNTTABOP_copy, ``entry`` the steps that map and copy share, ``directory`` where each domain's table
 lies.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xennet.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from xennet.gnttab.guest import GrantTable
+    from xennet.gnttab.hypercalls import Grant, GrantTables, Mapping
+
+__all__ = [
+    "Grant",
+    "GrantTable",
+    "GrantTables",
+    "Mapping",
+]
+
+_HOMES = {
+    "Grant": "xennet.gnttab.hypercalls",
+    "GrantTable": "xennet.gnttab.guest",
+    "GrantTables": "xennet.gnttab.hypercalls",
+    "Mapping": "xennet.gnttab.hypercalls",
+}
+
+if not TYPE_CHECKING:  # a checker sees the imports above, and no other names
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from operator import index
 
 from xennet.abi.grant_table import (
     GNTTAB_NR_RESERVED_ENTRIES,
@@ -48,6 +49,14 @@ _IN_USE = GTF_reading | GTF_writing
 
 #: Makes a table of (at least) so many frames: views of it and, in version 2, of its status words.
 Grow = Callable[[int], "tuple[PageRun, PageRun | None]"]
+
+
+def _whole(what: str, value: int) -> int:
+    """``value`` as the integer that it is; TypeError naming ``what`` it should be if it is none."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {value!r}") from None
 
 
 class GrantTable:
@@ -225,7 +234,7 @@ class GrantTable:
 
     def _introduce(self, domid: int, flags: int, body: dict[int, int]) -> int:
         """Write an entry: ``body`` (word -> value) first, the word with domid and type last."""
-        if not 0 <= domid <= 0xFFFF:
+        if not 0 <= _whole("a domain id", domid) <= 0xFFFF:
             raise ValueError(f"domain id {domid} is no 16-bit number")
         (gref,) = self.claim(1)
         entry = gref << self.version
@@ -236,7 +245,7 @@ class GrantTable:
 
     def _page(self, frame: int) -> dict[int, int]:
         """The frame number in words of an entry."""
-        if not 0 <= frame < 1 << 32 * self.version:
+        if not 0 <= _whole("a frame number (PageRun.first)", frame) < 1 << 32 * self.version:
             raise ValueError(f"frame {frame:#x} does not fit a version {self.version} grant entry")
         if self.version == 1:
             return {1: frame}

@@ -151,7 +151,7 @@ class GrantStatistics:
     copied_bytes: int = 0
 
 
-@define
+@define(repr=False)
 class _Table:
     """What the hypervisor keeps of one domain beside its directory row.
 

@@ -31,7 +31,7 @@ from xennet.runloop import RunLoop
 T = TypeVar("T")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Services:
     """What a domain handle passes hypercalls on to."""
 

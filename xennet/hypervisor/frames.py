@@ -15,7 +15,7 @@ from xennet.abi.xen import DOMID_XEN
 from xennet.memory import Memory
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FrameLedger:
     """Allocation and release of the domains' memory.
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import TypeVar
 
 from attrs import frozen
 
 from xennet.gnttab.hypercalls import Grant, Mapping
 from xennet.hypervisor.store_ring import StoreRingReport
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+#: Ranges of numbers that a line names, and domains that the repr of a report names.
+_RANGES = 8
+_DOMAINS = 2
 
 
 @frozen
@@ -42,24 +50,66 @@ class DomainLeaks:
             or self.lingering
         )
 
+    def __repr__(self) -> str:
+        return f"<DomainLeaks: domain {self.domid} {self.held()}>"
+
+    def held(self) -> str:
+        """How much of what is held, in a few words."""
+        counts = {
+            "grants": len(self.granted),
+            "mappings": len(self.mappings),
+            "ports": len(self.ports),
+            "pages": self.pages,
+            "lingering frames": len(self.lingering),
+        }
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing"
+
     def lines(self) -> Iterator[str]:
-        """One line for each thing that is held."""
-        for grant in self.granted:
-            yield (
-                f"grants reference {grant.gref} (frame {grant.frame:#x}) to domain {grant.domid}, "
-                + ("in use" if grant.pin else "unused")
-            )
-        for mapping in self.mappings:
-            yield (
-                f"maps reference {mapping.gref} of domain {mapping.domid} "
-                f"(frame {mapping.frame:#x})"
-            )
-        for port in self.ports:
-            yield f"has port {port} open"
+        """What is held: one line for each kind of thing and domain, with ranges of numbers."""
+        for (domid, used), grants in _by(self.granted, lambda g: (g.domid, bool(g.pin))):
+            use = "in use" if used else "unused"
+            yield f"grants {_references(grants)} to domain {domid}, {use}"
+        for domid, mappings in _by(self.mappings, lambda m: m.domid):
+            references = _numbers("reference", [m.gref for m in mappings])
+            frames = _numbers("frame", [m.frame for m in mappings], "#x")
+            yield f"maps {references} of domain {domid} ({frames})"
+        if self.ports:
+            yield f"has {_numbers('port', self.ports)} open"
         if self.pages:
             yield f"holds {self.pages} pages"
-        for frame in self.lingering:
-            yield f"gave up frame {frame:#x}, which is still mapped"
+        if self.lingering:
+            verb = "is" if len(self.lingering) == 1 else "are"
+            yield f"gave up {_numbers('frame', self.lingering, '#x')}, which {verb} still mapped"
+
+
+def _references(grants: Iterable[Grant]) -> str:
+    references = _numbers("reference", [grant.gref for grant in grants])
+    return f"{references} ({_numbers('frame', [grant.frame for grant in grants], '#x')})"
+
+
+def _by(things: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, list[T]]]:
+    """The things with the same key together, in the order of the first of each."""
+    groups: dict[K, list[T]] = {}
+    for thing in things:
+        groups.setdefault(key(thing), []).append(thing)
+    yield from groups.items()
+
+
+def _numbers(noun: str, numbers: Iterable[int], form: str = "d") -> str:
+    """``references 8..263, 270``: numbers as ranges, the first few of them."""
+    ranges: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    said = [
+        f"{low:{form}}" if low == high else f"{low:{form}}..{high:{form}}"
+        for low, high in ranges[:_RANGES]
+    ]
+    more = sum(high - low + 1 for low, high in ranges[_RANGES:])
+    plural = "" if said == [f"{ranges[0][0]:{form}}"] else "s"
+    return f"{noun}{plural} {', '.join(said)}" + (f" and {more} more" if more else "")
 
 
 @frozen
@@ -70,6 +120,15 @@ class LeakReport:
 
     def __bool__(self) -> bool:
         return any(self.domains)
+
+    def __repr__(self) -> str:
+        holders = [leaks for leaks in self.domains if leaks]
+        if not holders:
+            return "<LeakReport: nothing is held>"
+        said = [f"domain {leaks.domid} {leaks.held()}" for leaks in holders[:_DOMAINS]]
+        if more := holders[_DOMAINS:]:
+            said.append(f"and {len(more)} more domains")
+        return f"<LeakReport: {'; '.join(said)}>"
 
     def __str__(self) -> str:
         lines = [

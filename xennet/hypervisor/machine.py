@@ -82,6 +82,10 @@ class Machine:
         )
         self.observers.on_toggle(Hypercall, self._observe_grants)
 
+    def __repr__(self) -> str:
+        memory = self.memory
+        return f"<Machine {len(self._domains)} domains, {memory.used} of {memory.nr_frames} frames>"
+
     def close(self) -> None:
         """Give the memory back. Nothing of the machine can be used afterwards."""
         for record in self._records.values():

@@ -31,7 +31,7 @@ def take_away(pages: PageRun) -> None:
         pages.revoke()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DomainRecord:
     """The state behind a domain handle.
 

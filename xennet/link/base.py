@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+#: The methods of a frame endpoint.
+_CALLS = ("pull", "push", "negotiated")
+
 
 class Link(Protocol):
     """One way for frames to get from one port to another and back.
@@ -27,3 +30,15 @@ class Link(Protocol):
 
 class LinkError(Exception):
     """The link did not come up, or broke; one line that names the evidence."""
+
+
+def require_endpoint(what: str, end: object) -> None:
+    """TypeError, with the way out, unless ``end`` is a frame endpoint; ``what`` it was given as."""
+    if isinstance(end, str):
+        raise TypeError(f"{what}: {end!r} is a port's specification; open_port({end!r}) opens it")
+    missing = [name for name in _CALLS if not callable(getattr(end, name, None))]
+    if missing:
+        raise TypeError(
+            f"{what}: {end!r} is no port or other xennet.frames.FrameEndpoint, "
+            f"it has no {', '.join(missing)}"
+        )

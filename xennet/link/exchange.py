@@ -20,7 +20,7 @@ from xennet.link.switch import Clock, Switch, SwitchPort
 _GROUP = 1
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Tap:
     """A switch port that tells the exchange what passes."""
 
@@ -59,7 +59,7 @@ class Place(Edge):
         return not self.waiting and not self.port.queue.count
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Exchange:
     """A switch whose port ``i`` leads to the station with address ``macs[i]`` (6 bytes).
 

@@ -15,7 +15,7 @@ from xennet.frames import FrameEndpoint
 from xennet.guest import GuestKernel
 from xennet.hypervisor import Domain, LeakReport, Machine
 from xennet.interface import HypercallError
-from xennet.link.base import LinkError
+from xennet.link.base import LinkError, require_endpoint
 from xennet.link.capacity import ONE_VIF, Capacity
 from xennet.link.residents import BackendDomain, Guest, PluggedVif, SavedGuest
 from xennet.link.standstill import standstill
@@ -76,6 +76,9 @@ class House:
         #: Called between deliveries, a few dozen at a time: whoever else wants a turn.
         self.interlude: Callable[[], None] | None = None
         self.toolstack.init_dom0()
+
+    def __repr__(self) -> str:
+        return f"<House {len(self.guests)} guests, {len(self.vifs)} vifs>"
 
     @property
     def dom0(self) -> BackendDomain:
@@ -151,12 +154,20 @@ class House:
         ``guest_end`` is what the guest's network stack gives and takes, ``host_end`` what the
         backend domain does. ``config`` None: a vif with the address :func:`guest_mac`.
         ``front`` is what the guest's administrator decided, ``back`` what the host's did (None:
-        what is usual for ``policy``, the backend's implementation).
+        what is usual for ``policy``, the backend's implementation). LinkError, and nothing happens,
+        for a handle in use; TypeError for an end that is no frame endpoint.
         """
+        require_endpoint("guest_end", guest_end)
+        require_endpoint("host_end", host_end)
+        paths = VifPaths(guest.domid, handle, backend_domid)
+        if NodeDirectory(self.store, paths.libxl).exists():
+            raise LinkError(
+                f"handle {handle} of domain {guest.domid} is in use: {paths.libxl} exists"
+            )
         vif = PluggedVif(
             guest,
             self.backend_domains[backend_domid],
-            VifPaths(guest.domid, handle, backend_domid),
+            paths,
             VifConfig(guest_mac(guest.domid, handle)) if config is None else config,
             guest_end,
             host_end,
@@ -164,13 +175,10 @@ class House:
             policy,
             back,
         )
-        before = guest.vifs.get(handle)
         guest.vifs[handle] = vif
         vif.operation = self.toolstack.attach_vif(
             guest.domid, handle, vif.config, backend_domid=backend_domid
         )
-        if before is not None and vif.operation.outcome is Outcome.FAILED:
-            guest.vifs[handle] = before  # the handle is in use
         return vif
 
     def unplug(self, vif: PluggedVif, *, force: bool = False) -> VifOperation:

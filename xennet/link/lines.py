@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from attrs import define
 
 from xennet.frames import FrameEndpoint
 from xennet.hypervisor import LeakReport
-from xennet.link.base import LinkError
+from xennet.link.base import LinkError, require_endpoint
 from xennet.link.gate import Gate
 from xennet.link.house import House
 from xennet.link.residents import PluggedVif
@@ -29,7 +30,19 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.01
 
 
-@define(eq=False)
+class Stage(Enum):
+    """How far the life of a link has got; the value is what people are told."""
+
+    NEW = "not open yet"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+#: The calls of a link, in order.
+_ORDER = "first open(), once, then carry() as often as you like, then close()"
+
+
+@define(eq=False, repr=False)
 class Line:
     """Both ends of a vif behind their gates; ``vif`` is None until the house is opened."""
 
@@ -57,21 +70,40 @@ class Lines:
         if setup.guests > 1:
             self.house.machine.run_loop.take_turns(TimeSlices())
         self.all: list[Line] = []
-        self._closed = False
+        self._stage = Stage.NEW
         self._socket: StoreSocket | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self.all)} vifs, {self._stage.value}>"
 
     def __iter__(self) -> Iterator[Line]:
         return iter(self.all)
 
     def add(self, guest: FrameEndpoint, host: FrameEndpoint) -> Line:
-        """The next line: ``guest`` is the network stack's side of netfront, ``host`` netback's."""
+        """The next line: ``guest`` is the network stack's side of netfront, ``host`` netback's.
+
+        TypeError for what is no frame endpoint; LinkError after :meth:`open`.
+        """
+        self._require("add()", Stage.NEW)
+        require_endpoint("guest", guest)
+        require_endpoint("host", host)
         line = Line(Gate(guest), Gate(host))
         self.all.append(line)
         return line
 
     def open(self) -> None:
-        """Boot the guests, plug the vifs in, and connect. LinkError if an end gets stuck."""
+        """Boot the guests, plug the vifs in, and connect. Once.
+
+        LinkError if an end gets stuck, or if there are not as many lines as the setup has vifs.
+        """
+        self._require("open()", Stage.NEW)
         house, setup = self.house, self.setup
+        if len(self.all) != setup.guests * setup.vifs:
+            raise LinkError(
+                f"{setup.guests} guests with {setup.vifs} vifs each are set up, but "
+                f"{len(self.all)} lines were added"
+            )
+        self._stage = Stage.OPEN
         house.dom0.load()
         left = iter(self.all)
         for _ in range(setup.guests):
@@ -119,19 +151,20 @@ class Lines:
 
     def trickle(self) -> None:
         """Let every guest send one frame, so that a switch sees where each of them is."""
+        self._require("trickle()", Stage.OPEN)
         for line in self.all:
             line.host.flowing = True
             line.guest.allowance = 1
-        self.kick()
+        self._wake()
         self.house.settle()
 
     def carry(self, waiting: Callable[[], int | None] | None = None) -> None:
         """Move frames until no end has anything more to give or to do; ``waiting`` as House.settle.
 
-        LinkError when an end broke the protocol (which ours never do).
+        LinkError when an end broke the protocol (which ours never do), and for a link that is not
+        open.
         """
-        for line in self.all:
-            line.guest.flowing = line.host.flowing = True
+        self._require("carry()", Stage.OPEN)
         self.kick()
         self.house.settle(waiting)
         errors = [f"{vif.name}: {error}" for vif in self.vifs for error in vif.errors]
@@ -144,18 +177,32 @@ class Lines:
         return [line.vif for line in self.all if line.vif is not None]
 
     def kick(self) -> None:
-        """Tell all drivers that their endpoints may have frames or room."""
+        """Let frames flow, and tell all drivers that their endpoints may have frames or room.
+
+        What :meth:`carry` begins with: nothing is delivered yet, so the run loop can be stepped
+        from here on. LinkError for a link that is not open.
+        """
+        self._require("kick()", Stage.OPEN)
+        for line in self.all:
+            line.guest.flowing = line.host.flowing = True
+        self._wake()
+
+    def _wake(self) -> None:
         for vif in self.vifs:
             vif.kick()
+
+    def _require(self, call: str, stage: Stage) -> None:
+        if self._stage is not stage:
+            raise LinkError(f"{call} of a link that is {self._stage.value}: {_ORDER}")
 
     def close(self) -> None:
         """Unplug the vifs: both ends close, every node goes. What is then left shows :meth:`leaks`.
 
         LinkError if the toolstack could not, or had to force one. Idempotent.
         """
-        if self._closed:
+        if self._stage is Stage.CLOSED:
             return
-        self._closed = True
+        self._stage = Stage.CLOSED
         house = self.house
         operations = [(vif, house.unplug(vif)) for vif in self.vifs]
 
@@ -176,6 +223,7 @@ class Lines:
 
     def destroy(self) -> None:
         """Switch the machine off, whatever state it is in; a store socket is removed."""
+        self._stage = Stage.CLOSED
         if self._socket is not None:
             self._socket.close()
         self.house.destroy()

@@ -54,6 +54,12 @@ class PluggedVif:
     netback: Vif | None = None
     operation: VifOperation = field(init=False)
 
+    def __repr__(self) -> str:
+        ends = ((self.netfront, self.guest.kind.name), (self.netback, self.policy.name))
+        said = [name if end is not None else f"no {name} driver" for end, name in ends]
+        state = "connected" if self.connected else "not connected"
+        return f"<PluggedVif {self.name}: {said[0]} to {said[1]}, {state}>"
+
     @property
     def name(self) -> str:
         """What Linux calls the backend's interface: vif1.0."""
@@ -142,6 +148,10 @@ class Guest:
     def __attrs_post_init__(self) -> None:
         self.frontends = FrontendBus(self.kernel, self._make, self.kind.rules)
 
+    def __repr__(self) -> str:
+        state = "booted" if self.booted else "not booted"
+        return f"<Guest {self.domid} {self.config.name!r}: {len(self.vifs)} vifs, {state}>"
+
     @property
     def domid(self) -> int:
         """The domain's number."""
@@ -196,6 +206,9 @@ class SavedGuest:
     domid: int
     vifs: tuple[AttachedVif, ...]
 
+    def __repr__(self) -> str:
+        return f"<SavedGuest {self.image.config.name!r}: {len(self.vifs)} vifs, left {self.domid}>"
+
 
 @define(eq=False)
 class BackendDomain:
@@ -211,6 +224,10 @@ class BackendDomain:
     def __attrs_post_init__(self) -> None:
         self.backends = self._bus()
         self.stage = TxStage(self.kernel)
+
+    def __repr__(self) -> str:
+        state = "loaded" if self.loaded else "not loaded"
+        return f"<BackendDomain {self.domid}: {len(self.backends.devices)} backends, {state}>"
 
     @property
     def domid(self) -> int:

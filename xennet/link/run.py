@@ -62,7 +62,7 @@ class StoreView:
     say: Callable[[str], None] = lambda text: None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Watched:
     """One line with its witnesses; ``place`` is its host end at the exchange, if there is one.
 

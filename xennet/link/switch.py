@@ -65,7 +65,7 @@ class _Seen:
     until: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SwitchPort:
     """One port: a frame endpoint for a backend's host side.
 

@@ -15,7 +15,7 @@ from xennet.xenstore.path import canonical, is_same_or_below
 _KINDS = {"WRITE": "write", "RM": "rm"}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Timeline:
     """Collects what happens in the two device directories of one vif.
 

@@ -49,6 +49,12 @@ class VifLink(Lines):
         self._line = self.add(guest, host)
 
     @property
+    def vif(self) -> PluggedVif:
+        """The vif as the house knows it (what ``why`` is asked about); LinkError before
+        :meth:`open`."""
+        return self._line.plugged
+
+    @property
     def netfront(self) -> Netfront | None:
         """The guest's driver; None before :meth:`open`."""
         return self._line.vif.netfront if self._line.vif is not None else None
@@ -56,10 +62,10 @@ class VifLink(Lines):
     @property
     def netback(self) -> Vif:
         """The backend's driver; LinkError before :meth:`open`."""
-        vif: PluggedVif = self._line.plugged
-        if vif.netback is None:
+        netback = self.vif.netback
+        if netback is None:
             raise LinkError("the vif has no backend yet")
-        return vif.netback
+        return netback
 
     def close(self) -> None:
         super().close()

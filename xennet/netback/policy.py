@@ -166,6 +166,9 @@ class BackendPolicy:
     options: VifOptions = VifOptions()
     evtchn: str = "fifo"
 
+    def __repr__(self) -> str:
+        return f"<BackendPolicy {self.name}>"
+
 
 def _advertise(options: VifOptions) -> Advertisement:
     """In the order in which Linux writes it: in one transaction, and after it."""

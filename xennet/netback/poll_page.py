@@ -7,10 +7,11 @@ ring page, the guest's grant table and the guest's pages may hold any bytes at a
 leaves a pass, whatever they are.
 
     poller = PagePoller()
-    poller.ring_page[:] = fuzzed            # 4096 bytes
+    poller.load(fuzzed)                     # up to 4096 bytes: the tx ring
     poller.grant_table[:512] = fuzzed_too   # grant entries (version 1), if one likes
     poller.poll()                           # the verdict: 0, or why the frontend was given up
     poller.packets()                        # what the host would have got
+    poller.reset()                          # all memory as at the start
 
 This file is no driver: it stands outside the machine and knows the hypervisor's copy kernel.
 """
@@ -32,6 +33,7 @@ from xennet.kernel import Bytes, U32Words, Vector
 from xennet.netback.guest_tx import (
     MAX_OPS,
     R_CREDIT,
+    R_ERRORS,
     R_FLAGS_SEEN,
     R_OPS,
     R_PACKETS,
@@ -56,6 +58,8 @@ _FRAMES = 1024
 #: Payload pages of the guest, and the first of the references that grant them at the start.
 PAGES = 64
 FIRST_GREF = 8
+#: Bytes of a packet that its repr shows: the Ethernet header.
+_SHOWN = 14
 
 # Where each private array lies in the scratch words.
 _OPS = 0
@@ -176,9 +180,14 @@ class PolledPacket:
     gso_size: int
     gso_type: int
 
+    def __repr__(self) -> str:
+        gso = f", gso_size={self.gso_size}, gso_type={self.gso_type}" if self.gso_size else ""
+        start = self.data[:_SHOWN].hex()
+        return f"<PolledPacket {len(self.data)} bytes {start}..., flags={self.flags}{gso}>"
 
-class PagePoller:
-    """A guest's memory for anybody to write, and a backend that looks at it.
+
+class PolledGuest:
+    """A guest's memory for anybody to write, beside a host that will look at it.
 
     ``ring_page``: 4096 writable bytes, the tx ring. ``grant_table``: the guest's table, 4096 bytes
     of struct grant_entry_v1. ``pages``: PAGES payload pages, which references FIRST_GREF and up
@@ -186,18 +195,54 @@ class PagePoller:
     nothing may ever change its memory.
     """
 
-    def __init__(self) -> None:
-        self._machine = machine = Machine(_FRAMES, max_grant_frames=1)
-        host, guest = machine.create_domain(HOST), machine.create_domain(GUEST)
+    def __init__(self, nr_frames: int) -> None:
+        self._machine = machine = Machine(nr_frames, max_grant_frames=1)
+        self._host, self._guest = machine.create_domain(HOST), machine.create_domain(GUEST)
         machine.create_domain(2)
-        table = guest.table_pages(guest.setup_table(GUEST, 1)[1][0], 1)
-        ring, payload = guest.alloc_pages(1), guest.alloc_pages(PAGES)
-        self._stage = host.alloc_pages(TX_SLOTS)
-        self.ring_page, self.grant_table, self.pages = ring.u8, table.u8, payload.u8
-        for i in range(PAGES):
-            table.u32[2 * (FIRST_GREF + i) + 1] = payload.first + i
-            table.u32[2 * (FIRST_GREF + i)] = GTF_permit_access | HOST << 16
+        frames = self._guest.setup_table(GUEST, 1)[1]
+        self._table = self._guest.table_pages(frames[0], 1)
+        self._ring, self._payload = self._guest.alloc_pages(1), self._guest.alloc_pages(PAGES)
+        self.ring_page, self.grant_table = self._ring.u8, self._table.u8
+        self.pages = self._payload.u8
+        self._grant_pages()
 
+    def load(self, ring_page: bytes, grant_table: bytes | None = None) -> None:
+        """Write the tx ring page, and the grant table if one is given; both up to 4096 bytes, what
+        they leave over is zero. ValueError, and nothing is written, for more."""
+        wanted = [(self.ring_page, ring_page, "ring page")]
+        if grant_table is not None:
+            wanted.append((self.grant_table, grant_table, "grant table"))
+        for _, content, what in wanted:
+            if len(content) > PAGE_SIZE:
+                raise ValueError(f"a {what} has {PAGE_SIZE} bytes, not {len(content)}")
+        for view, content, _ in wanted:
+            view[:] = bytes(content).ljust(PAGE_SIZE, b"\0")
+
+    def reset(self) -> None:
+        """Everything that anybody may have written is as it was at the start: an empty ring, the
+        references that grant PAGES pages of zeroes."""
+        self.ring_page[:] = bytes(PAGE_SIZE)
+        self.grant_table[:] = bytes(PAGE_SIZE)
+        self.pages[:] = bytes(PAGES * PAGE_SIZE)
+        self._grant_pages()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._machine.close()
+
+    def _grant_pages(self) -> None:
+        words = self._table.u32
+        for i in range(PAGES):
+            words[2 * (FIRST_GREF + i) + 1] = self._payload.first + i
+            words[2 * (FIRST_GREF + i)] = GTF_permit_access | HOST << 16
+
+
+class PagePoller(PolledGuest):
+    """One pass of the hardened backend at a time, over whatever is in the guest's memory."""
+
+    def __init__(self) -> None:
+        super().__init__(_FRAMES)
+        self._stage = self._host.alloc_pages(TX_SLOTS)
         engine = current()
         view = engine.view
         self.res = array("q", bytes(8 * RESULTS))
@@ -206,18 +251,30 @@ class PagePoller:
         self._scratch = memoryview(bytearray(4 * _SCRATCH)).cast("I")
         self._kernel = engine.kernel(poll_ring)
         self._args = (
-            *(view(silent_log()), view(ring.u32), self._stage.first),
+            *(view(silent_log()), view(self._ring.u32), self._stage.first),
             *(view(self._scratch), view(self.words), view(self.res)),
-            *machine.grant_tables.copy_args,
+            *self._machine.grant_tables.copy_args,
         )
 
     def poll(self, start: int = 0, max_packets: int = TX_SLOTS) -> int:
-        """One pass with req_cons = rsp_prod_pvt = ``start``; the verdict (guest_tx, 0 is fine)."""
+        """One pass; the verdict: 0, or why the frontend was given up (xennet.netback.guest_tx).
+
+        The backend begins at index ``start`` (its req_cons and rsp_prod_pvt): 0 for a new ring,
+        the ring's rsp_prod for one that was in use, such as a recorded page. A req_prod that is
+        more than 256 slots ahead of it is rule F1, and nothing else is looked at.
+        ``max_packets``: 0..256.
+        """
         return self._kernel(start, max_packets, *self._args)
 
     def error(self) -> FrontendError | None:
         """What the last pass gave the frontend up for, with its evidence; None if it did not."""
         return tx_error(self.res) if self.res[R_VERDICT] else None
+
+    @property
+    def errors(self) -> int:
+        """Packets of the last pass that were answered ERROR (a reference that grants nothing, for
+        example), and so are not among :meth:`packets`."""
+        return self.res[R_ERRORS]
 
     def packets(self) -> list[PolledPacket]:
         """The packets of the last pass."""
@@ -229,21 +286,21 @@ class PagePoller:
             found.append(PolledPacket(data, *more))
         return found
 
-    def close(self) -> None:
-        """Give the memory back."""
-        self._machine.close()
+    def reset(self) -> None:
+        super().reset()
+        self.words[:] = new_vif_words()
 
 
 def poll_page(ring_page: bytes, grant_table: bytes = b"", *, start: int = 0) -> list[PolledPacket]:
-    """One pass over ``ring_page`` (up to 4096 bytes) in a machine of its own; its packets.
+    """One pass over ``ring_page`` in a machine of its own; its packets.
 
-    ``grant_table``, if given, overwrites the beginning of the guest's table. For many pages make
-    one :class:`PagePoller` and reuse it.
+    ``ring_page`` and ``grant_table`` (empty: the one that grants PAGES pages) as for
+    :meth:`PolledGuest.load`, ``start`` as for :meth:`PagePoller.poll`. For many pages make one
+    :class:`PagePoller` and reuse it.
     """
     poller = PagePoller()
     try:
-        poller.ring_page[: len(ring_page)] = ring_page[:PAGE_SIZE]
-        poller.grant_table[: len(grant_table)] = grant_table[:PAGE_SIZE]
+        poller.load(ring_page, grant_table or None)
         poller.poll(start)
         return poller.packets()
     finally:

@@ -40,7 +40,7 @@ TX_WORK = 1
 RX_WORK = 2
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class VifSide:
     """What all queues of one connected vif have in common.
 

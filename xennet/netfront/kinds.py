@@ -78,6 +78,9 @@ class FrontendKind:
     late_eoi: bool = False
     unvalidated: str = ""
 
+    def __repr__(self) -> str:
+        return f"<FrontendKind {self.name}>"
+
 
 LINUX = FrontendKind(
     "linux",

@@ -15,6 +15,8 @@ from xennet.frames import FrameBatch, FrameEndpoint, Offload
 
 #: :attr:`Port.room` of a port that never fills up.
 UNBOUNDED = 2**31 - 1
+#: Characters of a port's name that its repr shows.
+_SHOWN = 120
 
 
 class PortError(Exception):
@@ -109,6 +111,12 @@ class Port(FrameEndpoint, Protocol):
         ...
 
 
+def short_name(port: Port) -> str:
+    """What a port is called, cut where file names are very long: for its repr."""
+    name = port.name
+    return name if len(name) <= _SHOWN else f"{name[: _SHOWN - 3]}..."
+
+
 class BasePort:
     """A port that has nothing to give and swallows what it gets: the base of all others."""
 
@@ -117,6 +125,9 @@ class BasePort:
     def __init__(self, name: str) -> None:
         self.name = name
         self._counters = Counters()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {short_name(self)}>"
 
     @property
     def counters(self) -> Counters:

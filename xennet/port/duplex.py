@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xennet.frames import FrameBatch, Offload
-from xennet.port.base import Counters, Port
+from xennet.port.base import Counters, Port, short_name
 
 
 class DuplexPort:
@@ -13,6 +13,9 @@ class DuplexPort:
         self.name = f"{player.name}+{recorder.name}"
         self._player = player
         self._recorder = recorder
+
+    def __repr__(self) -> str:
+        return f"<DuplexPort {short_name(self)}>"
 
     @property
     def counters(self) -> Counters:

@@ -117,6 +117,9 @@ class Backend:
     def __attrs_post_init__(self) -> None:
         self.dev = XenbusDevice(self.hv, self.nodename, "frontend")
 
+    def __repr__(self) -> str:
+        return f"<Backend {self.nodename} of domain {self.hv.domid}, {self.state.name}>"
+
     # -- probe -------------------------------------------------------------------------------------
 
     def start(self) -> None:

@@ -32,7 +32,7 @@ class BusDevice(Protocol):
 _D = TypeVar("_D", bound=BusDevice)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Bus(Generic[_D]):
     """All devices of type ``kind`` whose directories lie ``levels`` below ``root``.
 

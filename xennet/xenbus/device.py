@@ -49,7 +49,7 @@ class _DirectoryVanishedError(Exception):
     """Aborts a transaction: the device's own state node is gone or no number."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DeviceWatch:
     """A watch that belongs to a device. After :meth:`cancel` its callback is never run again."""
 
@@ -108,6 +108,9 @@ class XenbusDevice:
         self.otherend = NodeDirectory(self.hv.store, "")
         found = read_state(self.hv.store, self.nodename)
         self.state = XenbusState(found) if found in _STATES else XenbusState.Unknown
+
+    def __repr__(self) -> str:
+        return f"<XenbusDevice {self.nodename} of domain {self.hv.domid}, {self.state.name}>"
 
     @property
     def store(self) -> StoreClient:

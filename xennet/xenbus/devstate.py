@@ -23,7 +23,7 @@ class WaitResult(Enum):
     TIMED_OUT = "the time limit passed"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DeviceStateWait:
     """Waits until the node ``path`` holds one of the states ``wanted`` (libxl__ev_devstate_wait).
 

@@ -106,6 +106,9 @@ class Frontend:
     def __attrs_post_init__(self) -> None:
         self.dev = XenbusDevice(self.hv, self.nodename, "backend")
 
+    def __repr__(self) -> str:
+        return f"<Frontend {self.nodename} of domain {self.hv.domid}, {self.dev.state.name}>"
+
     # -- what a kernel does to its driver ----------------------------------------------------------
 
     def start(self) -> None:

@@ -78,7 +78,7 @@ class VifOperation:
             self.on_done(self)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Toolstack:
     """Commands over ``store``, the connection of a privileged domain.
 

@@ -53,8 +53,17 @@ class StoreConnection(Protocol):
 
 
 def encode_value(value: Value) -> bytes:
-    """Bytes of a node's value: text as UTF-8, numbers in decimal, no nul at the end."""
-    return value if isinstance(value, bytes) else encode_text(str(value))
+    """Bytes of a node's value: text as UTF-8, numbers in decimal, no nul at the end.
+
+    TypeError for anything else: a float has no place in XenStore, and None no value.
+    """
+    if isinstance(value, str):
+        return encode_text(value)
+    if isinstance(value, int):
+        return b"%d" % value  # True is 1
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"a node's value is bytes, text or a whole number, not {value!r}")
 
 
 class NodeOperations:

@@ -114,7 +114,7 @@ class ByteRing:
         return size
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RingPage:
     """Both directions and the fields behind them, over the views of one page."""
 

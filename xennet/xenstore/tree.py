@@ -52,6 +52,9 @@ class Node:
     children: Children = field(factory=Children)
     serial: int = 0
 
+    def __repr__(self) -> str:
+        return f"<Node {self.name} {len(self.value)} bytes, {len(self.children)} children>"
+
     @property
     def path(self) -> str:
         """Absolute path of the node."""

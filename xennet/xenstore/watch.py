@@ -102,7 +102,7 @@ class Watcher(Protocol):
     def deliver(self, event: WatchEvent) -> None: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Watch:
     """One watch: canonical ``path``, ``token``, and the ``prefix`` that its events lose because
     it was set with a relative path. ``serial`` is the order of registration."""

@@ -1,0 +1,173 @@
+"""Wrong use of the library gets one error, at once, that says what to do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from xennet import House, LinkError, VifLink, open_port
+from xennet.link import Lines, Setup
+from xennet.port.null import NullPort
+
+
+@pytest.fixture
+def link() -> Iterator[VifLink]:
+    link = VifLink(open_port("gen:60x10"), open_port("null:"))
+    yield link
+    link.destroy()
+
+
+@pytest.mark.parametrize("call", ["carry", "kick", "trickle"])
+def test_a_link_that_is_not_open_carries_nothing_and_says_so(link: VifLink, call: str) -> None:
+    with pytest.raises(LinkError, match=rf"{call}\(\) of a link that is not open yet: first open"):
+        getattr(link, call)()
+
+
+@pytest.mark.parametrize("call", ["open", "carry", "kick"])
+def test_a_link_that_was_closed_is_not_used_again(link: VifLink, call: str) -> None:
+    link.open()
+    link.close()
+    with pytest.raises(LinkError, match=rf"{call}\(\) of a link that is closed"):
+        getattr(link, call)()
+
+
+def test_a_link_is_opened_once(link: VifLink) -> None:
+    link.open()
+    with pytest.raises(LinkError, match=r"open\(\) of a link that is open: first open\(\), once"):
+        link.open()
+    link.carry()
+    assert link.netback.counters.tx.packets == 10
+
+
+def test_a_link_that_was_switched_off_is_closed(link: VifLink) -> None:
+    link.open()
+    link.destroy()
+    link.close()
+    with pytest.raises(LinkError, match="closed"):
+        link.carry()
+
+
+def test_no_line_is_added_to_an_open_link(link: VifLink) -> None:
+    link.open()
+    with pytest.raises(LinkError, match=r"add\(\)"):
+        link.add(NullPort(), NullPort())
+
+
+def test_a_link_needs_a_line_for_each_vif_of_its_setup() -> None:
+    lines = Lines(Setup(guests=2, vifs=2))
+    lines.add(NullPort(), NullPort())
+    with pytest.raises(LinkError, match="2 guests with 2 vifs each are set up, but 1 lines"):
+        lines.open()
+    lines.destroy()
+
+
+def test_a_vif_that_is_not_there_yet_has_no_drivers(link: VifLink) -> None:
+    assert link.netfront is None
+    for name in ("vif", "netback"):
+        with pytest.raises(LinkError, match="not been plugged in"):
+            getattr(link, name)
+
+
+def test_the_run_loop_can_be_stepped_after_a_kick(link: VifLink) -> None:
+    link.open()
+    link.kick()
+    loop, seen = link.machine.run_loop, []
+    while loop.step() is not None:
+        seen.append(link.netback.counters.tx.packets)
+    assert seen[0] == 0
+    assert seen[-1] == 10
+
+
+WRONG: list[tuple[Any, str]] = [
+    ("gen:60x1", r"'gen:60x1' is a port's specification; open_port\('gen:60x1'\) opens it"),
+    (None, "guest.*: None is no port or other xennet.frames.FrameEndpoint, it has no pull, push"),
+    (42, "42 is no port"),
+]
+
+
+@pytest.mark.parametrize(("end", "said"), WRONG)
+def test_what_is_no_port_is_refused_where_it_is_given(end: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        VifLink(end, NullPort())
+    house = House()
+    guest = house.add_guest()
+    with pytest.raises(TypeError, match=said):
+        house.plug(guest, 0, end, NullPort())
+    assert not guest.vifs
+    house.destroy()
+
+
+def test_a_handle_in_use_is_refused_and_its_vif_stays() -> None:
+    house = House()
+    guest = house.add_guest()
+    vif = house.plug(guest, 0, NullPort(), NullPort())
+    with pytest.raises(LinkError, match="handle 0 of domain 1 is in use: /libxl/1/device/vif/0"):
+        house.plug(guest, 0, NullPort(), NullPort())
+    assert guest.vifs == {0: vif}
+    house.boot()
+    house.settle()
+    house.require_connected(vif)
+    house.unplug(vif)
+    house.settle()
+    again = house.plug(guest, 0, NullPort(), NullPort())  # it is free now
+    house.settle()
+    house.require_connected(again)
+    house.destroy()
+
+
+@pytest.mark.parametrize(
+    ("domid", "frame", "said"),
+    [
+        ("x", 1, "a domain id is a whole number, not 'x'"),
+        (0, 1.5, r"a frame number \(PageRun.first\) is a whole number, not 1.5"),
+        (0, None, "a frame number"),
+    ],
+)
+def test_a_grant_of_what_is_no_number_is_a_type_error(domid: Any, frame: Any, said: str) -> None:
+    house = House()
+    grants = house.add_guest().kernel.grants
+    held = grants.held
+    with pytest.raises(TypeError, match=said):
+        grants.grant_access(domid, frame)
+    assert grants.held == held
+    house.destroy()
+
+
+def test_a_page_run_where_its_number_is_wanted_is_shown() -> None:
+    house = House()
+    kernel = house.add_guest().kernel
+    page = kernel.alloc_pages(1)
+    with pytest.raises(TypeError, match=r"PageRun.first\) is a whole number, not <PageRun 1 from"):
+        kernel.grants.grant_access(0, page)  # type: ignore[arg-type]
+    house.destroy()
+
+
+@pytest.mark.parametrize("value", [4.5, None, [4], object()])
+def test_a_store_value_that_is_no_value_is_refused(value: Any) -> None:
+    house = House()
+    with pytest.raises(TypeError, match="a node's value is bytes, text or a whole number, not"):
+        house.store.write("/tool/x", value)
+    with pytest.raises(TypeError, match="a node's value"):
+        house.store.transact(lambda tx: tx.write("/tool/x", value))
+    assert not house.store.exists("/tool/x")
+    house.destroy()
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (True, b"1"),
+        (False, b"0"),
+        (-3, b"-3"),
+        (bytearray(b"ab"), b"ab"),
+        (memoryview(b"ab"), b"ab"),
+        ("ä", "ä".encode()),
+    ],
+)
+def test_store_values_of_every_kind_that_has_bytes(value: Any, stored: bytes) -> None:
+    house = House()
+    house.store.write("/tool/x", value)
+    assert house.store.read("/tool/x") == stored
+    house.destroy()

@@ -1,0 +1,31 @@
+"""Names of a package that are imported when somebody asks for them (PEP 562).
+
+``import xennet`` costs next to nothing, and ``xennet.VifLink`` is there all the same. Type checkers
+do not follow this: a package repeats its imports under TYPE_CHECKING for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` for ``package``, whose names live in the modules ``homes``.
+
+    Whoever has asked once finds the name in the package like any other.
+    """
+
+    def getattr_(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(homes[name]), name)
+        setattr(import_module(package), name, value)
+        return value
+
+    def dir_() -> list[str]:
+        return sorted({*vars(import_module(package)), *homes})
+
+    return getattr_, dir_

@@ -1,0 +1,139 @@
+"""The harness entry for FreeBSD's xnb: arbitrary bytes as its ring pages, one interrupt over them.
+
+The same calls as :class:`~xennet.netback.poll_page.PagePoller`, so that one fuzz target drives
+both. What xnb does is done: tx requests become mbuf chains, payload is copied through the grant
+table, responses are written and published, then what waits for the guest is sent into the posted
+buffers of the rx ring.
+
+    poller = XnbPoller()
+    poller.load(fuzzed)             # up to 4096 bytes: the tx ring
+    poller.rx_page[:] = fuzzed_too  # 4096 bytes: the rx ring, if one likes
+    poller.queue(bytes(5000))       # a frame that waits for the guest
+    poller.poll()                   # 0, or 1: the kernel of the driver domain is gone
+    poller.error()                  # the BackendPanic; its rule names the defect rows ("A1/A2")
+    poller.reset()                  # all as at the start
+
+This file is no driver: it stands outside the machine.
+"""
+
+from __future__ import annotations
+
+from xennet.abi.words import TX_SLOTS
+from xennet.abi.xen import PAGE_SIZE
+from xennet.frames import DATA_VALIDATED
+from xennet.guest import GuestKernel
+from xennet.netback.defects import BackendPanic, DefectStruck
+from xennet.netback.poll_page import GUEST, HOST, PolledGuest, PolledPacket
+from xennet.netback.xnb.copytable import GnttabCopyTable
+from xennet.netback.xnb.dump import Log
+from xennet.netback.xnb.mbuf import (
+    CSUM_DATA_VALID,
+    CSUM_DELAY_DATA,
+    CSUM_TSO,
+    Ifnet,
+    Mbuf,
+    MbufPool,
+    chain_bytes,
+)
+from xennet.netback.xnb.softc import XnbSoftc, intr
+from xennet.ring import BackRing, rx_ring, tx_ring
+from xennet.storeservice import XenStoreService
+
+#: Frames of the machine, and those of them that mbufs may take: a ring full of the longest packets.
+_FRAMES = 8192
+_POOL_PAGES = 6144
+#: Packets after which an interrupt counts as one that never returns (rows A14, A15).
+ENDLESS = 2 * TX_SLOTS
+
+
+class XnbPoller(PolledGuest):
+    """One interrupt of xnb at a time, over whatever is in the guest's memory.
+
+    ``rx_page``: 4096 writable bytes, the rx ring. ``struck``: the defects that damaged a packet of
+    the last pass in silence. ``log`` takes the driver's console lines, without limit (A18).
+    """
+
+    def __init__(self, log: Log = None) -> None:
+        super().__init__(_FRAMES)
+        self._rx_ring = self._guest.alloc_pages(1)
+        self.rx_page = self._rx_ring.u8
+        self.struck: list[DefectStruck] = []
+        self._packets: list[PolledPacket] = []
+        self._panic: BackendPanic | None = None
+        store = XenStoreService(self._machine).connect(self._host, "xnb")
+        kernel = GuestKernel(self._host, store)
+        port = kernel.bind_interdomain(GUEST, self._guest.alloc_unbound(GUEST, HOST))
+        self._xnb = XnbSoftc(
+            hv=kernel,
+            otherend_id=GUEST,
+            txb=BackRing.init(tx_ring(self._ring.u8, self._ring.u32)),
+            rxb=BackRing.init(rx_ring(self._rx_ring.u8, self._rx_ring.u32)),
+            port=port,
+            ifp=Ifnet(if_input=self._input),
+            pool=MbufPool(kernel, max_pages=_POOL_PAGES),
+            log=log,
+        )
+        self._machine.observers.subscribe(self._observe, DefectStruck)
+
+    def queue(self, frame: bytes, *, csum_blank: bool = False, gso_size: int = 0) -> None:
+        """Let ``frame`` wait for the guest; the next :meth:`poll` tries to send it. MemoryError
+        when too much waits."""
+        mbufc = self._xnb.pool.build(frame)
+        assert mbufc.pkthdr is not None
+        if csum_blank:
+            mbufc.pkthdr.csum_flags |= CSUM_DELAY_DATA
+        if gso_size:
+            mbufc.pkthdr.csum_flags |= CSUM_TSO
+            mbufc.pkthdr.tso_segsz = gso_size
+        self._xnb.ifp.if_snd.append(mbufc)
+
+    def poll(self, start: int = 0, max_packets: int = ENDLESS, *, rx_start: int = 0) -> int:
+        """One interrupt (xnb_intr); 0, or 1 where the driver domain's kernel ends.
+
+        The driver's private indices are ``start`` for the tx and ``rx_start`` for the rx ring.
+        After ``max_packets`` packets the interrupt counts as endless (the driver has no bound).
+        After a 1 nothing waits for the guest any more.
+        """
+        xnb = self._xnb
+        xnb.txb.rsp_prod_pvt = xnb.txb.req_cons = start
+        xnb.rxb.rsp_prod_pvt = xnb.rxb.req_cons = rx_start
+        self._packets, self._panic = [], None
+        self.struck.clear()
+        try:
+            intr(xnb, max_packets)
+        except BackendPanic as panic:
+            self._panic = panic
+            self._boot()
+        return int(self._panic is not None)
+
+    def error(self) -> BackendPanic | None:
+        """What the last pass ended in; None if it did not."""
+        return self._panic
+
+    def packets(self) -> list[PolledPacket]:
+        """The packets of the last pass, as far as it came. GSO data is lost (A20)."""
+        return self._packets
+
+    def reset(self) -> None:
+        super().reset()
+        self.rx_page[:] = bytes(PAGE_SIZE)
+        self._boot()
+
+    def _boot(self) -> None:
+        """What a kernel that starts anew does not know of: mbufs, packets that wait, leftovers in
+        copy tables (row B2 reads those)."""
+        xnb = self._xnb
+        xnb.ifp.if_snd.clear()
+        xnb.pool.close()
+        xnb.tx_gnttab, xnb.rx_gnttab = GnttabCopyTable(), GnttabCopyTable()
+
+    def _input(self, mbufc: Mbuf) -> None:
+        assert mbufc.pkthdr is not None
+        validated = mbufc.pkthdr.csum_flags & CSUM_DATA_VALID
+        flags = DATA_VALIDATED if validated else 0
+        self._packets.append(PolledPacket(chain_bytes(mbufc), flags, 0, 0))
+        self._xnb.pool.m_freem(mbufc)
+
+    def _observe(self, event: object) -> None:
+        assert isinstance(event, DefectStruck)
+        self.struck.append(event)
