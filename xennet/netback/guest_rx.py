@@ -158,12 +158,13 @@ def fill(
     verdict; req_cons is not moved, deliver does that.
     """
     start = pvt[BACK_REQ_CONS]
-    available = (ring[REQ_PROD] - start) & MASK32
+    prod = ring[REQ_PROD]
+    available = (prod - start) & MASK32
     verdict = OK
     res[R_INDEX] = start
     if available > RX_SLOTS:  # F1
         verdict = PROD_OVERFLOW
-        res[R_WORD0] = ring[REQ_PROD]
+        res[R_WORD0] = prod
         available = 0
         count = first
     headroom = words[W_HEADROOM]

@@ -219,7 +219,8 @@ def gather(
     settle does that.
     """
     start = pvt[BACK_REQ_CONS]
-    available = (ring[REQ_PROD] - start) & MASK32
+    prod = ring[REQ_PROD]
+    available = (prod - start) & MASK32
     logging = len(log) > LOG_HEADER
     slot = 0  # slots consumed so far, relative to start
     packets = 0
@@ -238,7 +239,7 @@ def gather(
         forget_hashes(hash_info, res)
     if available > TX_SLOTS:  # F1
         verdict = PROD_OVERFLOW
-        res[R_WORD0] = ring[REQ_PROD]
+        res[R_WORD0] = prod
         available = 0
 
     while slot < available and packets < max_packets:

@@ -122,14 +122,15 @@ class XnbTransmitPass:
 
     def _look_for_the_end(self) -> None:
         ring = self._ring
-        if not overflows(ring.sring.req_prod, ring.req_cons, ring.nr_ents):
+        prod = ring.sring.req_prod
+        if not overflows(prod, ring.req_cons, ring.nr_ents):
             self._stale = 0
             return
         self._stale += self.batch.count
         if self._stale >= self.interrupt_limit:
             raise BackendPanic(
                 f"xnb_intr: has not returned after {self._stale} packets; {ring.sring.name} ring: "
-                f"req_prod {ring.sring.req_prod}, req_cons {ring.req_cons}",
+                f"req_prod {prod}, req_cons {ring.req_cons}",
                 NEVER_RETURNS,
             )
 
