@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 from typing import Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 #: Longest frame that one netif packet can carry: the 16-bit size of the first tx request.
 MAX_FRAME = 65535
@@ -38,8 +38,10 @@ class Offload:
     ``sg``: frames of more than one page. ``csum_v4``, ``csum_v6``: blank TCP and UDP checksums.
     ``gso_types``: bit t is set for each XEN_NETIF_GSO_TYPE_* t; without ``sg`` there are none
     (a segmented frame would not fit). ``max_frame``: longest frame without GSO in bytes, Ethernet
-    header included, 0 = any. ``vlan``: whether all that goes for frames with a VLAN tag too; not
-    for drivers: Linux's have no vlan_features, and drop such frames when they come (rule F17).
+    header included, 0 = any. ``max_tagged``: longest one with its VLAN tags, if these come on top
+    of ``max_frame``; 0 = they count in it. ``vlan``: whether offloads go for frames with a VLAN tag
+    too; not for drivers: Linux's have no vlan_features, and drop such frames when they come (rule
+    F17).
     """
 
     sg: bool = True
@@ -47,7 +49,18 @@ class Offload:
     csum_v6: bool = True
     gso_types: int = ALL_GSO_TYPES
     max_frame: int = 0
+    max_tagged: int = 0
     vlan: bool = False
+
+    def with_mtu(self, mtu: int) -> Offload:
+        """The same for a device with this mtu in bytes, which counts neither the Ethernet header
+        nor VLAN tags (Linux is_skb_forwardable; the outer tag is not in the skb then)."""
+        longest = self.max_frame or MAX_FRAME
+        return evolve(
+            self,
+            max_frame=min(longest, mtu + ETHERNET_HEADER),
+            max_tagged=self.max_tagged or longest,
+        )
 
 
 #: The taker looks at nothing: rings and files that keep frames as they are.

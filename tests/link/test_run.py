@@ -133,6 +133,36 @@ def test_an_mtu_is_what_frames_are_held_to(run: Command) -> None:
     assert "host to guest: 5 frames were too long" in bad(run(*args, "gen:9015x5"))
 
 
+def capture(path: Path, *frames: bytes) -> Path:
+    """A pcap file of ``frames``, a second apart."""
+    with path.open("wb") as file:
+        writer = dpkt.pcap.Writer(file, snaplen=1 << 17)
+        for second, frame in enumerate(frames):
+            writer.writepkt(frame, second)
+    return path
+
+
+@pytest.mark.parametrize("tags", ["81000005", "88a80005", "88a8000581000006"])
+@pytest.mark.parametrize("options", [[], ["--no-csum"], ["--backend", "xnb"]])
+def test_an_mtu_does_not_count_vlan_tags(
+    run: Command, tmp_path: Path, tags: str, options: list[str]
+) -> None:
+    head = bytes.fromhex("00163e000002 00163e000001" + tags + "88b5")
+    fits = capture(tmp_path / "fits.pcap", *[head.ljust(1514 + len(tags) // 2, b"x")] * 3)
+    good(run("--mtu", "1500", *options, "--guest", f"pcap:{fits}", "--host", f"pcap:{fits}"))
+    long = capture(tmp_path / "long.pcap", head.ljust(1515 + len(tags) // 2, b"x"))
+    ports = ("--guest", f"pcap:{long}", "--host", f"pcap:{long}")
+    reasons = bad(run("--mtu", "1500", *options, *ports))
+    assert "guest to host: 1 frames were too long" in reasons
+    assert "host to guest: 1 frames were too long" in reasons
+
+
+def test_a_switch_carries_tagged_frames_that_fit_the_mtu(run: Command, tmp_path: Path) -> None:
+    head = bytes.fromhex("00163e000002 00163e000001 81000005 88b5")
+    source = capture(tmp_path / "in.pcap", *[head.ljust(1518, b"x")] * 3)
+    good(run("--mtu", "1500", "--guests", "2", "--switch", "--guest", f"pcap:{source}"))
+
+
 def test_gso_frames_may_be_longer_than_the_mtu(run: Command) -> None:
     report = good(run("--mtu", "1500", "--guest", "tcp:60000x10", "--host", "null:"))
     assert report["vifs"][0]["up"]["segmented"] == 0
@@ -201,6 +231,16 @@ def test_fifty_guests_on_a_switch() -> None:
     # One first frame of each guest goes to everybody, at most.
     assert report.switch.flooded <= 50
     assert len(report.rings) == 2
+
+
+def test_progress_is_a_running_total_of_each_direction() -> None:
+    told: dict[str, list[int]] = {}
+    ports = open_ports(["gen:60x300"] * 3 + ["gen:60x500"] * 3)
+    options = RunOptions(guests=3)
+    run_ports(ports[:3], ports[3:], options, lambda way, n: told.setdefault(way, []).append(n))
+    for way, frames in (("guest to host", 900), ("host to guest", 1500)):
+        assert told[way] == sorted(told[way])
+        assert told[way][-1] == frames
 
 
 # --- honest verdicts ------------------------------------------------------------------------------

@@ -150,6 +150,68 @@ def test_frames_that_are_too_long_are_refused_and_the_others_come() -> None:
     assert edge.pulled == OffloadCounters(refused=3)
 
 
+def tagged(tags: str, size: int) -> bytes:
+    """A frame of ``size`` bytes in all with these tags: "q" for 802.1Q, "a" for 802.1ad."""
+    kinds = {"q": b"\x81\x00\x00\x05", "a": b"\x88\xa8\x00\x05"}
+    head = bytes(ETHER)[:12] + b"".join(kinds[tag] for tag in tags)
+    return (head + b"\x88\xb5").ljust(size, b"x")
+
+
+@pytest.mark.parametrize("tags", ["", "q", "a", "aq", "qq"])
+def test_an_mtu_counts_neither_the_ethernet_header_nor_vlan_tags(tags: str, engine: str) -> None:
+    longest = 1514 + 4 * len(tags)
+    fits, long = row(tagged(tags, longest)), row(tagged(tags, longest + 1))
+    edge = Edge(ScriptedPort(fits, long, GOOD_TCP, fits))
+    edge.negotiated(Offload().with_mtu(1500))
+    assert pulled(edge) == [fits, GOOD_TCP, fits]
+    assert edge.pulled == OffloadCounters(refused=1)
+
+
+def test_a_third_vlan_tag_is_payload() -> None:
+    # Linux takes the outer tag out of the skb, and is_skb_forwardable allows one more.
+    fits = row(tagged("aqq", 1522))
+    edge = Edge(ScriptedPort(row(tagged("aqq", 1523)), fits))
+    edge.negotiated(Offload().with_mtu(1500))
+    assert pulled(edge) == [fits]
+
+
+def test_frames_with_tags_that_fit_the_mtu_are_not_touched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frames = [row(tagged("q", 1518)), row(tagged("aq", 1522))]
+    edge = Edge(ScriptedPort(*frames))
+    edge.negotiated(Offload().with_mtu(1500))
+    untouched(monkeypatch)
+    batch = new_batch()
+    assert edge.pull(batch) == 2
+    assert rows(batch) == frames
+
+
+@pytest.mark.parametrize(("most", "longest"), [(1460, 1518), (1448, 1506), (1461, 0)])
+def test_tagged_gso_becomes_tagged_segments_that_fit_the_mtu(
+    most: int, longest: int, engine: str
+) -> None:
+    edge = Edge(ScriptedPort(gso(4000, most, ETHER / Dot1Q(vlan=7) / V4.payload)))
+    edge.negotiated(Offload().with_mtu(1500))
+    got = [item[0] for item in pulled(edge)]
+    assert max(map(len, got), default=0) == longest
+    assert all(frame[12:16] == b"\x81\x00\x00\x07" for frame in got)
+    assert edge.pulled.refused == (not longest)
+
+
+@pytest.mark.parametrize(
+    ("mtu", "longest"), [(1500, (1514, 1518)), (4082, (4096, 4096)), (4080, (4094, 4096))]
+)
+def test_a_page_holds_tags_too_without_scatter_gather(mtu: int, longest: tuple[int, int]) -> None:
+    plain, with_tag = longest
+    fits = [row(tagged("", plain)), row(tagged("q", with_tag))]
+    long = [row(tagged("", plain + 1)), row(tagged("q", with_tag + 1))]
+    edge = Edge(ScriptedPort(*fits, *long))
+    edge.negotiated(Offload(sg=False, gso_types=0, max_frame=4096).with_mtu(mtu))
+    assert pulled(edge) == fits
+    assert edge.pulled.refused == 2
+
+
 def test_the_longest_frame_is_not_asked_of_gso_that_is_taken() -> None:
     edge = Edge(ScriptedPort(gso(9000, 1448)))
     edge.negotiated(Offload(max_frame=1514))

@@ -24,6 +24,8 @@ offloads = st.builds(
     csum_v6=st.booleans(),
     gso_types=st.sampled_from([0, 2, 4, 6]),
     max_frame=st.sampled_from([0, 100, 1514]),
+    max_tagged=st.sampled_from([0, 104, 4096]),
+    vlan=st.booleans(),
 )
 
 

@@ -95,7 +95,9 @@ def test_segments_are_right_packets_that_carry_the_payload(frame: bytes, gso_siz
             assert packet[IP].id == (Ether(frame)[IP].id + i) % 65536
         header = len(frame) - len(payload)
         same = [k for k in range(header) if piece[k] != frame[k]]
-        l3 = frame.index(bytes(Ether(frame)[IP if IP in packet else IPv6])[:1], 12)
+        l3 = 14
+        while frame[l3 - 2 : l3] in (b"\x81\x00", b"\x88\xa8"):
+            l3 += 4
         l4 = header - whole.dataofs * 4
         changing = {l3 + k for k in (2, 3, 4, 5, 10, 11)}
         changing |= {l4 + k for k in (4, 5, 6, 7, 13, 16, 17)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from attrs import asdict, define, evolve, frozen
@@ -117,6 +118,7 @@ class Run:
         self.trouble: list[str] = []
         self.seconds = 0.0
         self._progress = progress
+        self._told: Counter[str] = Counter()
         self._ports = (tuple(guests), tuple(hosts))
         if options.switch:
             macs = [_mac(number, options.vifs) for number in range(len(guests))]
@@ -147,15 +149,15 @@ class Run:
     ) -> _Watched:
         flow = one_flow if self.options.queues == 1 else ip_flow
         up, down = Ledger(flow), Ledger(flow)
-        guest_end = Witness(guest, up, down, lambda _: self._tell(HOST_TO_GUEST))
-        host_end = Witness(host, down, up, lambda _: self._tell(GUEST_TO_HOST))
-        guest_end.max_frame = host_end.max_frame = self.lines.setup.max_frame
+        guest_end = Witness(guest, up, down, partial(self._tell, HOST_TO_GUEST))
+        host_end = Witness(host, down, up, partial(self._tell, GUEST_TO_HOST))
+        guest_end.mtu = host_end.mtu = self.lines.setup.mtu or 0
         line = self.lines.add(guest_end, host_end)
         return _Watched(line, guest_end, host_end, guest, host, up, down, place)
 
-    def _tell(self, name: str) -> None:
-        ledgers = self._ledgers(name).values()
-        self._progress(name, sum(ledger.frames_received for ledger in ledgers))
+    def _tell(self, name: str, frames: int) -> None:
+        self._told[name] += frames
+        self._progress(name, self._told[name])
 
     def _struck(self, event: object) -> None:
         assert isinstance(event, DefectStruck)

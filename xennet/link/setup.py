@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from attrs import evolve, field, frozen
 
-from xennet.frames import ETHERNET_HEADER
 from xennet.link.capacity import Capacity
 from xennet.link.house import guest_mac
 from xennet.netback.policies import policy
@@ -40,11 +39,6 @@ class Setup:
     @capacity.default
     def _capacity(self) -> Capacity:
         return Capacity(self.guests, self.vifs, self.front.queues)
-
-    @property
-    def max_frame(self) -> int:
-        """Longest frame without GSO that the mtu allows, 0 = any."""
-        return 0 if self.mtu is None else self.mtu + ETHERNET_HEADER
 
     def vif_config(self, domid: int, handle: int) -> VifConfig:
         """What the toolstack is told about one vif."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define, evolve
+from attrs import define
 
 from xennet.frames import NOTHING, FrameBatch, FrameEndpoint, Offload
 from xennet.link.ledger import Ledger
@@ -25,17 +25,17 @@ class Outside(FrameEndpoint, Protocol):
 class Witness:
     """``outgoing`` is the ledger of what the port gives, ``incoming`` of what it gets.
 
-    ``arrived`` is told after each batch that the port got. A port that fails to give frames counts
-    as exhausted, so that the frames before the failure still arrive; ``failure`` keeps its error.
-    ``max_frame``: longest frame without GSO that the vif's mtu allows, 0 = any. ``offload``: what
-    the other end of the vif takes, as far as it was told.
+    ``arrived`` is told after each batch that the port got how many frames that were. A port that
+    fails to give frames counts as exhausted, so that the frames before the failure still arrive;
+    ``failure`` keeps its error. ``mtu``: of the vif in bytes, 0 if it does not limit frames.
+    ``offload``: what the other end of the vif takes, as far as it was told.
     """
 
     port: Outside
     outgoing: Ledger
     incoming: Ledger
     arrived: Callable[[int], None]
-    max_frame: int = 0
+    mtu: int = 0
     failure: PortError | None = None
     offload: Offload = NOTHING
 
@@ -62,12 +62,13 @@ class Witness:
         return pulled
 
     def push(self, batch: FrameBatch) -> None:
+        frames = batch.count
         self.incoming.received(batch)
         self.port.push(batch)
-        self.arrived(self.incoming.frames_received)
+        self.arrived(frames)
 
     def negotiated(self, offload: Offload) -> None:
-        if self.max_frame and (not offload.max_frame or self.max_frame < offload.max_frame):
-            offload = evolve(offload, max_frame=self.max_frame)
+        if self.mtu:
+            offload = offload.with_mtu(self.mtu)
         self.offload = offload
         self.port.negotiated(offload)

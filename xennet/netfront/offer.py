@@ -10,7 +10,7 @@ from attrs import frozen
 
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.abi.xen import PAGE_SIZE
-from xennet.frames import ALL_GSO_TYPES, ETHERNET_HEADER, Offload
+from xennet.frames import ALL_GSO_TYPES, Offload
 from xennet.gso import gso_types
 from xennet.netfront.kinds import FrontendKind, takes_gso
 from xennet.netfront.options import MAX_QUEUES, NetfrontOptions
@@ -54,16 +54,15 @@ class Offer:
         csum_v4, csum_v6 = self.csum_v4 and options.csum, self.csum_v6 and options.csum
         segmented = (_TCPV4 if csum_v4 else 0) | (_TCPV6 if csum_v6 else 0)
         sg = self.sg and options.sg
-        limits = [PAGE_SIZE] if not sg else []
-        if options.enforce_mtu:
-            limits.append(mtu + ETHERNET_HEADER)  # the mtu does not count it (field bug 10)
-        return Offload(
+        offload = Offload(
             sg=sg,
             csum_v4=csum_v4,
             csum_v6=csum_v6,
             gso_types=self.gso_types & segmented if sg and takes_gso(options) else 0,
-            max_frame=min(limits, default=0),
+            max_frame=0 if sg else PAGE_SIZE,
         )
+        # The mtu does not count the Ethernet header (field bug 10).
+        return offload.with_mtu(mtu) if options.enforce_mtu else offload
 
 
 def read_offer(keys: NodeDirectory) -> Offer:

@@ -86,12 +86,15 @@ def store16(u8: Bytes, at: int, value: int) -> None:
     u8[at + 1] = value & 0xFF
 
 
-def is_tagged(u8: Bytes, at: int, length: int) -> int:
-    """Whether a frame has a VLAN tag, 1 or 0."""
-    if length < MIN_FRAME:
-        return 0
-    kind = load16(u8, at + ETHERTYPE)
-    return 1 if kind in (ETH_P_8021Q, ETH_P_8021AD) else 0
+def tag_bytes(u8: Bytes, at: int, length: int) -> int:
+    """Bytes that the VLAN tags of a frame take, at most MAX_TAGS of them; 0 without any."""
+    tags = 0
+    while tags < MAX_TAGS * TAG_BYTES and MIN_FRAME + tags <= length:
+        kind = load16(u8, at + ETHERTYPE + tags)
+        if kind not in (ETH_P_8021Q, ETH_P_8021AD):
+            break
+        tags += TAG_BYTES
+    return tags
 
 
 #: Where a frame has its addresses and ports for which :func:`usual_l4` finds a protocol.
@@ -120,13 +123,12 @@ def network_layer(u8: Bytes, at: int, length: int) -> tuple[int, int]:
 
     (0, 0) with more than MAX_TAGS tags, or if the frame (14 bytes or more) ends within them.
     """
-    kind = load16(u8, at + ETHERTYPE)
-    l3 = MIN_FRAME
-    while kind in (ETH_P_8021Q, ETH_P_8021AD):
-        l3 += TAG_BYTES
-        if l3 > MIN_FRAME + MAX_TAGS * TAG_BYTES or l3 > length:
-            return 0, 0
-        kind = load16(u8, at + l3 - 2)
+    l3 = MIN_FRAME + tag_bytes(u8, at, length)
+    if l3 > length:
+        return 0, 0
+    kind = load16(u8, at + l3 - 2)
+    if kind in (ETH_P_8021Q, ETH_P_8021AD):
+        return 0, 0
     return kind, l3
 
 

@@ -17,7 +17,7 @@ from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, MAX_FRAME, Offload
 from xennet.kernel import Bytes, U32Array, U32Words, Vector
 from xennet.offload.checksum import complete
-from xennet.offload.headers import FOUND, H_VERSION, is_tagged, parse
+from xennet.offload.headers import FOUND, H_VERSION, parse, tag_bytes
 from xennet.offload.segment import (
     LONG_SEGMENT,
     R_COUNT,
@@ -34,8 +34,10 @@ P_BLANK_TYPES = 0
 P_GSO_TYPES = 1
 #: Bytes of the longest frame without GSO.
 P_MAX_FRAME = 2
-#: 1 if the two before the last go for frames with a VLAN tag, 0 if of those nothing is taken.
-P_VLAN = 3
+#: Bytes of the longest one with its VLAN tags, which come on top of P_MAX_FRAME up to here.
+P_MAX_TAGGED = 3
+#: 1 if the first two go for frames with a VLAN tag, 0 if of those nothing is taken.
+P_VLAN = 4
 
 # Places in the result vector, after those of segment.py (R_COUNT, R_USED, R_RESUME, R_SEGMENTS).
 #: The first frame of the source that is not dealt with.
@@ -61,27 +63,33 @@ def plan_of(offload: Offload) -> array[int]:
     """What ``offload`` comes to: no GSO without scatter-gather or without blank checksums."""
     blank = (_V4 if offload.csum_v4 else 0) | (_V6 if offload.csum_v6 else 0)
     gso = offload.gso_types & blank if offload.sg else 0
-    longest = min(offload.max_frame or MAX_FRAME, MAX_FRAME)
-    return array("q", (blank, gso, longest, int(offload.vlan)))
+    untagged = min(offload.max_frame or MAX_FRAME, MAX_FRAME)
+    tagged = max(untagged, min(offload.max_tagged, MAX_FRAME))
+    return array("q", (blank, gso, untagged, tagged, int(offload.vlan)))
 
 
-def takes_nothing(plan: Vector, u8: Bytes, at: int, length: int) -> int:
-    """Whether a frame has a tag with which neither GSO nor a blank checksum is taken, 1 or 0."""
-    return 0 if plan[P_VLAN] else is_tagged(u8, at, length)
+def longest(plan: Vector, tags: int) -> int:
+    """Bytes of the longest frame without GSO whose VLAN tags take ``tags`` bytes."""
+    return min(plan[P_MAX_FRAME] + tags, plan[P_MAX_TAGGED])
 
 
-def need(plan: Vector, tagged: int, length: int, flags: int, gso_size: int, gso_type: int) -> int:
-    """What a frame needs; COMPLETE may turn out not to be needed. ``tagged``: takes_nothing."""
+def taken_blank(plan: Vector, tags: int) -> int:
+    """P_BLANK_TYPES for a frame whose VLAN tags take ``tags`` bytes."""
+    return plan[P_BLANK_TYPES] if plan[P_VLAN] or not tags else 0
+
+
+def need(plan: Vector, tags: int, length: int, flags: int, gso_size: int, gso_type: int) -> int:
+    """What a frame needs; COMPLETE may turn out not to be needed. ``tags``: tag_bytes."""
     if length > MAX_FRAME:
         return REFUSE
     if gso_size != 0:
-        gso_types = 0 if tagged else plan[P_GSO_TYPES]
+        gso_types = plan[P_GSO_TYPES] if plan[P_VLAN] or not tags else 0
         if gso_type <= XEN_NETIF_GSO_TYPE_TCPV6 and gso_types >> gso_type & 1:
             return KEEP
         return SEGMENT
-    if length > plan[P_MAX_FRAME]:
+    if length > longest(plan, tags):
         return REFUSE
-    if flags & CSUM_BLANK and (tagged or plan[P_BLANK_TYPES] != ALL_GSO_TYPES):
+    if flags & CSUM_BLANK and taken_blank(plan, tags) != ALL_GSO_TYPES:
         return COMPLETE
     return KEEP
 
@@ -101,15 +109,18 @@ def first_unfit(
     gso_types = plan[P_GSO_TYPES]
     max_frame = plan[P_MAX_FRAME]
     mask = CSUM_BLANK if plan[P_BLANK_TYPES] != ALL_GSO_TYPES else 0
+    vlan = plan[P_VLAN]
     for i in range(first, count):
         if gso_size[i]:
             if gso_type[i] > XEN_NETIF_GSO_TYPE_TCPV6 or not gso_types >> gso_type[i] & 1:
                 return i
-        elif flags[i] & mask or length[i] > max_frame:
+        elif flags[i] & mask:
             return i
-        elif not flags[i] & CSUM_BLANK:
+        elif length[i] <= max_frame and (vlan or not flags[i] & CSUM_BLANK):
             continue
-        if takes_nothing(plan, u8, offset[i], length[i]):
+        # What is left over depends on the tags, which lie in the frame itself.
+        tags = tag_bytes(u8, offset[i], length[i])
+        if need(plan, tags, length[i], flags[i], gso_size[i], gso_type[i]) != KEEP:
             return i
     return count
 
@@ -160,10 +171,10 @@ def in_place(
     The first frame that has to be segmented or dropped, which is left as it is; ``count`` if none.
     """
     for i in range(first, count):
-        tagged = takes_nothing(plan, u8, offset[i], length[i])
-        what = need(plan, tagged, length[i], flags[i], gso_size[i], gso_type[i])
+        tags = tag_bytes(u8, offset[i], length[i])
+        what = need(plan, tags, length[i], flags[i], gso_size[i], gso_type[i])
         if what == COMPLETE:
-            blank_types = 0 if tagged else plan[P_BLANK_TYPES]
+            blank_types = taken_blank(plan, tags)
             left = fill_in(blank_types, u8, u32, offset[i], length[i], found, res)
             if left < 0:
                 res[R_ERRORS] -= 1  # refit will meet it again
@@ -212,9 +223,9 @@ def refit(
         at = offset[i]
         size = length[i]
         first = res[R_COUNT]
-        tagged = takes_nothing(plan, u8, at, size)
-        blank_types = 0 if tagged else plan[P_BLANK_TYPES]
-        what = need(plan, tagged, size, flags[i], gso_size[i], gso_type[i])
+        tags = tag_bytes(u8, at, size)
+        blank_types = taken_blank(plan, tags)
+        what = need(plan, tags, size, flags[i], gso_size[i], gso_type[i])
         if res[R_RESUME]:
             what = SEGMENT  # begun under an older plan, perhaps
         if what == REFUSE:
@@ -222,7 +233,7 @@ def refit(
         elif what == SEGMENT:
             verdict = segment(
                 blank_types,
-                plan[P_MAX_FRAME],
+                longest(plan, tags),
                 max_frames,
                 u8,
                 u32,

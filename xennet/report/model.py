@@ -160,9 +160,9 @@ class PathReport:
 
     ``sg``: packets of several slots; ``csum``: families whose checksums may be blank ("ipv4",
     "ipv6"); ``gso``: segmentation types that the other end takes ("tcpv4", "tcpv6");
-    ``max_frame``: longest frame in bytes without GSO, 0 = any. Frames: ``carried`` through the vif,
-    ``completed`` checksums, ``segmented`` into ``segments``, ``refused`` because they were too
-    long, ``errors`` whose headers did not fit their flags.
+    ``max_frame``: longest frame in bytes without GSO and VLAN tags, 0 = any. Frames: ``carried``
+    through the vif, ``completed`` checksums, ``segmented`` into ``segments``, ``refused`` because
+    they were too long, ``errors`` whose headers did not fit their flags.
     """
 
     sg: bool = False
