@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 FAST := $(VENV)/.fast
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test lint types unit bench lock clean
+.PHONY: help demo test explore lint types unit bench lock clean
 
 help:
 	@echo "make demo   send a real capture through an emulated Xen vif and back"
 	@echo "make test   lint, types and every test"
+	@echo "make explore [SECONDS=600] [SEED=n]  the random tests with fresh seeds, over and over"
 	@echo "make bench  frames per second, as ratios to other ways of moving frames"
 	@echo "make clean  remove what the other targets made"
 
@@ -40,6 +41,10 @@ types: $(STAMP)
 
 unit: $(FAST)
 	$(BIN)/python -m pytest -q -n $(JOBS)
+
+# What it finds is kept in explore-out, which `make clean` leaves alone.
+explore: $(FAST)
+	@$(BIN)/python tools/explore.py --jobs $(JOBS) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench: $(FAST)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock

@@ -1,18 +1,31 @@
 """Makes the shared helper modules of this directory importable, and both engines choosable."""
 
-import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.internal.conjecture import engine as conjecture
 
-# A CI run judges a change, so it must give the same answer twice; new examples are tried elsewhere.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# `make test` gives the same answer twice; `make explore` (tools/explore.py) tries fresh seeds. No
+# limit of time applies: a loaded machine is no fault of the tests.
+BASE = settings(
+    settings.get_profile("default"),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
+    phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink),
+    print_blob=True,
+)
+settings.register_profile("test", BASE, derandomize=True)
+settings.register_profile("explore", BASE, derandomize=False)
+settings.load_profile("test")
+
+# Hypothesis looks for a smaller example for up to five minutes, and has no setting for that. Walks
+# with real daemons would take all of them; a failure is better told soon.
+conjecture.MAX_SHRINKING_SECONDS = 10
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -152,7 +152,9 @@ def test_ls_on_a_terminal_fits_into_it(our_socket: Path, options: list[str]) -> 
     )
 )
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_escapes_mean_what_they_mean_to_xenstore_write(
     our_socket: Path, texts: list[str]
