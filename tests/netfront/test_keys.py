@@ -80,9 +80,8 @@ def test_a_number_of_queues_that_no_frontend_has_is_refused(queues: int) -> None
         NetfrontOptions(queues=queues)
 
 
-def test_keys_of_an_earlier_connection_with_other_queues_are_taken_back() -> None:
-    world = FrontendWorld(options=NetfrontOptions(queues=2), offer=SPLIT).connect()
-    world.netfront.options = NetfrontOptions(split=False)
+def reconnect(world: FrontendWorld) -> None:
+    """The frontend's driver is unloaded and loaded again."""
     world.frontend.close()
     world.set_state(5)
     world.set_state(6)
@@ -90,15 +89,35 @@ def test_keys_of_an_earlier_connection_with_other_queues_are_taken_back() -> Non
     world.machine.run()
     world.set_state(2)
     assert world.state == 4
+
+
+def test_two_queues_that_connect_again_take_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = FrontendWorld(options=NetfrontOptions(queues=2), offer=SPLIT).connect()
+    before = world.published
+    removed: list[str] = []
+    monkeypatch.setattr(world.guest.store, "rm", removed.append)
+    reconnect(world)
+    assert removed == []
+    assert world.published == before
+
+
+def test_channels_of_queues_that_are_split_no_more_are_taken_back() -> None:
+    world = FrontendWorld(options=NetfrontOptions(queues=2), offer=SPLIT).connect()
+    world.netfront.options = NetfrontOptions(queues=2, split=False)
+    reconnect(world)
+    for queue in ("queue-0", "queue-1"):
+        keys = {key for key in world.published if key.startswith(f"{queue}/")}
+        assert keys == {f"{queue}/{key}" for key in ("tx-ring-ref", "rx-ring-ref", "event-channel")}
+
+
+def test_keys_of_an_earlier_connection_with_other_queues_are_taken_back() -> None:
+    world = FrontendWorld(options=NetfrontOptions(queues=2), offer=SPLIT).connect()
+    world.netfront.options = NetfrontOptions(split=False)
+    reconnect(world)
     assert not [name for name in world.published if name.startswith("queue-")]
     assert "event-channel" in world.published
     world.netfront.options = NetfrontOptions(queues=3)
-    world.frontend.close()
-    world.set_state(5)
-    world.set_state(6)
-    world.frontend.start()
-    world.machine.run()
-    world.set_state(2)
+    reconnect(world)
     assert not {"tx-ring-ref", "rx-ring-ref", "event-channel"} & set(world.published)
     assert "queue-2/event-channel-rx" in world.published
 

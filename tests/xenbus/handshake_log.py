@@ -65,6 +65,12 @@ def recorded(name: str, *phases: str) -> list[Change]:
     return changes
 
 
+def phases(name: str) -> list[str]:
+    """The phases of a recording in order, without those that only wait for the one before."""
+    marks = [line.split(" ", 1)[0] for line in (DATA / f"{name}.txt").read_text().splitlines()]
+    return [mark for mark in dict.fromkeys(marks) if not mark.startswith("guest-reconnected")]
+
+
 def seen(operations: Iterable[StoreOperation]) -> list[Change]:
     """What a world did to vif nodes; transactions only where they did something to them."""
     changes = [op for op in operations if op.op in _CHANGES]
@@ -110,3 +116,68 @@ def state_writes(changes: Iterable[Change]) -> list[tuple[str, str, str]]:
         for change in changes
         if change.op == "WRITE" and change.path.rpartition("/")[2] in names
     ]
+
+
+# -- reads -----------------------------------------------------------------------------------------
+
+#: One operation of a driver, without its value: (READ, path).
+Step = tuple[str, str]
+
+#: What a bus and the core of xenbus look at, each kernel as often as it likes.
+_CORE = frozenset(("state", "frontend", "frontend-id", "backend", "backend-id"))
+#: What a frontend wants to know of a backend's offload. Linux asks when it registers its interface,
+#: after the keys are published, and twice; xennet asks once, before.
+_OFFLOAD = tuple(
+    f"backend/vif/1/0/{feature}"
+    for feature in (
+        *("feature-sg", "feature-ipv6-csum-offload", "feature-gso-tcpv4", "feature-gso-tcpv6"),
+        # Only xennet's netfront looks at these.
+        *("feature-no-csum-offload", "feature-multicast-control", "feature-ctrl-ring", "carrier"),
+    )
+)
+#: Only xennet looks at these: GSO prefixes are from before Linux 4.10, netfront knows no mtu.
+_OURS = ("feature-gso-tcpv4-prefix", "feature-gso-tcpv6-prefix", "device/vif/0/mtu")
+#: A frontend that starts or unloads polls this in Linux, and is told of it in xennet.
+_POLLED = "/local/domain/0/backend/vif/1/0/state"
+
+
+def _steps(operations: Iterable[Step]) -> list[Step]:
+    steps: list[Step] = []
+    for op, path in operations:
+        own = not path.startswith("/")
+        if op == "READ" and (
+            (own and path.rpartition("/")[2] in _CORE)
+            or path == _POLLED
+            or path.endswith((*_OFFLOAD, *_OURS))
+        ):
+            continue
+        # What is read again without anything in between tells nothing new.
+        if steps[-1:] != [(op, path)]:
+            steps.append((op, path))
+    return steps
+
+
+def recorded_steps(name: str, who: str, *phases: str) -> list[Step]:
+    """What the kernel ``who`` read, watched and wrote in recording ``name`` (reads-6.1 ...)."""
+    found = []
+    for line in (DATA / f"{name}.txt").read_text().splitlines():
+        phase, by_whom, op, path, *_ = line.split(" ")
+        if phase in phases and by_whom == who:
+            found.append((op, path))
+    return _steps(found)
+
+
+def driver_steps(operations: Iterable[StoreOperation], who: str) -> list[Step]:
+    """The same of a running world."""
+    kinds = ("READ", "WATCH", "UNWATCH", "WRITE", "RM")
+    return _steps(
+        (op.op, op.path)
+        for op in operations
+        if op.who == who and op.op in kinds and "vif" in op.path
+    )
+
+
+def assert_same_steps(ours: list[Step], theirs: list[Step]) -> None:
+    """The same steps in the same order; what differs is shown as a diff."""
+    lines = [[f"{op} {path}" for op, path in steps] for steps in (theirs, ours)]
+    assert not (shown := "\n".join(unified_diff(*lines, "Linux", "xennet"))), shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from handshake_log import by, seen
 from vif_world import MAC, World
 
 from xennet.xenbus.frontend import Phase
@@ -35,7 +36,47 @@ def test_unloading_keeps_the_state_and_forgets_the_scripts_answer() -> None:
     assert world.store.watches_of(0) == 1
 
 
-def test_binding_again_writes_initialising_again_and_maps_the_same_rings() -> None:
+def test_unbinding_ends_watches_in_the_order_of_linux() -> None:
+    # xenbus_dev_remove: the watch of the other end; then netback_remove. Seen on Linux 6.1.
+    world = World()
+    world.connected()
+    world.record()
+    world.backends.unload()
+    world.idle()
+    assert [(c.op, c.path) for c in seen(world.operations)] == [
+        ("UNWATCH", f"{FE}/state"),
+        ("RM", "backend/vif/1/0/hotplug-status"),
+        ("UNWATCH", f"{FE}/request-multicast-control"),
+        ("UNWATCH", "backend/vif/1/0/rate"),
+    ]
+
+
+def test_a_domain_destroyed_while_the_script_is_silent_sees_only_closed() -> None:
+    # backend_switch_state shows nothing before hotplug-status is there; xenbus_dev_remove shows
+    # Closed because the toolstack has written Closing.
+    world = World()
+    world.connected()
+    world.backends.unload()
+    world.backends.load()
+    world.idle()
+    assert world.states() == (4, 2)
+    world.record()
+    world.xl.destroy_domain(1)
+    world.idle()
+    changes = by(seen(world.operations), "dom0-kernel")
+    steps = [(c.op, c.path, c.detail) for c in changes if not c.op.startswith("TRANSACTION")]
+    assert steps == [
+        ("UNWATCH", f"{FE}/request-multicast-control", "TOKEN"),
+        ("UNWATCH", "backend/vif/1/0/rate", "TOKEN"),
+        ("UNWATCH", f"{FE}/state", "TOKEN"),
+        ("UNWATCH", "backend/vif/1/0/hotplug-status", "TOKEN"),
+        ("RM", "backend/vif/1/0/hotplug-status", ""),
+        ("WRITE", "backend/vif/1/0/state", "6"),
+    ]
+    assert not world.exists(BE)
+
+
+def test_binding_again_writes_features_then_init_wait_and_maps_the_same_rings() -> None:
     world = World()
     world.connected()
     world.backends.unload()
@@ -45,7 +86,10 @@ def test_binding_again_writes_initialising_again_and_maps_the_same_rings() -> No
     world.idle()
     world.xl.replug_vif(1, 0)
     world.idle()
-    assert world.walked(BE) == [1, 2, 4]
+    changes = [(c.op, c.path.rpartition("/")[2]) for c in by(seen(world.operations), "dom0-kernel")]
+    offered = changes.index(("WRITE", "feature-ctrl-ring"))
+    assert changes.index(("WRITE", "feature-sg")) < offered < changes.index(("WRITE", "state"))
+    assert world.walked(BE) == [2, 4]
     assert world.walked(FE) == []
     assert world.backend_drivers[1].calls == ["probe", "connect"]
     assert world.frontend_drivers[0].calls == ["setup", "ready", "connected"]

@@ -17,7 +17,14 @@ from xennet.frames import FrameEndpoint
 from xennet.interface import HypercallError, Hypervisor
 from xennet.netback.control_ring import ControlRing
 from xennet.netback.drain import Carrier
-from xennet.netback.keys import CtrlKeys, FrontendKeys, read_headroom, read_rate
+from xennet.netback.keys import (
+    CtrlKeys,
+    FrontendFeatures,
+    FrontendKeys,
+    Terms,
+    read_headroom,
+    read_rate,
+)
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netback.queue import Queue, VifSide
 from xennet.netback.stage import TxStage
@@ -89,29 +96,30 @@ class Vif:
         return self.policy.advertise(self.options)
 
     def connect(self, dev: XenbusDevice) -> None:
-        keys = self.policy.read_keys(dev, self.options)
+        terms = self.policy.read_terms(dev, self.options)
         try:
-            self._connect(dev, keys)
+            features = self._connect(dev, terms)
         except Exception:
             self.disconnect(dev)
             raise
         self.error = None
         self._carrier.connect()
-        self.host.negotiated(keys.features.offload(keys.features.headroom))
+        self.host.negotiated(features.offload(features.headroom))
         # Requests may be there already; nobody will announce them again.
         self.kick()
 
-    def _connect(self, dev: XenbusDevice, keys: FrontendKeys) -> None:
-        self._dev, self._keys = dev, keys
-        self.mac = keys.mac
+    def _connect(self, dev: XenbusDevice, terms: Terms) -> FrontendFeatures:
+        self._dev = dev
+        self.mac = terms.mac
         # What an earlier connection set is gone with it (xenvif_mcast_addr_list_free, hash.c).
         self.words = new_vif_words()
-        self.words[W_HEADROOM] = keys.features.headroom
         self.hash_config = HashConfig(self._hash_changed)
         if self.options.rate_limit:
             self._watches.append(dev.watch("rate", self._rate_changed))
         if self.options.multicast:
             self._watch_multicast(dev)
+        keys = self._keys = self.policy.read_keys(dev, self.options, terms.queues)
+        self.words[W_HEADROOM] = keys.features.headroom
         side = VifSide(
             hv=self.hv,
             otherend_id=dev.otherend_id,
@@ -129,7 +137,8 @@ class Vif:
             self._ctrl = self._connect_ctrl(dev.otherend_id, keys.ctrl, len(keys.queues))
         ends = self._ends(len(keys.queues))
         for queue_keys, end, counters in zip(keys.queues, ends, self.queue_counters, strict=False):
-            self.queues.append(Queue(side, queue_keys, end, counters, keys.rate))
+            self.queues.append(Queue(side, queue_keys, end, counters, terms.rate))
+        return keys.features
 
     def _connect_ctrl(self, otherend_id: int, keys: CtrlKeys, queues: int) -> ControlRing:
         try:

@@ -93,14 +93,22 @@ class FrontendFeatures:
 
 
 @frozen
+class Terms:
+    """What is read first at a connect, before anything is watched. ``queues``: how many there are;
+    ``mac``: the guest's address, 6 bytes."""
+
+    queues: int = 1
+    mac: bytes = bytes(6)
+    rate: Rate = NO_LIMIT
+
+
+@frozen
 class FrontendKeys:
-    """Everything that is read at a connect. ``mac``: the guest's address, 6 bytes."""
+    """What is read then of the frontend's directory."""
 
     queues: tuple[QueueKeys, ...]
     features: FrontendFeatures = FrontendFeatures()
     ctrl: CtrlKeys | None = None
-    mac: bytes = bytes(6)
-    rate: Rate = NO_LIMIT
 
 
 def read_queue_count(keys: NodeDirectory, limit: int) -> int:
@@ -145,10 +153,11 @@ def read_headroom(keys: NodeDirectory) -> int:
 
 
 def read_features(keys: NodeDirectory, *, xdp_headroom: bool) -> FrontendFeatures:
-    """read_xenbus_vif_flags: without ``request-rx-copy`` nothing else is looked at.
+    """read_xenbus_vif_flags, in its order: without ``request-rx-copy`` nothing else is looked at.
 
-    Raises XenbusError when that is garbage, and for a GSO type that is asked for both with an extra
-    info slot and with a prefix, which exclude each other.
+    The prefixes are those of backends before Linux 4.10. Raises XenbusError when request-rx-copy is
+    garbage, and for a GSO type that is asked for both with an extra info slot and with a prefix,
+    which exclude each other.
     """
     try:
         rx_copy = keys.unsigned("request-rx-copy")
@@ -158,6 +167,8 @@ def read_features(keys: NodeDirectory, *, xdp_headroom: bool) -> FrontendFeature
         rx_copy = 0
     if not rx_copy:
         return FrontendFeatures()
+    rx_notify = keys.optional_unsigned("feature-rx-notify") != 0
+    can_sg = keys.optional_unsigned("feature-sg") != 0
     plain, prefix = gso_types(keys), gso_types(keys, "-prefix")
     if plain & prefix:
         raise XenbusError(
@@ -166,12 +177,12 @@ def read_features(keys: NodeDirectory, *, xdp_headroom: bool) -> FrontendFeature
             path=keys.path,
         )
     return FrontendFeatures(
-        can_sg=keys.optional_unsigned("feature-sg") != 0,
+        can_sg=can_sg,
+        rx_notify=rx_notify,
         gso_types=plain,
         gso_prefix_types=prefix,
         csum_v4=keys.optional_unsigned("feature-no-csum-offload") == 0,
         csum_v6=keys.optional_unsigned("feature-ipv6-csum-offload") != 0,
-        rx_notify=keys.optional_unsigned("feature-rx-notify") != 0,
         headroom=read_headroom(keys) if xdp_headroom else 0,
     )
 

@@ -20,6 +20,7 @@ from xennet.netback.credit import NO_LIMIT
 from xennet.netback.keys import (
     FrontendFeatures,
     FrontendKeys,
+    Terms,
     read_ctrl,
     read_features,
     read_mac,
@@ -146,8 +147,9 @@ MakeReceivePass = Callable[
 class BackendPolicy:
     """One implementation's ways. ``name`` is what people call it.
 
-    ``advertise``: the feature nodes of a vif. ``read_keys``: what is read when the frontend is
-    connected; XenbusError names a node that stops it. ``attach``: how a shared ring is entered;
+    ``advertise``: the feature nodes of a vif. ``read_terms``, then ``read_keys`` (with the number
+    of queues): what is read when the frontend is connected, before and after watches are set;
+    XenbusError names a node that stops it. ``attach``: how a shared ring is entered;
     RingOverflowError for impossible indices. ``transmit_pass``, ``receive_pass``: what runs the
     rings. ``transmit_error``, ``receive_error``: the exception for a pass's verdict. ``rules``: the
     device's life in the store. ``options``: what its vifs do unless they are told otherwise.
@@ -156,7 +158,8 @@ class BackendPolicy:
 
     name: str
     advertise: Callable[[VifOptions], Advertisement]
-    read_keys: Callable[[XenbusDevice, VifOptions], FrontendKeys]
+    read_terms: Callable[[XenbusDevice, VifOptions], Terms]
+    read_keys: Callable[[XenbusDevice, VifOptions, int], FrontendKeys]
     attach: Callable[[SharedRing], BackRing]
     transmit_pass: MakeTransmitPass
     receive_pass: MakeReceivePass
@@ -195,14 +198,16 @@ def _advertise(options: VifOptions) -> Advertisement:
     )
 
 
-def _read_keys(dev: XenbusDevice, options: VifOptions) -> FrontendKeys:
-    own, theirs = dev.own, dev.otherend
-    count = read_queue_count(theirs, options.max_queues)
-    mac = read_mac(own)
-    rate = read_rate(own) if options.rate_limit else NO_LIMIT
-    features = read_features(theirs, xdp_headroom=options.xdp_headroom)
-    ctrl = read_ctrl(theirs) if options.ctrl_ring else None
-    return FrontendKeys(read_queues(theirs, count), features, ctrl, mac, rate)
+def _read_terms(dev: XenbusDevice, options: VifOptions) -> Terms:
+    queues = read_queue_count(dev.otherend, options.max_queues)
+    mac = read_mac(dev.own)
+    return Terms(queues, mac, read_rate(dev.own) if options.rate_limit else NO_LIMIT)
+
+
+def _read_keys(dev: XenbusDevice, options: VifOptions, queues: int) -> FrontendKeys:
+    features = read_features(dev.otherend, xdp_headroom=options.xdp_headroom)
+    ctrl = read_ctrl(dev.otherend) if options.ctrl_ring else None
+    return FrontendKeys(read_queues(dev.otherend, queues), features, ctrl)
 
 
 def _receive_pass(
@@ -228,6 +233,7 @@ def _receive_pass(
 LINUX = BackendPolicy(
     name="linux",
     advertise=_advertise,
+    read_terms=_read_terms,
     read_keys=_read_keys,
     # Attach, never init: the frontend may have posted receive buffers already.
     attach=BackRing.attach,

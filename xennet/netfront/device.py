@@ -59,10 +59,11 @@ class Netfront:
     """``guest`` is the network stack's side: gives packets to send, takes those that came.
 
     ``carrier`` is True while packets can flow; ``error`` is what the backend did to break the
-    device. ``counters`` run over all connections and queues. ``mac``, ``mtu`` (bytes, without the
-    Ethernet header) and ``xdp_headroom`` (bytes) are those of the last connection. ``control`` is
-    the control ring, if both ends know of it; ``hashing`` is how frames to be sent are hashed.
-    ``multicast`` are the group addresses that the guest wants.
+    device, ``declined`` why its last InitWait was not answered (None: it was). ``counters`` run
+    over all connections and queues. ``mac``, ``mtu`` (bytes, without the Ethernet header) and
+    ``xdp_headroom`` (bytes) are those of the last connection. ``control`` is the control ring, if
+    both ends know of it; ``hashing`` is how frames to be sent are hashed. ``multicast`` are the
+    group addresses that the guest wants.
     """
 
     def __init__(
@@ -81,11 +82,13 @@ class Netfront:
         self.mtu = DEFAULT_MTU
         self.xdp_headroom = options.xdp_headroom
         self.error: BackendError | None = None
+        self.declined: XenbusError | None = None
         self.hashing = HashConfig()
         self.control: ControlClient | None = None
         self.multicast: list[bytes] = []
         self._queues: Queues | None = None
         self._offer: Offer | None = None
+        self._headroom = False
         self._connected = False
         self._link_up = True
         self._carrier_watch: DeviceWatch | None = None
@@ -121,18 +124,20 @@ class Netfront:
     # -- a connection (xennet.xenbus.frontend.FrontendDriver) --------------------------------------
 
     def setup(self, dev: XenbusDevice) -> Sequence[tuple[str, StoreValue]] | None:
-        offer = read_offer(dev.otherend)
-        if not offer.rx_copy:
-            return None  # it can only flip pages: of no use (netfront: -ENODEV)
-        self._free_held()
         kind, options, own = self.kind, self.options, dev.own
-        self.mac = read_mac(own)
-        self.mtu = read_mtu(own)
-        self.error = None
-        offload = offer.offload(options, self.mtu)
+        self.declined = declined(dev.otherend) if kind.needs_rx_copy else None
+        if self.declined is not None:
+            return None
+        self._free_held()
         trusted = options.trusted
         if trusted is None:
             trusted = own.optional_unsigned("trusted", 1) != 0
+        offer = read_offer(dev.otherend)
+        self.mac = read_mac(own)
+        self._headroom = kind.xdp and dev.otherend.optional_unsigned("feature-xdp-headroom") != 0
+        self.mtu = read_mtu(own)
+        self.error = None
+        offload = offer.offload(options, self.mtu)
         terms = Terms(
             otherend_id=dev.otherend_id,
             can_sg=offload.sg,
@@ -155,11 +160,10 @@ class Netfront:
             control = client.ring_ref, client.port
         count = offer.max_queues is not None
         keys = Publication(kind, options, queues.all, count, control).keys()
-        headroom = offer.xdp_headroom and kind.xdp
-        kept = [("xdp-headroom", 0)] if headroom else []
-        for name in stale(own.names(), [*keys, *kept]):
+        kept = [("xdp-headroom", 0)] if self._headroom else []
+        for name in stale(own, [*keys, *kept]):
             dev.store.rm(own.node(name))
-        if headroom:
+        if self._headroom:
             dev.write("xdp-headroom", self.xdp_headroom)
         self.hashing.reset()
         self.guest.negotiated(offload)
@@ -219,7 +223,7 @@ class Netfront:
         """
         if not 0 <= headroom <= MAX_XDP_HEADROOM:
             raise ValueError(f"an XDP headroom of {headroom} bytes is not in 0..{MAX_XDP_HEADROOM}")
-        if self._offer is None or not (self._offer.xdp_headroom and self.kind.xdp):
+        if not self._headroom:
             raise XenbusError(errno.EOPNOTSUPP, "XDP headroom was not negotiated")
 
         def done(success: bool) -> None:
@@ -280,6 +284,7 @@ class Netfront:
         self._carrier_watch = None
         self._queues = None
         self._offer = None
+        self._headroom = False
         self.control = None
 
     def _free_held(self, tries: int = HELD_TRIES) -> None:
@@ -303,6 +308,23 @@ class Netfront:
 
 def _nothing() -> None:
     """There is no timer to cancel."""
+
+
+def declined(keys: NodeDirectory) -> XenbusError | None:
+    """Why a backend that does not copy to the guest is of no use: the node as it was found.
+
+    It may be one that shows InitWait before its features are there (QEMU's xen-net-device); Linux
+    ("backend does not support copying receive path") and FreeBSD then wait for the next change of
+    its state, which never comes.
+    """
+    try:
+        if keys.unsigned("feature-rx-copy"):
+            return None
+    except XenbusError as missing:
+        return missing
+    return XenbusError(
+        errno.ENODEV, "offers no copies", path=keys.node("feature-rx-copy"), value=b"0"
+    )
 
 
 def read_mac(own: NodeDirectory) -> bytes:

@@ -11,6 +11,7 @@ from xennet.netfront.kinds import KINDS, FrontendKind
 from xennet.netfront.options import NetfrontOptions
 from xennet.netfront.queue import Queue
 from xennet.xenbus.device import StoreValue
+from xennet.xenbus.nodes import NodeDirectory
 
 Key = tuple[str, StoreValue]
 
@@ -81,15 +82,20 @@ _SECTIONS: dict[str, Callable[[Publication], list[Key]]] = {
 }
 
 
-def stale(present: Iterable[str], keys: Iterable[Key]) -> list[str]:
-    """Nodes of an earlier connection among those ``present`` that ``keys`` does not overwrite.
+def stale(own: NodeDirectory, keys: Iterable[Key]) -> list[str]:
+    """Nodes of an earlier connection in the directory ``own`` that ``keys`` does not overwrite.
 
     A backend looks for split channels first and takes flat keys and ``queue-N`` for contradictions,
-    so what another number of queues or another driver left behind must go.
+    so what another number of queues or another driver left behind must go. (Linux leaves it; one
+    that connects as before finds nothing of the kind, and removes nothing.)
     """
     fresh = {name for name, _ in keys}
-    return [
-        name
-        for name in present
-        if _QUEUE_DIRECTORY.fullmatch(name) or (name in _OURS and name not in fresh)
-    ]
+    queues = {directory for directory, _, key in (name.partition("/") for name in fresh) if key}
+    found = []
+    for name in own.names():
+        if name in queues:
+            inside = [f"{name}/{key}" for key in own.sub(name).names()]
+            found += [node for node in inside if node not in fresh]
+        elif _QUEUE_DIRECTORY.fullmatch(name) or (name in _OURS and name not in fresh):
+            found.append(name)
+    return found

@@ -1,11 +1,12 @@
 """Three frontends as data: which keys they publish, in which order, and what they can do.
 
-Sources: Linux drivers/net/xen-netfront.c (talk_to_netback, write_queue_xenstore_keys), FreeBSD
-sys/dev/xen/netfront/netfront.c (talk_to_backend), Windows win-xenvif (ControllerStoreWrite,
-ReceiverStoreWrite, TransmitterStoreWrite). Event channels: Linux drivers/xen/events/events_base.c
-(``fifo_events``, on by default; seen on 6.1 and 7.3), win-xenbus src/xenbus/evtchn.c
-(``UseEvtchnFifoAbi``, 1 unless the registry says otherwise), FreeBSD sys/x86/xen/xen_intr.c and
-its successors, which know the 2-level ABI only.
+Sources: Linux drivers/net/xen-netfront.c (xennet_connect, talk_to_netback,
+write_queue_xenstore_keys), FreeBSD sys/dev/xen/netfront/netfront.c (xn_connect, talk_to_backend),
+Windows win-xenvif (FrontendConnect, ControllerStoreWrite, ReceiverStoreWrite,
+TransmitterStoreWrite). Event channels: Linux drivers/xen/events/events_base.c (``fifo_events``, on
+by default; seen on 6.1 and 7.3), win-xenbus src/xenbus/evtchn.c (``UseEvtchnFifoAbi``, 1 unless the
+registry says otherwise), FreeBSD sys/x86/xen/xen_intr.c and its successors, which know the 2-level
+ABI only.
 """
 
 from __future__ import annotations
@@ -57,11 +58,12 @@ class FrontendKind:
     """``rules``: its life (xennet.xenbus.tables). ``sections``: the order in which groups of keys
     are published, ``ring_keys`` those of a queue ("event-channel" stands for both channels if they
     are split), ``features`` the rest. ``evtchn``: by which ABI its kernel receives events, if Xen
-    has it ("fifo" or "2l"). ``counts_one``: multi-queue-num-queues is written for one
-    queue too. ``split``, ``xdp``, ``control_ring``: whether it knows of these. ``checksum_setup``:
-    packets with csum_blank are looked into, and GSO ones without it repaired. ``late_eoi``:
-    spurious events delay the next ones (xennet.late_eoi). ``unvalidated``: what GSO packets without
-    data_validated cost.
+    has it ("fifo" or "2l"). ``needs_rx_copy``: it looks for the backend's feature-rx-copy, and
+    leaves a backend alone that does not say 1 at that moment. ``counts_one``:
+    multi-queue-num-queues is written for one queue too. ``split``, ``xdp``, ``control_ring``:
+    whether it knows of these. ``checksum_setup``: packets with csum_blank are looked into, and GSO
+    ones without it repaired. ``late_eoi``: spurious events delay the next ones (xennet.late_eoi).
+    ``unvalidated``: what GSO packets without data_validated cost.
     """
 
     name: str
@@ -74,6 +76,7 @@ class FrontendKind:
     split: bool = True
     xdp: bool = False
     control_ring: bool = False
+    needs_rx_copy: bool = True
     checksum_setup: bool = False
     late_eoi: bool = False
     unvalidated: str = ""
@@ -133,6 +136,7 @@ WINDOWS = FrontendKind(
     ),
     sections=("control", "rings", "features", "count"),
     ring_keys=("rx-ring-ref", "tx-ring-ref", "event-channel"),
+    needs_rx_copy=False,
     control_ring=True,
     unvalidated="the guest sums up every segment again and slows down (mirage-net-xen PR 123)",
 )

@@ -26,14 +26,12 @@ class Offer:
     """Nodes of the backend's directory; one that is missing or no number is 0, but ``csum_v4`` is
     on unless feature-no-csum-offload is set. ``max_queues`` is None without its node."""
 
-    rx_copy: bool
     sg: bool
     csum_v4: bool
     csum_v6: bool
     gso_types: int
     split: bool
     max_queues: int | None
-    xdp_headroom: bool
     multicast_control: bool
     control_ring: bool
 
@@ -66,21 +64,19 @@ class Offer:
 
 
 def read_offer(keys: NodeDirectory) -> Offer:
-    """The offer in the backend's directory ``keys``."""
+    """The offer in the backend's directory ``keys``, read in Linux's order as far as it looks."""
 
     def flag(name: str) -> bool:
         return keys.optional_unsigned(name) != 0
 
     offered = keys.optional_unsigned(_MAX_QUEUES_KEY)
     return Offer(
-        rx_copy=flag("feature-rx-copy"),
+        max_queues=offered if offered or keys.optional_text(_MAX_QUEUES_KEY) else None,
+        split=flag("feature-split-event-channels"),
         sg=flag("feature-sg"),
-        csum_v4=not flag("feature-no-csum-offload"),
         csum_v6=flag("feature-ipv6-csum-offload"),
         gso_types=gso_types(keys),
-        split=flag("feature-split-event-channels"),
-        max_queues=offered if offered or keys.optional_text(_MAX_QUEUES_KEY) else None,
-        xdp_headroom=flag("feature-xdp-headroom"),
+        csum_v4=not flag("feature-no-csum-offload"),
         multicast_control=flag("feature-multicast-control"),
         control_ring=flag("feature-ctrl-ring"),
     )

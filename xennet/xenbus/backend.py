@@ -146,21 +146,21 @@ class Backend:
         """The backend's own wish to close: walk to Closed. A frontend may start again later."""
         if not self.removed:
             self._shut_down(XenbusState.Closed)
+            self._drop_hold()
             self._walk(XenbusState.Closed)
 
     def remove(self) -> None:
-        """The device goes now: unmap, end the watches, forget the hotplug script's answer."""
+        """The device goes now: end the watch of the frontend, then do what the rules say."""
         if self.removed:
             return
         self.removed = True
-        self._drop_hold()
-        self._disconnect()
         if self._otherend_watch is not None:
             self._otherend_watch.cancel()
-        self.dev.cancel_watches()
+        self._drop_hold()
         for task in self.rules.removal:
             with suppress(*DEVICE_ERRORS):  # the directory may be gone already
                 _TASKS[task.do](self, task, _NO_ERROR)
+        self.dev.cancel_watches()
         self.driver.remove(self.dev)
         if self.on_removed is not None:
             self.on_removed(self)
@@ -187,6 +187,8 @@ class Backend:
         if target is XenbusState.Connected and self.dev.state is XenbusState.Reconfigured:
             self.dev.switch_state(XenbusState.Connected)
         self._shut_down(target)
+        if target is not XenbusState.Connected and row.afterwards is not Afterwards.REMOVE:
+            self._drop_hold()  # somebody waits for what comes now
         if self.state not in row.stay:
             self._walk(target)
         _AFTERWARDS[row.afterwards](self)
@@ -202,7 +204,6 @@ class Backend:
         if state is XenbusState.Connected:
             self._connect()
         elif self.state is XenbusState.Connected:
-            self._drop_hold()
             self._disconnect()
         self.state = state
         if self._hotplug_watch is None:
@@ -292,8 +293,11 @@ class Backend:
         self._fatal(error)
 
     def _task_disconnect(self, _task: Task, _error: XenbusError) -> None:
-        self._connected = False
-        self.driver.disconnect(self.dev)
+        if self.rules.teardown is Teardown.BLIND:
+            self._connected = False
+            self.driver.disconnect(self.dev)
+        else:
+            self._disconnect()
 
     def _task_confirm_closed(self, _task: Task, _error: XenbusError) -> None:
         if read_state(self.dev.store, self.nodename) == XenbusState.Closing:

@@ -56,7 +56,7 @@ class BackendBus:
     def load(self) -> None:
         """Bind it again, to known devices in whatever state, and to those that came meanwhile.
 
-        Each is probed anew and so writes Initialising again.
+        Each is probed anew: its features are written again, then InitWait.
         """
         self._bus.load()
 

@@ -107,17 +107,19 @@ LINUX_BACKEND = BackendRules(
         Step(S.Closed, S.Closing, "a frontend that closes twice (xenvif's first cycle) sees it"),
     ),
     probe=(
-        Task(
-            Do.SHOW, "only a driver that is bound again finds anything else", state=S.Initialising
-        ),
         Task(Do.ADVERTISE, "one transaction, then the extras"),
-        Task(Do.SHOW, "a frontend may read them", state=S.InitWait),
+        Task(
+            Do.SHOW,
+            "a frontend may read them; also when bound again, whatever state it finds",
+            state=S.InitWait,
+        ),
         Task(Do.REQUIRE, "what plugs the interface in", node="script"),
         Task(Do.REQUIRE_NUMBER, "which interface it is", node="handle"),
     ),
     probe_failed=(Task(Do.FATAL, "the device stays until its directory vanishes"),),
     removal=(
         Task(Do.REMOVE, "the script's answer is about this life only", node="hotplug-status"),
+        Task(Do.DISCONNECT, "unmap the rings, end the watches of rate and multicast"),
         Task(Do.CONFIRM_CLOSED, "lets a toolstack go on that has forced the state (xenbus core)"),
     ),
     teardown=Teardown.PAIRED,

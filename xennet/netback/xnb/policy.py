@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xennet.netback.keys import FrontendKeys
+from xennet.netback.keys import FrontendKeys, Terms
 from xennet.netback.policy import BackendPolicy, VifOptions
 from xennet.netback.verdict import rx_error, tx_error
 from xennet.netback.xnb.keys import read_keys
@@ -41,13 +41,18 @@ def _advertise(options: VifOptions) -> Advertisement:
     return _ADVERTISEMENT
 
 
-def _read_keys(dev: XenbusDevice, options: VifOptions) -> FrontendKeys:
+def _read_terms(dev: XenbusDevice, options: VifOptions) -> Terms:
+    return Terms()  # one queue, whose guest has no address and no limit (C10)
+
+
+def _read_keys(dev: XenbusDevice, options: VifOptions, queues: int) -> FrontendKeys:
     return read_keys(dev)
 
 
 XNB = BackendPolicy(
     name="xnb",
     advertise=_advertise,
+    read_terms=_read_terms,
     read_keys=_read_keys,
     # BACK_RING_INIT: from 0, whatever the ring says (C7).
     attach=BackRing.init,
