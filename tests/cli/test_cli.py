@@ -101,6 +101,7 @@ DEFAULTS = RunOptions()
         ("--frontend windows", evolve(DEFAULTS, frontend="windows")),
         ("--evtchn fifo", evolve(DEFAULTS, evtchn="fifo")),
         ("--evtchn 2l", evolve(DEFAULTS, evtchn="2l")),
+        ("--allow-empty", evolve(DEFAULTS, allow_empty=True)),
     ],
 )
 def test_options_reach_the_link(run: Run, args: str, options: RunOptions) -> None:

@@ -246,6 +246,31 @@ def test_progress_is_a_running_total_of_each_direction() -> None:
 # --- honest verdicts ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "ports",
+    [
+        ("--guest", "null:", "--host", "null:"),
+        ("--guest", "echo:", "--host", "null:"),
+        ("--guest", "null:", "--host", "echo:"),
+        ("--guest", "null:", "--switch", "--guests", "2"),
+    ],
+)
+def test_a_run_without_a_frame_shows_nothing(run: Command, ports: tuple[str, ...]) -> None:
+    assert "no port gave a frame, in either direction" in bad(run(*ports))
+    assert "no port gave a frame" in good(run("--allow-empty", *ports))["verdict"]["reasons"][0]
+
+
+def test_a_run_with_a_frame_in_one_direction_is_no_empty_one(run: Command) -> None:
+    for ports in (("gen:60x1", "null:"), ("null:", "gen:60x1")):
+        reasons = good(run("--guest", ports[0], "--host", ports[1]))["verdict"]["reasons"]
+        assert "every frame arrived" in reasons[0]
+
+
+def test_an_empty_capture_is_an_empty_run(run: Command, tmp_path: Path) -> None:
+    empty = capture(tmp_path / "empty.pcap")
+    assert "no port gave a frame" in bad(run("--guest", f"pcap:{empty}", "--host", "null:"))
+
+
 def test_a_switch_that_loses_a_frame_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     put = SwitchPort.put
     lost: list[int] = []

@@ -33,11 +33,11 @@ def frames(path: Path) -> list[tuple[float, bytes]]:
         return [(round(float(when), 6), frame) for when, frame in dpkt.pcap.Reader(file)]
 
 
-def carry(guest: str, host: str, *, version: int = 1) -> RunReport:
+def carry(guest: str, host: str, *, version: int = 1, empty: bool = False) -> RunReport:
     left, right = open_ports([guest, host])
     try:
         with no_progress() as progress:
-            return run_ports([left], [right], RunOptions(version), progress)
+            return run_ports([left], [right], RunOptions(version, allow_empty=empty), progress)
     finally:
         left.close()
         right.close()
@@ -87,8 +87,13 @@ def test_generated_frames_of_the_longest_size_cross() -> None:
     assert (up.frames_received, down.frames_received) == (100, 1000)
 
 
-def test_nothing_to_carry_is_a_good_run() -> None:
-    assert carry("null:", "null:").verdict.good
+def test_nothing_to_carry_is_no_good_run_unless_that_is_allowed() -> None:
+    verdict = carry("null:", "null:").verdict
+    assert not verdict.good
+    assert verdict.reasons[0].startswith("no port gave a frame, in either direction")
+    allowed = carry("null:", "null:", empty=True).verdict
+    assert allowed.good
+    assert allowed.reasons[0] == "no port gave a frame, in either direction"
 
 
 def test_the_report_adds_up() -> None:

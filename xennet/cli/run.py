@@ -94,7 +94,7 @@ def _choice(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
     "--mtu",
     type=click.IntRange(MIN_MTU, MAX_MTU),
     metavar="BYTES",
-    help="MTU of the vifs; longer frames are refused.  [default: no limit]",
+    help="MTU of the vifs, VLAN tags not counted; longer frames are refused.  [default: no limit]",
 )
 @click.option("--no-sg", is_flag=True, help="No packets of several pages, and no GSO.")
 @click.option("--no-gso", is_flag=True, help="No packets that are segmented later.")
@@ -113,6 +113,7 @@ def _choice(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
     show_default=True,
     help="Version of the guests' grant tables.",
 )
+@click.option("--allow-empty", is_flag=True, help="A run in which no port gives a frame is good.")
 @click.option(
     "--xenstore-socket",
     metavar="PATH",

@@ -265,8 +265,11 @@ class Run:
         leaks = self.lines.leaks()
         if leaks:
             bad += str(leaks).splitlines()
+        given = any(w.up.frames_sent or w.down.frames_sent for w in self._watched)
+        if not (given or bad or self.options.allow_empty):
+            bad = [f"{_NOTHING_GIVEN}: nothing was shown (--allow-empty takes that for good)"]
         if not bad:
-            return Verdict(True, (self._arrived(), _NOTHING_LEFT))
+            return Verdict(True, (self._arrived() if given else _NOTHING_GIVEN, _NOTHING_LEFT))
         more = len(bad) - _REASONS
         if more > 0:
             bad[_REASONS:] = [f"and {more} more reasons"]
@@ -337,6 +340,7 @@ class Run:
         return f"{vif}, {what}" if len(self._watched) > 1 else what
 
 
+_NOTHING_GIVEN = "no port gave a frame, in either direction"
 _NOTHING_LEFT = "teardown left no grant, port, mapping or page behind"
 
 

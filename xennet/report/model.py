@@ -31,6 +31,7 @@ class RunOptions:
     ``split_channels``: an event channel for each ring instead of one for both. ``mtu``: of each vif
     in bytes, None for one that does not limit frames. ``sg``, ``gso``, ``csum``: whether the
     features are used. ``guests``, with ``vifs`` each; ``switch``: they talk to each other.
+    ``allow_empty``: a run in which no port gives a frame is good too.
     """
 
     grant_version: int = 1
@@ -46,6 +47,7 @@ class RunOptions:
     guests: int = 1
     vifs: int = 1
     switch: bool = False
+    allow_empty: bool = False
 
 
 class Progress(Protocol):
