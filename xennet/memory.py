@@ -68,7 +68,8 @@ class Memory:
 
     ``u8`` ... ``u64`` view the whole arena and belong to the hypervisor alone; domains get
     :class:`PageRun` views through their :class:`AddressSpace`. ``owner`` is a ``memoryview`` of
-    one unsigned 16-bit domid per frame (FREE where unowned).
+    one unsigned 16-bit domid per frame (FREE where unowned). MemoryError if the system has not that
+    much memory.
     """
 
     def __init__(self, nr_frames: int = 131072, *, shared: bool = False) -> None:
@@ -77,12 +78,17 @@ class Memory:
         self.nr_frames = nr_frames
         self.fd: int | None = None
         size = nr_frames * PAGE_SIZE
-        if shared:
-            self.fd = os.memfd_create("xennet-arena")
-            os.ftruncate(self.fd, size)
-            self._map = mmap.mmap(self.fd, size)
-        else:
-            self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            if shared:
+                self.fd = os.memfd_create("xennet-arena")
+                os.ftruncate(self.fd, size)
+                self._map = mmap.mmap(self.fd, size)
+            else:
+                self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            if self.fd is not None:
+                os.close(self.fd)
+            raise MemoryError(f"no arena of {size >> 20} MiB: {error.strerror}") from error
         self.u8 = memoryview(self._map)
         self.u16 = self.u8.cast("H")
         self.u32 = self.u8.cast("I")

@@ -209,13 +209,48 @@ def test_bad_input_is_one_line_and_exits_2(run: Run, args: tuple[str, ...], mess
     assert (code, stdout) == (2, "")
     assert stderr.startswith("xennet: ")
     assert message in stderr
-    assert stderr.count("\n") == 1
+    assert stderr.splitlines()[1:] in ([], ["Try 'xennet run --help'."])
 
 
-def test_an_unknown_command_exits_2(run: Run) -> None:
-    code, _, stderr = run("fly")
-    assert code == 2
-    assert stderr == "xennet: No such command 'fly'.\n"
+def test_an_error_about_usage_names_the_help_and_one_about_a_file_does_not(run: Run) -> None:
+    hint = "\nTry 'xennet run --help'.\n"
+    assert run("run", "--guest", "null:")[2].endswith(hint)
+    assert run("run", "--guest", "null:", "--host", "tap:x")[2].endswith(hint)
+    stderr = run("run", "--guest", "pcap:/none", "--host", "null:")[2]
+    assert stderr == "xennet: /none: cannot be opened: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("fly", "No such command 'fly'.\nTry 'xennet --help'."),
+        ("rnu", "No such command 'rnu'. Did you mean 'run'?\nTry 'xennet --help'."),
+        ("xs raed", "No such command 'raed'. Did you mean 'read'?\nTry 'xennet xs --help'."),
+        ("run --quite", "No such option '--quite'. Did you mean '--quiet'"),
+        ("lifecycle migrate", "There is no scenario 'migrate'. Did you mean 'migration'?"),
+    ],
+)
+def test_somebody_who_mistypes_is_told_what_is_near(run: Run, args: str, message: str) -> None:
+    code, stdout, stderr = run(*args.split())
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(f"xennet: {message}")
+
+
+@pytest.mark.parametrize(
+    ("port", "meant"),
+    [
+        ("{there}", "pcap:{there}"),
+        ("out.pcapng", "pcap:out.pcapng or record:out.pcapng"),
+        ("pcpa:in.pcap", "pcap:in.pcap"),
+    ],
+)
+def test_a_capture_for_a_port_is_told_how_ports_are_written(
+    run: Run, tmp_path: Path, port: str, meant: str
+) -> None:
+    there = tmp_path / "capture"
+    there.touch()
+    _, _, stderr = run("run", "--guest", port.format(there=there), "--host", "null:")
+    assert f"unknown, did you mean {meant.format(there=there)}?\n" in stderr
 
 
 def test_a_file_being_read_is_not_overwritten(run: Run, tmp_path: Path) -> None:
@@ -309,8 +344,8 @@ def test_bad_input_as_a_process_shows_no_traceback() -> None:
     running = process("-m", "xennet", "run", "--guest", "x", "--host", "null:")
     _, stderr = running.communicate(timeout=30)
     assert running.returncode == 2
-    assert stderr.startswith("xennet: port 'x': unknown")
-    assert stderr.count("\n") == 1
+    assert stderr.startswith("xennet: Invalid value for '--guest': port 'x': unknown")
+    assert stderr.count("\n") == 2
 
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
@@ -322,6 +357,42 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     assert running.communicate(timeout=30) == ("\n", "")
 
 
+RUN = ("run", "--guest", "gen:60x3", "--host", "null:")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("args", [("info",), ("--help",), ("lifecycle",), RUN])
+def test_output_that_does_not_fit_is_one_line_and_no_error_of_ours(args: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        running = subprocess.run(
+            [sys.executable, "-m", "xennet", *args], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert running.returncode == 2
+    assert running.stderr == "xennet: standard output: No space left on device\n"
+
+
+def test_too_little_memory_is_one_line_and_no_error_of_ours() -> None:
+    limited = 'ulimit -v 400000; exec "$0" -m xennet "$@"'
+    running = subprocess.run(
+        ["bash", "-c", limited, sys.executable, *RUN], capture_output=True, text=True
+    )
+    assert (running.returncode, running.stdout) == (2, "")
+    assert running.stderr == "xennet: out of memory: no arena of 512 MiB: Cannot allocate memory\n"
+
+
+@pytest.mark.parametrize(
+    "args", [("info",), ("lifecycle",), ("--help",), RUN, ("lifecycle", "guest-closes")]
+)
+def test_a_reader_who_leaves_changes_nothing_about_the_exit_code(args: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    running = subprocess.run(
+        [sys.executable, "-m", "xennet", *args], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (running.returncode, running.stderr) == (0, "")
+
+
 # --- the rest -------------------------------------------------------------------------------------
 
 
@@ -331,6 +402,30 @@ def test_help_names_the_commands(run: Run, args: tuple[str, ...]) -> None:
     assert code == 0
     assert re.search(r"^  run +\S", stdout, re.MULTILINE)
     assert re.search(r"^  info +\S", stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["", "run", "info", "lifecycle", "xs", "xs ls", "xenstored"])
+def test_h_is_help(run: Run, command: str) -> None:
+    code, stdout, stderr = run(*command.split(), "-h")
+    assert (code, stderr) == (0, "")
+    assert stdout.startswith(f"Usage: xennet {command}".rstrip())
+    assert stdout == run(*command.split(), "--help")[1]
+
+
+def test_help_has_all_exit_codes(run: Run) -> None:
+    codes = re.findall(r"^ +(\d+)  ", run("--help")[1], re.MULTILINE)
+    assert codes == ["0", "1", "2", "70", "130", "143"]
+
+
+def test_a_group_alone_shows_its_help(run: Run) -> None:
+    assert run("xs") == (0, run("xs", "--help")[1], "")
+
+
+def test_the_names_of_scenarios_are_those_that_there_are() -> None:
+    from xennet.cli.lifecycle import SCENARIO_NAMES
+    from xennet.lifecycle.scenarios import SCENARIOS
+
+    assert tuple(SCENARIOS) == SCENARIO_NAMES
 
 
 def test_help_of_run_names_the_ports(run: Run) -> None:

@@ -240,5 +240,6 @@ def test_an_unknown_name_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> Non
     out, err = capsys.readouterr()
     assert (out, err) == (
         "",
-        "xennet: There is no scenario 'no-such-life'; 'xennet lifecycle' lists them.\n",
+        "xennet: There is no scenario 'no-such-life'. 'xennet lifecycle' lists them.\n"
+        "Try 'xennet lifecycle --help'.\n",
     )

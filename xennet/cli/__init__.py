@@ -1,19 +1,25 @@
 """The command ``xennet``: thin commands over the library.
 
-Exit codes: 0 the verdict is good, 1 it is bad, 2 bad input or usage, 70 an error of xennet's own
-(EX_SOFTWARE; ``python -X dev -m xennet`` shows where), 130 interrupted. An error is one line on
-stderr.
+Exit codes: 0 done, and the verdict is good; 1 the verdict is not good; 2 bad input or usage, or the
+system does not let it; 70 an error of xennet's own (EX_SOFTWARE; ``python -X dev -m xennet`` shows
+where); 130 interrupted, 143 terminated (128 and the signal's number). An error is one line on
+stderr; under one about usage a second line names the help.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 import click
 
+from xennet.cli.group import CommandGroup, did_you_mean
+from xennet.cli.output import discard
 from xennet.engine import EngineError
 from xennet.port.base import PortError
 from xennet.report.printable import printable
@@ -25,12 +31,28 @@ EXIT_BAD_INPUT = 2
 EXIT_SOFTWARE = 70
 EXIT_INTERRUPTED = 130
 
+#: Through what the shell's completion script asks (the name that click has for it).
+COMPLETE_VARIABLE = "_XENNET_COMPLETE"
 
 #: The commands, each in a module of its own; only the one that is called is imported.
 _COMMANDS = ("run", "info", "lifecycle", "xs", "xenstored")
 
+#: Why output cannot be written, and what else the system runs out of: no fault of ours.
+_NO_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_RUN_OUT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
-class _Commands(click.Group):
+_EXIT_CODES = """\b
+Exit codes:
+  0    done; of run and lifecycle: the verdict is good
+  1    the verdict is not good; of xs: refused, or not there
+  2    bad input or usage, or the system refuses (no file, no memory, disk full)
+  70   an error of xennet's own
+  130  interrupted (Ctrl-C, SIGINT)
+  143  terminated (SIGTERM)
+"""
+
+
+class _Commands(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -41,13 +63,16 @@ class _Commands(click.Group):
         return cast(click.Command, getattr(module, cmd_name))
 
 
-@click.group(cls=_Commands, invoke_without_command=True)
-@click.version_option(package_name="xennet", message="%(prog)s %(version)s")
-@click.pass_context
-def group(ctx: click.Context) -> None:
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EXIT_CODES,
+)
+@click.version_option(
+    None, "-V", "--version", package_name="xennet", message="%(prog)s %(version)s"
+)
+def group() -> None:
     """The Xen paravirtual network, byte for byte, in an ordinary process."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
 
 
 def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
@@ -55,21 +80,52 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
 
     ``link``: what carries the frames instead of the Xen vif.
     """
+    if (instruction := os.environ.get(COMPLETE_VARIABLE)) is not None:
+        return int(import_module("xennet.cli.completion").answer(group, instruction))
     try:
-        code = group.main(args, prog_name="xennet", standalone_mode=False, obj=link)
+        # Not click's own main(): it makes 1 of a reader who has left.
+        with group.make_context(
+            "xennet", list(sys.argv[1:] if args is None else args), obj=link
+        ) as ctx:
+            code = group.invoke(ctx)
+    except click.exceptions.Exit as e:
+        return e.exit_code
+    except click.NoSuchOption as e:
+        near = did_you_mean(e.option_name, e.possibilities or ())
+        return _failed(f"{e.message}{near}", e.exit_code, e.ctx)
+    except click.UsageError as e:
+        return _failed(e.format_message(), e.exit_code, e.ctx)
     except click.ClickException as e:
         return _failed(e.format_message(), e.exit_code)
     except (PortError, EngineError) as e:
         return _failed(str(e), EXIT_BAD_INPUT)
-    except (click.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            click.echo(err=True)  # behind the ^C that the terminal shows
         return _failed("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has left, as head does; there is nobody to tell.
+        discard()
+        return 0
+    except MemoryError as e:
+        return _failed(f"out of memory{': ' if str(e) else ''}{e}", EXIT_BAD_INPUT)
     except Exception as e:
+        if isinstance(e, OSError) and e.errno in _NO_OUTPUT and e.filename is None:
+            discard()
+            return _failed(f"standard output: {os.strerror(e.errno)}", EXIT_BAD_INPUT)
+        if isinstance(e, OSError) and e.errno in _NO_OUTPUT | _RUN_OUT:
+            where = "" if e.filename is None else f"{e.filename}: "
+            return _failed(f"{where}{os.strerror(e.errno)}", EXIT_BAD_INPUT)
         if sys.flags.dev_mode:
             raise
         return _failed(f"internal error: {type(e).__name__}: {e}", EXIT_SOFTWARE)
     return code if isinstance(code, int) else 0
 
 
-def _failed(message: str, code: int) -> int:
-    click.echo(f"xennet: {printable(' '.join(message.splitlines()))}", err=True)
+def _failed(message: str, code: int, usage: click.Context | None = None) -> int:
+    """One line on stderr, and one more about the help of the command that was used wrongly."""
+    with suppress(OSError):  # Nobody reads that either.
+        click.echo(f"xennet: {printable(' '.join(message.splitlines()))}", err=True)
+        if usage is not None:
+            click.echo(f"Try '{usage.command_path} --help'.", err=True)
     return code

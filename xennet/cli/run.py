@@ -8,14 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import click
 
-from xennet.port import Port, open_ports
-from xennet.port.spec import SCHEMES
+from xennet.cli.errors import BadInputError
+from xennet.cli.output import say
+from xennet.port import Port, PortError, open_ports
+from xennet.port.spec import SCHEMES, parse
 from xennet.report.model import GUEST_TO_HOST, HOST_TO_GUEST, Progress, RunOptions, RunReport
 from xennet.report.progress import no_progress, progress_bar
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    _ParamType = click.ParamType[str]
+else:  # click below 8.4 has no type arguments there
+    _ParamType = click.ParamType
 
 #: Most guests (and vifs in all) of a run, most vifs of a guest, most queues of a vif.
 MAX_GUESTS, MAX_VIFS, MAX_QUEUES = 1000, 64, 8
@@ -47,6 +56,28 @@ class Link(Protocol):
     ) -> RunReport: ...
 
 
+class _PortType(_ParamType):
+    """A port specification; what is wrong with one is told before anything is opened."""
+
+    name = "port"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            parse(value)
+        except PortError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem
+
+        from xennet.cli.completion import ports
+
+        return [CompletionItem(value) for value in ports(incomplete)]
+
+
 def _count(name: str, most: int, text: str) -> Callable[[_F], _F]:
     """An option for a number from 1, the default, to ``most``."""
     values = click.IntRange(1, most)
@@ -67,12 +98,14 @@ def _choice(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
     "--guest",
     required=True,
     multiple=True,
+    type=_PortType(),
     metavar="PORT",
     help="Where the guest's frames come from; once for all guests, or once for each vif.",
 )
 @click.option(
     "--host",
     multiple=True,
+    type=_PortType(),
     metavar="PORT",
     help="What the host side is connected to; once for all, or once for each vif.",
 )
@@ -186,13 +219,13 @@ def _watched_vif(path: str | None, hold: float, silent: bool) -> Iterator[Link |
     from xennet.link.run import StoreView, run_ports
     from xennet.xenstore.daemon import SocketError
 
-    say: Callable[[str], None] = partial(click.echo, err=True)
-    view = StoreView(path, hold) if silent else StoreView(path, hold, say)
+    tell: Callable[[str], None] = partial(click.echo, err=True)
+    view = StoreView(path, hold) if silent else StoreView(path, hold, tell)
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
         yield partial(run_ports, view=view)
     except SocketError as error:
-        raise click.UsageError(str(error)) from None
+        raise BadInputError(str(error)) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -237,7 +270,7 @@ def _show(report: RunReport, as_json: bool, quiet: bool) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps(report.to_json(), indent=2))
+        say(json.dumps(report.to_json(), indent=2))
         return
     from rich.console import Console
 
@@ -247,4 +280,4 @@ def _show(report: RunReport, as_json: bool, quiet: bool) -> None:
     if sys.stdout.isatty():
         printer(report, Console())
     else:
-        click.echo(render_text(report, printer), nl=False)
+        say(render_text(report, printer), nl=False)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from xennet.cli.errors import BadInputError
+from xennet.cli.group import CommandGroup
 from xennet.cli.xs_text import ListStyle, list_line, parse_value, show_value
 from xennet.report.printable import printable
 
@@ -30,7 +32,10 @@ _GONE = ("ETIMEDOUT", "ECONNRESET", "EPROTO")
 PATH = click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 
 
-@click.group(epilog="Exit code: 0 done, 1 refused or not there, 2 no server or bad usage.")
+@click.group(
+    cls=CommandGroup,
+    epilog="Exit code: 0 done, 1 refused or not there, 2 no server or bad usage.",
+)
 @click.option(
     "--socket",
     metavar="PATH",
@@ -50,10 +55,6 @@ def xs(ctx: click.Context, socket: str | None, timeout: float) -> None:
     ctx.obj = (socket, timeout)
 
 
-class _Unreachable(click.ClickException):
-    exit_code = 2
-
-
 def _command(work: Callable[Concatenate[Client, _P], int | None]) -> Callable[..., None]:
     """Make ``work(client, ...)`` a command: connected, with its errors on one line."""
 
@@ -66,18 +67,14 @@ def _command(work: Callable[Concatenate[Client, _P], int | None]) -> Callable[..
         try:
             client = Client.connect(socket, timeout=timeout, name="xennet xs")
         except XsError as error:
-            raise _Unreachable(_message(error)) from error
+            raise BadInputError(_message(error)) from error
         try:
             with client:
                 code = work(client, *args, **kwargs)
             sys.stdout.flush()
         except XsError as error:
-            failed = _Unreachable if error.errno in _GONE else click.ClickException
+            failed = BadInputError if error.errno in _GONE else click.ClickException
             raise failed(_message(error)) from error
-        except BrokenPipeError:
-            # The reader of our output has left, as head does; there is nobody to tell.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = EXIT_REFUSED
         ctx.exit(code or 0)
 
     return connected
@@ -155,15 +152,24 @@ def exists(client: Client, paths: Sequence[str]) -> int:
 @xs.command()
 @PATH
 @click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
+@click.option(
+    "-v",
+    "--values",
+    is_flag=True,
+    help="Show the value that is found there then, or that the node is gone.",
+)
 @_command
-def watch(client: Client, paths: Sequence[str], count: int | None) -> None:
-    """Show the path of every change at or below each PATH, and of PATH itself first."""
+def watch(client: Client, paths: Sequence[str], count: int | None, values: bool) -> None:
+    """Show the path of every change at or below each PATH, and of PATH itself first.
+
+    An event carries no value: with -v it is read when the event comes, and may be newer.
+    """
     shown = 0
 
     def show(path: str, token: str) -> None:
         nonlocal shown
         shown += 1
-        click.echo(printable(path))
+        click.echo(_with_value(client, path) if values else printable(path))
 
     for path in paths:
         client.watch(path, path, show)
@@ -270,6 +276,22 @@ def _tried(request: Callable[[str], _T], path: str) -> _T | None:
         if error.errno not in ("ENOENT", "EACCES"):
             raise
         return None
+
+
+def _with_value(client: Client, path: str) -> str:
+    """The line of a node as ``ls -f`` has it, or that it is gone; of a special name there is only
+    the name."""
+    from xennet.xenstore import XsError
+    from xennet.xenstore.path import is_special
+
+    if is_special(path):
+        return printable(path)
+    try:
+        return list_line(ListStyle(None, True, False), path, 0, client.read(path), None)
+    except XsError as error:
+        if error.errno not in ("ENOENT", "EACCES"):
+            raise
+        return f"{printable(path)}: {'gone' if error.errno == 'ENOENT' else 'not to be read'}"
 
 
 def _shown(

@@ -16,6 +16,7 @@ contains ``+record:`` or the like cannot be given.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -61,6 +62,10 @@ SCHEMES = {
     "tcp": Scheme("tcp:SIZExCOUNT[/MSS][@FLOWS]", "xennet.port.tcp:TcpPort", plays=True),
     "tcp6": Scheme("tcp6:SIZExCOUNT[/MSS][@FLOWS]", "xennet.port.tcp:Tcp6Port", plays=True),
 }
+
+
+#: How alike a misspelt scheme is (difflib): "pcpa" is pcap, "tap" is not tcp.
+_NEAR = 0.7
 
 
 @frozen
@@ -127,12 +132,31 @@ def _part(text: str, spec: str) -> Part:
     name, colon, argument = text.partition(":")
     scheme = SCHEMES.get(name)
     if scheme is None or not colon:
+        meant = _meant(name, colon, argument)
         known = ", ".join(scheme.usage for scheme in SCHEMES.values())
-        raise PortError(f"port {spec!r}: unknown, known are {known}")
+        raise PortError(
+            f"port {spec!r}: unknown, did you mean {meant}?"
+            if meant
+            else f"port {spec!r}: unknown, known are {known}"
+        )
     part = Part(scheme, argument)
     if part.is_file and (not argument or "\0" in argument):
         raise PortError(f"port {spec!r}: no file name, wants {scheme.usage}")
     return part
+
+
+def _meant(name: str, colon: str, argument: str) -> str:
+    """What an unknown part may have been meant to be: a capture, by its name or because it is
+    there, or a scheme that is spelt nearly so; "" if it is like nothing."""
+    text = f"{name}{colon}{argument}"
+    if os.path.isfile(text):
+        return f"pcap:{text}"
+    if text.endswith((".pcap", ".pcapng")) and not colon:
+        return f"pcap:{text} or record:{text}"
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, SCHEMES, 1, cutoff=_NEAR) if colon else []
+    return f"{near[0]}:{argument}" if near else ""
 
 
 def _usages(role: str) -> str:

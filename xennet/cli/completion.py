@@ -1,0 +1,141 @@
+"""Completion of the command line in bash and zsh; fish does well with what click has.
+
+click's own scripts put a blank behind every word, also behind ``pcap:``, and know nothing of bash's
+habit to take what follows a colon for a word of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+import click
+from click.shell_completion import (
+    BashComplete,
+    ZshComplete,
+    add_completion_class,
+    shell_complete,
+    split_arg_string,
+)
+
+from xennet.port.spec import SCHEMES
+
+_BASH = """\
+%(complete_func)s() {
+    local IFS=$'\\n' word
+    COMPREPLY=()
+    for word in $(COMP_LINE="$COMP_LINE" COMP_POINT="$COMP_POINT" \\
+            COMP_WORDBREAKS="$COMP_WORDBREAKS" %(complete_var)s=bash_complete "$1"); do
+        COMPREPLY+=("$word")
+        [[ $word == *[:/] ]] && compopt -o nospace
+    done
+}
+
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+_ZSH = """\
+#compdef %(prog_name)s
+
+%(complete_func)s() {
+    local word
+    local -a whole open
+    for word in "${(@f)$(COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) \\
+            %(complete_var)s=zsh_complete "${words[1]}")}"; do
+        [[ -z $word ]] && continue
+        if [[ $word == *[:/] ]]; then open+=("$word"); else whole+=("$word"); fi
+    done
+    (( $#open )) && compadd -U -V open -S '' -- $open
+    (( $#whole )) && compadd -U -V whole -- $whole
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    %(complete_func)s "$@"
+else
+    compdef %(complete_func)s %(prog_name)s
+fi
+"""
+#: Through what the scripts ask.
+VARIABLE = "_XENNET_COMPLETE"
+#: What a shell takes for part of a word as it is.
+_SPECIAL = re.compile(r"[^\w@%+=:,./~-]")
+
+
+def _option(incomplete: str) -> str:
+    """The ``--option=`` that a word begins with, which its completions are without."""
+    option, equals, _ = incomplete.partition("=")
+    return option + equals if equals and option.startswith("--") else ""
+
+
+class _Bash(BashComplete):
+    """Completes the word that the shell's user sees, and gives back the part of it that bash takes
+    for the word."""
+
+    source_template = _BASH
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        line = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
+        words = split_arg_string(line)
+        incomplete = words.pop() if words and not line[-1].isspace() else ""
+        return words[1:], incomplete
+
+    def complete(self) -> str:
+        args, incomplete = self.get_completion_args()
+        option = _option(incomplete)
+        breaks = [incomplete.rfind(c) for c in ":=" if c in os.environ["COMP_WORDBREAKS"]]
+        known = max(breaks, default=-1) + 1
+        words = (option + item.value for item in self.get_completions(args, incomplete))
+        return "\n".join(_SPECIAL.sub(r"\\\g<0>", word[known:]) for word in words)
+
+
+class _Zsh(ZshComplete):
+    """Words without descriptions, one a line."""
+
+    source_template = _ZSH
+
+    def complete(self) -> str:
+        args, incomplete = self.get_completion_args()
+        option = _option(incomplete)
+        return "\n".join(option + item.value for item in self.get_completions(args, incomplete))
+
+
+def answer(command: click.Command, instruction: str) -> int:
+    """Print what the shell asked for by ``instruction``, "bash_source" or "bash_complete", and so
+    on; the exit code."""
+    for shell in (_Bash, _Zsh):
+        add_completion_class(shell)
+    return shell_complete(command, {}, "xennet", VARIABLE, instruction)
+
+
+def ports(incomplete: str) -> list[str]:
+    """What a port specification that begins so may be: kinds of ports, and files of those that have
+    one; behind a ``+`` only kinds that may stand there."""
+    before, plus, last = incomplete.rpartition("+")
+    if not plus or before.partition(":")[0] not in SCHEMES:
+        before, plus, last = "", "", incomplete
+    kind, colon, argument = last.partition(":")
+    if colon:
+        scheme = SCHEMES.get(kind)
+        has_file = scheme is not None and (scheme.reads_file or scheme.writes_file)
+        return [f"{before}{plus}{kind}:{path}" for path in _files(argument)] if has_file else []
+    first = SCHEMES.get(before.partition(":")[0])
+    beside = () if first is None else ("records",) if first.plays else ("plays",)
+    return [
+        f"{before}{plus}{name}:"
+        for name, scheme in SCHEMES.items()
+        if name.startswith(kind) and all(getattr(scheme, role) for role in beside)
+    ]
+
+
+def _files(begun: str) -> list[str]:
+    """Paths that begin so; directories with a slash, hidden files only if they are asked for."""
+    directory, name = os.path.split(begun)
+    try:
+        entries = sorted(os.scandir(directory or "."), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    return [
+        os.path.join(directory, entry.name) + ("/" if entry.is_dir() else "")
+        for entry in entries
+        if (entry.name.startswith(name) if name else not entry.name.startswith("."))
+    ]

@@ -1,0 +1,37 @@
+"""Groups of commands, and what they say to somebody who mistypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`` Did you mean 'run'?``, to put behind an error; "" when nothing of ``known`` is near.
+
+    ``cutoff``: how alike they have to be, from 0 to 1 (difflib.get_close_matches).
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, cutoff=cutoff)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+class CommandGroup(click.Group):
+    """A group that shows its help when it is called alone, and a near name for an unknown one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            near = did_you_mean(name, self.list_commands(ctx))
+            raise click.UsageError(f"No such command {name!r}.{near}", ctx)
+        return super().resolve_command(ctx, args)
