@@ -105,13 +105,13 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
         return _failed("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has left, as head does; there is nobody to tell.
-        discard()
+        discard(sys.stdout)
         return 0
     except MemoryError as e:
         return _failed(f"out of memory{': ' if str(e) else ''}{e}", EXIT_BAD_INPUT)
     except Exception as e:
         if isinstance(e, OSError) and e.errno in _NO_OUTPUT and e.filename is None:
-            discard()
+            discard(sys.stdout)
             return _failed(f"standard output: {os.strerror(e.errno)}", EXIT_BAD_INPUT)
         if isinstance(e, OSError) and e.errno in _NO_OUTPUT | _RUN_OUT:
             where = "" if e.filename is None else f"{e.filename}: "

@@ -1,24 +1,25 @@
-"""Writing to stdout, which may be a pipe whose reader leaves, or a full disk."""
+"""Writing to stdout or stderr, which may be a pipe whose reader leaves, or a full disk."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import TextIO
 
 import click
 
 
-def say(text: str | bytes, nl: bool = True) -> None:
-    """Print ``text``. That its reader has left, as ``head`` does, is no error: the rest goes
-    nowhere."""
+def say(text: str | bytes, nl: bool = True, err: bool = False) -> None:
+    """Print ``text``, to stderr if ``err``. That its reader has left, as ``head`` does, is no
+    error: the rest goes nowhere."""
     try:
-        click.echo(text, nl=nl)
+        click.echo(text, nl=nl, err=err)
     except BrokenPipeError:
-        discard()
+        discard(sys.stderr if err else sys.stdout)
 
 
-def discard() -> None:
-    """What was not written yet, and all that is to come, goes nowhere."""
+def discard(stream: TextIO) -> None:
+    """What was not written to ``stream`` yet, and all that is to come, goes nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -15,7 +15,7 @@ import click
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say
 from xennet.port import Port, PortError, open_ports
-from xennet.port.spec import SCHEMES, parse
+from xennet.port.spec import SCHEMES, parse, records_to_stdout
 from xennet.report.model import GUEST_TO_HOST, HOST_TO_GUEST, Progress, RunOptions, RunReport
 from xennet.report.progress import no_progress, progress_bar
 
@@ -182,9 +182,10 @@ def run(
     options = RunOptions(sg=not no_sg, gso=not no_gso, csum=not no_csum, **asked)
     guests, hosts = _ports_of(guest, host, options)
     silent = as_json or quiet
+    stdout_taken = records_to_stdout([*guests, *hosts])
     with _watched_vif(xenstore_socket, hold, silent) as watched:
         report = _carry(guests, hosts, options, ctx.obj or watched, silent)
-    _show(report, as_json, quiet)
+    _show(report, as_json, quiet, err=stdout_taken)
     ctx.exit(0 if report.verdict.good else 1)
 
 
@@ -266,18 +267,19 @@ def _expected(ports: Sequence[Port]) -> int | None:
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-def _show(report: RunReport, as_json: bool, quiet: bool) -> None:
+def _show(report: RunReport, as_json: bool, quiet: bool, err: bool) -> None:
+    """Print the report, to stderr if ``err``: standard output is a recording then."""
     if as_json:
         import json
 
-        say(json.dumps(report.to_json(), indent=2))
+        say(json.dumps(report.to_json(), indent=2), err=err)
         return
     from rich.console import Console
 
     from xennet.report.render import print_report, print_verdict, render_text
 
     printer = print_verdict if quiet else print_report
-    if sys.stdout.isatty():
-        printer(report, Console())
+    if (sys.stderr if err else sys.stdout).isatty():
+        printer(report, Console(stderr=err))
     else:
-        say(render_text(report, printer), nl=False)
+        say(render_text(report, printer), nl=False, err=err)

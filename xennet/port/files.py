@@ -4,38 +4,75 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Sequence
+from errno import EBADF
 from io import FileIO
 
 from xennet.port.base import PortError
 
+#: The file name that stands for standard input, or for standard output.
+STANDARD = "-"
+_STDIN, _STDOUT = 0, 1
+
+
+def shown(path: str, *, written: bool) -> str:
+    """What people call the file ``path``."""
+    if path != STANDARD:
+        return path
+    return "standard output" if written else "standard input"
+
 
 def open_file(path: str, mode: str) -> FileIO:
-    """Open ``path`` unbuffered in ``mode`` "rb" or "wb"; PortError says why it cannot be."""
+    """Open ``path`` unbuffered in ``mode`` "rb" or "wb"; PortError says why it cannot be.
+
+    STANDARD is standard input or output, which stay open when the file is closed. A capture is not
+    written to a terminal.
+    """
+    written = mode == "wb"
     try:
-        return FileIO(path, mode)
+        if path != STANDARD:
+            return FileIO(path, mode)
+        if (sys.__stdout__ if written else sys.__stdin__) is None:
+            # Closed when the program started: its descriptor is by now some other file's.
+            raise OSError(EBADF, os.strerror(EBADF))
+        file = FileIO(_STDOUT if written else _STDIN, mode, closefd=False)
     except (OSError, ValueError) as e:  # ValueError: a NUL in the name
         why = e.strerror if isinstance(e, OSError) else str(e)
-        raise PortError(f"{path}: cannot be opened: {why}") from e
+        raise PortError(f"{shown(path, written=written)}: cannot be opened: {why}") from e
+    if written and file.isatty():
+        raise PortError("standard output: a capture is not written to a terminal")
+    return file
 
 
 def check_overwriting(read: Sequence[str], written: Sequence[str]) -> None:
-    """PortError when a file would be overwritten while the same run reads or writes it.
+    """PortError when a file would be overwritten while the same run reads or writes it, or
+    standard input would be read twice.
 
-    Files are the same through symbolic and hard links too. Devices and pipes never clash.
+    Files are the same through symbolic and hard links too. Devices and pipes never clash, but
+    standard output is written once.
     """
-    taken = [(path, "read") for path in read]
+    if read.count(STANDARD) > 1:
+        raise PortError("standard input: can be played by one port only")
+    if written.count(STANDARD) > 1:
+        raise PortError("standard output: can be recorded to by one port only")
+    taken = [(path, _STDIN if path == STANDARD else path, "read") for path in read]
     for path in written:
-        for other, use in taken:
-            if _same_file(path, other):
-                raise PortError(f"{path}: cannot be recorded to, the run {use}s it as {other}")
-        taken.append((path, "write"))
+        target = _STDOUT if path == STANDARD else path
+        for other, source, use in taken:
+            if _same_file(target, source):
+                name, as_ = shown(path, written=True), shown(other, written=use == "write")
+                raise PortError(f"{name}: cannot be recorded to, the run {use}s it as {as_}")
+        taken.append((path, target, "write"))
 
 
-def _same_file(path: str, other: str) -> bool:
+def _same_file(path: str | int, other: str | int) -> bool:
+    """Whether two file names, or descriptors, are one regular file."""
     try:
         mine, theirs = os.stat(path), os.stat(other)
     except OSError:
+        if isinstance(path, int) or isinstance(other, int):
+            return False
         # Not there yet, or not to be seen: two names of one file to come still clash.
         return os.path.realpath(path) == os.path.realpath(other)
     return stat.S_ISREG(mine.st_mode) and os.path.samestat(mine, theirs)

@@ -1,4 +1,4 @@
-"""``pcap:FILE`` plays a capture: pcap or pcapng, told apart by content. It never writes."""
+"""``pcap:FILE`` plays a capture: pcap or pcapng, compressed or not, told apart by content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
 from xennet.port import pcap_format, pcapng_format
 from xennet.port.base import BasePort
 from xennet.port.capture import Faults, Record, without_fcs
-from xennet.port.files import open_file
+from xennet.port.compression import unpacked
+from xennet.port.files import open_file, shown
 from xennet.port.window import CaptureError, Window
 
 #: Time stamps that a batch can hold, in ns since the epoch: the years 1677 to 2262.
@@ -17,6 +18,8 @@ _TIMES = range(-(1 << 63), 1 << 63)
 
 class PcapPort(BasePort):
     """``pcap:FILE``: the frames of a capture in file order; what is pushed is swallowed.
+
+    FILE ``-`` is standard input. gzip, xz and Zstandard are unpacked on the way.
 
     Streams: memory does not grow with the file. Frames that a snap length cut pass with their
     captured bytes and are counted; frame check sequences are cut off and counted; records too short
@@ -33,10 +36,10 @@ class PcapPort(BasePort):
     def __init__(self, path: str) -> None:
         super().__init__(f"pcap:{path}")
         self._file = open_file(path, "rb")
-        self._window = Window(self._file, path)
         self._faults = Faults(self._counters)
-        self._frames = self._playable()
         try:
+            self._window = unpacked(Window(self._file, shown(path, written=False)))
+            self._frames = self._playable()
             self._waiting = next(self._frames, None)
         except BaseException:
             self._file.close()

@@ -1,4 +1,5 @@
-"""``record:FILE`` writes a capture: pcapng when FILE ends in ``.pcapng``, else pcap.
+"""``record:FILE`` writes a capture: pcapng when FILE ends in ``.pcapng``, else pcap; either of them
+compressed when that is followed by ``.gz``, ``.xz`` or ``.zst``.
 
 Both with nanosecond timestamps, so that a timestamp survives exactly whatever it was. dpkt packs
 the file headers; records are packed with its layouts but not by its Writers, which take float
@@ -16,7 +17,8 @@ from dpkt import pcap, pcapng
 from xennet.frames import FrameBatch
 from xennet.port.base import BasePort, PortError
 from xennet.port.capture import LINKTYPE_ETHERNET, NANOSECONDS
-from xennet.port.files import open_file
+from xennet.port.compression import packing
+from xennet.port.files import open_file, shown
 
 _SNAPLEN = 262144  # tcpdump's: no frame is cut
 
@@ -79,7 +81,7 @@ class _Pcapng:
 
 
 class RecordPort(BasePort):
-    """``record:FILE``: writes what is pushed, gives nothing.
+    """``record:FILE``: writes what is pushed, gives nothing. FILE ``-`` is standard output (pcap).
 
     An existing file is overwritten; a capture without frames is a valid file too. Records are
     handed to the file whole, a batch at a time, and reach it at the latest when the port is
@@ -89,9 +91,10 @@ class RecordPort(BasePort):
 
     def __init__(self, path: str) -> None:
         super().__init__(f"record:{path}")
-        self._path = path
-        self._format: _Format = _Pcapng() if path.lower().endswith(".pcapng") else _Pcap()
-        self._file = BufferedWriter(open_file(path, "wb"), 1 << 20)
+        self._path = shown(path, written=True)
+        self._target = BufferedWriter(open_file(path, "wb"), 1 << 20)
+        name, self._file = packing(path, self._target)
+        self._format: _Format = _Pcapng() if name.lower().endswith(".pcapng") else _Pcap()
         self._write(self._format.header)
 
     def push(self, batch: FrameBatch) -> None:
@@ -109,7 +112,10 @@ class RecordPort(BasePort):
 
     def close(self) -> None:
         try:
-            self._file.close()
+            try:
+                self._file.close()
+            finally:
+                self._target.close()
         except OSError as e:
             raise self._failed(e) from e
 

@@ -1,10 +1,10 @@
 """Port specifications: ``scheme:argument``, or a player and a recorder joined by ``+``.
 
-    pcap:in.pcap                   plays a capture
+    pcap:in.pcap                   plays a capture; pcap:- reads it from standard input
     gen:1500x1000                  plays 1000 made-up frames of 1500 bytes
     tcp:64000x1000                 plays 1000 GSO frames of a TCP connection (tcp6: over IPv6)
     tcp:1514x1000@8                plays 1000 frames of eight TCP connections in turn
-    record:out.pcap                records what arrives
+    record:out.pcap                records what arrives; record:- writes to standard output
     null:                          swallows what arrives
     echo:                          gives back what arrives
     pcap:in.pcap+record:out.pcap   plays the one, records to the other
@@ -27,7 +27,7 @@ from attrs import frozen
 
 from xennet.port.base import Port, PortError
 from xennet.port.duplex import DuplexPort
-from xennet.port.files import check_overwriting
+from xennet.port.files import STANDARD, check_overwriting
 
 
 @frozen
@@ -94,6 +94,12 @@ def parse(spec: str) -> list[Part]:
             f"records ({_usages('records')})"
         )
     return players + recorders
+
+
+def records_to_stdout(specs: Sequence[str]) -> bool:
+    """Whether one of the ports writes a capture to standard output; PortError as for parse."""
+    parts = (part for spec in specs for part in parse(spec))
+    return any(part.scheme.writes_file and part.argument == STANDARD for part in parts)
 
 
 def open_ports(specs: Sequence[str]) -> list[Port]:

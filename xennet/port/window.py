@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from io import FileIO
+from typing import Protocol
 
 from xennet.port.base import PortError
 
 _SIZE = 1 << 20
 
 
-class CaptureError(PortError):
-    """The file ``path`` cannot be played from byte ``offset`` on."""
+class Readable(Protocol):
+    """A window's file: ``readinto`` gives the next bytes, 0 at the end; OSError for bad ones."""
 
-    def __init__(self, path: str, problem: str, offset: int) -> None:
-        super().__init__(f"{path}: {problem} (at byte offset {offset})")
-        self.damage = f"{path}: capture damaged at byte offset {offset}: {problem}"
+    def readinto(self, target: memoryview, /) -> int | None: ...
+
+
+class CaptureError(PortError):
+    """The file ``path`` cannot be played from ``place`` on, "byte offset 24" or the like."""
+
+    def __init__(self, path: str, problem: str, place: str) -> None:
+        super().__init__(f"{path}: {problem} (at {place})")
+        self.damage = f"{path}: capture damaged at {place}: {problem}"
 
 
 class Window:
@@ -23,11 +29,13 @@ class Window:
     Holds one buffer of 1 MiB (more only when a larger :meth:`need` asks for it), reads files,
     pipes and devices alike and never seeks. ``view`` may be replaced and its contents moved by
     :meth:`need` and :meth:`skip`, so slices of it are valid until the next call of either.
+    ``path`` is what errors call the file, ``unit`` what they say behind an offset.
     """
 
-    def __init__(self, file: FileIO, path: str, size: int = _SIZE) -> None:
+    def __init__(self, file: Readable, path: str, *, unit: str = "") -> None:
         self.path = path
-        self.view = memoryview(bytearray(size))
+        self._unit = unit
+        self.view = memoryview(bytearray(_SIZE))
         self.pos = 0
         self.end = 0
         self._file = file
@@ -78,7 +86,7 @@ class Window:
 
     def error(self, message: str, offset: int) -> CaptureError:
         """An error about this file at byte ``offset``."""
-        return CaptureError(self.path, message, offset)
+        return CaptureError(self.path, message, f"byte offset {offset}{self._unit}")
 
     def _read(self, target: memoryview) -> int:
         try:

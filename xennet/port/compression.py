@@ -1,0 +1,150 @@
+"""Compressed captures: gzip, xz and Zstandard; content tells which to read, a name which to write.
+
+The streams are the standard library's; Zstandard is there from Python 3.14 on (compression.zstd),
+and before that in backports.zstd, which is the same module for older Pythons.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from errno import EILSEQ
+from importlib import import_module
+from io import BufferedIOBase, BufferedReader, RawIOBase
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from xennet.port.base import PortError
+from xennet.port.window import Window
+
+_LONGEST_MAGIC = 6
+#: Part of an error's text: offsets are those of what a capture was before it was compressed.
+_UNPACKED = " of the unpacked file"
+
+
+class Writable(Protocol):
+    """What a recording is written to."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def close(self) -> None: ...
+
+
+@frozen
+class _Format:
+    """``suffix`` of file names; one of ``magics`` starts a file (RFC 1952, the xz file format,
+    RFC 8878). ``reader``: the stream of a packed file, and what it raises when that is no good.
+    """
+
+    name: str
+    suffix: str
+    magics: tuple[bytes, ...]
+    reader: Callable[[Any], tuple[BufferedIOBase, tuple[type[Exception], ...]]]
+    writer: Callable[[Writable], Writable]
+
+
+def _zstd() -> Any:
+    """The module; PortError where a Python was built, or a package installed, without it."""
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    try:
+        return import_module(name)
+    except ImportError as e:
+        raise PortError(f"Zstandard files need the Python module {name}: {e}") from e
+
+
+def _read_gzip(file: Any) -> tuple[Any, tuple[type[Exception], ...]]:
+    import gzip
+    import zlib
+
+    return gzip.GzipFile(fileobj=file), (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+def _read_xz(file: Any) -> tuple[Any, tuple[type[Exception], ...]]:
+    import lzma
+
+    return lzma.LZMAFile(file), (EOFError, lzma.LZMAError)
+
+
+def _read_zstd(file: Any) -> tuple[Any, tuple[type[Exception], ...]]:
+    zstd = _zstd()
+    return zstd.ZstdFile(file), (EOFError, zstd.ZstdError)
+
+
+def _write_gzip(file: Any) -> Any:
+    """Without name and time, so that equal recordings are equal files."""
+    import gzip
+
+    return gzip.GzipFile("", "wb", 6, file, mtime=0)
+
+
+def _write_xz(file: Any) -> Any:
+    import lzma
+
+    return lzma.LZMAFile(file, "wb")
+
+
+def _write_zstd(file: Any) -> Any:
+    return _zstd().ZstdFile(file, "wb")
+
+
+_ZSTD_MAGICS = (b"\x28\xb5\x2f\xfd", *(bytes((low, 0x2A, 0x4D, 0x18)) for low in range(0x50, 0x60)))
+_FORMATS = (
+    _Format("gzip", ".gz", (b"\x1f\x8b",), _read_gzip, _write_gzip),
+    _Format("xz", ".xz", (b"\xfd7zXZ\0",), _read_xz, _write_xz),
+    _Format("Zstandard", ".zst", _ZSTD_MAGICS, _read_zstd, _write_zstd),
+)
+
+
+class _Packed(RawIOBase):
+    """The bytes of a window as a file that a decompressor reads."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any, /) -> int:
+        window = self._window
+        if not window.need(1):
+            return 0
+        size = min(len(target), window.end - window.pos)
+        target[:size] = window.view[window.pos : window.pos + size]
+        window.pos += size
+        return size
+
+
+class _Unpacked:
+    """What a decompressor makes of a file. OSError when it can make nothing of it any more."""
+
+    def __init__(self, form: _Format, file: Any) -> None:
+        self._name = form.name
+        self._stream, self._errors = form.reader(file)
+
+    def readinto(self, target: memoryview, /) -> int:
+        # One step of the decompressor: what came before an error is not lost with it.
+        try:
+            return self._stream.readinto1(target)
+        except self._errors as e:
+            raise OSError(EILSEQ, f"{self._name}: {e}") from e
+
+
+def unpacked(window: Window) -> Window:
+    """A window on what the file in ``window`` unpacks to; ``window`` itself if it is not packed."""
+    window.need(_LONGEST_MAGIC)
+    start = window.view[window.pos : min(window.end, window.pos + _LONGEST_MAGIC)].tobytes()
+    for form in _FORMATS:
+        if start.startswith(form.magics):
+            file = BufferedReader(_Packed(window))
+            return Window(_Unpacked(form, file), window.path, unit=_UNPACKED)
+    return window
+
+
+def packing(path: str, file: Writable) -> tuple[str, Writable]:
+    """``path`` without the suffix of a compression, and what to write to so that ``file`` gets it
+    compressed so; both as they are if there is none. Closing leaves ``file`` open."""
+    for form in _FORMATS:
+        if path.lower().endswith(form.suffix):
+            return path[: -len(form.suffix)], form.writer(file)
+    return path, file
