@@ -21,6 +21,9 @@ from xennet.xenbus.toolstack import Toolstack
 LONG = "reconnect-1000"
 BLOCKED = [name for name, scenario in SCENARIOS.items() if scenario.blocked]
 
+#: What stops a guest with xenvif, which does not look for copies and wants a close cycle first.
+OF_WINDOWS = {"no-rx-copy": "", "early-init-wait": "{frontend}/state = Closing (5)"}
+
 
 @pytest.fixture(autouse=True)
 def _few_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +52,10 @@ def test_a_linux_backend_lets_every_kind_of_guest_end_as_it_should(
     name: str, kind: FrontendKind
 ) -> None:
     lines: list[str] = []
-    assert perform(evolve(SCENARIOS[name], kind=kind, policy=LINUX), lines.append), lines[-1]
+    scenario = SCENARIOS[name]
+    blocked = OF_WINDOWS.get(name, scenario.blocked) if kind is WINDOWS else scenario.blocked
+    scenario = evolve(scenario, kind=kind, policy=LINUX, blocked=blocked)
+    assert perform(scenario, lines.append), lines[-1]
 
 
 @pytest.mark.parametrize("name", ["save-restore", "migration"])
@@ -75,6 +81,7 @@ def test_the_story_is_the_same_every_time_and_names_no_machine(name: str) -> Non
         ("missing-event-channel", "/local/domain/1/device/vif/0/event-channel"),
         ("garbage-mac", "device/vif/0/mac: is not a MAC address (found b'junk')"),
         ("no-rx-copy", '/local/domain/0/backend/vif/1/0/feature-rx-copy = "0"'),
+        ("early-init-wait", "backend/vif/1/0/feature-rx-copy: cannot be read: ENOENT; it is "),
         ("guest-closes", "/local/domain/1/device/vif/0/state = Closed (6)"),
         ("toolstack-detaches", "/local/domain/1/device/vif/0 does not exist"),
         ("backend-closes", "/local/domain/0/backend/vif/1/0/state = Closed (6)"),

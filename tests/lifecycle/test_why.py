@@ -10,6 +10,7 @@ from xennet.lifecycle.remarks import remarks
 from xennet.lifecycle.stage import Stage
 from xennet.lifecycle.why import why
 from xennet.netfront.options import NetfrontOptions
+from xennet.ring import FrontRing, rx_ring, tx_ring
 
 BACKEND = "/local/domain/0/backend/vif/1/0"
 FRONTEND = "/local/domain/1/device/vif/0"
@@ -129,3 +130,68 @@ def test_unplugged_drivers_are_missing_on_both_sides(stage: Stage) -> None:
         f"no driver of domain 1 serves {FRONTEND}",
         f"no driver of domain 0 serves {BACKEND}",
     ]
+
+
+def own_frontend(stage: Stage, **keys: str) -> None:
+    """A guest whose driver is somebody's own: two rings, a channel, Connected."""
+    kernel = stage.guest.kernel
+    for key, view in (("tx-ring-ref", tx_ring), ("rx-ring-ref", rx_ring)):
+        page = kernel.alloc_pages(1)
+        FrontRing.init(view(page.u8, page.u32))
+        keys[key] = str(kernel.grants.grant_access(0, page.first))
+    keys["event-channel"] = str(kernel.alloc_unbound(0))
+    for name, value in (*keys.items(), ("state", "4")):
+        kernel.store.write(f"device/vif/0/{name}", value)
+    stage.settle()
+
+
+@pytest.fixture
+def guest_without_driver() -> Iterator[Stage]:
+    """A vif with a backend, and a guest of which no driver of ours is loaded."""
+    stage = Stage(lambda line: None)
+    stage.owner.load()
+    stage.plug()
+    yield stage
+    stage.destroy()
+
+
+def test_an_own_frontend_that_is_connected_is_judged_by_its_state(
+    guest_without_driver: Stage,
+) -> None:
+    stage = guest_without_driver
+    assert f"no driver of domain 1 serves {FRONTEND}" in why(stage.vif)
+    own_frontend(stage, **{"request-rx-copy": "1", "feature-rx-notify": "1"})
+    assert stage.vif.connected
+    assert why(stage.vif) == ["queue 0 of vif1.0: the guest has posted no receive buffers"]
+
+
+def test_an_own_frontend_that_does_not_ask_for_copies_is_told_so(
+    guest_without_driver: Stage,
+) -> None:
+    stage = guest_without_driver
+    own_frontend(stage)
+    assert stage.vif.connected
+    (reason,) = [reason for reason in why(stage.vif) if "copies" in reason]
+    assert reason.endswith(f'{FRONTEND}/request-rx-copy = ""')
+
+
+def test_an_own_backend_that_is_connected_is_judged_by_its_state() -> None:
+    stage = Stage(lambda line: None)
+    stage.plug()
+    stage.load_frontend()
+    assert f"no driver of domain 0 serves {BACKEND}" in why(stage.vif)
+    store = stage.owner.kernel.store
+    store.write("backend/vif/1/0/feature-rx-copy", "1")
+    for state in ("2", "4"):
+        store.write("backend/vif/1/0/state", state)
+        stage.settle()
+    assert stage.vif.connected
+    assert why(stage.vif) == []
+    stage.destroy()
+
+
+def test_an_unbound_backend_is_missed_though_its_state_stays_connected(stage: Stage) -> None:
+    stage.owner.backends.unload()
+    stage.settle()
+    assert not stage.vif.connected
+    assert f"no driver of domain 0 serves {BACKEND}" in why(stage.vif)

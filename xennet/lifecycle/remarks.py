@@ -14,7 +14,6 @@ from attrs import frozen
 from xennet.counters import BackendCounters
 from xennet.link.residents import PluggedVif
 from xennet.netback.credit import NO_LIMIT, parse_rate
-from xennet.netback.policy import LINUX
 from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.device import DEFAULT_MTU, MAX_MTU, MIN_MTU
 from xennet.xenbus.nodes import NodeDirectory
@@ -87,11 +86,7 @@ OF_BACKEND = (
 
 def remarks(vif: PluggedVif) -> list[str]:
     """What there is to say of ``vif``, one line each; [] when all is as it should be."""
-    return [
-        remark
-        for look in (unreadable, unasked, unheeded, unvalidated, lost)
-        for remark in look(vif)
-    ]
+    return [remark for look in (unreadable, unheeded, unvalidated, lost) for remark in look(vif)]
 
 
 def unreadable(vif: PluggedVif) -> Iterator[str]:
@@ -109,19 +104,6 @@ def unreadable(vif: PluggedVif) -> Iterator[str]:
             if not row.usable(value):
                 text = value[:64].decode("ascii", "backslashreplace")
                 yield f'{path}/{row.key} = "{text}" says nothing: {row.instead}'
-
-
-def unasked(vif: PluggedVif) -> Iterator[str]:
-    """A frontend that did not ask for copies: Linux's netback looks at no feature of it."""
-    frontend = NodeDirectory(vif.guest.house.store, vif.paths.frontend)
-    connected = vif.netback is not None and vif.netback.queues
-    if (
-        connected
-        and vif.policy.name == LINUX.name
-        and not frontend.optional_unsigned("request-rx-copy")
-    ):
-        node = frontend.node("request-rx-copy")
-        yield f"{node} is not 1: no other feature of the frontend is looked at"
 
 
 def unheeded(vif: PluggedVif) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""Why a vif passes no traffic: every state, node or counter that is in the way, with its value.
+"""Why a vif passes no traffic, or not all: every state, node or counter that is in the way, with
+its value.
 
 A table of checks, in the order in which a person looks: the store first (as any toolstack can see
 it), then the drivers. What one check has found does not keep the others from looking.
@@ -13,6 +14,7 @@ from xennet.link.residents import PluggedVif
 from xennet.link.standstill import standstill
 from xennet.netback.guest_tx import R_LIMITED
 from xennet.netback.keys import read_queue_count, read_queues
+from xennet.netback.policy import LINUX
 from xennet.netback.queue import Queue
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.hotplug import HotplugScript
@@ -29,12 +31,15 @@ S = XenbusState
 _MOST_QUEUES = 64
 #: Frontend states in which its keys are complete.
 _PUBLISHED = frozenset({S.Initialised, S.Connected, S.Reconfiguring})
+#: States that no toolstack writes.
+_OF_DRIVERS = frozenset(S) - {S.Unknown, S.Initialising, S.Closing, S.Closed}
 #: Backend states in which its features are complete.
 _OFFERED = frozenset({S.InitWait, S.Initialised, S.Connected})
 
 
 def why(vif: PluggedVif) -> list[str]:
-    """What keeps ``vif`` from passing traffic, one line for each reason; [] when nothing does."""
+    """What keeps ``vif`` from passing traffic, or some of it, one line for each reason; [] when
+    nothing does. Drivers that somebody brings along are judged by the store and the rings."""
     return [reason for check in CHECKS for reason in check(vif)]
 
 
@@ -45,9 +50,7 @@ def _queues(vif: PluggedVif) -> list[Queue]:
 
 
 def _both_connected(vif: PluggedVif) -> bool:
-    return all(
-        read_state(directory.store, directory.path) == S.Connected for directory in _store(vif)
-    )
+    return all(vif.shows_connected(directory.path) for directory in _store(vif))
 
 
 def _store(vif: PluggedVif) -> tuple[NodeDirectory, NodeDirectory]:
@@ -114,13 +117,22 @@ def command(vif: PluggedVif) -> Iterator[str]:
 
 
 def offer(vif: PluggedVif) -> Iterator[str]:
-    """A backend that offers its features can copy to the frontend."""
-    _, backend = _store(vif)
-    if read_state(backend.store, backend.path) not in _OFFERED:
+    """A backend that offers its features can copy to the frontend, and said so in time."""
+    kind, (frontend, backend) = vif.guest.kind, _store(vif)
+    if (
+        not kind.needs_rx_copy
+        or read_state(backend.store, backend.path) not in _OFFERED
+        or read_state(frontend.store, frontend.path) != S.Initialising
+    ):
         return
+    node, value = backend.node("feature-rx-copy"), backend.optional_text("feature-rx-copy")
     if not backend.optional_unsigned("feature-rx-copy"):
-        node, value = backend.node("feature-rx-copy"), backend.optional_text("feature-rx-copy")
-        yield f'the backend cannot copy, so frontends leave it alone: {node} = "{value}"'
+        yield f'the backend cannot copy, so the frontend leaves it alone: {node} = "{value}"'
+    elif vif.netfront is not None and vif.netfront.declined is not None:
+        yield (
+            f"the {kind.name} frontend looked when the backend showed InitWait, and looks again "
+            f'only when that is shown again: {vif.netfront.declined}; it is "{value}" now'
+        )
 
 
 def whereabouts(vif: PluggedVif) -> Iterator[str]:
@@ -147,6 +159,21 @@ def ring_keys(vif: PluggedVif) -> Iterator[str]:
         yield f"the frontend's keys are not complete: {wrong}"
 
 
+def request(vif: PluggedVif) -> Iterator[str]:
+    """A frontend asks for copies: Linux's netback looks at no feature of one that does not."""
+    frontend, _ = _store(vif)
+    node = frontend.node("request-rx-copy")
+    if (
+        _queues(vif)
+        and vif.policy.name == LINUX.name
+        and not frontend.optional_unsigned("request-rx-copy")
+    ):
+        yield (
+            f"the frontend does not ask for copies, so none of its features counts and frames for "
+            f'it have to fit a page: {node} = "{frontend.optional_text("request-rx-copy")}"'
+        )
+
+
 def script_held(vif: PluggedVif) -> Iterator[str]:
     """No run of the hotplug script waits to begin."""
     script: HotplugScript = vif.guest.house.script
@@ -165,11 +192,16 @@ def running(vif: PluggedVif) -> Iterator[str]:
 
 
 def drivers(vif: PluggedVif) -> Iterator[str]:
-    """Both ends have a driver."""
-    if vif.frontend is None:
-        yield f"no driver of domain {vif.paths.frontend_domid} serves {vif.paths.frontend}"
-    if vif.backend is None:
-        yield f"no driver of domain {vif.paths.backend_domid} serves {vif.paths.backend}"
+    """Both ends have a driver: one of ours, or one that somebody brings along, which then shows a
+    state that only drivers show."""
+    paths, (frontend, backend) = vif.paths, _store(vif)
+    for device, driver, domid, end in (
+        (vif.frontend, vif.netfront, paths.frontend_domid, frontend),
+        (vif.backend, vif.netback, paths.backend_domid, backend),
+    ):
+        brought = driver is None and read_state(end.store, end.path) in _OF_DRIVERS
+        if device is None and not brought:
+            yield f"no driver of domain {domid} serves {end.path}"
 
 
 def progress(vif: PluggedVif) -> Iterator[str]:
@@ -262,6 +294,7 @@ CHECKS: tuple[Check, ...] = (
     command,
     offer,
     ring_keys,
+    request,
     running,
     drivers,
     whereabouts,

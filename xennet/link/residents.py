@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field, frozen
 
 from xennet.abi.sched import SHUTDOWN_crash
+from xennet.abi.xenbus import XenbusState
 from xennet.frames import FrameEndpoint
 from xennet.guest import GuestKernel
 from xennet.hypervisor import Domain
@@ -25,6 +26,7 @@ from xennet.xenbus.domain_nodes import DomainConfig
 from xennet.xenbus.frontend import Frontend
 from xennet.xenbus.frontend_bus import FrontendBus
 from xennet.xenbus.paths import VifPaths
+from xennet.xenbus.state import read_state
 from xennet.xenbus.toolstack import VifOperation
 from xennet.xenbus.vif_nodes import AttachedVif, VifConfig
 
@@ -77,9 +79,19 @@ class PluggedVif:
 
     @property
     def connected(self) -> bool:
-        """Whether both ends say that packets can flow."""
-        front, back = self.netfront, self.netback
-        return front is not None and back is not None and front.carrier and back.carrier
+        """Whether both ends say that packets can flow: a driver of ours by its carrier, one that
+        somebody brings along by its state in the store."""
+        return all(
+            driver.carrier if driver is not None else self.shows_connected(directory)
+            for driver, directory in (
+                (self.netfront, self.paths.frontend),
+                (self.netback, self.paths.backend),
+            )
+        )
+
+    def shows_connected(self, directory: str) -> bool:
+        """Whether the end in ``directory`` shows Connected."""
+        return read_state(self.guest.house.store, directory) == XenbusState.Connected
 
     @property
     def errors(self) -> list[str]:

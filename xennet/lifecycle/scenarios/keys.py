@@ -48,6 +48,19 @@ def _no_rx_copy(stage: Stage) -> None:
     stage.load_frontend()
 
 
+def _early_init_wait(stage: Stage) -> None:
+    stage.load_frontend()
+    stage.plug()
+    backend = stage.vif.paths.backend_node
+    stage.tell("A backend like QEMU's xen-net-device shows InitWait before its features are there.")
+    stage.owner.kernel.store.write(f"{backend}/state", "2")
+    stage.settle()
+    stage.tell("The frontend has looked; now they are there, but its state changes no more.")
+    for name, value in (("feature-rx-copy", "1"), ("feature-rx-flip", "0")):
+        stage.owner.kernel.store.write(f"{backend}/{name}", value)
+    stage.settle()
+
+
 def _garbage_offer(stage: Stage) -> None:
     stage.load_backend()
     stage.plug()
@@ -98,6 +111,12 @@ KEYS = (
     ),
     Scenario("garbage-mac", "an address that is none", _garbage_mac, "device/vif/0/mac: "),
     Scenario("no-rx-copy", "a backend that cannot copy", _no_rx_copy, "{backend}/feature-rx-copy"),
+    Scenario(
+        "early-init-wait",
+        "a backend shows InitWait before its features, the frontend gives up",
+        _early_init_wait,
+        "looks again only when that is shown again: {backend}/feature-rx-copy: cannot be read",
+    ),
     Scenario("garbage-offer", "garbage in all that has a default for frontends", _garbage_offer),
     Scenario(
         "garbage-features", "garbage in all that has a default for backends", _garbage_features
