@@ -76,6 +76,9 @@ EXPRESSIONS = {
     "EVTCHN_FIFO_WORDS_PER_PAGE": "4096 / sizeof(event_word_t)",
 }
 
+# Since 4.20 the array that ends these is flexible: it has an entry, but none that sizeof counts.
+_ENDS_IN_RING = {"netif_tx_sring", "netif_rx_sring", "xen_netif_ctrl_sring"}
+
 # Everything else is a "struct".
 _C_TYPES = {
     "grant_entry_v2": "union grant_entry_v2",
@@ -177,12 +180,21 @@ def _print(name: str, expression: str) -> str:
     return f'printf("{name} %lld\\n", (long long)({expression}));'
 
 
+def _sizeof(c_type: str) -> str:
+    """The size of a ring page's structure with one entry, whichever way the header ends it."""
+    start, entry = f"offsetof({c_type}, ring)", f"sizeof((({c_type} *)0)->ring[0])"
+    return f"sizeof({c_type}) == {start} ? {start} + {entry} : sizeof({c_type})"
+
+
 def _statements() -> Iterator[str]:
     strings_of_ours = strings()
     for name in expected():
         struct_name, _, path = name.removeprefix("signed:").partition(".")
         c_type = _C_TYPES.get(struct_name, f"struct {struct_name}")
+        flexible = struct_name in _ENDS_IN_RING
         place = f"(({c_type} *)0)->" + re.sub(r"\.(\d+)", r"[\1]", path)
+        if flexible and path == "ring":
+            place += "[0]"
         if name.startswith("xsd_errors"):
             continue
         if name.startswith("signed:"):
@@ -192,7 +204,7 @@ def _statements() -> Iterator[str]:
         elif path:
             yield (f'printf("{name} %zu+%zu\\n", offsetof({c_type}, {path}), sizeof({place}));')
         elif struct_name in definitions():
-            yield _print(name, f"sizeof({c_type})")
+            yield _print(name, _sizeof(c_type) if flexible else f"sizeof({c_type})")
         elif name in strings_of_ours:
             yield f'printf("{name} %s\\n", {name});'
         else:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 import subprocess
 from array import array
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rss_vectors import KEY, V4, V6
 
+from xennet.bench.compiler import why_not
 from xennet.engine import current
 from xennet.flow.toeplitz import DATA_SIZE, KEY_SIZE, TABLE_SIZE, fill_table, hash_words
 
-HEADER = Path("/usr/include/xen/io/netif.h")
 SOURCE = r"""
 #define __XEN_INTERFACE_VERSION__ 0x00040e00
 #define XEN_NETIF_DEFINE_TOEPLITZ
@@ -62,14 +60,13 @@ def by_definition(key: bytes, content: bytes) -> int:
 
 @pytest.fixture(scope="module")
 def c_function(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    gcc = shutil.which("gcc")
-    if gcc is None or not HEADER.exists():
-        pytest.skip("needs gcc and xen/io/netif.h (libxen-dev)")
+    if reason := why_not("xen/io/netif.h"):
+        pytest.skip(reason)
     folder = tmp_path_factory.mktemp("toeplitz")
     (folder / "toeplitz.c").write_text(SOURCE)
     library = folder / "toeplitz.so"
     subprocess.run(
-        [gcc, "-O1", "-shared", "-fPIC", "-o", library, folder / "toeplitz.c"], check=True
+        ["gcc", "-O1", "-shared", "-fPIC", "-o", library, folder / "toeplitz.c"], check=True
     )
     return ctypes.CDLL(str(library))
 

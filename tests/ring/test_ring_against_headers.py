@@ -9,6 +9,7 @@ import ring_c_macros
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from xennet.bench.compiler import why_not
 from xennet.ring import BackRing, FrontRing, overflows, rx_ring, tx_ring
 
 MASK32 = 0xFFFFFFFF
@@ -17,10 +18,9 @@ RINGS = {"netif_tx": tx_ring, "netif_rx": rx_ring}
 
 @pytest.fixture(scope="module")
 def macros(tmp_path_factory):
-    library = ring_c_macros.build(tmp_path_factory.mktemp("macros"))
-    if library is None:
-        pytest.skip("needs gcc and xen/io/ring.h (libxen-dev)")
-    return library
+    if reason := why_not("xen/io/netif.h"):
+        pytest.skip(reason)
+    return ring_c_macros.build(tmp_path_factory.mktemp("macros"))
 
 
 #: Indices near each other, so that windows of all sorts come up, or anywhere.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from importlib.resources import as_file, files
 from pathlib import Path
 
-#: The header that Debian's libxen-dev installs.
-HEADER = Path("/usr/include/xen/io/ring.h")
+from xennet.bench.compiler import why_not
+
 #: Without -fno-builtin-memcpy the compiler unrolls the 60-byte copies, which no netback can.
 FLAGS = ("-O2", "-fno-builtin-memcpy")
 
@@ -35,8 +34,4 @@ class CLimit:
 
 def missing() -> str:
     """Why there can be no C limit here; empty if there can."""
-    if shutil.which("gcc") is None:
-        return "no gcc"
-    if not HEADER.exists():
-        return "no public Xen headers (Debian: libxen-dev)"
-    return ""
+    return why_not("xen/io/ring.h")
