@@ -29,9 +29,25 @@ conjecture.MAX_SHRINKING_SECONDS = 10
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+#: What rich and click make of a terminal depends on these beside TERM.
+OF_TERMINALS = (
+    *("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM"),
+    *("TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"),
+)
+
 NO_NUMBA = pytest.mark.skipif(
     find_spec("numba") is None, reason="numba is not installed: no fast engine"
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ordinary_terminal() -> Iterator[None]:
+    """Whatever the tests were started from, rich sees the same terminal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERM", "xterm-256color")
+        for name in OF_TERMINALS:
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture(

