@@ -333,7 +333,7 @@ class BackRing:
         return self.unconsumed_requests_from(self.req_cons)
 
     def unconsumed_requests_from(self, cons: int) -> int:
-        """The same for a tentative consumer index (the seed's RING_HAS_UNCONSUMED_REQUESTS_2)."""
+        """The same for a tentative consumer index (FreeBSD's RING_HAS_UNCONSUMED_REQUESTS_2)."""
         pending = (self.sring.req_prod - cons) & MASK32
         # Unsigned like the macro: a cons further than the ring wraps to a large number.
         room = (self.nr_ents - ((cons - self.rsp_prod_pvt) & MASK32)) & MASK32

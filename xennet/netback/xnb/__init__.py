@@ -1,9 +1,10 @@
 """The data path of FreeBSD's xnb driver (sys/dev/xen/netback/netback.c), function by function.
 
 This is not the project's own backend: it is that driver's behaviour, in its own words, with its
-defects, to hold other implementations against, to fuzz, and to learn from. Each function has the
-name of the seed's (without ``xnb_``), takes its arguments in the same order (then what a kernel has
-at hand anyway: hypervisor, mbuf pool, console) and tells its contract.
+defects, to hold other implementations against, to fuzz, and to learn from. Names that begin with
+``xnb_`` are those of netback.c. Each function here has the name of the driver's own without that,
+takes its arguments in the same order (then what a kernel has at hand anyway: hypervisor, mbuf pool,
+console) and tells its contract.
 Where the kernel would panic or damage its memory, :class:`BackendPanic` is raised with the rows
 below that lead there.
 

@@ -1,4 +1,4 @@
-"""Checksums that the guest left blank (seed xnb_add_mbuf_cksum), and the sums it is made of.
+"""Checksums that the guest left blank (xnb_add_mbuf_cksum), and the sums it is made of.
 
 The defects are part of it: it looks at NETTXF_data_validated only (through CSUM_IP_VALID; a frame
 with just NETTXF_csum_blank crosses unfinished, defect A19), believes the IP header's own length
@@ -17,7 +17,7 @@ from xennet.netback.xnb.panic import HEADER_LEAVES_MBUF
 
 ETHER_HDR_LEN = 14
 ETHERTYPE_IP = 0x0800
-#: An IP header without options, which is the only one that the seed knows.
+#: An IP header without options, which is the only one that xnb knows.
 IP_HDR_LEN = 20
 
 # Byte offsets of fields in their headers.
@@ -61,10 +61,10 @@ def in_cksum_skip(mbufc: Mbuf, length: int, skip: int) -> int:
 def add_mbuf_cksum(mbufc: Mbuf) -> None:
     """Fill in the IPv4 header checksum and that of the TCP or UDP behind it, in place.
 
-    Seed xnb_add_mbuf_cksum. Only if the frame is IPv4 and the packet header has CSUM_IP_VALID, that
-    is if the guest claimed to have validated the data; fragments get a wrong UDP checksum, as the
-    seed's own comment says. Raises BackendPanic (A17) where a header would lie outside the first
-    mbuf's storage.
+    xnb_add_mbuf_cksum of netback.c. Only if the frame is IPv4 and the packet header has
+    CSUM_IP_VALID, that is if the guest claimed to have validated the data; fragments get a wrong
+    UDP checksum, as the driver's own comment says. Raises BackendPanic (A17) where a header would
+    lie outside the first mbuf's storage.
     """
     assert mbufc.pkthdr is not None
     if _load(mbufc, _ETHER_TYPE, 2) != ETHERTYPE_IP.to_bytes(2, "big"):
@@ -92,7 +92,7 @@ def add_mbuf_cksum(mbufc: Mbuf) -> None:
 
 
 def _load(mbuf: Mbuf, at: int, count: int) -> bytes:
-    """Bytes of the first mbuf, valid or not: the seed looks at no length (defect A17)."""
+    """Bytes of the first mbuf, valid or not: xnb looks at no length (defect A17)."""
     place = _place(mbuf, at, count)
     return bytes(mbuf.page.u8[place : place + count])
 

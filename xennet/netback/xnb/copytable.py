@@ -1,10 +1,10 @@
-"""The seed's gnttab_copy_table: a fixed array of grant copy operations, used again and again."""
+"""xnb's gnttab_copy_table: a fixed array of grant copy operations, used again and again."""
 
 from __future__ import annotations
 
 from xennet.netback.xnb.slots import COPY_BY_GREF, GnttabCopy
 
-#: Elements in a table (GNTTAB_LEN in the seed).
+#: Elements in a table (GNTTAB_LEN in netback.c).
 GNTTAB_LEN = 64
 
 

@@ -1,4 +1,4 @@
-"""What the seed prints about its own state: pieces for the console, and the rings on request."""
+"""What xnb prints about its own state: pieces for the console, and the rings on request."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Log = Callable[[str], None] | None
 
 
 def printf(log: Log, function: str, text: str) -> None:
-    """One console line, headed by the seed function that prints it."""
+    """One console line, headed by the function of netback.c that prints it."""
     if log is not None:
         log(f"xnb({function}): {text}")
 
 
 def dump_pkt(pkt: Pkt, log: Log) -> None:
-    """Seed xnb_dump_pkt: one line per field; the extra info is left out, as in the seed."""
+    """xnb_dump_pkt: one line per field; the extra info is left out, as in netback.c."""
     for name in ("size", "car_size", "flags", "list_len", "car", "cdr", "error"):
         value = int(getattr(pkt, name))
         shown = f"{value:#06x}" if name == "flags" else str(value)
@@ -29,14 +29,14 @@ def dump_pkt(pkt: Pkt, log: Log) -> None:
 
 
 def dump_txreq(idx: int, txreq: TxRequest, log: Log) -> None:
-    """Seed xnb_dump_txreq: six lines per slot, without any limit (defect A18)."""
+    """xnb_dump_txreq: six lines per slot, without any limit (defect A18)."""
     printf(log, "xnb_dump_txreq", f"netif_tx_request at index {idx}")
     for name in ("gref", "offset", "flags", "id", "size"):
         printf(log, "xnb_dump_txreq", f"netif_tx_request.{name} = {getattr(txreq, name)}")
 
 
 def dump_gnttab_copy(entry: GnttabCopy, log: Log) -> None:
-    """Seed xnb_dump_gnttab_copy: each side by gref or by frame, as the flags say."""
+    """xnb_dump_gnttab_copy: each side by gref or by frame, as the flags say."""
     for side, by_gref in (("dest", GNTCOPY_dest_gref), ("source", GNTCOPY_source_gref)):
         kind = "ref" if entry.flags & by_gref else "gmfn"
         for name in (kind, "offset", "domid"):
@@ -47,7 +47,7 @@ def dump_gnttab_copy(entry: GnttabCopy, log: Log) -> None:
 
 
 def dump_mbuf(mbuf: Mbuf, log: Log) -> None:
-    """Seed xnb_dump_mbuf: header, lengths and the valid bytes of one segment, 16 to a line."""
+    """xnb_dump_mbuf: header, lengths and the valid bytes of one segment, 16 to a line."""
     header = mbuf.pkthdr
     if header is not None:
         printf(
@@ -68,9 +68,9 @@ def dump_mbuf(mbuf: Mbuf, log: Log) -> None:
 
 
 def dump_rings(txb: BackRing | None, rxb: BackRing | None) -> str:
-    """Seed xnb_dump_rings (sysctl dev.xnb.N.dump_rings): a table of both rings' indices.
+    """xnb_dump_rings (sysctl dev.xnb.N.dump_rings): a table of both rings' indices.
 
-    The empty string while a ring is not connected. The row of the seed that shows where the shared
+    The empty string while a ring is not connected. The row of netback.c that shows where the shared
     pages are mapped shows the rings' names. Indices are printed signed, as %d does.
     """
     if txb is None or rxb is None:

@@ -1,4 +1,4 @@
-"""What the seed reads at a connect (xnb_collect_xenstore_info), and what it makes of it.
+"""What xnb reads at a connect (xnb_collect_xenstore_info), and what it makes of it.
 
 Flat keys, one channel, one page for each ring: whatever else a frontend publishes is not looked at
 (defect C10). Numbers are C's: scanf's ``%lu`` into 32 bits (C2) and ``%hhu`` into 8. The features
@@ -96,7 +96,7 @@ def read_keys(dev: XenbusDevice) -> FrontendKeys:
 
 def _byte(keys: NodeDirectory, name: str, before: int) -> int:
     """``%hhu``; ``before`` is left in place if there is nothing to read: errors are positive, and
-    the seed waits for negative ones."""
+    xnb waits for negative ones."""
     try:
         return scan_long(keys, name, 0xFF)
     except XenbusError:

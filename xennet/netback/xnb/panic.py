@@ -1,4 +1,4 @@
-"""The places where the seed driver's kernel ends: what a BackendPanic names.
+"""The places where xnb's kernel ends: what a BackendPanic names.
 
 Where it would panic (KASSERT, NULL dereference) or write past its arrays, the emulated one raises
 :class:`~xennet.netback.defects.BackendPanic` instead, so that a fuzzer can go on and a test can

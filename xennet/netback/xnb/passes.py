@@ -1,10 +1,10 @@
-"""The seed driver's data path as the passes that a queue runs (xennet.netback.policy).
+"""xnb's data path as the passes that a queue runs (xennet.netback.policy).
 
 :class:`XnbTransmitPass` is the inner loop of xnb_intr, :class:`XnbReceivePass` that of
-xnb_start_locked; what they call is the seed's, function by function. A packet between them and the
-host is copied once more, from an mbuf chain to a batch of frames or back.
+xnb_start_locked; what they call is the driver's own, function by function. A packet between them
+and the host is copied once more, from an mbuf chain to a batch of frames or back.
 
-Differences that come from the queue around them: a pass is bounded (defect A15: the seed stays in
+Differences that come from the queue around them: a pass is bounded (defect A15: xnb stays in
 its interrupt; only a ring that claims more requests than it has slots, A14, is held against it), a
 kick by the host looks at the transmit ring too (which ends the stalls of A10 and A11 as a receive
 event does), and no signal is sent when buffers lack and nothing was answered.
@@ -72,14 +72,14 @@ class XnbTransmitPass:
         self.interrupt_limit = INTERRUPT_LIMIT
         self.batch = FrameBatch(lazy_bytes(TX_SLOTS * PAGE_SIZE), TX_SLOTS)
         self.res = array("q", bytes(8 * guest_tx.RESULTS))
-        #: There is no rate limit in the seed.
+        #: There is no rate limit in xnb.
         self.credit = guest_tx.UNLIMITED
 
     def run(self, max_packets: int) -> int:
         """Take packets until there is none, or an error, or ``max_packets``; always guest_tx.OK.
 
         ``res[R_SLOTS]`` is the number of responses, which is not always that of requests (defects
-        A3, A4). Raises BackendPanic where the seed's kernel ends.
+        A3, A4). Raises BackendPanic where xnb's kernel ends.
         """
         ring, batch, res = self._ring, self.batch, self.res
         batch.clear()

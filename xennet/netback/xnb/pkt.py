@@ -23,7 +23,7 @@ class Extra:
 
 @define
 class Pkt:
-    """A packet, named by the slots that carry it (seed struct xnb_pkt).
+    """A packet, named by the slots that carry it (struct xnb_pkt).
 
     ``car``       ring index (32 bits) of the first data slot
     ``cdr``       ring index of the second data slot; from there on they are consecutive. With one
@@ -47,20 +47,20 @@ class Pkt:
     error: bool = False
 
     def initialize(self) -> None:
-        """All fields zero, which is a valid packet of no slots (seed xnb_pkt_initialize)."""
+        """All fields zero, which is a valid packet of no slots (xnb_pkt_initialize)."""
         self.car = self.cdr = self.size = self.car_size = self.flags = self.list_len = 0
         self.extra = Extra()
         self.error = False
 
     def validate(self) -> None:
-        """Seed xnb_pkt_validate."""
+        """xnb_pkt_validate."""
         self.error = False
 
     def invalidate(self) -> None:
-        """Seed xnb_pkt_invalidate."""
+        """xnb_pkt_invalidate."""
         self.error = True
 
     @property
     def is_valid(self) -> bool:
-        """Seed xnb_pkt_is_valid."""
+        """xnb_pkt_is_valid."""
         return not self.error

@@ -39,7 +39,7 @@ GRANT_REF_INVALID = 0xFFFF_FFFF
 
 
 def mbufc2pkt(mbufc: Mbuf | None, pkt: Pkt, start: int, space: int) -> int:
-    """Say which slots a chain will take, the first being index ``start`` (seed xnb_mbufc2pkt).
+    """Say which slots a chain will take, the first being index ``start`` (xnb_mbufc2pkt).
 
     ``space``: free slots in the rx ring, a signed number. Returns 0, or EINVAL (no chain, no packet
     header, or a length of 0), or EAGAIN (more slots needed than ``space``); in either case ``pkt``
@@ -84,7 +84,7 @@ def mbufc2pkt(mbufc: Mbuf | None, pkt: Pkt, start: int, space: int) -> int:
 def rxpkt2gnttab(
     pkt: Pkt, mbufc: Mbuf, gnttab: GnttabCopyTable, rxb: BackRing, otherend_id: int
 ) -> int:
-    """Plan the copy from a chain into the guest's buffers (seed xnb_rxpkt2gnttab).
+    """Plan the copy from a chain into the guest's buffers (xnb_rxpkt2gnttab).
 
     Fills elements from 0 on and returns their number (0 for a packet in error). An element ends
     where a buffer (4096 bytes) or an mbuf ends, *not* where the mbuf's storage crosses into its
@@ -142,7 +142,7 @@ def rxpkt2gnttab(
 def rxpkt2rsp(
     pkt: Pkt, gnttab: GnttabCopyTable, n_entries: int, ring: BackRing, log: Log = None
 ) -> int:
-    """Write the responses to a packet, unpublished (seed xnb_rxpkt2rsp).
+    """Write the responses to a packet, unpublished (xnb_rxpkt2rsp).
 
     Returns how many requests were consumed; req_cons and rsp_prod_pvt move by as many. There is
     one response for each run of elements with the same gref (defect B1), and one for the extra
@@ -230,7 +230,7 @@ def send(
     hv: Hypervisor,
     log: Log = None,
 ) -> int:
-    """Put one packet on the rx ring, unpublished; the caller keeps the chain (seed xnb_send).
+    """Put one packet on the rx ring, unpublished; the caller keeps the chain (xnb_send).
 
     Returns 0 (also when the copy failed, defect B5), EAGAIN (not enough posted buffers, nothing
     touched) or EINVAL (not a packet). The room is ``req_prod - req_cons`` as the frontend claims

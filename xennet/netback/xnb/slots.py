@@ -1,6 +1,6 @@
 """Pointers into ring slots and copy table elements.
 
-The seed driver works on shared memory through C pointers: every mention of a field is one more
+xnb works on shared memory through C pointers: every mention of a field is one more
 load, and the peer may have rewritten the slot since the last one (defect A16, the XSA-155 class).
 So it is here: a pointer holds no value, each attribute access loads or stores the bytes, and a
 store truncates to the width of the field as C does. Robust code copies a slot first

@@ -1,4 +1,4 @@
-"""One connected vif of the seed driver, and its two entry points: the interrupt and if_start."""
+"""One connected vif of xnb, and its two entry points: the interrupt and if_start."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class XnbSoftc:
 def intr(xnb: XnbSoftc, limit: int = INTERRUPT_LIMIT) -> None:
     """The event channel's handler: all packets off the tx ring, then whatever waits for the guest.
 
-    Seed xnb_intr. Hands each packet to ``ifp.if_input``, publishes the responses and signals if
-    the frontend asked for it. The first error of :func:`recv` ends the pass; afterwards req_event
-    is put behind what was *consumed*, not behind what was seen, so that packets left over, or half
-    produced, are never announced again (defects A10, A11).
+    xnb_intr of netback.c. Hands each packet to ``ifp.if_input``, publishes the responses and
+    signals if the frontend asked for it. The first error of :func:`recv` ends the pass; afterwards
+    req_event is put behind what was *consumed*, not behind what was seen, so that packets left
+    over, or half produced, are never announced again (defects A10, A11).
 
-    The seed has no bound (defects A14, A15); after ``limit`` packets this raises BackendPanic
+    The driver has no bound (defects A14, A15); after ``limit`` packets this raises BackendPanic
     (A14/A15) in its place.
     """
     txb = xnb.txb
@@ -82,16 +82,16 @@ def intr(xnb: XnbSoftc, limit: int = INTERRUPT_LIMIT) -> None:
 
 
 def start(xnb: XnbSoftc) -> None:
-    """Seed xnb_start: takes rx_lock (there are no threads here) and goes on to the rest."""
+    """xnb_start: takes rx_lock (there are no threads here) and goes on to the rest."""
     start_locked(xnb)
 
 
 def start_locked(xnb: XnbSoftc) -> None:
     """Send what waits in ``ifp.if_snd`` to the guest, as far as it posted buffers.
 
-    Seed xnb_start_locked. A packet that does not fit goes back to the head of the queue, and the
-    frontend is signalled even if it did not ask. Everything else is freed and counted as sent,
-    also packets that were dropped (EINVAL) or could not be copied (defect B5).
+    xnb_start_locked of netback.c. A packet that does not fit goes back to the head of the queue,
+    and the frontend is signalled even if it did not ask. Everything else is freed and counted as
+    sent, also packets that were dropped (EINVAL) or could not be copied (defect B5).
     """
     if not xnb.carrier:
         return

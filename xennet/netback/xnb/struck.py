@@ -1,4 +1,4 @@
-"""Defects of the seed that damage a packet unseen: it neither counts nor prints anything, and the
+"""Defects of xnb that damage a packet unseen: it neither counts nor prints anything, and the
 peer gets rings that look sound. Observers hear of them (xennet.netback.defects.DefectStruck)."""
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ SIZE_T = 0xFFFF_FFFF_FFFF_FFFF
 
 
 def ring2pkt(pkt: Pkt, tx_ring: BackRing, start: int, log: Log = None) -> int:
-    """Read at most one packet from the tx ring, beginning at index ``start`` (seed xnb_ring2pkt).
+    """Read at most one packet from the tx ring, beginning at index ``start`` (xnb_ring2pkt).
 
     Fills ``pkt`` and returns how many slots it takes, extra info included; changes neither the
     shared page nor the private indices. 0 means that there is no packet yet: the ring is empty
@@ -124,7 +124,7 @@ def _complain(tx_ring: BackRing, start: int, idx: int, what: str, log: Log) -> N
 
 
 def txpkt2rsp(pkt: Pkt, ring: BackRing, error: bool) -> None:
-    """Write the responses to all slots of ``pkt``, unpublished (seed xnb_txpkt2rsp).
+    """Write the responses to all slots of ``pkt``, unpublished (xnb_txpkt2rsp).
 
     Every data slot gets its request's id and NETIF_RSP_OKAY, or NETIF_RSP_ERROR if ``error`` or
     the packet is invalid. The slot behind the first gets the status NETIF_RSP_NULL, and nothing
@@ -147,14 +147,14 @@ def txpkt2rsp(pkt: Pkt, ring: BackRing, error: bool) -> None:
         rsp.id = request_id
         rsp.status = status
         ring.rsp_prod_pvt += 1
-        # The receive flag's name in the seed; the bit is the same as NETTXF_extra_info (A21).
+        # The receive flag's name in netback.c; the bit is the same as NETTXF_extra_info (A21).
         if i == 0 and pkt.flags & NETRXF_extra_info:
             tx_response(ring, ring.rsp_prod_pvt).status = NETIF_RSP_NULL
             ring.rsp_prod_pvt += 1
 
 
 def pkt2mbufc(pkt: Pkt, ifp: Ifnet, pool: MbufPool) -> Mbuf | None:
-    """An empty mbuf chain with room for the packet (seed xnb_pkt2mbufc).
+    """An empty mbuf chain with room for the packet (xnb_pkt2mbufc).
 
     Marked as fully checked when the request has NETTXF_data_validated; GSO data is ignored (defect
     A20). None when the pool is exhausted, and for a packet of 0 bytes (defect A3).
@@ -174,7 +174,7 @@ def pkt2mbufc(pkt: Pkt, ifp: Ifnet, pool: MbufPool) -> Mbuf | None:
 def txpkt2gnttab(
     pkt: Pkt, mbufc: Mbuf, gnttab: GnttabCopyTable, txb: BackRing, otherend_id: int
 ) -> int:
-    """Plan the copy from the packet's grants into the chain's storage (seed xnb_txpkt2gnttab).
+    """Plan the copy from the packet's grants into the chain's storage (xnb_txpkt2gnttab).
 
     Fills elements from 0 on and returns their number; statuses are left as they are. An element
     ends where a slot or an mbuf ends. Slots are read from shared memory again (defect A16), and
@@ -231,7 +231,7 @@ def txpkt2gnttab(
 
 
 def update_mbufc(mbufc: Mbuf, gnttab: GnttabCopyTable, n_entries: int) -> None:
-    """Account for what was copied into the chain, then fill in checksums (seed xnb_update_mbufc).
+    """Account for what was copied into the chain, then fill in checksums (xnb_update_mbufc).
 
     Sets m_len of each mbuf and the length in the packet header from elements 0..n_entries-1.
     Raises BackendPanic (A12/A13) if any of them failed.
@@ -268,7 +268,7 @@ def recv(
     pool: MbufPool,
     log: Log = None,
 ) -> tuple[int, Mbuf | None]:
-    """Take at most one packet off the tx ring (seed xnb_recv).
+    """Take at most one packet off the tx ring (xnb_recv).
 
     Returns (errno, chain). (0, None): nothing to receive. (EINVAL, None): a garbage packet, slots
     consumed and answered ERROR. (ENOMEM, None): no mbufs; answered ERROR but *not* consumed, so
