@@ -70,6 +70,17 @@ def test_the_store_can_be_read_while_the_vif_is_connected(link: VifLink, path: s
     assert onlooker.receive() == [Message(XS_READ, 1, 0, b"4")]
 
 
+def test_a_client_may_make_a_device_that_nobody_plugged(link: VifLink, path: str) -> None:
+    onlooker = Onlooker(path)
+    onlooker.send(XS_WRITE, b"/local/domain/1/device/vif/7/state\x001")
+    onlooker.send(XS_WRITE, b"/local/domain/0/backend/vif/1/9/state\x001")
+    link.hold(0.05)
+    assert [message.payload for message in onlooker.receive()] == [b"OK\0", b"OK\0"]
+    link.carry()
+    link.close()
+    assert not link.leaks(), str(link.leaks())
+
+
 def test_the_store_names_the_ring_that_the_guest_really_has(link: VifLink) -> None:
     ring = link.machine.domain(1).store_ring
     root = link.service.connect(link.machine.domain(0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from xennet.abi.sched import SHUTDOWN_suspend
 from xennet.frames import FrameEndpoint
@@ -27,12 +28,14 @@ from xennet.storeservice import XenStoreService
 from xennet.xenbus import relocation
 from xennet.xenbus.domain_nodes import DomainConfig
 from xennet.xenbus.hotplug import HotplugScript
+from xennet.xenbus.nodelist import remove_with_empty_parents
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.scan import scan_signed
 from xennet.xenbus.state import state_name
 from xennet.xenbus.toolstack import Outcome, Toolstack, VifOperation
 from xennet.xenbus.vif_nodes import VifConfig
+from xennet.xenstore.path import domain_path
 
 DOM0 = 0
 
@@ -184,6 +187,16 @@ class House:
     def unplug(self, vif: PluggedVif, *, force: bool = False) -> VifOperation:
         """Have the toolstack take a vif away (xl network-detach)."""
         return self.toolstack.detach_vif(vif.paths.frontend_domid, vif.paths.handle, force=force)
+
+    def remove_strangers(self) -> None:
+        """Take the directories of all devices away that were not plugged in here, but made by
+        other programs in the store; their drivers let go when that is delivered."""
+        known = {path for vif in self.vifs for path in (vif.paths.frontend, vif.paths.backend)}
+        fronts = [(guest.domid, [*guest.frontends.devices]) for guest in self.guests.values()]
+        backs = [(one.domid, [*one.backends.devices]) for one in self.backend_domains.values()]
+        for domid, nodenames in (*fronts, *backs):
+            for path in {f"{domain_path(domid)}/{nodename}" for nodename in nodenames} - known:
+                self.store.transact(partial(remove_with_empty_parents, path=path))
 
     def replace_backend(self, vif: PluggedVif, owner: BackendDomain) -> VifOperation:
         """Give a vif another backend domain; its frontend follows when it resumes or starts anew

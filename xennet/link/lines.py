@@ -196,7 +196,8 @@ class Lines:
             raise LinkError(f"{call} of a link that is {self._stage.value}: {_ORDER}")
 
     def close(self) -> None:
-        """Unplug the vifs: both ends close, every node goes. What is then left shows :meth:`leaks`.
+        """Unplug the vifs: both ends close, every node goes. Devices that other programs made in
+        the store are removed. What is then left shows :meth:`leaks`.
 
         LinkError if the toolstack could not, or had to force one. Idempotent.
         """
@@ -212,6 +213,8 @@ class Lines:
 
         # An end that is stuck does not close: the toolstack waits, and then takes it by force.
         house.settle(closing)
+        house.remove_strangers()
+        house.settle()
         for vif, operation in operations:
             house.require(vif, operation)
             if operation.forced:

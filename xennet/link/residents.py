@@ -205,8 +205,17 @@ class Guest:
         except KeyError:
             raise LinkError(f"domain {self.domid} has found no device/vif/{handle}") from None
 
+    def _vif(self, nodename: str) -> PluggedVif | None:
+        """The vif of a frontend directory; None for one that nobody has plugged in here."""
+        _, _, handle = nodename.split("/")
+        vif = self.vifs.get(int(handle)) if handle.isdecimal() else None
+        return vif if vif is not None and vif.paths.frontend_node == nodename else None
+
     def _make(self, nodename: str) -> Netfront:
-        return self.vifs[int(nodename.rpartition("/")[2])].make_netfront()
+        vif = self._vif(nodename)
+        if vif is None:
+            return Netfront(self.kernel, NullPort(), self.kind)
+        return vif.make_netfront()
 
 
 @frozen(eq=False)
@@ -270,11 +279,14 @@ class BackendDomain:
         return BackendBus(self.kernel, self._make, self._rules)
 
     def _vif(self, nodename: str) -> PluggedVif | None:
-        """The vif of a backend directory; None for one that a guest or a vif has left behind."""
+        """The vif of a backend directory; None for one that a guest or a vif has left behind, or
+        that nobody has plugged in here."""
         _, _, domid, handle = nodename.split("/")
         guest = self.house.guests.get(int(domid)) if domid.isdecimal() else None
         vif = guest.vifs.get(int(handle)) if guest is not None and handle.isdecimal() else None
-        return vif if vif is not None and vif.owner is self else None
+        if vif is None or vif.owner is not self or vif.paths.backend_node != nodename:
+            return None
+        return vif
 
     def _rules(self, nodename: str) -> BackendRules:
         vif = self._vif(nodename)

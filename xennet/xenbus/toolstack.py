@@ -117,7 +117,9 @@ class Toolstack:
         """Remove its devices by force, its nodes, then the domain (libxl_domain_destroy)."""
         self.store.transact(lambda tx: _remove_all(tx, console_paths(domid)))
         handles = NodeDirectory(self.store, f"/libxl/{domid}/device/vif").names()
-        devices = [self.known_paths(domid, int(handle)) for handle in handles]
+        # Others may have written there too; a name that is no number is no device of libxl's.
+        numbers = [int(handle) for handle in handles if handle.isdecimal()]
+        devices = [self.known_paths(domid, handle) for handle in numbers]
         left = len(devices)
 
         def one_done(_operation: VifOperation) -> None:
@@ -220,7 +222,11 @@ class Toolstack:
     # -- what commands are made of -----------------------------------------------------------------
 
     def known_paths(self, domid: int, handle: int) -> VifPaths:
-        """Where the toolstack's own copy says that the backend is (domain 0 if there is none)."""
+        """Where the vif was attached; for one that another toolstack attached, where the copy in
+        the store says that its backend is (domain 0 if there is none)."""
+        own = self.plugged(domid, handle)
+        if own is not None:
+            return VifPaths(domid, handle, own.backend_domid)
         copy = NodeDirectory(self.store, f"/libxl/{domid}/device/vif/{handle}")
         backend_domid = 0
         with suppress(XenbusError, IndexError, ValueError):

@@ -1,0 +1,293 @@
+"""Other programs of domain 0 write whatever they like into the store of a house, at any time.
+
+Whatever they write: nobody ends of it, what they leave alone works, and in the end everything
+can be taken away and nothing is left.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vif_peers import Stack
+
+from xennet.lifecycle.why import why
+from xennet.link.capacity import Capacity
+from xennet.link.house import House
+from xennet.link.residents import PluggedVif
+from xennet.netback.policies import policy
+from xennet.netfront.kinds import KINDS
+from xennet.netfront.options import NetfrontOptions
+from xennet.xenbus.toolstack import Outcome
+from xennet.xenstore import Client, XsError
+
+#: Deliveries after which a house has not come to rest.
+LIMIT = 20_000
+#: Frontends and backends that go together.
+ENDS = [("linux", "linux"), ("freebsd", "linux"), ("windows", "linux"), ("linux", "xnb")]
+
+BACKEND = "/local/domain/0/backend/vif"
+FRONT = [f"/local/domain/1/device/vif/{handle}" for handle in ("0", "1", "7", "07", "x", "-1")]
+BACK = [
+    *(f"/local/domain/0/backend/vif/1/{handle}" for handle in ("0", "1", "7", "07", "x")),
+    "/local/domain/0/backend/vif/9/0",
+    "/local/domain/0/backend/vif/x/0",
+    "/local/domain/0/backend/vif/01/0",
+]
+OWN = [*FRONT, *BACK, "/libxl/1/device/vif/0", "/libxl/1/device/vif/7", "/libxl/1/device/vif/x"]
+NAMES = [
+    *("state", "state", "state", "state", "backend", "backend-id", "frontend", "frontend-id"),
+    *("online", "mac", "mtu", "handle", "trusted", "tx-ring-ref", "rx-ring-ref", "event-channel"),
+    *("event-channel-tx", "event-channel-rx", "ctrl-ring-ref", "event-channel-ctrl", "queue-0"),
+    *("queue-0/tx-ring-ref", "queue-1/rx-ring-ref", "queue-0/event-channel", "request-rx-copy"),
+    *("multi-queue-num-queues", "multi-queue-max-queues", "feature-rx-copy", "feature-sg"),
+    *(
+        "feature-gso-tcpv4",
+        "feature-rx-notify",
+        "feature-split-event-channels",
+        "feature-ctrl-ring",
+    ),
+    *("feature-multicast-control", "request-multicast-control", "feature-xdp-headroom"),
+    *("xdp-headroom", "carrier", "rate", "hotplug-status", "hotplug-error", "script", "bridge"),
+]
+ELSEWHERE = [
+    *("/local/domain/1", "/local/domain/1/control/shutdown", "/local/domain/1/vm"),
+    *("/local/domain/1/error/device/vif/0/error", "/local/domain/0/error/backend/vif/1/0/error"),
+    *("/local/domain/1/name", "/local/domain/1/domid", "/local/domain/1/device"),
+    *("/local/domain/1/device/vif", "/local/domain/1/store/ring-ref"),
+    *("/local/domain/1/console/state", "/local/domain/9", "/local/domain/9/device/vif/0/state"),
+    *("/local/domain/0/backend/vif/1", "/libxl/1", "/libxl/1/device", "/libxl/1/device/vif"),
+    *("/vm", "/tool"),
+]
+paths = st.one_of(
+    st.builds("{}/{}".format, st.sampled_from(OWN), st.sampled_from(NAMES)),
+    st.builds("{}/{}".format, st.sampled_from(OWN), st.sampled_from(NAMES)),
+    st.sampled_from(OWN),
+    st.sampled_from(ELSEWHERE),
+)
+values = st.one_of(
+    st.sampled_from([*"0123456789"]).map(str.encode),
+    st.sampled_from([*"1234566"]).map(str.encode),
+    st.sampled_from(
+        [*FRONT, *BACK, "/", "", "relative", "/local/domain/0", "@releaseDomain", "//"]
+    ).map(str.encode),
+    st.sampled_from(
+        [b"connected", b"error", b"-1", b"4294967296", b"9" * 100, b"junk", b"4\0", b"\xff\0\xfe"]
+        + [
+            b"x" * 4000,
+            b"suspend",
+            b"poweroff",
+            b"1,1",
+            b"20000,50000",
+            b"00:16:3e:00:00:09",
+            b" 4",
+        ]
+    ),
+    st.binary(max_size=8),
+)
+permissions = st.sampled_from(["n0", "n1", "b1", "r0", "n9"])
+handles = st.sampled_from(["0", "1", "7", "07", "x", "-1"])
+store_steps = st.one_of(
+    st.tuples(
+        st.just("write"),
+        st.sampled_from(OWN).map("{}/state".format),
+        st.sampled_from([*"1112345567"]).map(str.encode),
+    ),
+    st.tuples(st.just("device"), handles, st.booleans()),
+    st.tuples(st.just("write"), paths, values),
+    st.tuples(st.just("write"), paths, values),
+    st.tuples(st.just("rm"), paths, st.none()),
+    st.tuples(st.just("mkdir"), paths, st.none()),
+    st.tuples(st.just("perms"), paths, permissions),
+)
+domain_steps = st.tuples(
+    st.just("domain"), st.sampled_from(["release", "introduce", "resume"]), st.none()
+)
+life_steps = st.one_of(
+    st.tuples(st.just("deliver"), st.none(), st.integers(1, 40)),
+    st.tuples(st.just("settle"), st.none(), st.none()),
+    st.tuples(st.just("traffic"), st.none(), st.integers(0, 1)),
+    st.tuples(st.just("unplug"), st.none(), st.integers(0, 1)),
+    st.tuples(st.just("driver"), st.none(), st.booleans()),
+)
+step = st.one_of(*[store_steps] * 6, *[life_steps] * 2, domain_steps)
+steps = st.lists(step, max_size=25)
+
+
+class Vandalised:
+    """Two guests, of which domain 1 with two vifs is written about; a client of domain 0 writes."""
+
+    def __init__(self, kind: str, backend: str) -> None:
+        self.deaf = False
+        self.house = House(Capacity(guests=2, vifs=2, queues=2))
+        self.house.dom0.load()
+        self.loop = self.house.machine.run_loop
+        self.client: Client = self.house.service.connect(self.house.dom0.domain, "vandal")
+        self.guest = self.house.add_guest(kind=KINDS[kind])
+        self.other = self.house.add_guest(kind=KINDS[kind])
+        front = NetfrontOptions(queues=2)
+        self.vifs = [
+            self.house.plug(guest, handle, Stack(), Stack(), front=front, policy=policy(backend))
+            for guest, handle in ((self.guest, 0), (self.guest, 1), (self.other, 0))
+        ]
+        self.guest.boot()
+        self.other.boot()
+
+    @property
+    def spared(self) -> PluggedVif:
+        return self.vifs[-1]
+
+    def rest(self, *, advance_timers: bool = False) -> None:
+        self.loop.run_until_idle(limit=LIMIT, advance_timers=advance_timers)
+
+    def step(self, op: str, path: str | None, value) -> None:
+        getattr(self, f"_{op}")(path, value)
+        for vif in self.vifs:
+            why(vif)
+            self.house.states(vif)
+
+    def _write(self, path: str, value: bytes) -> None:
+        with suppress(XsError):
+            self.client.write(path, value)
+
+    def _device(self, handle: str, complete: bool) -> None:
+        """Both directories of a device, as a toolstack writes them, or without the backend."""
+        front, back = f"/local/domain/1/device/vif/{handle}", f"{BACKEND}/1/{handle}"
+        nodes = {f"{front}/backend": back, f"{front}/backend-id": "0", f"{front}/state": "1"}
+        if complete:
+            nodes = {
+                f"{back}/frontend": front,
+                f"{back}/frontend-id": "1",
+                f"{back}/handle": "7",
+                f"{back}/online": "1",
+                f"{back}/state": "1",
+                f"{back}/hotplug-status": "connected",
+                f"{back}/mac": "00:16:3e:00:00:09",
+                f"{front}/mac": "00:16:3e:00:00:09",
+                **nodes,
+            }
+        for path, value in nodes.items():
+            self._write(path, value.encode())
+        self.client.set_perms(front, ["n1", "r0"])
+        for path in nodes:
+            if path.startswith(front):
+                self.client.set_perms(path, ["n1", "r0"])
+
+    def _domain(self, request: str, _: None) -> None:
+        """The store forgets the guest, or starts anew with it: it may not hear of anything more."""
+        self.deaf = True
+        with suppress(XsError):
+            if request == "introduce":
+                self.client.introduce(1, 5, 1)
+            else:
+                getattr(self.client, request)(1)
+
+    def _rm(self, path: str, _: None) -> None:
+        with suppress(XsError):
+            self.client.rm(path)
+
+    def _mkdir(self, path: str, _: None) -> None:
+        with suppress(XsError):
+            self.client.mkdir(path)
+
+    def _perms(self, path: str, value: str) -> None:
+        with suppress(XsError):
+            self.client.set_perms(path, [value])
+
+    def _deliver(self, _: None, count: int) -> None:
+        for _ in range(count):
+            self.loop.step()
+
+    def _settle(self, _path: None, _value: None) -> None:
+        self.rest()
+
+    def _traffic(self, _: None, number: int) -> None:
+        give(self.vifs[number])
+
+    def _unplug(self, _: None, number: int) -> None:
+        self.house.unplug(self.vifs[number])
+
+    def _driver(self, _: None, load: bool) -> None:
+        for frontend in list(self.guest.frontends.devices.values()):
+            (frontend.start if load else frontend.close)()
+
+
+def give(vif: PluggedVif) -> tuple[list[bytes], list[bytes]]:
+    for side, stack in enumerate((vif.guest_end, vif.host_end)):
+        assert isinstance(stack, Stack)
+        stack.received.clear()
+        stack.to_send = [bytes([2 * side, number]) * 40 for number in range(3)]
+    sent = list(vif.guest_end.to_send), list(vif.host_end.to_send)
+    vif.kick()
+    return sent
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ends=st.sampled_from(ENDS),
+    before=steps,
+    after=steps,
+)
+def test_nothing_that_is_written_ends_a_house_or_reaches_what_it_spares(
+    ends: tuple[str, str], before: list, after: list
+) -> None:
+    place = Vandalised(*ends)
+    house, spared = place.house, place.spared
+    for step in before:
+        place.step(*step)
+    place.rest()
+    for step in after:
+        place.step(*step)
+    place.rest(advance_timers=True)
+    # What nobody wrote about.
+    assert spared.connected, house.states(spared)
+    sent = give(spared)
+    place.rest()
+    assert (spared.host_end.received, spared.guest_end.received) == sent
+    # The end.
+    operations = [house.unplug(vif) for vif in place.vifs]
+    place.rest(advance_timers=True)
+    assert operations[-1].outcome is Outcome.DONE
+    assert not operations[-1].forced
+    assert all(operation.outcome is not Outcome.PENDING for operation in operations)
+    house.remove_strangers()
+    place.rest(advance_timers=True)
+    assert place.deaf or not house.leaks(), str(house.leaks())
+    place.guest.destroy()
+    place.rest(advance_timers=True)
+    assert not house.leaks(), str(house.leaks())
+    house.destroy()
+
+
+def test_a_device_that_nobody_plugged_gets_a_driver_that_finds_no_backend() -> None:
+    place = Vandalised("linux", "linux")
+    place.rest()
+    place.client.write("/local/domain/1/device/vif/7/state", "1")
+    place.rest()
+    assert place.vifs[0].connected
+    error = place.client.read("/local/domain/1/error/device/vif/7/error")
+    assert error.startswith(b"2 ")  # ENOENT: there is no backend-id
+    assert list(place.guest.frontends.devices) == [f"device/vif/{handle}" for handle in (0, 1, 7)]
+
+
+@pytest.mark.parametrize("handle", ["07", "x", "7"])
+def test_a_device_of_another_program_works_and_is_not_taken_for_a_plugged_one(handle: str) -> None:
+    place = Vandalised("linux", "linux")
+    house, plugged = place.house, place.vifs[0]
+    place.rest()
+    drivers = plugged.netfront, plugged.netback
+    place._device(handle, True)
+    place.rest()
+    states = [f"/local/domain/1/device/vif/{handle}/state", f"{BACKEND}/1/{handle}/state"]
+    assert [place.client.read(state) for state in states] == [b"4", b"4"]
+    assert (plugged.netfront, plugged.netback) == drivers
+    assert plugged.connected
+    house.remove_strangers()
+    place.rest()
+    assert [place.client.exists(state) for state in states] == [False, False]
+    operations = [house.unplug(vif) for vif in place.vifs]
+    place.rest(advance_timers=True)
+    assert [(one.outcome, one.forced) for one in operations] == [(Outcome.DONE, False)] * 3
+    assert not house.leaks(), str(house.leaks())
