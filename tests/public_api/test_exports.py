@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import xennet
+from xennet.cli import main
 
 ROOT = Path(xennet.__file__).parents[1]
 #: Packages whose names are imported when they are used.
@@ -30,6 +31,14 @@ def test_the_version_is_written_in_one_place() -> None:
     assert "version" in project["project"]["dynamic"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "xennet.__version__"}
     assert xennet.__version__.count(".") == 2
+
+
+@pytest.mark.parametrize(("words", "line"), [("--version", "xennet {}"), ("info", "xennet     {}")])
+def test_the_command_says_the_version(
+    capsys: pytest.CaptureFixture[str], words: str, line: str
+) -> None:
+    assert main([words]) == 0
+    assert line.format(xennet.__version__) in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("package", LAZY)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from xennet import __version__
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import discard
 from xennet.engine import EngineError
@@ -68,9 +69,7 @@ class _Commands(CommandGroup):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EXIT_CODES,
 )
-@click.version_option(
-    None, "-V", "--version", package_name="xennet", message="%(prog)s %(version)s"
-)
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 def group() -> None:
     """The Xen paravirtual network, byte for byte, in an ordinary process."""
 

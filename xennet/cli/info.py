@@ -6,7 +6,9 @@ import platform
 
 import click
 
-_PACKAGES = ("xennet", "attrs", "click", "construct", "dpkt", "rich")
+from xennet import __version__
+
+_PACKAGES = ("attrs", "click", "construct", "dpkt", "rich")
 
 
 @click.command()
@@ -15,6 +17,7 @@ def info() -> None:
     from importlib.metadata import version
 
     rows = [("python", f"{platform.python_version()} ({platform.python_implementation()})")]
+    rows += [("xennet", __version__)]
     rows += [(package, version(package)) for package in _PACKAGES]
     rows += [("arena", _arena()), ("engine", _engine())]
     for name, value in rows:
