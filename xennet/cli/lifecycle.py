@@ -24,6 +24,7 @@ SCENARIO_NAMES = (
     "missing-event-channel",
     "garbage-mac",
     "no-rx-copy",
+    "early-init-wait",
     "garbage-offer",
     "garbage-features",
     "guest-closes",
