@@ -81,7 +81,8 @@ class FrameBatch:
     (CSUM_BLANK, DATA_VALIDATED), ``gso_size`` (bytes of one segment, 0 = no GSO), ``gso_type``
     (XEN_NETIF_GSO_TYPE_*), ``hash_info`` (0 = none, else algorithm << 8 | type bit number + 1),
     ``hash_value``, ``timestamp`` (ns since the epoch) are arrays indexed by frame. ``count`` frames
-    are valid, ``used`` bytes of ``data`` are taken.
+    are valid, ``used`` bytes of ``data`` are taken. ``remarks`` has what ports say to each other of
+    single frames, by index: comments of a capture and the like, which no driver ever sees.
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class FrameBatch:
         "length",
         "max_frames",
         "offset",
+        "remarks",
         "timestamp",
         "used",
     )
@@ -110,6 +112,7 @@ class FrameBatch:
         self.hash_info = array("I", bytes(4 * max_frames))
         self.hash_value = array("I", bytes(4 * max_frames))
         self.timestamp = array("q", bytes(8 * max_frames))
+        self.remarks: dict[int, object] = {}
         self.count = 0
         self.used = 0
 
@@ -132,6 +135,20 @@ class FrameBatch:
         """Forget all frames."""
         self.count = 0
         self.used = 0
+        self.remarks.clear()
+
+    def cut(self, count: int) -> None:
+        """Forget the frames from number ``count`` on, which is less than there are."""
+        self.count, self.used = count, self.offset[count]
+        for index in [index for index in self.remarks if index >= count]:
+            del self.remarks[index]
+
+    def remark(self, index: int, remark: object | None) -> None:
+        """Attach ``remark`` to frame ``index`` in place of what was; None: nothing."""
+        if remark is not None:
+            self.remarks[index] = remark
+        elif self.remarks:
+            self.remarks.pop(index, None)
 
     def has_room(self, length: int) -> bool:
         """Whether one more frame of ``length`` bytes fits."""
@@ -145,6 +162,7 @@ class FrameBatch:
         flags: int = 0,
         gso_size: int = 0,
         gso_type: int = 0,
+        remark: object | None = None,
     ) -> None:
         """Add a frame at the end; IndexError when it does not fit (ask has_room first)."""
         n = len(frame)
@@ -159,13 +177,14 @@ class FrameBatch:
         self.gso_type[i] = gso_type
         self.hash_info[i] = 0
         self.timestamp[i] = timestamp
+        self.remark(i, remark)
         self.count = i + 1
         self.used = used + n
 
     def append_from(self, source: FrameBatch, index: int) -> None:
         """Add a copy of frame ``index`` of ``source``, with all that travels with it."""
         to = self.count
-        self.append(source.frame(index))
+        self.append(source.frame(index), remark=source.remarks.get(index))
         for mine, theirs in zip(self.all_columns[1:], source.all_columns[1:], strict=True):
             mine[to] = theirs[index]
 

@@ -374,6 +374,34 @@ def test_a_frame_that_no_packet_holds_is_refused_and_the_others_cross(
     assert [port["counters"]["refused_oversize"] for port in report["ports"]] == [2, 2]
 
 
+@pytest.mark.parametrize("queues", ["1", "4"])
+def test_comments_and_interface_names_cross_the_vif_in_both_directions(
+    run: Command, tmp_path: Path, queues: str
+) -> None:
+    from scapy.layers.l2 import Ether
+    from scapy.utils import PcapNgWriter, RawPcapNgReader
+
+    path, up, down = (tmp_path / f"{name}.pcapng" for name in ("in", "up", "down"))
+    with PcapNgWriter(str(path)) as writer:
+        for number in range(300):
+            packet = Ether(bytes((number & 0xFF,)) * (60 + number))
+            packet.time, packet.comments = number, [b"packet %d" % number]
+            packet.sniffed_on = f"eth{number % 3}"
+            writer.write(packet)
+    good(
+        run(
+            *("--queues", queues, "--guest", f"pcap:{path}+record:{down}"),
+            *("--host", f"pcap:{path}+record:{up}"),
+        )
+    )
+    for recording in (up, down):
+        with RawPcapNgReader(str(recording)) as reader:
+            told = [(len(data), meta.comments, meta.ifname) for data, meta in reader]
+        assert told == [
+            (60 + number, [b"packet %d" % number], b"eth%d" % (number % 3)) for number in range(300)
+        ]
+
+
 class FailingPort(BasePort):
     """Gives three frames and fails."""
 

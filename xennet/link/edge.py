@@ -82,7 +82,7 @@ class Edge:
                 break
             fitter.begin(batch, unfit)
             fitter.keep()
-            batch.count, batch.used = unfit, batch.offset[unfit]
+            batch.cut(unfit)
         return batch.count - first
 
     def push(self, batch: FrameBatch) -> None:

@@ -1,8 +1,9 @@
 """Proof that frames arrive as they were sent: each one, unchanged, in order.
 
-A :class:`Ledger` stands for one direction of a link. The sending side notes a checksum, the length
-and the time stamp of every frame it gives; the receiving side compares every frame it gets with the
-oldest note. Only frames that are on their way are noted, so the ledger stays as small as the rings.
+A :class:`Ledger` stands for one direction of a link. The sending side notes a checksum, the length,
+the time stamp and the remark of every frame it gives; the receiving side compares every frame it
+gets with the oldest note. Only frames that are on their way are noted, so the ledger stays as small
+as the rings.
 
 A link of several queues keeps the order within a flow only: its ledger has a queue of notes for
 each flow that has frames on their way, and finds every loss, change and duplicate all the same.
@@ -32,8 +33,8 @@ DESCRIBED = 5
 
 #: The flow that frame ``index`` of a batch belongs to.
 FlowOf = Callable[[FrameBatch, int], bytes]
-#: CRC, length, time stamp and CSUM_BLANK or 0 of each frame, the oldest first.
-_Notes = deque[tuple[int, int, int, int]]
+#: CRC, length, time stamp, CSUM_BLANK or 0, and remark of each frame, the oldest first.
+_Notes = deque[tuple[int, int, int, int, object]]
 
 
 def one_flow(_batch: FrameBatch, _index: int) -> bytes:
@@ -79,7 +80,8 @@ class Ledger:
             self.sent_one(batch, i)
 
     def received(self, batch: FrameBatch) -> None:
-        """Compare all frames of ``batch`` with what was sent, and give them their time stamps."""
+        """Compare all frames of ``batch`` with what was sent, and give them their time stamps and
+        remarks."""
         for i in range(batch.count):
             self.received_one(batch, i)
 
@@ -91,7 +93,8 @@ class Ledger:
         if notes is None:
             notes = self._in_flight[flow] = deque()
         checksum = crc32(batch.data[start : start + length])
-        notes.append((checksum, length, batch.timestamp[index], batch.flags[index] & CSUM_BLANK))
+        is_blank, remark = batch.flags[index] & CSUM_BLANK, batch.remarks.get(index)
+        notes.append((checksum, length, batch.timestamp[index], is_blank, remark))
         self.missing += 1
         self.frames_sent += 1
         self.bytes_sent += length
@@ -102,9 +105,13 @@ class Ledger:
         flow = self.flow_of(batch, index)
         notes = self._in_flight.get(flow)
         if notes is None:
+            batch.remark(index, None)
             self._mismatch(f"{length} bytes came that nobody sent")
         else:
-            expected, sent_length, batch.timestamp[index], was_blank = notes.popleft()
+            expected, sent_length, timestamp, was_blank, remark = notes.popleft()
+            batch.timestamp[index] = timestamp
+            if remark is not None or batch.remarks:
+                batch.remark(index, remark)
             self.missing -= 1
             checksum = crc32(batch.data[start : start + length])
             is_blank = batch.flags[index] & CSUM_BLANK

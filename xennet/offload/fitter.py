@@ -140,11 +140,28 @@ class Fitter:
             self._plan,
             *self._vectors,
         )
-        self._refit(min(limit, target.max_frames), source.count, *memory)
+        most = min(limit, target.max_frames)
+        if source.remarks:
+            self._fit_one_by_one(most, source, target, memory)
+        else:
+            self._refit(most, source.count, *memory)
         target.count, target.used = res[segment.R_COUNT], res[segment.R_USED]
         if res[refit.R_NEXT] == source.count:
             self._source = None
         return target.count - first
+
+    def _fit_one_by_one(
+        self, most: int, source: FrameBatch, target: FrameBatch, memory: tuple[Any, ...]
+    ) -> None:
+        """As the kernel does at once, so that each frame's remark goes with what becomes of it."""
+        res = self._res
+        while (index := res[refit.R_NEXT]) < source.count:
+            before = res[segment.R_COUNT]
+            self._refit(most, index + 1, *memory)
+            for i in range(before, res[segment.R_COUNT]):
+                target.remark(i, source.remarks.get(index))
+            if res[refit.R_NEXT] == index:
+                return
 
     def keep(self) -> None:
         """Copy the frames that wait out of the batch they were begun in, which is then free."""
@@ -162,6 +179,8 @@ class Fitter:
         for kept, column in zip(scratch.all_columns[1:], source.all_columns[1:], strict=True):
             kept[:left] = column[first:count]
         scratch.count, scratch.used = left, end - base
+        remarks = {at - first: remark for at, remark in source.remarks.items() if at >= first}
+        scratch.remarks = remarks
         self._source = scratch
         self._res[refit.R_NEXT] = 0
 

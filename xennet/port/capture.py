@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from attrs import frozen
+
 from xennet.port.base import Counters
 from xennet.port.window import Window
 
@@ -14,13 +16,38 @@ NANOSECONDS = 10**9
 _MAX_CAPTURED = 262144
 
 
+@frozen(eq=False)
+class Section:
+    """A section of a pcapng file; ``comments`` as they are there, mostly UTF-8."""
+
+    comments: tuple[bytes, ...] = ()
+
+
+@frozen(eq=False)
+class Interface:
+    """An interface of ``section``: its name, description and comments as ``options`` (code, value),
+    and the ``offset`` in seconds that its time stamps count from."""
+
+    section: Section
+    options: tuple[tuple[int, bytes], ...] = ()
+    offset: int = 0
+
+
+@frozen(eq=False)
+class Remark:
+    """What a pcapng file says of a packet besides time and length (``FrameBatch.remarks``)."""
+
+    interface: Interface
+    comments: tuple[bytes, ...] = ()
+
+
 class Record(NamedTuple):
     """One captured packet.
 
     ``timestamp`` in ns since the epoch, as large as the file has it; ``data`` as captured, valid
     until the next record; ``wire_length`` bytes it had before the snap length cut it; ``offset`` of
     the record in the file; ``fcs`` bytes at the end of the packet on the wire that are its frame
-    check sequence.
+    check sequence; ``remark`` if there is more to say.
     """
 
     timestamp: int
@@ -28,6 +55,7 @@ class Record(NamedTuple):
     wire_length: int
     offset: int
     fcs: int = 0
+    remark: Remark | None = None
 
 
 class Faults:

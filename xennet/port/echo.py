@@ -10,7 +10,7 @@ from xennet.port.fifo import FrameFifo
 class EchoPort(BasePort):
     """``echo:``: a bounded FIFO of ``slots`` frames in flat memory; ``argument`` must be empty.
 
-    Flags, GSO, hash and timestamp come back unchanged.
+    Flags, GSO, hash, timestamp and remarks come back unchanged.
     """
 
     expected = None

@@ -16,7 +16,7 @@ class FrameFifo:
 
     The memory is an anonymous mapping whose untouched pages cost nothing; a queue that runs empty
     starts over at its first slot, so one that is never full does not touch them all. Flags, GSO,
-    hash and timestamp come out unchanged.
+    hash, timestamp and remarks come out unchanged.
     """
 
     def __init__(self, slots: int = 256) -> None:
@@ -27,6 +27,7 @@ class FrameFifo:
         self._length = array("I", bytes(4 * slots))
         self._meta = tuple(array("I", bytes(4 * slots)) for _ in range(5))
         self._meta += (array("q", bytes(8 * slots)),)
+        self._remarks: dict[int, object] = {}
 
     @property
     def room(self) -> int:
@@ -44,6 +45,8 @@ class FrameFifo:
         self._length[slot] = length
         for kept, column in zip(self._meta, _meta(batch), strict=True):
             kept[slot] = column[index]
+        if index in batch.remarks:
+            self._remarks[slot] = batch.remarks[index]
         self.count += 1
 
     def take(self, batch: FrameBatch) -> int:
@@ -58,7 +61,8 @@ class FrameFifo:
             if batch.count and not batch.has_room(length):
                 break
             index, at = batch.count, slot * _STRIDE
-            batch.append(self._data[at : at + length])
+            remark = self._remarks.pop(slot, None)
+            batch.append(self._data[at : at + length], remark=remark)
             for kept, column in zip(self._meta, _meta(batch), strict=True):
                 column[index] = kept[slot]
             self._first = (slot + 1) % self.slots
@@ -71,6 +75,7 @@ class FrameFifo:
     def clear(self) -> int:
         """Forget all frames; returns how many."""
         dropped, self.count, self._first = self.count, 0, 0
+        self._remarks.clear()
         return dropped
 
 

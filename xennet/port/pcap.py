@@ -52,11 +52,12 @@ class PcapPort(BasePort):
     def pull(self, batch: FrameBatch) -> int:
         count, used = batch.count, batch.used
         while self._waiting is not None:
-            timestamp, data, wire_length, *_ = self._waiting
+            record = self._waiting
+            data = record.data
             if batch.count and not batch.has_room(len(data)):
                 break
-            batch.append(data, timestamp=timestamp)
-            self._counters.truncated += wire_length > len(data)
+            batch.append(data, timestamp=record.timestamp, remark=record.remark)
+            self._counters.truncated += record.wire_length > len(data)
             try:
                 self._waiting = next(self._frames, None)
             except CaptureError as e:

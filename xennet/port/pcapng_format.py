@@ -19,7 +19,16 @@ from attrs import frozen
 from dpkt import pcapng
 
 from xennet.port.base import Counters
-from xennet.port.capture import LINKTYPE_ETHERNET, NANOSECONDS, Faults, Record, check_length
+from xennet.port.capture import (
+    LINKTYPE_ETHERNET,
+    NANOSECONDS,
+    Faults,
+    Interface,
+    Record,
+    Remark,
+    Section,
+    check_length,
+)
 from xennet.port.window import Window
 
 #: The type of a Section Header Block, a palindrome: it reads the same in both byte orders.
@@ -34,6 +43,12 @@ _HEADER, _TRAILER = 8, 4
 _SMALLEST = _HEADER + _TRAILER
 _DEFAULT_TICKS = 10**6
 _PACKETS = (pcapng.PCAPNG_BT_EPB, pcapng.PCAPNG_BT_PB, pcapng.PCAPNG_BT_SPB)
+#: Options of an interface that a recording keeps.
+_KEPT = (
+    pcapng.PCAPNG_OPT_COMMENT,
+    pcapng.PCAPNG_OPT_IF_NAME,
+    pcapng.PCAPNG_OPT_IF_DESCRIPTION,
+)
 #: Option of packet blocks, and where its value has the length of the FCS in bytes.
 _EPB_FLAGS = 2
 _FLAGS_FCS_SHIFT, _FLAGS_FCS_MASK = 5, 0xF
@@ -47,27 +62,29 @@ def _fields(order: str, block: type) -> Struct:
 
 @frozen
 class _Interface:
-    """Of ``linktype``; ``snaplen`` bytes (0 = no limit), ``ticks`` per second, ``offset`` in
-    seconds, ``fcs`` bytes at the end of each packet."""
+    """Of ``linktype``; ``snaplen`` bytes (0 = no limit), ``ticks`` per second, ``fcs`` bytes at the
+    end of each packet. ``remark``: on its packets that have no comment of their own."""
 
     linktype: int
     snaplen: int
-    ticks: int = _DEFAULT_TICKS
-    offset: int = 0
-    fcs: int = 0
+    ticks: int
+    fcs: int
+    remark: Remark
 
     def nanoseconds(self, timestamp: int) -> int:
         """Exact, or rounded down where ticks are shorter than a nanosecond."""
-        return timestamp * NANOSECONDS // self.ticks + self.offset * NANOSECONDS
+        offset = self.remark.interface.offset
+        return timestamp * NANOSECONDS // self.ticks + offset * NANOSECONDS
 
 
 class _Section:
     """The byte order of a section ("<" or ">"), the layouts in it, and its interfaces so far.
 
-    ``skipped``: its version is not one that is read.
+    ``info``: what recordings keep of it; ``skipped``: its version is not one that is read.
     """
 
     def __init__(self, order: str) -> None:
+        self.info = Section()
         self.skipped = False
         self.interfaces: list[_Interface] = []
         self.room_for_interfaces = _MAX_INTERFACES
@@ -117,20 +134,25 @@ class _Block:
     def packet(
         self, interface: int, timestamp: int | None, captured: int, wire_length: int, at: int
     ) -> Record:
-        """The record of ``captured`` bytes at byte ``at`` of the body; None: no timestamp."""
+        """The record of ``captured`` bytes at byte ``at`` of the body, and the options behind it;
+        None: a block with neither timestamp nor options."""
         check_length(self.window, captured, self.offset)
         data = self.body[at : at + captured]
         if len(data) < captured:
             message = f"packet of {captured} bytes runs past its block"
             raise self.window.error(message, self.offset)
         described = self.described(interface)
-        time = 0 if timestamp is None else described.nanoseconds(timestamp)
-        fcs = described.fcs
+        fcs, remark = described.fcs, described.remark
+        if timestamp is None:
+            return Record(0, data, wire_length, self.offset, fcs, remark)
+        time = described.nanoseconds(timestamp)
         for code, value in self.options(at + (captured + 3 & ~3)):
             if code == _EPB_FLAGS and len(value) == self.section.word.size:
                 (flags,) = self.section.word.unpack(value)
                 fcs = flags >> _FLAGS_FCS_SHIFT & _FLAGS_FCS_MASK or fcs
-        return Record(time, data, wire_length, self.offset, fcs)
+            elif code == pcapng.PCAPNG_OPT_COMMENT:
+                remark = Remark(remark.interface, (*remark.comments, bytes(value)))
+        return Record(time, data, wire_length, self.offset, fcs, remark)
 
     def described(self, interface: int) -> _Interface:
         """The interface of that number; CaptureError when no block has described it yet."""
@@ -148,7 +170,7 @@ def _interface_description(block: _Block) -> None:
     if section.room_for_interfaces < 0:
         message = f"more interfaces than {len(section.interfaces)} make no sense"
         raise block.window.error(message, block.offset)
-    ticks, offset, fcs = _DEFAULT_TICKS, 0, 0
+    ticks, offset, fcs, kept = _DEFAULT_TICKS, 0, 0, []
     for code, value in block.options(layout.size, strict=True):
         if code == pcapng.PCAPNG_OPT_IF_TSRESOL and len(value) == 1:
             ticks = (2 if value[0] & 0x80 else 10) ** (value[0] & 0x7F)
@@ -156,7 +178,10 @@ def _interface_description(block: _Block) -> None:
             (offset,) = section.tsoffset.unpack(value)
         elif code == pcapng.PCAPNG_OPT_IF_FCSLEN and len(value) == 1:
             fcs = _fcs_length(value[0])
-    section.interfaces.append(_Interface(linktype, snaplen, ticks, offset, fcs))
+        elif code in _KEPT:
+            kept.append((code, bytes(value)))
+    remark = Remark(Interface(section.info, tuple(kept), offset))
+    section.interfaces.append(_Interface(linktype, snaplen, ticks, fcs, remark))
 
 
 def _fcs_length(told: int) -> int:
@@ -254,6 +279,10 @@ def _section_header(block: _Block, counters: Counters, faults: Faults) -> None:
         block.section.skipped = True
         message = f"section of pcapng version {major}.{minor} refused, 1.0 and 1.2 are known"
         faults.add("version", str(block.window.error(message, block.offset)))
+    else:
+        options = block.options(block.section.header.size)
+        comments = (bytes(value) for code, value in options if code == pcapng.PCAPNG_OPT_COMMENT)
+        block.section.info = Section(tuple(comments))
 
 
 def _other_linktype(window: Window, section: _Section, kind: int) -> bool:

@@ -1,13 +1,16 @@
 """``record:FILE`` writes a capture: pcapng when FILE ends in ``.pcapng``, else pcap; either of them
 compressed when that is followed by ``.gz``, ``.xz`` or ``.zst``.
 
-Both with nanosecond timestamps, so that a timestamp survives exactly whatever it was. dpkt packs
-the file headers; records are packed with its layouts but not by its Writers, which take float
-timestamps and hand each record to the file in two pieces.
+Both with nanosecond timestamps, so that a timestamp survives exactly whatever it was. A pcapng file
+keeps what the one that is played says of its sections, interfaces and packets (Remark in
+xennet.port.capture). dpkt packs the file headers; records are packed with its layouts but not by
+its Writers, which take float timestamps and hand each record to the file in two pieces.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import closing
 from io import BufferedWriter
 from struct import Struct
 from typing import Protocol
@@ -16,25 +19,39 @@ from dpkt import pcap, pcapng
 
 from xennet.frames import FrameBatch
 from xennet.port.base import BasePort, PortError
-from xennet.port.capture import LINKTYPE_ETHERNET, NANOSECONDS
+from xennet.port.capture import LINKTYPE_ETHERNET, NANOSECONDS, Interface, Remark, Section
 from xennet.port.compression import packing
 from xennet.port.files import open_file, shown
 
 _SNAPLEN = 262144  # tcpdump's: no frame is cut
 
 
+#: An if_tsoffset, in whole seconds, before the earliest time stamp of a frame (the year 1677).
+_BEFORE_ALL = -(1 << 63) // NANOSECONDS
+
+
 class _Format(Protocol):
-    """One capture format: what the file starts with, and one record as pieces to be joined."""
+    """One capture format; ``header`` is what the file starts with."""
 
     header: bytes
 
-    def record(self, timestamp: int, frame: memoryview) -> tuple[bytes | memoryview, ...]:
-        """``timestamp`` in ns since the epoch; ValueError when the format cannot hold it."""
+    def record(
+        self, timestamp: int, frame: memoryview, remark: object
+    ) -> tuple[bytes | memoryview, ...]:
+        """One record as pieces to be joined, with what has to come before it.
+
+        ``timestamp`` in ns since the epoch; ValueError when the format cannot hold it. ``remark``:
+        as in ``FrameBatch.remarks``, None for none.
+        """
+        ...
+
+    def end(self) -> bytes:
+        """What a file lacks when no record follows."""
         ...
 
 
 class _Pcap:
-    """pcap-savefile with the nanosecond magic, little-endian."""
+    """pcap-savefile with the nanosecond magic, little-endian. Remarks have no place in it."""
 
     _LAYOUT = Struct(pcap.LEPktHdr.__hdr_fmt__)
 
@@ -45,39 +62,95 @@ class _Pcap:
             )
         )
 
-    def record(self, timestamp: int, frame: memoryview) -> tuple[bytes | memoryview, ...]:
+    def record(
+        self, timestamp: int, frame: memoryview, remark: object
+    ) -> tuple[bytes | memoryview, ...]:
         seconds, fraction = divmod(timestamp, NANOSECONDS)
         if not 0 <= seconds < 1 << 32:
-            raise ValueError("pcap has 32 bits for the seconds since 1970")
+            raise ValueError("pcap has 32 bits for the seconds since 1970; a .pcapng file holds it")
         length = len(frame)
         return self._LAYOUT.pack(seconds, fraction, length, length), frame
 
+    def end(self) -> bytes:
+        return b""
+
 
 class _Pcapng:
-    """One little-endian section, one interface with if_tsresol 9, Enhanced Packet Blocks."""
+    """Little-endian sections, interfaces with if_tsresol 9, Enhanced Packet Blocks.
 
+    A section begins when a frame comes from another section of a file that is played; frames of
+    which nothing is known belong to the one there is. An interface is described before its first
+    frame, and once more for frames whose time its if_tsoffset cannot express.
+    """
+
+    header = b""
     _LAYOUT = Struct(pcapng.EnhancedPacketBlockLE.__hdr_fmt__[:-1])
     _OVERHEAD = pcapng.EnhancedPacketBlockLE.__hdr_len__
 
     def __init__(self) -> None:
-        options = [
-            pcapng.PcapngOptionLE(code=pcapng.PCAPNG_OPT_IF_TSRESOL, data=b"\x09"),
-            pcapng.PcapngOptionLE(code=pcapng.PCAPNG_OPT_ENDOFOPT),
-        ]
-        interface = pcapng.InterfaceDescriptionBlockLE(
-            snaplen=_SNAPLEN, linktype=LINKTYPE_ETHERNET, opts=options
-        )
-        self.header = bytes(pcapng.SectionHeaderBlockLE()) + bytes(interface)
+        self._section: Section | None = None
+        self._numbers: dict[tuple[Interface, int], int] = {}
+        self._unknown = Interface(Section())
 
-    def record(self, timestamp: int, frame: memoryview) -> tuple[bytes | memoryview, ...]:
-        if timestamp < 0:
-            raise ValueError("pcapng counts from 1970 on")
+    def record(
+        self, timestamp: int, frame: memoryview, remark: object
+    ) -> tuple[bytes | memoryview, ...]:
+        interface, comments = self._unknown, b""
+        if isinstance(remark, Remark):
+            interface = remark.interface
+            options = ((pcapng.PCAPNG_OPT_COMMENT, comment) for comment in remark.comments)
+            comments = b"".join(map(bytes, _options(options)))
+        number, ticks, before = self._place(interface, timestamp)
         length = len(frame)
         padding = -length % 4
-        total = self._OVERHEAD + length + padding
-        high, low = timestamp >> 32, timestamp & 0xFFFFFFFF
-        head = self._LAYOUT.pack(pcapng.PCAPNG_BT_EPB, total, 0, high, low, length, length)
-        return head, frame, bytes(padding) + total.to_bytes(4, "little")
+        total = self._OVERHEAD + length + padding + len(comments)
+        high, low = ticks >> 32, ticks & 0xFFFFFFFF
+        head = self._LAYOUT.pack(pcapng.PCAPNG_BT_EPB, total, number, high, low, length, length)
+        return before, head, frame, bytes(padding) + comments + total.to_bytes(4, "little")
+
+    def end(self) -> bytes:
+        return b"" if self._section else self._place(self._unknown, 0)[2]
+
+    def _place(self, interface: Interface, timestamp: int) -> tuple[int, int, bytes]:
+        """The interface's number, the ticks of ``timestamp`` there, and blocks to write before."""
+        before = b""
+        if self._section is None or interface.section not in (self._section, self._unknown.section):
+            self._section = interface.section
+            self._numbers.clear()
+            before = _section_header(interface.section)
+        offset = next(
+            offset
+            for offset in (interface.offset, 0, _BEFORE_ALL)
+            if 0 <= timestamp - offset * NANOSECONDS < 1 << 64
+        )
+        key = interface, offset
+        if key not in self._numbers:
+            self._numbers[key] = len(self._numbers)
+            before += _interface_description(interface, offset)
+        return self._numbers[key], timestamp - offset * NANOSECONDS, before
+
+
+def _section_header(section: Section) -> bytes:
+    comments = _options((pcapng.PCAPNG_OPT_COMMENT, comment) for comment in section.comments)
+    return bytes(pcapng.SectionHeaderBlockLE(opts=comments))
+
+
+def _interface_description(interface: Interface, offset: int) -> bytes:
+    """With nanoseconds, and ``offset`` seconds to add to them."""
+    times = [(pcapng.PCAPNG_OPT_IF_TSRESOL, b"\x09")]
+    if offset:
+        times.append((pcapng.PCAPNG_OPT_IF_TSOFFSET, offset.to_bytes(8, "little", signed=True)))
+    options = _options((*interface.options, *times))
+    block = pcapng.InterfaceDescriptionBlockLE(
+        snaplen=_SNAPLEN, linktype=LINKTYPE_ETHERNET, opts=options
+    )
+    return bytes(block)
+
+
+def _options(options: Iterable[tuple[int, bytes]]) -> list[pcapng.PcapngOptionLE]:
+    """Options with the one that ends them; none if there are none."""
+    made = [pcapng.PcapngOptionLE(code=code, data=value) for code, value in options]
+    return [*made, pcapng.PcapngOptionLE(code=pcapng.PCAPNG_OPT_ENDOFOPT)] if made else []
 
 
 class RecordPort(BasePort):
@@ -102,7 +175,7 @@ class RecordPort(BasePort):
         for i in range(batch.count):
             timestamp = batch.timestamp[i]
             try:
-                pieces += self._format.record(timestamp, batch.frame(i))
+                pieces += self._format.record(timestamp, batch.frame(i), batch.remarks.get(i))
             except ValueError as e:
                 frame = self._counters.frames_out + i
                 message = f"timestamp of {timestamp} ns of frame {frame} does not fit: {e}"
@@ -111,11 +184,11 @@ class RecordPort(BasePort):
         super().push(batch)
 
     def close(self) -> None:
+        if self._target.closed:
+            return
         try:
-            try:
-                self._file.close()
-            finally:
-                self._target.close()
+            with closing(self._target), closing(self._file):
+                self._file.write(self._format.end())
         except OSError as e:
             raise self._failed(e) from e
 
