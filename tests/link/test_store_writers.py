@@ -153,27 +153,20 @@ class Vandalised:
             self.client.write(path, value)
 
     def _device(self, handle: str, complete: bool) -> None:
-        """Both directories of a device, as a toolstack writes them, or without the backend."""
+        """Both directories of a device, as a toolstack makes them, or without the backend's."""
         front, back = f"/local/domain/1/device/vif/{handle}", f"{BACKEND}/1/{handle}"
-        nodes = {f"{front}/backend": back, f"{front}/backend-id": "0", f"{front}/state": "1"}
+        mac = {"mac": "00:16:3e:00:00:09"}
+        nodes = {front: {"backend": back, "backend-id": "0", **mac, "state": "1"}}
         if complete:
-            nodes = {
-                f"{back}/frontend": front,
-                f"{back}/frontend-id": "1",
-                f"{back}/handle": "7",
-                f"{back}/online": "1",
-                f"{back}/state": "1",
-                f"{back}/hotplug-status": "connected",
-                f"{back}/mac": "00:16:3e:00:00:09",
-                f"{front}/mac": "00:16:3e:00:00:09",
-                **nodes,
-            }
-        for path, value in nodes.items():
-            self._write(path, value.encode())
-        self.client.set_perms(front, ["n1", "r0"])
-        for path in nodes:
-            if path.startswith(front):
-                self.client.set_perms(path, ["n1", "r0"])
+            of_backend = {"frontend": front, "frontend-id": "1", "online": "1", "handle": "7"}
+            of_backend |= {"hotplug-status": "connected", "script": "", **mac, "state": "1"}
+            nodes = {back: of_backend, **nodes}
+        for directory, values in nodes.items():
+            self._mkdir(directory, None)
+            # What is written below inherits them.
+            self.client.set_perms(directory, ["n1", "r0"] if directory == front else ["n0", "r1"])
+            for name, value in values.items():
+                self._write(f"{directory}/{name}", value.encode())
 
     def _domain(self, request: str, _: None) -> None:
         """The store forgets the guest, or starts anew with it: it may not hear of anything more."""
@@ -264,11 +257,14 @@ def test_nothing_that_is_written_ends_a_house_or_reaches_what_it_spares(
 def test_a_device_that_nobody_plugged_gets_a_driver_that_finds_no_backend() -> None:
     place = Vandalised("linux", "linux")
     place.rest()
-    place.client.write("/local/domain/1/device/vif/7/state", "1")
+    state = "/local/domain/1/device/vif/7/state"
+    place.client.write(state, "1")
+    place.client.set_perms(state, ["n1"])
     place.rest()
     assert place.vifs[0].connected
     error = place.client.read("/local/domain/1/error/device/vif/7/error")
-    assert error.startswith(b"2 ")  # ENOENT: there is no backend-id
+    assert error == b"2 device/vif/7/backend-id: cannot be read: ENOENT"
+    assert place.client.read(state) == b"5"
     assert list(place.guest.frontends.devices) == [f"device/vif/{handle}" for handle in (0, 1, 7)]
 
 
