@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from terminal import Terminal
 
 from xennet.cli.lifecycle import SCENARIO_NAMES
 from xennet.port.spec import SCHEMES
@@ -120,56 +118,19 @@ def test_scenarios_are_completed_without_loading_them() -> None:
 # --- typed ----------------------------------------------------------------------------------------
 
 
-class Typed:
-    """An interactive bash on a terminal of its own, with the completion script in it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.master, slave = pty.openpty()
-        env = {"PATH": os.environ["PATH"], "PS1": "$ ", "TERM": "dumb", "HOME": str(directory)}
-        self.shell = subprocess.Popen(
-            ["bash", "--norc", "--noprofile", "-i"],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=env,
-            cwd=directory,
-            start_new_session=True,
-        )
-        os.close(slave)
-        self.screen = ""
-        self.type(f'xennet() {{ {shlex.quote(sys.executable)} -m xennet "$@"; }}\n')
-        self.type('eval "$(_XENNET_COMPLETE=bash_source xennet)"; echo rea""dy\n')
-        self.until("ready\r\n")
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def until(self, text: str) -> str:
-        """What the screen got until ``text`` came, without it."""
-        deadline = time.monotonic() + 60
-        while text not in self.screen:
-            assert select.select([self.master], [], [], max(deadline - time.monotonic(), 0))[0], (
-                self.screen
-            )
-            self.screen += os.read(self.master, 4096).decode()
-        before, _, self.screen = self.screen.partition(text)
-        return before
-
-    def close(self) -> None:
-        self.shell.kill()
-        self.shell.wait()
-        os.close(self.master)
-
-
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_a_tab_in_bash_completes_kind_file_and_scenario(captures: Path) -> None:
-    typed = Typed(captures)
+    env = {"PS1": "$ ", "TERM": "dumb", "HOME": str(captures)}
+    shell = Terminal(["bash", "--norc", "--noprofile", "-i"], env=env, cwd=captures, columns=200)
     try:
-        typed.type("xennet run --guest pc\t")
-        typed.until("--guest pcap:")
-        typed.type("in\t")  # no blank came behind the colon
-        typed.until("in.pcap ")
-        typed.type("\x15xennet lifecycle no-s\t")
-        typed.until("lifecycle no-script-answer ")
+        shell.type(f'xennet() {{ {shlex.quote(sys.executable)} -m xennet "$@"; }}\n')
+        shell.type('eval "$(_XENNET_COMPLETE=bash_source xennet)"; echo rea""dy\n')
+        shell.until("ready\r\n")
+        shell.type("xennet run --guest pc\t")
+        shell.until("--guest pcap:")
+        shell.type("in\t")  # no blank came behind the colon
+        shell.until("in.pcap ")
+        shell.type("\x15xennet lifecycle no-s\t")
+        shell.until("lifecycle no-script-answer ")
     finally:
-        typed.close()
+        shell.close()

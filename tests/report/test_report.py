@@ -17,6 +17,7 @@ from xennet.abi.xenbus import XenbusState
 from xennet.port import Counters
 from xennet.report import (
     GUEST_TO_HOST,
+    HOST_TO_GUEST,
     THROUGH_SWITCH,
     DefectReport,
     DirectionReport,
@@ -136,6 +137,7 @@ def test_json_keys_are_those_of_format_1() -> None:
         ],
         "ports": [{"side": None, "spec": None, "counters": dict.fromkeys(counters)}],
         "seconds": None,
+        "interrupted": None,
         "frames_per_second": None,
     }
 
@@ -339,6 +341,25 @@ def test_progress_shows_each_direction_on_a_terminal(total: int | None, shown: s
         progress(GUEST_TO_HOST, 3)
     assert GUEST_TO_HOST in stream.getvalue()
     assert shown in stream.getvalue()
+
+
+def test_a_direction_without_frames_has_no_bar() -> None:
+    stream = Terminal()
+    with progress_bar({GUEST_TO_HOST: 5, HOST_TO_GUEST: 0}, stream) as progress:
+        progress(GUEST_TO_HOST, 3)
+        progress(HOST_TO_GUEST, 0)
+    assert GUEST_TO_HOST in stream.getvalue()
+    assert HOST_TO_GUEST not in stream.getvalue()
+    assert "0/0" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_a_line_can_be_told_beside_the_bars(stream: io.StringIO) -> None:
+    with progress_bar({GUEST_TO_HOST: 5}, stream) as progress:
+        progress(GUEST_TO_HOST, 3)
+        progress.tell("XenStore on /tmp/[x]")
+        progress(GUEST_TO_HOST, 5)
+    assert "XenStore on /tmp/[x]\n" in stream.getvalue()
 
 
 # --- what was negotiated --------------------------------------------------------------------------

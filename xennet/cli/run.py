@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
@@ -16,8 +15,8 @@ from xennet.cli.errors import BadInputError
 from xennet.cli.output import say
 from xennet.port import Port, PortError, open_ports
 from xennet.port.spec import SCHEMES, parse, records_to_stdout
-from xennet.report.model import GUEST_TO_HOST, HOST_TO_GUEST, Progress, RunOptions, RunReport
-from xennet.report.progress import no_progress, progress_bar
+from xennet.report.model import GUEST_TO_HOST, HOST_TO_GUEST, RunOptions, RunReport
+from xennet.report.progress import Shown, no_progress, progress_bar
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -52,7 +51,7 @@ class Link(Protocol):
         guests: Sequence[Port],
         hosts: Sequence[Port],
         options: RunOptions,
-        progress: Progress,
+        progress: Shown,
     ) -> RunReport: ...
 
 
@@ -88,6 +87,17 @@ def _choice(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
     """An option for one of ``values``; the first is the default."""
     return click.option(
         name, type=click.Choice(values), default=values[0], show_default=True, help=text
+    )
+
+
+def _seconds(name: str, text: str) -> Callable[[_F], _F]:
+    """An option for a time in which people look at the run's store."""
+    return click.option(
+        name,
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="SECONDS",
+        help=f"{text}; needs --xenstore-socket.",
     )
 
 
@@ -152,13 +162,8 @@ def _choice(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
     metavar="PATH",
     help="Serve the run's XenStore there, for xenstore-ls, xenstore-watch and the like.",
 )
-@click.option(
-    "--hold",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    metavar="SECONDS",
-    help="Keep the vif connected that long before it is unplugged; needs --xenstore-socket.",
-)
+@_seconds("--hold-before", "Wait that long before the vif is plugged in")
+@_seconds("--hold", "Keep the vif connected that long before it is unplugged")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="Print the verdict only, show no progress.")
 @click.pass_context
@@ -171,22 +176,25 @@ def run(
     no_gso: bool,
     no_csum: bool,
     xenstore_socket: str | None,
+    hold_before: float,
     hold: float,
     as_json: bool,
     quiet: bool,
     **asked: Any,
 ) -> None:
     """Carry frames between ports through vifs and report."""
-    if hold and xenstore_socket is None:
-        raise click.UsageError("--hold is for looking at the store: it needs --xenstore-socket.")
+    for option, seconds in (("--hold-before", hold_before), ("--hold", hold)):
+        if seconds and xenstore_socket is None:
+            looking = "is for looking at the store: it needs --xenstore-socket."
+            raise click.UsageError(f"{option} {looking}")
     options = RunOptions(sg=not no_sg, gso=not no_gso, csum=not no_csum, **asked)
     guests, hosts = _ports_of(guest, host, options)
     silent = as_json or quiet
     stdout_taken = records_to_stdout([*guests, *hosts])
-    with _watched_vif(xenstore_socket, hold, silent) as watched:
-        report = _carry(guests, hosts, options, ctx.obj or watched, silent)
+    link = ctx.obj or partial(_vif, xenstore_socket, hold_before, hold, silent)
+    report = _carry(guests, hosts, options, link, silent)
     _show(report, as_json, quiet, err=stdout_taken)
-    ctx.exit(0 if report.verdict.good else 1)
+    ctx.exit(_exit_code(report))
 
 
 def _ports_of(
@@ -211,41 +219,43 @@ def _each(option: str, specs: tuple[str, ...], vifs: int) -> list[str]:
     return list(specs) * (vifs // len(specs))
 
 
-@contextmanager
-def _watched_vif(path: str | None, hold: float, silent: bool) -> Iterator[Link | None]:
-    """The vif with its store on a socket, which is removed on SIGTERM as well; None without."""
-    if path is None:
-        yield None
-        return
+def _vif(
+    socket: str | None,
+    hold_before: float,
+    hold: float,
+    silent: bool,
+    guests: Sequence[Port],
+    hosts: Sequence[Port],
+    options: RunOptions,
+    progress: Shown,
+) -> RunReport:
+    """The vif as a link; its store is on ``socket``, if that is one, and signals end it in
+    order."""
+    from xennet.cli.signals import stopping
     from xennet.link.run import StoreView, run_ports
+    from xennet.link.stop import Stop
     from xennet.xenstore.daemon import SocketError
 
-    tell: Callable[[str], None] = partial(click.echo, err=True)
-    view = StoreView(path, hold) if silent else StoreView(path, hold, tell)
-    before = signal.signal(signal.SIGTERM, _terminated)
+    view = None if socket is None else StoreView(socket, hold_before, hold, progress.tell)
+    stop = Stop()
     try:
-        yield partial(run_ports, view=view)
+        with stopping(stop, silent):
+            return run_ports(guests, hosts, options, progress, view, stop)
     except SocketError as error:
         raise BadInputError(str(error)) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
-def _terminated(number: int, _: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
-def _vif() -> Link:
-    from xennet.link.run import run_ports
-
-    return run_ports
+def _exit_code(report: RunReport) -> int:
+    if report.interrupted is not None:
+        return 128 + signal.Signals[report.interrupted]
+    return 0 if report.verdict.good else 1
 
 
 def _carry(
     guest_specs: Sequence[str],
     host_specs: Sequence[str],
     options: RunOptions,
-    link: Link | None,
+    link: Link,
     silent: bool,
 ) -> RunReport:
     """All ports are closed afterwards, whatever happens, so that recordings are complete."""
@@ -258,7 +268,7 @@ def _carry(
         progress = closing.enter_context(
             no_progress() if silent else progress_bar(totals, sys.stderr)
         )
-        return (link or _vif())(guests, hosts, options, progress)
+        return link(guests, hosts, options, progress)
 
 
 def _expected(ports: Sequence[Port]) -> int | None:

@@ -142,10 +142,11 @@ class Lines:
         self._socket = StoreSocket(self.house.service.server, path)
         self.house.interlude = self._socket.poll
 
-    def hold(self, seconds: float) -> None:
-        """Keep everything as it is for that long, and let the clients of the store socket work."""
+    def hold(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
+        """Keep everything as it is for that long, or until it is ``over``, and let the clients of
+        the store socket work."""
         end = time.monotonic() + seconds
-        while self._socket is not None and (left := end - time.monotonic()) > 0:
+        while self._socket is not None and not over() and (left := end - time.monotonic()) > 0:
             self._socket.wait(min(left, _POLL_SECONDS))
             self.settle()
 

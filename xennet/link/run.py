@@ -22,6 +22,7 @@ from xennet.link.house import guest_mac
 from xennet.link.ledger import Ledger, ip_flow, one_flow
 from xennet.link.lines import Line, Lines
 from xennet.link.setup import setup_of
+from xennet.link.stop import Stop
 from xennet.link.timeline import Timeline
 from xennet.link.witness import Witness
 from xennet.netback.defects import BackendPanic, DefectStruck
@@ -54,11 +55,12 @@ _REASONS = 12
 class StoreView:
     """The run's store for other programs to look at, on the socket ``path``.
 
-    The connected vifs stay up for ``hold`` seconds before they are unplugged. ``say`` is told when
-    there is something to see.
+    Nothing is plugged in for ``hold_before`` seconds; the connected vifs stay up for ``hold``
+    seconds before they are unplugged. ``say`` is told when there is something to see.
     """
 
     path: str
+    hold_before: float = 0.0
     hold: float = 0.0
     say: Callable[[str], None] = lambda text: None
 
@@ -100,7 +102,8 @@ class _Watched:
 
 
 class Run:
-    """One run: made, carried out, reported. ``hosts`` is empty with a switch.
+    """One run: made, carried out, reported. ``hosts`` is empty with a switch; ``stop`` ends it
+    early.
 
     There are as many ``guests`` as the options have vifs, guest by guest, and as many ``hosts``.
     """
@@ -111,7 +114,9 @@ class Run:
         hosts: Sequence[Port],
         options: RunOptions,
         progress: Progress,
+        stop: Stop | None = None,
     ) -> None:
+        self.stop = Stop() if stop is None else stop
         self.lines = Lines(setup_of(options))
         self.options = evolve(options, evtchn=self.lines.setup.evtchn)
         self.exchange: Exchange | None = None
@@ -152,6 +157,9 @@ class Run:
         guest_end = Witness(guest, up, down, partial(self._tell, HOST_TO_GUEST))
         host_end = Witness(host, down, up, partial(self._tell, GUEST_TO_HOST))
         guest_end.mtu = host_end.mtu = self.lines.setup.mtu or 0
+        guest_end.stop = self.stop
+        if place is None:
+            host_end.stop = self.stop
         line = self.lines.add(guest_end, host_end)
         return _Watched(line, guest_end, host_end, guest, host, up, down, place)
 
@@ -184,12 +192,13 @@ class Run:
         if view is not None:
             self.lines.serve_store(view.path)
             view.say(f"XenStore on {view.path}")
+            self._hold(view, view.hold_before, "nothing is plugged in yet")
         try:
-            self.lines.open()
-            self.carry()
-            if view is not None and view.hold:
-                view.say(f"the vif stays connected for {view.hold:g} s")
-                self.lines.hold(view.hold)
+            if not self.stop.reason:
+                self.lines.open()
+                self.carry()
+                if view is not None:
+                    self._hold(view, view.hold, "the vif stays connected")
             self.lines.close()
         except LinkError as error:
             self.trouble.append(str(error))
@@ -200,6 +209,11 @@ class Run:
             for end in (watched.guest, watched.host):
                 if end.failure is not None:
                     raise end.failure
+
+    def _hold(self, view: StoreView, seconds: float, what: str) -> None:
+        if seconds and not self.stop.reason:
+            view.say(f"{what} for {seconds:g} s")
+            self.lines.hold(seconds, lambda: bool(self.stop.reason))
 
     def _waiting(self) -> int | None:
         """For House.settle: how many frames have arrived, as long as some are on their way."""
@@ -216,6 +230,7 @@ class Run:
         """All there is to tell."""
         return RunReport(
             verdict=self._verdict(),
+            interrupted=self.stop.reason or None,
             options=self.options,
             roots=self.roots,
             timeline=tuple(self.timeline.entries),
@@ -266,7 +281,11 @@ class Run:
         if leaks:
             bad += str(leaks).splitlines()
         given = any(w.up.frames_sent or w.down.frames_sent for w in self._watched)
-        if not (given or bad or self.options.allow_empty):
+        if self.stop.reason:
+            so_far = self._arrived("every frame that was given") if given else _NOTHING_GIVEN
+            what = f"interrupted by {self.stop.reason}: this is what was done until then"
+            bad = [what, *(bad or (so_far, _NOTHING_LEFT))]
+        elif not (given or bad or self.options.allow_empty):
             bad = [f"{_NOTHING_GIVEN}: nothing was shown (--allow-empty takes that for good)"]
         if not bad:
             return Verdict(True, (self._arrived() if given else _NOTHING_GIVEN, _NOTHING_LEFT))
@@ -275,10 +294,10 @@ class Run:
             bad[_REASONS:] = [f"and {more} more reasons"]
         return Verdict(False, tuple(bad))
 
-    def _arrived(self) -> str:
+    def _arrived(self, what: str = "every frame") -> str:
         where = "where it should, unchanged" if self.exchange is not None else "unchanged"
         order = "in order" if self.options.queues == 1 else "in the order of its flow"
-        return f"every frame arrived {where} and {order}"
+        return f"{what} arrived {where} and {order}"
 
     def _inputs(self) -> list[str]:
         """What was wrong with the frames that ports had to give; one line for each input."""
@@ -355,15 +374,17 @@ def run_ports(
     options: RunOptions,
     progress: Progress,
     view: StoreView | None = None,
+    stop: Stop | None = None,
 ) -> RunReport:
     """Carry all frames of all ports to the other end of their vif, or through the switch to the
-    next guest; unplug, and report.
+    next guest; unplug, and report. When ``stop`` is asked, no port gives frames any more; what is
+    on its way arrives, and the report tells what was done so far.
 
     The ports are not closed. PortError of a port that failed is raised after the frames before the
     failure have arrived and the vifs are unplugged. While it lasts the store can be seen by
     ``view``; xennet.xenstore.daemon.SocketError if it cannot.
     """
-    run = Run(guests, hosts, options, progress)
+    run = Run(guests, hosts, options, progress, stop)
     try:
         run.carry_out(view)
         return run.report()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define
+from attrs import define, field
 
 from xennet.frames import NOTHING, FrameBatch, FrameEndpoint, Offload
 from xennet.link.ledger import Ledger
+from xennet.link.stop import Stop
 from xennet.port import PortError
+from xennet.port.base import PullStopped
 
 
 class Outside(FrameEndpoint, Protocol):
@@ -28,7 +30,8 @@ class Witness:
     ``arrived`` is told after each batch that the port got how many frames that were. A port that
     fails to give frames counts as exhausted, so that the frames before the failure still arrive;
     ``failure`` keeps its error. ``mtu``: of the vif in bytes, 0 if it does not limit frames.
-    ``offload``: what the other end of the vif takes, as far as it was told.
+    ``offload``: what the other end of the vif takes, as far as it was told. ``stop``: whether the
+    run is to end, and so the port gives nothing any more.
     """
 
     port: Outside
@@ -38,6 +41,7 @@ class Witness:
     mtu: int = 0
     failure: PortError | None = None
     offload: Offload = NOTHING
+    stop: Stop = field(factory=Stop)
 
     @property
     def room(self) -> int:
@@ -46,15 +50,25 @@ class Witness:
     @property
     def exhausted(self) -> bool:
         """Whether nothing more will come."""
-        return self.failure is not None or self.port.exhausted
+        return self._over or self.port.exhausted
+
+    @property
+    def _over(self) -> bool:
+        return self.failure is not None or bool(self.stop.reason)
 
     def pull(self, batch: FrameBatch) -> int:
-        if self.failure is not None:
+        if self._over:
             return 0
-        first = batch.count
+        first, used = batch.count, batch.used
         try:
+            self.stop.pulling = True
             pulled = self.port.pull(batch)
+            self.stop.pulling = False
+        except PullStopped:
+            batch.count, batch.used = first, used
+            return 0
         except PortError as error:
+            self.stop.pulling = False
             self.failure = error
             return 0
         if pulled:

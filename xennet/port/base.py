@@ -23,6 +23,13 @@ class PortError(Exception):
     """A port specification, a file or a device is no good; one line that names the evidence."""
 
 
+class PullStopped(BaseException):
+    """Raised inside a pull that waits for its input, by a signal handler: nobody waits any more.
+
+    A port that can wait ends there and gives what it has; nothing else may catch it but who pulls.
+    """
+
+
 @define
 class Counters:
     """What passed through a port; all are counts of frames unless said otherwise.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
 from xennet.port import pcap_format, pcapng_format
-from xennet.port.base import BasePort
+from xennet.port.base import BasePort, PullStopped
 from xennet.port.capture import Faults, Record, without_fcs
 from xennet.port.compression import unpacked
 from xennet.port.files import open_file, shown
@@ -62,6 +62,8 @@ class PcapPort(BasePort):
                 self._waiting = next(self._frames, None)
             except CaptureError as e:
                 self._faults.add("damage", e.damage)
+                self._waiting = None
+            except PullStopped:
                 self._waiting = None
         return self._pulled(batch.count - count, batch.used - used)
 

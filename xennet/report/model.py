@@ -243,7 +243,8 @@ class RunReport:
 
     ``roots``: short names of XenStore directories for people's eyes, such as
     ``{"frontend": "/local/domain/1/device/vif/0"}``. ``seconds``: how long frames were carried,
-    wall-clock time, 0 when unknown.
+    wall-clock time, 0 when unknown. ``interrupted``: by what it was ended early ("SIGINT",
+    "SIGTERM"), None if it was not; the verdict is not good then.
     """
 
     verdict: Verdict
@@ -258,6 +259,7 @@ class RunReport:
     domains: tuple[DomainReport, ...] = ()
     ports: tuple[PortReport, ...] = ()
     seconds: float = 0.0
+    interrupted: str | None = None
 
     @property
     def frames_per_second(self) -> float:

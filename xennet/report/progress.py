@@ -3,46 +3,65 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TextIO
 
-from xennet.report.model import Progress
+from attrs import frozen
 
 _INTERVAL = 0.1  # seconds between two refreshes
 
 
-@contextmanager
-def progress_bar(totals: Mapping[str, int | None], stream: TextIO) -> Iterator[Progress]:
-    """One bar for each direction of ``totals`` (frames to come, None when unknown).
+@frozen
+class Shown:
+    """A :class:`Progress` that is shown, by ``update``; ``tell`` prints a line beside the bars."""
 
-    Silent when ``stream`` is not a terminal; gone from the screen afterwards.
+    update: Callable[[str, int], None] = lambda direction, frames: None
+    tell: Callable[[str], None] = lambda text: None
+
+    def __call__(self, direction: str, frames: int) -> None:
+        self.update(direction, frames)
+
+
+@contextmanager
+def progress_bar(totals: Mapping[str, int | None], stream: TextIO) -> Iterator[Shown]:
+    """One bar for each direction of ``totals`` that has frames to come (None: unknown how many).
+
+    No bars when ``stream`` is not a terminal; gone from the screen afterwards.
     """
     if not stream.isatty():
-        with no_progress() as silent:
-            yield silent
+        yield Shown(tell=lambda text: print(text, file=stream, flush=True))
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Bars(*columns, console=Console(file=stream), auto_refresh=False, transient=True) as bars:
-        tasks = {name: bars.add_task(name, total=total) for name, total in totals.items()}
+    console = Console(file=stream)
+    with Bars(*columns, console=console, auto_refresh=False, transient=True) as bars:
+        tasks = {
+            name: bars.add_task(name, total=total) for name, total in totals.items() if total != 0
+        }
         due = 0.0
 
         def update(direction: str, frames: int) -> None:
             nonlocal due
+            if direction not in tasks:
+                return
             bars.update(tasks[direction], completed=frames)
             now = time.monotonic()
             if now >= due:
                 due = now + _INTERVAL
                 bars.refresh()
 
-        yield update
+        def tell(text: str) -> None:
+            bars.refresh()
+            console.print(text, markup=False, highlight=False)
+
+        yield Shown(update, tell)
 
 
 @contextmanager
-def no_progress() -> Iterator[Progress]:
+def no_progress() -> Iterator[Shown]:
     """Shows nothing."""
-    yield lambda direction, frames: None
+    yield Shown()

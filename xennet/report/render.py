@@ -354,10 +354,17 @@ def _port_notes(counters: Counters) -> str:
 
 def _verdict(report: RunReport) -> RenderableType:
     verdict = report.verdict
-    text = Text("GOOD" if verdict.good else "BAD", "bold green" if verdict.good else "bold red")
+    text = Text(*_label(report))
     if len(verdict.reasons) == 1:
         text.append(f": {printable(verdict.reasons[0])}", "not bold default")
         return text
     for reason in verdict.reasons:
         text.append(f"\n  {printable(reason)}", "not bold default")
     return text
+
+
+def _label(report: RunReport) -> tuple[str, str]:
+    """The verdict in a word, and its style."""
+    if report.interrupted is not None:
+        return "INTERRUPTED", "bold yellow"
+    return ("GOOD", "bold green") if report.verdict.good else ("BAD", "bold red")

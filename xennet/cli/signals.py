@@ -1,0 +1,54 @@
+"""SIGINT and SIGTERM while a run is under way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from xennet.link.stop import Stop
+
+#: Seconds after which a port that does not return is left where it is.
+_PATIENCE = 0.5
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def stopping(stop: Stop, silent: bool) -> Iterator[None]:
+    """The first signal asks the run to end, the second one ends it at once (KeyboardInterrupt, or
+    SystemExit with the exit code of SIGTERM)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        if stop.reason:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(128 + number)
+        stop.ask(signal.Signals(number).name)
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+        # On a terminal there are progress bars, which a line more would only tear.
+        if not silent and not sys.stderr.isatty():
+            _tell(f"{stop.reason}: the run ends, once more ends it at once")
+
+    def overdue(number: int, frame: FrameType | None) -> None:
+        stop.overdue()
+
+    before = {number: signal.signal(number, asked) for number in _SIGNALS}
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, overdue)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(text: str) -> None:
+    """Not by way of sys.stderr: the signal may have come while that was being written to."""
+    os.write(sys.stderr.fileno(), f"xennet: {text}\n".encode())
