@@ -2,11 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-FAST := $(VENV)/.fast
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test explore lint types unit bench lock clean
+# What is installed: what xennet needs to run, the developers' tools, the compiled engine. When the
+# system's Python moves on, a .venv is left that no Python can use; the first stamp names the version.
+SAY_VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
+HAS := $(shell $(BIN)/python $(SAY_VERSION))
+VERSION := $(or $(HAS),$(shell $(PYTHON) $(SAY_VERSION)))
+RUN := $(VENV)/.run-$(VERSION)
+DEV := $(VENV)/.dev
+FAST := $(VENV)/.fast
+PIP := $(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check
+
+.PHONY: help demo test explore lint types unit bench lock clean $(if $(HAS),,$(RUN))
 
 help:
 	@echo "make demo   send a real capture through an emulated Xen vif and back"
@@ -15,54 +23,60 @@ help:
 	@echo "make bench  frames per second, as ratios to other ways of moving frames"
 	@echo "make clean  remove what the other targets made"
 
-$(STAMP): requirements.lock pyproject.toml
-	$(PYTHON) tools/check_python.py
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(RUN): requirements-run.lock pyproject.toml
+	@$(PYTHON) tools/check_python.py
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  [ ! -e $(VENV) ] || echo "$(VENV) is not one of Python $(VERSION): it is made anew"; \
+	  $(PYTHON) -m venv --clear $(VENV); }
+	$(PIP) --require-hashes -r requirements-run.lock
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The compiled engine (numba) is an extra: where it cannot be had, its tests skip and say so.
-$(FAST): requirements-fast.lock $(STAMP)
-	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fast.lock
+$(DEV): requirements.lock $(RUN)
+	$(PIP) --require-hashes -r requirements.lock
 	@touch $@
 
-demo: $(STAMP)
+# numba is an extra: where it cannot be had, the tests of the compiled engine skip and say so.
+$(FAST): requirements-fast.lock $(DEV)
+	@$(PIP) --retries 1 --require-hashes -r requirements-fast.lock && touch $@ || \
+	  echo "numba could not be installed; the next make tries again, tests that need it skip till then"
+
+demo: $(RUN)
 	@$(BIN)/python tools/demo.py
 
 test: lint types unit
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: $(DEV)
 	$(BIN)/mypy
 
 unit: $(FAST)
-	$(BIN)/python -m pytest -q -n $(JOBS)
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -n $(JOBS)
 
 # What it finds is kept in explore-out, which `make clean` leaves alone.
 explore: $(FAST)
 	@$(BIN)/python tools/explore.py --jobs $(JOBS) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench: $(FAST)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@$(PIP) --require-hashes -r requirements-bench.lock
 	@$(BIN)/python -m xennet.bench --write docs
 	@$(BIN)/python -m xennet.bench.xenstore
 
-# Resolve the lock anew, for every supported Python; index addresses stay out of it.
-LOCK = build/lock/bin/uv pip compile - --universal --python-version 3.11 --generate-hashes \
+# Resolve the locks anew, for every supported Python; index addresses stay out of them.
+LOCK = build/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header --no-annotate --upgrade
 
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
-	build/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade \
+	echo "setuptools>=77" | $(LOCK) pyproject.toml - --output-file requirements-run.lock
+	$(LOCK) pyproject.toml --extra dev --constraint requirements-run.lock \
 	  --output-file requirements.lock
-	echo numba | $(LOCK) --constraint requirements.lock --output-file requirements-fast.lock
-	echo matplotlib | $(LOCK) --constraint requirements.lock --constraint requirements-fast.lock \
+	echo numba | $(LOCK) - --constraint requirements.lock --output-file requirements-fast.lock
+	echo matplotlib | $(LOCK) - --constraint requirements.lock --constraint requirements-fast.lock \
 	  --output-file requirements-bench.lock
 
 clean:
