@@ -25,7 +25,6 @@ SCENARIO_NAMES = (
     "garbage-mac",
     "no-rx-copy",
     "early-init-wait",
-    "early-init-wait",
     "garbage-offer",
     "garbage-features",
     "guest-closes",
