@@ -50,7 +50,8 @@ def test_the_longest_frame_passes_and_one_byte_more_is_refused(path: Path) -> No
     assert counters.frames_in == 3
     assert counters.refused_oversize == 2
     assert counters.faults == (
-        f"{path}: frame of 65536 bytes, the longest is 65535 (at byte offset 65575), and 1 more",
+        f"{path}: frame of 65536 bytes, the longest is 65535 (at byte offset 65575), "
+        "and 1 more like it",
     )
 
 

@@ -70,7 +70,7 @@ class Faults:
         first, before = self._found.get(kind, (message, 0))
         self._found[kind] = first, before + 1
         self._counters.faults = tuple(
-            f"{first}, and {times - 1} more" if times > 1 else first
+            f"{first}, and {times - 1} more like it" if times > 1 else first
             for first, times in self._found.values()
         )
 
