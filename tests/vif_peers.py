@@ -92,6 +92,7 @@ def back_side(
     return VifSide(
         hv=hv,
         otherend_id=GUEST,
+        frontend="frontend",
         policy=policy,
         options=policy.options if options is None else options,
         features=FrontendFeatures(True, 6) if features is None else features,

@@ -124,6 +124,20 @@ class Notification:
 
 
 @frozen
+class FrameFiltered:
+    """A backend dropped a frame for a multicast group whose address its guest did not ask for.
+
+    ``domid``: the backend's domain. ``frontend``: the frontend's directory in the store. ``data``:
+    the frame, ``timestamp``: as the host's end gave it.
+    """
+
+    domid: int
+    frontend: str
+    data: bytes
+    timestamp: int
+
+
+@frozen
 class _Subscription:
     observer: Observer
     kinds: tuple[type, ...] = field(default=())

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xennet.link.ledger as ledger_module
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, FrameBatch
 from xennet.link.ledger import DESCRIBED, Ledger, ip_flow, sender
@@ -86,6 +87,201 @@ def test_only_the_first_mismatches_are_described() -> None:
         ledger.received(batch(b"ghost"))
     assert ledger.mismatches == 50
     assert len(ledger.evidence) == DESCRIBED
+
+
+# --- later frames are not judged against earlier ones ---------------------------------------------
+
+
+def frames_of(count: int) -> list[bytes]:
+    return [b"frame %04d" % number for number in range(count)]
+
+
+def test_a_lost_frame_is_missing_and_those_behind_it_arrive() -> None:
+    frames = frames_of(10)
+    ledger = Ledger()
+    ledger.sent(batch(*frames), 0)
+    ledger.received(batch(*frames[:3], *frames[5:]))
+    assert (ledger.mismatches, ledger.missing) == (0, 2)
+
+
+def test_a_damaged_frame_is_one_mismatch_among_frames_that_arrive() -> None:
+    frames = frames_of(10)
+    ledger = Ledger()
+    ledger.sent(batch(*frames), 0)
+    ledger.received(batch(*frames[:3], b"not the frame", *frames[4:]))
+    assert (ledger.mismatches, ledger.missing) == (1, 0)
+
+
+def test_a_frame_that_comes_in_two_pieces_spoils_no_other() -> None:
+    frames = frames_of(10)
+    ledger = Ledger()
+    ledger.sent(batch(*frames), 0)
+    ledger.received(batch(*frames[:3], b"frame", b" 0003", *frames[4:]))
+    assert (ledger.mismatches, ledger.missing) == (2, 0)
+
+
+def test_a_damaged_frame_and_a_lost_one_are_one_of_each() -> None:
+    frames = frames_of(10)
+    ledger = Ledger()
+    ledger.sent(batch(*frames), 0)
+    ledger.received(batch(*frames[:3], b"not the frame", *frames[5:]))
+    assert (ledger.mismatches, ledger.missing) == (1, 1)
+
+
+def test_time_stamps_stay_right_behind_a_lost_frame() -> None:
+    ledger = Ledger()
+    for second, frame in enumerate(frames_of(5)):
+        ledger.sent(batch(frame, timestamp=second), 0)
+    arrived = batch(*frames_of(5)[2:])
+    ledger.received(arrived)
+    assert list(arrived.timestamp[:3]) == [2, 3, 4]
+
+
+def test_a_late_frame_is_a_mismatch_and_not_missing() -> None:
+    frames = frames_of(6)
+    ledger = Ledger()
+    ledger.sent(batch(*frames), 0)
+    ledger.received(batch(frames[3], frames[0], frames[1], frames[2], *frames[4:]))
+    assert ledger.missing == 0
+    assert ledger.mismatches == 4  # neither the three nor the one that overtook them
+    assert "behind frames that were sent later" in ledger.evidence[0].problem
+
+
+def test_any_number_of_damaged_frames_take_bounded_memory() -> None:
+    ledger = Ledger()
+    for number in range(3000):
+        ledger.sent(batch(b"sent %d" % number), 0)
+        ledger.received(batch(b"came %d" % number))
+    assert (ledger.mismatches, ledger.missing) == (3000, 0)
+    assert sum(map(len, ledger._in_flight.values())) <= 257
+
+
+def test_any_number_of_lost_frames_take_bounded_memory() -> None:
+    ledger = Ledger()
+    for number in range(3000):
+        ledger.sent(batch(b"lost %d" % number, b"sent %d" % number), 0)
+        ledger.received(batch(b"sent %d" % number))
+    assert (ledger.mismatches, ledger.missing) == (0, 3000)
+    assert not ledger._in_flight
+    assert len(ledger._overtaken) <= 256
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.integers(1, 30), st.booleans())
+def test_what_is_blamed_is_what_happened(data: st.DataObject, count: int, digests: bool) -> None:
+    """Frames are lost, damaged or doubled; the counts are exact as soon as one arrives behind."""
+    fates = data.draw(
+        st.lists(
+            st.sampled_from(["arrive", "arrive", "lose", "damage", "double"]),
+            min_size=count,
+            max_size=count,
+        )
+    )
+    kept = ledger_module.KEPT
+    ledger = Ledger()
+    frames = [*frames_of(count), b"the last"]
+    try:
+        ledger_module.KEPT = 0 if digests else kept
+        ledger.sent(batch(*frames), 0)
+    finally:
+        ledger_module.KEPT = kept
+    came = []
+    for frame, fate in zip(frames, [*fates, "arrive"], strict=True):
+        came += {"lose": [], "damage": [b"x" + frame], "double": [frame, frame]}.get(fate, [frame])
+    ledger.received(batch(*came))
+    # Between two frames that arrive, a frame that fits none stands for one that did not.
+    lost = mismatches = gone = strays = 0
+    for fate in [*fates, "arrive"]:
+        if fate in ("arrive", "double"):
+            lost += max(0, gone - strays)
+            gone = strays = 0
+        gone += fate in ("lose", "damage")
+        strays += fate in ("damage", "double")
+        mismatches += fate in ("damage", "double")
+    assert (ledger.mismatches, ledger.missing) == (mismatches, lost)
+    assert not ledger._in_flight
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+def test_evidence_shows_both_frames_from_the_first_byte_that_differs() -> None:
+    ledger = Ledger()
+    ledger.sent(batch(b"a" * 100 + b"sent" * 50), 0)
+    ledger.received(batch(b"a" * 100 + b"came" * 50))
+    mismatch = ledger.evidence[0]
+    assert mismatch.offset == 100
+    assert bytes.fromhex(mismatch.sent) == b"sent" * 8
+    assert bytes.fromhex(mismatch.received) == b"came" * 8
+
+
+def test_evidence_of_a_longer_or_shorter_frame_begins_where_one_ends() -> None:
+    ledger = Ledger()
+    ledger.sent(batch(b"abcdef", b"ABCDEF"), 0)
+    ledger.received(batch(b"abcdefgh", b"ABC"))
+    longer, shorter = ledger.evidence
+    assert (longer.offset, longer.sent, longer.received) == (6, "", b"gh".hex())
+    assert (shorter.offset, shorter.sent, shorter.received) == (3, b"DEF".hex(), "")
+
+
+def test_a_frame_that_nobody_sent_is_shown_from_its_beginning() -> None:
+    ledger = Ledger()
+    ledger.received(batch(b"ghost"))
+    mismatch = ledger.evidence[0]
+    assert (mismatch.offset, mismatch.sent, mismatch.received) == (None, "", b"ghost".hex())
+
+
+def test_of_more_frames_on_their_way_than_are_kept_the_digest_is_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger_module, "KEPT", 25)
+    frames = frames_of(6)
+    ledger = Ledger()
+    ledger.sent(batch(*frames), 0)
+    ledger.received(batch(*frames[:5], b"damaged"))
+    assert ledger.mismatches == 1
+    assert "sent 10 bytes" in ledger.evidence[0].problem
+    assert (ledger.evidence[0].offset, ledger.evidence[0].sent) == (None, "")
+    ledger.sent(batch(b"kept again"), 0)
+    assert ledger._kept == 10
+
+
+# --- frames that the link filters -----------------------------------------------------------------
+
+
+def test_a_filtered_frame_is_neither_missing_nor_judged_against() -> None:
+    ledger = Ledger()
+    for second, frame in enumerate([b"group", b"one", b"group", b"two"]):
+        ledger.sent(batch(frame, timestamp=second), 0)
+    ledger.filter(b"group", 0)
+    ledger.filter(b"group", 2)
+    arrived = batch(b"one", b"two")
+    ledger.received(arrived)
+    assert ledger.intact
+    assert ledger.filtered == 2
+    assert list(arrived.timestamp[:2]) == [1, 3]
+
+
+def test_of_equal_frames_the_filtered_one_is_told_by_its_time() -> None:
+    ledger = Ledger()
+    for second in range(3):
+        ledger.sent(batch(b"group", timestamp=second), 0)
+    ledger.filter(b"group", 1)
+    arrived = batch(b"group", b"group")
+    ledger.received(arrived)
+    assert list(arrived.timestamp[:2]) == [0, 2]
+    assert ledger.intact
+
+
+def test_filtered_frames_leave_nothing_behind() -> None:
+    ledger = Ledger(ip_flow)
+    for port in range(100):
+        ledger.sent(batch(udp(port)), 0)
+        ledger.filter(udp(port), 0)
+    assert ledger.intact
+    assert ledger.filtered == 100
+    assert not ledger._in_flight
+    assert not ledger._kept
 
 
 # --- several flows --------------------------------------------------------------------------------

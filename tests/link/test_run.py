@@ -11,8 +11,9 @@ import pytest
 
 from xennet.cli import main
 from xennet.frames import FrameBatch
-from xennet.link.run import run_ports
+from xennet.link.run import Run, run_ports
 from xennet.link.switch import Switch, SwitchPort
+from xennet.link.witness import Witness
 from xennet.netback.defects import BackendPanic
 from xennet.netback.device import Vif
 from xennet.port import BasePort, PortError, open_ports
@@ -243,6 +244,109 @@ def test_progress_is_a_running_total_of_each_direction() -> None:
         assert told[way][-1] == frames
 
 
+# --- frames that a filter takes, checksums that are wrong -----------------------------------------
+
+
+GROUP, UNICAST = (
+    bytes.fromhex(mac) + b"\2\0\0\0\0\2\x88\xb5" for mac in ("333300000001", "021122334455")
+)
+
+
+def group_and_others(path: Path, count: int) -> Path:
+    """``count`` frames for a group, each before one for a station."""
+    pairs = [(GROUP.ljust(64 + i), UNICAST.ljust(80 + i)) for i in range(count)]
+    return capture(path, *(frame for pair in pairs for frame in pair))
+
+
+@pytest.mark.parametrize("options", [(), ("--queues", "4"), ("--evtchn", "2l"), ("--no-csum",)])
+def test_what_the_multicast_filter_takes_is_counted_and_no_fault(
+    run: Command, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    source, out = group_and_others(tmp_path / "in.pcap", 300), tmp_path / "out.pcap"
+    ports = ("--host", f"pcap:{source}", "--guest", f"record:{out}")
+    report = good(run("--frontend", "windows", *ports, *options))
+    up, down = report["directions"]
+    assert (down["frames_sent"], down["frames_received"], down["filtered"]) == (600, 300, 300)
+    assert (up["filtered"], report["vifs"][0]["down"]["filtered"]) == (0, 300)
+    reasons = report["verdict"]["reasons"]
+    assert reasons[0].startswith("every frame but the filtered ones arrived unchanged")
+    assert "host to guest: the backend's multicast filter took 300 frames" in reasons[-1]
+    with out.open("rb") as file:
+        recorded = [(when, frame[:1]) for when, frame in dpkt.pcap.Reader(file)]
+    assert recorded == [(2 * i + 1, UNICAST[:1]) for i in range(300)]
+
+
+def test_group_frames_of_a_guest_that_come_back_are_filtered_too(
+    run: Command, tmp_path: Path
+) -> None:
+    source = group_and_others(tmp_path / "in.pcap", 50)
+    ports = ("--guest", f"pcap:{source}", "--host", "echo:")
+    report = good(run("--frontend", "windows", "--vifs", "2", *ports))
+    up, down = report["directions"]
+    assert (up["frames_received"], up["filtered"]) == (200, 0)
+    assert (down["frames_received"], down["filtered"]) == (100, 100)
+    assert [vif["down"]["filtered"] for vif in report["vifs"]] == [50, 50]
+
+
+def test_a_run_of_which_everything_was_filtered_says_so(run: Command, tmp_path: Path) -> None:
+    source = capture(tmp_path / "in.pcap", *[GROUP.ljust(64)] * 1000)
+    report = good(run("--frontend", "windows", "--host", f"pcap:{source}", "--guest", "null:"))
+    assert report["verdict"]["reasons"][0] == "no frame was to arrive: all were filtered"
+
+
+def test_frames_that_really_get_lost_are_not_taken_for_filtered_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Run, "_filtered", lambda self, event: None)
+    source = group_and_others(tmp_path / "in.pcap", 10)
+    report = carry(["null:"], [f"pcap:{source}"], frontend="windows")
+    assert report.verdict.reasons == ("host to guest: 10 frames did not arrive",)
+
+
+def test_other_guests_ask_for_no_filter(run: Command, tmp_path: Path) -> None:
+    source = group_and_others(tmp_path / "in.pcap", 10)
+    report = good(run("--host", f"pcap:{source}", "--guest", "null:"))
+    assert report["directions"][1]["filtered"] == 0
+    assert len(report["verdict"]["reasons"]) == 2
+
+
+@pytest.mark.parametrize("family", ["tcp", "tcp6"])
+def test_wrong_checksums_are_told_where_nobody_can_complete_them(
+    run: Command, tmp_path: Path, family: str
+) -> None:
+    # What a vif carries with blank checksums, recorded: nothing marks them any more.
+    taken = tmp_path / "taken.pcap"
+    good(run("--guest", f"{family}:1000x7", "--host", f"record:{taken}"))
+    ports = ("--guest", f"pcap:{taken}", "--host", f"pcap:{taken}")
+    report = good(run("--no-csum", *ports))
+    assert [report["vifs"][0][way]["wrong_checksums"] for way in ("up", "down")] == [7, 7]
+    told = [
+        f"{way}: 7 frames passed on with a wrong TCP or UDP checksum, to an end that takes no "
+        "blank ones"
+        for way in ("guest to host", "host to guest")
+    ]
+    assert report["verdict"]["reasons"][2:] == told
+    assert report["verdict"]["reasons"][0] == "every frame arrived unchanged and in order"
+    # Linux' ends take blank ones of both families, FreeBSD's guest those of IPv4.
+    assert len(good(run(*ports))["verdict"]["reasons"]) == 2
+    freebsd = good(run("--frontend", "freebsd", *ports))["vifs"][0]
+    assert freebsd["down"]["wrong_checksums"] == (7 if family == "tcp6" else 0)
+
+
+def test_checksums_that_are_completed_or_right_are_not_told(run: Command) -> None:
+    report = good(run("--no-csum", "--guest", "tcp:1000x7", "--host", "tcp6:20000x3"))
+    assert report["vifs"][0]["up"]["wrong_checksums"] == 0
+    assert len(report["verdict"]["reasons"]) == 2
+
+
+def test_remarks_are_made_of_bad_runs_too(run: Command, tmp_path: Path) -> None:
+    source = group_and_others(tmp_path / "in.pcap", 1)
+    ports = ("--host", f"pcap:{source}", "--guest", "gen:2000x1")
+    reasons = bad(run("--frontend", "windows", "--mtu", "1500", *ports))
+    assert "guest to host: 1 frames were too long" in reasons
+    assert "multicast filter took 1 frames" in reasons
+
+
 # --- honest verdicts ------------------------------------------------------------------------------
 
 
@@ -307,6 +411,21 @@ def test_a_switch_that_turns_the_order_round_is_found_out(monkeypatch: pytest.Mo
     monkeypatch.setattr(Switch, "forward", turned)
     report = carry(["gen:60x100"] * 2, [], guests=2, switch=True)
     assert any("did not arrive as they were sent" in r for r in report.verdict.reasons)
+
+
+def test_evidence_shows_where_a_frame_was_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    push = Witness.push
+
+    def flip(self: Witness, batch: FrameBatch) -> None:
+        if self.incoming.frames_received <= 5 < self.incoming.frames_received + batch.count:
+            batch.data[batch.offset[5 - self.incoming.frames_received] + 77] ^= 1
+        push(self, batch)
+
+    monkeypatch.setattr(Witness, "push", flip)
+    mismatch = carry(["gen:1514x20"], ["null:"]).directions[0].evidence[0]
+    assert (mismatch.frame, mismatch.offset) == (5, 77)
+    sent, received = bytes.fromhex(mismatch.sent), bytes.fromhex(mismatch.received)
+    assert (len(sent), sent[0] ^ received[0], sent[1:]) == (32, 1, received[1:])
 
 
 @pytest.mark.parametrize("port", ["gen:1500x300", "gen:9014x50", "tcp:1000x50"])

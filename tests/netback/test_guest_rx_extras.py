@@ -36,6 +36,7 @@ from xennet.netback.vif_words import (
     W_MCAST_FILTER,
     mcast_add,
 )
+from xennet.observe import FrameFiltered
 
 MORE = XEN_NETIF_EXTRA_FLAG_MORE
 TOEPLITZ = XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ
@@ -265,6 +266,20 @@ def test_filtered_frames_are_counted_once_and_are_not_among_the_packets() -> Non
     front.run()
     assert front.counters.rx.packets == 2
     assert front.counters.filtered == 2
+
+
+def test_observers_hear_of_each_frame_that_was_filtered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    front = RawFrontend(rx_buffers=1)
+    front.queue.rx.words[W_MCAST_FILTER] = 1
+    monkeypatch.setattr(front.host, "observes", lambda kind: kind is FrameFiltered)
+    group = b"\x01\0\x5e\0\0\x07" + bytes(100)
+    front.stack.to_send += [OTHER, UNICAST, group, BROADCAST]
+    front.run()
+    assert front.host.events == [FrameFiltered(0, "frontend", data, 0) for data in (OTHER, group)]
+    front.run()  # BROADCAST still waits for a buffer
+    assert len(front.host.events) == 2
 
 
 def test_without_the_filter_the_list_does_not_matter() -> None:

@@ -155,3 +155,52 @@ def test_recorded_blank_checksums_are_what_blank_writes(sample: str) -> None:
             assert places[H_END] == len(frame)
             seen += 1
     assert seen > 20
+
+
+def wrong(frame: bytes, at: int = 0) -> int:
+    buffer, u8, u32, found, _ = memory(frame, at)
+    before = bytes(buffer)
+    verdict = current().kernel(checksum.is_wrong)(u8, u32, at, len(frame), found)
+    assert bytes(buffer) == before
+    return verdict
+
+
+@settings(max_examples=200, deadline=None)
+@given(frames(), st.integers(0, 65535), st.integers(0, 5))
+def test_a_checksum_is_wrong_unless_it_is_the_one_scapy_computes(
+    frame: bytes, held: int, at: int
+) -> None:
+    right = rebuilt(frame)
+    assert not wrong(right, at)
+    field = field_of(right)
+    other = with_checksum(right, field, held)
+    # 0 and 0xffff are the same in ones-complement; a UDP checksum of 0 is none.
+    alike = {0, 0xFFFF} >= {held, int.from_bytes(right[field : field + 2])}
+    no_sum = held == 0 and l4_of(right).name == "UDP"
+    assert wrong(other, at) == (other != right and not alike and not no_sum)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ETHER / ARP(),
+        ETHER / IP(flags="MF") / UDP(chksum=7) / b"part of a datagram",
+        ETHER / IP() / UDP(chksum=0) / b"no sum",
+        ETHER / IP(len=60) / UDP(chksum=7) / b"cut",
+        ETHER / IP() / UDP(chksum=7, len=99) / b"cut",
+        ETHER / IP() / UDP(chksum=7, len=3) / b"no length",
+        ETHER / IP() / ICMP(chksum=7),
+    ],
+)
+def test_what_has_no_checksum_that_can_be_judged_is_not_wrong(frame: Packet, engine: str) -> None:
+    assert not wrong(bytes(frame))
+
+
+def test_udp_sums_up_to_its_own_length(engine: str) -> None:
+    # Bytes behind it belong to the IP packet only (RFC 9868).
+    datagram = bytes(ETHER / IP() / UDP() / b"data")
+    frame = bytearray(datagram + b"rest")
+    frame[16:18] = (len(frame) - 14).to_bytes(2)
+    assert not wrong(bytes(frame))
+    frame[-5] ^= 1
+    assert wrong(bytes(frame))

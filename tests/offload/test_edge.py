@@ -218,6 +218,51 @@ def test_the_longest_frame_is_not_asked_of_gso_that_is_taken() -> None:
     assert pulled(edge) == [gso(9000, 1448)]
 
 
+WRONG_4, WRONG_6 = (row(base / TCP(chksum=0x4444) / b"z") for base in (V4, V6))
+
+
+@pytest.mark.parametrize(
+    ("offload", "count"),
+    [
+        (Offload(), 0),
+        (Offload(csum_v4=False, gso_types=0), 2),
+        (Offload(csum_v6=False, gso_types=0), 1),
+        (NOTHING, 3),
+        (EVERYTHING, 0),
+    ],
+)
+def test_checksums_are_counted_that_are_wrong_and_not_said_to_be_blank(
+    offload: Offload, count: int, engine: str
+) -> None:
+    # What a capture of offloaded traffic gives: nothing says that its checksums are blank.
+    frames = [WRONG_4, GOOD_TCP, WRONG_6, row(ETHER / ARP()), WRONG_4, blank_udp(), row(b"x" * 14)]
+    edge = Edge(ScriptedPort(*frames))
+    edge.negotiated(offload)
+    got = pulled(edge)
+    assert [got[i] for i in (0, 1, 2, 3, 4, 6)] == [frames[i] for i in (0, 1, 2, 3, 4, 6)]
+    assert edge.pulled.wrong_checksums == count
+
+
+def test_wrong_checksums_are_counted_once_and_only_of_frames_that_are_passed_on() -> None:
+    long = row(V4 / TCP(chksum=0x4444) / bytes(3000))
+    edge = Edge(ScriptedPort(WRONG_4, gso(2500, 1000), long, WRONG_4, WRONG_4))
+    edge.negotiated(Offload(csum_v4=False, gso_types=0, max_frame=1514))
+    batch, total = new_batch(4000, 2), 0
+    while edge.pull(batch):
+        total += batch.count
+        batch.clear()
+    assert total == 6
+    assert edge.pulled.wrong_checksums == 3
+    assert edge.pulled.refused == 1
+
+
+def test_a_tagged_frame_with_a_wrong_checksum_counts_where_a_blank_one_would_not_do() -> None:
+    edge = Edge(ScriptedPort(row(ETHER / Dot1Q(vlan=7) / V4.payload / TCP(chksum=0x4444))))
+    edge.negotiated(Offload(csum_v6=False))
+    assert len(pulled(edge)) == 1
+    assert edge.pulled.wrong_checksums == 1
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -75,6 +75,7 @@ def test_json_keys_are_those_of_format_1() -> None:
     notifications = dict.fromkeys(NOTIFICATIONS)
     counts = ["requests", "responses", "slots", "lost"]
     work = ["carried", "completed", "segmented", "segments", "refused", "errors"]
+    work += ["wrong_checksums", "filtered"]
     path = dict.fromkeys(["sg", "csum", "gso", "max_frame", *work])
     full = evolve(
         good_report(),
@@ -93,7 +94,7 @@ def test_json_keys_are_those_of_format_1() -> None:
         "directions": [
             {
                 **dict.fromkeys(["name", "frames_sent", "frames_received"]),
-                **dict.fromkeys(["bytes_sent", "bytes_received", "mismatches"]),
+                **dict.fromkeys(["bytes_sent", "bytes_received", "mismatches", "filtered"]),
                 "evidence": [dict.fromkeys(["frame", "problem", "offset", "sent", "received"])],
             }
         ],
@@ -108,6 +109,7 @@ def test_json_keys_are_those_of_format_1() -> None:
             "through": {
                 **dict.fromkeys(["name", "frames_sent", "frames_received"]),
                 **dict.fromkeys(["bytes_sent", "bytes_received", "mismatches", "evidence"]),
+                "filtered": None,
             },
             **dict.fromkeys(["ports", "learned", "forwarded", "flooded", "group"]),
             **dict.fromkeys(["filtered", "invalid", "dropped"]),

@@ -121,6 +121,7 @@ def direction(name: str, named: Mapping[str, Ledger]) -> DirectionReport:
         bytes_received=sum(ledger.bytes_received for ledger in ledgers),
         mismatches=sum(ledger.mismatches for ledger in ledgers),
         evidence=tuple(evidence[:DESCRIBED]),
+        filtered=sum(ledger.filtered for ledger in ledgers),
     )
 
 
@@ -141,4 +142,7 @@ def path(offload: Offload, ledger: Ledger, done: Sequence[OffloadCounters]) -> P
         segments=sum(counters.segments for counters in done),
         refused=sum(counters.refused for counters in done),
         errors=sum(counters.errors for counters in done),
+        # Both edges may have met the same frame.
+        wrong_checksums=max(counters.wrong_checksums for counters in done),
+        filtered=ledger.filtered,
     )

@@ -26,7 +26,7 @@ from xennet.link.stop import Stop
 from xennet.link.timeline import Timeline
 from xennet.link.witness import Witness
 from xennet.netback.defects import BackendPanic, DefectStruck
-from xennet.observe import StoreOperation
+from xennet.observe import FrameFiltered, StoreOperation
 from xennet.port import Port
 from xennet.port.addressed import AddressedPort
 from xennet.report.model import (
@@ -148,6 +148,8 @@ class Run:
         machine.observers.subscribe(self.timeline.observe, StoreOperation)
         self._defects: Counter[tuple[str, str]] = Counter()
         machine.observers.subscribe(self._struck, DefectStruck)
+        self._down: dict[str, Ledger] = {}
+        machine.observers.subscribe(self._filtered, FrameFiltered)
 
     def _join(
         self, guest: PortEdge, host: PortEdge | Place, place: Place | None = None
@@ -171,6 +173,10 @@ class Run:
         assert isinstance(event, DefectStruck)
         self._defects[event.row, event.what] += 1
 
+    def _filtered(self, event: object) -> None:
+        assert isinstance(event, FrameFiltered)
+        self._down[event.frontend].filter(event.data, event.timestamp)
+
     # -- carrying ----------------------------------------------------------------------------------
 
     def carry(self) -> None:
@@ -178,6 +184,7 @@ class Run:
         started = time.perf_counter()
         for watched in self._watched:
             watched.connected()
+            self._down[watched.line.plugged.paths.frontend] = watched.down
         if self.exchange is not None:
             self.lines.trickle()
         self.lines.carry(self._waiting)
@@ -238,7 +245,7 @@ class Run:
                 inventory.direction(name, self._ledgers(name))
                 for name in (GUEST_TO_HOST, HOST_TO_GUEST)
             ),
-            vifs=tuple(w.report() for w in self._watched if w.line.vif is not None),
+            vifs=self._vif_reports(),
             switch=self._switch(),
             defects=tuple(DefectReport(*defect, n) for defect, n in sorted(self._defects.items())),
             rings=inventory.rings(self.lines.vifs),
@@ -280,24 +287,54 @@ class Run:
         leaks = self.lines.leaks()
         if leaks:
             bad += str(leaks).splitlines()
-        given = any(w.up.frames_sent or w.down.frames_sent for w in self._watched)
+        so_far = self._arrived("every frame that was given")
+        empty = so_far == _NOTHING_GIVEN
         if self.stop.reason:
-            so_far = self._arrived("every frame that was given") if given else _NOTHING_GIVEN
             what = f"interrupted by {self.stop.reason}: this is what was done until then"
             bad = [what, *(bad or (so_far, _NOTHING_LEFT))]
-        elif not (given or bad or self.options.allow_empty):
+        elif empty and not (bad or self.options.allow_empty):
             bad = [f"{_NOTHING_GIVEN}: nothing was shown (--allow-empty takes that for good)"]
         if not bad:
-            return Verdict(True, (self._arrived() if given else _NOTHING_GIVEN, _NOTHING_LEFT))
+            return Verdict(True, (self._arrived(), _NOTHING_LEFT, *self._remarks()))
         more = len(bad) - _REASONS
         if more > 0:
             bad[_REASONS:] = [f"and {more} more reasons"]
-        return Verdict(False, tuple(bad))
+        return Verdict(False, (*bad, *self._remarks()))
 
     def _arrived(self, what: str = "every frame") -> str:
+        """What a run may say of its frames (``what`` of them) if there is nothing against it."""
+        ledgers = [ledger for watched in self._watched for ledger in (watched.up, watched.down)]
+        if not any(ledger.frames_sent for ledger in ledgers):
+            return _NOTHING_GIVEN
+        if not any(ledger.frames_received for ledger in ledgers):
+            return "no frame was to arrive: all were filtered"
+        which = " but the filtered ones" if any(ledger.filtered for ledger in ledgers) else ""
         where = "where it should, unchanged" if self.exchange is not None else "unchanged"
         order = "in order" if self.options.queues == 1 else "in the order of its flow"
-        return f"{what} arrived {where} and {order}"
+        return f"{what}{which} arrived {where} and {order}"
+
+    def _remarks(self) -> list[str]:
+        """What is no fault of the run, but has to be known of its frames."""
+        remarks = []
+        if filtered := sum(watched.down.filtered for watched in self._watched):
+            remarks.append(
+                f"{HOST_TO_GUEST}: the backend's multicast filter took {filtered} frames for "
+                "groups that the guest had not asked for"
+            )
+        vifs = self._vif_reports()
+        for name, wrong in (
+            (GUEST_TO_HOST, sum(vif.up.wrong_checksums for vif in vifs)),
+            (HOST_TO_GUEST, sum(vif.down.wrong_checksums for vif in vifs)),
+        ):
+            if wrong:
+                remarks.append(
+                    f"{name}: {wrong} frames passed on with a wrong TCP or UDP checksum, to an end "
+                    "that takes no blank ones"
+                )
+        return remarks
+
+    def _vif_reports(self) -> tuple[VifReport, ...]:
+        return tuple(w.report() for w in self._watched if w.line.vif is not None)
 
     def _inputs(self) -> list[str]:
         """What was wrong with the frames that ports had to give; one line for each input."""
@@ -339,10 +376,7 @@ class Run:
     def _refused(self) -> list[str]:
         """Frames of ports that the edges could not make fit."""
         bad = []
-        for watched in self._watched:
-            if watched.line.vif is None:
-                continue
-            report = watched.report()
+        for report in self._vif_reports():
             for name, path in ((GUEST_TO_HOST, report.up), (HOST_TO_GUEST, report.down)):
                 where = self._named(report.name, name)
                 if path.refused:

@@ -123,6 +123,7 @@ class Vif:
         side = VifSide(
             hv=self.hv,
             otherend_id=dev.otherend_id,
+            frontend=dev.otherend.path,
             policy=self.policy,
             options=self.options,
             features=keys.features,

@@ -106,11 +106,14 @@ class ReceivePass(Protocol):
     """One pass over a guest-receive ring, as a queue uses it.
 
     ``res`` has the places R_* of xennet.netback.guest_rx. ``next`` is the first packet of the batch
-    that has not been sent.
+    that has not been sent. ``filtered``: what multicast control dropped in the last pass, frames
+    and time stamps, if it did and FrameFiltered is observed.
     """
 
     @property
     def res(self) -> Sequence[int]: ...
+    @property
+    def filtered(self) -> Sequence[tuple[bytes, int]]: ...
     @property
     def next(self) -> int: ...
     @property

@@ -30,6 +30,7 @@ from xennet.netback.keys import FrontendFeatures, QueueKeys
 from xennet.netback.policy import BackendPolicy, VifOptions
 from xennet.netback.stage import TxStage
 from xennet.netback.verdict import FrontendError
+from xennet.observe import FrameFiltered
 from xennet.ring import BACK_REQ_CONS, BackRing, RingOverflowError, SharedRing, rx_ring, tx_ring
 
 #: Pages from which packets are sent to the guest: eight of the longest.
@@ -44,12 +45,13 @@ RX_WORK = 2
 class VifSide:
     """What all queues of one connected vif have in common.
 
-    ``words``: xennet.netback.vif_words. ``on_fatal`` is told what the frontend did; all queues are
-    to be stopped then.
+    ``frontend``: the frontend's directory. ``words``: xennet.netback.vif_words. ``on_fatal`` is
+    told what the frontend did; all queues are to be stopped then.
     """
 
     hv: Hypervisor
     otherend_id: int
+    frontend: str
     policy: BackendPolicy
     options: VifOptions
     features: FrontendFeatures
@@ -306,11 +308,14 @@ class Queue:
         first = rx.next
         verdict = rx.run()
         res = rx.res
+        if res[guest_rx.R_FILTERED]:
+            self.counters.filtered += res[guest_rx.R_FILTERED]
+            for data, timestamp in rx.filtered:
+                self.hv.emit(FrameFiltered(self.hv.domid, self.vif.frontend, data, timestamp))
         if verdict != guest_rx.OK:
             raise self.vif.policy.receive_error(res)
         slots, unsendable = res[guest_rx.R_SLOTS], res[guest_rx.R_UNSENDABLE]
         counters.errors += unsendable
-        self.counters.filtered += res[guest_rx.R_FILTERED]
         if slots:
             counters.errors += res[guest_rx.R_ERRORS]
             counters.packets += rx.next - first - unsendable

@@ -10,6 +10,7 @@ from xennet.frames import FrameBatch, Outbox
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx
 from xennet.netback.vif_words import W_MCAST_FILTER, new_vif_words
+from xennet.observe import FrameFiltered
 from xennet.passlog import PassLog
 from xennet.ring import BackRing
 
@@ -21,7 +22,8 @@ class RxPass(Outbox):
     takes GSO type t, of ``gso_prefix_types`` if it does so in the old way, by a prefix. ``words``:
     what the vif's queues share (xennet.netback.vif_words).
 
-    ``res`` (places guest_rx.R_*) is what happened in the last pass.
+    ``res`` (places guest_rx.R_*) is what happened in the last pass; ``filtered`` the packets, with
+    their time stamps, that multicast control dropped, as long as FrameFiltered is observed.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class RxPass(Outbox):
         self._ring = ring
         super().__init__(FrameBatch(stage.u8, RX_SLOTS))
         self._filtered = 0
+        self.filtered: list[tuple[bytes, int]] = []
         self.res = array("q", bytes(8 * guest_rx.RESULTS))
         self._ops = memoryview(bytearray(4 * COPY_STRIDE * guest_rx.MAX_OPS)).cast("I")
 
@@ -91,11 +94,21 @@ class RxPass(Outbox):
         """Take multicast packets that nobody asked for out of the batch; how many they were."""
         batch = self.batch
         before = batch.count
+        self.filtered.clear()
         if before > self._filtered:
             # Packets that stay are judged once, as when they are given to the driver.
             first = max(self.next, self._filtered)
+            columns = (batch.offset, batch.length, batch.timestamp)
+            given = tuple(column[first:before] for column in columns)
             batch.count = self._filter(first, before, *self._filter_args)
             self._filtered = batch.count
+            if batch.count < before and self._hv.observes(FrameFiltered):
+                kept = set(batch.offset[first : batch.count])
+                self.filtered += (
+                    (bytes(batch.data[at : at + length]), timestamp)
+                    for at, length, timestamp in zip(*given, strict=True)
+                    if at not in kept
+                )
         return before - batch.count
 
     def await_requests(self) -> bool:

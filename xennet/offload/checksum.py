@@ -19,11 +19,16 @@ from xennet.offload.headers import (
     H_PROTOCOL,
     H_VERSION,
     IPPROTO_UDP,
+    UDP_BYTES,
+    load16,
     parse,
     store16,
 )
 
 _MASK16 = 0xFFFF
+#: Where UDP has its length and its checksum.
+UDP_LENGTH = 4
+UDP_SUM = 6
 
 
 def fold(total: int) -> int:
@@ -69,6 +74,26 @@ def pseudo_sum(u8: Bytes, u32: U32Words, at: int, l4_length: int, found: Vector)
     total = ones_sum(u8, u32, source, source + size)
     total += ones_sum(u8, u32, destination, destination + size)
     return fold(total + found[H_PROTOCOL] + l4_length)
+
+
+def is_wrong(u8: Bytes, u32: U32Words, at: int, length: int, found: Vector) -> int:
+    """Whether the TCP or UDP checksum of a frame is wrong, 1 or 0; 0 as well where there is none: a
+    fragment, a frame that is not whole, UDP's 0 (RFC 768). ``found`` is left as parse fills it.
+    """
+    if parse(u8, at, length, found) != FOUND:
+        return 0
+    start = at + found[H_CSUM_START]
+    size = at + found[H_END] - start
+    if found[H_PROTOCOL] == IPPROTO_UDP:
+        if load16(u8, start + UDP_SUM) == 0:
+            return 0
+        # UDP has a length of its own, which may be less than what IP carries.
+        claimed = load16(u8, start + UDP_LENGTH)
+        if claimed < UDP_BYTES or claimed > size:
+            return 0
+        size = claimed
+    total = pseudo_sum(u8, u32, at, size, found) + ones_sum(u8, u32, start, start + size)
+    return 1 if fold(total) != _MASK16 else 0
 
 
 def complete(u8: Bytes, u32: U32Words, at: int, length: int, found: Vector) -> int:

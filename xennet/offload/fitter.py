@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from xennet.engine import Engine, current
-from xennet.frames import EVERYTHING, FrameBatch, Offload, large_enough
+from xennet.frames import ALL_GSO_TYPES, EVERYTHING, FrameBatch, Offload, large_enough
 from xennet.offload import refit, segment
 from xennet.offload.headers import PLACES
 
@@ -20,6 +20,8 @@ class OffloadCounters:
     ``completed``: checksums filled in. ``segmented``: GSO frames that were cut up, ``segments``:
     what they became. ``refused``: dropped, longer than the taker allows. ``errors``: dropped,
     because the headers are not those of a TCP or UDP packet as the flags say (hardening rule F17).
+    ``wrong_checksums``: passed on with a wrong TCP or UDP checksum, which no flag calls blank, to a
+    taker that takes no blank ones of that IP version.
     """
 
     completed: int = 0
@@ -27,6 +29,7 @@ class OffloadCounters:
     segments: int = 0
     refused: int = 0
     errors: int = 0
+    wrong_checksums: int = 0
 
 
 class _Columns:
@@ -59,6 +62,7 @@ class Fitter:
         found = array("q", bytes(8 * PLACES))
         self._vectors: tuple[Any, ...] = (engine.view(found), engine.view(self._res))
         self._first_unfit = engine.kernel(refit.first_unfit)
+        self._count_wrong = engine.kernel(refit.count_wrong)
         self._in_place = engine.kernel(refit.in_place)
         self._refit = engine.kernel(refit.refit)
         self._source_columns = _Columns(engine)
@@ -77,6 +81,7 @@ class Fitter:
         self._offload = offload
         plan = refit.plan_of(offload)
         self._idle = plan == refit.plan_of(EVERYTHING)
+        self._takes_blank = plan[refit.P_BLANK_TYPES] == ALL_GSO_TYPES
         self._plan = self._engine.view(plan)
 
     @property
@@ -98,16 +103,22 @@ class Fitter:
             segments=res[segment.R_SEGMENTS],
             refused=res[refit.R_REFUSED],
             errors=res[refit.R_ERRORS],
+            wrong_checksums=res[refit.R_WRONG],
         )
 
     def first_unfit(self, batch: FrameBatch, first: int) -> int:
-        """The first frame from ``first`` on that may not fit; ``batch.count`` if all fit."""
+        """The first frame from ``first`` on that may not fit; ``batch.count`` if all fit.
+
+        To be asked once about each frame: wrong checksums are counted here.
+        """
         count = batch.count
         if self._idle:
             return count
-        columns = self._target_columns.of(batch)
-        data = self._engine.view(batch.data)
-        return self._first_unfit(first, count, self._plan, data, *columns[:5])
+        columns = self._target_columns.of(batch)[:5]
+        if not self._takes_blank:
+            data = self._data(batch)
+            self._count_wrong(first, count, self._plan, *data, *columns, *self._vectors)
+        return self._first_unfit(first, count, self._plan, self._engine.view(batch.data), *columns)
 
     def complete(self, batch: FrameBatch, first: int) -> int:
         """Complete checksums in ``batch`` itself, from frame ``first`` on.

@@ -1,7 +1,8 @@
 """Frames made fit for their taker: what each of them needs, in place or into another batch.
 
-Three kernels, called in this order (fitter.py):
+Four kernels, called in this order (fitter.py):
 
+    count_wrong   how many checksums are wrong, for a taker that wants them right
     first_unfit   which frame is the first that may need anything
     in_place      completes checksums where the frames lie, up to one that cannot stay there
     refit         moves frames on into a target: as they are, completed, segmented or not at all
@@ -14,10 +15,18 @@ from __future__ import annotations
 from array import array
 
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
-from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, MAX_FRAME, Offload
+from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, MAX_FRAME, MIN_FRAME, Offload
 from xennet.kernel import Bytes, U32Array, U32Words, Vector
-from xennet.offload.checksum import complete
-from xennet.offload.headers import FOUND, H_VERSION, parse, tag_bytes
+from xennet.offload.checksum import complete, is_wrong
+from xennet.offload.headers import (
+    ETH_P_IP,
+    ETH_P_IPV6,
+    FOUND,
+    H_VERSION,
+    network_layer,
+    parse,
+    tag_bytes,
+)
 from xennet.offload.segment import (
     LONG_SEGMENT,
     R_COUNT,
@@ -47,7 +56,9 @@ R_COMPLETED = R_NEXT + 1
 R_SEGMENTED = R_NEXT + 2
 R_REFUSED = R_NEXT + 3
 R_ERRORS = R_NEXT + 4
-RESULTS = R_NEXT + 5
+#: Frames kept with a wrong checksum.
+R_WRONG = R_NEXT + 5
+RESULTS = R_NEXT + 6
 
 # What a frame needs.
 KEEP = 0
@@ -123,6 +134,43 @@ def first_unfit(
         if need(plan, tags, length[i], flags[i], gso_size[i], gso_type[i]) != KEEP:
             return i
     return count
+
+
+def count_wrong(
+    first: int,
+    count: int,
+    plan: Vector,
+    u8: Bytes,
+    u32: U32Words,
+    offset: U32Array,
+    length: U32Array,
+    flags: U32Array,
+    gso_size: U32Array,
+    gso_type: U32Array,
+    found: Vector,
+    res: Vector,
+) -> None:
+    """Count the frames from ``first`` on that :func:`need` keeps although their checksum is wrong.
+
+    No flag says that it is blank, as in a capture of offloaded traffic, and the taker takes no
+    blank ones of that IP version.
+    """
+    for i in range(first, count):
+        at = offset[i]
+        size = length[i]
+        if flags[i] & CSUM_BLANK or gso_size[i] or size < MIN_FRAME:
+            continue
+        tags = tag_bytes(u8, at, size)
+        if need(plan, tags, size, flags[i], gso_size[i], gso_type[i]) != KEEP:
+            continue
+        kind, _ = network_layer(u8, at, size)
+        family = 0
+        if kind == ETH_P_IP:
+            family = _V4
+        elif kind == ETH_P_IPV6:
+            family = _V6
+        if family & ~taken_blank(plan, tags):
+            res[R_WRONG] += is_wrong(u8, u32, at, size, found)
 
 
 def fill_in(

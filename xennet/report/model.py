@@ -127,9 +127,10 @@ class DomainReport:
 class Mismatch:
     """A frame that did not arrive as it was sent.
 
-    ``frame``: its number in the direction, from 0. ``problem``: in words. ``offset``: first byte
-    that differs, None where that makes no sense (a frame lost ...). ``sent``, ``received``: the
-    bytes from there on, as hex, as many as one wants to show.
+    ``frame``: its number among those that arrived, from 0. ``problem``: in words. ``offset``: first
+    byte that differs, the length of the shorter frame if it begins like the longer one; None where
+    that makes no sense (nobody sent it), or what was sent is not known any more. ``sent``,
+    ``received``: up to 32 bytes from there on, or from the beginning, as hex.
     """
 
     frame: int
@@ -144,6 +145,7 @@ class DirectionReport:
     """One direction, of all vifs; ``name`` is GUEST_TO_HOST, HOST_TO_GUEST or THROUGH_SWITCH.
 
     ``mismatches``: how many frames did not arrive as sent; ``evidence``: the first few of them.
+    ``filtered``: frames for groups that the guest did not ask for, which the backend dropped.
     """
 
     name: str
@@ -153,6 +155,7 @@ class DirectionReport:
     bytes_received: int = 0
     mismatches: int = 0
     evidence: tuple[Mismatch, ...] = ()
+    filtered: int = 0
 
 
 @frozen
@@ -164,7 +167,8 @@ class PathReport:
     "ipv6"); ``gso``: segmentation types that the other end takes ("tcpv4", "tcpv6");
     ``max_frame``: longest frame in bytes without GSO and VLAN tags, 0 = any. Frames: ``carried``
     through the vif, ``completed`` checksums, ``segmented`` into ``segments``, ``refused`` because
-    they were too long, ``errors`` whose headers did not fit their flags.
+    they were too long, ``errors`` whose headers did not fit their flags, ``wrong_checksums`` passed
+    on to an end that takes no blank ones, ``filtered`` by the backend's multicast control.
     """
 
     sg: bool = False
@@ -177,6 +181,8 @@ class PathReport:
     segments: int = 0
     refused: int = 0
     errors: int = 0
+    wrong_checksums: int = 0
+    filtered: int = 0
 
 
 @frozen

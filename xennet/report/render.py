@@ -159,9 +159,12 @@ def _shortened(path: str, roots: dict[str, str]) -> str:
 def _directions(report: RunReport) -> RenderableType | None:
     if not report.directions:
         return None
-    table = _table("Frames", "direction", "sent", "received", "bytes", "not as sent")
     through = (report.switch.through,) if report.switch is not None else ()
-    for direction in (*report.directions, *through):
+    directions = (*report.directions, *through)
+    filtering = any(direction.filtered for direction in directions)
+    columns = ("direction", "sent", "received", "bytes", "not as sent")
+    table = _table("Frames", *columns, *(("filtered",) if filtering else ()))
+    for direction in directions:
         _add(
             table,
             printable(direction.name),
@@ -169,6 +172,7 @@ def _directions(report: RunReport) -> RenderableType | None:
             _number(direction.frames_received),
             _number(direction.bytes_received),
             Text(_number(direction.mismatches), "bold red" if direction.mismatches else ""),
+            *((_number(direction.filtered),) if filtering else ()),
         )
     if not report.seconds:
         return table

@@ -141,6 +141,9 @@ class XnbReceivePass(Outbox):
     ``features`` are believed in one thing only: whether there is an ifnet.
     """
 
+    #: There is no multicast control (C10).
+    filtered: tuple[tuple[bytes, int], ...] = ()
+
     def __init__(
         self,
         hv: Hypervisor,
