@@ -27,11 +27,11 @@ Vector: TypeAlias = "array[int]"
 LOG_USED = 0
 LOG_LOST = 1
 LOG_HEADER = 2
-#: A record: what, ring index, two values.
-LOG_RECORD = 4
+#: A record: what, ring index, two values, why it was refused (xennet.refusals).
+LOG_RECORD = 5
 
 
-def note(log: Vector, what: int, index: int, first: int, second: int) -> None:
+def note(log: Vector, what: int, index: int, first: int, second: int, refusal: int) -> None:
     """Append a record to a log (xennet.trace); when it is full, count it as lost.
 
     Callers ask ``len(log) > LOG_HEADER`` once: a log of a header alone is off.
@@ -44,6 +44,7 @@ def note(log: Vector, what: int, index: int, first: int, second: int) -> None:
     log[at + 1] = index & MASK32
     log[at + 2] = first
     log[at + 3] = second
+    log[at + 4] = refusal
     log[LOG_USED] = at + LOG_RECORD
 
 

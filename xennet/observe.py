@@ -33,8 +33,9 @@ class Hypercall:
 class EventSent:
     """EVTCHNOP_send on ``port``, which leads to ``remote_port`` of ``remote_domid``.
 
-    ``delivered`` is False when the send has no effect of its own: the remote port is masked,
-    already pending, or gone (then ``remote_port`` is 0, which is never a port).
+    ``delivered``: this send has set the pending bit, and the domain is to be called; it has been
+    called when :class:`EventDelivered` comes. False when the send has no effect of its own: the
+    remote port is masked, already pending, or gone (then ``remote_port`` is 0, which is never one).
     """
 
     domid: int
@@ -144,7 +145,8 @@ class _Subscription:
 
 
 class Observers:
-    """Who wants to see events. ``active`` is True while anybody does."""
+    """Who wants to see events: those of this module, and the RingEvent and EventsLost of
+    xennet.trace. ``active`` is True while anybody does."""
 
     __slots__ = ("_subscriptions", "_toggles", "_wanted", "active")
 

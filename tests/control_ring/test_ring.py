@@ -13,6 +13,7 @@ from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE, GREF
 from xennet.interface import HypercallError
 from xennet.late_eoi import JIFFY
 from xennet.ring import RingOverflowError
+from xennet.trace import RingEvent
 
 GET_SIZE, SET_SIZE, SET_ALGORITHM, ADD_GREFS = 4, 5, 7, 9
 RING = 128
@@ -25,6 +26,21 @@ def test_a_response_repeats_id_and_type_of_its_request() -> None:
     front.request(4711, ident=7)
     front.push()
     assert front.responses() == [(0xBEEF, GET_SIZE, SUCCESS, 128), (7, 4711, NOT_SUPPORTED, 0)]
+
+
+def test_f24_a_message_that_is_refused_is_told_with_its_rule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    front = RawFrontend(start=7)
+    host = front.site.host
+    monkeypatch.setattr(host, "observes", lambda kind: kind is RingEvent)
+    front.connect()
+    front.request(GET_SIZE)
+    front.request(4711)
+    front.push()
+    (event,) = [event for event in host.events if isinstance(event, RingEvent)]
+    assert (event.rule, event.ring, event.index) == ("F24", "ctrl", 8)
+    assert dict(event.values) == {"type": 4711, "status": NOT_SUPPORTED}
 
 
 def test_xsa_216_a_response_overwrites_the_whole_slot() -> None:

@@ -325,3 +325,20 @@ def test_observers_are_told_every_operation_with_its_result(world: World) -> Non
         (1, "GNTTABOP_set_version", (7,), -errno.EINVAL),
         (1, "GNTTABOP_swap_grant_ref", (8, 8), 0),
     ]
+
+
+def test_a_copy_that_is_observed_says_what_it_copied_and_how_that_went() -> None:
+    world = World()
+    told: list[tuple[object, ...]] = []
+    world.hypervisor.observer = lambda *operation: told.append(operation)
+    gref = world.table[1].grant_access(2, world.page[1])
+    own = world.page[2]
+    world.copy(2, element(Ref(1, gref), Own(own), 4), element(Own(own), Ref(1, 60000), 9))
+    ((_, _, (count, table), failed),) = told
+    assert (count, failed) == (2, 1)
+    assert repr(table) == (
+        f"<CopyTable 4 bytes from reference {gref} of domain 1 at 0 to frame {own:#x} at 0: "
+        f"GNTST_okay; 9 bytes from frame {own:#x} at 0 to reference 60000 of domain 1 at 0: "
+        "GNTST_bad_gntref>"
+    )
+    assert repr(type(table)(table * 5)).endswith("; and 2 more>")

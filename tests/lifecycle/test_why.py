@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from xennet.abi.netif import TX_REQUEST
 from xennet.lifecycle.remarks import remarks
 from xennet.lifecycle.stage import Stage
 from xennet.lifecycle.why import why
@@ -132,17 +133,19 @@ def test_unplugged_drivers_are_missing_on_both_sides(stage: Stage) -> None:
     ]
 
 
-def own_frontend(stage: Stage, **keys: str) -> None:
-    """A guest whose driver is somebody's own: two rings, a channel, Connected."""
+def own_frontend(stage: Stage, **keys: str) -> FrontRing:
+    """A guest whose driver is somebody's own: two rings, a channel, Connected; its tx ring."""
     kernel = stage.guest.kernel
+    rings = []
     for key, view in (("tx-ring-ref", tx_ring), ("rx-ring-ref", rx_ring)):
         page = kernel.alloc_pages(1)
-        FrontRing.init(view(page.u8, page.u32))
+        rings.append(FrontRing.init(view(page.u8, page.u32)))
         keys[key] = str(kernel.grants.grant_access(0, page.first))
     keys["event-channel"] = str(kernel.alloc_unbound(0))
     for name, value in (*keys.items(), ("state", "4")):
         kernel.store.write(f"device/vif/0/{name}", value)
     stage.settle()
+    return rings[0]
 
 
 @pytest.fixture
@@ -163,6 +166,19 @@ def test_an_own_frontend_that_is_connected_is_judged_by_its_state(
     own_frontend(stage, **{"request-rx-copy": "1", "feature-rx-notify": "1"})
     assert stage.vif.connected
     assert why(stage.vif) == ["queue 0 of vif1.0: the guest has posted no receive buffers"]
+
+
+def test_refused_packets_of_an_own_frontend_are_remarked_on(guest_without_driver: Stage) -> None:
+    stage = guest_without_driver
+    ring = own_frontend(stage, **{"request-rx-copy": "1"})
+    ring.sring.write_slot(0, TX_REQUEST.pack(777, 0, 0, 7, 60))
+    ring.sring.write_slot(1, TX_REQUEST.pack(777, 0, 0, 8, 10))
+    ring.req_prod_pvt = 2
+    ring.push_requests()
+    stage.vif.kick_host()
+    stage.settle()
+    (remark,) = remarks(stage.vif)
+    assert remark.startswith("packets of the guest that the backend refused: 2 ")
 
 
 def test_an_own_frontend_that_does_not_ask_for_copies_is_told_so(

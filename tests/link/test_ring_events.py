@@ -53,7 +53,7 @@ def test_a_log_without_room_counts_what_is_lost() -> None:
 
     log = new_log()
     for i in range(RECORDS + 3):
-        note(log, 1, i, 1, 60)
+        note(log, 1, i, 1, 60, 0)
     events = list(take(0, log))
     assert len(events) == RECORDS + 1
     assert events[-1] == EventsLost(0, 3)

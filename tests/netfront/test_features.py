@@ -173,7 +173,7 @@ def test_field_bug_2_a_frontend_that_repairs_nothing_counts_only() -> None:
     assert (back.counters.unvalidated, back.counters.rx_gso_checksum_fixup) == (1, 0)
 
 
-def test_gso_that_is_no_tcp_cannot_be_repaired_and_is_dropped() -> None:
+def test_B21_gso_that_is_no_tcp_cannot_be_repaired_and_is_dropped() -> None:
     back = RawBackend()
     back.rx(bytes(2000), E)
     back.raw_rx(gso())

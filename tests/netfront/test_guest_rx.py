@@ -269,12 +269,12 @@ def test_B14_a_headroom_beyond_the_page_drops_the_packet_only() -> None:
     back.raw_rx(extra(XEN_NETIF_EXTRA_TYPE_XDP, value=4090))
     back.push_rx()
     assert back.stack.received == []
-    assert "B8" in back.queue.last_drop
+    assert "B14" in back.queue.last_drop
     assert still_works(back)
 
 
 @pytest.mark.parametrize("size", [0, 13])
-def test_a_packet_shorter_than_an_ethernet_header_is_dropped(size: int) -> None:
+def test_B20_a_packet_shorter_than_an_ethernet_header_is_dropped(size: int) -> None:
     back = RawBackend()
     back.rx(frame(size))
     back.push_rx()
@@ -282,7 +282,7 @@ def test_a_packet_shorter_than_an_ethernet_header_is_dropped(size: int) -> None:
     assert still_works(back)
 
 
-def test_a_packet_longer_than_65535_bytes_is_dropped() -> None:
+def test_B20_a_packet_longer_than_65535_bytes_is_dropped() -> None:
     back = RawBackend()
     for i in range(17):
         back.rx(frame(4096), M if i < 16 else 0)

@@ -54,6 +54,7 @@ from xennet.abi.words import COPY_STRIDE
 from xennet.abi.xen import DOMID_SELF, DOMID_XEN, PAGE_SIZE
 from xennet.engine import current
 from xennet.gnttab.copy import grant_copy
+from xennet.gnttab.copy_table import CopyTable
 from xennet.gnttab.directory import (
     ALIVE,
     DYING,
@@ -310,7 +311,7 @@ class GrantTables:
         statistics.copies += count - failed
         statistics.copied_bytes += self._copied_low(caller) - before & 0xFFFFFFFF
         if self.observer is not None:
-            table = bytes(ops[: count * COPY_STRIDE])
+            table = CopyTable(ops[: count * COPY_STRIDE])
             self.observer(caller, "GNTTABOP_copy", (count, table), failed)
 
     def copied_bytes(self, domid: int) -> int:

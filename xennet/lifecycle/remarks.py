@@ -86,7 +86,11 @@ OF_BACKEND = (
 
 def remarks(vif: PluggedVif) -> list[str]:
     """What there is to say of ``vif``, one line each; [] when all is as it should be."""
-    return [remark for look in (unreadable, unheeded, unvalidated, lost) for remark in look(vif)]
+    return [
+        remark
+        for look in (unreadable, unheeded, unvalidated, refused, lost)
+        for remark in look(vif)
+    ]
 
 
 def unreadable(vif: PluggedVif) -> Iterator[str]:
@@ -124,6 +128,14 @@ def unvalidated(vif: PluggedVif) -> Iterator[str]:
         )
 
 
+def refused(vif: PluggedVif) -> Iterator[str]:
+    """Packets that one end did not take from the other, though the ring went on."""
+    if vif.netback is not None and (count := vif.netback.counters.tx.errors):
+        yield f"packets of the guest that the backend refused: {count} {_BY_RULE}"
+    if vif.netfront is not None and (count := vif.netfront.counters.rx.errors):
+        yield f"packets for the guest that its driver dropped: {count} {_BY_RULE}"
+
+
 def lost(vif: PluggedVif) -> Iterator[str]:
     """Frames that were dropped on the way, in all connections of these drivers."""
     front = vif.netfront.counters if vif.netfront is not None else NetfrontCounters()
@@ -134,6 +146,8 @@ def lost(vif: PluggedVif) -> Iterator[str]:
                 yield f"frames {whose} the guest that {how}: {count}"
 
 
+#: Where to look further.
+_BY_RULE = "(observers of xennet.trace.RingEvent see the rule of each)"
 #: Counters of the frontend, and of the backend, and how it came to it.
 _LOST_OF_GUEST = (
     ("no_carrier", "were dropped without a carrier"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE
+from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE, XEN_NETIF_CTRL_STATUS_SUCCESS
 from xennet.flow.hash_config import HashConfig
 from xennet.interface import Hypervisor
 from xennet.late_eoi import EventCounters, LateEoi
@@ -16,7 +16,9 @@ from xennet.netback.control_messages import ControlMessages
 from xennet.netback.control_page import ControlPage
 from xennet.netback.gref_mappings import GrefMappings
 from xennet.netback.verdict import FrontendError
+from xennet.refusals import CONTROL_REFUSED
 from xennet.ring import BackRing, ctrl_ring, overflows
+from xennet.trace import tell_refused
 
 
 class ControlRing:
@@ -133,9 +135,13 @@ class ControlRing:
     def _serve(self) -> None:
         """Take one request, once, into private memory, and write the response to it."""
         ring = self.ring
-        ident, kind, *data = CTRL_REQUEST.unpack_from(ring.sring.copy_slot(ring.req_cons))
+        index = ring.req_cons
+        ident, kind, *data = CTRL_REQUEST.unpack_from(ring.sring.copy_slot(index))
         ring.req_cons += 1
         status, result = self._messages.answer(kind, (data[0], data[1], data[2]))
+        if status != XEN_NETIF_CTRL_STATUS_SUCCESS:
+            says = {"type": kind, "status": status}
+            tell_refused(self.hv, "ctrl", "message refused", index, CONTROL_REFUSED, **says)
         # All bytes of the slot, also those behind the response: none is a leftover (XSA-216).
         response = CTRL_RESPONSE.pack(ident, kind, status, result)
         ring.sring.write_slot(ring.rsp_prod_pvt, response.ljust(ring.sring.slot_size, b"\0"))

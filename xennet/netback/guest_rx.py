@@ -79,6 +79,7 @@ from xennet.netback.vif_words import (
     W_HEADROOM,
     mcast_match,
 )
+from xennet.refusals import COPY_FAILED, NOT_REFUSED
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
 from xennet.trace import RX_COPY_FAILED, RX_PACKET
 
@@ -201,7 +202,7 @@ def fill(
             break
 
         if len(log) > LOG_HEADER:
-            note(log, RX_PACKET, start + slot, needed, left)
+            note(log, RX_PACKET, start + slot, needed, left, NOT_REFUSED)
         rflags = 0
         if flags[packet] & CSUM_BLANK:
             rflags = NETRXF_csum_blank | NETRXF_data_validated
@@ -358,7 +359,7 @@ def deliver(
             errors += 1
             if len(log) > LOG_HEADER:
                 gref = ops[k * COPY_STRIDE + COPY_W_dest]
-                note(log, RX_COPY_FAILED, start + slot, status - 0x10000, gref)
+                note(log, RX_COPY_FAILED, start + slot, status - 0x10000, gref, COPY_FAILED)
     slots = res[R_SLOTS]
     for k in range(slots):
         at = RING_SLOTS + ((start + k) & RX_MASK) * RX_STRIDE

@@ -97,6 +97,14 @@ from xennet.frames import MIN_FRAME
 from xennet.kernel import LOG_HEADER, U32Array, U32Words, Vector, arm, note, publish
 from xennet.netback.packets import keep_packets
 from xennet.netback.vif_words import mcast_add, mcast_del
+from xennet.refusals import (
+    COPY_FAILED,
+    LIST_FULL,
+    MANY_SLOTS,
+    NOT_REFUSED,
+    SIZES_DO_NOT_ADD_UP,
+    TOO_SHORT,
+)
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
 from xennet.trace import TX_COPY_FAILED, TX_PACKET, TX_REFUSED
 
@@ -152,7 +160,9 @@ R_HASH_VALUE = 20
 R_HASHED = 21
 #: All request flags of the packets, ored: with csum_blank, their headers have to be judged.
 R_FLAGS_SEEN = 22
-RESULTS = 23
+#: From read_chain: why there is no packet (xennet.refusals).
+R_REFUSAL = 23
+RESULTS = 24
 
 #: Credit, or more, that is not used up.
 UNLIMITED = 1 << 62
@@ -193,6 +203,7 @@ def gather(
     ops: U32Words,
     op_slot: U32Array,
     op_packet: U32Array,
+    begins: U32Array,
     stage_frame: int,
     rsp: U32Array,
     grefs: U32Array,
@@ -211,8 +222,9 @@ def gather(
 
     ``ring``: words of the tx ring page. ``ops``: gnttab_copy elements, MAX_OPS of them, of which
     the constant words (zero upper halves) are left alone; ``op_slot`` and ``op_packet`` note for
-    each element the slot and packet it serves. ``stage_frame``: first of TX_SLOTS consecutive
-    frames of our own, which packets fill end to end. ``rsp``: the response word of each slot;
+    each element the slot and packet it serves; ``begins``, while ``log`` is on, the ring index of
+    each packet. ``stage_frame``: first of TX_SLOTS consecutive frames of our own, which packets
+    fill end to end. ``rsp``: the response word of each slot;
     ``grefs`` and ``spans``: private copies of later slots (TX_SLOTS words each). ``words``:
     xennet.netback.vif_words. ``offset`` ... ``hash_value``: the packets (xennet.frames). ``log``:
     xennet.trace. ``res[R_CREDIT]`` is read and written. Returns the verdict; req_cons is not moved,
@@ -273,7 +285,8 @@ def gather(
             for position in range(later, next_slot):
                 rsp[position] |= _ERROR
             if logging:
-                note(log, TX_REFUSED, start + slot, next_slot - slot, size)
+                why = res[R_REFUSAL] if left == NO_PACKET else TOO_SHORT
+                note(log, TX_REFUSED, start + slot, next_slot - slot, size, why)
             slot = next_slot
             errors += 1
             continue
@@ -331,7 +344,8 @@ def gather(
             piece_slot = later
             later += 1
         if logging:
-            note(log, TX_PACKET, start + slot, next_slot - slot, size)
+            begins[packets] = (start + slot) & MASK32
+            note(log, TX_PACKET, start + slot, next_slot - slot, size, NOT_REFUSED)
         slot = next_slot
         packets += 1
 
@@ -421,6 +435,7 @@ def read_chain(
     if added != _NO_MAC:
         if mcast_add(words, added):
             res[R_FIRST_SIZE] = AMENDED
+        res[R_REFUSAL] = LIST_FULL
         return position
     if deleted != _NO_MAC:
         mcast_del(words, deleted)
@@ -428,7 +443,7 @@ def read_chain(
         return position
 
     additional = 0
-    drop = 0
+    refusal = NOT_REFUSED
     more = rflags & NETTXF_more_data
     while more:
         if position >= available:  # F2
@@ -439,15 +454,15 @@ def read_chain(
             res[R_VERDICT] = TOO_MANY_SLOTS
             res[R_INDEX] = (start + position) & MASK32
             return position
-        if additional >= MAX_ADDITIONAL_SLOTS:  # F3
-            drop = 1
+        if additional >= MAX_ADDITIONAL_SLOTS and refusal == NOT_REFUSED:  # F3
+            refusal = MANY_SLOTS
         at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
         gref = ring[at]
         word1 = ring[at + 1]
         word2 = ring[at + 2]
         later_size = word2 >> TXREQ_S_size
-        if later_size > size:  # F4: the 16-bit total of a packet >= 64 KiB wrapped
-            drop = 1
+        if later_size > size and refusal == NOT_REFUSED:
+            refusal = SIZES_DO_NOT_ADD_UP  # F4: the 16-bit total of a packet >= 64 KiB wrapped
         size = (size - later_size) & _MASK16
         if (word1 & _MASK16) + later_size > PAGE_SIZE:  # F5
             res[R_VERDICT] = CROSSES_PAGE
@@ -462,7 +477,8 @@ def read_chain(
         more = word1 >> TXREQ_S_flags & NETTXF_more_data
         additional += 1
         position += 1
-    if not drop:
+    res[R_REFUSAL] = refusal
+    if refusal == NOT_REFUSED:
         res[R_FIRST_SIZE] = size
     return position
 
@@ -497,6 +513,7 @@ def settle(
     ops: U32Words,
     op_slot: U32Array,
     op_packet: U32Array,
+    begins: U32Array,
     rsp: U32Array,
     offset: U32Array,
     length: U32Array,
@@ -526,9 +543,16 @@ def settle(
                 length[op_packet[k]] = 0  # no good packet is empty: marks it for removal
             if len(log) > LOG_HEADER:
                 status = (ops[at] & _MASK16) - 0x10000
-                note(log, TX_COPY_FAILED, start + op_slot[k], status, ops[k * COPY_STRIDE])
+                gref = ops[k * COPY_STRIDE]
+                note(log, TX_COPY_FAILED, start + op_slot[k], status, gref, COPY_FAILED)
     res[R_ERRORS] += failed
     if failed:
+        if len(log) > LOG_HEADER:
+            kept = 0
+            for i in range(packets):
+                if length[i]:
+                    begins[kept] = begins[i]
+                    kept += 1
         packets = keep_packets(
             0, packets, offset, length, flags, gso_size, gso_type, hash_info, hash_value
         )

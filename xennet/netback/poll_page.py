@@ -65,7 +65,8 @@ _SHOWN = 14
 _OPS = 0
 _OP_SLOT = _OPS + MAX_OPS * COPY_STRIDE
 _OP_PACKET = _OP_SLOT + MAX_OPS
-_RSP = _OP_PACKET + MAX_OPS
+_BEGINS = _OP_PACKET + MAX_OPS
+_RSP = _BEGINS + TX_SLOTS
 _GREFS = _RSP + TX_SLOTS
 _SPANS = _GREFS + TX_SLOTS
 _OFFSET = _SPANS + TX_SLOTS
@@ -101,7 +102,8 @@ def poll_ring(
     """
     ops = scratch[_OPS:_OP_SLOT]
     op_slot = scratch[_OP_SLOT:_OP_PACKET]
-    op_packet = scratch[_OP_PACKET:_RSP]
+    op_packet = scratch[_OP_PACKET:_BEGINS]
+    begins = scratch[_BEGINS:_RSP]
     rsp = scratch[_RSP:_GREFS]
     offset = scratch[_OFFSET:_LENGTH]
     length = scratch[_LENGTH:_FLAGS]
@@ -122,6 +124,7 @@ def poll_ring(
         ops,
         op_slot,
         op_packet,
+        begins,
         stage_frame,
         rsp,
         scratch[_GREFS:_SPANS],
@@ -144,6 +147,7 @@ def poll_ring(
         ops,
         op_slot,
         op_packet,
+        begins,
         rsp,
         offset,
         length,
@@ -156,8 +160,10 @@ def poll_ring(
     )
     if res[R_FLAGS_SEEN] & CSUM_BLANK:
         judge_checksums(
+            log,
             u8[stage_frame << PAGE_SHIFT :],
             u32[stage_frame << PAGE_SHIFT >> 2 :],
+            begins,
             offset,
             length,
             flags,

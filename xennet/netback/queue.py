@@ -31,7 +31,9 @@ from xennet.netback.policy import BackendPolicy, VifOptions
 from xennet.netback.stage import TxStage
 from xennet.netback.verdict import FrontendError
 from xennet.observe import FrameFiltered
+from xennet.refusals import EXPIRED
 from xennet.ring import BACK_REQ_CONS, BackRing, RingOverflowError, SharedRing, rx_ring, tx_ring
+from xennet.trace import tell_refused
 
 #: Pages from which packets are sent to the guest: eight of the longest.
 RX_STAGE_PAGES = 128
@@ -336,7 +338,10 @@ class Queue:
             self.stalled = True
             self.vif.carrier.stall(1)
         elif expired:
-            self.counters.expired += self.rx.drop_all()
+            packets = self.rx.drop_all()
+            self.counters.expired += packets
+            index = self.rx_ring.req_cons
+            tell_refused(self.hv, "rx", "packets expired", index, EXPIRED, packets=packets)
         return expired or stalled
 
     def _without_carrier(self) -> bool:

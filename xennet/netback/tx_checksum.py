@@ -7,7 +7,7 @@ its own, so that a pass without such packets has nothing to do with it.
 from __future__ import annotations
 
 from xennet.frames import CSUM_BLANK
-from xennet.kernel import Bytes, U32Array, U32Words, Vector
+from xennet.kernel import LOG_HEADER, Bytes, U32Array, U32Words, Vector, note
 from xennet.netback.guest_tx import (
     CSUM_FIXUP,
     R_BAD_CSUM,
@@ -17,11 +17,15 @@ from xennet.netback.guest_tx import (
 )
 from xennet.netback.packets import keep_packets
 from xennet.offload.setup import set_up
+from xennet.refusals import NO_HEADERS
+from xennet.trace import TX_BAD_CSUM
 
 
 def judge_checksums(
+    log: Vector,
     u8: Bytes,
     u32: U32Words,
+    begins: U32Array,
     offset: U32Array,
     length: U32Array,
     flags: U32Array,
@@ -33,7 +37,8 @@ def judge_checksums(
 ) -> int:
     """Judge every packet with csum_blank that settle left; returns the number of good packets.
 
-    ``u8``, ``u32``: the bytes that ``offset`` points into, and the same as words. A packet with
+    ``u8``, ``u32``: the bytes that ``offset`` points into, and the same as words. ``begins``: the
+    ring index of each packet, if ``log`` (xennet.trace) is on. A packet with
     CSUM_FIXUP gets the sum of its pseudo-header (F16; ``res[R_CSUM_FIXUP]`` counts them as Linux
     does, before it is known whether that works). A packet without a TCP or UDP header, or with
     a VLAN tag, is taken out of the packet arrays (F17).
@@ -49,6 +54,8 @@ def judge_checksums(
                 fixups += 1
             if not set_up(u8, u32, offset[i], length[i], fixup):
                 bad += 1
+                if len(log) > LOG_HEADER:
+                    note(log, TX_BAD_CSUM, begins[i], length[i], 0, NO_HEADERS)
                 res[R_BYTES] -= length[i]
                 length[i] = 0
     res[R_CSUM_FIXUP] = fixups

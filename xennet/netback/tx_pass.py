@@ -45,17 +45,17 @@ class TxPass:
         page, pvt = view(ring.sring.u32), view(ring.pvt)
         ops, res = view(self.ops), view(self.res)
         op_slot, op_packet = (view(_words(guest_tx.MAX_OPS)) for _ in range(2))
-        rsp, grefs, spans = (view(_words(TX_SLOTS)) for _ in range(3))
+        begins, rsp, grefs, spans = (view(_words(TX_SLOTS)) for _ in range(4))
         columns = tuple(map(view, self.batch.columns + self.batch.hash_columns))
         self._gather = engine.kernel(guest_tx.gather)
         self.gather_args = (
-            *(page, pvt, otherend_id, ops, op_slot, op_packet),
+            *(page, pvt, otherend_id, ops, op_slot, op_packet, begins),
             *(stage.first, rsp, grefs, spans, view(self.words), *columns, res),
         )
         self._settle = engine.kernel(guest_tx.settle)
-        self.settle_args = (page, pvt, ops, op_slot, op_packet, rsp, *columns, res)
+        self.settle_args = (page, pvt, ops, op_slot, op_packet, begins, rsp, *columns, res)
         self._judge = engine.kernel(tx_checksum.judge_checksums)
-        self.judge_args = (view(stage.u8), view(stage.u32), *columns, res)
+        self.judge_args = (view(stage.u8), view(stage.u32), begins, *columns, res)
         self._rearm = engine.kernel(guest_tx.rearm)
         self.rearm_args = (page, pvt)
 
@@ -83,7 +83,7 @@ class TxPass:
                 self._hv.grant_copy(self.ops, res[guest_tx.R_OPS])
             batch.count = self._settle(log, *self.settle_args)
             if res[guest_tx.R_FLAGS_SEEN] & CSUM_BLANK:
-                batch.count = self._judge(*self.judge_args)
+                batch.count = self._judge(log, *self.judge_args)
             batch.used = res[guest_tx.R_BYTES]
             self.log.emit()
         return verdict

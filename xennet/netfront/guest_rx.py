@@ -18,12 +18,12 @@ Rules (xen/io/netif.h, "Guest receive"; hardening rules B1..B14 in docs/hardenin
   or of an unknown type, B13 GSO of size 0 or of unknown type: packet dropped;
 * B14 an XDP extra says where payload begins in every slot of the packet; status counts what lies
   before it (xenvif_rx_data_slot), so one that is smaller drops the packet;
-* a packet shorter than an Ethernet header or longer than 65535 bytes is dropped;
+* B20 a packet shorter than an Ethernet header or longer than 65535 bytes: packet dropped;
 * a first slot with gso_prefix carries no data: its offset is the segment size of the packet behind
   it (backends before Linux 4.10, for frontends that asked with feature-gso-tcpv*-prefix);
 * if wanted, what Linux does (checksum_setup): a GSO packet without csum_blank is repaired, its
   checksum field gets the pseudo-header sum ("some buggy peers"; field bug 2); a packet with
-  csum_blank is dropped unless a TCP or UDP header is found (xennet.offload.setup);
+  csum_blank is dropped unless a TCP or UDP header is found (B21; xennet.offload.setup);
 * B17 with ``zeros`` every page is wiped before it is granted again.
 
 Dropping consumes the packet's slots and posts them again; only "broken" is for ever.
@@ -82,6 +82,20 @@ from xennet.kernel import (
 )
 from xennet.offload.headers import ETH_P_IPV6, MAX_TAGS, TAG_BYTES, network_layer
 from xennet.offload.setup import set_up
+from xennet.refusals import (
+    DROP_EXTRA_TYPE,
+    DROP_GSO,
+    DROP_HEADERS,
+    DROP_HEADROOM,
+    DROP_MISSING_EXTRA,
+    DROP_NEED_SLOTS,
+    DROP_PREFIX,
+    DROP_RANGE,
+    DROP_SIZE,
+    DROP_STATUS,
+    DROP_TOO_MANY_SLOTS,
+    NOT_REFUSED,
+)
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
 from xennet.trace import RX_DROPPED, RX_RECEIVED
 
@@ -90,19 +104,6 @@ OK = 0
 PROD_OVERFLOW = 1
 PROD_BACKWARDS = 2
 STILL_GRANTED = 3
-
-# Why the last bad packet was dropped, in res[R_DROP].
-DROP_NONE = 0
-DROP_STATUS = 1
-DROP_RANGE = 2
-DROP_NEED_SLOTS = 3
-DROP_TOO_MANY_SLOTS = 4
-DROP_MISSING_EXTRA = 5
-DROP_EXTRA_TYPE = 6
-DROP_GSO = 7
-DROP_SIZE = 8
-DROP_PREFIX = 9
-DROP_HEADERS = 10
 
 # Places in the state vector, which lives as long as the connection.
 #: Responses that were seen but not consumed by the last pass, for rule B2.
@@ -114,7 +115,7 @@ R_VERDICT = 0
 R_SLOTS = 1
 R_PACKETS = 2
 R_BYTES = 3
-#: Packets dropped, the DROP_ reason of the last one, its ring index and two raw words.
+#: Packets dropped, the reason for the last one (xennet.refusals), its ring index and two raw words.
 R_DROPPED = 4
 R_DROP = 5
 R_INDEX = 6
@@ -175,12 +176,12 @@ def wipe(pages: Bytes, zeros: Bytes, first: int, end: int) -> None:
 
 
 def behind(word1: int, headroom: int, drop: int) -> tuple[int, int]:
-    """A response without the headroom that its status counts, and the packet's DROP_ reason."""
+    """A response without the headroom that its status counts, and why the packet is dropped."""
     counted = word1 >> RXRSP_S_status
     if counted >= _SIGN16:
         return word1, drop
     if counted < headroom:
-        return word1, DROP_RANGE
+        return word1, DROP_HEADROOM
     return word1 - (headroom << RXRSP_S_status), drop
 
 
@@ -241,7 +242,7 @@ def receive(
     packets = 0
     used = 0
     dropped = 0
-    reason = DROP_NONE
+    reason = NOT_REFUSED
     unvalidated = 0
     fixups = 0
     res[R_INDEX] = cons
@@ -262,7 +263,7 @@ def receive(
         head0 = word0
         head1 = word1
         rflags = word1 & _MASK16
-        drop = DROP_NONE
+        drop = NOT_REFUSED
         gso = 0
         kind = 0
         hashed = 0
@@ -345,8 +346,8 @@ def receive(
             if chunk >= _SIGN16:  # B8
                 drop = DROP_STATUS
             elif start_offset + chunk > PAGE_SIZE:  # B8
-                drop = DROP_RANGE
-            elif slots <= limit and drop == DROP_NONE:
+                drop = DROP_HEADROOM if headroom else DROP_RANGE
+            elif slots <= limit and drop == NOT_REFUSED:
                 into = used + size
                 filled = (data_slot << PAGE_SHIFT) + start_offset
                 data[into : into + chunk] = pages[filled : filled + chunk]
@@ -370,31 +371,31 @@ def receive(
             break
         if slots > limit:  # B11
             drop = DROP_TOO_MANY_SLOTS
-        elif drop == DROP_NONE and (size > MAX_FRAME or size < MIN_FRAME):
+        elif drop == NOT_REFUSED and (size > MAX_FRAME or size < MIN_FRAME):
             drop = DROP_SIZE
-        if gso and drop == DROP_NONE:
+        if gso and drop == NOT_REFUSED:
             if not kind:
                 kind = prefix_type(data, used, prefix_types)
             if not rflags & NETRXF_data_validated:
                 unvalidated += 1
-        if setup and drop == DROP_NONE and (gso or rflags & NETRXF_csum_blank):
+        if setup and drop == NOT_REFUSED and (gso or rflags & NETRXF_csum_blank):
             recalculate = 0 if rflags & NETRXF_csum_blank else 1
             if recalculate:
                 fixups += 1
                 rflags |= _VALID
             if not set_up(data, data32, used, size, recalculate):
                 drop = DROP_HEADERS
-        if drop != DROP_NONE:
+        if drop != NOT_REFUSED:
             dropped += 1
             reason = drop
             res[R_INDEX] = head
             res[R_WORD0] = head0
             res[R_WORD1] = head1
             if len(log) > LOG_HEADER:
-                note(log, RX_DROPPED, head, (cons - head) & MASK32, drop)
+                note(log, RX_DROPPED, head, (cons - head) & MASK32, size, drop)
             continue
         if len(log) > LOG_HEADER:
-            note(log, RX_RECEIVED, head, (cons - head) & MASK32, size)
+            note(log, RX_RECEIVED, head, (cons - head) & MASK32, size, NOT_REFUSED)
         offset[packets] = used
         length[packets] = size
         flags[packets] = (CSUM_BLANK if rflags & NETRXF_csum_blank else 0) | (

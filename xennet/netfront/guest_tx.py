@@ -69,6 +69,7 @@ from xennet.kernel import (
     note,
     publish,
 )
+from xennet.refusals import NOT_OKAY, NOT_REFUSED
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
 from xennet.trace import TX_RESPONSE, TX_SENT
 
@@ -173,7 +174,7 @@ def transmit(
         if chunks > free or chunks + extra > space:
             break
         if len(log) > LOG_HEADER:
-            note(log, TX_SENT, start + produced, chunks + extra, size)
+            note(log, TX_SENT, start + produced, chunks + extra, size, NOT_REFUSED)
         source = offset[frame]
         rflags = flags[frame] & _CSUM
         if extra:
@@ -337,7 +338,8 @@ def reap(
         outcome = response >> TXRSP_S_status
         if logging:
             status_value = outcome - 0x10000 if outcome & 0x8000 else outcome
-            note(log, TX_RESPONSE, cons, response & _MASK16, status_value)
+            refusal = NOT_OKAY if status_value < 0 else NOT_REFUSED
+            note(log, TX_RESPONSE, cons, response & _MASK16, status_value, refusal)
         if outcome == NETIF_RSP_NULL:
             if not extras:  # B7
                 verdict = ILLEGAL_NULL

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xennet.netfront import guest_rx, guest_tx
+from xennet.refusals import REFUSALS
 
 
 class BackendError(Exception):
@@ -34,18 +35,6 @@ _RX = {
     guest_rx.PROD_BACKWARDS: ("B2", "rsp_prod moved backwards"),
     guest_rx.STILL_GRANTED: ("B5", "response came, but the grant is still in use"),
 }
-_DROPS = {
-    guest_rx.DROP_STATUS: ("B8", "negative status"),
-    guest_rx.DROP_RANGE: ("B8", "offset + status reach beyond the page"),
-    guest_rx.DROP_NEED_SLOTS: ("B10", "more_data, but no response behind it"),
-    guest_rx.DROP_TOO_MANY_SLOTS: ("B11", "too many slots in a packet"),
-    guest_rx.DROP_MISSING_EXTRA: ("B12", "extra_info, but no slot behind it"),
-    guest_rx.DROP_EXTRA_TYPE: ("B12", "extra info of type 0 or of an unknown type"),
-    guest_rx.DROP_GSO: ("B13", "GSO of size 0 or of neither TCPv4 nor TCPv6"),
-    guest_rx.DROP_PREFIX: ("B12", "gso_prefix that was not asked for, or with nothing behind it"),
-    guest_rx.DROP_HEADERS: ("", "blank checksum, and no TCP or UDP header is found"),
-    guest_rx.DROP_SIZE: ("", "packet shorter than 14 or longer than 65535 bytes"),
-}
 
 
 def tx_error(res: Sequence[int]) -> BackendError:
@@ -62,7 +51,7 @@ def rx_error(res: Sequence[int]) -> BackendError:
 
 def drop_reason(res: Sequence[int]) -> str:
     """One line on the last packet that guest_rx.receive dropped."""
-    rule, text = _DROPS[res[guest_rx.R_DROP]]
+    refusal = REFUSALS[res[guest_rx.R_DROP]]
     where = f"rx ring, index {res[guest_rx.R_INDEX]}"
     raw = f"{res[guest_rx.R_WORD0]:08x} {res[guest_rx.R_WORD1]:08x}"
-    return f"{where}: {text} [{rule or 'size'}; raw words {raw}]"
+    return f"{where}: {refusal.text} [{refusal.rule}; raw words {raw}]"
