@@ -137,6 +137,12 @@ def test_comments_that_are_no_utf_8_and_the_longest_one_survive(tmp_path: Path) 
     assert told(copied(tmp_path, content))[-1] == ("packet", 0, 1, *said)
 
 
+def test_as_many_comments_as_a_block_holds_survive(tmp_path: Path) -> None:
+    many = 500_000
+    content = section() + interface() + enhanced(frame(1), options=option(1, b"") * many)
+    assert len(told(copied(tmp_path, content))[-1]) == 3 + many
+
+
 def test_packets_without_options_have_the_name_of_their_interface(tmp_path: Path) -> None:
     simple = block(3, pack("<I", 60) + frame(1))
     obsolete = block(2, pack("<HHIIII", 0, 9, 0, 5, 60, 60) + frame(2) + option(1, b"old"))

@@ -87,6 +87,7 @@ class _Section:
         self.info = Section()
         self.skipped = False
         self.interfaces: list[_Interface] = []
+        self.all_ethernet = True
         self.room_for_interfaces = _MAX_INTERFACES
         self.word = Struct(order + "I")
         self.half = Struct(order + "H")
@@ -145,13 +146,15 @@ class _Block:
         fcs, remark = described.fcs, described.remark
         if timestamp is None:
             return Record(0, data, wire_length, self.offset, fcs, remark)
-        time = described.nanoseconds(timestamp)
+        time, comments = described.nanoseconds(timestamp), []
         for code, value in self.options(at + (captured + 3 & ~3)):
             if code == _EPB_FLAGS and len(value) == self.section.word.size:
                 (flags,) = self.section.word.unpack(value)
                 fcs = flags >> _FLAGS_FCS_SHIFT & _FLAGS_FCS_MASK or fcs
             elif code == pcapng.PCAPNG_OPT_COMMENT:
-                remark = Remark(remark.interface, (*remark.comments, bytes(value)))
+                comments.append(bytes(value))
+        if comments:
+            remark = Remark(remark.interface, tuple(comments))
         return Record(time, data, wire_length, self.offset, fcs, remark)
 
     def described(self, interface: int) -> _Interface:
@@ -181,6 +184,7 @@ def _interface_description(block: _Block) -> None:
         elif code in _KEPT:
             kept.append((code, bytes(value)))
     remark = Remark(Interface(section.info, tuple(kept), offset))
+    section.all_ethernet &= linktype == LINKTYPE_ETHERNET
     section.interfaces.append(_Interface(linktype, snaplen, ticks, fcs, remark))
 
 
@@ -242,7 +246,7 @@ def records(window: Window, counters: Counters, faults: Faults) -> Iterator[Reco
         if parse is None:
             _skip_block(window, section, length)
             continue
-        if _other_linktype(window, section, kind):
+        if not section.all_ethernet and _other_linktype(window, section, kind):
             _skip_block(window, section, length)
             counters.skipped_linktype += 1
             continue
@@ -258,10 +262,10 @@ def records(window: Window, counters: Counters, faults: Faults) -> Iterator[Reco
         record = parse(_Block(window, section, body, offset))
         if record is not None:
             yield record
-    left = window.end - window.pos
+    left, offset = window.end - window.pos, window.offset
     if left:
         _check_zeros(window)
-        raise window.error(f"block header cut short, {left} of {_HEADER} bytes", window.offset)
+        raise window.error(f"block header cut short, {left} of {_HEADER} bytes", offset)
 
 
 def _section_header(block: _Block, counters: Counters, faults: Faults) -> None:
@@ -287,7 +291,7 @@ def _section_header(block: _Block, counters: Counters, faults: Faults) -> None:
 
 def _other_linktype(window: Window, section: _Section, kind: int) -> bool:
     """Whether the block that starts here is a packet of an interface that is not Ethernet."""
-    if kind not in _PACKETS or not section.interfaces or not window.need(_SMALLEST):
+    if kind not in _PACKETS or not window.need(_SMALLEST):
         return False
     number, known = 0, section.interfaces
     if kind != pcapng.PCAPNG_BT_SPB:

@@ -9,7 +9,7 @@ its Writers, which take float timestamps and hand each record to the file in two
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import closing
 from io import BufferedWriter
 from struct import Struct
@@ -26,6 +26,8 @@ from xennet.port.files import open_file, shown
 _SNAPLEN = 262144  # tcpdump's: no frame is cut
 
 
+_OPTION = Struct("<HH")
+_END_OF_OPTIONS = _OPTION.pack(pcapng.PCAPNG_OPT_ENDOFOPT, 0)
 #: An if_tsoffset, in whole seconds, before the earliest time stamp of a frame (the year 1677).
 _BEFORE_ALL = -(1 << 63) // NANOSECONDS
 
@@ -98,8 +100,8 @@ class _Pcapng:
         interface, comments = self._unknown, b""
         if isinstance(remark, Remark):
             interface = remark.interface
-            options = ((pcapng.PCAPNG_OPT_COMMENT, comment) for comment in remark.comments)
-            comments = b"".join(map(bytes, _options(options)))
+            if remark.comments:
+                comments = _options(_comments(remark.comments))
         number, ticks, before = self._place(interface, timestamp)
         length = len(frame)
         padding = -length % 4
@@ -118,39 +120,50 @@ class _Pcapng:
             self._section = interface.section
             self._numbers.clear()
             before = _section_header(interface.section)
-        offset = next(
-            offset
-            for offset in (interface.offset, 0, _BEFORE_ALL)
-            if 0 <= timestamp - offset * NANOSECONDS < 1 << 64
-        )
-        key = interface, offset
-        if key not in self._numbers:
-            self._numbers[key] = len(self._numbers)
+        for offset in (interface.offset, 0, _BEFORE_ALL):
+            ticks = timestamp - offset * NANOSECONDS
+            if 0 <= ticks < 1 << 64:
+                break
+        number = self._numbers.get((interface, offset))
+        if number is None:
+            number = self._numbers[interface, offset] = len(self._numbers)
             before += _interface_description(interface, offset)
-        return self._numbers[key], timestamp - offset * NANOSECONDS, before
+        return number, ticks, before
 
 
 def _section_header(section: Section) -> bytes:
-    comments = _options((pcapng.PCAPNG_OPT_COMMENT, comment) for comment in section.comments)
-    return bytes(pcapng.SectionHeaderBlockLE(opts=comments))
+    block = bytes(pcapng.SectionHeaderBlockLE())
+    return _with_options(block, _options(_comments(section.comments)))
 
 
 def _interface_description(interface: Interface, offset: int) -> bytes:
     """With nanoseconds, and ``offset`` seconds to add to them."""
+    block = pcapng.InterfaceDescriptionBlockLE(snaplen=_SNAPLEN, linktype=LINKTYPE_ETHERNET)
     times = [(pcapng.PCAPNG_OPT_IF_TSRESOL, b"\x09")]
     if offset:
         times.append((pcapng.PCAPNG_OPT_IF_TSOFFSET, offset.to_bytes(8, "little", signed=True)))
-    options = _options((*interface.options, *times))
-    block = pcapng.InterfaceDescriptionBlockLE(
-        snaplen=_SNAPLEN, linktype=LINKTYPE_ETHERNET, opts=options
-    )
-    return bytes(block)
+    return _with_options(bytes(block), _options([*interface.options, *times]))
 
 
-def _options(options: Iterable[tuple[int, bytes]]) -> list[pcapng.PcapngOptionLE]:
-    """Options with the one that ends them; none if there are none."""
-    made = [pcapng.PcapngOptionLE(code=code, data=value) for code, value in options]
-    return [*made, pcapng.PcapngOptionLE(code=pcapng.PCAPNG_OPT_ENDOFOPT)] if made else []
+def _comments(comments: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    return [(pcapng.PCAPNG_OPT_COMMENT, comment) for comment in comments]
+
+
+def _options(options: Sequence[tuple[int, bytes]]) -> bytes:
+    """Options (code, value) with the one that ends them; nothing if there are none.
+
+    dpkt makes an object of each, and a block has room for four million.
+    """
+    made = [
+        _OPTION.pack(code, len(value)) + value + bytes(-len(value) % 4) for code, value in options
+    ]
+    return b"".join(made) + _END_OF_OPTIONS if made else b""
+
+
+def _with_options(block: bytes, options: bytes) -> bytes:
+    """A ``block`` that has no options, with these."""
+    length = (len(block) + len(options)).to_bytes(4, "little")
+    return block[:4] + length + block[8:-4] + options + length
 
 
 class RecordPort(BasePort):
