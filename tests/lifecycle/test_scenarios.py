@@ -8,8 +8,9 @@ import pytest
 from attrs import evolve
 
 from xennet.cli import main
-from xennet.lifecycle.scenarios import SCENARIOS, perform, reconnects
+from xennet.lifecycle.scenarios import SCENARIOS, perform, play, reconnects
 from xennet.lifecycle.stage import Stage
+from xennet.lifecycle.told import Told
 from xennet.link.house import House
 from xennet.netback.policy import LINUX, VifOptions
 from xennet.netback.xnb.policy import XNB
@@ -36,13 +37,22 @@ def told(name: str) -> list[str]:
     return lines
 
 
+def story(name: str) -> list[Told]:
+    things: list[Told] = []
+    assert play(SCENARIOS[name], things.append).good, things[-1]
+    return things
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_ends_as_it_should(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["lifecycle", name])
     out = capsys.readouterr().out
     assert code == 0, out
-    assert out.endswith("GOOD: it ended as it should\n")
-    assert re.search(r"^States: /local/domain/\d/device/vif/0/state", out, re.MULTILINE)
+    blocked = "the vif is blocked, as it should be here, and a reason names "
+    passes = "traffic passes, as it should; "
+    assert f"\nGOOD: {blocked if SCENARIOS[name].blocked else passes}" in out
+    assert out.endswith("; nothing is left behind\n")
+    assert re.search(r"^States: frontend/state", out, re.MULTILINE)
     assert "no domain holds anything" in out
 
 
@@ -98,7 +108,7 @@ def test_the_story_is_the_same_every_time_and_names_no_machine(name: str) -> Non
     ],
 )
 def test_a_scenario_that_stops_names_the_node_or_counter(name: str, node: str) -> None:
-    assert [line for line in told(name) if line.startswith("  because ") and node in line]
+    assert [told for told in story(name) if told.kind == "reason" and node in told.text]
 
 
 def test_every_blocked_scenario_is_in_the_table_of_expected_nodes() -> None:
@@ -229,8 +239,8 @@ def test_two_hosts_are_told_apart() -> None:
     lines = told("migration")
     moved = lines.index("It is restored there as domain 7.")
     for line in lines[moved:]:
-        if " writes /local" in line:
-            assert line.startswith(("  [source] ", "  [destination] "))
+        if " writes " in line:
+            assert re.match(r" +\d+  \[(source|destination)\] \w+ writes (front|back)end/", line)
     assert "  [source] no domain holds anything" in lines
     assert "  [destination] no domain holds anything" in lines
 

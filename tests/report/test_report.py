@@ -33,7 +33,7 @@ from xennet.report import (
     VifReport,
 )
 from xennet.report.printable import printable
-from xennet.report.progress import no_progress, progress_bar
+from xennet.report.progress import counter, no_progress, progress_bar
 from xennet.report.render import STATE_STYLES, print_report, print_verdict, render_text
 
 SWITCH = SwitchReport(
@@ -362,6 +362,13 @@ def test_a_line_can_be_told_beside_the_bars(stream: io.StringIO) -> None:
         progress.tell("XenStore on /tmp/[x]")
         progress(GUEST_TO_HOST, 5)
     assert "XenStore on /tmp/[x]\n" in stream.getvalue()
+
+
+def test_a_counter_is_shown_on_a_terminal_and_gone_afterwards() -> None:
+    for stream, shown in ((io.StringIO(), ""), (Terminal(), "\rrounds 3/10\r            \r")):
+        with counter("rounds", 10, stream) as count:
+            count(3)
+        assert stream.getvalue() == shown
 
 
 # --- what was negotiated --------------------------------------------------------------------------

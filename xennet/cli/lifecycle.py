@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xennet.cli.group import did_you_mean
-from xennet.cli.output import say
-from xennet.report.printable import printable
+from xennet.cli.output import say, say_json
+from xennet.report.progress import counter
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from xennet.lifecycle.scenario import Scenario
+
+#: Names of the JSON layouts; a new number when a key changes its meaning or goes away.
+FORMAT, LIST_FORMAT = "xennet-lifecycle/1", "xennet-scenarios/1"
 
 #: The scenarios; written down so that the shell's completion loads none of them.
 SCENARIO_NAMES = (
@@ -68,17 +76,47 @@ def _complete(
     epilog="Exit code: 0 it ended as it should, 1 it did not, 2 there is no such one.",
 )
 @click.argument("scenario", required=False, shell_complete=_complete)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.pass_context
-def lifecycle(ctx: click.Context, scenario: str | None) -> None:
+def lifecycle(ctx: click.Context, scenario: str | None, as_json: bool) -> None:
     """Play one of a vif's lives and tell it; without SCENARIO list them all."""
     if scenario is not None and scenario not in SCENARIO_NAMES:
         near = did_you_mean(scenario, SCENARIO_NAMES) or " 'xennet lifecycle' lists them."
         raise click.UsageError(f"There is no scenario {scenario!r}.{near}")
-    from xennet.lifecycle.scenarios import SCENARIOS, perform
+    from xennet.lifecycle.scenarios import SCENARIOS
 
     if scenario is None:
-        width = max(len(name) for name in SCENARIOS)
-        for name, known in SCENARIOS.items():
-            say(f"{name:{width}}  {known.shows}")
+        _list(SCENARIOS, as_json)
+    else:
+        ctx.exit(0 if _played(SCENARIOS[scenario], as_json) else 1)
+
+
+def _list(scenarios: Mapping[str, Scenario], as_json: bool) -> None:
+    if as_json:
+        listed = [{"name": name, "shows": known.shows} for name, known in scenarios.items()]
+        say_json({"format": LIST_FORMAT, "scenarios": listed})
         return
-    ctx.exit(0 if perform(SCENARIOS[scenario], lambda line: say(printable(line))) else 1)
+    width = max(map(len, scenarios))
+    for name, known in scenarios.items():
+        say(f"{name:{width}}  {known.shows}")
+
+
+def _played(scenario: Scenario, as_json: bool) -> bool:
+    """Whether it ended as it should."""
+    from xennet.lifecycle.scenarios import perform, play
+
+    if as_json:
+        story: list[dict[str, Any]] = []
+        ending = play(scenario, lambda told: story.append(told.to_json()))
+        verdict = {"good": ending.good, "reasons": list(ending.reasons)}
+        about = {"scenario": scenario.name, "shows": scenario.shows}
+        say_json({"format": FORMAT, **about, "story": story, "verdict": verdict})
+        return ending.good
+    counting = partial(counter, stream=sys.stderr)
+    if not sys.stdout.isatty():
+        return perform(scenario, say, counting)
+    from rich.console import Console
+
+    from xennet.lifecycle.show import Story
+
+    return play(scenario, Story(Console()).show, counting).good

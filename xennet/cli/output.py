@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 import click
 
@@ -16,6 +17,13 @@ def say(text: str | bytes, nl: bool = True, err: bool = False) -> None:
         click.echo(text, nl=nl, err=err)
     except BrokenPipeError:
         discard(sys.stderr if err else sys.stdout)
+
+
+def say_json(document: Mapping[str, Any], err: bool = False) -> None:
+    """Print a JSON object, indented."""
+    import json
+
+    say(json.dumps(document, indent=2), err=err)
 
 
 def discard(stream: TextIO) -> None:

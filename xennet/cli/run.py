@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from xennet.cli.errors import BadInputError
-from xennet.cli.output import say
+from xennet.cli.output import say, say_json
 from xennet.port import Port, PortError, open_ports
 from xennet.port.spec import SCHEMES, parse, records_to_stdout
 from xennet.report.model import GUEST_TO_HOST, HOST_TO_GUEST, RunOptions, RunReport
@@ -280,9 +280,7 @@ def _expected(ports: Sequence[Port]) -> int | None:
 def _show(report: RunReport, as_json: bool, quiet: bool, err: bool) -> None:
     """Print the report, to stderr if ``err``: standard output is a recording then."""
     if as_json:
-        import json
-
-        say(json.dumps(report.to_json(), indent=2), err=err)
+        say_json(report.to_json(), err)
         return
     from rich.console import Console
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from attrs import evolve
+
 from xennet.lifecycle.narrator import Narrator
+from xennet.lifecycle.told import Told
 from xennet.lifecycle.traffic import Station
 from xennet.link.capacity import ONE_VIF
 from xennet.link.house import House
@@ -14,22 +17,18 @@ from xennet.xenbus.paths import VifPaths
 
 
 class Host:
-    """``house`` and ``network``, what the host's ends of vifs lead to. ``name`` stands before each
-    line that is told of it, if there is more than one host.
+    """``house`` and ``network``, what the host's ends of vifs lead to. ``name`` stands in all that
+    is told of it, if there is more than one host.
     """
 
-    def __init__(self, say: Callable[[str], None], name: str = "") -> None:
+    def __init__(self, tell: Callable[[Told], None], name: str = "") -> None:
         self.name = name
         self.house = House(ONE_VIF)
         self.network = Station()
-        self._narrator = Narrator(VifPaths(1, 0), lambda line: say(f"  {self.label}{line}"))
+        self._listener = tell
+        self._narrator = Narrator(VifPaths(1, 0), self.house.machine.run_loop, self._tell)
         self._stop: Callable[[], None] | None = None
         self._listen()
-
-    @property
-    def label(self) -> str:
-        """What its lines begin with."""
-        return f"[{self.name}] " if self.name else ""
 
     @contextmanager
     def silence(self) -> Iterator[None]:
@@ -44,8 +43,13 @@ class Host:
                 self._listen()
 
     def tell_of(self, paths: VifPaths) -> None:
-        """From now on the vif of these directories is told of."""
+        """From now on the vif of these directories is told of; they are told as well."""
         self._narrator.paths = paths
+        for name, path in (("frontend", paths.frontend), ("backend", paths.backend)):
+            self._tell(Told("directory", f"{name} = {path}"))
+
+    def _tell(self, told: Told) -> None:
+        self._listener(evolve(told, host=self.name))
 
     def _listen(self) -> None:
         observers = self.house.machine.observers

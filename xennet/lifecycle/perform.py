@@ -1,37 +1,59 @@
-"""Plays a scenario, tells it line by line, and judges how it ended."""
+"""Plays a scenario, tells it, and judges how it ended."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import frozen
+
 from xennet.lifecycle.scenario import Scenario
-from xennet.lifecycle.stage import Stage
+from xennet.lifecycle.stage import Counting, Stage, uncounted
+from xennet.lifecycle.told import Told
 
 
-def perform(scenario: Scenario, say: Callable[[str], None]) -> bool:
-    """Play ``scenario``, tell it to ``say``; whether it ended as it should.
+@frozen
+class Ending:
+    """Whether it ended as it should, and the ``reasons`` for that."""
+
+    good: bool
+    reasons: tuple[str, ...]
+
+
+def perform(scenario: Scenario, say: Callable[[str], None], counting: Counting = uncounted) -> bool:
+    """Play ``scenario``, tell it to ``say`` line by line; whether it ended as it should."""
+    return play(scenario, lambda told: say(told.line), counting).good
+
+
+def play(
+    scenario: Scenario, tell: Callable[[Told], None], counting: Counting = uncounted
+) -> Ending:
+    """Play ``scenario`` and tell it to ``tell``.
 
     Wrong is: what was not as it should be on the way; a vif without a reason that should be
     blocked, or the other way round; frames of the trial that did not arrive; anything that is left
     after teardown, in the hypervisor or in the store.
     """
-    stage = Stage(say, scenario.kind, scenario.policy, scenario.front)
+    stage = Stage(tell, scenario.kind, scenario.policy, scenario.front, counting)
     try:
-        say(f"{scenario.name}: {scenario.shows}")
+        tell(Told("title", f"{scenario.name}: {scenario.shows}"))
         scenario.play(stage)
-        say(f"States: {stage.house.states(stage.vif)}")
+        stage.tell_states()
         reasons = stage.tell_why()
         wrong = list(stage.wrong)
         if not scenario.blocked:
+            good = "traffic passes, as it should"
             wrong += ["the vif is blocked"] if reasons else []
             wrong += [] if stage.trial() else ["frames were lost"]
         else:
             paths = stage.vif.paths
             expected = scenario.blocked.format(frontend=paths.frontend, backend=paths.backend)
+            named = expected.strip("[; ")
+            good = f"the vif is blocked, as it should be here, and a reason names {named}"
             if not any(expected in reason for reason in reasons):
                 wrong.append(f"no reason names {expected}")
         wrong += stage.tear_down()
-        say(f"BAD: {'; '.join(wrong)}" if wrong else "GOOD: it ended as it should")
-        return not wrong
+        ending = Ending(not wrong, tuple(wrong or (good, "nothing is left behind")))
+        stage.tell_verdict(ending.good, "; ".join(ending.reasons))
+        return ending
     finally:
         stage.destroy()

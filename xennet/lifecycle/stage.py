@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from attrs import evolve
 
 from xennet.lifecycle.host import Host
 from xennet.lifecycle.remarks import remarks
+from xennet.lifecycle.told import Kind, Told
 from xennet.lifecycle.traffic import Station
 from xennet.lifecycle.why import why
 from xennet.link.house import House, guest_mac
@@ -21,26 +24,39 @@ from xennet.xenbus.vif_nodes import VifConfig
 #: Frames of a trial, in each direction.
 TRIAL = 10
 
+#: Told what is counted and up to what; in the context that comes of it, how far it is.
+Counting = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def uncounted(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Nobody wants to know."""
+    yield lambda done: None
+
 
 class Stage:
     """``house`` with ``guest`` in it; its ``vif`` is there after :meth:`plug`.
 
-    ``say`` gets every line. ``hosts`` are all hosts, ``house`` is the one where the guest lives.
-    ``in_guest`` is the guest's network stack, ``in_host`` what the vif leads to on its host.
-    ``wrong`` is for what was not as it should be on the way.
+    ``tell`` gets everything that is told. ``hosts`` are all hosts, ``house`` is the one where the
+    guest lives. ``in_guest`` is the guest's network stack, ``in_host`` what the vif leads to on its
+    host. ``wrong`` is for what was not as it should be on the way. ``counting`` makes a context in
+    which a long piece of work, of so many rounds, says how many of them are done.
     """
 
     def __init__(
         self,
-        say: Callable[[str], None],
+        tell: Callable[[Told], None],
         kind: FrontendKind = LINUX_GUEST,
         policy: BackendPolicy = LINUX,
         front: NetfrontOptions = DEFAULTS,
+        counting: Counting = uncounted,
     ) -> None:
-        self._say = say
+        self._listener = tell
+        self._steps = 0
+        self.counting = counting
         self._policy = policy
         self._front = front
-        self.hosts = [Host(say)]
+        self.hosts = [Host(self._tell)]
         self.house: House = self.hosts[0].house
         self.guest: Guest = self.house.add_guest(name="guest", kind=kind)
         self.in_guest = Station()
@@ -62,11 +78,12 @@ class Stage:
 
     def tell(self, sentence: str) -> None:
         """One sentence of the scenario's own."""
-        self._say(sentence)
+        self._tell(Told("sentence", sentence))
 
     def expect(self, sentence: str, holds: bool) -> None:
         """Tell ``sentence``; if it does not hold, that is what went wrong."""
-        self.tell(sentence if holds else f"It should be so, but is not: {sentence}")
+        text = sentence if holds else f"It should be so, but is not: {sentence}"
+        self._tell(Told("sentence", text, holds=holds))
         if not holds:
             self.wrong.append(f"not so: {sentence}")
 
@@ -77,10 +94,28 @@ class Stage:
         blocked = f"Why {self.vif.name} passes no traffic:"
         self.tell(blocked if reasons else "Traffic can pass, but:" if said else "Traffic can pass.")
         for reason in reasons:
-            self.tell(f"  because {reason}")
+            self._of_vif("reason", reason)
         for remark in said:
-            self.tell(f"  note: {remark}")
+            self._of_vif("note", remark)
         return reasons
+
+    def tell_states(self) -> None:
+        """Which state each end is in."""
+        self._of_vif("states", f"States: {self.house.states(self.vif)}")
+
+    def tell_verdict(self, good: bool, text: str) -> None:
+        """How it ended."""
+        word = "GOOD" if good else "BAD"
+        self._of_vif("verdict", f"{word}: {text}", holds=good)
+
+    def _of_vif(self, kind: Kind, text: str, holds: bool | None = None) -> None:
+        self._tell(Told(kind, text, holds=holds, paths=self.vif.paths))
+
+    def _tell(self, told: Told) -> None:
+        if told.path:
+            self._steps += 1
+            told = evolve(told, step=self._steps)
+        self._listener(told)
 
     def expect_reason(self, what: str) -> None:
         """The why report, told; ``what`` has to be in one of the reasons."""
@@ -100,7 +135,7 @@ class Stage:
     def add_host(self, this: str, other: str) -> Host:
         """Another machine: from now on hosts are told apart, as ``this`` and ``other``."""
         self.host.name = this
-        self.hosts.append(Host(self._say, other))
+        self.hosts.append(Host(self._tell, other))
         return self.hosts[-1]
 
     def settle(self) -> None:
@@ -195,7 +230,7 @@ class Stage:
         for host in self.hosts:
             leaks = host.house.leaks()
             for line in str(leaks).splitlines():
-                self.tell(f"  {host.label}{line}")
+                self._tell(Told("left", line, host=host.name))
             if leaks:
                 wrong.append("teardown left something behind")
         for path in (paths.frontend, paths.backend, paths.libxl):

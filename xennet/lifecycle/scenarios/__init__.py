@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xennet.lifecycle.perform import perform
+from xennet.lifecycle.perform import perform, play
 from xennet.lifecycle.scenario import Scenario
 from xennet.lifecycle.scenarios.backends import BACKENDS
 from xennet.lifecycle.scenarios.closing import CLOSING
@@ -13,7 +13,7 @@ from xennet.lifecycle.scenarios.reconnects import RECONNECT
 from xennet.lifecycle.scenarios.stalls import STALLS
 from xennet.lifecycle.scenarios.starts import KINDS, STARTS
 
-__all__ = ["SCENARIOS", "Scenario", "perform"]
+__all__ = ["SCENARIOS", "Scenario", "perform", "play"]
 
 _ALL = (*STARTS, *KEYS, *CLOSING, *BACKENDS, *MOVES, *RECONNECT, *HOSTILE, *STALLS, *KINDS)
 

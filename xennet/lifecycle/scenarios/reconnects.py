@@ -22,7 +22,7 @@ _OBJECTS, _BLOCKS = 50, 250
 
 def _reconnect(stage: Stage) -> None:
     stage.connect()
-    _rounds(stage, _WARM_UP)
+    _rounds(stage, 0, _WARM_UP)
     frames = stage.in_guest.received, stage.in_host.received
     before = _held(stage.house)
     stage.tell(
@@ -30,9 +30,9 @@ def _reconnect(stage: Stage) -> None:
         f"both ends."
     )
     objects = _objects()
-    _rounds(stage, RECONNECTS // 2)
+    _rounds(stage, 0, RECONNECTS // 2)
     blocks = _blocks()
-    _rounds(stage, RECONNECTS - RECONNECTS // 2)
+    _rounds(stage, RECONNECTS // 2, RECONNECTS)
     blocks = _blocks() - blocks
     objects = _objects() - objects
     after = _held(stage.house)
@@ -45,14 +45,15 @@ def _reconnect(stage: Stage) -> None:
     stage.expect("All frames arrived.", arrived == (RECONNECTS, RECONNECTS))
 
 
-def _rounds(stage: Stage, count: int) -> None:
-    with stage.silence():
-        for _ in range(count):
+def _rounds(stage: Stage, first: int, end: int) -> None:
+    with stage.silence(), stage.counting("connections", RECONNECTS) as done:
+        for number in range(first, end):
             stage.guest.unload()
             stage.settle()
             stage.both_have_frames(1)
             stage.guest.load()
             stage.settle()
+            done(number + 1)
 
 
 def _held(house: House) -> dict[str, str]:
