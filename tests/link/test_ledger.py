@@ -224,6 +224,15 @@ def test_evidence_of_a_longer_or_shorter_frame_begins_where_one_ends() -> None:
     assert (shorter.offset, shorter.sent, shorter.received) == (3, b"DEF".hex(), "")
 
 
+def test_evidence_compares_with_the_frame_that_begins_alike() -> None:
+    ledger = Ledger()
+    ledger.sent(batch(b"first frame", b"second frame", b"third frame"), 0)
+    ledger.received(batch(b"first", b" frame", b"second FRAME"))
+    first, _, second = ledger.evidence
+    assert (first.offset, bytes.fromhex(first.sent)) == (5, b" frame")
+    assert (second.offset, bytes.fromhex(second.sent)) == (7, b"frame")
+
+
 def test_a_frame_that_nobody_sent_is_shown_from_its_beginning() -> None:
     ledger = Ledger()
     ledger.received(batch(b"ghost"))
@@ -424,6 +433,23 @@ def test_a_blank_checksum_may_be_filled_in_rightly_and_nothing_else(
     ledger.sent(flagged(sent, sent_flags), 0)
     ledger.received(flagged(received, received_flags))
     assert ledger.intact == fine
+
+
+def test_a_blank_checksum_that_is_right_as_it_is_may_lose_its_flag() -> None:
+    frame = bytearray(blank_frame())
+    for word in range(65536):
+        frame[-2:] = word.to_bytes(2)
+        # The sum over the segment, with that of the pseudo-header in the field twice, is all ones.
+        total = sum(int.from_bytes(frame[at : at + 2]) for at in range(34, len(frame), 2))
+        total += int.from_bytes(frame[50:52])
+        if total % 65535 == 0:
+            break
+    right = bytes(frame)
+    assert filled_in(right) == right
+    ledger = Ledger()
+    ledger.sent(flagged(right, CSUM_BLANK), 0)
+    ledger.received(flagged(right, 0))
+    assert ledger.intact
 
 
 @pytest.mark.parametrize("kind", [XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6])

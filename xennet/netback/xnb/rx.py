@@ -23,13 +23,13 @@ from xennet.abi.netif import (
 from xennet.abi.xen import DOMID_SELF, PAGE_SIZE
 from xennet.interface import Hypervisor
 from xennet.netback.defects import BackendPanic, DefectStruck
+from xennet.netback.xnb import struck
 from xennet.netback.xnb.copytable import GNTTAB_LEN, GnttabCopyTable
 from xennet.netback.xnb.dump import Log, printf
 from xennet.netback.xnb.mbuf import CSUM_DELAY_DATA, CSUM_TSO, Mbuf
 from xennet.netback.xnb.panic import MBUF_CHAIN_LIES, RX_TABLE_TOO_SHORT, TABLE_WALK_LEAVES
 from xennet.netback.xnb.pkt import Extra, Pkt
 from xennet.netback.xnb.slots import GnttabCopy, extra_info, rx_request, rx_response
-from xennet.netback.xnb.struck import MORE_DATA_LOST, loses_more_data
 from xennet.ring import MASK32, BackRing
 
 MASK16 = 0xFFFF
@@ -235,7 +235,7 @@ def send(
     Returns 0 (also when the copy failed, defect B5), EAGAIN (not enough posted buffers, nothing
     touched) or EINVAL (not a packet). The room is ``req_prod - req_cons`` as the frontend claims
     it: 1000 in a ring of 256 is believed, 2^31 and more is negative and EAGAIN for ever (defect
-    B6). Raises BackendPanic as the steps do. Observers hear of a packet that defect B4 damaged.
+    B6). Raises BackendPanic as the steps do. Observers hear of a packet that a defect damaged.
     """
     space = (ring.sring.req_prod - ring.req_cons) & MASK32
     if space > MASK32 >> 1:  # a RING_IDX passed as an int
@@ -249,6 +249,7 @@ def send(
     if n_entries != 0:
         hv.grant_copy(gnttab.u32, n_entries)
     n_responses = rxpkt2rsp(pkt, gnttab, n_entries, ring, log)
-    if loses_more_data(pkt, n_responses) and hv.observes(DefectStruck):
-        hv.emit(DefectStruck(hv.domid, otherend, "B4", MORE_DATA_LOST))
+    if hv.observes(DefectStruck):
+        for row in struck.to_guest(pkt, gnttab, n_entries, n_responses):
+            hv.emit(DefectStruck(hv.domid, otherend, row, struck.WHAT[row]))
     return 0

@@ -23,7 +23,8 @@ from xennet.abi.netif import (
 )
 from xennet.abi.xen import DOMID_SELF
 from xennet.interface import Hypervisor
-from xennet.netback.defects import BackendPanic
+from xennet.netback.defects import BackendPanic, DefectStruck
+from xennet.netback.xnb import struck
 from xennet.netback.xnb.cksum import add_mbuf_cksum
 from xennet.netback.xnb.copytable import GNTTAB_LEN, GnttabCopyTable
 from xennet.netback.xnb.dump import Log, dump_txreq, printf
@@ -273,7 +274,8 @@ def recv(
     Returns (errno, chain). (0, None): nothing to receive. (EINVAL, None): a garbage packet, slots
     consumed and answered ERROR. (ENOMEM, None): no mbufs; answered ERROR but *not* consumed, so
     that the next call meets the same slots with their responses already written (defect A3). Moves
-    rsp_prod_pvt and req_cons, publishes nothing. Raises BackendPanic as the steps do.
+    rsp_prod_pvt and req_cons, publishes nothing. Raises BackendPanic as the steps do. Observers
+    hear of a packet that a defect damaged.
     """
     pkt = Pkt()
     num_consumed = ring2pkt(pkt, txb, txb.req_cons, log)
@@ -299,7 +301,12 @@ def recv(
     nr_ents = txpkt2gnttab(pkt, mbufc, gnttab, txb, otherend)
     if nr_ents > 0:
         hv.grant_copy(gnttab.u32, nr_ents)
+        observed = hv.observes(DefectStruck)
+        storage = struck.storage_of(mbufc) if observed else b""
         update_mbufc(mbufc, gnttab, nr_ents)
+        if observed:
+            for row in struck.from_guest(pkt, storage, mbufc):
+                hv.emit(DefectStruck(hv.domid, otherend, row, struck.WHAT[row]))
 
     txpkt2rsp(pkt, txb, False)
     txb.req_cons += num_consumed
