@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from xenstore_refusal import errno_of, refused
 
-from xennet.xenstore import Connection, Quota, Store
+from xennet.xenstore import Connection, Quota, Store, XsError
+from xennet.xenstore.quota import Refusal
 
 
 def store_with(**limits: int) -> tuple[Store, Connection, Connection]:
@@ -27,6 +30,43 @@ def test_default_limits_are_those_of_the_c_daemon() -> None:
         perms=5,
         path_max=2048,
     )
+
+
+def test_the_store_remembers_which_limits_stood_against_a_domain_in_this_life() -> None:
+    store, dom0, dom5 = store_with(nodes=3, watches=1, transaction_nodes=2, node_size=100)
+    assert store.refusals(5) == ()
+    for name in ("a", "b", "c", "d"):
+        with suppress(XsError):
+            dom5.write(name, b"")
+    for token in ("1", "2", "3"):
+        with suppress(XsError):
+            dom5.watch("a", token)
+    with suppress(XsError):
+        dom5.write("a", bytes(200))
+    with suppress(XsError):
+        dom5.read("a/b/c/d", dom5.transaction_start())
+    dom0.write("/by/the/toolstack", bytes(3000))
+    assert store.refusals(5) == (
+        Refusal(5, "nodes", 3, 4),
+        Refusal(5, "watches", 1, 2),
+        Refusal(5, "node_size", 100, 232),
+        Refusal(5, "transaction_nodes", 2, 3),
+    )
+    assert (store.refusals(0), store.refusals(9)) == ((), ())
+    store.release(5)
+    assert store.refusals(5) == ()
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_a_commit_that_is_refused_is_remembered_too(observed: bool) -> None:
+    store, _, dom5 = store_with(nodes=3)
+    store.observer = (lambda op: None) if observed else None
+    tx = dom5.transaction_start()
+    for name in ("a", "b", "c"):
+        dom5.write(name, b"", tx)
+    with refused("ENOSPC"):
+        dom5.transaction_end(tx, True)
+    assert store.refusals(5) == (Refusal(5, "nodes", 3, 4),)
 
 
 def test_domain_owns_at_most_1000_nodes() -> None:

@@ -29,7 +29,7 @@ from xennet.xenstore.perms import (
     owned_by_creator,
     parse_perms,
 )
-from xennet.xenstore.quota import record_size
+from xennet.xenstore.quota import QuotaError, Refusal, record_size
 from xennet.xenstore.transaction import Transaction
 from xennet.xenstore.tree import NodeView
 from xennet.xenstore.watch import EventQueue, Watch, WatchEvent
@@ -79,6 +79,10 @@ class Connection:
         self._watches: dict[tuple[str, str], Watch] = {}
         self._transactions: dict[int, Transaction] = {}
         self._next_transaction = 1
+
+    def over_quota(self, refusal: Refusal) -> None:
+        """A limit stood against a request."""
+        self._store.over_quota(refusal)
 
     # -- nodes ---------------------------------------------------------------------------------
 
@@ -165,7 +169,7 @@ class Connection:
         given = list(perms)
         if not given:
             raise XsError("EINVAL", path, "no permissions given")
-        self._limit("ENOSPC", path, len(given), self.quota.perms, "permissions")
+        self._limit("ENOSPC", path, "perms", len(given))
         entries = self._store.bind_perms(path, parse_perms(given))
         if is_special(path):
             self._store.set_special_perms(path, entries, self.identity)
@@ -189,7 +193,7 @@ class Connection:
         full = canonical_watch(path, self.domid, self.quota.path_max)
         if (full, token) in self._watches:
             raise XsError("EEXIST", path, f"already watched with token {token!r}")
-        self._limit("E2BIG", path, len(self._watches), self.quota.watches, "watches")
+        self._limit("E2BIG", path, "watches", len(self._watches))
         prefix = domain_path(self.domid) + "/" if is_relative(path) else ""
         watch = self._store.watches.add(self, full, token, prefix)
         self._watches[full, token] = watch
@@ -221,8 +225,7 @@ class Connection:
         if tx:
             raise XsError("EBUSY", str(tx), "transactions do not nest")
         store = self._store
-        limit = self.quota.transactions
-        self._limit("ENOSPC", "", len(self._transactions), limit, "transactions")
+        self._limit("ENOSPC", "", "transactions", len(self._transactions))
         limited = None if self.identity.privileged else self.domid
         new = self._free_transaction_id()
         self._transactions[new] = Transaction(
@@ -425,9 +428,7 @@ class Connection:
     ) -> None:
         if self.identity.privileged:
             return
-        nodes = self.quota.nodes
-        if space.nodes_with(self.domid, len(names)) > nodes:
-            raise XsError("ENOSPC", path, f"domain {self.domid} would own more than {nodes} nodes")
+        self._limit("ENOSPC", path, "nodes", space.nodes_with(self.domid, len(names)))
         self._check_size(space, path, perms, value, 0)
         for name in names[1:]:
             self._check_size(space, path, perms, 0, len(name) + 1)
@@ -439,11 +440,16 @@ class Connection:
         size = record_size(perms, value, names)
         if size >= limit and not self.identity.privileged:
             space.fail()
-            raise XsError("ENOSPC", path, f"node record of {size} bytes, must be < {limit}")
+            refusal = Refusal(self.domid, "node_size", limit, size)
+            detail = f"node record of {size} bytes, must be < {limit}"
+            raise QuotaError("ENOSPC", path, detail, refusal)
 
-    def _limit(self, errno: str, path: str, count: int, limit: int, what: str) -> None:
+    def _limit(self, errno: str, path: str, quota: str, count: int) -> None:
+        limit: int = getattr(self.quota, quota)
         if count > limit and not self.identity.privileged:
-            raise XsError(errno, path, f"{count} {what}, domain {self.domid} may have {limit}")
+            refusal = Refusal(self.domid, quota, limit, count)
+            detail = f"{count} {quota}, domain {self.domid} may have {limit}"
+            raise QuotaError(errno, path, detail, refusal)
 
     def _free_transaction_id(self) -> int:
         while True:

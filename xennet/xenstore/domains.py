@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import define
+from attrs import define, field
 
-from xennet.xenstore.quota import Quota
+from xennet.xenstore.quota import Quota, Refusal
 
 
 @define(eq=False)
@@ -13,7 +13,8 @@ class Domain:
 
     ``generation`` is the store's generation when the domain became known: permission entries of
     nodes last written before it belong to an earlier domain with the same number. ``quota`` and
-    ``features`` are the domain's own, None for those that all domains have.
+    ``features`` are the domain's own, None for those that all domains have. ``refusals`` holds the
+    last time that each limit stood against it, by name.
     """
 
     domid: int
@@ -23,6 +24,7 @@ class Domain:
     target: int | None = None
     quota: Quota | None = None
     features: int | None = None
+    refusals: dict[str, Refusal] = field(factory=dict)
 
 
 class Domains:

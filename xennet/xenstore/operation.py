@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 from attrs import frozen
 
 from xennet.xenstore.errors import XsError
+from xennet.xenstore.quota import QuotaError, Refusal
 
 
 @frozen
@@ -44,6 +45,7 @@ class Requester(Protocol):
     @property
     def observer(self) -> Observer | None: ...
     def wake(self) -> None: ...
+    def over_quota(self, refusal: Refusal) -> None: ...
 
 
 _R = TypeVar("_R", bound=Requester)
@@ -70,6 +72,9 @@ def request(
             if observer is None:
                 try:
                     return method(self, *args, **kwargs)
+                except QuotaError as error:
+                    self.over_quota(error.refusal)
+                    raise
                 finally:
                     self.wake()
             given = signature.bind(self, *args, **kwargs)
@@ -80,6 +85,8 @@ def request(
                 result = method(self, *args, **kwargs)
             except XsError as error:
                 errno = error.errno
+                if isinstance(error, QuotaError):
+                    self.over_quota(error.refusal)
                 raise
             finally:
                 observer(_record(self, op, given.arguments, result, errno))

@@ -6,6 +6,8 @@ import sys
 
 from attrs import frozen
 
+from xennet.xenstore.errors import XsError
+
 
 @frozen
 class Quota:
@@ -29,6 +31,25 @@ class Quota:
     outstanding: int = 20
     memory: int = 5 << 19
     soft_memory: int = 2 << 20
+
+
+@frozen
+class Refusal:
+    """A limit that stood against a request of domain ``domid``: ``quota`` is its name, a field of
+    :class:`Quota`, ``limit`` its value, ``wanted`` what it would have come to."""
+
+    domid: int
+    quota: str
+    limit: int
+    wanted: int
+
+
+class QuotaError(XsError):
+    """A request that a limit of its domain stands against; ``refusal`` says which."""
+
+    def __init__(self, errno: str, path: str, detail: str, refusal: Refusal) -> None:
+        super().__init__(errno, path, detail)
+        self.refusal = refusal
 
 
 UNLIMITED = sys.maxsize

@@ -18,7 +18,7 @@ from xennet.xenstore.errors import XsError
 from xennet.xenstore.operation import Observer
 from xennet.xenstore.path import INTRODUCE_DOMAIN, RELEASE_DOMAIN, SPECIALS
 from xennet.xenstore.perms import Access, Identity, Perm, Perms, access
-from xennet.xenstore.quota import Quota
+from xennet.xenstore.quota import Quota, Refusal
 from xennet.xenstore.tree import Tree
 from xennet.xenstore.watch import WatchTable
 
@@ -181,6 +181,17 @@ class Store:
             self.domain(domid).quota = quota
         for connection in self._connections:
             connection.quota = self.quota_of(connection.domid)
+
+    def over_quota(self, refusal: Refusal) -> None:
+        """A limit stood against a request of a domain; the last time of each is remembered."""
+        domain = self.domains.get(refusal.domid)
+        if domain is not None:
+            domain.refusals[refusal.quota] = refusal
+
+    def refusals(self, domid: int) -> tuple[Refusal, ...]:
+        """The last time that each limit stood against a request of ``domid`` in this life."""
+        domain = self.domains.get(domid)
+        return () if domain is None else tuple(domain.refusals.values())
 
     def domain(self, domid: int) -> Domain:
         """The record of an existing domain. XsError ENOENT if there is none."""

@@ -18,7 +18,7 @@ from xennet.xenstore.direct import visible_perms
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.path import join, parent
 from xennet.xenstore.perms import Perms
-from xennet.xenstore.quota import Quota
+from xennet.xenstore.quota import Quota, QuotaError, Refusal
 from xennet.xenstore.tree import Node, Tree
 from xennet.xenstore.watch import WatchTable
 
@@ -192,7 +192,8 @@ class Transaction:
             limit = self._quota().nodes
             if total >= limit:
                 detail = f"domain {self._domid} would own {total} nodes, {limit} allowed"
-                raise XsError("ENOSPC", detail=detail)
+                refusal = Refusal(self._domid, "nodes", limit, total)
+                raise QuotaError("ENOSPC", "", detail, refusal)
 
     def _check_owners(self, modified: list[Accessed]) -> None:
         """An owner that died meanwhile must not leave its node to the next domain of its number."""
@@ -209,7 +210,8 @@ class Transaction:
         limit = self._quota().transaction_nodes
         if self._domid is not None and len(self._accessed) >= limit:
             self.failed = True
-            raise XsError("ENOSPC", path, f"more than {limit} nodes in a transaction")
+            refusal = Refusal(self._domid, "transaction_nodes", limit, limit + 1)
+            raise QuotaError("ENOSPC", path, f"more than {limit} nodes in a transaction", refusal)
         node = self._tree.lookup(path)
         if node is None:
             entry = Accessed(path, None, None, None)
