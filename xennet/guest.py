@@ -157,7 +157,9 @@ class GuestKernel:
     def _setup_v1(self, nr_frames: int) -> tuple[OwnPages, OwnPages | None]:
         status, frames = self._domain.setup_table(DOMID_SELF, nr_frames)
         if status != GNTST_okay:
-            raise _refusal("GNTTABOP_setup_table", status, f"{nr_frames} frames")
+            _, _, most = self._domain.query_size(DOMID_SELF)
+            what = f"{nr_frames} frames of domain {self.domid}, which may have {most}"
+            raise _refusal("GNTTABOP_setup_table", status, what)
         return self._domain.table_pages(frames[0], len(frames)), None
 
     def _setup_v2(self, nr_frames: int) -> tuple[OwnPages, OwnPages | None]:

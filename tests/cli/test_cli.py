@@ -99,6 +99,7 @@ DEFAULTS = RunOptions()
         ("--backend xnb", evolve(DEFAULTS, backend="xnb")),
         ("--frontend freebsd", evolve(DEFAULTS, frontend="freebsd")),
         ("--frontend windows", evolve(DEFAULTS, frontend="windows")),
+        ("--quota-nodes 2000", evolve(DEFAULTS, quota_nodes=2000)),
         ("--evtchn fifo", evolve(DEFAULTS, evtchn="fifo")),
         ("--evtchn 2l", evolve(DEFAULTS, evtchn="2l")),
         ("--allow-empty", evolve(DEFAULTS, allow_empty=True)),

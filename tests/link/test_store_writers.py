@@ -21,7 +21,7 @@ from xennet.netback.policies import policy
 from xennet.netfront.kinds import KINDS
 from xennet.netfront.options import NetfrontOptions
 from xennet.xenbus.toolstack import Outcome
-from xennet.xenstore import Client, XsError
+from xennet.xenstore import Client, Quota, XsError
 
 #: Deliveries after which a house has not come to rest.
 LIMIT = 20_000
@@ -112,7 +112,14 @@ life_steps = st.one_of(
     st.tuples(st.just("unplug"), st.none(), st.integers(0, 1)),
     st.tuples(st.just("driver"), st.none(), st.booleans()),
 )
-step = st.one_of(*[store_steps] * 6, *[life_steps] * 2, domain_steps)
+quota_steps = st.tuples(
+    st.just("quota"),
+    st.sampled_from(
+        ["nodes", "node_size", "watches", "transactions", "transaction_nodes", "perms", "path_max"]
+    ),
+    st.sampled_from([1, 2, 5, 20, 40, 1000]),
+)
+step = st.one_of(quota_steps, *[store_steps] * 6, *[life_steps] * 2, domain_steps)
 steps = st.lists(step, max_size=25)
 
 
@@ -176,6 +183,9 @@ class Vandalised:
                 self.client.introduce(1, 5, 1)
             else:
                 getattr(self.client, request)(1)
+
+    def _quota(self, name: str, value: int) -> None:
+        self.house.service.store.set_quota(Quota(**{name: value}), 1)
 
     def _rm(self, path: str, _: None) -> None:
         with suppress(XsError):

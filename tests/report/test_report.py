@@ -162,6 +162,7 @@ def test_json_survives_json_and_holds_the_numbers() -> None:
         "guests": 1,
         "vifs": 1,
         "switch": False,
+        "quota_nodes": None,
         "allow_empty": False,
     }
     assert made["vifs"][0]["down"]["segments"] == 4500

@@ -156,6 +156,12 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
     show_default=True,
     help="Version of the guests' grant tables.",
 )
+@click.option(
+    "--quota-nodes",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Nodes of the store that a guest may own; 0: no limit.  [default: 1000, as xenstored]",
+)
 @click.option("--allow-empty", is_flag=True, help="A run in which no port gives a frame is good.")
 @click.option(
     "--xenstore-socket",
@@ -189,12 +195,26 @@ def run(
             raise click.UsageError(f"{option} {looking}")
     options = RunOptions(sg=not no_sg, gso=not no_gso, csum=not no_csum, **asked)
     guests, hosts = _ports_of(guest, host, options)
+    if ctx.obj is None:
+        _require_room(options)
     silent = as_json or quiet
     stdout_taken = records_to_stdout([*guests, *hosts])
     link = ctx.obj or partial(_vif, xenstore_socket, hold_before, hold, silent)
     report = _carry(guests, hosts, options, link, silent)
     _show(report, as_json, quiet, err=stdout_taken)
     ctx.exit(_exit_code(report))
+
+
+def _require_room(options: RunOptions) -> None:
+    """Refuse what is beyond a limit, before a recording is begun."""
+    from xennet.link.base import LimitError
+    from xennet.link.limits import require_room
+    from xennet.link.setup import setup_of
+
+    try:
+        require_room(setup_of(options))
+    except LimitError as error:
+        raise BadInputError(f"{error}; see --quota-nodes" if error.quota else str(error)) from None
 
 
 def _ports_of(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from xennet.abi.xenbus import XenbusState
 from xennet.link.residents import PluggedVif
-from xennet.link.standstill import standstill
+from xennet.link.standstill import full_quotas, standstill
 from xennet.netback.guest_tx import R_LIMITED
 from xennet.netback.keys import read_queue_count, read_queues
 from xennet.netback.policy import LINUX
@@ -75,6 +75,12 @@ def states(vif: PluggedVif) -> Iterator[str]:
         state = read_state(directory.store, directory.path)
         if state != S.Connected and directory.exists():
             yield f"the {side} is not Connected: {directory.node('state')} = {state_name(state)}"
+
+
+def quotas(vif: PluggedVif) -> Iterator[str]:
+    """No quota of the store stood against an end that is not Connected."""
+    if not _both_connected(vif):
+        yield from full_quotas(vif)
 
 
 def hotplug(vif: PluggedVif) -> Iterator[str]:
@@ -288,6 +294,7 @@ def rate(vif: PluggedVif) -> Iterator[str]:
 CHECKS: tuple[Check, ...] = (
     directories,
     states,
+    quotas,
     hotplug,
     script_held,
     errors,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xennet.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from xennet.link.base import Link, LinkError
+    from xennet.link.base import LimitError, Link, LinkError
     from xennet.link.capacity import Capacity
     from xennet.link.house import House, guest_mac
     from xennet.link.lines import Line, Lines
@@ -21,6 +21,7 @@ __all__ = [
     "Capacity",
     "Guest",
     "House",
+    "LimitError",
     "Line",
     "Lines",
     "Link",
@@ -39,6 +40,7 @@ _HOMES = {
     "Capacity": "xennet.link.capacity",
     "Guest": "xennet.link.residents",
     "House": "xennet.link.house",
+    "LimitError": "xennet.link.base",
     "Line": "xennet.link.lines",
     "Lines": "xennet.link.lines",
     "Link": "xennet.link.base",

@@ -19,7 +19,7 @@ from xennet.interface import HypercallError
 from xennet.link.base import LinkError, require_endpoint
 from xennet.link.capacity import ONE_VIF, Capacity
 from xennet.link.residents import BackendDomain, Guest, PluggedVif, SavedGuest
-from xennet.link.standstill import standstill
+from xennet.link.standstill import full_quotas, standstill
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netfront.kinds import LINUX as LINUX_GUEST
 from xennet.netfront.kinds import FrontendKind
@@ -35,6 +35,7 @@ from xennet.xenbus.scan import scan_signed
 from xennet.xenbus.state import state_name
 from xennet.xenbus.toolstack import Outcome, Toolstack, VifOperation
 from xennet.xenbus.vif_nodes import VifConfig
+from xennet.xenstore import Quota, Store
 from xennet.xenstore.path import domain_path
 
 DOM0 = 0
@@ -55,14 +56,21 @@ class House:
     """``machine``, ``service`` (the store), ``toolstack`` with its hotplug ``script`` and its time
     limits, ``backend_domains`` by number (domain 0's is there from the start, not loaded), and
     ``guests`` by number. ``backend_evtchn`` is the ABI by which domains with backends receive
-    events: "fifo", or "2l", with which one has 4095 ports at most.
+    events: "fifo", or "2l", with which one has 4095 ports at most. ``quota`` limits what domains
+    other than domain 0 may have in the store (None: xenstored's defaults).
     """
 
-    def __init__(self, capacity: Capacity = ONE_VIF, *, backend_evtchn: str = LINUX.evtchn) -> None:
+    def __init__(
+        self,
+        capacity: Capacity = ONE_VIF,
+        *,
+        backend_evtchn: str = LINUX.evtchn,
+        quota: Quota | None = None,
+    ) -> None:
         self._backend_evtchn = backend_evtchn
         self.machine = Machine(capacity.nr_frames, max_grant_frames=capacity.max_grant_frames)
         dom0 = self.machine.create_domain(DOM0, name="Domain-0", evtchn_abi=backend_evtchn)
-        self.service = XenStoreService(self.machine)
+        self.service = XenStoreService(self.machine, Store(quota))
         self.script = HotplugScript(self.service.connect(dom0, "hotplug"), dom0.defer)
         self.store = self.service.connect(dom0, "toolstack")
         self.toolstack = Toolstack(
@@ -282,14 +290,14 @@ class House:
         """LinkError with the evidence unless ``vif`` was attached and is connected."""
         self.require(vif, vif.operation)
         if not vif.connected:
-            why = "; ".join([self.states(vif), *standstill(vif)])
+            why = "; ".join([*full_quotas(vif), self.states(vif), *standstill(vif)])
             raise LinkError(f"the vif did not connect: {why}")
 
     def require(self, vif: PluggedVif, operation: VifOperation) -> None:
         """LinkError with the evidence unless a command about ``vif`` is done."""
         if operation.outcome is not Outcome.DONE:
             why = operation.reason or "the toolstack still waits"
-            raise LinkError(f"{why}: {self.states(vif)}")
+            raise LinkError("; ".join([f"{why}: {self.states(vif)}", *full_quotas(vif)]))
 
     # -- time --------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from xennet.hypervisor import LeakReport
 from xennet.link.base import LinkError, require_endpoint
 from xennet.link.gate import Gate
 from xennet.link.house import House
+from xennet.link.limits import require_room
 from xennet.link.residents import PluggedVif
 from xennet.link.setup import Setup
 from xennet.timeslices import TimeSlices
@@ -62,11 +63,13 @@ class Lines:
     """As many lines as ``setup`` has vifs, guest by guest, in the order in which they are added.
 
     Several guests take turns as on a host (xennet.timeslices); with one, the oldest is next.
+    LimitError for a setup that does not fit the store's quotas or the host's memory.
     """
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.house = House(setup.capacity, backend_evtchn=setup.policy.evtchn)
+        require_room(setup)
+        self.house = House(setup.capacity, backend_evtchn=setup.policy.evtchn, quota=setup.quota)
         if setup.guests > 1:
             self.house.machine.run_loop.take_turns(TimeSlices())
         self.all: list[Line] = []

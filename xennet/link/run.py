@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,7 @@ class Run:
         self.exchange: Exchange | None = None
         self.trouble: list[str] = []
         self.seconds = 0.0
+        self._began = True
         self._progress = progress
         self._told: Counter[str] = Counter()
         self._ports = (tuple(guests), tuple(hosts))
@@ -202,7 +204,7 @@ class Run:
             self._hold(view, view.hold_before, "nothing is plugged in yet")
         try:
             if not self.stop.reason:
-                self.lines.open()
+                self._open()
                 self.carry()
                 if view is not None:
                     self._hold(view, view.hold, "the vif stays connected")
@@ -216,6 +218,16 @@ class Run:
             for end in (watched.guest, watched.host):
                 if end.failure is not None:
                     raise end.failure
+
+    def _open(self) -> None:
+        try:
+            self.lines.open()
+        except LinkError:
+            # The vifs that did connect go in order, so that what is left then is worth telling.
+            self._began = False
+            with suppress(LinkError):
+                self.lines.close()
+            raise
 
     def _hold(self, view: StoreView, seconds: float, what: str) -> None:
         if seconds and not self.stop.reason:
@@ -283,7 +295,8 @@ class Run:
 
     def _verdict(self) -> Verdict:
         bad = [*self.trouble, *self._inputs(), *self._known_defects()]
-        bad += [*self._lost(), *self._refused()]
+        # Before the vifs are connected no port has had a chance to give anything.
+        bad += [*self._lost(), *self._refused()] if self._began else ["no frame was carried"]
         leaks = self.lines.leaks()
         if leaks:
             bad += str(leaks).splitlines()

@@ -13,13 +13,18 @@ from xennet.netfront.kinds import LINUX as LINUX_GUEST
 from xennet.netfront.options import DEFAULTS, NetfrontOptions
 from xennet.report.model import RunOptions
 from xennet.xenbus.vif_nodes import VifConfig
+from xennet.xenstore.quota import UNLIMITED, Quota
+
+#: What xenstored allows a domain.
+DEFAULT_QUOTA = Quota()
 
 
 @frozen
 class Setup:
     """``guests`` equal guests with ``vifs`` equal vifs each. ``mtu``: of every vif in bytes, None
     for the usual one, which nobody holds the frames to. ``evtchn``: by which ABI guests receive
-    events, "fifo" or "2l"; what is usual for their ``kind``."""
+    events, "fifo" or "2l"; what is usual for their ``kind``. ``quota``: what each may have in the
+    store."""
 
     guests: int = 1
     vifs: int = 1
@@ -30,6 +35,7 @@ class Setup:
     policy: BackendPolicy = LINUX
     back: VifOptions | None = None
     mtu: int | None = None
+    quota: Quota = DEFAULT_QUOTA
     capacity: Capacity = field(init=False)
 
     @evtchn.default
@@ -52,6 +58,7 @@ class Setup:
 def setup_of(options: RunOptions) -> Setup:
     """The setup that a run's options ask for; KeyError for a driver that there is not, ValueError
     for a number that a driver cannot do."""
+    nodes = options.quota_nodes
     chosen, kind = policy(options.backend), KINDS[options.frontend]
     return Setup(
         guests=options.guests,
@@ -72,4 +79,5 @@ def setup_of(options: RunOptions) -> Setup:
             chosen.options, max_queues=options.queues, split_channels=options.split_channels
         ),
         mtu=options.mtu,
+        quota=DEFAULT_QUOTA if nodes is None else Quota(nodes=nodes or UNLIMITED),
     )

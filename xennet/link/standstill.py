@@ -1,4 +1,5 @@
-"""Why both ends of a vif stand still before they are connected, by the rules of each."""
+"""Why both ends of a vif stand still before they are connected: the store's quotas, and the rules
+of each end."""
 
 from __future__ import annotations
 
@@ -8,6 +9,22 @@ from xennet.link.residents import PluggedVif
 from xennet.xenbus.backend_rules import BackendAction
 from xennet.xenbus.frontend_rules import FrontendAction
 from xennet.xenbus.state import state_name
+
+
+def full_quotas(vif: PluggedVif) -> Iterator[str]:
+    """Quotas of the store that have stood against requests of the two domains.
+
+    An end learns an errno at most, and may not be able to write even that into its error node.
+    """
+    house = vif.guest.house
+    for domid in dict.fromkeys((vif.paths.frontend_domid, vif.paths.backend_domid)):
+        info = house.machine.domain_info(domid)
+        name = "" if info is None else f" ({info.name})"
+        for refusal in house.service.store.refusals(domid):
+            yield (
+                f"domain {domid}{name} has used up a quota of the store: it would come to "
+                f'{refusal.wanted} of "{refusal.quota}", the limit is {refusal.limit}'
+            )
 
 
 def standstill(vif: PluggedVif) -> Iterator[str]:

@@ -32,6 +32,8 @@ class RunOptions:
     in bytes, None for one that does not limit frames. ``sg``, ``gso``, ``csum``: whether the
     features are used. ``guests``, with ``vifs`` each; ``switch``: they talk to each other.
     ``allow_empty``: a run in which no port gives a frame is good too.
+    ``quota_nodes``: how many nodes of the store a guest may own, 0 for any number, None for what
+    xenstored allows.
     """
 
     grant_version: int = 1
@@ -48,6 +50,7 @@ class RunOptions:
     vifs: int = 1
     switch: bool = False
     allow_empty: bool = False
+    quota_nodes: int | None = None
 
 
 class Progress(Protocol):

@@ -1,0 +1,70 @@
+"""Whether a setup fits the limits that it meets, before anything is begun.
+
+What guests need of the store is not calculated but tried: one guest with one vif of the same kind.
+What a run decides itself (frames of grant tables, event channel ABIs of backend domains) is made
+large enough by xennet.link.capacity; docs/limits.md has the list.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from xennet.link.base import LimitError
+from xennet.link.capacity import ONE_VIF
+from xennet.link.house import House
+from xennet.link.setup import Setup
+from xennet.memory import Memory
+from xennet.port.null import NullPort
+from xennet.xenstore import Quota
+
+#: More nodes than any guest has for itself, for a vif, and for a queue of one.
+_MOST_NODES = (20, 30, 6)
+
+
+def require_room(setup: Setup) -> None:
+    """LimitError when the guests of ``setup`` do not fit the quotas of the store, or the machine
+    does not fit the memory of the host."""
+    nodes, vifs, queues = setup.quota.nodes, setup.vifs, setup.front.queues
+    domain, vif, queue = _MOST_NODES
+    # A commit must stay below the quota.
+    if domain + vifs * (vif + queues * queue) >= nodes and (needed := _nodes(setup)) >= nodes:
+        raise LimitError(
+            f"{vifs} vifs of {queues} queues take {needed} nodes of the XenStore for each guest; "
+            f'a domain has to stay below {nodes} (quota "nodes", 1000 in xenstored): fewer vifs '
+            "or queues, or a higher quota",
+            quota=True,
+        )
+    if setup.capacity.nr_frames <= ONE_VIF.nr_frames:
+        return
+    try:
+        Memory(setup.capacity.nr_frames).close()
+    except MemoryError as full:
+        raise LimitError(
+            f"{setup.guests} guests with {vifs} vifs of {queues} queues: {full}"
+        ) from full
+
+
+def _nodes(setup: Setup) -> int:
+    """How many nodes a guest owns when all its vifs are connected."""
+    trial = evolve(setup, guests=1, vifs=1)
+    house = House(trial.capacity, quota=Quota(nodes=sum(_MOST_NODES) * 100))
+    try:
+        house.dom0.load()
+        guest = house.add_guest(kind=setup.kind, grant_version=setup.grant_version)
+        owned = [house.service.store.nodes_owned(guest.domid)]
+        house.plug(
+            guest,
+            0,
+            NullPort(),
+            NullPort(),
+            setup.vif_config(guest.domid, 0),
+            front=setup.front,
+            policy=setup.policy,
+            back=setup.back,
+        )
+        guest.boot()
+        house.settle()
+        owned.append(house.service.store.nodes_owned(guest.domid))
+    finally:
+        house.destroy()
+    return owned[0] + setup.vifs * (owned[1] - owned[0])
