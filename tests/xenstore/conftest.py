@@ -9,14 +9,21 @@ from pathlib import Path
 import pytest
 
 from xennet.xenstore import Connection, Store
+from xennet.xenstore.likeness import DEFAULT_LIKENESS
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture
-def store() -> Store:
+def like() -> str:
+    """The daemon that the store is like; a test may be parametrised with others."""
+    return DEFAULT_LIKENESS
+
+
+@pytest.fixture
+def store(like: str) -> Store:
     """Domains 5 and 6 are introduced and own their home directories."""
-    store = Store()
+    store = Store(like=like)
     toolstack = store.connect(0)
     for domid in (5, 6):
         store.introduce(domid)

@@ -6,6 +6,8 @@ import pytest
 from xenstore_refusal import refused
 
 from xennet.xenstore import Connection, Store
+from xennet.xenstore.likeness import XEN_4_20
+from xennet.xenstore.peaks import Peaks
 from xennet.xenstore.tree import Tree
 
 
@@ -104,7 +106,7 @@ def test_closed_connection_answers_nothing(dom0: Connection) -> None:
 
 
 def test_tree_20000_deep_is_removed_without_recursion() -> None:
-    tree = Tree(lambda domid, generation: True)
+    tree = Tree(lambda domid, generation: True, XEN_4_20, Peaks({0}))
     top = tree.create(tree.root, ["a"], b"", tree.root.perms)
     tree.create(top, ["a"] * 19_999, b"deep", tree.root.perms)
     assert tree.nodes_owned(0) == 20_001

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xenstore_refusal import refused
+from xenstore_refusal import errno_of, refused
 
 from xennet.xenstore import Connection
 from xennet.xenstore.path import canonical, is_same_or_below, join, parent, split
@@ -24,12 +24,31 @@ def test_at_sign_inside_a_path_is_legal(dom0: Connection) -> None:
     assert dom0.directory("/a") == ["@x"]
 
 
+@pytest.mark.parametrize("like", ["4.17"])
 def test_path_of_2048_characters_passes_and_2049_does_not(dom0: Connection) -> None:
     dom0.write("/" + "p" * 2047, b"1")
     with refused("EINVAL"):
         dom0.write("/" + "p" * 2048, b"1")
 
 
+@pytest.mark.parametrize("like", ["4.17", "4.20"])
+def test_relative_path_of_a_guest_has_at_most_2048_characters(dom5: Connection) -> None:
+    for path in ("p" * 2048, "/local/domain/5/" + "p" * 2048, "/local/domain/66/" + "p" * 2048):
+        assert errno_of(lambda path=path: dom5.read(path)) in ("ENOENT", "EACCES")
+        with refused("EINVAL"):
+            dom5.read(path + "p")
+
+
+@pytest.mark.parametrize("size", [2049, 3072, 3073, 4094])
+def test_path_of_domain_0_may_be_of_any_length_since_4_20(dom0: Connection, size: int) -> None:
+    for path in ("/" + "p" * (size - 1), "r" * size):
+        dom0.write(path, b"1")
+        assert dom0.read(path) == b"1"
+        dom0.watch(path, "t")
+        dom0.unwatch(path, "t")
+
+
+@pytest.mark.parametrize("like", ["4.17"])
 def test_domain_prefix_does_not_count_for_the_length(dom0: Connection) -> None:
     dom0.write("/local/domain/0/" + "q" * 2040, b"1")
     dom0.write("/local/domain/12345/" + "q" * 2048, b"1")

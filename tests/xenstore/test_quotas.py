@@ -8,11 +8,13 @@ import pytest
 from xenstore_refusal import errno_of, refused
 
 from xennet.xenstore import Connection, Quota, Store, XsError
+from xennet.xenstore.likeness import DEFAULT_LIKENESS
+from xennet.xenstore.perms import format_perms
 from xennet.xenstore.quota import Refusal
 
 
-def store_with(**limits: int) -> tuple[Store, Connection, Connection]:
-    store = Store(quota=Quota(**limits))
+def store_with(like: str = DEFAULT_LIKENESS, **limits: int) -> tuple[Store, Connection, Connection]:
+    store = Store(Quota(**limits), like=like)
     dom0 = store.connect(0)
     store.introduce(5)
     dom0.write("/local/domain/5", b"")
@@ -49,7 +51,7 @@ def test_the_store_remembers_which_limits_stood_against_a_domain_in_this_life() 
     assert store.refusals(5) == (
         Refusal(5, "nodes", 3, 4),
         Refusal(5, "watches", 1, 2),
-        Refusal(5, "node_size", 100, 232),
+        Refusal(5, "node_size", 100, 224),
         Refusal(5, "transaction_nodes", 2, 3),
     )
     assert (store.refusals(0), store.refusals(9)) == ((), ())
@@ -59,7 +61,7 @@ def test_the_store_remembers_which_limits_stood_against_a_domain_in_this_life() 
 
 @pytest.mark.parametrize("observed", [False, True])
 def test_a_commit_that_is_refused_is_remembered_too(observed: bool) -> None:
-    store, _, dom5 = store_with(nodes=3)
+    store, _, dom5 = store_with("4.17", nodes=3)
     store.observer = (lambda op: None) if observed else None
     tx = dom5.transaction_start()
     for name in ("a", "b", "c"):
@@ -98,7 +100,7 @@ def test_refused_creation_leaves_no_parents_behind() -> None:
     ids=["stays below", "fills it", "exceeds it"],
 )
 def test_commit_must_stay_below_the_node_quota(have: int, make: int, answer: str | None) -> None:
-    store, _, dom5 = store_with(nodes=10)
+    store, _, dom5 = store_with("4.17", nodes=10)
     for i in range(have - 1):
         dom5.write(f"n{i}", b"")
     tx = dom5.transaction_start()
@@ -114,7 +116,7 @@ def test_commit_must_stay_below_the_node_quota(have: int, make: int, answer: str
 
 
 def test_full_domain_cannot_create_in_a_transaction_but_commit_the_rest() -> None:
-    store, _, dom5 = store_with(nodes=4)
+    store, _, dom5 = store_with("4.17", nodes=4)
     for name in "abc":
         dom5.write(name, b"")
     tx = dom5.transaction_start()
@@ -133,32 +135,50 @@ def test_commit_of_dom0_may_fill_the_quota_of_a_guest() -> None:
     assert store.nodes_owned(5) == 4
 
 
-def test_largest_value_of_a_node_with_one_permission_is_2015_bytes(
-    dom0: Connection, dom5: Connection
+@pytest.mark.parametrize(("like", "largest"), [("4.17", 2015), ("4.20", 2024)])
+def test_largest_value_of_a_node_depends_on_its_permissions(
+    dom0: Connection, dom5: Connection, largest: int
 ) -> None:
-    dom5.write("x", b"z" * 2015)
+    dom5.write("x", b"z" * largest)
     with refused("ENOSPC", "x"):
-        dom5.write("x", b"z" * 2016)
-    dom5.write("x", b"z" * 2008)
+        dom5.write("x", b"z" * (largest + 1))
     with refused("ENOSPC", "x"):
         dom5.set_perms("x", ["n5", "r0"])
+    assert format_perms(dom5.get_perms("x")) == ["n5"]
+    dom5.write("x", b"z" * (largest - 8))
+    dom5.set_perms("x", ["n5", "r0"])
+    with refused("ENOSPC", "x"):
+        dom5.write("x", b"z" * (largest - 7))
+    dom5.set_perms("x", ["n5"])
+    with refused("ENOSPC", "x/abc"):
+        dom5.write("x", b"z" * largest)
+        dom5.write("x/abc", b"")
+    dom5.write("x", b"z" * (largest - 4))
+    dom5.write("x/abc", b"")
     dom0.write("/local/domain/5/x", b"z" * 4088)
     assert len(dom5.read("x")) == 4088
 
 
-def test_child_names_count_for_the_size_of_the_parent(dom5: Connection) -> None:
+@pytest.mark.parametrize(
+    ("like", "fit"),
+    # 24 + 8 + 403 * 5 = 2047 < 2048; 16 + 8 + 404 * 5 = 2044 <= 2048
+    [("4.17", 403), ("4.20", 404)],
+)
+def test_child_names_count_for_the_size_of_the_parent(dom5: Connection, fit: int) -> None:
     dom5.mkdir("many")
     made = 0
     with refused("ENOSPC"):
         for made in range(1000):
             dom5.write(f"many/{made:04d}", b"")
-    assert made == 403  # 24 + 8 + 403 * 5 = 2047 < 2048
+    assert made == fit
 
 
-def test_new_parents_must_be_small_enough_too(dom5: Connection) -> None:
+@pytest.mark.parametrize(("like", "longest"), [("4.17", 2014), ("4.20", 2023)])
+def test_new_parents_must_be_small_enough_too(dom5: Connection, longest: int) -> None:
     with refused("ENOSPC"):
-        dom5.write("a/" + "b" * 2020, b"")
+        dom5.write("a/" + "b" * (longest + 1), b"")
     assert dom5.directory("/local/domain/5") == []
+    dom5.write("a/" + "b" * longest, b"")
 
 
 def test_permissions_per_node(dom0: Connection, dom5: Connection) -> None:
@@ -227,9 +247,69 @@ def test_dom0_is_exempt() -> None:
     assert len(dom0.directory("/x")) == 5
 
 
-def test_path_limit_is_for_everybody() -> None:
-    with refused("EINVAL"):
-        Store(Quota(path_max=10)).connect(0).write("/" + "x" * 10, b"")
+@pytest.mark.parametrize(("like", "errno"), [("4.17", "EINVAL"), ("4.20", None)])
+def test_path_limit_is_for_domain_0_as_well_until_4_17(like: str, errno: str | None) -> None:
+    dom0 = Store(Quota(path_max=10), like=like).connect(0)
+    assert errno_of(lambda: dom0.write("/" + "x" * 10, b"")) == errno
+
+
+@pytest.mark.parametrize(
+    ("have", "make", "answers", "end"),
+    [
+        (8, 1, [None], None),
+        (9, 1, [None], "ENOSPC"),
+        (8, 4, [None, None, "ENOSPC", "ENOSPC"], "ENOSPC"),
+        (10, 1, ["ENOSPC"], None),
+    ],
+    ids=["stays below", "fills it", "exceeds it", "is full before"],
+)
+def test_nodes_of_a_transaction_count_at_once_since_4_20(
+    have: int, make: int, answers: list[str | None], end: str | None
+) -> None:
+    store, _, dom5 = store_with("4.20", nodes=10)
+    for i in range(have - 1):
+        dom5.write(f"n{i}", b"")
+    tx = dom5.transaction_start()
+    assert [errno_of(lambda i=i: dom5.write(f"x{i}", b"", tx)) for i in range(make)] == answers
+    assert errno_of(lambda: dom5.transaction_end(tx, True)) == end
+    assert store.nodes_owned(5) == (have if end or answers[-1] else have + make)
+
+
+def test_half_of_a_path_that_the_quota_allows_fails_the_transaction_since_4_20() -> None:
+    store, _, dom5 = store_with("4.20", nodes=3)
+    tx = dom5.transaction_start()
+    with refused("ENOSPC", "a/b/c"):
+        dom5.write("a/b/c", b"", tx)
+    with refused("ENOENT", "a"):
+        dom5.read("a", tx)
+    with refused("ENOMEM"):
+        dom5.transaction_end(tx, True)
+    assert store.nodes_owned(5) == 1
+
+
+def test_what_a_transaction_removed_makes_room_at_once_since_4_20() -> None:
+    store, _, dom5 = store_with("4.20", nodes=4)
+    for name in "ab":
+        dom5.write(name, b"")
+    tx = dom5.transaction_start()
+    dom5.rm("a", tx)
+    dom5.write("c", b"", tx)
+    dom5.transaction_end(tx, True)
+    assert dom5.directory("/local/domain/5") == ["b", "c"]
+    assert store.nodes_owned(5) == 3
+
+
+@pytest.mark.parametrize(("like", "end"), [("4.17", "ENOSPC"), ("4.20", None)])
+def test_set_perms_without_a_new_owner_recounts_the_nodes_of_a_transaction_until_4_17(
+    like: str, end: str | None
+) -> None:
+    _, _, dom5 = store_with(like, nodes=2)
+    dom5.write("a", b"")
+    tx = dom5.transaction_start()
+    dom5.set_perms("a", ["r5"], tx)
+    with refused("ENOSPC", "b"):
+        dom5.write("b", b"", tx)
+    assert errno_of(lambda: dom5.transaction_end(tx, True)) == end
 
 
 def test_transaction_node_quota_lowered_meanwhile_binds_an_open_transaction(

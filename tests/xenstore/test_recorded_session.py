@@ -1,4 +1,4 @@
-"""A session with the real C xenstored, replayed against the core step by step."""
+"""A session with the real C xenstored 4.17, replayed against the core step by step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEEDS_FRAMING = {
 
 class Replay:
     def __init__(self) -> None:
-        self.store = Store()
+        self.store = Store(like="4.17")
         self.connections: dict[str, Connection] = {}
 
     def connection(self, name: str) -> Connection:

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from xenstore_servers import our_daemon, ring_client, session_client
 
-from xennet.bench.real_xenstored import CannotStartError, RealXenstored, prepare
+from xennet.bench.real_xenstored import CannotStartError, RealXenstored
 from xennet.xenstore import Client, Store
 
 
@@ -28,10 +28,9 @@ def our_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def real_socket() -> Iterator[Path]:
     """Socket of one real C xenstored for all tests."""
     try:
-        prepare()
+        daemon = RealXenstored()
     except CannotStartError as reason:
         pytest.skip(f"the real xenstored cannot run here: {reason}")
-    daemon = RealXenstored()
     yield Path(daemon.socket_path)
     daemon.stop()
 

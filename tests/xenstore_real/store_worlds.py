@@ -53,8 +53,8 @@ class World(Protocol):
 class RealWorld:
     """The C xenstored; the guest talks over its ring page and event channel."""
 
-    def __init__(self) -> None:
-        self.daemon = RealXenstored()
+    def __init__(self, version: str) -> None:
+        self.daemon = RealXenstored(version=version)
         self._sockets = {who: self._connect() for who in SOCKETS}
         self._closed: set[str] = set()
 
@@ -249,8 +249,8 @@ class OurGuest:
 class OurWorld:
     """Our store behind sessions that are fed by hand; the guest is behind a ring page."""
 
-    def __init__(self) -> None:
-        self.store = Store()
+    def __init__(self, like: str) -> None:
+        self.store = Store(like=like)
         self._server = Server(self.store)
         self._guest = OurGuest(self._server)
         self._sessions = {who: Session(self._server, 0, name=who) for who in SOCKETS}

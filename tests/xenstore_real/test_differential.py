@@ -1,4 +1,4 @@
-"""Random requests to the real C xenstored 4.17 and to ours: every byte that comes back is compared.
+"""Random requests to the real C xenstored and to ours: every byte that comes back is compared.
 
 Two sockets and the ring of guest 5. Generations, as DIRECTORY_PART shows them, may be other
 numbers, but must be equal where the daemon's are.
@@ -42,8 +42,6 @@ from xennet.abi.xs_wire import (
 )
 from xennet.xenstore.wire import Decoder, Message
 
-pytestmark = pytest.mark.usefixtures("real_xenstored")
-
 #: More for a long run: XENNET_DIFFERENTIAL_EXAMPLES=5000.
 EXAMPLES = int(os.environ.get("XENNET_DIFFERENTIAL_EXAMPLES", "250"))
 
@@ -73,7 +71,9 @@ usual_path = st.one_of(paths, paths, paths, relative).map(str.encode)
 
 value = st.one_of(
     st.sampled_from([b"", b"x", b"y", b"a\0b", b"\0", b"\xff\x80"]),
-    st.sampled_from([1900, 2007, 2008, 2015, 2016, 2017]).map(lambda size: b"v" * size),
+    st.sampled_from([1900, 2007, 2008, 2015, 2016, 2017, 2020, 2021, 2024, 2025]).map(
+        lambda size: b"v" * size
+    ),
 )
 numbers = st.sampled_from(
     [*(b"0", b"5", b"5", b"6", b"7", b"05", b"0x5", b"010", b" 5", b"+5", b"-5", b"5x", b"")]
@@ -171,8 +171,19 @@ malformed = st.builds(
 controls = st.sampled_from(
     [
         *(b"check\0", b"print\0x\0", b"print\0", b"nonsense\0", b"", b"check", b"help\0"),
-        *(b"log\0", b"log\0off\0", b"log\0x\0", b"live-update\0", b"live-update\0-s\0"),
+        *(
+            b"log\0",
+            b"log\0off\0",
+            b"log\0x\0",
+            b"log\0+wrl\0",
+            b"log\0-io\0",
+            b"log\0+x\0",
+            b"live-update\0",
+            b"live-update\0-s\0",
+        ),
         *(b"quota\0", b"quota-soft\0", b"quota\0005\0", b"quota\0000\0", b"quota\0x\0"),
+        *(b"quota\0max\0", b"quota\0max\0-r\0", b"quota\0max\0-x\0"),
+        *(b"quota\0set\0node-permissions\0002\0", b"quota-soft\0set\0memory\0001\0"),
         *(b"quota\0set\0nodes\0003\0", b"quota\0set\0watches\0002\0"),
         *(b"quota\0set\0transactions\0001\0", b"quota\0set\0permissions\0002\0"),
         *(b"quota\0set\0path-max\00060\0", b"quota\0set\0transaction-nodes\0004\0"),
@@ -225,10 +236,12 @@ class Generations:
 
 
 class Differential(RuleBasedStateMachine):
+    release: str
+
     def __init__(self) -> None:
         super().__init__()
-        self.real = RealWorld()
-        self.ours = OurWorld()
+        self.real = RealWorld(self.release)
+        self.ours = OurWorld(self.release)
         self.generations = Generations()
         self.open_transactions: dict[str, list[int]] = {who: [] for who in (*SOCKETS, GUEST)}
         self.guest_exists = False
@@ -271,7 +284,7 @@ class Differential(RuleBasedStateMachine):
                 assert their == our, shown
                 continue
             question = asked.pop(0)
-            if their != our and declared(question, their, our) is None:
+            if their != our and declared(self.release, question, their, our) is None:
                 assert question.type == XS_DIRECTORY_PART, shown
                 assert self.generations.same(their, our), shown
             self._note_transactions(name, question, their)
@@ -294,7 +307,7 @@ class Differential(RuleBasedStateMachine):
             who = "A"
         if any(must_not_be_asked(m) for m in asked):
             return
-        if len(asked) == 1 and uses_stale_errno(asked[0]):
+        if len(asked) == 1 and uses_stale_errno(self.release, asked[0]):
             # Some request must have failed in the daemon: errno 0 would be no answer at all, and
             # the next request on this connection would end the daemon (assertion conn->in == NULL).
             self.ask(who, [Message(XS_READ, 0, 0, b"/none\0")])
@@ -390,10 +403,21 @@ class Differential(RuleBasedStateMachine):
             self.compare([], "", self.real.reconnect(who), self.ours.reconnect(who))
 
 
-TestDifferential = Differential.TestCase
-TestDifferential.settings = settings(
+class Differential417(Differential):
+    release = "4.17"
+
+
+class Differential420(Differential):
+    release = "4.20"
+
+
+SETTINGS = settings(
     max_examples=EXAMPLES,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+TestDifferential417 = pytest.mark.usefixtures("xenstored_4_17")(Differential417.TestCase)
+TestDifferential417.settings = SETTINGS
+TestDifferential420 = pytest.mark.usefixtures("xenstored_4_20")(Differential420.TestCase)
+TestDifferential420.settings = SETTINGS

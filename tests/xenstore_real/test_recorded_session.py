@@ -1,11 +1,12 @@
-"""A recorded session with C xenstored 4.17, replayed byte for byte through the wire sessions.
+"""A recorded session with each C xenstored, replayed byte for byte through the wire sessions.
 
-Needs no daemon. Every byte must be equal, but for the table below.
+Needs no daemon. Every byte must be equal, but for the tables below.
 """
 
 from __future__ import annotations
 
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from xennet.xenstore.handlers import Server
 from xennet.xenstore.session import Session
 from xennet.xenstore.wire import Decoder, encode_error
 
-RECORDED = Path(__file__).parents[1] / "data" / "xenstored" / "wire.json"
-STEPS = json.loads(RECORDED.read_text())["steps"]
+RECORDED = Path(__file__).parents[1] / "data" / "xenstored"
+SESSIONS = {
+    "4.17": json.loads((RECORDED / "wire.json").read_text())["steps"],
+    "4.20": json.loads(lzma.decompress((RECORDED / "wire-4.20.json.xz").read_bytes()))["steps"],
+}
 
 STALE_ERRNO = (
     "a malformed request gets the errno of whatever failed in the daemon before; ours is EINVAL"
@@ -25,22 +29,31 @@ GENERATION = (
     "generation numbers are the server's own; the daemon also counts those of aborted attempts"
 )
 
+_GENERATIONS = dict.fromkeys(
+    (
+        "directory part, offset 0",
+        "directory part, offset 7",
+        "directory part, offset past the end",
+        "DIRECTORY_PART of the same, offset 0",
+        "DIRECTORY_PART of the same, offset 3952",
+    ),
+    GENERATION,
+)
 DECLARED = {
-    "read without trailing nul": STALE_ERRNO,
-    "read with two strings": STALE_ERRNO,
-    "read with empty payload": STALE_ERRNO,
-    "directory part, offset 0": GENERATION,
-    "directory part, offset 7": GENERATION,
-    "directory part, offset past the end": GENERATION,
-    "DIRECTORY_PART of the same, offset 0": GENERATION,
-    "DIRECTORY_PART of the same, offset 3952": GENERATION,
+    "4.17": {
+        "read without trailing nul": STALE_ERRNO,
+        "read with two strings": STALE_ERRNO,
+        "read with empty payload": STALE_ERRNO,
+        **_GENERATIONS,
+    },
+    "4.20": _GENERATIONS,
 }
 CLOSED = "closed"
 
 
 class Replay:
-    def __init__(self, piece: int | None = None) -> None:
-        self.store = Store()
+    def __init__(self, like: str, piece: int | None = None) -> None:
+        self.store = Store(like=like)
         self._server = Server(self.store)
         self._sessions: dict[str, Session] = {}
         self._piece = piece
@@ -90,24 +103,27 @@ def same(expected: list[list[str]], got: list[list[str]]) -> bool:
 
 
 @pytest.mark.parametrize("piece", [None, 1, 7], ids=["whole", "bytewise", "in sevens"])
-def test_recorded_session_is_answered_with_the_same_bytes(piece: int | None) -> None:
-    replay = Replay(piece)
+@pytest.mark.parametrize("like", SESSIONS)
+def test_recorded_session_is_answered_with_the_same_bytes(like: str, piece: int | None) -> None:
+    replay = Replay(like, piece)
+    declared = DECLARED[like]
     differ = {}
-    for step in STEPS:
+    for step in SESSIONS[like]:
         got = replay.step(step)
         expected = step.get("replies", [])
         if not same(expected, got):
             differ[step.get("label", step.get("machine"))] = (expected, got)
-    assert differ.keys() == DECLARED.keys(), {k: v for k, v in differ.items() if k not in DECLARED}
+    assert differ.keys() == declared.keys(), {k: v for k, v in differ.items() if k not in declared}
     for label, (expected, got) in differ.items():
         theirs, ours = (bytes.fromhex(replies[0][1].rstrip(".")) for replies in (expected, got))
-        assert theirs[:12] == ours[:12] or DECLARED[label] is not GENERATION
-        if DECLARED[label] is STALE_ERRNO:
+        assert theirs[:12] == ours[:12] or declared[label] is not GENERATION
+        if declared[label] is STALE_ERRNO:
             assert ours == encode_error("EINVAL", int.from_bytes(theirs[4:8], "little"), 0)
-        elif DECLARED[label] is GENERATION:
+        elif declared[label] is GENERATION:
             assert theirs[16:].partition(b"\0")[2] == ours[16:].partition(b"\0")[2]
 
 
-def test_recording_is_all_there() -> None:
-    assert sum("request" in step for step in STEPS) == 198 + 45
-    assert sum("machine" in step for step in STEPS) == 5
+@pytest.mark.parametrize("like", SESSIONS)
+def test_recording_is_all_there(like: str) -> None:
+    assert sum("request" in step for step in SESSIONS[like]) == 198 + 45
+    assert sum("machine" in step for step in SESSIONS[like]) == 5

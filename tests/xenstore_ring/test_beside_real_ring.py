@@ -35,7 +35,7 @@ from xennet.abi.xs_wire import (
     XS_WATCH,
     XS_WRITE,
 )
-from xennet.bench.real_xenstored import CannotStartError, RealXenstored, prepare
+from xennet.bench.real_xenstored import RELEASES, CannotStartError, RealXenstored
 from xennet.xenstore import Store
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.wire import HEADER, Decoder, Message, encode
@@ -85,8 +85,8 @@ class RealGuest:
 class OurGuest:
     """A domain of ours."""
 
-    def __init__(self, domid: int) -> None:
-        self._raw = RawDomain(Server(Store()), domid)
+    def __init__(self, like: str, domid: int) -> None:
+        self._raw = RawDomain(Server(Store(like=like)), domid)
         self.u8, self.u32 = self._raw.u8, self._raw.u32
 
     @property
@@ -101,13 +101,13 @@ class OurGuest:
         self._raw.serve()
 
 
-@pytest.fixture
-def daemon() -> Iterator[RealXenstored]:
+@pytest.fixture(params=RELEASES)
+def daemon(request: pytest.FixtureRequest) -> Iterator[RealXenstored]:
     try:
-        prepare()
+        daemon = RealXenstored(version=request.param)
     except CannotStartError as reason:
-        pytest.skip(f"the real xenstored cannot run here: {reason}")
-    with RealXenstored() as daemon:
+        pytest.skip(f"the real xenstored {request.param} cannot run here: {reason}")
+    with daemon:
         yield daemon
 
 
@@ -138,7 +138,7 @@ class TwoGuests(RuleBasedStateMachine):
     def boot(self) -> None:
         type(self).domid += 1
         self.real = RealGuest(self.real_daemon, self.control, self.domid)
-        self.ours = OurGuest(self.domid)
+        self.ours = OurGuest(self.real_daemon.version, self.domid)
         self.rest = b""
 
     @rule(message=MESSAGES, req_id=st.integers(0, 9))

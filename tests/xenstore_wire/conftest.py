@@ -13,12 +13,19 @@ from wire_talk import Talk
 
 from xennet.xenstore import Store
 from xennet.xenstore.handlers import Server
+from xennet.xenstore.likeness import DEFAULT_LIKENESS
 
 
 @pytest.fixture
-def store() -> Store:
+def like() -> str:
+    """The daemon that the store is like; a test may be parametrised with others."""
+    return DEFAULT_LIKENESS
+
+
+@pytest.fixture
+def store(like: str) -> Store:
     """Domains 5 and 6 are introduced and own their home directories, 7 only exists."""
-    store = Store()
+    store = Store(like=like)
     toolstack = store.connect(0)
     for domid in (5, 6):
         store.introduce(domid)

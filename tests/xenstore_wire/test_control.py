@@ -2,23 +2,75 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from wire_talk import Talk
+from wire_talk import Talk, message
 
 from xennet.xenstore import Store
 from xennet.xenstore.handlers import Server
 
+HELP = {
+    "4.17": b"check\t\nlog\ton|off\n"
+    b"live-update\t[-c <cmdline>] [-F] [-t <timeout>] <file>\n"
+    b"    Default timeout is 60 seconds.\n"
+    b"logfile\t<file>\nmemreport\t[<file>]\nprint\t<string>\n"
+    b"quota\t[set <name> <val>|<domid>]\nquota-soft\t[set <name> <val>]\nhelp\t\n\0",
+    "4.20": b"check           \nlog             [on|off|+<switch>|-<switch>]\n"
+    b"live-update     [-c <cmdline>] [-F] [-t <timeout>] <file>\n"
+    b"    Default timeout is 60 seconds.\n"
+    b"logfile         <file>\nmemreport       [<file>]\nprint           <string>\n"
+    b"quota           [set <name> <val>|<domid>|max [-r]]\n"
+    b"quota-soft      [set <name> <val>]\nhelp            \n\0",
+}
 
-def test_help_lists_the_commands(dom0: Talk) -> None:
-    assert dom0.ask("CONTROL", b"help\0") == (
-        b"check\t\nlog\ton|off\n"
-        b"live-update\t[-c <cmdline>] [-F] [-t <timeout>] <file>\n"
-        b"    Default timeout is 60 seconds.\n"
-        b"logfile\t<file>\nmemreport\t[<file>]\nprint\t<string>\n"
-        b"quota\t[set <name> <val>|<domid>]\nquota-soft\t[set <name> <val>]\nhelp\t\n\0"
-    )
+
+@pytest.mark.parametrize("like", HELP)
+def test_help_lists_the_commands(dom0: Talk, like: str) -> None:
+    assert dom0.ask("CONTROL", b"help\0") == HELP[like]
+
+
+QUOTA = {
+    "4.17": b"Quota settings:\nnodes            :     1000 Nodes per domain\n"
+    b"watches          :      128 Watches per domain\n"
+    b"transactions     :       10 Transactions per domain\n"
+    b"outstanding      :       20 Outstanding requests per domain\n"
+    b"transaction-nodes:     1024 Max. number of accessed nodes per transaction\n"
+    b"memory           :  2621440 Total Xenstore memory per domain (error level)\n"
+    b"node-size        :     2048 Max. size of a node\n"
+    b"path-max         :     2048 Max. length of a node path\n"
+    b"permissions      :        5 Max. number of permissions per node\n\0",
+    "4.20": b"Quota settings:\nnodes            :     1000 Nodes per domain\n"
+    b"watches          :      128 Watches per domain\n"
+    b"outstanding      :       20 Outstanding requests per domain\n"
+    b"memory           :  2621440 Total Xenstore memory per domain (error level)\n"
+    b"transactions     :       10 Active transactions per domain\n"
+    b"transaction-nodes:     1024 Max. number of accessed nodes per transaction\n"
+    b"node-permissions :        5 Max. number of permissions per node\n"
+    b"path-max         :     2048 Max. length of a node path\n"
+    b"node-size        :     2048 Max. size of a node\n\0",
+}
+
+
+@pytest.mark.parametrize("like", QUOTA)
+def test_quota_lists_the_limits(dom0: Talk, like: str) -> None:
+    assert dom0.ask("CONTROL", b"quota\0") == QUOTA[like]
+
+
+@pytest.mark.parametrize(
+    ("like", "known", "unknown"),
+    [
+        ("4.17", b"permissions", b"node-permissions"),
+        ("4.20", b"node-permissions", b"permissions"),
+    ],
+)
+def test_quota_of_permissions_has_another_name_since_4_20(
+    dom0: Talk, dom5: Talk, known: bytes, unknown: bytes
+) -> None:
+    assert dom0.ask("CONTROL", b"quota\0set\0%s\0001\0" % unknown) == b"!EINVAL"
+    assert dom0.ask("CONTROL", b"quota\0set\0%s\0001\0" % known) == b"OK\0"
+    assert dom5.ask("SET_PERMS", b"/local/domain/5\0n5\0r0\0") == b"!ENOSPC"
 
 
 @pytest.mark.parametrize(
@@ -36,8 +88,8 @@ def test_help_lists_the_commands(dom0: Talk) -> None:
         (b"print\0a\0b", b"OK\0"),
         (b"log\0on\0", b"OK\0"),
         (b"log\0off\0", b"OK\0"),
-        (b"log\0", b"!EINVAL"),
         (b"log\0maybe\0", b"!EINVAL"),
+        (b"log\0on\0on\0", b"!EINVAL"),
         (b"logfile\0", b"!EINVAL"),
         (b"memreport\0", b"!EINVAL"),
         (b"memreport\0/none/none\0", b"!EINVAL"),
@@ -54,8 +106,43 @@ def test_help_lists_the_commands(dom0: Talk) -> None:
          b"Total Xenstore memory per domain (warning level)\n\0"),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("like", ["4.17", "4.20"])
 def test_command_is_answered_like_the_c_daemon(dom0: Talk, payload: bytes, reply: bytes) -> None:
     assert dom0.ask("CONTROL", payload) == reply
+
+
+SWITCHES = (
+    b"Log switch settings:\nobj     : on\nio      : on\nwrl     : %s\n"
+    b"acc     : off\ntdb     : off\n\0"
+)
+
+
+def test_log_switches_are_listed_and_turned(dom0: Talk) -> None:
+    assert dom0.ask("CONTROL", b"log\0") == SWITCHES % b"off"
+    assert dom0.ask("CONTROL", b"log\0+wrl\0") == b"OK\0"
+    assert dom0.ask("CONTROL", b"log\0") == SWITCHES % b"on"
+    assert dom0.ask("CONTROL", b"log\0-wrl\0") == b"OK\0"
+    for bad in (b"+", b"-", b"+x", b"wrl", b"+wrl\0+io", b"+all"):
+        assert dom0.ask("CONTROL", b"log\0%s\0" % bad) == b"!EINVAL"
+    assert dom0.ask("CONTROL", b"log\0") == SWITCHES % b"off"
+
+
+@pytest.mark.parametrize("like", ["4.17"])
+def test_log_had_no_switches_in_4_17(dom0: Talk) -> None:
+    for words in (b"log\0", b"log\0+io\0"):
+        assert dom0.ask("CONTROL", words) == b"!EINVAL"
+
+
+def test_trace_leaves_requests_out_while_their_switch_is_off(dom0: Talk, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    for words in (b"logfile\0%s\0" % bytes(trace), b"log\0on\0", b"log\0-io\0"):
+        dom0.ask("CONTROL", words)
+    dom0.ask("READ", b"/silent\0")
+    dom0.ask("CONTROL", b"log\0+io\0")
+    dom0.ask("READ", b"/told\0")
+    dom0.ask("CONTROL", b"log\0off\0")
+    assert "told" in trace.read_text()
+    assert "silent" not in trace.read_text()
 
 
 def test_print_goes_where_the_server_says(store: Store) -> None:
@@ -64,11 +151,89 @@ def test_print_goes_where_the_server_says(store: Store) -> None:
     assert said == ["control: hello"]
 
 
-def test_usage_of_the_fresh_store_is_what_the_c_daemon_counts() -> None:
-    assert Talk(Server(Store())).ask("CONTROL", b"quota\x000\0") == (
-        b"Domain 0:\nnodes           :        3\nwatches         :        0\n"
-        b"transactions    :        0\noutstanding     :        0\nmemory          :      132\n\0"
-    )
+USED = {
+    "4.17": b"Domain 0:\nnodes           :        3\nwatches         :        0\n"
+    b"transactions    :        0\noutstanding     :        0\nmemory          :      132\n\0",
+    "4.20": b"Domain 0:\nnodes            :        5 (max        5)\n"
+    b"watches          :        0 (max        0)\noutstanding      :        0 (max        0)\n"
+    b"memory           :      186 (max      186)\ntransactions     :        0 (max        0)\n"
+    b"transaction-nodes:        0 (max        0)\nnode-permissions :        0 (max        0)\n"
+    b"path-max         :        0 (max        0)\nnode-size        :        0 (max        0)\n\0",
+}
+
+
+@pytest.mark.parametrize("like", USED)
+def test_usage_of_the_fresh_store_is_what_the_c_daemon_counts(like: str) -> None:
+    assert Talk(Server(Store(like=like))).ask("CONTROL", b"quota\x000\0") == USED[like]
+
+
+def used(talk: Talk, *words: bytes) -> dict[str, tuple[int, ...]]:
+    text = talk.ask("CONTROL", b"".join(word + b"\0" for word in (b"quota", *words))).decode()
+    return {
+        line.split()[0].rstrip(":"): tuple(map(int, re.findall(r"[0-9]+", line.split(":")[1])))
+        for line in text.splitlines()[1:]
+        if ":" in line
+    }
+
+
+def test_usage_of_a_guest_tells_the_most_it_ever_had(dom0: Talk, dom5: Talk) -> None:
+    for name in (b"a", b"b"):
+        dom5.ask("WRITE", name + b"\0" + b"v" * 100)
+    dom5.ask("SET_PERMS", b"a\0n5\0r0\0r6\0")
+    dom5.ask("RM", b"b\0")
+    dom5.names(message("WATCH", b"a\0t\0"))
+    dom5.ask("UNWATCH", b"a\0t\0")
+    dom5.ask("TRANSACTION_START", b"\0")
+    dom5.ask("READ", b"a\0", tx=1)
+    dom5.ask("READ", b"long-name\0", tx=1)
+    told = used(dom0, b"5")
+    home, file = 16 + 8 + 15 + len("a\0"), 16 + 24 + 100 + 17
+    now, most = told.pop("memory")
+    assert now == home + file < most
+    assert told == {
+        "nodes": (2, 3),
+        "watches": (0, 1),
+        "outstanding": (0, 1),
+        "transactions": (1, 1),
+        "transaction-nodes": (0, 3),  # a, long-name, and the home directory
+        "node-permissions": (0, 3),
+        "path-max": (0, 9),
+        "node-size": (0, 16 + 24 + 100),
+    }
+
+
+def test_refused_requests_do_not_count_as_the_most_a_guest_had(dom0: Talk, dom5: Talk) -> None:
+    dom5.ask("WRITE", b"a\0" + b"v" * 3000)
+    dom5.ask("SET_PERMS", b"/local/domain/5\0" + b"n5\0" * 6)
+    dom5.ask("READ", b"p" * 2049 + b"\0")
+    told = used(dom0, b"5")
+    assert told["node-size"] == told["node-permissions"] == (0, 0)
+    assert told["path-max"] == (0, 1)
+
+
+def test_quota_max_is_the_most_of_all_guests_until_it_is_reset(dom0: Talk, dom5: Talk) -> None:
+    dom0.ask("WRITE", b"/of/domain/0/" + b"x" * 100 + b"\0")
+    for name in (b"a", b"b", b"c"):
+        dom5.ask("MKDIR", name + b"\0")
+    dom5.ask("RM", b"c\0")
+    assert used(dom0, b"max")["nodes"] == (4,)
+    assert used(dom0, b"max", b"-x") == {}
+    assert used(dom0, b"max")["path-max"] == (1,)
+    assert set(used(dom0, b"max", b"-r").values()) == {(0,)}
+    assert used(dom0, b"5")["nodes"] == (3, 3)
+    assert used(dom0, b"max")["nodes"] == (0,)
+    dom5.ask("MKDIR", b"d\0")
+    assert used(dom0, b"max")["nodes"] == (4,)
+
+
+def test_what_a_dead_guest_had_stays_with_quota_max_only(
+    store: Store, dom0: Talk, dom5: Talk
+) -> None:
+    dom5.ask("MKDIR", b"a\0")
+    store.domain_died(5)
+    store.introduce(5)
+    assert used(dom0, b"5")["nodes"] == (0, 0)
+    assert used(dom0, b"max")["nodes"] == (2,)
 
 
 def test_quota_set_is_shown_and_obeyed_by_open_connections(dom0: Talk, dom5: Talk) -> None:

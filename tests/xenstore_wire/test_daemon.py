@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from wire_talk import message
 
+from xennet.cli.xenstored import DAEMONS
 from xennet.xenstore import Store
 from xennet.xenstore.daemon import Daemon, SocketError, listen
 from xennet.xenstore.handlers import Server
+from xennet.xenstore.likeness import LIKENESSES
 from xennet.xenstore.session import Limits
 from xennet.xenstore.wire import HEADER, Message
 
@@ -245,11 +247,39 @@ def test_second_server_on_a_path_refuses_with_exit_code_2(tmp_path: Path) -> Non
     second = command("--socket", str(path))
     output, errors = second.communicate(timeout=10)
     assert (second.returncode, output) == (2, "")
-    assert errors == f"xennet: {path}: another XenStore server answers there\n"
+    told, hint = errors.splitlines()
+    assert told == f"xennet: {path}: another XenStore server answers there"
+    assert hint == "Try 'xennet xenstored --help'."
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     first.terminate()
     first.communicate(timeout=10)
+
+
+@pytest.mark.parametrize(("args", "like"), [((), "4.20"), (("--like", "4.17"), "4.17")])
+def test_option_like_chooses_the_daemon(tmp_path: Path, args: tuple[str, ...], like: str) -> None:
+    path = tmp_path / "socket"
+    server = command("--socket", str(path), *args)
+    assert server.stdout is not None
+    server.stdout.readline()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(message("GET_PERMS", b"@releaseDomain\0"))
+        answers = {"4.17": message("ERROR", b"EINVAL\0"), "4.20": message("GET_PERMS", b"n0\0")}
+        assert client.recv(100) == answers[like]
+    server.terminate()
+    server.communicate(timeout=10)
+
+
+def test_option_like_knows_every_daemon_and_no_other(tmp_path: Path) -> None:
+    assert set(DAEMONS) == set(LIKENESSES)
+    server = command("--socket", str(tmp_path / "socket"), "--like", "4.18")
+    _, errors = server.communicate(timeout=10)
+    assert server.returncode == 2
+    assert "--like" in errors
+    assert all(name in errors for name in LIKENESSES)
+    with pytest.raises(ValueError, match=r"no XenStore daemon '4\.18' is known"):
+        Store(like="4.18")
 
 
 def test_options_set_quotas_and_newer_messages(tmp_path: Path) -> None:

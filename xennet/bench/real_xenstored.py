@@ -1,10 +1,15 @@
-"""The real C xenstored (Debian's xen-utils-4.17) started without Xen, to compare with and measure.
+"""The real C xenstored (of Debian's xen-utils) started without Xen, to compare with and measure.
 
 Nothing is installed: the packages are downloaded into a cache directory and unpacked there. What
 the daemon would ask a hypervisor is answered by xenshim.c, compiled on the spot, and by
 :class:`RealXenstored`, which is its hypervisor: domains, their ring pages, event channels.
 
-``python -m xennet.bench.real_xenstored`` starts one to play with (XENSTORED_PATH=... xenstore-ls).
+Which releases can be had depends on what apt offers: 4.17 on Debian 12, 4.20 on Debian 13, both
+where apt knows both (APT_CONFIG may name a configuration of its own for it). What was downloaded
+once serves for ever.
+
+``python -m xennet.bench.real_xenstored [4.17|4.20] [ARGUMENTS]`` starts one to play with
+(XENSTORED_PATH=... xenstore-ls).
 """
 
 from __future__ import annotations
@@ -25,19 +30,45 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from types import TracebackType
 
-PACKAGES = (
-    "xen-utils-4.17",
-    "libxen-dev",
-    "libxencall1",
-    "libxendevicemodel1",
-    "libxenevtchn1",
-    "libxenforeignmemory1",
-    "libxengnttab1",
-    "libxenmisc4.17",
-    "libxentoolcore1",
-    "libxentoollog1",
-)
-"""The daemon, the libraries it is linked with, and the headers that the shim needs."""
+from attrs import frozen
+
+
+@frozen
+class Release:
+    """A xenstored that Debian ships: ``version`` of Xen, the ``debian`` that has it, packages
+    that are ``needed`` beside those of Xen, and macros that the shim is compiled with."""
+
+    version: str
+    debian: str
+    needed: tuple[str, ...] = ()
+    macros: tuple[str, ...] = ()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The daemon, the libraries it is linked with, and the headers that the shim needs; all of
+        one version."""
+        return (
+            f"xen-utils-{self.version}",
+            f"libxenmisc{self.version}",
+            "libxen-dev",
+            "libxencall1",
+            "libxendevicemodel1",
+            "libxenevtchn1",
+            "libxenforeignmemory1",
+            "libxengnttab1",
+            "libxentoolcore1",
+            "libxentoollog1",
+        )
+
+
+RELEASES = {
+    release.version: release
+    for release in (
+        Release("4.17", "Debian 12"),
+        # With its own C library it runs on older systems as well.
+        Release("4.20", "Debian 13", needed=("libc6",), macros=("GETINFO_SINGLE",)),
+    )
+}
 
 CACHE_VARIABLE = "XENNET_XENSTORED_CACHE"
 PAGE_SIZE = 4096
@@ -56,21 +87,58 @@ class CannotStartError(Exception):
     """Why the real xenstored cannot run here, in words for a skipped test."""
 
 
-def cache_directory() -> Path:
-    """Where downloads are kept: $XENNET_XENSTORED_CACHE, or below the user's cache directory."""
+@frozen
+class Prepared:
+    """The daemon, the shim, the directory of its libraries, and the program loader that came with
+    its C library, None for the system's."""
+
+    daemon: Path
+    shim: Path
+    libraries: Path
+    loader: Path | None
+
+    def command(self) -> list[str]:
+        """How the daemon is started; its libraries and the shim come with it."""
+        if self.loader is None:
+            return [str(self.daemon)]
+        options = ["--library-path", str(self.libraries), "--preload", str(self.shim)]
+        return [str(self.loader), *options, str(self.daemon)]
+
+    def environment(self) -> dict[str, str]:
+        """What the command needs beside the variables of the shim."""
+        if self.loader is not None:
+            return {}
+        return {"LD_PRELOAD": str(self.shim), "LD_LIBRARY_PATH": str(self.libraries)}
+
+
+def cache_directory(version: str) -> Path:
+    """Where downloads of a release are kept: below $XENNET_XENSTORED_CACHE, or below the user's
+    cache directory."""
     given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "xennet" / "xenstored-4.17"
+    base = Path(given or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / ("" if given else "xennet") / f"xenstored-{version}"
 
 
-def prepare(cache: Path | None = None) -> tuple[Path, Path, Path]:
-    """The daemon, the shim and the directory of its libraries, fetched and built if need be.
+def available() -> str:
+    """The first of RELEASES that can be had. Raises CannotStartError with all reasons."""
+    reasons = []
+    for version in RELEASES:
+        try:
+            prepare(version)
+        except CannotStartError as reason:
+            reasons.append(f"{version}: {reason}")
+        else:
+            return version
+    raise CannotStartError("; ".join(reasons))
+
+
+def prepare(version: str, cache: Path | None = None) -> Prepared:
+    """A release of the daemon, fetched and its shim built if need be.
 
     Raises CannotStartError with the reason.
     """
-    cache = cache or cache_directory()
+    release = RELEASES[version]
+    cache = cache or cache_directory(version)
     for tool, why in (
         ("apt-get", "not a Debian system"),
         ("dpkg", "not a Debian system"),
@@ -86,19 +154,23 @@ def prepare(cache: Path | None = None) -> tuple[Path, Path, Path]:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         root = cache / "root"
-        daemon = root / "usr/lib/xen-4.17/bin/xenstored"
+        daemon = root / f"usr/lib/xen-{version}/bin/xenstored"
         if not daemon.exists():
-            _download(cache, root)
+            _download(release, cache, root)
         if not daemon.exists():
-            raise CannotStartError(f"xen-utils-4.17 holds no {daemon.relative_to(root)}")
-        return daemon, _compile(cache, root), _library_directory(root)
+            raise CannotStartError(f"xen-utils-{version} holds no {daemon.relative_to(root)}")
+        loader = next(root.glob("usr/lib/*/ld-linux*.so.*"), None)
+        return Prepared(daemon, _compile(release, cache, root), _library_directory(root), loader)
 
 
-def _download(cache: Path, root: Path) -> None:
+def _download(release: Release, cache: Path, root: Path) -> None:
+    version = _newest(release.packages[0], release.debian)
+    wanted = [f"{package}={version}" for package in release.packages]
+    wanted += [f"{package}={_newest(package, release.debian)}" for package in release.needed]
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         _run(
-            ["apt-get", "-q", "-o", "Acquire::http::Timeout=20", "download", *PACKAGES],
-            "apt-get download (no network, no package lists, or not Debian 12)",
+            ["apt-get", "-q", "-o", "Acquire::http::Timeout=20", "download", *wanted],
+            f"apt-get download (no network, or package lists of another day than {version})",
             cwd=scratch,
         )
         unpacked = Path(scratch) / "root"
@@ -108,12 +180,24 @@ def _download(cache: Path, root: Path) -> None:
         unpacked.rename(root)
 
 
-def _compile(cache: Path, root: Path) -> Path:
+def _newest(package: str, debian: str) -> str:
+    """The newest version of a package that apt knows of."""
+    # Lines of "name | version | where", the newest first
+    known = _run(["apt-cache", "madison", package], "apt-cache madison").split("|")
+    if len(known) < 2:
+        raise CannotStartError(
+            f"apt knows no {package} here (it is in {debian}; or there are no package lists)"
+        )
+    return known[1].strip()
+
+
+def _compile(release: Release, cache: Path, root: Path) -> Path:
     shim = cache / "xenshim.so"
     with as_file(files("xennet.bench") / "xenshim.c") as source:
         if not shim.exists() or shim.stat().st_mtime < source.stat().st_mtime:
             made = cache / f"xenshim.{os.getpid()}.so"
             flags = ["-shared", "-fPIC", "-O2", f"-I{root / 'usr/include'}"]
+            flags += [f"-D{macro}" for macro in release.macros]
             _run(["gcc", *flags, str(source), "-o", str(made), "-ldl"], "compiling the shim")
             made.rename(shim)
     return shim
@@ -126,9 +210,12 @@ def _library_directory(root: Path) -> Path:
     return found.parent
 
 
-def _run(command: list[str], what: str, cwd: str | None = None) -> None:
+def _run(command: list[str], what: str, cwd: str | None = None) -> str:
+    """What the command prints."""
     try:
-        subprocess.run(command, check=True, cwd=cwd, capture_output=True, text=True, timeout=180)
+        return subprocess.run(
+            command, check=True, cwd=cwd, capture_output=True, text=True, timeout=180
+        ).stdout
     except subprocess.CalledProcessError as error:
         words = (error.stderr or error.stdout).strip().splitlines()
         raise CannotStartError(
@@ -141,12 +228,16 @@ def _run(command: list[str], what: str, cwd: str | None = None) -> None:
 class RealXenstored:
     """A running daemon in a private directory, and the hypervisor it believes to run on.
 
-    Use it as a context manager. ``socket_path`` is its socket, ``pid`` its process. Raises
+    ``version`` is one of RELEASES, by default the first that can be had. Use it as a context
+    manager. ``socket_path`` is its socket, ``pid`` its process. Raises
     CannotStartError where it cannot be had.
     """
 
-    def __init__(self, *arguments: str, cache: Path | None = None) -> None:
-        daemon, shim, libraries = prepare(cache)
+    def __init__(
+        self, *arguments: str, version: str | None = None, cache: Path | None = None
+    ) -> None:
+        self.version = version or available()
+        prepared = prepare(self.version, cache)
         self._directory = tempfile.TemporaryDirectory(prefix="xenstored-")
         self.directory = Path(self._directory.name)
         self.socket_path = str(self.directory / "socket")
@@ -165,14 +256,13 @@ class RealXenstored:
         environment = {
             **os.environ,
             **{f"XENSHIM_{name}": str(fd) for name, fd in inherited.items()},
-            "LD_PRELOAD": str(shim),
-            "LD_LIBRARY_PATH": str(libraries),
+            **prepared.environment(),
             "XENSTORED_RUNDIR": str(self.directory),
             "XENSTORED_ROOTDIR": str(self.directory),
         }
         self._log = (self.directory / "output").open("wb")
         self._process = subprocess.Popen(
-            [str(daemon), "-N", *arguments],
+            [*prepared.command(), "-N", *arguments],
             env=environment,
             pass_fds=tuple(inherited.values()),
             stdin=subprocess.DEVNULL,
@@ -287,9 +377,11 @@ class RealXenstored:
 
 def main() -> None:
     """Start a daemon, say where its socket is, and wait for the end of standard input or ^C."""
+    arguments = sys.argv[1:]
+    version = arguments.pop(0) if arguments[:1] and arguments[0] in RELEASES else None
     try:
-        with RealXenstored(*sys.argv[1:]) as daemon:
-            print(f"XENSTORED_PATH={daemon.socket_path}", flush=True)
+        with RealXenstored(*arguments, version=version) as daemon:
+            print(f"XENSTORED_PATH={daemon.socket_path}  (xenstored {daemon.version})", flush=True)
             with suppress(KeyboardInterrupt):
                 sys.stdin.read()
     except CannotStartError as reason:

@@ -68,6 +68,26 @@ int xc_interface_close(xc_interface *xch)
     return 0;
 }
 
+#ifdef GETINFO_SINGLE /* since Xen 4.18 */
+int xc_domain_getinfo_single(xc_interface *xch, uint32_t domid, xc_domaininfo_t *info)
+{
+    unsigned state = domain_state(domid);
+
+    if (!(state & STATE_EXISTS)) {
+        errno = ESRCH;
+        return -1;
+    }
+    memset(info, 0, sizeof *info);
+    info->domain = domid;
+    if (state & STATE_SHUTDOWN)
+        info->flags |= XEN_DOMINF_shutdown;
+    if (state & STATE_CRASHED)
+        info->flags |= XEN_DOMINF_shutdown | (SHUTDOWN_crash << XEN_DOMINF_shutdownshift);
+    if (state & STATE_DYING)
+        info->flags |= XEN_DOMINF_dying;
+    return 0;
+}
+#else
 int xc_domain_getinfo(xc_interface *xch, uint32_t first, unsigned int max, xc_dominfo_t *info)
 {
     unsigned state = domain_state(first);
@@ -83,6 +103,7 @@ int xc_domain_getinfo(xc_interface *xch, uint32_t first, unsigned int max, xc_do
     info->dying = (state & STATE_DYING) != 0;
     return 1;
 }
+#endif
 
 /* ---- libxengnttab: any reference of a domain is its ring page ---- */
 

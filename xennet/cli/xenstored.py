@@ -6,14 +6,17 @@ import sys
 
 import click
 
+# Names in xennet.xenstore.likeness, which is not imported for every command.
+DAEMONS = ("4.17", "4.20")
+
 QUOTAS = {
     "nodes": "Nodes that a domain may own.",
-    "node_size": "Bytes of a node, which must stay below.",
+    "node_size": "Bytes of a node's record: header, permissions, value, names of children.",
     "watches": "Watches of a domain.",
     "transactions": "Transactions a domain may have open.",
     "transaction_nodes": "Nodes in one transaction.",
     "perms": "Permissions of a node.",
-    "path_max": "Characters of a path.",
+    "path_max": "Characters of a path behind /local/domain/N/.",
     "outstanding": "Requests of a domain whose replies were not read.",
     "memory": "Bytes of watch events that a domain did not read.",
 }
@@ -39,11 +42,23 @@ def _limits(command: click.Command) -> click.Command:
     help="Where to listen  [default: $XENSTORED_PATH, or socket in $XENSTORED_RUNDIR or in "
     "/var/run/xenstored].",
 )
+@click.option(
+    "--like",
+    type=click.Choice(DAEMONS),
+    default="4.20",
+    show_default=True,
+    help="The daemon to take after, see docs/xenstore.md.",
+)
 @click.option("--newer", is_flag=True, help="Answer GET/SET_FEATURE and GET/SET_QUOTA as well.")
 @click.option("--trace-file", metavar="FILE", help="Write all requests to FILE.")
 @click.option("--quiet", is_flag=True, help="Do not tell where it listens.")
 def xenstored(
-    path: str | None, newer: bool, trace_file: str | None, quiet: bool, **quotas: int | None
+    path: str | None,
+    like: str,
+    newer: bool,
+    trace_file: str | None,
+    quiet: bool,
+    **quotas: int | None,
 ) -> None:
     """Serve a XenStore on a unix socket until SIGTERM or SIGINT.
 
@@ -60,7 +75,7 @@ def xenstored(
 
     limits = {name: value or UNLIMITED for name, value in quotas.items() if value is not None}
     server = Server(
-        Store(Quota(**limits)),
+        Store(Quota(**limits), like=like),
         newer=newer,
         say=lambda text: click.echo(text, err=True),
         trace_file=trace_file,

@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from xennet.abi.xen import DOMID_SELF
+from xennet.abi.xs_wire import XENSTORE_REL_PATH_MAX
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.operation import Observer, request
 from xennet.xenstore.path import (
+    absolute,
     canonical,
-    canonical_watch,
     domain_path,
     is_relative,
     is_special,
     parent,
+    path_length,
 )
 from xennet.xenstore.perms import (
     Access,
@@ -29,7 +31,7 @@ from xennet.xenstore.perms import (
     owned_by_creator,
     parse_perms,
 )
-from xennet.xenstore.quota import QuotaError, Refusal, record_size
+from xennet.xenstore.quota import QuotaError, Refusal
 from xennet.xenstore.transaction import Transaction
 from xennet.xenstore.tree import NodeView
 from xennet.xenstore.watch import EventQueue, Watch, WatchEvent
@@ -50,7 +52,7 @@ class Space(Protocol):
         self, anchor: str, names: Sequence[str], path: str, value: bytes, perms: Perms
     ) -> None: ...
     def remove(self, path: str) -> None: ...
-    def nodes_with(self, domid: int, new: int) -> int: ...
+    def claim(self, domid: int, new: int, limit: int) -> int: ...
     def fail(self) -> None: ...
 
 
@@ -61,6 +63,7 @@ class Connection:
     after it) when new ones came. Paths are str, values bytes, ``tx`` 0 or an id from
     :meth:`transaction_start`. ``on_reset``, for a transport, is called when somebody else made the
     connection start anew (INTRODUCE of a domain that was) or ended it (RELEASE, death).
+    ``outstanding`` are the requests whose replies the client has not taken, as its transport says.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Connection:
         self.events = EventQueue()
         self.on_reset: Callable[[], None] | None = None
         self.closed = False
+        self.outstanding = 0
         self._watches: dict[tuple[str, str], Watch] = {}
         self._transactions: dict[int, Transaction] = {}
         self._next_transaction = 1
@@ -90,26 +94,27 @@ class Connection:
     def read(self, path: str, tx: int = 0) -> bytes:
         """Value of a node. XsError EINVAL (path), ENOENT, EACCES."""
         space = self._space(tx)
-        return self._node(space, path, self._canonical(path), Access.READ).value
+        return self._node(space, path, self._name(path), Access.READ).value
 
     @request("DIRECTORY")
     def directory(self, path: str, tx: int = 0) -> list[str]:
         """Names of the children in the order they were made. XsError like :meth:`read`."""
         space = self._space(tx)
-        return list(self._node(space, path, self._canonical(path), Access.READ).children)
+        return list(self._node(space, path, self._name(path), Access.READ).children)
 
     @request("DIRECTORY_PART")
     def directory_part(self, path: str, tx: int = 0) -> tuple[int, list[str]]:
         """Generation of the node and names of its children, to be sent in parts."""
         space = self._space(tx)
-        node = self._node(space, path, self._canonical(path), Access.READ)
+        node = self._node(space, path, self._name(path), Access.READ)
         return node.generation, list(node.children)
 
     @request("GET_PERMS")
     def get_perms(self, path: str, tx: int = 0) -> list[Perm]:
         """Permissions of a node, owner first. XsError like :meth:`read`."""
         space = self._space(tx)
-        node = self._node(space, path, self._canonical(path), Access.READ)
+        full = self._name(path, special=self._store.like.specials_are_nodes)
+        node = self._node(space, path, full, Access.READ)
         return list(self._store.tree.perms(node))
 
     @request("WRITE")
@@ -119,7 +124,7 @@ class Connection:
         XsError EINVAL, EACCES (no w on the node, or on the nearest ancestor), ENOSPC (quota).
         """
         space = self._space(tx)
-        full = self._canonical(path)
+        full = self._name(path)
         node = space.lookup(full)
         if node is None:
             self._create(space, path, full, value)
@@ -132,7 +137,7 @@ class Connection:
     def mkdir(self, path: str, tx: int = 0) -> None:
         """Make a node with an empty value; one that exists is left alone. XsError as write."""
         space = self._space(tx)
-        full = self._canonical(path)
+        full = self._name(path)
         node = space.lookup(full)
         if node is None:
             self._create(space, path, full, b"")
@@ -146,7 +151,7 @@ class Connection:
         XsError EINVAL (path, or the root), EACCES (no w on the node itself), ENOENT.
         """
         space = self._space(tx)
-        full = self._canonical(path)
+        full = self._name(path)
         node = space.lookup(full)
         if node is None:
             anchor, _ = self._anchor(space, path, full, Access.WRITE)
@@ -157,6 +162,8 @@ class Connection:
         if full == "/":
             raise XsError("EINVAL", path, "the root cannot be removed")
         space.remove(full)
+        if not self.identity.privileged and (above := space.lookup(parent(full))) is not None:
+            self._granted_record(len(above.perms), len(above.value), above.children.size)
 
     @request("SET_PERMS")
     def set_perms(self, path: str, perms: Iterable[str | Perm], tx: int = 0) -> None:
@@ -170,11 +177,12 @@ class Connection:
         if not given:
             raise XsError("EINVAL", path, "no permissions given")
         self._limit("ENOSPC", path, "perms", len(given))
+        self._granted("perms", len(given))
         entries = self._store.bind_perms(path, parse_perms(given))
-        if is_special(path):
+        if is_special(path) and not self._store.like.specials_are_nodes:
             self._store.set_special_perms(path, entries, self.identity)
             return
-        full = self._canonical(path)
+        full = self._name(path, special=True)
         node = self._node(space, path, full, Access.WRITE | Access.OWNER)
         if not self.identity.privileged and entries[0].domid != node.perms[0].domid:
             raise XsError("EPERM", path, f"a domain cannot give its node to {entries[0].domid}")
@@ -190,25 +198,28 @@ class Connection:
         XsError EINVAL (path), EEXIST (same path and token), E2BIG (quota).
         """
         self._alive()
-        full = canonical_watch(path, self.domid, self.quota.path_max)
+        full = self._watchable(path)
         if (full, token) in self._watches:
             raise XsError("EEXIST", path, f"already watched with token {token!r}")
         self._limit("E2BIG", path, "watches", len(self._watches))
         prefix = domain_path(self.domid) + "/" if is_relative(path) else ""
         watch = self._store.watches.add(self, full, token, prefix)
         self._watches[full, token] = watch
+        self._count_watches()
         self.deliver(watch.event(full))
 
     @request("UNWATCH")
     def unwatch(self, path: str, token: str) -> None:
-        """Drop a watch, named by any spelling of its path. XsError ENOENT."""
+        """Drop a watch, named by any spelling of its path. XsError ENOENT, and EINVAL for an
+        illegal path where the daemon looks (``unwatch_checks_path`` of its likeness)."""
         self._alive()
-        try:
-            full = canonical_watch(path, self.domid, self.quota.path_max)
-            watch = self._watches.pop((full, token))
-        except (XsError, KeyError):
-            raise XsError("ENOENT", path, f"not watched with token {token!r}") from None
+        checked = self._store.like.unwatch_checks_path
+        full = self._watchable(path) if checked else absolute(path, self.domid)
+        watch = self._watches.pop((full, token), None)
+        if watch is None:
+            raise XsError("ENOENT", path, f"not watched with token {token!r}")
         self._store.watches.remove(watch)
+        self._count_watches()
 
     @request("RESET_WATCHES")
     def reset_watches(self, tx: int = 0) -> None:
@@ -229,8 +240,9 @@ class Connection:
         limited = None if self.identity.privileged else self.domid
         new = self._free_transaction_id()
         self._transactions[new] = Transaction(
-            store.tree, store.watches, lambda: self.quota, limited
+            store.tree, store.watches, store.like, lambda: self.quota, limited
         )
+        self._count_transactions(+1)
         return new
 
     @request("TRANSACTION_END")
@@ -244,6 +256,7 @@ class Connection:
         if not tx:
             raise XsError("ENOENT", str(tx), "no transaction to end")
         transaction = self._transactions.pop(tx)
+        self._count_transactions(-1)
         try:
             if commit:
                 transaction.commit()
@@ -308,24 +321,23 @@ class Connection:
         """The store behind the connection."""
         return self._store
 
-    @property
-    def watch_count(self) -> int:
-        """Number of watches set."""
-        return len(self._watches)
-
-    @property
-    def transaction_count(self) -> int:
-        """Number of transactions open."""
-        return len(self._transactions)
-
     def has_transaction(self, tx: int) -> bool:
         """True if ``tx`` is an open transaction of this connection."""
         return tx in self._transactions
 
+    def reply_waits(self) -> None:
+        """The transport has a reply for the client, who has not taken it yet."""
+        self.outstanding += 1
+        self._granted("outstanding", self.outstanding)
+
     def deliver(self, event: WatchEvent) -> None:
         """Queue a watch event for the client."""
-        if self.events.append(event) or self.events.overflowed:
-            self._store.woken[self] = None
+        store = self._store
+        if self.events.append(event):
+            self._granted("memory", store.tree.memory_of(self.domid) + self.events.size)
+            store.woken[self] = None
+        elif self.events.overflowed:
+            store.woken[self] = None
 
     def wake(self) -> None:
         """Tell the consumers of events that new ones came."""
@@ -339,6 +351,7 @@ class Connection:
         self._watches.clear()
         for transaction in self._transactions.values():
             transaction.close()
+        self._count_transactions(-len(self._transactions))
         self._transactions.clear()
 
     def reset(self) -> None:
@@ -357,6 +370,14 @@ class Connection:
             self._store.disconnected(self)
             if self.on_reset is not None:
                 self.on_reset()
+
+    def _count_watches(self) -> None:
+        self._store.peaks.saw(self.domid, "watches", self._store.watches_of(self.domid))
+
+    def _count_transactions(self, change: int) -> None:
+        count = self._store.transactions[self.domid] + change
+        self._store.transactions[self.domid] = count
+        self._store.peaks.saw(self.domid, "transactions", count)
 
     def _alive(self) -> None:
         if self.closed:
@@ -377,8 +398,39 @@ class Connection:
             raise XsError("EACCES", detail=f"domain {self.domid} is not privileged")
         self._space(tx)
 
-    def _canonical(self, path: str) -> str:
-        return canonical(path, self.domid, self.quota.path_max)
+    def _name(self, path: str, *, special: bool = False) -> str:
+        full = canonical(path, self.domid, special=special)
+        self._check_length(path, full)
+        return full
+
+    def _watchable(self, path: str) -> str:
+        special = is_special(path)
+        if not special or self._store.like.specials_are_nodes:
+            return self._name(path, special=special)
+        if len(path) > XENSTORE_REL_PATH_MAX:
+            raise XsError("EINVAL", path, f"special name of {len(path)} characters")
+        return path
+
+    def _check_length(self, path: str, full: str) -> None:
+        limit = self.quota.path_max
+        if self.identity.privileged and (
+            len(full) <= limit or not self._store.like.path_max_binds_all
+        ):
+            return
+        length = path_length(full)
+        if length > limit:
+            raise XsError("EINVAL", path, f"{length} characters, the limit is {limit}")
+        self._granted("path_max", length)
+
+    def _granted(self, limit: str, value: int) -> None:
+        """Note for a guest that it was granted ``value`` of what ``limit`` binds."""
+        if not self.identity.privileged:
+            self._store.peaks.saw(self.domid, limit, value)
+
+    def _granted_record(self, perms: int, value: int, names: int) -> None:
+        size = self._store.like.record_size(perms, value, names)
+        if size <= self.quota.node_size:
+            self._granted("node_size", size)
 
     def _rights(self, node: NodeView) -> Access:
         return access(self._store.tree.perms(node), self.identity)
@@ -428,7 +480,8 @@ class Connection:
     ) -> None:
         if self.identity.privileged:
             return
-        self._limit("ENOSPC", path, "nodes", space.nodes_with(self.domid, len(names)))
+        total = space.claim(self.domid, len(names), self.quota.nodes)
+        self._limit("ENOSPC", path, "nodes", total)
         self._check_size(space, path, perms, value, 0)
         for name in names[1:]:
             self._check_size(space, path, perms, 0, len(name) + 1)
@@ -436,13 +489,17 @@ class Connection:
         self._check_size(space, path, len(anchor.perms), len(anchor.value), size)
 
     def _check_size(self, space: Space, path: str, perms: int, value: int, names: int) -> None:
-        limit = self.quota.node_size
-        size = record_size(perms, value, names)
-        if size >= limit and not self.identity.privileged:
+        if self.identity.privileged:
+            return
+        like = self._store.like
+        limit = self.quota.node_size - like.record_spare
+        size = like.record_size(perms, value, names)
+        if size > limit:
             space.fail()
             refusal = Refusal(self.domid, "node_size", limit, size)
-            detail = f"node record of {size} bytes, must be < {limit}"
+            detail = f"node record of {size} bytes, {limit} are allowed"
             raise QuotaError("ENOSPC", path, detail, refusal)
+        self._granted("node_size", size)
 
     def _limit(self, errno: str, path: str, quota: str, count: int) -> None:
         limit: int = getattr(self.quota, quota)

@@ -1,4 +1,4 @@
-"""XS_CONTROL: commands to the server itself (xenstored_control.c of xen 4.17)."""
+"""XS_CONTROL: commands to the server itself (xenstored_control.c), in the words of each daemon."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Protocol
 from attrs import evolve, frozen
 
 from xennet.xenstore.errors import XsError
-from xennet.xenstore.quota import UNLIMITED, Quota, record_size
+from xennet.xenstore.likeness import XEN_4_17, XEN_4_20
+from xennet.xenstore.quota import UNLIMITED, Quota
 from xennet.xenstore.store import Store
 from xennet.xenstore.trace import Trace
 from xennet.xenstore.wire import encode_text, strings
@@ -24,6 +25,8 @@ class Controlled(Protocol):
     def trace(self) -> Trace: ...
     @property
     def say(self) -> Callable[[str], None]: ...
+    @property
+    def dialect(self) -> Dialect: ...
 
 
 @frozen
@@ -35,24 +38,6 @@ class Limit:
     meaning: str
 
 
-HARD = (
-    Limit("nodes", "nodes", "Nodes per domain"),
-    Limit("watches", "watches", "Watches per domain"),
-    Limit("transactions", "transactions", "Transactions per domain"),
-    Limit("outstanding", "outstanding", "Outstanding requests per domain"),
-    Limit(
-        "transaction-nodes",
-        "transaction_nodes",
-        "Max. number of accessed nodes per transaction",
-    ),
-    Limit("memory", "memory", "Total Xenstore memory per domain (error level)"),
-    Limit("node-size", "node_size", "Max. size of a node"),
-    Limit("path-max", "path_max", "Max. length of a node path"),
-    Limit("permissions", "perms", "Max. number of permissions per node"),
-)
-SOFT = (Limit("memory", "soft_memory", "Total Xenstore memory per domain (warning level)"),)
-
-
 @frozen
 class Command:
     """``run(server, arguments)`` answers with text; XsError EINVAL for wrong arguments."""
@@ -61,11 +46,27 @@ class Command:
     run: Callable[[Controlled, Sequence[str]], str]
 
 
+@frozen
+class Dialect:
+    """The commands of one daemon and how it words their answers.
+
+    ``help_line`` is formatted with ``name`` and ``usage`` of each command; ``limits`` are those of
+    "quota"; ``used`` those among them that "quota DOMID" tells of, in its order, each in a
+    ``used_line`` formatted with ``name``, ``now`` and ``most``.
+    """
+
+    commands: Mapping[str, Command]
+    help_line: str
+    limits: Sequence[Limit]
+    used: Sequence[str]
+    used_line: str
+
+
 def control(server: Controlled, payload: bytes) -> bytes:
     """The answer to a command, always with a nul. XsError EINVAL for one that is not known, not
     terminated, or has wrong arguments."""
     words = strings(payload)
-    command = COMMANDS.get(words[0]) if words else None
+    command = server.dialect.commands.get(words[0]) if words else None
     if command is None:
         raise XsError("EINVAL", words[0] if words else "", "no such control command")
     return encode_text(command.run(server, words[1:])) + b"\0"
@@ -88,6 +89,23 @@ def _log(server: Controlled, arguments: Sequence[str]) -> str:
     if arguments[0] not in switches:
         raise XsError("EINVAL", arguments[0], "on or off")
     switches[arguments[0]]()
+    return "OK"
+
+
+def _log_or_switches(server: Controlled, arguments: Sequence[str]) -> str:
+    """Without an argument the switches; "+NAME" and "-NAME" turn one on and off."""
+    switches = server.trace.switches
+    if not arguments:
+        return "Log switch settings:\n" + "".join(
+            f"{name:8}: {'on' if is_on else 'off'}\n" for name, is_on in switches.items()
+        )
+    sign, name = arguments[0][:1], arguments[0][1:]
+    if sign not in ("+", "-"):
+        return _log(server, arguments)
+    _expect(arguments, 1)
+    if name not in switches:
+        raise XsError("EINVAL", arguments[0], f"the switches are {' '.join(switches)}")
+    switches[name] = sign == "+"
     return "OK"
 
 
@@ -135,30 +153,38 @@ def memory_report(store: Store) -> str:
     for domid in store.holders():
         lines.append(
             f"{domid:5} {store.nodes_owned(domid):8} {store.watches_of(domid):8} "
-            f"{store.transactions_of(domid):13} {memory_of(store, domid):7}\n"
+            f"{store.transactions_of(domid):13} {store.memory_of(domid):7}\n"
         )
     return "".join(lines)
 
 
-def memory_of(store: Store, domid: int) -> int:
-    """Bytes of the records and paths of a domain's nodes, and of its unread watch events."""
-    records = sum(
-        record_size(len(node.perms), len(node.value), node.children.size) + len(node.path)
-        for node in store.tree.owned(domid)
-    )
-    return records + store.events_of(domid)
-
-
 def _quota(server: Controlled, arguments: Sequence[str]) -> str:
     if arguments[:1] == ["set"]:
-        return _set(server, arguments, HARD)
+        return _set(server, arguments, server.dialect.limits)
     if len(arguments) > 1:
         raise XsError("EINVAL", arguments[0], "either set NAME VALUE, or a domain")
-    return _usage(server.store, atoi(arguments[0])) if arguments else _show(server, HARD)
+    if arguments:
+        return _usage(server, atoi(arguments[0]))
+    return _show(server, server.dialect.limits)
+
+
+def _quota_or_peaks(server: Controlled, arguments: Sequence[str]) -> str:
+    """ "quota max" tells what guests had at most; "-r" forgets that first."""
+    if arguments[:1] != ["max"]:
+        return _quota(server, arguments)
+    store = server.store
+    if arguments[1:] == ["-r"]:
+        store.peaks.reset({domid: store.usage_of(domid) for domid in store.holders()})
+    elif arguments[1:]:
+        raise XsError("EINVAL", arguments[1], "only -r is known")
+    return "Max. seen accounting values:\n" + "".join(
+        f"{limit.name:17}: {store.peaks.guests.get(limit.field, 0):8}\n"
+        for limit in server.dialect.limits
+    )
 
 
 def _quota_soft(server: Controlled, arguments: Sequence[str]) -> str:
-    return _set(server, arguments, SOFT) if arguments else _show(server, SOFT)
+    return _set(server, arguments, _SOFT) if arguments else _show(server, _SOFT)
 
 
 def _show(server: Controlled, limits: Sequence[Limit]) -> str:
@@ -186,27 +212,62 @@ def shown(quota: Quota, field: str) -> int:
     return 0 if value == UNLIMITED else value
 
 
-def _usage(store: Store, domid: int) -> str:
+def _usage(server: Controlled, domid: int) -> str:
+    store = server.store
     if not store.is_introduced(domid):
         raise XsError("ENOENT", str(domid), "not introduced")
-    counts = {
-        "nodes": store.nodes_owned(domid),
-        "watches": store.watches_of(domid),
-        "transactions": store.transactions_of(domid),
-        "outstanding": 0,
-        "memory": memory_of(store, domid),
-    }
+    now, most = store.usage_of(domid), store.peaks.of(domid)
+    fields = {limit.name: limit.field for limit in server.dialect.limits}
+    line = server.dialect.used_line
     return f"Domain {domid}:\n" + "".join(
-        f"{name:16}: {count:8}\n" for name, count in counts.items()
+        line.format(name=name, now=now.get(fields[name], 0), most=most.get(fields[name], 0))
+        for name in server.dialect.used
     )
 
 
 def _help(server: Controlled, arguments: Sequence[str]) -> str:
     _expect(arguments, 0)
-    return "".join(f"{name}\t{command.usage}\n" for name, command in COMMANDS.items())
+    line = server.dialect.help_line
+    return "".join(
+        line.format(name=name, usage=command.usage)
+        for name, command in server.dialect.commands.items()
+    )
 
 
-COMMANDS: Mapping[str, Command] = {
+_SOFT = (Limit("memory", "soft_memory", "Total Xenstore memory per domain (warning level)"),)
+
+_LIMITS_4_17 = (
+    Limit("nodes", "nodes", "Nodes per domain"),
+    Limit("watches", "watches", "Watches per domain"),
+    Limit("transactions", "transactions", "Transactions per domain"),
+    Limit("outstanding", "outstanding", "Outstanding requests per domain"),
+    Limit(
+        "transaction-nodes",
+        "transaction_nodes",
+        "Max. number of accessed nodes per transaction",
+    ),
+    Limit("memory", "memory", "Total Xenstore memory per domain (error level)"),
+    Limit("node-size", "node_size", "Max. size of a node"),
+    Limit("path-max", "path_max", "Max. length of a node path"),
+    Limit("permissions", "perms", "Max. number of permissions per node"),
+)
+_LIMITS_4_20 = (
+    Limit("nodes", "nodes", "Nodes per domain"),
+    Limit("watches", "watches", "Watches per domain"),
+    Limit("outstanding", "outstanding", "Outstanding requests per domain"),
+    Limit("memory", "memory", "Total Xenstore memory per domain (error level)"),
+    Limit("transactions", "transactions", "Active transactions per domain"),
+    Limit(
+        "transaction-nodes",
+        "transaction_nodes",
+        "Max. number of accessed nodes per transaction",
+    ),
+    Limit("node-permissions", "perms", "Max. number of permissions per node"),
+    Limit("path-max", "path_max", "Max. length of a node path"),
+    Limit("node-size", "node_size", "Max. size of a node"),
+)
+
+_COMMANDS_4_17: Mapping[str, Command] = {
     "check": Command("", _check),
     "log": Command("on|off", _log),
     "live-update": Command(
@@ -220,3 +281,26 @@ COMMANDS: Mapping[str, Command] = {
     "quota-soft": Command("[set <name> <val>]", _quota_soft),
     "help": Command("", _help),
 }
+_COMMANDS_4_20: Mapping[str, Command] = {
+    **_COMMANDS_4_17,
+    "log": Command("[on|off|+<switch>|-<switch>]", _log_or_switches),
+    "quota": Command("[set <name> <val>|<domid>|max [-r]]", _quota_or_peaks),
+}
+
+DIALECTS: Mapping[str, Dialect] = {
+    XEN_4_17.name: Dialect(
+        commands=_COMMANDS_4_17,
+        help_line="{name}\t{usage}\n",
+        limits=_LIMITS_4_17,
+        used=("nodes", "watches", "transactions", "outstanding", "memory"),
+        used_line="{name:16}: {now:8}\n",
+    ),
+    XEN_4_20.name: Dialect(
+        commands=_COMMANDS_4_20,
+        help_line="{name:16}{usage}\n",
+        limits=_LIMITS_4_20,
+        used=[limit.name for limit in _LIMITS_4_20],
+        used_line="{name:17}: {now:8} (max {most:8})\n",
+    ),
+}
+"""By the name of the likeness."""

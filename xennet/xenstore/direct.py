@@ -58,9 +58,9 @@ class Direct:
         self._tree.remove(node)
         self._fire(path, node)
 
-    def nodes_with(self, domid: int, new: int) -> int:
-        """What counts for the quota before ``new`` nodes are made."""
-        return self._tree.nodes_owned(domid) + new
+    def claim(self, domid: int, new: int, limit: int) -> int:
+        """How many nodes ``domid`` would own with ``new`` more; more than ``limit`` is refused."""
+        return self._tree.claim(domid, self._tree.nodes_owned(domid), new, limit)
 
     def fail(self) -> None:
         """A refused request leaves nothing behind outside a transaction."""

@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from xennet.abi import xs_wire as xs
 from xennet.xenstore.connection import Connection
-from xennet.xenstore.control import control, shown
+from xennet.xenstore.control import DIALECTS, control, shown
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.quota import UNLIMITED
 from xennet.xenstore.store import Store
@@ -36,7 +36,7 @@ class Handler:
 class Server:
     """What all sessions of one server share: the store, and the types of message it answers.
 
-    ``newer`` adds GET_FEATURE, SET_FEATURE, GET_QUOTA and SET_QUOTA, which xen 4.17 does not have;
+    ``newer`` adds GET_FEATURE, SET_FEATURE, GET_QUOTA and SET_QUOTA, which come after Xen 4.20;
     ``features`` are the server_features bits that its domains may have. ``say`` is given what
     ``CONTROL print`` prints.
     """
@@ -54,6 +54,7 @@ class Server:
         self.features = features
         self.say = say
         self.trace = Trace(store, trace_file)
+        self.dialect = DIALECTS[store.like.name]
         control_type = Handler(lambda _, payload, __: control(self, payload), privileged=True)
         self.table: Mapping[int, Handler] = {
             xs.XS_CONTROL: control_type,

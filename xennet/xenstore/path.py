@@ -1,14 +1,14 @@
 """Path rules: which names are legal and what a relative path means (docs/misc/xenstore.txt).
 
 Lengths follow the C daemon's ``is_valid_nodename``: the limit of 2048 counts what is left after
-an optional ``/local/domain/<n>/`` prefix, so an absolute path may reach 2048 + the prefix.
+an optional ``/local/domain/<n>/`` prefix, so an absolute path may reach 2048 + the prefix. Whom it
+binds depends on the daemon.
 """
 
 from __future__ import annotations
 
 import re
 
-from xennet.abi.xs_wire import XENSTORE_REL_PATH_MAX
 from xennet.xenstore.errors import XsError
 
 INTRODUCE_DOMAIN = "@introduceDomain"
@@ -35,18 +35,20 @@ def is_relative(path: str) -> bool:
     return not path.startswith(("/", "@"))
 
 
-def canonical(path: str, domid: int, limit: int = XENSTORE_REL_PATH_MAX) -> str:
+def absolute(path: str, domid: int) -> str:
+    """What ``path`` means for a connection of domain ``domid``, legal or not."""
+    return f"{domain_path(domid)}/{path}" if is_relative(path) else path
+
+
+def canonical(path: str, domid: int, *, special: bool = False) -> str:
     """Absolute form of ``path`` for a connection of domain ``domid``.
 
-    Raises XsError EINVAL for an empty or special name, an illegal character, a trailing or double
-    slash, or more than ``limit`` characters.
+    Raises XsError EINVAL for an empty name, an illegal character, a trailing or double slash, and
+    for a special name unless ``special`` ones are wanted as well. How long it may be is
+    :func:`path_length`'s to tell.
     """
-    full = path
-    if is_relative(path):
-        if len(path) > limit:
-            raise XsError("EINVAL", path, f"relative path of {len(path)} characters > {limit}")
-        full = f"{domain_path(domid)}/{path}"
-    if not full.startswith("/"):
+    full = absolute(path, domid)
+    if is_special(path) and not special:
         raise XsError("EINVAL", path, "special names are no nodes")
     if full == "/":
         return full
@@ -56,20 +58,13 @@ def canonical(path: str, domid: int, limit: int = XENSTORE_REL_PATH_MAX) -> str:
         raise XsError("EINVAL", path, "contains //")
     if _LEGAL(full) is None:
         raise XsError("EINVAL", path, "only A-Z a-z 0-9 - / _ @ are legal")
-    if len(full) > limit:
-        prefix = _DOMAIN_PREFIX(full)
-        if prefix is None or len(full) > limit + prefix.end():
-            raise XsError("EINVAL", path, f"{len(full)} characters, the limit is {limit}")
     return full
 
 
-def canonical_watch(path: str, domid: int, limit: int = XENSTORE_REL_PATH_MAX) -> str:
-    """Like :func:`canonical`, but any ``@name`` may be watched as well."""
-    if is_special(path):
-        if len(path) > limit:
-            raise XsError("EINVAL", path, f"{len(path)} characters, the limit is {limit}")
-        return path
-    return canonical(path, domid, limit)
+def path_length(full: str) -> int:
+    """Characters of a canonical path that the quota counts: those after a domain's directory."""
+    prefix = _DOMAIN_PREFIX(full)
+    return len(full) - (prefix.end() if prefix is not None else 0)
 
 
 def split(path: str) -> list[str]:
@@ -78,8 +73,9 @@ def split(path: str) -> list[str]:
 
 
 def parent(path: str) -> str:
-    """Path of the directory that holds ``path``; the root is its own parent."""
-    return path[: path.rindex("/")] or "/"
+    """Path of the directory that holds ``path``; the root is its own parent, and that of a
+    special name."""
+    return path[: path.rfind("/")] or "/" if "/" in path else "/"
 
 
 def join(directory: str, name: str) -> str:

@@ -11,9 +11,10 @@ from xennet.xenstore.errors import XsError
 
 @frozen
 class Quota:
-    """Adjustable limits; connections of a privileged domain pass all but ``path_max``.
+    """Adjustable limits; connections of a privileged domain pass all, but for ``path_max`` where
+    the daemon binds them by it (:class:`~xennet.xenstore.likeness.Likeness`).
 
-    ``nodes`` owned per domain; ``node_size`` bytes of a node record, which must stay *below* it;
+    ``nodes`` owned per domain; ``node_size`` bytes of a node's record;
     ``watches`` and ``transactions`` per connection, where the C daemon tests ``>`` before adding
     and so lets one more than the number pass; ``transaction_nodes`` touched in one transaction;
     ``perms`` entries of a node; ``path_max`` characters after the domain prefix; ``outstanding``
@@ -54,15 +55,3 @@ class QuotaError(XsError):
 
 UNLIMITED = sys.maxsize
 """A limit that is none; the wire calls it 0."""
-
-RECORD_HEADER = 24
-"""Bytes of ``struct xs_tdb_record_hdr`` before the permissions."""
-
-RECORD_PERM = 8
-"""Bytes of one ``struct xs_permissions``."""
-
-
-def record_size(perms: int, value: int, children: int) -> int:
-    """Bytes of a node record: ``perms`` entries, ``value`` bytes, ``children`` bytes of names
-    (each with its nul)."""
-    return RECORD_HEADER + RECORD_PERM * perms + value + children

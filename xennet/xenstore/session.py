@@ -73,15 +73,13 @@ class Session:
         self._server = server
         self._limits = limits or Limits()
         self._events = self.connection.events
-        privileged = self.connection.identity.privileged
-        self._events.limit = self._limits.events if privileged else self.connection.quota.memory
+        self._events.limit = self._event_limit
         self._table = server.table
         self._decoder = Decoder()
         self._out: deque[bytes] = deque()
         self._head = 0
         self._placed = 0
         self._reply_bytes = 0
-        self._outstanding = 0
         self._busy = self._ending = False
 
     # -- for the transport ---------------------------------------------------------------------
@@ -124,8 +122,7 @@ class Session:
             return True
         if connection.identity.privileged:
             return False
-        quota = connection.quota
-        return self._outstanding >= quota.outstanding or self._events.overflowed
+        return connection.outstanding >= connection.quota.outstanding or self._events.overflowed
 
     @property
     def closed(self) -> bool:
@@ -179,10 +176,15 @@ class Session:
             self._place_events()
         self._out.append(reply)
         self._reply_bytes += len(reply)
-        self._outstanding += 1
+        connection.reply_waits()
         self._place_events()
         if self._events.overflowed and connection.identity.privileged:
             self._end(_UNREAD)
+
+    def _event_limit(self) -> int:
+        connection = self.connection
+        privileged = connection.identity.privileged
+        return self._limits.events if privileged else connection.quota.memory
 
     def _place_events(self) -> None:
         new = len(self._events) - self._placed
@@ -198,7 +200,7 @@ class Session:
         else:
             parts = list(out)
         out.clear()
-        self._placed = self._reply_bytes = self._outstanding = 0
+        self._placed = self._reply_bytes = self.connection.outstanding = 0
         return b"".join(parts)
 
     def _take(self, limit: int | None) -> bytes:
@@ -220,7 +222,7 @@ class Session:
                 self._head = 0
                 if item[:1] != _WATCH_EVENT_BYTE:
                     self._reply_bytes -= len(item)
-                    self._outstanding -= 1
+                    self.connection.outstanding -= 1
         return b"".join(parts)
 
     def _woken(self) -> None:
@@ -246,4 +248,4 @@ class Session:
     def _clear(self) -> None:
         self._decoder.clear()
         self._out.clear()
-        self._head = self._placed = self._reply_bytes = self._outstanding = 0
+        self._head = self._placed = self._reply_bytes = self.connection.outstanding = 0

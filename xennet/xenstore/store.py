@@ -6,18 +6,21 @@ message is a method of :class:`Connection`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
 from attrs import evolve
 
 from xennet.xenstore.connection import Connection
-from xennet.xenstore.direct import Direct
+from xennet.xenstore.direct import Direct, visible_perms
 from xennet.xenstore.domains import Domain, Domains
 from xennet.xenstore.errors import XsError
+from xennet.xenstore.likeness import DEFAULT_LIKENESS, likeness
 from xennet.xenstore.operation import Observer
 from xennet.xenstore.path import INTRODUCE_DOMAIN, RELEASE_DOMAIN, SPECIALS
-from xennet.xenstore.perms import Access, Identity, Perm, Perms, access
+from xennet.xenstore.peaks import Peaks
+from xennet.xenstore.perms import Access, Identity, Perms, access
 from xennet.xenstore.quota import Quota, Refusal
 from xennet.xenstore.tree import Tree
 from xennet.xenstore.watch import WatchTable
@@ -39,25 +42,40 @@ class RingHost(Protocol):
 class Store:
     """A fresh store holds ``/``, ``/tool`` and an empty ``/tool/xenstored``, all n0.
 
-    ``quota`` limits the domains not in ``privileged``. ``observer``, if set, is called with a
-    :class:`StoreOp` after every request. ``rings``, if set, serves domains over their ring pages.
+    ``quota`` limits the domains not in ``privileged``. ``like`` names the daemon that the store
+    takes after (a key of :data:`~xennet.xenstore.likeness.LIKENESSES`; ValueError for another).
+    ``observer``, if set, is called with a :class:`StoreOp` after every request. ``rings``, if set,
+    serves domains over their ring pages.
     """
 
     def __init__(
-        self, quota: Quota | None = None, privileged: frozenset[int] = frozenset({0})
+        self,
+        quota: Quota | None = None,
+        privileged: frozenset[int] = frozenset({0}),
+        *,
+        like: str = DEFAULT_LIKENESS,
     ) -> None:
+        self.like = likeness(like)
         self.quota = quota or Quota()
         self.observer: Observer | None = None
         self.rings: RingHost | None = None
         self.domains = Domains()
-        self.tree = Tree(self.domains.is_current)
+        self.peaks = Peaks(privileged)
+        self.tree = Tree(self.domains.is_current, self.like, self.peaks)
         self.watches = WatchTable()
         self.direct = Direct(self.tree, self.watches)
         self.woken: dict[Connection, None] = {}
+        self.transactions: Counter[int] = Counter()
         self._privileged = privileged
         self._connections: dict[Connection, None] = {}
         self._connected = 0
-        self._special_perms: dict[str, Perms] = {name: (Perm("n", 0),) for name in SPECIALS}
+        #: Of specials that are no nodes.
+        self._special_perms: dict[str, Perms] = {}
+        for name in SPECIALS:
+            if self.like.specials_are_nodes:
+                self.tree.add_special(name)
+            else:
+                self._special_perms[name] = self.tree.root.perms
         self.tree.create(self.tree.root, ("tool", "xenstored"), b"", self.tree.root.perms)
 
     # -- connections ---------------------------------------------------------------------------
@@ -215,7 +233,10 @@ class Store:
         return bound
 
     def set_special_perms(self, name: str, perms: Perms, who: Identity) -> None:
-        """Who may hear of @introduceDomain and @releaseDomain. XsError EINVAL, EACCES."""
+        """Who may hear of @introduceDomain and @releaseDomain, where they are no nodes.
+
+        XsError EINVAL, EACCES.
+        """
         if name not in self._special_perms:
             raise XsError("EINVAL", name, "no such special name")
         need = Access.WRITE | Access.OWNER
@@ -231,11 +252,29 @@ class Store:
 
     def watches_of(self, domid: int) -> int:
         """Number of watches set by connections of ``domid``."""
-        return sum(c.watch_count for c in self._connections_of(domid))
+        return self.watches.counts[domid]
 
     def transactions_of(self, domid: int) -> int:
         """Number of open transactions of connections of ``domid``."""
-        return sum(c.transaction_count for c in self._connections_of(domid))
+        return self.transactions[domid]
+
+    def outstanding_of(self, domid: int) -> int:
+        """Number of requests of ``domid`` whose replies it has not taken."""
+        return sum(c.outstanding for c in self._connections_of(domid))
+
+    def memory_of(self, domid: int) -> int:
+        """Bytes of the nodes of ``domid`` and of the watch events that it has not taken."""
+        return self.tree.memory_of(domid) + self.events_of(domid)
+
+    def usage_of(self, domid: int) -> dict[str, int]:
+        """What ``domid`` has of what the limits of :class:`Quota` bind all the time."""
+        return {
+            "nodes": self.nodes_owned(domid),
+            "watches": self.watches_of(domid),
+            "outstanding": self.outstanding_of(domid),
+            "memory": self.memory_of(domid),
+            "transactions": self.transactions_of(domid),
+        }
 
     def connections_of(self, domid: int) -> int:
         """Number of open connections of ``domid``."""
@@ -274,6 +313,7 @@ class Store:
             self.direct.remove(node.path)
         for stub in self.domains.forget(domid):
             self._refresh(stub)
+        self.peaks.forget(domid)
         for name, perms in self._special_perms.items():
             self._special_perms[name] = perms[:1] + tuple(
                 perm for perm in perms[1:] if perm.domid != domid
@@ -286,4 +326,6 @@ class Store:
             connection.identity = self.identity(domid)
 
     def _fire_special(self, name: str) -> None:
-        self.watches.fire(name, lambda: [self._special_perms[name]])
+        node = self.tree.lookup(name)
+        perms = [self._special_perms[name]] if node is None else visible_perms(self.tree, node)
+        self.watches.fire(name, lambda: perms, exact=True)

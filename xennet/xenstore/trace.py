@@ -12,11 +12,14 @@ from xennet.xenstore.store import Store
 class Trace:
     """Requests of ``store`` as lines of the file ``path``; None, the start: of no file.
 
-    Another observer of the store goes on observing while it is on.
+    Another observer of the store goes on observing while it is on. ``switches`` are what may be
+    traced, by the names of the C daemon, and whether it is; requests are "io", and the others are
+    of the daemon's own making.
     """
 
     def __init__(self, store: Store, path: str | None = None) -> None:
         self.path = path
+        self.switches = {"obj": True, "io": True, "wrl": False, "acc": False, "tdb": False}
         self._store = store
         self._file: TextIO | None = None
         self._other: Observer | None = None
@@ -48,7 +51,7 @@ class Trace:
     def _record(self, op: StoreOp) -> None:
         if self._other is not None:
             self._other(op)
-        if self._file is None:
+        if self._file is None or not self.switches["io"]:
             return
         errno = op.errno or "OK"
         try:

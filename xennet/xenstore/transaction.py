@@ -16,6 +16,7 @@ from attrs import define
 from xennet.xenstore.children import ChildSnapshot
 from xennet.xenstore.direct import visible_perms
 from xennet.xenstore.errors import XsError
+from xennet.xenstore.likeness import Likeness
 from xennet.xenstore.path import join, parent
 from xennet.xenstore.perms import Perms
 from xennet.xenstore.quota import Quota, QuotaError, Refusal
@@ -59,15 +60,21 @@ class Transaction:
     each request, binds, None for none."""
 
     def __init__(
-        self, tree: Tree, watches: WatchTable, quota: Callable[[], Quota], domid: int | None
+        self,
+        tree: Tree,
+        watches: WatchTable,
+        like: Likeness,
+        quota: Callable[[], Quota],
+        domid: int | None,
     ) -> None:
         self._tree = tree
         self._watches = watches
+        self._like = like
         self._quota = quota
         self._domid = domid
         self._accessed: dict[str, Accessed] = {}
         self._owned: Counter[int] = Counter()
-        self._created = False
+        self._claimed = False
         self.failed = False
 
     def lookup(self, path: str) -> PrivateNode | None:
@@ -85,16 +92,16 @@ class Transaction:
     def set_perms(self, path: str, perms: Perms) -> None:
         """New permissions for the existing node ``path``."""
         node = self._modify(path)
-        self._owned[node.perms[0].domid] -= 1
-        node.perms = perms
-        self._owned[perms[0].domid] += 1
+        before, node.perms = node.perms, perms
+        if before[0].domid != perms[0].domid or not self._like.counts_in_transactions:
+            self._count(before, -1)
+            self._count(perms, +1)
         self._queue(path)
 
     def create(
         self, anchor: str, names: Sequence[str], path: str, value: bytes, perms: Perms
     ) -> None:
         """Make ``path``, which is ``anchor`` and then ``names``, with parents as needed."""
-        self._created = True
         child: str | None = None
         here = path
         for name in reversed(names):
@@ -109,7 +116,7 @@ class Transaction:
             if child is not None:
                 entry.node.children.add(child)
             entry.modified = True
-            self._owned[perms[0].domid] += 1
+            self._count(perms, +1)
             child, here = name, parent(here)
         if child is not None:
             self._modify(anchor).children.add(child)
@@ -131,7 +138,7 @@ class Transaction:
             raise XsError("EIO", path, error.detail) from None
         for entry in gone:
             if entry.node is not None:
-                self._owned[entry.node.perms[0].domid] -= 1
+                self._count(entry.node.perms, -1)
             entry.node = None
             entry.modified = True
             self._queue(entry.path, exact=entry.path != path)
@@ -141,10 +148,17 @@ class Transaction:
             raise XsError("EIO", path, f"{above} did not list it when the transaction touched it")
         siblings.remove(name)
 
-    def nodes_with(self, domid: int, new: int) -> int:
-        """What counts for the quota before ``new`` nodes are made: the daemon looks only whether
-        one fits in the tree, and adds the transaction's own nodes up at the commit."""
-        return self._tree.nodes_owned(domid) + min(new, 1)
+    def claim(self, domid: int, new: int, limit: int) -> int:
+        """How many nodes ``domid`` would own with ``new`` more, as far as the daemon looks before
+        the commit; more than ``limit`` is refused, and fails the transaction if some fit."""
+        self._claimed = True
+        have = self._tree.nodes_owned(domid)
+        if not self._like.counts_in_transactions:
+            return have + 1
+        have += self._owned[domid]
+        if have < limit < have + new:
+            self.failed = True
+        return self._tree.claim(domid, have, new, limit)
 
     def fail(self) -> None:
         """A request was refused half way: the transaction can only be aborted."""
@@ -186,8 +200,8 @@ class Transaction:
 
     def _check_owned(self) -> None:
         """Unlike a single request, a commit must stay *below* the quota, whatever it removes as
-        well, if a node was made in the transaction (measured)."""
-        if self._domid is not None and self._created:
+        well, if a node was to be made and what the domain owns was changed (measured)."""
+        if self._domid is not None and self._claimed and self._domid in self._owned:
             total = self._tree.nodes_owned(self._domid) + self._owned[self._domid]
             limit = self._quota().nodes
             if total >= limit:
@@ -202,6 +216,11 @@ class Transaction:
             if node is not None and not self._tree.is_current(node.perms[0].domid, node.generation):
                 detail = f"its owner, domain {node.perms[0].domid}, has gone"
                 raise XsError("EAGAIN", entry.path, detail)
+
+    def _count(self, perms: Perms, change: int) -> None:
+        owner = perms[0].domid
+        self._owned[owner] += change
+        self._tree.peaks.saw(owner, "nodes", self._tree.nodes_owned(owner) + self._owned[owner])
 
     def _access(self, path: str) -> Accessed:
         entry = self._accessed.get(path)
@@ -221,6 +240,12 @@ class Transaction:
             private = PrivateNode(node.value, perms, node.generation, snapshot, node)
             entry = Accessed(path, node.generation, private, perms, snapshot=snapshot)
         self._accessed[path] = entry
+        if self._domid is not None:
+            self._tree.peaks.saw(self._domid, "transaction_nodes", len(self._accessed))
+            # The daemon makes a copy for the transaction, which passes the checks of a new node.
+            size = node.weight - node.path_size if node is not None else 0
+            if size <= self._quota().node_size:
+                self._tree.peaks.saw(self._domid, "node_size", size)
         return entry
 
     def _modify(self, path: str) -> PrivateNode:
@@ -262,7 +287,7 @@ class Transaction:
         generation = self._tree.next_generation()
         if node is None:
             name = entry.path[entry.path.rindex("/") + 1 :]
-            node = Node(name, private.value, perms, generation)
+            node = Node(name, private.value, perms, generation, path_size=len(entry.path))
         else:
             self._tree.not_owned(node)
             node.value, node.perms, node.generation = private.value, perms, generation
@@ -282,6 +307,7 @@ class Transaction:
                 raise KeyError(join(entry.path, name))
             child.parent = node
             node.children.add(child)
+        self._tree.weigh(node)
 
     def _fire(self, entry: Accessed, done: set[str]) -> None:
         """Tell the watches of ``entry``; the daemon writes node by node and tells of each at once,

@@ -6,6 +6,7 @@ access, quota or watch is known here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Protocol
@@ -13,7 +14,9 @@ from typing import Protocol
 from attrs import define, field
 
 from xennet.xenstore.children import Children
-from xennet.xenstore.path import split
+from xennet.xenstore.likeness import Likeness
+from xennet.xenstore.path import is_special, split
+from xennet.xenstore.peaks import Peaks
 from xennet.xenstore.perms import Perm, Perms, without_stale_rights
 
 
@@ -42,7 +45,8 @@ class NodeView(Protocol):
 @define(eq=False)
 class Node:
     """A node. ``generation`` is unique in the store and changes with every write to the node,
-    also when a child is added or removed; ``serial`` orders it among its siblings."""
+    also when a child is added or removed; ``serial`` orders it among its siblings. ``path_size``
+    are the characters of its path, ``weight`` the bytes that its owner is charged with."""
 
     name: str
     value: bytes
@@ -51,6 +55,8 @@ class Node:
     parent: Node | None = None
     children: Children = field(factory=Children)
     serial: int = 0
+    path_size: int = 0
+    weight: int = 0
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {len(self.value)} bytes, {len(self.children)} children>"
@@ -72,18 +78,33 @@ class Node:
         return tuple(node.serial for node in reversed(self.ancestry()))
 
 
+class SpecialNode(Node):
+    """@introduceDomain or @releaseDomain: counts ``/`` as its parent, which does not list it."""
+
+    @property
+    def path(self) -> str:
+        """The name."""
+        return self.name
+
+
 class Tree:
-    """The nodes from ``/`` down.
+    """The nodes from ``/`` down, and the ``specials`` beside them.
 
     ``is_current(domid, generation)`` tells whether a permission entry written at that generation
-    means the domain of today.
+    means the domain of today; ``peaks`` are told what the owners of nodes have.
     """
 
-    def __init__(self, is_current: Callable[[int, int], bool]) -> None:
+    def __init__(
+        self, is_current: Callable[[int, int], bool], like: Likeness, peaks: Peaks
+    ) -> None:
         self.is_current = is_current
+        self.peaks = peaks
+        self._record_size = like.record_size
         self._owned: dict[int, dict[Node, None]] = {}
+        self._memory: Counter[int] = Counter()
+        self._specials: dict[str, SpecialNode] = {}
         self.generation = 0
-        self.root = Node("", b"", (Perm("n", 0),), self.next_generation())
+        self.root = Node("", b"", (Perm("n", 0),), self.next_generation(), path_size=1)
         self.now_owned(self.root)
 
     def next_generation(self) -> int:
@@ -92,7 +113,9 @@ class Tree:
         return self.generation
 
     def lookup(self, path: str) -> Node | None:
-        """The node at an absolute path, or None."""
+        """The node at an absolute path or of a special name, or None."""
+        if is_special(path):
+            return self._specials.get(path)
         node: Node | None = self.root
         for name in split(path):
             if node is None:
@@ -106,6 +129,13 @@ class Tree:
             return node.perms
         generation = node.generation
         return without_stale_rights(node.perms, lambda domid: self.is_current(domid, generation))
+
+    def add_special(self, name: str) -> None:
+        """Make the special ``name`` a node, with the permissions of ``/``."""
+        node = SpecialNode(name, b"", self.root.perms, self.next_generation(), self.root)
+        node.path_size = len(name)
+        self._specials[name] = node
+        self.now_owned(node)
 
     def write(self, node: Node, value: bytes) -> None:
         """Give ``node`` a new value."""
@@ -126,14 +156,16 @@ class Tree:
         writes them.
         """
         chain = [anchor]
+        size = anchor.path_size if anchor is not self.root else 0
         for name in names:
-            chain.append(Node(name, b"", perms, 0, chain[-1]))
+            size += 1 + len(name)
+            chain.append(Node(name, b"", perms, 0, chain[-1], path_size=size))
         chain[-1].value = value
+        for above, node in pairwise(chain):
+            above.children.add(node)
         for node in reversed(chain[1:]):
             node.generation = self.next_generation()
             self.now_owned(node)
-        for above, node in pairwise(chain):
-            above.children.add(node)
         self.touch(anchor)
         return chain[-1]
 
@@ -159,32 +191,63 @@ class Tree:
         were known to be old, is overwritten."""
         node.perms = self.perms(node)
         node.generation = self.next_generation()
+        self.weigh(node)
 
     def now_owned(self, node: Node) -> None:
         """Count ``node`` for its owner."""
-        self._owned.setdefault(node.perms[0].domid, {})[node] = None
+        domid = node.perms[0].domid
+        owned = self._owned.setdefault(domid, {})
+        owned[node] = None
+        self.peaks.saw(domid, "nodes", len(owned))
+        node.weight = 0
+        self.weigh(node)
+
+    def weigh(self, node: Node) -> None:
+        """Charge the owner of ``node`` with what it takes now: its path and its record."""
+        domid = node.perms[0].domid
+        size = self._record_size(len(node.perms), len(node.value), node.children.size)
+        weight = node.path_size + size
+        self._memory[domid] += weight - node.weight
+        node.weight = weight
+        self.peaks.saw(domid, "memory", self._memory[domid])
 
     def not_owned(self, node: Node) -> None:
         """Stop counting ``node`` for its owner."""
         domid = node.perms[0].domid
+        self._memory[domid] -= node.weight
         del self._owned[domid][node]
+        self.peaks.saw(domid, "nodes", len(self._owned[domid]))
         if not self._owned[domid]:
             del self._owned[domid]
+            del self._memory[domid]
 
     def nodes_owned(self, domid: int) -> int:
         """Number of nodes that ``domid`` owns."""
         return len(self._owned.get(domid, ()))
 
-    def owned(self, domid: int) -> Iterable[Node]:
-        """The nodes that ``domid`` owns."""
-        return self._owned.get(domid, {}).keys()
+    def memory_of(self, domid: int) -> int:
+        """Bytes of paths and records of the nodes that ``domid`` owns."""
+        return self._memory[domid]
+
+    def claim(self, domid: int, have: int, new: int, limit: int) -> int:
+        """How many nodes ``domid`` would have with ``new`` beside the ``have``. If more than
+        ``limit``, those that fit were made and taken back: the daemon makes them one by one."""
+        if have < limit < have + new:
+            self.peaks.saw(domid, "nodes", limit)
+        return have + new
 
     def owners(self) -> Iterable[int]:
         """The domains that own nodes."""
         return self._owned.keys()
 
     def tops_owned(self, domid: int) -> list[Node]:
-        """Nodes owned by ``domid`` that are below no other node of its, in the order of a walk."""
+        """Nodes owned by ``domid`` that are below no other node of its, in the order of a walk;
+        special ones are not among them."""
         owned = self._owned.get(domid, {})
-        tops = [n for n in owned if not any(above in owned for above in n.ancestry()[1:])]
+        tops = [
+            node
+            for node in owned
+            if not isinstance(node, SpecialNode)
+            and not any(above in owned for above in node.ancestry()[1:])
+        ]
         return sorted(tops, key=Node.position)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -34,16 +34,16 @@ class EventQueue:
     An event equal to one that still waits is not queued twice, except for the special names; one
     that could not be sent, because its payload exceeds 4096 bytes, is dropped.
 
-    ``size`` is about the memory that the waiting ones take, in bytes. With a ``limit`` to it
-    events that would exceed it are dropped, and ``overflowed`` is True until half of the limit is
-    free again.
+    ``size`` is about the memory that the waiting ones take, in bytes. With a ``limit`` to it,
+    which is asked at each event, those that would exceed it are dropped, and ``overflowed`` is
+    True until half of the limit is free again.
     """
 
     def __init__(self) -> None:
         self._events: deque[WatchEvent] = deque()
         self._waiting: set[WatchEvent] = set()
         self.size = 0
-        self.limit: int | None = None
+        self.limit: Callable[[], int] | None = None
         self.overflowed = False
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class EventQueue:
         size = event.payload_len
         if size > XENSTORE_PAYLOAD_MAX or event in self._waiting:
             return False
-        if self.limit is not None and self.size + size + EVENT_OVERHEAD > self.limit:
+        if self.limit is not None and self.size + size + EVENT_OVERHEAD > self.limit():
             self.overflowed = True
             return False
         self.size += size + EVENT_OVERHEAD
@@ -88,7 +88,7 @@ class EventQueue:
 
     def _shrink(self, size: int) -> None:
         self.size = size
-        if self.overflowed and self.limit is not None and size <= self.limit // 2:
+        if self.overflowed and self.limit is not None and size <= self.limit() // 2:
             self.overflowed = False
 
 
@@ -122,6 +122,8 @@ class WatchTable:
     """All watches of the store by canonical path, so that a change costs its depth."""
 
     def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+        """Number of watches of each domain."""
         self._by_path: dict[str, dict[Watch, None]] = {}
         self._serial = 0
 
@@ -130,10 +132,12 @@ class WatchTable:
         self._serial += 1
         watch = Watch(watcher, path, token, prefix, self._serial)
         self._by_path.setdefault(path, {})[watch] = None
+        self.counts[watcher.identity.domid] += 1
         return watch
 
     def remove(self, watch: Watch) -> None:
         """Forget ``watch``."""
+        self.counts[watch.watcher.identity.domid] -= 1
         here = self._by_path[watch.path]
         del here[watch]
         if not here:
@@ -164,7 +168,7 @@ class WatchTable:
 
     def _covering(self, path: str, exact: bool) -> list[Watch]:
         found = list(self._by_path.get(path, ()))
-        if not exact and not is_special(path):
+        if not exact:
             while path != "/":
                 path = parent(path)
                 found.extend(self._by_path.get(path, ()))
