@@ -5,12 +5,16 @@ its callable form and for views of the memory it works on, once, when it is set 
 
     engine = current()
     gather = engine.kernel(guest_tx.gather)
-    page = engine.view(mapping.page.u32)
+    page = engine.view(shared(mapping.page.u32, "tx ring"))
     gather(..., page, ...)
 
 The plain engine hands back what it is given. The fast engine (:mod:`xennet.fast`, with the extra
 ``xennet[fast]``) compiles the very same source. Nothing else in the program can tell the
-difference, and importing this file loads neither numpy nor numba.
+difference, and importing this file loads neither numpy nor numba. A third engine, for tests, lets a
+peer come between any two accesses to shared memory (:mod:`xennet.adversary`).
+
+Memory that another domain may write at any time is named once, by :func:`shared`, before anybody
+takes views of it: kernels and plain code alike.
 
 The environment variable XENNET_ENGINE forces a choice ("plain", "fast"); otherwise the fast engine
 is taken where numba is installed.
@@ -40,7 +44,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """ "plain" or "fast"."""
+        """ "plain", "fast" or "adversary"."""
         ...
 
     def kernel(self, function: F) -> F:
@@ -55,6 +59,14 @@ class Engine(Protocol):
         """
         ...
 
+    def shared(self, memory: memoryview, what: str) -> memoryview:
+        """``memory``, which a peer may write at any time, as everybody is to see it.
+
+        ``what`` is its name, "tx ring" for example. Plain code uses the result, and
+        :meth:`view` takes it.
+        """
+        ...
+
 
 class PlainEngine:
     """Kernels as they are."""
@@ -66,6 +78,9 @@ class PlainEngine:
 
     def view(self, buffer: memoryview | array[int]) -> Any:
         return buffer
+
+    def shared(self, memory: memoryview, what: str) -> memoryview:
+        return memory
 
 
 PLAIN = PlainEngine()
@@ -102,11 +117,19 @@ def current() -> Engine:
     return _selected
 
 
+def shared(memory: memoryview, what: str) -> memoryview:
+    """``memory`` as the engine in force shows memory that a peer may write at any time.
+
+    No engine is chosen by this: as long as there is none, nobody watches.
+    """
+    return memory if _selected is None else _selected.shared(memory, what)
+
+
 @contextmanager
-def using(name: str) -> Iterator[Engine]:
-    """Within the block, everything that is set up takes the engine called ``name``."""
+def using(engine: str | Engine) -> Iterator[Engine]:
+    """Within the block, everything that is set up takes ``engine``, or the one of that name."""
     global _selected
-    before, _selected = _selected, named(name)
+    before, _selected = _selected, named(engine) if isinstance(engine, str) else engine
     try:
         yield _selected
     finally:

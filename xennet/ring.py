@@ -39,6 +39,7 @@ from xennet.abi.ring import (
     SRING_WORD_rsp_event,
     SRING_WORD_rsp_prod,
 )
+from xennet.engine import shared
 
 MASK32 = 0xFFFFFFFF
 
@@ -98,8 +99,8 @@ class SharedRing:
             raise ValueError(f"{name}: {nr_ents} slots are not a power of two")
         if SRING_HEADER_SIZE + nr_ents * slot_size > len(u8):
             raise ValueError(f"{name}: {nr_ents} slots of {slot_size} bytes exceed {len(u8)} bytes")
-        self.u8 = u8
-        self.u32 = u32
+        self.u8 = shared(u8, f"{name} ring")
+        self.u32 = shared(u32, f"{name} ring")
         self.nr_ents = nr_ents
         self.slot_size = slot_size
         self.name = name

@@ -30,6 +30,7 @@ from xennet.abi.event_channel import (
     evtchn_fifo_control_block,
 )
 from xennet.abi.xen import PAGE_SIZE, VCPU_INFO
+from xennet.engine import shared
 from xennet.memory import PageRun
 
 #: A control block may start here at most, lest it crosses the page's end.
@@ -75,7 +76,7 @@ class FifoBits:
         self.prioritised = False
         #: The guest's pages in use, one entry for each time that one was given.
         self.frames: list[int] = []
-        self._shared_info = shared_info.u8
+        self._shared_info = shared(shared_info.u8, "shared info")
         self._blocks: list[memoryview | None] = [None] * vcpus
         self._tails = [[0] * EVTCHN_FIFO_MAX_QUEUES for _ in range(vcpus)]
         self._pages: list[memoryview] = []
@@ -99,7 +100,8 @@ class FifoBits:
     def add_control_block(self, vcpu: int, page: PageRun, offset: int) -> None:
         """Use the control block at byte ``offset`` (8-aligned, at most LAST_OFFSET) of a page."""
         self.frames.append(page.first)
-        self._blocks[vcpu] = page.u32[offset // 4 : offset // 4 + _BLOCK_WORDS]
+        words = page.u32[offset // 4 : offset // 4 + _BLOCK_WORDS]
+        self._blocks[vcpu] = shared(words, "control block")
 
     def add_array_page(self, page: PageRun) -> list[int]:
         """Use a page for the next 1024 ports.
@@ -108,7 +110,7 @@ class FifoBits:
         them pending now.
         """
         self.frames.append(page.first)
-        self._pages.append(page.u32)
+        self._pages.append(shared(page.u32, "event array"))
         self._nr_words += _PER_PAGE
         raised = sorted(port for port in self._saved if port < self._nr_words)
         self._saved.difference_update(raised)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from xennet.abi.codec import layout
 from xennet.abi.event_channel import EVTCHN_2L_NR_CHANNELS
 from xennet.abi.xen import VCPU_INFO, XEN_LEGACY_MAX_VCPUS, shared_info
+from xennet.engine import shared
 from xennet.memory import PageRun
 
 _WORD_BITS = 64
@@ -43,8 +44,8 @@ class TwoLevelBits:
         #: The domain's shared-info page.
         self.page = page
         self._vcpus = vcpus
-        self._u8 = page.u8
-        self._u64 = page.u64
+        self._u8 = shared(page.u8, "shared info")
+        self._u64 = shared(page.u64, "shared info")
 
     def set_pending(self, port: int, vcpu: int) -> bool:
         """Set the pending bit; True when that made the port deliverable (evtchn_2l_set_pending)."""

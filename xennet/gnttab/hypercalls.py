@@ -52,7 +52,7 @@ from xennet.abi.grant_table import (
 )
 from xennet.abi.words import COPY_STRIDE
 from xennet.abi.xen import DOMID_SELF, DOMID_XEN, PAGE_SIZE
-from xennet.engine import current
+from xennet.engine import current, shared
 from xennet.gnttab.copy import grant_copy
 from xennet.gnttab.copy_table import CopyTable
 from xennet.gnttab.directory import (
@@ -203,8 +203,11 @@ class GrantTables:
         engine = current()
         self._view = engine.view
         self._copy = engine.kernel(grant_copy)
-        arena = (memory.owner, memory.u8, memory.u16, memory.u32)
-        self.copy_args = (engine.view(directory.rows), *(engine.view(part) for part in arena))
+        u8, self._u16, self._u32 = (
+            shared(part, "arena") for part in (memory.u8, memory.u16, memory.u32)
+        )
+        arena = (u8, self._u16, self._u32)
+        self.copy_args = tuple(map(engine.view, (directory.rows, memory.owner, *arena)))
 
     # -- life of a domain ---------------------------------------------------------------------
 
@@ -433,7 +436,7 @@ class GrantTables:
     def _map(self, caller: int, dom: int, ref: int, flags: int) -> tuple[int, int, int]:
         """Xen map_grant_ref."""
         memory, rows = self._memory, self.directory.rows
-        u32 = memory.u32
+        u16, u32 = self._u16, self._u32
         table = self._tables[caller]
         row = self.directory.row(dom)
         if not flags & (GNTMAP_device_map | GNTMAP_host_map):
@@ -461,13 +464,13 @@ class GrantTables:
         if pin == 0 or (not readonly and not pin & GNTPIN_w_mask):
             entry = entry_word(rows, row, ref)
             header = u32[entry]
-            result = set_status(header, pin, readonly, True, version, caller, status, memory.u16)
+            result = set_status(header, pin, readonly, True, version, caller, status, u16)
             if result != GNTST_okay:
                 return result, -1, -1
             if pin == 0:
                 frame = granted_frame(u32, entry, version)
                 if not owns(memory.owner, dom, frame):
-                    reduce_status(pin, readonly, status, memory.u16)
+                    reduce_status(pin, readonly, status, u16)
                     return GNTST_bad_page, -1, -1
                 u32[active + ACTIVE_FRAME] = frame
                 u32[active + ACTIVE_DOMID] = caller
@@ -475,7 +478,7 @@ class GrantTables:
         frame = u32[active + ACTIVE_FRAME]
         if not owns(memory.owner, dom, frame):
             # Mapped before, and since then given up by its owner ("could not pin").
-            reduce_status(pin, readonly, status, memory.u16)
+            reduce_status(pin, readonly, status, u16)
             return GNTST_general_error, -1, -1
         u32[active + ACTIVE_PIN] = pin + increment
 

@@ -25,7 +25,7 @@ from attrs import frozen
 from xennet.abi.grant_table import GTF_permit_access
 from xennet.abi.words import COPY_STRIDE, TX_SLOTS
 from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
-from xennet.engine import current
+from xennet.engine import current, shared
 from xennet.frames import CSUM_BLANK
 from xennet.gnttab.copy import grant_copy
 from xennet.hypervisor import Machine
@@ -257,7 +257,7 @@ class PagePoller(PolledGuest):
         self._scratch = memoryview(bytearray(4 * _SCRATCH)).cast("I")
         self._kernel = engine.kernel(poll_ring)
         self._args = (
-            *(view(silent_log()), view(self._ring.u32), self._stage.first),
+            *(view(silent_log()), view(shared(self._ring.u32, "tx ring")), self._stage.first),
             *(view(self._scratch), view(self.words), view(self.res)),
             *self._machine.grant_tables.copy_args,
         )

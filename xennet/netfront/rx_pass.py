@@ -6,7 +6,7 @@ from array import array
 
 from xennet.abi.words import RX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine import current
+from xennet.engine import current, shared
 from xennet.frames import FrameBatch, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx
@@ -46,13 +46,15 @@ class RxPass:
         self._log = PassLog(hv, engine)
         grants, view = hv.grants, engine.view
         page, pvt = view(ring.sring.u32), view(ring.pvt)
-        grefs, words = view(buffers.grefs), view(grants.words)
+        words = view(shared(grants.words, "grant table"))
+        status = view(shared(grants.status, "grant table"))
+        grefs, pages = view(buffers.grefs), view(shared(buffers.pages.u8, "rx buffers"))
         self._post = engine.kernel(guest_rx.post)
         self._post_args = (page, pvt, terms.otherend_id, grefs, words, grants.shift)
         self._receive = engine.kernel(guest_rx.receive)
         self._receive_args = (
-            *(page, pvt, terms.otherend_id, view(buffers.pages.u8), grefs, words, grants.shift),
-            *(view(grants.status), grants.status_shift, view(batch.data), BATCH_BYTES),
+            *(page, pvt, terms.otherend_id, pages, grefs, words, grants.shift),
+            *(status, grants.status_shift, view(batch.data), BATCH_BYTES),
             *map(view, (*batch.columns, *batch.hash_columns)),
             view(batch.data.cast("I")),
             *(terms.gso_prefix_types, int(terms.checksum_setup), view(terms.zeros)),

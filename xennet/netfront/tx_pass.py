@@ -6,7 +6,7 @@ from array import array
 
 from xennet.abi.words import TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine import current
+from xennet.engine import current, shared
 from xennet.frames import FrameBatch, Outbox, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_tx
@@ -39,7 +39,9 @@ class TxPass(Outbox):
         self.log = PassLog(hv, engine)
         grants, view = hv.grants, engine.view
         page, pvt, res = view(ring.sring.u32), view(ring.pvt), view(self.res)
-        grefs, words, pages = view(buffers.grefs), view(grants.words), view(buffers.pages.u8)
+        words = view(shared(grants.words, "grant table"))
+        status = view(shared(grants.status, "grant table"))
+        grefs, pages = view(buffers.grefs), view(shared(buffers.pages.u8, "tx buffers"))
         columns = map(view, (*self.batch.columns, *self.batch.hash_columns))
         self._pending = array("I", bytes(4 * TX_SLOTS))
         self._outcomes = array("I", bytes(4 * TX_SLOTS))
@@ -56,7 +58,7 @@ class TxPass(Outbox):
         self._reap = engine.kernel(guest_tx.reap)
         self.reap_args = (
             *(page, pvt, ids, grefs, pending, words, grants.shift),
-            *(view(grants.status), grants.status_shift, outcomes, pages, view(terms.zeros)),
+            *(status, grants.status_shift, outcomes, pages, view(terms.zeros)),
             *(state, res),
         )
         self._amend = engine.kernel(guest_tx.amend)

@@ -1,0 +1,290 @@
+"""The adversary engine: kernels as they are, over shared memory that tells of every access to it.
+
+A driver shares its rings with a peer that runs at the same time. In one process nothing comes
+between two loads of a kernel, so a slot that is loaded twice, or a missing look before sleeping,
+goes unseen. Here it does not: between any two accesses to shared memory a test can do what a peer
+could have done just then.
+
+    def scene():                                   # a driver and its peer, always the same
+        return RawFrontend(...)
+
+    for access, world in interleavings(scene, run=..., act=..., where=...):
+        ...                                        # one run for each point, ``act`` was done there
+
+A *point* lies right behind each access (:class:`Access`), numbered from 1; what a peer does before
+the first access it does before the run. Accesses of the peer itself, inside ``act``, are no points.
+Runs have to be deterministic: the points are counted in a first run without a peer, and a second
+run that does not come by the same way is an error (:class:`DivergedError`).
+
+Shared is what goes through :func:`xennet.engine.shared`: the three ring pages ("tx ring", "rx
+ring", "ctrl ring"), the grant table as its owner sees it ("grant table"), a frontend's granted
+pages ("tx buffers", "rx buffers"), the arena in the grant copy ("arena"), and the words of event
+channels ("shared info", "event array", "control block"). Everything else is private.
+
+The idea is that of loom and of turmoil (Rust): to try the schedules instead of waiting for them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any, Literal, TypeVar, cast
+
+from attrs import frozen
+
+from xennet.engine import F, using
+
+W = TypeVar("W")
+
+LOAD: Literal["load"] = "load"
+STORE: Literal["store"] = "store"
+
+
+@frozen
+class Access:
+    """One access to shared memory; the point of this ``number`` lies right behind it.
+
+    ``memory`` is its name, ``at`` the first byte of it and ``size`` how many: 1, 2, 4 or 8 for an
+    item of a view, any number for a range (payload, a slot of the control ring), which is one
+    access. ``value`` is what was loaded or stored, least significant byte first.
+    """
+
+    number: int
+    memory: str
+    at: int
+    size: int
+    kind: Literal["load", "store"]
+    value: int
+
+    @property
+    def word(self) -> int:
+        """The 32-bit word in which the access begins (xennet.abi.words names those of a ring)."""
+        return self.at // 4
+
+    def __str__(self) -> str:
+        where = f"{self.memory}, bytes {self.at}..{self.at + self.size - 1}"
+        return f"point {self.number}: {self.kind} of {self.value:#x}, {where}"
+
+
+Watcher = Callable[[Access], object]
+
+
+class DivergedError(Exception):
+    """A run did not make the accesses of the first one: it depends on more than its scene."""
+
+
+class SharedView:
+    """A view of shared memory (items B, H, I or Q) that tells an adversary of each access.
+
+    For kernels and plain code it is the memoryview that it stands for: ``view[i]``, ``len(view)``,
+    and ``view[i:j]``, which as a value is a copy of the range, loaded in one step. ``view[i:]`` is
+    no access but a view of the rest.
+    """
+
+    __slots__ = ("_adversary", "_at", "_raw", "memory")
+
+    def __init__(self, raw: memoryview, memory: str, adversary: Adversary, at: int = 0) -> None:
+        self._raw = raw
+        self._adversary = adversary
+        self._at = at  # byte at which it begins
+        self.memory = memory
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self._raw[key]
+        if isinstance(value, int):
+            self._tell(LOAD, key, value)
+        elif key.stop is None:
+            at = self._at + key.indices(len(self._raw))[0] * self._raw.itemsize
+            value = SharedView(value, self.memory, self._adversary, at)
+        else:
+            value = memoryview(value.tobytes())
+            self._tell(LOAD, key, value)
+        return value
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._raw[key] = value
+        self._tell(STORE, key, value)
+
+    def __getattr__(self, name: str) -> Any:
+        # release(), cast(), nbytes ...: of the memory itself, which is not accessed by them.
+        return getattr(self._raw, name)
+
+    def _tell(self, kind: Literal["load", "store"], key: Any, value: Any) -> None:
+        adversary = self._adversary
+        if not adversary.watched:
+            return
+        if isinstance(key, slice):
+            first, end, _ = key.indices(len(self._raw))
+            value = int.from_bytes(value, "little")
+        else:
+            first = range(len(self._raw))[key]
+            end = first + 1
+        size = self._raw.itemsize
+        adversary.tell(self.memory, self._at + first * size, (end - first) * size, kind, value)
+
+
+class Adversary:
+    """An engine (xennet.engine.Engine) for :func:`xennet.engine.using`; one for each scene.
+
+    What is set up while it is in force can be watched later. ``memories`` are the shared memories
+    in the order in which they were set up, by name, each as the view that was given.
+    """
+
+    name = "adversary"
+
+    def __init__(self) -> None:
+        self.memories: list[tuple[str, memoryview]] = []
+        self._watcher: Watcher | None = None
+        self._number = 0
+
+    def kernel(self, function: F) -> F:
+        """The plain function."""
+        return function
+
+    def view(self, buffer: memoryview | array[int]) -> Any:
+        """``buffer`` itself: it is private, or it came from :meth:`shared`."""
+        return buffer
+
+    def shared(self, memory: memoryview, what: str) -> memoryview:
+        """A :class:`SharedView` of it; twice is once."""
+        if isinstance(memory, SharedView):
+            return cast(memoryview, memory)
+        self.memories.append((what, memory))
+        return cast(memoryview, SharedView(memory, what, self))
+
+    @property
+    def watched(self) -> bool:
+        """Whether accesses are told to anybody just now."""
+        return self._watcher is not None
+
+    @contextmanager
+    def watching(self, watcher: Watcher) -> Iterator[None]:
+        """Within the block ``watcher`` is called behind every access, numbered from 1.
+
+        What it touches itself is not told. ValueError inside another such block.
+        """
+        if self._watcher is not None:
+            raise ValueError("this adversary is being watched already")
+        self._watcher, self._number = watcher, 0
+        try:
+            yield
+        finally:
+            self._watcher = None
+
+    def tell(
+        self, memory: str, at: int, size: int, kind: Literal["load", "store"], value: int
+    ) -> None:
+        """What views call, while anybody watches."""
+        self._number += 1
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            try:
+                watcher(Access(self._number, memory, at, size, kind, value))
+            finally:
+                self._watcher = watcher
+
+
+def record(scene: Callable[[], W], run: Callable[[W], object]) -> tuple[list[Access], W]:
+    """The accesses of one run that nobody disturbs, and the world after it.
+
+    ``scene`` sets a world up, with this engine in force; ``run(world)`` is what is watched.
+    """
+    adversary = Adversary()
+    with using(adversary):
+        world = scene()
+    accesses: list[Access] = []
+    with adversary.watching(accesses.append):
+        run(world)
+    return accesses, world
+
+
+def _anywhere(_: Access) -> bool:
+    return True
+
+
+def interleavings(
+    scene: Callable[[], W],
+    run: Callable[[W], object],
+    act: Callable[[W, Access], object],
+    where: Callable[[Access], bool] = _anywhere,
+) -> Iterator[tuple[Access, W]]:
+    """For each point of a run that ``where`` picks: the access before it, and the world in which
+    ``act(world, access)`` was done there and ``run(world)`` has come to its end.
+
+    Each world is a new one. DivergedError when a run takes another way before its point.
+    """
+    accesses, _ = record(scene, run)
+    for point in filter(where, accesses):
+        adversary = Adversary()
+        with using(adversary):
+            world = scene()
+        met: list[Access] = []
+
+        def watcher(
+            access: Access, point: Access = point, met: list[Access] = met, world: W = world
+        ) -> None:
+            if access.number == point.number:
+                met.append(access)
+                act(world, access)
+
+        with adversary.watching(watcher):
+            run(world)
+        if met != [point]:
+            raise DivergedError(f"the first run made: {point}; this one: {[*map(str, met)]}")
+        yield point, world
+
+
+class RandomWrites:
+    """A watcher that writes anything anywhere: at a point in ``every``, on average, up to ``burst``
+    items of the shared memories called ``names``.
+
+    Everything follows from ``random``. Values are likely to mean something: small, near the ends of
+    16 and 32 bits, near what was there; half of the writes go where the driver has just been.
+    """
+
+    def __init__(
+        self,
+        adversary: Adversary,
+        names: set[str],
+        random: Random,
+        *,
+        every: int = 8,
+        burst: int = 3,
+    ) -> None:
+        self._memories = [view for name, view in adversary.memories if name in names]
+        self._at_hand = {name: view.cast("B") for name, view in adversary.memories if name in names}
+        self._random = random
+        self._every = every
+        self._burst = burst
+        #: How many items were written.
+        self.writes = 0
+
+    def __call__(self, access: Access) -> None:
+        random = self._random
+        if random.randrange(self._every):
+            return
+        for _ in range(random.randint(1, self._burst)):
+            view = self._at_hand.get(access.memory)
+            if view is not None and random.random() < 0.5:
+                near = access.at + 4 * random.randint(-1, 3)
+                at = min(max(near, 0), len(view) - 4) & ~3
+                old = int.from_bytes(view[at : at + 4], "little")
+                view[at : at + 4] = self._value(old, 4).to_bytes(4, "little")
+            else:
+                view = random.choice(self._memories)
+                at = random.randrange(len(view))
+                view[at] = self._value(view[at], view.itemsize)
+            self.writes += 1
+
+    def _value(self, old: int, size: int) -> int:
+        random = self._random
+        near = random.choice(
+            (old, 0, 1 << 16, 1 << 32, 4096, old ^ 1 << random.randrange(8 * size))
+        )
+        value = random.choice((near + random.randint(-3, 3), random.getrandbits(8 * size)))
+        return value & ((1 << 8 * size) - 1)
