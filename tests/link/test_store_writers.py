@@ -17,9 +17,11 @@ from xennet.lifecycle.why import why
 from xennet.link.capacity import Capacity
 from xennet.link.house import House
 from xennet.link.residents import PluggedVif
+from xennet.link.timeline import MOST_ENTRIES, Timeline
 from xennet.netback.policies import policy
 from xennet.netfront.kinds import KINDS
 from xennet.netfront.options import NetfrontOptions
+from xennet.observe import StoreOperation
 from xennet.xenbus.toolstack import Outcome
 from xennet.xenstore import Client, Quota, XsError
 
@@ -297,3 +299,39 @@ def test_a_device_of_another_program_works_and_is_not_taken_for_a_plugged_one(ha
     place.rest(advance_timers=True)
     assert [(one.outcome, one.forced) for one in operations] == [(Outcome.DONE, False)] * 3
     assert not house.leaks(), str(house.leaks())
+
+
+def test_a_timeline_does_not_grow_without_end() -> None:
+    place = Vandalised("linux", "linux")
+    timeline = Timeline(place.vifs[0].paths, place.loop)
+    place.house.machine.observers.subscribe(timeline.observe, StoreOperation)
+    place.rest()
+    seen = len(timeline.told())
+    for number in range(MOST_ENTRIES):
+        place.client.write(f"{FRONT[0]}/noise", str(number))
+    assert len(timeline.entries) == MOST_ENTRIES
+    *shown, last = timeline.told()
+    assert (len(shown), last.kind, last.step) == (MOST_ENTRIES, "note", MOST_ENTRIES + 1)
+    assert last.value == f"{seen} later changes are not shown"
+
+
+def test_a_program_that_writes_whenever_it_has_a_turn_does_not_keep_a_house_from_rest() -> None:
+    place = Vandalised("linux", "linux")
+    turns = 0
+
+    def write_much() -> None:
+        nonlocal turns
+        turns += 1
+        assert turns < 1000, "the house never comes to rest"
+        for number in range(100):
+            place.client.write(f"{FRONT[0]}/noise", str(number))
+            place.client.write(f"{BACK[0]}/rate", str(number))
+
+    place.house.interlude = write_much
+    place.house.settle()
+    assert turns
+    assert all(vif.connected for vif in place.vifs)
+    sent = give(place.vifs[0])
+    place.house.settle()
+    assert (place.vifs[0].host_end.received, place.vifs[0].guest_end.received) == sent
+    place.house.destroy()

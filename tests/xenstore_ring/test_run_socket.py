@@ -9,8 +9,10 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,23 @@ def test_a_run_with_a_socket_reports_as_without_and_removes_it(path: str, capsys
     assert main([*ARGS, "--xenstore-socket", path]) == 0
     assert not os.path.exists(path)
     assert f"XenStore on {path}" in capsys.readouterr().err
+
+
+def test_a_client_that_writes_without_end_does_not_keep_a_run_from_its_end(path: str) -> None:
+    def write_on() -> None:
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+            client.connect(path)
+            while True:
+                client.sendall(encode(XS_WRITE, 1, 0, f"{FRONTEND}/noise\0".encode()))
+                client.recv(65536)
+
+    writer = threading.Thread(target=write_on)
+    writer.start()
+    code = main([*ARGS, "--quiet", "--xenstore-socket", path, "--hold", "0.1"])
+    writer.join(10)
+    assert (code, writer.is_alive()) == (0, False)
 
 
 def test_hold_needs_a_socket(capsys) -> None:

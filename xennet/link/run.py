@@ -252,7 +252,7 @@ class Run:
             interrupted=self.stop.reason or None,
             options=self.options,
             roots=self.roots,
-            timeline=tuple(self.timeline.entries),
+            timeline=self.timeline.told(),
             directions=tuple(
                 inventory.direction(name, self._ledgers(name))
                 for name in (GUEST_TO_HOST, HOST_TO_GUEST)

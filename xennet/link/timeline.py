@@ -13,6 +13,8 @@ from xennet.xenbus.state import parse_state
 from xennet.xenstore.path import canonical, is_same_or_below
 
 _KINDS = {"WRITE": "write", "RM": "rm"}
+#: A connection takes about 60.
+MOST_ENTRIES = 2000
 
 
 @define(eq=False, repr=False)
@@ -20,11 +22,13 @@ class Timeline:
     """Collects what happens in the two device directories of one vif.
 
     The toolstack's private copy and plain directory creation are left out; reads and watches too.
+    ``left_out`` counts what came after the first MOST_ENTRIES: other programs may write for ever.
     """
 
     paths: VifPaths
     run_loop: RunLoop
     entries: list[TimelineEntry] = field(factory=list)
+    left_out: int = 0
     _states: dict[str, str] = field(factory=dict)
 
     def observe(self, event: object) -> None:
@@ -39,7 +43,18 @@ class Timeline:
             if is_same_or_below(path, root):
                 self._add(event, kind, path)
 
+    def told(self) -> tuple[TimelineEntry, ...]:
+        """The entries, and a last one that says how many were left out, if any were."""
+        if not self.left_out:
+            return tuple(self.entries)
+        note = f"{self.left_out} later changes are not shown"
+        step, now = len(self.entries) + 1, self.run_loop.now
+        return (*self.entries, TimelineEntry(step, "xennet", "note", value=note, time_ns=now))
+
     def _add(self, event: StoreOperation, kind: str, path: str) -> None:
+        if len(self.entries) >= MOST_ENTRIES:
+            self.left_out += 1
+            return
         entry = TimelineEntry(
             step=len(self.entries) + 1,
             who=event.who,
