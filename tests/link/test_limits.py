@@ -82,7 +82,7 @@ def test_a_command_beyond_the_quota_is_refused_at_once(capsys, tmp_path) -> None
     args = ["run", "--vifs", "64", "--guest", "gen:60x1", "--host", f"record:{out}"]
     assert main(args) == 2
     said = capsys.readouterr().err
-    assert "64 vifs of 1 queues take 1228 nodes" in said
+    assert "64 vifs of 1 queue take 1228 nodes" in said
     assert "--quota-nodes" in said
     assert not out.exists()
 
@@ -100,7 +100,10 @@ def test_a_machine_that_the_host_has_no_memory_for_is_refused_at_once(capsys, mo
     monkeypatch.setattr("xennet.memory.mmap.mmap", lambda *args: full(args[1]))
     args = ["run", "--guests", "125", "--vifs", "8", "--queues", "8", "--guest", "gen:60x1"]
     assert main([*args, "--host", "null:"]) == 2
-    assert "125 guests with 8 vifs of 8 queues: no arena of 40704 MiB" in capsys.readouterr().err
+    assert (
+        "8 vifs of 8 queues for each of 125 guests: no arena of 40704 MiB"
+        in capsys.readouterr().err
+    )
 
 
 def test_ports_and_grants_suffice_for_the_most_that_options_ask_for() -> None:

@@ -15,7 +15,7 @@ from xennet.link.house import House
 from xennet.link.setup import Setup
 from xennet.memory import Memory
 from xennet.port.null import NullPort
-from xennet.xenstore import Quota
+from xennet.xenstore.quota import UNLIMITED, Quota
 
 #: More nodes than any guest has for itself, for a vif, and for a queue of one.
 _MOST_NODES = (20, 30, 6)
@@ -29,7 +29,7 @@ def require_room(setup: Setup) -> None:
     # A commit must stay below the quota.
     if domain + vifs * (vif + queues * queue) >= nodes and (needed := _nodes(setup)) >= nodes:
         raise LimitError(
-            f"{vifs} vifs of {queues} queues take {needed} nodes of the XenStore for each guest; "
+            f"{_vifs(setup)} take {needed} nodes of the XenStore for each guest; "
             f'a domain has to stay below {nodes} (quota "nodes", 1000 in xenstored): fewer vifs '
             "or queues, or a higher quota",
             quota=True,
@@ -39,15 +39,18 @@ def require_room(setup: Setup) -> None:
     try:
         Memory(setup.capacity.nr_frames).close()
     except MemoryError as full:
-        raise LimitError(
-            f"{setup.guests} guests with {vifs} vifs of {queues} queues: {full}"
-        ) from full
+        raise LimitError(f"{_vifs(setup)} for each of {setup.guests} guests: {full}") from full
+
+
+def _vifs(setup: Setup) -> str:
+    counts = ((setup.vifs, "vif"), (setup.front.queues, "queue"))
+    return " of ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts)
 
 
 def _nodes(setup: Setup) -> int:
     """How many nodes a guest owns when all its vifs are connected."""
     trial = evolve(setup, guests=1, vifs=1)
-    house = House(trial.capacity, quota=Quota(nodes=sum(_MOST_NODES) * 100))
+    house = House(trial.capacity, quota=Quota(nodes=UNLIMITED))
     try:
         house.dom0.load()
         guest = house.add_guest(kind=setup.kind, grant_version=setup.grant_version)

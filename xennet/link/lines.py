@@ -152,9 +152,9 @@ class Lines:
         while self._socket is not None and not over() and (left := end - time.monotonic()) > 0:
             self._socket.wait(min(left, _POLL_SECONDS))
             # Clients that write without end get no turn in between, or this would have no end.
-            self.house.interlude = None
+            turns, self.house.interlude = self.house.interlude, None
             self.settle()
-            self.house.interlude = self._socket.poll
+            self.house.interlude = turns
 
     def trickle(self) -> None:
         """Let every guest send one frame, so that a switch sees where each of them is."""
