@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from struct import pack
+from typing import TypeVar
 
 from xennet.frames import FrameBatch
 from xennet.port import Port, PortError
@@ -36,6 +37,21 @@ def drain(
         assert count or port.exhausted, "a file always has a frame, an error or its end"
         got += frames_of(batch)
     return got, None
+
+
+P = TypeVar("P", bound=Port)
+_opened: list[Port] = []
+
+
+def opened(port: P) -> P:
+    """``port``, which is closed at the end of the test."""
+    _opened.append(port)
+    return port
+
+
+def close_opened() -> None:
+    while _opened:
+        _opened.pop().close()
 
 
 def play(path: Path, batch: FrameBatch | None = None) -> tuple[list[tuple[int, bytes]], str]:

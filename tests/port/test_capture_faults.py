@@ -13,6 +13,7 @@ from port_helpers import (
     frame,
     interface,
     new_batch,
+    opened,
     option,
     pcap_header,
     pcap_record,
@@ -105,7 +106,7 @@ def test_what_is_whole_before_a_cut_is_played_and_the_cut_is_named(path: Path) -
 
 def test_a_damaged_port_is_exhausted_and_says_so_once(path: Path) -> None:
     path.write_bytes(pcap_header() + pcap_record(frame(1)) + b"cut")
-    port, batch = PcapPort(str(path)), new_batch()
+    port, batch = opened(PcapPort(str(path))), new_batch()
     assert port.pull(batch) == 1
     assert port.exhausted
     assert port.pull(batch) == 0

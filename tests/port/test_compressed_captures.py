@@ -11,6 +11,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from struct import pack
@@ -168,10 +169,10 @@ def test_memory_does_not_grow_with_what_a_file_unpacks_to(tmp_path: Path, kind: 
     batch = new_batch(max_frames=256)
     tracemalloc.start()
     try:
-        port = PcapPort(str(path))
-        while not port.exhausted:
-            batch.clear()
-            port.pull(batch)
+        with closing(PcapPort(str(path))) as port:
+            while not port.exhausted:
+                batch.clear()
+                port.pull(batch)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -201,6 +202,7 @@ def test_without_the_module_a_zstandard_file_says_what_it_needs(
     for open_it in (PcapPort, RecordPort):
         with pytest.raises(PortError, match=f"need the Python module {zstd.__name__}"):
             open_it(str(path))
+    assert path.read_bytes() == zstd.compress(WHOLE)
 
 
 def test_an_uncompressed_capture_that_looks_like_nothing_else_is_read_in_place(
@@ -208,5 +210,5 @@ def test_an_uncompressed_capture_that_looks_like_nothing_else_is_read_in_place(
 ) -> None:
     path = tmp_path / "in.pcap.gz"  # the name does not count
     path.write_bytes(pcap_header() + pcap_record(frame(1), 1))
-    got, error = drain(PcapPort(str(path)))
-    assert (got, error) == ([(10**9, frame(1))], None)
+    with closing(PcapPort(str(path))) as port:
+        assert drain(port) == ([(10**9, frame(1))], None)

@@ -19,6 +19,7 @@ from port_helpers import (
     frame,
     interface,
     new_batch,
+    opened,
     option,
     pcap_header,
     pcap_record,
@@ -120,7 +121,7 @@ def test_snap_length_cuts_pass_and_are_counted(path: Path) -> None:
         + pcap_record(frame(2))
         + pcap_record(frame(3, 5), wire_length=99)
     )
-    port = PcapPort(str(path))
+    port = opened(PcapPort(str(path)))
     got, _ = drain(port)
     assert [data for _, data in got] == [frame(1), frame(2)]
     assert port.counters.truncated == 1
@@ -130,7 +131,7 @@ def test_snap_length_cuts_pass_and_are_counted(path: Path) -> None:
 def test_empty_and_runt_records_are_skipped_and_counted(path: Path) -> None:
     records = [b"", frame(1, 13), frame(2, 14), b"", frame(3, 1), frame(4, 60), b""]
     path.write_bytes(pcap_header() + b"".join(pcap_record(data, 1) for data in records))
-    port = PcapPort(str(path))
+    port = opened(PcapPort(str(path)))
     got, error = drain(port)
     assert error is None
     assert [data for _, data in got] == [frame(2, 14), frame(4, 60)]
@@ -141,14 +142,14 @@ def test_empty_and_runt_records_are_skipped_and_counted(path: Path) -> None:
 
 def test_capture_without_frames_is_exhausted_at_once(path: Path) -> None:
     path.write_bytes(pcap_header())
-    port = PcapPort(str(path))
+    port = opened(PcapPort(str(path)))
     assert port.exhausted
     assert port.pull(new_batch()) == 0
 
 
 def test_what_is_pushed_to_a_player_is_swallowed_and_counted(path: Path) -> None:
     path.write_bytes(pcap_header() + pcap_record(frame(1)))
-    port, batch = PcapPort(str(path)), new_batch()
+    port, batch = opened(PcapPort(str(path))), new_batch()
     port.pull(batch)
     port.push(batch)
     assert (port.counters.frames_out, port.counters.bytes_out) == (1, 60)
@@ -167,14 +168,14 @@ def test_pull_appends_after_what_the_batch_holds(path: Path) -> None:
     path.write_bytes(pcap_header() + pcap_record(frame(1), 3))
     batch = new_batch()
     batch.append(frame(9))
-    assert PcapPort(str(path)).pull(batch) == 1
+    assert opened(PcapPort(str(path))).pull(batch) == 1
     assert [bytes(data) for data in batch] == [frame(9), frame(1)]
 
 
 def test_a_batch_too_small_for_the_next_frame_is_the_callers_error(path: Path) -> None:
     path.write_bytes(pcap_header() + pcap_record(frame(1)))
     with pytest.raises(IndexError, match="60 bytes"):
-        PcapPort(str(path)).pull(new_batch(size=59))
+        opened(PcapPort(str(path))).pull(new_batch(size=59))
 
 
 # --- files that are no good -----------------------------------------------------------------------
@@ -285,7 +286,7 @@ def test_simple_and_obsolete_packet_blocks(path: Path) -> None:
     obsolete = block(2, pack("<HHIIII", 0, 9, 0, 5, 20, 20) + frame(2, 20))
     cut = block(3, pack("<I", 1000) + frame(3, 64))
     path.write_bytes(section() + interface(snaplen=64) + obsolete + cut)
-    port = PcapPort(str(path))
+    port = opened(PcapPort(str(path)))
     assert drain(port) == ([(5000, frame(2, 20)), (0, frame(3, 64))], None)
     assert port.counters.truncated == 1
 
@@ -384,7 +385,7 @@ def test_memory_does_not_grow_with_the_file(path: Path, kind: str) -> None:
     batch = new_batch(max_frames=256)
     tracemalloc.start()
     try:
-        port = PcapPort(str(path))
+        port = opened(PcapPort(str(path)))
         while not port.exhausted:
             batch.clear()
             port.pull(batch)

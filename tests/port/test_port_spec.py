@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from port_helpers import drain, frame, new_batch, pcap_header, pcap_record, play
+from port_helpers import drain, frame, new_batch, opened, pcap_header, pcap_record, play
 
 from xennet.port import Port, PortError, open_port, open_ports
 from xennet.port.spec import SCHEMES, parse
@@ -102,7 +102,7 @@ def test_a_joined_port_plays_the_one_and_records_to_the_other(
 
 def test_ports_come_in_the_order_of_the_specifications(tmp_path: Path) -> None:
     specs = [f"record:{tmp_path}/a", "gen:60x1", "null:"]
-    assert [port.name for port in open_ports(specs)] == specs
+    assert [opened(port).name for port in open_ports(specs)] == specs
 
 
 def clashing(capture: Path, tmp_path: Path, how: str) -> str:
@@ -160,7 +160,8 @@ def test_ports_that_did_open_are_closed_when_another_does_not(
     closed: list[str] = []
     from xennet.port.record import RecordPort
 
-    monkeypatch.setattr(RecordPort, "close", lambda port: closed.append(port.name))
+    close = RecordPort.close
+    monkeypatch.setattr(RecordPort, "close", lambda p: (close(p), closed.append(p.name)))
     with pytest.raises(PortError, match="Is a directory"):
         open_ports([f"record:{tmp_path}/a", f"record:{tmp_path}"])
     assert closed == [f"record:{tmp_path}/a"]

@@ -10,7 +10,7 @@ import dpkt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from port_helpers import frame, frames_of, new_batch, play
+from port_helpers import frame, frames_of, new_batch, opened, play
 
 from xennet.port import PortError
 from xennet.port.pcap import PcapPort
@@ -81,7 +81,7 @@ def test_pcapng_keeps_any_timestamp_also_before_1970(tmp_path_factory, frames) -
 def test_a_capture_of_a_capture_is_byte_for_byte_the_same(tmp_path: Path, suffix: str) -> None:
     one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
     record(one, [(10**18 + i, frame(i, 14 + i)) for i in range(40)] + [(1, frame(1, 65535))])
-    source, sink, batch = PcapPort(str(one)), RecordPort(str(two)), new_batch(max_frames=7)
+    source, sink, batch = opened(PcapPort(str(one))), RecordPort(str(two)), new_batch(max_frames=7)
     while not source.exhausted:
         batch.clear()
         source.pull(batch)
@@ -172,6 +172,6 @@ def test_a_full_disk_is_a_port_error_at_the_latest_at_close() -> None:
 def test_nothing_that_was_recorded_looks_cut_by_a_snap_length(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out.{suffix}"
     record(path, [(0, frame(i, 14 + i)) for i in range(5)])
-    port = PcapPort(str(path))
+    port = opened(PcapPort(str(path)))
     assert port.pull(new_batch()) == 5
     assert port.counters.truncated == 0

@@ -16,6 +16,7 @@ from port_helpers import (
     frame,
     interface,
     new_batch,
+    opened,
     option,
     play,
     section,
@@ -209,7 +210,7 @@ def test_frames_of_which_nothing_is_known_join_the_section_there_is(tmp_path: Pa
         named_section(b"one") + interface(options=option(2, b"eth0")) + enhanced(frame(1))
     )
     batch, recorder = new_batch(), RecordPort(str(target))
-    PcapPort(str(source)).pull(batch)
+    opened(PcapPort(str(source))).pull(batch)
     batch.append(frame(2), timestamp=-1)
     batch.append(frame(3), timestamp=1)
     recorder.push(batch)
@@ -236,7 +237,7 @@ def commented(numbers: range, *, long: int) -> bytes:
 def test_remarks_go_with_their_frames_where_others_are_refused(tmp_path: Path) -> None:
     source, target = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
     source.write_bytes(section() + interface() + commented(range(1, 40), long=2000))
-    edge, recorder = Edge(PcapPort(str(source))), RecordPort(str(target))
+    edge, recorder = Edge(opened(PcapPort(str(source)))), RecordPort(str(target))
     edge.negotiated(Offload(max_frame=1514))
     batch = FrameBatch(memoryview(bytearray(1 << 16)), 8)
     while edge.pull(batch):
@@ -258,7 +259,11 @@ class Narrow(RecordPort):
 def test_remarks_go_with_frames_that_wait_for_room(tmp_path: Path) -> None:
     source, target = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
     source.write_bytes(section() + interface() + commented(range(1, 12), long=2000))
-    player, recorder, batch = PcapPort(str(source)), Narrow(str(target)), new_batch(max_frames=2)
+    player, recorder, batch = (
+        opened(PcapPort(str(source))),
+        Narrow(str(target)),
+        new_batch(max_frames=2),
+    )
     edge = Edge(recorder)
     while player.pull(batch):
         edge.push(batch)
@@ -272,7 +277,11 @@ def test_remarks_go_with_frames_that_wait_for_room(tmp_path: Path) -> None:
 def test_an_echo_gives_remarks_back(tmp_path: Path) -> None:
     source, target = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
     source.write_bytes(section() + interface() + commented(range(1, 30), long=60))
-    player, echo, recorder = PcapPort(str(source)), EchoPort(slots=4), RecordPort(str(target))
+    player, echo, recorder = (
+        opened(PcapPort(str(source))),
+        EchoPort(slots=4),
+        RecordPort(str(target)),
+    )
     batch = new_batch(max_frames=3)
     while player.pull(batch):
         echo.push(batch)
@@ -316,7 +325,7 @@ def test_memory_does_not_grow_with_comments(tmp_path: Path) -> None:
     packet = enhanced(frame(1, 100), options=option(1, b"c" * 1000))
     sections = named_section(b"s" * 1000) + interface(options=option(2, b"eth0")) + packet * 20
     source.write_bytes(sections * (many // 20))
-    player, recorder = PcapPort(str(source)), RecordPort(str(tmp_path / "out.pcapng"))
+    player, recorder = opened(PcapPort(str(source))), RecordPort(str(tmp_path / "out.pcapng"))
     batch = new_batch()
     tracemalloc.start()
     try:

@@ -34,14 +34,15 @@ class Writable(Protocol):
 @frozen
 class _Format:
     """``suffix`` of file names; one of ``magics`` starts a file (RFC 1952, the xz file format,
-    RFC 8878). ``reader``: the stream of a packed file, and what it raises when that is no good.
+    RFC 8878). ``reader``: the stream of a packed file, and what it raises when that is no good;
+    ``writer``: what makes a stream that packs into a file.
     """
 
     name: str
     suffix: str
     magics: tuple[bytes, ...]
     reader: Callable[[Any], tuple[BufferedIOBase, tuple[type[Exception], ...]]]
-    writer: Callable[[Writable], Writable]
+    writer: Callable[[], Callable[[Any], Writable]]
 
 
 def _zstd() -> Any:
@@ -71,21 +72,22 @@ def _read_zstd(file: Any) -> tuple[Any, tuple[type[Exception], ...]]:
     return zstd.ZstdFile(file), (EOFError, zstd.ZstdError)
 
 
-def _write_gzip(file: Any) -> Any:
+def _write_gzip() -> Callable[[Any], Any]:
     """Without name and time, so that equal recordings are equal files."""
     import gzip
 
-    return gzip.GzipFile("", "wb", 6, file, mtime=0)
+    return lambda file: gzip.GzipFile("", "wb", 6, file, mtime=0)
 
 
-def _write_xz(file: Any) -> Any:
+def _write_xz() -> Callable[[Any], Any]:
     import lzma
 
-    return lzma.LZMAFile(file, "wb")
+    return lambda file: lzma.LZMAFile(file, "wb")
 
 
-def _write_zstd(file: Any) -> Any:
-    return _zstd().ZstdFile(file, "wb")
+def _write_zstd() -> Callable[[Any], Any]:
+    zstd = _zstd()
+    return lambda file: zstd.ZstdFile(file, "wb")
 
 
 _ZSTD_MAGICS = (b"\x28\xb5\x2f\xfd", *(bytes((low, 0x2A, 0x4D, 0x18)) for low in range(0x50, 0x60)))
@@ -141,10 +143,11 @@ def unpacked(window: Window) -> Window:
     return window
 
 
-def packing(path: str, file: Writable) -> tuple[str, Writable]:
-    """``path`` without the suffix of a compression, and what to write to so that ``file`` gets it
-    compressed so; both as they are if there is none. Closing leaves ``file`` open."""
+def packing(path: str) -> tuple[str, Callable[[Writable], Writable]]:
+    """``path`` without the suffix of a compression, and what gives, for a file, what to write to so
+    that the file gets it compressed so; the path and the file themselves if there is none. Closing
+    what it gives leaves the file open. PortError when this Python lacks the compression."""
     for form in _FORMATS:
         if path.lower().endswith(form.suffix):
-            return path[: -len(form.suffix)], form.writer(file)
-    return path, file
+            return path[: -len(form.suffix)], form.writer()
+    return path, lambda file: file

@@ -178,8 +178,9 @@ class RecordPort(BasePort):
     def __init__(self, path: str) -> None:
         super().__init__(f"record:{path}")
         self._path = shown(path, written=True)
+        name, pack = packing(path)  # may be refused, so before the file is overwritten
         self._target = BufferedWriter(open_file(path, "wb"), 1 << 20)
-        name, self._file = packing(path, self._target)
+        self._file = pack(self._target)
         self._format: _Format = _Pcapng() if name.lower().endswith(".pcapng") else _Pcap()
         self._write(self._format.header)
 
