@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,14 +53,11 @@ def wait_for(process: subprocess.Popen[str], path: Path, size: int) -> None:
 
 
 def frames_in(path: Path) -> int:
-    port, batch, frames = (
-        open_port(f"pcap:{path}"),
-        FrameBatch(memoryview(bytearray(1 << 24)), 999),
-        0,
-    )
-    while pulled := port.pull(batch):
-        frames += pulled
-        batch.clear()
+    batch, frames = FrameBatch(memoryview(bytearray(1 << 24)), 999), 0
+    with closing(open_port(f"pcap:{path}")) as port:
+        while pulled := port.pull(batch):
+            frames += pulled
+            batch.clear()
     assert port.counters.faults == ()
     return frames
 
