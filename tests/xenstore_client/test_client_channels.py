@@ -312,7 +312,7 @@ def full_backlog(tmp_path: Path) -> Iterator[tuple[Path, socket.socket]]:
 
 def test_busy_server_is_waited_for(full_backlog: tuple[Path, socket.socket]) -> None:
     path, listener = full_backlog
-    accepting = threading.Timer(0.1, listener.accept)
+    accepting = threading.Timer(0.1, lambda: listener.accept()[0].close())
     accepting.start()
     open_channel(str(path), timeout=5).close()
     accepting.join()

@@ -223,5 +223,6 @@ def test_reader_that_leaves_early_is_no_error_message(path: Path) -> None:
     assert listing.stdout is not None
     listing.stdout.close()
     assert listing.stderr is not None
-    assert listing.stderr.read() == b""
+    with listing.stderr:
+        assert listing.stderr.read() == b""
     assert listing.wait(timeout=10) == 0

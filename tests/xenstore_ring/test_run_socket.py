@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,9 @@ class Onlooker:
         self.socket.connect(path)
         self.socket.setblocking(False)
         self._decoder = Decoder()
+
+    def close(self) -> None:
+        self.socket.close()
 
     def send(self, kind: int, payload: bytes) -> None:
         self.socket.sendall(encode(kind, 1, 0, payload))
@@ -64,16 +67,28 @@ def link(path: str) -> Iterator[VifLink]:
     link.destroy()
 
 
-def test_the_store_can_be_read_while_the_vif_is_connected(link: VifLink, path: str) -> None:
+Look = Callable[[], Onlooker]
+
+
+@pytest.fixture
+def look(path: str) -> Iterator[Look]:
+    """Connects one more onlooker each time."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(Onlooker(path)))
+
+
+def test_the_store_can_be_read_while_the_vif_is_connected(
+    link: VifLink, look: Look, path: str
+) -> None:
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    onlooker = Onlooker(path)
+    onlooker = look()
     onlooker.send(XS_READ, f"{BACKEND}/state\0".encode())
     link.hold(0.05)
     assert onlooker.receive() == [Message(XS_READ, 1, 0, b"4")]
 
 
-def test_a_client_may_make_a_device_that_nobody_plugged(link: VifLink, path: str) -> None:
-    onlooker = Onlooker(path)
+def test_a_client_may_make_a_device_that_nobody_plugged(link: VifLink, look: Look) -> None:
+    onlooker = look()
     onlooker.send(XS_WRITE, b"/local/domain/1/device/vif/7/state\x001")
     onlooker.send(XS_WRITE, b"/local/domain/0/backend/vif/1/9/state\x001")
     link.hold(0.05)
@@ -92,9 +107,9 @@ def test_the_store_names_the_ring_that_the_guest_really_has(link: VifLink) -> No
 
 
 def test_what_onlookers_write_reaches_the_drivers_and_watches_the_onlookers(
-    link: VifLink, path: str
+    link: VifLink, look: Look
 ) -> None:
-    onlooker = Onlooker(path)
+    onlooker = look()
     onlooker.send(XS_WATCH, f"{FRONTEND}/state\0t\0".encode())
     onlooker.send(XS_WRITE, f"{BACKEND}/state\0".encode() + b"5")
     link.hold(0.1)
@@ -104,8 +119,10 @@ def test_what_onlookers_write_reaches_the_drivers_and_watches_the_onlookers(
     assert not link.netfront.carrier
 
 
-def test_unplugging_is_seen_and_the_socket_goes_with_the_run(link: VifLink, path: str) -> None:
-    onlooker = Onlooker(path)
+def test_unplugging_is_seen_and_the_socket_goes_with_the_run(
+    link: VifLink, look: Look, path: str
+) -> None:
+    onlooker = look()
     onlooker.send(XS_WATCH, f"{BACKEND}\0t\0".encode())
     link.hold(0.05)
     assert len(onlooker.receive()) == 2
@@ -120,13 +137,13 @@ def test_unplugging_is_seen_and_the_socket_goes_with_the_run(link: VifLink, path
 
 
 def test_a_client_that_dies_in_the_middle_of_a_message_stops_nobody(
-    link: VifLink, path: str
+    link: VifLink, look: Look
 ) -> None:
-    dead = Onlooker(path)
+    dead = look()
     dead.socket.sendall(encode(XS_READ, 1, 0, b"/tool\0")[:11])
     link.hold(0.02)
-    dead.socket.close()
-    onlooker = Onlooker(path)
+    dead.close()
+    onlooker = look()
     onlooker.send(XS_READ, b"/tool\0")
     link.hold(0.05)
     assert len(onlooker.receive()) == 1

@@ -153,7 +153,11 @@ WORKLOADS: dict[str, Callable[[Load], Run]] = {
 def connect(path: str) -> socket.socket:
     """A connected socket, with a limit on how long an answer may take."""
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    peer.connect(path)
+    try:
+        peer.connect(path)
+    except OSError:
+        peer.close()
+        raise
     # A timeout of Python's would make the socket non-blocking and so MSG_WAITALL useless.
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 30, 0))
     return peer
