@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from xennet.abi.xs_wire import XS_GET_DOMAIN_PATH, XS_WRITE
+from collections.abc import Callable
+
+from xennet.abi.xs_wire import XS_GET_DOMAIN_PATH, XS_WATCH, XS_WATCH_EVENT, XS_WRITE
 from xennet.hypervisor import Domain, Machine
 from xennet.memory import PageRun
 from xennet.storeservice import XenStoreService
@@ -41,6 +43,7 @@ class RawDomain:
         self.page = RingPage.over(self.pages)
         self.notified = 0
         self.reachable = True
+        self.on_notify: Callable[[], object] = lambda: None
         self.server = RingServer(
             self.page,
             lambda: Session(server, domid, on_output=self.serve),
@@ -51,6 +54,7 @@ class RawDomain:
 
     def _notify(self) -> bool:
         self.notified += 1
+        self.on_notify()
         return self.reachable
 
     def serve(self) -> None:
@@ -79,6 +83,11 @@ class RawDomain:
         self.send(encode(kind, req_id, tx_id, payload))
         (message,) = self.receive()
         return message
+
+    def ask_for_events(self, path: str) -> None:
+        """A watch on ``path``; its first event is received."""
+        self.send(encode(XS_WATCH, 7, 0, path.encode() + b"\0token\0"))
+        assert [message.type for message in self.receive()] == [XS_WATCH, XS_WATCH_EVENT]
 
     def works(self) -> bool:
         """Whether a request is answered."""

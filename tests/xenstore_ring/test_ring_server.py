@@ -117,6 +117,28 @@ def test_an_event_caused_by_a_request_comes_before_its_reply() -> None:
     assert [m.type for m in one.receive()] == [XS_WATCH_EVENT, XS_WRITE]
 
 
+def test_a_reply_is_on_the_ring_before_another_domain_is_told() -> None:
+    server, one, two = raw_pair()
+    Client(server.store.connect(0)).set_perms("/d1", ["n1", "r2"])
+    two.ask_for_events("/d1")
+    seen = []
+    two.on_notify = lambda: seen.append(one.u32[RSP_PROD] - one.u32[RSP_CONS])
+    one.send(write("/d1/a"))
+    assert seen == [len(encode(XS_WRITE, 9, 0, b"OK\0"))]
+    assert [message.type for message in two.receive()] == [XS_WATCH_EVENT]
+
+
+def test_indices_that_break_while_others_are_to_be_told_are_error_2() -> None:
+    server, one, two = raw_pair()
+    Client(server.store.connect(0)).set_perms("/d1", ["n1", "r2"])
+    two.ask_for_events("/d1")
+    one.put(write("/d1/a"))
+    one.u32[RSP_CONS] = 4096
+    one.serve()
+    assert one.u32[ERROR] == XENSTORE_ERROR_RINGIDX
+    assert [message.payload for message in two.receive()] == [b"/d1/a\0token\0"]
+
+
 def test_a_domain_that_reads_nothing_is_not_read_from_either() -> None:
     _, one, two = raw_pair()
     one.ask(XS_WRITE, b"/d1/big\0" + b"v" * 1000)

@@ -256,6 +256,54 @@ def test_second_server_on_a_path_refuses_with_exit_code_2(tmp_path: Path) -> Non
     first.communicate(timeout=10)
 
 
+def test_whoever_hears_of_a_request_finds_it_answered(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = command("--socket", str(path))
+    assert server.stdout is not None
+    server.stdout.readline()
+    with socket.socket(socket.AF_UNIX) as watcher, socket.socket(socket.AF_UNIX) as asker:
+        for client in (watcher, asker):
+            client.connect(str(path))
+            client.settimeout(10)
+        watcher.sendall(message("WATCH", b"/w\0t\0"))
+        first = message("WATCH", b"OK\0") + message("WATCH_EVENT", b"/w\0t\0")
+        assert watcher.recv(len(first), socket.MSG_WAITALL) == first
+        for _ in range(50):
+            asker.sendall(message("WRITE", b"/w\0x"))
+            assert watcher.recv(100) == message("WATCH_EVENT", b"/w\0t\0")
+            assert asker.recv(100, socket.MSG_DONTWAIT) == message("WRITE", b"OK\0")
+    server.terminate()
+    server.communicate(timeout=10)
+
+
+def test_death_of_a_watcher_is_silent(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = command("--socket", str(path))
+    assert server.stdout is not None
+    server.stdout.readline()
+    with socket.socket(socket.AF_UNIX) as asker:
+        asker.connect(str(path))
+        asker.settimeout(10)
+        stream = b"".join(message("WRITE", b"/w/%d\0" % i) for i in range(100))
+        answers = message("WRITE", b"OK\0") * 100
+        for _ in range(10):
+            watchers = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+            for watcher in watchers:
+                watcher.connect(str(path))
+                watcher.sendall(message("WATCH", b"/w\0t\0"))
+                watcher.recv(1)
+            for watcher in watchers:
+                watcher.close()
+            asker.sendall(stream)
+            received = b""
+            while len(received) < len(answers):
+                received += asker.recv(1 << 16)
+            assert received == answers
+    server.terminate()
+    _, errors = server.communicate(timeout=10)
+    assert (server.returncode, errors) == (0, "")
+
+
 @pytest.mark.parametrize(("args", "like"), [((), "4.20"), (("--like", "4.17"), "4.17")])
 def test_option_like_chooses_the_daemon(tmp_path: Path, args: tuple[str, ...], like: str) -> None:
     path = tmp_path / "socket"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import pytest
 from wire_talk import Talk, message
+
+from xennet.abi.xs_wire import XS_NAMES
+from xennet.xenstore.handlers import Server
 
 WATCH_W = message("WATCH", b"/w\0t\0")
 
@@ -90,3 +96,107 @@ def test_event_longer_than_a_message_is_dropped(dom0: Talk) -> None:
     token = b"t" * 4000
     assert dom0.names(message("WATCH", b"/w\0" + token + b"\0"))[1:] != []
     assert dom0.ask("WRITE", b"/w/" + b"x" * 200 + b"\0") == b"OK\0"
+
+
+# -- several clients -------------------------------------------------------------------------------
+
+
+class Wire:
+    """Notes which client is sent what, in order, as a transport does that sends at once."""
+
+    def __init__(self, **clients: Talk) -> None:
+        self.sent: list[tuple[str, str, bytes]] = []
+        self._clients = clients
+        for name, client in clients.items():
+            client.session.on_output = partial(self.flush, name)
+
+    def flush(self, name: str) -> None:
+        for sent in self._clients[name].arrived():
+            self.sent.append((name, XS_NAMES[sent.type][3:], sent.payload))
+
+    def ask(self, name: str, stream: bytes) -> None:
+        self._clients[name].session.receive(stream)
+        self.flush(name)
+
+
+def test_reply_goes_out_before_events_of_other_clients(server: Server, dom5: Talk) -> None:
+    first, asker, last = Talk(server), Talk(server), Talk(server)
+    for watcher in (first, last):
+        watcher.send(WATCH_W)
+    dom5.send(message("WATCH", b"/w\0t\0"))
+    asker.ask("WRITE", b"/w\0")
+    for client in (first, last, dom5):
+        client.arrived()
+    wire = Wire(first=first, asker=asker, last=last, dom5=dom5)
+    wire.ask("asker", message("WRITE", b"/w\0x"))
+    assert wire.sent == [
+        ("asker", "WRITE", b"OK\0"),
+        ("first", "WATCH_EVENT", b"/w\0t\0"),
+        ("last", "WATCH_EVENT", b"/w\0t\0"),
+    ]
+
+
+def test_each_of_several_requests_is_answered_before_others_hear_of_it(
+    server: Server, dom0: Talk
+) -> None:
+    watcher = Talk(server)
+    watcher.send(WATCH_W)
+    wire = Wire(asker=dom0, watcher=watcher)
+    wire.ask("asker", message("WRITE", b"/w\0x") * 2 + message("READ", b"/w\0"))
+    event = ("watcher", "WATCH_EVENT", b"/w\0t\0")
+    write = ("asker", "WRITE", b"OK\0")
+    assert wire.sent == [write, event, write, event, ("asker", "READ", b"x")]
+
+
+@pytest.mark.parametrize("request_", ["commit", "introduce", "release"])
+def test_reply_goes_first_whatever_the_request(server: Server, dom0: Talk, request_: str) -> None:
+    watcher = Talk(server)
+    for name in (b"/w", b"@introduceDomain", b"@releaseDomain"):
+        watcher.send(message("WATCH", name + b"\0t\0"))
+    dom0.ask("TRANSACTION_START", b"\0")
+    dom0.ask("WRITE", b"/w\0x", tx=1)
+    asked = {
+        "commit": message("TRANSACTION_END", b"T\0", tx=1),
+        "introduce": message("INTRODUCE", b"7\0001\0009\0"),
+        "release": message("RELEASE", b"6\0"),
+    }
+    wire = Wire(asker=dom0, watcher=watcher)
+    wire.ask("asker", asked[request_])
+    assert [name for name, _, _ in wire.sent] == ["asker", "watcher"]
+
+
+def test_own_events_still_come_before_the_reply(server: Server, dom0: Talk) -> None:
+    watcher = Talk(server)
+    for client in (dom0, watcher):
+        client.send(WATCH_W)
+    wire = Wire(asker=dom0, watcher=watcher)
+    wire.ask("asker", message("WRITE", b"/w\0x"))
+    assert [(name, kind) for name, kind, _ in wire.sent] == [
+        ("asker", "WATCH_EVENT"),
+        ("asker", "WRITE"),
+        ("watcher", "WATCH_EVENT"),
+    ]
+
+
+def test_event_that_a_watcher_causes_at_once_arrives_as_well(server: Server, dom0: Talk) -> None:
+    """A client in the process answers an event with a write that the asker watches."""
+    store = server.store
+    local = store.connect(0)
+    local.sink = lambda: local.events.clear() or local.write("/answer", b"")
+    local.watch("/w", "t")
+    dom0.send(message("WATCH", b"/answer\0t\0"))
+    dom0.send(message("RM", b"/w\0"))
+    assert dom0.names(message("WRITE", b"/w\0x")) == [
+        ("WRITE", b"OK\0"),
+        ("WATCH_EVENT", b"/answer\0t\0"),
+    ]
+
+
+def test_a_thousand_requests_at_once_with_a_watcher_are_all_answered(
+    server: Server, dom0: Talk
+) -> None:
+    watcher = Talk(server)
+    watcher.send(WATCH_W)
+    wire = Wire(asker=dom0, watcher=watcher)
+    wire.ask("asker", message("WRITE", b"/w\0") * 1000)
+    assert sum(name == "asker" for name, _, _ in wire.sent) == 1000

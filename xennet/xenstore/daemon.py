@@ -76,7 +76,8 @@ class _Peer(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         transport, session = self._transport, self._session
-        if transport is None:
+        # A client that has gone is only heard of in the next turn of the loop.
+        if transport is None or transport.is_closing():
             return
         while session.pending and not self._write_paused:
             transport.write(session.take())

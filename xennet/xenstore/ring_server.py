@@ -59,9 +59,14 @@ class RingServer:
         return self._dead
 
     def run(self) -> bool:
-        """Do everything that can be done now; False if there was nothing."""
-        if self._running or self._gone:
+        """Do everything that can be done now; False if there was nothing.
+
+        The session calls it from within to have a reply sent: then nothing is received.
+        """
+        if self._gone:
             return False
+        if self._running:
+            return not self._dead and self._guarded(self._send)
         self._running = True
         try:
             moved = self._reconnect()
@@ -104,14 +109,19 @@ class RingServer:
     def _step(self) -> bool:
         """Read a header or (the rest of) a body, then write what there is to write."""
         session = self.session
+        moved = self._guarded(self._receive)
+        if self._dead:
+            return False
+        if session.closed:
+            if session.error:
+                self._give_up(XENSTORE_ERROR_PROTO)
+            self._dead = True
+            return False
+        return self._guarded(self._send) or moved
+
+    def _guarded(self, move: Callable[[Session], bool]) -> bool:
         try:
-            moved = self._receive(session)
-            if session.closed:
-                if session.error:
-                    self._give_up(XENSTORE_ERROR_PROTO)
-                self._dead = True
-                return False
-            return self._send(session) or moved
+            return move(self.session)
         except RingIndexError:
             self._give_up(XENSTORE_ERROR_RINGIDX)
             return False

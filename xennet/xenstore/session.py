@@ -1,9 +1,10 @@
 """One client's side of the wire without I/O: request bytes in, replies and watch events out.
 
 The same session serves a socket and a ring. Replies come in the order of the requests. Events
-that a request caused come before its reply, except that a WATCH is acknowledged first. What waits
-to be sent is bounded: while too much does, no further request is looked at (C xenstored does not
-read a domain's ring then), so a client that does not read its answers costs bounded memory.
+that a request caused come before its reply, except that a WATCH is acknowledged first; events for
+other clients come after it. What waits to be sent is bounded: while too much does, no further
+request is looked at (C xenstored does not read a domain's ring then), so a client that does not
+read its answers costs bounded memory.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ class Session:
     """A client of ``server``: domain ``domid``, 0 for sockets.
 
     ``on_output`` is called when bytes to send came up by another client's doing, or when another's
-    doing ended the session; not from within :meth:`receive` or :meth:`take`, whose caller looks
-    itself. ``closed`` tells that the transport should end once nothing is :attr:`pending`;
-    ``error`` says why, "" if nobody is to blame. XsError ENOENT if the domain is not introduced.
+    doing ended the session, and from within :meth:`receive` and :meth:`take` when a reply is to be
+    sent before other clients hear of what was done; else their callers look themselves. ``closed``
+    tells that the transport should end once nothing is :attr:`pending`; ``error`` says why, "" if
+    nobody is to blame. XsError ENOENT if the domain is not introduced.
     """
 
     def __init__(
@@ -138,11 +140,15 @@ class Session:
     # -- inside --------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        decoder = self._decoder
+        if self._busy:
+            return  # goes on behind the request that is being handled
+        decoder, store = self._decoder, self.connection.store
         self._busy = True
         try:
             while not self.blocked and (message := decoder.next()) is not None:
                 self._handle(message)
+                if store.woken:
+                    self._tell_others()
         except ProtocolError as error:
             # However the stream was cut into pieces: what was asked before gets its answer.
             answers = self._take(None)
@@ -155,6 +161,8 @@ class Session:
     def _handle(self, message: Message) -> None:
         kind, req_id, tx_id, payload = message
         connection = self.connection
+        store = connection.store
+        held, store.held = store.held, True
         try:
             handler = self._table.get(kind)
             if handler is None:
@@ -170,6 +178,8 @@ class Session:
             reply = HEADER.pack(kind, req_id, tx_id, size) + answer
         except XsError as error:
             reply = encode_error(error.errno, req_id, tx_id)
+        finally:
+            store.held = held
         if connection.closed:
             return
         if kind != XS_WATCH:
@@ -180,6 +190,16 @@ class Session:
         self._place_events()
         if self._events.overflowed and connection.identity.privileged:
             self._end(_UNREAD)
+
+    def _tell_others(self) -> None:
+        store = self.connection.store
+        store.woken.pop(self.connection, None)
+        if store.woken and not store.held:
+            if self._out and self.on_output is not None:
+                self.on_output()
+            store.wake()
+            # What they did at once may be events for this client.
+            self._place_events()
 
     def _event_limit(self) -> int:
         connection = self.connection

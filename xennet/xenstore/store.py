@@ -65,6 +65,8 @@ class Store:
         self.watches = WatchTable()
         self.direct = Direct(self.tree, self.watches)
         self.woken: dict[Connection, None] = {}
+        #: While a transport handles a request whose reply is to be sent before others hear of it.
+        self.held = False
         self.transactions: Counter[int] = Counter()
         self._privileged = privileged
         self._connections: dict[Connection, None] = {}
@@ -100,8 +102,8 @@ class Store:
         self.woken.pop(connection, None)
 
     def wake(self) -> None:
-        """Call the sinks of connections with new events."""
-        while self.woken:
+        """Call the sinks of connections with new events, unless that is held back."""
+        while self.woken and not self.held:
             connection = next(iter(self.woken))
             del self.woken[connection]
             if connection.sink is not None:
