@@ -18,8 +18,9 @@ run that does not come by the same way is an error (:class:`DivergedError`).
 
 Shared is what goes through :func:`xennet.engine.shared`: the three ring pages ("tx ring", "rx
 ring", "ctrl ring"), the grant table as its owner sees it ("grant table"), a frontend's granted
-pages ("tx buffers", "rx buffers"), the arena in the grant copy ("arena"), and the words of event
-channels ("shared info", "event array", "control block"). Everything else is private.
+pages ("tx buffers", "rx buffers", "ctrl page"), the arena in map and copy of grants ("arena"), and
+the words of event channels ("shared info", "event array", "control block"). Everything else is
+private.
 
 The idea is that of loom and of turmoil (Rust): to try the schedules instead of waiting for them.
 """

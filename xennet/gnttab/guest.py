@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from operator import index
 
+from xennet import engine
 from xennet.abi.grant_table import (
     GNTTAB_NR_RESERVED_ENTRIES,
     GRANT_ENTRIES_V1_PER_PAGE,
@@ -264,8 +265,8 @@ class GrantTable:
             raise ValueError("status frames belong to a version 2 grant table, and only to it")
         per_page = GRANT_ENTRIES_V1_PER_PAGE if self.version == 1 else GRANT_ENTRIES_V2_PER_PAGE
         self._entries = shared.count * per_page
-        self._words = shared.u32
-        self._status = shared.u16 if status is None else status.u16
+        self._words = engine.shared(shared.u32, "grant table")
+        self._status = engine.shared((shared if status is None else status).u16, "grant table")
 
     def _lengthen(self, entries: int) -> None:
         per_page = GRANT_ENTRIES_V1_PER_PAGE if self.version == 1 else GRANT_ENTRIES_V2_PER_PAGE

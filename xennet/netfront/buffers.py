@@ -10,7 +10,6 @@ from array import array
 from contextlib import suppress
 
 from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_writing
-from xennet.engine import shared
 from xennet.interface import HypercallError, Hypervisor
 
 _IN_USE = GTF_reading | GTF_writing
@@ -49,8 +48,8 @@ class GrantedPages:
         next owner's data in it (XSA-396).
         """
         grants = self._hv.grants
-        words, shift = shared(grants.words, "grant table"), grants.shift
-        status, status_shift = shared(grants.status, "grant table"), grants.status_shift
+        words, shift = grants.words, grants.shift
+        status, status_shift = grants.status, grants.status_shift
         held = array("I")
         ended = array("I")
         for gref in self.grefs:

@@ -29,6 +29,7 @@ from xennet.abi.netif import (
     XEN_NETIF_CTRLF_GREF_readonly,
 )
 from xennet.abi.xen import PAGE_SIZE
+from xennet.engine import shared
 from xennet.interface import Hypervisor
 from xennet.netfront.buffers import GrantedPages, Shares
 from xennet.netfront.verdict import BackendError
@@ -103,7 +104,7 @@ class ControlClient:
             raise
         self.ring = FrontRing.init(ctrl_ring(ring.pages.u8, ring.pages.u32))
         self.ring_ref = ring.grefs[0]
-        self._page = page.pages
+        self._page = shared(page.pages.u8, "ctrl page")
         self._page_ref = page.grefs[0]
         self._running = True
         hv.on_event(self.port, self.kick)
@@ -244,7 +245,7 @@ class ControlClient:
         del self._in_flight[ident]
         payload = b""
         if request.payload is not None:
-            payload = bytes(self._page.u8[: len(request.payload)])
+            payload = bytes(self._page[: len(request.payload)])
             self._page_taken = False
         request.done(Reply(status, data, payload))
 
@@ -257,7 +258,7 @@ class ControlClient:
                 if self._page_taken:
                     break
                 self._page_taken = True
-                self._page.u8[: len(request.payload)] = request.payload
+                self._page[: len(request.payload)] = request.payload
             self._waiting.popleft()
             ident = self._unused_id()
             self._in_flight[ident] = request

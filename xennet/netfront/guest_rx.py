@@ -274,16 +274,16 @@ def receive(
 
         if rflags & _SPECIAL:
             if rflags & NETRXF_gso_prefix:
-                if status[grefs[data_slot] << status_shift] & _IN_USE:  # B5
-                    gref = grefs[data_slot]
-                    verdict = STILL_GRANTED
-                    break
                 gso = start_offset
                 if not prefix_types or not rflags & NETRXF_more_data:
                     drop = DROP_PREFIX
                 elif not gso:
                     drop = DROP_GSO  # B13
                 if rflags & NETRXF_more_data and cons != prod:
+                    gref = grefs[data_slot]
+                    if status[gref << status_shift] & _IN_USE:  # B5
+                        verdict = STILL_GRANTED
+                        break
                     data_slot = cons & RX_MASK
                     at = RING_SLOTS + data_slot * RX_STRIDE
                     word0 = ring[at]
