@@ -1,7 +1,9 @@
 """Hand-driven peers for tests: a frontend or a backend that writes exactly what it is told to.
 
 They run on the minimal machine, so that what is tested is a driver and its kernels, not the
-emulator's hypercalls.
+emulator's hypercalls. They run a driver by nothing but events, and send one only where
+RING_PUSH_*_AND_CHECK_NOTIFY says so: a driver that forgets to ask for an event stands still. What
+kicks a driver is the network stack on its own side, when it has frames (``run``).
 """
 
 from __future__ import annotations
@@ -103,6 +105,13 @@ def back_side(
     )
 
 
+def announce(wanted: bool, hv: Any, port: int) -> bool:
+    """Notify over ``port`` iff the publication said so, as a real peer does; whether it did."""
+    if wanted:
+        hv.notify(port)
+    return wanted
+
+
 class RawFrontend:
     """A guest that posts raw slots to a real backend queue.
 
@@ -152,7 +161,7 @@ class RawFrontend:
         self.guest.on_event(self.port, self._event)
         for _ in range(rx_buffers):
             self.post_rx()
-        self.rx_ring.push_requests()
+        self.publish_rx()
 
         self.stack = Stack()
         self.counters = BackendCounters()
@@ -166,6 +175,7 @@ class RawFrontend:
             self.host, self.fatal, features, words=self.words, policy=policy, options=options
         )
         self.queue = BackQueue(self.side, self.keys, self.stack, self.counters, rate)
+        self.machine.run()  # a channel is pending when it is bound
 
     def _event(self) -> None:
         self.events += 1
@@ -197,14 +207,40 @@ class RawFrontend:
         self.rx_ring.sring.write_slot(index, raw)
         self.rx_ring.req_prod_pvt += 1
 
+    def publish_tx(self) -> bool:
+        """RING_PUSH_REQUESTS_AND_CHECK_NOTIFY for tx, and the event if it is wanted; whether."""
+        return announce(self.tx_ring.push_requests_and_check_notify(), self.guest, self.port)
+
+    def publish_rx(self) -> bool:
+        """The same for the posted receive buffers."""
+        return announce(self.rx_ring.push_requests_and_check_notify(), self.guest, self.rx_port)
+
     def push(self) -> bool:
-        """Publish the tx requests and let the backend work; whether it wanted to be notified."""
-        notify = self.tx_ring.push_requests_and_check_notify()
-        self.run()
-        return notify
+        """Publish the tx requests and let everything settle; whether the backend was notified."""
+        notified = self.publish_tx()
+        self.machine.run()
+        return notified
+
+    def push_rx(self) -> bool:
+        """Publish the rx requests and let everything settle; whether the backend was notified."""
+        notified = self.publish_rx()
+        self.machine.run()
+        return notified
+
+    def notify(self) -> None:
+        """An event of the tx channel, whether or not it is wanted; then everything settles."""
+        self.guest.notify(self.port)
+        self.machine.run()
 
     def run(self) -> None:
-        """Kick the backend and let everything settle."""
+        """The host's stack, if it has frames, tells its driver so; then everything settles."""
+        if self.stack.to_send:
+            self.queue.kick()
+        self.machine.run()
+
+    def make_room(self, room: int = 1 << 30) -> None:
+        """The host's stack takes frames again, and tells its driver so; then everything settles."""
+        self.stack.room = room
         self.queue.kick()
         self.machine.run()
 
@@ -283,8 +319,29 @@ class RawBackend:
         self.events += 1
         self.rx_events += 1
 
+    def publish_tx(self) -> bool:
+        """RING_PUSH_RESPONSES_AND_CHECK_NOTIFY for tx, and the event if it is wanted; whether."""
+        return announce(self.tx_ring.push_responses_and_check_notify(), self.host, self.port)
+
+    def publish_rx(self) -> bool:
+        """The same for the rx responses."""
+        return announce(self.rx_ring.push_responses_and_check_notify(), self.host, self.rx_port)
+
+    def notify(self) -> None:
+        """Events of both channels, whether or not they are wanted; then everything settles."""
+        for port in {self.port, self.rx_port}:
+            self.host.notify(port)
+        self.machine.run()
+
     def run(self) -> None:
-        """Kick the frontend and let everything settle."""
+        """The guest's stack, if it has frames, tells its driver so; then everything settles."""
+        if self.stack.to_send:
+            self.queue.kick()
+        self.machine.run()
+
+    def make_room(self, room: int = 1 << 30) -> None:
+        """The guest's stack takes frames again, and tells its driver; then everything settles."""
+        self.stack.room = room
         self.queue.kick()
         self.machine.run()
 
@@ -302,9 +359,9 @@ class RawBackend:
         self.tx_ring.rsp_prod_pvt += 1
 
     def push_tx(self) -> None:
-        """Publish the tx responses and let the frontend work."""
-        self.tx_ring.push_responses()
-        self.run()
+        """Publish the tx responses and let everything settle."""
+        self.publish_tx()
+        self.machine.run()
 
     def buffer(self, ahead: int = 0) -> tuple[int, int]:
         """(id, gref) of the rx request ``ahead`` places behind the next one."""
@@ -336,9 +393,9 @@ class RawBackend:
         self.rx_ring.req_cons += 1
 
     def push_rx(self) -> None:
-        """Publish the rx responses and let the frontend work."""
-        self.rx_ring.push_responses()
-        self.run()
+        """Publish the rx responses and let everything settle."""
+        self.publish_rx()
+        self.machine.run()
 
 
 def copy_of(words: memoryview | array[int]) -> bytes:

@@ -23,11 +23,19 @@ from xennet.abi.netif import (
 )
 from xennet.abi.words import REQ_EVENT, RSP_EVENT
 from xennet.adversary import STORE, Access, interleavings
+from xennet.netback.policy import LINUX, BackendPolicy
+from xennet.netback.xnb.policy import XNB
 from xennet.netfront.multicast import MulticastChange
 from xennet.ring import MASK32
 
 FRAME = bytes(range(60))
 SECOND = 1_000_000_000
+#: xnb starts at index 0, whatever the ring holds.
+BACKENDS = pytest.mark.parametrize(
+    ("start", "policy"),
+    [(0, LINUX), (MASK32 - 2, LINUX), (0, XNB)],
+    ids=["linux", "linux-wrapping", "xnb"],
+)
 STARTS = pytest.mark.parametrize("start", [0, MASK32 - 2])
 
 
@@ -57,23 +65,23 @@ def send(front: RawFrontend, count: int = 1) -> None:
     """``count`` frames from the guest."""
     for _ in range(count):
         front.tx(60, ident=front.tx_ring.req_prod_pvt & 0xFF)
-    if front.tx_ring.push_requests_and_check_notify():
-        front.guest.notify(front.port)
+    front.publish_tx()
 
 
 def post(front: RawFrontend, count: int = 1) -> None:
     """``count`` more receive buffers."""
     for _ in range(count):
         front.post_rx()
-    if front.rx_ring.push_requests_and_check_notify():
-        front.guest.notify(front.rx_port)
+    front.publish_rx()
 
 
-@STARTS
+@BACKENDS
 @pytest.mark.parametrize("split", [False, True])
-def test_a_request_for_the_backend_is_never_slept_through(start: int, split: bool) -> None:
+def test_a_request_for_the_backend_is_never_slept_through(
+    start: int, policy: BackendPolicy, split: bool
+) -> None:
     def scene() -> RawFrontend:
-        front = RawFrontend(start=start, split=split)
+        front = RawFrontend(start=start, policy=policy, split=split)
         front.machine.run()
         send(front, 2)
         return front
@@ -87,11 +95,13 @@ def test_a_request_for_the_backend_is_never_slept_through(start: int, split: boo
     )
 
 
-@STARTS
+@BACKENDS
 @pytest.mark.parametrize("split", [False, True])
-def test_a_buffer_for_the_backend_is_never_slept_through(start: int, split: bool) -> None:
+def test_a_buffer_for_the_backend_is_never_slept_through(
+    start: int, policy: BackendPolicy, split: bool
+) -> None:
     def scene() -> RawFrontend:
-        front = RawFrontend(start=start, split=split, rx_buffers=1)
+        front = RawFrontend(start=start, policy=policy, split=split, rx_buffers=1)
         front.machine.run()
         front.stack.to_send += [FRAME] * 3
         front.queue.kick()  # the host's frames
@@ -156,16 +166,14 @@ def answer(back: RawBackend, count: int = 1) -> None:
     for _ in range(count):
         raw = back.tx_ring.sring.copy_slot(back.tx_ring.rsp_prod_pvt)
         back.answer(int.from_bytes(raw[8:10], "little"))
-    if back.tx_ring.push_responses_and_check_notify():
-        back.host.notify(back.port)
+    back.publish_tx()
 
 
 def fill(back: RawBackend, count: int = 1) -> None:
     """``count`` frames for the guest."""
     for _ in range(count):
         back.rx(FRAME)
-    if back.rx_ring.push_responses_and_check_notify():
-        back.host.notify(back.rx_port)
+    back.publish_rx()
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -211,8 +219,7 @@ def test_the_answer_to_a_change_of_the_multicast_list_is_never_slept_through() -
         raw = back.tx_ring.sring.copy_slot(back.tx_ring.rsp_prod_pvt)
         back.answer(int.from_bytes(raw[8:10], "little"))
         back.answer(0, NETIF_RSP_NULL)  # the slot of its extra info
-        if back.tx_ring.push_responses_and_check_notify():
-            back.host.notify(back.port)
+        back.publish_tx()
 
     def scene() -> RawBackend:
         back = RawBackend()
@@ -239,8 +246,7 @@ def test_the_answer_to_a_change_of_the_multicast_list_is_never_slept_through() -
 def ask(front: control_sites.RawFrontend) -> None:
     """One control request."""
     front.request(XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS, ident=front.ring.req_prod_pvt & 0xFFFF)
-    if front.ring.push_requests_and_check_notify():
-        front.site.guest.notify(front.port)
+    front.publish()
 
 
 @STARTS
@@ -262,8 +268,7 @@ def test_a_control_request_for_the_backend_is_never_slept_through(start: int) ->
 def test_a_control_response_for_the_frontend_is_never_slept_through() -> None:
     def reply(back: control_sites.RawBackend) -> None:
         back.answer(*back.asked.pop(0)[:2])
-        if back.ring.push_responses_and_check_notify():
-            back.site.host.notify(back.port)
+        back.publish()
 
     def scene() -> control_sites.RawBackend:
         back: Any = control_sites.RawBackend()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from minimal_hv import MinimalMachine
+from vif_peers import announce
 
 from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE
 from xennet.counters import BackendCounters
@@ -177,9 +178,18 @@ class RawFrontend:
     def request(self, kind: int, *data: int, ident: int = 0) -> None:
         self.put(CTRL_REQUEST.pack(ident, kind, *(*data, 0, 0, 0)[:3]))
 
+    def publish(self) -> bool:
+        """Publish the requests, with an event if the backend wants one; whether it does."""
+        wanted = self.ring.push_requests_and_check_notify()
+        return announce(wanted, self.site.guest, self.port)
+
     def push(self) -> None:
-        if self.ring.push_requests_and_check_notify():
-            self.site.guest.notify(self.port)
+        self.publish()
+        self.site.run()
+
+    def notify(self) -> None:
+        """An event, whether or not it is wanted; then everything settles."""
+        self.site.guest.notify(self.port)
         self.site.run()
 
     def raw_responses(self) -> list[bytes]:
@@ -231,7 +241,16 @@ class RawBackend:
         self.ring.sring.write_slot(self.ring.rsp_prod_pvt, raw)
         self.ring.rsp_prod_pvt += 1
 
+    def publish(self) -> bool:
+        """Publish the responses, with an event if the frontend wants one; whether it does."""
+        wanted = self.ring.push_responses_and_check_notify()
+        return announce(wanted, self.site.host, self.port)
+
     def push(self) -> None:
-        if self.ring.push_responses_and_check_notify():
-            self.site.host.notify(self.port)
+        self.publish()
+        self.site.run()
+
+    def notify(self) -> None:
+        """An event, whether or not it is wanted; then everything settles."""
+        self.site.host.notify(self.port)
         self.site.run()

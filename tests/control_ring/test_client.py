@@ -104,8 +104,7 @@ def test_b1_a_rsp_prod_past_what_was_requested_breaks_the_client(beyond: int) ->
     back.client.request(GET_SIZE, done=replies.append)
     back.requests()
     back.ring.sring.rsp_prod = 1 + beyond
-    back.site.host.notify(back.port)
-    back.site.run()
+    back.notify()
     (error,) = back.broken
     assert (error.rule, error.ring, error.index, error.word) == ("B1", "ctrl", 0, 1 + beyond)
     assert replies == []
@@ -140,8 +139,7 @@ def test_a_broken_client_forgets_requests_and_still_gives_everything_back() -> N
     back = RawBackend()
     back.client.request(GET_SIZE)
     back.ring.sring.rsp_prod = 9
-    back.site.host.notify(back.port)
-    back.site.run()
+    back.notify()
     back.client.request(GET_SIZE)
     assert back.client.outstanding == 0
     back.site.host.close_port(back.port)
@@ -214,8 +212,7 @@ def test_any_responses_either_answer_or_break_and_nothing_leaks(
     for ident in range(good):  # ids are counted up from 0
         back.answer(ident, SET_SIZE)
     back.ring.sring.rsp_prod = good if prod is None else prod
-    back.site.host.notify(back.port)
-    back.site.run()
+    back.notify()
     if prod is None:
         assert (len(replies), back.broken) == (good, [])
     elif prod > posted:

@@ -109,14 +109,12 @@ def test_f1_a_req_prod_that_cannot_be_ends_the_ring(ahead: int) -> None:
     front = RawFrontend(start=77)
     front.connect()
     front.ring.sring.req_prod = 77 + ahead
-    front.site.guest.notify(front.port)
-    front.site.run()
+    front.notify()
     (error,) = front.fatal
     assert (error.rule, error.ring, error.index) == ("F1", "ctrl", 77)
     assert error.raw == ((77 + ahead) % 2**32,)
     front.ring.sring.req_prod = 78
-    front.back.kick()
-    front.site.run()
+    front.notify()
     assert front.ring.sring.rsp_prod == 77
     assert len(front.fatal) == 1
 
@@ -127,14 +125,11 @@ def test_f19_events_without_requests_delay_the_next_ones(late: bool) -> None:
     front.options["late_eoi"] = late
     front.connect()
     for _ in range(10):
-        front.site.guest.notify(front.port)
-        front.site.run()
+        front.notify()
     # That of the bind is forgiven, the next delays the others.
     assert front.counters.spurious == (2 if late else 11)
     front.request(GET_SIZE, ident=5)
-    front.ring.push_requests()
-    front.site.guest.notify(front.port)
-    front.site.run()
+    front.push()
     assert len(front.responses()) == (0 if late else 1)
     front.site.machine.advance(JIFFY)
     front.site.run()
@@ -170,8 +165,9 @@ def test_disconnecting_forgets_what_was_configured_and_serves_nothing_more() -> 
     front.push()
     assert front.config.algorithm == 1
     front.request(SET_ALGORITHM, 1)
-    front.ring.push_requests()
-    back.kick()
+    front.publish()
+    front.site.machine.queue.popleft()()  # the event comes; what it asks for is still to be done
+    assert front.site.machine.queue
     back.disconnect()
     back.disconnect()
     front.site.run()
@@ -260,8 +256,7 @@ def test_a_damaged_ring_page_never_raises(seed: int, start: int, ahead: int) -> 
     front.page.u8[64:] = random.randbytes(4096 - 64)
     front.ring.sring.req_prod = start + ahead
     front.ring.sring.rsp_event = random.getrandbits(32)
-    back.kick()
-    front.site.run()
+    front.notify()
     served = (front.ring.sring.rsp_prod - start) % 2**32
     assert (served, len(front.fatal)) == ((ahead, 0) if ahead <= RING else (0, 1))
     back.disconnect()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from minimal_hv import MinimalMachine
-from vif_peers import GUEST, HOST, Stack, back_side
+from vif_peers import GUEST, HOST, Stack, announce, back_side
 
 from xennet.abi.netif import (
     EXTRA_GSO,
@@ -59,8 +59,8 @@ class Replay:
         refs = [self.guest.grants.grant_access(HOST, page.first) for page in (self._tx, self._rx)]
         self.stack = Stack()
         self.fatal: list[FrontendError] = []
-        port = self.guest.alloc_unbound(HOST)
-        keys = QueueKeys(refs[0], refs[1], port, port)
+        self.port = self.guest.alloc_unbound(HOST)
+        keys = QueueKeys(refs[0], refs[1], self.port, self.port)
         features = FrontendFeatures(True, 1 << XEN_NETIF_GSO_TYPE_TCPV4)
         side = back_side(self.host, self.fatal, features)
         self.queue = Queue(side, keys, self.stack, BackendCounters())
@@ -75,7 +75,12 @@ class Replay:
         ring = FrontRing.init(sring)
         ring.req_prod_pvt = ring.rsp_cons = start
         sring.req_prod = sring.rsp_prod = start
+        sring.req_event = sring.rsp_event = start + 1
         return ring
+
+    def _publish(self, ring: FrontRing) -> None:
+        announce(ring.push_requests_and_check_notify(), self.guest, self.port)
+        self.machine.run()
 
     def _grant(self, gref: int, *, readonly: bool) -> Any:
         """The page behind a recorded reference, which is granted here under the same number."""
@@ -113,9 +118,7 @@ class Replay:
             self.tx_ring.sring.write_slot(self.tx_ring.req_prod_pvt, raw)
             self.tx_ring.req_prod_pvt += 1
         assert at == len(data)
-        self.tx_ring.push_requests()
-        self.queue.kick()
-        self.machine.run()
+        self._publish(self.tx_ring)
         statuses = []
         while self.tx_ring.unconsumed_responses:
             raw = self.tx_ring.sring.copy_slot(self.tx_ring.rsp_cons)
@@ -133,7 +136,7 @@ class Replay:
                 self.rx_ring.req_prod_pvt, RX_REQUEST.pack(ident, pad, self.moved(gref))
             )
             self.rx_ring.req_prod_pvt += 1
-        self.rx_ring.push_requests()
+        self._publish(self.rx_ring)
         for packet in event["packets"]:
             flags = packet["flags"]
             self.stack.gso = (packet["gso_size"], XEN_NETIF_GSO_TYPE_TCPV4)
@@ -144,7 +147,7 @@ class Replay:
                 | (DATA_VALIDATED if flags & NETRXF_data_validated else 0)
             )
             self.stack.to_send.append(bytes.fromhex(packet["data"]))
-            self.queue.kick()
+            self.queue.kick()  # the host's network stack has a packet
             self.machine.run()
         responses, payload = [], []
         grefs = [RX_REQUEST.unpack_from(bytes.fromhex(raw))[2] for raw in event["requests"]]

@@ -174,8 +174,9 @@ def test_refused_packets_of_an_own_frontend_are_remarked_on(guest_without_driver
     ring.sring.write_slot(0, TX_REQUEST.pack(777, 0, 0, 7, 60))
     ring.sring.write_slot(1, TX_REQUEST.pack(777, 0, 0, 8, 10))
     ring.req_prod_pvt = 2
-    ring.push_requests()
-    stage.vif.kick_host()
+    assert ring.push_requests_and_check_notify()
+    kernel = stage.guest.kernel
+    kernel.notify(int(kernel.store.read("device/vif/0/event-channel")))
     stage.settle()
     (remark,) = remarks(stage.vif)
     assert remark.startswith("packets of the guest that the backend refused: 2 ")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from minimal_hv import MinimalMachine, MinimalStore
-from vif_peers import GUEST, HOST, Stack
+from vif_peers import GUEST, HOST, Stack, announce
 
 from xennet.abi.netif import TX_REQUEST, TX_RESPONSE
 from xennet.netback.device import Vif
@@ -89,11 +89,15 @@ class GuestQueue:
         self.tx_ring.sring.write_slot(self.tx_ring.req_prod_pvt, raw)
         self.tx_ring.req_prod_pvt += 1
 
+    def publish(self) -> None:
+        """Publish the tx requests, with an event if the backend wants one."""
+        wanted = self.tx_ring.push_requests_and_check_notify()
+        announce(wanted, self.world.guest, self.tx_port)
+
     def send(self, size: int = 60, flags: int = 0) -> None:
-        """One request, published and announced."""
+        """One request, published; then everything settles."""
         self.tx(size, flags)
-        self.tx_ring.push_requests()
-        self.world.guest.notify(self.tx_port)
+        self.publish()
         self.world.run()
 
     def statuses(self) -> list[int]:

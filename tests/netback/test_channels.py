@@ -37,16 +37,12 @@ def test_with_split_channels_each_event_runs_its_own_ring_only(passes: list[str]
     front.machine.run()
     passes.clear()
     front.post_rx()
-    front.rx_ring.push_requests()
-    front.guest.notify(front.rx_port)
-    front.machine.run()
+    assert front.push_rx()
     assert set(passes) == {"poll_rx"}
     passes.clear()
     front.stack.room = 0
     front.tx(60)
-    front.tx_ring.push_requests()
-    front.guest.notify(front.port)
-    front.machine.run()
+    assert front.push()
     assert set(passes) == {"poll_tx"}
 
 
@@ -54,7 +50,7 @@ def test_an_event_on_the_channel_of_the_other_ring_is_not_looked_into() -> None:
     front = RawFrontend(split=True)
     front.machine.run()
     front.tx(60)
-    front.tx_ring.push_requests()
+    assert front.tx_ring.push_requests_and_check_notify()
     front.guest.notify(front.rx_port)
     front.machine.run()
     assert front.stack.received == []
@@ -71,9 +67,7 @@ def test_what_a_packet_provokes_is_sent_without_an_event_of_the_other_channel() 
 
     front.stack.push = echo  # type: ignore[method-assign]
     front.tx(60)
-    front.tx_ring.push_requests()
-    front.guest.notify(front.port)
-    front.machine.run()
+    assert front.push()
     assert len(front.rx_responses()) == 1
 
 
@@ -84,9 +78,7 @@ def test_responses_are_announced_on_the_channel_of_their_ring() -> None:
     front.guest.on_event(front.port, lambda: heard.append("tx"))
     front.guest.on_event(front.rx_port, lambda: heard.append("rx"))
     front.tx(60)
-    front.tx_ring.push_requests()
-    front.guest.notify(front.port)
-    front.machine.run()
+    assert front.push()
     assert heard == ["tx"]
     front.stack.to_send = [bytes(60)]
     front.run()
@@ -137,9 +129,7 @@ def test_F19_an_event_with_work_makes_the_delays_short_again() -> None:
     front.machine.run()
     assert stormed(front, 4) == [1, 2, 4, 8]
     front.tx(60)
-    front.tx_ring.push_requests()
-    front.guest.notify(front.port)
-    front.machine.run()
+    assert front.push()
     assert len(front.stack.received) == 1
     assert stormed(front, 3) == [0, 1, 2]
 
@@ -151,9 +141,7 @@ def test_F19_what_comes_during_a_delay_is_looked_at_when_it_ends() -> None:
     front.guest.notify(front.port)
     front.machine.run()  # eight jiffies begin
     front.tx(60)
-    front.tx_ring.push_requests()
-    front.guest.notify(front.port)
-    front.machine.run()
+    assert front.push()
     front.machine.advance(8 * JIFFY - 1)
     assert front.machine.run() == 0
     assert front.stack.received == []
@@ -169,7 +157,7 @@ def test_F19_the_host_is_served_during_a_delay() -> None:
         front.guest.notify(front.port)
         front.machine.run()
     front.tx(60)
-    front.tx_ring.push_requests()
+    assert front.publish_tx()
     front.stack.to_send = [bytes(60)]
     front.run()  # it has frames for the guest
     assert len(front.rx_responses()) == len(front.stack.received) == 1
@@ -182,10 +170,8 @@ def test_F19_the_channels_of_a_queue_are_delayed_each_for_itself() -> None:
     front.guest.notify(front.port)
     front.machine.run()
     front.post_rx()
-    front.rx_ring.push_requests()
     front.stack.to_send = [bytes(60)]
-    front.guest.notify(front.rx_port)
-    front.machine.run()
+    assert front.push_rx()
     assert len(front.rx_responses()) == 1
 
 
@@ -194,16 +180,13 @@ def test_F19_requests_that_nobody_takes_do_not_excuse_a_storm(passes: list[str])
     front.stack.room = 0
     front.machine.run()
     front.tx(60)
-    front.tx_ring.push_requests()
-    front.guest.notify(front.port)
-    front.machine.run()
+    assert front.push()
     passes.clear()
     for _ in range(1000):
         front.guest.notify(front.port)
         front.machine.run()
     assert len(passes) <= 4
-    front.stack.room = 1
-    front.run()
+    front.make_room(1)
     assert len(front.stack.received) == 1
 
 
@@ -229,9 +212,7 @@ def test_F19_an_event_with_work_is_not_spurious() -> None:
     front.machine.run()
     before = front.counters.spurious
     front.tx(60)
-    front.tx_ring.push_requests()
-    front.guest.notify(front.port)
-    front.machine.run()
+    assert front.push()
     assert front.counters.spurious == before
 
 
@@ -291,15 +272,22 @@ def test_F20_rsp_event_only_decides_about_notifications(events: list[int], split
 
 
 @settings(max_examples=40, deadline=None)
-@given(events=st.lists(U32, min_size=1, max_size=20))
-def test_F20_a_frontend_that_overwrites_req_event_hurts_itself_only(events: list[int]) -> None:
-    # Whatever it writes there, a kick of the host or an event of its own is enough to go on.
+@given(events=st.lists(st.tuples(U32, st.booleans()), min_size=1, max_size=20))
+def test_F20_a_frontend_that_overwrites_req_event_hurts_itself_only(
+    events: list[tuple[int, bool]],
+) -> None:
+    # Whatever it writes there, a frame of the host or an event of its own is enough to go on.
     front = RawFrontend()
-    for req_event in events:
+    for req_event, by_host in events:
         front.tx_ring.sring.req_event = req_event
         front.rx_ring.sring.req_event = req_event
         front.tx(60)
-        front.push()
+        if not front.push():
+            if by_host:
+                front.stack.to_send.append(bytes(60))
+                front.run()
+            else:
+                front.notify()
         assert front.statuses() == [0]
     assert front.fatal == []
 
@@ -308,6 +296,6 @@ def test_binding_makes_the_channel_pending_so_that_nothing_is_missed() -> None:
     world = BackWorld()
     world.prepare()
     world.queues[0].tx()
-    world.queues[0].tx_ring.push_requests()
+    world.queues[0].publish()
     world.state(4)
     assert len(world.stack.received) == 1

@@ -92,7 +92,7 @@ def test_two_split_channels_that_are_the_same_port_are_one_channel() -> None:
 def test_a_disconnected_queue_ignores_late_kicks() -> None:
     front = RawFrontend()
     front.tx(60)
-    front.tx_ring.push_requests()
+    front.publish_tx()
     front.queue.kick()
     front.queue.disconnect()
     front.machine.run()

@@ -70,22 +70,13 @@ def played(*slots: tuple[int, int] | tuple[int, int, int]) -> RawFrontend:
     return front
 
 
-def announced(front: RawFrontend) -> bool:
-    """Publish what was put, as a guest does: an event only if one was asked for."""
-    asked = front.tx_ring.push_requests_and_check_notify()
-    if asked:
-        front.guest.notify(front.port)
-    front.machine.run()
-    return asked
-
-
 def assert_goes_on(front: RawFrontend) -> None:
     """A good packet is still delivered and answered."""
     assert not front.fatal
     front.statuses()
     before = len(front.stack.received)
     front.tx(60, ident=99)
-    assert announced(front)
+    assert front.push()
     assert front.responses() == [(99, OKAY)]
     assert len(front.stack.received) == before + 1
 
@@ -201,7 +192,7 @@ def test_a10_absent_in_linux_a_good_packet_behind_a_bad_one_is_taken():
     front.tx(60, ident=1, gref=0)
     front.tx(4, ident=2)
     front.tx(60, ident=3)
-    assert announced(front)
+    assert front.push()
     assert front.responses() == [(1, ERROR), (2, ERROR), (3, OKAY)]
     assert front.tx_ring.sring.req_event == 4
     assert_goes_on(front)
@@ -213,7 +204,7 @@ def test_a10_absent_in_linux_a_good_packet_behind_one_that_xnb_refuses_is_taken(
     front.tx(60, E)
     front.extra(XEN_NETIF_EXTRA_TYPE_HASH)
     front.tx(61, ident=2)
-    assert announced(front)
+    assert front.push()
     assert front.responses()[2:] == [(2, OKAY)]
     assert len(front.stack.received[-1]) == 61
     assert front.tx_ring.sring.req_event == 4
@@ -224,7 +215,7 @@ def test_a11_absent_in_linux_a_half_pushed_packet_is_fatal_not_a_stall():
     front = RawFrontend()
     front.machine.run()
     front.tx(60, M)
-    assert announced(front)
+    assert front.push()
     assert front.fatal[0].rule == "F2"
 
 
@@ -254,7 +245,7 @@ def test_a13_absent_in_linux_a_slot_of_65000_bytes_is_fatal():
 def test_a14_absent_in_linux_req_prod_that_moves_back_is_fatal():
     front = RawFrontend(start=10)
     front.tx_ring.sring.req_prod = 9
-    front.run()
+    front.notify()
     assert (front.fatal[0].rule, front.stack.received) == ("F1", [])
 
 
@@ -386,7 +377,7 @@ def posted(*grefs: int | None, **how: bool) -> RawFrontend:
     front = RawFrontend(**how)
     for gref in grefs:
         front.post_rx(gref=gref)
-    front.rx_ring.push_requests()
+    front.push_rx()
     return front
 
 
@@ -394,7 +385,7 @@ def test_b1_absent_in_linux_buffers_with_one_gref_are_answered_one_by_one():
     front = posted()
     for _ in range(2):
         front.post_rx(gref=front.rx_grefs[5])
-    front.rx_ring.push_requests()
+    front.push_rx()
     first, second = sent(front, 4196)
     assert (first.status, first.flags & NETRXF_more_data) == (PAGE_SIZE, NETRXF_more_data)
     assert (second.status, second.flags & NETRXF_more_data) == (100, 0)
@@ -404,7 +395,7 @@ def test_b2_absent_in_linux_an_earlier_packet_leaves_nothing_in_a_status():
     front = posted()
     for _ in range(6):
         front.post_rx(gref=front.rx_grefs[5])
-    front.rx_ring.push_requests()
+    front.push_rx()
     assert [rsp.status for rsp in sent(front, 3 * PAGE_SIZE)] == [PAGE_SIZE] * 3
     assert [rsp.status for rsp in sent(front, 60)] == [60]
 
@@ -414,7 +405,7 @@ def test_b3_absent_in_linux_an_error_response_has_no_bits_of_the_gref(gref):
     front = posted()
     front.guest.grants.words[gref << 1] = 0  # a grant of nothing
     front.post_rx(gref=gref)
-    front.rx_ring.push_requests()
+    front.push_rx()
     (rsp,) = sent(front, 60)
     assert rsp.status < 0
     assert (rsp.offset, rsp.flags & (NETRXF_more_data | NETRXF_extra_info)) == (0, 0)

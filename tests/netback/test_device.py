@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from back_world import BE, FE, BackWorld
+from vif_peers import announce
 
 from xennet.abi.netif import (
     CTRL_REQUEST,
@@ -198,8 +199,7 @@ def test_the_algorithm_of_the_control_ring_reaches_the_queues_and_goes_with_the_
         assert world.vif.words[W_HASH] == 0
         ring.sring.write_slot(ring.req_prod_pvt, CTRL_REQUEST.pack(1, kind, data, 0, 0))
         ring.req_prod_pvt += 1
-        ring.push_requests()
-        world.guest.notify(port)
+        announce(ring.push_requests_and_check_notify(), world.guest, port)
         world.run()
     assert world.vif.words[W_HASH] == XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ
     world.publish(ctrl_ring_ref=None)
@@ -241,6 +241,7 @@ def test_what_one_queue_is_guilty_of_stops_all_queues_of_the_vif() -> None:
     assert world.vif.error is not None
     assert world.vif.error.rule == "F1"
     world.queues[0].send(60)
+    world.stack.to_send = [bytes(60)]
     world.vif.kick()
     world.run()
     assert world.queues[0].statuses() == []
@@ -364,7 +365,7 @@ def test_F28_events_on_a_wrong_port_do_nothing() -> None:
     world.connect()
     stray = world.guest.alloc_unbound(0)
     world.queues[0].tx()
-    world.queues[0].tx_ring.push_requests()
+    assert world.queues[0].tx_ring.push_requests_and_check_notify()
     world.guest.notify(stray)
     world.run()
     assert world.stack.received == []
@@ -380,7 +381,8 @@ def test_F28_a_frontend_that_closes_its_port_loses_events_only() -> None:
     world.guest.close_port(queue.tx_port)
     queue.tx()
     queue.tx_ring.sring.rsp_event = 1
-    queue.tx_ring.push_requests()
+    assert queue.tx_ring.push_requests_and_check_notify()  # and there is no port for it
+    world.stack.to_send = [bytes(60)]
     world.vif.kick()
     world.run()
     assert queue.statuses() == [0]

@@ -40,7 +40,7 @@ def test_a_response_sits_in_the_slot_of_its_request_with_its_id() -> None:
     front = RawFrontend()
     for ident in (9, 8, 7):
         front.post_rx(ident=ident)
-    front.rx_ring.push_requests()
+    front.push_rx()
     assert send(front, frame(60), frame(61), frame(62)) == [
         (9, 0, 0, 60),
         (8, 0, 0, 61),
@@ -54,7 +54,7 @@ def test_all_eight_bytes_of_a_response_are_written() -> None:
     front = RawFrontend()
     front.rx_ring.sring.write_slot(0, b"\x05\x00\xff\xff" + front.rx_grefs[0].to_bytes(4, "little"))
     front.rx_ring.req_prod_pvt += 1
-    front.rx_ring.push_requests()
+    front.push_rx()
     assert send(front, frame(60)) == [(5, 0, 0, 60)]
 
 
@@ -101,8 +101,8 @@ def test_a_packet_waits_whole_until_enough_buffers_are_posted() -> None:
     assert send(front, frame(9014)) == []
     assert front.rx_ring.sring.req_event == 3  # one request past those that were seen
     front.post_rx()
-    assert front.rx_ring.push_requests_and_check_notify()
-    assert len(send(front)) == 3
+    assert front.push_rx()
+    assert len(front.rx_responses()) == 3
 
 
 def test_f1_an_impossible_req_prod_is_fatal() -> None:
@@ -117,7 +117,7 @@ def test_a_failed_copy_puts_the_gntst_code_into_the_status_of_its_slot() -> None
     front.post_rx(gref=1000)  # never granted
     front.post_rx(gref=50_000)  # outside the table
     front.post_rx()
-    front.rx_ring.push_requests()
+    front.push_rx()
     answers = send(front, frame(60), frame(60), frame(60))
     assert [status for *_, status in answers] == [GNTST_general_error, GNTST_bad_gntref, 60]
     assert front.counters.rx.errors == 2
@@ -127,7 +127,7 @@ def test_a_failed_slot_keeps_the_chain_of_its_packet() -> None:
     front = RawFrontend()
     front.post_rx()
     front.post_rx(gref=1000)
-    front.rx_ring.push_requests()
+    front.push_rx()
     assert [(flags, status) for _, _, flags, status in send(front, frame(5000))] == [
         (NETRXF_more_data, 4096),
         (0, GNTST_general_error),
@@ -137,7 +137,7 @@ def test_a_failed_slot_keeps_the_chain_of_its_packet() -> None:
 def test_a_buffer_granted_read_only_is_not_written() -> None:
     front = RawFrontend()
     front.post_rx(gref=front.gref)
-    front.rx_ring.push_requests()
+    front.push_rx()
     assert [status for *_, status in send(front, frame(60))] == [GNTST_general_error]
     assert bytes(front.page.u8) == front.data
 

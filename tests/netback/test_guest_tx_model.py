@@ -185,7 +185,7 @@ def test_a_random_ring_page_gives_what_the_model_says(seed: int, start: int, ahe
     sring.req_prod = start + ahead
     before = bytes(sring.u8)
     ring = [sring.copy_slot(start + i) for i in range(256)]
-    front.run()
+    front.notify()
     expected = expect(ring, ahead)
     assert [error.rule for error in front.fatal] == ([expected.rule] if expected.rule else [])
     if expected.rule == "F1":

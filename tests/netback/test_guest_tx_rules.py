@@ -79,7 +79,7 @@ def test_checksum_flags_and_gso_reach_the_host() -> None:
 def test_f1_req_prod_further_than_the_ring_is_fatal(start: int) -> None:
     front = RawFrontend(start=start)
     front.tx_ring.sring.req_prod = start + 257
-    front.run()
+    front.notify()
     assert front.fatal[0].rule == "F1"
     assert front.fatal[0].raw == ((start + 257) & 0xFFFFFFFF,)
     assert front.responses() == []
@@ -88,7 +88,7 @@ def test_f1_req_prod_further_than_the_ring_is_fatal(start: int) -> None:
 def test_f1_req_prod_moving_backwards_is_fatal() -> None:
     front = RawFrontend(start=10)
     front.tx_ring.sring.req_prod = 9
-    front.run()
+    front.notify()
     assert front.fatal[0].rule == "F1"
 
 
@@ -392,8 +392,7 @@ def test_a_host_without_room_leaves_requests_on_the_ring() -> None:
     front.tx(60)
     front.push()
     assert front.responses() == []
-    front.stack.room = 1 << 30
-    front.run()
+    front.make_room()
     assert front.statuses() == [OKAY]
 
 

@@ -80,6 +80,7 @@ def test_F21_two_queues_may_share_their_ring_pages_as_in_linux() -> None:
     world.state(4)
     assert world.vif.carrier
     first.send()
+    world.stack.to_send = [bytes(60)]
     world.vif.kick()
     world.run()
     world.state(6)

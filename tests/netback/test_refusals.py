@@ -109,7 +109,7 @@ def test_F13_names_slot_reference_and_the_status_of_the_copy(
 @BAD_REFERENCES
 def test_F13_holds_on_the_receive_ring_too(front: RawFrontend, gref: int, status: str) -> None:
     front.post_rx(gref=gref)
-    front.rx_ring.push_requests()
+    front.push_rx()
     front.stack.to_send.append(bytes(60))
     front.run()
     assert refused(front) == [("F13", "rx", 2**32 - 1)]

@@ -26,7 +26,6 @@ from xennet.netback.xnb import (
     GnttabCopyTable,
     Pkt,
     chain_bytes,
-    intr,
     mbufc2pkt,
     pkt2mbufc,
     ring2pkt,
@@ -88,7 +87,7 @@ def test_A3_a_packet_of_no_bytes_is_answered_and_not_consumed(world):
 
 def test_A3_one_interrupt_publishes_the_response_of_the_unconsumed_request(world):
     world.offer([0])
-    intr(world.xnb)
+    world.interrupt()
     assert (world.tx.sring.rsp_prod, world.txb.req_cons, world.tx.sring.req_event) == (1, 0, 1)
 
 
@@ -137,9 +136,10 @@ def test_A7_any_extra_info_but_gso_drops_the_packet(world, kind):
 def test_A8_a_ring_full_of_more_data_is_never_consumed_and_never_answered(world, req_prod):
     world.put(*[[60, M]] * 256)
     world.tx.sring.req_prod = req_prod
+    world.notify()
     pkt, consumed = parse(world)
     assert (consumed, pkt.list_len, pkt.is_valid) == (0, 256, False)
-    intr(world.xnb)
+    world.interrupt()
     assert (world.tx.sring.rsp_prod, world.delivered, world.signals) == (0, [], 0)
 
 
@@ -169,7 +169,7 @@ def test_A9_fewer_than_65_slots_suffice_when_mbuf_borders_split_them(world):
 def test_A10_a_good_packet_behind_garbage_is_never_announced_again(world):
     world.put([60, E], extra(type=0xFF), [60])
     assert world.push()
-    intr(world.xnb)
+    world.interrupt()
     assert world.delivered == []
     assert world.tx.sring.req_event == 3 == world.tx.sring.req_prod
     world.put([60])
@@ -179,7 +179,7 @@ def test_A10_a_good_packet_behind_garbage_is_never_announced_again(world):
 def test_A11_a_half_published_packet_is_never_announced_again(world):
     world.put([60, M])
     assert world.push()
-    intr(world.xnb)
+    world.interrupt()
     assert (world.txb.req_cons, world.tx.sring.req_event) == (0, 1)
     world.put([20])
     assert not world.push()
@@ -224,9 +224,10 @@ def test_A14_req_prod_moved_backwards_offers_a_full_ring_for_ever(world):
     # A response overwrites its request's gref with id | status << 16: ids that are grefs live on.
     world.put(*[TX_REQUEST.pack(world.data, 0, 0, world.data, 60)] * 256)
     world.tx.sring.req_prod = 0xFFFFFFFF  # req_cons - 1
+    world.notify()
     assert world.txb.unconsumed_requests == 256
     with pytest.raises(BackendPanic, match="after 1000 packets") as panic:
-        intr(world.xnb, limit=1000)
+        world.interrupt(limit=1000)
     assert panic.value.rule == "A14/A15"
     assert len(world.delivered) == 1000 > 256  # stale slots, again and again
 
@@ -241,7 +242,7 @@ def test_A15_a_frontend_that_keeps_producing_is_served_in_one_interrupt(world):
     world.xnb.ifp.if_input = produce_another
     world.offer([60])
     with pytest.raises(BackendPanic) as panic:
-        intr(world.xnb, limit=5000)
+        world.interrupt(limit=5000)
     assert panic.value.rule == "A14/A15"
     assert world.tx.sring.rsp_prod == 0  # and nothing was published meanwhile
 
@@ -269,7 +270,7 @@ def test_A16_a_size_that_grows_after_the_check_runs_off_the_chain(world):
 
 def test_A17_a_frame_of_four_bytes_is_delivered(world):
     world.offer([4])
-    intr(world.xnb)
+    world.interrupt()
     assert world.delivered == [pattern(4)]
 
 

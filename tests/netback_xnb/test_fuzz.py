@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from xnb_world import E, M, World, extra
 
 from xennet.abi.netif import TX_REQUEST
-from xennet.netback.xnb import BackendPanic, chain, intr
+from xennet.netback.xnb import BackendPanic, chain
 
 RULES = {"A1/A2", "A3/A4", "A9", "A12/A13", "A14/A15", "A17", "B2", "B8"}
 
@@ -45,9 +45,10 @@ def test_an_interrupt_returns_or_panics(pushes, start, lie, waiting, posted):
         for slots in pushes:
             world.put(*slots)
             world.push()
+            world.notify()  # it need not have been asked
             if lie is not None:
                 world.tx.sring.req_prod = lie
-            intr(world.xnb, limit=300)
+            world.interrupt(limit=300)
             waits = sum(1 for mbufc in world.xnb.ifp.if_snd for _ in chain(mbufc))
             assert world.pool.in_use == waits  # everything else was freed
             if lie is None:  # it never takes what was not offered

@@ -11,7 +11,7 @@ from xennet.netback.xnb import intr, start
 def test_all_packets_of_one_push_are_delivered_answered_and_signalled_once(world):
     world.put([60], [70], [80])
     assert world.push()
-    intr(world.xnb)
+    world.interrupt()
     world.machine.run()
     assert world.delivered == [pattern(n) for n in (60, 70, 80)]
     assert world.tx.response_prod() == 3
@@ -21,7 +21,7 @@ def test_all_packets_of_one_push_are_delivered_answered_and_signalled_once(world
 
 def test_the_next_request_is_asked_for(world):
     world.offer([60], [60])
-    intr(world.xnb)
+    world.interrupt()
     assert world.tx.sring.req_event == 3
     world.put([60])
     assert world.push()
@@ -30,7 +30,7 @@ def test_the_next_request_is_asked_for(world):
 def test_no_signal_when_the_frontend_did_not_ask(world):
     world.tx.sring.rsp_event = 5
     world.offer([60])
-    intr(world.xnb)
+    world.interrupt()
     world.machine.run()
     assert world.signals == 0
 
@@ -45,16 +45,13 @@ def test_requests_that_come_during_the_interrupt_are_taken_in_it(world):
 
     world.xnb.ifp.if_input = produce_once
     world.offer([60])
-    intr(world.xnb)
+    world.interrupt()
     assert len(world.delivered) == 2
 
 
 def test_an_event_runs_the_handler_through_the_channel(world):
     world.hv.on_event(world.xnb.port, lambda: intr(world.xnb))
-    world.machine.run()
-    port = world.hv.ports[world.xnb.port].remote_port
     world.offer([60])
-    world.front_hv.notify(port)
     world.machine.run()
     assert len(world.delivered) == 1
 
@@ -62,10 +59,10 @@ def test_an_event_runs_the_handler_through_the_channel(world):
 def test_the_interrupt_also_sends_what_waits_for_buffers(world):
     gref = world.buffer()
     world.xnb.ifp.if_snd.append(world.packet(60))
-    intr(world.xnb)
+    start(world.xnb)
     assert len(world.xnb.ifp.if_snd) == 1
     world.post(gref)
-    intr(world.xnb)
+    world.interrupt()
     assert bytes(world.granted(gref)[:60]) == pattern(60)
     assert world.rx.response_prod() == 1
 
@@ -112,7 +109,7 @@ def test_a_long_exchange_leaves_no_mbuf_behind():
         world.offer([1500], [60, E], extra(), [3000])
         world.post(world.buffer() if round_ == 0 else world.data)
         world.xnb.ifp.if_snd.append(world.packet(1000))
-        intr(world.xnb)
+        world.interrupt()
         world.tx.rsp_cons, world.rx.rsp_cons = world.tx.response_prod(), world.rx.response_prod()
     assert len(world.delivered) == 900
     assert (world.pool.in_use, world.tx.rsp_cons, world.rx.rsp_cons) == (0, 1200, 300)

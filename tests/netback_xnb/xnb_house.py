@@ -3,7 +3,7 @@ and every slot by hand."""
 
 from __future__ import annotations
 
-from vif_peers import Stack
+from vif_peers import Stack, announce
 
 from xennet.abi.netif import EXTRA_GSO, RX_REQUEST, RX_RESPONSE, TX_REQUEST, TX_RESPONSE
 from xennet.abi.xen import PAGE_SIZE
@@ -83,9 +83,7 @@ class XnbHouse:
                 raw = TX_REQUEST.pack(gref, offset, flags, self.tx.req_prod_pvt & 0xFFFF, size)
             self.tx.sring.write_slot(self.tx.req_prod_pvt, raw)
             self.tx.req_prod_pvt += 1
-        asked = self.tx.push_requests_and_check_notify()
-        if asked:
-            self.guest.notify(self.port)
+        asked = announce(self.tx.push_requests_and_check_notify(), self.guest, self.port)
         self.house.settle()
         return asked
 
@@ -95,8 +93,7 @@ class XnbHouse:
             raw = RX_REQUEST.pack(self.rx.req_prod_pvt & 0xFFFF, 0xAAAA, gref)
             self.rx.sring.write_slot(self.rx.req_prod_pvt, raw)
             self.rx.req_prod_pvt += 1
-        if self.rx.push_requests_and_check_notify():
-            self.guest.notify(self.port)
+        announce(self.rx.push_requests_and_check_notify(), self.guest, self.port)
         self.house.settle()
 
     def buffer(self) -> int:

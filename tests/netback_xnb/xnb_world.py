@@ -9,6 +9,7 @@ world.post(gref, gref)          post rx buffers
 from __future__ import annotations
 
 from minimal_hv import MinimalMachine
+from vif_peers import announce
 
 from xennet.abi.netif import (
     EXTRA_GSO,
@@ -23,7 +24,7 @@ from xennet.abi.netif import (
     NETTXF_extra_info,
     NETTXF_more_data,
 )
-from xennet.netback.xnb import Ifnet, MbufPool, XnbSoftc, chain_bytes, recv, send
+from xennet.netback.xnb import Ifnet, MbufPool, XnbSoftc, chain_bytes, intr, recv, send
 from xennet.ring import BackRing, FrontRing, rx_ring, tx_ring
 
 C, V, M, E = NETTXF_csum_blank, NETTXF_data_validated, NETTXF_more_data, NETTXF_extra_info
@@ -59,7 +60,7 @@ class World:
         self.delivered: list[bytes] = []
         self.mbufs: list[object] = []
         self.pool = MbufPool(self.hv, **pool)
-        port = self.front_hv.alloc_unbound(BACK)
+        self.port = port = self.front_hv.alloc_unbound(BACK)
         self.signals = 0
         self.front_hv.on_event(port, self._signalled)
         self.xnb = XnbSoftc(
@@ -72,6 +73,8 @@ class World:
             pool=self.pool,
             log=self.console.append,
         )
+        self.channel = self.hv.ports[self.xnb.port]
+        self.channel.pending = False  # a channel is pending when it is bound: nothing came of it
         self.txb, self.rxb = self.xnb.txb, self.xnb.rxb
         self.data = self.buffer(pattern(4096))
 
@@ -117,7 +120,8 @@ class World:
             self.tx.req_prod_pvt += 1
 
     def push(self) -> bool:
-        return self.tx.push_requests_and_check_notify()
+        """Publish the tx requests, with an event if the backend wants one; whether it does."""
+        return announce(self.tx.push_requests_and_check_notify(), self.front_hv, self.port)
 
     def offer(self, *slots) -> None:
         """put and push."""
@@ -141,7 +145,19 @@ class World:
                 index, RX_REQUEST.pack(FIRST_ID + index & 0xFFFF, 0xAAAA, gref)
             )
             self.rx.req_prod_pvt += 1
-        self.rx.push_requests()
+        announce(self.rx.push_requests_and_check_notify(), self.front_hv, self.port)
+
+    def notify(self) -> None:
+        """An event, whether or not it is wanted."""
+        self.front_hv.notify(self.port)
+
+    # What the backend's kernel does
+
+    def interrupt(self, **how: int) -> None:
+        """The event channel's handler, which runs because the frontend sent an event."""
+        assert self.channel.pending, "no event has been sent"
+        self.channel.pending = False
+        intr(self.xnb, **how)
 
     # What a test looks at
 

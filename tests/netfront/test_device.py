@@ -376,9 +376,7 @@ def test_B18_spurious_events_delay_the_next_ones_for_longer_and_longer() -> None
     back.host.notify(back.port)
     back.machine.run()
     back.rx(bytes(60))
-    back.rx_ring.push_responses()
-    back.host.notify(back.port)
-    back.machine.run()
+    back.push_rx()
     assert back.stack.received == []
     back.machine.advance(HZ * JIFFY)
     back.machine.run()
@@ -403,13 +401,12 @@ def test_B18_responses_that_the_guest_does_not_take_do_not_excuse_a_storm() -> N
     back = RawBackend(split=True)
     back.stack.room = 0
     back.rx(bytes(60))
-    back.rx_ring.push_responses()
+    back.publish_rx()
     for _ in range(100):
         back.host.notify(back.rx_port)
         back.machine.run()
     assert back.counters.spurious == 2
-    back.stack.room = 1
-    back.run()
+    back.make_room(1)
     assert len(back.stack.received) == 1
 
 
@@ -464,7 +461,7 @@ def test_after_a_resume_all_keys_are_written_again_and_the_rings_are_new() -> No
     assert queue is not None
     sent(world, bytes(60))
     queue.tx_ring.sring.rsp_prod = 77
-    world.netfront.kick()
+    world.host.notify(world.host.bind_interdomain(1, queue.tx_port))
     world.machine.run()
     assert world.netfront.error is not None
     first = {name for name, _ in world.writes}
@@ -517,8 +514,9 @@ def test_a_domain_restored_as_another_starts_with_nothing() -> None:
 def test_a_broken_queue_stops_all_of_them_until_the_next_connection() -> None:
     options = NetfrontOptions(queues=2)
     world = FrontendWorld(options=options, offer={"multi-queue-max-queues": 2}).connect()
-    world.netfront.queues[1].tx_ring.sring.rsp_prod = 9
-    world.netfront.kick()
+    guilty = world.netfront.queues[1]
+    guilty.tx_ring.sring.rsp_prod = 9
+    world.host.notify(world.host.bind_interdomain(1, guilty.tx_port))
     world.machine.run()
     assert world.netfront.error is not None
     assert world.netfront.error.rule == "B1"

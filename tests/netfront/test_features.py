@@ -277,13 +277,19 @@ GROUP = bytes.fromhex("01005e7ffa0b")
 ADD, DEL = XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL
 
 
+def ask(back: RawBackend, *changes: MulticastChange) -> None:
+    """The guest's network stack changes its list, as Netfront.multicast_add hands it on."""
+    for change in changes:
+        back.queue.multicast.add(change)
+    back.queue.kick()
+    back.machine.run()
+
+
 def test_a_multicast_change_is_a_dummy_request_whose_answer_is_kept(engine: str) -> None:
     back = RawBackend()
     changes = [MulticastChange(ADD, GROUP), MulticastChange(DEL, GROUP)]
-    for change in changes:
-        back.queue.multicast.add(change)
     back.stack.to_send = [bytes(60)]
-    back.run()
+    ask(back, *changes)
     raw = back.requests()
     assert [EXTRA_MCAST.unpack_from(raw[i]) for i in (1, 3)] == [(ADD, 0, GROUP), (DEL, 0, GROUP)]
     dummies = [TX_REQUEST.unpack_from(raw[i]) for i in (0, 2)]
@@ -304,8 +310,7 @@ def test_a_multicast_change_waits_for_room_on_the_ring() -> None:
     back.run()
     raw = back.requests()
     change = MulticastChange(ADD, GROUP)
-    back.queue.multicast.add(change)
-    back.run()
+    ask(back, change)
     assert back.requests() == []
     for slot in raw:
         back.answer(TX_REQUEST.unpack_from(slot)[3])
@@ -317,9 +322,7 @@ def test_a_multicast_change_waits_for_room_on_the_ring() -> None:
 def test_many_multicast_changes_lose_no_id() -> None:
     back = RawBackend()
     changes = [MulticastChange(ADD, GROUP) for _ in range(300)]
-    for change in changes:
-        back.queue.multicast.add(change)
-    back.run()
+    ask(back, *changes)
     for _ in range(10):
         for raw in back.requests()[::2]:
             back.answer(TX_REQUEST.unpack_from(raw)[3])

@@ -139,7 +139,7 @@ def test_B1_rsp_prod_past_what_was_requested_breaks_the_device() -> None:
     back = RawBackend()
     send(back, frame(60))
     back.tx_ring.sring.rsp_prod = 2
-    back.run()
+    back.notify()
     assert (back.broken[0].rule, back.broken[0].ring, back.broken[0].word) == ("B1", "tx", 2)
 
 
