@@ -3,7 +3,6 @@ again is written down here, with the reason why that is right."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,34 +10,10 @@ import control_sites
 import pytest
 import scenes
 from vif_peers import RawBackend, RawFrontend
+from watching import Words, loads
 
 from xennet.abi.netif import XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS, XEN_NETIF_EXTRA_TYPE_MCAST_ADD
-from xennet.abi.words import REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD
-from xennet.adversary import LOAD, Access, record
-
-#: Words of a ring by what they are called.
-INDICES = {
-    REQ_PROD: "req_prod",
-    REQ_EVENT: "req_event",
-    RSP_PROD: "rsp_prod",
-    RSP_EVENT: "rsp_event",
-}
-
-Words = dict[tuple[str, str], int]
-
-
-def loads(accesses: list[Access]) -> Words:
-    """How often each word was loaded, whatever the size of the loads: (memory, word) -> count."""
-    of_byte: Counter[tuple[str, int]] = Counter()
-    for access in accesses:
-        if access.kind == LOAD:
-            of_byte.update((access.memory, access.at + i) for i in range(access.size))
-    words: Words = {}
-    for (memory, at), count in of_byte.items():
-        index = INDICES.get(at // 4) if memory.endswith("ring") else None
-        key = memory, index or f"word {at // 4}"
-        words[key] = max(words.get(key, 0), count)
-    return words
+from xennet.adversary import record
 
 
 def again(scene: Callable[[], Any], step: Callable[[Any], object], *must: str) -> Words:

@@ -9,7 +9,7 @@ from typing import Any
 import control_sites
 import pytest
 import scenes
-from rewriting import TWISTS, backend_outcome, frontend_outcome, rewritings
+from watching import TWISTS, backend_outcome, frontend_outcome, rewritings
 
 from xennet.abi.netif import (
     XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ,

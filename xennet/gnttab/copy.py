@@ -191,9 +191,11 @@ def grant_copy(
             ):
                 own_at >>= COPY_S_offset
                 entry = table + (gref << version)
+                # The granter writes the frame first and the header last: here it is the other way.
+                header = u32[entry]
                 frame = u32[entry + version]
                 ordinary = (
-                    u32[entry] & mask == caller << HEADER_S_domid | GTF_permit_access
+                    header & mask == caller << HEADER_S_domid | GTF_permit_access
                     and u32[active_table + (gref << ACTIVE_SHIFT)] == 0
                     and frame < nr_frames
                     and owner[frame] == domid

@@ -1,7 +1,8 @@
-"""A peer that rewrites what a driver has read: nothing may come of it (hardening rule F14)."""
+"""What a run loaded, what came of it, and a peer that rewrites what was loaded."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,8 +10,34 @@ import attrs
 from vif_peers import RawBackend, RawFrontend
 
 from xennet.abi.ring import SRING_HEADER_SIZE
+from xennet.abi.words import REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD
 from xennet.adversary import LOAD, STORE, Access, interleavings, record
 from xennet.engine import current
+
+#: Words of a ring by what they are called.
+INDICES = {
+    REQ_PROD: "req_prod",
+    REQ_EVENT: "req_event",
+    RSP_PROD: "rsp_prod",
+    RSP_EVENT: "rsp_event",
+}
+
+Words = dict[tuple[str, str], int]
+
+
+def loads(accesses: list[Access]) -> Words:
+    """How often each word was loaded, whatever the size of the loads: (memory, word) -> count."""
+    of_byte: Counter[tuple[str, int]] = Counter()
+    for access in accesses:
+        if access.kind == LOAD:
+            of_byte.update((access.memory, access.at + i) for i in range(access.size))
+    words: Words = {}
+    for (memory, at), count in of_byte.items():
+        index = INDICES.get(at // 4) if memory.endswith("ring") else None
+        key = memory, index or f"word {at // 4}"
+        words[key] = max(words.get(key, 0), count)
+    return words
+
 
 #: What a peer can make of a byte: something else, something that is nearly the same.
 TWISTS: dict[str, Callable[[int], int]] = {
