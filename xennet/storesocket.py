@@ -27,6 +27,11 @@ class StoreSocket:
             self._loop.close()
             raise
 
+    @property
+    def clients(self) -> int:
+        """How many clients are connected."""
+        return self._daemon.clients
+
     def poll(self) -> None:
         """Serve what clients have sent by now, a bounded piece of each; does not wait."""
         self._loop.call_soon(self._loop.stop)

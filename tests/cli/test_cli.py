@@ -104,6 +104,7 @@ DEFAULTS = RunOptions()
         ("--evtchn fifo", evolve(DEFAULTS, evtchn="fifo")),
         ("--evtchn 2l", evolve(DEFAULTS, evtchn="2l")),
         ("--allow-empty", evolve(DEFAULTS, allow_empty=True)),
+        ("--arena 64", evolve(DEFAULTS, arena=64)),
     ],
 )
 def test_options_reach_the_link(run: Run, args: str, options: RunOptions) -> None:
@@ -445,6 +446,36 @@ def test_info_shows_versions_arena_and_engine(run: Run) -> None:
     assert lines["engine"] == "plain"
     assert lines["arena"] == "131072 frames of 4096 bytes (512 MiB)"
     assert {"xennet", "attrs", "click", "construct", "dpkt", "rich"} <= lines.keys()
+
+
+def test_info_as_json_says_the_same(run: Run) -> None:
+    code, stdout, _ = run("info", "--json")
+    about = json.loads(stdout)
+    assert code == 0
+    assert list(about) == ["format", "python", "packages", "arena", "engine"]
+    assert about["format"] == "xennet-info/1"
+    assert about["arena"] == {"frames": 131072, "page_size": 4096}
+    assert about["engine"] == {"name": "plain", "numba": None}
+    lines = dict(line.split(maxsplit=1) for line in run("info")[1].splitlines())
+    assert about["packages"].items() <= lines.items()
+
+
+def test_an_arena_that_may_be_too_small_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.pcap"
+    args = ["--guest", "gen:60x3", "--host", f"record:{out}", "--arena", "42", "--queues", "8"]
+    assert main(["run", *args]) == 2
+    assert capsys.readouterr().err == (
+        "xennet: 1 vif of 8 queues for each of 1 guests can take 10880 page frames (43 MiB), the "
+        "machine has 10752\n"
+    )
+    assert not out.exists()
+
+
+def test_the_smallest_arena_carries_what_is_asked_for() -> None:
+    args = ["--guest", "tcp:60000x40", "--host", "echo:", "--backend", "xnb", "--quiet"]
+    assert main(["run", *args, "--arena", "7"]) == 0
 
 
 def test_a_run_imports_nothing_of_what_it_does_not_use() -> None:

@@ -22,6 +22,7 @@ from xennet.report import (
     DefectReport,
     DirectionReport,
     DomainReport,
+    Mismatch,
     PathReport,
     PortReport,
     RingReport,
@@ -164,6 +165,7 @@ def test_json_survives_json_and_holds_the_numbers() -> None:
         "switch": False,
         "quota_nodes": None,
         "allow_empty": False,
+        "arena": None,
     }
     assert made["vifs"][0]["down"]["segments"] == 4500
     assert made["switch"] is None
@@ -209,6 +211,49 @@ def test_plain_text_fits_80_columns_without_escapes_or_padding(report: RunReport
     for line in text.splitlines():
         assert len(line) <= 80
         assert line == line.rstrip()
+
+
+SENTENCE = "vif1.0, guest to host: 12 frames did not arrive as they were sent, and " + "so on " * 20
+
+
+@pytest.mark.parametrize("printer", [print_report, print_verdict])
+def test_a_sentence_of_the_verdict_is_one_line_for_who_searches(printer) -> None:  # type: ignore[no-untyped-def]
+    one, two = Verdict(False, (SENTENCE,)), Verdict(False, ("a", SENTENCE))
+    assert render_text(RunReport(one), printer) == f"BAD: {SENTENCE.rstrip()}\n"
+    assert render_text(RunReport(two), printer) == f"BAD\n  a\n  {SENTENCE.rstrip()}\n"
+
+
+def test_evidence_is_one_line_too() -> None:
+    evidence = (Mismatch(17, "bytes differ", 42, "0123456789abcdef" * 8, "00"),)
+    directions = (DirectionReport(GUEST_TO_HOST, 1, 1, mismatches=1, evidence=evidence),)
+    text = render_text(RunReport(Verdict(False), directions=directions))
+    assert f"\n  sent     {'0123456789abcdef' * 8}\n" in text
+
+
+def test_a_terminal_wraps_sentences() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=60, force_terminal=True, color_system=None)
+    print_verdict(RunReport(Verdict(False, (SENTENCE,))), console)
+    assert max(map(len, text.getvalue().splitlines())) <= 60
+
+
+@pytest.mark.parametrize(
+    ("spec", "lines"),
+    [
+        (
+            "pcap:xennet/data/guest-and-host-tcp.pcap+record:demo-out/back-again.pcapng",
+            ["pcap:xennet/data/guest-and-host-tcp.pcap+", "record:demo-out/back-again.pcapng"],
+        ),
+        (
+            "pcap:/srv/captures/2024-03-17/of-the-second-machine/a-rather-long-name.pcapng",
+            ["pcap:/srv/captures/2024-03-17/", "of-the-second-machine/a-rather-long-name.pcapng"],
+        ),
+    ],
+)
+def test_a_long_port_name_is_folded_at_a_separator(spec: str, lines: list[str]) -> None:
+    text = render_text(RunReport(Verdict(True), ports=(PortReport("guest", spec, Counters()),)))
+    shown = text[text.index("\nguest") :].splitlines()[1:3]
+    assert [line.split()[-3 if i == 0 else -1] for i, line in enumerate(shown)] == lines
 
 
 def test_handshake_lines_are_not_folded_at_80_columns() -> None:
@@ -399,6 +444,22 @@ def test_vifs_that_agreed_on_the_same_are_one_row() -> None:
     assert "vif1.0 (of 200" in text
     assert line_with(text, "vif201.0")[2:4] == ["2", "single"]
     assert "Software" not in text
+
+
+@pytest.mark.parametrize(
+    ("backend", "why"), [("linux", "1\n"), ("xnb", "1: xnb has one for each vif\n")]
+)
+def test_fewer_queues_than_were_asked_for_are_said_so(backend: str, why: str) -> None:
+    vifs = (VifReport("vif1.0", 1, False, PathReport(), PathReport()),)
+    asked = RunReport(Verdict(True), RunOptions(queues=4, backend=backend), vifs=vifs)
+    assert f"\n4 queues were asked for, the ends agreed on {why}" in render_text(asked)
+    got = evolve(asked, vifs=(evolve(vifs[0], queues=4),))
+    assert "asked for" not in render_text(got)
+
+
+def test_an_interrupted_run_has_a_verdict_of_its_own() -> None:
+    report = RunReport(Verdict(False, ("interrupted by SIGINT",)), interrupted="SIGINT")
+    assert render_text(report) == "INTERRUPTED: interrupted by SIGINT\n"
 
 
 def test_a_switch_has_its_row_and_its_direction() -> None:

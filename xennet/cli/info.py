@@ -6,40 +6,43 @@ import platform
 
 import click
 
-from xennet import __version__
+from xennet.cli.output import say, say_json
 
-_PACKAGES = ("attrs", "click", "construct", "dpkt", "rich")
+#: Name of the JSON layout; a new number when a key changes its meaning or goes away.
+FORMAT = "xennet-info/1"
+
+_PACKAGES = ("xennet", "attrs", "click", "construct", "dpkt", "rich")
 
 
 @click.command()
-def info() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def info(as_json: bool) -> None:
     """Show versions, default arena and engine."""
     from importlib.metadata import version
 
-    rows = [("python", f"{platform.python_version()} ({platform.python_implementation()})")]
-    rows += [("xennet", __version__)]
-    rows += [(package, version(package)) for package in _PACKAGES]
-    rows += [("arena", _arena()), ("engine", _engine())]
-    for name, value in rows:
-        click.echo(f"{name:<10} {value}")
-
-
-def _engine() -> str:
-    """Which way kernels run here; the numba version is part of the answer if they are compiled."""
-    from importlib.metadata import version
-
-    from xennet.engine import current
-
-    name = current().name
-    return f"{name} (numba {version('numba')})" if name == "fast" else name
-
-
-def _arena() -> str:
-    """The default of the class itself, so that it cannot be told wrongly."""
-    from inspect import signature
-
     from xennet.abi.xen import PAGE_SIZE
-    from xennet.memory import Memory
+    from xennet.engine import current
+    from xennet.link.capacity import ONE_VIF
 
-    frames = signature(Memory).parameters["nr_frames"].default
-    return f"{frames} frames of {PAGE_SIZE} bytes ({frames * PAGE_SIZE >> 20} MiB)"
+    python = {
+        "version": platform.python_version(),
+        "implementation": platform.python_implementation(),
+    }
+    packages = {package: version(package) for package in _PACKAGES}
+    arena = {"frames": ONE_VIF.nr_frames, "page_size": PAGE_SIZE}
+    # The numba version is part of the answer if kernels are compiled.
+    name = current().name
+    engine = {"name": name, "numba": version("numba") if name == "fast" else None}
+    if as_json:
+        about = {"python": python, "packages": packages, "arena": arena, "engine": engine}
+        say_json({"format": FORMAT, **about})
+        return
+    mib = arena["frames"] * PAGE_SIZE >> 20
+    rows = {
+        "python": f"{python['version']} ({python['implementation']})",
+        **packages,
+        "arena": f"{arena['frames']} frames of {PAGE_SIZE} bytes ({mib} MiB)",
+        "engine": f"{name} (numba {engine['numba']})" if engine["numba"] else name,
+    }
+    for row, value in rows.items():
+        say(f"{row:<10} {value}")

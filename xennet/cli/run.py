@@ -162,6 +162,12 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
     metavar="N",
     help="Nodes of the store that a guest may own; 0: no limit.  [default: 1000, as xenstored]",
 )
+@click.option(
+    "--arena",
+    type=click.IntRange(1),
+    metavar="MIB",
+    help="Memory of the machine.  [default: 512, or what so many vifs can take]",
+)
 @click.option("--allow-empty", is_flag=True, help="A run in which no port gives a frame is good.")
 @click.option(
     "--xenstore-socket",

@@ -43,10 +43,11 @@ DOM0 = 0
 #: Virtual time in ns that :meth:`House.settle` lets pass without a frame arriving before it gives
 #: up: longer than every timer of a driver or of the toolstack.
 PATIENCE = 60_000_000_000
-#: Deliveries between two interludes.
-_INTERLUDE_STEPS = 32
-#: Interludes in turn after which all watch events have to be delivered before the next.
-_BUSY_INTERLUDES = 8
+#: Deliveries between two interludes, unless somebody wants fewer.
+INTERLUDE_STEPS = 32
+#: Deliveries in turn, with watch events always waiting, after which all of these have to be
+#: delivered before the next interlude.
+_BUSY_DELIVERIES = 256
 
 
 def guest_mac(domid: int, handle: int = 0) -> str:
@@ -86,9 +87,10 @@ class House:
         self._next_domid = DOM0 + 1
         kernel = GuestKernel(dom0, self.service.connect(dom0, "dom0"))
         self.backend_domains = {DOM0: BackendDomain(self, dom0, kernel)}
-        #: Called between deliveries, every few dozen: whoever else wants a turn. What it causes is
+        #: Called between deliveries, every so many: whoever else wants a turn. What it causes is
         #: delivered too, within bounds.
         self.interlude: Callable[[], None] | None = None
+        self.interlude_steps = INTERLUDE_STEPS
         self.toolstack.init_dom0()
 
     def __repr__(self) -> str:
@@ -329,15 +331,15 @@ class House:
             while step() is not None:
                 pass
             return
-        turns = 0
+        made = 0
         while True:
-            for _ in range(_INTERLUDE_STEPS):
+            for _ in range(self.interlude_steps):
                 if step() is None:
                     return  # what others ask for from now on is not waited for
             busy = any(kind == "xenstore" for kind, _, _ in self.machine.run_loop.ready())
-            turns = turns + 1 if busy else 0
+            made = made + self.interlude_steps if busy else 0
             # Who writes without end must not keep the machine from coming to rest.
-            if turns <= _BUSY_INTERLUDES:
+            if made <= _BUSY_DELIVERIES:
                 self.interlude()
 
     def _after(self, delay: int, call: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from xennet.link.base import LimitError
-from xennet.link.capacity import ONE_VIF
+from xennet.link.capacity import ONE_VIF, mib_frames
 from xennet.link.house import House
 from xennet.link.setup import Setup
 from xennet.memory import Memory
@@ -34,10 +34,17 @@ def require_room(setup: Setup) -> None:
             "or queues, or a higher quota",
             quota=True,
         )
-    if setup.capacity.nr_frames <= ONE_VIF.nr_frames:
+    capacity = setup.capacity
+    if capacity.nr_frames < capacity.needed:
+        raise LimitError(
+            f"{_vifs(setup)} for each of {setup.guests} guests can take {capacity.needed} page "
+            f"frames ({-(-capacity.needed // mib_frames(1))} MiB), the machine has "
+            f"{capacity.nr_frames}"
+        )
+    if capacity.nr_frames <= ONE_VIF.nr_frames:
         return
     try:
-        Memory(setup.capacity.nr_frames).close()
+        Memory(capacity.nr_frames).close()
     except MemoryError as full:
         raise LimitError(f"{_vifs(setup)} for each of {setup.guests} guests: {full}") from full
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from attrs import define
@@ -21,6 +22,7 @@ from xennet.link.house import House
 from xennet.link.limits import require_room
 from xennet.link.residents import PluggedVif
 from xennet.link.setup import Setup
+from xennet.observe import StoreOperation
 from xennet.timeslices import TimeSlices
 from xennet.xenbus.toolstack import Outcome
 
@@ -75,6 +77,7 @@ class Lines:
         self.all: list[Line] = []
         self._stage = Stage.NEW
         self._socket: StoreSocket | None = None
+        self._news = False  # the store has changed since its clients had their turn
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self.all)} vifs, {self._stage.value}>"
@@ -125,9 +128,11 @@ class Lines:
                     policy=setup.policy,
                     back=setup.back,
                 )
+        self._pause()
         house.settle()
         house.boot()
         house.settle()
+        self._pause()
         for line in self.all:
             house.require_connected(line.plugged)
 
@@ -135,15 +140,36 @@ class Lines:
         """Deliver everything there is to deliver (House.settle)."""
         self.house.settle(waiting)
 
-    def serve_store(self, path: str) -> None:
+    def serve_store(self, path: str, pace: float = 0.0) -> None:
         """Let other programs use the store over the unix socket ``path``, until :meth:`destroy`.
 
-        xennet.xenstore.daemon.SocketError if that cannot be.
+        While there are any, they have ``pace`` seconds to look at each change before the next
+        happens. xennet.xenstore.daemon.SocketError if that cannot be.
         """
         from xennet.storesocket import StoreSocket
 
         self._socket = StoreSocket(self.house.service.server, path)
         self.house.interlude = self._socket.poll
+        if pace:
+            self.house.interlude = partial(self._look, self._socket, pace)
+            self.house.interlude_steps = 1
+            self.house.machine.observers.subscribe(self._changed, StoreOperation)
+
+    def _pause(self) -> None:
+        """Between two steps of the toolstack's."""
+        if self.house.interlude is not None:
+            self.house.interlude()
+
+    def _changed(self, event: object) -> None:
+        assert isinstance(event, StoreOperation)
+        self._news = self._news or event.op in ("WRITE", "RM", "MKDIR")
+
+    def _look(self, socket: StoreSocket, pace: float) -> None:
+        news, self._news = self._news, False
+        if news and socket.clients:
+            socket.wait(pace)
+        else:
+            socket.poll()
 
     def hold(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
         """Keep everything as it is for that long, or until it is ``over``, and let the clients of
@@ -212,6 +238,7 @@ class Lines:
             return
         self._stage = Stage.CLOSED
         house = self.house
+        self._pause()
         operations = [(vif, house.unplug(vif)) for vif in self.vifs]
 
         def closing() -> int | None:

@@ -48,6 +48,8 @@ from xennet.xenbus.paths import VifPaths
 if TYPE_CHECKING:
     from xennet.link.exchange import Exchange, Place
 
+#: Seconds in which those who look at a run that is held can read what has changed.
+_PACE = 0.02
 #: Reasons that a verdict gives in full.
 _REASONS = 12
 
@@ -57,7 +59,8 @@ class StoreView:
     """The run's store for other programs to look at, on the socket ``path``.
 
     Nothing is plugged in for ``hold_before`` seconds; the connected vifs stay up for ``hold``
-    seconds before they are unplugged. ``say`` is told when there is something to see.
+    seconds before they are unplugged. A run that is held lets those who look see each change before
+    the next. ``say`` is told when there is something to see.
     """
 
     path: str
@@ -199,7 +202,8 @@ class Run:
     def carry_out(self, view: StoreView | None) -> None:
         """The whole run; what went wrong is in ``trouble``, except bad ports."""
         if view is not None:
-            self.lines.serve_store(view.path)
+            held = view.hold_before or view.hold
+            self.lines.serve_store(view.path, _PACE if held else 0.0)
             view.say(f"XenStore on {view.path}")
             self._hold(view, view.hold_before, "nothing is plugged in yet")
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve, field, frozen
 
-from xennet.link.capacity import Capacity
+from xennet.link.capacity import Capacity, mib_frames
 from xennet.link.house import guest_mac
 from xennet.netback.policies import policy
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
@@ -24,7 +24,7 @@ class Setup:
     """``guests`` equal guests with ``vifs`` equal vifs each. ``mtu``: of every vif in bytes, None
     for the usual one, which nobody holds the frames to. ``evtchn``: by which ABI guests receive
     events, "fifo" or "2l"; what is usual for their ``kind``. ``quota``: what each may have in the
-    store."""
+    store. ``frames``: page frames of the machine, None for as many as it can take."""
 
     guests: int = 1
     vifs: int = 1
@@ -36,6 +36,7 @@ class Setup:
     back: VifOptions | None = None
     mtu: int | None = None
     quota: Quota = DEFAULT_QUOTA
+    frames: int | None = None
     capacity: Capacity = field(init=False)
 
     @evtchn.default
@@ -44,7 +45,7 @@ class Setup:
 
     @capacity.default
     def _capacity(self) -> Capacity:
-        return Capacity(self.guests, self.vifs, self.front.queues)
+        return Capacity(self.guests, self.vifs, self.front.queues, self.frames)
 
     def vif_config(self, domid: int, handle: int) -> VifConfig:
         """What the toolstack is told about one vif."""
@@ -80,4 +81,5 @@ def setup_of(options: RunOptions) -> Setup:
         ),
         mtu=options.mtu,
         quota=DEFAULT_QUOTA if nodes is None else Quota(nodes=nodes or UNLIMITED),
+        frames=None if options.arena is None else mib_frames(options.arena),
     )

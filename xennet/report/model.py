@@ -33,7 +33,8 @@ class RunOptions:
     features are used. ``guests``, with ``vifs`` each; ``switch``: they talk to each other.
     ``allow_empty``: a run in which no port gives a frame is good too.
     ``quota_nodes``: how many nodes of the store a guest may own, 0 for any number, None for what
-    xenstored allows.
+    xenstored allows. ``arena``: MiB of the machine's memory, None for 512, or more
+    if that many vifs can take more.
     """
 
     grant_version: int = 1
@@ -51,6 +52,7 @@ class RunOptions:
     switch: bool = False
     allow_empty: bool = False
     quota_nodes: int | None = None
+    arena: int | None = None
 
 
 class Progress(Protocol):

@@ -6,12 +6,13 @@ never cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import StringIO
 
-from attrs import fields
+from attrs import fields, frozen
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -65,13 +66,16 @@ def print_report(report: RunReport, console: Console) -> None:
     for i, section in enumerate(shown):
         if i:
             console.print()
-        console.print(section)
+        console.print(section, crop=console.is_terminal)
 
 
 def render_text(
     report: RunReport, printer: Callable[[RunReport, Console], None] = print_report, width: int = 80
 ) -> str:
-    """What ``printer`` prints, as plain text for files and pipes: no escapes, no padding."""
+    """What ``printer`` prints, as plain text for files and pipes: no escapes, no padding.
+
+    Tables fit ``width`` columns; sentences are one line each, so that they can be searched for.
+    """
     text = StringIO()
     printer(report, Console(file=text, width=width, color_system=None, force_terminal=False))
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
@@ -79,7 +83,44 @@ def render_text(
 
 def print_verdict(report: RunReport, console: Console) -> None:
     """Only the verdict and its reasons."""
-    console.print(_verdict(report))
+    console.print(_verdict(report), crop=console.is_terminal)
+
+
+@frozen
+class _Sentences:
+    """Text that a terminal wraps, and nothing else does."""
+
+    text: Text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not console.is_terminal:
+            self.text.no_wrap, self.text.overflow = True, "ignore"
+        yield self.text
+
+
+@frozen
+class _PortName:
+    """A port specification, folded behind one of its separators where it has to be."""
+
+    spec: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in _folded_spec(self.spec, options.max_width):
+            yield Text(line, overflow="fold")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, max(1, len(self.spec)))
+
+
+def _folded_spec(spec: str, width: int) -> Iterator[str]:
+    """Lines of at most ``width`` characters: the recorder of a pair on a line of its own, else as
+    much of a path or an argument as fits."""
+    while len(spec) > width:
+        found = (spec.rfind(separator, 0, width) + 1 for separator in "+/:,")
+        end = next(filter(None, found), width)
+        yield spec[:end]
+        spec = spec[end:]
+    yield spec
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
@@ -184,7 +225,7 @@ def _evidence(report: RunReport) -> RenderableType | None:
     through = (report.switch.through,) if report.switch is not None else ()
     directions = (*report.directions, *through)
     lines = [line for direction in directions for line in _mismatches(direction)]
-    return Group(Text("Evidence", "bold"), *lines) if lines else None
+    return Group(Text("Evidence", "bold"), *map(_Sentences, lines)) if lines else None
 
 
 def _mismatches(direction: DirectionReport) -> Iterable[Text]:
@@ -222,7 +263,16 @@ def _vifs(report: RunReport) -> RenderableType | None:
         channels = "split" if vif.split_channels else "single"
         _add(table, name, "up", str(vif.queues), channels, *_features(vif.up))
         _add(table, "", "down", "", "", *_features(vif.down))
-    return table
+    return Group(table, *_fewer_queues(report, [vifs[0] for vifs in groups.values()]))
+
+
+def _fewer_queues(report: RunReport, vifs: Sequence[VifReport]) -> Iterator[RenderableType]:
+    """That a vif has not as many queues as it was allowed to have."""
+    asked, least = report.options.queues, min(vif.queues for vif in vifs)
+    if 0 < least < asked:
+        why = ": xnb has one for each vif" if report.options.backend == "xnb" else ""
+        text = f"{asked} queues were asked for, the ends agreed on {least}{why}"
+        yield _Sentences(Text(text, "yellow"))
 
 
 def _features(path: PathReport) -> tuple[str, ...]:
@@ -333,9 +383,10 @@ def _ports(report: RunReport) -> RenderableType | None:
     for (side, spec), counters in alike.items():
         times = f" ({len(counters)} times)" if len(counters) > 1 else ""
         numbers = (sum(c.frames_in for c in counters), sum(c.frames_out for c in counters))
-        _add(table, printable(side), f"{printable(spec)}{times}", *map(_number, numbers))
+        name = _PortName(f"{printable(spec)}{times}")
+        table.add_row(Text(printable(side)), name, *(Text(_number(number)) for number in numbers))
     notes = [
-        Text(f"{printable(port.side)}: {note}", "yellow")
+        _Sentences(Text(f"{printable(port.side)}: {note}", "yellow"))
         for port in report.ports
         if (note := _port_notes(port.counters))
     ]
@@ -361,10 +412,10 @@ def _verdict(report: RunReport) -> RenderableType:
     text = Text(*_label(report))
     if len(verdict.reasons) == 1:
         text.append(f": {printable(verdict.reasons[0])}", "not bold default")
-        return text
+        return _Sentences(text)
     for reason in verdict.reasons:
         text.append(f"\n  {printable(reason)}", "not bold default")
-    return text
+    return _Sentences(text)
 
 
 def _label(report: RunReport) -> tuple[str, str]:
