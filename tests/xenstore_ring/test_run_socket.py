@@ -21,6 +21,7 @@ from xennet.abi.xs_wire import XS_READ, XS_WATCH, XS_WATCH_EVENT, XS_WRITE
 from xennet.cli import main
 from xennet.link.vif import VifLink
 from xennet.port import open_ports
+from xennet.storesocket import StoreSocket
 from xennet.xenstore import Client
 from xennet.xenstore.wire import Decoder, Message, encode
 
@@ -150,6 +151,51 @@ def test_a_client_that_dies_in_the_middle_of_a_message_stops_nobody(
     link.close()
 
 
+def test_those_who_look_at_a_paced_run_can_read_each_state_of_a_handshake(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, states = VifLink(*open_ports(["null:", "null:"])), []
+
+    def look(served: StoreSocket, seconds: float) -> None:
+        """Instead of the wait: the clients have their turns until they want nothing more."""
+        assert seconds == 60.0
+        served.poll()
+        while messages := onlooker.receive():
+            for message in messages:
+                if message.type == XS_WATCH_EVENT:
+                    onlooker.send(XS_READ, message.payload.split(b"\0")[0] + b"\0")
+                elif message.type == XS_READ:
+                    states.append(int(message.payload))
+            served.poll()
+
+    link.serve_store(path, pace=60.0)
+    onlooker = Onlooker(path)
+    for end in (FRONTEND, BACKEND):
+        onlooker.send(XS_WATCH, f"{end}/state\0t\0".encode())
+    link.hold(0.05)
+    onlooker.receive()
+    monkeypatch.setattr(StoreSocket, "wait", look)
+    try:
+        link.open()
+        assert states == [1, 1, 2, 4, 4]
+        states.clear()
+        link.close()
+        assert states == [5, 6, 6, 6]  # the backend shows Closing and Closed in one turn
+    finally:
+        link.destroy()
+
+
+def test_a_run_that_nobody_looks_at_is_not_paced(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StoreSocket, "wait", lambda *_: pytest.fail("waited for nobody"))
+    link = VifLink(*open_ports(["null:", "null:"]))
+    link.serve_store(path, pace=60.0)
+    link.open()
+    link.close()
+    link.destroy()
+
+
 # The command
 
 
@@ -179,9 +225,10 @@ def test_a_client_that_writes_without_end_does_not_keep_a_run_from_its_end(path:
     assert (code, writer.is_alive()) == (0, False)
 
 
-def test_hold_needs_a_socket(capsys) -> None:
-    assert main([*ARGS, "--hold", "1"]) == 2
-    assert "--xenstore-socket" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["--hold", "--hold-before"])
+def test_hold_needs_a_socket(option: str, capsys) -> None:
+    assert main([*ARGS, option, "1"]) == 2
+    assert f"{option} is for looking at the store: it needs --xenstore" in capsys.readouterr().err
 
 
 def test_a_place_where_something_else_is_is_refused(path: str, capsys) -> None:

@@ -249,6 +249,7 @@ class Lines:
         house.settle(closing)
         house.remove_strangers()
         house.settle()
+        self._pause()
         for vif, operation in operations:
             house.require(vif, operation)
             if operation.forced:
