@@ -7,7 +7,7 @@ runs by itself: :meth:`House.settle` (or the run loop, step by step) makes thing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -201,10 +201,12 @@ class House:
         """Have the toolstack take a vif away (xl network-detach)."""
         return self.toolstack.detach_vif(vif.paths.frontend_domid, vif.paths.handle, force=force)
 
-    def remove_strangers(self) -> None:
-        """Take the directories of all devices away that were not plugged in here, but made by
-        other programs in the store; their drivers let go when that is delivered."""
-        known = {path for vif in self.vifs for path in (vif.paths.frontend, vif.paths.backend)}
+    def remove_strangers(self, plugged: Iterable[PluggedVif] | None = None) -> None:
+        """Take the directories of all devices away but those of the vifs that are ``plugged`` in
+        (None: all that ever were), for they were made by other programs in the store; their drivers
+        let go when that is delivered."""
+        vifs = self.vifs if plugged is None else plugged
+        known = {path for vif in vifs for path in (vif.paths.frontend, vif.paths.backend)}
         fronts = [(guest.domid, [*guest.frontends.devices]) for guest in self.guests.values()]
         backs = [(one.domid, [*one.backends.devices]) for one in self.backend_domains.values()]
         for domid, nodenames in (*fronts, *backs):

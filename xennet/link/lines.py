@@ -18,7 +18,7 @@ from xennet.frames import FrameEndpoint
 from xennet.hypervisor import LeakReport
 from xennet.link.base import LinkError, require_endpoint
 from xennet.link.gate import Gate
-from xennet.link.house import House
+from xennet.link.house import INTERLUDE_STEPS, House
 from xennet.link.limits import require_room
 from xennet.link.residents import PluggedVif
 from xennet.link.setup import Setup
@@ -78,6 +78,7 @@ class Lines:
         self._stage = Stage.NEW
         self._socket: StoreSocket | None = None
         self._news = False  # the store has changed since its clients had their turn
+        self._looks = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self.all)} vifs, {self._stage.value}>"
@@ -162,13 +163,18 @@ class Lines:
 
     def _changed(self, event: object) -> None:
         assert isinstance(event, StoreOperation)
-        self._news = self._news or event.op in ("WRITE", "RM", "MKDIR")
+        # What onlookers write is no news to them.
+        if event.op in ("WRITE", "RM", "MKDIR") and not event.who.startswith("socket"):
+            self._news = True
 
     def _look(self, socket: StoreSocket, pace: float) -> None:
-        news, self._news = self._news, False
-        if news and socket.clients:
+        """For a paced run, after each delivery: a turn for the onlookers if there is something
+        new for them, and every now and then."""
+        self._looks += 1
+        if self._news and socket.clients:
+            self._news = False
             socket.wait(pace)
-        else:
+        elif self._looks % INTERLUDE_STEPS == 0:
             socket.poll()
 
     def hold(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
@@ -247,8 +253,13 @@ class Lines:
 
         # An end that is stuck does not close: the toolstack waits, and then takes it by force.
         house.settle(closing)
-        house.remove_strangers()
+        # Nobody writes any more in this last turn; what it does is still seen.
+        onlookers, house.interlude = house.interlude, None
+        house.remove_strangers(
+            [vif for vif, done in operations if done.outcome is not Outcome.DONE]
+        )
         house.settle()
+        house.interlude = onlookers
         self._pause()
         for vif, operation in operations:
             house.require(vif, operation)
