@@ -58,7 +58,7 @@ def frames_in(path: Path) -> int:
         while pulled := port.pull(batch):
             frames += pulled
             batch.clear()
-    assert port.counters.faults == ()
+        assert port.counters.faults == ()
     return frames
 
 

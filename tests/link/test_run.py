@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import dpkt
@@ -55,7 +56,9 @@ def bad(outcome: tuple[int, dict]) -> str:
 
 def carry(guests: list[str], hosts: list[str], /, **options) -> RunReport:
     ports = open_ports([*guests, *hosts])
-    with no_progress() as progress:
+    with no_progress() as progress, ExitStack() as closed:
+        for port in ports:
+            closed.callback(port.close)
         left, right = ports[: len(guests)], ports[len(guests) :]
         return run_ports(left, right, RunOptions(**options), progress)
 

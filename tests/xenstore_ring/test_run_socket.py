@@ -152,11 +152,11 @@ def test_a_client_that_dies_in_the_middle_of_a_message_stops_nobody(
 
 
 def test_those_who_look_at_a_paced_run_can_read_each_state_of_a_handshake(
-    path: str, monkeypatch: pytest.MonkeyPatch
+    path: str, look: Callable[[], Onlooker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link, states = VifLink(*open_ports(["null:", "null:"])), []
 
-    def look(served: StoreSocket, seconds: float) -> None:
+    def turn(served: StoreSocket, seconds: float) -> None:
         """Instead of the wait: the clients have their turns until they want nothing more."""
         assert seconds == 60.0
         served.poll()
@@ -169,12 +169,12 @@ def test_those_who_look_at_a_paced_run_can_read_each_state_of_a_handshake(
             served.poll()
 
     link.serve_store(path, pace=60.0)
-    onlooker = Onlooker(path)
+    onlooker = look()
     for end in (FRONTEND, BACKEND):
         onlooker.send(XS_WATCH, f"{end}/state\0t\0".encode())
     link.hold(0.05)
     onlooker.receive()
-    monkeypatch.setattr(StoreSocket, "wait", look)
+    monkeypatch.setattr(StoreSocket, "wait", turn)
     try:
         link.open()
         assert states == [1, 1, 2, 4, 4]
