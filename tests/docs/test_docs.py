@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "findings/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def test_the_life_cycle_page_is_what_the_tables_say() -> None:
@@ -48,3 +51,15 @@ def test_rooms_of_the_architecture_page_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for path in re.findall(r"`(xennet/[\w/.]+)`", text):
         assert (ROOT / path).exists(), path
+
+
+def test_every_finding_is_in_their_table_and_says_what_it_is_about() -> None:
+    """The scripts themselves need a package mirror; no test runs them."""
+    folder = ROOT / "findings"
+    scripts = {path.name: path.read_text() for path in folder.glob("*.sh")}
+    named = set(re.findall(r"^\| `(\w+\.sh)` \|", (folder / "README.md").read_text(), re.MULTILINE))
+    assert scripts
+    assert named == scripts.keys()
+    for name, text in scripts.items():
+        for part in ("# Input: ", "# Seen: ", "# Why it surprises: ", "# xennet: "):
+            assert part in text, (name, part)

@@ -291,6 +291,26 @@ def test_simple_and_obsolete_packet_blocks(path: Path) -> None:
     assert port.counters.truncated == 1
 
 
+@pytest.mark.parametrize(("snaplen", "carried"), [(61, 61), (0, 100)])
+def test_snap_length_alone_says_how_much_of_a_simple_packet_was_captured(
+    path: Path, snaplen: int, carried: int
+) -> None:
+    """Its padding is no part of the frame, and a snap length of 0 is none."""
+    simple = block(3, pack("<I", 100) + frame(3, carried).ljust(carried + -carried % 4, b"\xee"))
+    path.write_bytes(section() + interface(snaplen=snaplen) + simple)
+    assert play(path) == ([(0, frame(3, carried))], "")
+
+
+@pytest.mark.parametrize("number", [7, 6])
+def test_verdict_of_a_packet_is_passed_over_also_where_a_copy_calls_it_a_queue(
+    path: Path, number: int
+) -> None:
+    """epb_verdict, and what editcap 4.0.17 makes of it (findings/editcap_epb_verdict.sh)."""
+    verdict = option(number, b"\x02" + pack("<Q", 2))
+    path.write_bytes(section() + interface() + enhanced(frame(1, 61), 3, options=verdict))
+    assert play(path) == ([(3000, frame(1, 61))], "")
+
+
 def test_blocks_nobody_needs_and_odd_options_are_passed_over(path: Path) -> None:
     not_utf8 = option(1, b"\xff\xfe\xfd")
     end = option(0, b"")
