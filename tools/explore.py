@@ -33,12 +33,12 @@ OUT = ROOT / "explore-out"
 WALKS = 4
 #: Files or state machines of one run: pytest takes a second to begin.
 TOGETHER = 3
-#: Exit codes that are no failure: all passed, no test left, killed by `Run.kill`.
-CLEAN = (0, 5, -signal.SIGKILL)
-NO_SUCH_TEST = 4
+#: Exit codes of pytest: all passed, no test was asked for that there is, no test is left.
+PASSED, NO_SUCH_TEST, NO_TEST = 0, 4, 5
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist"]
 ONLY = ["-m", "hypothesis"]
 RESULTS = "XENNET_EXPLORE_RESULTS"
+BEGUN = "begun"
 
 
 @define
@@ -52,6 +52,7 @@ class Run:
     place: tempfile.TemporaryDirectory[str] = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)
     began: float = field(init=False)
+    killed: bool = False
 
     def start(self, without: set[str], limit: float) -> None:
         """Begin, ``without`` tests that are known to fail; tell where it hangs before ``limit``."""
@@ -78,6 +79,7 @@ class Run:
 
     def kill(self) -> None:
         """End it and what it has started. An interrupt would look like a fault to a test."""
+        self.killed = True
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -103,20 +105,34 @@ class Run:
         words = [sys.executable, "-m", "pytest", test, *self._options]
         return f"PYTHONHASHSEED={self._hash_seed} {shlex.join(words)}"
 
-    def results(self) -> Iterator[tuple[str, str, str]]:
-        """Node id, outcome and reason of what has ended."""
-        if self._results.exists():
-            for line in self._results.read_text().splitlines():
-                node, outcome, reason = json.loads(line)
-                yield node, outcome, reason
+    def results(self) -> list[tuple[str, str, str]]:
+        """Node id, outcome and reason of what has begun ("begun") and ended."""
+        if not self._results.exists():
+            return []
+        return [tuple(json.loads(line)) for line in self._results.read_text().splitlines()]
+
+    def under_way(self) -> str:
+        """The test that has begun and not ended; before the first one, where it is to be found."""
+        last = self.results()[-1:]
+        return last[0][0] if last and last[0][1] == BEGUN else self.targets[0]
+
+
+# In a run pytest has this file for a plugin: it writes down what becomes of the tests.
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    _note(nodeid, BEGUN)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """In a run, which has this file for a plugin: write down what became of a test."""
     if report.when == "call" or not report.passed:
         reason = report.longrepr[2] if report.skipped and report.longrepr else ""
-        with open(os.environ[RESULTS], "a") as file:
-            print(json.dumps((report.nodeid, report.outcome, reason)), file=file)
+        _note(report.nodeid, report.outcome, reason)
+
+
+def _note(node: str, outcome: str, reason: str = "") -> None:
+    with open(os.environ[RESULTS], "a") as file:
+        file.write(json.dumps((node, outcome, reason)) + "\n")
 
 
 def batched(targets: list[str]) -> Iterator[list[str]]:
@@ -211,7 +227,7 @@ class Explorer:
         for run in list(self.running):
             if time.monotonic() - run.began > self.limit:
                 run.kill()
-                self._keep(run, run.targets[0], f"no end in {self.limit:g} s")
+                self._keep(run, run.under_way(), f"no end in {self.limit:g} s")
             if run.process.poll() is not None:
                 self.running.remove(run)
                 self._judge(run)
@@ -223,13 +239,13 @@ class Explorer:
                 self.passed += 1
             elif outcome == "skipped":
                 self.skipped.add(reason)
-            else:
+            elif outcome != BEGUN:
                 failed = True
                 self._keep(run, node, "failed")
-        if run.report and not failed and code in (0, NO_SUCH_TEST):
+        if run.report and not failed and code in (PASSED, NO_SUCH_TEST):
             self._say(f"{run.targets[0]} does not fail any more; remove {run.report}")
-        elif not failed and code not in CLEAN:
-            self._keep(run, run.targets[0], f"exit code {code}")
+        elif not failed and not run.killed and code not in (PASSED, NO_TEST):
+            self._keep(run, run.under_way(), f"exit code {code}")
         run.place.cleanup()
 
     def _keep(self, run: Run, node: str, what: str) -> None:
@@ -260,7 +276,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--rounds", type=int, default=math.inf)
     parser.add_argument("paths", nargs="*", help="only these tests")
-    return Explorer(**vars(parser.parse_args())).main()
+    words = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return Explorer(**vars(words)).main()
 
 
 if __name__ == "__main__":

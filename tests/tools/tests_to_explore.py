@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-#: What is wrong: "" (nothing), "sum" or "hang".
+#: What is wrong: "" (nothing), "sum", "hang" or "crash".
 FAULT = os.environ.get("XENNET_TESTS_FAULT", "")
 
 
@@ -27,8 +27,13 @@ TestAdding = Adding.TestCase
 @settings(max_examples=10)
 def test_a_number_is_seen(number: int) -> None:
     assert FAULT != "sum" or number < 0
+    if "XENNET_TESTS_PID" in os.environ:
+        with open(os.environ["XENNET_TESTS_PID"], "a") as file:
+            print(os.getpid(), file=file)
     while FAULT == "hang":
         time.sleep(0.1)
+    if FAULT == "crash":
+        os._exit(3)
 
 
 def test_without_hypothesis_are_not_explored() -> None:
