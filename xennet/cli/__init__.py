@@ -46,7 +46,7 @@ _EXIT_CODES = """\b
 Exit codes:
   0    done; of run and lifecycle: the verdict is good
   1    the verdict is not good; of xs: refused, or not there
-  2    bad input or usage, or the system refuses (no file, no memory, disk full)
+  2    bad input or usage, or the system refuses (no file, no memory ...)
   70   an error of xennet's own
   130  interrupted (Ctrl-C, SIGINT)
   143  terminated (SIGTERM)

@@ -102,7 +102,8 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
 
 
 @click.command(
-    epilog=f"{_PORTS}; PLAYER+RECORDER joins two. Exit code: 0 good, 1 bad, 2 bad input."
+    epilog=f"{_PORTS}; PLAYER+RECORDER joins two. Exit code: 0 good, 1 not, "
+    "2 bad input, 130 and 143 interrupted (the report tells what was done)."
 )
 @click.option(
     "--guest",

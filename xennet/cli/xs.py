@@ -149,7 +149,7 @@ def exists(client: Client, paths: Sequence[str]) -> int:
     return client.transact(lambda tx: 0 if all(map(tx.exists, paths)) else EXIT_REFUSED)
 
 
-@xs.command()
+@xs.command(short_help="Show the path, or the value too, of every change.")
 @PATH
 @click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
 @click.option(
@@ -179,7 +179,7 @@ def watch(client: Client, paths: Sequence[str], count: int | None, values: bool)
 # --- changing -------------------------------------------------------------------------------------
 
 
-@xs.command()
+@xs.command(short_help="Set values, all or none.")
 @click.argument("pairs", nargs=-1, required=True, metavar="PATH VALUE [PATH VALUE]...")
 @click.option("-R", "--raw", is_flag=True, help="Backslashes in a value mean themselves.")
 @_command
@@ -213,7 +213,7 @@ def rm(client: Client, paths: Sequence[str], tidy: bool) -> None:
     client.transact(body)
 
 
-@xs.command()
+@xs.command(short_help="Set permissions.")
 @click.argument("path")
 @click.argument("modes", nargs=-1, required=True, metavar="MODE...")
 @click.option("-r", "recursive", is_flag=True, help="Change all nodes below as well.")

@@ -1,0 +1,103 @@
+"""docs/cli.md names what the command line prints: exit codes, and every key of its JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xennet.cli import main
+from xennet.port import Counters
+from xennet.report import (
+    GUEST_TO_HOST,
+    DefectReport,
+    DirectionReport,
+    DomainReport,
+    Mismatch,
+    PathReport,
+    PortReport,
+    RingReport,
+    RunReport,
+    SwitchReport,
+    TimelineEntry,
+    Verdict,
+    VifReport,
+)
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+
+#: A run about which there is something of everything to tell.
+WAY = DirectionReport(GUEST_TO_HOST, evidence=(Mismatch(0, "lost"),))
+RUN = RunReport(
+    Verdict(False, ("a reason",)),
+    roots={"frontend": "/local/domain/1/device/vif/0"},
+    timeline=(TimelineEntry(1, "dom0", "write"),),
+    directions=(WAY,),
+    vifs=(VifReport("vif1.0", 1, True, PathReport(), PathReport()),),
+    switch=SwitchReport(WAY),
+    defects=(DefectReport("B4", "torn", 1),),
+    rings=(RingReport("tx"),),
+    domains=(DomainReport("dom0"),),
+    ports=(PortReport("guest", "null:", Counters()),),
+)
+COMMANDS = {
+    "xennet-lifecycle/1": "lifecycle no-script-answer --json",
+    "xennet-scenarios/1": "lifecycle --json",
+    "xennet-info/1": "info --json",
+}
+
+
+def documented(layout: str) -> set[str]:
+    """The keys in the table below the heading of ``layout``."""
+    section = PAGE.split(f"### `{layout}`", 1)[1].split("\n##", 1)[0]
+    rows = re.findall(r"^\| (`.*?) \| ", section, re.MULTILINE)
+    return {key for row in rows for key in re.findall(r"`([^`]+)`", row)}
+
+
+def keys(value: object, above: str = "") -> Iterator[str]:
+    """Dotted paths of the values in a document."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from keys(item, f"{above}.{key}" if above else key)
+    elif isinstance(value, list):
+        yield from (key for item in value or [""] for key in keys(item, f"{above}[]"))
+    else:
+        yield above
+
+
+def check(document: dict[str, object], layout: str) -> None:
+    assert document["format"] == layout
+    described = documented(layout)
+    wholes = tuple(key.removesuffix("*") for key in described if key.endswith("*"))
+    printed = set(keys(document))
+    assert {key for key in printed if not key.startswith(wholes)} == {
+        key for key in described if not key.endswith("*")
+    }
+    for whole in wholes:
+        assert any(key.startswith(whole) for key in printed), whole
+
+
+def test_every_key_of_a_run_is_described_and_no_other() -> None:
+    check(RUN.to_json(), "xennet-run/1")
+
+
+@pytest.mark.parametrize("layout", COMMANDS)
+def test_every_key_of_other_commands_is_described_and_no_other(
+    layout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(COMMANDS[layout].split()) == 0
+    check(json.loads(capsys.readouterr().out), layout)
+
+
+def test_every_exit_code_of_the_help_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    codes = re.findall(r"^ +(\d+)  ", capsys.readouterr().out, re.MULTILINE)
+    assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == codes
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_described_for_each_shell(shell: str) -> None:
+    assert f"_XENNET_COMPLETE={shell}_source xennet" in PAGE
