@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from minimal_hv import MinimalMachine
 from vif_peers import GUEST, RawBackend, RawFrontend
 
 from xennet.abi.netif import (
@@ -45,6 +46,19 @@ FRAME = bytes(range(60))
 TCP = ipv4(tcp() + bytes(946))
 BLANK = NETTXF_csum_blank | NETTXF_data_validated
 MORE, EXTRA = NETTXF_more_data, NETTXF_extra_info
+
+
+#: What a backend may say of its frontend before it gives it up, and the other way round.
+FRONTEND_RULES = {"F1", "F2", "F3", "F5", "F8", "F9", "F10"}
+BACKEND_RULES = {"B1", "B2", "B3", "B4", "B5", "B7"}
+
+
+def held_by(machine: MinimalMachine, domid: int) -> list[str]:
+    """What a domain holds."""
+    hv = machine.domains[domid]
+    lines = [f"frame {n:#x}" for n, frame in machine.frames.items() if frame.owner == domid]
+    lines += [f"mapping of {mapping.gref}" for mapping in hv.mappings]
+    return lines + [f"port {port}" for port in hv.ports]
 
 
 def notify_backend(front: RawFrontend) -> None:
@@ -293,8 +307,12 @@ def _receive_mixed(back: RawBackend) -> None:
     rx_extra(back, 9)  # B12
     back.rx(TCP, RX_EXTRA)
     rx_extra(back, XEN_NETIF_EXTRA_TYPE_GSO, 0)  # B13
+    back.rx(FRAME)
+
+
+def _rx_b11(back: RawBackend) -> None:
     for i in range(20):
-        back.rx(bytes(300), RX_MORE if i < 19 else 0)  # B11
+        back.rx(bytes(300), RX_MORE if i < 19 else 0)
     back.rx(FRAME)
 
 
@@ -308,6 +326,7 @@ RECEIVE: dict[str, Write] = {
     "packets of every kind": _receive_mixed,
     "B5": _rx_b5,
     "B10": lambda back: (back.rx(FRAME), back.rx(FRAME, RX_MORE)),
+    "B11": _rx_b11,
     "B12": lambda back: (back.rx(FRAME), back.rx(FRAME, RX_EXTRA)),
     "B20": lambda back: (back.rx(FRAME), back.rx(bytes(13)), back.rx(FRAME)),
 }

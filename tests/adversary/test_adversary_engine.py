@@ -6,6 +6,7 @@ from array import array
 from random import Random
 
 import pytest
+from vif_peers import Stack
 
 from xennet import engine
 from xennet.adversary import (
@@ -20,6 +21,7 @@ from xennet.adversary import (
 )
 from xennet.engine import shared, using
 from xennet.kernel import arm, publish
+from xennet.link.house import House
 
 
 class Page:
@@ -204,3 +206,28 @@ def test_random_writes_follow_from_their_seed_and_stay_in_the_memories_named() -
     assert page != bytes(range(32))
     assert other == bytes(31)
     assert 50 < writes < 200
+
+
+def test_a_run_that_nobody_disturbs_is_as_plain_as_a_plain_one() -> None:
+    def carried(engine: str | Adversary) -> list[object]:
+        with using(engine):
+            house = House()
+            guest = house.add_guest()
+            house.boot()
+            ends = Stack(), Stack()
+            vif = house.plug(guest, 0, *ends)
+            house.settle()
+            for end in ends:
+                end.to_send += [bytes([size & 0xFF]) * size for size in (60, 9000, 4096, 1514)]
+            vif.kick_guest()
+            vif.kick_host()
+            house.settle()
+            rings = [vif.netfront.queue.tx_ring, vif.netfront.queue.rx_ring]  # type: ignore[union-attr]
+            pages = [ring.sring.u8.tobytes() for ring in rings]
+            house.unplug(vif)
+            house.settle()
+            leaks = house.leaks()
+            house.destroy()
+        return [*(end.received for end in ends), pages, bool(leaks)]
+
+    assert carried(Adversary()) == carried("plain")

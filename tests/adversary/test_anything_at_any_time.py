@@ -21,9 +21,6 @@ from xennet.link.house import House
 
 SEEDS = st.integers(0, (1 << 32) - 1)
 EVERY = st.sampled_from([2, 5, 20, 60])
-#: What the backend may say of a frontend, and the other way round.
-FRONTEND_RULES = {"F1", "F2", "F3", "F5", "F8", "F9", "F10"}
-BACKEND_RULES = {"B1", "B2", "B3", "B4", "B5", "B7"}
 
 
 def disturbed(
@@ -38,15 +35,6 @@ def disturbed(
     with adversary.watching(writes):
         steps(world)
     return world, writes.writes
-
-
-def held_by(machine: Any, domid: int, before: int) -> list[str]:
-    """What a domain of the minimal machine holds beyond ``before`` frames."""
-    hv = machine.domains[domid]
-    frames = sum(frame.owner == domid for frame in machine.frames.values())
-    lines = [f"{frames - before} frames"] if frames != before else []
-    lines += [f"mapping of {mapping.gref}" for mapping in hv.mappings]
-    return lines + [f"port {port}" for port in hv.ports]
 
 
 @settings(max_examples=60)
@@ -70,12 +58,12 @@ def test_a_backend_under_a_guest_that_writes_anything(seed: int, every: int, nam
 
     names = {"tx ring", "rx ring", "grant table", "a page of the guest"}
     front, writes = disturbed(scene, names, seed, every, steps)
-    assert {error.rule for error in front.fatal} <= FRONTEND_RULES
+    assert {error.rule for error in front.fatal} <= scenes.FRONTEND_RULES
     assert len(front.fatal) <= 1
     assert all(14 <= len(frame) <= 65535 for frame in front.stack.received)
     assert writes or every > 2
     front.queue.disconnect()
-    assert held_by(front.machine, 0, 0) == []
+    assert scenes.held_by(front.machine, 0) == []
 
 
 @settings(max_examples=60)
@@ -97,13 +85,13 @@ def test_a_frontend_under_a_backend_that_writes_anything(seed: int, every: int, 
 
     names = {"tx ring", "rx ring", "rx buffers", "tx buffers"}
     back, _ = disturbed(scene, names, seed, every, steps)
-    assert {error.rule for error in back.broken} <= BACKEND_RULES
+    assert {error.rule for error in back.broken} <= scenes.BACKEND_RULES
     assert len(back.broken) <= 1
     assert all(14 <= len(frame) <= 65535 for frame in back.stack.received)
     for mapping in list(back.host.mappings):
         back.host.unmap_grant(mapping)
     assert back.queue.disconnect() == []
-    assert held_by(back.machine, 1, 0) == []
+    assert scenes.held_by(back.machine, 1) == []
     assert len(back.guest.grants.free) == 2048 - 8
     assert before[0] < len(back.guest.grants.free)
 
@@ -131,7 +119,7 @@ def test_the_control_rings_backend_under_a_guest_that_writes_anything(
     front, _ = disturbed(scene, {"ctrl ring"}, seed, every, steps)
     assert {error.rule for error in front.fatal} <= {"F1"}
     front.back.disconnect()
-    assert held_by(front.site.machine, 0, 0) == []
+    assert scenes.held_by(front.site.machine, 0) == []
 
 
 @settings(max_examples=40)
@@ -159,7 +147,7 @@ def test_the_control_rings_frontend_under_a_backend_that_writes_anything(
     assert len(back.replies) <= 30
     back.site.host.unmap_grant(back.mapping)
     assert back.client.disconnect() == []
-    assert held_by(back.site.machine, 1, 0) == []
+    assert scenes.held_by(back.site.machine, 1) == []
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -12,7 +12,12 @@ import scenes
 from vif_peers import RawBackend, RawFrontend
 from watching import Words, loads
 
-from xennet.abi.netif import XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS, XEN_NETIF_EXTRA_TYPE_MCAST_ADD
+from xennet import PagePoller, XnbPoller
+from xennet.abi.netif import (
+    TX_REQUEST,
+    XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS,
+    XEN_NETIF_EXTRA_TYPE_MCAST_ADD,
+)
 from xennet.adversary import record
 
 
@@ -183,3 +188,25 @@ def test_the_frontend_takes_a_control_response_in_one_load() -> None:
 
     found = again(scene, lambda back: back.client.poll(), "ctrl ring", "ctrl page")
     assert found == {("ctrl ring", "rsp_prod"): 3}
+
+
+# -- FreeBSD's netback, for comparison -----------------------------------------------------------
+
+
+def test_xnb_loads_a_request_again_where_the_hardened_backend_does_not() -> None:
+    def polled(make: type[PagePoller] | type[XnbPoller]) -> Words:
+        def scene() -> Any:
+            poller = make()
+            raw = bytearray(4096)
+            raw[0] = 1  # req_prod
+            raw[64:76] = TX_REQUEST.pack(8, 0, 0, 7, 60)
+            poller.load(bytes(raw))
+            return poller
+
+        words = loads(record(scene, lambda poller: poller.poll())[0])
+        return {word: n for word, n in words.items() if word[0] == "tx ring" and "word" in word[1]}
+
+    slot = [("tx ring", f"word {word}") for word in (16, 17, 18)]
+    assert polled(PagePoller) == dict.fromkeys(slot, 1)
+    found = polled(XnbPoller)
+    assert max(found[word] for word in slot) > 1  # defect A16

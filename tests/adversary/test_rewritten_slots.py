@@ -9,7 +9,14 @@ from typing import Any
 import control_sites
 import pytest
 import scenes
-from watching import TWISTS, backend_outcome, frontend_outcome, rewritings
+from watching import (
+    TWISTS,
+    backend_outcome,
+    frontend_outcome,
+    knowing_memories,
+    rewritings,
+    slots_of,
+)
 
 from xennet.abi.netif import (
     XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ,
@@ -17,6 +24,7 @@ from xennet.abi.netif import (
     XEN_NETIF_CTRL_TYPE_SET_HASH_FLAGS,
     XEN_NETIF_CTRL_TYPE_SET_HASH_MAPPING_SIZE,
 )
+from xennet.abi.ring import SRING_HEADER_SIZE
 from xennet.abi.words import REQ_PROD, RSP_PROD
 from xennet.adversary import LOAD, Access, interleavings, record
 from xennet.ring import MASK32
@@ -140,6 +148,68 @@ def test_the_frontend_judges_what_it_loaded_of_control_responses(
     found = nothing_comes_of_it(scene, twist, outcome, lambda back: back.site.run())
     assert [reply.data for reply in found["replies"]] == [0, 1, 2]
     assert len(found["broken"]) == 1
+
+
+# -- a slot that is another one halfway through its loads ------------------------------------------
+
+
+def slots_become(words: tuple[int, ...]) -> Callable[[Any, Access], None]:
+    """The peer overwrites all slots of the ring that was accessed with these words, repeated."""
+
+    def act(world: Any, access: Access) -> None:
+        slots = world.memories[access.memory][SRING_HEADER_SIZE:]
+        raw = b"".join(word.to_bytes(4, "little") for word in words)
+        slots[: len(slots) // len(raw) * len(raw)] = raw * (len(slots) // len(raw))
+
+    return act
+
+
+def of_a_ring(access: Access) -> bool:
+    """Whether it is a load of a slot."""
+    return slots_of(access) and access.memory in ("tx ring", "rx ring")
+
+
+#: Words of three tx slots, and of two rx slots: everything at once, a chain without an end, extras
+#: of an unknown type, frames that end beyond their page.
+HOSTILE = pytest.mark.parametrize(
+    "words",
+    [(MASK32,), (8, 4 << 16, 1 << 16), (8, 8 << 16, 60 << 16), (8, 4095, 60 << 16), (0,), (9,)],
+    ids=str,
+)
+
+
+@HOSTILE
+@pytest.mark.parametrize("name", ["packets of every kind", "F3 error", "F10 size"])
+def test_torn_requests_come_to_a_verdict_and_leave_nothing(
+    name: str, words: tuple[int, ...]
+) -> None:
+    scene = knowing_memories(scenes.guest_tx(scenes.GUEST_TX[name]))
+    for access, front in interleavings(scene, work, slots_become(words), of_a_ring):
+        assert {error.rule for error in front.fatal} <= scenes.FRONTEND_RULES, access
+        assert all(14 <= len(frame) <= 65535 for frame in front.stack.received), access
+        front.queue.disconnect()
+        assert scenes.held_by(front.machine, 0) == [], access
+
+
+TORN: dict[str, Callable[[], Any]] = {
+    "tx": scenes.reap(scenes.REAP["answers of every kind"]),
+    "rx": scenes.receive(scenes.RECEIVE["packets of every kind"]),
+}
+
+
+@HOSTILE
+@pytest.mark.parametrize("ring", TORN)
+def test_torn_responses_come_to_a_verdict_and_leave_nothing(
+    ring: str, words: tuple[int, ...]
+) -> None:
+    scene = knowing_memories(TORN[ring])
+    for access, back in interleavings(scene, work, slots_become(words), of_a_ring):
+        assert {error.rule for error in back.broken} <= scenes.BACKEND_RULES, access
+        assert all(14 <= len(frame) <= 65535 for frame in back.stack.received), access
+        for mapping in list(back.host.mappings):
+            back.host.unmap_grant(mapping)
+        assert back.queue.disconnect() == [], access
+        assert scenes.held_by(back.machine, 1) == [], access
 
 
 # -- an index that cannot be: the verdict names the one that was judged ----------------------------

@@ -136,6 +136,20 @@ def test_B5_holds_for_the_buffer_under_an_extra_too() -> None:
     assert back.broken[0].rule == "B5"
 
 
+@pytest.mark.parametrize("mapped", [1, 2, 3])
+def test_B5_names_the_slot_whose_buffer_is_still_mapped(mapped: int) -> None:
+    back = RawBackend()
+    grefs = [back.buffer(ahead)[1] for ahead in range(4)]
+    back.host.map_grant(1, grefs[mapped])
+    back.rx(frame(60))
+    back.rx(frame(60), E | M)
+    back.raw_rx(extra(XEN_NETIF_EXTRA_TYPE_XDP))
+    back.rx(frame(60))
+    back.push_rx()
+    (error,) = back.broken
+    assert (error.rule, error.index, error.word) == ("B5", mapped, grefs[mapped])
+
+
 @pytest.mark.parametrize("status", [NETIF_RSP_ERROR, -3, -10, -32768])
 def test_B8_a_negative_status_drops_the_packet_only(status: int) -> None:
     back = RawBackend()

@@ -304,6 +304,7 @@ def receive(
                 # The buffer under an extra was not filled; it is posted again like any other.
                 gref = grefs[slot]
                 if status[gref << status_shift] & _IN_USE:  # B5
+                    data_slot = slot
                     verdict = STILL_GRANTED
                     break
                 extra_type = extra0 & 0xFF
@@ -419,7 +420,7 @@ def receive(
     res[R_FIXUPS] = fixups
     if verdict != OK:
         if verdict == STILL_GRANTED:
-            res[R_INDEX] = (cons - 1) & MASK32
+            res[R_INDEX] = (cons - ((cons - data_slot) & RX_MASK)) & MASK32
             res[R_WORD0] = gref
         return verdict
 
