@@ -1,9 +1,9 @@
 """The adversary engine: kernels as they are, over shared memory that tells of every access to it.
 
 A driver shares its rings with a peer that runs at the same time. In one process nothing comes
-between two loads of a kernel, so a slot that is loaded twice, or a missing look before sleeping,
-goes unseen. Here it does not: between any two accesses to shared memory a test can do what a peer
-could have done just then.
+between two loads of a kernel, so no test sees that a slot is loaded twice, or that a driver sleeps
+without a last look. With this engine a test does, between any two accesses to shared memory, what a
+peer could have done just then.
 
     def scene():                                   # a driver and its peer, always the same
         return RawFrontend(...)
@@ -217,7 +217,8 @@ def interleavings(
     """For each point of a run that ``where`` picks: the access before it, and the world in which
     ``act(world, access)`` was done there and ``run(world)`` has come to its end.
 
-    Each world is a new one. DivergedError when a run takes another way before its point.
+    Each world is a new one. DivergedError when a run takes another way before its point; an
+    exception that leaves a run has a note that names the point.
     """
     accesses, _ = record(scene, run)
     for point in filter(where, accesses):
@@ -233,8 +234,12 @@ def interleavings(
                 met.append(access)
                 act(world, access)
 
-        with adversary.watching(watcher):
-            run(world)
+        try:
+            with adversary.watching(watcher):
+                run(world)
+        except Exception as error:
+            error.add_note(f"acted at {point}")
+            raise
         if met != [point]:
             raise DivergedError(f"the first run made: {point}; this one: {[*map(str, met)]}")
         yield point, world

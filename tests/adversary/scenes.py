@@ -5,12 +5,11 @@ A scene function makes one; its ring was published and announced, and nothing wa
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
+from ip_frames import ipv4, tcp
 from minimal_hv import MinimalMachine
 from vif_peers import GUEST, RawBackend, RawFrontend
 
@@ -36,10 +35,6 @@ from xennet.abi.netif import (
 )
 from xennet.frames import CSUM_BLANK
 from xennet.netback.vif_words import W_HASH, W_HEADROOM
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "netback"))
-
-from ip_frames import ipv4, tcp
 
 FRAME = bytes(range(60))
 #: A TCP segment whose checksum field is free for a pseudo-header sum.

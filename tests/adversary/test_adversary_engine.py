@@ -160,6 +160,16 @@ def test_a_run_that_depends_on_more_than_its_scene_is_an_error() -> None:
         list(interleavings(Page, run, lambda *_: None))
 
 
+def test_an_exception_names_the_point_at_which_the_peer_acted() -> None:
+    def run(page: Page) -> None:
+        if page.u8[0] + page.u8[0] == 99:
+            raise RuntimeError("fetched twice")
+
+    with pytest.raises(RuntimeError) as caught:
+        list(interleavings(Page, run, lambda page, _: page.raw.__setitem__(0, 99)))
+    assert caught.value.__notes__ == ["acted at point 1: load of 0x0, page, bytes 0..0"]
+
+
 def test_an_adversary_is_watched_by_one_at_a_time() -> None:
     one = Adversary()
     with (
