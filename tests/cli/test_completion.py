@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 from terminal import Terminal
 
+from xennet.cli import main
 from xennet.cli.lifecycle import SCENARIO_NAMES
 from xennet.port.spec import SCHEMES
 
 
 def bash(line: str, directory: Path | None = None, breaks: str = " =:") -> list[str]:
     """What bash gets for the command line ``line``; ``breaks``: its COMP_WORDBREAKS."""
-    env = {
-        **os.environ,
-        "_XENNET_COMPLETE": "bash_complete",
-        "COMP_LINE": line,
-        "COMP_POINT": str(len(line)),
-        "COMP_WORDBREAKS": breaks,
-    }
-    return _asked(env, directory)
+    asked = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_WORDBREAKS": breaks}
+    return _answers("bash_complete", asked, directory)
 
 
 def zsh(*words: str) -> list[str]:
     """What zsh gets when the last of ``words`` is being completed."""
-    env = {
-        **os.environ,
-        "_XENNET_COMPLETE": "zsh_complete",
-        "COMP_WORDS": " ".join(words),
-        "COMP_CWORD": str(len(words) - 1),
-    }
-    return _asked(env, None)
+    asked = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    return _answers("zsh_complete", asked, None)
 
 
-def _asked(env: dict[str, str], directory: Path | None) -> list[str]:
-    command = [sys.executable, "-m", "xennet"]
-    asked = subprocess.run(command, env=env, cwd=directory, capture_output=True, text=True)
-    assert asked.stderr == ""
-    return asked.stdout.rstrip("\n").split("\n") if asked.stdout.strip() else []
+def _answers(instruction: str, asked: dict[str, str], directory: Path | None) -> list[str]:
+    answers = io.TextIOWrapper(io.BytesIO())  # click writes bytes
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(answers):
+        for name, value in {**asked, "_XENNET_COMPLETE": instruction}.items():
+            patch.setenv(name, value)
+        if directory is not None:
+            patch.chdir(directory)
+        assert main([]) == 0
+    answers.seek(0)
+    return [word for word in answers.read().split("\n") if word]
 
 
 @pytest.fixture

@@ -80,7 +80,9 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
     ``link``: what carries the frames instead of the Xen vif.
     """
     if (instruction := os.environ.get(COMPLETE_VARIABLE)) is not None:
-        return int(import_module("xennet.cli.completion").answer(group, instruction))
+        from xennet.cli.completion import answer
+
+        return answer(group, COMPLETE_VARIABLE, instruction)
     try:
         # Not click's own main(): it makes 1 of a reader who has left.
         with group.make_context(
@@ -91,7 +93,7 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
         return e.exit_code
     except click.NoSuchOption as e:
         near = did_you_mean(e.option_name, e.possibilities or ())
-        return _failed(f"{e.message}{near}", e.exit_code, e.ctx)
+        return _failed(f"No such option {e.option_name!r}.{near}", e.exit_code, e.ctx)
     except click.UsageError as e:
         return _failed(e.format_message(), e.exit_code, e.ctx)
     except click.ClickException as e:

@@ -55,8 +55,6 @@ else
     compdef %(complete_func)s %(prog_name)s
 fi
 """
-#: Through what the scripts ask.
-VARIABLE = "_XENNET_COMPLETE"
 #: What a shell takes for part of a word as it is.
 _SPECIAL = re.compile(r"[^\w@%+=:,./~-]")
 
@@ -99,12 +97,12 @@ class _Zsh(ZshComplete):
         return "\n".join(option + item.value for item in self.get_completions(args, incomplete))
 
 
-def answer(command: click.Command, instruction: str) -> int:
-    """Print what the shell asked for by ``instruction``, "bash_source" or "bash_complete", and so
-    on; the exit code."""
+def answer(command: click.Command, variable: str, instruction: str) -> int:
+    """Print what the shell asked for by ``instruction``, the value of the environment's
+    ``variable``: "bash_source", "bash_complete" and so on; the exit code."""
     for shell in (_Bash, _Zsh):
         add_completion_class(shell)
-    return shell_complete(command, {}, "xennet", VARIABLE, instruction)
+    return shell_complete(command, {}, "xennet", variable, instruction)
 
 
 def ports(incomplete: str) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     _ParamType = click.ParamType[str]
-else:  # click below 8.4 has no type arguments there
+else:  # older clicks have no type arguments there
     _ParamType = click.ParamType
 
 #: Most guests (and vifs in all) of a run, most vifs of a guest, most queues of a vif.

@@ -251,9 +251,10 @@ class Run:
 
     def report(self) -> RunReport:
         """All there is to tell."""
+        interrupted = self.stop.reason or None  # once: a signal may come any time
         return RunReport(
-            verdict=self._verdict(),
-            interrupted=self.stop.reason or None,
+            verdict=self._verdict(interrupted),
+            interrupted=interrupted,
             options=self.options,
             roots=self.roots,
             timeline=self.timeline.told(),
@@ -297,7 +298,7 @@ class Run:
             **asdict(switch.counters),
         )
 
-    def _verdict(self) -> Verdict:
+    def _verdict(self, interrupted: str | None) -> Verdict:
         bad = [*self.trouble, *self._inputs(), *self._known_defects()]
         # Before the vifs are connected no port has had a chance to give anything.
         bad += [*self._lost(), *self._refused()] if self._began else ["no frame was carried"]
@@ -306,8 +307,8 @@ class Run:
             bad += str(leaks).splitlines()
         so_far = self._arrived("every frame that was given")
         empty = so_far == _NOTHING_GIVEN
-        if self.stop.reason:
-            what = f"interrupted by {self.stop.reason}: this is what was done until then"
+        if interrupted is not None:
+            what = f"interrupted by {interrupted}: this is what was done until then"
             bad = [what, *(bad or (so_far, _NOTHING_LEFT))]
         elif empty and not (bad or self.options.allow_empty):
             bad = [f"{_NOTHING_GIVEN}: nothing was shown (--allow-empty takes that for good)"]
