@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from typing import TypeAlias
 
-from xennet.ring import MASK32, memory_barrier
+from xennet.ring import MASK32, memory_barrier, must_notify
 
 #: Bytes of memory.
 Bytes: TypeAlias = "memoryview"
@@ -52,12 +52,12 @@ def publish(ring: U32Words, word: int, event_word: int, new: int) -> int:
     """Store an index, then look whether the peer wants to hear of it.
 
     One aligned store of ``new`` into ``ring[word]``, a full barrier, one load of the peer's event
-    index: 1 if that lies in the range just published (RING_PUSH_*_AND_CHECK_NOTIFY), else 0.
+    index: 1 if that lies in the range just published (xennet.ring.must_notify), else 0.
     """
     old = ring[word]
     ring[word] = new
     memory_barrier()
-    return 1 if (new - ring[event_word]) & MASK32 < (new - old) & MASK32 else 0
+    return 1 if must_notify(old, new, ring[event_word]) else 0
 
 
 def arm(ring: U32Words, event_word: int, value: int) -> None:

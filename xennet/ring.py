@@ -66,7 +66,8 @@ def must_notify(old: int, new: int, event: int) -> bool:
     """Whether a producer that moved its index from ``old`` to ``new`` has to send an event.
 
     True iff the consumer's event index lies in ``(old, new]``, modulo 2^32
-    (RING_PUSH_REQUESTS_AND_CHECK_NOTIFY).
+    (RING_PUSH_REQUESTS_AND_CHECK_NOTIFY). Every publication asks here, also those of kernels and of
+    the fast engine, which compiles this source.
     """
     return (new - event) & MASK32 < (new - old) & MASK32
 

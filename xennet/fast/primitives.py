@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from xennet.fast.cache import compile_cached
-from xennet.ring import MASK32
+from xennet.ring import must_notify
 
 _BYTE = ir.IntType(8).as_pointer()
 
@@ -66,12 +66,15 @@ def _copy_bytes(dest, dest_at, source, source_at, count):  # type: ignore[no-unt
     _memcpy(dest, np.int64(dest_at), source, np.int64(source_at), np.int64(count))
 
 
+#: The one rule, compiled from the source that everybody else runs.
+_must_notify = compile_cached(must_notify)
+
+
 def _publish(ring, word, event_word, new):  # type: ignore[no-untyped-def]
     old = np.int64(ring[word])
     _store_release(ring, np.int64(word), np.int64(new))
     _fence()
-    event = np.int64(ring[event_word])
-    return 1 if (new - event) & MASK32 < (new - old) & MASK32 else 0
+    return 1 if _must_notify(old, np.int64(new), np.int64(ring[event_word])) else 0
 
 
 def _arm(ring, event_word, value):  # type: ignore[no-untyped-def]
