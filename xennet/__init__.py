@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xennet.hypervisor import LeakReport, Machine
     from xennet.interface import HypercallError, Hypervisor
     from xennet.lifecycle.why import why
-    from xennet.link.base import Link, LinkError
+    from xennet.link.base import LinkError
     from xennet.link.house import House
     from xennet.link.setup import Setup
     from xennet.link.vif import VifLink
@@ -36,7 +36,6 @@ __all__ = [
     "HypercallError",
     "Hypervisor",
     "LeakReport",
-    "Link",
     "LinkError",
     "Machine",
     "Offload",
@@ -72,7 +71,6 @@ _HOMES = {
     "HypercallError": "xennet.interface",
     "Hypervisor": "xennet.interface",
     "LeakReport": "xennet.hypervisor",
-    "Link": "xennet.link.base",
     "LinkError": "xennet.link.base",
     "Machine": "xennet.hypervisor",
     "Offload": "xennet.frames",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xennet.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from xennet.link.base import LimitError, Link, LinkError
+    from xennet.link.base import LimitError, LinkError
     from xennet.link.capacity import Capacity
     from xennet.link.house import House, guest_mac
     from xennet.link.lines import Line, Lines
@@ -24,7 +24,6 @@ __all__ = [
     "LimitError",
     "Line",
     "Lines",
-    "Link",
     "LinkError",
     "PluggedVif",
     "SavedGuest",
@@ -43,7 +42,6 @@ _HOMES = {
     "LimitError": "xennet.link.base",
     "Line": "xennet.link.lines",
     "Lines": "xennet.link.lines",
-    "Link": "xennet.link.base",
     "LinkError": "xennet.link.base",
     "PluggedVif": "xennet.link.residents",
     "SavedGuest": "xennet.link.residents",

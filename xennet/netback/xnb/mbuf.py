@@ -34,7 +34,6 @@ CLUSTERS = (MCLBYTES, MJUMPAGESIZE, MJUM9BYTES, MJUM16BYTES)
 MINCLSIZE = MHLEN + 1
 
 # m_pkthdr.csum_flags towards the wire (what the hardware shall do) ...
-CSUM_IP = 0x1
 CSUM_UDP = 0x2
 CSUM_TCP = 0x4
 CSUM_TSO = 0x10 | 0x1000
