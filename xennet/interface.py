@@ -26,6 +26,10 @@ class HypercallError(Exception):
         self.status = status
 
 
+class OutOfFramesError(Exception):
+    """No run of free frames of the wanted length is left (``alloc_pages``)."""
+
+
 class PageRun(Protocol):
     """Consecutive frames the domain can reach, as flat integer views of the same bytes."""
 
@@ -122,7 +126,8 @@ class Hypervisor(Protocol):
     def store(self) -> StoreClient: ...
 
     def alloc_pages(self, count: int) -> PageRun:
-        """``count`` consecutive zeroed pages of the domain's own."""
+        """``count`` consecutive zeroed pages of the domain's own; OutOfFramesError if there is no
+        such run."""
         ...
 
     def free_pages(self, pages: PageRun) -> None: ...

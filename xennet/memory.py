@@ -21,6 +21,7 @@ import sys
 from attrs import define, field
 
 from xennet.abi.xen import DOMID_INVALID, PAGE_SIZE
+from xennet.interface import OutOfFramesError
 
 #: Owner of a frame that nobody owns.
 FREE = DOMID_INVALID
@@ -28,10 +29,6 @@ FREE = DOMID_INVALID
 #: From this size on freed memory goes back to the system, which gives zeroes when it is touched
 #: again; pages that were never touched are not touched then. Less is quicker to overwrite.
 _PUNCH_BYTES = 16 * PAGE_SIZE
-
-
-class OutOfFramesError(Exception):
-    """No run of free frames of the wanted length is left."""
 
 
 class MemoryAccessError(Exception):

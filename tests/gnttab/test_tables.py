@@ -19,7 +19,8 @@ from xennet.abi.grant_table import (
 from xennet.abi.xen import DOMID_SELF, DOMID_XEN, PAGE_SIZE
 from xennet.gnttab.directory import NR_DOMIDS, DomainDirectory
 from xennet.gnttab.hypercalls import GrantTables
-from xennet.memory import AddressSpace, Memory, OutOfFramesError
+from xennet.interface import OutOfFramesError
+from xennet.memory import AddressSpace, Memory
 
 DENIED, NO_DOMAIN = GNTST_permission_denied, GNTST_bad_domain
 

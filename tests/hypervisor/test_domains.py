@@ -16,8 +16,7 @@ from xennet.abi.grant_table import (
 )
 from xennet.abi.xen import DOMID_SELF, VIRQ_DOM_EXC
 from xennet.hypervisor import Machine
-from xennet.interface import HypercallError
-from xennet.memory import OutOfFramesError
+from xennet.interface import HypercallError, OutOfFramesError
 from xennet.runloop import Delivery
 
 SHUTDOWN_poweroff = 0

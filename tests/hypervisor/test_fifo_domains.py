@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from xennet.abi.grant_table import GNTMAP_host_map, GNTST_bad_page, GNTST_okay
 from xennet.abi.xen import DOMID_SELF
 from xennet.hypervisor import Domain, Machine
-from xennet.interface import HypercallError
-from xennet.memory import OutOfFramesError
+from xennet.interface import HypercallError, OutOfFramesError
 from xennet.observe import Hypercall
 
 

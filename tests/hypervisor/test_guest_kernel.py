@@ -17,8 +17,7 @@ from xennet.abi.grant_table import (
 )
 from xennet.abi.xen import DOMID_SELF
 from xennet.guest import GuestKernel
-from xennet.interface import HypercallError, Hypervisor
-from xennet.memory import OutOfFramesError
+from xennet.interface import HypercallError, Hypervisor, OutOfFramesError
 
 
 def as_interface(kernel: GuestKernel) -> Hypervisor:

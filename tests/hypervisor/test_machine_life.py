@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from xennet.guest import GuestKernel, MappedGrant
 from xennet.hypervisor import Machine
-from xennet.interface import HypercallError
-from xennet.memory import OutOfFramesError, PageRun
+from xennet.interface import HypercallError, OutOfFramesError
+from xennet.memory import PageRun
 from xennet.storeservice import XenStoreService
 
 MAX_GUESTS = 4

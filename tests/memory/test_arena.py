@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import xennet.memory
 from xennet.abi.xen import DOMID_INVALID, PAGE_SIZE
-from xennet.memory import FREE, AddressSpace, Memory, MemoryAccessError, OutOfFramesError
+from xennet.interface import OutOfFramesError
+from xennet.memory import FREE, AddressSpace, Memory, MemoryAccessError
 
 
 @pytest.fixture
@@ -45,6 +47,10 @@ def test_no_release_of_nothing(memory: Memory, count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} frames"):
         memory.free(1, first + 2, count)
     assert memory.used == 4
+
+
+def test_what_says_that_frames_lack_is_the_interfaces_and_still_found_here() -> None:
+    assert xennet.memory.OutOfFramesError is OutOfFramesError
 
 
 def test_an_exhausted_arena_says_what_it_has(memory: Memory) -> None:

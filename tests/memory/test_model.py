@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from xennet.abi.xen import PAGE_SIZE
-from xennet.memory import FREE, AddressSpace, Memory, MemoryAccessError, OutOfFramesError
+from xennet.interface import OutOfFramesError
+from xennet.memory import FREE, AddressSpace, Memory, MemoryAccessError
 
 NR_FRAMES = 12
 DOMID = st.integers(1, 3)

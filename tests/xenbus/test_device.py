@@ -8,8 +8,7 @@ import pytest
 from vif_world import World
 
 from xennet.abi.xenbus import XenbusState as S
-from xennet.interface import HypercallError
-from xennet.memory import OutOfFramesError
+from xennet.interface import HypercallError, OutOfFramesError
 from xennet.observe import StateChanged
 from xennet.xenbus.device import DEVICE_ERRORS, XenbusDevice, as_xenbus_error
 from xennet.xenbus.errors import XenbusError

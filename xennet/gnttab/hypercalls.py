@@ -94,7 +94,8 @@ from xennet.gnttab.entry import (
     set_status,
     status_half,
 )
-from xennet.memory import AddressSpace, Memory, OutOfFramesError
+from xennet.interface import OutOfFramesError
+from xennet.memory import AddressSpace, Memory
 
 #: Told of every operation: caller, GNTTABOP_ name, arguments, result.
 GrantObserver = Callable[[int, str, tuple[object, ...], object], None]
@@ -215,7 +216,7 @@ class GrantTables:
         """Give a new domain a table of one frame.
 
         Raises ValueError for a domid that is taken or impossible and for an unknown version,
-        xennet.memory.OutOfFramesError when the arena is full (nothing is kept then).
+        OutOfFramesError when the arena is full (nothing is kept then).
         """
         if version not in _ENTRIES_PER_FRAME:
             raise ValueError(f"domain {domid}: there is no grant table version {version!r}")

@@ -22,9 +22,9 @@ from xennet.hypervisor.event_pages import EventPages
 from xennet.hypervisor.frames import FrameLedger
 from xennet.hypervisor.record import DomainInfo, DomainRecord, take_away
 from xennet.hypervisor.store_ring import StoreRing
-from xennet.interface import HypercallError
+from xennet.interface import HypercallError, OutOfFramesError
 from xennet.interface import PageRun as AnyPageRun
-from xennet.memory import OutOfFramesError, PageRun
+from xennet.memory import PageRun
 from xennet.observe import Hypercall, Observers
 from xennet.runloop import RunLoop
 

@@ -17,8 +17,8 @@ from xennet.hypervisor.frames import FrameLedger
 from xennet.hypervisor.leaks import DomainLeaks, LeakReport
 from xennet.hypervisor.record import DomainInfo, DomainRecord
 from xennet.hypervisor.store_ring import StoreRing, StoreRingReport, seed_grant
-from xennet.interface import HypercallError
-from xennet.memory import AddressSpace, Memory, OutOfFramesError, PageRun
+from xennet.interface import HypercallError, OutOfFramesError
+from xennet.memory import AddressSpace, Memory, PageRun
 from xennet.observe import (
     DomainCreated,
     DomainDestroyed,

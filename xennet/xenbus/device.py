@@ -14,8 +14,13 @@ from contextlib import suppress
 from attrs import define, field
 
 from xennet.abi.xenbus import XenbusState
-from xennet.interface import HypercallError, Hypervisor, StoreClient, StoreTransaction
-from xennet.memory import OutOfFramesError
+from xennet.interface import (
+    HypercallError,
+    Hypervisor,
+    OutOfFramesError,
+    StoreClient,
+    StoreTransaction,
+)
 from xennet.observe import StateChanged
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
