@@ -14,12 +14,13 @@ DEV := $(VENV)/.dev
 FAST := $(VENV)/.fast
 PIP := $(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check
 
-.PHONY: help demo test explore lint types unit bench lock clean $(if $(HAS),,$(RUN))
+.PHONY: help demo test explore mutants lint types unit bench lock clean $(if $(HAS),,$(RUN))
 
 help:
 	@echo "make demo   send a real capture through an emulated Xen vif and back"
 	@echo "make test   lint, types and every test"
 	@echo "make explore [SECONDS=600] [SEED=n]  the random tests with fresh seeds, over and over"
+	@echo "make mutants [ONLY=tx-*]  break one rule of the source at a time: a test has to notice each"
 	@echo "make bench  frames per second, as ratios to other ways of moving frames"
 	@echo "make clean  remove what the other targets made"
 
@@ -59,6 +60,9 @@ unit: $(FAST)
 # What it finds is kept in explore-out, which `make clean` leaves alone.
 explore: $(FAST)
 	@$(BIN)/python tools/explore.py --jobs $(JOBS) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+mutants: $(FAST)
+	@$(BIN)/python tools/mutants.py --jobs $(JOBS) $(foreach id,$(ONLY),'$(id)')
 
 bench: $(FAST)
 	@$(PIP) --require-hashes -r requirements-bench.lock

@@ -13,11 +13,11 @@ import scenes
 from attrs import frozen
 from vif_peers import HOST, RawBackend, RawFrontend
 
-from xennet.abi.grant_table import GTF_permit_access, GTF_type_mask
+from xennet.abi.grant_table import GTF_invalid, GTF_permit_access, GTF_type_mask
 from xennet.abi.netif import XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS, XEN_NETIF_EXTRA_TYPE_MCAST_ADD
 from xennet.abi.words import REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD
 from xennet.abi.xen import PAGE_SIZE
-from xennet.adversary import STORE, Access, Adversary, interleavings
+from xennet.adversary import LOAD, STORE, Access, Adversary, interleavings
 from xennet.engine import using
 from xennet.netfront.multicast import MulticastChange
 from xennet.ring import MASK32, SharedRing
@@ -260,3 +260,22 @@ def test_a_buffer_is_posted_again_when_it_is_granted_again() -> None:
     with adversary.watching(look):
         back.machine.run()
     assert (published[0], published[-1]) == (256, 259)
+
+
+def test_a_buffer_is_read_when_access_to_it_has_ended() -> None:
+    adversary, back = watched_backend()
+    entries = [back.buffer(slot)[1] << back.guest.grants.shift for slot in range(256)]
+    for _ in range(3):
+        back.rx(scenes.FRAME)
+    scenes.notify_frontend(back)
+    read: list[int] = []
+
+    def look(access: Access) -> None:
+        if (access.memory, access.kind) == ("rx buffers", LOAD):
+            slot = access.at // PAGE_SIZE
+            assert back.guest.grants.words[entries[slot]] & GTF_type_mask == GTF_invalid
+            read.append(slot)
+
+    with adversary.watching(look):
+        back.machine.run()
+    assert read == [0, 1, 2]

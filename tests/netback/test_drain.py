@@ -46,6 +46,13 @@ def test_packets_wait_for_buffers_and_the_backend_asks_to_be_told() -> None:
     assert front.counters.expired == 0
 
 
+def test_the_backend_is_told_of_the_very_next_buffer() -> None:
+    front = RawFrontend()
+    give(front, 60, 60)
+    assert post(front, 1)
+    assert len(front.rx_responses()) == 1
+
+
 def test_F18_packets_that_found_no_buffer_expire_after_10_s() -> None:
     front = RawFrontend()
     give(front, 60, 60, 60)

@@ -123,15 +123,20 @@ def test_a_failed_copy_puts_the_gntst_code_into_the_status_of_its_slot() -> None
     assert front.counters.rx.errors == 2
 
 
-def test_a_failed_slot_keeps_the_chain_of_its_packet() -> None:
+@pytest.mark.parametrize(
+    ("grefs", "statuses"),
+    [((None, 1000), (4096, GNTST_general_error)), ((1000, None), (GNTST_general_error, 904))],
+)
+def test_a_failed_slot_keeps_the_chain_of_its_packet(
+    grefs: tuple[int | None, int | None], statuses: tuple[int, int]
+) -> None:
     front = RawFrontend()
-    front.post_rx()
-    front.post_rx(gref=1000)
+    for gref in grefs:
+        front.post_rx(gref=gref)
     front.push_rx()
-    assert [(flags, status) for _, _, flags, status in send(front, frame(5000))] == [
-        (NETRXF_more_data, 4096),
-        (0, GNTST_general_error),
-    ]
+    sent = send(front, frame(5000))
+    assert [flags for _, _, flags, _ in sent] == [NETRXF_more_data, 0]
+    assert tuple(status for *_, status in sent) == statuses
 
 
 def test_a_buffer_granted_read_only_is_not_written() -> None:

@@ -56,6 +56,24 @@ def test_a_chain_is_put_together_in_slot_order() -> None:
     assert front.responses() == [(1, OKAY), (2, OKAY), (3, OKAY)]
 
 
+def test_responses_go_on_in_the_first_slot_behind_the_last() -> None:
+    front = RawFrontend(start=254)
+    for ident in (10, 11, 12, 13):
+        front.tx(60, ident=ident)
+    front.push()
+    assert front.responses() == [(ident, OKAY) for ident in (10, 11, 12, 13)]
+
+
+def test_a_copy_never_leaves_the_page_it_goes_to() -> None:
+    # Packets lie end to end in the backend's pages: the second one begins inside a page.
+    front = RawFrontend()
+    front.tx(60)
+    front.tx(4096)
+    front.push()
+    assert front.statuses() == [OKAY, OKAY]
+    assert front.stack.received == [front.data[:60], front.data]
+
+
 def test_a_response_keeps_the_bytes_of_its_request_behind_it() -> None:
     front = RawFrontend()
     front.tx(60, ident=5, offset=32)
@@ -194,10 +212,11 @@ def test_f5_a_first_slot_beyond_its_page_is_fatal(offset: int, size: int) -> Non
     assert front.fatal[0].raw[0] == front.gref
 
 
-def test_f5_a_later_slot_beyond_its_page_is_fatal() -> None:
+@pytest.mark.parametrize(("offset", "size"), [(4000, 200), (4000, 97), (4095, 2), (65535, 1)])
+def test_f5_a_later_slot_beyond_its_page_is_fatal(offset: int, size: int) -> None:
     front = RawFrontend()
     front.tx(300, M)
-    front.tx(200, 0, offset=4000)
+    front.tx(size, 0, offset=offset)
     front.push()
     assert (front.fatal[0].rule, front.fatal[0].index) == ("F5", 1)
 

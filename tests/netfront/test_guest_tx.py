@@ -111,6 +111,17 @@ def test_a_packet_that_does_not_fit_the_ring_waits_for_responses() -> None:
     assert len(back.requests()) == 16
 
 
+def test_an_extra_info_needs_a_slot_of_the_ring_too() -> None:
+    back = RawBackend()
+    raw = send(back, *[frame(60)] * 255)
+    assert len(raw) == 255
+    back.stack.gso = (1448, XEN_NETIF_GSO_TYPE_TCPV4)
+    assert send(back, frame(3000)) == []
+    back.answer(TX_REQUEST.unpack_from(raw[0])[3])
+    back.push_tx()
+    assert len(back.requests()) == 2
+
+
 def test_a_backend_without_sg_gets_no_packet_of_several_slots() -> None:
     back = RawBackend(can_sg=False)
     assert len(send(back, frame(4097), frame(4096))) == 1
