@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import json
 import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from xennet.abi.xs_wire import XS_TRANSACTION_START
 from xennet.xenstore import Store
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.session import Session
-from xennet.xenstore.wire import Decoder, encode_error
+from xennet.xenstore.wire import HEADER, Decoder, encode_error
 
 RECORDED = Path(__file__).parents[1] / "data" / "xenstored"
 SESSIONS = {
     "4.17": json.loads((RECORDED / "wire.json").read_text())["steps"],
     "4.20": json.loads(lzma.decompress((RECORDED / "wire-4.20.json.xz").read_bytes()))["steps"],
 }
+OXENSTORED = json.loads(lzma.decompress((RECORDED / "oxenstored.json.xz").read_bytes()))["steps"]
 
 STALE_ERRNO = (
     "a malformed request gets the errno of whatever failed in the daemon before; ours is EINVAL"
@@ -127,3 +130,56 @@ def test_recorded_session_is_answered_with_the_same_bytes(like: str, piece: int 
 def test_recording_is_all_there(like: str) -> None:
     assert sum("request" in step for step in SESSIONS[like]) == 198 + 45
     assert sum("machine" in step for step in SESSIONS[like]) == 5
+
+
+# -- oxenstored ------------------------------------------------------------------------------------
+
+BEGINNING = "the store of the beginning 4"
+"""oxenstored's transactions see the store of their beginning, ours each node as first touched."""
+
+
+class Ids:
+    """The recording's transaction ids for ours: oxenstored uses up more of them."""
+
+    def __init__(self) -> None:
+        self._ours: dict[tuple[str, int], int] = {}
+
+    def request(self, who: str, request: bytes) -> bytes:
+        return self._with_tx(request, lambda tx: self._ours.get((who, tx), tx))
+
+    def reply(self, who: str, reply: bytes) -> bytes:
+        recorded = {ours: theirs for (name, theirs), ours in self._ours.items() if name == who}
+        return self._with_tx(reply, lambda tx: recorded.get(tx, tx))
+
+    def started(self, who: str, theirs: bytes, ours: bytes) -> None:
+        self._ours[who, int(theirs[HEADER.size : -1])] = int(ours[HEADER.size : -1])
+
+    def _with_tx(self, message: bytes, translate: Callable[[int], int]) -> bytes:
+        kind, req_id, tx_id, size = HEADER.unpack_from(message)
+        return HEADER.pack(kind, req_id, translate(tx_id), size) + message[HEADER.size :]
+
+
+@pytest.mark.parametrize("piece", [None, 7], ids=["whole", "in sevens"])
+def test_recorded_session_of_oxenstored_is_answered_with_the_same_bytes(piece: int | None) -> None:
+    replay, ids = Replay("oxenstored", piece), Ids()
+    differ = []
+    for step in OXENSTORED:
+        if "machine" in step:
+            replay.step(step)
+            continue
+        who = step["conn"]
+        request = ids.request(who, bytes.fromhex(step["request"]))
+        got = replay.step({**step, "request": request.hex()})
+        expected = step["replies"]
+        if request[0] == XS_TRANSACTION_START and expected[0][1][:2] == "06":
+            ids.started(who, *(bytes.fromhex(replies[0][1]) for replies in (expected, got)))
+            continue
+        got = [[name, ids.reply(name, bytes.fromhex(ours)).hex()] for name, ours in got]
+        if got != expected:
+            differ.append((step["label"], expected, got))
+    assert [label for label, _, _ in differ] == [BEGINNING], differ
+
+
+def test_recording_of_oxenstored_is_all_there() -> None:
+    assert sum("request" in step for step in OXENSTORED) == 296
+    assert sum("machine" in step for step in OXENSTORED) == 2

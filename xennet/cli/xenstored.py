@@ -7,7 +7,7 @@ import sys
 import click
 
 # Names in xennet.xenstore.likeness, which is not imported for every command.
-DAEMONS = ("4.17", "4.20")
+DAEMONS = ("4.17", "4.20", "oxenstored")
 
 QUOTAS = {
     "nodes": "Nodes that a domain may own.",

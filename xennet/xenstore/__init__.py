@@ -1,7 +1,7 @@
 """XenStore: the tree, transactions, permissions, watches and quotas, and clients of it.
 
-The semantics are those of the C daemon, xenstored of Xen 4.20 or 4.17; nothing here knows sockets,
-rings, devices or the hypervisor.
+The semantics are those of the C daemon, xenstored of Xen 4.20 or 4.17, or of oxenstored; nothing
+here knows sockets, rings, devices or the hypervisor.
 """
 
 from __future__ import annotations

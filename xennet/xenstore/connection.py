@@ -7,11 +7,12 @@ domain may ask at all (EACCES); only then the arguments are looked at.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from xennet.abi.xen import DOMID_SELF
 from xennet.abi.xs_wire import XENSTORE_REL_PATH_MAX
 from xennet.xenstore.errors import XsError
+from xennet.xenstore.likeness import Specials
 from xennet.xenstore.operation import Observer, request
 from xennet.xenstore.path import (
     absolute,
@@ -23,6 +24,7 @@ from xennet.xenstore.path import (
     path_length,
 )
 from xennet.xenstore.perms import (
+    ANY,
     Access,
     Identity,
     Perm,
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from xennet.xenstore.store import Store
+
+
+_REPLAYED = frozenset({"READ", "DIRECTORY", "GET_PERMS", "WRITE", "MKDIR", "RM", "SET_PERMS"})
 
 
 class Space(Protocol):
@@ -76,10 +81,12 @@ class Connection:
         self.name = name
         self.identity: Identity = store.identity(domid)
         self.quota = store.quota_of(domid)
-        self.events = EventQueue()
+        self.events = EventQueue(store.like.suppresses_equals)
         self.on_reset: Callable[[], None] | None = None
         self.closed = False
         self.outstanding = 0
+        #: Notes the requests of transactions, where a commit may have to do them again.
+        self.recorder = self._record if store.like.replays else None
         self._watches: dict[tuple[str, str], Watch] = {}
         self._transactions: dict[int, Transaction] = {}
         self._next_transaction = 1
@@ -98,9 +105,11 @@ class Connection:
 
     @request("DIRECTORY")
     def directory(self, path: str, tx: int = 0) -> list[str]:
-        """Names of the children in the order they were made. XsError like :meth:`read`."""
+        """Names of the children in the order they were made, or sorted. XsError like
+        :meth:`read`."""
         space = self._space(tx)
-        return list(self._node(space, path, self._name(path), Access.READ).children)
+        names = self._node(space, path, self._name(path), Access.READ).children
+        return sorted(names) if self._store.like.sorts_children else list(names)
 
     @request("DIRECTORY_PART")
     def directory_part(self, path: str, tx: int = 0) -> tuple[int, list[str]]:
@@ -113,7 +122,7 @@ class Connection:
     def get_perms(self, path: str, tx: int = 0) -> list[Perm]:
         """Permissions of a node, owner first. XsError like :meth:`read`."""
         space = self._space(tx)
-        full = self._name(path, special=self._store.like.specials_are_nodes)
+        full = self._name(path, special=self._store.like.specials is not Specials.APART)
         node = self._node(space, path, full, Access.READ)
         return list(self._store.tree.perms(node))
 
@@ -125,6 +134,8 @@ class Connection:
         """
         space = self._space(tx)
         full = self._name(path)
+        if len(value) > self._store.like.value_max:
+            raise XsError("E2BIG", path, f"a value of {len(value)} bytes")
         node = space.lookup(full)
         if node is None:
             self._create(space, path, full, value)
@@ -154,7 +165,7 @@ class Connection:
         full = self._name(path)
         node = space.lookup(full)
         if node is None:
-            anchor, _ = self._anchor(space, path, full, Access.WRITE)
+            anchor, _ = self._anchor(space, path, full, self._told_missing(Access.WRITE))
             if anchor != parent(full):
                 raise XsError("ENOENT", path, f"not even {parent(full)} exists")
             return
@@ -179,13 +190,14 @@ class Connection:
         self._limit("ENOSPC", path, "perms", len(given))
         self._granted("perms", len(given))
         entries = self._store.bind_perms(path, parse_perms(given))
-        if is_special(path) and not self._store.like.specials_are_nodes:
+        if is_special(path) and self._store.like.specials is Specials.APART:
             self._store.set_special_perms(path, entries, self.identity)
             return
         full = self._name(path, special=True)
         node = self._node(space, path, full, Access.WRITE | Access.OWNER)
         if not self.identity.privileged and entries[0].domid != node.perms[0].domid:
-            raise XsError("EPERM", path, f"a domain cannot give its node to {entries[0].domid}")
+            errno = self._store.like.gives_away
+            raise XsError(errno, path, f"a domain cannot give its node to {entries[0].domid}")
         self._check_size(space, path, len(entries), len(node.value), node.children.size)
         space.set_perms(full, entries)
 
@@ -235,13 +247,9 @@ class Connection:
         self._space(tx)
         if tx:
             raise XsError("EBUSY", str(tx), "transactions do not nest")
-        store = self._store
         self._limit("ENOSPC", "", "transactions", len(self._transactions))
-        limited = None if self.identity.privileged else self.domid
         new = self._free_transaction_id()
-        self._transactions[new] = Transaction(
-            store.tree, store.watches, store.like, lambda: self.quota, limited
-        )
+        self._transactions[new] = self._new_transaction()
         self._count_transactions(+1)
         return new
 
@@ -255,10 +263,15 @@ class Connection:
         self._space(tx)
         if not tx:
             raise XsError("ENOENT", str(tx), "no transaction to end")
+        self._check_requests(self._transactions[tx])
         transaction = self._transactions.pop(tx)
         self._count_transactions(-1)
         try:
-            if commit:
+            if not commit:
+                return
+            if self._store.like.replays:
+                self._commit_replaying(tx, transaction)
+            else:
                 transaction.commit()
         finally:
             transaction.close()
@@ -282,7 +295,7 @@ class Connection:
         """Privileged. XsError EINVAL: port not positive, or no such domain. ``gfn`` is not used
         (the page is grant reference 1)."""
         self._privileged(tx)
-        if port <= 0:
+        if port <= 0 and not self._store.like.lenient:
             raise XsError("EINVAL", str(domid), f"event channel port {port}")
         if not self._store.domain_exists(domid):
             raise XsError("EINVAL", str(domid), "no such domain")
@@ -389,7 +402,8 @@ class Connection:
             return self._store.direct
         transaction = self._transactions.get(tx)
         if transaction is None:
-            raise XsError("ENOENT", str(tx), "no such transaction on this connection")
+            errno = self._store.like.no_transaction
+            raise XsError(errno, str(tx), "no such transaction on this connection")
         return transaction
 
     def _privileged(self, tx: int) -> None:
@@ -399,14 +413,18 @@ class Connection:
         self._space(tx)
 
     def _name(self, path: str, *, special: bool = False) -> str:
-        full = canonical(path, self.domid, special=special)
+        if self._store.like.specials is Specials.LISTED and is_special(path):
+            full = canonical(f"/{path}", self.domid)
+        else:
+            full = canonical(path, self.domid, special=special)
         self._check_length(path, full)
         return full
 
     def _watchable(self, path: str) -> str:
-        special = is_special(path)
-        if not special or self._store.like.specials_are_nodes:
-            return self._name(path, special=special)
+        if not is_special(path):
+            return self._name(path)
+        if self._store.like.specials is Specials.BESIDE:
+            return self._name(path, special=True)
         if len(path) > XENSTORE_REL_PATH_MAX:
             raise XsError("EINVAL", path, f"special name of {len(path)} characters")
         return path
@@ -448,8 +466,12 @@ class Connection:
         self._demand(space, path, full, node, need)
         return node
 
+    def _told_missing(self, need: Access) -> Access:
+        """The rights on an ancestor with which a domain is told that a node is missing."""
+        return ANY if self._store.like.tells_missing else need
+
     def _missing(self, space: Space, path: str, full: str, need: Access) -> NoReturn:
-        self._anchor(space, path, full, need)
+        self._anchor(space, path, full, self._told_missing(need))
         raise XsError("ENOENT", path, "no such node")
 
     def _anchor(self, space: Space, path: str, full: str, need: Access) -> tuple[str, NodeView]:
@@ -464,14 +486,16 @@ class Connection:
                 break
         else:
             raise XsError("ENOENT", path, "the root is missing")
-        if not self._rights(node) & need:
+        if need is not ANY and not self._rights(node) & need:
             raise XsError("EACCES", path, f"domain {self.domid} lacks {need!s} on {above}")
         return above, node
 
     def _create(self, space: Space, path: str, full: str, value: bytes) -> None:
         anchor, node = self._anchor(space, path, full, Access.WRITE)
         names = full[len(anchor) :].strip("/").split("/")
-        perms = owned_by_creator(self._store.tree.perms(node), self.identity)
+        perms = self._store.tree.perms(node)
+        if self._store.like.creator_owns:
+            perms = owned_by_creator(perms, self.identity)
         self._check_new(space, path, names, len(perms), len(value), node)
         space.create(anchor, names, full, value, perms)
 
@@ -506,7 +530,54 @@ class Connection:
         if count > limit and not self.identity.privileged:
             refusal = Refusal(self.domid, quota, limit, count)
             detail = f"{count} {quota}, domain {self.domid} may have {limit}"
+            errno = self._store.like.quota_errnos.get(quota, errno)
             raise QuotaError(errno, path, detail, refusal)
+
+    def _new_transaction(self) -> Transaction:
+        store = self._store
+        limited = None if self.identity.privileged else self.domid
+        return Transaction(store.tree, store.watches, store.like, lambda: self.quota, limited)
+
+    def _record(self, op: str, tx: int, perform: Callable[[], Any]) -> Any:
+        transaction = self._transactions.get(tx)
+        if transaction is None or op not in _REPLAYED:
+            return perform()
+        self._check_requests(transaction)
+        try:
+            answer = perform()
+        except XsError as error:
+            transaction.log.append((perform, error.errno))
+            raise
+        transaction.log.append((perform, answer))
+        return answer
+
+    def _check_requests(self, transaction: Transaction) -> None:
+        limit = self._store.like.transaction_requests
+        if len(transaction.log) >= limit and not self.identity.privileged:
+            raise XsError("EQUOTA", detail=f"more than {limit} requests in a transaction")
+
+    def _commit_replaying(self, tx: int, transaction: Transaction) -> None:
+        """A commit that is refused only if one of its requests would be answered in another way."""
+        if not transaction.modifies:
+            return
+        if not transaction.overtaken:
+            transaction.commit()
+            return
+        # The daemon uses up an id for the second go.
+        self._free_transaction_id()
+        again = self._transactions[tx] = self._new_transaction()
+        try:
+            for perform, before in transaction.log:
+                try:
+                    now = perform()
+                except XsError as error:
+                    now = error.errno
+                if now != before:
+                    raise XsError("EAGAIN", str(tx), "a request would be answered otherwise now")
+            again.commit()
+        finally:
+            del self._transactions[tx]
+            again.close()
 
     def _free_transaction_id(self) -> int:
         while True:

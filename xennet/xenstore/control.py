@@ -8,7 +8,7 @@ from typing import Protocol
 from attrs import evolve, frozen
 
 from xennet.xenstore.errors import XsError
-from xennet.xenstore.likeness import XEN_4_17, XEN_4_20
+from xennet.xenstore.likeness import OXENSTORED, XEN_4_17, XEN_4_20
 from xennet.xenstore.quota import UNLIMITED, Quota
 from xennet.xenstore.store import Store
 from xennet.xenstore.trace import Trace
@@ -52,7 +52,8 @@ class Dialect:
 
     ``help_line`` is formatted with ``name`` and ``usage`` of each command; ``limits`` are those of
     "quota"; ``used`` those among them that "quota DOMID" tells of, in its order, each in a
-    ``used_line`` formatted with ``name``, ``now`` and ``most``.
+    ``used_line`` formatted with ``name``, ``now`` and ``most``. A daemon that ``answers_anything``
+    says OK to everybody, and does nothing.
     """
 
     commands: Mapping[str, Command]
@@ -60,11 +61,14 @@ class Dialect:
     limits: Sequence[Limit]
     used: Sequence[str]
     used_line: str
+    answers_anything: bool = False
 
 
 def control(server: Controlled, payload: bytes) -> bytes:
     """The answer to a command, always with a nul. XsError EINVAL for one that is not known, not
     terminated, or has wrong arguments."""
+    if server.dialect.answers_anything:
+        return b"OK\0"
     words = strings(payload)
     command = server.dialect.commands.get(words[0]) if words else None
     if command is None:
@@ -301,6 +305,9 @@ DIALECTS: Mapping[str, Dialect] = {
         limits=_LIMITS_4_20,
         used=[limit.name for limit in _LIMITS_4_20],
         used_line="{name:17}: {now:8} (max {most:8})\n",
+    ),
+    OXENSTORED.name: Dialect(
+        commands={}, help_line="", limits=(), used=(), used_line="", answers_anything=True
     ),
 }
 """By the name of the likeness."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from xennet.xenstore.path import parent
 from xennet.xenstore.perms import Perms
 from xennet.xenstore.tree import Node, Tree
 from xennet.xenstore.watch import WatchTable
@@ -12,9 +14,10 @@ from xennet.xenstore.watch import WatchTable
 class Direct:
     """The tree as requests with transaction id 0 see it."""
 
-    def __init__(self, tree: Tree, watches: WatchTable) -> None:
+    def __init__(self, tree: Tree, watches: WatchTable, leaves_first: bool = True) -> None:
         self._tree = tree
         self._watches = watches
+        self._leaves_first = leaves_first
 
     def lookup(self, path: str) -> Node | None:
         """The node at a canonical path, or None."""
@@ -41,11 +44,18 @@ class Direct:
         self._fire(path, node)
 
     def remove(self, path: str) -> None:
-        """Remove the existing node ``path`` and all below, deepest first for the watches.
+        """Remove the existing node ``path`` and all below, deepest first for the watches, unless
+        the daemon tells from the top.
 
         Below ``path`` only watches exactly on a removed node hear of it.
         """
         node = self._existing(path)
+        if not self._leaves_first:
+            heard = removal_events(self._tree, self._watches, path)
+            self._tree.remove(node)
+            for told, perms in heard:
+                self._watches.fire(told, partial(list, perms), exact=told != path)
+            return
         watched = [
             (below, gone)
             for below in self._watches.paths_below(path)
@@ -79,3 +89,19 @@ def visible_perms(tree: Tree, node: Node) -> list[Perms]:
     """Permissions of which one must let a connection read to hear of ``node``: its own and its
     parent's."""
     return [tree.perms(n) for n in (node, node.parent) if n is not None]
+
+
+def readable_by(tree: Tree, path: str) -> list[Perms]:
+    """As :func:`visible_perms` for the node at ``path``; of its parent alone if it is missing."""
+    node = tree.lookup(path)
+    if node is not None:
+        return visible_perms(tree, node)
+    above = tree.lookup(parent(path))
+    return [tree.perms(above)] if above is not None else []
+
+
+def removal_events(tree: Tree, watches: WatchTable, path: str) -> list[tuple[str, list[Perms]]]:
+    """Whom a removal of ``path`` concerns, from the top: itself, and what is watched below; each
+    with the permissions of which one must let a connection read, none for what is not there."""
+    paths = (path, *sorted(watches.paths_below(path)))
+    return [(told, readable_by(tree, told)) for told in paths]

@@ -55,11 +55,16 @@ class Server:
         self.say = say
         self.trace = Trace(store, trace_file)
         self.dialect = DIALECTS[store.like.name]
-        control_type = Handler(lambda _, payload, __: control(self, payload), privileged=True)
-        self.table: Mapping[int, Handler] = {
-            xs.XS_CONTROL: control_type,
+        known = {
+            xs.XS_CONTROL: Handler(
+                lambda _, payload, __: control(self, payload),
+                privileged=not self.dialect.answers_anything,
+            ),
             **HANDLERS,
             **(self._newer() if newer else {}),
+        }
+        self.table: Mapping[int, Handler] = {
+            kind: handler for kind, handler in known.items() if kind not in store.like.unknown_types
         }
 
     def features_of(self, domid: int) -> int:

@@ -34,6 +34,9 @@ class StoreOp:
 
 Observer = Callable[[StoreOp], None]
 
+Recorder = Callable[[str, int, Callable[[], Any]], Any]
+"""(operation, transaction id, what it does) -> its answer; does the request and may note it."""
+
 
 class Requester(Protocol):
     """What the frame needs of a connection."""
@@ -44,6 +47,8 @@ class Requester(Protocol):
     def domid(self) -> int: ...
     @property
     def observer(self) -> Observer | None: ...
+    @property
+    def recorder(self) -> Recorder | None: ...
     def wake(self) -> None: ...
     def over_quota(self, refusal: Refusal) -> None: ...
 
@@ -66,12 +71,21 @@ def request(
     ) -> Callable[Concatenate[_R, _P], _T]:
         signature = inspect.signature(method)
 
+        def perform(self: _R, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+            if self.recorder is None:
+                return method(self, *args, **kwargs)
+            given = signature.bind(self, *args, **kwargs)
+            answer: _T = self.recorder(
+                op, given.arguments.get("tx", 0), lambda: method(self, *args, **kwargs)
+            )
+            return answer
+
         @wraps(method)
         def framed(self: _R, *args: _P.args, **kwargs: _P.kwargs) -> _T:
             observer = self.observer
             if observer is None:
                 try:
-                    return method(self, *args, **kwargs)
+                    return perform(self, *args, **kwargs)
                 except QuotaError as error:
                     self.over_quota(error.refusal)
                     raise
@@ -82,7 +96,7 @@ def request(
             errno: str | None = None
             result: Any = None
             try:
-                result = method(self, *args, **kwargs)
+                result = perform(self, *args, **kwargs)
             except XsError as error:
                 errno = error.errno
                 if isinstance(error, QuotaError):

@@ -26,6 +26,9 @@ class Access(IntFlag):
 
 FULL = Access.READ | Access.WRITE | Access.OWNER
 
+ANY = Access.NONE
+"""No right is needed."""
+
 _LETTERS = {
     "n": Access.NONE,
     "r": Access.READ,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from xennet.abi.xs_wire import XENSTORE_PAYLOAD_MAX, XS_WATCH, XS_WATCH_EVENT
+from xennet.abi.xs_wire import XENSTORE_PAYLOAD_MAX, XS_UNWATCH, XS_WATCH, XS_WATCH_EVENT
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.wire import (
@@ -29,6 +29,8 @@ from xennet.xenstore.wire import (
 _EVENT = b""
 """Holds the place of a watch event, which stays in the connection's queue until it is sent: an
 equal one is suppressed as long as it waits there."""
+
+_TX_MEANS_NOTHING = (XS_WATCH, XS_UNWATCH)
 
 _UNREAD = "too many watch events were left unread"
 
@@ -162,6 +164,8 @@ class Session:
         kind, req_id, tx_id, payload = message
         connection = self.connection
         store = connection.store
+        if kind in _TX_MEANS_NOTHING and not store.like.watch_keeps_tx:
+            tx_id = 0
         held, store.held = store.held, True
         try:
             handler = self._table.get(kind)
@@ -170,7 +174,8 @@ class Session:
             if handler.privileged and not connection.identity.privileged:
                 raise XsError("EACCES", detail=f"domain {connection.domid} is not privileged")
             if tx_id and handler.transactional and not connection.has_transaction(tx_id):
-                raise XsError("ENOENT", str(tx_id), "no such transaction on this connection")
+                errno = store.like.no_transaction
+                raise XsError(errno, str(tx_id), "no such transaction on this connection")
             answer = handler.answer(connection, payload, tx_id)
             size = len(answer)
             if size > XENSTORE_PAYLOAD_MAX:
@@ -182,7 +187,7 @@ class Session:
             store.held = held
         if connection.closed:
             return
-        if kind != XS_WATCH:
+        if kind not in store.like.replies_first:
             self._place_events()
         self._out.append(reply)
         self._reply_bytes += len(reply)

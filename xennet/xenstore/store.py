@@ -16,7 +16,7 @@ from xennet.xenstore.connection import Connection
 from xennet.xenstore.direct import Direct, visible_perms
 from xennet.xenstore.domains import Domain, Domains
 from xennet.xenstore.errors import XsError
-from xennet.xenstore.likeness import DEFAULT_LIKENESS, likeness
+from xennet.xenstore.likeness import DEFAULT_LIKENESS, Specials, likeness
 from xennet.xenstore.operation import Observer
 from xennet.xenstore.path import INTRODUCE_DOMAIN, RELEASE_DOMAIN, SPECIALS
 from xennet.xenstore.peaks import Peaks
@@ -39,6 +39,10 @@ class RingHost(Protocol):
         ...
 
 
+def _always(domid: int, generation: int) -> bool:
+    return True
+
+
 class Store:
     """A fresh store holds ``/``, ``/tool`` and an empty ``/tool/xenstored``, all n0.
 
@@ -56,14 +60,15 @@ class Store:
         like: str = DEFAULT_LIKENESS,
     ) -> None:
         self.like = likeness(like)
-        self.quota = quota or Quota()
+        self.quota = quota or self.like.quota
         self.observer: Observer | None = None
         self.rings: RingHost | None = None
         self.domains = Domains()
         self.peaks = Peaks(privileged)
-        self.tree = Tree(self.domains.is_current, self.like, self.peaks)
-        self.watches = WatchTable()
-        self.direct = Direct(self.tree, self.watches)
+        lives = self.domains.is_current if self.like.knows_lives else _always
+        self.tree = Tree(lives, self.like, self.peaks)
+        self.watches = WatchTable(self.like.tells_from_the_root)
+        self.direct = Direct(self.tree, self.watches, self.like.tells_leaves_first)
         self.woken: dict[Connection, None] = {}
         #: While a transport handles a request whose reply is to be sent before others hear of it.
         self.held = False
@@ -73,12 +78,16 @@ class Store:
         self._connected = 0
         #: Of specials that are no nodes.
         self._special_perms: dict[str, Perms] = {}
+        listed = SPECIALS if self.like.specials is Specials.LISTED else ()
+        for name in (*self.like.fresh, *listed):
+            self.tree.create(self.tree.root, (name,), b"", self.tree.root.perms)
         for name in SPECIALS:
-            if self.like.specials_are_nodes:
+            if self.like.specials is Specials.BESIDE:
                 self.tree.add_special(name)
-            else:
+            elif self.like.specials is Specials.APART:
                 self._special_perms[name] = self.tree.root.perms
-        self.tree.create(self.tree.root, ("tool", "xenstored"), b"", self.tree.root.perms)
+        value = self.like.xenstored_value
+        self.tree.create(self.tree.root, ("tool", "xenstored"), value, self.tree.root.perms)
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -154,15 +163,18 @@ class Store:
 
     def resume(self, domid: int) -> None:
         """A domain runs again after a shutdown: the next one fires @releaseDomain again."""
-        self._guest(domid).shutdown = False
+        if domid or not self.like.lenient:
+            self._guest(domid).shutdown = False
 
     def set_target(self, domid: int, target: int) -> None:
         """Give ``domid`` (a device model's domain) the rights of ``target`` as well.
 
         XsError ENOENT unless both are introduced.
         """
-        domain = self._introduced(domid)
-        domain.target = self._introduced(target).domid
+        domain = self._introduced(domid, "ENOENT")
+        if not self.like.lenient:
+            self._introduced(target, "ENOENT")
+        domain.target = target
         self._refresh(domid)
 
     def domain_shut_down(self, domid: int) -> None:
@@ -222,10 +234,13 @@ class Store:
     # -- permissions that need to know domains ----------------------------------------------------
 
     def bind_perms(self, path: str, perms: Perms) -> Perms:
-        """Entries as they are stored now: those of domains that do not exist are stale.
+        """Entries as they are stored now: those of domains that do not exist are stale, where the
+        daemon knows.
 
         XsError ENOENT if that is the owner.
         """
+        if not self.like.knows_lives:
+            return perms
         bound = tuple(evolve(perm, stale=not self.domain_exists(perm.domid)) for perm in perms)
         if bound[0].stale:
             raise XsError("ENOENT", path, f"owner domain {bound[0].domid} does not exist")
@@ -296,12 +311,12 @@ class Store:
     def _guest(self, domid: int) -> Domain:
         if domid == 0:
             raise XsError("EINVAL", str(domid), "not for domain 0")
-        return self._introduced(domid)
+        return self._introduced(domid, self.like.not_introduced)
 
-    def _introduced(self, domid: int) -> Domain:
+    def _introduced(self, domid: int, errno: str) -> Domain:
         domain = self.domains.introduced(domid)
         if domain is None:
-            raise XsError("ENOENT", str(domid), "not introduced")
+            raise XsError(errno, str(domid), "not introduced")
         return domain
 
     def _forget(self, domid: int) -> None:
@@ -312,7 +327,12 @@ class Store:
             connection.close()
         was_introduced = self.is_introduced(domid)
         for node in self.tree.tops_owned(domid):
-            self.direct.remove(node.path)
+            if self.like.tells_of_death:
+                self.direct.remove(node.path)
+            else:
+                self.tree.remove(node)
+        if not self.like.knows_lives:
+            self.tree.forget(domid)
         for stub in self.domains.forget(domid):
             self._refresh(stub)
         self.peaks.forget(domid)
@@ -328,6 +348,11 @@ class Store:
             connection.identity = self.identity(domid)
 
     def _fire_special(self, name: str) -> None:
-        node = self.tree.lookup(name)
-        perms = [self._special_perms[name]] if node is None else visible_perms(self.tree, node)
+        listed = self.like.specials is Specials.LISTED
+        node = self.tree.lookup(f"/{name}" if listed else name)
+        if node is None:
+            # Apart from the tree; or removed, then only who may read everything hears of it.
+            perms = [self._special_perms.get(name, self.tree.root.perms)]
+        else:
+            perms = visible_perms(self.tree, node)
         self.watches.fire(name, lambda: perms, exact=True)

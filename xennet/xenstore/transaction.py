@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from functools import partial
+from typing import Any
 
 from attrs import define
 
 from xennet.xenstore.children import ChildSnapshot
-from xennet.xenstore.direct import visible_perms
+from xennet.xenstore.direct import readable_by, removal_events, visible_perms
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import Likeness
 from xennet.xenstore.path import join, parent
@@ -22,6 +25,12 @@ from xennet.xenstore.perms import Perms
 from xennet.xenstore.quota import Quota, QuotaError, Refusal
 from xennet.xenstore.tree import Node, Tree
 from xennet.xenstore.watch import WatchTable
+
+
+class _Write(Enum):
+    VALUE = "value"
+    PERMS = "permissions"
+    REMOVED = "removed"
 
 
 @define(eq=False)
@@ -75,7 +84,12 @@ class Transaction:
         self._accessed: dict[str, Accessed] = {}
         self._owned: Counter[int] = Counter()
         self._claimed = False
+        self._version = tree.version
+        #: What happened to which paths, where watches are told of each write.
+        self._writes: list[tuple[str, _Write]] = []
         self.failed = False
+        #: Requests and their answers, where the connection notes them.
+        self.log: list[tuple[Callable[[], Any], Any]] = []
 
     def lookup(self, path: str) -> PrivateNode | None:
         """The node at a canonical path as the transaction sees it, or None.
@@ -96,7 +110,7 @@ class Transaction:
         if before[0].domid != perms[0].domid or not self._like.counts_in_transactions:
             self._count(before, -1)
             self._count(perms, +1)
-        self._queue(path)
+        self._queue(path, _Write.PERMS)
 
     def create(
         self, anchor: str, names: Sequence[str], path: str, value: bytes, perms: Perms
@@ -141,7 +155,9 @@ class Transaction:
                 self._count(entry.node.perms, -1)
             entry.node = None
             entry.modified = True
-            self._queue(entry.path, exact=entry.path != path)
+            entry.fire, entry.exact = True, entry.path != path
+        if self._like.tells_each_write:
+            self._writes.append((path, _Write.REMOVED))
         name = path[path.rindex("/") + 1 :]
         siblings = self._modify(above).children
         if name not in siblings:
@@ -166,7 +182,7 @@ class Transaction:
 
     def commit(self) -> None:
         """Merge into the tree and fire the watches, once per changed node in the order in which
-        the nodes were first touched.
+        the nodes were first touched, or once per write.
 
         Raises XsError ENOMEM if the transaction failed, ENOSPC if it made nodes and the quota is
         full, EAGAIN if a touched node has changed; then nothing is changed. :meth:`close` is due
@@ -174,22 +190,40 @@ class Transaction:
         """
         if self.failed:
             raise XsError("ENOMEM", detail="the transaction failed at an earlier request")
-        self._check_owned()
+        if self._like.commit_counts_nodes:
+            self._check_owned()
         for entry in self._accessed.values():
             node = self._tree.lookup(entry.path)
             if (node.generation if node is not None else None) != entry.seen:
                 raise XsError("EAGAIN", entry.path, "changed since the transaction touched it")
         modified = [entry for entry in self._accessed.values() if entry.modified]
         self._check_owners(modified)
+        told = [self._told_of(path, write) for path, write in self._writes]
+        if modified:
+            self._tree.version += 1
         for entry in modified:
             self._merge_node(entry)
         for entry in modified:
             self._merge_children(entry)
+        if self._like.tells_each_write:
+            for events, (path, write) in zip(told, self._writes, strict=True):
+                self._tell(events, path, write)
+            return
         done: set[str] = set()
         for entry in modified:
             done.add(entry.path)
             if entry.fire:
                 self._fire(entry, done)
+
+    @property
+    def modifies(self) -> bool:
+        """Whether a commit would change anything."""
+        return any(entry.modified for entry in self._accessed.values())
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether the tree has changed since the transaction began."""
+        return self._tree.version != self._version
 
     def close(self) -> None:
         """Let go of the tree."""
@@ -257,10 +291,11 @@ class Transaction:
         entry.modified = True
         return entry.node
 
-    def _queue(self, path: str, exact: bool = False) -> None:
+    def _queue(self, path: str, write: _Write = _Write.VALUE) -> None:
         entry = self._accessed[path]
-        entry.fire = True
-        entry.exact = exact
+        entry.fire, entry.exact = True, False
+        if self._like.tells_each_write:
+            self._writes.append((path, write))
 
     def _walk(self, top: str) -> Iterator[Accessed]:
         stack = [top]
@@ -308,6 +343,18 @@ class Transaction:
             child.parent = node
             node.children.add(child)
         self._tree.weigh(node)
+
+    def _told_of(self, path: str, write: _Write) -> list[tuple[str, list[Perms]]]:
+        """Whom a write concerns by what there is before the commit."""
+        if write is _Write.REMOVED:
+            return removal_events(self._tree, self._watches, path)
+        return [(path, readable_by(self._tree, path) if write is _Write.PERMS else [])]
+
+    def _tell(self, events: list[tuple[str, list[Perms]]], path: str, write: _Write) -> None:
+        """Tell the watches of a write; of a removal as nodes were, else also as they are now."""
+        for told, before in events:
+            now = [] if write is _Write.REMOVED else readable_by(self._tree, told)
+            self._watches.fire(told, partial(list, [*before, *now]), exact=told != path)
 
     def _fire(self, entry: Accessed, done: set[str]) -> None:
         """Tell the watches of ``entry``; the daemon writes node by node and tells of each at once,

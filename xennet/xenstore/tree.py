@@ -104,6 +104,8 @@ class Tree:
         self._memory: Counter[int] = Counter()
         self._specials: dict[str, SpecialNode] = {}
         self.generation = 0
+        #: Counts changes of the tree itself, whatever transactions do in private.
+        self.version = 0
         self.root = Node("", b"", (Perm("n", 0),), self.next_generation(), path_size=1)
         self.now_owned(self.root)
 
@@ -140,10 +142,12 @@ class Tree:
     def write(self, node: Node, value: bytes) -> None:
         """Give ``node`` a new value."""
         node.value = value
+        self.version += 1
         self.touch(node)
 
     def set_perms(self, node: Node, perms: Perms) -> None:
         """Give ``node`` new permissions, and so perhaps a new owner."""
+        self.version += 1
         self.not_owned(node)
         node.perms = perms
         node.generation = self.next_generation()
@@ -166,6 +170,7 @@ class Tree:
         for node in reversed(chain[1:]):
             node.generation = self.next_generation()
             self.now_owned(node)
+        self.version += 1
         self.touch(anchor)
         return chain[-1]
 
@@ -173,10 +178,18 @@ class Tree:
         """Take ``node`` and everything below out of the tree; the root cannot be removed."""
         if node.parent is None:
             raise ValueError("the root cannot be removed")
+        self.version += 1
         for gone in self.walk(node):
             self.not_owned(gone)
         node.parent.children.remove(node.name)
         self.touch(node.parent)
+
+    def forget(self, domid: int) -> None:
+        """Take a domain's entries, but for owners, out of the permissions of all nodes."""
+        for node in self.walk(self.root):
+            kept = tuple(perm for perm in node.perms[1:] if perm.domid != domid)
+            node.perms = node.perms[:1] + kept
+            self.weigh(node)
 
     def walk(self, top: Node) -> Iterable[Node]:
         """``top`` and everything below it, parents first, without recursion (XSA-418)."""

@@ -31,15 +31,17 @@ class WatchEvent(NamedTuple):
 class EventQueue:
     """Events that the consumer of a connection has not taken yet.
 
-    An event equal to one that still waits is not queued twice, except for the special names; one
-    that could not be sent, because its payload exceeds 4096 bytes, is dropped.
+    An event equal to one that still waits is not queued twice, except for the special names and
+    unless ``suppresses_equals`` is False; one that could not be sent, because its payload exceeds
+    4096 bytes, is dropped.
 
     ``size`` is about the memory that the waiting ones take, in bytes. With a ``limit`` to it,
     which is asked at each event, those that would exceed it are dropped, and ``overflowed`` is
     True until half of the limit is free again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, suppresses_equals: bool = True) -> None:
+        self._suppresses = suppresses_equals
         self._events: deque[WatchEvent] = deque()
         self._waiting: set[WatchEvent] = set()
         self.size = 0
@@ -62,7 +64,7 @@ class EventQueue:
             return False
         self.size += size + EVENT_OVERHEAD
         self._events.append(event)
-        if not is_special(event.path):
+        if self._suppresses and not is_special(event.path):
             self._waiting.add(event)
         return True
 
@@ -119,9 +121,14 @@ class Watch:
 
 
 class WatchTable:
-    """All watches of the store by canonical path, so that a change costs its depth."""
+    """All watches of the store by canonical path, so that a change costs its depth.
 
-    def __init__(self) -> None:
+    Those that hear of a change are told from the oldest on, or with ``from_the_root`` by their
+    paths, the newest of each first; then nobody hears of the root itself.
+    """
+
+    def __init__(self, from_the_root: bool = False) -> None:
+        self._from_the_root = from_the_root
         self.counts: Counter[int] = Counter()
         """Number of watches of each domain."""
         self._by_path: dict[str, dict[Watch, None]] = {}
@@ -167,11 +174,16 @@ class WatchTable:
                 watch.watcher.deliver(watch.event(path))
 
     def _covering(self, path: str, exact: bool) -> list[Watch]:
+        if self._from_the_root and path == "/":
+            return []
         found = list(self._by_path.get(path, ()))
         if not exact:
             while path != "/":
                 path = parent(path)
                 found.extend(self._by_path.get(path, ()))
         if len(found) > 1:
-            found.sort(key=lambda watch: (watch.watcher.serial, watch.serial))
+            if self._from_the_root:
+                found.sort(key=lambda watch: (len(watch.path), -watch.serial))
+            else:
+                found.sort(key=lambda watch: (watch.watcher.serial, watch.serial))
         return found

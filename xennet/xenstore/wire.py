@@ -16,7 +16,8 @@ HEADER = Struct("<4I")
 
 HEADER_SIZE = HEADER.size
 
-_ERRORS = {name: name.encode() + b"\0" for _, name in xsd_errors}
+# EQUOTA is oxenstored's, for a quota; no name of the header.
+_ERRORS = {name: name.encode() + b"\0" for name in (*(name for _, name in xsd_errors), "EQUOTA")}
 
 
 class Message(NamedTuple):
