@@ -57,6 +57,15 @@ def test_a_missing_node_is_an_error_that_names_it(device: XenbusDevice) -> None:
     assert caught.value.errno == 2
 
 
+def test_a_missing_directory_of_the_other_end_is_an_error_that_names_it(
+    world: World, device: XenbusDevice
+) -> None:
+    world.root.rm(FE)
+    with pytest.raises(XenbusError, match="backend/vif/1/0/frontend: unable to read the other end") as caught:
+        device.find_otherend()
+    assert (caught.value.errno, caught.value.value) == (2, FE.encode())
+
+
 def test_a_garbled_node_is_an_error_that_shows_it(world: World, device: XenbusDevice) -> None:
     world.root.write(f"{FE}/tx-ring-ref", "see page 8")
     with pytest.raises(XenbusError, match=r"not an unsigned number \(found b'see") as caught:
