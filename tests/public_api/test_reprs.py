@@ -22,14 +22,17 @@ OBJECT, RECORD = 200, 400
 @pytest.fixture
 def many(tmp_path: Path) -> Iterator[Lines]:
     """Four guests with three connected vifs each."""
-    lines = Lines(Setup(guests=4, vifs=3))
+    lines, ports = Lines(Setup(guests=4, vifs=3)), []
     for number in range(12):
-        guest, host = open_ports(["tcp:9000x3", f"record:{tmp_path / str(number)}.pcap"])
-        lines.add(guest, host)
+        ends = open_ports(["tcp:9000x3", f"record:{tmp_path / str(number)}.pcap"])
+        lines.add(*ends)
+        ports += ends
     lines.open()
     lines.carry()
     yield lines
     lines.destroy()
+    for port in ports:
+        port.close()
 
 
 def reached(start: object) -> Iterator[object]:

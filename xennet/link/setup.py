@@ -35,9 +35,9 @@ class Setup:
     policy: BackendPolicy = LINUX
     back: VifOptions | None = None
     mtu: int | None = None
-    quota: Quota = DEFAULT_QUOTA
+    quota: Quota = field(default=DEFAULT_QUOTA, repr=False)
     frames: int | None = None
-    capacity: Capacity = field(init=False)
+    capacity: Capacity = field(init=False, repr=False)  # made of the others
 
     @evtchn.default
     def _evtchn(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import OXENSTORED, XEN_4_17, XEN_4_20
@@ -56,9 +56,9 @@ class Dialect:
     says OK to everybody, and does nothing.
     """
 
-    commands: Mapping[str, Command]
+    commands: Mapping[str, Command] = field(repr=False)
     help_line: str
-    limits: Sequence[Limit]
+    limits: Sequence[Limit] = field(repr=False)
     used: Sequence[str]
     used_line: str
     answers_anything: bool = False
