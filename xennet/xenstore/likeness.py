@@ -126,6 +126,9 @@ class Likeness:
     unknown_types: frozenset[int] = frozenset()
     watch_keeps_tx: bool = True
 
+    def __repr__(self) -> str:
+        return f"<Likeness {self.name}>"
+
     def record_size(self, perms: int, value: int, children: int) -> int:
         """Bytes of a node's record: ``perms`` entries, ``value`` bytes, ``children`` bytes of
         names (each with its nul)."""
