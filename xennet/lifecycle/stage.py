@@ -171,7 +171,7 @@ class Stage:
     def host_sends(self, frames: int) -> None:
         """The host's network stack has ``frames`` frames for the guest."""
         self.in_host.to_send += frames
-        self.vif.kick()
+        self.vif.kick_host()
         self.settle()
 
     def both_have_frames(self, frames: int) -> None:

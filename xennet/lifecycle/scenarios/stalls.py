@@ -36,7 +36,7 @@ def _stalled_queue(stage: Stage) -> None:
     stage.expect("The backend has no carrier.", back is not None and not back.carrier)
     stage.tell("The guest's network stack goes on, and buffers come back.")
     stage.in_guest.room = _ENDLESS
-    stage.vif.kick()
+    stage.vif.kick_guest()
     stage.settle()
     stage.expect("The backend has its carrier again.", back is not None and back.carrier)
     counters = back.counters if back is not None else BackendCounters()
@@ -56,7 +56,7 @@ def _carrier_lost(stage: Stage) -> None:
     stage.settle()
     stage.expect_reason(f"{stage.vif.paths.backend}/carrier = 0")
     stage.in_guest.to_send = TRIAL
-    stage.vif.kick()
+    stage.vif.kick_guest()
     stage.settle()
     front = stage.vif.netfront
     lost = 0 if front is None else front.counters.no_carrier
@@ -72,7 +72,7 @@ def _rate_limited(stage: Stage) -> None:
     stage.load_frontend()
     stage.tell("The guest sends more than the limit of 100 bytes per second lets through.")
     stage.in_guest.to_send += 5
-    stage.vif.kick()
+    stage.vif.kick_guest()
     stage.settle()
 
 
