@@ -61,7 +61,7 @@ class RealWorld:
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(self.daemon.socket_path)
-        connection.settimeout(10)
+        connection.settimeout(60)
         return connection
 
     def exchange(self, who: str, pieces: list[bytes]) -> Arrived:
@@ -131,7 +131,7 @@ class RealWorld:
             cons, prod = words[REQ_CONS], words[REQ_PROD]
             free = RING - (prod - cons)
             if not free:
-                self.daemon.listen(5)
+                self.daemon.listen(60)
                 answers += self._ring_take()
                 continue
             for i, byte in enumerate(data[:free]):
@@ -164,7 +164,7 @@ class RealWorld:
                 return data + self._ring_take()
             more = self._ring_take()
             if not more:
-                self.daemon.listen(5)
+                self.daemon.listen(60)
             data += more
         return data.removesuffix(_BARRIER_REPLY)
 

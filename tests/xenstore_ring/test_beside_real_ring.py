@@ -215,7 +215,7 @@ class TwoGuests(RuleBasedStateMachine):
 def test_our_ring_does_what_the_ring_of_the_real_xenstored_does(daemon: RealXenstored) -> None:
     with socket.socket(socket.AF_UNIX) as control:
         control.connect(daemon.socket_path)
-        control.settimeout(10)
+        control.settimeout(60)
         world = type("World", (TwoGuests,), {"real_daemon": daemon, "control": control})
         run_state_machine_as_test(
             world, settings=settings(max_examples=60, stateful_step_count=20, deadline=None)

@@ -330,6 +330,22 @@ def test_option_like_knows_every_daemon_and_no_other(tmp_path: Path) -> None:
         Store(like="4.18")
 
 
+def test_limits_are_those_of_the_daemon_unless_an_option_sets_them(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = command(
+        "--socket", str(path), "--like", "oxenstored", "--quota-watches", "7", "--newer"
+    )
+    assert server.stdout is not None
+    server.stdout.readline()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        for name, value in ((b"path-max", b"1024"), (b"watches", b"7"), (b"node-size", b"0")):
+            client.sendall(message("GET_QUOTA", name + b"\0"))
+            assert client.recv(100) == message("GET_QUOTA", value + b"\0")
+    server.terminate()
+    server.communicate(timeout=10)
+
+
 def test_options_set_quotas_and_newer_messages(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     trace = tmp_path / "trace"

@@ -80,7 +80,7 @@ BOUND, UNBOUND, NOTIFIED, HANDLED = 1, 2, 3, 4
 VIRQ_PORT = 1
 
 _REPORT = struct.Struct("<4I")
-_TIMEOUT = 10.0
+_TIMEOUT = 60.0
 
 
 class CannotStartError(Exception):
@@ -336,7 +336,7 @@ class RealXenstored:
     def listen(self, seconds: float) -> None:
         """Wait until the daemon has something to report, a notification for instance.
 
-        Raises TimeoutError after ``seconds`` (10 at most), RuntimeError if the daemon has died.
+        Raises TimeoutError after ``seconds`` (60 at most), RuntimeError if the daemon has died.
         """
         self._listen(min(seconds, _TIMEOUT))
 

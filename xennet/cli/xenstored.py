@@ -66,16 +66,19 @@ def xenstored(
     """
     import asyncio
 
-    from xennet.xenstore import Quota, Store
+    from attrs import evolve
+
+    from xennet.xenstore import Store
     from xennet.xenstore.client_socket import socket_path
     from xennet.xenstore.daemon import Daemon, SocketError, serve
     from xennet.xenstore.errors import XsError
     from xennet.xenstore.handlers import Server
+    from xennet.xenstore.likeness import likeness
     from xennet.xenstore.quota import UNLIMITED
 
     limits = {name: value or UNLIMITED for name, value in quotas.items() if value is not None}
     server = Server(
-        Store(Quota(**limits), like=like),
+        Store(evolve(likeness(like).quota, **limits), like=like),
         newer=newer,
         say=lambda text: click.echo(text, err=True),
         trace_file=trace_file,
