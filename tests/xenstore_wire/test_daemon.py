@@ -179,6 +179,23 @@ def test_socket_is_for_its_owner_only(tmp_path: Path) -> None:
         assert stat.S_IMODE(mode) == 0o600
 
 
+def test_socket_has_its_name_only_once_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "socket"
+    seen = []
+
+    class Watched(socket.socket):
+        def listen(self, backlog: int = 1) -> None:
+            seen.append(path.exists())
+            super().listen(backlog)
+
+    monkeypatch.setattr(socket, "socket", Watched)
+    with listen(str(path)):
+        assert seen == [False]
+        assert list(tmp_path.iterdir()) == [path]
+
+
 def test_socket_that_nobody_serves_is_replaced(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     listen(path).close()

@@ -184,13 +184,18 @@ def _remove_stale(path: str) -> None:
 
 
 def _bind(path: str) -> socket.socket:
+    """Who waits until ``path`` is there finds somebody listening: it gets its name after that."""
+    # Of the same length, for the system limits that.
+    unready = path[:-1] + ("~" if path[-1:] != "~" else "_")
+    _remove_stale(unready)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # The mode of the descriptor is that of the file that bind makes: never open to others.
         os.fchmod(listening.fileno(), 0o600)
-        listening.bind(path)
+        listening.bind(unready)
         listening.listen(_BACKLOG)
-        os.chmod(path, 0o600)
+        os.chmod(unready, 0o600)
+        os.rename(unready, path)
     except BaseException:
         listening.close()
         raise
