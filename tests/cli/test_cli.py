@@ -375,6 +375,31 @@ def test_output_that_does_not_fit_is_one_line_and_no_error_of_ours(args: tuple[s
     assert running.stderr == "xennet: standard output: No space left on device\n"
 
 
+@pytest.mark.parametrize("args", [("info",), ("--help",), RUN, (*RUN, "--json")])
+def test_output_that_is_closed_is_one_line_and_messages_are_not_missed(
+    args: tuple[str, ...],
+) -> None:
+    def started(closed: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            ["bash", "-c", f'exec "$0" -m xennet "$@" {closed}', sys.executable, *args],
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert started(">&-") == (2, "", "xennet: standard output: Bad file descriptor\n")
+    code, out, _ = started("2>&-")
+    assert code == 0
+    assert out
+
+
+def test_recording_never_takes_the_place_of_a_closed_stdout(tmp_path: Path) -> None:
+    target = tmp_path / "out.pcap"
+    command = f'exec "$0" -m xennet run --guest gen:60x3 --host record:{target} <&- >&- 2>&-'
+    assert subprocess.run(["bash", "-c", command, sys.executable]).returncode == 2
+    assert target.stat().st_size == 24 + 3 * (16 + 60)
+
+
 def test_too_little_memory_is_one_line_and_no_error_of_ours() -> None:
     limited = 'ulimit -v 400000; exec "$0" -m xennet "$@"'
     running = subprocess.run(

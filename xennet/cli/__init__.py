@@ -20,7 +20,7 @@ import click
 
 from xennet import __version__
 from xennet.cli.group import CommandGroup, did_you_mean
-from xennet.cli.output import discard
+from xennet.cli.output import discard, open_standard_streams
 from xennet.engine import EngineError
 from xennet.port.base import PortError
 from xennet.report.printable import printable
@@ -39,7 +39,7 @@ COMPLETE_VARIABLE = "_XENNET_COMPLETE"
 _COMMANDS = ("run", "info", "lifecycle", "xs", "xenstored")
 
 #: Why output cannot be written, and what else the system runs out of: no fault of ours.
-_NO_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_NO_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 _RUN_OUT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 _EXIT_CODES = """\b
@@ -79,6 +79,7 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
 
     ``link``: what carries the frames instead of the Xen vif.
     """
+    open_standard_streams()
     if (instruction := os.environ.get(COMPLETE_VARIABLE)) is not None:
         from xennet.cli.completion import answer
 

@@ -26,6 +26,27 @@ def say_json(document: Mapping[str, Any], err: bool = False) -> None:
     say(json.dumps(document, indent=2), err=err)
 
 
+def open_standard_streams() -> None:
+    """A process may be started with standard streams closed: what it opens would then be taken for
+    one of them. Writing to such a stdout is an error (EBADF), as for other programs; messages
+    to such a stderr go nowhere."""
+    closed = [number for number in range(3) if not _is_open(number)]
+    for number in closed:  # open() gives the lowest that is free
+        os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_WRONLY)
+    if 1 in closed:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if 2 in closed:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 def discard(stream: TextIO) -> None:
     """What was not written to ``stream`` yet, and all that is to come, goes nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
