@@ -8,10 +8,12 @@ are frozen records; a room may also emit records of its own (netback's packet ev
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
 from attrs import field, frozen
 
 Observer = Callable[[object], None]
+_Event = TypeVar("_Event")
 
 
 @frozen
@@ -165,7 +167,17 @@ class Observers:
             )
         return wanted
 
-    def subscribe(self, observer: Observer, *kinds: type) -> Callable[[], None]:
+    @overload
+    def subscribe(self, observer: Observer) -> Callable[[], None]: ...
+    @overload
+    def subscribe(
+        self, observer: Callable[[_Event], None], kind: type[_Event], /
+    ) -> Callable[[], None]: ...
+    @overload  # Checkers do not find the union of several kinds.
+    def subscribe(
+        self, observer: Callable[[Any], None], kind: type, second: type, /, *more: type
+    ) -> Callable[[], None]: ...
+    def subscribe(self, observer: Callable[[Any], None], *kinds: type) -> Callable[[], None]:
         """Call ``observer`` with each event (of one of ``kinds``, when given), in emission order.
 
         Returns the function that ends the subscription; calling that twice is harmless. An

@@ -23,6 +23,30 @@ MADE = (
 )
 #: Files that only a clone needs.
 OF_A_CLONE = {".gitignore"}
+#: A typed program of somebody else, with two errors.
+USER = """\
+from xennet import Machine
+from xennet.observe import Notification
+from xennet.port import open_port
+from xennet.trace import RingEvent
+
+
+def ring(event: RingEvent) -> None: ...
+
+
+def both(event: RingEvent | Notification) -> None: ...
+
+
+def every(event: object) -> None: ...
+
+
+open_port(1)
+observers = Machine().observers
+observers.subscribe(ring, RingEvent)
+observers.subscribe(both, RingEvent, Notification)
+observers.subscribe(every)
+observers.subscribe(ring, Notification)
+"""
 
 
 def files(folder: Path) -> set[str]:
@@ -122,7 +146,7 @@ def test_the_locks_agree_with_each_other() -> None:
 
 def test_a_type_checker_sees_the_types_of_the_installed_package(tmp_path: Path) -> None:
     user = tmp_path / "mine.py"
-    user.write_text("from xennet.port import open_port\n\nopen_port(1)\nreveal_type(open_port)\n")
+    user.write_text(USER)
     result = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), user],
         cwd=tmp_path,
@@ -131,7 +155,8 @@ def test_a_type_checker_sees_the_types_of_the_installed_package(tmp_path: Path) 
         check=False,
     )
     assert '"open_port" has incompatible type "int"' in result.stdout
-    assert "Found 1 error" in result.stdout
+    assert 'expected "Callable[[Notification], None]"' in result.stdout
+    assert "Found 2 errors" in result.stdout
 
 
 def test_a_folder_named_like_the_package_does_not_hide_it(tmp_path: Path) -> None:
