@@ -59,6 +59,24 @@ def test_members_that_follow_each_other_are_one_capture(tmp_path: Path, kind: st
     assert play(path) == (EXPECTED, "")
 
 
+@kinds
+def test_a_damaged_member_behind_a_whole_one_is_told(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "in"
+    whole = len(pcap_header() + pcap_record(FRAMES[0], 1))
+    path.write_bytes(PACK[kind](WHOLE[:whole]) + b"X" + PACK[kind](WHOLE[whole:])[1:])
+    got, fault = play(path)
+    assert got == EXPECTED[:1]
+    assert f"capture damaged at byte offset {whole} of the unpacked file" in fault
+
+
+def test_padding_behind_xz_streams_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(
+        lzma.compress(WHOLE[:1000]) + bytes(8) + lzma.compress(WHOLE[1000:]) + bytes(65536)
+    )
+    assert play(path) == (EXPECTED, "")
+
+
 def test_a_zstandard_file_may_begin_with_a_skippable_frame(tmp_path: Path) -> None:
     path = tmp_path / "in"
     path.write_bytes(pack("<II", 0x184D2A50, 5) + b"12345" + zstd.compress(WHOLE))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from errno import EILSEQ
+from functools import partial
 from importlib import import_module
-from io import BufferedIOBase, BufferedReader, RawIOBase
+from io import DEFAULT_BUFFER_SIZE, BufferedIOBase, BufferedReader, RawIOBase
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -64,7 +65,8 @@ def _read_gzip(file: Any) -> tuple[Any, tuple[type[Exception], ...]]:
 def _read_xz(file: Any) -> tuple[Any, tuple[type[Exception], ...]]:
     import lzma
 
-    return lzma.LZMAFile(file), (EOFError, lzma.LZMAError)
+    decoder = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)
+    return BufferedReader(_XzStreams(file, decoder)), (EOFError, lzma.LZMAError)
 
 
 def _read_zstd(file: Any) -> tuple[Any, tuple[type[Exception], ...]]:
@@ -115,6 +117,37 @@ class _Packed(RawIOBase):
         target[:size] = window.view[window.pos : window.pos + size]
         window.pos += size
         return size
+
+
+class _XzStreams(RawIOBase):
+    """What xz streams one behind the other unpack to, with or without padding. (lzma.LZMAFile takes
+    a damaged stream behind a whole one for the end, and padding for a stream that is cut.)"""
+
+    def __init__(self, file: BufferedReader, decoder: Callable[[], Any]) -> None:
+        self._file, self._new_decoder = file, decoder
+        self._decoder, self._packed = decoder(), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any, /) -> int:
+        while True:
+            if self._decoder.eof:
+                self._packed = self._decoder.unused_data
+                while not (start := self._packed.lstrip(b"\0")):
+                    self._packed = self._file.read1(DEFAULT_BUFFER_SIZE)
+                    if not self._packed:
+                        return 0
+                self._decoder, self._packed = self._new_decoder(), start
+            elif self._decoder.needs_input:
+                self._packed = self._file.read1(DEFAULT_BUFFER_SIZE)
+                if not self._packed:
+                    raise EOFError("Compressed file ended before the end-of-stream marker")
+            data = self._decoder.decompress(self._packed, len(target))
+            self._packed = b""
+            if data:
+                target[: len(data)] = data
+                return len(data)
 
 
 class _Unpacked:
