@@ -239,7 +239,23 @@ def test_closing_forgets_the_event_that_was_pending(bench) -> None:
     assert not bench.channels.bits(2).is_pending(remote)
 
 
-# status, unmask, reset
+# status, poll, unmask, reset
+
+
+def test_a_closed_port_is_never_pending_for_a_poll(bench) -> None:
+    port = bench.channels.bind_ipi(2, 0)
+    bench.channels.close(2, port)
+    bench.channels.bits(2).set_pending(port, 0)  # as the guest can in its own pages
+    assert not bench.channels.poll(2, port)
+
+
+def test_unmasking_a_closed_port_delivers_nothing(bench) -> None:
+    port = bench.channels.bind_ipi(2, 0)
+    bench.channels.close(2, port)
+    bench.channels.bits(2).mask(port)
+    bench.channels.bits(2).set_pending(port, 0)
+    bench.channels.unmask(2, port)
+    assert bench.upcalls == []
 
 
 def test_status_of_another_domain_is_for_the_control_domain(bench) -> None:

@@ -17,7 +17,7 @@ from xennet.abi.netif import (
 )
 from xennet.netback.policy import VifOptions
 from xennet.netback.stage import TxStage
-from xennet.netback.vif_words import W_HASH, W_HEADROOM, W_MCAST_FILTER
+from xennet.netback.vif_words import W_HASH, W_HEADROOM, W_MCAST_COUNT, W_MCAST_FILTER, mcast_add
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "handshake"
 NOTHING_HELD = (0, 0, 0)
@@ -205,6 +205,14 @@ def test_the_algorithm_of_the_control_ring_reaches_the_queues_and_goes_with_the_
     world.publish(ctrl_ring_ref=None)
     world.reconnect()
     assert world.vif.words[W_HASH] == 0
+
+
+def test_the_multicast_list_goes_with_the_connection() -> None:
+    world = BackWorld()
+    world.connect()
+    assert mcast_add(world.vif.words, 0x01005E000001)
+    world.reconnect()
+    assert world.vif.words[W_MCAST_COUNT] == 0
 
 
 def test_an_impossible_index_in_the_control_ring_disables_the_vif() -> None:

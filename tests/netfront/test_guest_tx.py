@@ -122,6 +122,24 @@ def test_an_extra_info_needs_a_slot_of_the_ring_too() -> None:
     assert len(back.requests()) == 2
 
 
+@pytest.mark.parametrize("before", [254, 255])
+def test_requests_extras_and_responses_go_on_in_the_first_slot_behind_the_last(before: int) -> None:
+    back = RawBackend()
+    for raw in send(back, *[frame(60)] * before):
+        back.answer(TX_REQUEST.unpack_from(raw)[3])
+    back.push_tx()
+    back.stack.gso = (1448, XEN_NETIF_GSO_TYPE_TCPV4)
+    slots = send(back, *[frame(3000)] * 2)
+    assert [TX_REQUEST.unpack_from(raw)[2] for raw in slots[::2]] == [NETTXF_extra_info] * 2
+    assert [EXTRA_GSO.unpack_from(raw)[0] for raw in slots[1::2]] == [XEN_NETIF_EXTRA_TYPE_GSO] * 2
+    for raw in slots[::2]:
+        back.answer(TX_REQUEST.unpack_from(raw)[3])
+        back.answer(0, NETIF_RSP_NULL)
+    back.push_tx()
+    assert back.broken == []
+    assert back.counters.tx.responses == before + 4
+
+
 def test_a_backend_without_sg_gets_no_packet_of_several_slots() -> None:
     back = RawBackend(can_sg=False)
     assert len(send(back, frame(4097), frame(4096))) == 1

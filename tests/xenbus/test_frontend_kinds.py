@@ -205,9 +205,11 @@ def test_an_unload_ends_though_its_backend_went_unseen(rules: FrontendRules) -> 
         world = World(frontend=rules)
         world.connected()
         gone(world)
+        world.record()
         world.frontend().close()  # before it hears of it
         assert world.frontend().phase is Phase.IDLE
         world.idle()
+        assert world.walked(FE) == [6]
         assert not world.frontend_drivers[0].set_up
 
 

@@ -44,6 +44,8 @@ def test_percent_u(value: bytes, number: int | None) -> None:
         (b"--1", None),
         (b"2147483648", None),
         (b"-2147483648", -(2**31)),
+        (b"4abc", 4),
+        (b" -7 8", -7),
     ],
 )
 def test_percent_d(value: bytes, number: int | None) -> None:
