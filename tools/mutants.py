@@ -246,10 +246,10 @@ def options(words: Sequence[str] | None) -> argparse.Namespace:
         metavar="TESTS",
         help="run these instead of the killers, and say which of them fail",
     )
-    chosen = parser.parse_args(words)
-    if chosen.jobs < 1:
+    given = parser.parse_args(words)
+    if given.jobs < 1:
         parser.error("--jobs: at least one")
-    return chosen
+    return given
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -276,6 +276,7 @@ def main(words: Sequence[str] | None = None) -> int:
             seek(tried, copies[0], given.seek, given.limit)
             return 0
         killers = sorted({mutant.killer for mutant in tried})
+        print(f"first, nothing is broken: {len(killers)} killers", flush=True)
         if failing := failing_unbroken(copies, killers, given.limit):
             print(f"{failing}\nA killer fails although nothing is broken: nothing is tried.")
             return 1

@@ -62,8 +62,9 @@ def test_a_mutant_is_killed_or_survives_or_has_lost_its_source(tmp_path: Path) -
     *lines, last = tried.stdout.splitlines()
     assert lines[0] == "moved: NOT TRIED, xennet/ring.py has its source 0 times: 'no such source'"
     assert lines[1] == f"untested: NOT TRIED, there is no test {RING}test_x"
-    assert lines[2].startswith("broken: killed by test_slot_addresses_wrap_with_the_ring (")
-    assert lines[3] == f"alike: SURVIVED {wraps}"
+    assert lines[2] == "first, nothing is broken: 1 killers"
+    assert lines[3].startswith("broken: killed by test_slot_addresses_wrap_with_the_ring (")
+    assert lines[4] == f"alike: SURVIVED {wraps}"
     assert last == "4 mutants: 1 killed, 3 not"
     assert tried.returncode == 1
 
