@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,19 @@ def test_the_report_for_people_says_that_the_run_was_interrupted(tmp_path: Path)
     )
     assert "\nINTERRUPTED\n  interrupted by SIGINT: " in stdout
     assert re.search(r"^guest to host +[1-9]", stdout, re.MULTILINE)
+
+
+def test_a_signal_that_the_shell_ignores_is_ignored(tmp_path: Path) -> None:
+    out = tmp_path / "out.pcap"
+    ignoring = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_IGN)}
+    with running("--guest", ENDLESS, "--host", f"record:{out}", "--json", **ignoring) as run:
+        wait_for(run, out, 1_000_000)
+        run.send_signal(signal.SIGINT)
+        wait_for(run, out, out.stat().st_size + 1_000_000)
+        run.send_signal(signal.SIGTERM)
+        stdout, _ = run.communicate(timeout=_SECONDS)
+    assert run.returncode == 143
+    assert json.loads(stdout)["interrupted"] == "SIGTERM"
 
 
 def test_through_a_switch_what_was_sent_still_arrives(tmp_path: Path) -> None:

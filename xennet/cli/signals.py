@@ -20,7 +20,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @contextmanager
 def stopping(stop: Stop, silent: bool) -> Iterator[None]:
     """The first signal asks the run to end, the second one ends it at once (KeyboardInterrupt, or
-    SystemExit with the exit code of SIGTERM)."""
+    SystemExit with the exit code of SIGTERM). One that was ignored (``command &`` in a script)
+    stays so."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
@@ -39,7 +40,8 @@ def stopping(stop: Stop, silent: bool) -> Iterator[None]:
     def overdue(number: int, frame: FrameType | None) -> None:
         stop.overdue()
 
-    before = {number: signal.signal(number, asked) for number in _SIGNALS}
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, asked) for number in heeded}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, overdue)
     try:
         yield
