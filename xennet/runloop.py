@@ -4,6 +4,9 @@ Everything that happens "later" in the machine (an event upcall, a work item, a 
 that has run out) is a :class:`Delivery` in one queue. Nothing runs by itself: :meth:`RunLoop.step`
 makes one delivery, the oldest or the one that the caller names, so a test or a fuzzer can try and
 replay any interleaving. Time is virtual and stands still until the caller moves it.
+
+A domain whose code waits in the middle of a delivery (for an answer of the store, say) calls
+:meth:`RunLoop.step_meanwhile`, which makes deliveries of other domains.
 """
 
 from __future__ import annotations
@@ -32,6 +35,10 @@ class Delivery(NamedTuple):
     def __str__(self) -> str:
         return f"{self.kind} {self.ident} of domain {self.domid}"
 
+
+#: Domains that may wait inside each other's deliveries; while so many do, only domain 0, which
+#: waits for nobody, goes on. This bounds the depth of the Python stack.
+MOST_WAITING = 4
 
 #: What makes a delivery happen.
 Action = Callable[[Delivery], None]
@@ -75,12 +82,14 @@ class Timer:
 class RunLoop:
     """Ready deliveries, each at most once, in the order in which they became due.
 
-    ``steps`` counts the deliveries made so far. With an ``order`` (:meth:`take_turns`) that one
-    says what is next, instead of the oldest being it.
+    ``steps`` counts the deliveries made so far. ``meanwhile`` picks what happens while a domain
+    waits (None: the oldest delivery). With an ``order`` (:meth:`take_turns`) that one says what is
+    next, instead of the oldest being it.
     """
 
     def __init__(self) -> None:
         self.steps = 0
+        self.meanwhile: Chooser | None = None
         self._ready: OrderedDict[Delivery, Action] = OrderedDict()
         self._order: Order | None = None
         self._recent: deque[Delivery] = deque(maxlen=16)
@@ -89,6 +98,9 @@ class RunLoop:
         self._next_ident = 0
         self._now = 0
         self._current: Delivery | None = None
+        self._waiting: list[int] = []
+        self._ended: set[int] = set()
+        self._faults: list[Exception] = []
 
     @property
     def now(self) -> int:
@@ -143,8 +155,11 @@ class RunLoop:
     def forget(self, domid: int) -> int:
         """Drop what is ready or timed for a domain that is gone; returns how many things that were.
 
-        Walks the whole queue: it is for domain destruction.
+        Walks the whole queue: it is for domain destruction. If the domain waits, its code goes on
+        only to be told so: what that raises is dropped.
         """
+        if domid in self._waiting:
+            self._ended.add(domid)
         gone = [delivery for delivery in self._ready if delivery.domid == domid]
         for delivery in gone:
             self.cancel(delivery)
@@ -186,7 +201,8 @@ class RunLoop:
         whichever the order says.
         IndexError or KeyError when there is no such delivery; RuntimeError inside a delivery. An
         exception of the action comes out as it is, with a note that names the delivery; the
-        delivery counts as made and the loop can go on.
+        delivery counts as made and the loop can go on. So does one that another domain's delivery
+        raised while this one waited.
         """
         if self._current is not None:
             raise RuntimeError(f"step() inside a delivery ({self._current})")
@@ -207,10 +223,56 @@ class RunLoop:
         try:
             action(delivery)
         except Exception as error:
-            error.add_note(f"while delivering {delivery} (step {self.steps})")
-            raise
+            if delivery.domid not in self._ended:
+                error.add_note(f"while delivering {delivery} (step {self.steps})")
+                raise
         finally:
             self._current = None
+            self._ended.discard(delivery.domid)
+        if self._faults and not self._waiting:
+            raise self._faults.pop(0)
+        return delivery
+
+    def step_meanwhile(self, domid: int) -> Delivery | None:
+        """Make one delivery while code of ``domid`` waits, inside a delivery or outside of all;
+        None when nothing can happen.
+
+        It is of a domain that does not wait itself, and of domain 0 once MOST_WAITING domains wait;
+        ``meanwhile`` picks, and may act itself: if then the picked delivery is not due any more,
+        none is made. What the waiting domain is due is not delivered, and time stands still.
+        An exception of the delivery is none of the waiting domain's business: the :meth:`step`
+        that is under way raises it at its end. Outside of all deliveries it comes out at once.
+        """
+        outer = self._current
+        waiting = {domid, *self._waiting}
+        if outer is not None:
+            waiting.add(outer.domid)
+        if len(self._waiting) + 1 < MOST_WAITING:
+            able = [delivery for delivery in self._ready if delivery.domid not in waiting]
+        else:
+            able = [d for d in self._ready if d.domid == 0 and 0 not in waiting]
+        if not able:
+            return None
+        delivery = able[0]
+        nested = outer is not None or bool(self._waiting)
+        self._waiting.append(domid)
+        self._current = None
+        try:
+            if self.meanwhile is not None:
+                delivery = able[self.meanwhile(able)]
+            if delivery in self._ready:
+                self.step(delivery)
+        except Exception as error:
+            if not nested:
+                raise
+            self._faults.append(error)
+        finally:
+            self._current = outer
+            self._waiting.pop()
+            if outer is None:
+                self._ended.discard(domid)
+        if self._faults and not nested:
+            raise self._faults.pop(0)
         return delivery
 
     def run_until_idle(
@@ -222,21 +284,26 @@ class RunLoop:
     ) -> int:
         """Step until nothing is ready; returns the number of deliveries.
 
-        ``choose`` picks from the ready deliveries each time (None: oldest first). With
-        ``advance_timers`` time jumps to the next timer whenever nothing else is ready, until there
-        is no timer either. Raises LivelockError when there is still something to do after
-        ``limit`` deliveries.
+        ``choose`` picks from the ready deliveries each time (None: oldest first), also while a
+        domain waits. With ``advance_timers`` time jumps to the next timer whenever nothing else is
+        ready, until there is no timer either. Raises LivelockError when there is still something
+        to do after ``limit`` deliveries.
         """
         made = 0
-        while True:
-            while self._ready:
-                if made == limit:
-                    raise LivelockError(limit, tuple(self._recent))
-                self.step(None if choose is None else choose(self.ready()))
-                made += 1
-            if not advance_timers or (due := self.next_due) is None:
-                return made
-            self.advance(due - self._now)
+        before = self.meanwhile
+        self.meanwhile = before if choose is None else choose
+        try:
+            while True:
+                while self._ready:
+                    if made == limit:
+                        raise LivelockError(limit, tuple(self._recent))
+                    self.step(None if choose is None else choose(self.ready()))
+                    made += 1
+                if not advance_timers or (due := self.next_due) is None:
+                    return made
+                self.advance(due - self._now)
+        finally:
+            self.meanwhile = before
 
     def _take(self, delivery: Delivery) -> Action:
         if self._order is not None:

@@ -4,6 +4,10 @@ xenstored maps a domain's page through the reserved grant reference and binds th
 XS_INTRODUCE names. A guest's request is synchronous: it goes into the page, domain 0 serves this
 one ring at once, and the answer is in the page when the request returns, as if domain 0 were
 quicker than the guest. What comes unasked, a watch event, makes an upcall through the run loop.
+
+With ``deliveries`` a request is a delivery of its own: domain 0 is notified, and while the guest
+waits for the answer other domains go on, in the order that the run loop's ``meanwhile`` picks. So a
+toolstack, or the other end of a vif, can act between two requests of one driver.
 """
 
 from __future__ import annotations
@@ -20,6 +24,10 @@ from xennet.xenstore.ring_page import RingPage
 from xennet.xenstore.ring_server import RingServer
 from xennet.xenstore.session import Session
 
+#: Deliveries that a request waits through, at most, before domain 0 serves its ring at once:
+#: whoever picks them cannot starve it.
+PATIENCE = 1000
+
 
 class _ServedRing:
     """Domain 0's end of one domain's ring: the mapped page, the bound port, the server.
@@ -27,10 +35,14 @@ class _ServedRing:
     HypercallError if the page cannot be mapped or the port not be bound; nothing is held then.
     """
 
-    def __init__(self, dom0: Domain, domid: int, ring: StoreRing, port: int) -> None:
+    def __init__(
+        self, dom0: Domain, domid: int, ring: StoreRing, port: int, deliveries: bool
+    ) -> None:
         self._dom0 = dom0
         self._domid = domid
         self._ring = ring
+        # A request that waits is for its own delivery, not for whoever causes a watch event.
+        self._output = self._flush if deliveries else self._handle
         self.name = ""
         self._server: RingServer | None = None
         status, handle, page = dom0.map_grant_ref(domid, GNTTAB_RESERVED_XENSTORE, GNTMAP_host_map)
@@ -49,7 +61,7 @@ class _ServedRing:
         """The domain is introduced: answer it from now on."""
 
         def session() -> Session:
-            return Session(server, self._domid, name=self.name, on_output=self.run)
+            return Session(server, self._domid, name=self.name, on_output=self._output)
 
         self._server = RingServer(
             self._page, session, self._notify, server.features_of(self._domid)
@@ -86,6 +98,10 @@ class _ServedRing:
 
     def _handle(self) -> None:
         self.run()
+
+    def _flush(self) -> None:
+        if self._dom0.running and self._server is not None:
+            self._server.flush()
 
     def _notify(self) -> bool:
         port = self._ring.server_port
@@ -127,11 +143,15 @@ class _GuestLine:
         return self._domain.running
 
     def notify(self) -> None:
+        self.tell()
+        self.pump()
+
+    def tell(self) -> None:
+        """Send the event."""
         try:
             self._domain.send(self._port)
         except HypercallError as error:
             raise XsConnectionError("", str(error)) from error
-        self.pump()
 
     def pump(self) -> bool:
         return self._rings.serve(self._domain.domid)
@@ -140,16 +160,39 @@ class _GuestLine:
         self._domain.poll(self._port)
 
 
-class StoreRings:
-    """All rings of ``machine`` that ``server`` answers (xennet.xenstore.store.RingHost)."""
+class _DeliveredLine(_GuestLine):
+    """A guest's port to the store where domain 0 is served its events in its turn."""
 
-    def __init__(self, machine: Machine, server: Server) -> None:
+    _patience = PATIENCE
+
+    def notify(self) -> None:
+        self.tell()
+        self._patience = PATIENCE
+
+    def pump(self) -> bool:
+        domid = self._domain.domid
+        if not self._rings.serving(domid):
+            raise XsConnectionError("", f"domain 0 does not serve the ring of domain {domid}")
+        self._patience -= 1
+        if self._patience >= 0 and self._rings.step_meanwhile(domid):
+            return True
+        return super().pump()
+
+
+class StoreRings:
+    """All rings of ``machine`` that ``server`` answers (xennet.xenstore.store.RingHost).
+
+    ``deliveries``: a guest's request is a delivery of its own.
+    """
+
+    def __init__(self, machine: Machine, server: Server, deliveries: bool = False) -> None:
         self._machine = machine
         self._server = server
         self._store: Store = server.store
         self._dom0 = machine.domain(0)
         self._served: dict[int, _ServedRing] = {}
         self._users: dict[int, WireConnection] = {}
+        self._deliveries = deliveries
         self._store.rings = self
 
     # -- domain 0's end ----------------------------------------------------------------------------
@@ -179,6 +222,14 @@ class StoreRings:
         ring = self._served.get(domid)
         return ring is not None and ring.run()
 
+    def serving(self, domid: int) -> bool:
+        """Whether domain 0 runs, and answers the ring of this domain."""
+        return self._dom0.running and domid in self._served
+
+    def step_meanwhile(self, domid: int) -> bool:
+        """Let another domain go on while this one waits; False if none can."""
+        return self._machine.run_loop.step_meanwhile(domid) is not None
+
     def _introduce(self, domid: int, port: int) -> None:
         served = self._served.get(domid)
         if served is not None:
@@ -187,7 +238,8 @@ class StoreRings:
         domain = next((d for d in self._machine.domains if d.domid == domid), None)
         if domain is None or domain.store_ring is None:
             raise XsError("EINVAL", str(domid), "no domain with a ring page")
-        served = self._served[domid] = _ServedRing(self._dom0, domid, domain.store_ring, port)
+        served = _ServedRing(self._dom0, domid, domain.store_ring, port, self._deliveries)
+        self._served[domid] = served
         self._store.introduce(domid)
         served.serve(self._server)
         served.run()
@@ -203,7 +255,8 @@ class StoreRings:
         ring, served = domain.store_ring, self._served.get(domain.domid)
         if ring is None or served is None:
             raise XsError("ENOENT", str(domain.domid), "not introduced with a ring page")
-        page, line = RingPage.over(ring.page), _GuestLine(self, domain, ring.port)
+        kind = _DeliveredLine if self._deliveries else _GuestLine
+        page, line = RingPage.over(ring.page), kind(self, domain, ring.port)
         served.rename(name)
         earlier = self._users.get(domain.domid)
         if earlier is not None:

@@ -49,15 +49,18 @@ class _EventPump:
 class XenStoreService:
     """``store`` (a new one unless given) serving ``machine``, which must have its domain 0.
 
-    ``server`` is what sessions of other transports are made of.
+    ``server`` is what sessions of other transports are made of. ``deliveries``: see
+    :mod:`xennet.storerings`.
     """
 
-    def __init__(self, machine: Machine, store: Store | None = None) -> None:
+    def __init__(
+        self, machine: Machine, store: Store | None = None, *, deliveries: bool = False
+    ) -> None:
         self.store = Store() if store is None else store
         self.server = Server(self.store, features=FEATURES)
         self._machine = machine
         self._dom0 = machine.domain(0)
-        self._rings = StoreRings(machine, self.server)
+        self._rings = StoreRings(machine, self.server, deliveries)
         self._known: set[int] = set()
         self._clients = 0
         port = self._dom0.bind_virq(VIRQ_DOM_EXC, 0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xennet.runloop import Delivery, LivelockError, RunLoop
+from xennet.runloop import MOST_WAITING, Delivery, LivelockError, RunLoop
 
 A, B, C = (Delivery("evtchn", 1, port) for port in (8, 9, 10))
 
@@ -270,3 +270,99 @@ def test_a_step_costs_the_same_however_much_is_ready() -> None:
         loop.post(Delivery("evtchn", 1, port), log.append)
     assert loop.run_until_idle() == 50_000
     assert [delivery.ident for delivery in log] == list(range(50_000))
+
+
+# While a domain waits
+
+
+def test_while_a_domain_waits_only_others_go_on(loop: RunLoop, log: Log) -> None:
+    other = Delivery("evtchn", 2, 8)
+
+    def wait(_: Delivery) -> None:
+        assert loop.step_meanwhile(1) == other
+        assert loop.step_meanwhile(1) is None
+
+    for delivery, action in ((A, wait), (B, log), (other, log)):
+        loop.post(delivery, action)
+    loop.step()
+    assert log == [other]
+    assert loop.ready() == (B,)
+
+
+def test_domains_that_wait_inside_each_other_all_stand_still_and_domain_0_goes_on(
+    loop: RunLoop,
+) -> None:
+    depth = 0
+    deepest: list[int] = []
+    served: list[Delivery] = []
+
+    def wait(delivery: Delivery) -> None:
+        nonlocal depth
+        depth += 1
+        deepest.append(depth)
+        while not served and loop.step_meanwhile(delivery.domid) is not None:
+            loop.post(Delivery("evtchn", delivery.domid, 9), wait)  # never while it waits
+        depth -= 1
+
+    for domid in range(1, 10):
+        loop.post(Delivery("evtchn", domid, 8), wait)
+    loop.post(Delivery("evtchn", 0, 8), served.append)
+    loop.step()
+    assert served
+    assert max(deepest) == MOST_WAITING
+
+
+def test_a_chooser_picks_what_happens_meanwhile_and_time_stands_still(
+    loop: RunLoop, log: Log
+) -> None:
+    late, early = Delivery("evtchn", 0, 9), Delivery("evtchn", 0, 8)
+    loop.call_after(5, 0, lambda: None)
+    loop.post(A, lambda _: log.append(loop.step_meanwhile(1)))
+    loop.post(early, log)
+    loop.post(late, log)
+    loop.run_until_idle(lambda ready: 0 if A in ready else len(ready) - 1)
+    assert log == [late, late, early]
+    assert (loop.now, loop.meanwhile) == (0, None)
+
+
+def test_a_fault_of_another_domain_is_not_the_waiting_ones(loop: RunLoop, log: Log) -> None:
+    def fail(_: Delivery) -> None:
+        raise ValueError("of domain 0")
+
+    def wait(delivery: Delivery) -> None:
+        loop.step_meanwhile(1)
+        log(delivery)
+
+    loop.post(A, wait)
+    loop.post(Delivery("evtchn", 0, 8), fail)
+    with pytest.raises(ValueError, match="of domain 0"):
+        loop.step()
+    assert log == [A]
+    assert loop.step() is None
+
+
+def test_outside_of_all_deliveries_the_fault_comes_out_at_once(loop: RunLoop) -> None:
+    def fail(_: Delivery) -> None:
+        raise ValueError("of domain 0")
+
+    loop.post(Delivery("evtchn", 0, 8), fail)
+    with pytest.raises(ValueError, match="of domain 0"):
+        loop.step_meanwhile(1)
+
+
+def test_what_the_code_of_a_domain_raises_that_ended_while_it_waited_is_dropped(
+    loop: RunLoop,
+) -> None:
+    def wait(_: Delivery) -> None:
+        loop.step_meanwhile(1)
+        raise ValueError("nobody runs this")
+
+    def fail(_: Delivery) -> None:
+        raise ValueError("a later domain 1")
+
+    loop.post(A, wait)
+    loop.post(Delivery("evtchn", 0, 8), lambda _: loop.forget(1))
+    loop.step()
+    loop.post(A, fail)
+    with pytest.raises(ValueError, match="a later"):
+        loop.step()

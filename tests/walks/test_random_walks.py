@@ -132,25 +132,38 @@ class Walk(RuleBasedStateMachine):
         kind=st.data(),
         vif=vifs,
         connected=often,
+        requests=st.one_of(st.none(), seeds),
     )
     def build(
-        self, version: int, abi: str, kind: st.DataObject, vif: dict[str, Any], connected: bool
+        self,
+        version: int,
+        abi: str,
+        kind: st.DataObject,
+        vif: dict[str, Any],
+        connected: bool,
+        requests: int | None,
     ) -> None:
         of_guest = {
             "kind": KINDS_OF_GUESTS[kind.draw(st.sampled_from(self.kinds))],
             "grant_version": version,
             "evtchn_abi": abi,
         }
-        self.begin(of_guest)
+        self.begin(of_guest, requests)
         if connected:
             self.guest.boot()
             self.attach(0, **vif)
             self.settle()
 
-    def begin(self, of_guest: dict[str, Any]) -> None:
-        """A house with a guest; ``of_guest`` is what its guests are made with."""
-        self.house = House(Capacity(guests=2, vifs=2, queues=8))
+    def begin(self, of_guest: dict[str, Any], requests: int | None = None) -> None:
+        """A house with a guest; ``of_guest`` is what its guests are made with. ``requests``: the
+        seed of what happens while a request to the store waits, None if it is answered at once."""
+        self.house = House(
+            Capacity(guests=2, vifs=2, queues=8), store_deliveries=requests is not None
+        )
         self.loop = self.house.machine.run_loop
+        if requests is not None:
+            meanwhile = random.Random(requests)
+            self.loop.meanwhile = lambda ready: meanwhile.randrange(len(ready))
         self.house.dom0.load()
         self.driver = self.house.add_driver_domain()
         self.driver.load()

@@ -110,12 +110,13 @@ def write(path: str, value: bytes = b"x") -> bytes:
 
 
 class Site:
-    """A machine with a store service and ``guests`` domains that were built but not introduced."""
+    """A machine with a store service and ``guests`` domains that were built but not introduced.
+    ``deliveries``: their requests are deliveries."""
 
-    def __init__(self, guests: int = 2) -> None:
+    def __init__(self, guests: int = 2, *, deliveries: bool = False) -> None:
         self.machine = Machine(2048, max_grant_frames=4)
         self.dom0 = self.machine.create_domain(name="Domain-0")
-        self.service = XenStoreService(self.machine)
+        self.service = XenStoreService(self.machine, deliveries=deliveries)
         self.store = self.service.store
         self.root = self.service.connect(self.dom0, "root")
         self.loop = self.machine.run_loop

@@ -270,6 +270,117 @@ def test_a_stopped_guest_cannot_use_its_ring(site: Site) -> None:
         client.read("/x")
 
 
+# Requests as deliveries
+
+
+@pytest.fixture
+def waiting_site():
+    site = Site(deliveries=True)
+    yield site
+    site.machine.close()
+
+
+def while_it_waits(site: Site, act) -> None:
+    """``act`` happens once, before domain 0 looks at the next request."""
+    done = []
+
+    def meanwhile(ready) -> int:
+        if not done:
+            done.append(True)
+            act()
+        return 0
+
+    site.loop.meanwhile = meanwhile
+
+
+def test_a_request_as_a_delivery_is_answered_after_what_came_before_it(waiting_site: Site) -> None:
+    site = waiting_site
+    client = site.service.connect(site.guests[0])
+    site.root.write("/x", "before")
+    site.root.set_perms("/x", ["r0"])
+    while_it_waits(site, lambda: site.root.write("/x", "after"))
+    assert client.read("/x") == b"after"
+
+
+def test_who_causes_a_watch_event_does_not_serve_the_request_that_waits(waiting_site: Site) -> None:
+    site = waiting_site
+    client = site.service.connect(site.guests[0])
+    site.own_directory(site.guests[0])
+    client.watch("x", "t", lambda path, token: None)
+
+    def write_twice() -> None:
+        site.root.write("/local/domain/1/x", "1")
+        site.root.write("/local/domain/1/x", "2")
+
+    while_it_waits(site, write_twice)
+    client.write("x", "3")
+    assert site.root.read("/local/domain/1/x") == b"3"
+
+
+def test_two_guests_may_wait_for_the_store_at_once(waiting_site: Site) -> None:
+    site = waiting_site
+    one, two = (site.service.connect(guest) for guest in site.guests)
+    for guest in site.guests:
+        site.own_directory(guest)
+    order: list[str] = []
+
+    def work(client, name: str) -> None:
+        for value in "abc":
+            client.write("x", value)
+            order.append(name)
+
+    chooser = random.Random(2)
+    site.guests[0].defer(lambda: work(one, "1"))
+    site.guests[1].defer(lambda: work(two, "2"))
+    site.loop.run_until_idle(lambda ready: chooser.randrange(len(ready)), limit=5000)
+    assert sorted(order) == ["1"] * 3 + ["2"] * 3
+    assert (one.read("x"), two.read("x")) == (b"c", b"c")
+
+
+def test_a_chooser_cannot_starve_a_request(waiting_site: Site) -> None:
+    site = waiting_site
+    client = site.service.connect(site.guests[0])
+    idle = site.guests[1]
+
+    def again() -> None:
+        idle.defer(again)
+
+    again()
+    site.loop.meanwhile = lambda ready: next(
+        index for index, delivery in enumerate(ready) if delivery.domid == idle.domid
+    )
+    site.root.write("/x", "1")
+    site.root.set_perms("/x", ["r0"])
+    assert client.read("/x") == b"1"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda site: site.machine.destroy_domain(1),
+        lambda site: site.machine.shutdown_domain(1, 3),
+        lambda site: site.machine.shutdown_domain(0, 3),
+        lambda site: site.root.release(1),
+    ],
+    ids=["destroyed", "crashed", "domain 0 crashed", "released"],
+)
+def test_a_request_ends_when_it_can_never_be_answered(waiting_site: Site, end) -> None:
+    site = waiting_site
+    client = site.service.connect(site.guests[0])
+    while_it_waits(site, lambda: end(site))
+    with pytest.raises(XsConnectionError):
+        client.read("/x")
+    site.run()
+    assert not site.machine.leaks(), str(site.machine.leaks())
+
+
+def test_a_guest_takes_its_ring_over_with_requests_as_deliveries(waiting_site: Site) -> None:
+    site = waiting_site
+    site.own_directory(site.guests[0])
+    site.service.connect(site.guests[0]).write("x", "1")
+    assert site.service.connect(site.guests[0]).read("x") == b"1"
+
+
 # Hostile guests
 
 

@@ -60,7 +60,9 @@ class House:
     limits, ``backend_domains`` by number (domain 0's is there from the start, not loaded), and
     ``guests`` by number. ``backend_evtchn`` is the ABI by which domains with backends receive
     events: "fifo", or "2l", with which one has 4095 ports at most. ``quota`` limits what domains
-    other than domain 0 may have in the store (None: xenstored's defaults).
+    other than domain 0 may have in the store (None: xenstored's defaults). With
+    ``store_deliveries`` each request of a guest to the store is a delivery of its own, and other
+    domains go on before it is answered, as the run loop's ``meanwhile`` picks.
     """
 
     def __init__(
@@ -69,11 +71,12 @@ class House:
         *,
         backend_evtchn: str = LINUX.evtchn,
         quota: Quota | None = None,
+        store_deliveries: bool = False,
     ) -> None:
         self._backend_evtchn = backend_evtchn
         self.machine = Machine(capacity.nr_frames, max_grant_frames=capacity.max_grant_frames)
         dom0 = self.machine.create_domain(DOM0, name="Domain-0", evtchn_abi=backend_evtchn)
-        self.service = XenStoreService(self.machine, Store(quota))
+        self.service = XenStoreService(self.machine, Store(quota), deliveries=store_deliveries)
         self.script = HotplugScript(self.service.connect(dom0, "hotplug"), dom0.defer)
         self.store = self.service.connect(dom0, "toolstack")
         self.toolstack = Toolstack(

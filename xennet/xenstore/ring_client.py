@@ -32,7 +32,8 @@ class Line(Protocol):
         ...
 
     def pump(self) -> bool:
-        """Let the server work on this page; False if it had nothing to do."""
+        """Let something happen that may make the server work on this page; False if there is
+        nothing. XsConnectionError if the server will never work on it again."""
         ...
 
 
@@ -82,9 +83,15 @@ class RingChannel:
         """Let the server work; False if it left nothing to receive and no room to send."""
         if deadline <= 0:
             return False
-        self._line.pump()
+        while not self._ready(sending):
+            if not self._line.pump():
+                return False
+        return True
+
+    def _ready(self, sending: bool) -> bool:
+        """Whether to go on is of use: for bytes, for room, or for the error that ends it all."""
         page = self._page
-        if page.error != XENSTORE_ERROR_NONE or not page.responses.empty:
+        if not self._line.up or page.error != XENSTORE_ERROR_NONE or not page.responses.empty:
             return True
         return sending and not page.requests.full
 
@@ -120,5 +127,8 @@ def reconnect(page: RingPage, line: Line) -> None:
     """
     page.connection = XENSTORE_RECONNECT
     line.notify()
-    if page.connection != XENSTORE_CONNECTED:
+    while line.up and page.connection != XENSTORE_CONNECTED:
+        if not line.pump():
+            break
+    if not line.up or page.connection != XENSTORE_CONNECTED:
         raise XsConnectionError("", "the server does not answer the wish to reconnect")

@@ -76,6 +76,11 @@ class RingServer:
         finally:
             self._running = False
 
+    def flush(self) -> None:
+        """Send what there is to send; nothing is received."""
+        while not self._gone and not self._dead and self._guarded(self._send):
+            pass
+
     def introduced_again(self) -> None:
         """XS_INTRODUCE of a domain that is introduced: the rings and the session start anew.
 
