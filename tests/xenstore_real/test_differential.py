@@ -6,7 +6,6 @@ numbers, but must be equal where the daemon's are.
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 
 import pytest
@@ -41,9 +40,6 @@ from xennet.abi.xs_wire import (
     XS_WRITE,
 )
 from xennet.xenstore.wire import Decoder, Message
-
-#: More for a long run: XENNET_DIFFERENTIAL_EXAMPLES=5000.
-EXAMPLES = int(os.environ.get("XENNET_DIFFERENTIAL_EXAMPLES", "250"))
 
 # -- what is asked ---------------------------------------------------------------------------------
 
@@ -412,7 +408,7 @@ class Differential420(Differential):
 
 
 SETTINGS = settings(
-    max_examples=EXAMPLES,
+    max_examples=250,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
