@@ -58,7 +58,7 @@ def _ordinary_terminal() -> Iterator[None]:
 )
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """The test runs once with each engine."""
-    from xennet.engine import using
+    from xennet.engine.choice import using
 
     with using(request.param):
         yield request.param
@@ -67,7 +67,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _plain_unless_asked(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests run plain kernels, which need no compiling, unless they take the engine fixture."""
-    from xennet.engine import using
+    from xennet.engine.choice import using
 
     if "engine" in request.fixturenames:
         yield

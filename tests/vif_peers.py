@@ -21,23 +21,23 @@ from xennet.abi.netif import (
     TX_RESPONSE,
     XEN_NETIF_EXTRA_TYPE_GSO,
 )
-from xennet.counters import BackendCounters
 from xennet.frames import EVERYTHING, FrameBatch, Offload
 from xennet.netback.credit import NO_LIMIT, Rate
 from xennet.netback.drain import Carrier
 from xennet.netback.keys import FrontendFeatures, QueueKeys
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netback.queue import Queue as BackQueue
-from xennet.netback.queue import VifSide
+from xennet.netback.queue import VifContext
 from xennet.netback.stage import TxStage
 from xennet.netback.verdict import FrontendError
 from xennet.netback.vif_words import new_vif_words
 from xennet.netfront.counters import NetfrontCounters
+from xennet.netfront.negotiated import Negotiated
 from xennet.netfront.queue import Queue as FrontQueue
 from xennet.netfront.rx_pass import rx_batch
-from xennet.netfront.terms import Terms
 from xennet.netfront.verdict import BackendError
 from xennet.ring import BackRing, FrontRing, rx_ring, tx_ring
+from xennet.vif.counters import BackendCounters
 
 GUEST, HOST = 1, 0
 
@@ -81,7 +81,7 @@ def back_side(
     words: array[int] | None = None,
     policy: BackendPolicy = LINUX,
     options: VifOptions | None = None,
-) -> VifSide:
+) -> VifContext:
     """What a vif gives its queues, for a queue on its own: it has a carrier, and loses it when the
     frontend is disabled."""
     carrier = Carrier(lambda up: None)
@@ -91,7 +91,7 @@ def back_side(
         fatal.append(error)
         carrier.disable()
 
-    return VifSide(
+    return VifContext(
         hv=hv,
         otherend_id=GUEST,
         frontend="frontend",
@@ -271,8 +271,8 @@ class RawFrontend:
 class RawBackend:
     """A driver domain that answers a real frontend queue with raw slots.
 
-    ``terms``: further fields of xennet.netfront.terms.Terms. With split channels the events of both
-    are counted together, and :attr:`rx_events` those of the receive ring.
+    ``terms``: further fields of xennet.netfront.negotiated.Terms. With split channels the events of
+    both are counted together, and :attr:`rx_events` those of the receive ring.
     """
 
     def __init__(
@@ -286,7 +286,7 @@ class RawBackend:
         self.broken: list[BackendError] = []
         self.queue = FrontQueue(
             self.guest,
-            Terms(HOST, can_sg=can_sg, gso_types=gso_types, **terms),
+            Negotiated(HOST, can_sg=can_sg, gso_types=gso_types, **terms),
             self.stack,
             self.counters,
             self.broken.append,

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xennet import moved
 from xennet.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from xennet.errors import LinkError
     from xennet.frames import FrameBatch, FrameEndpoint, Offload
+    from xennet.host.host import Host
+    from xennet.host.setup import Setup
     from xennet.hypervisor import LeakReport, Machine
     from xennet.interface import HypercallError, Hypervisor
     from xennet.lifecycle.why import why
-    from xennet.link.base import LinkError
-    from xennet.link.house import House
-    from xennet.link.setup import Setup
     from xennet.link.vif import VifLink
     from xennet.netback.defects import BackendPanic
     from xennet.netback.poll_page import PagePoller, PolledPacket, poll_page
@@ -32,7 +33,7 @@ __all__ = [
     "FrameBatch",
     "FrameEndpoint",
     "FrontRing",
-    "House",
+    "Host",
     "HypercallError",
     "Hypervisor",
     "LeakReport",
@@ -67,18 +68,18 @@ _HOMES = {
     "FrameBatch": "xennet.frames",
     "FrameEndpoint": "xennet.frames",
     "FrontRing": "xennet.ring",
-    "House": "xennet.link.house",
+    "Host": "xennet.host.host",
     "HypercallError": "xennet.interface",
     "Hypervisor": "xennet.interface",
     "LeakReport": "xennet.hypervisor",
-    "LinkError": "xennet.link.base",
+    "LinkError": "xennet.errors",
     "Machine": "xennet.hypervisor",
     "Offload": "xennet.frames",
     "PagePoller": "xennet.netback.poll_page",
     "PolledPacket": "xennet.netback.poll_page",
     "Port": "xennet.port",
     "PortError": "xennet.port",
-    "Setup": "xennet.link.setup",
+    "Setup": "xennet.host.setup",
     "SharedRing": "xennet.ring",
     "VifLink": "xennet.link.vif",
     "XnbPoller": "xennet.netback.xnb.poller",
@@ -94,3 +95,4 @@ _HOMES = {
 
 if not TYPE_CHECKING:  # a checker sees the imports above, and no other names
     __getattr__, __dir__ = lazy_names(__name__, _HOMES)
+moved.install()

@@ -16,8 +16,8 @@ the first access it does before the run. Accesses of the peer itself, inside ``a
 Runs have to be deterministic: the points are counted in a first run without a peer, and a second
 run that does not come by the same way is an error (:class:`DivergedError`).
 
-Shared is what goes through :func:`xennet.engine.shared`: the three ring pages ("tx ring", "rx
-ring", "ctrl ring"), the grant table as its owner sees it ("grant table"), a frontend's granted
+Shared is what goes through :func:`xennet.engine.choice.shared`: the three ring pages ("tx ring",
+"rx ring", "ctrl ring"), the grant table as its owner sees it ("grant table"), a frontend's granted
 pages ("tx buffers", "rx buffers", "ctrl page"), the arena in map and copy of grants ("arena"), and
 the words of event channels ("shared info", "event array", "control block"). Everything else is
 private.
@@ -35,7 +35,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from attrs import frozen
 
-from xennet.engine import F, using
+from xennet.engine.choice import F, using
 
 W = TypeVar("W")
 
@@ -130,7 +130,8 @@ class SharedView:
 
 
 class Adversary:
-    """An engine (xennet.engine.Engine) for :func:`xennet.engine.using`; one for each scene.
+    """An engine (xennet.engine.choice.Engine) for :func:`xennet.engine.choice.using`; one for each
+    scene.
 
     What is set up while it is in force can be watched later. ``memories`` are the shared memories
     in the order in which they were set up, by name, each as the view that was given.

@@ -1,10 +1,10 @@
 """What a driver may know of the machine under it.
 
 netfront and netback import this file and the abi, ring and kernel files, never the emulator's own
-classes. The emulator implements these protocols (:mod:`xennet.guest`); so could a real Xen, through
-libxengnttab, libxenevtchn and libxenstore, and a second, minimal implementation in the tests keeps
-it so. Foreign memory is reached in two ways only, as on Xen: a mapped grant (the ring pages) and
-the batched grant copy (payload).
+classes. The emulator implements these protocols (:mod:`xennet.hypervisor.guest_kernel`); so could a
+real Xen, through libxengnttab, libxenevtchn and libxenstore, and a second, minimal implementation
+in the tests keeps it so. Foreign memory is reached in two ways only, as on Xen: a mapped grant (the
+ring pages) and the batched grant copy (payload).
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
+from xennet.moved import moved_name
+
 
 def lazy_names(
     package: str, homes: Mapping[str, str]
@@ -20,7 +22,7 @@ def lazy_names(
 
     def getattr_(name: str) -> object:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            return moved_name(package, name)
         value = getattr(import_module(homes[name]), name)
         setattr(import_module(package), name, value)
         return value

@@ -148,7 +148,7 @@ class _Subscription:
 
 class Observers:
     """Who wants to see events: those of this module, and the RingEvent and EventsLost of
-    xennet.trace. ``active`` is True while anybody does."""
+    xennet.vif.ring_events. ``active`` is True while anybody does."""
 
     __slots__ = ("_subscriptions", "_toggles", "_wanted", "active")
 

@@ -39,7 +39,7 @@ from xennet.abi.ring import (
     SRING_WORD_rsp_event,
     SRING_WORD_rsp_prod,
 )
-from xennet.engine import shared
+from xennet.engine.choice import shared
 
 MASK32 = 0xFFFFFFFF
 

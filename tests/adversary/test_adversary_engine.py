@@ -8,7 +8,6 @@ from random import Random
 import pytest
 from vif_peers import Stack
 
-from xennet import engine
 from xennet.adversary import (
     LOAD,
     STORE,
@@ -19,9 +18,10 @@ from xennet.adversary import (
     interleavings,
     record,
 )
-from xennet.engine import shared, using
-from xennet.kernel import arm, publish
-from xennet.link.house import House
+from xennet.engine import choice as engine
+from xennet.engine.choice import shared, using
+from xennet.engine.kernel import arm, publish
+from xennet.host.host import Host
 
 
 class Page:
@@ -221,23 +221,23 @@ def test_random_writes_follow_from_their_seed_and_stay_in_the_memories_named() -
 def test_a_run_that_nobody_disturbs_is_as_plain_as_a_plain_one() -> None:
     def carried(engine: str | Adversary) -> list[object]:
         with using(engine):
-            house = House()
-            guest = house.add_guest()
-            house.boot()
+            host = Host()
+            guest = host.add_guest()
+            host.boot()
             ends = Stack(), Stack()
-            vif = house.plug(guest, 0, *ends)
-            house.settle()
+            vif = host.plug(guest, 0, *ends)
+            host.settle()
             for end in ends:
                 end.to_send += [bytes([size & 0xFF]) * size for size in (60, 9000, 4096, 1514)]
             vif.kick_guest()
             vif.kick_host()
-            house.settle()
+            host.settle()
             rings = [vif.netfront.queue.tx_ring, vif.netfront.queue.rx_ring]  # type: ignore[union-attr]
             pages = [ring.sring.u8.tobytes() for ring in rings]
-            house.unplug(vif)
-            house.settle()
-            leaks = house.leaks()
-            house.destroy()
+            host.unplug(vif)
+            host.settle()
+            leaks = host.leaks()
+            host.destroy()
         return [*(end.received for end in ends), pages, bool(leaks)]
 
     assert carried(Adversary()) == carried("plain")

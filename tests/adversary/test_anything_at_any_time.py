@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from vif_peers import RawBackend, RawFrontend, Stack
 
 from xennet.adversary import Adversary, RandomWrites
-from xennet.engine import shared, using
-from xennet.link.house import House
+from xennet.engine.choice import shared, using
+from xennet.host.host import Host
 
 SEEDS = st.integers(0, (1 << 32) - 1)
 EVERY = st.sampled_from([2, 5, 20, 60])
@@ -166,27 +166,27 @@ def test_both_drivers_on_the_emulator_while_anything_happens_to_their_rings(
     seed: int, evtchn: str
 ) -> None:
     def scene() -> Any:
-        house: Any = House(backend_evtchn=evtchn)
-        guest = house.add_guest(evtchn_abi=evtchn)
-        house.boot()
-        house.ends = Stack(), Stack()
-        house.vif = house.plug(guest, 0, *house.ends)
-        house.settle()
-        assert house.vif.connected
-        return house
+        host: Any = Host(backend_evtchn=evtchn)
+        guest = host.add_guest(evtchn_abi=evtchn)
+        host.boot()
+        host.ends = Stack(), Stack()
+        host.vif = host.plug(guest, 0, *host.ends)
+        host.settle()
+        assert host.vif.connected
+        return host
 
-    def steps(house: Any) -> None:
+    def steps(host: Any) -> None:
         for size in (60, 9000, 200) * 3:
-            for end in house.ends:
+            for end in host.ends:
                 end.to_send += [bytes(size)] * 4
-            house.vif.kick_guest()
-            house.vif.kick_host()
-            house.settle()
+            host.vif.kick_guest()
+            host.vif.kick_host()
+            host.settle()
 
     names = {"tx ring", "rx ring", "rx buffers", "tx buffers"}
-    house, writes = disturbed(scene, names, seed, 40, steps)
+    host, writes = disturbed(scene, names, seed, 40, steps)
     assert writes
-    house.unplug(house.vif)
-    house.settle()
-    assert not house.leaks(), str(house.leaks())
-    house.destroy()
+    host.unplug(host.vif)
+    host.settle()
+    assert not host.leaks(), str(host.leaks())
+    host.destroy()

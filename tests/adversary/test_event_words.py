@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from watching import loads
 
 from xennet.adversary import Adversary, RandomWrites, record
-from xennet.engine import using
+from xennet.engine.choice import using
 from xennet.evtchn import FifoBits, TwoLevelBits
 from xennet.memory import Memory
 

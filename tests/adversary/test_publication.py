@@ -18,7 +18,7 @@ from xennet.abi.netif import XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS, XEN_NETIF_EXTRA
 from xennet.abi.words import REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD
 from xennet.abi.xen import PAGE_SIZE
 from xennet.adversary import LOAD, STORE, Access, Adversary, interleavings
-from xennet.engine import using
+from xennet.engine.choice import using
 from xennet.netfront.multicast import MulticastChange
 from xennet.ring import MASK32, SharedRing
 

@@ -12,7 +12,7 @@ from vif_peers import RawBackend, RawFrontend
 from xennet.abi.ring import SRING_HEADER_SIZE
 from xennet.abi.words import REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD
 from xennet.adversary import LOAD, STORE, Access, interleavings, record
-from xennet.engine import current
+from xennet.engine.choice import current
 
 #: Words of a ring by what they are called.
 INDICES = {

@@ -21,7 +21,7 @@ import xennet
 from xennet.cli import main
 from xennet.frames import FrameBatch
 from xennet.port import open_port
-from xennet.report import RunOptions, RunReport, Verdict
+from xennet.run import RunOptions, RunReport, Verdict
 
 SAMPLE = Path(xennet.__file__).parent / "data" / "guest-and-host-tcp.pcap"
 Run = Callable[..., tuple[int, str, str]]

@@ -19,8 +19,8 @@ from terminal import Terminal, plain
 
 from xennet.cli.signals import stopping
 from xennet.frames import FrameBatch
-from xennet.link.stop import Stop
 from xennet.port import open_port
+from xennet.run.stop import Stop
 from xennet.xenstore import Client
 
 SAMPLE = Path(__file__).parents[2] / "xennet" / "data" / "guest-and-host-tcp.pcap"

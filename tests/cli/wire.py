@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from xennet.frames import FrameBatch
 from xennet.port import Port
-from xennet.report import (
+from xennet.run import (
     GUEST_TO_HOST,
     HOST_TO_GUEST,
     DirectionReport,

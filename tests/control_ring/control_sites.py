@@ -9,16 +9,16 @@ from minimal_hv import MinimalMachine
 from vif_peers import announce
 
 from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE
-from xennet.counters import BackendCounters
 from xennet.flow.hash_config import HashConfig
-from xennet.guest import GuestKernel
 from xennet.hypervisor import Machine
+from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.netback.control_ring import ControlRing
 from xennet.netback.verdict import FrontendError
 from xennet.netfront.control_ring import ControlClient, Reply
 from xennet.netfront.verdict import BackendError
 from xennet.ring import BackRing, FrontRing, ctrl_ring
-from xennet.storeservice import XenStoreService
+from xennet.vif.counters import BackendCounters
+from xennet.xenstored.service import XenStoreService
 
 SUCCESS, NOT_SUPPORTED, INVALID_PARAMETER, BUFFER_OVERFLOW = 0, 1, 2, 3
 

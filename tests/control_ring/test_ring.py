@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE, GREF
 from xennet.interface import HypercallError
-from xennet.late_eoi import JIFFY
 from xennet.ring import RingOverflowError
-from xennet.trace import RingEvent
+from xennet.vif.late_eoi import JIFFY
+from xennet.vif.ring_events import RingEvent
 
 GET_SIZE, SET_SIZE, SET_ALGORITHM, ADD_GREFS = 4, 5, 7, 9
 RING = 128

@@ -11,7 +11,7 @@ import pytest
 
 from xennet.cli import main
 from xennet.port import Counters
-from xennet.report import (
+from xennet.run import (
     GUEST_TO_HOST,
     DefectReport,
     DirectionReport,

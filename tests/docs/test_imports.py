@@ -19,71 +19,76 @@ _TABLE = {
     "interface": "",
     "observe": "",
     "frames": "",
-    "counters": "",
-    "refusals": "",
+    "errors": "",
     "runloop": "",
-    "lazy": "",
+    "moved": "",
+    "lazy": "moved",
+    # How kernels run
+    "engine": "",
+    "engine/choice": "engine/fast",
+    "engine/fast": "engine/kernel ring",
+    "engine/kernel": "ring",
+    "adversary": "engine/choice",
     # The machine
-    "engine": "fast",
-    "adversary": "engine",
-    "ring": "abi engine",
-    "kernel": "ring",
-    "fast": "kernel ring",
+    "ring": "abi engine/choice",
     "memory": "abi interface",
-    "gnttab": "abi engine interface kernel lazy memory",
-    "evtchn": "abi engine interface memory observe",
+    "gnttab": "abi engine/choice engine/kernel interface lazy memory",
+    "evtchn": "abi engine/choice interface memory observe",
     "hypervisor": "abi evtchn gnttab interface memory observe runloop",
-    "guest": "abi gnttab hypervisor interface memory",
-    "timeslices": "runloop",
     # The store
     "xenstore": "abi interface",
-    "storerings": "abi hypervisor interface xenstore",
-    "storeservice": "abi hypervisor interface observe runloop storerings xenstore",
-    "storesocket": "xenstore",
+    "xenstored": "abi hypervisor interface observe runloop xenstore",
     # Drivers and what they share: the interface is all that they see of a machine
-    "trace": "abi interface kernel refusals",
-    "passlog": "engine interface trace",
-    "announce": "counters interface observe",
-    "late_eoi": "interface",
-    "gso": "abi xenbus",
-    "offload": "abi engine frames kernel ring",
-    "flow": "abi engine frames kernel offload ring",
+    "offload": "abi engine/choice engine/kernel frames ring",
+    "flow": "abi engine/choice engine/kernel frames offload ring",
     "xenbus": "abi interface observe xenstore",
+    "vif": "abi engine/choice engine/kernel interface observe xenbus",
     "netfront": (
-        "abi announce counters engine flow frames gso interface kernel late_eoi lazy "
-        "offload passlog refusals ring trace xenbus xenstore"
-    ),
-    "netback": (
-        "abi announce counters engine flow frames gso interface kernel late_eoi lazy "
-        "observe offload passlog refusals ring trace xenbus"
-    ),
-    # Not drivers: entries for a fuzzer, which make a machine for one
-    "netback/poll_page": "abi engine frames gnttab hypervisor kernel netback ring trace",
-    "netback/xnb/poller": "abi frames guest netback netback/poll_page ring storeservice",
-    # Where frames come from, and what joins it all
-    "port": "abi frames offload ring",
-    "report": "frames port",
-    "link": (
-        "abi counters flow frames guest hypervisor interface lazy memory netback netfront "
-        "observe offload port report runloop storeservice storesocket timeslices xenbus "
+        "abi engine/choice engine/kernel flow frames interface lazy offload ring vif xenbus "
         "xenstore"
     ),
-    "lifecycle": "abi counters frames link netback netfront observe report runloop xenbus xenstore",
+    "netback": (
+        "abi engine/choice engine/kernel flow frames interface lazy observe offload ring vif xenbus"
+    ),
+    # Not drivers: entries for a fuzzer, which make a machine for one
+    "netback/poll_page": (
+        "abi engine/choice engine/kernel frames gnttab hypervisor netback ring vif"
+    ),
+    "netback/xnb/poller": "abi frames hypervisor netback netback/poll_page ring xenstored",
+    # A host, and what it is made of
+    "toolstack": "abi interface xenbus xenstore",
+    "port": "abi frames offload ring",
+    "host": (
+        "abi errors frames hypervisor interface lazy memory netback netfront port runloop "
+        "toolstack xenbus xenstore xenstored"
+    ),
+    # What joins ports, and what is made of that
+    "link": (
+        "abi errors frames host hypervisor lazy netback netfront observe offload port runloop "
+        "toolstack vif xenbus xenstore xenstored"
+    ),
+    "run": (
+        "abi errors flow frames host lazy link netback netfront observe offload port xenbus "
+        "xenstore"
+    ),
+    "lifecycle": (
+        "abi frames host netback netfront observe run runloop toolstack vif xenbus xenstore"
+    ),
     "bench": (
-        "abi engine frames gnttab kernel link netback netback/poll_page netfront port "
-        "trace xenstore"
+        "abi engine/choice engine/kernel frames gnttab host link netback netback/poll_page "
+        "netfront port vif xenstore"
     ),
     # The front doors
     "__init__": (
-        "frames hypervisor interface lazy lifecycle link netback netback/poll_page "
-        "netback/xnb/poller port ring xenstore"
+        "errors frames host hypervisor interface lazy lifecycle link moved netback "
+        "netback/poll_page netback/xnb/poller port ring xenstore"
     ),
-    "cli": "__init__ abi engine lifecycle link port report xenstore",
+    "cli": "__init__ abi engine/choice errors host lifecycle port run xenstore",
     "__main__": "cli",
 }
 MAY_IMPORT = {room: set(rooms.split()) for room, rooms in _TABLE.items()}
 #: Imported when an engine is chosen, so that nobody needs numba who does not choose it.
-LATE = ("engine", "fast")
+LATE = ("engine/choice", "engine/fast")
 
 
 def room_of(module: str) -> str:
@@ -147,7 +152,7 @@ def test_nobody_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize("driver", ["netfront", "netback", "xenbus"])
 def test_a_driver_sees_nothing_of_the_emulator(driver: str) -> None:
-    machine = {"memory", "gnttab", "evtchn", "hypervisor", "guest", "storerings", "storeservice"}
+    machine = {"memory", "gnttab", "evtchn", "hypervisor", "xenstored"}
     seen, left = set(), [driver]
     while left:
         rooms = MAY_IMPORT[left.pop()] - seen

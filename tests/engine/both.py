@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from xennet.engine import using
+from xennet.engine.choice import using
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from xennet import engine
+from xennet.engine import choice as engine
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -23,7 +23,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_importing_the_program_loads_neither_numpy_nor_numba() -> None:
     result = python(
-        "import sys, xennet, xennet.cli, xennet.engine;"
+        "import sys, xennet, xennet.cli, xennet.engine.choice;"
         "import xennet.netback.queue, xennet.netfront.queue;"
         "print([m for m in ('numpy', 'numba') if m in sys.modules])"
     )
@@ -41,7 +41,7 @@ def test_a_plain_run_loads_neither_numpy_nor_numba() -> None:
 
 def test_the_environment_forces_the_plain_engine() -> None:
     result = python(
-        "from xennet.engine import current; print(current().name)", XENNET_ENGINE="plain"
+        "from xennet.engine.choice import current; print(current().name)", XENNET_ENGINE="plain"
     )
     assert result.stdout.strip() == "plain"
 

@@ -23,7 +23,7 @@ from vif_peers import GUEST, RawBackend, RawFrontend, Stack
 from xennet.link.vif import VifLink
 from xennet.netback.poll_page import FIRST_GREF, PAGES, PagePoller
 from xennet.netback.vif_words import W_HASH, W_HEADROOM, W_MCAST_FILTER, mcast_add
-from xennet.trace import RingEvent
+from xennet.vif.ring_events import RingEvent
 
 starts = st.sampled_from([0, 2**31 - 3, 2**31, 2**32 - 3, 2**32 - 1]) | st.integers(0, 2**32 - 1)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from xennet.engine import named
-from xennet.fast.translate import translate
+from xennet.engine.choice import named
+from xennet.engine.fast.translate import translate
 from xennet.netback import guest_tx
 
 RUN = (

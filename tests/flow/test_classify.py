@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from packets import ARP, ICMP, MACS, TCP, UDP, frame, ipv4, ipv6, ports, tcp
 from rss_vectors import KEY, V4, V6
 
-from xennet.engine import current, using
+from xennet.engine.choice import current, using
 from xennet.flow.classify import classify, spread
+from xennet.flow.dissect import find_flow
 from xennet.flow.hash_config import ALL_TYPES, HashConfig
-from xennet.flow.headers import find_flow
 from xennet.frames import FrameBatch
 
 NONE, TOEPLITZ = 0, 1

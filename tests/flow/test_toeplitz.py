@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rss_vectors import KEY, V4, V6
 
 from xennet.bench.compiler import why_not
-from xennet.engine import current
+from xennet.engine.choice import current
 from xennet.flow.toeplitz import DATA_SIZE, KEY_SIZE, TABLE_SIZE, fill_table, hash_words
 
 SOURCE = r"""

@@ -16,8 +16,8 @@ from xennet.abi.grant_table import (
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SIZE
 from xennet.gnttab.directory import DomainDirectory
-from xennet.gnttab.guest import GrantTable
 from xennet.gnttab.hypercalls import GrantTables
+from xennet.gnttab.table import GrantTable
 from xennet.memory import AddressSpace, Memory, PageRun
 
 READ, WRITE = GTF_reading, GTF_reading | GTF_writing

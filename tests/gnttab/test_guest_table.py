@@ -18,7 +18,7 @@ from xennet.abi.grant_table import (
     GTF_sub_page,
     GTF_transitive,
 )
-from xennet.gnttab.guest import GrantTable
+from xennet.gnttab.table import GrantTable
 from xennet.interface import GuestGrants, HypercallError
 
 ENTRY = {1: GRANT_ENTRY_V1, 2: GRANT_ENTRY_V2_FULL}

@@ -29,12 +29,12 @@ from xennet.abi.netif import (
     NETRXF_data_validated,
     NETTXF_extra_info,
 )
-from xennet.counters import BackendCounters
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.netback.keys import FrontendFeatures, QueueKeys
 from xennet.netback.queue import Queue
 from xennet.netback.verdict import FrontendError
 from xennet.ring import FrontRing, SharedRing, rx_ring, tx_ring
+from xennet.vif.counters import BackendCounters
 
 Event = dict[str, Any]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from attrs import define
 
-from xennet.guest import GuestKernel
 from xennet.hypervisor import Domain, Machine
-from xennet.storeservice import XenStoreService
+from xennet.hypervisor.guest_kernel import GuestKernel
+from xennet.xenstored.service import XenStoreService
 
 
 @define

@@ -16,7 +16,7 @@ from xennet.abi.grant_table import (
     GNTST_okay,
 )
 from xennet.abi.xen import DOMID_SELF
-from xennet.guest import GuestKernel
+from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.interface import HypercallError, Hypervisor, OutOfFramesError
 
 

@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import pytest
 
-from xennet.counters import BackendCounters
-from xennet.guest import GuestKernel
 from xennet.hypervisor import Machine
-from xennet.late_eoi import HZ, JIFFY, LateEoi
-from xennet.storeservice import XenStoreService
+from xennet.hypervisor.guest_kernel import GuestKernel
+from xennet.vif.counters import BackendCounters
+from xennet.vif.late_eoi import HZ, JIFFY, LateEoi
+from xennet.xenstored.service import XenStoreService
 
 
 class Channel:

@@ -11,11 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from xennet.guest import GuestKernel, MappedGrant
 from xennet.hypervisor import Machine
+from xennet.hypervisor.guest_kernel import GuestKernel, MappedGrant
 from xennet.interface import HypercallError, OutOfFramesError
 from xennet.memory import PageRun
-from xennet.storeservice import XenStoreService
+from xennet.xenstored.service import XenStoreService
 
 MAX_GUESTS = 4
 

@@ -15,11 +15,11 @@ import pytest
 from vif_peers import Stack
 
 from xennet.abi.xenbus import XenbusState
-from xennet.link.house import House
+from xennet.host.host import Host
 from xennet.observe import StoreOperation
 from xennet.runloop import Delivery
+from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.state import read_state
-from xennet.xenbus.toolstack import Outcome
 
 S = XenbusState
 #: More than all time limits of drivers, toolstack and script, one after the other.
@@ -32,16 +32,16 @@ class Race:
     ends (0 is the first). ``states`` (frontend, backend) are those that this ends in."""
 
     def __init__(self, act: Callable[[Race], object] | None = None, before: int = 0) -> None:
-        self.house = House(store_deliveries=True)
-        self.driver = self.house.add_driver_domain()
-        self.guest = self.house.add_guest()
-        self.vif = self.house.plug(self.guest, 0, Stack(), Stack(), backend_domid=self.driver.domid)
+        self.host = Host(store_deliveries=True)
+        self.driver = self.host.add_driver_domain()
+        self.guest = self.host.add_guest()
+        self.vif = self.host.plug(self.guest, 0, Stack(), Stack(), backend_domid=self.driver.domid)
         self.requests = 0
         self._before = before
         self._act = act
         self.acted = False
-        self.house.machine.observers.subscribe(self._count, StoreOperation)
-        self.loop = self.house.machine.run_loop
+        self.host.machine.observers.subscribe(self._count, StoreOperation)
+        self.loop = self.host.machine.run_loop
         self.loop.meanwhile = self._meanwhile
         self.driver.domain.defer(self.driver.load)
         self.guest.domain.defer(self.guest.boot)
@@ -60,21 +60,21 @@ class Race:
         return len(ready) - 1 if self.acted else 0
 
     def settle(self) -> None:
-        self.house.settle()
+        self.host.settle()
         end = self.loop.now + PATIENCE
         while (due := self.loop.next_due) is not None and due <= end:
             self.loop.advance(due - self.loop.now)
-            self.house.settle()
+            self.host.settle()
 
     def seen(self) -> tuple[int, int]:
         paths = self.vif.paths
-        return read_state(self.house.store, paths.frontend), read_state(
-            self.house.store, paths.backend
+        return read_state(self.host.store, paths.frontend), read_state(
+            self.host.store, paths.backend
         )
 
     def take_away(self) -> None:
         if self.guest.domain.running:
-            operation = self.house.unplug(self.vif)
+            operation = self.host.unplug(self.vif)
             self.settle()
             assert operation.outcome is not Outcome.PENDING
             assert self.guest.frontends.devices == {}
@@ -82,8 +82,8 @@ class Race:
         self.settle()
         if self.driver.domain.running:
             assert self.driver.backends.devices == {}
-        assert not self.house.leaks(), str(self.house.leaks())
-        self.house.destroy()
+        assert not self.host.leaks(), str(self.host.leaks())
+        self.host.destroy()
 
 
 class Act(NamedTuple):
@@ -97,15 +97,15 @@ ACTS = {
     # A backend that has not been probed in Initialising is not probed at all; a state that a
     # driver writes afterwards wins.
     "writes Closing into the backend's directory": Act(
-        lambda race: race.house.store.write(f"{race.vif.paths.backend}/state", "5"),
+        lambda race: race.host.store.write(f"{race.vif.paths.backend}/state", "5"),
         {(S.Closed, S.Closing), CONNECTED, (S.Closed, S.Closed)},
     ),
     # online 0 and state Closing, in one transaction; then both directories go.
-    "detaches the vif": Act(lambda race: race.house.unplug(race.vif), {(S.Unknown, S.Unknown)}),
+    "detaches the vif": Act(lambda race: race.host.unplug(race.vif), {(S.Unknown, S.Unknown)}),
     # Closing: it cannot be probed. InitWait: the hotplug script was not done, and Closed is not
     # shown before it is (backend_switch_state).
     "removes the frontend directory": Act(
-        lambda race: race.house.store.rm(race.vif.paths.frontend),
+        lambda race: race.host.store.rm(race.vif.paths.frontend),
         {(S.Unknown, S.Closing), (S.Unknown, S.Closed), (S.Unknown, S.InitWait)},
     ),
     "kills the guest": Act(

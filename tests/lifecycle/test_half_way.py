@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from xennet.lifecycle.scenario import Scenario
 from xennet.lifecycle.scenarios import SCENARIOS, reconnects
-from xennet.lifecycle.stage import TRIAL, Stage
+from xennet.lifecycle.scene import TRIAL, Scene
 from xennet.lifecycle.why import why
 from xennet.runloop import Delivery, RunLoop
 
@@ -43,12 +43,12 @@ class StoppedError(Exception):
 
 def play(
     scenario: Scenario,
-    after: Callable[[Stage, int], None],
+    after: Callable[[Scene, int], None],
     choose: Callable[[int], int] = lambda ready: 0,
-) -> Stage:
+) -> Scene:
     """Play with ``after`` called after each delivery, with its number; it may raise StoppedError
     (the stage is left as it is then). ``choose`` picks each delivery out of so many."""
-    stage = Stage(lambda line: None, scenario.kind, scenario.policy, scenario.front)
+    scene = Scene(lambda line: None, scenario.kind, scenario.policy, scenario.front)
     step, made = RunLoop.step, 0
 
     def counted(loop: RunLoop, choice: int | Delivery | None = None) -> Delivery | None:
@@ -57,18 +57,18 @@ def play(
         delivery = step(loop, choose(ready) if ready > 1 and choice is None else choice)
         if delivery is not None:
             made += 1
-            after(stage, made)
+            after(scene, made)
         return delivery
 
     with pytest.MonkeyPatch.context() as patch, suppress(StoppedError):
         patch.setattr(RunLoop, "step", counted)
-        scenario.play(stage)
-    return stage
+        scenario.play(scene)
+    return scene
 
 
-def reasons_of(stage: Stage) -> list[str]:
+def reasons_of(scene: Scene) -> list[str]:
     """The why report; every line of it has evidence."""
-    reasons = why(stage.vif)
+    reasons = why(scene.vif)
     for reason in reasons:
         assert EVIDENCE.search(reason), reason
     return reasons
@@ -78,8 +78,8 @@ def silent(scenario: Scenario) -> list[int]:
     """After which deliveries there is no reason; those that there are have evidence."""
     found = []
 
-    def ask(stage: Stage, made: int) -> None:
-        if plugged(stage) and not reasons_of(stage):
+    def ask(scene: Scene, made: int) -> None:
+        if plugged(scene) and not reasons_of(scene):
             found.append(made)
 
     play(scenario, ask).destroy()
@@ -92,29 +92,29 @@ def edges(numbers: list[int]) -> list[int]:
     return [n for n in numbers if n - 1 not in known or n + 1 not in known]
 
 
-def plugged(stage: Stage) -> bool:
+def plugged(scene: Scene) -> bool:
     """Whether the toolstack has attached the vif."""
-    return hasattr(stage, "vif") and hasattr(stage.vif, "operation")
+    return hasattr(scene, "vif") and hasattr(scene.vif, "operation")
 
 
-def stop_after(end: int) -> Callable[[Stage, int], None]:
-    def stop(stage: Stage, made: int) -> None:
+def stop_after(end: int) -> Callable[[Scene, int], None]:
+    def stop(scene: Scene, made: int) -> None:
         if made == end:
             raise StoppedError
 
     return stop
 
 
-def check_traffic(stage: Stage) -> None:
+def check_traffic(scene: Scene) -> None:
     """All frames of a trial arrive; or what was about to happen (a claim of 1000 requests, the last
     of the credit) has now, and there is a reason."""
-    before = stage.in_guest.received, stage.in_host.received
-    stage.both_have_frames(TRIAL)
-    stage.vif.kick()
-    stage.settle()
-    after = stage.in_guest.received, stage.in_host.received
+    before = scene.in_guest.received, scene.in_host.received
+    scene.both_have_frames(TRIAL)
+    scene.vif.kick()
+    scene.settle()
+    after = scene.in_guest.received, scene.in_host.received
     passed = after[0] - before[0] >= TRIAL and after[1] - before[1] >= TRIAL
-    assert passed or reasons_of(stage)
+    assert passed or reasons_of(scene)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -123,17 +123,17 @@ def test_wherever_it_stops_there_is_a_reason_or_traffic_passes(name: str) -> Non
     ends = silent(scenario)
     assert ends or scenario.blocked, "it never connects"
     for end in edges(ends):
-        stage = play(scenario, stop_after(end))
-        assert why(stage.vif) == []
-        check_traffic(stage)
-        stage.destroy()
+        scene = play(scenario, stop_after(end))
+        assert why(scene.vif) == []
+        check_traffic(scene)
+        scene.destroy()
 
 
 @given(name=st.sampled_from(sorted(SCENARIOS)), seed=st.integers(0, 999), end=st.integers(1, 150))
 @settings(max_examples=50, deadline=None)
 def test_the_same_holds_in_any_order_of_deliveries(name: str, seed: int, end: int) -> None:
     choose = Random(seed).randrange
-    stage = play(SCENARIOS[name], stop_after(end), choose)
-    if plugged(stage) and not reasons_of(stage):
-        check_traffic(stage)
-    stage.destroy()
+    scene = play(SCENARIOS[name], stop_after(end), choose)
+    if plugged(scene) and not reasons_of(scene):
+        check_traffic(scene)
+    scene.destroy()

@@ -12,19 +12,19 @@ from collections.abc import Iterator
 import pytest
 from attrs import frozen
 
+from xennet.host.domains import PluggedVif
+from xennet.host.host import Host, guest_mac
 from xennet.lifecycle.remarks import OF_BACKEND, OF_FRONTEND, OF_GUEST, remarks
-from xennet.lifecycle.traffic import Station
+from xennet.lifecycle.stack import Stack
 from xennet.lifecycle.why import why
-from xennet.link.house import House, guest_mac
-from xennet.link.residents import PluggedVif
 from xennet.netback.policy import VifOptions
 from xennet.netfront.kinds import KINDS
 from xennet.netfront.options import NetfrontOptions
 from xennet.observe import StoreOperation
+from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.state import read_state
-from xennet.xenbus.vif_nodes import VifConfig
 from xennet.xenstore.path import canonical
 
 FRONTEND, BACKEND = "frontend", "backend"
@@ -92,55 +92,55 @@ class World:
     """One vif; ``spoil`` happens just before ``reader`` looks."""
 
     def __init__(self, kind: str = "linux", queues: int = 1, split: bool = True) -> None:
-        self.house = House()
-        self.guest = self.house.add_guest(kind=KINDS[kind])
+        self.host = Host()
+        self.guest = self.host.add_guest(kind=KINDS[kind])
         self.read: set[tuple[str, str, str]] = set()
-        self.house.machine.observers.subscribe(self._observe, StoreOperation)
+        self.host.machine.observers.subscribe(self._observe, StoreOperation)
         self._options = NetfrontOptions(queues=queues, split=split)
         self._queues = queues
-        self.stations = Station(), Station()
+        self.stations = Stack(), Stack()
         self.vif: PluggedVif
 
     def plug(self) -> None:
         config = VifConfig(guest_mac(1), options={"rate": "1000000000,1000"})
-        self.vif = self.house.plug(
+        self.vif = self.host.plug(
             *(self.guest, 0, *self.stations, config),
             front=self._options,
             back=VifOptions(max_queues=self._queues),
         )
-        self.house.settle()
+        self.host.settle()
 
     def put(self, of: str, key: str, value: bytes | None) -> None:
         path = f"{PATHS.frontend if of == FRONTEND else PATHS.backend}/{key}"
         if value is not None:
-            self.house.store.write(path, value)
-        elif self.house.store.exists(path):
-            self.house.store.rm(path)
+            self.host.store.write(path, value)
+        elif self.host.store.exists(path):
+            self.host.store.rm(path)
 
     def play(self, reader: str, of: str, key: str, value: bytes | None) -> None:
         """Connect, with the node set to ``value`` just before ``reader`` reads it."""
         if (reader, of) == (BACKEND, BACKEND):
             self.plug()
             self.put(of, key, value)
-            self.house.dom0.load()
-            self.house.settle()
+            self.host.dom0.load()
+            self.host.settle()
             self.guest.boot()
         else:
-            self.house.dom0.load()
+            self.host.dom0.load()
             self.plug()
             if reader == FRONTEND:
                 self.put(of, key, value)
             self.guest.boot()
             if reader == BACKEND:
-                while read_state(self.house.store, PATHS.frontend) != 4:
-                    assert self.house.machine.run_loop.step() is not None
+                while read_state(self.host.store, PATHS.frontend) != 4:
+                    assert self.host.machine.run_loop.step() is not None
                 self.put(of, key, value)
-        self.house.settle()
+        self.host.settle()
 
     def error(self, end: str) -> str:
         path = PATHS.frontend_error if end == FRONTEND else PATHS.backend_error
         directory, _, name = path.rpartition("/")
-        return NodeDirectory(self.house.store, directory).optional_text(name)
+        return NodeDirectory(self.host.store, directory).optional_text(name)
 
     def _observe(self, event: object) -> None:
         if isinstance(event, StoreOperation) and event.op == "READ":
@@ -177,7 +177,7 @@ def test_a_node_that_is_needed_is_named_by_the_end_that_read_it(
     assert world.error(FRONTEND if row.reader == BACKEND else BACKEND) == ""
     assert not world.vif.connected
     assert any(f"{shown}/{named}: " in reason for reason in why(world.vif))
-    world.house.destroy()
+    world.host.destroy()
 
 
 @pytest.mark.parametrize("value", [None, GARBAGE], ids=["missing", "garbage"])
@@ -196,9 +196,9 @@ def test_a_node_with_a_default_stops_nothing_and_garbage_is_remarked_on(
     for station in world.stations:
         station.to_send = 3
     world.vif.kick()
-    world.house.settle()
+    world.host.settle()
     assert [station.received for station in world.stations] == [3, 3]
-    world.house.destroy()
+    world.host.destroy()
 
 
 @pytest.mark.parametrize("kind", ["linux", "windows"])
@@ -229,7 +229,7 @@ def test_a_backend_that_does_not_copy_is_left_alone_without_an_error() -> None:
         world.play(FRONTEND, BACKEND, "feature-rx-copy", value)
         assert [world.error(FRONTEND), world.error(BACKEND)] == ["", ""]
         assert any(f"{PATHS.backend}/feature-rx-copy" in reason for reason in why(world.vif))
-        world.house.destroy()
+        world.host.destroy()
 
 
 def test_without_request_rx_copy_a_linux_backend_looks_at_no_feature_and_that_is_named() -> None:
@@ -239,4 +239,4 @@ def test_without_request_rx_copy_a_linux_backend_looks_at_no_feature_and_that_is
     assert remarks(world.vif) == []
     (reason,) = why(world.vif)
     assert f'{PATHS.frontend}/request-rx-copy = ""' in reason
-    world.house.destroy()
+    world.host.destroy()

@@ -8,16 +8,16 @@ import pytest
 from attrs import evolve
 
 from xennet.cli import main
+from xennet.host.host import Host
 from xennet.lifecycle.scenarios import SCENARIOS, perform, play, reconnects
-from xennet.lifecycle.stage import Stage
+from xennet.lifecycle.scene import Scene
 from xennet.lifecycle.told import Told
-from xennet.link.house import House
 from xennet.netback.policy import LINUX, VifOptions
 from xennet.netback.xnb.policy import XNB
 from xennet.netfront.kinds import FREEBSD, WINDOWS, FrontendKind
 from xennet.netfront.options import DEFAULTS
 from xennet.ring import BackRing, SharedRing
-from xennet.xenbus.toolstack import Toolstack
+from xennet.toolstack.toolstack import Toolstack
 
 LONG = "reconnect-1000"
 BLOCKED = [name for name, scenario in SCENARIOS.items() if scenario.blocked]
@@ -139,25 +139,25 @@ def test_a_thousand_connections_leave_nothing_behind(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("what", "leak"),
     [
-        ("Domain 1", lambda stage, n: stage.guest.kernel.alloc_pages(1)),
-        ("Domain 0", lambda stage, n: stage.house.dom0.kernel.alloc_unbound(1)),
-        ("Domain 1 in the store", lambda stage, n: stage.guest.kernel.store.write(f"data/{n}", n)),
+        ("Domain 1", lambda scene, n: scene.guest.kernel.alloc_pages(1)),
+        ("Domain 0", lambda scene, n: scene.host.dom0.kernel.alloc_unbound(1)),
+        ("Domain 1 in the store", lambda scene, n: scene.guest.kernel.store.write(f"data/{n}", n)),
         (
             "Domain 0 in the store",
-            lambda stage, n: stage.house.store.watch("data", f"{n}", lambda path, token: None),
+            lambda scene, n: scene.host.store.watch("data", f"{n}", lambda path, token: None),
         ),
-        ("The run loop", lambda stage, n: stage.guest.kernel.call_after(n, lambda: None)),
+        ("The run loop", lambda scene, n: scene.guest.kernel.call_after(n, lambda: None)),
     ],
 )
 def test_whatever_grows_by_one_each_time_is_named(what: str, leak, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    settled = Stage.settle
+    settled = Scene.settle
     rounds = iter(range(1, 1000))
 
-    def settle_and_leak(stage: Stage) -> None:
-        settled(stage)
-        leak(stage, next(rounds))
+    def settle_and_leak(scene: Scene) -> None:
+        settled(scene)
+        leak(scene, next(rounds))
 
-    monkeypatch.setattr(Stage, "settle", settle_and_leak)
+    monkeypatch.setattr(Scene, "settle", settle_and_leak)
     monkeypatch.setattr(reconnects, "RECONNECTS", 2)
     lines: list[str] = []
     assert not perform(SCENARIOS[LONG], lines.append)
@@ -168,8 +168,8 @@ def test_python_objects_that_each_connection_leaves_behind_are_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reconnects, "RECONNECTS", 60)
-    left, settled = [], Stage.settle
-    monkeypatch.setattr(Stage, "settle", lambda stage: (settled(stage), left.append([])))
+    left, settled = [], Scene.settle
+    monkeypatch.setattr(Scene, "settle", lambda scene: (settled(scene), left.append([])))
     lines: list[str] = []
     assert not perform(SCENARIOS[LONG], lines.append)
     assert lines[-1] == "BAD: not so: Python has at most 50 objects more."
@@ -213,7 +213,7 @@ def test_drivers_that_do_not_do_what_a_scenario_shows_make_it_bad(
 
 
 def test_a_source_that_keeps_the_old_domain_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(House, "destroy_guest", lambda self, domid: None)
+    monkeypatch.setattr(Host, "destroy_guest", lambda self, domid: None)
     lines: list[str] = []
     assert not perform(SCENARIOS["migration"], lines.append)
     assert "not so: On the source, " in lines[-1]

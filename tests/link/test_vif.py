@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from vif_peers import Stack
 
 from xennet.cli import main
+from xennet.errors import LinkError
 from xennet.frames import FrameBatch
+from xennet.host.hold import Hold
 from xennet.lifecycle.remarks import remarks
-from xennet.link.base import LinkError
-from xennet.link.gate import Gate
 from xennet.link.inventory import rings
-from xennet.link.run import run_ports
 from xennet.link.vif import VifLink
 from xennet.observe import Notification
 from xennet.port import open_port, open_ports
-from xennet.report.model import RunOptions, RunReport
-from xennet.report.progress import no_progress
+from xennet.run.options import RunOptions
+from xennet.run.progress import no_progress
+from xennet.run.report import RunReport
+from xennet.run.runner import run_ports
 from xennet.xenbus.backend import Advertisement
 
 CAPTURE = Path(__file__).parents[2] / "xennet" / "data" / "guest-and-host-tcp.pcap"
@@ -137,13 +138,13 @@ def test_the_command_line_prints_json_and_exits_0(capsys: pytest.CaptureFixture[
 def test_a_driver_that_damages_a_frame_is_found_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    push = Gate.push
+    push = Hold.push
 
-    def spoil(self: Gate, batch: FrameBatch) -> None:
+    def spoil(self: Hold, batch: FrameBatch) -> None:
         batch.data[batch.offset[2] + 20] ^= 1
         push(self, batch)
 
-    monkeypatch.setattr(Gate, "push", spoil)
+    monkeypatch.setattr(Hold, "push", spoil)
     assert main(["run", "--json", "--guest", "gen:60x10", "--host", "null:"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["directions"][0]["evidence"][0]["frame"] == 2

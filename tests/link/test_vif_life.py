@@ -13,18 +13,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from vif_peers import Stack
 
 from xennet.abi.netif import RX_REQUEST
-from xennet.guest import GuestKernel
 from xennet.hypervisor import Machine
+from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.netback.device import Vif
 from xennet.netfront.device import Netfront
-from xennet.storeservice import XenStoreService
+from xennet.toolstack.domain_nodes import DomainConfig
+from xennet.toolstack.hotplug import HotplugScript
+from xennet.toolstack.toolstack import Toolstack
+from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.backend_bus import BackendBus
-from xennet.xenbus.domain_nodes import DomainConfig
 from xennet.xenbus.frontend_bus import FrontendBus
-from xennet.xenbus.hotplug import HotplugScript
-from xennet.xenbus.toolstack import Toolstack
-from xennet.xenbus.vif_nodes import VifConfig
 from xennet.xenstore import XsError
+from xennet.xenstored.service import XenStoreService
 
 #: xen/sched.h
 SHUTDOWN_crash = 3

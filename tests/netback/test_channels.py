@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from minimal_hv import MinimalMachine
 from vif_peers import RawFrontend
 
-from xennet.late_eoi import HZ, JIFFY
 from xennet.netback.queue import Queue
 from xennet.netback.xnb.policy import XNB
+from xennet.vif.late_eoi import HZ, JIFFY
 
 U32 = st.integers(0, 0xFFFFFFFF)
 _SECOND = 1_000_000_000

@@ -6,9 +6,9 @@ import pytest
 from attrs import evolve
 from vif_peers import RawFrontend, Stack
 
-from xennet.counters import BackendCounters
 from xennet.netback.keys import QueueKeys
 from xennet.netback.queue import Queue
+from xennet.vif.counters import BackendCounters
 from xennet.xenbus.errors import XenbusError
 
 

@@ -12,7 +12,7 @@ from xennet.abi.netif import (
     NETTXF_extra_info,
     NETTXF_more_data,
 )
-from xennet.trace import RingEvent
+from xennet.vif.ring_events import RingEvent
 
 M, E = NETTXF_more_data, NETTXF_extra_info
 #: A reference that the guest has not granted, and one that its table does not have.

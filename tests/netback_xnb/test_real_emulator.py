@@ -4,7 +4,7 @@ and what of the rows A and B shows there. ``[size, flags]``: M more_data, E extr
 from __future__ import annotations
 
 import pytest
-from xnb_house import XnbHouse, gso_extra
+from xnb_host import XnbHouse, gso_extra
 from xnb_world import C, E, M, V
 
 from xennet.abi.netif import (
@@ -36,13 +36,13 @@ def xnb(fresh: XnbHouse) -> XnbHouse:
     return fresh.connect()
 
 
-def softc(house: XnbHouse):
-    node = f"device/vif/{house.plugged.paths.handle}"
-    return read_softc_features(NodeDirectory(house.guest.store, node))
+def softc(host: XnbHouse):
+    node = f"device/vif/{host.plugged.paths.handle}"
+    return read_softc_features(NodeDirectory(host.guest.store, node))
 
 
 def test_it_advertises_what_the_seed_does_and_no_more(fresh):
-    listed = fresh.house.store.directory(fresh.plugged.paths.backend)
+    listed = fresh.host.store.directory(fresh.plugged.paths.backend)
     features = {name: fresh.own(name) for name in listed if "-" in name}
     assert {name: value for name, value in features.items() if name.startswith("feature")} == {
         "feature-sg": "1",
@@ -68,8 +68,8 @@ def test_a_packet_crosses_in_each_direction(xnb):
 def test_a_packet_waits_for_ever_for_its_buffers(xnb):
     xnb.send(2 * PAGE_SIZE)
     xnb.post(xnb.buffer())
-    xnb.house.machine.run_loop.advance(3600 * 10**9)
-    xnb.house.settle()
+    xnb.host.machine.run_loop.advance(3600 * 10**9)
+    xnb.host.settle()
     assert xnb.rx_responses() == []
     xnb.post(xnb.buffer())
     assert [rsp.status for rsp in xnb.rx_responses()] == [PAGE_SIZE, PAGE_SIZE]
@@ -83,11 +83,11 @@ def test_a_ring_full_of_packets_with_little_room_is_taken_bit_by_bit(xnb):
 
 
 def test_closing_gives_everything_back(fresh):
-    before = fresh.house.machine.leaks()
+    before = fresh.host.machine.leaks()
     fresh.connect()
     fresh.offer([60])
     fresh.state(5)
-    after = [str(domain) for domain in fresh.house.machine.leaks().domains if domain.domid == 0]
+    after = [str(domain) for domain in fresh.host.machine.leaks().domains if domain.domid == 0]
     assert after == [str(domain) for domain in before.domains if domain.domid == 0]
 
 
@@ -199,7 +199,7 @@ def test_c10_there_is_one_queue_whatever_the_frontend_says(fresh):
 
 
 def test_a_device_without_a_handle_complains_and_connects(fresh):
-    fresh.house.store.rm(f"{fresh.plugged.paths.backend}/handle")
+    fresh.host.store.rm(f"{fresh.plugged.paths.backend}/handle")
     fresh.connect()
     assert fresh.own("state") == "4"
     assert "handle" in fresh.said
@@ -231,7 +231,7 @@ def test_a3_the_second_event_meets_the_answered_request_again(xnb):
     assert xnb.statuses() == [ERROR]
     xnb.guest.notify(xnb.port)
     with pytest.raises(BackendPanic) as panic:
-        xnb.house.settle()
+        xnb.host.settle()
     assert panic.value.rule == "A3/A4"
 
 
@@ -270,7 +270,7 @@ def test_a14_a_producer_that_moved_back_is_followed_until_the_interrupt_counts_a
     xnb.tx.sring.req_prod = 255
     xnb.guest.notify(xnb.port)
     with pytest.raises(BackendPanic, match="has not returned") as panic:
-        xnb.house.settle()
+        xnb.host.settle()
     assert panic.value.rule == "A14/A15"
     assert len(xnb.stack.received) - received >= 500
 

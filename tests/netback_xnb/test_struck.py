@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from xennet.cli import main
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED, FrameBatch, Offload
-from xennet.link.edge import Edge
-from xennet.link.setup import Setup
+from xennet.host.setup import Setup
+from xennet.link.offload_edge import OffloadEdge
 from xennet.link.vif import VifLink
 from xennet.netback.defects import DefectStruck
 from xennet.netback.policies import policy
@@ -108,7 +108,7 @@ def over_xnb(up: list[Item], down: list[Item], kind: str = "linux"):
         return error
 
     setup = Setup(policy=policy("xnb"), back=policy("xnb").options, kind=KINDS[kind])
-    link = VifLink(Edge(guest), Edge(host), setup=setup)
+    link = VifLink(OffloadEdge(guest), OffloadEdge(host), setup=setup)
     link.machine.observers.subscribe(lambda event: struck.append(event.row), DefectStruck)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passes, "recv", observed_recv)

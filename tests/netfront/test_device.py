@@ -14,9 +14,9 @@ from vif_peers import RawBackend
 from xennet.abi.netif import TX_REQUEST, XEN_NETIF_GSO_TYPE_TCPV4
 from xennet.frames import NOTHING, Offload
 from xennet.interface import HypercallError
-from xennet.late_eoi import HZ, JIFFY
 from xennet.netfront.kinds import FREEBSD, KINDS, LINUX, WINDOWS, FrontendKind
 from xennet.netfront.options import NetfrontOptions
+from xennet.vif.late_eoi import HZ, JIFFY
 from xennet.xenbus.errors import XenbusError
 from xennet.xenstore.errors import XsError
 

@@ -23,9 +23,9 @@ from xennet.abi.netif import (
 )
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.interface import HypercallError
+from xennet.netfront.negotiated import Negotiated
 from xennet.netfront.queue import Queue
 from xennet.netfront.rx_pass import rx_batch
-from xennet.netfront.terms import Terms
 
 
 def frame(size: int) -> bytes:
@@ -256,7 +256,9 @@ def test_a_connect_that_runs_out_of_grant_references_leaves_nothing_behind() -> 
     grants.claim(len(grants.free) - 300)
     frames = dict(back.machine.frames)
     with pytest.raises(HypercallError):
-        Queue(back.guest, Terms(HOST), back.stack, back.counters, back.broken.append, rx_batch())
+        Queue(
+            back.guest, Negotiated(HOST), back.stack, back.counters, back.broken.append, rx_batch()
+        )
     assert back.machine.frames == frames
     assert len(grants.free) == 300
 

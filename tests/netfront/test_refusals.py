@@ -20,7 +20,7 @@ from xennet.abi.netif import (
     NETRXF_gso_prefix,
     NETRXF_more_data,
 )
-from xennet.trace import RingEvent
+from xennet.vif.ring_events import RingEvent
 
 M, E = NETRXF_more_data, NETRXF_extra_info
 

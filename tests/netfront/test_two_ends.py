@@ -8,9 +8,9 @@ from vif_peers import Stack
 
 from xennet.flow.hash_config import ALL_TYPES
 from xennet.frames import FrameBatch
-from xennet.link.capacity import Capacity
-from xennet.link.house import House
-from xennet.link.residents import PluggedVif
+from xennet.host.capacity import Capacity
+from xennet.host.domains import PluggedVif
+from xennet.host.host import Host
 from xennet.netback.policy import VifOptions
 from xennet.netfront.kinds import FREEBSD, LINUX, WINDOWS, FrontendKind
 from xennet.netfront.options import NetfrontOptions
@@ -31,7 +31,7 @@ class HashedStack(Stack):
 
 
 class Ends:
-    """A house with one guest and one connected vif."""
+    """A host with one guest and one connected vif."""
 
     def __init__(
         self,
@@ -39,36 +39,36 @@ class Ends:
         front: NetfrontOptions | None = None,
         back: VifOptions | None = None,
     ) -> None:
-        self.house = House(Capacity(queues=8))
-        self.guest, self.host = HashedStack(), HashedStack()
-        owner = self.house.add_guest(kind=kind)
-        self.vif: PluggedVif = self.house.plug(
-            *(owner, 0, self.guest, self.host),
+        self.host = Host(Capacity(queues=8))
+        self.in_guest, self.in_host = HashedStack(), HashedStack()
+        owner = self.host.add_guest(kind=kind)
+        self.vif: PluggedVif = self.host.plug(
+            *(owner, 0, self.in_guest, self.in_host),
             front=front or NetfrontOptions(),
             back=back or VifOptions(),
         )
-        self.house.boot()
-        self.house.settle()
-        assert self.vif.connected, self.house.states(self.vif)
+        self.host.boot()
+        self.host.settle()
+        assert self.vif.connected, self.host.states(self.vif)
         assert self.vif.netfront is not None
         self.netfront = self.vif.netfront
 
     def carry(self, up: list[bytes], down: list[bytes]) -> None:
         """Send frames both ways and look that they arrived, in whatever order."""
-        before = len(self.host.received), len(self.guest.received)
-        self.guest.to_send += up
-        self.host.to_send += down
+        before = len(self.in_host.received), len(self.in_guest.received)
+        self.in_guest.to_send += up
+        self.in_host.to_send += down
         self.vif.kick()
-        self.house.settle()
+        self.host.settle()
         assert not self.vif.errors
-        for sent, stack, first in ((up, self.host, before[0]), (down, self.guest, before[1])):
+        for sent, stack, first in ((up, self.in_host, before[0]), (down, self.in_guest, before[1])):
             assert sorted(stack.received[first:]) == sorted(sent)
 
     def end(self) -> None:
         """Unplug the vif; nothing may be left."""
-        self.house.unplug(self.vif)
-        self.house.settle()
-        leaks = self.house.machine.leaks()
+        self.host.unplug(self.vif)
+        self.host.settle()
+        leaks = self.host.machine.leaks()
         assert not leaks, str(leaks)
 
 
@@ -103,7 +103,7 @@ def test_a_windows_frontend_hashes_and_gets_hashes_over_the_control_ring() -> No
     assert ends.netfront.hashing.types == ALL_TYPES
     ends.carry(flows(100), flows(100))
     tcp_hash = 1 << 8 | 2
-    assert set(ends.host.hashes) == set(ends.guest.hashes) == {tcp_hash}
+    assert set(ends.in_host.hashes) == set(ends.in_guest.hashes) == {tcp_hash}
     ends.end()
 
 
@@ -111,13 +111,13 @@ def test_the_backend_keeps_the_multicast_list_that_the_frontend_gave_it() -> Non
     ends = Ends(WINDOWS)
     group, other = bytes.fromhex("01005e000001"), bytes.fromhex("01005e000002")
     change = ends.netfront.multicast_add(group)
-    ends.house.settle()
+    ends.host.settle()
     assert change is not None
     assert change.status == 0
-    ends.host.to_send = [group + bytes(60), other + bytes(60)]
+    ends.in_host.to_send = [group + bytes(60), other + bytes(60)]
     ends.vif.kick()
-    ends.house.settle()
-    assert ends.guest.received == [group + bytes(60)]
+    ends.host.settle()
+    assert ends.in_guest.received == [group + bytes(60)]
     ends.end()
 
 
@@ -129,7 +129,7 @@ def test_frames_arrive_while_the_xdp_headroom_changes() -> None:
     for headroom in (256, 0, 64):
         assert ends.vif.frontend is not None
         ends.netfront.set_xdp_headroom(ends.vif.frontend, headroom, answers.append)
-        ends.house.settle()
+        ends.host.settle()
         ends.carry(frames, frames)
     assert answers == [True] * 3
     ends.end()

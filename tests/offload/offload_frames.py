@@ -21,7 +21,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from xennet.engine import current
+from xennet.engine.choice import current
 from xennet.frames import FrameBatch
 from xennet.offload.headers import PLACES
 

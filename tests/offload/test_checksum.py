@@ -13,7 +13,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q
 from scapy.packet import Packet
 
-from xennet.engine import current
+from xennet.engine.choice import current
 from xennet.offload import checksum
 from xennet.offload.headers import (
     BAD_IP,

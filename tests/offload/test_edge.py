@@ -14,17 +14,17 @@ from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Dot1Q
 
 from xennet.frames import DATA_VALIDATED, EVERYTHING, NOTHING, Offload
-from xennet.link.edge import Edge, PortEdge
-from xennet.link.ledger import Ledger
-from xennet.link.witness import Witness
+from xennet.link.offload_edge import OffloadEdge, PortEdge
 from xennet.offload.fitter import Fitter, OffloadCounters
 from xennet.port import Port, open_port
+from xennet.run.checker import Checker
+from xennet.run.in_order import InOrderCheck
 
 NO_GSO = Offload(gso_types=0)
 GOOD_TCP = row(V4 / TCP() / b"x")
 
 
-def pulled(edge: Edge, size: int = 1 << 20, max_frames: int = 256) -> list[tuple[Any, ...]]:
+def pulled(edge: OffloadEdge, size: int = 1 << 20, max_frames: int = 256) -> list[tuple[Any, ...]]:
     """Everything there is, batch by batch."""
     got: list[tuple[Any, ...]] = []
     batch = new_batch(size, max_frames)
@@ -49,7 +49,7 @@ def test_without_negotiation_everything_passes_as_it_is(monkeypatch: pytest.Monk
     frames = [blank_udp(), gso(5000, 1000), gso(5000, 1000, V6), row(b"\0" * 65535)]
     port = ScriptedPort(*frames)
     batch = new_batch()
-    assert Edge(port).pull(batch) == 4
+    assert OffloadEdge(port).pull(batch) == 4
     assert rows(batch) == frames
     assert port.pulls == 1
 
@@ -59,7 +59,7 @@ def test_frames_that_need_nothing_are_pulled_at_once_and_not_touched(
 ) -> None:
     frames = [GOOD_TCP, row(ETHER / ARP()), row(V6 / TCP() / b"y", DATA_VALIDATED)]
     port = ScriptedPort(*frames)
-    edge = Edge(port)
+    edge = OffloadEdge(port)
     edge.negotiated(Offload(csum_v4=False, csum_v6=False, gso_types=0, max_frame=1514))
     untouched(monkeypatch)
     batch = new_batch()
@@ -70,7 +70,7 @@ def test_frames_that_need_nothing_are_pulled_at_once_and_not_touched(
 
 def test_the_endpoint_hears_what_was_negotiated() -> None:
     port = ScriptedPort()
-    Edge(port).negotiated(NOTHING)
+    OffloadEdge(port).negotiated(NOTHING)
     assert port.told == [NOTHING]
 
 
@@ -80,7 +80,7 @@ def test_checksums_are_completed_for_the_ip_version_that_needs_it(
     base: Any, csum_v4: int, csum_v6: int
 ) -> None:
     port = ScriptedPort(GOOD_TCP, blank_udp(base, stamp=5), row(ETHER / ARP()))
-    edge = Edge(port)
+    edge = OffloadEdge(port)
     edge.negotiated(Offload(csum_v4=bool(csum_v4), csum_v6=bool(csum_v6)))
     first, udp, last = pulled(edge)
     assert (first, last) == (GOOD_TCP, row(ETHER / ARP()))
@@ -100,7 +100,7 @@ def test_drivers_offload_nothing_of_frames_with_a_vlan_tag(engine: str) -> None:
     # Linux's have no vlan_features, and their peers drop a tagged frame with a blank checksum.
     udp, big = blank_udp(TAGGED), gso(2500, 1000, TAGGED)
     port = ScriptedPort(udp, GOOD_TCP, big, blank_udp(), gso(2500, 1000), row(TAGGED / TCP()))
-    edge = Edge(port)
+    edge = OffloadEdge(port)
     edge.negotiated(Offload())
     got = pulled(edge)
     assert got[0][:2] == (rebuilt(udp[0]), DATA_VALIDATED)
@@ -115,7 +115,7 @@ def test_an_endpoint_that_takes_all_takes_tagged_frames_too(
 ) -> None:
     untouched(monkeypatch)
     frames = [blank_udp(TAGGED), gso(2500, 1000, TAGGED)]
-    edge = Edge(ScriptedPort(*frames))
+    edge = OffloadEdge(ScriptedPort(*frames))
     edge.negotiated(EVERYTHING)
     assert pulled(edge) == frames
 
@@ -124,7 +124,7 @@ def test_an_endpoint_that_takes_all_takes_tagged_frames_too(
     "offload", [NO_GSO, Offload(sg=False), Offload(csum_v4=False), Offload(gso_types=1 << 2)]
 )
 def test_gso_that_is_not_taken_is_segmented(offload: Offload) -> None:
-    edge = Edge(ScriptedPort(GOOD_TCP, gso(2500, 1000, stamp=9), gso(20, 1000), GOOD_TCP))
+    edge = OffloadEdge(ScriptedPort(GOOD_TCP, gso(2500, 1000, stamp=9), gso(20, 1000), GOOD_TCP))
     edge.negotiated(offload)
     got = pulled(edge)
     assert got[0] == got[5] == GOOD_TCP
@@ -135,7 +135,7 @@ def test_gso_that_is_not_taken_is_segmented(offload: Offload) -> None:
 
 
 def test_gso_that_is_taken_stays_beside_gso_that_is_not() -> None:
-    edge = Edge(ScriptedPort(gso(3000, 1000), gso(3000, 1000, V6)))
+    edge = OffloadEdge(ScriptedPort(gso(3000, 1000), gso(3000, 1000, V6)))
     edge.negotiated(Offload(gso_types=1 << 2))
     got = pulled(edge)
     assert [len(item[0]) for item in got] == [1054, 1054, 1054, 3074]
@@ -144,7 +144,9 @@ def test_gso_that_is_taken_stays_beside_gso_that_is_not() -> None:
 
 def test_frames_that_are_too_long_are_refused_and_the_others_come() -> None:
     long = row(V4 / TCP() / bytes(1461))
-    edge = Edge(ScriptedPort(long, GOOD_TCP, row(V4 / TCP() / bytes(1460)), gso(3000, 1461), long))
+    edge = OffloadEdge(
+        ScriptedPort(long, GOOD_TCP, row(V4 / TCP() / bytes(1460)), gso(3000, 1461), long)
+    )
     edge.negotiated(Offload(gso_types=0, max_frame=1514))
     assert [len(item[0]) for item in pulled(edge)] == [55, 1514]
     assert edge.pulled == OffloadCounters(refused=3)
@@ -161,7 +163,7 @@ def tagged(tags: str, size: int) -> bytes:
 def test_an_mtu_counts_neither_the_ethernet_header_nor_vlan_tags(tags: str, engine: str) -> None:
     longest = 1514 + 4 * len(tags)
     fits, long = row(tagged(tags, longest)), row(tagged(tags, longest + 1))
-    edge = Edge(ScriptedPort(fits, long, GOOD_TCP, fits))
+    edge = OffloadEdge(ScriptedPort(fits, long, GOOD_TCP, fits))
     edge.negotiated(Offload().with_mtu(1500))
     assert pulled(edge) == [fits, GOOD_TCP, fits]
     assert edge.pulled == OffloadCounters(refused=1)
@@ -170,7 +172,7 @@ def test_an_mtu_counts_neither_the_ethernet_header_nor_vlan_tags(tags: str, engi
 def test_a_third_vlan_tag_is_payload() -> None:
     # Linux takes the outer tag out of the skb, and is_skb_forwardable allows one more.
     fits = row(tagged("aqq", 1522))
-    edge = Edge(ScriptedPort(row(tagged("aqq", 1523)), fits))
+    edge = OffloadEdge(ScriptedPort(row(tagged("aqq", 1523)), fits))
     edge.negotiated(Offload().with_mtu(1500))
     assert pulled(edge) == [fits]
 
@@ -179,7 +181,7 @@ def test_frames_with_tags_that_fit_the_mtu_are_not_touched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     frames = [row(tagged("q", 1518)), row(tagged("aq", 1522))]
-    edge = Edge(ScriptedPort(*frames))
+    edge = OffloadEdge(ScriptedPort(*frames))
     edge.negotiated(Offload().with_mtu(1500))
     untouched(monkeypatch)
     batch = new_batch()
@@ -191,7 +193,7 @@ def test_frames_with_tags_that_fit_the_mtu_are_not_touched(
 def test_tagged_gso_becomes_tagged_segments_that_fit_the_mtu(
     most: int, longest: int, engine: str
 ) -> None:
-    edge = Edge(ScriptedPort(gso(4000, most, ETHER / Dot1Q(vlan=7) / V4.payload)))
+    edge = OffloadEdge(ScriptedPort(gso(4000, most, ETHER / Dot1Q(vlan=7) / V4.payload)))
     edge.negotiated(Offload().with_mtu(1500))
     got = [item[0] for item in pulled(edge)]
     assert max(map(len, got), default=0) == longest
@@ -206,14 +208,14 @@ def test_a_page_holds_tags_too_without_scatter_gather(mtu: int, longest: tuple[i
     plain, with_tag = longest
     fits = [row(tagged("", plain)), row(tagged("q", with_tag))]
     long = [row(tagged("", plain + 1)), row(tagged("q", with_tag + 1))]
-    edge = Edge(ScriptedPort(*fits, *long))
+    edge = OffloadEdge(ScriptedPort(*fits, *long))
     edge.negotiated(Offload(sg=False, gso_types=0, max_frame=4096).with_mtu(mtu))
     assert pulled(edge) == fits
     assert edge.pulled.refused == 2
 
 
 def test_the_longest_frame_is_not_asked_of_gso_that_is_taken() -> None:
-    edge = Edge(ScriptedPort(gso(9000, 1448)))
+    edge = OffloadEdge(ScriptedPort(gso(9000, 1448)))
     edge.negotiated(Offload(max_frame=1514))
     assert pulled(edge) == [gso(9000, 1448)]
 
@@ -236,7 +238,7 @@ def test_checksums_are_counted_that_are_wrong_and_not_said_to_be_blank(
 ) -> None:
     # What a capture of offloaded traffic gives: nothing says that its checksums are blank.
     frames = [WRONG_4, GOOD_TCP, WRONG_6, row(ETHER / ARP()), WRONG_4, blank_udp(), row(b"x" * 14)]
-    edge = Edge(ScriptedPort(*frames))
+    edge = OffloadEdge(ScriptedPort(*frames))
     edge.negotiated(offload)
     got = pulled(edge)
     assert [got[i] for i in (0, 1, 2, 3, 4, 6)] == [frames[i] for i in (0, 1, 2, 3, 4, 6)]
@@ -245,7 +247,7 @@ def test_checksums_are_counted_that_are_wrong_and_not_said_to_be_blank(
 
 def test_wrong_checksums_are_counted_once_and_only_of_frames_that_are_passed_on() -> None:
     long = row(V4 / TCP(chksum=0x4444) / bytes(3000))
-    edge = Edge(ScriptedPort(WRONG_4, gso(2500, 1000), long, WRONG_4, WRONG_4))
+    edge = OffloadEdge(ScriptedPort(WRONG_4, gso(2500, 1000), long, WRONG_4, WRONG_4))
     edge.negotiated(Offload(csum_v4=False, gso_types=0, max_frame=1514))
     batch, total = new_batch(4000, 2), 0
     while edge.pull(batch):
@@ -257,7 +259,7 @@ def test_wrong_checksums_are_counted_once_and_only_of_frames_that_are_passed_on(
 
 
 def test_a_tagged_frame_with_a_wrong_checksum_counts_where_a_blank_one_would_not_do() -> None:
-    edge = Edge(ScriptedPort(row(ETHER / Dot1Q(vlan=7) / V4.payload / TCP(chksum=0x4444))))
+    edge = OffloadEdge(ScriptedPort(row(ETHER / Dot1Q(vlan=7) / V4.payload / TCP(chksum=0x4444))))
     edge.negotiated(Offload(csum_v6=False))
     assert len(pulled(edge)) == 1
     assert edge.pulled.wrong_checksums == 1
@@ -274,7 +276,7 @@ def test_a_tagged_frame_with_a_wrong_checksum_counts_where_a_blank_one_would_not
     ],
 )
 def test_what_is_beyond_repair_is_dropped_and_counted(bad: Row) -> None:
-    edge = Edge(ScriptedPort(blank_udp(), bad, blank_udp(), bad))
+    edge = OffloadEdge(ScriptedPort(blank_udp(), bad, blank_udp(), bad))
     edge.negotiated(NOTHING)
     assert [item[0] for item in pulled(edge)] == [rebuilt(blank_udp()[0])] * 2
     assert edge.pulled == OffloadCounters(completed=2, errors=2)
@@ -282,7 +284,7 @@ def test_what_is_beyond_repair_is_dropped_and_counted(bad: Row) -> None:
 
 def test_a_batch_of_dropped_frames_does_not_look_like_the_end() -> None:
     port = ScriptedPort(*[row(bytes(2000))] * 5, GOOD_TCP)
-    edge = Edge(port)
+    edge = OffloadEdge(port)
     edge.negotiated(Offload(max_frame=1514))
     batch = new_batch(4000)
     assert edge.pull(batch) == 1
@@ -291,7 +293,7 @@ def test_a_batch_of_dropped_frames_does_not_look_like_the_end() -> None:
 
 
 def test_frames_are_appended_to_what_a_batch_has() -> None:
-    edge = Edge(ScriptedPort(blank_udp(), gso(1500, 1000)))
+    edge = OffloadEdge(ScriptedPort(blank_udp(), gso(1500, 1000)))
     edge.negotiated(NOTHING)
     batch = new_batch()
     add(batch, blank_udp(V6))
@@ -301,7 +303,7 @@ def test_frames_are_appended_to_what_a_batch_has() -> None:
 
 
 def test_an_empty_batch_too_small_for_a_segment_is_an_error_and_loses_nothing() -> None:
-    edge = Edge(ScriptedPort(gso(1500, 1000), GOOD_TCP))
+    edge = OffloadEdge(ScriptedPort(gso(1500, 1000), GOOD_TCP))
     edge.negotiated(NOTHING)
     got, batch = [], new_batch(1600)
     assert edge.pull(batch) == 1
@@ -313,7 +315,7 @@ def test_an_empty_batch_too_small_for_a_segment_is_an_error_and_loses_nothing() 
 
 
 def test_a_frame_half_segmented_is_finished_under_the_next_negotiation() -> None:
-    edge = Edge(ScriptedPort(gso(3500, 1000), gso(3500, 1000)))
+    edge = OffloadEdge(ScriptedPort(gso(3500, 1000), gso(3500, 1000)))
     edge.negotiated(NOTHING)
     batch = new_batch(8000, 2)
     assert edge.pull(batch) == 2
@@ -324,7 +326,7 @@ def test_a_frame_half_segmented_is_finished_under_the_next_negotiation() -> None
 
 
 def test_the_rest_of_a_frame_is_refused_when_the_taker_takes_less_now() -> None:
-    edge = Edge(ScriptedPort(gso(3500, 1000), gso(500, 400), GOOD_TCP))
+    edge = OffloadEdge(ScriptedPort(gso(3500, 1000), gso(500, 400), GOOD_TCP))
     edge.negotiated(NOTHING)
     assert edge.pull(new_batch(8000, 2)) == 2
     edge.negotiated(Offload(gso_types=0, max_frame=500))
@@ -333,7 +335,7 @@ def test_the_rest_of_a_frame_is_refused_when_the_taker_takes_less_now() -> None:
 
 
 def test_a_long_frame_in_tiny_segments_waits_in_one_batch(engine: str) -> None:
-    edge = Edge(ScriptedPort(gso(60000, 10), GOOD_TCP))
+    edge = OffloadEdge(ScriptedPort(gso(60000, 10), GOOD_TCP))
     edge.negotiated(NOTHING)
     batch, total = new_batch(1 << 16, 100), 0
     while edge.pull(batch):
@@ -345,7 +347,7 @@ def test_a_long_frame_in_tiny_segments_waits_in_one_batch(engine: str) -> None:
     assert not edge.waiting
 
 
-def pushed(edge: Edge, *items: Row) -> None:
+def pushed(edge: OffloadEdge, *items: Row) -> None:
     batch = new_batch()
     for item in items:
         add(batch, item)
@@ -359,14 +361,14 @@ def test_a_port_that_carries_everything_gets_the_batch_itself(
 ) -> None:
     untouched(monkeypatch)
     port = ScriptedPort()
-    pushed(Edge(port), blank_udp(), gso(3000, 1000))
+    pushed(OffloadEdge(port), blank_udp(), gso(3000, 1000))
     assert port.taken == [blank_udp(), gso(3000, 1000)]
-    pushed(Edge(open_port("null:")), blank_udp())
+    pushed(OffloadEdge(open_port("null:")), blank_udp())
 
 
 def test_a_port_that_carries_little_gets_what_it_can_take(engine: str) -> None:
     port = ScriptedPort(carries=Offload(False, False, False, 0, 1514))
-    edge = Edge(port)
+    edge = OffloadEdge(port)
     pushed(edge, GOOD_TCP, blank_udp(V6), gso(2500, 1000), row(bytes(1515)), row(b"", BLANK))
     assert [len(item[0]) for item in port.taken] == [55, 69, 1054, 1054, 554]
     assert all(item[0] == rebuilt(item[0]) for item in port.taken)
@@ -378,7 +380,7 @@ def test_a_port_that_carries_little_gets_what_it_can_take(engine: str) -> None:
 
 def test_a_frame_longer_than_any_netif_packet_is_refused_whatever_its_type() -> None:
     port = ScriptedPort(carries=Offload(csum_v6=False))
-    edge = Edge(port)
+    edge = OffloadEdge(port)
     pushed(edge, blank_udp(V6), row(bytes(300000), BLANK, 1448, 1), GOOD_TCP)
     assert [len(item[0]) for item in port.taken] == [69, 55]
     assert edge.pushed == OffloadCounters(completed=1, refused=1)
@@ -407,7 +409,7 @@ def test_segments_wait_for_a_port_that_is_full_and_keep_others_out() -> None:
 def test_an_edge_in_front_of_a_port_is_a_port() -> None:
     port: Port = PortEdge(open_port("tcp:6000x2"))
     assert (port.name, port.expected, port.exhausted) == ("tcp:6000x2", 2, False)
-    witness = Witness(port, Ledger(), Ledger(), lambda _: None)
+    witness = Checker(port, InOrderCheck(), InOrderCheck(), lambda _: None)
     witness.negotiated(NO_GSO)
     batch = new_batch(6200)
     assert witness.pull(batch) == 4  # 5934 bytes of payload make five

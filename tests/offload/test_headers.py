@@ -20,7 +20,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from xennet.flow.headers import find_flow
+from xennet.flow.dissect import find_flow
 from xennet.offload import headers
 from xennet.offload.headers import (
     BAD_IP,

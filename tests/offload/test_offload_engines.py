@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from offload_frames import frames, new_batch, rows
 
 from xennet.frames import Offload
-from xennet.link.edge import Edge
+from xennet.link.offload_edge import OffloadEdge
 from xennet.offload.fitter import OffloadCounters
 
 pytestmark = pytest.mark.skipif(find_spec("numba") is None, reason="numba is not installed")
@@ -47,7 +47,7 @@ def test_both_engines_give_the_same_frames_and_counts(
     given_frames: list[Row], offload: Offload, size: int
 ) -> None:
     def run() -> tuple[list[object], OffloadCounters, list[object], OffloadCounters]:
-        edge = Edge(ScriptedPort(*given_frames))
+        edge = OffloadEdge(ScriptedPort(*given_frames))
         edge.negotiated(offload)
         got: list[object] = []
         batch = new_batch(size, 20)
@@ -55,7 +55,7 @@ def test_both_engines_give_the_same_frames_and_counts(
             got += rows(batch)
             batch.clear()
         port = ScriptedPort(carries=offload)
-        other, all_frames = Edge(port), new_batch()
+        other, all_frames = OffloadEdge(port), new_batch()
         ScriptedPort(*given_frames).pull(all_frames)
         other.push(all_frames)
         return got, edge.pulled, list(port.taken), other.pushed

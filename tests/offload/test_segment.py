@@ -23,7 +23,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from xennet.engine import current
+from xennet.engine.choice import current
 from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, DATA_VALIDATED, FrameBatch
 from xennet.offload import checksum, segment
 from xennet.offload.headers import FOUND, NO_IP

@@ -18,10 +18,10 @@ from scapy.layers.ipsec import AH
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from xennet.engine import current
+from xennet.engine.choice import current
 from xennet.offload.checksum import blank
+from xennet.offload.checksum_setup import set_up
 from xennet.offload.headers import FOUND, H_END
-from xennet.offload.setup import set_up
 
 V4 = ETHER / IP(src="192.0.2.1", dst="192.0.2.2")
 V6 = ETHER / IPv6(src="2001:db8::1", dst="2001:db8::2")

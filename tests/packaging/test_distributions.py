@@ -28,7 +28,7 @@ USER = """\
 from xennet import Machine
 from xennet.observe import Notification
 from xennet.port import open_port
-from xennet.trace import RingEvent
+from xennet.vif.ring_events import RingEvent
 
 
 def ring(event: RingEvent) -> None: ...

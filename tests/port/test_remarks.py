@@ -23,7 +23,7 @@ from port_helpers import (
 )
 
 from xennet.frames import FrameBatch, Offload
-from xennet.link.edge import Edge
+from xennet.link.offload_edge import OffloadEdge
 from xennet.port.echo import EchoPort
 from xennet.port.pcap import PcapPort
 from xennet.port.record import RecordPort
@@ -237,7 +237,7 @@ def commented(numbers: range, *, long: int) -> bytes:
 def test_remarks_go_with_their_frames_where_others_are_refused(tmp_path: Path) -> None:
     source, target = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
     source.write_bytes(section() + interface() + commented(range(1, 40), long=2000))
-    edge, recorder = Edge(opened(PcapPort(str(source)))), RecordPort(str(target))
+    edge, recorder = OffloadEdge(opened(PcapPort(str(source)))), RecordPort(str(target))
     edge.negotiated(Offload(max_frame=1514))
     batch = FrameBatch(memoryview(bytearray(1 << 16)), 8)
     while edge.pull(batch):
@@ -264,7 +264,7 @@ def test_remarks_go_with_frames_that_wait_for_room(tmp_path: Path) -> None:
         Narrow(str(target)),
         new_batch(max_frames=2),
     )
-    edge = Edge(recorder)
+    edge = OffloadEdge(recorder)
     while player.pull(batch):
         edge.push(batch)
         batch.clear()

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from xennet import House, LinkError, VifLink, open_port
-from xennet.link import Lines, Setup
+from xennet import Host, LinkError, VifLink, open_port
+from xennet.host import Setup
+from xennet.link import Vifs
 from xennet.port.null import NullPort
 
 
@@ -56,7 +57,7 @@ def test_no_line_is_added_to_an_open_link(link: VifLink) -> None:
 
 
 def test_a_link_needs_a_line_for_each_vif_of_its_setup() -> None:
-    lines = Lines(Setup(guests=2, vifs=2))
+    lines = Vifs(Setup(guests=2, vifs=2))
     lines.add(NullPort(), NullPort())
     with pytest.raises(LinkError, match="2 guests with 2 vifs each are set up, but 1 lines"):
         lines.open()
@@ -91,30 +92,30 @@ WRONG: list[tuple[Any, str]] = [
 def test_what_is_no_port_is_refused_where_it_is_given(end: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):
         VifLink(end, NullPort())
-    house = House()
-    guest = house.add_guest()
+    host = Host()
+    guest = host.add_guest()
     with pytest.raises(TypeError, match=said):
-        house.plug(guest, 0, end, NullPort())
+        host.plug(guest, 0, end, NullPort())
     assert not guest.vifs
-    house.destroy()
+    host.destroy()
 
 
 def test_a_handle_in_use_is_refused_and_its_vif_stays() -> None:
-    house = House()
-    guest = house.add_guest()
-    vif = house.plug(guest, 0, NullPort(), NullPort())
+    host = Host()
+    guest = host.add_guest()
+    vif = host.plug(guest, 0, NullPort(), NullPort())
     with pytest.raises(LinkError, match="handle 0 of domain 1 is in use: /libxl/1/device/vif/0"):
-        house.plug(guest, 0, NullPort(), NullPort())
+        host.plug(guest, 0, NullPort(), NullPort())
     assert guest.vifs == {0: vif}
-    house.boot()
-    house.settle()
-    house.require_connected(vif)
-    house.unplug(vif)
-    house.settle()
-    again = house.plug(guest, 0, NullPort(), NullPort())  # it is free now
-    house.settle()
-    house.require_connected(again)
-    house.destroy()
+    host.boot()
+    host.settle()
+    host.require_connected(vif)
+    host.unplug(vif)
+    host.settle()
+    again = host.plug(guest, 0, NullPort(), NullPort())  # it is free now
+    host.settle()
+    host.require_connected(again)
+    host.destroy()
 
 
 @pytest.mark.parametrize(
@@ -126,33 +127,33 @@ def test_a_handle_in_use_is_refused_and_its_vif_stays() -> None:
     ],
 )
 def test_a_grant_of_what_is_no_number_is_a_type_error(domid: Any, frame: Any, said: str) -> None:
-    house = House()
-    grants = house.add_guest().kernel.grants
+    host = Host()
+    grants = host.add_guest().kernel.grants
     held = grants.held
     with pytest.raises(TypeError, match=said):
         grants.grant_access(domid, frame)
     assert grants.held == held
-    house.destroy()
+    host.destroy()
 
 
 def test_a_page_run_where_its_number_is_wanted_is_shown() -> None:
-    house = House()
-    kernel = house.add_guest().kernel
+    host = Host()
+    kernel = host.add_guest().kernel
     page = kernel.alloc_pages(1)
     with pytest.raises(TypeError, match=r"PageRun.first\) is a whole number, not <PageRun 1 from"):
         kernel.grants.grant_access(0, page)  # type: ignore[arg-type]
-    house.destroy()
+    host.destroy()
 
 
 @pytest.mark.parametrize("value", [4.5, None, [4], object()])
 def test_a_store_value_that_is_no_value_is_refused(value: Any) -> None:
-    house = House()
+    host = Host()
     with pytest.raises(TypeError, match="a node's value is bytes, text or a whole number, not"):
-        house.store.write("/tool/x", value)
+        host.store.write("/tool/x", value)
     with pytest.raises(TypeError, match="a node's value"):
-        house.store.transact(lambda tx: tx.write("/tool/x", value))
-    assert not house.store.exists("/tool/x")
-    house.destroy()
+        host.store.transact(lambda tx: tx.write("/tool/x", value))
+    assert not host.store.exists("/tool/x")
+    host.destroy()
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_a_store_value_that_is_no_value_is_refused(value: Any) -> None:
     ],
 )
 def test_store_values_of_every_kind_that_has_bytes(value: Any, stored: bytes) -> None:
-    house = House()
-    house.store.write("/tool/x", value)
-    assert house.store.read("/tool/x") == stored
-    house.destroy()
+    host = Host()
+    host.store.write("/tool/x", value)
+    assert host.store.read("/tool/x") == stored
+    host.destroy()

@@ -10,9 +10,10 @@ from types import FunctionType, ModuleType
 import pytest
 
 import xennet
-from xennet import House, LeakReport, PagePoller, VifLink, XnbPoller, open_port, open_ports
+from xennet import Host, LeakReport, PagePoller, VifLink, XnbPoller, open_port, open_ports
+from xennet.host import Setup
 from xennet.hypervisor.leaks import DomainLeaks
-from xennet.link import Lines, Setup
+from xennet.link import Vifs
 from xennet.port.null import NullPort
 
 #: Characters of an object with an identity, and of a record of plain values.
@@ -20,9 +21,9 @@ OBJECT, RECORD = 200, 400
 
 
 @pytest.fixture
-def many(tmp_path: Path) -> Iterator[Lines]:
+def many(tmp_path: Path) -> Iterator[Vifs]:
     """Four guests with three connected vifs each."""
-    lines, ports = Lines(Setup(guests=4, vifs=3)), []
+    lines, ports = Vifs(Setup(guests=4, vifs=3)), []
     for number in range(12):
         ends = open_ports(["tcp:9000x3", f"record:{tmp_path / str(number)}.pcap"])
         lines.add(*ends)
@@ -48,7 +49,7 @@ def reached(start: object) -> Iterator[object]:
                 left.append(other)
 
 
-def test_no_object_of_a_house_full_of_vifs_prints_what_hangs_on_it(many: Lines) -> None:
+def test_no_object_of_a_house_full_of_vifs_prints_what_hangs_on_it(many: Vifs) -> None:
     long, kinds = {}, set()
     for found in reached(many):
         kind = type(found)
@@ -59,24 +60,24 @@ def test_no_object_of_a_house_full_of_vifs_prints_what_hangs_on_it(many: Lines) 
         if len(text := repr(found)) > limit:
             long[kind] = text
     assert not long
-    assert {"PluggedVif", "Guest", "House", "Machine", "Domain", "Vif", "Netfront"} <= kinds
+    assert {"PluggedVif", "Guest", "Host", "Machine", "Domain", "Vif", "Netfront"} <= kinds
 
 
-def test_a_vif_says_what_it_joins_and_whether_it_does(many: Lines) -> None:
+def test_a_vif_says_what_it_joins_and_whether_it_does(many: Vifs) -> None:
     first = many.vifs[0]
     assert repr(first) == "<PluggedVif vif1.0: linux to linux, connected>"
     assert repr(first.guest) == "<Guest 1 'domU1': 3 vifs, booted>"
-    assert repr(many.house) == "<House 4 guests, 12 vifs>"
-    assert repr(many.house.dom0) == "<BackendDomain 0: 12 backends, loaded>"
-    assert repr(many) == "<Lines 12 vifs, open>"
+    assert repr(many.host) == "<Host 4 guests, 12 vifs>"
+    assert repr(many.host.dom0) == "<BackendDomain 0: 12 backends, loaded>"
+    assert repr(many) == "<Vifs 12 vifs, open>"
     assert repr(first.frontend) == "<Frontend device/vif/0 of domain 1, Connected>"
 
 
 def test_a_vif_without_drivers_says_so() -> None:
-    house = House()
-    vif = house.plug(house.add_guest(), 0, NullPort(), NullPort())
+    host = Host()
+    vif = host.plug(host.add_guest(), 0, NullPort(), NullPort())
     assert repr(vif) == "<PluggedVif vif1.0: no linux driver to no linux driver, not connected>"
-    house.destroy()
+    host.destroy()
 
 
 def test_a_port_says_its_specification() -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from xennet import kernel
 from xennet.abi.words import RSP_EVENT, RSP_PROD
-from xennet.engine import current
+from xennet.engine import kernel
+from xennet.engine.choice import current
 from xennet.ring import BackRing, FrontRing, must_notify, tx_ring
 
 WRAP = 2**32

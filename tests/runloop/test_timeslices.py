@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from xennet.host.timeslices import BURST, SLICE, TimeSlices
 from xennet.runloop import Delivery, RunLoop
-from xennet.timeslices import BURST, SLICE, TimeSlices
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Random walks over a house with the real drivers: both ends, toolstack, script, crashes, frames.
+"""Random walks over a host with the real drivers: both ends, toolstack, script, crashes, frames.
 
 Whatever happens in whatever order: what arrives was sent on that vif, is byte-equal or, after
 completion and segmentation, what scapy makes of it, keeps its order, and comes once; the counters
@@ -21,10 +21,10 @@ from walk_ends import PLENTY, Wire
 from walk_frames import KINDS, Maker
 
 from xennet.frames import ALL_GSO_TYPES, EVERYTHING, NOTHING, Offload
+from xennet.host.capacity import Capacity
+from xennet.host.domains import BackendDomain, Guest
+from xennet.host.host import Host, guest_mac
 from xennet.lifecycle.why import why
-from xennet.link.capacity import Capacity
-from xennet.link.house import House, guest_mac
-from xennet.link.residents import BackendDomain, Guest
 from xennet.netback.defects import BackendPanic
 from xennet.netback.policy import LINUX as LINUX_BACKEND
 from xennet.netback.policy import BackendPolicy
@@ -32,9 +32,9 @@ from xennet.netback.xnb.policy import XNB
 from xennet.netfront.kinds import KINDS as KINDS_OF_GUESTS
 from xennet.netfront.options import DEFAULTS, NetfrontOptions
 from xennet.runloop import LivelockError
+from xennet.toolstack.toolstack import Outcome
+from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.errors import XenbusError
-from xennet.xenbus.toolstack import Outcome
-from xennet.xenbus.vif_nodes import VifConfig
 from xennet.xenstore.errors import XsError
 
 SECOND = 1_000_000_000
@@ -155,23 +155,23 @@ class Walk(RuleBasedStateMachine):
             self.settle()
 
     def begin(self, of_guest: dict[str, Any], requests: int | None = None) -> None:
-        """A house with a guest; ``of_guest`` is what its guests are made with. ``requests``: the
+        """A host with a guest; ``of_guest`` is what its guests are made with. ``requests``: the
         seed of what happens while a request to the store waits, None if it is answered at once."""
-        self.house = House(
+        self.host = Host(
             Capacity(guests=2, vifs=2, queues=8), store_deliveries=requests is not None
         )
-        self.loop = self.house.machine.run_loop
+        self.loop = self.host.machine.run_loop
         if requests is not None:
             meanwhile = random.Random(requests)
             self.loop.meanwhile = lambda ready: meanwhile.randrange(len(ready))
-        self.house.dom0.load()
-        self.driver = self.house.add_driver_domain()
+        self.host.dom0.load()
+        self.driver = self.host.add_driver_domain()
         self.driver.load()
         self.maker = Maker()
         self.wires: dict[int, Wire] = {}
         self.operations: list[Any] = []
         self.of_guest = of_guest
-        self.guest: Guest = self.house.add_guest(**self.of_guest)
+        self.guest: Guest = self.host.add_guest(**self.of_guest)
 
     # -- what there is -----------------------------------------------------------------------------
 
@@ -181,18 +181,18 @@ class Walk(RuleBasedStateMachine):
 
     @property
     def owners(self) -> tuple[BackendDomain, BackendDomain]:
-        return self.house.dom0, self.driver
+        return self.host.dom0, self.driver
 
     def plugged(self, handle: int) -> bool:
         """Whether the toolstack has such a device, or remembers one."""
         domid = self.guest.domid
-        return self.house.toolstack.plugged(domid, handle) is not None or self._exists(
+        return self.host.toolstack.plugged(domid, handle) is not None or self._exists(
             f"/libxl/{domid}/device/vif/{handle}"
         )
 
     def _exists(self, path: str) -> bool:
         try:
-            self.house.store.read(path)
+            self.host.store.read(path)
         except XsError as error:
             return error.errno != "ENOENT"
         return True
@@ -264,7 +264,7 @@ class Walk(RuleBasedStateMachine):
         options = {"mtu": str(mtu)} | ({"rate": rate} if rate else {})
         mac = guest_mac(self.guest.domid, handle)
         wire = self.wires[handle] = Wire(carries, edged, ordered)
-        wire.vif = self.house.plug(
+        wire.vif = self.host.plug(
             self.guest,
             handle,
             wire.guest.tap,
@@ -280,15 +280,15 @@ class Walk(RuleBasedStateMachine):
     @rule(handle=handles, force=seldom)
     def unplug(self, handle: int, force: bool) -> None:
         if handle in self.wires:
-            self.operations.append(self.house.unplug(self.wires[handle].vif, force=force))
+            self.operations.append(self.host.unplug(self.wires[handle].vif, force=force))
 
     @rule(held=seldom, failure=st.sampled_from(["", "", "", "no bridge"]))
     def script(self, held: bool, failure: str) -> None:
-        self.house.script.failure = failure
+        self.host.script.failure = failure
         if held:
-            self.house.script.held = True
+            self.host.script.held = True
         else:
-            self.house.script.release()
+            self.host.script.release()
 
     @rule(
         handle=handles,
@@ -299,15 +299,15 @@ class Walk(RuleBasedStateMachine):
     def toolstack(self, handle: int, what: str) -> None:
         if not self.plugged(handle):
             return
-        house, paths = self.house, self.wires[handle].vif.paths
+        host, paths = self.host, self.wires[handle].vif.paths
         if what == "run the script":
-            self.operations.append(house.toolstack.replug_vif(self.guest.domid, handle))
+            self.operations.append(host.toolstack.replug_vif(self.guest.domid, handle))
         elif what.startswith("rm"):
             with suppress(XsError):  # it is not there
-                house.store.rm(paths.frontend if what == "rm frontend" else paths.backend)
+                host.store.rm(paths.frontend if what == "rm frontend" else paths.backend)
         elif self._exists(paths.backend):
             rate = "20000,50000" if what == "limit the rate" else ""
-            house.store.write(f"{paths.backend}/rate", rate)
+            host.store.write(f"{paths.backend}/rate", rate)
 
     # -- guests ------------------------------------------------------------------------------------
 
@@ -357,10 +357,10 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def save_and_restore(self) -> None:
         self._restore_script()
-        saved = self.house.save(self.guest)
-        self.house.destroy_guest(saved.domid)
+        saved = self.host.save(self.guest)
+        self.host.destroy_guest(saved.domid)
         self.settle_with_timers()
-        self.operations += self.house.restore(saved)
+        self.operations += self.host.restore(saved)
 
     @precondition(lambda self: self.running)
     @rule(how=st.sampled_from(["crash", "kill"]))
@@ -374,11 +374,11 @@ class Walk(RuleBasedStateMachine):
         self.guest.destroy()
         self.settle_with_timers()
         self.wires.clear()
-        self.guest = self.house.add_guest(**self.of_guest)
+        self.guest = self.host.add_guest(**self.of_guest)
 
     def _restore_script(self) -> None:
-        self.house.script.failure = ""
-        self.house.script.release()
+        self.host.script.failure = ""
+        self.host.script.release()
 
     # -- backends ----------------------------------------------------------------------------------
 
@@ -401,14 +401,14 @@ class Walk(RuleBasedStateMachine):
 
     def replace(self, wire: Wire, owner: BackendDomain) -> None:
         wire.host.tap.by_driver = None
-        self.operations.append(self.house.replace_backend(wire.vif, owner))
+        self.operations.append(self.host.replace_backend(wire.vif, owner))
 
     @rule(follow=often)
     def driver_domain_dies(self, follow: bool) -> None:
         """Its vifs move to the next one, and their frontends follow now or later."""
         old = self.driver
         old.kill()
-        self.driver = self.house.add_driver_domain()
+        self.driver = self.host.add_driver_domain()
         self.driver.load()
         for handle, wire in self.wires.items():
             if self.running and wire.vif.owner is old and self.plugged(handle):
@@ -490,7 +490,7 @@ class Walk(RuleBasedStateMachine):
             for end, mine in zip(wire.ends, numbers, strict=True)
         ]
         if not reasons:
-            assert arrived == [TRIAL, TRIAL], (arrived, self.house.states(wire.vif))
+            assert arrived == [TRIAL, TRIAL], (arrived, self.host.states(wire.vif))
         elif not wire.vif.connected:
             assert arrived == [0, 0], (arrived, reasons)
         wire.check(flowing=not reasons, exact=self.exact)
@@ -500,29 +500,29 @@ class Walk(RuleBasedStateMachine):
             wire.check(flowing=False, exact=self.exact)
 
     def teardown(self) -> None:
-        if not hasattr(self, "house"):
+        if not hasattr(self, "host"):
             return
         self._restore_script()
         for owner in self.owners:
             owner.backends.load()
         self.check_why()
         if self.over:
-            self.house.destroy()
+            self.host.destroy()
             return
         assert all(operation.outcome is not Outcome.PENDING for operation in self.operations)
         self._take_everything_away()
         self._live_again()
-        self.house.destroy()
+        self.host.destroy()
 
     def _take_everything_away(self) -> None:
-        house, domid = self.house, self.guest.domid
+        host, domid = self.host, self.guest.domid
         if self.running:
             for wire in self.wires.values():
-                house.unplug(wire.vif)
+                host.unplug(wire.vif)
         else:
             self.guest.destroy()
         self.settle_with_timers()
-        leaks = house.leaks()
+        leaks = host.leaks()
         assert not leaks, str(leaks)
         for path in (f"/libxl/{domid}/device/vif", f"/local/domain/{domid}/device/vif"):
             assert not self._exists(path), path
@@ -536,16 +536,16 @@ class Walk(RuleBasedStateMachine):
             self.settle_with_timers()
         assert not self._exists(f"/local/domain/{domid}")
         self.loop.run_until_idle(limit=LIMIT, advance_timers=True)  # no timer is for ever
-        assert not house.leaks(), str(house.leaks())
+        assert not host.leaks(), str(host.leaks())
 
     def _live_again(self) -> None:
         """Nothing of the past is in the way of a new guest."""
         self.wires.clear()
-        self.guest = self.house.add_guest(**self.of_guest)
+        self.guest = self.host.add_guest(**self.of_guest)
         self.attach(0, owner=1)
         self.guest.boot()
         self.settle()
-        self.house.require_connected(self.wires[0].vif)
+        self.host.require_connected(self.wires[0].vif)
         assert why(self.wires[0].vif) == []
         self.give(0, 0, "gso", 1, 9000, 1, True)
         self.give(0, 1, "udp", 0, 300, 1, True)
@@ -601,7 +601,7 @@ def test_mixed_frames_for_a_taker_with_little_room_arrive_whole_or_are_counted(
     walk.attach(0, **vif)
     walk.settle()
     wire = walk.wires[0]
-    walk.house.require_connected(wire.vif)
+    walk.host.require_connected(wire.vif)
     for frames, side, room in rounds:
         wire.ends[1 - side].station.room = room
         for frame in frames:

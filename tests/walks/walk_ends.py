@@ -11,14 +11,14 @@ from attrs import define, field
 from walk_frames import Judge, Sent, WrongError
 
 from xennet.frames import EVERYTHING, FrameBatch, FrameEndpoint, Offload
-from xennet.link.edge import Edge
-from xennet.link.residents import PluggedVif
+from xennet.host.domains import PluggedVif
+from xennet.link.offload_edge import OffloadEdge
 
 PLENTY = 1 << 30
 
 
 @define(eq=False)
-class Station:
+class Stack:
     """A network stack: gives ``to_send``, has ``judge`` look at what comes. ``room`` is what it
     takes; ``carries`` is for the edge in front of it."""
 
@@ -92,19 +92,19 @@ class Tap:
 class End:
     """One side: ``station``, an ``edge`` in front of it or none, and the ``tap`` at the driver."""
 
-    station: Station
-    edge: Edge | None
+    station: Stack
+    edge: OffloadEdge | None
     tap: Tap
 
     @classmethod
     def of(
         cls,
-        station: Station,
+        station: Stack,
         edged: bool,
         driver: Callable[[], Any],
         on_negotiated: Callable[[], None],
     ) -> End:
-        edge = Edge(station) if edged else None
+        edge = OffloadEdge(station) if edged else None
         return cls(station, edge, Tap(edge or station, driver, on_negotiated))
 
     @property
@@ -151,10 +151,10 @@ class Wire:
     ) -> None:
         up, down = Judge(ordered=ordered), Judge(ordered=ordered)
         self.guest = End.of(
-            Station(up, down, carries[0]), edged[0], lambda: self.vif.netfront, self._set_up
+            Stack(up, down, carries[0]), edged[0], lambda: self.vif.netfront, self._set_up
         )
         self.host = End.of(
-            Station(down, up, carries[1]), edged[1], lambda: self.vif.netback, self._connected
+            Stack(down, up, carries[1]), edged[1], lambda: self.vif.netback, self._connected
         )
         self.vif: PluggedVif
         self._opened: _Books | None = None

@@ -10,9 +10,9 @@ from vif_world import World
 from xennet.abi.xenbus import XenbusState as S
 from xennet.interface import HypercallError, OutOfFramesError
 from xennet.observe import StateChanged
+from xennet.toolstack.nodelist import remove_with_empty_parents
 from xennet.xenbus.device import DEVICE_ERRORS, XenbusDevice, as_xenbus_error
 from xennet.xenbus.errors import XenbusError
-from xennet.xenbus.nodelist import remove_with_empty_parents
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.paths import VifPaths
 from xennet.xenstore import XsError

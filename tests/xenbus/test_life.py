@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from vif_world import MAC, LinuxBackendDriver, LinuxFrontendDriver, World
 
+from xennet.toolstack.toolstack import Outcome
+from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.backend import Advertisement, Backend
 from xennet.xenbus.device import XenbusDevice
 from xennet.xenbus.frontend import Frontend
-from xennet.xenbus.toolstack import Outcome
-from xennet.xenbus.vif_nodes import VifConfig
 
 FE = "/local/domain/1/device/vif/0"
 BE = "/local/domain/0/backend/vif/1/0"

@@ -6,11 +6,11 @@ import pytest
 from handshake_log import by, seen
 from vif_world import MAC, World
 
+from xennet.toolstack.relocation import replace_backend
+from xennet.toolstack.toolstack import Outcome
+from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.frontend import Phase
-from xennet.xenbus.relocation import replace_backend
 from xennet.xenbus.tables import FRONTENDS, WINDOWS_FRONTEND, FrontendRules
-from xennet.xenbus.toolstack import Outcome
-from xennet.xenbus.vif_nodes import VifConfig
 
 FE = "/local/domain/1/device/vif/0"
 BE = "/local/domain/0/backend/vif/1/0"

@@ -17,12 +17,14 @@ from hypothesis.stateful import (
 )
 from vif_world import MAC, LinuxBackendDriver, LinuxFrontendDriver, World, XnbBackendDriver
 
+from xennet.toolstack.domain_nodes import DomainConfig
+from xennet.toolstack.relocation import replace_backend, restore_domain
+from xennet.toolstack.toolstack import Outcome, VifOperation
+from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.backend_bus import BackendBus
 from xennet.xenbus.device import XenbusDevice
-from xennet.xenbus.domain_nodes import DomainConfig
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.frontend import Phase
-from xennet.xenbus.relocation import replace_backend, restore_domain
 from xennet.xenbus.tables import (
     BACKENDS,
     FRONTENDS,
@@ -32,8 +34,6 @@ from xennet.xenbus.tables import (
     BackendRules,
     FrontendRules,
 )
-from xennet.xenbus.toolstack import Outcome, VifOperation
-from xennet.xenbus.vif_nodes import VifConfig
 from xennet.xenstore import XsError
 
 HANDLES = st.integers(0, 1)

@@ -6,10 +6,11 @@ import pytest
 from vif_world import World
 
 from xennet.abi.xenbus import XenbusState as S
-from xennet.xenbus.control import GuestControl, GuestRequest
-from xennet.xenbus.domain_nodes import DomainConfig
+from xennet.toolstack.domain_nodes import DomainConfig
+from xennet.toolstack.relocation import restore_domain
+from xennet.toolstack.shutdown import GuestControl, GuestRequest
+from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.frontend import Frontend, Phase
-from xennet.xenbus.relocation import restore_domain
 from xennet.xenbus.tables import (
     FREEBSD_FRONTEND,
     FRONTENDS,
@@ -17,7 +18,6 @@ from xennet.xenbus.tables import (
     XNB_BACKEND,
     FrontendRules,
 )
-from xennet.xenbus.toolstack import Outcome
 
 FE = "/local/domain/1/device/vif/0"
 BE = "/local/domain/0/backend/vif/1/0"

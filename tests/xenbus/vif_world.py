@@ -8,22 +8,22 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from xennet.guest import GuestKernel
 from xennet.hypervisor import Machine
+from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.interface import HypercallError, Hypervisor
 from xennet.observe import StoreOperation
-from xennet.storeservice import XenStoreService
+from xennet.toolstack.domain_nodes import DomainConfig
+from xennet.toolstack.hotplug import HotplugScript
+from xennet.toolstack.toolstack import Toolstack, VifOperation
+from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.backend import Advertisement, Backend
 from xennet.xenbus.backend_bus import BackendBus
 from xennet.xenbus.device import DeviceWatch, StoreValue, XenbusDevice
-from xennet.xenbus.domain_nodes import DomainConfig
 from xennet.xenbus.frontend import Frontend
 from xennet.xenbus.frontend_bus import FrontendBus
-from xennet.xenbus.hotplug import HotplugScript
 from xennet.xenbus.tables import LINUX_BACKEND, LINUX_FRONTEND, BackendRules, FrontendRules
-from xennet.xenbus.toolstack import Toolstack, VifOperation
-from xennet.xenbus.vif_nodes import VifConfig
 from xennet.xenstore import Client, XsError
+from xennet.xenstored.service import XenStoreService
 
 MAC = "00:16:3e:00:00:01"
 

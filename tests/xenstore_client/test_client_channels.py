@@ -21,8 +21,8 @@ from xennet.xenstore import (
     XsReplyError,
     XsTimeoutError,
 )
-from xennet.xenstore.client_channel import FdChannel
-from xennet.xenstore.client_socket import open_channel, socket_path
+from xennet.xenstore.client.channel import FdChannel
+from xennet.xenstore.client.socket import open_channel, socket_path
 
 READ, DIRECTORY, START, WRITE, EVENT, ERROR, PART = 2, 1, 6, 11, 15, 16, 22
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from xenstore_servers import frame
 
 from xennet.xenstore import WatchEvent, XsError, XsReplyError
-from xennet.xenstore.client_protocol import ClientProtocol, Request
+from xennet.xenstore.client.protocol import ClientProtocol, Request
 
 DIRECTORY, READ, START, END, WRITE, EVENT, ERROR = 1, 2, 6, 7, 11, 15, 16
 

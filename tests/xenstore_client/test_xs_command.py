@@ -157,8 +157,8 @@ def test_values_that_were_read_before_an_error_are_shown(xs: Xs) -> None:
 def test_server_that_fails_is_exit_code_2(
     answer: bytes, errno: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xennet.xenstore import client_socket
-    from xennet.xenstore.client_channel import FdChannel
+    from xennet.xenstore.client import socket as client_socket
+    from xennet.xenstore.client.channel import FdChannel
 
     script = Script(answer)
     monkeypatch.setattr(client_socket, "open_channel", lambda *_: FdChannel(script.fd()))
@@ -172,8 +172,8 @@ def test_server_that_fails_is_exit_code_2(
 def test_hostile_server_cannot_drive_the_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xennet.xenstore import client_socket
-    from xennet.xenstore.client_channel import FdChannel
+    from xennet.xenstore.client import socket as client_socket
+    from xennet.xenstore.client.channel import FdChannel
 
     script = Script(frame(6, 1, 0, b"1\0"), frame(1, 2, 1, b"\x1b[2J\0"), frame(7, 3, 1, b"OK\0"))
     monkeypatch.setattr(client_socket, "open_channel", lambda *_: FdChannel(script.fd()))

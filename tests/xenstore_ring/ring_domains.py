@@ -7,13 +7,13 @@ from collections.abc import Callable
 from xennet.abi.xs_wire import XS_GET_DOMAIN_PATH, XS_WATCH, XS_WATCH_EVENT, XS_WRITE
 from xennet.hypervisor import Domain, Machine
 from xennet.memory import PageRun
-from xennet.storeservice import XenStoreService
 from xennet.xenstore import Client, Store
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.ring_page import RingPage
 from xennet.xenstore.ring_server import FEATURES, RingServer
 from xennet.xenstore.session import Session
 from xennet.xenstore.wire import Decoder, Message, encode
+from xennet.xenstored.service import XenStoreService
 
 PAGE = 4096
 #: Word numbers in the page.

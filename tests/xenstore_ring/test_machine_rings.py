@@ -11,8 +11,8 @@ from xennet.abi.event_channel import EVTCHNSTAT_unbound
 from xennet.abi.xs_wire import XS_WATCH
 from xennet.evtchn.channels import ChannelStatus
 from xennet.gnttab.entry import granted_frame
-from xennet.guest import GuestKernel
 from xennet.hypervisor import StoreRingReport
+from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.observe import EventDelivered, StoreOperation
 from xennet.runloop import Delivery
 from xennet.xenstore import XsConnectionError, XsError

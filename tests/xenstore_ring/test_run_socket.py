@@ -21,9 +21,9 @@ from xennet.abi.xs_wire import XS_READ, XS_WATCH, XS_WATCH_EVENT, XS_WRITE
 from xennet.cli import main
 from xennet.link.vif import VifLink
 from xennet.port import open_ports
-from xennet.storesocket import StoreSocket
 from xennet.xenstore import Client
 from xennet.xenstore.wire import Decoder, Message, encode
+from xennet.xenstored.socket import StoreSocket
 
 BACKEND = "/local/domain/0/backend/vif/1/0"
 FRONTEND = "/local/domain/1/device/vif/0"

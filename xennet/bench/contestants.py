@@ -13,7 +13,7 @@ import time
 from attrs import frozen
 
 from xennet.bench.datapath import DataPath
-from xennet.engine import using
+from xennet.engine.choice import using
 from xennet.link.vif import VifLink
 from xennet.port import open_port
 

@@ -12,17 +12,17 @@ from typing import Any
 
 from attrs import frozen
 
-from xennet.engine import current
+from xennet.engine.choice import current
+from xennet.engine.kernel import LOG_HEADER, LOG_USED
 from xennet.frames import FrameBatch
 from xennet.gnttab.copy import grant_copy
-from xennet.kernel import LOG_HEADER, LOG_USED
-from xennet.link.house import DOM0
+from xennet.host.host import DOM0
 from xennet.link.vif import VifLink
 from xennet.netback.guest_tx import R_OPS, gather, rearm, settle
 from xennet.netback.tx_pass import TxPass
 from xennet.netfront.guest_tx import reap, transmit
 from xennet.port import open_port
-from xennet.trace import new_log, silent_log
+from xennet.vif.ring_events import new_log, silent_log
 
 
 def carry(

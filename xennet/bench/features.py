@@ -13,10 +13,10 @@ from functools import partial
 from attrs import field, frozen
 
 from xennet.bench.rounds import Contestant, Figure, race
-from xennet.engine import using
-from xennet.link.house import House
-from xennet.link.lines import Lines
-from xennet.link.setup import Setup
+from xennet.engine.choice import using
+from xennet.host.host import Host
+from xennet.host.setup import Setup
+from xennet.link.vifs import Vifs
 from xennet.netback.policy import VifOptions
 from xennet.netfront.kinds import LINUX, WINDOWS, FrontendKind
 from xennet.netfront.options import NetfrontOptions
@@ -51,7 +51,7 @@ class Crossing:
             return self._carry(size, max(1, frames // self.guests))
 
     def _carry(self, size: int, each: int) -> float:
-        lines = Lines(
+        lines = Vifs(
             Setup(
                 guests=self.guests,
                 kind=self.kind,
@@ -93,21 +93,21 @@ class Connecting:
             return self._cycle(cycles)
 
     def _cycle(self, cycles: int) -> float:
-        house = House()
-        guest = house.add_guest()
-        house.boot()
-        house.settle()
+        host = Host()
+        guest = host.add_guest()
+        host.boot()
+        host.settle()
         ends = (NullPort(), NullPort())
         front, back = NetfrontOptions(queues=self.queues), VifOptions(max_queues=self.queues)
         started = time.perf_counter()
         for _ in range(cycles):
-            vif = house.plug(guest, 0, *ends, front=front, back=back)
-            house.settle()
-            house.require_connected(vif)
-            house.unplug(vif)
-            house.settle()
+            vif = host.plug(guest, 0, *ends, front=front, back=back)
+            host.settle()
+            host.require_connected(vif)
+            host.unplug(vif)
+            host.settle()
         seconds = time.perf_counter() - started
-        house.destroy()
+        host.destroy()
         return seconds
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from xennet.bench import climit, contestants, features, memory
+from xennet.bench import climit, contestants, features, peak_memory
 from xennet.bench.polling import PollPage
 from xennet.bench.rounds import Contestant, Figure, race
 from xennet.bench.startup import StartUp
@@ -90,5 +90,5 @@ def measure(
     peaks = {}
     if with_memory:
         say("peak memory")
-        peaks = {count: memory.peak_kib(count) for count in (10_000, 1_000_000)}
+        peaks = {count: peak_memory.peak_kib(count) for count in (10_000, 1_000_000)}
     return Results(rounds, frames, polls, startup, logs, costs, peaks, tuple(missing))

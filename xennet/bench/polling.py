@@ -11,7 +11,7 @@ from attrs import frozen
 from xennet.abi.netif import TX_REQUEST
 from xennet.abi.ring import SRING_HEADER, SRING_HEADER_SIZE
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine import using
+from xennet.engine.choice import using
 from xennet.netback.poll_page import FIRST_GREF, PAGES, PagePoller
 
 

@@ -9,7 +9,7 @@ import time
 
 from attrs import frozen
 
-from xennet.engine import VARIABLE
+from xennet.engine.choice import VARIABLE
 
 
 @frozen

@@ -21,9 +21,9 @@ import click
 from xennet import __version__
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import discard, open_standard_streams
-from xennet.engine import EngineError
+from xennet.engine.choice import EngineError
 from xennet.port.base import PortError
-from xennet.report.printable import printable
+from xennet.run.printable import printable
 
 if TYPE_CHECKING:
     from xennet.cli.run import Link

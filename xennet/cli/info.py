@@ -21,8 +21,8 @@ def info(as_json: bool) -> None:
     from importlib.metadata import version
 
     from xennet.abi.xen import PAGE_SIZE
-    from xennet.engine import current
-    from xennet.link.capacity import ONE_VIF
+    from xennet.engine.choice import current
+    from xennet.host.capacity import ONE_VIF
 
     python = {
         "version": platform.python_version(),

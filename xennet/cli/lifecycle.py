@@ -11,7 +11,7 @@ import click
 
 from xennet.cli.group import did_you_mean
 from xennet.cli.output import say, say_json
-from xennet.report.progress import counter
+from xennet.run.progress import counter
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -15,8 +15,9 @@ from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
 from xennet.port import Port, PortError, open_ports
 from xennet.port.spec import SCHEMES, parse, records_to_stdout
-from xennet.report.model import GUEST_TO_HOST, HOST_TO_GUEST, RunOptions, RunReport
-from xennet.report.progress import Shown, no_progress, progress_bar
+from xennet.run.options import RunOptions
+from xennet.run.progress import Shown, no_progress, progress_bar
+from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, RunReport
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -214,9 +215,9 @@ def run(
 
 def _require_room(options: RunOptions) -> None:
     """Refuse what is beyond a limit, before a recording is begun."""
-    from xennet.link.base import LimitError
-    from xennet.link.limits import require_room
-    from xennet.link.setup import setup_of
+    from xennet.errors import LimitError
+    from xennet.host.limits import require_room
+    from xennet.run.vif_setup import setup_of
 
     try:
         require_room(setup_of(options))
@@ -259,8 +260,8 @@ def _vif(
     """The vif as a link; its store is on ``socket``, if that is one, and signals end it in
     order."""
     from xennet.cli.signals import stopping
-    from xennet.link.run import StoreView, run_ports
-    from xennet.link.stop import Stop
+    from xennet.run.runner import StoreView, run_ports
+    from xennet.run.stop import Stop
     from xennet.xenstore.daemon import SocketError
 
     view = None if socket is None else StoreView(socket, hold_before, hold, progress.tell)
@@ -311,7 +312,7 @@ def _show(report: RunReport, as_json: bool, quiet: bool, err: bool) -> None:
         return
     from rich.console import Console
 
-    from xennet.report.render import print_report, print_verdict, render_text
+    from xennet.run.render import print_report, print_verdict, render_text
 
     printer = print_verdict if quiet else print_report
     if (sys.stderr if err else sys.stdout).isatty():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from xennet.link.stop import Stop
+from xennet.run.stop import Stop
 
 #: Seconds after which a port that does not return is left where it is.
 _PATIENCE = 0.5

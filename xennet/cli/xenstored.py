@@ -69,7 +69,7 @@ def xenstored(
     from attrs import evolve
 
     from xennet.xenstore import Store
-    from xennet.xenstore.client_socket import socket_path
+    from xennet.xenstore.client.socket import socket_path
     from xennet.xenstore.daemon import Daemon, SocketError, serve
     from xennet.xenstore.errors import XsError
     from xennet.xenstore.handlers import Server

@@ -16,11 +16,11 @@ import click
 from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup
 from xennet.cli.xs_text import ListStyle, list_line, parse_value, show_value
-from xennet.report.printable import printable
+from xennet.run.printable import printable
 
 if TYPE_CHECKING:
     from xennet.xenstore import Client, XsError
-    from xennet.xenstore.client_nodes import NodeOperations
+    from xennet.xenstore.client.nodes import NodeOperations
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

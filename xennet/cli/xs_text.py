@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from xennet.report.printable import printable
+from xennet.run.printable import printable
 
 _TAG = len(' = "..."')
 _PERMS_COLUMN = 60

@@ -30,7 +30,7 @@ from xennet.abi.event_channel import (
     evtchn_fifo_control_block,
 )
 from xennet.abi.xen import PAGE_SIZE, VCPU_INFO
-from xennet.engine import shared
+from xennet.engine.choice import shared
 from xennet.memory import PageRun
 
 #: A control block may start here at most, lest it crosses the page's end.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from xennet.abi.codec import layout
 from xennet.abi.event_channel import EVTCHN_2L_NR_CHANNELS
 from xennet.abi.xen import VCPU_INFO, XEN_LEGACY_MAX_VCPUS, shared_info
-from xennet.engine import shared
+from xennet.engine.choice import shared
 from xennet.memory import PageRun
 
 _WORD_BITS = 64

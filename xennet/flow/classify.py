@@ -12,9 +12,9 @@ is told to nobody.
 from __future__ import annotations
 
 from xennet.abi.netif import XEN_NETIF_CTRL_HASH_ALGORITHM_NONE
-from xennet.flow.headers import find_flow
+from xennet.engine.kernel import Bytes, U32Array, Vector
+from xennet.flow.dissect import find_flow
 from xennet.flow.toeplitz import fill_table, hash_first_two, hash_word, hash_words
-from xennet.kernel import Bytes, U32Array, Vector
 from xennet.offload.headers import (
     IPPROTO_TCP,
     IPPROTO_UDP,

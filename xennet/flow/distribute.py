@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xennet.kernel import Bytes, U32Array, Vector
+from xennet.engine.kernel import Bytes, U32Array, Vector
 
 
 def chain(count: int, queue: U32Array, head: U32Array, link: U32Array) -> None:

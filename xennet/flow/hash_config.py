@@ -22,7 +22,7 @@ from xennet.abi.netif import (
     XEN_NETIF_CTRL_STATUS_NOT_SUPPORTED,
     XEN_NETIF_CTRL_STATUS_SUCCESS,
 )
-from xennet.engine import current
+from xennet.engine.choice import current
 from xennet.flow.classify import ALGORITHM, MAPPING_SIZE, SETTINGS, TABLE_STALE, TYPES
 from xennet.flow.toeplitz import KEY_SIZE, TABLE_SIZE
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine import current
+from xennet.engine.choice import current
 from xennet.flow.classify import classify
 from xennet.flow.distribute import chain, take
 from xennet.flow.hash_config import HashConfig

@@ -8,7 +8,7 @@ table is made once for a key.
 
 from __future__ import annotations
 
-from xennet.kernel import Bytes, U32Array
+from xennet.engine.kernel import Bytes, U32Array
 from xennet.ring import MASK32
 
 #: Longest key in bytes that a backend takes (XEN_NETBK_MAX_HASH_KEY_SIZE of Linux); a shorter one

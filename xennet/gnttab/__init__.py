@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from xennet.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from xennet.gnttab.guest import GrantTable
     from xennet.gnttab.hypercalls import Grant, GrantTables, Mapping
+    from xennet.gnttab.table import GrantTable
 
 __all__ = [
     "Grant",
@@ -24,7 +24,7 @@ __all__ = [
 
 _HOMES = {
     "Grant": "xennet.gnttab.hypercalls",
-    "GrantTable": "xennet.gnttab.guest",
+    "GrantTable": "xennet.gnttab.table",
     "GrantTables": "xennet.gnttab.hypercalls",
     "Mapping": "xennet.gnttab.hypercalls",
 }

@@ -58,6 +58,7 @@ from xennet.abi.words import (
     COPY_W_status,
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
+from xennet.engine.kernel import Bytes, U32Words
 from xennet.gnttab.directory import (
     NONE,
     NR_DOMIDS,
@@ -97,7 +98,6 @@ from xennet.gnttab.entry import (
     set_status,
     status_half,
 )
-from xennet.kernel import Bytes, U32Words
 
 #: Where an element has its status; the other half of the word is padding and left alone.
 STATUS_MASK = 0xFFFF

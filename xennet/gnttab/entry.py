@@ -39,8 +39,8 @@ from xennet.abi.grant_table import (
     GTF_writing,
 )
 from xennet.abi.xen import PAGE_SIZE
+from xennet.engine.kernel import U32Words
 from xennet.gnttab.directory import ROW_ACTIVE, ROW_SHARED, ROW_STATUS, ROW_VERSION
-from xennet.kernel import U32Words
 
 HALVES_PER_PAGE = PAGE_SIZE // 2
 WORDS_PER_PAGE = PAGE_SIZE // 4

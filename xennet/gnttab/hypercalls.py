@@ -52,7 +52,7 @@ from xennet.abi.grant_table import (
 )
 from xennet.abi.words import COPY_STRIDE
 from xennet.abi.xen import DOMID_SELF, DOMID_XEN, PAGE_SIZE
-from xennet.engine import current, shared
+from xennet.engine.choice import current, shared
 from xennet.gnttab.copy import grant_copy
 from xennet.gnttab.copy_table import CopyTable
 from xennet.gnttab.directory import (

@@ -19,7 +19,7 @@ from xennet.abi.xen import DOMID_SELF
 from xennet.evtchn import ChannelStatus, EventChannels, FifoBits
 from xennet.gnttab.hypercalls import GrantTables
 from xennet.hypervisor.event_pages import EventPages
-from xennet.hypervisor.frames import FrameLedger
+from xennet.hypervisor.page_frames import FrameLedger
 from xennet.hypervisor.record import DomainInfo, DomainRecord, take_away
 from xennet.hypervisor.store_ring import StoreRing
 from xennet.interface import HypercallError, OutOfFramesError

@@ -13,8 +13,8 @@ from xennet.gnttab.directory import NONE, DomainDirectory
 from xennet.gnttab.hypercalls import Grant, GrantTables
 from xennet.hypervisor.domain import Domain, Services
 from xennet.hypervisor.event_pages import EventPages
-from xennet.hypervisor.frames import FrameLedger
 from xennet.hypervisor.leaks import DomainLeaks, LeakReport
+from xennet.hypervisor.page_frames import FrameLedger
 from xennet.hypervisor.record import DomainInfo, DomainRecord
 from xennet.hypervisor.store_ring import StoreRing, StoreRingReport, seed_grant
 from xennet.interface import HypercallError, OutOfFramesError

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from xennet.lifecycle.scenario import Scenario
-from xennet.lifecycle.stage import Counting, Stage, uncounted
+from xennet.lifecycle.scene import Counting, Scene, uncounted
 from xennet.lifecycle.told import Told
 
 
@@ -33,27 +33,27 @@ def play(
     blocked, or the other way round; frames of the trial that did not arrive; anything that is left
     after teardown, in the hypervisor or in the store.
     """
-    stage = Stage(tell, scenario.kind, scenario.policy, scenario.front, counting)
+    scene = Scene(tell, scenario.kind, scenario.policy, scenario.front, counting)
     try:
         tell(Told("title", f"{scenario.name}: {scenario.shows}"))
-        scenario.play(stage)
-        stage.tell_states()
-        reasons = stage.tell_why()
-        wrong = list(stage.wrong)
+        scenario.play(scene)
+        scene.tell_states()
+        reasons = scene.tell_why()
+        wrong = list(scene.wrong)
         if not scenario.blocked:
             good = "traffic passes, as it should"
             wrong += ["the vif is blocked"] if reasons else []
-            wrong += [] if stage.trial() else ["frames were lost"]
+            wrong += [] if scene.trial() else ["frames were lost"]
         else:
-            paths = stage.vif.paths
+            paths = scene.vif.paths
             expected = scenario.blocked.format(frontend=paths.frontend, backend=paths.backend)
             named = expected.strip("[; ")
             good = f"the vif is blocked, as it should be here, and a reason names {named}"
             if not any(expected in reason for reason in reasons):
                 wrong.append(f"no reason names {expected}")
-        wrong += stage.tear_down()
+        wrong += scene.tear_down()
         ending = Ending(not wrong, tuple(wrong or (good, "nothing is left behind")))
-        stage.tell_verdict(ending.good, "; ".join(ending.reasons))
+        scene.tell_verdict(ending.good, "; ".join(ending.reasons))
         return ending
     finally:
-        stage.destroy()
+        scene.destroy()

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 from attrs import frozen
 
-from xennet.counters import BackendCounters
-from xennet.link.residents import PluggedVif
+from xennet.host.domains import PluggedVif
 from xennet.netback.credit import NO_LIMIT, parse_rate
 from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.device import DEFAULT_MTU, MAX_MTU, MIN_MTU
+from xennet.vif.counters import BackendCounters
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.scan import scan_unsigned
 from xennet.xenstore.errors import XsError
@@ -95,7 +95,7 @@ def remarks(vif: PluggedVif) -> list[str]:
 
 def unreadable(vif: PluggedVif) -> Iterator[str]:
     """Nodes that hold nothing that their reader can use."""
-    store, paths = vif.guest.house.store, vif.paths
+    store, paths = vif.guest.host.store, vif.paths
     for path, rows in (
         (paths.frontend, (*OF_FRONTEND, *OF_GUEST)),
         (paths.backend, OF_BACKEND),
@@ -112,7 +112,7 @@ def unreadable(vif: PluggedVif) -> Iterator[str]:
 
 def unheeded(vif: PluggedVif) -> Iterator[str]:
     """A carrier of 0 at which the frontend does not look: Linux's never does."""
-    backend = NodeDirectory(vif.guest.house.store, vif.paths.backend)
+    backend = NodeDirectory(vif.guest.host.store, vif.paths.backend)
     down = scan_unsigned(backend.optional_text("carrier").encode()) == 0
     if down and vif.netfront is not None and vif.netfront.carrier:
         yield f"{backend.node('carrier')} = 0, and the frontend does not look at it"
@@ -147,7 +147,7 @@ def lost(vif: PluggedVif) -> Iterator[str]:
 
 
 #: Where to look further.
-_BY_RULE = "(observers of xennet.trace.RingEvent see the rule of each)"
+_BY_RULE = "(observers of xennet.vif.ring_events.RingEvent see the rule of each)"
 #: Counters of the frontend, and of the backend, and how it came to it.
 _LOST_OF_GUEST = (
     ("no_carrier", "were dropped without a carrier"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from xennet.lifecycle.stage import Stage
+from xennet.lifecycle.scene import Scene
 from xennet.netback.policy import LINUX as LINUX_BACKEND
 from xennet.netback.policy import BackendPolicy
 from xennet.netfront.kinds import LINUX, FrontendKind
@@ -24,7 +24,7 @@ class Scenario:
 
     name: str
     shows: str
-    play: Callable[[Stage], None]
+    play: Callable[[Scene], None]
     blocked: str = ""
     kind: FrontendKind = LINUX
     policy: BackendPolicy = LINUX_BACKEND

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xennet.lifecycle.told import Told
-from xennet.report.render import STATE_STYLES
+from xennet.run.render import STATE_STYLES
 
 #: How the word is shown that a line of its kind begins with.
 _FIRST = {"reason": "yellow", "note": "dim", "left": "dim", "directory": "dim"}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import asdict, field, fields, filters, frozen
 
-from xennet.report.printable import printable
+from xennet.run.printable import printable
 from xennet.xenbus.paths import VifPaths
 
 #: What a thing told is: the scenario's own words ("sentence"), a node that is written or removed,

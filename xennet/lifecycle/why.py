@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from xennet.abi.xenbus import XenbusState
-from xennet.link.residents import PluggedVif
-from xennet.link.standstill import full_quotas, standstill
+from xennet.host.blocked import blocked, full_quotas
+from xennet.host.domains import PluggedVif
 from xennet.netback.guest_tx import R_LIMITED
 from xennet.netback.keys import read_queue_count, read_queues
 from xennet.netback.policy import LINUX
 from xennet.netback.queue import Queue
+from xennet.toolstack.hotplug import HotplugScript
+from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.errors import XenbusError
-from xennet.xenbus.hotplug import HotplugScript
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.scan import scan_unsigned
 from xennet.xenbus.state import read_state, state_name
-from xennet.xenbus.toolstack import Outcome
 from xennet.xenstore.errors import XsError
 
 Check = Callable[[PluggedVif], Iterator[str]]
@@ -55,7 +55,7 @@ def _both_connected(vif: PluggedVif) -> bool:
 
 def _store(vif: PluggedVif) -> tuple[NodeDirectory, NodeDirectory]:
     """The frontend's and the backend's directory, as the toolstack sees them."""
-    store = vif.guest.house.store
+    store = vif.guest.host.store
     return NodeDirectory(store, vif.paths.frontend), NodeDirectory(store, vif.paths.backend)
 
 
@@ -182,7 +182,7 @@ def request(vif: PluggedVif) -> Iterator[str]:
 
 def script_held(vif: PluggedVif) -> Iterator[str]:
     """No run of the hotplug script waits to begin."""
-    script: HotplugScript = vif.guest.house.script
+    script: HotplugScript = vif.guest.host.script
     if script.held and script.waiting:
         yield f"runs of the hotplug script that have not begun: {script.waiting}"
 
@@ -215,7 +215,7 @@ def progress(vif: PluggedVif) -> Iterator[str]:
     if vif.connected or not (vif.guest.domain.running and vif.owner.domain.running):
         return
     if not any(offer(vif)):  # it waits for a better one
-        yield from standstill(vif)
+        yield from blocked(vif)
     if not _both_connected(vif):
         return
     back, front = vif.backend, vif.frontend

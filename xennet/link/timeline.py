@@ -5,8 +5,8 @@ from __future__ import annotations
 from attrs import define, field
 
 from xennet.abi.xenbus import XenbusState
+from xennet.link.report import TimelineEntry
 from xennet.observe import StoreOperation
-from xennet.report.model import TimelineEntry
 from xennet.runloop import RunLoop
 from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.state import parse_state

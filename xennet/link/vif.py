@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from xennet.errors import LinkError
 from xennet.frames import FrameEndpoint
-from xennet.link.base import LinkError
-from xennet.link.house import DOM0
+from xennet.host.domains import PluggedVif
+from xennet.host.host import DOM0
+from xennet.host.setup import Setup
 from xennet.link.inventory import domains, rings
-from xennet.link.lines import Lines
-from xennet.link.residents import PluggedVif
-from xennet.link.setup import Setup
+from xennet.link.report import DomainReport, RingReport
 from xennet.link.timeline import Timeline
+from xennet.link.vifs import Vifs
 from xennet.netback.device import Vif
 from xennet.netfront.device import Netfront
 from xennet.observe import StoreOperation
-from xennet.report.model import DomainReport, RingReport
 from xennet.xenbus.paths import VifPaths
 
 GUEST = 1
 HANDLE = 0
 
 
-class VifLink(Lines):
+class VifLink(Vifs):
     """One guest with one vif, made of every part of this package.
 
     ``guest`` is the network stack's side of netfront, ``host`` that of netback; either may give
     and take frames. ``setup`` None: Linux's drivers as they come, with a grant table of
-    ``grant_version``. The parts are there to be looked at: ``house``, ``machine``, ``netfront``,
+    ``grant_version``. The parts are there to be looked at: ``host``, ``machine``, ``netfront``,
     ``netback``, ``toolstack``, ``service``, ``paths``, ``timeline``.
     """
 
@@ -38,9 +38,9 @@ class VifLink(Lines):
         setup: Setup | None = None,
     ) -> None:
         super().__init__(Setup(grant_version=grant_version) if setup is None else setup)
-        self.machine = self.house.machine
-        self.toolstack = self.house.toolstack
-        self.service = self.house.service
+        self.machine = self.host.machine
+        self.toolstack = self.host.toolstack
+        self.service = self.host.service
         self.paths = VifPaths(GUEST, HANDLE, DOM0)
         self.timeline = Timeline(self.paths, self.machine.run_loop)
         self._stop_observing = self.machine.observers.subscribe(
@@ -50,7 +50,7 @@ class VifLink(Lines):
 
     @property
     def vif(self) -> PluggedVif:
-        """The vif as the house knows it (what ``why`` is asked about); LinkError before
+        """The vif as the host knows it (what ``why`` is asked about); LinkError before
         :meth:`open`."""
         return self._line.plugged
 

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE, XEN_NETIF_CTRL_STATUS_SUCCESS
 from xennet.flow.hash_config import HashConfig
 from xennet.interface import Hypervisor
-from xennet.late_eoi import EventCounters, LateEoi
 from xennet.netback.control_messages import ControlMessages
 from xennet.netback.control_page import ControlPage
 from xennet.netback.gref_mappings import GrefMappings
 from xennet.netback.verdict import FrontendError
-from xennet.refusals import CONTROL_REFUSED
 from xennet.ring import BackRing, ctrl_ring, overflows
-from xennet.trace import tell_refused
+from xennet.vif.late_eoi import EventCounters, LateEoi
+from xennet.vif.refusals import CONTROL_REFUSED
+from xennet.vif.ring_events import tell_refused
 
 
 class ControlRing:
@@ -28,7 +28,7 @@ class ControlRing:
     ``queues`` is the number of connected queues. ``static_grefs``: how many grants each queue keeps
     mapped; 0: the messages about them are NOT_SUPPORTED, as by Linux. ``on_fatal`` hears of a
     req_prod that cannot be; the ring then serves nothing until it is connected anew. ``counters``
-    counts spurious events, which delay the next ones if ``late_eoi`` (xennet.late_eoi).
+    counts spurious events, which delay the next ones if ``late_eoi`` (xennet.vif.late_eoi).
 
     Raises HypercallError when the ring page cannot be mapped or the channel not bound, and
     RingOverflowError for a ring whose req_prod cannot be (hardening rule F22).

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from xennet.counters import BackendCounters, total
 from xennet.flow.hash_config import HashConfig
 from xennet.flow.steering import Steering
 from xennet.frames import FrameEndpoint
@@ -21,16 +20,17 @@ from xennet.netback.keys import (
     CtrlKeys,
     FrontendFeatures,
     FrontendKeys,
-    Terms,
+    Negotiated,
     read_headroom,
     read_rate,
 )
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
-from xennet.netback.queue import Queue, VifSide
+from xennet.netback.queue import Queue, VifContext
 from xennet.netback.stage import TxStage
 from xennet.netback.verdict import FrontendError
 from xennet.netback.vif_words import W_HASH, W_HEADROOM, W_MCAST_FILTER, new_vif_words
 from xennet.ring import RingOverflowError
+from xennet.vif.counters import BackendCounters, total
 from xennet.xenbus.backend import Advertisement
 from xennet.xenbus.device import DEVICE_ERRORS, DeviceWatch, XenbusDevice
 
@@ -108,7 +108,7 @@ class Vif:
         # Requests may be there already; nobody will announce them again.
         self.kick()
 
-    def _connect(self, dev: XenbusDevice, terms: Terms) -> FrontendFeatures:
+    def _connect(self, dev: XenbusDevice, terms: Negotiated) -> FrontendFeatures:
         self._dev = dev
         self.mac = terms.mac
         # What an earlier connection set is gone with it (xenvif_mcast_addr_list_free, hash.c).
@@ -120,7 +120,7 @@ class Vif:
             self._watch_multicast(dev)
         keys = self._keys = self.policy.read_keys(dev, self.options, terms.queues)
         self.words[W_HEADROOM] = keys.features.headroom
-        side = VifSide(
+        side = VifContext(
             hv=self.hv,
             otherend_id=dev.otherend_id,
             frontend=dev.otherend.path,

@@ -70,8 +70,8 @@ from xennet.abi.words import (
     RXRSP_W_status,
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
+from xennet.engine.kernel import LOG_HEADER, Bytes, U32Array, U32Words, Vector, arm, note, publish
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MIN_FRAME
-from xennet.kernel import LOG_HEADER, Bytes, U32Array, U32Words, Vector, arm, note, publish
 from xennet.netback.packets import keep_packets
 from xennet.netback.vif_words import (
     MAX_HEADROOM,
@@ -79,9 +79,9 @@ from xennet.netback.vif_words import (
     W_HEADROOM,
     mcast_match,
 )
-from xennet.refusals import COPY_FAILED, NOT_REFUSED
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
-from xennet.trace import RX_COPY_FAILED, RX_PACKET
+from xennet.vif.refusals import COPY_FAILED, NOT_REFUSED
+from xennet.vif.ring_events import RX_COPY_FAILED, RX_PACKET
 
 # Verdicts of fill, in res[R_VERDICT]; texts in xennet/netback/verdict.py.
 OK = 0

@@ -93,11 +93,12 @@ from xennet.abi.words import (
     TXRSP_S_status,
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
+from xennet.engine.kernel import LOG_HEADER, U32Array, U32Words, Vector, arm, note, publish
 from xennet.frames import MIN_FRAME
-from xennet.kernel import LOG_HEADER, U32Array, U32Words, Vector, arm, note, publish
 from xennet.netback.packets import keep_packets
 from xennet.netback.vif_words import mcast_add, mcast_del
-from xennet.refusals import (
+from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
+from xennet.vif.refusals import (
     COPY_FAILED,
     LIST_FULL,
     MANY_SLOTS,
@@ -105,8 +106,7 @@ from xennet.refusals import (
     SIZES_DO_NOT_ADD_UP,
     TOO_SHORT,
 )
-from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
-from xennet.trace import TX_COPY_FAILED, TX_PACKET, TX_REFUSED
+from xennet.vif.ring_events import TX_COPY_FAILED, TX_PACKET, TX_REFUSED
 
 #: Additional slots (beyond the first) that a packet may have, and the count that is an attack.
 MAX_ADDITIONAL_SLOTS = XEN_NETIF_NR_SLOTS_MIN
@@ -160,7 +160,7 @@ R_HASH_VALUE = 20
 R_HASHED = 21
 #: All request flags of the packets, ored: with csum_blank, their headers have to be judged.
 R_FLAGS_SEEN = 22
-#: From read_chain: why there is no packet (xennet.refusals).
+#: From read_chain: why there is no packet (xennet.vif.refusals).
 R_REFUSAL = 23
 RESULTS = 24
 
@@ -227,8 +227,8 @@ def gather(
     fill end to end. ``rsp``: the response word of each slot;
     ``grefs`` and ``spans``: private copies of later slots (TX_SLOTS words each). ``words``:
     xennet.netback.vif_words. ``offset`` ... ``hash_value``: the packets (xennet.frames). ``log``:
-    xennet.trace. ``res[R_CREDIT]`` is read and written. Returns the verdict; req_cons is not moved,
-    settle does that.
+    xennet.vif.ring_events. ``res[R_CREDIT]`` is read and written. Returns the verdict; req_cons is
+    not moved, settle does that.
     """
     start = pvt[BACK_REQ_CONS]
     prod = ring[REQ_PROD]

@@ -15,9 +15,9 @@ from attrs import frozen
 
 from xennet.abi.xen import PAGE_SIZE
 from xennet.frames import Offload
-from xennet.gso import gso_types
 from xennet.netback.credit import NO_LIMIT, Rate, parse_rate
 from xennet.netback.vif_words import MAX_HEADROOM
+from xennet.vif.gso import gso_types
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
 
@@ -93,7 +93,7 @@ class FrontendFeatures:
 
 
 @frozen
-class Terms:
+class Negotiated:
     """What is read first at a connect, before anything is watched. ``queues``: how many there are;
     ``mac``: the guest's address, 6 bytes."""
 

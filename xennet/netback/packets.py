@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xennet.kernel import U32Array
+from xennet.engine.kernel import U32Array
 
 
 def keep_packets(

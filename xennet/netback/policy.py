@@ -20,7 +20,7 @@ from xennet.netback.credit import NO_LIMIT
 from xennet.netback.keys import (
     FrontendFeatures,
     FrontendKeys,
-    Terms,
+    Negotiated,
     read_ctrl,
     read_features,
     read_mac,
@@ -52,7 +52,7 @@ class VifOptions:
     ``multicast``, ``dynamic_multicast``: whether the feature is offered. ``static_grefs``: how many
     grants each queue keeps mapped when the control ring asks for it (Linux: none, these messages
     are NOT_SUPPORTED). ``rate_limit``: whether the toolstack's ``rate`` is obeyed. ``late_eoi``:
-    whether spurious events delay the next ones (xennet.late_eoi).
+    whether spurious events delay the next ones (xennet.vif.late_eoi).
 
     Times in ns, 0 = never: ``drain_timeout`` how long a packet waits for receive buffers,
     ``drain_timeout_unnotified`` the same for a frontend without feature-rx-notify,
@@ -161,7 +161,7 @@ class BackendPolicy:
 
     name: str
     advertise: Callable[[VifOptions], Advertisement]
-    read_terms: Callable[[XenbusDevice, VifOptions], Terms]
+    read_terms: Callable[[XenbusDevice, VifOptions], Negotiated]
     read_keys: Callable[[XenbusDevice, VifOptions, int], FrontendKeys]
     attach: Callable[[SharedRing], BackRing]
     transmit_pass: MakeTransmitPass
@@ -201,10 +201,10 @@ def _advertise(options: VifOptions) -> Advertisement:
     )
 
 
-def _read_terms(dev: XenbusDevice, options: VifOptions) -> Terms:
+def _read_terms(dev: XenbusDevice, options: VifOptions) -> Negotiated:
     queues = read_queue_count(dev.otherend, options.max_queues)
     mac = read_mac(dev.own)
-    return Terms(queues, mac, read_rate(dev.own) if options.rate_limit else NO_LIMIT)
+    return Negotiated(queues, mac, read_rate(dev.own) if options.rate_limit else NO_LIMIT)
 
 
 def _read_keys(dev: XenbusDevice, options: VifOptions, queues: int) -> FrontendKeys:

@@ -25,11 +25,11 @@ from attrs import frozen
 from xennet.abi.grant_table import GTF_permit_access
 from xennet.abi.words import COPY_STRIDE, TX_SLOTS
 from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
-from xennet.engine import current, shared
+from xennet.engine.choice import current, shared
+from xennet.engine.kernel import Bytes, U32Words, Vector
 from xennet.frames import CSUM_BLANK
 from xennet.gnttab.copy import grant_copy
 from xennet.hypervisor import Machine
-from xennet.kernel import Bytes, U32Words, Vector
 from xennet.netback.guest_tx import (
     MAX_OPS,
     R_CREDIT,
@@ -48,7 +48,7 @@ from xennet.netback.tx_checksum import judge_checksums
 from xennet.netback.verdict import FrontendError, tx_error
 from xennet.netback.vif_words import new_vif_words
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT
-from xennet.trace import silent_log
+from xennet.vif.ring_events import silent_log
 
 GUEST = 1
 HOST = 0

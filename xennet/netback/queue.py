@@ -7,7 +7,7 @@ frontend that never stops cannot keep the backend from anything else.
 
 An event that finds no work in its ring costs two loads: no pass is made for it. If the frontend has
 published nothing since the last one, the next ones are delayed (hardening rule F19,
-:mod:`xennet.late_eoi`).
+:mod:`xennet.vif.late_eoi`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ from collections.abc import Callable
 from attrs import frozen
 
 from xennet.abi.words import REQ_PROD
-from xennet.announce import announce
-from xennet.counters import BackendCounters
 from xennet.frames import FrameEndpoint
 from xennet.interface import GrantMapping, HypercallError, Hypervisor
-from xennet.late_eoi import LateEoi
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.credit import NO_LIMIT, Credit, Rate
 from xennet.netback.drain import Carrier, Patience, await_slots
@@ -31,9 +28,12 @@ from xennet.netback.policy import BackendPolicy, VifOptions
 from xennet.netback.stage import TxStage
 from xennet.netback.verdict import FrontendError
 from xennet.observe import FrameFiltered
-from xennet.refusals import EXPIRED
 from xennet.ring import BACK_REQ_CONS, BackRing, RingOverflowError, SharedRing, rx_ring, tx_ring
-from xennet.trace import tell_refused
+from xennet.vif.announce import announce
+from xennet.vif.counters import BackendCounters
+from xennet.vif.late_eoi import LateEoi
+from xennet.vif.refusals import EXPIRED
+from xennet.vif.ring_events import tell_refused
 
 #: Pages from which packets are sent to the guest: eight of the longest.
 RX_STAGE_PAGES = 128
@@ -44,7 +44,7 @@ RX_WORK = 2
 
 
 @frozen(eq=False, repr=False)
-class VifSide:
+class VifContext:
     """What all queues of one connected vif have in common.
 
     ``frontend``: the frontend's directory. ``words``: xennet.netback.vif_words. ``on_fatal`` is
@@ -76,7 +76,7 @@ class Queue:
 
     def __init__(
         self,
-        vif: VifSide,
+        vif: VifContext,
         keys: QueueKeys,
         host: FrameEndpoint,
         counters: BackendCounters,

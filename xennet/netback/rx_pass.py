@@ -5,14 +5,14 @@ from __future__ import annotations
 from array import array
 
 from xennet.abi.words import COPY_STRIDE, REQ_PROD, RX_SLOTS
-from xennet.engine import current
+from xennet.engine.choice import current
 from xennet.frames import FrameBatch, Outbox
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx
 from xennet.netback.vif_words import W_MCAST_FILTER, new_vif_words
 from xennet.observe import FrameFiltered
-from xennet.passlog import PassLog
 from xennet.ring import BackRing
+from xennet.vif.passlog import PassLog
 
 
 class RxPass(Outbox):

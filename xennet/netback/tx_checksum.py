@@ -6,8 +6,8 @@ its own, so that a pass without such packets has nothing to do with it.
 
 from __future__ import annotations
 
+from xennet.engine.kernel import LOG_HEADER, Bytes, U32Array, U32Words, Vector, note
 from xennet.frames import CSUM_BLANK
-from xennet.kernel import LOG_HEADER, Bytes, U32Array, U32Words, Vector, note
 from xennet.netback.guest_tx import (
     CSUM_FIXUP,
     R_BAD_CSUM,
@@ -16,9 +16,9 @@ from xennet.netback.guest_tx import (
     R_PACKETS,
 )
 from xennet.netback.packets import keep_packets
-from xennet.offload.setup import set_up
-from xennet.refusals import NO_HEADERS
-from xennet.trace import TX_BAD_CSUM
+from xennet.offload.checksum_setup import set_up
+from xennet.vif.refusals import NO_HEADERS
+from xennet.vif.ring_events import TX_BAD_CSUM
 
 
 def judge_checksums(
@@ -38,7 +38,7 @@ def judge_checksums(
     """Judge every packet with csum_blank that settle left; returns the number of good packets.
 
     ``u8``, ``u32``: the bytes that ``offset`` points into, and the same as words. ``begins``: the
-    ring index of each packet, if ``log`` (xennet.trace) is on. A packet with
+    ring index of each packet, if ``log`` (xennet.vif.ring_events) is on. A packet with
     CSUM_FIXUP gets the sum of its pseudo-header (F16; ``res[R_CSUM_FIXUP]`` counts them as Linux
     does, before it is known whether that works). A packet without a TCP or UDP header, or with
     a VLAN tag, is taken out of the packet arrays (F17).

@@ -5,13 +5,13 @@ from __future__ import annotations
 from array import array
 
 from xennet.abi.words import COPY_STRIDE, TX_SLOTS
-from xennet.engine import current
+from xennet.engine.choice import current
 from xennet.frames import CSUM_BLANK, FrameBatch
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_tx, tx_checksum
 from xennet.netback.vif_words import new_vif_words
-from xennet.passlog import PassLog
 from xennet.ring import BackRing
+from xennet.vif.passlog import PassLog
 
 
 class TxPass:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 
-from xennet.kernel import Vector
+from xennet.engine.kernel import Vector
 
 #: Bytes left free at the start of every receive buffer (the frontend's ``xdp-headroom``), 0 = none,
 #: at most MAX_HEADROOM.

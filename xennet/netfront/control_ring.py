@@ -29,7 +29,7 @@ from xennet.abi.netif import (
     XEN_NETIF_CTRLF_GREF_readonly,
 )
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine import shared
+from xennet.engine.choice import shared
 from xennet.interface import Hypervisor
 from xennet.netfront.buffers import GrantedPages, Shares
 from xennet.netfront.verdict import BackendError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define
 
-from xennet.counters import VifCounters
+from xennet.vif.counters import VifCounters
 
 
 @define
@@ -15,7 +15,7 @@ class NetfrontCounters(VifCounters):
     ``unvalidated``: GSO packets received without data_validated; ``rx_gso_checksum_fixup``: those
     whose checksum was made partial (ethtool -S has it by this name). ``spurious``: events that
     brought nothing new, ``jiffies_eoi_delayed``: for how long later ones were held back because of
-    them (xennet.late_eoi).
+    them (xennet.vif.late_eoi).
     """
 
     no_carrier: int = 0

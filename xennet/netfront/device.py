@@ -18,18 +18,18 @@ from xennet.abi.netif import XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYP
 from xennet.flow.hash_config import HashConfig
 from xennet.frames import ETHERNET_HEADER, FrameEndpoint
 from xennet.interface import Hypervisor
+from xennet.netfront.backend_features import BackendFeatures, prefix_types, read_offer
 from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.control_ring import ControlClient
 from xennet.netfront.counters import NetfrontCounters
-from xennet.netfront.keys import Publication, stale
+from xennet.netfront.keys import FrontendKeys, stale
 from xennet.netfront.kinds import LINUX, FrontendKind
 from xennet.netfront.multicast import MulticastChange
-from xennet.netfront.offer import Offer, prefix_types, read_offer
+from xennet.netfront.negotiated import Negotiated
 from xennet.netfront.options import DEFAULTS, MAX_XDP_HEADROOM, NetfrontOptions
 from xennet.netfront.queue import Queue
 from xennet.netfront.queues import Queues
 from xennet.netfront.rss import ask_for_hashes
-from xennet.netfront.terms import Terms
 from xennet.netfront.verdict import BackendError
 from xennet.xenbus.device import DeviceWatch, StoreValue, XenbusDevice
 from xennet.xenbus.errors import XenbusError
@@ -87,7 +87,7 @@ class Netfront:
         self.control: ControlClient | None = None
         self.multicast: list[bytes] = []
         self._queues: Queues | None = None
-        self._offer: Offer | None = None
+        self._offer: BackendFeatures | None = None
         self._headroom = False
         self._connected = False
         self._link_up = True
@@ -138,7 +138,7 @@ class Netfront:
         self.mtu = read_mtu(own)
         self.error = None
         offload = offer.offload(options, self.mtu)
-        terms = Terms(
+        terms = Negotiated(
             otherend_id=dev.otherend_id,
             can_sg=offload.sg,
             gso_types=offload.gso_types,
@@ -159,7 +159,7 @@ class Netfront:
             client = self.control = ControlClient(self.hv, dev.otherend_id, self._broken)
             control = client.ring_ref, client.port
         count = offer.max_queues is not None
-        keys = Publication(kind, options, queues.all, count, control).keys()
+        keys = FrontendKeys(kind, options, queues.all, count, control).keys()
         kept = [("xdp-headroom", 0)] if self._headroom else []
         for name in stale(own, [*keys, *kept]):
             dev.store.rm(own.node(name))

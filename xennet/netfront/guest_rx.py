@@ -23,7 +23,7 @@ Rules (xen/io/netif.h, "Guest receive"; hardening rules B1..B14 in docs/hardenin
   it (backends before Linux 4.10, for frontends that asked with feature-gso-tcpv*-prefix);
 * if wanted, what Linux does (checksum_setup): a GSO packet without csum_blank is repaired, its
   checksum field gets the pseudo-header sum ("some buggy peers"; field bug 2); a packet with
-  csum_blank is dropped unless a TCP or UDP header is found (B21; xennet.offload.setup);
+  csum_blank is dropped unless a TCP or UDP header is found (B21; xennet.offload.checksum_setup);
 * B17 with ``zeros`` every page is wiped before it is granted again.
 
 Dropping consumes the packet's slots and posts them again; only "broken" is for ever.
@@ -69,8 +69,7 @@ from xennet.abi.words import (
     RXRSP_W_status,
 )
 from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
-from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, MIN_FRAME
-from xennet.kernel import (
+from xennet.engine.kernel import (
     LOG_HEADER,
     Bytes,
     U32Array,
@@ -80,9 +79,11 @@ from xennet.kernel import (
     note,
     publish,
 )
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, MIN_FRAME
+from xennet.offload.checksum_setup import set_up
 from xennet.offload.headers import ETH_P_IPV6, MAX_TAGS, TAG_BYTES, network_layer
-from xennet.offload.setup import set_up
-from xennet.refusals import (
+from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
+from xennet.vif.refusals import (
     DROP_EXTRA_TYPE,
     DROP_GSO,
     DROP_HEADERS,
@@ -96,8 +97,7 @@ from xennet.refusals import (
     DROP_TOO_MANY_SLOTS,
     NOT_REFUSED,
 )
-from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
-from xennet.trace import RX_DROPPED, RX_RECEIVED
+from xennet.vif.ring_events import RX_DROPPED, RX_RECEIVED
 
 # Verdicts of receive, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
 OK = 0
@@ -115,7 +115,8 @@ R_VERDICT = 0
 R_SLOTS = 1
 R_PACKETS = 2
 R_BYTES = 3
-#: Packets dropped, the reason for the last one (xennet.refusals), its ring index and two raw words.
+#: Packets dropped, the reason for the last one (xennet.vif.refusals), its ring index and two raw
+#: words.
 R_DROPPED = 4
 R_DROP = 5
 R_INDEX = 6

@@ -59,7 +59,7 @@ from xennet.abi.words import (
     TXRSP_S_status,
 )
 from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
-from xennet.kernel import (
+from xennet.engine.kernel import (
     LOG_HEADER,
     Bytes,
     U32Array,
@@ -69,9 +69,9 @@ from xennet.kernel import (
     note,
     publish,
 )
-from xennet.refusals import NOT_OKAY, NOT_REFUSED
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
-from xennet.trace import TX_RESPONSE, TX_SENT
+from xennet.vif.refusals import NOT_OKAY, NOT_REFUSED
+from xennet.vif.ring_events import TX_RESPONSE, TX_SENT
 
 # Verdicts of reap, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
 OK = 0

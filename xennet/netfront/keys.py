@@ -26,7 +26,7 @@ _OURS = {*_RING_KEYS, *_CONTROL_KEYS, _COUNT, "xdp-headroom"} | {
 
 
 @frozen
-class Publication:
+class FrontendKeys:
     """What is to be published. ``count``: whether the backend knows of several queues; ``control``:
     reference and port of the control ring, if there is one."""
 
@@ -74,11 +74,11 @@ class Publication:
         return list(zip(_CONTROL_KEYS, self.control, strict=True)) if self.control else []
 
 
-_SECTIONS: dict[str, Callable[[Publication], list[Key]]] = {
-    "count": Publication._count,
-    "rings": Publication._rings,
-    "features": Publication._features,
-    "control": Publication._control,
+_SECTIONS: dict[str, Callable[[FrontendKeys], list[Key]]] = {
+    "count": FrontendKeys._count,
+    "rings": FrontendKeys._rings,
+    "features": FrontendKeys._features,
+    "control": FrontendKeys._control,
 }
 
 

@@ -62,8 +62,8 @@ class FrontendKind:
     leaves a backend alone that does not say 1 at that moment. ``counts_one``:
     multi-queue-num-queues is written for one queue too. ``split``, ``xdp``, ``control_ring``:
     whether it knows of these. ``checksum_setup``: packets with csum_blank are looked into, and GSO
-    ones without it repaired. ``late_eoi``: spurious events delay the next ones (xennet.late_eoi).
-    ``unvalidated``: what GSO packets without data_validated cost.
+    ones without it repaired. ``late_eoi``: spurious events delay the next ones
+    (xennet.vif.late_eoi). ``unvalidated``: what GSO packets without data_validated cost.
     """
 
     name: str

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xennet.abi.words import RSP_PROD, RX_SLOTS, TX_SLOTS
-from xennet.announce import announce
 from xennet.frames import FrameBatch, FrameEndpoint
 from xennet.interface import Hypervisor
-from xennet.late_eoi import LateEoi
 from xennet.netfront import guest_rx, guest_tx
 from xennet.netfront.buffers import GrantedPages, Shares
 from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.multicast import MulticastRequests
+from xennet.netfront.negotiated import Negotiated
 from xennet.netfront.rx_pass import RxPass
-from xennet.netfront.terms import Terms
 from xennet.netfront.tx_pass import TxPass
 from xennet.netfront.verdict import BackendError, drop_reason, rx_error, tx_error
 from xennet.ring import FRONT_RSP_CONS, FrontRing, rx_ring, tx_ring
+from xennet.vif.announce import announce
+from xennet.vif.late_eoi import LateEoi
 
 
 class Queue:
@@ -38,7 +38,7 @@ class Queue:
     def __init__(
         self,
         hv: Hypervisor,
-        terms: Terms,
+        terms: Negotiated,
         guest: FrameEndpoint,
         counters: NetfrontCounters,
         on_broken: Callable[[BackendError], None],

@@ -10,9 +10,9 @@ from xennet.frames import FrameEndpoint
 from xennet.interface import Hypervisor
 from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.counters import NetfrontCounters
+from xennet.netfront.negotiated import Negotiated
 from xennet.netfront.queue import Queue
 from xennet.netfront.rx_pass import rx_batch
-from xennet.netfront.terms import Terms
 from xennet.netfront.verdict import BackendError
 
 
@@ -27,7 +27,7 @@ class Queues:
         self,
         hv: Hypervisor,
         count: int,
-        terms: Terms,
+        terms: Negotiated,
         guest: FrameEndpoint,
         counters: NetfrontCounters,
         hashing: HashConfig,

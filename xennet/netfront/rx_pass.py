@@ -6,14 +6,14 @@ from array import array
 
 from xennet.abi.words import RX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine import current, shared
+from xennet.engine.choice import current, shared
 from xennet.frames import FrameBatch, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx
 from xennet.netfront.buffers import GrantedPages
-from xennet.netfront.terms import Terms
-from xennet.passlog import PassLog
+from xennet.netfront.negotiated import Negotiated
 from xennet.ring import FrontRing
+from xennet.vif.passlog import PassLog
 
 #: Bytes of frames that one pass can receive: a ring full of full pages and one chain.
 BATCH_BYTES = RX_SLOTS * PAGE_SIZE + guest_rx.MAX_CHAIN_BYTES
@@ -34,7 +34,7 @@ class RxPass:
         self,
         hv: Hypervisor,
         ring: FrontRing,
-        terms: Terms,
+        terms: Negotiated,
         buffers: GrantedPages,
         batch: FrameBatch,
     ) -> None:

@@ -6,14 +6,14 @@ from array import array
 
 from xennet.abi.words import TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine import current, shared
+from xennet.engine.choice import current, shared
 from xennet.frames import FrameBatch, Outbox, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_tx
 from xennet.netfront.buffers import GrantedPages
-from xennet.netfront.terms import Terms
-from xennet.passlog import PassLog
+from xennet.netfront.negotiated import Negotiated
 from xennet.ring import FrontRing
+from xennet.vif.passlog import PassLog
 
 #: Bytes of frames that wait to be sent: eight of the longest.
 BATCH_BYTES = 128 * PAGE_SIZE
@@ -29,7 +29,7 @@ class TxPass(Outbox):
         self,
         hv: Hypervisor,
         ring: FrontRing,
-        terms: Terms,
+        terms: Negotiated,
         buffers: GrantedPages,
     ) -> None:
         super().__init__(FrameBatch(lazy_bytes(BATCH_BYTES), TX_SLOTS))

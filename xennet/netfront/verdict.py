@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xennet.netfront import guest_rx, guest_tx
-from xennet.refusals import REFUSALS
+from xennet.vif.refusals import REFUSALS
 
 
 class BackendError(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from xennet.engine import Engine, current
+from xennet.engine.choice import Engine, current
 from xennet.frames import ALL_GSO_TYPES, EVERYTHING, FrameBatch, Offload, large_enough
 from xennet.offload import refit, segment
 from xennet.offload.headers import PLACES

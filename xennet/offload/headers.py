@@ -5,13 +5,13 @@ found is noted in a vector (places H_*). Two of them are those of struct virtio_
 csum_offset), a third is its hdr_len; its gso_type and gso_size travel in the columns of a frame.
 
 This is for whoever has to compute with what is found, so nothing may lie. What Linux's drivers
-look at when they judge a packet is less: xennet.offload.setup.
+look at when they judge a packet is less: xennet.offload.checksum_setup.
 """
 
 from __future__ import annotations
 
+from xennet.engine.kernel import Bytes, Vector
 from xennet.frames import MIN_FRAME
-from xennet.kernel import Bytes, Vector
 
 # What parse returns. FOUND: there is a TCP or UDP header.
 FOUND = 0

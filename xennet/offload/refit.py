@@ -15,8 +15,8 @@ from __future__ import annotations
 from array import array
 
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
+from xennet.engine.kernel import Bytes, U32Array, U32Words, Vector
 from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, MAX_FRAME, MIN_FRAME, Offload
-from xennet.kernel import Bytes, U32Array, U32Words, Vector
 from xennet.offload.checksum import complete, is_wrong
 from xennet.offload.headers import (
     ETH_P_IP,

@@ -8,8 +8,8 @@ and checksum are those of each segment.
 from __future__ import annotations
 
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
+from xennet.engine.kernel import Bytes, U32Array, U32Words, Vector
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
-from xennet.kernel import Bytes, U32Array, U32Words, Vector
 from xennet.offload.checksum import fold, ones_sum, pseudo_sum
 from xennet.offload.headers import (
     FOUND,

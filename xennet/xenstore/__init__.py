@@ -6,11 +6,11 @@ here knows sockets, rings, devices or the hypervisor.
 
 from __future__ import annotations
 
-from xennet.xenstore.client import Client
-from xennet.xenstore.client_connection import WireConnection
-from xennet.xenstore.client_errors import XsConnectionError, XsReplyError, XsTimeoutError
-from xennet.xenstore.client_nodes import ClientTransaction
-from xennet.xenstore.client_watch import WatchIterator
+from xennet.xenstore.client.client import Client
+from xennet.xenstore.client.connection import WireConnection
+from xennet.xenstore.client.errors import XsConnectionError, XsReplyError, XsTimeoutError
+from xennet.xenstore.client.nodes import ClientTransaction
+from xennet.xenstore.client.watch import WatchIterator
 from xennet.xenstore.connection import Connection
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.operation import Observer, StoreOp

@@ -10,7 +10,7 @@ from xennet.abi.xs_wire import (
     XENSTORE_RECONNECT,
     XENSTORE_SERVER_FEATURE_RECONNECTION,
 )
-from xennet.xenstore.client_errors import XsConnectionError
+from xennet.xenstore.client.errors import XsConnectionError
 from xennet.xenstore.ring_page import ERROR_NAMES, RingIndexError, RingPage
 
 
@@ -38,7 +38,7 @@ class Line(Protocol):
 
 
 class RingChannel:
-    """Requests into ``page``, answers out of it (xennet.xenstore.client_channel.Channel).
+    """Requests into ``page``, answers out of it (xennet.xenstore.client.channel.Channel).
 
     The server is notified of every change, and works when it is waited for: no clock is involved.
     """

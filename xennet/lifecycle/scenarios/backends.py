@@ -3,100 +3,100 @@
 from __future__ import annotations
 
 from xennet.lifecycle.scenario import Scenario
-from xennet.lifecycle.stage import TRIAL, Stage
+from xennet.lifecycle.scene import TRIAL, Scene
 from xennet.xenbus.paths import VifPaths
 
 _UNBOUND = "The backend driver is unbound from its devices."
 
 
-def restart_frontend(stage: Stage) -> None:
+def restart_frontend(scene: Scene) -> None:
     """The guest's driver goes and comes."""
-    stage.tell("The guest unloads its driver and loads it again.")
-    stage.guest.unload()
-    stage.settle()
-    stage.guest.load()
-    stage.settle()
+    scene.tell("The guest unloads its driver and loads it again.")
+    scene.guest.unload()
+    scene.settle()
+    scene.guest.load()
+    scene.settle()
 
 
-def rebind(stage: Stage, sentence: str) -> None:
+def rebind(scene: Scene, sentence: str) -> None:
     """The backend driver is unbound and bound again, as ``sentence`` tells; the script runs."""
-    stage.tell(_UNBOUND)
-    stage.owner.backends.unload()
-    stage.settle()
-    stage.tell(sentence)
-    stage.owner.backends.load()
-    stage.house.toolstack.replug_vif(stage.guest.domid, 0)
-    stage.settle()
+    scene.tell(_UNBOUND)
+    scene.owner.backends.unload()
+    scene.settle()
+    scene.tell(sentence)
+    scene.owner.backends.load()
+    scene.host.toolstack.replug_vif(scene.guest.domid, 0)
+    scene.settle()
 
 
-def _rebound(stage: Stage) -> None:
-    stage.connect()
-    stage.tell(_UNBOUND)
-    stage.owner.backends.unload()
-    stage.settle()
-    stage.tell("It is bound again; nobody runs the hotplug script.")
-    stage.owner.backends.load()
-    stage.settle()
+def _rebound(scene: Scene) -> None:
+    scene.connect()
+    scene.tell(_UNBOUND)
+    scene.owner.backends.unload()
+    scene.settle()
+    scene.tell("It is bound again; nobody runs the hotplug script.")
+    scene.owner.backends.load()
+    scene.settle()
 
 
-def _reload(stage: Stage) -> None:
-    _rebound(stage)
-    stage.tell("udev has the hotplug script run again.")
-    stage.house.toolstack.replug_vif(stage.guest.domid, 0)
-    stage.settle()
-    restart_frontend(stage)
+def _reload(scene: Scene) -> None:
+    _rebound(scene)
+    scene.tell("udev has the hotplug script run again.")
+    scene.host.toolstack.replug_vif(scene.guest.domid, 0)
+    scene.settle()
+    restart_frontend(scene)
 
 
-def _reload_without_udev(stage: Stage) -> None:
-    _rebound(stage)
-    restart_frontend(stage)
+def _reload_without_udev(scene: Scene) -> None:
+    _rebound(scene)
+    restart_frontend(scene)
 
 
-def _reload_same_rings(stage: Stage) -> None:
-    stage.connect()
-    stage.trial()
-    front = stage.vif.netfront
+def _reload_same_rings(scene: Scene) -> None:
+    scene.connect()
+    scene.trial()
+    front = scene.vif.netfront
     ring = front.queue.rx_ring.sring if front is not None and front.queue is not None else None
     posted = 0 if ring is None else ring.req_prod - ring.rsp_prod
-    stage.expect(
+    scene.expect(
         f"The guest has posted {posted} receive buffers, the first of them as request number "
         f"{0 if ring is None else ring.rsp_prod}.",
         posted > TRIAL and ring is not None and ring.rsp_prod > 0,
     )
-    rebind(stage, "It is bound again, udev has the hotplug script run; the guest does nothing.")
-    queue = stage.vif.netback.queue if stage.vif.netback is not None else None
+    rebind(scene, "It is bound again, udev has the hotplug script run; the guest does nothing.")
+    queue = scene.vif.netback.queue if scene.vif.netback is not None else None
     found = 0 if queue is None else queue.rx_ring.unconsumed_requests
-    stage.expect(f"The backend finds {found} buffers in the rings as they are.", found == posted)
+    scene.expect(f"The backend finds {found} buffers in the rings as they are.", found == posted)
 
 
-def _driver_domain_crash(stage: Stage) -> None:
-    stage.owner = stage.house.add_driver_domain(name="driver")
-    stage.connect()
-    stage.tell("The domain that has the backend crashes; nobody cleans up.")
-    stage.owner.crash()
-    stage.settle()
+def _driver_domain_crash(scene: Scene) -> None:
+    scene.owner = scene.host.add_driver_domain(name="driver")
+    scene.connect()
+    scene.tell("The domain that has the backend crashes; nobody cleans up.")
+    scene.owner.crash()
+    scene.settle()
 
 
-def _driver_domain_replaced(stage: Stage) -> None:
-    _driver_domain_crash(stage)
-    house, old = stage.house, stage.owner
-    stage.expect_reason(f"domain {old.domid}, which has the backend, does not run")
-    stage.both_have_frames(TRIAL)
-    stage.tell(f"The toolstack destroys domain {old.domid}.")
+def _driver_domain_replaced(scene: Scene) -> None:
+    _driver_domain_crash(scene)
+    host, old = scene.host, scene.owner
+    scene.expect_reason(f"domain {old.domid}, which has the backend, does not run")
+    scene.both_have_frames(TRIAL)
+    scene.tell(f"The toolstack destroys domain {old.domid}.")
     old.destroy()
-    stage.settle()
-    new = stage.owner = house.add_driver_domain(name="new-driver")
+    scene.settle()
+    new = scene.owner = host.add_driver_domain(name="new-driver")
     new.load()
-    stage.tell(f"Domain {new.domid} is started in its place; the toolstack gives it the vif.")
-    stage.host.tell_of(VifPaths(stage.guest.domid, 0, new.domid))
-    house.replace_backend(stage.vif, new)
-    stage.settle()
-    stage.tell("The guest still has the rings that it shared with the old one:")
-    stage.expect_reason("the frontend still looks at ")
-    restart_frontend(stage)
-    stage.expect(
+    scene.tell(f"Domain {new.domid} is started in its place; the toolstack gives it the vif.")
+    scene.told_host.tell_of(VifPaths(scene.guest.domid, 0, new.domid))
+    host.replace_backend(scene.vif, new)
+    scene.settle()
+    scene.tell("The guest still has the rings that it shared with the old one:")
+    scene.expect_reason("the frontend still looks at ")
+    restart_frontend(scene)
+    scene.expect(
         f"The {TRIAL} frames that waited at each end have arrived.",
-        (stage.in_guest.received, stage.in_host.received) == (TRIAL, TRIAL),
+        (scene.in_guest.received, scene.in_host.received) == (TRIAL, TRIAL),
     )
 
 

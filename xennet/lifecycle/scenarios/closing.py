@@ -3,57 +3,57 @@
 from __future__ import annotations
 
 from xennet.lifecycle.scenario import Scenario
-from xennet.lifecycle.stage import Stage
+from xennet.lifecycle.scene import Scene
 
 
-def _guest_closes(stage: Stage) -> None:
-    stage.connect()
-    stage.tell("The guest unloads its driver.")
-    stage.guest.unload()
-    stage.settle()
+def _guest_closes(scene: Scene) -> None:
+    scene.connect()
+    scene.tell("The guest unloads its driver.")
+    scene.guest.unload()
+    scene.settle()
 
 
-def _toolstack_detaches(stage: Stage) -> None:
-    stage.connect()
-    stage.tell("The toolstack detaches the vif.")
-    stage.house.unplug(stage.vif)
-    stage.settle()
+def _toolstack_detaches(scene: Scene) -> None:
+    scene.connect()
+    scene.tell("The toolstack detaches the vif.")
+    scene.host.unplug(scene.vif)
+    scene.settle()
 
 
-def _backend_closes(stage: Stage) -> None:
-    stage.connect()
-    stage.tell("The backend wishes to close.")
-    if stage.vif.backend is not None:
-        stage.vif.backend.close()
-    stage.settle()
+def _backend_closes(scene: Scene) -> None:
+    scene.connect()
+    scene.tell("The backend wishes to close.")
+    if scene.vif.backend is not None:
+        scene.vif.backend.close()
+    scene.settle()
 
 
-def _straight_to_closed(stage: Stage) -> None:
-    stage.connect()
-    stage.tell("The guest writes Closed without Closing before it.")
-    stage.guest.kernel.store.write("device/vif/0/state", "6")
-    stage.settle()
+def _straight_to_closed(scene: Scene) -> None:
+    scene.connect()
+    scene.tell("The guest writes Closed without Closing before it.")
+    scene.guest.kernel.store.write("device/vif/0/state", "6")
+    scene.settle()
 
 
-def _directory_removed(stage: Stage) -> None:
-    stage.connect()
-    stage.tell("Somebody removes the backend's directory.")
-    stage.house.store.rm(stage.vif.paths.backend)
-    stage.settle()
+def _directory_removed(scene: Scene) -> None:
+    scene.connect()
+    scene.tell("Somebody removes the backend's directory.")
+    scene.host.store.rm(scene.vif.paths.backend)
+    scene.settle()
 
 
-def _frontend_directory_removed(stage: Stage) -> None:
-    stage.connect()
-    stage.tell("Somebody removes the frontend's directory.")
-    stage.house.store.rm(stage.vif.paths.frontend)
-    stage.settle()
+def _frontend_directory_removed(scene: Scene) -> None:
+    scene.connect()
+    scene.tell("Somebody removes the frontend's directory.")
+    scene.host.store.rm(scene.vif.paths.frontend)
+    scene.settle()
 
 
-def _guest_crash(stage: Stage) -> None:
-    stage.connect()
-    stage.tell("The guest crashes; nobody cleans up.")
-    stage.guest.crash()
-    stage.settle()
+def _guest_crash(scene: Scene) -> None:
+    scene.connect()
+    scene.tell("The guest crashes; nobody cleans up.")
+    scene.guest.crash()
+    scene.settle()
 
 
 CLOSING = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import sys
 
+from xennet.host.host import Host
 from xennet.lifecycle.scenario import Scenario
-from xennet.lifecycle.stage import Stage
-from xennet.link.house import House
+from xennet.lifecycle.scene import Scene
 
 #: How often reconnect-1000 closes and connects.
 RECONNECTS = 1000
@@ -20,46 +20,46 @@ _WARM_UP = 10
 _OBJECTS, _BLOCKS = 50, 250
 
 
-def _reconnect(stage: Stage) -> None:
-    stage.connect()
-    _rounds(stage, 0, _WARM_UP)
-    frames = stage.in_guest.received, stage.in_host.received
-    before = _held(stage.house)
-    stage.tell(
+def _reconnect(scene: Scene) -> None:
+    scene.connect()
+    _rounds(scene, 0, _WARM_UP)
+    frames = scene.in_guest.received, scene.in_host.received
+    before = _held(scene.host)
+    scene.tell(
         f"The guest's driver is unloaded and loaded {RECONNECTS} times; each time a frame waits at "
         f"both ends."
     )
     objects = _objects()
-    _rounds(stage, 0, RECONNECTS // 2)
+    _rounds(scene, 0, RECONNECTS // 2)
     blocks = _blocks()
-    _rounds(stage, RECONNECTS // 2, RECONNECTS)
+    _rounds(scene, RECONNECTS // 2, RECONNECTS)
     blocks = _blocks() - blocks
     objects = _objects() - objects
-    after = _held(stage.house)
+    after = _held(scene.host)
     for name, old in before.items():
         new = after[name]
-        stage.expect(f"{name}: {new}, before {'the same' if old == new else old}.", old == new)
-    stage.expect(f"Python has at most {_OBJECTS} objects more.", objects <= _OBJECTS)
-    stage.expect(f"In the second half it took at most {_BLOCKS} memory blocks.", blocks <= _BLOCKS)
-    arrived = (stage.in_guest.received - frames[0], stage.in_host.received - frames[1])
-    stage.expect("All frames arrived.", arrived == (RECONNECTS, RECONNECTS))
+        scene.expect(f"{name}: {new}, before {'the same' if old == new else old}.", old == new)
+    scene.expect(f"Python has at most {_OBJECTS} objects more.", objects <= _OBJECTS)
+    scene.expect(f"In the second half it took at most {_BLOCKS} memory blocks.", blocks <= _BLOCKS)
+    arrived = (scene.in_guest.received - frames[0], scene.in_host.received - frames[1])
+    scene.expect("All frames arrived.", arrived == (RECONNECTS, RECONNECTS))
 
 
-def _rounds(stage: Stage, first: int, end: int) -> None:
-    with stage.silence(), stage.counting("connections", RECONNECTS) as done:
+def _rounds(scene: Scene, first: int, end: int) -> None:
+    with scene.silence(), scene.counting("connections", RECONNECTS) as done:
         for number in range(first, end):
-            stage.guest.unload()
-            stage.settle()
-            stage.both_have_frames(1)
-            stage.guest.load()
-            stage.settle()
+            scene.guest.unload()
+            scene.settle()
+            scene.both_have_frames(1)
+            scene.guest.load()
+            scene.settle()
             done(number + 1)
 
 
-def _held(house: House) -> dict[str, str]:
+def _held(host: Host) -> dict[str, str]:
     """What the hypervisor, the store and the run loop hold, in words that can be compared."""
-    held, store = {}, house.service.store
-    for domain in house.leaks().domains:
+    held, store = {}, host.service.store
+    for domain in host.leaks().domains:
         domid = domain.domid
         held[f"Domain {domid}"] = (
             f"{len(domain.granted)} grants, {len(domain.mappings)} mappings, "
@@ -70,7 +70,7 @@ def _held(house: House) -> dict[str, str]:
             f"{store.connections_of(domid)} connections, {store.transactions_of(domid)} "
             f"transactions, {store.events_of(domid)} bytes of events"
         )
-    loop = house.machine.run_loop
+    loop = host.machine.run_loop
     held["The run loop"] = f"{len(loop.ready())} deliveries, {loop.timers} timers"
     return held
 

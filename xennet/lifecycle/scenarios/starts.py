@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from xennet.lifecycle.scenario import Scenario
-from xennet.lifecycle.stage import Stage
+from xennet.lifecycle.scene import Scene
 from xennet.netback.xnb.policy import XNB
 from xennet.netfront.kinds import FREEBSD, WINDOWS
 
 
-def start_backend_first(stage: Stage) -> None:
+def start_backend_first(scene: Scene) -> None:
     """The backend's driver, the vif, the frontend's driver."""
-    stage.load_backend()
-    stage.plug()
-    stage.load_frontend()
+    scene.load_backend()
+    scene.plug()
+    scene.load_frontend()
 
 
-def _start_frontend_first(stage: Stage) -> None:
-    stage.load_frontend()
-    stage.plug()
-    stage.load_backend()
+def _start_frontend_first(scene: Scene) -> None:
+    scene.load_frontend()
+    scene.plug()
+    scene.load_backend()
 
 
-def _slow_script(stage: Stage) -> None:
-    _no_script_answer(stage)
-    stage.tell("Until then:")
-    stage.expect_reason("hotplug script has not answered")
-    stage.tell("Now the hotplug script runs.")
-    stage.house.script.release()
-    stage.settle()
+def _slow_script(scene: Scene) -> None:
+    _no_script_answer(scene)
+    scene.tell("Until then:")
+    scene.expect_reason("hotplug script has not answered")
+    scene.tell("Now the hotplug script runs.")
+    scene.host.script.release()
+    scene.settle()
 
 
-def _no_script_answer(stage: Stage) -> None:
-    stage.tell("The hotplug script does not run yet.")
-    stage.house.script.held = True
-    start_backend_first(stage)
+def _no_script_answer(scene: Scene) -> None:
+    scene.tell("The hotplug script does not run yet.")
+    scene.host.script.held = True
+    start_backend_first(scene)
 
 
-def _script_fails(stage: Stage) -> None:
-    stage.house.script.failure = "bridge xbr0 does not exist"
-    start_backend_first(stage)
+def _script_fails(scene: Scene) -> None:
+    scene.host.script.failure = "bridge xbr0 does not exist"
+    start_backend_first(scene)
 
 
 STARTS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xennet.netback.keys import FrontendKeys, Terms
+from xennet.netback.keys import FrontendKeys, Negotiated
 from xennet.netback.policy import BackendPolicy, VifOptions
 from xennet.netback.verdict import rx_error, tx_error
 from xennet.netback.xnb.keys import read_keys
@@ -41,8 +41,8 @@ def _advertise(options: VifOptions) -> Advertisement:
     return _ADVERTISEMENT
 
 
-def _read_terms(dev: XenbusDevice, options: VifOptions) -> Terms:
-    return Terms()  # one queue, whose guest has no address and no limit (C10)
+def _read_terms(dev: XenbusDevice, options: VifOptions) -> Negotiated:
+    return Negotiated()  # one queue, whose guest has no address and no limit (C10)
 
 
 def _read_keys(dev: XenbusDevice, options: VifOptions, queues: int) -> FrontendKeys:

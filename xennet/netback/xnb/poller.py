@@ -21,7 +21,7 @@ from __future__ import annotations
 from xennet.abi.words import TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
 from xennet.frames import DATA_VALIDATED
-from xennet.guest import GuestKernel
+from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.netback.defects import BackendPanic, DefectStruck
 from xennet.netback.poll_page import GUEST, HOST, PolledGuest, PolledPacket
 from xennet.netback.xnb.copytable import GnttabCopyTable
@@ -37,7 +37,7 @@ from xennet.netback.xnb.mbuf import (
 )
 from xennet.netback.xnb.softc import XnbSoftc, intr
 from xennet.ring import BackRing, rx_ring, tx_ring
-from xennet.storeservice import XenStoreService
+from xennet.xenstored.service import XenStoreService
 
 #: Frames of the machine, and those of them that mbufs may take: a ring full of the longest packets.
 _FRAMES = 8192

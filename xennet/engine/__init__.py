@@ -1,0 +1,1 @@
+"""How kernels run: as they are, or compiled from the same source."""

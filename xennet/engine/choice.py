@@ -1,0 +1,136 @@
+"""Which way kernels run: as the plain Python they are written in, or compiled from that source.
+
+Kernels (xennet/engine/kernel.py) are module-level functions. Whoever calls one asks the current
+engine for its callable form and for views of the memory it works on, once, when it is set up:
+
+    engine = current()
+    gather = engine.kernel(guest_tx.gather)
+    page = engine.view(shared(mapping.page.u32, "tx ring"))
+    gather(..., page, ...)
+
+The plain engine hands back what it is given. The fast engine (:mod:`xennet.engine.fast`, with the
+extra ``xennet[fast]``) compiles the very same source. Nothing else in the program can tell the
+difference, and importing this file loads neither numpy nor numba. A third engine, for tests, lets a
+peer come between any two accesses to shared memory (:mod:`xennet.adversary`).
+
+Memory that another domain may write at any time is named once, by :func:`shared`, before anybody
+takes views of it: kernels and plain code alike.
+
+The environment variable XENNET_ENGINE forces a choice ("plain", "fast"); otherwise the fast engine
+is taken where numba is installed.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any, Protocol, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: The environment variable that forces an engine.
+VARIABLE = "XENNET_ENGINE"
+
+
+class EngineError(Exception):
+    """The wanted engine cannot be had; the message says what to do."""
+
+
+class Engine(Protocol):
+    """A way to run kernels."""
+
+    @property
+    def name(self) -> str:
+        """ "plain", "fast" or "adversary"."""
+        ...
+
+    def kernel(self, function: F) -> F:
+        """The callable form of a kernel, which is given by its plain function."""
+        ...
+
+    def view(self, buffer: memoryview | array[int]) -> Any:
+        """``buffer`` (of items B, H, I, Q or q) in the form that this engine's kernels take.
+
+        The memory is shared, not copied. A view keeps no right to the memory: whoever made it
+        drops it when the memory goes.
+        """
+        ...
+
+    def shared(self, memory: memoryview, what: str) -> memoryview:
+        """``memory``, which a peer may write at any time, as everybody is to see it.
+
+        ``what`` is its name, "tx ring" for example. Plain code uses the result, and
+        :meth:`view` takes it.
+        """
+        ...
+
+
+class PlainEngine:
+    """Kernels as they are."""
+
+    name = "plain"
+
+    def kernel(self, function: F) -> F:
+        return function
+
+    def view(self, buffer: memoryview | array[int]) -> Any:
+        return buffer
+
+    def shared(self, memory: memoryview, what: str) -> memoryview:
+        return memory
+
+
+PLAIN = PlainEngine()
+
+_selected: Engine | None = None
+
+
+def _fast() -> Engine:
+    if find_spec("numba") is None:
+        raise EngineError(
+            'the fast engine needs numba: install the extra, as in pip install "xennet[fast]"'
+        )
+    from xennet.engine.fast import FAST
+
+    return FAST
+
+
+_ENGINES: dict[str, Callable[[], Engine]] = {"plain": lambda: PLAIN, "fast": _fast}
+
+
+def named(name: str) -> Engine:
+    """The engine called ``name``; EngineError if there is none or it is not installed."""
+    if name not in _ENGINES:
+        raise EngineError(f"there is no engine {name!r}; there are: {', '.join(_ENGINES)}")
+    return _ENGINES[name]()
+
+
+def current() -> Engine:
+    """The engine in force. Chosen at the first call, unless :func:`using` says otherwise."""
+    global _selected
+    if _selected is None:
+        wanted = os.environ.get(VARIABLE, "")
+        _selected = named(wanted or ("fast" if find_spec("numba") is not None else "plain"))
+    return _selected
+
+
+def shared(memory: memoryview, what: str) -> memoryview:
+    """``memory`` as the engine in force shows memory that a peer may write at any time.
+
+    No engine is chosen by this: as long as there is none, nobody watches.
+    """
+    return memory if _selected is None else _selected.shared(memory, what)
+
+
+@contextmanager
+def using(engine: str | Engine) -> Iterator[Engine]:
+    """Within the block, everything that is set up takes ``engine``, or the one of that name."""
+    global _selected
+    before, _selected = _selected, named(engine) if isinstance(engine, str) else engine
+    try:
+        yield _selected
+    finally:
+        _selected = before

@@ -1,0 +1,47 @@
+"""The fast engine: numba compiles the kernels from their plain source.
+
+Importing this package imports numba (the extra ``xennet[fast]``).
+
+* :mod:`~xennet.engine.fast.translate` turns a kernel module's source into functions that numba
+  takes;
+* :mod:`~xennet.engine.fast.primitives` has the compiled twins of xennet/engine/kernel.py, the only
+  helpers that differ;
+* :mod:`~xennet.engine.fast.cache` keeps compiled code on disk.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from xennet.engine.fast.translate import Translator
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DTYPES = {"B": np.uint8, "H": np.uint16, "I": np.uint32, "Q": np.uint64, "q": np.int64}
+
+
+class FastEngine:
+    """Kernels compiled by numba, in nopython mode, on numpy views of the same memory."""
+
+    name = "fast"
+
+    def __init__(self) -> None:
+        self._translator = Translator()
+
+    def kernel(self, function: F) -> F:
+        return cast(F, self._translator.compiled(function))
+
+    def view(self, buffer: memoryview | array[int]) -> Any:
+        # A view of its own of the buffer, so that the caller's can be released.
+        own = memoryview(buffer)
+        return np.frombuffer(own, dtype=_DTYPES[own.format])
+
+    def shared(self, memory: memoryview, what: str) -> memoryview:
+        return memory
+
+
+FAST = FastEngine()

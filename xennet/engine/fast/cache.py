@@ -1,0 +1,118 @@
+"""Compiled code on disk, so that it is compiled once and not in every process.
+
+Below the directory named by XENNET_CACHE_DIR, else ``xennet`` in the user's cache directory
+(XDG_CACHE_HOME, ``~/.cache``). What is found there is used if it was compiled from these very
+sources; what cannot be written there (read-only, missing, full) is compiled again next time, and
+nothing fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+#: The environment variable that names the directory.
+VARIABLE = "XENNET_CACHE_DIR"
+#: Generations of compiled code that are kept: other versions and checkouts may be in use.
+KEPT = 8
+
+_PACKAGE = Path(__file__).resolve().parents[2]
+#: Where kernels are, and the constants and helpers that they use.
+_ROOMS = ("abi", "engine", "engine/fast", "flow", "gnttab", "netback", "netfront", "offload", "vif")
+_SOURCES = ("*.py", *(f"{room}/*.py" for room in _ROOMS))
+
+
+def directory() -> Path:
+    """Where compiled code is kept; it need not exist."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "xennet"
+
+
+@cache
+def stamp() -> str:
+    """A digest of every source that the package's kernels can depend on."""
+    digest = hashlib.blake2b(digest_size=16)
+    for pattern in _SOURCES:
+        for source in sorted(_PACKAGE.glob(pattern)):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _prepare(mine: Path) -> None:
+    """Make the directory for code of this stamp, and drop what old sources left behind."""
+    with suppress(OSError):
+        if not mine.exists():
+            mine.mkdir(parents=True)
+            others = sorted(mine.parent.iterdir(), key=lambda path: path.stat().st_mtime)
+            for old in others[:-KEPT]:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+class _Locator(_CacheLocator):
+    """One directory for all functions; a kernel of another package has its file's digest too."""
+
+    def __init__(self, function: Callable[..., Any], file: str) -> None:
+        self._line = function.__code__.co_firstlineno
+        self._own = hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
+
+    def get_cache_path(self) -> str:
+        return str(directory() / stamp())
+
+    def get_source_stamp(self) -> str:
+        return stamp() + self._own
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    def ensure_cache_path(self) -> None:
+        _prepare(Path(self.get_cache_path()))
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], file: str) -> _Locator:
+        locator = cls(function, file)
+        locator.ensure_cache_path()
+        return locator
+
+
+class _Impl(CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _Cache(FunctionCache):
+    """A cache that is only ever a help: what it cannot read or write is compiled."""
+
+    _impl_class = _Impl
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        with suppress(OSError, EOFError):
+            return super().load_overload(sig, target_context)
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
+def compile_cached(function: Callable[..., Any]) -> Any:
+    """``function`` as a numba dispatcher (nopython, C division rules) with this cache.
+
+    Kernels allocate nothing, so numba's reference counts are left out: two atomic operations for
+    each array argument of each call cost more than many a slot. Kernels that kernels call are put
+    in line, as a C compiler would do with static functions.
+    """
+    dispatcher = numba.njit(error_model="numpy", forceinline=True, _nrt=False)(function)
+    dispatcher._cache = _Cache(function)
+    return dispatcher

@@ -1,0 +1,114 @@
+"""From a kernel module's source to functions that numba compiles.
+
+The source stays as it is written for CPython; this is done to its syntax tree:
+
+* annotations go (numba finds types by itself);
+* every value that is loaded from an array becomes a signed 64-bit integer, ``a[i]`` to
+  ``int64(a[i])``. In CPython all integers are alike; in numba the sum of two unsigned 32-bit
+  words has another type than the sum of a word and a number, and mixing those gives floats;
+* a slice assigned to a slice, ``a[i:j] = b[k:l]``, becomes one memcpy;
+* the functions of xennet/engine/kernel.py are replaced by their compiled twins.
+
+Names that a kernel uses are looked up in its own module: constants are taken as they are, other
+kernels are compiled in their turn.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from xennet.engine import kernel as plain_kernel
+from xennet.engine.fast import primitives
+from xennet.engine.fast.cache import compile_cached
+
+_LOAD = "_xennet_int64"
+_COPY = "_xennet_copy_bytes"
+
+
+class _Adapt(ast.NodeTransformer):
+    """Loads from arrays as int64 (slices are no loads), slice assignments as copies."""
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        self.generic_visit(node)
+        match node:
+            case ast.Assign(
+                targets=[
+                    ast.Subscript(
+                        value=dest,
+                        slice=ast.Slice(lower=ast.expr() as into, upper=ast.expr() as end),
+                    )
+                ],
+                value=ast.Subscript(value=source, slice=ast.Slice(lower=ast.expr() as start)),
+            ):
+                count = ast.BinOp(end, ast.Sub(), into)
+                call = ast.Call(ast.Name(_COPY, ast.Load()), [dest, into, source, start, count], [])
+                return ast.copy_location(ast.Expr(call), node)
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.ctx, ast.Store) or isinstance(node.slice, ast.Slice):
+            return node
+        name = ast.Name(_LOAD, ast.Load())
+        return ast.copy_location(ast.Call(name, [node], []), node)
+
+
+def translate(tree: ast.Module) -> ast.Module:
+    """The functions of a kernel module, made ready for numba; everything else is left out."""
+    functions: list[ast.stmt] = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+            for argument in node.args.args:
+                argument.annotation = None
+            node.body = [_Adapt().visit(statement) for statement in node.body]
+            functions.append(node)
+    return ast.fix_missing_locations(ast.Module(functions, []))
+
+
+class Translator:
+    """Compiled twins of kernels, each made once."""
+
+    def __init__(self) -> None:
+        self._spaces: dict[str, dict[str, Any]] = {}
+        self._twins: dict[FunctionType, Any] = {
+            getattr(plain_kernel, name): twin for name, twin in primitives.TWINS.items()
+        }
+
+    def compiled(self, function: Callable[..., Any]) -> Any:
+        """The compiled form of a module-level kernel."""
+        if not isinstance(function, FunctionType):
+            raise TypeError(f"{function!r} is no kernel: kernels are module-level functions")
+        if function not in self._twins:
+            space = self._space(sys.modules[function.__module__])
+            twin = space[function.__name__]
+            # In place before its names are resolved, for kernels that call each other.
+            self._twins[function] = space[function.__name__] = compile_cached(twin)
+            self._resolve(twin, space)
+        return self._twins[function]
+
+    def _space(self, module: ModuleType) -> dict[str, Any]:
+        """The module's names, with translated functions in the place of its own."""
+        if module.__name__ not in self._spaces:
+            tree = translate(ast.parse(inspect.getsource(module)))
+            space = dict(vars(module))
+            space[_LOAD] = np.int64
+            space[_COPY] = primitives.copy_bytes
+            exec(compile(tree, inspect.getfile(module), "exec"), space)
+            self._spaces[module.__name__] = space
+        return self._spaces[module.__name__]
+
+    def _resolve(self, twin: FunctionType, space: dict[str, Any]) -> None:
+        """Compile the kernels that ``twin`` calls, and let it find them."""
+        home = sys.modules[space["__name__"]]
+        for name in twin.__code__.co_names:
+            original = getattr(home, name, None)
+            if isinstance(original, FunctionType):
+                space[name] = self.compiled(original)

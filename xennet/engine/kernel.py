@@ -1,0 +1,66 @@
+"""What kernels stand on: the types of their arguments and the few steps that touch the machine.
+
+A kernel is a module-level function over flat integer views and plain integers: loads, stores,
+integer arithmetic, ``while`` and ``for ... in range``. In CPython the views are memoryviews and
+``array`` objects. Everything that another way of running the same source has to do differently is
+in this file: copying payload and publishing an index.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TypeAlias
+
+from xennet.ring import MASK32, memory_barrier, must_notify
+
+#: Bytes of memory.
+Bytes: TypeAlias = "memoryview"
+#: Words of memory, possibly shared with another domain: loads and stores are single and aligned.
+U32Words: TypeAlias = "memoryview"
+#: A private array of unsigned 32-bit words.
+U32Array: TypeAlias = "array[int] | memoryview"
+#: A private vector of signed integers, for results.
+Vector: TypeAlias = "array[int]"
+
+
+#: A log is a vector: words used (header included), records lost, then the records.
+LOG_USED = 0
+LOG_LOST = 1
+LOG_HEADER = 2
+#: A record: what, ring index, two values, why it was refused (xennet.vif.refusals).
+LOG_RECORD = 5
+
+
+def note(log: Vector, what: int, index: int, first: int, second: int, refusal: int) -> None:
+    """Append a record to a log (xennet.vif.ring_events); when it is full, count it as lost.
+
+    Callers ask ``len(log) > LOG_HEADER`` once: a log of a header alone is off.
+    """
+    at = log[LOG_USED]
+    if at + LOG_RECORD > len(log):
+        log[LOG_LOST] += 1
+        return
+    log[at] = what
+    log[at + 1] = index & MASK32
+    log[at + 2] = first
+    log[at + 3] = second
+    log[at + 4] = refusal
+    log[LOG_USED] = at + LOG_RECORD
+
+
+def publish(ring: U32Words, word: int, event_word: int, new: int) -> int:
+    """Store an index, then look whether the peer wants to hear of it.
+
+    One aligned store of ``new`` into ``ring[word]``, a full barrier, one load of the peer's event
+    index: 1 if that lies in the range just published (xennet.ring.must_notify), else 0.
+    """
+    old = ring[word]
+    ring[word] = new
+    memory_barrier()
+    return 1 if must_notify(old, new, ring[event_word]) else 0
+
+
+def arm(ring: U32Words, event_word: int, value: int) -> None:
+    """Ask for an event at index ``value``; the peer sees that before we look again."""
+    ring[event_word] = value
+    memory_barrier()

@@ -1,0 +1,285 @@
+"""The granting side: one domain's own view of its grant table.
+
+The table is memory that the domain shares with the hypervisor, so granting is storing: no hypercall
+is made. The order of the stores is that of xen/grant_table.h, "Introducing a valid entry into the
+grant table" and the rules after it: domid and frame first, the flags with the type last; access
+ends only while neither GTF_reading nor GTF_writing is set.
+
+References are handed out last-in first-out, the reserved ones (0 console, 1 XenStore, 8 in all)
+never. Only words of the domain's own pages are touched here.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from operator import index
+
+from xennet.abi.grant_table import (
+    GNTTAB_NR_RESERVED_ENTRIES,
+    GRANT_ENTRIES_V1_PER_PAGE,
+    GRANT_ENTRIES_V2_PER_PAGE,
+    GNTST_eagain,
+    GNTST_no_space,
+    GTF_accept_transfer,
+    GTF_invalid,
+    GTF_permit_access,
+    GTF_reading,
+    GTF_readonly,
+    GTF_sub_page,
+    GTF_transfer_committed,
+    GTF_transfer_completed,
+    GTF_transitive,
+    GTF_type_mask,
+    GTF_writing,
+)
+from xennet.abi.xen import PAGE_SIZE
+from xennet.engine import choice
+from xennet.gnttab.entry import (
+    SUB_PAGE_W,
+    V1_STATUS_SHIFT,
+    HEADER_S_domid,
+    SUB_PAGE_S_length,
+    TRANSITIVE_W_domid,
+    TRANSITIVE_W_gref,
+    granted_frame,
+)
+from xennet.interface import HypercallError, PageRun
+
+_IN_USE = GTF_reading | GTF_writing
+
+#: Makes a table of (at least) so many frames: views of it and, in version 2, of its status words.
+Grow = Callable[[int], "tuple[PageRun, PageRun | None]"]
+
+
+def _whole(what: str, value: int) -> int:
+    """``value`` as the integer that it is; TypeError naming ``what`` it should be if it is none."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {value!r}") from None
+
+
+class GrantTable:
+    """A domain's grant table (xennet.interface.GuestGrants).
+
+    ``shared`` are views of the table's frames, ``status`` of the status frames of a ``version`` 2
+    table. ``grow(nr_frames)``, when given, is asked for a longer table once all references are
+    taken; it may raise HypercallError. After that :attr:`words` and :attr:`status` are new views,
+    the old ones still show the old part.
+
+    ``held`` counts the references that are claimed now, ``made`` all that ever were.
+    """
+
+    def __init__(
+        self,
+        shared: PageRun,
+        version: int = 1,
+        status: PageRun | None = None,
+        *,
+        grow: Grow | None = None,
+    ) -> None:
+        if version not in (1, 2):
+            raise ValueError(f"there is no grant table version {version!r}")
+        self.version = version
+        self.held = 0
+        self.made = 0
+        self._grow = grow
+        self._free = array("I")
+        # Whether each reference is handed out. Those at the end were never used: they are taken
+        # from there when the free list is empty.
+        self._claimed = bytearray(b"\x01" * GNTTAB_NR_RESERVED_ENTRIES)
+        self._use(shared, status)
+
+    @property
+    def words(self) -> memoryview:
+        """The table as u32 words; entry g starts at ``words[g << shift]``."""
+        return self._words
+
+    @property
+    def shift(self) -> int:
+        """1 or 2: an entry is 2 or 4 words long, and its frame number is word ``shift`` of it."""
+        return self.version
+
+    @property
+    def status(self) -> memoryview:
+        """GTF_reading and GTF_writing of entry g are in ``status[g << status_shift]``."""
+        return self._status
+
+    @property
+    def status_shift(self) -> int:
+        """2 in version 1 (the flags themselves), 0 in version 2 (an array of half words)."""
+        return V1_STATUS_SHIFT if self.version == 1 else 0
+
+    def __len__(self) -> int:
+        """References in the table, the reserved ones included."""
+        return self._entries
+
+    # References
+
+    def claim(self, count: int) -> Sequence[int]:
+        """Reserve ``count`` references, all or none.
+
+        HypercallError (GNTST_no_space) when the table is exhausted and cannot grow.
+        """
+        if count < 0:
+            raise ValueError(f"cannot claim {count} grant references")
+        fresh = count - len(self._free)
+        if len(self._claimed) + fresh > self._entries:
+            self._lengthen(len(self._claimed) + fresh)
+        grefs = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        for gref in grefs:
+            self._claimed[gref] = 1
+        if fresh > 0:
+            first = len(self._claimed)
+            self._claimed += b"\x01" * fresh
+            grefs += range(first, first + fresh)
+        self.held += count
+        self.made += count
+        return grefs
+
+    def release(self, grefs: Iterable[int]) -> None:
+        """Give references back whose access has ended.
+
+        ValueError for one that is not claimed or still grants something; those before it are
+        released then.
+        """
+        for gref in grefs:
+            self._check(gref)
+            flags = self._words[gref << self.version] & 0xFFFF
+            if flags != GTF_invalid:
+                raise ValueError(f"grant reference {gref} still grants access (flags {flags:#x})")
+            self._claimed[gref] = 0
+            self._free.append(gref)
+            self.held -= 1
+
+    # Granting
+
+    def grant_access(self, domid: int, frame: int, readonly: bool = False) -> int:
+        """Let ``domid`` use one of the domain's own frames; returns the reference."""
+        flags = GTF_permit_access | (GTF_readonly if readonly else 0)
+        return self._introduce(domid, flags, self._page(frame))
+
+    def grant_sub_page(
+        self, domid: int, frame: int, offset: int, length: int, readonly: bool = False
+    ) -> int:
+        """Let ``domid`` copy (not map) bytes offset .. offset + length - 1 of a frame; version 2.
+
+        ValueError in version 1, or when the bytes are not inside one page.
+        """
+        self._need_version_2("sub-page")
+        if not (offset >= 0 and length > 0 and offset + length <= PAGE_SIZE):
+            raise ValueError(f"bytes {offset}..{offset + length - 1} are not part of one page")
+        flags = GTF_permit_access | GTF_sub_page | (GTF_readonly if readonly else 0)
+        part = offset | length << SUB_PAGE_S_length
+        return self._introduce(domid, flags, {**self._page(frame), SUB_PAGE_W: part})
+
+    def grant_transitive(
+        self, domid: int, trans_domid: int, trans_gref: int, readonly: bool = False
+    ) -> int:
+        """Let ``domid`` copy through ``trans_gref``, which ``trans_domid`` granted to this domain.
+
+        Version 2 only (ValueError in version 1).
+        """
+        self._need_version_2("transitive")
+        flags = GTF_transitive | (GTF_readonly if readonly else 0)
+        return self._introduce(
+            domid, flags, {TRANSITIVE_W_domid: trans_domid, TRANSITIVE_W_gref: trans_gref}
+        )
+
+    def grant_transfer(self, domid: int, frame: int = 0) -> int:
+        """Offer to take a page from ``domid``; ``frame`` is where a guest wants it to appear."""
+        return self._introduce(domid, GTF_accept_transfer, self._page(frame))
+
+    # Ending
+
+    def end_access(self, gref: int) -> bool:
+        """Revoke and release ``gref``; False, and nothing changed, while a use pins it.
+
+        ValueError when the reference is not claimed.
+        """
+        self._check(gref)
+        if self.in_use(gref):
+            return False
+        self._words[gref << self.version] = GTF_invalid
+        self.release((gref,))
+        return True
+
+    def end_transfer(self, gref: int) -> int | None:
+        """Take the offer ``gref`` back: the number of the frame that arrived, or None.
+
+        The reference is released. HypercallError (GNTST_eagain), and nothing changed, between
+        GTF_transfer_committed and GTF_transfer_completed; ValueError when it is no offer.
+        """
+        self._check(gref)
+        entry = gref << self.version
+        flags = self._words[entry] & 0xFFFF
+        if flags & GTF_type_mask != GTF_accept_transfer:
+            raise ValueError(f"grant reference {gref} offers no transfer (flags {flags:#x})")
+        frame = None
+        if flags & GTF_transfer_completed:
+            frame = granted_frame(self._words, entry, self.version)
+        elif flags & GTF_transfer_committed:
+            raise HypercallError(
+                "GNTTABOP_transfer", GNTST_eagain, f"a page is on its way to reference {gref}"
+            )
+        self._words[entry] = GTF_invalid
+        self.release((gref,))
+        return frame
+
+    def in_use(self, gref: int) -> bool:
+        """Whether the hypervisor shows the reference as mapped or being copied."""
+        return bool(self._status[gref << self.status_shift] & _IN_USE)
+
+    # Inside
+
+    def _introduce(self, domid: int, flags: int, body: dict[int, int]) -> int:
+        """Write an entry: ``body`` (word -> value) first, the word with domid and type last."""
+        if not 0 <= _whole("a domain id", domid) <= 0xFFFF:
+            raise ValueError(f"domain id {domid} is no 16-bit number")
+        (gref,) = self.claim(1)
+        entry = gref << self.version
+        for word in range(1, 1 << self.version):
+            self._words[entry + word] = body.get(word, 0)
+        self._words[entry] = domid << HEADER_S_domid | flags
+        return gref
+
+    def _page(self, frame: int) -> dict[int, int]:
+        """The frame number in words of an entry."""
+        if not 0 <= _whole("a frame number (PageRun.first)", frame) < 1 << 32 * self.version:
+            raise ValueError(f"frame {frame:#x} does not fit a version {self.version} grant entry")
+        if self.version == 1:
+            return {1: frame}
+        return {2: frame & 0xFFFFFFFF, 3: frame >> 32}
+
+    def _need_version_2(self, kind: str) -> None:
+        if self.version != 2:
+            raise ValueError(f"{kind} grants need a version 2 grant table, this one is version 1")
+
+    def _check(self, gref: int) -> None:
+        if not (GNTTAB_NR_RESERVED_ENTRIES <= gref < len(self._claimed) and self._claimed[gref]):
+            raise ValueError(f"grant reference {gref} is not claimed")
+
+    def _use(self, shared: PageRun, status: PageRun | None) -> None:
+        if (status is not None) != (self.version == 2):
+            raise ValueError("status frames belong to a version 2 grant table, and only to it")
+        per_page = GRANT_ENTRIES_V1_PER_PAGE if self.version == 1 else GRANT_ENTRIES_V2_PER_PAGE
+        self._entries = shared.count * per_page
+        self._words = choice.shared(shared.u32, "grant table")
+        self._status = choice.shared((shared if status is None else status).u16, "grant table")
+
+    def _lengthen(self, entries: int) -> None:
+        per_page = GRANT_ENTRIES_V1_PER_PAGE if self.version == 1 else GRANT_ENTRIES_V2_PER_PAGE
+        if self._grow is None:
+            raise HypercallError(
+                "GNTTABOP_setup_table",
+                GNTST_no_space,
+                f"all {self._entries} grant references are taken and the table cannot grow",
+            )
+        self._use(*self._grow(-(-entries // per_page)))
+        if self._entries < entries:
+            raise HypercallError(
+                "GNTTABOP_setup_table",
+                GNTST_no_space,
+                f"{entries} grant references wanted, the grown table has {self._entries}",
+            )

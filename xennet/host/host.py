@@ -1,0 +1,392 @@
+"""A Xen host: one machine, domain 0 with store and toolstack, guests, and vifs between them.
+
+A :class:`Host` is what ``xl`` manages on one host. It is built empty; guests are added, vifs are
+plugged in and out, drivers are loaded, unloaded, crashed and replaced, either end first. Nothing
+runs by itself: :meth:`Host.settle` (or the run loop, step by step) makes things happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+
+from xennet.abi.sched import SHUTDOWN_suspend
+from xennet.errors import LinkError, require_endpoint
+from xennet.frames import FrameEndpoint
+from xennet.host.blocked import blocked, full_quotas
+from xennet.host.capacity import ONE_VIF, Capacity
+from xennet.host.domains import BackendDomain, Guest, PluggedVif, SavedGuest
+from xennet.hypervisor import Domain, LeakReport, Machine
+from xennet.hypervisor.guest_kernel import GuestKernel
+from xennet.interface import HypercallError
+from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
+from xennet.netfront.kinds import LINUX as LINUX_GUEST
+from xennet.netfront.kinds import FrontendKind
+from xennet.netfront.options import DEFAULTS, NetfrontOptions
+from xennet.toolstack import relocation
+from xennet.toolstack.domain_nodes import DomainConfig
+from xennet.toolstack.hotplug import HotplugScript
+from xennet.toolstack.nodelist import remove_with_empty_parents
+from xennet.toolstack.toolstack import Outcome, Toolstack, VifOperation
+from xennet.toolstack.vif_nodes import VifConfig
+from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.paths import VifPaths
+from xennet.xenbus.scan import scan_signed
+from xennet.xenbus.state import state_name
+from xennet.xenstore import Quota, Store
+from xennet.xenstore.path import domain_path
+from xennet.xenstored.service import XenStoreService
+
+DOM0 = 0
+
+#: Virtual time in ns that :meth:`Host.settle` lets pass without a frame arriving before it gives
+#: up: longer than every timer of a driver or of the toolstack.
+PATIENCE = 60_000_000_000
+#: Deliveries between two interludes, unless somebody wants fewer.
+INTERLUDE_STEPS = 32
+#: Deliveries in turn, with watch events always waiting, after which all of these have to be
+#: delivered before the next interlude.
+_BUSY_DELIVERIES = 256
+
+
+def guest_mac(domid: int, handle: int = 0) -> str:
+    """The address that vif ``handle`` of guest ``domid`` gets: 00:16:3e (Xen's), then the two."""
+    return f"00:16:3e:{handle & 0xFF:02x}:{domid >> 8 & 0xFF:02x}:{domid & 0xFF:02x}"
+
+
+class Host:
+    """``machine``, ``service`` (the store), ``toolstack`` with its hotplug ``script`` and its time
+    limits, ``backend_domains`` by number (domain 0's is there from the start, not loaded), and
+    ``guests`` by number. ``backend_evtchn`` is the ABI by which domains with backends receive
+    events: "fifo", or "2l", with which one has 4095 ports at most. ``quota`` limits what domains
+    other than domain 0 may have in the store (None: xenstored's defaults). With
+    ``store_deliveries`` each request of a guest to the store is a delivery of its own, and other
+    domains go on before it is answered, as the run loop's ``meanwhile`` picks.
+    """
+
+    def __init__(
+        self,
+        capacity: Capacity = ONE_VIF,
+        *,
+        backend_evtchn: str = LINUX.evtchn,
+        quota: Quota | None = None,
+        store_deliveries: bool = False,
+    ) -> None:
+        self._backend_evtchn = backend_evtchn
+        self.machine = Machine(capacity.nr_frames, max_grant_frames=capacity.max_grant_frames)
+        dom0 = self.machine.create_domain(DOM0, name="Domain-0", evtchn_abi=backend_evtchn)
+        self.service = XenStoreService(self.machine, Store(quota), deliveries=store_deliveries)
+        self.script = HotplugScript(self.service.connect(dom0, "hotplug"), dom0.defer)
+        self.store = self.service.connect(dom0, "toolstack")
+        self.toolstack = Toolstack(
+            self.store,
+            introduce=self._introduce,
+            kill=self._kill,
+            script=self.script,
+            after=self._after,
+        )
+        self.guests: dict[int, Guest] = {}
+        self._next_domid = DOM0 + 1
+        kernel = GuestKernel(dom0, self.service.connect(dom0, "dom0"))
+        self.backend_domains = {DOM0: BackendDomain(self, dom0, kernel)}
+        #: Called between deliveries, every so many: whoever else wants a turn. What it causes is
+        #: delivered too, within bounds.
+        self.interlude: Callable[[], None] | None = None
+        self.interlude_steps = INTERLUDE_STEPS
+        self.toolstack.init_dom0()
+
+    def __repr__(self) -> str:
+        return f"<Host {len(self.guests)} guests, {len(self.vifs)} vifs>"
+
+    @property
+    def dom0(self) -> BackendDomain:
+        """Domain 0 as a backend domain."""
+        return self.backend_domains[DOM0]
+
+    @property
+    def vifs(self) -> list[PluggedVif]:
+        """All vifs of all guests."""
+        return [vif for guest in self.guests.values() for vif in guest.vifs.values()]
+
+    # -- domains -----------------------------------------------------------------------------------
+
+    def add_guest(
+        self,
+        domid: int | None = None,
+        *,
+        name: str = "",
+        kind: FrontendKind = LINUX_GUEST,
+        grant_version: int = 1,
+        evtchn_abi: str | None = None,
+    ) -> Guest:
+        """Create a guest, as ``xl create`` does; its drivers are not loaded yet.
+
+        ``domid`` None takes the next number. ``kind``: whose frontend it runs. ``evtchn_abi``:
+        by which ABI it receives events, None for what is usual for ``kind``. OutOfFramesError
+        when the machine is full.
+        """
+        evtchn_abi = evtchn_abi or kind.evtchn
+        made = self._create(domid, name, grant_version, evtchn_abi)
+        guest = Guest(self, *made, kind, grant_version, evtchn_abi)
+        self.guests[guest.domid] = guest
+        return guest
+
+    def add_driver_domain(self, domid: int | None = None, *, name: str = "") -> BackendDomain:
+        """Create a domain for backends; its driver is not loaded yet."""
+        domain, _, kernel = self._create(domid, name, 1, self._backend_evtchn)
+        owner = self.backend_domains[domain.domid] = BackendDomain(self, domain, kernel)
+        return owner
+
+    def forget(self, domid: int) -> None:
+        """Domain ``domid`` is no guest any more."""
+        self.guests.pop(domid, None)
+
+    def forget_backend(self, domid: int) -> None:
+        """Domain ``domid`` has no backends any more."""
+        self.backend_domains.pop(domid, None)
+
+    def boot(self) -> None:
+        """Load the drivers of all domains, backends first."""
+        for owner in list(self.backend_domains.values()):
+            owner.load()
+        for guest in list(self.guests.values()):
+            guest.boot()
+
+    # -- vifs --------------------------------------------------------------------------------------
+
+    def plug(
+        self,
+        guest: Guest,
+        handle: int,
+        guest_end: FrameEndpoint,
+        host_end: FrameEndpoint,
+        config: VifConfig | None = None,
+        *,
+        backend_domid: int = DOM0,
+        front: NetfrontOptions = DEFAULTS,
+        policy: BackendPolicy = LINUX,
+        back: VifOptions | None = None,
+    ) -> PluggedVif:
+        """Have the toolstack attach a vif (xl network-attach); how that goes says ``operation``.
+
+        ``guest_end`` is what the guest's network stack gives and takes, ``host_end`` what the
+        backend domain does. ``config`` None: a vif with the address :func:`guest_mac`.
+        ``front`` is what the guest's administrator decided, ``back`` what the host's did (None:
+        what is usual for ``policy``, the backend's implementation). LinkError, and nothing happens,
+        for a handle in use; TypeError for an end that is no frame endpoint.
+        """
+        require_endpoint("guest_end", guest_end)
+        require_endpoint("host_end", host_end)
+        paths = VifPaths(guest.domid, handle, backend_domid)
+        if NodeDirectory(self.store, paths.libxl).exists():
+            raise LinkError(
+                f"handle {handle} of domain {guest.domid} is in use: {paths.libxl} exists"
+            )
+        vif = PluggedVif(
+            guest,
+            self.backend_domains[backend_domid],
+            paths,
+            VifConfig(guest_mac(guest.domid, handle)) if config is None else config,
+            guest_end,
+            host_end,
+            front,
+            policy,
+            back,
+        )
+        guest.vifs[handle] = vif
+        vif.operation = self.toolstack.attach_vif(
+            guest.domid, handle, vif.config, backend_domid=backend_domid
+        )
+        return vif
+
+    def unplug(self, vif: PluggedVif, *, force: bool = False) -> VifOperation:
+        """Have the toolstack take a vif away (xl network-detach)."""
+        return self.toolstack.detach_vif(vif.paths.frontend_domid, vif.paths.handle, force=force)
+
+    def remove_strangers(self, plugged: Iterable[PluggedVif] | None = None) -> None:
+        """Take the directories of all devices away but those of the vifs that are ``plugged`` in
+        (None: all that ever were), for they were made by other programs in the store; their drivers
+        let go when that is delivered."""
+        vifs = self.vifs if plugged is None else plugged
+        known = {path for vif in vifs for path in (vif.paths.frontend, vif.paths.backend)}
+        fronts = [(guest.domid, [*guest.frontends.devices]) for guest in self.guests.values()]
+        backs = [(one.domid, [*one.backends.devices]) for one in self.backend_domains.values()]
+        for domid, nodenames in (*fronts, *backs):
+            for path in {f"{domain_path(domid)}/{nodename}" for nodename in nodenames} - known:
+                self.store.transact(partial(remove_with_empty_parents, path=path))
+
+    def replace_backend(self, vif: PluggedVif, owner: BackendDomain) -> VifOperation:
+        """Give a vif another backend domain; its frontend follows when it resumes or starts anew
+        (xennet.toolstack.relocation.replace_backend)."""
+        operation = relocation.replace_backend(
+            self.toolstack, vif.paths.frontend_domid, vif.paths.handle, owner.domid
+        )
+        if operation.outcome is not Outcome.FAILED:
+            vif.operation = operation
+            vif.moved(owner, None)
+        return operation
+
+    # -- guests that move --------------------------------------------------------------------------
+
+    def save(self, guest: Guest) -> SavedGuest:
+        """Suspend a guest and take it out of its domain (``xl save``, the sending end of ``xl
+        migrate``).
+
+        The domain stays, stopped, with all that its vifs share with backends, until
+        :meth:`destroy_guest`; the guest itself is no resident any more.
+        """
+        domid = guest.domid
+        guest.shut_down(SHUTDOWN_suspend)
+        self.forget(domid)
+        return SavedGuest(guest, domid, self.toolstack.vifs(domid))
+
+    def restore(
+        self,
+        saved: SavedGuest,
+        *,
+        domid: int | None = None,
+        host_ends: Mapping[int, FrameEndpoint] | None = None,
+    ) -> list[VifOperation]:
+        """Go on with a saved guest in a new domain of this host, which need not be the old one's
+        (``xl restore``, the receiving end of ``xl migrate``). Once: there is one image.
+
+        ``host_ends`` are the host's ends of its vifs, by handle, where they are not those of the
+        old host. The old domain may be gone (restore) or go afterwards (migration). LinkError,
+        and nothing happens, when a backend domain of its vifs does not live here.
+        """
+        missing = sorted({vif.backend_domid for vif in saved.vifs} - set(self.backend_domains))
+        if missing:
+            raise LinkError(f"{saved.image.config.name} needs backend domain {missing[0]}")
+        guest = saved.image
+        domain, config = self._build(domid, guest.config.name, guest.grant_version, guest.evtchn)
+        guest.host, guest.domain, guest.config = self, domain, config
+        self.guests[domain.domid] = guest
+        for vif in saved.vifs:
+            guest.vifs[vif.handle].moved(
+                self.backend_domains[vif.backend_domid], (host_ends or {}).get(vif.handle)
+            )
+        operations = relocation.restore_domain(self.toolstack, config, saved.vifs)
+        for operation in operations:
+            guest.vifs[operation.paths.handle].operation = operation
+        guest.kernel = GuestKernel(domain, self.service.connect(domain, config.name))
+        guest.frontends.resume(guest.kernel)
+        return operations
+
+    def destroy_guest(self, domid: int) -> None:
+        """``xl destroy``: the toolstack removes a domain's devices by force, its nodes, the domain;
+        also one that a saved guest has left."""
+        self.toolstack.destroy_domain(domid, lambda: self.forget(domid))
+
+    # -- for messages ------------------------------------------------------------------------------
+
+    def states(self, vif: PluggedVif) -> str:
+        """Which state each end is in and what its error node says, for messages."""
+        said = []
+        for directory, error in (
+            (vif.paths.frontend, vif.paths.frontend_error),
+            (vif.paths.backend, vif.paths.backend_error),
+        ):
+            text = NodeDirectory(self.store, directory).optional_text("state")
+            number = scan_signed(text.encode())
+            state = (text or "(none)") if number is None else state_name(number)
+            said.append(f"{directory}/state = {state}")
+            parent, _, name = error.rpartition("/")
+            if problem := NodeDirectory(self.store, parent).optional_text(name):
+                said.append(f"{error} = {problem}")
+        return "; ".join(said)
+
+    def require_connected(self, vif: PluggedVif) -> None:
+        """LinkError with the evidence unless ``vif`` was attached and is connected."""
+        self.require(vif, vif.operation)
+        if not vif.connected:
+            why = "; ".join([*full_quotas(vif), self.states(vif), *blocked(vif)])
+            raise LinkError(f"the vif did not connect: {why}")
+
+    def require(self, vif: PluggedVif, operation: VifOperation) -> None:
+        """LinkError with the evidence unless a command about ``vif`` is done."""
+        if operation.outcome is not Outcome.DONE:
+            why = operation.reason or "the toolstack still waits"
+            raise LinkError("; ".join([f"{why}: {self.states(vif)}", *full_quotas(vif)]))
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def settle(self, waiting: Callable[[], int | None] | None = None) -> None:
+        """Deliver everything there is to deliver.
+
+        ``waiting`` tells whether frames still wait for something: None when none do, else the
+        number that have arrived so far. While it does, time goes on to the next timer (a rate
+        limit's, a driver's), until :data:`PATIENCE` has passed in which no frame arrived.
+        """
+        self._deliver()
+        loop = self.machine.run_loop
+        last, since = None, loop.now
+        while waiting is not None and (arrived := waiting()) is not None:
+            if arrived != last:
+                last, since = arrived, loop.now
+            due = loop.next_due
+            if due is None or due - since > PATIENCE:
+                return
+            loop.advance(due - loop.now)
+            self._deliver()
+
+    def _deliver(self) -> None:
+        step = self.machine.run_loop.step
+        if self.interlude is None:
+            while step() is not None:
+                pass
+            return
+        made = 0
+        while True:
+            for _ in range(self.interlude_steps):
+                if step() is None:
+                    return  # what others ask for from now on is not waited for
+            busy = any(kind == "xenstore" for kind, _, _ in self.machine.run_loop.ready())
+            made = made + self.interlude_steps if busy else 0
+            # Who writes without end must not keep the machine from coming to rest.
+            if made <= _BUSY_DELIVERIES:
+                self.interlude()
+
+    def _after(self, delay: int, call: Callable[[], None]) -> None:
+        self.machine.run_loop.call_after(delay, DOM0, call)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def leaks(self) -> LeakReport:
+        """What any domain still holds."""
+        return self.machine.leaks()
+
+    def destroy(self) -> None:
+        """Switch the machine off, whatever state it is in."""
+        self.machine.close()
+
+    # -- building a domain -------------------------------------------------------------------------
+
+    def _build(
+        self, domid: int | None, name: str, grant_version: int, evtchn_abi: str
+    ) -> tuple[Domain, DomainConfig]:
+        domid = self._next_domid if domid is None else domid
+        self._next_domid = max(self._next_domid, domid + 1)
+        name = name or f"domU{domid}"
+        domain = self.machine.create_domain(
+            domid, name=name, grant_version=grant_version, evtchn_abi=evtchn_abi
+        )
+        ring = self.machine.build_store_ring(domid)
+        uuid = f"00000000-0000-4000-8000-{domid:012x}"
+        config = DomainConfig(domid, name, uuid, store_gfn=ring.gfn, store_port=ring.port)
+        return domain, config
+
+    def _create(
+        self, domid: int | None, name: str, grant_version: int, evtchn_abi: str
+    ) -> tuple[Domain, DomainConfig, GuestKernel]:
+        domain, config = self._build(domid, name, grant_version, evtchn_abi)
+        self.toolstack.create_domain(config)
+        return domain, config, GuestKernel(domain, self.service.connect(domain, config.name))
+
+    def _introduce(self, domid: int) -> None:
+        ring = self.machine.build_store_ring(domid)
+        self.store.introduce(domid, ring.gfn, ring.port)
+
+    def _kill(self, domid: int) -> None:
+        with suppress(HypercallError):  # It may have died before.
+            self.machine.destroy_domain(domid)

@@ -1,0 +1,171 @@
+"""The emulator's side of xennet.interface: what a driver in one domain sees of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from xennet.abi.grant_table import (
+    GNTST_NAMES,
+    GRANT_ENTRIES_V2_PER_PAGE,
+    GRANT_STATUS_PER_PAGE,
+    GNTMAP_host_map,
+    GNTMAP_readonly,
+    GNTST_bad_handle,
+    GNTST_okay,
+)
+from xennet.abi.xen import DOMID_SELF
+from xennet.gnttab.table import GrantTable
+from xennet.hypervisor import Domain
+from xennet.interface import GrantMapping, HypercallError, PageRun, StoreClient
+from xennet.memory import PageRun as OwnPages
+
+
+@frozen(eq=False)
+class MappedGrant:
+    """One foreign page, mapped through grant ``gref`` of domain ``domid``."""
+
+    domid: int
+    gref: int
+    page: PageRun
+
+
+def _refusal(op: str, status: int, what: str) -> HypercallError:
+    return HypercallError(op, status, f"{what}: {GNTST_NAMES.get(status, 'unknown status')}")
+
+
+class GuestKernel:
+    """The kernel of a guest: xennet.interface.Hypervisor for ``domain``.
+
+    ``store`` is the domain's XenStore connection (XenStoreService.connect). The domain's grant
+    table, of the version that the domain was created with, grows as references are claimed.
+    """
+
+    def __init__(self, domain: Domain, store: StoreClient) -> None:
+        self._domain = domain
+        self._store = store
+        self._mapped: dict[GrantMapping, int] = {}
+        version = domain.get_version(DOMID_SELF)
+        _, frames, _ = domain.query_size(DOMID_SELF)
+        grow = self._setup_v2 if version == 2 else self._setup_v1
+        shared, status = grow(frames)
+        self._grants = GrantTable(shared, version, status, grow=grow)
+
+    @property
+    def domid(self) -> int:
+        """The domain's number."""
+        return self._domain.domid
+
+    @property
+    def grants(self) -> GrantTable:
+        """The domain's own grant table."""
+        return self._grants
+
+    @property
+    def store(self) -> StoreClient:
+        """Its XenStore connection."""
+        return self._store
+
+    def alloc_pages(self, count: int) -> OwnPages:
+        """``count`` consecutive zeroed pages; OutOfFramesError when the machine has none."""
+        return self._domain.alloc_pages(count)
+
+    def free_pages(self, pages: PageRun) -> None:
+        """Give back a run of alloc_pages, whole; its views end. ValueError for any other."""
+        self._domain.free_pages(pages)
+
+    def map_grant(self, domid: int, gref: int, readonly: bool = False) -> MappedGrant:
+        """GNTTABOP_map_grant_ref; HypercallError with the GNTST_ code on refusal."""
+        flags = GNTMAP_host_map | (GNTMAP_readonly if readonly else 0)
+        status, handle, page = self._domain.map_grant_ref(domid, gref, flags)
+        if page is None:
+            what = f"reference {gref} of domain {domid}"
+            raise _refusal("GNTTABOP_map_grant_ref", status, what)
+        mapping = MappedGrant(domid, gref, page)
+        self._mapped[mapping] = handle
+        return mapping
+
+    def unmap_grant(self, mapping: GrantMapping) -> None:
+        """GNTTABOP_unmap_grant_ref of what :meth:`map_grant` gave; its views end.
+
+        HypercallError (GNTST_bad_handle) when it is not mapped (any more).
+        """
+        op, what = "GNTTABOP_unmap_grant_ref", f"reference {mapping.gref} of domain {mapping.domid}"
+        handle = self._mapped.pop(mapping, None)
+        if handle is None:
+            raise _refusal(op, GNTST_bad_handle, what)
+        status = self._domain.unmap_grant_ref(handle)
+        if status != GNTST_okay:
+            raise _refusal(op, status, what)
+
+    def grant_copy(self, ops: memoryview, count: int) -> None:
+        """GNTTABOP_copy of ``count`` elements; statuses go into the table."""
+        self._domain.grant_copy(ops, count)
+
+    def alloc_unbound(self, remote_domid: int) -> int:
+        """A new port that waits for ``remote_domid``; masked until :meth:`on_event`."""
+        return self._domain.alloc_unbound(DOMID_SELF, remote_domid)
+
+    def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
+        """A new port connected to a waiting one. It is pending already, and masked until
+        :meth:`on_event`, whose handler therefore runs at least once."""
+        return self._domain.bind_interdomain(remote_domid, remote_port)
+
+    def on_event(self, port: int, handler: Callable[[], None]) -> None:
+        """Run ``handler`` when an event arrives at ``port``, and unmask it."""
+        self._domain.set_handler(port, handler)
+        self._domain.unmask(port)
+
+    def mask(self, port: int) -> None:
+        """Set the port's mask bit: an event that comes stays pending."""
+        self._domain.mask(port)
+
+    def unmask(self, port: int) -> None:
+        """EVTCHNOP_unmask; an event that is pending is delivered."""
+        self._domain.unmask(port)
+
+    def notify(self, port: int) -> None:
+        """EVTCHNOP_send."""
+        self._domain.send(port)
+
+    def close_port(self, port: int) -> None:
+        """EVTCHNOP_close; no event of it is handled any more."""
+        self._domain.close(port)
+
+    def defer(self, work: Callable[[], None]) -> None:
+        """Run ``work`` later, when the run loop chooses to."""
+        self._domain.defer(work)
+
+    @property
+    def now(self) -> int:
+        """Virtual time in ns."""
+        return self._domain.now
+
+    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
+        """Run ``work`` in ``delay`` ns of virtual time; call the result to prevent it."""
+        return self._domain.call_after(delay, work)
+
+    def emit(self, event: object) -> None:
+        """Tell observers of the machine."""
+        self._domain.emit(event)
+
+    def observes(self, kind: type) -> bool:
+        """Whether anybody wants to see events of ``kind``."""
+        return self._domain.observes(kind)
+
+    def _setup_v1(self, nr_frames: int) -> tuple[OwnPages, OwnPages | None]:
+        status, frames = self._domain.setup_table(DOMID_SELF, nr_frames)
+        if status != GNTST_okay:
+            _, _, most = self._domain.query_size(DOMID_SELF)
+            what = f"{nr_frames} frames of domain {self.domid}, which may have {most}"
+            raise _refusal("GNTTABOP_setup_table", status, what)
+        return self._domain.table_pages(frames[0], len(frames)), None
+
+    def _setup_v2(self, nr_frames: int) -> tuple[OwnPages, OwnPages | None]:
+        shared, _ = self._setup_v1(nr_frames)
+        nr_status = -(-nr_frames * GRANT_ENTRIES_V2_PER_PAGE // GRANT_STATUS_PER_PAGE)
+        status, frames = self._domain.get_status_frames(DOMID_SELF, nr_status)
+        if status != GNTST_okay:
+            raise _refusal("GNTTABOP_get_status_frames", status, f"{nr_status} frames")
+        return shared, self._domain.table_pages(frames[0], len(frames))

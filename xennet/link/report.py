@@ -1,0 +1,118 @@
+"""What a link has to report: numbers and text only."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class TimelineEntry:
+    """One thing that happened while the device came up or went away.
+
+    ``step``: its number in the run, from 1. ``time_ns``: virtual time. ``who``: "domU1", "dom0",
+    "toolstack", "hotplug" ... ``kind``: "write", "rm", "mkdir", "state" ... ``path``: absolute
+    XenStore path, "" when there is none. ``value``: what was written, or a text; None for
+    nothing. ``old``, ``new``: XenbusState names of a state change, else None.
+    """
+
+    step: int
+    who: str
+    kind: str
+    path: str = ""
+    value: str | None = None
+    old: str | None = None
+    new: str | None = None
+    time_ns: int = 0
+
+
+@frozen
+class Notifications:
+    """Events ``sent`` and ``avoided`` because the other end had not asked for one yet."""
+
+    sent: int = 0
+    avoided: int = 0
+
+
+@frozen
+class RingReport:
+    """One shared ring. ``front``: notifications about requests, ``back``: about responses.
+
+    ``slots``: ring slots consumed, all of requests with their extra infos. ``lost``: frames that
+    waited for room on the ring when the vif disconnected.
+    """
+
+    name: str
+    requests: int = 0
+    responses: int = 0
+    slots: int = 0
+    front: Notifications = Notifications()
+    back: Notifications = Notifications()
+    lost: int = 0
+
+
+@frozen
+class DomainReport:
+    """What one domain used of the hypervisor.
+
+    Since the start of the run: ``grants_made``, ``grant_copies`` (GNTTABOP_copy elements that
+    it asked for), ``bytes_copied`` by them. At the end of the run: ``grants_held`` (not revoked),
+    ``mappings`` of foreign grants, ``event_channels`` not closed, ``pages`` owned.
+    """
+
+    name: str
+    grants_made: int = 0
+    grants_held: int = 0
+    grant_copies: int = 0
+    bytes_copied: int = 0
+    mappings: int = 0
+    event_channels: int = 0
+    pages: int = 0
+
+
+@frozen
+class PathReport:
+    """One direction of one vif: what was negotiated for it, and what was done in software so that
+    frames keep to that.
+
+    ``sg``: packets of several slots; ``csum``: families whose checksums may be blank ("ipv4",
+    "ipv6"); ``gso``: segmentation types that the other end takes ("tcpv4", "tcpv6");
+    ``max_frame``: longest frame in bytes without GSO and VLAN tags, 0 = any. Frames: ``carried``
+    through the vif, ``completed`` checksums, ``segmented`` into ``segments``, ``refused`` because
+    they were too long, ``errors`` whose headers did not fit their flags, ``wrong_checksums`` passed
+    on to an end that takes no blank ones, ``filtered`` by the backend's multicast control.
+    """
+
+    sg: bool = False
+    csum: tuple[str, ...] = ()
+    gso: tuple[str, ...] = ()
+    max_frame: int = 0
+    carried: int = 0
+    completed: int = 0
+    segmented: int = 0
+    segments: int = 0
+    refused: int = 0
+    errors: int = 0
+    wrong_checksums: int = 0
+    filtered: int = 0
+
+
+@frozen
+class VifReport:
+    """One vif. ``name``: "vif1.0", ``queues`` that were connected, ``split_channels``: with an
+    event channel for each ring. ``up`` is from guest to host, ``down`` the other way."""
+
+    name: str
+    queues: int
+    split_channels: bool
+    up: PathReport
+    down: PathReport
+
+
+@frozen
+class DefectReport:
+    """A known defect of the backend damaged ``packets``. ``row``: its name ("B4"), ``what`` happens
+    to such a packet."""
+
+    row: str
+    what: str
+    packets: int

@@ -1,0 +1,276 @@
+"""Vifs that are opened, used and closed together: a host full of them.
+
+A line is one vif with a frame endpoint at either end. Lines of equal guests are what ``xennet run``
+carries frames through, the benchmarks too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from xennet.errors import LinkError, require_endpoint
+from xennet.frames import FrameEndpoint
+from xennet.host.domains import PluggedVif
+from xennet.host.hold import Hold
+from xennet.host.host import INTERLUDE_STEPS, Host
+from xennet.host.limits import require_room
+from xennet.host.setup import Setup
+from xennet.host.timeslices import TimeSlices
+from xennet.hypervisor import LeakReport
+from xennet.observe import StoreOperation
+from xennet.toolstack.toolstack import Outcome
+
+if TYPE_CHECKING:
+    from xennet.xenstored.socket import StoreSocket
+
+#: Seconds of one look at the clients of a store socket while nothing else is to be done.
+_POLL_SECONDS = 0.01
+
+
+class Reached(Enum):
+    """How far the life of a link has got; the value is what people are told."""
+
+    NEW = "not open yet"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+#: The calls of a link, in order.
+_ORDER = "first open(), once, then carry() as often as you like, then close()"
+
+
+@define(eq=False, repr=False)
+class VifPair:
+    """Both ends of a vif, each held until the vif is up; ``vif`` is None until it is plugged in."""
+
+    guest: Hold
+    host: Hold
+    vif: PluggedVif | None = None
+
+    @property
+    def plugged(self) -> PluggedVif:
+        """The vif; LinkError before there is one."""
+        if self.vif is None:
+            raise LinkError("the vif has not been plugged in yet")
+        return self.vif
+
+
+class Vifs:
+    """As many lines as ``setup`` has vifs, guest by guest, in the order in which they are added.
+
+    Several guests take turns as on a host (xennet.host.timeslices); with one, the oldest is next.
+    LimitError for a setup that does not fit the store's quotas or the host's memory.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        require_room(setup)
+        self.host = Host(setup.capacity, backend_evtchn=setup.policy.evtchn, quota=setup.quota)
+        if setup.guests > 1:
+            self.host.machine.run_loop.take_turns(TimeSlices())
+        self.all: list[VifPair] = []
+        self._reached = Reached.NEW
+        self._socket: StoreSocket | None = None
+        self._news = False  # the store has changed since its clients had their turn
+        self._looks = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self.all)} vifs, {self._reached.value}>"
+
+    def __iter__(self) -> Iterator[VifPair]:
+        return iter(self.all)
+
+    def add(self, guest: FrameEndpoint, host: FrameEndpoint) -> VifPair:
+        """The next line: ``guest`` is the network stack's side of netfront, ``host`` netback's.
+
+        TypeError for what is no frame endpoint; LinkError after :meth:`open`.
+        """
+        self._require("add()", Reached.NEW)
+        require_endpoint("guest", guest)
+        require_endpoint("host", host)
+        line = VifPair(Hold(guest), Hold(host))
+        self.all.append(line)
+        return line
+
+    def open(self) -> None:
+        """Boot the guests, plug the vifs in, and connect. Once.
+
+        LinkError if an end gets stuck, or if there are not as many lines as the setup has vifs.
+        """
+        self._require("open()", Reached.NEW)
+        host, setup = self.host, self.setup
+        if len(self.all) != setup.guests * setup.vifs:
+            raise LinkError(
+                f"{setup.guests} guests with {setup.vifs} vifs each are set up, but "
+                f"{len(self.all)} lines were added"
+            )
+        self._reached = Reached.OPEN
+        host.dom0.load()
+        left = iter(self.all)
+        for _ in range(setup.guests):
+            guest = host.add_guest(
+                kind=setup.kind, grant_version=setup.grant_version, evtchn_abi=setup.evtchn
+            )
+            for handle in range(setup.vifs):
+                line = next(left)
+                line.vif = host.plug(
+                    guest,
+                    handle,
+                    line.guest,
+                    line.host,
+                    setup.vif_config(guest.domid, handle),
+                    front=setup.front,
+                    policy=setup.policy,
+                    back=setup.back,
+                )
+        self._pause()
+        host.settle()
+        host.boot()
+        host.settle()
+        self._pause()
+        for line in self.all:
+            host.require_connected(line.plugged)
+
+    def settle(self, waiting: Callable[[], int | None] | None = None) -> None:
+        """Deliver everything there is to deliver (Host.settle)."""
+        self.host.settle(waiting)
+
+    def serve_store(self, path: str, pace: float = 0.0) -> None:
+        """Let other programs use the store over the unix socket ``path``, until :meth:`destroy`.
+
+        While there are any, they have ``pace`` seconds to look at each change before the next
+        happens. xennet.xenstore.daemon.SocketError if that cannot be.
+        """
+        from xennet.xenstored.socket import StoreSocket
+
+        self._socket = StoreSocket(self.host.service.server, path)
+        self.host.interlude = self._socket.poll
+        if pace:
+            self.host.interlude = partial(self._look, self._socket, pace)
+            self.host.interlude_steps = 1
+            self.host.machine.observers.subscribe(self._changed, StoreOperation)
+
+    def _pause(self) -> None:
+        """Between two steps of the toolstack's."""
+        if self.host.interlude is not None:
+            self.host.interlude()
+
+    def _changed(self, event: object) -> None:
+        assert isinstance(event, StoreOperation)
+        # What onlookers write is no news to them.
+        if event.op in ("WRITE", "RM", "MKDIR") and not event.who.startswith("socket"):
+            self._news = True
+
+    def _look(self, socket: StoreSocket, pace: float) -> None:
+        """For a paced run, after each delivery: a turn for the onlookers if there is something
+        new for them, and every now and then."""
+        self._looks += 1
+        if self._news and socket.clients:
+            self._news = False
+            socket.wait(pace)
+        elif self._looks % INTERLUDE_STEPS == 0:
+            socket.poll()
+
+    def hold(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
+        """Keep everything as it is for that long, or until it is ``over``, and let the clients of
+        the store socket work."""
+        end = time.monotonic() + seconds
+        while self._socket is not None and not over() and (left := end - time.monotonic()) > 0:
+            self._socket.wait(min(left, _POLL_SECONDS))
+            # Clients that write without end get no turn in between, or this would have no end.
+            turns, self.host.interlude = self.host.interlude, None
+            self.settle()
+            self.host.interlude = turns
+
+    def trickle(self) -> None:
+        """Let every guest send one frame, so that a switch sees where each of them is."""
+        self._require("trickle()", Reached.OPEN)
+        for line in self.all:
+            line.host.flowing = True
+            line.guest.allowance = 1
+        self._wake()
+        self.host.settle()
+
+    def carry(self, waiting: Callable[[], int | None] | None = None) -> None:
+        """Move frames until no end has anything more to give or to do; ``waiting`` as Host.settle.
+
+        LinkError when an end broke the protocol (which ours never do), and for a link that is not
+        open.
+        """
+        self._require("carry()", Reached.OPEN)
+        self.kick()
+        self.host.settle(waiting)
+        errors = [f"{vif.name}: {error}" for vif in self.vifs for error in vif.errors]
+        if errors:
+            raise LinkError("; ".join(errors))
+
+    @property
+    def vifs(self) -> list[PluggedVif]:
+        """Those that have been plugged in."""
+        return [line.vif for line in self.all if line.vif is not None]
+
+    def kick(self) -> None:
+        """Let frames flow, and tell all drivers that their endpoints may have frames or room.
+
+        What :meth:`carry` begins with: nothing is delivered yet, so the run loop can be stepped
+        from here on. LinkError for a link that is not open.
+        """
+        self._require("kick()", Reached.OPEN)
+        for line in self.all:
+            line.guest.flowing = line.host.flowing = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for vif in self.vifs:
+            vif.kick()
+
+    def _require(self, call: str, wanted: Reached) -> None:
+        if self._reached is not wanted:
+            raise LinkError(f"{call} of a link that is {self._reached.value}: {_ORDER}")
+
+    def close(self) -> None:
+        """Unplug the vifs: both ends close, every node goes. Devices that other programs made in
+        the store are removed. What is then left shows :meth:`leaks`.
+
+        LinkError if the toolstack could not, or had to force one. Idempotent.
+        """
+        if self._reached is Reached.CLOSED:
+            return
+        self._reached = Reached.CLOSED
+        host = self.host
+        self._pause()
+        operations = [(vif, host.unplug(vif)) for vif in self.vifs]
+
+        def closing() -> int | None:
+            over = sum(operation.outcome is not Outcome.PENDING for _, operation in operations)
+            return None if over == len(operations) else over
+
+        # An end that is stuck does not close: the toolstack waits, and then takes it by force.
+        host.settle(closing)
+        # Nobody writes any more in this last turn; what it does is still seen.
+        onlookers, host.interlude = host.interlude, None
+        host.remove_strangers([vif for vif, done in operations if done.outcome is not Outcome.DONE])
+        host.settle()
+        host.interlude = onlookers
+        self._pause()
+        for vif, operation in operations:
+            host.require(vif, operation)
+            if operation.forced:
+                raise LinkError(f"{vif.name} did not close and had to be taken away by force")
+
+    def leaks(self) -> LeakReport:
+        """What any domain still holds."""
+        return self.host.leaks()
+
+    def destroy(self) -> None:
+        """Switch the machine off, whatever state it is in; a store socket is removed."""
+        self._reached = Reached.CLOSED
+        if self._socket is not None:
+            self._socket.close()
+        self.host.destroy()

@@ -1,0 +1,104 @@
+"""Domain 0's switch with proof: what goes in at one port comes out where it should.
+
+The ways between guests and switch have ledgers of their own (xennet.run.checker); here the frames
+are followed through the switch, by the addresses that are known beforehand. A frame for one station
+has to come out at that station's port, one for a group address at all ports but its own. Copies
+that reach others because the switch floods are not judged, and what is for nobody is not missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import define, field
+
+from xennet.frames import FrameBatch, Offload
+from xennet.link.offload_edge import OffloadEdge
+from xennet.link.switch import Clock, Switch, SwitchPort
+from xennet.run.in_order import InOrderCheck, sender
+
+_GROUP = 1
+
+
+@define(eq=False, repr=False)
+class _Tap:
+    """A switch port that tells the exchange what passes."""
+
+    exchange: CheckedSwitch
+    number: int
+    port: SwitchPort
+
+    @property
+    def room(self) -> int:
+        return self.port.room
+
+    def pull(self, batch: FrameBatch) -> int:
+        first = batch.count
+        pulled = self.port.pull(batch)
+        self.exchange.left(self.number, batch, first)
+        return pulled
+
+    def push(self, batch: FrameBatch) -> None:
+        self.exchange.entered(self.number, batch)
+        self.port.push(batch)
+
+    def negotiated(self, offload: Offload) -> None:
+        self.port.negotiated(offload)
+
+
+class CheckedPort(OffloadEdge):
+    """A station's place at the exchange: the host end of its vif, made fit for what it takes."""
+
+    def __init__(self, exchange: CheckedSwitch, number: int, port: SwitchPort) -> None:
+        super().__init__(_Tap(exchange, number, port))
+        self.port = port
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no frame waits here."""
+        return not self.waiting and not self.port.queue.count
+
+
+@define(eq=False, repr=False)
+class CheckedSwitch:
+    """A switch whose port ``i`` leads to the station with address ``macs[i]`` (6 bytes).
+
+    ``ledgers[i]`` proves what comes out there.
+    """
+
+    clock: Clock
+    macs: Sequence[bytes]
+    switch: Switch = field(init=False)
+    places: list[CheckedPort] = field(init=False)
+    ledgers: list[InOrderCheck] = field(init=False)
+    _number_of: dict[bytes, int] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.switch = Switch(self.clock)
+        self.ledgers = [InOrderCheck(sender) for _ in self.macs]
+        self._number_of = {mac: number for number, mac in enumerate(self.macs)}
+        self.places = [
+            CheckedPort(self, number, self.switch.add_port(f"port {number}"))
+            for number in range(len(self.macs))
+        ]
+
+    def entered(self, number: int, batch: FrameBatch) -> None:
+        """All frames of ``batch`` go in at port ``number``."""
+        for i in range(batch.count):
+            at = batch.offset[i]
+            if batch.data[at] & _GROUP:
+                for other, ledger in enumerate(self.ledgers):
+                    if other != number:
+                        ledger.sent_one(batch, i)
+                continue
+            to = self._number_of.get(batch.data[at : at + 6].tobytes())
+            if to is not None and to != number:
+                self.ledgers[to].sent_one(batch, i)
+
+    def left(self, number: int, batch: FrameBatch, first: int) -> None:
+        """Frames ``first`` ... of ``batch`` come out at port ``number``."""
+        mac, ledger = self.macs[number], self.ledgers[number]
+        for i in range(first, batch.count):
+            at = batch.offset[i]
+            if batch.data[at] & _GROUP or batch.data[at : at + 6] == mac:
+                ledger.received_one(batch, i)

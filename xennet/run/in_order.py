@@ -1,0 +1,345 @@
+"""Proof that frames arrive as they were sent: each one, unchanged, in order.
+
+A :class:`InOrderCheck` stands for one direction of a link. The sending side notes every frame it
+gives, with its time stamp and its remark; the receiving side compares every frame it gets with the
+oldest note. Only frames that are on their way are noted, so the ledger stays as small as the rings.
+
+A frame that is not the oldest is looked for among the younger ones: what lies before it was lost,
+or came damaged as one of the frames that fit no note. So each fault is told of the frame that met
+it, and later frames are not judged against earlier ones.
+
+A link of several queues keeps the order within a flow only: its ledger has a queue of notes for
+each flow that has frames on their way, and finds every loss, change and duplicate all the same.
+
+A link may fill in a blank checksum on the way, and has to say so (csum_blank is gone). It may not
+lose or invent that flag. It may filter frames, and has to say which.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from zlib import crc32
+
+from attrs import define, field
+
+from xennet.flow.dissect import find_flow
+from xennet.frames import CSUM_BLANK, FrameBatch
+from xennet.offload.checksum import blank, complete
+from xennet.offload.headers import FOUND, PLACES
+from xennet.run.report import Mismatch
+
+#: Mismatches that are described one by one; more are only counted.
+DESCRIBED = 5
+#: Bytes of a frame that a description shows.
+SHOWN = 32
+#: Bytes of frames on their way that are kept; of those beyond, only the CRC is.
+KEPT = 1 << 20
+#: Frames that fit no note, and notes that were overtaken, which are remembered.
+_REMEMBERED = 256
+
+
+#: The flow that frame ``index`` of a batch belongs to.
+FlowOf = Callable[[FrameBatch, int], bytes]
+
+
+class _Digest:
+    """Stands for a frame that is not kept: equal to the bytes that have its length and CRC."""
+
+    __slots__ = ("crc", "length")
+
+    def __init__(self, data: memoryview) -> None:
+        self.crc, self.length = crc32(data), len(data)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, bytes) and len(other) == self.length and crc32(other) == self.crc
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+#: A frame on its way, its time stamp, CSUM_BLANK or 0, and its remark.
+_Note = tuple["bytes | _Digest", int, int, object]
+#: The notes of a flow, the oldest first.
+_Notes = deque[_Note]
+
+
+@define(slots=True, eq=False)
+class _Overtaken:
+    """A note that a younger frame of its flow overtook; ``counted``: whether that frame counts as a
+    mismatch already, one list for all that it overtook."""
+
+    flow: bytes
+    frame: bytes | _Digest
+    counted: list[bool]
+
+
+def one_flow(_batch: FrameBatch, _index: int) -> bytes:
+    """All frames keep their order."""
+    return b""
+
+
+def ip_flow(batch: FrameBatch, index: int) -> bytes:
+    """What a vif of several queues keeps in one: the addresses and ports of TCP and UDP, the
+    addresses of other IP packets, everything that is not IP."""
+    data, at = batch.data, batch.offset[index]
+    version, addresses, ports, protocol = find_flow(data, at, at + batch.length[index])
+    if version == 0:
+        return b""
+    where = data[addresses : addresses + (8 if version == 4 else 32)].tobytes()
+    return where + bytes((protocol, *data[ports : ports + 4])) if ports else where
+
+
+def sender(batch: FrameBatch, index: int) -> bytes:
+    """The source address: what a switch keeps in order on its way to one port."""
+    at = batch.offset[index]
+    return batch.data[at + 6 : at + 12].tobytes()
+
+
+@define(slots=True)
+class InOrderCheck:
+    """Counts are frames and bytes; ``evidence`` describes the first mismatches. The order is judged
+    within each flow, which ``flow_of`` tells. ``missing`` frames have not arrived in any form,
+    ``filtered`` are not meant to."""
+
+    flow_of: FlowOf = one_flow
+    frames_sent: int = 0
+    bytes_sent: int = 0
+    frames_received: int = 0
+    bytes_received: int = 0
+    mismatches: int = 0
+    missing: int = 0
+    filtered: int = 0
+    evidence: list[Mismatch] = field(factory=list)
+    _in_flight: dict[bytes, _Notes] = field(factory=dict)
+    #: Frames of a flow that fitted no note, since the last one that did.
+    _strays: dict[bytes, int] = field(factory=dict)
+    _overtaken: deque[_Overtaken] = field(factory=deque)
+    _kept: int = 0
+
+    def sent(self, batch: FrameBatch, first: int) -> None:
+        """Note frames ``first`` ... of ``batch``, which have just been handed to the link."""
+        for i in range(first, batch.count):
+            self.sent_one(batch, i)
+
+    def received(self, batch: FrameBatch) -> None:
+        """Compare all frames of ``batch`` with what was sent, and give them their time stamps and
+        remarks."""
+        for i in range(batch.count):
+            self.received_one(batch, i)
+
+    def sent_one(self, batch: FrameBatch, index: int) -> None:
+        """Note frame ``index`` of ``batch``."""
+        start, length = batch.offset[index], batch.length[index]
+        data = batch.data[start : start + length]
+        frame: bytes | _Digest
+        if self._kept + length <= KEPT:
+            self._kept += length
+            frame = bytes(data)
+        else:
+            frame = _Digest(data)
+        flow = self.flow_of(batch, index)
+        notes = self._in_flight.get(flow)
+        if notes is None:
+            notes = self._in_flight[flow] = deque()
+        is_blank, remark = batch.flags[index] & CSUM_BLANK, batch.remarks.get(index)
+        notes.append((frame, batch.timestamp[index], is_blank, remark))
+        self.missing += 1
+        self.frames_sent += 1
+        self.bytes_sent += length
+
+    def received_one(self, batch: FrameBatch, index: int) -> None:
+        """Compare frame ``index`` of ``batch`` with the notes of its flow."""
+        start, length = batch.offset[index], batch.length[index]
+        data = bytes(batch.data[start : start + length])
+        is_blank = batch.flags[index] & CSUM_BLANK
+        flow = self.flow_of(batch, index)
+        notes = self._in_flight.get(flow)
+        if notes is None:
+            batch.remark(index, None)
+            self._stray(flow, data)
+        else:
+            frame, timestamp, was_blank, remark = notes[0]
+            if frame == data and is_blank == was_blank and not self._strays:
+                self._end(flow, notes)
+                self.missing -= 1
+            else:
+                _, timestamp, _, remark = self._search(flow, notes, data, is_blank)
+            batch.timestamp[index] = timestamp
+            if remark is not None or batch.remarks:
+                batch.remark(index, remark)
+        self.frames_received += 1
+        self.bytes_received += length
+
+    def filter(self, data: bytes, timestamp: int) -> None:
+        """The link dropped this frame, as it may: a note of it is taken away."""
+        flow = self.flow_of(_alone(data), 0)
+        notes: _Notes = self._in_flight.get(flow, deque())
+        for place, note in enumerate(notes):
+            if note[1] == timestamp and note[0] == data:
+                before = self._missing_of(flow)
+                notes.rotate(-place)
+                self._end(flow, notes)
+                notes.rotate(place)
+                self.missing += self._missing_of(flow) - before
+                self.filtered += 1
+                return
+
+    @property
+    def intact(self) -> bool:
+        """Whether every frame sent so far has arrived, unchanged and in order, or was filtered."""
+        return not self.mismatches and not self.missing
+
+    # -- notes -------------------------------------------------------------------------------------
+
+    def _end(self, flow: bytes, notes: _Notes) -> None:
+        """The oldest note is done with."""
+        self._forget(notes.popleft()[0])
+        if not notes:
+            # No more memory than frames are on their way.
+            del self._in_flight[flow]
+            self._strays.pop(flow, None)
+
+    def _forget(self, frame: bytes | _Digest) -> None:
+        if type(frame) is bytes:
+            self._kept -= len(frame)
+
+    def _missing_of(self, flow: bytes) -> int:
+        """Frames of a flow of which nothing came so far: a stray is one of them, damaged."""
+        return max(0, len(self._in_flight.get(flow, ())) - self._strays.get(flow, 0))
+
+    # -- what goes wrong ---------------------------------------------------------------------------
+
+    def _search(self, flow: bytes, notes: _Notes, data: bytes, is_blank: int) -> _Note:
+        """A frame that is not simply the oldest; returns its note, or one that it may be."""
+        filled, place = _place(notes, data, is_blank)
+        if place < 0:
+            note = notes[min(self._strays.get(flow, 0), len(notes) - 1)]
+            self._stray(flow, data)
+            return note
+        before = self._missing_of(flow)
+        if place:
+            self._overtake(flow, notes, place)
+        self._strays.pop(flow, None)
+        note = notes[0]
+        was_blank = note[2]
+        self._end(flow, notes)
+        self.missing += self._missing_of(flow) - before
+        # The sum of the pseudo-header may be the right checksum as it is.
+        if is_blank != was_blank and not filled and not (was_blank and _blanked(data) == data):
+            change = "lost" if was_blank else "got"
+            self._mismatch(f"{len(data)} bytes arrived as sent, but {change} csum_blank")
+        return note
+
+    def _overtake(self, flow: bytes, notes: _Notes, count: int) -> None:
+        """The ``count`` oldest frames are not coming: lost, or late, or there already as strays."""
+        strays = min(self._strays.get(flow, 0), count)
+        self.missing += count - strays
+        counted = [False]
+        for _ in range(count):
+            frame = notes.popleft()[0]
+            if strays:
+                # Which of them came damaged cannot be known.
+                self._forget(frame)
+                continue
+            self._overtaken.append(_Overtaken(flow, frame, counted))
+            if len(self._overtaken) > _REMEMBERED:
+                self._forget(self._overtaken.popleft().frame)
+
+    def _stray(self, flow: bytes, data: bytes) -> None:
+        """A frame that fits no note: one that is late, or damaged, or that nobody sent."""
+        for place, late in enumerate(self._overtaken):
+            if late.flow == flow and late.frame == data:
+                del self._overtaken[place]
+                self._forget(late.frame)
+                self.missing -= 1
+                # The other one did not come where it was sent either.
+                self.mismatches += not late.counted[0]
+                late.counted[0] = True
+                self._mismatch(f"{len(data)} bytes came behind frames that were sent later")
+                return
+        notes, strays = self._in_flight.get(flow), self._strays.get(flow, 0)
+        if notes is None:
+            self._mismatch(f"{len(data)} bytes came that nobody sent", received=data)
+            return
+        sent = self._meant(notes, data)
+        crc = sent.crc if isinstance(sent, _Digest) else crc32(sent)
+        self._mismatch(
+            f"sent {len(sent)} bytes with CRC {crc:08x}, "
+            f"received {len(data)} bytes with CRC {crc32(data):08x}",
+            sent if isinstance(sent, bytes) else None,
+            data,
+        )
+        before = self._missing_of(flow)
+        if strays < _REMEMBERED:
+            self._strays[flow] = strays + 1
+        else:
+            # Enough: the oldest of them was the oldest frame.
+            self._end(flow, notes)
+        self.missing += self._missing_of(flow) - before
+
+    def _meant(self, notes: _Notes, data: bytes) -> bytes | _Digest:
+        """The frame that a stray may be: as long as it is described, the one that begins most like
+        it."""
+        if len(self.evidence) >= DESCRIBED:
+            return notes[0][0]
+        kept = [note[0] for note in islice(notes, _REMEMBERED) if isinstance(note[0], bytes)]
+        return max(kept, key=lambda frame: _first_difference(frame, data), default=notes[0][0])
+
+    def _mismatch(self, what: str, sent: bytes | None = None, received: bytes = b"") -> None:
+        self.mismatches += 1
+        if len(self.evidence) >= DESCRIBED:
+            return
+        offset = None if sent is None else _first_difference(sent, received)
+        start = offset or 0
+        shown = [(data or b"")[start : start + SHOWN].hex() for data in (sent, received)]
+        self.evidence.append(Mismatch(self.frames_received, what, offset, *shown))
+
+
+def _place(notes: _Notes, data: bytes, is_blank: int) -> tuple[bool, int]:
+    """Whether a checksum was filled in, and the place of a frame's note, -1 if it has none."""
+    if notes[0][0] == data:
+        return False, 0
+    may_be_filled = not is_blank and any(note[2] for note in notes)
+    blanked = _blanked(data) if may_be_filled else b""
+    if blanked and notes[0][2] and notes[0][0] == blanked:
+        return True, 0
+    for place, note in enumerate(notes):
+        if note[0] == data:
+            return False, place
+    if blanked:
+        for place, note in enumerate(notes):
+            if note[2] and note[0] == blanked:
+                return True, place
+    return False, -1
+
+
+def _blanked(data: bytes) -> bytes:
+    """A frame with the pseudo-header's sum alone in the place of a right checksum; nothing for a
+    frame without a right one."""
+    length = len(data)
+    copy = memoryview(bytearray(length + (-length & 3)))
+    copy[:length] = data
+    words, found = copy.cast("I"), array("q", bytes(8 * PLACES))
+    if complete(copy, words, 0, length, found) != FOUND or copy[:length] != data:
+        return b""
+    blank(copy, words, 0, length, found)
+    return bytes(copy[:length])
+
+
+def _first_difference(sent: bytes, received: bytes) -> int:
+    """The first byte that differs; where the shorter one ends if none does."""
+    for at, (left, right) in enumerate(zip(sent, received, strict=False)):
+        if left != right:
+            return at
+    return min(len(sent), len(received))
+
+
+def _alone(data: bytes) -> FrameBatch:
+    batch = FrameBatch(memoryview(bytearray(data)), 1)
+    batch.append(data)
+    return batch

@@ -1,0 +1,140 @@
+"""The records of a run report: numbers and text only, no rules and no rendering.
+
+Whoever carries frames fills a :class:`RunReport`; :meth:`RunReport.to_json` and
+:mod:`xennet.run.render` show it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import asdict, field, frozen
+
+from xennet.link.report import DefectReport, DomainReport, RingReport, TimelineEntry, VifReport
+from xennet.port.base import Counters
+from xennet.run.options import RunOptions
+
+#: Name of the JSON layout; a new number when a key changes its meaning or goes away.
+FORMAT = "xennet-run/1"
+
+#: Names of the two directions of a run, and of what lies between them in one with a switch.
+GUEST_TO_HOST = "guest to host"
+HOST_TO_GUEST = "host to guest"
+THROUGH_SWITCH = "through the switch"
+
+
+@frozen
+class Mismatch:
+    """A frame that did not arrive as it was sent.
+
+    ``frame``: its number among those that arrived, from 0. ``problem``: in words. ``offset``: first
+    byte that differs, the length of the shorter frame if it begins like the longer one; None where
+    that makes no sense (nobody sent it), or what was sent is not known any more. ``sent``,
+    ``received``: up to 32 bytes from there on, or from the beginning, as hex.
+    """
+
+    frame: int
+    problem: str
+    offset: int | None = None
+    sent: str = ""
+    received: str = ""
+
+
+@frozen
+class DirectionReport:
+    """One direction, of all vifs; ``name`` is GUEST_TO_HOST, HOST_TO_GUEST or THROUGH_SWITCH.
+
+    ``mismatches``: how many frames did not arrive as sent; ``evidence``: the first few of them.
+    ``filtered``: frames for groups that the guest did not ask for, which the backend dropped.
+    """
+
+    name: str
+    frames_sent: int = 0
+    frames_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    mismatches: int = 0
+    evidence: tuple[Mismatch, ...] = ()
+    filtered: int = 0
+
+
+@frozen
+class SwitchReport:
+    """The switch that joined the vifs. ``through`` is the way from its ports in to its ports out;
+    ``learned``: addresses it knew at the end. Frames: ``forwarded`` to the one port known,
+    ``flooded`` for an unknown address, ``group`` sent to all for a group address, ``filtered`` and
+    ``invalid`` not sent on, ``dropped`` because the queue of a port stayed full.
+    """
+
+    through: DirectionReport
+    ports: int = 0
+    learned: int = 0
+    forwarded: int = 0
+    flooded: int = 0
+    group: int = 0
+    filtered: int = 0
+    invalid: int = 0
+    dropped: int = 0
+
+
+@frozen
+class PortReport:
+    """The port on ``side`` ("guest", "host"), ``spec`` as given, and what passed through it."""
+
+    side: str
+    spec: str
+    counters: Counters
+
+
+@frozen
+class Verdict:
+    """Whether the run was ``good``; ``reasons`` say why not, or what made it so."""
+
+    good: bool
+    reasons: tuple[str, ...] = ()
+
+
+@frozen
+class RunReport:
+    """All there is to tell about one run.
+
+    ``roots``: short names of XenStore directories for people's eyes, such as
+    ``{"frontend": "/local/domain/1/device/vif/0"}``. ``seconds``: how long frames were carried,
+    wall-clock time, 0 when unknown. ``interrupted``: by what it was ended early ("SIGINT",
+    "SIGTERM"), None if it was not; the verdict is not good then.
+    """
+
+    verdict: Verdict
+    options: RunOptions = field(factory=RunOptions)
+    roots: dict[str, str] = field(factory=dict)
+    timeline: tuple[TimelineEntry, ...] = ()
+    directions: tuple[DirectionReport, ...] = ()
+    vifs: tuple[VifReport, ...] = ()
+    switch: SwitchReport | None = None
+    defects: tuple[DefectReport, ...] = ()
+    rings: tuple[RingReport, ...] = ()
+    domains: tuple[DomainReport, ...] = ()
+    ports: tuple[PortReport, ...] = ()
+    seconds: float = 0.0
+    interrupted: str | None = None
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames that arrived, both directions, per second; 0 when the time is unknown."""
+        frames = sum(direction.frames_received for direction in self.directions)
+        return frames / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as objects, lists, strings, numbers, booleans and None for ``json.dumps``.
+
+        Keys are the attributes' names above, all always there, lists for tuples; besides them
+        "format" (:data:`FORMAT`) and "frames_per_second". Keys may be added, never changed,
+        while the format's number stays.
+        """
+        speed = round(self.frames_per_second, 1)
+        fields = asdict(self, value_serializer=_json_value)
+        return {"format": FORMAT, **fields, "frames_per_second": speed}
+
+
+def _json_value(_record: object, _attribute: object, value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

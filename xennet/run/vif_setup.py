@@ -1,0 +1,42 @@
+"""The guests and vifs that a run asks for, in the drivers' own terms."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from xennet.host.capacity import mib_frames
+from xennet.host.setup import DEFAULT_QUOTA, Setup
+from xennet.netback.policies import policy
+from xennet.netfront.kinds import KINDS
+from xennet.netfront.options import NetfrontOptions
+from xennet.run.options import RunOptions
+from xennet.xenstore.quota import UNLIMITED, Quota
+
+
+def setup_of(options: RunOptions) -> Setup:
+    """The setup that a run's options ask for; KeyError for a driver that there is not, ValueError
+    for a number that a driver cannot do."""
+    nodes = options.quota_nodes
+    chosen, kind = policy(options.backend), KINDS[options.frontend]
+    return Setup(
+        guests=options.guests,
+        vifs=options.vifs,
+        grant_version=options.grant_version,
+        kind=kind,
+        evtchn=options.evtchn or kind.evtchn,
+        front=NetfrontOptions(
+            queues=options.queues,
+            split=options.split_channels,
+            sg=options.sg,
+            gso=options.gso,
+            csum=options.csum,
+            enforce_mtu=options.mtu is not None,
+        ),
+        policy=chosen,
+        back=evolve(
+            chosen.options, max_queues=options.queues, split_channels=options.split_channels
+        ),
+        mtu=options.mtu,
+        quota=DEFAULT_QUOTA if nodes is None else Quota(nodes=nodes or UNLIMITED),
+        frames=None if options.arena is None else mib_frames(options.arena),
+    )

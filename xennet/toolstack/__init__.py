@@ -1,0 +1,1 @@
+"""The toolstack of a host, as xl and libxl are, with its hotplug script."""

@@ -1,0 +1,332 @@
+"""The toolstack: creates domains in the store, plugs vifs in and out, as ``xl`` and libxl do.
+
+Every command is a chain of events (a transaction, a wait for the backend's state, a hotplug script,
+a transaction) and comes back at once with a :class:`VifOperation` that tells how it went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+
+from attrs import define, field
+
+from xennet.abi.xenbus import XenbusState
+from xennet.interface import StoreClient, StoreTransaction
+from xennet.toolstack.devstate import After, DeviceStateWait, WaitResult
+from xennet.toolstack.domain_nodes import (
+    DomainConfig,
+    build_nodes,
+    console_nodes,
+    console_paths,
+    skeleton_nodes,
+)
+from xennet.toolstack.hotplug import HotplugAction, HotplugScript
+from xennet.toolstack.nodelist import Clear, Node, apply, remove_if_there, remove_with_empty_parents
+from xennet.toolstack.vif_nodes import AttachedVif, VifConfig, vif_nodes
+from xennet.xenbus.errors import XenbusError
+from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.paths import VifPaths
+from xennet.xenbus.state import parse_state
+from xennet.xenstore.errors import XsError
+from xennet.xenstore.path import domain_path
+
+_SECOND = 1_000_000_000
+#: libxl's LIBXL_INIT_TIMEOUT, LIBXL_DESTROY_TIMEOUT and LIBXL_HOTPLUG_TIMEOUT, in ns.
+INIT_TIMEOUT = 10 * _SECOND
+DESTROY_TIMEOUT = 10 * _SECOND
+HOTPLUG_TIMEOUT = 40 * _SECOND
+
+#: An attach is answered when the backend offers features; a fast one may be further already.
+_ATTACHED = frozenset({XenbusState.InitWait, XenbusState.Connected})
+_CLOSED = frozenset({XenbusState.Closed})
+
+
+class Outcome(Enum):
+    """How a command stands."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@define(eq=False)
+class VifOperation:
+    """One attach or detach. ``reason`` says why it FAILED; ``forced`` that a removal had to be."""
+
+    paths: VifPaths
+    outcome: Outcome = Outcome.PENDING
+    reason: str = ""
+    forced: bool = False
+    on_done: Callable[[VifOperation], None] | None = None
+
+    @classmethod
+    def refused(
+        cls, paths: VifPaths, reason: str, on_done: Callable[[VifOperation], None] | None
+    ) -> VifOperation:
+        """One that FAILED at once, and changed nothing."""
+        operation = cls(paths, on_done=on_done)
+        operation.finish(reason)
+        return operation
+
+    def finish(self, reason: str = "") -> None:
+        """It is over; FAILED if there is a ``reason``."""
+        self.reason = reason
+        self.outcome = Outcome.FAILED if reason else Outcome.DONE
+        if self.on_done is not None:
+            self.on_done(self)
+
+
+@define(eq=False, repr=False)
+class Toolstack:
+    """Commands over ``store``, the connection of a privileged domain.
+
+    ``introduce(domid)`` tells the store of a new domain (XS_INTRODUCE), ``kill(domid)`` destroys it
+    in the hypervisor, ``script`` plays hotplug scripts (None: they are run by nobody), ``after``
+    is the clock for time limits (None: there are none).
+    """
+
+    store: StoreClient
+    introduce: Callable[[int], None] | None = None
+    kill: Callable[[int], None] | None = None
+    script: HotplugScript | None = None
+    after: After | None = None
+    _tokens: int = field(init=False, default=0)
+    _plugged: dict[tuple[int, int], AttachedVif] = field(init=False, factory=dict)
+
+    # -- domains -----------------------------------------------------------------------------------
+
+    def init_dom0(self) -> None:
+        """Domain 0's own nodes, once after boot (xen-init-dom0)."""
+        dom0 = domain_path(0)
+        apply(self.store, [Node(f"{dom0}/domid", "0"), Node(f"{dom0}/name", "Domain-0")])
+
+    def create_domain(self, config: DomainConfig) -> None:
+        """Write a PV domain's nodes and console, and introduce it."""
+        model = Node(f"{config.libxl}/dm-version", "qemu_xen")
+        self._write(skeleton_nodes(config))
+        apply(self.store, [model])
+        self._write(build_nodes(config))
+        if self.introduce is not None:
+            self.introduce(config.domid)
+        apply(self.store, [model])
+        self._write(console_nodes(config))
+
+    def destroy_domain(self, domid: int, on_done: Callable[[], None] | None = None) -> None:
+        """Remove its devices by force, its nodes, then the domain (libxl_domain_destroy)."""
+        self.store.transact(lambda tx: _remove_all(tx, console_paths(domid)))
+        handles = NodeDirectory(self.store, f"/libxl/{domid}/device/vif").names()
+        # Others may have written there too; a name that is no number is no device of libxl's.
+        numbers = [int(handle) for handle in handles if handle.isdecimal()]
+        devices = [self.known_paths(domid, handle) for handle in numbers]
+        left = len(devices)
+
+        def one_done(_operation: VifOperation) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                self._forget_domain(domid, on_done)
+
+        for paths in devices:
+            _Removal(self, VifOperation(paths, forced=True, on_done=one_done)).request()
+        if not devices:
+            self._forget_domain(domid, on_done)
+
+    # -- vifs --------------------------------------------------------------------------------------
+
+    def attach_vif(
+        self,
+        domid: int,
+        handle: int,
+        config: VifConfig,
+        *,
+        backend_domid: int = 0,
+        on_done: Callable[[VifOperation], None] | None = None,
+    ) -> VifOperation:
+        """Give domain ``domid`` vif number ``handle`` (xl network-attach).
+
+        DONE when the hotplug script has connected it; FAILED when there is such a device already,
+        when the backend does not answer in time or goes away, or when the script fails. A failed
+        device stays in the store.
+        """
+        paths = VifPaths(domid, handle, backend_domid)
+        if NodeDirectory(self.store, paths.libxl).exists():
+            return VifOperation.refused(paths, f"{paths.libxl}: the device exists already", on_done)
+        return self.plug(AttachedVif(handle, config, backend_domid), domid, on_done=on_done)
+
+    def plug(
+        self,
+        vif: AttachedVif,
+        domid: int,
+        *,
+        before: Callable[[StoreTransaction], None] | None = None,
+        on_done: Callable[[VifOperation], None] | None = None,
+    ) -> VifOperation:
+        """:meth:`attach_vif`, whatever is there already; ``before`` begins its transaction."""
+        operation = VifOperation(VifPaths(domid, vif.handle, vif.backend_domid), on_done=on_done)
+
+        def write(tx: StoreTransaction) -> None:
+            if before is not None:
+                before(tx)
+            apply(tx, vif_nodes(operation.paths, vif.config))
+
+        self.store.transact(write)
+        self._plugged[domid, vif.handle] = vif
+
+        def answered(result: WaitResult) -> None:
+            if result is WaitResult.REACHED:
+                self.hotplug(HotplugAction.ONLINE, operation.paths, operation.finish)
+            else:
+                operation.finish(f"backend did not come up: {result.value}")
+
+        self.wait(operation.paths, _ATTACHED, INIT_TIMEOUT, answered)
+        return operation
+
+    def detach_vif(
+        self,
+        domid: int,
+        handle: int,
+        *,
+        force: bool = False,
+        on_done: Callable[[VifOperation], None] | None = None,
+    ) -> VifOperation:
+        """Take a vif away (xl network-detach): ask, wait for Closed, then remove all its nodes.
+
+        ``force``, or 10 s without an answer, takes the frontend's directory away first.
+        """
+        paths = self.known_paths(domid, handle)
+        operation = VifOperation(paths, forced=force, on_done=on_done)
+        _Removal(self, operation).request()
+        return operation
+
+    def replug_vif(
+        self, domid: int, handle: int, on_done: Callable[[VifOperation], None] | None = None
+    ) -> VifOperation:
+        """Run the online script of a vif again, as udev does when a backend driver is bound again.
+
+        The backend waits for it: it has forgotten hotplug-status when it was unbound.
+        """
+        operation = VifOperation(self.known_paths(domid, handle), on_done=on_done)
+        self.hotplug(HotplugAction.ONLINE, operation.paths, operation.finish)
+        return operation
+
+    def plugged(self, domid: int, handle: int) -> AttachedVif | None:
+        """The vif as it was attached; None if this toolstack attached none, or removes it."""
+        return self._plugged.get((domid, handle))
+
+    def vifs(self, domid: int) -> tuple[AttachedVif, ...]:
+        """All vifs of a domain, for restoring it elsewhere (xennet.toolstack.relocation)."""
+        return tuple(vif for (owner, _), vif in sorted(self._plugged.items()) if owner == domid)
+
+    # -- what commands are made of -----------------------------------------------------------------
+
+    def known_paths(self, domid: int, handle: int) -> VifPaths:
+        """Where the vif was attached; for one that another toolstack attached, where the copy in
+        the store says that its backend is (domain 0 if there is none)."""
+        own = self.plugged(domid, handle)
+        if own is not None:
+            return VifPaths(domid, handle, own.backend_domid)
+        copy = NodeDirectory(self.store, f"/libxl/{domid}/device/vif/{handle}")
+        backend_domid = 0
+        with suppress(XenbusError, IndexError, ValueError):
+            backend_domid = int(copy.text("backend").split("/")[3])
+        return VifPaths(domid, handle, backend_domid)
+
+    def forget_vif(self, paths: VifPaths) -> None:
+        """It is being removed, or has been."""
+        self._plugged.pop((paths.frontend_domid, paths.handle), None)
+
+    def wait(
+        self,
+        paths: VifPaths,
+        wanted: frozenset[XenbusState],
+        limit_ns: int,
+        done: Callable[[WaitResult], None],
+    ) -> None:
+        """Wait for the backend of ``paths`` to reach one of the states ``wanted``."""
+        self._tokens += 1
+        node, token = f"{paths.backend}/state", f"3/{self._tokens:x}"
+        DeviceStateWait(self.store, node, token, wanted, done).start(self.after, limit_ns)
+
+    def hotplug(self, action: HotplugAction, paths: VifPaths, done: Callable[[str], None]) -> None:
+        """Run the backend's script, if it names one; ``done`` gets "" or what went wrong."""
+        backend = NodeDirectory(self.store, paths.backend)
+        if self.script is None or not backend.optional_text("script"):
+            done("")
+            return
+        pending = True
+
+        def once(problem: str) -> None:
+            nonlocal pending
+            if pending:
+                pending = False
+                done(problem)
+
+        self.script.run(action, paths, once)
+        if self.after is not None:
+            self.after(HOTPLUG_TIMEOUT, lambda: once("hotplug script did not end in 40 s"))
+
+    def _write(self, nodes: list[Node | Clear]) -> None:
+        self.store.transact(lambda tx: apply(tx, nodes))
+
+    def _forget_domain(self, domid: int, on_done: Callable[[], None] | None) -> None:
+        dom = domain_path(domid)
+        vm = NodeDirectory(self.store, dom).optional_text("vm")
+        for path in (vm, dom, f"/libxl/{domid}", f"{dom}/hvmloader"):
+            if path:
+                remove_if_there(self.store, path)
+        if self.kill is not None:
+            self.kill(domid)
+        if on_done is not None:
+            on_done()
+
+
+@define(eq=False)
+class _Removal:
+    """The chain of one removal: request, wait, script, destroy (libxl__initiate_device_remove)."""
+
+    toolstack: Toolstack
+    operation: VifOperation
+
+    def request(self) -> None:
+        """Take the device offline and ask its backend to close."""
+        self.toolstack.forget_vif(self.operation.paths)  # nobody may move it any more
+        if self.toolstack.store.transact(self._ask):
+            self.toolstack.wait(self.operation.paths, _CLOSED, DESTROY_TIMEOUT, self._answered)
+        else:
+            self._unplug("")
+
+    def _ask(self, tx: StoreTransaction) -> bool:
+        paths = self.operation.paths
+        if self.operation.forced:
+            remove_with_empty_parents(tx, paths.frontend)
+        try:
+            state = parse_state(tx.read(f"{paths.backend}/state"))
+        except XsError:
+            return False
+        tx.write(f"{paths.backend}/online", "0")
+        if state != XenbusState.Closed:
+            tx.write(f"{paths.backend}/state", str(int(XenbusState.Closing)))
+        return True
+
+    def _answered(self, result: WaitResult) -> None:
+        if result is not WaitResult.TIMED_OUT:
+            self.toolstack.hotplug(HotplugAction.OFFLINE, self.operation.paths, self._unplug)
+        elif not self.operation.forced:
+            self.operation.forced = True
+            self.request()
+        else:
+            self._unplug("backend did not close, not even without its frontend")
+
+    def _unplug(self, problem: str) -> None:
+        paths = self.operation.paths
+        directories = (paths.frontend, paths.libxl, paths.backend)
+        self.toolstack.store.transact(lambda tx: _remove_all(tx, directories))
+        self.toolstack.forget_vif(paths)
+        self.operation.finish(problem)
+
+
+def _remove_all(tx: StoreTransaction, paths: tuple[str, ...]) -> None:
+    for path in paths:
+        remove_with_empty_parents(tx, path)

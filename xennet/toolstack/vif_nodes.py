@@ -1,0 +1,93 @@
+"""What the toolstack writes for one vif: three directories, in libxl's order.
+
+libxl__device_generic_add writes them in one transaction: its own copy's head, the frontend's
+directory, the backend's directory, then the rest of the copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from xennet.abi.xenbus import XenbusState
+from xennet.toolstack.nodelist import Clear, Node
+from xennet.xenbus.paths import VifPaths
+
+DEFAULT_SCRIPT = "/etc/xen/scripts/vif-bridge"
+
+
+@frozen
+class VifConfig:
+    """A vif as ``xl`` is told about it.
+
+    ``mac`` is the guest's address ("00:16:3e:00:00:01"), ``mtu`` in bytes without the Ethernet
+    header, ``trusted`` whether the frontend may trust its backend with whole pages. ``script`` None
+    leaves the node out. ``options`` are further backend nodes, for example
+    ``{"rate": "1000000,50000"}`` (bytes, microseconds).
+    """
+
+    mac: str
+    bridge: str = "xbr0"
+    script: str | None = DEFAULT_SCRIPT
+    mtu: int = 1500
+    trusted: bool = True
+    type: str = "vif"
+    options: Mapping[str, str] = field(factory=dict)
+
+
+@frozen
+class AttachedVif:
+    """A vif that a domain has, as its toolstack remembers it."""
+
+    handle: int
+    config: VifConfig
+    backend_domid: int = 0
+
+
+def backend_entries(paths: VifPaths, config: VifConfig) -> list[tuple[str, str]]:
+    """The backend's nodes after ``frontend``; the toolstack's copy gets the same."""
+    script = [] if config.script is None else [("script", config.script)]
+    return [
+        ("frontend-id", str(paths.frontend_domid)),
+        ("online", "1"),
+        ("state", str(int(XenbusState.Initialising))),
+        *script,
+        ("mac", config.mac),
+        *config.options.items(),
+        ("bridge", config.bridge),
+        ("handle", str(paths.handle)),
+        ("type", config.type),
+        # Created empty, so that a driver domain's script can write it.
+        ("hotplug-status", ""),
+    ]
+
+
+def vif_nodes(paths: VifPaths, config: VifConfig) -> list[Node | Clear]:
+    """Everything of one attach transaction, in order."""
+    owned_by_frontend = (f"n{paths.frontend_domid}", f"r{paths.backend_domid}")
+    owned_by_backend = (f"n{paths.backend_domid}", f"r{paths.frontend_domid}")
+    frontend = [
+        ("backend-id", str(paths.backend_domid)),
+        ("state", str(int(XenbusState.Initialising))),
+        ("handle", str(paths.handle)),
+        ("mac", config.mac),
+        ("trusted", str(int(config.trusted))),
+    ]
+    backend = backend_entries(paths, config)
+    return [
+        Clear(paths.libxl),
+        Node(f"{paths.libxl}/frontend", paths.frontend),
+        Node(f"{paths.libxl}/backend", paths.backend),
+        Clear(paths.frontend),
+        Node(paths.frontend, None, owned_by_frontend),
+        Node(f"{paths.frontend}/backend", paths.backend),
+        *(Node(f"{paths.frontend}/{name}", value, owned_by_frontend) for name, value in frontend),
+        # Read-only for the guest.
+        Node(f"{paths.frontend}/mtu", str(config.mtu), owned_by_backend),
+        Clear(paths.backend),
+        Node(paths.backend, None, owned_by_backend),
+        Node(f"{paths.backend}/frontend", paths.frontend),
+        *(Node(f"{paths.backend}/{name}", value) for name, value in backend),
+        *(Node(f"{paths.libxl}/{name}", value) for name, value in backend),
+    ]

@@ -1,0 +1,131 @@
+"""XenStore as a service of the machine: what xenstored does in domain 0, and how domains reach it.
+
+The store itself knows no hypervisor. Here it learns which domains exist, when one dies or shuts
+down (VIRQ_DOM_EXC), and here the run loop learns of watch events that wait for somebody. Domain 0's
+own programs are connected inside the process, as those of a real domain 0 are over a socket; guests
+talk over their ring pages (:mod:`xennet.xenstored.rings`).
+"""
+
+from __future__ import annotations
+
+from attrs import define
+
+from xennet.abi.xen import VIRQ_DOM_EXC
+from xennet.hypervisor import Domain, Machine
+from xennet.interface import HypercallError
+from xennet.observe import StoreOperation
+from xennet.runloop import Delivery, RunLoop
+from xennet.xenstore import Client, Store, StoreOp
+from xennet.xenstore.client.nodes import StoreConnection
+from xennet.xenstore.handlers import Server
+from xennet.xenstore.ring_server import FEATURES
+from xennet.xenstored.rings import StoreRings
+
+
+@define(eq=False, repr=False)
+class _EventPump:
+    """Brings the watch events of one client through the run loop, one event a delivery."""
+
+    _run_loop: RunLoop
+    _domain: Domain
+    _client: Client
+    _delivery: Delivery
+
+    def wake(self) -> None:
+        """The client has events waiting."""
+        if self._domain.running:
+            self._run_loop.post(self._delivery, self._deliver)
+
+    def _deliver(self, _: Delivery) -> None:
+        # A client that was closed meanwhile has nothing any more, and must not be asked.
+        if self._client.pending:
+            try:
+                self._client.poll_one()
+            finally:
+                if self._client.pending:
+                    self.wake()
+
+
+class XenStoreService:
+    """``store`` (a new one unless given) serving ``machine``, which must have its domain 0.
+
+    ``server`` is what sessions of other transports are made of. ``deliveries``: see
+    :mod:`xennet.xenstored.rings`.
+    """
+
+    def __init__(
+        self, machine: Machine, store: Store | None = None, *, deliveries: bool = False
+    ) -> None:
+        self.store = Store() if store is None else store
+        self.server = Server(self.store, features=FEATURES)
+        self._machine = machine
+        self._dom0 = machine.domain(0)
+        self._rings = StoreRings(machine, self.server, deliveries)
+        self._known: set[int] = set()
+        self._clients = 0
+        port = self._dom0.bind_virq(VIRQ_DOM_EXC, 0)
+        self._dom0.set_handler(port, self._check_domains)
+        self._dom0.unmask(port)
+        machine.on_create(self._created)
+        machine.observers.on_toggle(StoreOperation, self._observe)
+
+    def introduce(self, domain: Domain) -> None:
+        """XS_INTRODUCE: the toolstack made this domain known to the store, with the ring page and
+        the port that the domain's builder made (or makes now)."""
+        ring = self._machine.build_store_ring(domain.domid)
+        self._rings.introduce(domain.domid, ring.gfn, ring.port)
+
+    def connect(self, domain: Domain, name: str = "") -> Client:
+        """A connection of ``domain``, which is introduced if it was not yet.
+
+        Domain 0 may have many. A guest has one, over its ring: a new one takes the ring over from
+        the one before, whose watches and transactions are dropped. Watch events arrive as
+        deliveries ("xenstore", domid, n), where n numbers the clients of the machine, from 1.
+        ``name`` is for observers.
+        """
+        if not self.store.is_introduced(domain.domid):
+            self.introduce(domain)
+        self._clients += 1
+        name = name or f"dom{domain.domid}"
+        connection: StoreConnection
+        if domain.privileged:
+            connection = self.store.connect(domain.domid)
+        else:
+            connection = self._rings.connect(domain, name)
+        client = Client(connection, name=name)
+        delivery = Delivery("xenstore", domain.domid, self._clients)
+        client.on_pending = _EventPump(self._machine.run_loop, domain, client, delivery).wake
+        return client
+
+    def _created(self, domain: Domain) -> None:
+        domid = domain.domid
+        if domid in self._known:
+            # An earlier domain of this number died, and VIRQ_DOM_EXC has not been handled yet.
+            self._died(domid)
+        self._known.add(domid)
+        self.store.domain_created(domid)
+
+    def _check_domains(self) -> None:
+        """VIRQ_DOM_EXC does not say which domain it is about (check_domains of xenstored)."""
+        for domid in sorted(self._known):
+            try:
+                info = self._dom0.domain_info(domid)
+            except HypercallError:
+                self._died(domid)
+                continue
+            if info.dying:
+                self._died(domid)
+            elif info.shutdown is not None:
+                self.store.domain_shut_down(domid)
+
+    def _died(self, domid: int) -> None:
+        self._known.remove(domid)
+        self.store.domain_died(domid)
+
+    def _observe(self, active: bool) -> None:
+        self.store.observer = self._operation if active else None
+
+    def _operation(self, op: StoreOp) -> None:
+        self._machine.observers.emit(
+            StoreOperation(op.who, op.domid, op.op, op.path, op.value, op.tx, op.errno or "")
+        )
