@@ -1,5 +1,5 @@
-"""Writes docs/lifecycle.md from the tables in xennet.xenbus.tables and xennet.lifecycle (or checks
-it with --check)."""
+"""Writes docs/lifecycle.md from the tables in xennet.xenbus and xennet.lifecycle; with --check it
+only compares, and exits with 1 if the page says anything else."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from xennet.abi.xenbus import XenbusState
 from xennet.lifecycle.remarks import OF_BACKEND, OF_FRONTEND, OF_GUEST
 from xennet.lifecycle.scenario import Scenario
 from xennet.lifecycle.scenarios import SCENARIOS
-from xennet.xenbus.backend_rules import BackendRow, BackendRules, Task
-from xennet.xenbus.frontend_rules import FrontendRow, FrontendRules, Phase
-from xennet.xenbus.tables import ALL_STATES, BACKENDS, FRONTENDS
+from xennet.xenbus.backend_rules import BACKENDS, BackendRow, BackendRules, Task
+from xennet.xenbus.frontend_rules import FRONTENDS, FrontendRow, FrontendRules, Phase
+from xennet.xenbus.state import ALL_STATES
 
 #: Nodes that a backend reads of its own directory.
 _ITS_OWN = frozenset({"rate", "online"})
@@ -22,8 +22,10 @@ DOC = Path(__file__).resolve().parent.parent / "docs" / "lifecycle.md"
 
 _HEAD = """# The life of a vif
 
-Generated from `xennet/xenbus/tables.py` by `tools/lifecycle_doc.py`; the engines obey the same
-rows. Any of the two kinds of backends may meet any of the three kinds of frontends. At the end are
+Generated from `xennet/xenbus/backend_rules.py` and `frontend_rules.py` by `tools/lifecycle_doc.py`;
+the engines obey the same rows. `xennet/xenbus/tables.py` begins with the theory: what each state
+says, who moves when, and a connect step by step. Any of the two kinds of backends may meet any of
+the three kinds of frontends. At the end are
 the [scenarios](#scenarios) of `xennet lifecycle` and the [nodes with a
 default](#nodes-with-a-default), from `xennet/lifecycle/`.
 """

@@ -33,9 +33,8 @@ from xennet.netback.tx_pass import TxPass
 from xennet.netback.verdict import FrontendError, rx_error, tx_error
 from xennet.ring import BackRing, SharedRing
 from xennet.xenbus.backend import Advertisement
-from xennet.xenbus.backend_rules import BackendRules
+from xennet.xenbus.backend_rules import LINUX_BACKEND, BackendRules
 from xennet.xenbus.device import XenbusDevice
-from xennet.xenbus.tables import LINUX_BACKEND
 
 #: Most queues of a vif.
 MAX_QUEUES = 8

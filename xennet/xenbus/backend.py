@@ -20,6 +20,7 @@ from attrs import define, field, frozen
 from xennet.abi.xenbus import XenbusState
 from xennet.interface import Hypervisor
 from xennet.xenbus.backend_rules import (
+    LINUX_BACKEND,
     Afterwards,
     BackendAction,
     BackendRow,
@@ -37,7 +38,6 @@ from xennet.xenbus.device import (
 )
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.state import read_state, state_name
-from xennet.xenbus.tables import LINUX_BACKEND
 from xennet.xenstore.errors import XsError
 
 #: The one value of hotplug-status that lets a backend go on (exact, without a nul).

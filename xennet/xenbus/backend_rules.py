@@ -1,4 +1,10 @@
-"""What a backend's life is made of: the kinds of rows that :mod:`xennet.xenbus.tables` fills."""
+"""The life of a backend as tables: what a row says, then the rows of Linux and of FreeBSD's xnb.
+
+:mod:`xennet.xenbus.tables` explains what they are for; :mod:`xennet.xenbus.backend` obeys them.
+Sources of the rows: Linux xen-netback (netback_probe, frontend_changed, set_backend_state,
+netback_remove) and FreeBSD xnb (xnb_attach, xnb_frontend_changed, xnb_shutdown, xnb_attach_failed)
+on its xenbusb_back.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from enum import Enum
 from attrs import Factory, field, frozen
 
 from xennet.abi.xenbus import XenbusState
+from xennet.xenbus.state import ALL_STATES
 
 # -- what the frontend's state asks for ------------------------------------------------------------
 
@@ -179,3 +186,148 @@ _UNEXPECTED = BackendRow(
     Afterwards.KEEP,
     "no frontend state known to a backend",
 )
+
+
+# -- the two kinds of backends ---------------------------------------------------------------------
+
+S = XenbusState
+
+
+def _walk(
+    frontend: XenbusState,
+    target: XenbusState,
+    why: str,
+    afterwards: Afterwards = Afterwards.KEEP,
+    stay: frozenset[XenbusState] = frozenset(),
+) -> BackendRow:
+    return BackendRow(frontend, BackendAction.WALK, target, afterwards, why, stay)
+
+
+def _stay(frontend: XenbusState, action: BackendAction, why: str) -> BackendRow:
+    return BackendRow(frontend, action, None, Afterwards.KEEP, why)
+
+
+LINUX_BACKEND = BackendRules(
+    name="linux",
+    rows=(
+        _walk(
+            S.Unknown,
+            S.Closed,
+            "the frontend's directory is gone or its state is no number: it will not come back",
+            Afterwards.REMOVE,
+        ),
+        _walk(S.Initialising, S.InitWait, "a frontend starts, perhaps after closing: offer it"),
+        _stay(
+            S.Initialised,
+            BackendAction.NOTHING,
+            "Linux frontends skip this state and Linux backends wait for Connected",
+        ),
+        _walk(S.Connected, S.Connected, "the frontend's keys are complete: map the rings"),
+        _walk(S.Closing, S.Closing, "unmap everything, so that the frontend can end its grants"),
+        _walk(
+            S.Closed,
+            S.Closed,
+            "also when the frontend skipped Closing (mirage-net-xen PR 89)",
+            Afterwards.REMOVE_IF_OFFLINE,
+        ),
+        BackendRow(
+            S.Reconfiguring,
+            BackendAction.RECONFIGURE,
+            None,
+            Afterwards.KEEP,
+            "XDP headroom changed; a driver that cannot reconfigure treats it as an unknown state",
+            stay=ALL_STATES - {S.Connected, S.Reconfigured},
+        ),
+    ),
+    steps=(
+        Step(S.Initialising, S.InitWait, "features are in the store"),
+        Step(S.Initialising, S.Closed, "closed before anything began"),
+        Step(S.InitWait, S.Connected, "rings are mapped"),
+        Step(S.InitWait, S.Closing, "closed before the frontend connected"),
+        Step(S.Connected, S.Closing, "rings are unmapped"),
+        Step(S.Closing, S.Closed, "the frontend sees both, one after the other"),
+        Step(S.Closed, S.InitWait, "a new start with the same device"),
+        Step(S.Closed, S.Closing, "a frontend that closes twice (xenvif's first cycle) sees it"),
+    ),
+    probe=(
+        Task(Do.ADVERTISE, "one transaction, then the extras"),
+        Task(
+            Do.SHOW,
+            "a frontend may read them; also when bound again, whatever state it finds",
+            state=S.InitWait,
+        ),
+        Task(Do.REQUIRE, "what plugs the interface in", node="script"),
+        Task(Do.REQUIRE_NUMBER, "which interface it is", node="handle"),
+    ),
+    probe_failed=(Task(Do.FATAL, "the device stays until its directory vanishes"),),
+    removal=(
+        Task(Do.REMOVE, "the script's answer is about this life only", node="hotplug-status"),
+        Task(Do.DISCONNECT, "unmap the rings, end the watches of rate and multicast"),
+        Task(Do.CONFIRM_CLOSED, "lets a toolstack go on that has forced the state (xenbus core)"),
+    ),
+    teardown=Teardown.PAIRED,
+    script_writes_status=True,
+    unreadable=S.Unknown,
+)
+
+_XNB_UNKNOWN = "only states 1, 3, 4, 5 and 6 are known (C8)"
+
+XNB_BACKEND = BackendRules(
+    name="xnb",
+    rows=(
+        _stay(S.Unknown, BackendAction.FATAL, _XNB_UNKNOWN),
+        _stay(
+            S.Initialising,
+            BackendAction.NOTHING,
+            "InitWait is shown once, at attach: a frontend that starts over never sees it again",
+        ),
+        _stay(S.InitWait, BackendAction.FATAL, _XNB_UNKNOWN),
+        _walk(S.Initialised, S.Connected, "the frontend's keys are complete: map the rings"),
+        _walk(S.Connected, S.Connected, "also from Closing and Closed, with no new InitWait (C4)"),
+        _walk(
+            S.Closing,
+            S.Closing,
+            "shut down, connected or not (C5)",
+            stay=frozenset({S.Closing, S.Closed}),
+        ),
+        _walk(
+            S.Closed,
+            S.Closed,
+            "shut down, then show it; the device stays for the toolstack to remove",
+            Afterwards.UNPLUG_IF_OFFLINE,
+        ),
+        _stay(S.Reconfiguring, BackendAction.FATAL, _XNB_UNKNOWN),
+        _stay(S.Reconfigured, BackendAction.FATAL, _XNB_UNKNOWN),
+    ),
+    steps=(
+        Step(S.Initialising, S.InitWait, "features are in the store"),
+        Step(S.InitWait, S.Connected, "rings are mapped"),
+        Step(S.InitWait, S.Closing, "shut down before the frontend connected"),
+        Step(S.Connected, S.Closing, "rings are unmapped"),
+        Step(S.Closing, S.Closed, "the frontend is Closed"),
+        Step(S.Closing, S.Connected, "the frontend connects again (C4)"),
+        Step(S.Closed, S.Connected, "the frontend connects again (C4)"),
+    ),
+    probe=(
+        Task(Do.WRITE, "no script is needed", node="hotplug-status", value="connected"),
+        Task(Do.ADVERTISE, "one transaction"),
+        Task(Do.SHOW, "ready for a frontend", state=S.InitWait),
+    ),
+    probe_failed=(
+        Task(Do.WRITE, "as a script would", node="hotplug-error", value="{error}"),
+        Task(Do.WRITE, "the toolstack waits for it", node="hotplug-status", value="error"),
+        Task(Do.FATAL, "waiting for a frontend will not help"),
+        Task(Do.WRITE, "the toolstack may take it away", node="online", value="0"),
+        Task(Do.DISCONNECT, "detach"),
+    ),
+    removal=(
+        Task(Do.DISCONNECT, "shut down, connected or not (C5)"),
+        Task(Do.SHOW_AT_LEAST, "the frontend learns that its backend goes", state=S.Closing),
+    ),
+    teardown=Teardown.BLIND,
+    script_writes_status=False,
+    unreadable=S.Closed,
+)
+
+#: By name.
+BACKENDS: dict[str, BackendRules] = {rules.name: rules for rules in (LINUX_BACKEND, XNB_BACKEND)}

@@ -26,6 +26,7 @@ from xennet.xenbus.device import (
 )
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.frontend_rules import (
+    LINUX_FRONTEND,
     ConnectDo,
     ConnectStep,
     FrontendAction,
@@ -33,7 +34,6 @@ from xennet.xenbus.frontend_rules import (
     Phase,
 )
 from xennet.xenbus.state import state_name
-from xennet.xenbus.tables import LINUX_FRONTEND
 
 __all__ = ["Frontend", "FrontendDriver", "MovableDriver", "Phase"]
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from xennet.interface import Hypervisor
 from xennet.xenbus.bus import Bus
 from xennet.xenbus.frontend import Frontend, FrontendDriver
-from xennet.xenbus.frontend_rules import FrontendRules
+from xennet.xenbus.frontend_rules import LINUX_FRONTEND, FrontendRules
 from xennet.xenbus.nodes import NodeDirectory
-from xennet.xenbus.tables import LINUX_FRONTEND
 
 #: Makes the driver for the device in a directory (``device/vif/<handle>``).
 FrontendFactory = Callable[[str], FrontendDriver]

@@ -12,6 +12,8 @@ from xennet.interface import StoreTransaction
 from xennet.xenbus.scan import scan_signed
 from xennet.xenstore.errors import XsError
 
+ALL_STATES: frozenset[XenbusState] = frozenset(XenbusState)
+
 
 def parse_state(value: bytes, unreadable: int = XenbusState.Unknown) -> int:
     """The number that a ``state`` node holds; ``unreadable`` when it holds none."""

@@ -1,34 +1,99 @@
-"""The life cycle of a vif as tables: two kinds of backends, three kinds of frontends.
+"""The life cycle of a vif: the theory, and a connect step by step. Then read the tables,
+:mod:`~xennet.xenbus.backend_rules` and :mod:`~xennet.xenbus.frontend_rules`.
 
-Everything that the two engines (:mod:`xennet.xenbus.backend`, :mod:`xennet.xenbus.frontend`) decide
-from a state is a row here, with the reason beside it; documentation is generated from the rows.
-Sources: Linux xen-netback (netback_probe, frontend_changed, set_backend_state, netback_remove) and
-xen-netfront (netfront_probe, netback_changed, xennet_bus_close, netfront_resume) with
-xenbus_reset_frontend and xenbus_dev_resume; FreeBSD xnb (xnb_attach, xnb_frontend_changed,
-xnb_shutdown, xnb_attach_failed) on its xenbusb_back; FreeBSD netfront; Windows xenvif.
+**Two ends.** A vif has a frontend (netfront, in a guest) and a backend (netback, in domain 0 or in
+a driver domain). Before the frontend has granted its rings they share nothing but XenStore, where
+each has a directory::
+
+    FE = /local/domain/<guest>/device/vif/<handle>
+    BE = /local/domain/<backend domain>/backend/vif/<guest>/<handle>
+
+An end writes into its own directory, reads the other's, and watches one node there: ``state``.
+FE/backend and BE/frontend hold the other end's path, ``backend-id`` and ``frontend-id`` its domid.
+
+**Three machines** act on these directories, and none of them can make another one move:
+
+* the *frontend* owns FE/state. It connects when the backend is ready, closes when the backend
+  closes, and can close by itself (its driver is unloaded, the guest shuts down).
+* the *backend* owns BE/state and follows FE/state. By itself it closes only when it fails or when
+  its driver goes.
+* the *toolstack* (xl and libxl: :mod:`xennet.toolstack`) makes both directories with state 1 in
+  one transaction, starts the hotplug script that plugs the backend's interface into a bridge, and
+  watches BE/state. To unplug it writes BE/online = 0 and BE/state = 5, waits until the backend is
+  at 6, and removes both directories. xl writes no other state.
+
+**XenbusState** (xen/io/xenbus.h) is what a ``state`` node holds, in decimal ASCII. What a number
+says depends on whose it is:
+
+==================  ====================================  ========================================
+state               of a frontend                         of a backend
+==================  ====================================  ========================================
+0 Unknown           no directory, no node, or no number   the same
+1 Initialising      a driver may start, or has started    features are not yet in the store
+2 InitWait          (not used)                            features can be read: connect
+3 Initialised       keys are in the store (FreeBSD)       (not used by backends of vifs)
+4 Connected         keys are in the store, buffers are    rings are mapped, and the script has
+                    posted, packets may come              written hotplug-status = connected
+5 Closing           wants to close: unmap everything      rings are unmapped; or: please close
+6 Closed            grants and channels have ended        the end of this connection
+7 Reconfiguring     xdp-headroom was rewritten            (not used)
+8 Reconfigured      (not used)                            has read xdp-headroom again
+==================  ====================================  ========================================
+
+**Who moves when.** Connecting goes back and forth: backend 2, frontend 4 (FreeBSD: 3, then 4),
+backend 4. Closing does as well: a frontend that unloads shows 5, the backend unmaps the rings and
+then shows 5, the frontend shows 6, the backend 6. A frontend ends its grants when it sees 6: a 5
+may be the toolstack's, written while the rings are mapped. A backend at 6 whose ``online`` is 1
+stays, and walks to 2 when the frontend starts over with state 1.
+
+**A state may be missed.** A watch event says that a node has changed, neither how often nor from
+what; its receiver reads the node and finds the newest value. Two quick changes show as one (or the
+second one twice), and a new watch fires once by itself. So no row may ask what the state was
+*before*: a row answers the other end's state as it is now, and has to be right when the same state
+is seen again and when the one before it never was. That is why a backend *walks* (from 4 to 6 it
+goes through 5, with what has to be done there) and why a frontend disconnects at Closed although
+it has answered Closing already.
+
+**What a row means.** :class:`~xennet.xenbus.backend_rules.BackendRow`: when the frontend's state
+is ``frontend``, walk to ``target`` by the shortest way along ``steps`` (on entering Connected the
+driver maps the rings, on leaving it unmaps them), then do what ``afterwards`` says.
+:class:`~xennet.xenbus.frontend_rules.FrontendRow`: in ``phase``, when the backend's state is one of
+``backend`` and the own one of ``own``, do ``actions`` in order. A frontend without a row waits; a
+backend without one takes the state for a fatal error. Each row says ``why``.
+
+**A connect**, Linux at both ends, as in tests/data/handshake/split-channels.txt (Linux 6.1, Xen
+4.17.7); FE and BE are the two states after the step::
+
+        by        what                                                               FE  BE
+     1  toolstack both directories: path and domid of the other end, mac, handle      1   1
+     2  backend   probe: feature-sg = 1, feature-rx-copy = 1, ... in one transaction   1   1
+     3  backend   multi-queue-max-queues = 2, feature-ctrl-ring = 1, ... singly        1   1
+     4  backend   FE is 1: walk from 1 to 2                                            1   2
+     5  script    BE/hotplug-status = connected                                        1   2
+     6  frontend  BE is 2 and FE is 1: connect. Read the features, grant two rings,    1   2
+                  allocate two unbound event channels
+     7  frontend  tx-ring-ref = 520, rx-ring-ref = 521, event-channel-tx = 8,          1   2
+                  event-channel-rx = 9, request-rx-copy = 1, ... in one transaction
+     8  frontend  post 256 rx buffers, notify once, show 4                             4   2
+     9  backend   FE is 4: read the keys, map both rings, bind both channels           4   2
+    10  backend   hotplug-status is connected (else it waits here): show 4             4   4
+    11  frontend  BE is 4: announce itself (gratuitous ARP)                            4   4
+
+Packets may flow from step 9 on. Steps 2 to 5 and the guest's boot are a race: the frontend may
+look before 4, sees a state without a row, and waits for the next event of its watch.
 """
 
 from __future__ import annotations
 
-from xennet.abi.xenbus import XenbusState
-from xennet.xenbus.backend_rules import (
-    Afterwards,
-    BackendAction,
-    BackendRow,
-    BackendRules,
-    Do,
-    Step,
-    Task,
-    Teardown,
-)
+from xennet.xenbus.backend_rules import BACKENDS, LINUX_BACKEND, XNB_BACKEND, BackendRules
 from xennet.xenbus.frontend_rules import (
-    ConnectDo,
-    ConnectStep,
-    FrontendAction,
-    FrontendRow,
+    FREEBSD_FRONTEND,
+    FRONTENDS,
+    LINUX_FRONTEND,
+    WINDOWS_FRONTEND,
     FrontendRules,
-    Phase,
 )
+from xennet.xenbus.state import ALL_STATES
 
 __all__ = [
     "ALL_STATES",
@@ -42,342 +107,3 @@ __all__ = [
     "BackendRules",
     "FrontendRules",
 ]
-
-S = XenbusState
-ALL_STATES: frozenset[XenbusState] = frozenset(XenbusState)
-
-
-# -- backends --------------------------------------------------------------------------------------
-
-
-def _walk(
-    frontend: XenbusState,
-    target: XenbusState,
-    why: str,
-    afterwards: Afterwards = Afterwards.KEEP,
-    stay: frozenset[XenbusState] = frozenset(),
-) -> BackendRow:
-    return BackendRow(frontend, BackendAction.WALK, target, afterwards, why, stay)
-
-
-def _stay(frontend: XenbusState, action: BackendAction, why: str) -> BackendRow:
-    return BackendRow(frontend, action, None, Afterwards.KEEP, why)
-
-
-LINUX_BACKEND = BackendRules(
-    name="linux",
-    rows=(
-        _walk(
-            S.Unknown,
-            S.Closed,
-            "the frontend's directory is gone or its state is no number: it will not come back",
-            Afterwards.REMOVE,
-        ),
-        _walk(S.Initialising, S.InitWait, "a frontend starts, perhaps after closing: offer it"),
-        _stay(
-            S.Initialised,
-            BackendAction.NOTHING,
-            "Linux frontends skip this state and Linux backends wait for Connected",
-        ),
-        _walk(S.Connected, S.Connected, "the frontend's keys are complete: map the rings"),
-        _walk(S.Closing, S.Closing, "unmap everything, so that the frontend can end its grants"),
-        _walk(
-            S.Closed,
-            S.Closed,
-            "also when the frontend skipped Closing (mirage-net-xen PR 89)",
-            Afterwards.REMOVE_IF_OFFLINE,
-        ),
-        BackendRow(
-            S.Reconfiguring,
-            BackendAction.RECONFIGURE,
-            None,
-            Afterwards.KEEP,
-            "XDP headroom changed; a driver that cannot reconfigure treats it as an unknown state",
-            stay=ALL_STATES - {S.Connected, S.Reconfigured},
-        ),
-    ),
-    steps=(
-        Step(S.Initialising, S.InitWait, "features are in the store"),
-        Step(S.Initialising, S.Closed, "closed before anything began"),
-        Step(S.InitWait, S.Connected, "rings are mapped"),
-        Step(S.InitWait, S.Closing, "closed before the frontend connected"),
-        Step(S.Connected, S.Closing, "rings are unmapped"),
-        Step(S.Closing, S.Closed, "the frontend sees both, one after the other"),
-        Step(S.Closed, S.InitWait, "a new start with the same device"),
-        Step(S.Closed, S.Closing, "a frontend that closes twice (xenvif's first cycle) sees it"),
-    ),
-    probe=(
-        Task(Do.ADVERTISE, "one transaction, then the extras"),
-        Task(
-            Do.SHOW,
-            "a frontend may read them; also when bound again, whatever state it finds",
-            state=S.InitWait,
-        ),
-        Task(Do.REQUIRE, "what plugs the interface in", node="script"),
-        Task(Do.REQUIRE_NUMBER, "which interface it is", node="handle"),
-    ),
-    probe_failed=(Task(Do.FATAL, "the device stays until its directory vanishes"),),
-    removal=(
-        Task(Do.REMOVE, "the script's answer is about this life only", node="hotplug-status"),
-        Task(Do.DISCONNECT, "unmap the rings, end the watches of rate and multicast"),
-        Task(Do.CONFIRM_CLOSED, "lets a toolstack go on that has forced the state (xenbus core)"),
-    ),
-    teardown=Teardown.PAIRED,
-    script_writes_status=True,
-    unreadable=S.Unknown,
-)
-
-_XNB_UNKNOWN = "only states 1, 3, 4, 5 and 6 are known (C8)"
-
-XNB_BACKEND = BackendRules(
-    name="xnb",
-    rows=(
-        _stay(S.Unknown, BackendAction.FATAL, _XNB_UNKNOWN),
-        _stay(
-            S.Initialising,
-            BackendAction.NOTHING,
-            "InitWait is shown once, at attach: a frontend that starts over never sees it again",
-        ),
-        _stay(S.InitWait, BackendAction.FATAL, _XNB_UNKNOWN),
-        _walk(S.Initialised, S.Connected, "the frontend's keys are complete: map the rings"),
-        _walk(S.Connected, S.Connected, "also from Closing and Closed, with no new InitWait (C4)"),
-        _walk(
-            S.Closing,
-            S.Closing,
-            "shut down, connected or not (C5)",
-            stay=frozenset({S.Closing, S.Closed}),
-        ),
-        _walk(
-            S.Closed,
-            S.Closed,
-            "shut down, then show it; the device stays for the toolstack to remove",
-            Afterwards.UNPLUG_IF_OFFLINE,
-        ),
-        _stay(S.Reconfiguring, BackendAction.FATAL, _XNB_UNKNOWN),
-        _stay(S.Reconfigured, BackendAction.FATAL, _XNB_UNKNOWN),
-    ),
-    steps=(
-        Step(S.Initialising, S.InitWait, "features are in the store"),
-        Step(S.InitWait, S.Connected, "rings are mapped"),
-        Step(S.InitWait, S.Closing, "shut down before the frontend connected"),
-        Step(S.Connected, S.Closing, "rings are unmapped"),
-        Step(S.Closing, S.Closed, "the frontend is Closed"),
-        Step(S.Closing, S.Connected, "the frontend connects again (C4)"),
-        Step(S.Closed, S.Connected, "the frontend connects again (C4)"),
-    ),
-    probe=(
-        Task(Do.WRITE, "no script is needed", node="hotplug-status", value="connected"),
-        Task(Do.ADVERTISE, "one transaction"),
-        Task(Do.SHOW, "ready for a frontend", state=S.InitWait),
-    ),
-    probe_failed=(
-        Task(Do.WRITE, "as a script would", node="hotplug-error", value="{error}"),
-        Task(Do.WRITE, "the toolstack waits for it", node="hotplug-status", value="error"),
-        Task(Do.FATAL, "waiting for a frontend will not help"),
-        Task(Do.WRITE, "the toolstack may take it away", node="online", value="0"),
-        Task(Do.DISCONNECT, "detach"),
-    ),
-    removal=(
-        Task(Do.DISCONNECT, "shut down, connected or not (C5)"),
-        Task(Do.SHOW_AT_LEAST, "the frontend learns that its backend goes", state=S.Closing),
-    ),
-    teardown=Teardown.BLIND,
-    script_writes_status=False,
-    unreadable=S.Closed,
-)
-
-#: By name.
-BACKENDS: dict[str, BackendRules] = {rules.name: rules for rules in (LINUX_BACKEND, XNB_BACKEND)}
-
-
-# -- frontends -------------------------------------------------------------------------------------
-
-A = FrontendAction
-_INITIALISING = frozenset({S.Initialising})
-_CLOSING = frozenset({S.Closing})
-_CLOSED = frozenset({S.Closed})
-_GONE = frozenset({S.Unknown, S.Closed})
-
-_RESUME = FrontendRow(
-    Phase.RESUMING,
-    frozenset({S.InitWait}),
-    ALL_STATES,
-    (A.RUN,),
-    "a fresh backend, or the old one which has walked there; whatever else it shows is older",
-)
-_RECONFIGURE = (
-    FrontendRow(
-        Phase.RECONFIGURING,
-        frozenset({S.Reconfigured}),
-        ALL_STATES,
-        (A.SHOW_CONNECTED, A.RECONFIGURED, A.RUN),
-        "exactly this state answers a Reconfiguring",
-    ),
-    FrontendRow(
-        Phase.RECONFIGURING,
-        frozenset({S.Unknown, S.Closing, S.Closed}),
-        ALL_STATES,
-        (A.RUN,),
-        "the backend closes, or does not know Reconfiguring: nothing was reconfigured",
-    ),
-)
-_UNLOAD = (
-    FrontendRow(
-        Phase.UNLOADING,
-        _CLOSING,
-        _CLOSING,
-        (A.SHOW_CLOSED,),
-        "the backend has unmapped the rings",
-    ),
-    FrontendRow(
-        Phase.UNLOADING,
-        _GONE,
-        ALL_STATES,
-        (A.SHOW_CLOSED, A.END),
-        "it has closed, perhaps all the way by itself, or it is gone",
-    ),
-)
-_CONNECT = FrontendRow(
-    Phase.RUNNING,
-    frozenset({S.InitWait}),
-    _INITIALISING,
-    (A.CONNECT,),
-    "features can be read; any other own state means that this start was answered already",
-)
-_ANNOUNCE = FrontendRow(
-    Phase.RUNNING,
-    frozenset({S.Connected}),
-    ALL_STATES,
-    (A.ANNOUNCE,),
-    "the backend forwards packets now: gratuitous ARP",
-)
-_CLOSE = FrontendRow(
-    Phase.RUNNING,
-    _CLOSING,
-    ALL_STATES,
-    (A.SHOW_CLOSED,),
-    "the backend closes, or the toolstack unplugs the device; it may still map our rings",
-)
-_ROWS = (
-    FrontendRow(
-        Phase.STARTING,
-        frozenset({S.Connected}),
-        ALL_STATES,
-        (A.SHOW_CLOSING,),
-        "an earlier driver (network boot, kexec) left it connected (win-xenvif PR 36)",
-    ),
-    FrontendRow(
-        Phase.STARTING, _CLOSING, ALL_STATES, (A.SHOW_CLOSED,), "an earlier driver half closed it"
-    ),
-    FrontendRow(
-        Phase.STARTING,
-        _CLOSED,
-        ALL_STATES,
-        (A.SHOW_INITIALISING,),
-        "closed by the driver that was unloaded: ask for a new start, wait for the answer",
-    ),
-    FrontendRow(
-        Phase.STARTING,
-        ALL_STATES - {S.Unknown, S.Connected, S.Closing, S.Closed},
-        ALL_STATES,
-        (A.SHOW_INITIALISING, A.RUN),
-        "ready for, or busy with, a start",
-    ),
-    _CONNECT,
-    _ANNOUNCE,
-    _CLOSE,
-    FrontendRow(
-        Phase.RUNNING,
-        _CLOSED,
-        ALL_STATES,
-        (A.DISCONNECT, A.SHOW_CLOSED),
-        "nothing is mapped any more; if its Closing was missed, this is the first we see",
-    ),
-    _RESUME,
-    *_RECONFIGURE,
-    *_UNLOAD,
-)
-
-LINUX_FRONTEND = FrontendRules(
-    name="linux",
-    rows=_ROWS,
-    connect=(
-        ConnectStep(ConnectDo.SET_UP, "needs nothing but the backend's features"),
-        ConnectStep(ConnectDo.PUBLISH, "complete before the backend looks"),
-        ConnectStep(ConnectDo.POST, "the backend finds them when it maps the rings"),
-        ConnectStep(ConnectDo.SHOW, "directly: Linux never uses Initialised", S.Connected),
-    ),
-    unreadable=S.Unknown,
-)
-
-FREEBSD_FRONTEND = FrontendRules(
-    name="freebsd",
-    rows=_ROWS,
-    connect=(
-        ConnectStep(ConnectDo.SET_UP, "needs nothing but the backend's features"),
-        ConnectStep(ConnectDo.PUBLISH, "complete before the backend looks"),
-        ConnectStep(
-            ConnectDo.SHOW, "xnb connects at this, a Linux backend waits for more", S.Initialised
-        ),
-        ConnectStep(ConnectDo.LATER, "the backend may be quicker than we"),
-        ConnectStep(ConnectDo.POST, "the rings may be mapped already"),
-        ConnectStep(ConnectDo.SHOW, "what a Linux backend waits for", S.Connected),
-        ConnectStep(ConnectDo.LOOK, "xnb was Connected before us and will not say so again"),
-    ),
-    unreadable=S.Closed,
-)
-
-WINDOWS_FRONTEND = FrontendRules(
-    name="windows",
-    rows=(
-        FrontendRow(
-            Phase.STARTING,
-            ALL_STATES - {S.Unknown},
-            ALL_STATES - _CLOSING - _CLOSED,
-            (A.SHOW_CLOSING,),
-            "a whole close cycle before the first start, whatever was there before",
-        ),
-        FrontendRow(
-            Phase.STARTING,
-            _CLOSING,
-            _CLOSING,
-            (A.SHOW_CLOSED,),
-            "the backend must answer: one that sits in InitWait wedges the guest "
-            "(mirage-net-xen PR 121)",
-        ),
-        FrontendRow(
-            Phase.STARTING,
-            _CLOSED,
-            _CLOSING | _CLOSED,
-            (A.SHOW_CLOSED, A.SHOW_INITIALISING, A.RUN),
-            "the cycle is complete: start",
-        ),
-        _CONNECT,
-        _ANNOUNCE,
-        _CLOSE,
-        FrontendRow(
-            Phase.RUNNING,
-            _CLOSED,
-            ALL_STATES - _INITIALISING,
-            (A.DISCONNECT, A.SHOW_CLOSED),
-            "nothing is mapped any more; in Initialising we wait for it to leave this state",
-        ),
-        FrontendRow(
-            Phase.RUNNING,
-            frozenset({S.Unknown}),
-            ALL_STATES,
-            (A.UNPLUG,),
-            "a backend directory that vanishes is a hot-unplug (mirage-net-xen PR 105)",
-        ),
-        _RESUME,
-        *_RECONFIGURE,
-        *_UNLOAD,
-    ),
-    connect=LINUX_FRONTEND.connect,
-    unreadable=S.Unknown,
-)
-
-#: By name.
-FRONTENDS: dict[str, FrontendRules] = {
-    rules.name: rules for rules in (LINUX_FRONTEND, FREEBSD_FRONTEND, WINDOWS_FRONTEND)
-}

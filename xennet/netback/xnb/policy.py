@@ -9,8 +9,8 @@ from xennet.netback.xnb.keys import read_keys
 from xennet.netback.xnb.passes import XnbReceivePass, XnbTransmitPass
 from xennet.ring import BackRing
 from xennet.xenbus.backend import Advertisement
+from xennet.xenbus.backend_rules import XNB_BACKEND
 from xennet.xenbus.device import XenbusDevice
-from xennet.xenbus.tables import XNB_BACKEND
 
 _ADVERTISEMENT = Advertisement(
     features=(
