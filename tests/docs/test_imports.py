@@ -42,7 +42,7 @@ _TABLE = {
     "offload": "abi engine/choice engine/kernel frames ring",
     "flow": "abi engine/choice engine/kernel frames offload ring",
     "xenbus": "abi interface observe xenstore",
-    "vif": "abi engine/choice engine/kernel interface observe xenbus",
+    "vif": "abi engine/choice engine/kernel frames interface observe ring xenbus",
     "netfront": (
         "abi engine/choice engine/kernel flow frames interface lazy offload ring vif xenbus "
         "xenstore"

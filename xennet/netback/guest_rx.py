@@ -31,11 +31,6 @@ from __future__ import annotations
 
 from xennet.abi.grant_table import GNTCOPY_dest_gref
 from xennet.abi.netif import (
-    XEN_NETIF_EXTRA_FLAG_MORE,
-    XEN_NETIF_EXTRA_TYPE_GSO,
-    XEN_NETIF_EXTRA_TYPE_HASH,
-    XEN_NETIF_EXTRA_TYPE_XDP,
-    NETRXF_csum_blank,
     NETRXF_data_validated,
     NETRXF_extra_info,
     NETRXF_gso_prefix,
@@ -59,11 +54,6 @@ from xennet.abi.words import (
     COPY_W_source,
     COPY_W_source_domid,
     COPY_W_status,
-    EXTRA_S_flags,
-    EXTRA_S_gso_size,
-    EXTRA_S_hash_algorithm,
-    EXTRA_S_hash_type,
-    EXTRA_S_headroom,
     RXREQ_W_gref,
     RXRSP_S_offset,
     RXRSP_S_status,
@@ -71,7 +61,7 @@ from xennet.abi.words import (
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xennet.engine.kernel import LOG_HEADER, Bytes, U32Array, U32Words, Vector, arm, note, publish
-from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MIN_FRAME
+from xennet.frames import MIN_FRAME
 from xennet.netback.packets import keep_packets
 from xennet.netback.vif_words import (
     MAX_HEADROOM,
@@ -80,6 +70,8 @@ from xennet.netback.vif_words import (
     mcast_match,
 )
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
+from xennet.vif.extra import put_gso, put_hash, put_xdp
+from xennet.vif.flags import CSUM_BITS, RX_OF_FRAME
 from xennet.vif.refusals import COPY_FAILED, NOT_REFUSED
 from xennet.vif.ring_events import RX_COPY_FAILED, RX_PACKET
 
@@ -117,10 +109,6 @@ _MASK16 = 0xFFFF
 _OFFSET_MASK = PAGE_SIZE - 1
 _SELF = DOMID_SELF
 _DEST_GREF = GNTCOPY_dest_gref << COPY_S_flags
-_MORE_EXTRAS = XEN_NETIF_EXTRA_FLAG_MORE << EXTRA_S_flags
-_GSO_EXTRA = XEN_NETIF_EXTRA_TYPE_GSO | _MORE_EXTRAS
-_HASH_EXTRA = XEN_NETIF_EXTRA_TYPE_HASH | _MORE_EXTRAS
-_XDP_EXTRA = XEN_NETIF_EXTRA_TYPE_XDP | _MORE_EXTRAS
 _PREFIX = NETRXF_gso_prefix | NETRXF_more_data
 _BROADCAST = (1 << 48) - 1
 
@@ -146,8 +134,7 @@ def fill(
     hash_value: U32Array,
     ops: U32Words,
     op_slot: U32Array,
-    rsp0: U32Array,
-    rsp1: U32Array,
+    rsp: U32Array,
     res: Vector,
 ) -> int:
     """Prepare packets ``first`` .. ``count - 1`` as far as posted requests reach.
@@ -155,8 +142,8 @@ def fill(
     Packet i lies at byte ``offset[i]`` of consecutive frames of our own that start at
     ``source_frame``. ``can_sg``: the frontend takes packets of several slots; ``can_gso``: bit t
     is set if it takes GSO type t as an extra, ``by_prefix``: if it takes it as a prefix only.
-    ``words``: xennet.netback.vif_words. ``rsp0``, ``rsp1``: the words of each response. Returns the
-    verdict; req_cons is not moved, deliver does that.
+    ``words``: xennet.netback.vif_words. ``rsp``: the words of each response. Returns the verdict;
+    req_cons is not moved, deliver does that.
     """
     start = pvt[BACK_REQ_CONS]
     prod = ring[REQ_PROD]
@@ -203,18 +190,15 @@ def fill(
 
         if len(log) > LOG_HEADER:
             note(log, RX_PACKET, start + slot, needed, left, NOT_REFUSED)
-        rflags = 0
-        if flags[packet] & CSUM_BLANK:
-            rflags = NETRXF_csum_blank | NETRXF_data_validated
-        elif flags[packet] & DATA_VALIDATED:
-            rflags = NETRXF_data_validated
+        rflags = RX_OF_FRAME[flags[packet] & CSUM_BITS]
         if extras:
             if segment:
                 rflags |= NETRXF_data_validated
                 if not can_gso >> gso_type[packet] & 1:
                     at = RING_SLOTS + ((start + slot) & RX_MASK) * RX_STRIDE
-                    rsp0[slot] = ring[at] & _MASK16 | segment << RXRSP_S_offset
-                    rsp1[slot] = _PREFIX | needed << RXRSP_S_status
+                    out = slot * RX_STRIDE
+                    rsp[out] = ring[at] & _MASK16 | segment << RXRSP_S_offset
+                    rsp[out + RXRSP_W_status] = _PREFIX | needed << RXRSP_S_status
                     slot += 1
                     extras -= 1
                     segment = 0
@@ -224,14 +208,15 @@ def fill(
         sent_bytes += left
         while True:
             at = RING_SLOTS + ((start + slot) & RX_MASK) * RX_STRIDE
-            rsp0[slot] = ring[at] & _MASK16  # the id; offset 0
+            out = slot * RX_STRIDE
+            rsp[out] = ring[at] & _MASK16  # the id; offset 0
             gref = ring[at + RXREQ_W_gref]
             filled = headroom
             end = headroom + left if left < room else PAGE_SIZE
             left -= end - filled
             if left:
                 rflags |= NETRXF_more_data
-            rsp1[slot] = rflags | end << RXRSP_S_status
+            rsp[out + RXRSP_W_status] = rflags | end << RXRSP_S_status
             while filled < end:
                 piece = PAGE_SIZE - (source & _OFFSET_MASK)
                 if piece > end - filled:
@@ -256,8 +241,7 @@ def fill(
                     info,
                     hash_value[packet],
                     headroom,
-                    rsp0,
-                    rsp1,
+                    rsp,
                 )
             if not left:
                 break
@@ -281,29 +265,22 @@ def put_extras(
     hash_info: int,
     hash_value: int,
     headroom: int,
-    rsp0: U32Array,
-    rsp1: U32Array,
+    rsp: U32Array,
 ) -> int:
     """Extra infos from place ``slot`` on, at least one; returns the place behind the last.
 
-    ``segment``, ``hash_info`` and ``headroom`` are 0 for an extra that is not there. The hash value
-    goes out least significant byte first (xen/io/netif.h).
+    ``segment``, ``hash_info`` and ``headroom`` are 0 for an extra that is not there. They come in
+    the order of their types.
     """
     if segment:
-        rsp0[slot] = _GSO_EXTRA | segment << EXTRA_S_gso_size
-        rsp1[slot] = gso_type
+        put_gso(rsp, slot * RX_STRIDE, hash_info | headroom, segment, gso_type)
         slot += 1
     if hash_info:
-        kind = (hash_info & 0xFF) - 1
-        algorithm = hash_info >> 8 & 0xFF
-        rsp0[slot] = _HASH_EXTRA | kind << EXTRA_S_hash_type | algorithm << EXTRA_S_hash_algorithm
-        rsp1[slot] = hash_value
+        put_hash(rsp, slot * RX_STRIDE, headroom, hash_info, hash_value)
         slot += 1
     if headroom:
-        rsp0[slot] = _XDP_EXTRA | headroom << EXTRA_S_headroom
-        rsp1[slot] = 0
+        put_xdp(rsp, slot * RX_STRIDE, 0, headroom)
         slot += 1
-    rsp0[slot - 1] ^= _MORE_EXTRAS
     return slot
 
 
@@ -344,8 +321,7 @@ def deliver(
     pvt: U32Array,
     ops: U32Words,
     op_slot: U32Array,
-    rsp0: U32Array,
-    rsp1: U32Array,
+    rsp: U32Array,
     res: Vector,
 ) -> int:
     """Write and publish the responses; returns how many slots failed to be copied."""
@@ -355,7 +331,8 @@ def deliver(
         status = ops[k * COPY_STRIDE + COPY_W_status] & _MASK16
         if status:
             slot = op_slot[k]
-            rsp1[slot] = (rsp1[slot] & _MASK16) | status << RXRSP_S_status
+            at = slot * RX_STRIDE + RXRSP_W_status
+            rsp[at] = (rsp[at] & _MASK16) | status << RXRSP_S_status
             errors += 1
             if len(log) > LOG_HEADER:
                 gref = ops[k * COPY_STRIDE + COPY_W_dest]
@@ -363,8 +340,8 @@ def deliver(
     slots = res[R_SLOTS]
     for k in range(slots):
         at = RING_SLOTS + ((start + k) & RX_MASK) * RX_STRIDE
-        ring[at] = rsp0[k]
-        ring[at + RXRSP_W_status] = rsp1[k]
+        ring[at] = rsp[k * RX_STRIDE]
+        ring[at + RXRSP_W_status] = rsp[k * RX_STRIDE + RXRSP_W_status]
     end = (start + slots) & MASK32
     pvt[BACK_REQ_CONS] = end
     pvt[BACK_RSP_PROD_PVT] = end

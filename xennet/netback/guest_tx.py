@@ -46,10 +46,8 @@ from __future__ import annotations
 
 from xennet.abi.grant_table import GNTCOPY_source_gref
 from xennet.abi.netif import (
-    _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP,
     NETIF_RSP_ERROR,
     NETIF_RSP_NULL,
-    XEN_NETIF_EXTRA_FLAG_MORE,
     XEN_NETIF_EXTRA_TYPE_GSO,
     XEN_NETIF_EXTRA_TYPE_HASH,
     XEN_NETIF_EXTRA_TYPE_MCAST_ADD,
@@ -57,11 +55,8 @@ from xennet.abi.netif import (
     XEN_NETIF_GSO_TYPE_TCPV4,
     XEN_NETIF_GSO_TYPE_TCPV6,
     XEN_NETIF_NR_SLOTS_MIN,
-    NETTXF_csum_blank,
-    NETTXF_data_validated,
     NETTXF_extra_info,
     NETTXF_more_data,
-    XEN_NETIF_EXTRA_TYPE_MAX_in_linux,
 )
 from xennet.abi.words import (
     COPY_STRIDE,
@@ -82,11 +77,6 @@ from xennet.abi.words import (
     COPY_W_source,
     COPY_W_source_domid,
     COPY_W_status,
-    EXTRA_S_flags,
-    EXTRA_S_gso_size,
-    EXTRA_S_hash_algorithm,
-    EXTRA_S_hash_type,
-    EXTRA_S_mcast,
     EXTRA_W_rest,
     TXREQ_S_flags,
     TXREQ_S_size,
@@ -94,10 +84,12 @@ from xennet.abi.words import (
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xennet.engine.kernel import LOG_HEADER, U32Array, U32Words, Vector, arm, note, publish
-from xennet.frames import MIN_FRAME
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MIN_FRAME
 from xennet.netback.packets import keep_packets
 from xennet.netback.vif_words import mcast_add, mcast_del
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
+from xennet.vif.extra import MORE_EXTRAS, extra_type, gso_of, hash_from_frontend, mac_of
+from xennet.vif.flags import CSUM_BITS, FRAME_OF_TX
 from xennet.vif.refusals import (
     COPY_FAILED,
     LIST_FULL,
@@ -158,7 +150,7 @@ R_HASH_INFO = 19
 R_HASH_VALUE = 20
 #: How many hash columns may hold something from the last pass, from the first on.
 R_HASHED = 21
-#: All request flags of the packets, ored: with csum_blank, their headers have to be judged.
+#: All flags of the packets, ored: with CSUM_BLANK, their headers have to be judged.
 R_FLAGS_SEEN = 22
 #: From read_chain: why there is no packet (xennet.vif.refusals).
 R_REFUSAL = 23
@@ -179,12 +171,10 @@ _OFFSET_MASK = PAGE_SIZE - 1
 _ERROR = (NETIF_RSP_ERROR & _MASK16) << TXRSP_S_status
 _NULL = NETIF_RSP_NULL << TXRSP_S_status
 _CHAINED = NETTXF_more_data | NETTXF_extra_info
-_CSUM = NETTXF_csum_blank | NETTXF_data_validated
-#: In the flags of a packet, beside csum_blank: the frontend did not say so, its bytes have to be
-#: made true (F16). It is above all flags of a request, and judge_checksums takes it away.
+#: In the flags of a packet, beside CSUM_BLANK: the frontend did not say so, its bytes have to be
+#: made true (F16). It is above all flags of frames, and judge_checksums takes it away.
 CSUM_FIXUP = 1 << 16
-#: What of a request's flags goes with the packet.
-_KEPT = _CSUM | CSUM_FIXUP
+_FIXED_UP = CSUM_BLANK | DATA_VALIDATED | CSUM_FIXUP
 #: No address: they have 48 bits.
 _NO_MAC = -1
 _SELF = DOMID_SELF
@@ -298,6 +288,7 @@ def gather(
             res[R_WORD1] = word1
             res[R_WORD2] = word2
             break
+        packet_flags = FRAME_OF_TX[rflags & CSUM_BITS]
         gso_size[packets] = 0
         gso_type[packets] = 0
         if rflags & NETTXF_extra_info:
@@ -307,8 +298,8 @@ def gather(
                 break
             gso_size[packets] = res[R_GSO_SIZE]
             gso_type[packets] = res[R_GSO_TYPE]
-            if res[R_GSO_SIZE] and not rflags & NETTXF_csum_blank:  # F16
-                rflags |= _CSUM | CSUM_FIXUP
+            if res[R_GSO_SIZE] and not packet_flags & CSUM_BLANK:  # F16
+                packet_flags = _FIXED_UP
             if res[R_HASH_INFO]:
                 hash_info[packets] = res[R_HASH_INFO]
                 hash_value[packets] = res[R_HASH_VALUE]
@@ -317,8 +308,8 @@ def gather(
         # The packet is good: one copy element for each slot, more where a staging page ends.
         offset[packets] = used
         length[packets] = size
-        flags[packets] = rflags & _KEPT
-        seen |= rflags
+        flags[packets] = packet_flags
+        seen |= packet_flags
         piece_slot = slot
         while True:
             while left:
@@ -406,8 +397,8 @@ def read_chain(
         at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
         extra0 = ring[at]
         extra1 = ring[at + EXTRA_W_rest]
-        kind = extra0 & 0xFF
-        if kind == 0 or kind >= XEN_NETIF_EXTRA_TYPE_MAX_in_linux:  # F9
+        kind = extra_type(extra0)
+        if not kind:  # F9
             res[R_VERDICT] = BAD_EXTRA_TYPE
             res[R_INDEX] = (start + position) & MASK32
             res[R_WORD0] = extra0
@@ -417,19 +408,15 @@ def read_chain(
         rsp[position] = (extra0 & _MASK16) | _NULL
         position += 1
         if kind == XEN_NETIF_EXTRA_TYPE_GSO:  # F12: the last one counts
-            res[R_GSO_SIZE] = extra0 >> EXTRA_S_gso_size
-            res[R_GSO_TYPE] = extra1 & 0xFF
+            res[R_GSO_SIZE], res[R_GSO_TYPE] = gso_of(extra0, extra1)
         elif kind == XEN_NETIF_EXTRA_TYPE_HASH:
-            hash_type = extra0 >> EXTRA_S_hash_type & 0xFF
-            algorithm = extra0 >> EXTRA_S_hash_algorithm & 0xFF
-            known = hash_type <= _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP
-            res[R_HASH_INFO] = (algorithm << 8 | hash_type + 1) if known else 0
+            res[R_HASH_INFO] = hash_from_frontend(extra0)
             res[R_HASH_VALUE] = extra1
         elif kind == XEN_NETIF_EXTRA_TYPE_MCAST_ADD:
             added = mac_of(extra0, extra1)
         elif kind == XEN_NETIF_EXTRA_TYPE_MCAST_DEL:
             deleted = mac_of(extra0, extra1)
-        more = extra0 >> EXTRA_S_flags & XEN_NETIF_EXTRA_FLAG_MORE
+        more = extra0 & MORE_EXTRAS
     res[R_LATER] = position
     # F11: such a request carries no packet; its more_data is not looked at.
     if added != _NO_MAC:
@@ -481,15 +468,6 @@ def read_chain(
     if refusal == NOT_REFUSED:
         res[R_FIRST_SIZE] = size
     return position
-
-
-def mac_of(extra0: int, extra1: int) -> int:
-    """The address in a multicast extra, first octet most significant."""
-    high = extra0 >> EXTRA_S_mcast
-    mac = (high & 0xFF) << 8 | high >> 8
-    for shift in range(0, 32, 8):
-        mac = mac << 8 | extra1 >> shift & 0xFF
-    return mac
 
 
 def judge_gso(res: Vector) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from xennet.abi.words import COPY_STRIDE, REQ_PROD, RX_SLOTS
+from xennet.abi.words import COPY_STRIDE, REQ_PROD, RX_SLOTS, RX_STRIDE
 from xennet.engine.choice import current
 from xennet.frames import FrameBatch, Outbox
 from xennet.interface import Hypervisor, PageRun
@@ -54,17 +54,17 @@ class RxPass(Outbox):
         pvt, ops, res = view(ring.pvt), view(self._ops), view(self.res)
         words = view(self.words)
         op_slot = view(array("I", bytes(4 * guest_rx.MAX_OPS)))
-        rsp0, rsp1 = (view(array("I", bytes(4 * RX_SLOTS))) for _ in range(2))
+        rsp = view(array("I", bytes(4 * RX_STRIDE * RX_SLOTS)))
         columns = tuple(map(view, self.batch.columns + self.batch.hash_columns))
         self._fill = engine.kernel(guest_rx.fill)
         self._fill_args = (
             *(page, pvt, otherend_id, int(can_sg), gso_types, gso_prefix_types, stage.first),
-            *(words, *columns, ops, op_slot, rsp0, rsp1, res),
+            *(words, *columns, ops, op_slot, rsp, res),
         )
         self._filter = engine.kernel(guest_rx.filter_multicast)
         self._filter_args = (view(stage.u8), words, *columns)
         self._deliver = engine.kernel(guest_rx.deliver)
-        self._deliver_args = (page, pvt, ops, op_slot, rsp0, rsp1, res)
+        self._deliver_args = (page, pvt, ops, op_slot, rsp, res)
         self._await_requests = engine.kernel(guest_rx.await_requests)
 
     def run(self) -> int:

@@ -1,1 +1,1 @@
-"""What both drivers of a vif share: counters, notification, records of what a pass did."""
+"""What both drivers of a vif share: slots of rings, counters, notification, records of a pass."""
