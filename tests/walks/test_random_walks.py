@@ -276,6 +276,8 @@ class Walk(RuleBasedStateMachine):
             back=back,
         )
         self.operations.append(wire.vif.operation)
+        if wire.vif.netfront is not None or wire.vif.netback is not None:
+            wire.served_before()
 
     @rule(handle=handles, force=seldom)
     def unplug(self, handle: int, force: bool) -> None:

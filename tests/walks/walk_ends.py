@@ -163,6 +163,13 @@ class Wire:
     def ends(self) -> tuple[End, End]:
         return self.guest, self.host
 
+    def served_before(self) -> None:
+        """A driver has not seen the vif go that was there before: it may have more queues than this
+        one asks for, and has counted what went through that one."""
+        for end in self.ends:
+            end.station.judge.ordered = False
+            end.tap.by_driver = None
+
     # -- books -------------------------------------------------------------------------------------
 
     def _set_up(self) -> None:

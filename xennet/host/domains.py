@@ -119,11 +119,26 @@ class PluggedVif:
         None leaves the host's end as it is."""
         self.owner = owner
         self.paths = VifPaths(self.guest.domid, self.paths.handle, owner.domid)
-        # It was there before, perhaps, and has not seen its device go.
-        driver = self.backend.driver if self.backend is not None else None
-        self.netback = driver if isinstance(driver, Vif) else None
         if host_end is not None:
             self.host_end = host_end
+        self.find_netback()
+
+    def find_netfront(self) -> None:
+        """The driver that its frontend directory has already, None if there is none: one that has
+        not seen an earlier device go before its directory was made again. A bus does not probe a
+        device that it knows (Linux xenbus_dev_changed); the driver goes on at ``guest_end`` with
+        its next connection, with the options that it has."""
+        driver = self.frontend.driver if self.frontend is not None else None
+        self.netfront = driver if isinstance(driver, Netfront) else None
+        if self.netfront is not None:
+            self.netfront.guest = self.guest_end
+
+    def find_netback(self) -> None:
+        """The same at the backend, with ``host_end``."""
+        driver = self.backend.driver if self.backend is not None else None
+        self.netback = driver if isinstance(driver, Vif) else None
+        if self.netback is not None:
+            self.netback.host = self.host_end
 
     def make_netfront(self) -> Netfront:
         """A driver for a new frontend device."""

@@ -173,8 +173,10 @@ class Host:
         ``guest_end`` is what the guest's network stack gives and takes, ``host_end`` what the
         backend domain does. ``config`` None: a vif with the address :func:`guest_mac`.
         ``front`` is what the guest's administrator decided, ``back`` what the host's did (None:
-        what is usual for ``policy``, the backend's implementation). LinkError, and nothing happens,
-        for a handle in use; TypeError for an end that is no frame endpoint.
+        what is usual for ``policy``, the backend's implementation). A driver that has not seen an
+        earlier vif of this handle go stays, with the options that it has, and goes on at the new
+        end with its next connection. LinkError, and nothing happens, for a handle in use;
+        TypeError for an end that is no frame endpoint.
         """
         require_endpoint("guest_end", guest_end)
         require_endpoint("host_end", host_end)
@@ -195,6 +197,8 @@ class Host:
             back,
         )
         guest.vifs[handle] = vif
+        vif.find_netfront()
+        vif.find_netback()
         vif.operation = self.toolstack.attach_vif(
             guest.domid, handle, vif.config, backend_domid=backend_domid
         )

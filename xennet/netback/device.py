@@ -36,7 +36,8 @@ from xennet.xenbus.device import DEVICE_ERRORS, DeviceWatch, XenbusDevice
 
 
 class Vif:
-    """``host`` is where packets from the guest go and packets for it come from.
+    """``host`` is where packets from the guest go and packets for it come from; another one holds
+    from the next connection on.
 
     ``options`` (those of the policy by default) are what this vif offers; ``stage`` is shared with
     the other vifs of the domain if they are given the same. ``queues`` is empty while disconnected.
@@ -53,7 +54,7 @@ class Vif:
         stage: TxStage | None = None,
     ) -> None:
         self.hv = hv
-        self.host = host
+        self.host = self._end = host
         self.policy = policy
         self.options = policy.options if options is None else options
         self.stage = TxStage(hv) if stage is None else stage
@@ -104,12 +105,13 @@ class Vif:
             raise
         self.error = None
         self._carrier.connect()
-        self.host.negotiated(features.offload(features.headroom))
+        self._end.negotiated(features.offload(features.headroom))
         # Requests may be there already; nobody will announce them again.
         self.kick()
 
     def _connect(self, dev: XenbusDevice, terms: Negotiated) -> FrontendFeatures:
         self._dev = dev
+        self._end = self.host
         self.mac = terms.mac
         # What an earlier connection set is gone with it (xenvif_mcast_addr_list_free, hash.c).
         self.words = new_vif_words()
@@ -165,8 +167,8 @@ class Vif:
     def _ends(self, queues: int) -> list[FrameEndpoint]:
         """The host side as each queue sees it; the host itself if there is nothing to choose."""
         if queues == 1 and self._ctrl is None:
-            return [self.host]
-        self._steering = Steering(self.host, queues, self.hash_config, self._kick_queue)
+            return [self._end]
+        self._steering = Steering(self._end, queues, self.hash_config, self._kick_queue)
         return self._steering.ends
 
     def disconnect(self, dev: XenbusDevice) -> None:
@@ -192,7 +194,7 @@ class Vif:
             return
         headroom = read_headroom(dev.otherend)
         self.words[W_HEADROOM] = headroom
-        self.host.negotiated(self._keys.features.offload(headroom))
+        self._end.negotiated(self._keys.features.offload(headroom))
 
     # -- while connected ---------------------------------------------------------------------------
 

@@ -56,7 +56,8 @@ class Reconfigurable(Protocol):
 
 
 class Netfront:
-    """``guest`` is the network stack's side: gives packets to send, takes those that came.
+    """``guest`` is the network stack's side: gives packets to send, takes those that came. Another
+    one holds from the next connection on.
 
     ``carrier`` is True while packets can flow; ``error`` is what the backend did to break the
     device, ``declined`` why its last InitWait was not answered (None: it was). ``counters`` run
