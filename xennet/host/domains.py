@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol
 
 from attrs import define, field, frozen
 
@@ -10,8 +11,9 @@ from xennet.abi.sched import SHUTDOWN_crash
 from xennet.abi.xenbus import XenbusState
 from xennet.errors import LinkError
 from xennet.frames import FrameEndpoint
-from xennet.hypervisor import Domain
+from xennet.hypervisor import Domain, Machine
 from xennet.hypervisor.guest_kernel import GuestKernel
+from xennet.interface import StoreClient
 from xennet.netback.device import Vif
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netback.stage import TxStage
@@ -20,7 +22,7 @@ from xennet.netfront.kinds import FrontendKind
 from xennet.netfront.options import NetfrontOptions
 from xennet.port.null import NullPort
 from xennet.toolstack.domain_nodes import DomainConfig
-from xennet.toolstack.toolstack import VifOperation
+from xennet.toolstack.toolstack import Toolstack, VifOperation
 from xennet.toolstack.vif_nodes import AttachedVif, VifConfig
 from xennet.xenbus.backend import Backend
 from xennet.xenbus.backend_bus import BackendBus
@@ -29,9 +31,23 @@ from xennet.xenbus.frontend import Frontend
 from xennet.xenbus.frontend_bus import FrontendBus
 from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.state import read_state
+from xennet.xenstored.service import XenStoreService
 
-if TYPE_CHECKING:
-    from xennet.host.host import Host
+
+class HostServices(Protocol):
+    """What a domain, and whoever asks about its vifs, needs of the host that it is on."""
+
+    @property
+    def machine(self) -> Machine: ...
+    @property
+    def service(self) -> XenStoreService: ...
+    @property
+    def toolstack(self) -> Toolstack: ...
+    @property
+    def guests(self) -> Mapping[int, Guest]: ...
+
+    def destroy_guest(self, domid: int) -> None: ...
+    def forget_backend(self, domid: int) -> None: ...
 
 
 @define(eq=False)
@@ -68,6 +84,11 @@ class PluggedVif:
         return f"vif{self.paths.frontend_domid}.{self.paths.handle}"
 
     @property
+    def store(self) -> StoreClient:
+        """The store as the toolstack of the guest's host sees it."""
+        return self.guest.host.toolstack.store
+
+    @property
     def frontend(self) -> Frontend | None:
         """The frontend's device on its bus."""
         return self.guest.frontends.devices.get(self.paths.frontend_node)
@@ -91,7 +112,7 @@ class PluggedVif:
 
     def shows_connected(self, directory: str) -> bool:
         """Whether the end in ``directory`` shows Connected."""
-        return read_state(self.guest.host.store, directory) == XenbusState.Connected
+        return read_state(self.store, directory) == XenbusState.Connected
 
     @property
     def errors(self) -> list[str]:
@@ -161,7 +182,7 @@ class Guest:
     Its drivers are loaded by :meth:`boot`.
     """
 
-    host: Host
+    host: HostServices
     domain: Domain
     config: DomainConfig
     kernel: GuestKernel
@@ -250,7 +271,7 @@ class SavedGuest:
 class BackendDomain:
     """A domain that runs backends: domain 0 or a driver domain. ``backends`` is its bus."""
 
-    host: Host
+    host: HostServices
     domain: Domain
     kernel: GuestKernel
     backends: BackendBus = field(init=False)

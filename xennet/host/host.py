@@ -14,7 +14,7 @@ from functools import partial
 from xennet.abi.sched import SHUTDOWN_suspend
 from xennet.errors import LinkError, require_endpoint
 from xennet.frames import FrameEndpoint
-from xennet.host.blocked import blocked, full_quotas
+from xennet.host import evidence
 from xennet.host.capacity import ONE_VIF, Capacity
 from xennet.host.domains import BackendDomain, Guest, PluggedVif, SavedGuest
 from xennet.hypervisor import Domain, LeakReport, Machine
@@ -32,8 +32,6 @@ from xennet.toolstack.toolstack import Outcome, Toolstack, VifOperation
 from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.paths import VifPaths
-from xennet.xenbus.scan import scan_signed
-from xennet.xenbus.state import state_name
 from xennet.xenstore import Quota, Store
 from xennet.xenstore.path import domain_path
 from xennet.xenstored.service import XenStoreService
@@ -285,33 +283,16 @@ class Host:
     # -- for messages ------------------------------------------------------------------------------
 
     def states(self, vif: PluggedVif) -> str:
-        """Which state each end is in and what its error node says, for messages."""
-        said = []
-        for directory, error in (
-            (vif.paths.frontend, vif.paths.frontend_error),
-            (vif.paths.backend, vif.paths.backend_error),
-        ):
-            text = NodeDirectory(self.store, directory).optional_text("state")
-            number = scan_signed(text.encode())
-            state = (text or "(none)") if number is None else state_name(number)
-            said.append(f"{directory}/state = {state}")
-            parent, _, name = error.rpartition("/")
-            if problem := NodeDirectory(self.store, parent).optional_text(name):
-                said.append(f"{error} = {problem}")
-        return "; ".join(said)
+        """Which state each end is in and what its error node says."""
+        return evidence.states(vif)
 
     def require_connected(self, vif: PluggedVif) -> None:
         """LinkError with the evidence unless ``vif`` was attached and is connected."""
-        self.require(vif, vif.operation)
-        if not vif.connected:
-            why = "; ".join([*full_quotas(vif), self.states(vif), *blocked(vif)])
-            raise LinkError(f"the vif did not connect: {why}")
+        evidence.require_connected(vif)
 
     def require(self, vif: PluggedVif, operation: VifOperation) -> None:
         """LinkError with the evidence unless a command about ``vif`` is done."""
-        if operation.outcome is not Outcome.DONE:
-            why = operation.reason or "the toolstack still waits"
-            raise LinkError("; ".join([f"{why}: {self.states(vif)}", *full_quotas(vif)]))
+        evidence.require(vif, operation)
 
     # -- time --------------------------------------------------------------------------------------
 

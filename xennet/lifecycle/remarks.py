@@ -95,14 +95,14 @@ def remarks(vif: PluggedVif) -> list[str]:
 
 def unreadable(vif: PluggedVif) -> Iterator[str]:
     """Nodes that hold nothing that their reader can use."""
-    store, paths = vif.guest.host.store, vif.paths
+    paths = vif.paths
     for path, rows in (
         (paths.frontend, (*OF_FRONTEND, *OF_GUEST)),
         (paths.backend, OF_BACKEND),
     ):
         for row in rows:
             try:
-                value = store.read(f"{path}/{row.key}")
+                value = vif.store.read(f"{path}/{row.key}")
             except XsError:
                 continue
             if not row.usable(value):
@@ -112,7 +112,7 @@ def unreadable(vif: PluggedVif) -> Iterator[str]:
 
 def unheeded(vif: PluggedVif) -> Iterator[str]:
     """A carrier of 0 at which the frontend does not look: Linux's never does."""
-    backend = NodeDirectory(vif.guest.host.store, vif.paths.backend)
+    backend = NodeDirectory(vif.store, vif.paths.backend)
     down = scan_unsigned(backend.optional_text("carrier").encode()) == 0
     if down and vif.netfront is not None and vif.netfront.carrier:
         yield f"{backend.node('carrier')} = 0, and the frontend does not look at it"

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from xennet.abi.xenbus import XenbusState
-from xennet.host.blocked import blocked, full_quotas
 from xennet.host.domains import PluggedVif
+from xennet.host.evidence import blocked, full_quotas
 from xennet.netback.guest_tx import R_LIMITED
 from xennet.netback.keys import read_queue_count, read_queues
 from xennet.netback.policy import LINUX
 from xennet.netback.queue import Queue
-from xennet.toolstack.hotplug import HotplugScript
 from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
@@ -55,8 +54,7 @@ def _both_connected(vif: PluggedVif) -> bool:
 
 def _store(vif: PluggedVif) -> tuple[NodeDirectory, NodeDirectory]:
     """The frontend's and the backend's directory, as the toolstack sees them."""
-    store = vif.guest.host.store
-    return NodeDirectory(store, vif.paths.frontend), NodeDirectory(store, vif.paths.backend)
+    return NodeDirectory(vif.store, vif.paths.frontend), NodeDirectory(vif.store, vif.paths.backend)
 
 
 # -- the store -------------------------------------------------------------------------------------
@@ -182,8 +180,8 @@ def request(vif: PluggedVif) -> Iterator[str]:
 
 def script_held(vif: PluggedVif) -> Iterator[str]:
     """No run of the hotplug script waits to begin."""
-    script: HotplugScript = vif.guest.host.script
-    if script.held and script.waiting:
+    script = vif.guest.host.toolstack.script
+    if script is not None and script.held and script.waiting:
         yield f"runs of the hotplug script that have not begun: {script.waiting}"
 
 

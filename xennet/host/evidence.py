@@ -1,14 +1,50 @@
-"""Why both ends of a vif stand still before they are connected: the store's quotas, and the rules
-of each end."""
+"""What is known of a vif that is not as it should be, for messages: the states of its ends, the
+store's quotas, and for what each end waits by its rules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from xennet.errors import LinkError
 from xennet.host.domains import PluggedVif
+from xennet.toolstack.toolstack import Outcome, VifOperation
 from xennet.xenbus.backend_rules import BackendAction
 from xennet.xenbus.frontend_rules import FrontendAction
+from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.scan import scan_signed
 from xennet.xenbus.state import state_name
+
+
+def states(vif: PluggedVif) -> str:
+    """Which state each end is in and what its error node says, in one line."""
+    said = []
+    for directory, error in (
+        (vif.paths.frontend, vif.paths.frontend_error),
+        (vif.paths.backend, vif.paths.backend_error),
+    ):
+        text = NodeDirectory(vif.store, directory).optional_text("state")
+        number = scan_signed(text.encode())
+        state = (text or "(none)") if number is None else state_name(number)
+        said.append(f"{directory}/state = {state}")
+        parent, _, name = error.rpartition("/")
+        if problem := NodeDirectory(vif.store, parent).optional_text(name):
+            said.append(f"{error} = {problem}")
+    return "; ".join(said)
+
+
+def require_connected(vif: PluggedVif) -> None:
+    """LinkError with the evidence unless ``vif`` was attached and is connected."""
+    require(vif, vif.operation)
+    if not vif.connected:
+        why = "; ".join([*full_quotas(vif), states(vif), *blocked(vif)])
+        raise LinkError(f"the vif did not connect: {why}")
+
+
+def require(vif: PluggedVif, operation: VifOperation) -> None:
+    """LinkError with the evidence unless a command about ``vif`` is done."""
+    if operation.outcome is not Outcome.DONE:
+        why = operation.reason or "the toolstack still waits"
+        raise LinkError("; ".join([f"{why}: {states(vif)}", *full_quotas(vif)]))
 
 
 def full_quotas(vif: PluggedVif) -> Iterator[str]:
