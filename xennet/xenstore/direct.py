@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from xennet.xenstore.node import Node
 from xennet.xenstore.path import parent
 from xennet.xenstore.perms import Perms
-from xennet.xenstore.tree import Node, Tree
+from xennet.xenstore.tree import Tree
 from xennet.xenstore.watch import WatchTable
 
 

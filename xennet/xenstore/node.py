@@ -1,17 +1,18 @@
-"""The child list of a node, and a transaction's private copy of it that copies nothing.
+"""A node of the tree, the list of its children, and a transaction's private copy of such a list
+that copies nothing.
 
-Order is the order of insertion; a name that is removed and added again goes last. A snapshot is
-taken in constant time however long the list is: it hides children younger than itself by their
-serial numbers and is told of older ones that go.
+Children are in the order of insertion; a name that is removed and added again goes last. A
+snapshot is taken in constant time however long the list is: it hides children younger than itself
+by their serial numbers and is told of older ones that go.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from xennet.xenstore.tree import Node
+from attrs import define, field
+
+from xennet.xenstore.perms import Perms
 
 
 class Children:
@@ -127,3 +128,48 @@ class ChildSnapshot:
     def _was_there(self, name: str) -> bool:
         node = self._live.get(name)
         return (node is not None and node.serial < self._limit) or name in self._gone
+
+
+@define(eq=False)
+class Node:
+    """A node. ``generation`` is unique in the store and changes with every write to the node,
+    also when a child is added or removed; ``serial`` orders it among its siblings. ``path_size``
+    are the characters of its path, ``weight`` the bytes that its owner is charged with."""
+
+    name: str
+    value: bytes
+    perms: Perms
+    generation: int
+    parent: Node | None = None
+    children: Children = field(factory=Children)
+    serial: int = 0
+    path_size: int = 0
+    weight: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} {len(self.value)} bytes, {len(self.children)} children>"
+
+    @property
+    def path(self) -> str:
+        """Absolute path of the node."""
+        return "/" + "/".join(node.name for node in reversed(self.ancestry()[:-1]))
+
+    def ancestry(self) -> list[Node]:
+        """The node itself, its parent and so on up to the root."""
+        chain = [self]
+        while (above := chain[-1].parent) is not None:
+            chain.append(above)
+        return chain
+
+    def position(self) -> tuple[int, ...]:
+        """Sorts nodes like a walk of the tree, parents first and children in their order."""
+        return tuple(node.serial for node in reversed(self.ancestry()))
+
+
+class SpecialNode(Node):
+    """@introduceDomain or @releaseDomain: counts ``/`` as its parent, which does not list it."""
+
+    @property
+    def path(self) -> str:
+        """The name."""
+        return self.name

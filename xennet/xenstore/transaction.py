@@ -16,14 +16,14 @@ from typing import Any
 
 from attrs import define
 
-from xennet.xenstore.children import ChildSnapshot
 from xennet.xenstore.direct import readable_by, removal_events, visible_perms
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import Likeness
+from xennet.xenstore.node import ChildSnapshot, Node
 from xennet.xenstore.path import join, parent
 from xennet.xenstore.perms import Perms
 from xennet.xenstore.quota import Quota, QuotaError, Refusal
-from xennet.xenstore.tree import Node, Tree
+from xennet.xenstore.tree import Tree
 from xennet.xenstore.watch import WatchTable
 
 

@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Protocol
 
-from attrs import define, field
-
-from xennet.xenstore.children import Children
 from xennet.xenstore.likeness import Likeness
+from xennet.xenstore.node import Node, SpecialNode
 from xennet.xenstore.path import is_special, split
 from xennet.xenstore.peaks import Peaks
 from xennet.xenstore.perms import Perm, Perms, without_stale_rights
@@ -40,51 +38,6 @@ class NodeView(Protocol):
     def generation(self) -> int: ...
     @property
     def children(self) -> ChildNames: ...
-
-
-@define(eq=False)
-class Node:
-    """A node. ``generation`` is unique in the store and changes with every write to the node,
-    also when a child is added or removed; ``serial`` orders it among its siblings. ``path_size``
-    are the characters of its path, ``weight`` the bytes that its owner is charged with."""
-
-    name: str
-    value: bytes
-    perms: Perms
-    generation: int
-    parent: Node | None = None
-    children: Children = field(factory=Children)
-    serial: int = 0
-    path_size: int = 0
-    weight: int = 0
-
-    def __repr__(self) -> str:
-        return f"<Node {self.name} {len(self.value)} bytes, {len(self.children)} children>"
-
-    @property
-    def path(self) -> str:
-        """Absolute path of the node."""
-        return "/" + "/".join(node.name for node in reversed(self.ancestry()[:-1]))
-
-    def ancestry(self) -> list[Node]:
-        """The node itself, its parent and so on up to the root."""
-        chain = [self]
-        while (above := chain[-1].parent) is not None:
-            chain.append(above)
-        return chain
-
-    def position(self) -> tuple[int, ...]:
-        """Sorts nodes like a walk of the tree, parents first and children in their order."""
-        return tuple(node.serial for node in reversed(self.ancestry()))
-
-
-class SpecialNode(Node):
-    """@introduceDomain or @releaseDomain: counts ``/`` as its parent, which does not list it."""
-
-    @property
-    def path(self) -> str:
-        """The name."""
-        return self.name
 
 
 class Tree:
