@@ -11,9 +11,9 @@ from xennet.bench.__main__ import BEGIN, END, _write
 from xennet.bench.contestants import Kernels, Vif, copy_loop, seqpacket
 from xennet.bench.features import FEATURES, Connecting, Crossing, FeatureResults
 from xennet.bench.figures import LOGGED, SEQPACKET, Results
+from xennet.bench.markdown import tables
 from xennet.bench.polling import PollPage, pages
 from xennet.bench.rounds import Contestant, Figure, race
-from xennet.bench.tables import tables
 from xennet.port.null import NullPort
 
 

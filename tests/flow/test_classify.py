@@ -53,8 +53,13 @@ def run(config: HashConfig, frames: list[bytes], queues: int = 4) -> list[tuple[
     queue = array("I", [99] * len(frames))
     view = engine.view
     engine.kernel(classify)(
-        *(0, batch.count, queues, *config.views(), view(batch.data), view(batch.offset)),
-        *(view(batch.length), *map(view, batch.hash_columns), view(queue)),
+        0,
+        batch.count,
+        queues,
+        config.views(),
+        view(batch.data),
+        tuple(map(view, batch.all_columns)),
+        view(queue),
     )
     rows = zip(batch.hash_info, batch.hash_value, queue, strict=True)
     return [(info, value if info else 0, q) for info, value, q in rows]
@@ -176,7 +181,9 @@ damaged = st.builds(
     lambda content, at, byte: (
         content[: at % len(content)] + bytes([byte]) + content[at % len(content) + 1 :]
     ),
-    *(good, st.integers(0, 79), st.integers(0, 255)),
+    content=good,
+    at=st.integers(0, 79),
+    byte=st.integers(0, 255),
 )
 cut = st.builds(lambda content, n: content[: max(14, n)], damaged, st.integers(14, 90))
 frames = st.lists(good | cut | st.binary(min_size=14, max_size=90), min_size=1, max_size=20)

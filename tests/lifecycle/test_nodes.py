@@ -98,13 +98,16 @@ class World:
         self.host.machine.observers.subscribe(self._observe, StoreOperation)
         self._options = NetfrontOptions(queues=queues, split=split)
         self._queues = queues
-        self.stations = Stack(), Stack()
+        self.stacks = Stack(), Stack()
         self.vif: PluggedVif
 
     def plug(self) -> None:
         config = VifConfig(guest_mac(1), options={"rate": "1000000000,1000"})
         self.vif = self.host.plug(
-            *(self.guest, 0, *self.stations, config),
+            self.guest,
+            0,
+            *self.stacks,
+            config,
             front=self._options,
             back=VifOptions(max_queues=self._queues),
         )
@@ -193,11 +196,11 @@ def test_a_node_with_a_default_stops_nothing_and_garbage_is_remarked_on(
     assert [remark.split(" = ")[0] for remark in remarks(world.vif)] == (
         [] if value is None else [f"{directory}/{key}"]
     )
-    for station in world.stations:
-        station.to_send = 3
+    for stack in world.stacks:
+        stack.to_send = 3
     world.vif.kick()
     world.host.settle()
-    assert [station.received for station in world.stations] == [3, 3]
+    assert [stack.received for stack in world.stacks] == [3, 3]
     world.host.destroy()
 
 

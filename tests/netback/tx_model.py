@@ -166,7 +166,11 @@ def _packet(slots: list[bytes], at: int, result: Expected) -> int:
     pieces += [(slot.gref, slot.offset, slot.size) for _, slot in later]
     result.packets.append(
         Packet(
-            *(pieces, first.size, first.flags & 3, gso, hashed),
+            pieces,
+            first.size,
+            first.flags & 3,
+            gso,
+            hashed,
             [begin, *(place for place, _ in later)],
         )
     )

@@ -43,7 +43,10 @@ class Ends:
         self.in_guest, self.in_host = HashedStack(), HashedStack()
         owner = self.host.add_guest(kind=kind)
         self.vif: PluggedVif = self.host.plug(
-            *(owner, 0, self.in_guest, self.in_host),
+            owner,
+            0,
+            self.in_guest,
+            self.in_host,
             front=front or NetfrontOptions(),
             back=back or VifOptions(),
         )

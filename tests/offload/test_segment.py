@@ -51,10 +51,19 @@ def cut(
     _, u8, u32, found, _ = memory(frame, 3)
     res[segment.R_COUNT], res[segment.R_USED] = target.count, target.used
     verdict = current().kernel(segment.segment)(
-        *(blank_types, max_frame, target.max_frames, u8, u32, 3, len(frame)),
-        *(gso_size, gso_type, flags),
+        blank_types,
+        max_frame,
+        target.max_frames,
+        u8,
+        u32,
+        3,
+        len(frame),
+        gso_size,
+        gso_type,
+        flags,
         *map(view, (target.data, *target.columns)),
-        *(found, view(res)),
+        found,
+        view(res),
     )
     target.count, target.used = res[segment.R_COUNT], res[segment.R_USED]
     return verdict, res

@@ -18,14 +18,14 @@ from xennet.port import PortError, open_ports
 CAPTURE = pcap_header() + b"".join(pcap_record(frame(i), i + 1) for i in range(5))
 
 
-def xennet(*args: str, **options: object) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "xennet", "run", *args]
+def xennet(args: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "xennet", "run", *args.split()]
     return subprocess.run(command, timeout=120, check=False, **options)  # type: ignore[call-overload]
 
 
 def test_a_capture_goes_in_and_out_through_pipes_and_the_report_to_stderr() -> None:
     done = xennet(
-        *("--guest", "pcap:-", "--host", "record:-"),
+        "--guest pcap:- --host record:-",
         input=gzip.compress(CAPTURE),
         capture_output=True,
     )
@@ -36,9 +36,7 @@ def test_a_capture_goes_in_and_out_through_pipes_and_the_report_to_stderr() -> N
 
 
 def test_json_goes_to_stderr_when_stdout_is_the_recording() -> None:
-    done = xennet(
-        *("--json", "--guest", "gen:60x3+record:-", "--host", "gen:60x2"), capture_output=True
-    )
+    done = xennet("--json --guest gen:60x3+record:- --host gen:60x2", capture_output=True)
     report = json.loads(done.stderr)
     assert (done.returncode, report["verdict"]["good"]) == (0, True)
     assert len(done.stdout) == 24 + 2 * 76
@@ -48,7 +46,7 @@ def test_a_reader_that_goes_away_is_an_error_of_one_line() -> None:
     read, write = os.pipe()
     os.close(read)
     done = xennet(
-        *("--quiet", "--guest", "gen:60x3", "--host", "record:-"),
+        "--quiet --guest gen:60x3 --host record:-",
         stdout=write,
         stderr=subprocess.PIPE,
     )
@@ -76,9 +74,7 @@ def test_a_closed_stream_is_no_file_that_was_opened_since(redirected: str, args:
 def test_a_capture_is_not_written_to_a_terminal() -> None:
     ours, theirs = pty.openpty()
     try:
-        done = xennet(
-            *("--guest", "gen:60x3", "--host", "record:-"), stdout=theirs, stderr=subprocess.PIPE
-        )
+        done = xennet("--guest gen:60x3 --host record:-", stdout=theirs, stderr=subprocess.PIPE)
     finally:
         os.close(ours)
         os.close(theirs)
@@ -103,7 +99,7 @@ def test_standard_output_that_is_a_file_of_the_run_is_not_overwritten(tmp_path: 
     path.write_bytes(CAPTURE)
     with path.open("ab") as file:
         done = xennet(
-            *("--guest", f"pcap:{path}", "--host", "record:-"),
+            f"--guest pcap:{path} --host record:-",
             stdout=file,
             stderr=subprocess.PIPE,
         )

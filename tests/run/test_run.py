@@ -515,8 +515,12 @@ def test_comments_and_interface_names_cross_the_vif_in_both_directions(
             writer.write(packet)
     good(
         run(
-            *("--queues", queues, "--guest", f"pcap:{path}+record:{down}"),
-            *("--host", f"pcap:{path}+record:{up}"),
+            "--queues",
+            queues,
+            "--guest",
+            f"pcap:{path}+record:{down}",
+            "--host",
+            f"pcap:{path}+record:{up}",
         )
     )
     for recording in (up, down):

@@ -20,10 +20,10 @@ from xennet.abi.xs_wire import (
     XS_SET_PERMS,
     XS_SET_TARGET,
 )
+from xennet.xenstore.arguments import atoi
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.perms import parse_perm
 from xennet.xenstore.wire import Message
-from xennet.xenstore.words import atoi
 
 GUEST_DOMID = 5
 SPECIALS = (b"@introduceDomain", b"@releaseDomain")

@@ -9,9 +9,8 @@ import click
 from attrs import asdict
 
 from xennet.bench.figures import Results, measure
+from xennet.bench.markdown import Table, tables
 from xennet.bench.plot import draw
-from xennet.bench.table import Table
-from xennet.bench.tables import tables
 
 #: The generated part of the page stands between these lines.
 BEGIN = "<!-- figures: begin -->"

@@ -11,6 +11,8 @@ is told to nobody.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from xennet.abi.netif import XEN_NETIF_CTRL_HASH_ALGORITHM_NONE
 from xennet.engine.kernel import Bytes, U32Array, Vector
 from xennet.flow.dissect import find_flow
@@ -35,6 +37,13 @@ MAPPING_SIZE = 2
 TABLE_STALE = 3
 SETTINGS = 4
 
+#: settings, key, table, mapping.
+Hashing: TypeAlias = "tuple[Vector, Bytes, U32Array, U32Array]"
+#: offset, length, flags, gso_size, gso_type, hash_info, hash_value, timestamp.
+Columns: TypeAlias = (
+    "tuple[U32Array, U32Array, U32Array, U32Array, U32Array, U32Array, U32Array, Vector]"
+)
+
 #: 2^31 divided by the golden ratio, made odd: spreads neighbours (Knuth's multiplicative hashing).
 _SPREAD = 0x4F1BBCDD
 
@@ -43,22 +52,19 @@ def classify(
     first: int,
     count: int,
     queues: int,
-    settings: Vector,
-    key: Bytes,
-    table: U32Array,
-    mapping: U32Array,
+    hashing: Hashing,
     data: Bytes,
-    offset: U32Array,
-    length: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
+    columns: Columns,
     queue: U32Array,
 ) -> None:
     """Fill the hash columns and ``queue`` of the frames ``first`` ... ``count - 1``.
 
-    ``queues`` is at least 1 and above every number put into ``queue``. ``settings``, ``key``,
-    ``table`` and ``mapping`` are those of a HashConfig; the table is made here after a new key.
+    ``queues`` is at least 1 and above every number put into ``queue``. ``hashing`` is
+    ``HashConfig.views()``, ``columns`` ``FrameBatch.all_columns``. The table is filled here after
+    a new key.
     """
+    settings, key, table, mapping = hashing
+    offset, length, _flags, _gso_size, _gso_type, hash_info, hash_value, _timestamp = columns
     algorithm = settings[ALGORITHM]
     types = settings[TYPES]
     if algorithm == XEN_NETIF_CTRL_HASH_ALGORITHM_NONE or types == 0:

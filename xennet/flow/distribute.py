@@ -1,14 +1,16 @@
-"""Frames of one batch, in a chain for each queue, and their way into the queues' own batches."""
+"""Kernels that sort the frames of one batch by queue and copy them into the queues' own batches."""
 
 from __future__ import annotations
 
-from xennet.engine.kernel import Bytes, U32Array, Vector
+from xennet.engine.kernel import Bytes, U32Array
+from xennet.flow.classify import Columns
 
 
 def chain(count: int, queue: U32Array, head: U32Array, link: U32Array) -> None:
-    """Of frames 0 ... ``count - 1``, ``head[q]`` is the first of queue q, ``link[i]`` follows i.
+    """Link the frames 0 ... ``count - 1`` of each queue into a chain.
 
-    ``count`` ends a chain; ``head`` comes with that everywhere.
+    ``head[q]`` becomes the first frame of queue q, ``link[i]`` the frame behind i; ``count`` ends a
+    chain. The caller sets every entry of ``head`` to ``count`` before.
     """
     for i in range(count - 1, -1, -1):
         q = queue[i]
@@ -19,33 +21,32 @@ def chain(count: int, queue: U32Array, head: U32Array, link: U32Array) -> None:
 def take(
     q: int,
     count: int,
-    head: U32Array,
-    link: U32Array,
+    chains: tuple[U32Array, U32Array],
     data: Bytes,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
-    timestamp: Vector,
+    columns: Columns,
     into: int,
     used: int,
     into_data: Bytes,
-    into_offset: U32Array,
-    into_length: U32Array,
-    into_flags: U32Array,
-    into_gso_size: U32Array,
-    into_gso_type: U32Array,
-    into_hash_info: U32Array,
-    into_hash_value: U32Array,
-    into_timestamp: Vector,
+    into_columns: Columns,
 ) -> tuple[int, int]:
-    """Copy the frames of queue ``q`` that fit behind frame ``into`` and byte ``used`` of a batch.
+    """Copy frames of queue ``q`` behind frame ``into`` and byte ``used`` of another batch.
 
-    ``head[q]`` goes on to what is left. Returns the new ``into`` and ``used``.
+    ``chains`` is ``head`` and ``link`` of :func:`chain`; ``columns`` is ``FrameBatch.all_columns``.
+    As many are copied as fit; ``head[q]`` becomes the first that did not. Returns the new ``into``
+    and ``used``.
     """
+    head, link = chains
+    offset, length, flags, gso_size, gso_type, hash_info, hash_value, timestamp = columns
+    (
+        into_offset,
+        into_length,
+        into_flags,
+        into_gso_size,
+        into_gso_type,
+        into_hash_info,
+        into_hash_value,
+        into_timestamp,
+    ) = into_columns
     most = len(into_offset)
     size = len(into_data)
     i = head[q]

@@ -71,15 +71,11 @@ class _Classifier:
     def __init__(self, config: HashConfig, queues: int) -> None:
         self._kernel: Callable[..., None] = current().kernel(classify)
         self._queues = queues
-        self._settings: tuple[Any, ...] = config.views()
+        self._hashing: tuple[Any, ...] = config.views()
 
     def run(self, first: int, count: int, data: Any, columns: tuple[Any, ...], queue: Any) -> None:
         """``columns``: as :func:`_columns` gives them."""
-        offset, length, *_, hash_info, hash_value, _ = columns
-        self._kernel(
-            *(first, count, self._queues, *self._settings),
-            *(data, offset, length, hash_info, hash_value, queue),
-        )
+        self._kernel(first, count, self._queues, self._hashing, data, columns, queue)
 
 
 class _Views:
@@ -228,8 +224,15 @@ class _Middle:
         batch = into.batch
         before = batch.count
         batch.count, batch.used = self._take(
-            *(q, self._batch.count, *self._chains, self._data, *self._columns),
-            *(before, batch.used, into.data, *into.columns),
+            q,
+            self._batch.count,
+            self._chains,
+            self._data,
+            self._columns,
+            before,
+            batch.used,
+            into.data,
+            into.columns,
         )
         given = batch.count - before
         if not batch.count:

@@ -7,9 +7,9 @@ everything it can do, `leaks` reports what is still held.
 from __future__ import annotations
 
 from xennet.hypervisor.domain import Domain
+from xennet.hypervisor.domain_record import DomainInfo
 from xennet.hypervisor.leaks import DomainLeaks, LeakReport
 from xennet.hypervisor.machine import Machine
-from xennet.hypervisor.record import DomainInfo
 from xennet.hypervisor.store_ring import StoreRing, StoreRingReport
 
 __all__ = [

@@ -18,9 +18,9 @@ from xennet.abi.grant_table import GNTMAP_readonly, GNTST_bad_page, GNTST_okay
 from xennet.abi.xen import DOMID_SELF
 from xennet.evtchn import ChannelStatus, EventChannels, FifoBits
 from xennet.gnttab.hypercalls import GrantTables
+from xennet.hypervisor.domain_record import DomainInfo, DomainRecord, take_away
 from xennet.hypervisor.event_pages import EventPages
 from xennet.hypervisor.page_frames import FrameLedger
-from xennet.hypervisor.record import DomainInfo, DomainRecord, take_away
 from xennet.hypervisor.store_ring import StoreRing
 from xennet.interface import HypercallError, OutOfFramesError
 from xennet.interface import PageRun as AnyPageRun

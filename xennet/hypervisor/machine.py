@@ -12,10 +12,10 @@ from xennet.evtchn import EventChannels, FifoBits, GuestPages, PortBits, TwoLeve
 from xennet.gnttab.directory import NONE, DomainDirectory
 from xennet.gnttab.hypercalls import Grant, GrantTables
 from xennet.hypervisor.domain import Domain, Services
+from xennet.hypervisor.domain_record import DomainInfo, DomainRecord
 from xennet.hypervisor.event_pages import EventPages
 from xennet.hypervisor.leaks import DomainLeaks, LeakReport
 from xennet.hypervisor.page_frames import FrameLedger
-from xennet.hypervisor.record import DomainInfo, DomainRecord
 from xennet.hypervisor.store_ring import StoreRing, StoreRingReport, seed_grant
 from xennet.interface import HypercallError, OutOfFramesError
 from xennet.memory import AddressSpace, Memory, PageRun

@@ -247,7 +247,11 @@ class Scene:
         config = VifConfig(guest_mac(self.guest.domid), options=options or {})
         self.told_host.tell_of(VifPaths(self.guest.domid, 0, self.owner.domid))
         self.vif = self.host.plug(
-            *(self.guest, 0, self.in_guest, self.in_host, config),
+            self.guest,
+            handle=0,
+            guest_end=self.in_guest,
+            host_end=self.in_host,
+            config=config,
             backend_domid=self.owner.domid,
             front=self._front,
             policy=self._policy,

@@ -152,8 +152,13 @@ class Netfront:
         )
         self._offer = offer
         queues = self._queues = Queues(
-            *(self.hv, offer.queues(options), terms, self.guest, self.counters),
-            *(self.hashing, self._broken),
+            self.hv,
+            offer.queues(options),
+            terms,
+            guest=self.guest,
+            counters=self.counters,
+            hashing=self.hashing,
+            on_broken=self._broken,
         )
         control = None
         if terms.hashes:

@@ -61,10 +61,9 @@ def _ipv6(l4_length: int) -> bytes:
 
 def _first(ethertype: int, ip: bytes, size: int) -> bytes:
     """The connection's first frame: right IPv4 header checksum, blank TCP checksum."""
-    tcp = _TCP.pack(
-        *(_SOURCE_PORT, _DEST_PORT, 0, 1, _TCP.size << 2, _TCP_ACK, 501, 0, 0),
-        *(_NOP_NOP, _TIMESTAMPS, _TIMESTAMPS_BYTES, 1, 1),
-    )
+    fields = (_SOURCE_PORT, _DEST_PORT, 0, 1, _TCP.size << 2, _TCP_ACK, 501, 0, 0)
+    options = (_NOP_NOP, _TIMESTAMPS, _TIMESTAMPS_BYTES, 1, 1)
+    tcp = _TCP.pack(*fields, *options)
     header = DESTINATION + SOURCE + pack(">H", ethertype) + ip + tcp
     frame = bytearray(header + bytes(i & 0xFF for i in range(len(header), size)))
     u8 = memoryview(frame)

@@ -7,13 +7,13 @@ from typing import Protocol
 
 from attrs import evolve, field, frozen
 
+from xennet.xenstore.arguments import atoi
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import OXENSTORED, XEN_4_17, XEN_4_20
 from xennet.xenstore.quota import UNLIMITED, Quota
 from xennet.xenstore.store import Store
 from xennet.xenstore.trace import Trace
 from xennet.xenstore.wire import encode_text, strings
-from xennet.xenstore.words import atoi
 
 
 class Controlled(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from attrs import evolve, frozen
 
 from xennet.abi import xs_wire as xs
+from xennet.xenstore.arguments import at_least, atoi, exactly, one
 from xennet.xenstore.connection import Connection
 from xennet.xenstore.control import DIALECTS, control, shown
 from xennet.xenstore.errors import XsError
@@ -14,7 +15,6 @@ from xennet.xenstore.quota import UNLIMITED
 from xennet.xenstore.store import Store
 from xennet.xenstore.trace import Trace
 from xennet.xenstore.wire import decode_text, encode_text, strings
-from xennet.xenstore.words import at_least, atoi, exactly, one
 
 Answer = Callable[[Connection, bytes, int], bytes]
 """(who asks, payload, transaction id) -> payload of the reply; XsError for an XS_ERROR."""

@@ -1,0 +1,69 @@
+"""Habits of the source that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "xennet"
+FOLDERS = ("xennet", "tests", "tools")
+SOURCES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+
+#: Base name of files of the package -> why it means the same wherever it stands.
+TWINS = {
+    "__main__.py": "Python's own name",
+    "connection.py": "a connection to the store: the server's end and the client's",
+    "control_ring.py": "one ring, two ends",
+    "counters.py": "what an end of a vif counts",
+    "device.py": "a vif: to xenbus, to the frontend, to the backend",
+    "domains.py": "domains: those of a host, those that a store knows",
+    "errors.py": "what the room raises",
+    "fifo.py": "first in, first out: events, frames",
+    "guest_rx.py": "one ring, two ends",
+    "guest_tx.py": "one ring, two ends",
+    "inventory.py": "what a vif and a run have",
+    "keys.py": "the XenStore keys of a frontend: written, read (Linux, xnb), spoiled (scenarios)",
+    "nodes.py": "XenStore nodes",
+    "options.py": "what a caller may choose",
+    "policy.py": "one kind of backend: the interface with Linux's, and xnb's",
+    "queue.py": "one queue of a vif, two ends",
+    "report.py": "what is told of a link, and of a run",
+    "ring.py": "ring.h: its layout, its macros",
+    "rx_pass.py": "one ring, two ends",
+    "socket.py": "xenstored's socket: the server's end and the client's",
+    "tx_pass.py": "one ring, two ends",
+    "verdict.py": "what a kernel has refused, at two ends",
+    "watch.py": "a XenStore watch: the server's end and the client's",
+}
+
+
+def packed_calls(source: str) -> list[int]:
+    """The lines of a source with a call that unpacks a display of two or more values: f(*(a, b)).
+
+    Such a call hides which parameter a value is for; keywords say it.
+    """
+    return [
+        argument.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        for argument in node.args
+        if isinstance(argument, ast.Starred)
+        and isinstance(argument.value, ast.Tuple | ast.List)
+        and len(argument.value.elts) > 1
+    ]
+
+
+def test_no_call_unpacks_a_display() -> None:
+    assert packed_calls("f(*(a, b), c)\ng(*rest, *map(str, x), *(a,))\nh(*[a, b])") == [1, 3]
+    found = {str(p.relative_to(ROOT)): packed_calls(p.read_text()) for p in SOURCES}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_files_of_one_name_mean_the_same() -> None:
+    places = defaultdict(list)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name != "__init__.py":
+            places[path.name].append(path)
+    assert sorted(name for name, paths in places.items() if len(paths) > 1) == sorted(TWINS)
