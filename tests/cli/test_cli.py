@@ -134,7 +134,7 @@ def test_one_port_stands_for_all_vifs() -> None:
 
 def test_each_vif_may_have_a_port_of_its_own() -> None:
     guests, hosts, _ = ports_of(
-        *["--guests", "2", "--guest", "gen:60x3", "--guest", "gen:70x3", "--host", "null:"]
+        "--guests", "2", "--guest", "gen:60x3", "--guest", "gen:70x3", "--host", "null:"
     )
     assert guests == ["gen:60x3", "gen:70x3"]
     assert hosts == ["null:", "null:"]
