@@ -67,10 +67,7 @@ _TABLE = {
         "abi errors frames host hypervisor lazy netback netfront observe offload port runloop "
         "toolstack vif xenbus xenstore xenstored"
     ),
-    "run": (
-        "abi errors flow frames host lazy link netback netfront observe offload port xenbus "
-        "xenstore"
-    ),
+    "run": "abi errors flow frames host lazy link netback netfront offload port xenstore",
     "lifecycle": (
         "abi frames host netback netfront observe run runloop toolstack vif xenbus xenstore"
     ),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from xennet.link.vifs import Vifs
 from xennet.port import open_ports
 from xennet.run.options import RunOptions
+from xennet.run.over_vifs import setup_of
 from xennet.run.runner import Run
 from xennet.vif.late_eoi import JIFFY
 
@@ -14,9 +16,11 @@ from xennet.vif.late_eoi import JIFFY
 @pytest.mark.parametrize("victim", ["backend", "frontend"])
 def test_a_run_waits_for_events_that_are_held_back(victim: str, split: bool) -> None:
     guest, host = open_ports(["gen:60x2000", "gen:60x2000"])
-    run = Run([guest], [host], RunOptions(split_channels=split), lambda direction, frames: None)
-    run.lines.open()
-    host, vif = run.lines.host, run.lines.vifs[0]
+    options = RunOptions(split_channels=split)
+    vifs = Vifs(setup_of(options))
+    run = Run(vifs, [guest], [host], options, lambda direction, frames: None)
+    vifs.open()
+    host, vif = vifs.host, vifs.vifs[0]
     assert vif.netfront is not None
     assert vif.netback is not None
     front, back = vif.netfront.queue, vif.netback.queue
@@ -31,11 +35,11 @@ def test_a_run_waits_for_events_that_are_held_back(victim: str, split: bool) -> 
         host.settle()
     before = host.machine.run_loop.now
     run.carry()
-    run.lines.close()
+    vifs.close()
     report = run.report()
     assert report.verdict.good, report.verdict.reasons
     assert [way.frames_received for way in report.directions] == [2000, 2000]
     counters = vif.netback.counters if victim == "backend" else vif.netfront.counters
     assert counters.jiffies_eoi_delayed >= 1
     assert host.machine.run_loop.now - before >= JIFFY
-    run.lines.destroy()
+    vifs.destroy()

@@ -23,8 +23,8 @@ from xennet.netfront.kinds import KINDS
 from xennet.netfront.options import NetfrontOptions
 from xennet.port import open_ports
 from xennet.run.options import RunOptions
+from xennet.run.over_vifs import run_ports
 from xennet.run.progress import no_progress
-from xennet.run.runner import run_ports
 from xennet.xenstore import Quota
 
 #: Who, which quota, which limit.
@@ -54,21 +54,21 @@ def test_the_nodes_that_guests_need_are_known_before(kind, backend, queues, spli
         "back": VifOptions(max_queues=queues, split_channels=split) if backend == "linux" else None,
         "mtu": mtu,
     }
-    lines = Vifs(Setup(**setup))
+    vifs = Vifs(Setup(**setup))
     for _ in range(3):
-        lines.add(Stack(), Stack())
-    lines.open()
-    needed = lines.host.service.store.nodes_owned(1)
-    lines.destroy()
+        vifs.join(Stack(), Stack())
+    vifs.open()
+    needed = vifs.host.service.store.nodes_owned(1)
+    vifs.destroy()
     with pytest.raises(LimitError, match=f"take {needed} nodes of the XenStore"):
         require_room(Setup(**setup, quota=Quota(nodes=needed)))
-    lines = Vifs(Setup(**setup, quota=Quota(nodes=needed + 1)))
+    vifs = Vifs(Setup(**setup, quota=Quota(nodes=needed + 1)))
     for _ in range(3):
-        lines.add(Stack(), Stack())
-    lines.open()
-    lines.close()
-    assert not lines.leaks()
-    lines.destroy()
+        vifs.join(Stack(), Stack())
+    vifs.open()
+    vifs.close()
+    assert not vifs.leaks()
+    vifs.destroy()
 
 
 def test_as_many_vifs_as_the_real_quota_allows() -> None:

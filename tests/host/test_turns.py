@@ -15,16 +15,16 @@ from xennet.port.null import NullPort
 
 @pytest.mark.parametrize("guests", [1, 3])
 def test_a_guest_keeps_its_turn_for_a_slice_while_its_ring_goes_round(guests: int) -> None:
-    lines = Vifs(Setup(guests=guests))
+    vifs = Vifs(Setup(guests=guests))
     ends = [(GenPort("60x20000"), NullPort()) for _ in range(guests)]
     for source, sink in ends:
-        lines.add(source, sink)
+        vifs.join(source, sink)
     try:
-        lines.open()
-        loop = lines.host.machine.run_loop
-        for line in lines:
-            line.guest.flowing = line.host.flowing = True
-        lines.kick()
+        vifs.open()
+        loop = vifs.host.machine.run_loop
+        for pair in vifs.pairs:
+            pair.guest.flowing = pair.host.flowing = True
+        vifs.kick()
         made = []
         while (delivery := loop.step()) is not None:
             made.append(delivery.domid)
@@ -38,4 +38,4 @@ def test_a_guest_keeps_its_turn_for_a_slice_while_its_ring_goes_round(guests: in
             assert max(turns) == SLICE
             assert guests * 4 <= len(turns) <= guests * 8
     finally:
-        lines.destroy()
+        vifs.destroy()

@@ -21,9 +21,9 @@ from xennet.link.vif import VifLink
 from xennet.observe import Notification
 from xennet.port import open_port, open_ports
 from xennet.run.options import RunOptions
+from xennet.run.over_vifs import run_ports
 from xennet.run.progress import no_progress
 from xennet.run.report import RunReport
-from xennet.run.runner import run_ports
 from xennet.xenbus.backend import Advertisement
 
 CAPTURE = Path(__file__).parents[2] / "xennet" / "data" / "guest-and-host-tcp.pcap"
@@ -221,8 +221,8 @@ def test_any_frames_cross_in_any_order_of_deliveries(
     guest.to_send = sent_up = [bytes([i & 0xFF]) * size for i, size in enumerate(up)]
     host.to_send = sent_down = [bytes([i & 0xFF]) * size for i, size in enumerate(down)]
     sent_up, sent_down = list(sent_up), list(sent_down)
-    for line in link:
-        line.guest.flowing = line.host.flowing = True
+    for pair in link.pairs:
+        pair.guest.flowing = pair.host.flowing = True
     link.kick()
     link.machine.run_loop.run_until_idle(
         lambda ready: data.draw(st.integers(0, len(ready) - 1)) if len(ready) > 1 else 0

@@ -50,18 +50,18 @@ def test_a_link_that_was_switched_off_is_closed(link: VifLink) -> None:
         link.carry()
 
 
-def test_no_line_is_added_to_an_open_link(link: VifLink) -> None:
+def test_no_pair_is_joined_by_an_open_link(link: VifLink) -> None:
     link.open()
-    with pytest.raises(LinkError, match=r"add\(\)"):
-        link.add(NullPort(), NullPort())
+    with pytest.raises(LinkError, match=r"join\(\)"):
+        link.join(NullPort(), NullPort())
 
 
-def test_a_link_needs_a_line_for_each_vif_of_its_setup() -> None:
-    lines = Vifs(Setup(guests=2, vifs=2))
-    lines.add(NullPort(), NullPort())
-    with pytest.raises(LinkError, match="2 guests with 2 vifs each are set up, but 1 lines"):
-        lines.open()
-    lines.destroy()
+def test_a_link_needs_a_pair_for_each_vif_of_its_setup() -> None:
+    vifs = Vifs(Setup(guests=2, vifs=2))
+    vifs.join(NullPort(), NullPort())
+    with pytest.raises(LinkError, match="2 guests with 2 vifs each are set up, but 1 pairs"):
+        vifs.open()
+    vifs.destroy()
 
 
 def test_a_vif_that_is_not_there_yet_has_no_drivers(link: VifLink) -> None:

@@ -26,7 +26,7 @@ def many(tmp_path: Path) -> Iterator[Vifs]:
     lines, ports = Vifs(Setup(guests=4, vifs=3)), []
     for number in range(12):
         ends = open_ports(["tcp:9000x3", f"record:{tmp_path / str(number)}.pcap"])
-        lines.add(*ends)
+        lines.join(*ends)
         ports += ends
     lines.open()
     lines.carry()

@@ -13,14 +13,15 @@ import pytest
 from xennet.cli import main
 from xennet.frames import FrameBatch
 from xennet.link.switch import Switch, SwitchPort
+from xennet.link.vifs import Vifs
 from xennet.netback.defects import BackendPanic
 from xennet.netback.device import Vif
 from xennet.port import BasePort, PortError, open_ports
 from xennet.run.checker import Checker
 from xennet.run.options import RunOptions
+from xennet.run.over_vifs import run_ports
 from xennet.run.progress import no_progress
 from xennet.run.report import RunReport
-from xennet.run.runner import Run, run_ports
 
 CAPTURE = Path(__file__).parents[2] / "xennet" / "data" / "guest-and-host-tcp.pcap"
 #: Both directions, of a capture with several flows and frames of many pages.
@@ -301,7 +302,7 @@ def test_a_run_of_which_everything_was_filtered_says_so(run: Command, tmp_path: 
 def test_frames_that_really_get_lost_are_not_taken_for_filtered_ones(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Run, "_filtered", lambda self, event: None)
+    monkeypatch.setattr(Vifs, "_filtered", lambda self, event: None)
     source = group_and_others(tmp_path / "in.pcap", 10)
     report = carry(["null:"], [f"pcap:{source}"], frontend="windows")
     assert report.verdict.reasons == ("host to guest: 10 frames did not arrive",)

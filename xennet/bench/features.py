@@ -51,7 +51,7 @@ class Crossing:
             return self._carry(size, max(1, frames // self.guests))
 
     def _carry(self, size: int, each: int) -> float:
-        lines = Vifs(
+        vifs = Vifs(
             Setup(
                 guests=self.guests,
                 kind=self.kind,
@@ -64,17 +64,17 @@ class Crossing:
         ends = [(self.source(f"{size}x{warm}{flows}"), NullPort()) for _ in range(self.guests)]
         try:
             for source, sink in ends:
-                lines.add(*((sink, source) if self.to_guest else (source, sink)))
-            lines.open()
-            lines.carry()
+                vifs.join(*((sink, source) if self.to_guest else (source, sink)))
+            vifs.open()
+            vifs.carry()
             for source, _ in ends:
                 source.expected = warm + each
             started = time.perf_counter()
-            lines.carry()
+            vifs.carry()
             seconds = time.perf_counter() - started
-            lines.close()
+            vifs.close()
         finally:
-            lines.destroy()
+            vifs.destroy()
         arrived = sum(sink.counters.frames_out for _, sink in ends)
         if arrived != self.guests * (warm + each):
             raise RuntimeError(f"{arrived} of {self.guests * (warm + each)} frames arrived")

@@ -217,7 +217,7 @@ def _require_room(options: RunOptions) -> None:
     """Refuse what is beyond a limit, before a recording is begun."""
     from xennet.errors import LimitError
     from xennet.host.limits import require_room
-    from xennet.run.vif_setup import setup_of
+    from xennet.run.over_vifs import setup_of
 
     try:
         require_room(setup_of(options))
@@ -260,7 +260,8 @@ def _vif(
     """The vif as a link; its store is on ``socket``, if that is one, and signals end it in
     order."""
     from xennet.cli.signals import stopping
-    from xennet.run.runner import StoreView, run_ports
+    from xennet.run.over_vifs import run_ports
+    from xennet.run.runner import StoreView
     from xennet.run.stop import Stop
     from xennet.xenstore.daemon import SocketError
 

@@ -1,13 +1,12 @@
-"""What a run has to report of its lines: rings, domains, and what each vif negotiated."""
+"""What vifs have to report: their rings, and what their domains used of the hypervisor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from xennet.host.domains import PluggedVif
-from xennet.host.host import DOM0
+from xennet.host.host import DOM0, Host
 from xennet.link.report import DomainReport, Notifications, RingReport
-from xennet.link.vifs import Vifs
 from xennet.vif.counters import RingCounters, VifCounters
 
 #: More vifs than this have one row for each ring in all.
@@ -67,14 +66,14 @@ def _all(ends: Sequence[Notifications]) -> Notifications:
     return Notifications(sum(end.sent for end in ends), sum(end.avoided for end in ends))
 
 
-def domains(lines: Vifs) -> tuple[DomainReport, ...]:
+def domains(host: Host, vifs: Sequence[PluggedVif]) -> tuple[DomainReport, ...]:
     """What each domain used of the hypervisor, and holds now."""
     made: dict[int, int] = {}
-    for vif in lines.vifs:
+    for vif in vifs:
         if vif.netfront is not None:
             counters, domid = vif.netfront.counters, vif.paths.frontend_domid
             made[domid] = made.get(domid, 0) + counters.tx.grants + counters.rx.grants
-    tables = lines.host.machine.grant_tables
+    tables = host.machine.grant_tables
     copies = {DOM0: tables.statistics.copies}
     return tuple(
         DomainReport(
@@ -87,5 +86,5 @@ def domains(lines: Vifs) -> tuple[DomainReport, ...]:
             event_channels=len(leaks.ports),
             pages=leaks.pages,
         )
-        for leaks in lines.leaks().domains
+        for leaks in host.leaks().domains
     )

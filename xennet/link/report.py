@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 @frozen
@@ -116,3 +116,17 @@ class DefectReport:
     row: str
     what: str
     packets: int
+
+
+@frozen
+class LinkReport:
+    """A link's own part of a run's report; what a kind of link does not have is empty.
+
+    ``roots``: short names of XenStore directories for people's eyes.
+    """
+
+    roots: dict[str, str] = field(factory=dict)
+    timeline: tuple[TimelineEntry, ...] = ()
+    rings: tuple[RingReport, ...] = ()
+    domains: tuple[DomainReport, ...] = ()
+    defects: tuple[DefectReport, ...] = ()

@@ -5,19 +5,10 @@ from __future__ import annotations
 from xennet.errors import LinkError
 from xennet.frames import FrameEndpoint
 from xennet.host.domains import PluggedVif
-from xennet.host.host import DOM0
 from xennet.host.setup import Setup
-from xennet.link.inventory import domains, rings
-from xennet.link.report import DomainReport, RingReport
-from xennet.link.timeline import Timeline
 from xennet.link.vifs import Vifs
 from xennet.netback.device import Vif
 from xennet.netfront.device import Netfront
-from xennet.observe import StoreOperation
-from xennet.xenbus.paths import VifPaths
-
-GUEST = 1
-HANDLE = 0
 
 
 class VifLink(Vifs):
@@ -41,23 +32,18 @@ class VifLink(Vifs):
         self.machine = self.host.machine
         self.toolstack = self.host.toolstack
         self.service = self.host.service
-        self.paths = VifPaths(GUEST, HANDLE, DOM0)
-        self.timeline = Timeline(self.paths, self.machine.run_loop)
-        self._stop_observing = self.machine.observers.subscribe(
-            self.timeline.observe, StoreOperation
-        )
-        self._line = self.add(guest, host)
+        self._pair = self.join(guest, host)
 
     @property
     def vif(self) -> PluggedVif:
         """The vif as the host knows it (what ``why`` is asked about); LinkError before
         :meth:`open`."""
-        return self._line.plugged
+        return self._pair.plugged
 
     @property
     def netfront(self) -> Netfront | None:
         """The guest's driver; None before :meth:`open`."""
-        return self._line.vif.netfront if self._line.vif is not None else None
+        return self._pair.vif.netfront if self._pair.vif is not None else None
 
     @property
     def netback(self) -> Vif:
@@ -66,15 +52,3 @@ class VifLink(Vifs):
         if netback is None:
             raise LinkError("the vif has no backend yet")
         return netback
-
-    def close(self) -> None:
-        super().close()
-        self._stop_observing()
-
-    def rings(self) -> tuple[RingReport, ...]:
-        """Both rings, from the counters of both ends."""
-        return rings(self.vifs)
-
-    def domains(self) -> tuple[DomainReport, ...]:
-        """What each domain used of the hypervisor, and holds now."""
-        return domains(self)

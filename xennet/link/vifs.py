@@ -1,13 +1,10 @@
-"""Vifs that are opened, used and closed together: a host full of them.
-
-A line is one vif with a frame endpoint at either end. Lines of equal guests are what ``xennet run``
-carries frames through, the benchmarks too.
-"""
+"""The Xen vif as a link: vifs of equal guests on one host, opened, used and closed together."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,10 +20,16 @@ from xennet.host.limits import require_room
 from xennet.host.setup import Setup
 from xennet.host.timeslices import TimeSlices
 from xennet.hypervisor import LeakReport
-from xennet.observe import StoreOperation
+from xennet.link.inventory import domains, rings
+from xennet.link.report import DefectReport, DomainReport, LinkReport, RingReport
+from xennet.link.timeline import Timeline
+from xennet.netback.defects import BackendPanic, DefectStruck
+from xennet.observe import FrameFiltered, StoreOperation
 from xennet.toolstack.toolstack import Outcome
+from xennet.xenbus.paths import VifPaths
 
 if TYPE_CHECKING:
+    from xennet.link.switch import Clock
     from xennet.xenstored.socket import StoreSocket
 
 #: Seconds of one look at the clients of a store socket while nothing else is to be done.
@@ -45,13 +48,26 @@ class Reached(Enum):
 _ORDER = "first open(), once, then carry() as often as you like, then close()"
 
 
+def _unheard(_frame: bytes, _timestamp: int) -> None:
+    """Nobody wants to know what a backend filters."""
+
+
 @define(eq=False, repr=False)
 class VifPair:
-    """Both ends of a vif, each held until the vif is up; ``vif`` is None until it is plugged in."""
+    """Both ends of a vif, each held until all vifs are up; ``vif`` is None until it is plugged in.
 
+    ``name``: "vif1.0". ``queues``, ``split_channels``: what it was connected with; nothing of the
+    connection is left in the end. ``filtered`` is told of frames that the backend's multicast
+    filter took.
+    """
+
+    name: str
     guest: Hold
     host: Hold
+    filtered: Callable[[bytes, int], None] = _unheard
     vif: PluggedVif | None = None
+    queues: int = 0
+    split_channels: bool = False
 
     @property
     def plugged(self) -> PluggedVif:
@@ -60,9 +76,27 @@ class VifPair:
             raise LinkError("the vif has not been plugged in yet")
         return self.vif
 
+    @property
+    def was_up(self) -> bool:
+        """Whether there is a vif."""
+        return self.vif is not None
+
+    def kick_host(self) -> None:
+        """Tell netback that the host's end has frames, or room again."""
+        self.plugged.kick_host()
+
+    def connected(self) -> None:
+        """Note what the connection has."""
+        netback = self.plugged.netback
+        queues = netback.queues if netback is not None else []
+        self.queues = len(queues)
+        self.split_channels = any(queue.tx_port != queue.rx_port for queue in queues)
+
 
 class Vifs:
-    """As many lines as ``setup`` has vifs, guest by guest, in the order in which they are added.
+    """The Xen vif as a link (xennet.link.protocol.Link): as many pairs as ``setup`` has vifs, guest
+    by guest, in the order in which they are joined. ``timeline``: what happens in the store to the
+    first of them.
 
     Several guests take turns as on a host (xennet.host.timeslices); with one, the oldest is next.
     LimitError for a setup that does not fit the store's quotas or the host's memory.
@@ -74,56 +108,82 @@ class Vifs:
         self.host = Host(setup.capacity, backend_evtchn=setup.policy.evtchn, quota=setup.quota)
         if setup.guests > 1:
             self.host.machine.run_loop.take_turns(TimeSlices())
-        self.all: list[VifPair] = []
+        self.pairs: list[VifPair] = []
+        self._by_frontend: dict[str, VifPair] = {}
+        self.paths = VifPaths(1, 0)
+        self.timeline = Timeline(self.paths, self.host.machine.run_loop)
+        self._defects: Counter[tuple[str, str]] = Counter()
+        subscribe = self.host.machine.observers.subscribe
+        subscribe(self.timeline.observe, StoreOperation)
+        subscribe(self._struck, DefectStruck)
+        subscribe(self._filtered, FrameFiltered)
         self._reached = Reached.NEW
         self._socket: StoreSocket | None = None
         self._news = False  # the store has changed since its clients had their turn
         self._looks = 0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {len(self.all)} vifs, {self._reached.value}>"
+        return f"<{type(self).__name__} {len(self.pairs)} vifs, {self._reached.value}>"
 
-    def __iter__(self) -> Iterator[VifPair]:
-        return iter(self.all)
+    @property
+    def host_clock(self) -> Clock:
+        """The time in domain 0."""
+        return self.host.dom0.kernel
 
-    def add(self, guest: FrameEndpoint, host: FrameEndpoint) -> VifPair:
-        """The next line: ``guest`` is the network stack's side of netfront, ``host`` netback's.
+    def join(
+        self,
+        guest: FrameEndpoint,
+        host: FrameEndpoint,
+        filtered: Callable[[bytes, int], None] = _unheard,
+    ) -> VifPair:
+        """The next pair: ``guest`` is the network stack's side of netfront, ``host`` netback's.
 
         TypeError for what is no frame endpoint; LinkError after :meth:`open`.
         """
-        self._require("add()", Reached.NEW)
+        self._require("join()", Reached.NEW)
         require_endpoint("guest", guest)
         require_endpoint("host", host)
-        line = VifPair(Hold(guest), Hold(host))
-        self.all.append(line)
-        return line
+        domid, handle = self._place(len(self.pairs))
+        pair = VifPair(f"vif{domid}.{handle}", Hold(guest), Hold(host), filtered)
+        self.pairs.append(pair)
+        self._by_frontend[VifPaths(domid, handle).frontend] = pair
+        return pair
+
+    def address(self, number: int) -> bytes:
+        """The address of the guest's end of pair ``number``, as the toolstack gives it."""
+        config = self.setup.vif_config(*self._place(number))
+        return bytes.fromhex(config.mac.replace(":", ""))
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """Domid and handle of pair ``number``."""
+        return 1 + number // self.setup.vifs, number % self.setup.vifs
 
     def open(self) -> None:
         """Boot the guests, plug the vifs in, and connect. Once.
 
-        LinkError if an end gets stuck, or if there are not as many lines as the setup has vifs.
+        LinkError if an end gets stuck, or if there are not as many pairs as the setup has vifs.
         """
         self._require("open()", Reached.NEW)
         host, setup = self.host, self.setup
-        if len(self.all) != setup.guests * setup.vifs:
+        if len(self.pairs) != setup.guests * setup.vifs:
             raise LinkError(
                 f"{setup.guests} guests with {setup.vifs} vifs each are set up, but "
-                f"{len(self.all)} lines were added"
+                f"{len(self.pairs)} pairs were joined"
             )
         self._reached = Reached.OPEN
         host.dom0.load()
-        left = iter(self.all)
+        left = iter(self.pairs)
         for _ in range(setup.guests):
             guest = host.add_guest(
                 kind=setup.kind, grant_version=setup.grant_version, evtchn_abi=setup.evtchn
             )
             for handle in range(setup.vifs):
-                line = next(left)
-                line.vif = host.plug(
+                pair = next(left)
+                pair.vif = host.plug(
                     guest,
                     handle,
-                    line.guest,
-                    line.host,
+                    pair.guest,
+                    pair.host,
                     setup.vif_config(guest.domid, handle),
                     front=setup.front,
                     policy=setup.policy,
@@ -134,8 +194,9 @@ class Vifs:
         host.boot()
         host.settle()
         self._pause()
-        for line in self.all:
-            host.require_connected(line.plugged)
+        for pair in self.pairs:
+            host.require_connected(pair.plugged)
+            pair.connected()
 
     def settle(self, waiting: Callable[[], int | None] | None = None) -> None:
         """Deliver everything there is to deliver (Host.settle)."""
@@ -191,9 +252,9 @@ class Vifs:
     def trickle(self) -> None:
         """Let every guest send one frame, so that a switch sees where each of them is."""
         self._require("trickle()", Reached.OPEN)
-        for line in self.all:
-            line.host.flowing = True
-            line.guest.allowance = 1
+        for pair in self.pairs:
+            pair.host.flowing = True
+            pair.guest.allowance = 1
         self._wake()
         self.host.settle()
 
@@ -213,7 +274,7 @@ class Vifs:
     @property
     def vifs(self) -> list[PluggedVif]:
         """Those that have been plugged in."""
-        return [line.vif for line in self.all if line.vif is not None]
+        return [pair.vif for pair in self.pairs if pair.vif is not None]
 
     def kick(self) -> None:
         """Let frames flow, and tell all drivers that their endpoints may have frames or room.
@@ -222,8 +283,8 @@ class Vifs:
         from here on. LinkError for a link that is not open.
         """
         self._require("kick()", Reached.OPEN)
-        for line in self.all:
-            line.guest.flowing = line.host.flowing = True
+        for pair in self.pairs:
+            pair.guest.flowing = pair.host.flowing = True
         self._wake()
 
     def _wake(self) -> None:
@@ -264,9 +325,48 @@ class Vifs:
             if operation.forced:
                 raise LinkError(f"{vif.name} did not close and had to be taken away by force")
 
+    def _struck(self, event: object) -> None:
+        assert isinstance(event, DefectStruck)
+        self._defects[event.row, event.what] += 1
+
+    def _filtered(self, event: object) -> None:
+        assert isinstance(event, FrameFiltered)
+        if (pair := self._by_frontend.get(event.frontend)) is not None:
+            pair.filtered(event.data, event.timestamp)
+
+    def explain(self, error: Exception) -> str | None:
+        """One line about a panic of the backend's kernel; None for any other exception."""
+        if not isinstance(error, BackendPanic):
+            return None
+        where = "; ".join(getattr(error, "__notes__", ())) or "in domain 0"
+        return f"the backend panicked: {error} ({where})"
+
+    def report(self) -> LinkReport:
+        """The timeline of the first vif, rings, domains, and defects that struck."""
+        return LinkReport(
+            roots={"frontend": self.paths.frontend, "backend": self.paths.backend},
+            timeline=self.timeline.told(),
+            rings=self.rings(),
+            domains=self.domains(),
+            defects=tuple(DefectReport(*defect, n) for defect, n in sorted(self._defects.items())),
+        )
+
+    def rings(self) -> tuple[RingReport, ...]:
+        """Both rings of each vif, from the counters of both ends."""
+        return rings(self.vifs)
+
+    def domains(self) -> tuple[DomainReport, ...]:
+        """What each domain used of the hypervisor, and holds now."""
+        return domains(self.host, self.vifs)
+
     def leaks(self) -> LeakReport:
         """What any domain still holds."""
         return self.host.leaks()
+
+    def left_behind(self) -> list[str]:
+        """What any domain still holds, a line for each thing."""
+        leaks = self.leaks()
+        return str(leaks).splitlines() if leaks else []
 
     def destroy(self) -> None:
         """Switch the machine off, whatever state it is in; a store socket is removed."""

@@ -1,6 +1,6 @@
 """Domain 0's switch with proof: what goes in at one port comes out where it should.
 
-The ways between guests and switch have ledgers of their own (xennet.run.checker); here the frames
+The ways between guests and switch have checks of their own (xennet.run.checker); here the frames
 are followed through the switch, by the addresses that are known beforehand. A frame for one station
 has to come out at that station's port, one for a group address at all ports but its own. Copies
 that reach others because the switch floods are not judged, and what is for nobody is not missed.
@@ -63,19 +63,19 @@ class CheckedPort(OffloadEdge):
 class CheckedSwitch:
     """A switch whose port ``i`` leads to the station with address ``macs[i]`` (6 bytes).
 
-    ``ledgers[i]`` proves what comes out there.
+    ``checks[i]`` proves what comes out there.
     """
 
     clock: Clock
     macs: Sequence[bytes]
     switch: Switch = field(init=False)
     places: list[CheckedPort] = field(init=False)
-    ledgers: list[InOrderCheck] = field(init=False)
+    checks: list[InOrderCheck] = field(init=False)
     _number_of: dict[bytes, int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.switch = Switch(self.clock)
-        self.ledgers = [InOrderCheck(sender) for _ in self.macs]
+        self.checks = [InOrderCheck(sender) for _ in self.macs]
         self._number_of = {mac: number for number, mac in enumerate(self.macs)}
         self.places = [
             CheckedPort(self, number, self.switch.add_port(f"port {number}"))
@@ -87,18 +87,18 @@ class CheckedSwitch:
         for i in range(batch.count):
             at = batch.offset[i]
             if batch.data[at] & _GROUP:
-                for other, ledger in enumerate(self.ledgers):
+                for other, check in enumerate(self.checks):
                     if other != number:
-                        ledger.sent_one(batch, i)
+                        check.sent_one(batch, i)
                 continue
             to = self._number_of.get(batch.data[at : at + 6].tobytes())
             if to is not None and to != number:
-                self.ledgers[to].sent_one(batch, i)
+                self.checks[to].sent_one(batch, i)
 
     def left(self, number: int, batch: FrameBatch, first: int) -> None:
         """Frames ``first`` ... of ``batch`` come out at port ``number``."""
-        mac, ledger = self.macs[number], self.ledgers[number]
+        mac, check = self.macs[number], self.checks[number]
         for i in range(first, batch.count):
             at = batch.offset[i]
             if batch.data[at] & _GROUP or batch.data[at : at + 6] == mac:
-                ledger.received_one(batch, i)
+                check.received_one(batch, i)
