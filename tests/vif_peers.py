@@ -21,7 +21,7 @@ from xennet.abi.netif import (
     TX_RESPONSE,
     XEN_NETIF_EXTRA_TYPE_GSO,
 )
-from xennet.frames import EVERYTHING, FrameBatch, Offload
+from xennet.frames import EVERYTHING, BaseEndpoint, FrameBatch, Offload
 from xennet.netback.credit import NO_LIMIT, Rate
 from xennet.netback.drain import Carrier
 from xennet.netback.keys import FrontendFeatures, QueueKeys
@@ -42,8 +42,10 @@ from xennet.vif.counters import BackendCounters
 GUEST, HOST = 1, 0
 
 
-class Stack:
+class Stack(BaseEndpoint):
     """A network stack's side of a driver: ``to_send`` goes out, ``received`` came in."""
+
+    room = 1 << 30
 
     def __init__(self) -> None:
         self.to_send: list[bytes] = []
@@ -51,7 +53,6 @@ class Stack:
         self.gso: tuple[int, int] = (0, 0)
         self.received: list[bytes] = []
         self.meta: list[tuple[int, int, int]] = []
-        self.room = 1 << 30
         self.offload = EVERYTHING
 
     def negotiated(self, offload: Offload) -> None:

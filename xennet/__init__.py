@@ -12,7 +12,7 @@ from xennet.lazy import lazy_names
 
 if TYPE_CHECKING:
     from xennet.errors import LinkError
-    from xennet.frames import FrameBatch, FrameEndpoint, Offload
+    from xennet.frames import BaseEndpoint, Endpoint, FrameBatch, Offload
     from xennet.host.host import Host
     from xennet.host.setup import Setup
     from xennet.hypervisor import LeakReport, Machine
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BackRing",
     "BackendPanic",
+    "BaseEndpoint",
     "BasePort",
+    "Endpoint",
     "FrameBatch",
-    "FrameEndpoint",
     "FrontRing",
     "Host",
     "HypercallError",
@@ -64,9 +65,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "BackRing": "xennet.ring",
     "BackendPanic": "xennet.netback.defects",
+    "BaseEndpoint": "xennet.frames",
     "BasePort": "xennet.port",
+    "Endpoint": "xennet.frames",
     "FrameBatch": "xennet.frames",
-    "FrameEndpoint": "xennet.frames",
     "FrontRing": "xennet.ring",
     "Host": "xennet.host.host",
     "HypercallError": "xennet.interface",

@@ -8,9 +8,11 @@ write them; the arrays are exactly what a compiled kernel can use.
 from __future__ import annotations
 
 import mmap
+import sys
+import warnings
 from array import array
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar, cast
 
 from attrs import evolve, frozen
 
@@ -20,6 +22,9 @@ MAX_FRAME = 65535
 ETHERNET_HEADER = 14
 #: Shortest frame: an Ethernet header (a backend answers ERROR to less; hardening rule F6).
 MIN_FRAME = ETHERNET_HEADER
+
+#: ``room`` of an endpoint that never fills up.
+UNBOUNDED = 2**31 - 1
 
 #: Frame flags, as in the tx request: the protocol checksum field holds only the pseudo-header sum.
 CSUM_BLANK = 1
@@ -227,7 +232,7 @@ class Outbox:
         self._forget()
         return dropped
 
-    def discard(self, source: FrameEndpoint) -> int:
+    def discard(self, source: Endpoint) -> int:
         """Drop them, and a batch of those that ``source`` has as well; how many in all."""
         dropped = self.drop_all() + source.pull(self.refill())
         self._forget()
@@ -238,19 +243,158 @@ class Outbox:
         self.next = 0
 
 
-class FrameEndpoint(Protocol):
-    """The outside of a driver: gives frames to send and takes frames that came.
+class Endpoint(Protocol):
+    """Whatever gives frames and takes frames: a network stack's side of a driver, a port, and all
+    that stands between the two. None of its calls blocks.
 
-    ``room`` is the number of frames that push takes now; pull appends what there is (0: nothing
-    now) and may be asked again. ``negotiated`` is called at each connect with what the other end
-    of the driver's link takes of the frames that are pulled.
+    ``carries``: what ``push`` takes as it is; the same all its life. An edge
+    (xennet.link.offload_edge) makes other frames fit. ``room``: how many frames ``push`` takes now,
+    whatever their length; UNBOUNDED without a limit. To ask for it changes nothing.
     """
+
+    @property
+    def carries(self) -> Offload: ...
 
     @property
     def room(self) -> int: ...
 
-    def pull(self, batch: FrameBatch) -> int: ...
+    def pull(self, batch: FrameBatch, /) -> int:
+        """Append as many frames as are there and fit; the number appended, 0 for none now."""
+        ...
 
-    def push(self, batch: FrameBatch) -> None: ...
+    def push(self, batch: FrameBatch, /) -> None:
+        """Take all frames of ``batch`` (which is not changed), at most ``room`` of them."""
+        ...
 
-    def negotiated(self, offload: Offload) -> None: ...
+    def negotiated(self, offload: Offload, /) -> None:
+        """Told at each connect what the other end of the driver's link takes of the frames that are
+        pulled from here."""
+        ...
+
+    def listen(self, wake: Callable[[], None], /) -> None:
+        """Have ``wake`` called, in place of what was given before, when there are frames after a
+        pull that found none, or there is room after there was none.
+
+        Not for frames that a push brings: who pushes pulls as well. It is called in the machine's
+        thread only, at any time, also in the middle of a call of this endpoint or of another, and
+        returns at once: it notes that it was called, and neither pulls nor pushes.
+        """
+        ...
+
+
+#: Its first name: scripts import it, and annotations need a class, not a function that warns.
+FrameEndpoint = Endpoint
+
+
+class BaseEndpoint:
+    """An endpoint that has nothing to give and swallows what it gets: a base for those that authors
+    write. ``wake`` calls the listener, if there is one."""
+
+    carries: Offload = EVERYTHING
+    wake: Callable[[], None] = staticmethod(lambda: None)
+
+    @property
+    def room(self) -> int:
+        return UNBOUNDED
+
+    def pull(self, batch: FrameBatch, /) -> int:
+        return 0
+
+    def push(self, batch: FrameBatch, /) -> None:
+        """Nobody wants them."""
+
+    def negotiated(self, offload: Offload, /) -> None:
+        """An endpoint gives what it has; who needs less puts an edge in front of it."""
+
+    def listen(self, wake: Callable[[], None], /) -> None:
+        self.wake = wake
+
+
+class Wrapper:
+    """An endpoint in front of ``endpoint`` that hands everything on: a base for those that change
+    one thing."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = require_endpoint("endpoint", endpoint)
+
+    @property
+    def carries(self) -> Offload:
+        return self.endpoint.carries
+
+    @property
+    def room(self) -> int:
+        return self.endpoint.room
+
+    def pull(self, batch: FrameBatch, /) -> int:
+        return self.endpoint.pull(batch)
+
+    def push(self, batch: FrameBatch, /) -> None:
+        self.endpoint.push(batch)
+
+    def negotiated(self, offload: Offload, /) -> None:
+        self.endpoint.negotiated(offload)
+
+    def listen(self, wake: Callable[[], None], /) -> None:
+        self.endpoint.listen(wake)
+
+
+class _Completed(Wrapper):
+    """Stands before an endpoint that knows nothing of ``carries`` or ``listen``, as all did once:
+    it takes everything and wakes nobody. Whatever else it has is there too (a port's name ...)."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+
+    @property
+    def carries(self) -> Offload:
+        carries = getattr(self.endpoint, "carries", None)
+        return carries if isinstance(carries, Offload) else EVERYTHING
+
+    def listen(self, wake: Callable[[], None], /) -> None:
+        if hasattr(self.endpoint, "listen"):
+            self.endpoint.listen(wake)
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__") or name == "endpoint":  # being copied, and empty yet
+            raise AttributeError(name)
+        return getattr(self.endpoint, name)
+
+
+#: The methods without which nothing is an endpoint.
+_CALLS = ("pull", "push", "negotiated")
+_E = TypeVar("_E", bound=Endpoint)
+
+
+def require_endpoint(what: str, end: _E) -> _E:
+    """``end``, which was given as ``what``, to be used from now on in its place.
+
+    TypeError, with the way out, for what is no endpoint. One without ``carries`` or ``listen`` (all
+    were so once) is completed, with a DeprecationWarning.
+    """
+    if isinstance(end, str):
+        raise TypeError(f"{what}: {end!r} is a port's specification; open_port({end!r}) opens it")
+    missing = [name for name in _CALLS if not callable(getattr(end, name, None))]
+    if missing:
+        raise TypeError(
+            f"{what}: {end!r} is no port or other xennet.frames.Endpoint, "
+            f"it has no {', '.join(missing)}"
+        )
+    lacking = [] if isinstance(getattr(end, "carries", None), Offload) else ["carries"]
+    lacking += [] if callable(getattr(end, "listen", None)) else ["listen"]
+    if not lacking:
+        return end
+    warnings.warn(
+        f"{what}: {end!r} has no {' and no '.join(lacking)}, which every endpoint has now: "
+        "inherit from xennet.BaseEndpoint, or add them (xennet.frames.Endpoint says what they are)",
+        DeprecationWarning,
+        stacklevel=_callers_depth(),
+    )
+    return cast(_E, _Completed(end))
+
+
+def _callers_depth() -> int:
+    """For warnings.warn in the caller of this: the first frame outside of the package."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("xennet."):
+        depth, frame = depth + 1, frame.f_back
+    return depth

@@ -68,7 +68,7 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
 }
 #: Package -> names of it that another package has now.
 NAMES: dict[str, dict[str, str]] = {
-    "xennet": {"House": "xennet.host.Host"},
+    "xennet": {"FrameEndpoint": "xennet.frames.Endpoint", "House": "xennet.host.Host"},
     "xennet.link": {
         "BackendDomain": "xennet.host.BackendDomain",
         "Capacity": "xennet.host.Capacity",

@@ -13,12 +13,12 @@ from rss_vectors import KEY, V4
 
 from xennet.flow.hash_config import ALL_TYPES, HashConfig
 from xennet.flow.steering import SCRATCH_FRAMES, Steering
-from xennet.frames import NOTHING, FrameBatch, Offload
+from xennet.frames import NOTHING, BaseEndpoint, FrameBatch, Offload
 
 TCP4 = 1 << 8 | 2
 
 
-class Source:
+class Source(BaseEndpoint):
     """An endpoint that gives ``frames`` and takes what is pushed."""
 
     room = 17

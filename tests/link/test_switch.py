@@ -137,8 +137,8 @@ def test_everything_that_travels_with_a_frame_comes_out_again() -> None:
 def test_who_finds_no_room_is_woken_when_there_is_some_and_nothing_is_lost() -> None:
     switch, (a, b), _ = switch_of(2, slots=4)
     woken: list[str] = []
-    a.wake = lambda: woken.append("a")
-    b.wake = lambda: woken.append("b")
+    a.listen(lambda: woken.append("a"))
+    b.listen(lambda: woken.append("b"))
     a.push(batch_of(*[frame(2, 4)] * 4))
     assert woken == ["b"]
     assert a.room == 0
@@ -160,7 +160,7 @@ def test_a_full_queue_does_not_keep_its_own_port_from_sending() -> None:
 def test_a_port_that_takes_nothing_is_given_up_and_blocks_nobody() -> None:
     _, (a, b, c), clock = switch_of(3, slots=4)
     woken: list[str] = []
-    a.wake = lambda: woken.append("a")
+    a.listen(lambda: woken.append("a"))
     b.push(batch_of(frame(BROADCAST, 2)))
     taken(c)
     a.push(batch_of(*[frame(2, 4)] * 4))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xennet.cli import main
-from xennet.frames import CSUM_BLANK, DATA_VALIDATED, FrameBatch, Offload
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED, BaseEndpoint, FrameBatch
 from xennet.host.setup import Setup
 from xennet.link.offload_edge import OffloadEdge
 from xennet.link.vif import VifLink
@@ -62,7 +62,7 @@ def completed(frame: bytes) -> bytes:
 Item = tuple[bytes, dict[str, int]]
 
 
-class End:
+class End(BaseEndpoint):
     """A network stack: gives ``items``, keeps frames with their flags in ``got``."""
 
     room = 1 << 30
@@ -81,9 +81,6 @@ class End:
 
     def push(self, batch: FrameBatch) -> None:
         self.got += [(bytes(batch.frame(i)), batch.flags[i]) for i in range(batch.count)]
-
-    def negotiated(self, offload: Offload) -> None:
-        """Whatever it is."""
 
 
 def over_xnb(up: list[Item], down: list[Item], kind: str = "linux"):

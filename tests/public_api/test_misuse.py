@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from copy import deepcopy
+from typing import Any, cast
 
 import pytest
 
 from xennet import Host, LinkError, VifLink, open_port
+from xennet.frames import (
+    EVERYTHING,
+    NOTHING,
+    Endpoint,
+    FrameBatch,
+    Offload,
+    require_endpoint,
+)
 from xennet.host import Setup
+from xennet.lifecycle.stack import Stack
 from xennet.link import Vifs
 from xennet.port.null import NullPort
 
@@ -83,7 +93,7 @@ def test_the_run_loop_can_be_stepped_after_a_kick(link: VifLink) -> None:
 
 WRONG: list[tuple[Any, str]] = [
     ("gen:60x1", r"'gen:60x1' is a port's specification; open_port\('gen:60x1'\) opens it"),
-    (None, "guest.*: None is no port or other xennet.frames.FrameEndpoint, it has no pull, push"),
+    (None, "guest.*: None is no port or other xennet.frames.Endpoint, it has no pull, push"),
     (42, "42 is no port"),
 ]
 
@@ -97,6 +107,94 @@ def test_what_is_no_port_is_refused_where_it_is_given(end: Any, said: str) -> No
     with pytest.raises(TypeError, match=said):
         host.plug(guest, 0, end, NullPort())
     assert not guest.vifs
+    host.destroy()
+
+
+class Old:
+    """An endpoint as scripts have them that were written before ``carries`` and ``listen``."""
+
+    room = 1 << 30
+
+    def __init__(self) -> None:
+        self.name = "old"
+        self.left = 3
+        self.came: list[bytes] = []
+
+    def pull(self, batch: FrameBatch) -> int:
+        given = 0
+        while self.left and batch.has_room(60):
+            batch.append(bytes(60))
+            self.left -= 1
+            given += 1
+        return given
+
+    def push(self, batch: FrameBatch) -> None:
+        self.came += [bytes(frame) for frame in batch]
+
+    def negotiated(self, offload: Offload) -> None:
+        self.offload = offload
+
+
+class Half(Old):
+    """It has heard of edges, which asked for ``carries`` early."""
+
+    carries = NOTHING
+
+
+class Heir(Old, Endpoint):
+    """What it inherits from the protocol is a declaration, and not what it says."""
+
+
+@pytest.mark.parametrize(
+    ("old", "lacks"),
+    [(Old, "carries and no listen"), (Half, "listen"), (Heir, "carries")],
+)
+def test_an_endpoint_from_before_goes_on_and_is_told_what_to_add(old: Any, lacks: str) -> None:
+    guest, host = old(), open_port("null:")
+    said = f"guest: .* has no {lacks}, which every endpoint has now: inherit from xennet.BaseEnd"
+    with pytest.warns(DeprecationWarning, match=said) as caught:
+        link = VifLink(guest, host)
+    assert [warning.filename for warning in caught] == [__file__]
+    link.open()
+    link.carry()
+    link.close()
+    link.destroy()
+    assert host.counters.frames_out == 3
+    assert guest.offload.sg
+
+
+def test_a_completed_endpoint_has_all_that_it_had_and_what_it_lacked() -> None:
+    for old, carries in ((Old, EVERYTHING), (Half, NOTHING), (Heir, EVERYTHING)):
+        with pytest.warns(DeprecationWarning, match="it: .* has no"):
+            end: Any = require_endpoint("it", cast("Endpoint", old()))
+        assert require_endpoint("it", end) is end  # not twice
+        assert end.carries == carries
+        end.listen(lambda: None)
+        assert (end.name, end.left, end.room) == ("old", 3, 1 << 30)
+        with pytest.raises(AttributeError, match="nothing"):
+            _ = end.nothing
+        assert deepcopy(end).name == "old"
+
+
+def test_the_host_tells_both_ends_whom_to_wake() -> None:
+    host = Host()
+    guest = host.add_guest()
+    ends = Stack(), Stack()
+    vif = host.plug(guest, 0, *ends)
+    host.boot()
+    host.settle()
+    for end, other in (ends, ends[::-1]):
+        end.to_send = 5
+        host.settle()
+        assert other.received == 0
+        end.wake()
+        host.settle()
+        assert other.received == 5
+    owner = host.add_driver_domain()
+    owner.load()
+    successor = Stack(to_send=4)
+    vif.moved(owner, successor)
+    assert successor.wake == vif.kick_host
     host.destroy()
 
 

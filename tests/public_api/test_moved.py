@@ -45,6 +45,12 @@ def test_what_never_was_is_not_found(name: str) -> None:
         _ = xennet.nothing
 
 
+def test_the_first_name_of_an_endpoint_can_be_imported_and_inherited_from() -> None:
+    from xennet.frames import Endpoint, FrameEndpoint
+
+    assert FrameEndpoint is Endpoint
+
+
 def test_no_old_name_hides_a_module() -> None:
     from importlib.machinery import PathFinder
 

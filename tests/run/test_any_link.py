@@ -8,7 +8,7 @@ import pytest
 from attrs import define, field
 
 from xennet.errors import LinkError
-from xennet.frames import EVERYTHING, FrameBatch, FrameEndpoint
+from xennet.frames import EVERYTHING, Endpoint, FrameBatch
 from xennet.link.protocol import Link
 from xennet.link.report import LinkReport
 from xennet.port import open_ports
@@ -23,14 +23,11 @@ class Plug:
     """One cable: what either end gives, the other gets."""
 
     name: str
-    guest: FrameEndpoint
-    host: FrameEndpoint
+    guest: Endpoint
+    host: Endpoint
     queues: int = 1
     split_channels: bool = False
     was_up: bool = False
-
-    def kick_host(self) -> None:
-        """A cable looks by itself."""
 
     def move(self, lossy: bool) -> int:
         moved = 0
@@ -65,8 +62,8 @@ class Cable:
 
     def join(
         self,
-        guest: FrameEndpoint,
-        host: FrameEndpoint,
+        guest: Endpoint,
+        host: Endpoint,
         filtered: Callable[[bytes, int], None] = lambda frame, timestamp: None,
     ) -> Plug:
         self.plugs.append(Plug(f"cable{len(self.plugs)}", guest, host))

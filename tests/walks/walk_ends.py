@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field
 from walk_frames import Judge, Sent, WrongError
 
-from xennet.frames import EVERYTHING, FrameBatch, FrameEndpoint, Offload
+from xennet.frames import EVERYTHING, BaseEndpoint, Endpoint, FrameBatch, Offload, Wrapper
 from xennet.host.domains import PluggedVif
 from xennet.link.offload_edge import OffloadEdge
 
@@ -18,7 +18,7 @@ PLENTY = 1 << 30
 
 
 @define(eq=False)
-class Stack:
+class Stack(BaseEndpoint):
     """A network stack: gives ``to_send``, has ``judge`` look at what comes. ``room`` is what it
     takes; ``carries`` is for the edge in front of it."""
 
@@ -50,28 +50,22 @@ class Stack:
             gso = batch.gso_size[i], batch.gso_type[i]
             self.judge.arrives(bytes(batch.frame(i)), batch.flags[i], *gso)
 
-    def negotiated(self, offload: Offload) -> None:
-        pass
 
-
-@define(eq=False)
-class Tap:
+class Tap(Wrapper):
     """Counts what a driver pulls from ``inner`` and pushes into it."""
 
-    inner: FrameEndpoint
-    driver: Callable[[], Any]
-    on_negotiated: Callable[[], None]
-    pulled: int = 0
-    pushed: int = 0
-    #: Which driver pulled how many; None once two may do so at a time.
-    by_driver: dict[int, tuple[Any, int]] | None = field(factory=dict)
-
-    @property
-    def room(self) -> int:
-        return self.inner.room
+    def __init__(
+        self, inner: Endpoint, driver: Callable[[], Any], on_negotiated: Callable[[], None]
+    ) -> None:
+        super().__init__(inner)
+        self.driver = driver
+        self.on_negotiated = on_negotiated
+        self.pulled = self.pushed = 0
+        #: Which driver pulled how many; None once two may do so at a time.
+        self.by_driver: dict[int, tuple[Any, int]] | None = {}
 
     def pull(self, batch: FrameBatch) -> int:
-        given = self.inner.pull(batch)
+        given = super().pull(batch)
         self.pulled += given
         if self.by_driver is not None:
             driver = self.driver()
@@ -81,10 +75,10 @@ class Tap:
 
     def push(self, batch: FrameBatch) -> None:
         self.pushed += batch.count
-        self.inner.push(batch)
+        super().push(batch)
 
     def negotiated(self, offload: Offload) -> None:
-        self.inner.negotiated(offload)
+        super().negotiated(offload)
         self.on_negotiated()
 
 

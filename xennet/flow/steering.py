@@ -19,7 +19,7 @@ from xennet.engine.choice import current
 from xennet.flow.classify import classify
 from xennet.flow.distribute import chain, take
 from xennet.flow.hash_config import HashConfig
-from xennet.frames import FrameBatch, FrameEndpoint, Offload, lazy_bytes
+from xennet.frames import Endpoint, FrameBatch, Offload, Wrapper, lazy_bytes
 
 #: Frames and bytes of the batch in the middle: what one receive pass of the backend holds, for each
 #: queue up to four, so that what a queue finds in it is worth a pass.
@@ -40,7 +40,7 @@ class Steering:
 
     def __init__(
         self,
-        endpoint: FrameEndpoint,
+        endpoint: Endpoint,
         queues: int,
         config: HashConfig,
         kick: Callable[[int], None],
@@ -48,7 +48,7 @@ class Steering:
         if queues < 1:
             raise ValueError(f"a vif of {queues} queues has none to steer to")
         self._middle: _Middle | None = None
-        self.ends: list[FrameEndpoint]
+        self.ends: list[Endpoint]
         if queues == 1:
             self.ends = [_OnlyEnd(endpoint, config)]
             return
@@ -91,23 +91,16 @@ def _columns(batch: FrameBatch) -> tuple[Any, tuple[Any, ...]]:
     return view(batch.data), tuple(map(view, batch.all_columns))
 
 
-class _End:
+class _End(Wrapper):
     """What all ends have in common: all but pull is the endpoint's."""
 
-    def __init__(self, endpoint: FrameEndpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
         self._seen: _Views | None = None
-
-    @property
-    def room(self) -> int:
-        return self._endpoint.room
-
-    def push(self, batch: FrameBatch) -> None:
-        self._endpoint.push(batch)
 
     def negotiated(self, offload: Offload) -> None:
         self._seen = None  # a new connection has new batches
-        self._endpoint.negotiated(offload)
+        super().negotiated(offload)
 
     def _views(self, batch: FrameBatch) -> _Views:
         if self._seen is None or self._seen.batch is not batch:
@@ -118,7 +111,7 @@ class _End:
 class _OnlyEnd(_End):
     """The end of a vif with one queue."""
 
-    def __init__(self, endpoint: FrameEndpoint, config: HashConfig) -> None:
+    def __init__(self, endpoint: Endpoint, config: HashConfig) -> None:
         super().__init__(endpoint)
         self._config = config
         self._classifier = _Classifier(config, 1)
@@ -126,7 +119,7 @@ class _OnlyEnd(_End):
 
     def pull(self, batch: FrameBatch) -> int:
         first = batch.count
-        pulled = self._endpoint.pull(batch)
+        pulled = self.endpoint.pull(batch)
         if not pulled:
             return 0
         if not self._config.active:
@@ -142,7 +135,7 @@ class _OnlyEnd(_End):
 class _QueueEnd(_End):
     """The end of queue ``q`` of several."""
 
-    def __init__(self, endpoint: FrameEndpoint, middle: _Middle, q: int) -> None:
+    def __init__(self, endpoint: Endpoint, middle: _Middle, q: int) -> None:
         super().__init__(endpoint)
         self._middle = middle
         self._q = q
@@ -156,7 +149,7 @@ class _Middle:
 
     def __init__(
         self,
-        endpoint: FrameEndpoint,
+        endpoint: Endpoint,
         queues: int,
         config: HashConfig,
         kick: Callable[[int], None],

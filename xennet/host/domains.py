@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from xennet.abi.sched import SHUTDOWN_crash
 from xennet.abi.xenbus import XenbusState
 from xennet.errors import LinkError
-from xennet.frames import FrameEndpoint
+from xennet.frames import Endpoint, require_endpoint
 from xennet.hypervisor import Domain, Machine
 from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.interface import StoreClient
@@ -63,8 +63,8 @@ class PluggedVif:
     owner: BackendDomain
     paths: VifPaths
     config: VifConfig
-    guest_end: FrameEndpoint
-    host_end: FrameEndpoint
+    guest_end: Endpoint
+    host_end: Endpoint
     front: NetfrontOptions
     policy: BackendPolicy
     back: VifOptions | None
@@ -135,13 +135,14 @@ class PluggedVif:
         if self.netback is not None and self.owner.domain.running:
             self.netback.kick()
 
-    def moved(self, owner: BackendDomain, host_end: FrameEndpoint | None) -> None:
+    def moved(self, owner: BackendDomain, host_end: Endpoint | None) -> None:
         """The guest goes on in another domain, where ``owner`` is to serve this vif; ``host_end``
         None leaves the host's end as it is."""
         self.owner = owner
         self.paths = VifPaths(self.guest.domid, self.paths.handle, owner.domid)
         if host_end is not None:
-            self.host_end = host_end
+            self.host_end = require_endpoint("host_end", host_end)
+            self.host_end.listen(self.kick_host)
         self.find_netback()
 
     def find_netfront(self) -> None:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from attrs import define
-
-from xennet.frames import FrameBatch, FrameEndpoint, Offload
+from xennet.frames import Endpoint, FrameBatch, Wrapper
 
 
-@define(slots=True, eq=False)
-class Hold:
+class Hold(Wrapper):
     """An endpoint that gives nothing until ``flowing`` is set, or as many frames as ``allowance``.
 
     Drivers send as soon as they are connected; a link brings them up first, and carries later.
     """
 
-    endpoint: FrameEndpoint
-    flowing: bool = False
-    allowance: int = 0
-
-    @property
-    def room(self) -> int:
-        return self.endpoint.room
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
+        self.flowing = False
+        self.allowance = 0
 
     def pull(self, batch: FrameBatch) -> int:
         if self.flowing:
@@ -33,9 +27,3 @@ class Hold:
         batch.max_frames = most
         self.allowance -= pulled
         return pulled
-
-    def push(self, batch: FrameBatch) -> None:
-        self.endpoint.push(batch)
-
-    def negotiated(self, offload: Offload) -> None:
-        self.endpoint.negotiated(offload)

@@ -12,8 +12,8 @@ from contextlib import suppress
 from functools import partial
 
 from xennet.abi.sched import SHUTDOWN_suspend
-from xennet.errors import LinkError, require_endpoint
-from xennet.frames import FrameEndpoint
+from xennet.errors import LinkError
+from xennet.frames import Endpoint, require_endpoint
 from xennet.host import evidence
 from xennet.host.capacity import ONE_VIF, Capacity
 from xennet.host.domains import BackendDomain, Guest, PluggedVif, SavedGuest
@@ -157,8 +157,8 @@ class Host:
         self,
         guest: Guest,
         handle: int,
-        guest_end: FrameEndpoint,
-        host_end: FrameEndpoint,
+        guest_end: Endpoint,
+        host_end: Endpoint,
         config: VifConfig | None = None,
         *,
         backend_domid: int = DOM0,
@@ -173,11 +173,11 @@ class Host:
         ``front`` is what the guest's administrator decided, ``back`` what the host's did (None:
         what is usual for ``policy``, the backend's implementation). A driver that has not seen an
         earlier vif of this handle go stays, with the options that it has, and goes on at the new
-        end with its next connection. LinkError, and nothing happens, for a handle in use;
-        TypeError for an end that is no frame endpoint.
+        end with its next connection. Both ends are told whom to wake (Endpoint.listen). LinkError,
+        and nothing happens, for a handle in use; TypeError for an end that is no frame endpoint.
         """
-        require_endpoint("guest_end", guest_end)
-        require_endpoint("host_end", host_end)
+        guest_end = require_endpoint("guest_end", guest_end)
+        host_end = require_endpoint("host_end", host_end)
         paths = VifPaths(guest.domid, handle, backend_domid)
         if NodeDirectory(self.store, paths.libxl).exists():
             raise LinkError(
@@ -197,6 +197,8 @@ class Host:
         guest.vifs[handle] = vif
         vif.find_netfront()
         vif.find_netback()
+        guest_end.listen(vif.kick_guest)
+        host_end.listen(vif.kick_host)
         vif.operation = self.toolstack.attach_vif(
             guest.domid, handle, vif.config, backend_domid=backend_domid
         )
@@ -248,7 +250,7 @@ class Host:
         saved: SavedGuest,
         *,
         domid: int | None = None,
-        host_ends: Mapping[int, FrameEndpoint] | None = None,
+        host_ends: Mapping[int, Endpoint] | None = None,
     ) -> list[VifOperation]:
         """Go on with a saved guest in a new domain of this host, which need not be the old one's
         (``xl restore``, the receiving end of ``xl migrate``). Once: there is one image.

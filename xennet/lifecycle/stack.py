@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from attrs import define
 
-from xennet.frames import EVERYTHING, FrameBatch, Offload
+from xennet.frames import EVERYTHING, BaseEndpoint, FrameBatch, Offload
 
 #: Locally administered addresses and IEEE 802 experimental ethertype 1, then padding.
 FRAME = bytes.fromhex("02584e00000202584e00000188b5") + bytes(46)
 
 
 @define(eq=False)
-class Stack:
+class Stack(BaseEndpoint):
     """``to_send`` frames wait to be pulled, ``received`` have come, ``room`` more are taken."""
 
     to_send: int = 0

@@ -3,8 +3,7 @@
 A driver says at each connect what the other end of its vif takes (``negotiated``). What it pulls
 from an :class:`OffloadEdge` has no blank checksum, no GSO and no length beyond that: the edge
 completes and segments in software, as a network stack does for a device without these features, and
-drops what cannot be helped. In the other direction it does the same for an endpoint that says what
-it can carry (an attribute ``carries`` of type :class:`~xennet.frames.Offload`; without it, all).
+drops what cannot be helped. In the other direction it does the same for what the endpoint carries.
 
 When nothing is demanded, or the columns of a batch show that no frame of it needs help, frames are
 not touched or copied.
@@ -12,7 +11,17 @@ not touched or copied.
 
 from __future__ import annotations
 
-from xennet.frames import EVERYTHING, MAX_FRAME, FrameBatch, FrameEndpoint, Offload, lazy_bytes
+from collections.abc import Callable
+
+from xennet.frames import (
+    EVERYTHING,
+    MAX_FRAME,
+    Endpoint,
+    FrameBatch,
+    Offload,
+    lazy_bytes,
+    require_endpoint,
+)
 from xennet.offload.fitter import Fitter, OffloadCounters
 from xennet.port import Port
 from xennet.port.base import Counters
@@ -29,10 +38,12 @@ class OffloadEdge:
     be pushed, :attr:`room` is 0.
     """
 
-    def __init__(self, endpoint: FrameEndpoint) -> None:
-        self._endpoint = endpoint
+    carries = EVERYTHING
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = require_endpoint("endpoint", endpoint)
         self._pulled = Fitter(EVERYTHING)
-        self._pushed = Fitter(getattr(endpoint, "carries", EVERYTHING))
+        self._pushed = Fitter(self._endpoint.carries)
         self._out: FrameBatch | None = None
 
     @property
@@ -54,6 +65,9 @@ class OffloadEdge:
         """From now on, what is pulled needs no more than ``offload``."""
         self._pulled.offload = offload
         self._endpoint.negotiated(offload)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        self._endpoint.listen(wake)
 
     @property
     def room(self) -> int:

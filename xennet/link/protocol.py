@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from xennet.frames import FrameEndpoint
+from xennet.frames import Endpoint
 from xennet.link.report import LinkReport
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ class Pair(Protocol):
     @property
     def split_channels(self) -> bool: ...
 
-    def kick_host(self) -> None:
-        """Tell the link that the host's end has frames, or room again."""
-        ...
-
     @property
     def was_up(self) -> bool:
         """Whether the link has begun to bring this pair up."""
@@ -48,12 +44,13 @@ class Link(Protocol):
 
     def join(
         self,
-        guest: FrameEndpoint,
-        host: FrameEndpoint,
+        guest: Endpoint,
+        host: Endpoint,
         filtered: Callable[[bytes, int], None] = ...,
     ) -> Pair:
-        """The next pair, before :meth:`open`. ``filtered`` is told of each frame (its bytes and
-        time stamp) that the link took from ``host`` and need not bring to ``guest``."""
+        """The next pair, before :meth:`open`; the link tells both ends whom to wake. ``filtered``
+        is told of each frame (its bytes and time stamp) that the link took from ``host`` and need
+        not bring to ``guest``."""
         ...
 
     def address(self, number: int) -> bytes:

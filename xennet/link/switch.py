@@ -12,7 +12,7 @@ from typing import Protocol
 
 from attrs import define, field, frozen
 
-from xennet.frames import FrameBatch, Offload
+from xennet.frames import BaseEndpoint, FrameBatch
 from xennet.port.fifo import FrameFifo
 
 #: Virtual time in ns after which an address that was not seen is forgotten (Linux: 300 s).
@@ -66,10 +66,10 @@ class _Seen:
 
 
 @define(eq=False, repr=False)
-class SwitchPort:
+class SwitchPort(BaseEndpoint):
     """One port: a frame endpoint for a backend's host side.
 
-    ``wake`` is called when frames wait here or when there is room again: the driver's ``kick``.
+    ``wake`` is called when frames wait here or when there is room again: whom :meth:`listen` names.
     """
 
     switch: Switch
@@ -97,9 +97,6 @@ class SwitchPort:
 
     def push(self, batch: FrameBatch) -> None:
         self.switch.forward(self, batch)
-
-    def negotiated(self, offload: Offload) -> None:
-        """A switch gives what it got; who needs less puts an edge in front of it."""
 
     def put(self, batch: FrameBatch, index: int) -> bool:
         """Queue a copy of a frame, or drop and count it; True if somebody has to be woken."""

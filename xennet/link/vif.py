@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xennet.errors import LinkError
-from xennet.frames import FrameEndpoint
+from xennet.frames import Endpoint
 from xennet.host.domains import PluggedVif
 from xennet.host.setup import Setup
 from xennet.link.vifs import Vifs
@@ -22,8 +22,8 @@ class VifLink(Vifs):
 
     def __init__(
         self,
-        guest: FrameEndpoint,
-        host: FrameEndpoint,
+        guest: Endpoint,
+        host: Endpoint,
         *,
         grant_version: int = 1,
         setup: Setup | None = None,

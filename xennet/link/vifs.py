@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from xennet.errors import LinkError, require_endpoint
-from xennet.frames import FrameEndpoint
+from xennet.errors import LinkError
+from xennet.frames import Endpoint, require_endpoint
 from xennet.host.domains import PluggedVif
 from xennet.host.hold import Hold
 from xennet.host.host import INTERLUDE_STEPS, Host
@@ -81,10 +81,6 @@ class VifPair:
         """Whether there is a vif."""
         return self.vif is not None
 
-    def kick_host(self) -> None:
-        """Tell netback that the host's end has frames, or room again."""
-        self.plugged.kick_host()
-
     def connected(self) -> None:
         """Note what the connection has."""
         netback = self.plugged.netback
@@ -132,8 +128,8 @@ class Vifs:
 
     def join(
         self,
-        guest: FrameEndpoint,
-        host: FrameEndpoint,
+        guest: Endpoint,
+        host: Endpoint,
         filtered: Callable[[bytes, int], None] = _unheard,
     ) -> VifPair:
         """The next pair: ``guest`` is the network stack's side of netfront, ``host`` netback's.
@@ -141,8 +137,7 @@ class Vifs:
         TypeError for what is no frame endpoint; LinkError after :meth:`open`.
         """
         self._require("join()", Reached.NEW)
-        require_endpoint("guest", guest)
-        require_endpoint("host", host)
+        guest, host = require_endpoint("guest", guest), require_endpoint("host", host)
         domid, handle = self._place(len(self.pairs))
         pair = VifPair(f"vif{domid}.{handle}", Hold(guest), Hold(host), filtered)
         self.pairs.append(pair)

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from xennet.flow.hash_config import HashConfig
 from xennet.flow.steering import Steering
-from xennet.frames import FrameEndpoint
+from xennet.frames import Endpoint
 from xennet.interface import HypercallError, Hypervisor
 from xennet.netback.control_ring import ControlRing
 from xennet.netback.drain import Carrier
@@ -48,7 +48,7 @@ class Vif:
     def __init__(
         self,
         hv: Hypervisor,
-        host: FrameEndpoint,
+        host: Endpoint,
         policy: BackendPolicy = LINUX,
         options: VifOptions | None = None,
         stage: TxStage | None = None,
@@ -164,7 +164,7 @@ class Vif:
                 raise keys.blame("event-channel-ctrl", keys.port, refused) from refused
             raise keys.blame("ctrl-ring-ref", keys.ring_ref, refused) from refused
 
-    def _ends(self, queues: int) -> list[FrameEndpoint]:
+    def _ends(self, queues: int) -> list[Endpoint]:
         """The host side as each queue sees it; the host itself if there is nothing to choose."""
         if queues == 1 and self._ctrl is None:
             return [self._end]

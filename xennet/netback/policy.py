@@ -14,7 +14,7 @@ from typing import Protocol
 
 from attrs import field, frozen, validators
 
-from xennet.frames import FrameBatch, FrameEndpoint
+from xennet.frames import Endpoint, FrameBatch
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback.credit import NO_LIMIT
 from xennet.netback.keys import (
@@ -132,7 +132,7 @@ class ReceivePass(Protocol):
         """Forget the packets that are left; how many they were."""
         ...
 
-    def discard(self, source: FrameEndpoint) -> int:
+    def discard(self, source: Endpoint) -> int:
         """Forget them, and a batch of those that ``source`` has as well; how many in all."""
         ...
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from xennet.abi.words import REQ_PROD
-from xennet.frames import FrameEndpoint
+from xennet.frames import Endpoint
 from xennet.interface import GrantMapping, HypercallError, Hypervisor
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.credit import NO_LIMIT, Credit, Rate
@@ -78,7 +78,7 @@ class Queue:
         self,
         vif: VifContext,
         keys: QueueKeys,
-        host: FrameEndpoint,
+        host: Endpoint,
         counters: BackendCounters,
         rate: Rate = NO_LIMIT,
     ) -> None:

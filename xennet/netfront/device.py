@@ -16,7 +16,7 @@ from typing import Protocol
 
 from xennet.abi.netif import XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL
 from xennet.flow.hash_config import HashConfig
-from xennet.frames import ETHERNET_HEADER, FrameEndpoint
+from xennet.frames import ETHERNET_HEADER, Endpoint
 from xennet.interface import Hypervisor
 from xennet.netfront.backend_features import BackendFeatures, prefix_types, read_offer
 from xennet.netfront.buffers import GrantedPages
@@ -70,7 +70,7 @@ class Netfront:
     def __init__(
         self,
         hv: Hypervisor,
-        guest: FrameEndpoint,
+        guest: Endpoint,
         kind: FrontendKind = LINUX,
         options: NetfrontOptions = DEFAULTS,
     ) -> None:

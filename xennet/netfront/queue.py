@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xennet.abi.words import RSP_PROD, RX_SLOTS, TX_SLOTS
-from xennet.frames import FrameBatch, FrameEndpoint
+from xennet.frames import Endpoint, FrameBatch
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx, guest_tx
 from xennet.netfront.buffers import GrantedPages, Shares
@@ -39,7 +39,7 @@ class Queue:
         self,
         hv: Hypervisor,
         terms: Negotiated,
-        guest: FrameEndpoint,
+        guest: Endpoint,
         counters: NetfrontCounters,
         on_broken: Callable[[BackendError], None],
         rx_batch: FrameBatch,

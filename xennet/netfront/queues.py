@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from xennet.flow.hash_config import HashConfig
 from xennet.flow.steering import Steering
-from xennet.frames import FrameEndpoint
+from xennet.frames import Endpoint
 from xennet.interface import Hypervisor
 from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.counters import NetfrontCounters
@@ -28,7 +28,7 @@ class Queues:
         hv: Hypervisor,
         count: int,
         terms: Negotiated,
-        guest: FrameEndpoint,
+        guest: Endpoint,
         counters: NetfrontCounters,
         hashing: HashConfig,
         on_broken: Callable[[BackendError], None],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from xennet.frames import MAX_FRAME, FrameBatch, Offload, large_enough
-from xennet.port.base import Counters, Port
+from xennet.frames import MAX_FRAME, FrameBatch, large_enough
+from xennet.port.base import Port, PortWrapper
 
 #: Lowest bit of an address's first octet: frames for it go to everybody.
 _GROUP = 1
 
 
-class AddressedPort:
+class AddressedPort(PortWrapper):
     """``port`` behind a network card that has the address ``mac`` and sends to ``peer`` (6 bytes).
 
     What is pulled gets these addresses. What is pushed reaches the port if it is for ``mac`` or for
@@ -17,35 +17,15 @@ class AddressedPort:
     """
 
     def __init__(self, port: Port, mac: bytes, peer: bytes) -> None:
-        self._port = port
+        super().__init__(port)
         self._header = peer + mac
         self._mac = mac
         self._kept: FrameBatch | None = None
         self.foreign = 0
 
-    @property
-    def name(self) -> str:
-        return self._port.name
-
-    @property
-    def counters(self) -> Counters:
-        return self._port.counters
-
-    @property
-    def expected(self) -> int | None:
-        return self._port.expected
-
-    @property
-    def exhausted(self) -> bool:
-        return self._port.exhausted
-
-    @property
-    def room(self) -> int:
-        return self._port.room
-
     def pull(self, batch: FrameBatch) -> int:
         first = batch.count
-        pulled = self._port.pull(batch)
+        pulled = self.endpoint.pull(batch)
         header, data = self._header, batch.data
         for i in range(first, batch.count):
             at = batch.offset[i]
@@ -55,20 +35,11 @@ class AddressedPort:
     def push(self, batch: FrameBatch) -> None:
         mine = [i for i in range(batch.count) if self._takes(batch, i)]
         if len(mine) == batch.count:
-            self._port.push(batch)
+            self.endpoint.push(batch)
             return
         self.foreign += batch.count - len(mine)
         if mine:
-            self._port.push(self._copy(batch, mine))
-
-    def negotiated(self, offload: Offload) -> None:
-        self._port.negotiated(offload)
-
-    def finish(self) -> None:
-        self._port.finish()
-
-    def close(self) -> None:
-        self._port.close()
+            self.endpoint.push(self._copy(batch, mine))
 
     def _takes(self, batch: FrameBatch, index: int) -> bool:
         at, data = batch.offset[index], batch.data

@@ -11,10 +11,8 @@ from typing import Protocol
 
 from attrs import asdict, define
 
-from xennet.frames import FrameBatch, FrameEndpoint, Offload
+from xennet.frames import BaseEndpoint, Endpoint, FrameBatch, Wrapper
 
-#: :attr:`Port.room` of a port that never fills up.
-UNBOUNDED = 2**31 - 1
 #: Characters of a port's name that its repr shows.
 _SHOWN = 120
 
@@ -66,7 +64,7 @@ class Counters:
         return Counters(**{name: mine[name] + theirs[name] for name in mine})
 
 
-class Port(FrameEndpoint, Protocol):
+class Port(Endpoint, Protocol):
     """What a link needs of a port. All calls return at once; none blocks for frames to come."""
 
     @property
@@ -87,12 +85,7 @@ class Port(FrameEndpoint, Protocol):
         """Whether pull will never give frames again; may turn True only when pull finds the end."""
         ...
 
-    @property
-    def room(self) -> int:
-        """How many frames push can take now, whatever their length; UNBOUNDED without a limit."""
-        ...
-
-    def pull(self, batch: FrameBatch) -> int:
+    def pull(self, batch: FrameBatch, /) -> int:
         """Append as many frames as are there and fit; the number appended, 0 for none now.
 
         When the input turns out to be bad, the frames before the bad place are delivered first
@@ -101,7 +94,7 @@ class Port(FrameEndpoint, Protocol):
         """
         ...
 
-    def push(self, batch: FrameBatch) -> None:
+    def push(self, batch: FrameBatch, /) -> None:
         """Take all frames of ``batch`` (which is not changed) in order.
 
         ``batch.count`` must not be above :attr:`room`, else IndexError. PortError when the
@@ -124,7 +117,7 @@ def short_name(port: Port) -> str:
     return name if len(name) <= _SHOWN else f"{name[: _SHOWN - 3]}..."
 
 
-class BasePort:
+class BasePort(BaseEndpoint):
     """A port that has nothing to give and swallows what it gets: the base of all others."""
 
     expected: int | None = 0
@@ -144,19 +137,9 @@ class BasePort:
     def exhausted(self) -> bool:
         return True
 
-    @property
-    def room(self) -> int:
-        return UNBOUNDED
-
-    def pull(self, batch: FrameBatch) -> int:
-        return 0
-
-    def push(self, batch: FrameBatch) -> None:
+    def push(self, batch: FrameBatch, /) -> None:
         self._counters.frames_out += batch.count
         self._counters.bytes_out += batch.used
-
-    def negotiated(self, offload: Offload) -> None:
-        """A port gives what it has; who needs less puts an edge in front of it."""
 
     def finish(self) -> None:
         """Nothing waits for the other side here."""
@@ -169,3 +152,35 @@ class BasePort:
         self._counters.frames_in += frames
         self._counters.bytes_in += length
         return frames
+
+
+class PortWrapper(Wrapper):
+    """A port in front of ``endpoint`` that hands everything on (xennet.frames.Wrapper): a port if
+    that is one. Around another endpoint, what only ports have is an AttributeError."""
+
+    endpoint: Port
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.endpoint!r}>"
+
+    @property
+    def name(self) -> str:
+        return self.endpoint.name
+
+    @property
+    def counters(self) -> Counters:
+        return self.endpoint.counters
+
+    @property
+    def expected(self) -> int | None:
+        return self.endpoint.expected
+
+    @property
+    def exhausted(self) -> bool:
+        return self.endpoint.exhausted
+
+    def finish(self) -> None:
+        self.endpoint.finish()
+
+    def close(self) -> None:
+        self.endpoint.close()

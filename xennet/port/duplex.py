@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from xennet.frames import FrameBatch, Offload
 from xennet.port.base import Counters, Port, short_name
 
@@ -30,6 +32,10 @@ class DuplexPort:
         return self._player.exhausted
 
     @property
+    def carries(self) -> Offload:
+        return self._recorder.carries
+
+    @property
     def room(self) -> int:
         return self._recorder.room
 
@@ -41,6 +47,10 @@ class DuplexPort:
 
     def negotiated(self, offload: Offload) -> None:
         self._player.negotiated(offload)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        self._player.listen(wake)
+        self._recorder.listen(wake)
 
     def finish(self) -> None:
         self._recorder.finish()

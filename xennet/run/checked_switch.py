@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
-from xennet.frames import FrameBatch, Offload
+from xennet.frames import FrameBatch, Wrapper
 from xennet.link.offload_edge import OffloadEdge
 from xennet.link.switch import Clock, Switch, SwitchPort
 from xennet.run.in_order import InOrderCheck, sender
@@ -20,30 +20,23 @@ from xennet.run.in_order import InOrderCheck, sender
 _GROUP = 1
 
 
-@define(eq=False, repr=False)
-class _Tap:
+class _Tap(Wrapper):
     """A switch port that tells the exchange what passes."""
 
-    exchange: CheckedSwitch
-    number: int
-    port: SwitchPort
-
-    @property
-    def room(self) -> int:
-        return self.port.room
+    def __init__(self, exchange: CheckedSwitch, number: int, port: SwitchPort) -> None:
+        super().__init__(port)
+        self._exchange = exchange
+        self._number = number
 
     def pull(self, batch: FrameBatch) -> int:
         first = batch.count
-        pulled = self.port.pull(batch)
-        self.exchange.left(self.number, batch, first)
+        pulled = super().pull(batch)
+        self._exchange.left(self._number, batch, first)
         return pulled
 
     def push(self, batch: FrameBatch) -> None:
-        self.exchange.entered(self.number, batch)
-        self.port.push(batch)
-
-    def negotiated(self, offload: Offload) -> None:
-        self.port.negotiated(offload)
+        self._exchange.entered(self._number, batch)
+        super().push(batch)
 
 
 class CheckedPort(OffloadEdge):

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from attrs import define, field
 
-from xennet.frames import NOTHING, FrameBatch, FrameEndpoint, Offload
+from xennet.frames import NOTHING, Endpoint, FrameBatch, Offload
 from xennet.port import PortError
 from xennet.port.base import PullStopped
 from xennet.run.in_order import InOrderCheck
 from xennet.run.stop import Stop
 
 
-class Outside(FrameEndpoint, Protocol):
+class Outside(Endpoint, Protocol):
     """What a witness stands before: a port, an edge, a place at a switch."""
 
     @property
@@ -42,6 +42,10 @@ class Checker:
     failure: PortError | None = None
     offload: Offload = NOTHING
     stop: Stop = field(factory=Stop)
+
+    @property
+    def carries(self) -> Offload:
+        return self.port.carries
 
     @property
     def room(self) -> int:
@@ -86,3 +90,6 @@ class Checker:
             offload = offload.with_mtu(self.mtu)
         self.offload = offload
         self.port.negotiated(offload)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        self.port.listen(wake)

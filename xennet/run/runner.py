@@ -152,9 +152,6 @@ class Run:
     def carry(self) -> None:
         """Everything from the first frame to the last. LinkError when a vif breaks."""
         started = time.perf_counter()
-        for checked in self._checked:
-            if checked.port is not None:
-                checked.port.port.wake = checked.pair.kick_host
         if self.switch is not None:
             self.link.trickle()
         self.link.carry(self._waiting)
