@@ -40,7 +40,7 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "xennet.link.residents": ("xennet.host.domains", {}),
     "xennet.link.run": ("xennet.run.over_vifs", {}),
     "xennet.link.setup": ("xennet.host.setup", {}),
-    "xennet.link.standstill": ("xennet.host.blocked", {"standstill": "blocked"}),
+    "xennet.link.standstill": ("xennet.host.evidence", {"standstill": "blocked"}),
     "xennet.link.witness": ("xennet.run.checker", {"Witness": "Checker"}),
     "xennet.refusals": ("xennet.vif.refusals", {}),
     "xennet.report": ("xennet.run", {}),

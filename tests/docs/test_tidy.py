@@ -28,6 +28,7 @@ TWINS = {
     "nodes.py": "XenStore nodes",
     "options.py": "what a caller may choose",
     "policy.py": "one kind of backend: the interface with Linux's, and xnb's",
+    "protocol.py": "what a link is; how a client of the store and the wire's bytes go together",
     "queue.py": "one queue of a vif, two ends",
     "report.py": "what is told of a link, and of a run",
     "ring.py": "ring.h: its layout, its macros",
