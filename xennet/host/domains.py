@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from xennet.abi.sched import SHUTDOWN_crash
 from xennet.abi.xenbus import XenbusState
@@ -139,7 +139,7 @@ class PluggedVif:
         """The guest goes on in another domain, where ``owner`` is to serve this vif; ``host_end``
         None leaves the host's end as it is."""
         self.owner = owner
-        self.paths = VifPaths(self.guest.domid, self.paths.handle, owner.domid)
+        self.paths = evolve(self.paths, frontend_domid=self.guest.domid, backend_domid=owner.domid)
         if host_end is not None:
             self.host_end = require_endpoint("host_end", host_end)
             self.host_end.listen(self.kick_host)
@@ -270,11 +270,13 @@ class SavedGuest:
 
 @define(eq=False)
 class BackendDomain:
-    """A domain that runs backends: domain 0 or a driver domain. ``backends`` is its bus."""
+    """A domain that runs backends: domain 0 or a driver domain. ``backends`` is its bus, on which
+    xennet's netback serves those of the ``types``."""
 
     host: HostServices
     domain: Domain
     kernel: GuestKernel
+    types: Collection[str] = ("vif",)
     backends: BackendBus = field(init=False)
     stage: TxStage = field(init=False)
     loaded: bool = False
@@ -313,7 +315,7 @@ class BackendDomain:
         self.host.forget_backend(self.domid)
 
     def _bus(self) -> BackendBus:
-        return BackendBus(self.kernel, self._make, self._rules)
+        return BackendBus(self.kernel, self._make, self._rules, self.types)
 
     def _vif(self, nodename: str) -> PluggedVif | None:
         """The vif of a backend directory; None for one that a guest or a vif has left behind, or

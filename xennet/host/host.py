@@ -7,7 +7,7 @@ runs by itself: :meth:`Host.settle` (or the run loop, step by step) makes things
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -29,9 +29,8 @@ from xennet.toolstack.domain_nodes import DomainConfig
 from xennet.toolstack.hotplug import HotplugScript
 from xennet.toolstack.nodelist import remove_with_empty_parents
 from xennet.toolstack.toolstack import Outcome, Toolstack, VifOperation
-from xennet.toolstack.vif_nodes import VifConfig
+from xennet.toolstack.vif_nodes import AttachedVif, VifConfig
 from xennet.xenbus.nodes import NodeDirectory
-from xennet.xenbus.paths import VifPaths
 from xennet.xenstore import Quota, Store
 from xennet.xenstore.path import domain_path
 from xennet.xenstored.service import XenStoreService
@@ -57,10 +56,11 @@ class Host:
     """``machine``, ``service`` (the store), ``toolstack`` with its hotplug ``script`` and its time
     limits, ``backend_domains`` by number (domain 0's is there from the start, not loaded), and
     ``guests`` by number. ``backend_evtchn`` is the ABI by which domains with backends receive
-    events: "fifo", or "2l", with which one has 4095 ports at most. ``quota`` limits what domains
-    other than domain 0 may have in the store (None: xenstored's defaults). With
-    ``store_deliveries`` each request of a guest to the store is a delivery of its own, and other
-    domains go on before it is answered, as the run loop's ``meanwhile`` picks.
+    events: "fifo", or "2l", with which one has 4095 ports at most. ``backend_types`` are the types
+    of backends that xennet's netback serves there: "vif" as Linux's does, "qnic" in QEMU's place.
+    ``quota`` limits what domains other than domain 0 may have in the store (None: xenstored's
+    defaults). With ``store_deliveries`` each request of a guest to the store is a delivery of its
+    own, and other domains go on before it is answered, as the run loop's ``meanwhile`` picks.
     """
 
     def __init__(
@@ -68,10 +68,11 @@ class Host:
         capacity: Capacity = ONE_VIF,
         *,
         backend_evtchn: str = LINUX.evtchn,
+        backend_types: Collection[str] = ("vif",),
         quota: Quota | None = None,
         store_deliveries: bool = False,
     ) -> None:
-        self._backend_evtchn = backend_evtchn
+        self._backend_evtchn, self._backend_types = backend_evtchn, backend_types
         self.machine = Machine(capacity.nr_frames, max_grant_frames=capacity.max_grant_frames)
         dom0 = self.machine.create_domain(DOM0, name="Domain-0", evtchn_abi=backend_evtchn)
         self.service = XenStoreService(self.machine, Store(quota), deliveries=store_deliveries)
@@ -87,7 +88,7 @@ class Host:
         self.guests: dict[int, Guest] = {}
         self._next_domid = DOM0 + 1
         kernel = GuestKernel(dom0, self.service.connect(dom0, "dom0"))
-        self.backend_domains = {DOM0: BackendDomain(self, dom0, kernel)}
+        self.backend_domains = {DOM0: BackendDomain(self, dom0, kernel, backend_types)}
         #: Called between deliveries, every so many: whoever else wants a turn. What it causes is
         #: delivered too, within bounds.
         self.interlude: Callable[[], None] | None = None
@@ -133,7 +134,8 @@ class Host:
     def add_driver_domain(self, domid: int | None = None, *, name: str = "") -> BackendDomain:
         """Create a domain for backends; its driver is not loaded yet."""
         domain, _, kernel = self._create(domid, name, 1, self._backend_evtchn)
-        owner = self.backend_domains[domain.domid] = BackendDomain(self, domain, kernel)
+        owner = BackendDomain(self, domain, kernel, self._backend_types)
+        self.backend_domains[domain.domid] = owner
         return owner
 
     def forget(self, domid: int) -> None:
@@ -178,7 +180,8 @@ class Host:
         """
         guest_end = require_endpoint("guest_end", guest_end)
         host_end = require_endpoint("host_end", host_end)
-        paths = VifPaths(guest.domid, handle, backend_domid)
+        config = VifConfig(guest_mac(guest.domid, handle)) if config is None else config
+        paths = AttachedVif(handle, config, backend_domid).paths(guest.domid)
         if NodeDirectory(self.store, paths.libxl).exists():
             raise LinkError(
                 f"handle {handle} of domain {guest.domid} is in use: {paths.libxl} exists"
@@ -187,7 +190,7 @@ class Host:
             guest,
             self.backend_domains[backend_domid],
             paths,
-            VifConfig(guest_mac(guest.domid, handle)) if config is None else config,
+            config,
             guest_end,
             host_end,
             front,

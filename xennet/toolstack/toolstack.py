@@ -150,10 +150,11 @@ class Toolstack:
         when the backend does not answer in time or goes away, or when the script fails. A failed
         device stays in the store.
         """
-        paths = VifPaths(domid, handle, backend_domid)
+        vif = AttachedVif(handle, config, backend_domid)
+        paths = vif.paths(domid)
         if NodeDirectory(self.store, paths.libxl).exists():
             return VifOperation.refused(paths, f"{paths.libxl}: the device exists already", on_done)
-        return self.plug(AttachedVif(handle, config, backend_domid), domid, on_done=on_done)
+        return self.plug(vif, domid, on_done=on_done)
 
     def plug(
         self,
@@ -164,7 +165,7 @@ class Toolstack:
         on_done: Callable[[VifOperation], None] | None = None,
     ) -> VifOperation:
         """:meth:`attach_vif`, whatever is there already; ``before`` begins its transaction."""
-        operation = VifOperation(VifPaths(domid, vif.handle, vif.backend_domid), on_done=on_done)
+        operation = VifOperation(vif.paths(domid), on_done=on_done)
 
         def write(tx: StoreTransaction) -> None:
             if before is not None:
@@ -223,15 +224,16 @@ class Toolstack:
 
     def known_paths(self, domid: int, handle: int) -> VifPaths:
         """Where the vif was attached; for one that another toolstack attached, where the copy in
-        the store says that its backend is (domain 0 if there is none)."""
+        the store says that its backend is (a "vif" of domain 0 if there is none)."""
         own = self.plugged(domid, handle)
         if own is not None:
-            return VifPaths(domid, handle, own.backend_domid)
-        copy = NodeDirectory(self.store, f"/libxl/{domid}/device/vif/{handle}")
-        backend_domid = 0
-        with suppress(XenbusError, IndexError, ValueError):
-            backend_domid = int(copy.text("backend").split("/")[3])
-        return VifPaths(domid, handle, backend_domid)
+            return own.paths(domid)
+        unknown = VifPaths(domid, handle)
+        with suppress(XenbusError, ValueError):
+            backend = NodeDirectory(self.store, unknown.libxl).text("backend")
+            _, _, _, backend_domid, _, backend_type, *_ = backend.split("/")
+            return VifPaths(domid, handle, int(backend_domid), backend_type)
+        return unknown
 
     def forget_vif(self, paths: VifPaths) -> None:
         """It is being removed, or has been."""

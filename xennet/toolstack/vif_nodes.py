@@ -25,6 +25,11 @@ class VifConfig:
     header, ``trusted`` whether the frontend may trust its backend with whole pages. ``script`` None
     leaves the node out. ``options`` are further backend nodes, for example
     ``{"rate": "1000000,50000"}`` (bytes, microseconds).
+
+    ``type`` is the backend's ``type`` node. libxl (4.17) writes one of its NIC types there, "vif",
+    or "vif_ioemu" if an emulated NIC stands beside it, and all of its backends are of the type
+    "vif". Any other ``type`` is a type of backends itself: "qnic" for QEMU's, which libxl does not
+    know (QEMU makes their directories, and no ``type`` node in them).
     """
 
     mac: str
@@ -35,6 +40,11 @@ class VifConfig:
     type: str = "vif"
     options: Mapping[str, str] = field(factory=dict)
 
+    @property
+    def backend_type(self) -> str:
+        """The directory below ``backend`` in which its backend is."""
+        return "vif" if self.type == "vif_ioemu" else self.type
+
 
 @frozen
 class AttachedVif:
@@ -43,6 +53,10 @@ class AttachedVif:
     handle: int
     config: VifConfig
     backend_domid: int = 0
+
+    def paths(self, domid: int) -> VifPaths:
+        """Where it is while domain ``domid`` has it; ValueError as VifPaths."""
+        return VifPaths(domid, self.handle, self.backend_domid, self.config.backend_type)
 
 
 def backend_entries(paths: VifPaths, config: VifConfig) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from xennet.interface import Hypervisor
 from xennet.xenbus.backend import Backend, BackendDriver
@@ -10,7 +10,7 @@ from xennet.xenbus.backend_rules import BackendRules
 from xennet.xenbus.bus import Bus
 from xennet.xenbus.tables import LINUX_BACKEND
 
-#: Makes the driver for the device in a directory (``backend/vif/<frontend domid>/<handle>``).
+#: Makes the driver for the device in a directory (``backend/<type>/<frontend domid>/<handle>``).
 BackendFactory = Callable[[str], BackendDriver]
 #: Says by which rules the device in a directory lives.
 BackendRulesOf = Callable[[str], BackendRules]
@@ -19,7 +19,8 @@ BackendRulesOf = Callable[[str], BackendRules]
 class BackendBus:
     """Watches ``backend`` in the domain of ``hv`` and runs a :class:`Backend` for each vif.
 
-    ``rules`` are those of every device, or a function that gives them by nodename.
+    ``rules`` are those of every device, or a function that gives them by nodename. ``types`` are
+    the types of backends that the driver serves; those of others are left alone.
     """
 
     def __init__(
@@ -27,11 +28,12 @@ class BackendBus:
         hv: Hypervisor,
         factory: BackendFactory,
         rules: BackendRules | BackendRulesOf = LINUX_BACKEND,
+        types: Collection[str] = ("vif",),
     ) -> None:
         self._hv = hv
         self._factory = factory
         self._rules = rules
-        self._bus: Bus[Backend] = Bus(hv.store, "backend", "vif", 2, self._make)
+        self._bus: Bus[Backend] = Bus(hv.store, "backend", types, 2, self._make)
 
     @property
     def devices(self) -> dict[str, Backend]:

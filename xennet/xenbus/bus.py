@@ -1,12 +1,13 @@
 """Finding devices: one watch on a bus directory, one object per device directory below it.
 
-What Linux does in xenbus_dev_changed, for one device type: a directory whose state is Initialising
-and which has no device yet gets one; devices at or below a path that has vanished are removed.
+What Linux does in xenbus_dev_changed, for the device types of one driver: a directory whose state
+is Initialising and which has no device yet gets one; devices at or below a path that has vanished
+are removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Generic, Protocol, TypeVar
 
 from attrs import define, field
@@ -34,14 +35,14 @@ _D = TypeVar("_D", bound=BusDevice)
 
 @define(eq=False, repr=False)
 class Bus(Generic[_D]):
-    """All devices of type ``kind`` whose directories lie ``levels`` below ``root``.
+    """All devices of the types ``kinds`` whose directories lie ``levels`` below ``root``.
 
     ``make(nodename)`` makes the device object. ``devices`` maps nodenames to them.
     """
 
     store: StoreClient
     root: str
-    kind: str
+    kinds: Collection[str]
     levels: int
     make: Callable[[str], _D]
     devices: dict[str, _D] = field(init=False, factory=dict)
@@ -87,12 +88,12 @@ class Bus(Generic[_D]):
 
     @property
     def _depth(self) -> int:
-        """Number of names in a device's nodename: root, kind, then the levels."""
+        """Number of names in a device's nodename: root, type, then the levels."""
         return 2 + self.levels
 
     def _changed(self, path: str, _token: str) -> None:
         names = path.split("/")
-        if len(names) > 1 and names[1] != self.kind:
+        if len(names) > 1 and names[1] not in self.kinds:
             return
         if len(names) > self._depth:
             self._probe("/".join(names[: self._depth]))
@@ -106,7 +107,7 @@ class Bus(Generic[_D]):
             self._probe(path)
             return
         for name in NodeDirectory(self.store, path).names():
-            if depth > 1 or name == self.kind:
+            if depth > 1 or name in self.kinds:
                 self._probe_below(f"{path}/{name}", depth + 1)
 
     def _probe(self, nodename: str) -> None:

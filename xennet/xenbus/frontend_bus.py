@@ -30,7 +30,7 @@ class FrontendBus:
         self._hv = hv
         self._factory = factory
         self._rules = rules
-        self._bus: Bus[Frontend] = Bus(hv.store, "device", "vif", 1, self._make)
+        self._bus: Bus[Frontend] = Bus(hv.store, "device", ("vif",), 1, self._make)
 
     @property
     def devices(self) -> dict[str, Frontend]:

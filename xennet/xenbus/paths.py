@@ -1,14 +1,21 @@
 """Where a vif lives in XenStore.
 
 A driver names its own directory relative to its domain (``device/vif/0``), as Linux does, and the
-other end's by absolute path; the toolstack names everything absolutely.
+other end's by absolute path; the toolstack names everything absolutely. A frontend is a "vif"
+whoever serves it and finds its backend by its ``backend`` node. A backend is of the type by which
+its driver finds it: "vif" for the drivers of kernels, "qnic" for QEMU's (hw/net/xen_nic.c).
 """
 
 from __future__ import annotations
 
-from attrs import frozen
+import re
+
+from attrs import Attribute, field, frozen
 
 from xennet.xenstore.path import domain_path
+
+#: What may stand between two slashes of a path (xenstored_core.c, is_valid_nodename).
+_NAME = re.compile(r"[A-Za-z0-9_@-]+")
 
 
 def error_node(nodename: str) -> str:
@@ -18,11 +25,18 @@ def error_node(nodename: str) -> str:
 
 @frozen
 class VifPaths:
-    """The directories of one vif, named by its two domains and its handle (device number)."""
+    """The directories of one vif, named by its two domains, its handle (device number) and the type
+    of its backend. ValueError for a type that names no directory."""
 
     frontend_domid: int
     handle: int
     backend_domid: int = 0
+    backend_type: str = field(default="vif")
+
+    @backend_type.validator
+    def _names_a_directory(self, _attribute: Attribute[str], value: str) -> None:
+        if not _NAME.fullmatch(value):
+            raise ValueError(f"a type of backends names a directory, and {value!r} does not")
 
     @property
     def frontend_node(self) -> str:
@@ -32,7 +46,7 @@ class VifPaths:
     @property
     def backend_node(self) -> str:
         """The backend's directory, relative to its domain."""
-        return f"backend/vif/{self.frontend_domid}/{self.handle}"
+        return f"backend/{self.backend_type}/{self.frontend_domid}/{self.handle}"
 
     @property
     def frontend(self) -> str:
