@@ -106,7 +106,7 @@ class Domain:
         return self._record.store_ring
 
     def alloc_pages(self, count: int) -> PageRun:
-        """``count`` consecutive zeroed pages; OutOfFramesError when there is no such run."""
+        """``count`` consecutive zeroed pages. Raises OutOfFramesError when there is no such run."""
         first = self._issue("XENMEM_populate_physmap", self._services.frames.alloc, count)
         return self._add_run(first, count)
 
@@ -130,7 +130,7 @@ class Domain:
         """Views of a page that arrived by GNTTABOP_transfer (the grant entry names its frame), or
         of one that is left of a run after another page of it was transferred away.
 
-        ValueError when ``frame`` is no such page.
+        Raises ValueError when ``frame`` is no such page.
         """
         if frame not in self._record.received:
             raise ValueError(f"no page {frame:#x} waits to be adopted by domain {self.domid}")
@@ -139,7 +139,7 @@ class Domain:
 
     def table_pages(self, first: int, count: int) -> PageRun:
         """Views of the domain's own grant table or status frames, as :meth:`setup_table` and
-        :meth:`get_status_frames` name them. ValueError for any other frame."""
+        :meth:`get_status_frames` name them. Raises ValueError for any other frame."""
         self._require_running("GNTTABOP_setup_table")
         table = self._services.grant_tables.table_frames(self.domid)
         if not set(range(first, first + count)) <= set(table):
@@ -179,7 +179,7 @@ class Domain:
 
     def grant_copy(self, ops: memoryview, count: int) -> None:
         """GNTTABOP_copy: ``count`` struct gnttab_copy in ``ops`` (u32 words, 10 each); each one's
-        status goes into its place there. ValueError when ``ops`` is too short."""
+        status goes into its place there. Raises ValueError when ``ops`` is too short."""
         self._require_running("GNTTABOP_copy")
         self._services.grant_tables.copy(self.domid, ops, count)
 
@@ -320,8 +320,8 @@ class Domain:
     def use_fifo_events(self) -> None:
         """Change to the FIFO ABI, as a kernel does that boots or that comes back from a reset.
 
-        A control block for each vCPU and event words for the ports that there are; more of them
-        are added as ports come. The pages are the domain's for life. All ports are masked then.
+        A control block for each vCPU and event words for the ports that there are; more of them are
+        added as ports come. The pages are the domain's for life. All ports are masked then. Raises
         OutOfFramesError when the machine is full, HypercallError when the ABI is in use already.
         """
         record = self._record
@@ -334,7 +334,7 @@ class Domain:
     def mask(self, port: int) -> None:
         """Hold back events of ``port``, by a store into a page of its own.
 
-        ValueError for a number that can have no mask bit.
+        Raises ValueError for a number that can have no mask bit.
         """
         self._require_running("mask")
         bits = self._services.channels.bits(self.domid)

@@ -68,15 +68,15 @@ class GuestKernel:
         return self._store
 
     def alloc_pages(self, count: int) -> OwnPages:
-        """``count`` consecutive zeroed pages; OutOfFramesError when the machine has none."""
+        """``count`` consecutive zeroed pages. Raises OutOfFramesError when the machine has none."""
         return self._domain.alloc_pages(count)
 
     def free_pages(self, pages: PageRun) -> None:
-        """Give back a run of alloc_pages, whole; its views end. ValueError for any other."""
+        """Give back a run of alloc_pages, whole; its views end. Raises ValueError for any other."""
         self._domain.free_pages(pages)
 
     def map_grant(self, domid: int, gref: int, readonly: bool = False) -> MappedGrant:
-        """GNTTABOP_map_grant_ref; HypercallError with the GNTST_ code on refusal."""
+        """GNTTABOP_map_grant_ref. Raises HypercallError with the GNTST_ code on refusal."""
         flags = GNTMAP_host_map | (GNTMAP_readonly if readonly else 0)
         status, handle, page = self._domain.map_grant_ref(domid, gref, flags)
         if page is None:
@@ -89,7 +89,7 @@ class GuestKernel:
     def unmap_grant(self, mapping: GrantMapping) -> None:
         """GNTTABOP_unmap_grant_ref of what :meth:`map_grant` gave; its views end.
 
-        HypercallError (GNTST_bad_handle) when it is not mapped (any more).
+        Raises HypercallError (GNTST_bad_handle) when it is not mapped (any more).
         """
         op, what = "GNTTABOP_unmap_grant_ref", f"reference {mapping.gref} of domain {mapping.domid}"
         handle = self._mapped.pop(mapping, None)

@@ -101,7 +101,7 @@ class Machine:
         return tuple(self._domains.values())
 
     def domain(self, domid: int) -> Domain:
-        """The handle of a domain; KeyError when there is none."""
+        """The handle of a domain. Raises KeyError when there is none."""
         return self._domains[domid]
 
     def create_domain(
@@ -163,8 +163,8 @@ class Machine:
         """What the builder of ``domid`` does for the store: a page of the domain's own, granted to
         the control domain as reference GNTTAB_RESERVED_XENSTORE, and a port that waits for it.
 
-        Once for a domain, later calls return the same. KeyError when there is no such domain (or
-        no control domain), OutOfFramesError when the machine is full.
+        Once for a domain, later calls return the same. Raises KeyError when there is no such domain
+        (or no control domain), OutOfFramesError when the machine is full.
         """
         record, control = self._records[self._domains[domid].domid], self._domains[CONTROL_DOMAIN]
         if record.store_ring is None:
@@ -178,7 +178,8 @@ class Machine:
         """A domain stops (SHUTDOWN_*, xen/sched.h) with everything in place; the control domain is
         told by VIRQ_DOM_EXC. What was about to be delivered to it is dropped.
 
-        HypercallError -ESRCH when there is no such domain; nothing happens if it stopped before.
+        Raises HypercallError -ESRCH when there is no such domain; nothing happens if it stopped
+        before.
         """
         record = self._live("SCHEDOP_shutdown", domid)
         if record.info.shutdown is not None:
@@ -194,7 +195,7 @@ class Machine:
 
         Pages that others have mapped stay until they are unmapped; so long the domain is a zombie
         whose number is taken. The control domain is told by VIRQ_DOM_EXC, and again when a zombie
-        is gone. HypercallError -ESRCH when there is no such domain, -EINVAL for domain 0.
+        is gone. Raises HypercallError -ESRCH when there is no such domain, -EINVAL for domain 0.
         """
         op = "XEN_DOMCTL_destroydomain"
         record = self._live(op, domid)

@@ -132,7 +132,7 @@ class XenbusDevice:
     def find_otherend(self) -> None:
         """Read who and where the other end is (xenbus_read_otherend_details).
 
-        XenbusError ENOENT when the nodes or the directory they name are missing.
+        Raises XenbusError ENOENT when the nodes or the directory they name are missing.
         """
         self.otherend_id = self.own.unsigned(f"{self.peer_key}-id")
         path = self.own.text(self.peer_key)
@@ -178,7 +178,7 @@ class XenbusDevice:
     def publish(self, nodes: Iterable[tuple[str, StoreValue]]) -> None:
         """Set nodes of the own directory in one transaction, in the given order.
 
-        XenbusError ENOENT, and nothing is written, when the directory has vanished.
+        Raises XenbusError ENOENT, and nothing is written, when the directory has vanished.
         """
         pairs = list(nodes)
 

@@ -147,7 +147,7 @@ class Frontend:
 
         Goes to Reconfiguring, waits for the backend's Reconfigured and returns to Connected; then
         ``on_done(True)``, or ``on_done(False)`` when the backend closes, or the device goes, before
-        it has answered. XenbusError ENOTCONN, and nothing is written, unless both ends are
+        it has answered. Raises XenbusError ENOTCONN, and nothing is written, unless both ends are
         Connected; XenbusError or XsError when the nodes cannot be written.
         """
         ends = (self.dev.state, self._backend_state())

@@ -48,7 +48,8 @@ class NodeDirectory:
             return []
 
     def raw(self, name: str) -> bytes:
-        """The value of a node; XenbusError with the store's errno (ENOENT, EACCES) if refused."""
+        """The value of a node. Raises XenbusError with the store's errno (ENOENT, EACCES) if
+        refused."""
         try:
             return self.store.read(self.node(name))
         except XsError as refused:
@@ -57,11 +58,13 @@ class NodeDirectory:
             ) from refused
 
     def text(self, name: str) -> str:
-        """The value as text (bytes that are not ASCII are escaped); XenbusError if unreadable."""
+        """The value as text (bytes that are not ASCII are escaped). Raises XenbusError if
+        unreadable."""
         return self.raw(name).decode("ascii", "backslashreplace")
 
     def unsigned(self, name: str) -> int:
-        """The value as ``%u``, 0..2^32-1; XenbusError if unreadable or not a number (EINVAL)."""
+        """The value as ``%u``, 0..2^32-1. Raises XenbusError if unreadable or not a number
+        (EINVAL)."""
         value = self.raw(name)
         number = scan_unsigned(value)
         if number is None:

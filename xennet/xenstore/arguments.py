@@ -1,4 +1,5 @@
-"""Numbers and strings in payloads, as the C daemon reads them."""
+"""The arguments of a request: numbers and strings in its payload, read as the C daemon reads
+them."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ _INT = 1 << 31
 
 
 def atoi(text: str) -> int:
-    """The number that ``text`` starts with, 0 if it starts with none; a signed 32-bit value, the
-    low half of a saturated 64-bit one."""
+    """The number that ``text`` begins with, as C's atoi has it.
+
+    Returns a signed 32-bit value: the low half of strtol's 64-bit value, which saturates. Returns 0
+    if ``text`` does not begin with a number.
+    """
     number = _NUMBER(text)
     if number is None:
         return 0
@@ -24,15 +28,17 @@ def atoi(text: str) -> int:
 
 
 def one(payload: bytes) -> str:
-    """The only string of a payload; XsError EINVAL unless its nul is the last byte and the only
-    nul (``onearg``)."""
+    """The only string of a payload (``onearg`` of the C daemon).
+
+    Raises XsError EINVAL unless the payload has exactly one nul, as its last byte.
+    """
     if payload.find(b"\0") != len(payload) - 1 or not payload:
         raise XsError("EINVAL", decode_text(payload), "one nul-terminated string is needed")
     return decode_text(payload[:-1])
 
 
 def exactly(payload: bytes, count: int) -> list[str]:
-    """The strings of a payload; XsError EINVAL unless there are ``count``."""
+    """The nul-terminated strings of a payload. Raises XsError EINVAL unless there are ``count``."""
     words = strings(payload)
     if len(words) != count:
         raise XsError("EINVAL", "", f"{len(words)} strings, {count} are needed")
@@ -40,7 +46,8 @@ def exactly(payload: bytes, count: int) -> list[str]:
 
 
 def at_least(payload: bytes, count: int) -> list[str]:
-    """The first ``count`` strings of a payload; XsError EINVAL if there are fewer."""
+    """The first ``count`` nul-terminated strings of a payload. Raises XsError EINVAL if it has
+    fewer."""
     words = strings(payload)
     if len(words) < count:
         raise XsError("EINVAL", "", f"{len(words)} strings, {count} are needed")

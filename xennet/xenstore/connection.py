@@ -1,7 +1,8 @@
-"""One connection: the requests of XenStore with the C daemon's order of checks and errors.
+"""A connection to the store: the requests of XenStore, with the C daemon's order of checks and
+errors.
 
-Every request first looks up its transaction (ENOENT), privileged ones before that whether the
-domain may ask at all (EACCES); only then the arguments are looked at.
+Every request looks up its transaction first (ENOENT); a privileged request checks before that
+whether the domain may make it at all (EACCES). Arguments are checked last.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ _REPLAYED = frozenset({"READ", "DIRECTORY", "GET_PERMS", "WRITE", "MKDIR", "RM",
 
 
 class Space(Protocol):
-    """Where a request works: directly on the tree, or in a transaction."""
+    """The tree as a request works on it: directly (:class:`Direct`), or in a
+    :class:`Transaction`."""
 
     def lookup(self, path: str) -> NodeView | None: ...
     def write(self, path: str, value: bytes) -> None: ...
@@ -62,13 +64,14 @@ class Space(Protocol):
 
 
 class Connection:
-    """A client of the store, made by :meth:`Store.connect`.
+    """A connection to the store, made by :meth:`Store.connect`.
 
-    ``events`` are the watch events that wait for the client; ``sink`` is called (once per request,
-    after it) when new ones came. Paths are str, values bytes, ``tx`` 0 or an id from
-    :meth:`transaction_start`. ``on_reset``, for a transport, is called when somebody else made the
-    connection start anew (INTRODUCE of a domain that was) or ended it (RELEASE, death).
-    ``outstanding`` are the requests whose replies the client has not taken, as its transport says.
+    Paths are str, values bytes, ``tx`` is 0 or an id from :meth:`transaction_start`. ``events``
+    holds the watch events that the client has not taken; ``sink()`` is called once after each
+    request that added some. ``on_reset()``, for a transport, is called when a request of another
+    connection reset this one (INTRODUCE of a domain that is introduced) or closed it (RELEASE,
+    death of the domain). ``outstanding`` is the number of replies that the client has not taken, as
+    its transport counts them.
     """
 
     def __init__(
@@ -85,42 +88,45 @@ class Connection:
         self.on_reset: Callable[[], None] | None = None
         self.closed = False
         self.outstanding = 0
-        #: Notes the requests of transactions, where a commit may have to do them again.
+        #: Records the requests of transactions if a commit may have to replay them, else None.
         self.recorder = self._record if store.like.replays else None
         self._watches: dict[tuple[str, str], Watch] = {}
         self._transactions: dict[int, Transaction] = {}
         self._next_transaction = 1
 
     def over_quota(self, refusal: Refusal) -> None:
-        """A limit stood against a request."""
+        """Remember that a limit was in the way of a request."""
         self._store.over_quota(refusal)
 
     # -- nodes ---------------------------------------------------------------------------------
 
     @request("READ")
     def read(self, path: str, tx: int = 0) -> bytes:
-        """Value of a node. XsError EINVAL (path), ENOENT, EACCES."""
+        """The value of a node. Raises XsError EINVAL (path), ENOENT, EACCES."""
         space = self._space(tx)
         return self._node(space, path, self._name(path), Access.READ).value
 
     @request("DIRECTORY")
     def directory(self, path: str, tx: int = 0) -> list[str]:
-        """Names of the children in the order they were made, or sorted. XsError like
-        :meth:`read`."""
+        """The names of the children, in the order of creation or sorted
+        (``Likeness.sorts_children``).
+
+        Raises XsError as :meth:`read` does.
+        """
         space = self._space(tx)
         names = self._node(space, path, self._name(path), Access.READ).children
         return sorted(names) if self._store.like.sorts_children else list(names)
 
     @request("DIRECTORY_PART")
     def directory_part(self, path: str, tx: int = 0) -> tuple[int, list[str]]:
-        """Generation of the node and names of its children, to be sent in parts."""
+        """The generation of a node and the names of its children, for a reply in parts."""
         space = self._space(tx)
         node = self._node(space, path, self._name(path), Access.READ)
         return node.generation, list(node.children)
 
     @request("GET_PERMS")
     def get_perms(self, path: str, tx: int = 0) -> list[Perm]:
-        """Permissions of a node, owner first. XsError like :meth:`read`."""
+        """The permissions of a node, owner first. Raises XsError as :meth:`read` does."""
         space = self._space(tx)
         full = self._name(path, special=self._store.like.specials is not Specials.APART)
         node = self._node(space, path, full, Access.READ)
@@ -128,9 +134,10 @@ class Connection:
 
     @request("WRITE")
     def write(self, path: str, value: bytes, tx: int = 0) -> None:
-        """Set a node's value; the node and its parents are made if missing.
+        """Set the value of a node; the node and its parents are created if they are missing.
 
-        XsError EINVAL, EACCES (no w on the node, or on the nearest ancestor), ENOSPC (quota).
+        Raises XsError EINVAL (path), EACCES (no write access to the node, or to its nearest
+        existing ancestor), ENOSPC (quota), E2BIG (value).
         """
         space = self._space(tx)
         full = self._name(path)
@@ -146,7 +153,10 @@ class Connection:
 
     @request("MKDIR")
     def mkdir(self, path: str, tx: int = 0) -> None:
-        """Make a node with an empty value; one that exists is left alone. XsError as write."""
+        """Create a node with an empty value; a node that exists is left alone.
+
+        Raises XsError as :meth:`write` does.
+        """
         space = self._space(tx)
         full = self._name(path)
         node = space.lookup(full)
@@ -157,9 +167,11 @@ class Connection:
 
     @request("RM")
     def rm(self, path: str, tx: int = 0) -> None:
-        """Remove a node and all below it; none there is fine if its parent is.
+        """Remove a node and everything below it. A node that is missing is no error if its parent
+        exists.
 
-        XsError EINVAL (path, or the root), EACCES (no w on the node itself), ENOENT.
+        Raises XsError EINVAL (path, or the root), EACCES (no write access to the node itself),
+        ENOENT (the parent is missing as well).
         """
         space = self._space(tx)
         full = self._name(path)
@@ -178,10 +190,11 @@ class Connection:
 
     @request("SET_PERMS")
     def set_perms(self, path: str, perms: Iterable[str | Perm], tx: int = 0) -> None:
-        """Replace a node's permissions; the first entry names the owner.
+        """Replace the permissions of a node; the first entry names its owner.
 
-        XsError EINVAL (none or bad ones, path), ENOSPC (too many), ENOENT (no such owner domain,
-        no such node), EACCES (not the owner), EPERM (a domain giving its node away).
+        Raises XsError EINVAL (path; no entries, or a bad one), ENOSPC (too many), ENOENT (no such
+        node; the owner is a domain that does not exist), EACCES (not the owner), EPERM (a domain
+        gives its own node to another).
         """
         space = self._space(tx)
         given = list(perms)
@@ -205,9 +218,10 @@ class Connection:
 
     @request("WATCH")
     def watch(self, path: str, token: str) -> None:
-        """Hear of changes at and below ``path``; one event, ``path`` as given, comes at once.
+        """Watch the node ``path`` and everything below it. A first event, with ``path`` as given,
+        comes at once.
 
-        XsError EINVAL (path), EEXIST (same path and token), E2BIG (quota).
+        Raises XsError EINVAL (path), EEXIST (the same path and token), E2BIG (quota).
         """
         self._alive()
         full = self._watchable(path)
@@ -222,8 +236,11 @@ class Connection:
 
     @request("UNWATCH")
     def unwatch(self, path: str, token: str) -> None:
-        """Drop a watch, named by any spelling of its path. XsError ENOENT, and EINVAL for an
-        illegal path where the daemon looks (``unwatch_checks_path`` of its likeness)."""
+        """End a watch; its path may be spelt in another way (relative, absolute).
+
+        Raises XsError ENOENT for a watch that is not set, EINVAL for an illegal path (if
+        ``Likeness.unwatch_checks_path``).
+        """
         self._alive()
         checked = self._store.like.unwatch_checks_path
         full = self._watchable(path) if checked else absolute(path, self.domid)
@@ -235,7 +252,7 @@ class Connection:
 
     @request("RESET_WATCHES")
     def reset_watches(self, tx: int = 0) -> None:
-        """Drop all watches and all transactions of this connection."""
+        """End all watches and transactions of this connection."""
         self._space(tx)
         self.drop()
 
@@ -243,7 +260,10 @@ class Connection:
 
     @request("TRANSACTION_START")
     def transaction_start(self, tx: int = 0) -> int:
-        """A new transaction id, counted from 1. XsError EBUSY (inside another), ENOSPC."""
+        """Start a transaction. Returns its id; the first is 1.
+
+        Raises XsError EBUSY inside a transaction, ENOSPC (quota).
+        """
         self._space(tx)
         if tx:
             raise XsError("EBUSY", str(tx), "transactions do not nest")
@@ -255,10 +275,10 @@ class Connection:
 
     @request("TRANSACTION_END")
     def transaction_end(self, tx: int, commit: bool) -> None:
-        """End a transaction, which is gone then whatever the answer.
+        """End a transaction. Its id is invalid afterwards, whatever the answer is.
 
-        XsError ENOENT (no such id), and when committing EAGAIN (a node it touched has changed;
-        do it all again), ENOMEM (it failed at an earlier request), ENOSPC (quota).
+        Raises XsError ENOENT (no such id). A commit raises XsError EAGAIN (an accessed node has
+        changed: start again), ENOMEM (an earlier request failed half way) or ENOSPC (quota).
         """
         self._space(tx)
         if not tx:
@@ -280,20 +300,23 @@ class Connection:
 
     @request("GET_DOMAIN_PATH")
     def get_domain_path(self, domid: int, tx: int = 0) -> str:
-        """``/local/domain/<domid>``, whether there is such a domain or not."""
+        """``/local/domain/<domid>``, whether or not the domain exists."""
         self._space(tx)
         return domain_path(domid)
 
     @request("IS_DOMAIN_INTRODUCED")
     def is_domain_introduced(self, domid: int, tx: int = 0) -> bool:
-        """Privileged. DOMID_SELF always is."""
+        """Whether a domain is introduced, always True for DOMID_SELF. Privileged."""
         self._privileged(tx)
         return domid == DOMID_SELF or self._store.is_introduced(domid)
 
     @request("INTRODUCE")
     def introduce(self, domid: int, gfn: int, port: int, tx: int = 0) -> None:
-        """Privileged. XsError EINVAL: port not positive, or no such domain. ``gfn`` is not used
-        (the page is grant reference 1)."""
+        """Introduce a domain with its ring page and event channel port. Privileged.
+
+        ``gfn`` is not used: the page is mapped through grant reference 1. Raises XsError EINVAL if
+        the port is not positive or there is no such domain.
+        """
         self._privileged(tx)
         if port <= 0 and not self._store.like.lenient:
             raise XsError("EINVAL", str(domid), f"event channel port {port}")
@@ -306,19 +329,22 @@ class Connection:
 
     @request("RELEASE")
     def release(self, domid: int, tx: int = 0) -> None:
-        """Privileged. XsError EINVAL for domain 0, ENOENT if not introduced."""
+        """Forget an introduced domain. Privileged. Raises XsError EINVAL for domain 0, ENOENT if it
+        is not introduced."""
         self._privileged(tx)
         self._store.release(domid)
 
     @request("RESUME")
     def resume(self, domid: int, tx: int = 0) -> None:
-        """Privileged. XsError EINVAL for domain 0, ENOENT if not introduced."""
+        """Note that a domain runs again after a shutdown. Privileged. Raises XsError EINVAL for
+        domain 0, ENOENT if it is not introduced."""
         self._privileged(tx)
         self._store.resume(domid)
 
     @request("SET_TARGET")
     def set_target(self, domid: int, target: int, tx: int = 0) -> None:
-        """Privileged. XsError ENOENT unless both are introduced."""
+        """Give ``domid`` the rights of ``target`` as well. Privileged. Raises XsError ENOENT unless
+        both are introduced."""
         self._privileged(tx)
         self._store.set_target(domid, target)
 
@@ -326,20 +352,21 @@ class Connection:
 
     @property
     def observer(self) -> Observer | None:
-        """Who looks at requests, if anybody."""
+        """The observer of requests, None if there is none."""
         return self._store.observer
 
     @property
     def store(self) -> Store:
-        """The store behind the connection."""
+        """The store that the connection belongs to."""
         return self._store
 
     def has_transaction(self, tx: int) -> bool:
-        """True if ``tx`` is an open transaction of this connection."""
+        """Whether ``tx`` is an open transaction of this connection."""
         return tx in self._transactions
 
     def reply_waits(self) -> None:
-        """The transport has a reply for the client, who has not taken it yet."""
+        """Count a reply that the transport has for the client, and that the client has not taken
+        yet."""
         self.outstanding += 1
         self._granted("outstanding", self.outstanding)
 
@@ -353,12 +380,12 @@ class Connection:
             store.woken[self] = None
 
     def wake(self) -> None:
-        """Tell the consumers of events that new ones came."""
+        """Call the sinks of all connections that got events."""
         if self._store.woken:
             self._store.wake()
 
     def drop(self) -> None:
-        """Drop all watches and transactions."""
+        """End all watches and transactions."""
         for watch in self._watches.values():
             self._store.watches.remove(watch)
         self._watches.clear()
@@ -368,14 +395,14 @@ class Connection:
         self._transactions.clear()
 
     def reset(self) -> None:
-        """Make the connection as good as new: INTRODUCE of a domain that is introduced."""
+        """Make the connection as good as new: its domain was introduced once more."""
         self.drop()
         self.events.clear()
         if self.on_reset is not None:
             self.on_reset()
 
     def close(self) -> None:
-        """End the connection: nothing of it stays behind. May be repeated."""
+        """Close the connection: nothing of it stays in the store. May be repeated."""
         if not self.closed:
             self.closed = True
             self.drop()
@@ -441,7 +468,8 @@ class Connection:
         self._granted("path_max", length)
 
     def _granted(self, limit: str, value: int) -> None:
-        """Note for a guest that it was granted ``value`` of what ``limit`` binds."""
+        """Note the peak of what an unprivileged domain was granted: ``value`` of what ``limit``
+        bounds."""
         if not self.identity.privileged:
             self._store.peaks.saw(self.domid, limit, value)
 
@@ -455,7 +483,7 @@ class Connection:
 
     def _demand(self, space: Space, path: str, full: str, node: NodeView, need: Access) -> None:
         if self._rights(node) & need != need:
-            # The daemon asks the parent before it answers, so a transaction has then read it.
+            # The daemon looks at the parent first, so a transaction has accessed it from then on.
             space.lookup(parent(full))
             raise XsError("EACCES", path, f"domain {self.domid} lacks {need!s}")
 
@@ -467,7 +495,7 @@ class Connection:
         return node
 
     def _told_missing(self, need: Access) -> Access:
-        """The rights on an ancestor with which a domain is told that a node is missing."""
+        """The access to an ancestor with which a request gets ENOENT for a missing node."""
         return ANY if self._store.like.tells_missing else need
 
     def _missing(self, space: Space, path: str, full: str, need: Access) -> NoReturn:
@@ -475,10 +503,10 @@ class Connection:
         raise XsError("ENOENT", path, "no such node")
 
     def _anchor(self, space: Space, path: str, full: str, need: Access) -> tuple[str, NodeView]:
-        """Nearest existing ancestor of a node that is missing.
+        """The nearest existing ancestor of a missing node.
 
-        Without any of the rights ``need`` there, the answer is EACCES: that the node is missing
-        is none of the domain's business (``errno_from_parents``).
+        Raises XsError EACCES if the domain has none of the rights ``need`` on that ancestor: then
+        it must not learn that the node is missing (``errno_from_parents``).
         """
         for above in _ancestors(full):
             node = space.lookup(above)
@@ -557,7 +585,10 @@ class Connection:
             raise XsError("EQUOTA", detail=f"more than {limit} requests in a transaction")
 
     def _commit_replaying(self, tx: int, transaction: Transaction) -> None:
-        """A commit that is refused only if one of its requests would be answered in another way."""
+        """Commit, doing all requests again if the tree has changed.
+
+        Raises XsError EAGAIN if one of them gets another answer than before.
+        """
         if not transaction.modifies:
             return
         if not transaction.overtaken:

@@ -1,4 +1,5 @@
-"""XS_CONTROL: commands to the server itself (xenstored_control.c), in the words of each daemon."""
+"""XS_CONTROL: commands to the server itself (xenstored_control.c), with the answers of each
+daemon."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from xennet.xenstore.wire import encode_text, strings
 
 
 class Controlled(Protocol):
-    """What the commands work on."""
+    """The server as the commands see it."""
 
     @property
     def store(self) -> Store: ...
@@ -40,7 +41,10 @@ class Limit:
 
 @frozen
 class Command:
-    """``run(server, arguments)`` answers with text; XsError EINVAL for wrong arguments."""
+    """One command: ``run(server, arguments)`` returns the text of the answer.
+
+    Raises XsError EINVAL for wrong arguments.
+    """
 
     usage: str
     run: Callable[[Controlled, Sequence[str]], str]
@@ -48,12 +52,12 @@ class Command:
 
 @frozen
 class Dialect:
-    """The commands of one daemon and how it words their answers.
+    """The commands of one daemon, and the form of its answers.
 
-    ``help_line`` is formatted with ``name`` and ``usage`` of each command; ``limits`` are those of
-    "quota"; ``used`` those among them that "quota DOMID" tells of, in its order, each in a
+    ``help_line`` is formatted with ``name`` and ``usage`` of each command. ``limits`` are those
+    that "quota" shows and sets. ``used`` are the limits that "quota DOMID" shows, in order, each as
     ``used_line`` formatted with ``name``, ``now`` and ``most``. A daemon that ``answers_anything``
-    says OK to everybody, and does nothing.
+    answers OK to every command and does nothing.
     """
 
     commands: Mapping[str, Command] = field(repr=False)
@@ -65,8 +69,10 @@ class Dialect:
 
 
 def control(server: Controlled, payload: bytes) -> bytes:
-    """The answer to a command, always with a nul. XsError EINVAL for one that is not known, not
-    terminated, or has wrong arguments."""
+    """Run a command. Returns its answer, which ends with a nul.
+
+    Raises XsError EINVAL for a command that is not known or not terminated, or has wrong arguments.
+    """
     if server.dialect.answers_anything:
         return b"OK\0"
     words = strings(payload)
@@ -82,7 +88,7 @@ def _expect(arguments: Sequence[str], count: int) -> None:
 
 
 def _check(server: Controlled, arguments: Sequence[str]) -> str:
-    """The tree is consistent by construction here, so there is nothing to find."""
+    """Answer OK: the tree is consistent by construction."""
     _expect(arguments, 0)
     return "OK"
 
@@ -97,7 +103,7 @@ def _log(server: Controlled, arguments: Sequence[str]) -> str:
 
 
 def _log_or_switches(server: Controlled, arguments: Sequence[str]) -> str:
-    """Without an argument the switches; "+NAME" and "-NAME" turn one on and off."""
+    """ "log" of 4.20: without an argument it lists the switches; "+NAME" and "-NAME" set one."""
     switches = server.trace.switches
     if not arguments:
         return "Log switch settings:\n" + "".join(
@@ -121,7 +127,7 @@ def _logfile(server: Controlled, arguments: Sequence[str]) -> str:
 
 
 def _live_update(server: Controlled, arguments: Sequence[str]) -> str:
-    """The states of a daemon that is not being updated; updates themselves are not offered."""
+    """Answer as a daemon that is not being updated; an update itself is refused."""
     if not arguments:
         raise XsError("EINVAL", detail="live-update needs an argument")
     states = {"-a": "No live-update session active.", "-s": "Not in live-update session."}
@@ -152,7 +158,7 @@ def _memreport(server: Controlled, arguments: Sequence[str]) -> str:
 
 
 def memory_report(store: Store) -> str:
-    """What domains with nodes or connections hold, one line each."""
+    """A table of what each domain with nodes or connections holds, one line per domain."""
     lines = ["domid    nodes  watches  transactions  memory\n"]
     for domid in store.holders():
         lines.append(
@@ -173,7 +179,7 @@ def _quota(server: Controlled, arguments: Sequence[str]) -> str:
 
 
 def _quota_or_peaks(server: Controlled, arguments: Sequence[str]) -> str:
-    """ "quota max" tells what guests had at most; "-r" forgets that first."""
+    """The command "quota" of 4.20: "max" shows the peaks of guests, "max -r" resets them first."""
     if arguments[:1] != ["max"]:
         return _quota(server, arguments)
     store = server.store
@@ -211,7 +217,7 @@ def _set(server: Controlled, arguments: Sequence[str], limits: Sequence[Limit]) 
 
 
 def shown(quota: Quota, field: str) -> int:
-    """A limit as the wire has it, 0 for none."""
+    """A limit as the protocol shows it: 0 for none."""
     value: int = getattr(quota, field)
     return 0 if value == UNLIMITED else value
 
@@ -310,4 +316,4 @@ DIALECTS: Mapping[str, Dialect] = {
         commands={}, help_line="", limits=(), used=(), used_line="", answers_anything=True
     ),
 }
-"""By the name of the likeness."""
+"""By the name of the daemon (Likeness.name)."""

@@ -1,7 +1,7 @@
 """The XenStore server on a unix stream socket, in one asyncio event loop.
 
-Clients are domain 0, whoever they are (the socket has mode 0600). One that does not read what it
-is sent is not read from either, and delays nobody.
+Every client counts as domain 0 (the socket has mode 0600). A client that does not read its replies
+is not read from either; it delays no other client.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from xennet.xenstore.handlers import Server
 from xennet.xenstore.session import Limits, Session
 
 _RECEIVE = 16 << 10
-"""Bytes read from one client before others have their turn."""
+"""Bytes read from one client before it is the next client's turn."""
 
 _BACKLOG = 128
 
 
 class SocketError(Exception):
-    """The socket cannot be served; the message names its path."""
+    """The socket cannot be served. The message names its path."""
 
 
 class _Peer(asyncio.BufferedProtocol):
@@ -76,7 +76,7 @@ class _Peer(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         transport, session = self._transport, self._session
-        # A client that has gone is only heard of in the next turn of the loop.
+        # asyncio tells of a client that has gone only in the next turn of the loop.
         if transport is None or transport.is_closing():
             return
         while session.pending and not self._write_paused:
@@ -90,7 +90,8 @@ class _Peer(asyncio.BufferedProtocol):
 
 
 class Daemon:
-    """``server`` on the socket ``path``. :meth:`start`, then :meth:`stop`, in one event loop."""
+    """A server that listens on the socket ``path``: :meth:`start`, then :meth:`stop`, in one event
+    loop."""
 
     def __init__(self, server: Server, path: str, limits: Limits | None = None) -> None:
         self.path = path
@@ -104,11 +105,12 @@ class Daemon:
 
     @property
     def clients(self) -> int:
-        """Number of clients connected."""
+        """Number of connected clients."""
         return len(self._peers)
 
     async def start(self) -> None:
-        """Listen. Raises :class:`SocketError` if a server is there already or the path is bad."""
+        """Begin to listen. Raises :class:`SocketError` if a server is there already or the path is
+        bad."""
         listening = listen(self.path)
         info = os.stat(self.path)
         self._inode = info.st_dev, info.st_ino
@@ -116,7 +118,7 @@ class Daemon:
         self._listener = await loop.create_unix_server(self._peer, sock=listening, backlog=_BACKLOG)
 
     async def stop(self) -> None:
-        """Cut all clients off and remove the socket, if it is still the one that was made."""
+        """Cut all clients off and remove the socket, unless somebody has replaced it."""
         if self._listener is None:
             return
         self._listener.close()
@@ -127,7 +129,7 @@ class Daemon:
             if (info.st_dev, info.st_ino) == self._inode:
                 os.unlink(self.path)
         self._listener = None
-        # The peers hear of their end in the next turn of the loop.
+        # connection_lost is called in the next turn of the loop.
         while self._peers:
             await asyncio.sleep(0)
 
@@ -138,11 +140,10 @@ class Daemon:
 
 
 def listen(path: str) -> socket.socket:
-    """A listening socket of mode 0600 at ``path``; one that nobody serves any more is replaced.
+    """Create a listening socket of mode 0600 at ``path``, and its directory if that is missing.
 
-    The directory is made if it is missing, as the C daemon makes its own.
-    Raises :class:`SocketError` if somebody serves it, if something else is there, or if the
-    system refuses.
+    A stale socket, which nobody serves, is replaced. Raises :class:`SocketError` if somebody serves
+    it, if it is something else than a socket, or if the system refuses.
     """
     try:
         with suppress(FileExistsError):
@@ -156,7 +157,8 @@ def listen(path: str) -> socket.socket:
 
 
 class _locked_directory:
-    """Two servers that start at once must not both find a stale socket and replace it."""
+    """A lock on the directory of the socket, so that two servers cannot replace one stale socket at
+    once."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
@@ -177,20 +179,24 @@ def _remove_stale(path: str) -> None:
         raise SocketError(f"{path}: exists and is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        # EAGAIN: somebody listens whose backlog is full.
+        # EAGAIN: a server listens, and its backlog is full.
         if probe.connect_ex(path) != errno.ECONNREFUSED:
             raise SocketError(f"{path}: another XenStore server answers there")
     os.unlink(path)
 
 
 def _bind(path: str) -> socket.socket:
-    """Who waits until ``path`` is there finds somebody listening: it gets its name after that."""
-    # Of the same length, for the system limits that.
+    """A listening socket at ``path``.
+
+    It is bound under another name and renamed when it listens, so that who sees ``path`` can
+    connect.
+    """
+    # As long as the name itself: the system limits the length.
     unready = path[:-1] + ("~" if path[-1:] != "~" else "_")
     _remove_stale(unready)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # The mode of the descriptor is that of the file that bind makes: never open to others.
+        # bind gives the file the descriptor's mode, so it is never open to others.
         os.fchmod(listening.fileno(), 0o600)
         listening.bind(unready)
         listening.listen(_BACKLOG)
@@ -203,7 +209,7 @@ def _bind(path: str) -> socket.socket:
 
 
 async def serve(daemon: Daemon, ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT; ``ready`` is called when clients can connect."""
+    """Serve until SIGTERM or SIGINT. ``ready()`` is called when clients can connect."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""Changes outside a transaction: at once in the tree, watches at once."""
+"""Changes outside of transactions: the tree changes at once, and watches fire at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from xennet.xenstore.watch import WatchTable
 
 
 class Direct:
-    """The tree as requests with transaction id 0 see it."""
+    """The tree as requests with transaction id 0 see it.
+
+    ``leaves_first`` is the order in which a removal fires watches (Likeness.tells_leaves_first).
+    """
 
     def __init__(self, tree: Tree, watches: WatchTable, leaves_first: bool = True) -> None:
         self._tree = tree
@@ -21,17 +24,20 @@ class Direct:
         self._leaves_first = leaves_first
 
     def lookup(self, path: str) -> Node | None:
-        """The node at a canonical path, or None."""
+        """The node at a canonical path; None if there is none."""
         return self._tree.lookup(path)
 
     def write(self, path: str, value: bytes) -> None:
-        """New value for the existing node ``path``."""
+        """Give the existing node ``path`` the value ``value``."""
         node = self._existing(path)
         self._tree.write(node, value)
         self._fire(path, node)
 
     def set_perms(self, path: str, perms: Perms) -> None:
-        """New permissions for the existing node ``path``; whoever loses sight of it hears so."""
+        """Give the existing node ``path`` new permissions.
+
+        Connections that could read the node before, or can read it now, get watch events.
+        """
         node = self._existing(path)
         before = self._tree.perms(node)
         self._tree.set_perms(node, perms)
@@ -40,15 +46,16 @@ class Direct:
     def create(
         self, anchor: str, names: Sequence[str], path: str, value: bytes, perms: Perms
     ) -> None:
-        """Make ``path``, which is ``anchor`` and then ``names``, with parents as needed."""
+        """Create ``path``, that is ``names`` one below the other under the existing node
+        ``anchor``."""
         node = self._tree.create(self._existing(anchor), names, value, perms)
         self._fire(path, node)
 
     def remove(self, path: str) -> None:
-        """Remove the existing node ``path`` and all below, deepest first for the watches, unless
-        the daemon tells from the top.
+        """Remove the existing node ``path`` and everything below it.
 
-        Below ``path`` only watches exactly on a removed node hear of it.
+        Watches on nodes below ``path`` fire only if they are set on exactly the removed node; the
+        deepest node comes first, unless the daemon goes from the top down (``leaves_first``).
         """
         node = self._existing(path)
         if not self._leaves_first:
@@ -65,16 +72,17 @@ class Direct:
         watched.sort(key=lambda item: (*item[1].position(), float("inf")))
         for below, gone in watched:
             self._fire(below, gone, exact=True)
-        # The parent is seen as it is now: it loses the child, but not its permissions.
+        # The node still knows its parent, whose permissions the removal leaves alone.
         self._tree.remove(node)
         self._fire(path, node)
 
     def claim(self, domid: int, new: int, limit: int) -> int:
-        """How many nodes ``domid`` would own with ``new`` more; more than ``limit`` is refused."""
+        """How many nodes ``domid`` would own with ``new`` more. The caller refuses more than
+        ``limit``."""
         return self._tree.claim(domid, self._tree.nodes_owned(domid), new, limit)
 
     def fail(self) -> None:
-        """A refused request leaves nothing behind outside a transaction."""
+        """Do nothing: outside of a transaction a refused request leaves nothing behind."""
 
     def _existing(self, path: str) -> Node:
         node = self._tree.lookup(path)
@@ -87,13 +95,16 @@ class Direct:
 
 
 def visible_perms(tree: Tree, node: Node) -> list[Perms]:
-    """Permissions of which one must let a connection read to hear of ``node``: its own and its
-    parent's."""
+    """The permissions of ``node`` and of its parent.
+
+    A connection hears of a change of ``node`` if one of them lets it read.
+    """
     return [tree.perms(n) for n in (node, node.parent) if n is not None]
 
 
 def readable_by(tree: Tree, path: str) -> list[Perms]:
-    """As :func:`visible_perms` for the node at ``path``; of its parent alone if it is missing."""
+    """:func:`visible_perms` of the node at ``path``; if there is none, only its parent's
+    permissions."""
     node = tree.lookup(path)
     if node is not None:
         return visible_perms(tree, node)
@@ -102,7 +113,10 @@ def readable_by(tree: Tree, path: str) -> list[Perms]:
 
 
 def removal_events(tree: Tree, watches: WatchTable, path: str) -> list[tuple[str, list[Perms]]]:
-    """Whom a removal of ``path`` concerns, from the top: itself, and what is watched below; each
-    with the permissions of which one must let a connection read, none for what is not there."""
+    """The watch events that a removal of ``path`` causes, from the top down.
+
+    Returns (path, permissions) for ``path`` itself and for each watched path below it. A connection
+    hears of the event if one of the permissions lets it read; a path without a node has none.
+    """
     paths = (path, *sorted(watches.paths_below(path)))
     return [(told, readable_by(tree, told)) for told in paths]

@@ -1,4 +1,4 @@
-"""Which domains the store knows, since when, and whose rights they share."""
+"""The domains that the store knows: since when, introduced or not, and whose rights they share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from xennet.xenstore.quota import Quota, Refusal
 
 @define(eq=False)
 class Domain:
-    """What the store keeps of one life of a domain.
+    """What the store knows of one life of a domain.
 
     ``generation`` is the store's generation when the domain became known: permission entries of
-    nodes last written before it belong to an earlier domain with the same number. ``quota`` and
-    ``features`` are the domain's own, None for those that all domains have. ``refusals`` holds the
-    last time that each limit stood against it, by name.
+    nodes last written before belong to an earlier domain of the same number. ``quota`` and
+    ``features`` are the domain's own, None for those of all domains. ``refusals`` has the last
+    refusal by each limit, by its name.
     """
 
     domid: int
@@ -28,46 +28,47 @@ class Domain:
 
 
 class Domains:
-    """The domains the store knows, and those that exist at all in the machine."""
+    """The domains that exist in the machine, and those of them that the store knows."""
 
     def __init__(self) -> None:
         self._known = {0: Domain(0, 0, introduced=True)}
         self._existing = {0}
 
     def exists(self, domid: int) -> bool:
-        """True if the machine has such a domain, introduced or not."""
+        """Whether the machine has such a domain, introduced or not."""
         return domid in self._existing
 
     def created(self, domid: int) -> None:
-        """The machine has a new domain."""
+        """Note that the machine has a new domain."""
         self._existing.add(domid)
 
     def destroyed(self, domid: int) -> None:
-        """The machine has no such domain any more."""
+        """Note that the machine has no such domain any more."""
         self._existing.discard(domid)
 
     def known(self, domid: int, generation: int) -> Domain:
-        """The record of an existing domain, made now if the store meets it for the first time."""
+        """The record of an existing domain; it is created if the store does not know the domain
+        yet."""
         return self._known.setdefault(domid, Domain(domid, generation))
 
     def get(self, domid: int) -> Domain | None:
-        """The record of a domain that the store has met, or None."""
+        """The record of a domain; None if the store does not know it."""
         return self._known.get(domid)
 
     def introduced(self, domid: int) -> Domain | None:
-        """The record of an introduced domain, or None."""
+        """The record of an introduced domain; None if it is not introduced."""
         domain = self._known.get(domid)
         return domain if domain is not None and domain.introduced else None
 
     def target(self, domid: int) -> int | None:
-        """The domain whose rights ``domid`` shares since SET_TARGET."""
+        """The domain whose rights ``domid`` shares since SET_TARGET; None if there is none."""
         domain = self._known.get(domid)
         return domain.target if domain is not None else None
 
     def forget(self, domid: int) -> list[int]:
-        """End this life of ``domid``; returns the domains whose target it was.
+        """End this life of ``domid``. Returns the domains that had it as their target.
 
-        They lose its rights, or they would come to share those of the next domain ``domid``.
+        These lose its rights, or they would share those of the next domain ``domid``.
         """
         self._known.pop(domid, None)
         stubs = [d for d in self._known.values() if d.target == domid]
@@ -76,6 +77,7 @@ class Domains:
         return [stub.domid for stub in stubs]
 
     def is_current(self, domid: int, generation: int) -> bool:
-        """True if an entry for ``domid`` written at ``generation`` means the domain of today."""
+        """Whether an entry for ``domid`` that was written at ``generation`` means the domain of
+        today."""
         domain = self._known.get(domid)
         return domain is not None and domain.generation <= generation

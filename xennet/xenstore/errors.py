@@ -1,4 +1,4 @@
-"""The one exception of the store: an errno name as XenStore sends it, with its evidence."""
+"""The exception of the store: an errno name as XenStore sends it, with its evidence."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import errno as _errno
 
 
 class XsError(Exception):
-    """A request that the store refused.
+    """The store refused a request.
 
-    ``errno`` is the *name* that travels in an XS_ERROR payload ("ENOENT", see ``xsd_errors`` in
-    xen/io/xs_wire.h), ``path`` the path (or other argument) that was refused exactly as the caller
-    gave it, ``detail`` says why.
+    ``errno`` is the *name* that travels in an XS_ERROR payload ("ENOENT"; ``xsd_errors`` in
+    xen/io/xs_wire.h), ``path`` the path or other argument as the caller gave it, ``detail`` the
+    reason.
     """
 
     def __init__(self, errno: str, path: str = "", detail: str = "") -> None:
@@ -21,7 +21,7 @@ class XsError(Exception):
 
     @property
     def number(self) -> int:
-        """The errno number of this host (0 if the host has no such name)."""
+        """The errno number on this host, 0 if it has no such name."""
         value: int = getattr(_errno, self.errno, 0)
         return value
 

@@ -1,4 +1,4 @@
-"""The message types a server knows: what each payload means and how it is answered."""
+"""The message types of a server: what each payload means and how it is answered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xennet.xenstore.trace import Trace
 from xennet.xenstore.wire import decode_text, encode_text, strings
 
 Answer = Callable[[Connection, bytes, int], bytes]
-"""(who asks, payload, transaction id) -> payload of the reply; XsError for an XS_ERROR."""
+"""(connection, payload, transaction id) -> payload of the reply. Raises XsError for an XS_ERROR."""
 
 _OK = b"OK\0"
 _DOMID = 0xFFFF
@@ -25,8 +25,11 @@ _DOMID = 0xFFFF
 
 @frozen
 class Handler:
-    """One message type. ``privileged`` ones are refused to domains with EACCES; all but a few are
-    ``transactional``: a transaction id that is not open is refused with ENOENT."""
+    """How one message type is answered.
+
+    ``privileged``: other domains get EACCES. ``transactional``: a transaction id that is not open
+    gets ENOENT, which is so for all types but a few.
+    """
 
     answer: Answer
     privileged: bool = False
@@ -34,11 +37,11 @@ class Handler:
 
 
 class Server:
-    """What all sessions of one server share: the store, and the types of message it answers.
+    """What all sessions of one server share: the store, and the message types that it answers.
 
-    ``newer`` adds GET_FEATURE, SET_FEATURE, GET_QUOTA and SET_QUOTA, which come after Xen 4.20;
-    ``features`` are the server_features bits that its domains may have. ``say`` is given what
-    ``CONTROL print`` prints.
+    ``newer`` adds GET_FEATURE, SET_FEATURE, GET_QUOTA and SET_QUOTA, which are younger than Xen
+    4.20; ``features`` are the server_features bits that its domains may have. ``say(text)`` is
+    called for ``CONTROL print``.
     """
 
     def __init__(
@@ -141,7 +144,7 @@ QUOTA_FIELDS: Mapping[str, str] = {
     "path-max": "path_max",
     "node-size": "node_size",
 }
-"""Names of GET_QUOTA and SET_QUOTA, and the limits of Quota that they mean."""
+"""Names in GET_QUOTA and SET_QUOTA -> fields of Quota."""
 
 
 def _text(text: str) -> bytes:
@@ -153,7 +156,10 @@ def _listed(words: list[str]) -> bytes:
 
 
 def _optional(payload: bytes, most: int) -> list[str]:
-    """Up to ``most`` strings. A request without any carries nothing or one nul."""
+    """Up to ``most`` strings; a request without strings carries nothing, or one nul.
+
+    Raises XsError EINVAL for more.
+    """
     words = [] if payload == b"\0" else strings(payload)
     if len(words) > most:
         raise XsError("EINVAL", "", f"{len(words)} strings, at most {most} are known")
@@ -188,8 +194,10 @@ def _directory(c: Connection, payload: bytes, tx: int) -> bytes:
 
 
 def _directory_part(c: Connection, payload: bytes, tx: int) -> bytes:
-    """The generation and as many whole names as fit, from a byte offset into the list; a further
-    nul tells that the list ends here."""
+    """The generation and as many whole names as fit, from a byte offset into the list of names.
+
+    A further nul tells that the list ends here.
+    """
     path, offset = exactly(payload, 2)
     generation, names = c.directory_part(path, tx)
     head = _text(str(generation))
@@ -315,4 +323,4 @@ HANDLERS: Mapping[int, Handler] = {
     xs.XS_RESET_WATCHES: Handler(_reset_watches),
     xs.XS_DIRECTORY_PART: Handler(_directory_part),
 }
-"""The types that need nothing but the connection."""
+"""The message types whose answers need nothing but the connection."""

@@ -1,9 +1,8 @@
-"""Which daemon the store is like: what each xenstored does in its own way, as data.
+"""The daemons whose behaviour a store can have: what each xenstored does in its own way, as data.
 
 Measured on the daemons themselves (Debian's C xenstored 4.17.7 and 4.20.4, and oxenstored 4.17.7,
-whose answers 4.20.4 shares); everything that is not here they do alike, or is declared in
-docs/xenstore.md.
-The texts of XS_CONTROL are in :mod:`xennet.xenstore.control`.
+whose answers 4.20.4 shares). They agree on everything that is not here, or the difference is
+declared in docs/xenstore.md. The texts of XS_CONTROL are in :mod:`xennet.xenstore.control`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from xennet.abi.xs_wire import (
 from xennet.xenstore.quota import UNLIMITED, Quota
 
 RECORD_PERM = 8
-"""Bytes of one entry (``struct xs_permissions`` of the C daemons) in a node's record."""
+"""Bytes of one permission entry (``struct xs_permissions`` of the C daemons) in a record."""
 
 
 class Specials(Enum):
@@ -130,8 +129,11 @@ class Likeness:
         return f"<Likeness {self.name}>"
 
     def record_size(self, perms: int, value: int, children: int) -> int:
-        """Bytes of a node's record: ``perms`` entries, ``value`` bytes, ``children`` bytes of
-        names (each with its nul)."""
+        """Bytes of a node's record.
+
+        ``perms`` is the number of permission entries, ``value`` and ``children`` are bytes of the
+        value and of the children's names, each with its nul.
+        """
         return self.record_header + RECORD_PERM * perms + value + children
 
 
@@ -200,7 +202,7 @@ DEFAULT_LIKENESS = XEN_4_20.name
 
 
 def likeness(name: str) -> Likeness:
-    """The daemon of that name. Raises ValueError, naming those that are known."""
+    """The daemon called ``name``. Raises ValueError, with the names that are known, for another."""
     try:
         return LIKENESSES[name]
     except KeyError:

@@ -1,9 +1,8 @@
-"""A node of the tree, the list of its children, and a transaction's private copy of such a list
-that copies nothing.
+"""A node of the tree, the ordered list of its children, and a transaction's snapshot of that list.
 
-Children are in the order of insertion; a name that is removed and added again goes last. A
-snapshot is taken in constant time however long the list is: it hides children younger than itself
-by their serial numbers and is told of older ones that go.
+Children are in the order of insertion; a name that is removed and added again goes last. A snapshot
+takes constant time however long the list is, for it copies no names: it hides children that are
+younger than itself (by their serial numbers), and the list tells it of older ones that are removed.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from xennet.xenstore.perms import Perms
 
 
 class Children:
-    """Children of a node of the tree. ``size`` is the bytes of all names, each with its nul."""
+    """The children of a node in the tree. ``size`` is the bytes of all names, each with its nul."""
 
     __slots__ = ("_next_serial", "_nodes", "_snapshots", "size")
 
@@ -36,7 +35,7 @@ class Children:
         return len(self._nodes)
 
     def get(self, name: str) -> Node | None:
-        """The child ``name``, or None."""
+        """The child called ``name``; None if there is none."""
         return self._nodes.get(name)
 
     def nodes(self) -> Iterator[Node]:
@@ -45,7 +44,7 @@ class Children:
 
     @property
     def held(self) -> int:
-        """Number of snapshots that open transactions hold."""
+        """Number of snapshots of this list that open transactions hold."""
         return len(self._snapshots)
 
     def add(self, node: Node) -> None:
@@ -56,20 +55,20 @@ class Children:
         self.size += len(node.name) + 1
 
     def remove(self, name: str) -> None:
-        """Take the child ``name`` out; KeyError if there is none."""
+        """Take the child called ``name`` out. Raises KeyError if there is none."""
         node = self._nodes.pop(name)
         self.size -= len(name) + 1
         for snapshot in self._snapshots:
             snapshot.outlived(node)
 
     def snapshot(self) -> ChildSnapshot:
-        """The list as it is now, for a transaction; :meth:`release` it at the end."""
+        """Take a snapshot of the list for a transaction, which calls :meth:`release` at its end."""
         snapshot = ChildSnapshot(self, self._next_serial)
         self._snapshots.add(snapshot)
         return snapshot
 
     def release(self, snapshot: ChildSnapshot) -> None:
-        """Stop telling ``snapshot`` of removals."""
+        """Stop telling ``snapshot`` of children that are removed."""
         self._snapshots.discard(snapshot)
 
 
@@ -77,7 +76,8 @@ _NONE = Children()
 
 
 class ChildSnapshot:
-    """A child list as it was, plus changes of one's own (``added`` and ``removed``)."""
+    """A child list as it was at one moment, with the changes of one transaction (``added``,
+    ``removed``)."""
 
     __slots__ = ("_gone", "_limit", "_live", "added", "removed", "size")
 
@@ -100,15 +100,17 @@ class ChildSnapshot:
         yield from self.added
 
     def add(self, name: str) -> None:
-        """Append ``name``. It is there already if it was created outside after the transaction
-        had found it missing, and before it took this snapshot; the commit will not come to pass.
+        """Append ``name``.
+
+        The name can be in the list already: a request outside created it after this transaction
+        found it missing and before it took this snapshot. Such a transaction cannot be committed.
         """
         if name not in self:
             self.added[name] = None
             self.size += len(name) + 1
 
     def remove(self, name: str) -> None:
-        """Take ``name`` out. It may be missing for the reason that :meth:`add` gives."""
+        """Take ``name`` out. It can be missing, for the reason that :meth:`add` gives."""
         if name in self:
             if name in self.added:
                 del self.added[name]
@@ -117,12 +119,13 @@ class ChildSnapshot:
             self.size -= len(name) + 1
 
     def outlived(self, node: Node) -> None:
-        """``node`` left the live list; it stays in this one if it was in it."""
+        """Keep ``node``, which was removed from the live list, if it is older than this
+        snapshot."""
         if node.serial < self._limit:
             self._gone[node.name] = node
 
     def release(self) -> None:
-        """The transaction is over."""
+        """Give the snapshot back at the end of its transaction."""
         self._live.release(self)
 
     def _was_there(self, name: str) -> bool:
@@ -132,9 +135,12 @@ class ChildSnapshot:
 
 @define(eq=False)
 class Node:
-    """A node. ``generation`` is unique in the store and changes with every write to the node,
-    also when a child is added or removed; ``serial`` orders it among its siblings. ``path_size``
-    are the characters of its path, ``weight`` the bytes that its owner is charged with."""
+    """A node of the tree.
+
+    ``generation`` is unique in the store and changes with every write to the node, and when a child
+    is added or removed. ``serial`` orders the node among its siblings. ``path_size`` is the number
+    of characters of its path, ``weight`` the number of bytes that its owner is charged with.
+    """
 
     name: str
     value: bytes
@@ -162,14 +168,16 @@ class Node:
         return chain
 
     def position(self) -> tuple[int, ...]:
-        """Sorts nodes like a walk of the tree, parents first and children in their order."""
+        """A sort key: nodes come in the order of a walk, parents first and children in their
+        order."""
         return tuple(node.serial for node in reversed(self.ancestry()))
 
 
 class SpecialNode(Node):
-    """@introduceDomain or @releaseDomain: counts ``/`` as its parent, which does not list it."""
+    """@introduceDomain or @releaseDomain: a node whose parent is ``/``, but which ``/`` does not
+    list."""
 
     @property
     def path(self) -> str:
-        """The name."""
+        """The special name."""
         return self.name

@@ -1,4 +1,4 @@
-"""The record of one request for observers, and the frame around every request."""
+"""The record of one request for observers, and the decorator of every request."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from xennet.xenstore.quota import QuotaError, Refusal
 class StoreOp:
     """One finished request.
 
-    ``who`` is the connection's name, ``op`` the message type without XS_ ("WRITE"), ``path`` as
-    it was given, ``tx`` the transaction id (for TRANSACTION_START the new one), ``errno`` the name
-    of the error or None. ``value`` is what a WRITE, SET_PERMS, WATCH (its token) or
-    TRANSACTION_END (T or F) carried, and otherwise what was answered; lists are joined by nuls.
+    ``who`` is the connection's name, ``op`` the message type without XS_ ("WRITE"), ``path`` the
+    path as it was given, ``tx`` the transaction id (that of a TRANSACTION_START is the new one),
+    ``errno`` the name of the error or None. ``value`` is what a WRITE, SET_PERMS, WATCH (its token)
+    or TRANSACTION_END (T or F) carried; for other requests it is the answer. Lists are joined by
+    nuls.
     """
 
     who: str
@@ -35,11 +36,11 @@ class StoreOp:
 Observer = Callable[[StoreOp], None]
 
 Recorder = Callable[[str, int, Callable[[], Any]], Any]
-"""(operation, transaction id, what it does) -> its answer; does the request and may note it."""
+"""(operation, transaction id, call) -> the answer of ``call()``, which it may record."""
 
 
 class Requester(Protocol):
-    """What the frame needs of a connection."""
+    """A connection as the decorator of its requests sees it."""
 
     name: str
 
@@ -63,8 +64,11 @@ _CARRIED = ("value", "perms", "token", "commit")
 def request(
     op: str,
 ) -> Callable[[Callable[Concatenate[_R, _P], _T]], Callable[Concatenate[_R, _P], _T]]:
-    """Make a method the request ``op``: observed if anybody looks, and the consumers of events it
-    caused are told after it is complete, so that they may use the store themselves."""
+    """Make a method the request ``op`` of a connection.
+
+    A finished request is shown to the observer, if there is one. The sinks of connections that got
+    events are called after that, so they may use the store themselves.
+    """
 
     def decorate(
         method: Callable[Concatenate[_R, _P], _T],

@@ -1,4 +1,4 @@
-"""The highest values seen of what quotas bind, of each domain and of all guests together."""
+"""Peaks: the highest values of what quotas limit, of each domain and of all guests together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 
 
 class Peaks:
-    """Keyed by the names of :class:`Quota`'s limits. Domains in ``privileged`` are no guests."""
+    """The peaks, keyed by the fields of :class:`Quota`. Domains in ``privileged`` are no guests."""
 
     def __init__(self, privileged: Container[int]) -> None:
         self.guests: dict[str, int] = {}
@@ -14,7 +14,7 @@ class Peaks:
         self._domains: dict[int, dict[str, int]] = {}
 
     def saw(self, domid: int, limit: str, value: int) -> None:
-        """``domid`` has, or was granted, ``value`` of what ``limit`` binds."""
+        """Note that ``domid`` has, or was granted, ``value`` of what the quota ``limit`` bounds."""
         mine = self._domains.setdefault(domid, {})
         if value > mine.get(limit, 0):
             mine[limit] = value
@@ -22,14 +22,14 @@ class Peaks:
             self.guests[limit] = value
 
     def of(self, domid: int) -> Mapping[str, int]:
-        """What ``domid`` had at most, 0 where a limit is missing."""
+        """The peaks of ``domid``; a missing key stands for 0."""
         return self._domains.get(domid, {})
 
     def forget(self, domid: int) -> None:
-        """The domain is gone; what guests had at most stays."""
+        """Forget a domain that is gone. The peaks of all guests stay."""
         self._domains.pop(domid, None)
 
     def reset(self, now: Mapping[int, Mapping[str, int]]) -> None:
-        """Begin anew: each domain with what it has ``now``, the guests together with 0."""
+        """Set the peaks of each domain to what it has ``now``, and those of all guests to 0."""
         self.guests.clear()
         self._domains = {domid: dict(usage) for domid, usage in now.items()}

@@ -27,7 +27,7 @@ class Access(IntFlag):
 FULL = Access.READ | Access.WRITE | Access.OWNER
 
 ANY = Access.NONE
-"""No right is needed."""
+"""No right: what a request demands that needs none."""
 
 _LETTERS = {
     "n": Access.NONE,
@@ -42,10 +42,10 @@ _BASES = (16, 8, 10)
 
 @frozen
 class Perm:
-    """One entry: ``letter`` of "nrwb", ``domid``, and whether the entry is ``stale``.
+    """One permission entry: ``letter`` is one of "nrwb".
 
-    A stale entry names a domain that did not exist, or existed in an earlier life, when the node
-    was last written: it is shown but grants nothing (XSA-322).
+    A ``stale`` entry names a domain that did not exist, or had an earlier life, when the node was
+    last written. It is shown and grants nothing (XSA-322).
     """
 
     letter: str
@@ -66,7 +66,11 @@ Perms = tuple[Perm, ...]
 
 @frozen
 class Identity:
-    """Who asks: a domain, the target whose rights it shares, whether it passes everything."""
+    """The domain that makes a request, and its rights.
+
+    ``target`` is a domain whose rights it shares, None if there is none; a ``privileged`` domain
+    may do everything.
+    """
 
     domid: int
     privileged: bool = False
@@ -74,11 +78,11 @@ class Identity:
 
 
 def parse_perm(text: str) -> Perm:
-    """``"r5"`` as an entry.
+    """The entry that ``text`` ("r5") means.
 
-    The number is read by strtol with base 0 (0x10 and 010 are legal, so are blanks and a sign
-    before it) and cut to 32 bits, as the daemon does; domains have ids below 0x7FF0.
-    Raises XsError EINVAL for another letter, no number, or anything after it.
+    The number is read as strtol with base 0 does (0x10 and 010 are legal, and blanks and a sign
+    before it) and cut to 32 bits, as the daemon does; domains have ids below 0x7FF0. Raises XsError
+    EINVAL for another letter, no number, or anything behind it.
     """
     if not text or text[0] not in _LETTERS:
         raise XsError("EINVAL", text, "permission must start with one of n r w b")
@@ -92,17 +96,18 @@ def parse_perm(text: str) -> Perm:
 
 
 def parse_perms(perms: Iterable[str | Perm]) -> Perms:
-    """Entries from text or ready made; raises XsError EINVAL for a bad one."""
+    """Entries from texts or from entries. Raises XsError EINVAL for a bad text."""
     return tuple(parse_perm(p) if isinstance(p, str) else p for p in perms)
 
 
 def format_perms(perms: Iterable[Perm]) -> list[str]:
-    """Entries as text, ``["n0", "r5"]``."""
+    """The entries as texts, ``["n0", "r5"]``."""
     return [str(p) for p in perms]
 
 
 def access(perms: Sequence[Perm], who: Identity) -> Access:
-    """Rights of ``who`` on a node with ``perms`` (owner, then first match, then the default)."""
+    """The rights of ``who`` on a node with ``perms``: as owner, by the first entry for it, or by
+    default."""
     owner = perms[0]
     if who.privileged or owner.domid in (who.domid, who.target):
         return FULL
@@ -113,7 +118,8 @@ def access(perms: Sequence[Perm], who: Identity) -> Access:
 
 
 def without_stale_rights(perms: Perms, is_current: Callable[[int], bool]) -> Perms:
-    """``perms`` with every later entry marked stale whose domain is not ``is_current``."""
+    """``perms`` with the entries behind the first marked stale whose domains are not
+    ``is_current``."""
     for perm in perms[1:]:
         if not perm.stale and not is_current(perm.domid):
             return perms[:1] + tuple(
@@ -123,6 +129,8 @@ def without_stale_rights(perms: Perms, is_current: Callable[[int], bool]) -> Per
 
 
 def owned_by_creator(perms: Perms, who: Identity) -> Perms:
-    """Entries of a new node below one with ``perms``: inherited, but an unprivileged creator
-    becomes the owner (``construct_node``)."""
+    """The entries of a new node below one with ``perms`` (``construct_node``).
+
+    They are inherited, but a creator that is not privileged becomes the owner.
+    """
     return perms if who.privileged else (Perm(perms[0].letter, who.domid), *perms[1:])

@@ -1,4 +1,4 @@
-"""Limits for unprivileged domains (defaults of the C daemon, ``quota_*`` variables)."""
+"""The limits of unprivileged domains; the defaults are those of the C daemon (``quota_*``)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from xennet.xenstore.errors import XsError
 
 @frozen
 class Quota:
-    """Adjustable limits; connections of a privileged domain pass all, but for ``path_max`` where
-    the daemon binds them by it (:class:`~xennet.xenstore.likeness.Likeness`).
+    """The limits of a domain.
 
-    ``nodes`` owned per domain; ``node_size`` bytes of a node's record;
-    ``watches`` and ``transactions`` per connection, where the C daemon tests ``>`` before adding
-    and so lets one more than the number pass; ``transaction_nodes`` touched in one transaction;
-    ``perms`` entries of a node; ``path_max`` characters after the domain prefix; ``outstanding``
-    requests whose replies were not read yet; ``memory`` bytes of watch events that were not read
-    yet, with ``soft_memory`` as the level of a warning.
+    They bind no connection of a privileged domain, but for ``path_max`` with some daemons
+    (``Likeness.path_max_binds_all``).
+
+    ``nodes`` that the domain owns. ``node_size``: bytes of a node's record. ``watches`` and
+    ``transactions`` of a connection; the C daemon tests ``>`` before it adds one, so one more than
+    the number is possible. ``transaction_nodes`` that one transaction accesses. ``perms``: entries
+    of a node. ``path_max``: characters behind the domain's prefix. ``outstanding``: requests whose
+    replies were not read. ``memory``: bytes of watch events that were not read, with
+    ``soft_memory`` as the level for a warning.
     """
 
     nodes: int = 1000
@@ -36,8 +38,11 @@ class Quota:
 
 @frozen
 class Refusal:
-    """A limit that stood against a request of domain ``domid``: ``quota`` is its name, a field of
-    :class:`Quota`, ``limit`` its value, ``wanted`` what it would have come to."""
+    """A limit that was in the way of a request of domain ``domid``.
+
+    ``quota`` is the limit's name, a field of :class:`Quota`, ``limit`` its value, ``wanted`` the
+    value that the request would have led to.
+    """
 
     domid: int
     quota: str
@@ -46,7 +51,7 @@ class Refusal:
 
 
 class QuotaError(XsError):
-    """A request that a limit of its domain stands against; ``refusal`` says which."""
+    """A request was refused because of a quota; ``refusal`` tells which one."""
 
     def __init__(self, errno: str, path: str, detail: str, refusal: Refusal) -> None:
         super().__init__(errno, path, detail)
@@ -54,4 +59,4 @@ class QuotaError(XsError):
 
 
 UNLIMITED = sys.maxsize
-"""A limit that is none; the wire calls it 0."""
+"""The value of a limit that does not bind; messages say 0 for it."""

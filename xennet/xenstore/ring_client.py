@@ -1,4 +1,5 @@
-"""A domain's own end of its ring page, as a channel of :class:`xennet.xenstore.WireConnection`."""
+"""A domain's own end of its ring page, as the channel of a
+:class:`xennet.xenstore.WireConnection`."""
 
 from __future__ import annotations
 
@@ -14,44 +15,48 @@ from xennet.xenstore.client.errors import XsConnectionError
 from xennet.xenstore.ring_page import ERROR_NAMES, RingIndexError, RingPage
 
 
-class Line(Protocol):
-    """The event channel that belongs to the page."""
+class StorePort(Protocol):
+    """The event channel that belongs to the page, at the domain's end."""
 
     @property
     def up(self) -> bool:
-        """Whether the domain still runs, so that it can reach its page and its port."""
+        """Whether the domain runs, so that it can use its page and its port."""
         ...
 
     def notify(self) -> None:
-        """Tell the server that the page has changed."""
+        """Send an event: the page has changed."""
         ...
 
     def take_event(self) -> None:
-        """Take the event that the server may have sent: the page is looked at next, which needs no
-        upcall any more."""
+        """Take a pending event of the server, so that it needs no upcall: the page is read next."""
         ...
 
     def pump(self) -> bool:
-        """Let something happen that may make the server work on this page; False if there is
-        nothing. XsConnectionError if the server will never work on it again."""
+        """Let something happen that may make the server work on this page. Returns False if nothing
+        can.
+
+        Raises XsConnectionError if the server will never work on the page again.
+        """
         ...
 
 
 class RingChannel:
-    """Requests into ``page``, answers out of it (xennet.xenstore.client.channel.Channel).
+    """A :class:`~xennet.xenstore.client.channel.Channel` through ``page``.
 
-    The server is notified of every change, and works when it is waited for: no clock is involved.
+    The server is notified of every change, and works while it is waited for: no clock is involved.
     """
 
-    def __init__(self, page: RingPage, line: Line) -> None:
+    def __init__(self, page: RingPage, port: StorePort) -> None:
         self._page = page
-        self._line = line
+        self._port = port
         self._closed = False
 
     def send(self, data: bytes | memoryview) -> int:
-        """Write a beginning of ``data``; returns how many bytes, 0 if the ring is full.
+        """Write the beginning of ``data`` into the ring. Returns the number of bytes, 0 if the ring
+        is full.
 
-        XsConnectionError if the domain does not run any more, or the server gave the ring up.
+        Raises XsConnectionError if the domain does not run, or the server does not serve the ring
+        any more.
         """
         self._check()
         try:
@@ -59,58 +64,60 @@ class RingChannel:
         except RingIndexError as error:
             raise XsConnectionError("", str(error)) from error
         if sent:
-            self._line.notify()
+            self._port.notify()
         return sent
 
     def receive(self) -> bytes:
-        """The bytes that have come. XsConnectionError as :meth:`send`."""
+        """The bytes in the ring. Raises XsConnectionError as :meth:`send` does."""
         self._check()
         # First the event, then the page: what comes after the look makes a new event.
-        self._line.take_event()
+        self._port.take_event()
         try:
             data = self._page.responses.read()
         except RingIndexError as error:
             raise XsConnectionError("", str(error)) from error
         if data:
-            self._line.notify()
+            self._port.notify()
         return data
 
     def deadline(self, timeout: float | None) -> float:
-        """Only "now" and "as long as it takes" can be told apart."""
+        """0.0 for "now", infinity for any other timeout: there is no clock."""
         return 0.0 if timeout is not None and timeout <= 0 else float("inf")
 
     def wait(self, deadline: float, sending: bool) -> bool:
-        """Let the server work; False if it left nothing to receive and no room to send."""
+        """Let the server work. Returns False if it left nothing to receive, and no room if
+        ``sending``."""
         if deadline <= 0:
             return False
         while not self._ready(sending):
-            if not self._line.pump():
+            if not self._port.pump():
                 return False
         return True
 
     def _ready(self, sending: bool) -> bool:
-        """Whether to go on is of use: for bytes, for room, or for the error that ends it all."""
+        """Whether to go on: there are bytes, or room if ``sending``, or an error that ends the
+        connection."""
         page = self._page
-        if not self._line.up or page.error != XENSTORE_ERROR_NONE or not page.responses.empty:
+        if not self._port.up or page.error != XENSTORE_ERROR_NONE or not page.responses.empty:
             return True
         return sending and not page.requests.full
 
     def close(self) -> None:
-        """Use the ring no more; what the server kept for this client is dropped by reconnecting."""
+        """Stop using the ring; reconnecting makes the server drop what it keeps for this client."""
         if self._closed:
             return
         self._closed = True
         page = self._page
         if (
-            self._line.up
+            self._port.up
             and page.error == XENSTORE_ERROR_NONE
             and page.server_features & XENSTORE_SERVER_FEATURE_RECONNECTION
         ):
             page.connection = XENSTORE_RECONNECT
-            self._line.notify()
+            self._port.notify()
 
     def _check(self) -> None:
-        if self._closed or not self._line.up:
+        if self._closed or not self._port.up:
             raise XsConnectionError("", "the domain does not use its ring any more", "EBADF")
         error = self._page.error
         if error != XENSTORE_ERROR_NONE:
@@ -120,15 +127,15 @@ class RingChannel:
             raise XsConnectionError("", f"the ring's connection state is {self._page.connection}")
 
 
-def reconnect(page: RingPage, line: Line) -> None:
-    """Start anew on a page that an earlier user (or an error) left in whatever state.
+def reconnect(page: RingPage, port: StorePort) -> None:
+    """Begin a new connection on a page in whatever state an earlier user, or an error, left it.
 
-    XsConnectionError if the server does not answer, which it does only with the feature bit.
+    Raises XsConnectionError if the server does not answer; it does if it has the feature bit.
     """
     page.connection = XENSTORE_RECONNECT
-    line.notify()
-    while line.up and page.connection != XENSTORE_CONNECTED:
-        if not line.pump():
+    port.notify()
+    while port.up and page.connection != XENSTORE_CONNECTED:
+        if not port.pump():
             break
-    if not line.up or page.connection != XENSTORE_CONNECTED:
+    if not port.up or page.connection != XENSTORE_CONNECTED:
         raise XsConnectionError("", "the server does not answer the wish to reconnect")

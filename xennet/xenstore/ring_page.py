@@ -1,9 +1,9 @@
-"""The page that a domain shares with the store, as two byte streams (xen/io/xs_wire.h, struct
-xenstore_domain_interface; docs/misc/xenstore-ring.txt). Both ends use this file, neither waits.
+"""The page that a domain shares with the store, as two byte rings (xen/io/xs_wire.h, struct
+xenstore_domain_interface; docs/misc/xenstore-ring.txt). Both ends use this file, and neither waits.
 
-The indices run freely through 32 bits: a byte lies at its index modulo 1024, and what waits is the
-difference of the two. Both lie in memory that the other end can write, so each is read once for
-each use, and a difference of more than 1024 is a :class:`RingIndexError`.
+The indices run freely through 32 bits: a byte lies at its index modulo 1024, and the ring holds as
+many bytes as the indices differ. The other end can write both, so each is read once for each use,
+and a difference of more than 1024 is a :class:`RingIndexError`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ ERROR_NAMES = {
     XENSTORE_ERROR_RINGIDX: "ring index",
     XENSTORE_ERROR_PROTO: "payload too long",
 }
-"""What the values of the error field complain of."""
+"""XENSTORE_ERROR_* -> what is wrong."""
 
 
 class RingIndexError(Exception):
-    """More than 1024 bytes between the indices of a ring."""
+    """The indices of a ring are more than 1024 apart."""
 
     def __init__(self, ring: str, prod: int, cons: int) -> None:
         waiting = (prod - cons) & _INDEX_MASK
@@ -50,7 +50,7 @@ class RingIndexError(Exception):
 
 @define(eq=False)
 class ByteRing:
-    """One direction, named "req" or "rsp" as in the header's fields."""
+    """One direction; ``name`` is "req" or "rsp", as in the header's fields."""
 
     name: str
     _u8: memoryview
@@ -61,16 +61,16 @@ class ByteRing:
 
     @property
     def empty(self) -> bool:
-        """Whether both indices are the same."""
+        """Whether the ring holds no bytes: both indices are equal."""
         return bool(self._u32[self._cons] == self._u32[self._prod])
 
     @property
     def full(self) -> bool:
-        """Whether exactly 1024 bytes wait."""
+        """Whether the ring holds exactly 1024 bytes."""
         return (self._u32[self._prod] - self._u32[self._cons]) & _INDEX_MASK == XENSTORE_RING_SIZE
 
     def read(self, limit: int = XENSTORE_RING_SIZE) -> bytes:
-        """Take up to ``limit`` of the bytes that wait. RingIndexError, and nothing is changed."""
+        """Take up to ``limit`` bytes. Raises RingIndexError, with nothing changed."""
         u8, u32, data = self._u8, self._u32, self._data
         cons = u32[self._cons]
         size = min(limit, self._waiting(u32[self._prod], cons))
@@ -83,14 +83,14 @@ class ByteRing:
         return taken
 
     def room(self) -> int:
-        """Bytes that can be written, 0..1024. RingIndexError."""
+        """Number of bytes that can be written, 0..1024. Raises RingIndexError."""
         u32 = self._u32
         return XENSTORE_RING_SIZE - self._waiting(u32[self._prod], u32[self._cons])
 
     def write(self, data: bytes | memoryview) -> int:
-        """Append as much of the beginning of ``data`` as there is room for; returns how much.
+        """Write the beginning of ``data``, as much as there is room for.
 
-        RingIndexError, and nothing is changed.
+        Returns the number of bytes written. Raises RingIndexError, with nothing changed.
         """
         u8, u32, base = self._u8, self._u32, self._data
         prod = u32[self._prod]
@@ -104,7 +104,7 @@ class ByteRing:
         return size
 
     def reset(self) -> None:
-        """Both indices 0, what waited is lost."""
+        """Set both indices to 0; the bytes in the ring are lost."""
         self._u32[self._cons] = self._u32[self._prod] = 0
 
     def _waiting(self, prod: int, cons: int) -> int:
@@ -116,7 +116,7 @@ class ByteRing:
 
 @define(eq=False, repr=False)
 class RingPage:
-    """Both directions and the fields behind them, over the views of one page."""
+    """Both byte rings and the fields behind them, over the views of one page."""
 
     requests: ByteRing
     responses: ByteRing
@@ -124,13 +124,14 @@ class RingPage:
 
     @classmethod
     def over(cls, page: PageRun) -> RingPage:
-        """The first page of ``page``."""
+        """The ring page in the first page of ``page``."""
         requests, responses = (_ring(page, name) for name in ("req", "rsp"))
         return cls(requests, responses, page.u32)
 
     @property
     def server_features(self) -> int:
-        """XENSTORE_SERVER_FEATURE_ bits; only the server writes them, nobody trusts them twice."""
+        """Bits XENSTORE_SERVER_FEATURE_*. The server writes them; nobody may rely on them later
+        on."""
         return int(self._u32[_SERVER_FEATURES])
 
     @server_features.setter
@@ -139,7 +140,7 @@ class RingPage:
 
     @property
     def connection(self) -> int:
-        """XENSTORE_CONNECTED, or XENSTORE_RECONNECT while the domain waits for a new start."""
+        """XENSTORE_CONNECTED, or XENSTORE_RECONNECT while the domain waits to be connected anew."""
         return int(self._u32[_CONNECTION])
 
     @connection.setter
@@ -148,7 +149,7 @@ class RingPage:
 
     @property
     def error(self) -> int:
-        """XENSTORE_ERROR_ value: why the server looks at this ring no more."""
+        """XENSTORE_ERROR_*: why the server has stopped to serve this ring."""
         return int(self._u32[_ERROR])
 
     @error.setter
@@ -161,7 +162,7 @@ class RingPage:
         self.responses.reset()
 
     def start(self, features: int) -> None:
-        """The server is there: a fresh connection without an error."""
+        """Begin a fresh connection without an error, as the server."""
         self.reset()
         self.server_features = features
         self.error = XENSTORE_ERROR_NONE

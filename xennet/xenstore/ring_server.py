@@ -1,9 +1,9 @@
-"""The server's end of one domain's ring page: moves bytes between the page and a session.
+"""The server's end of a domain's ring page: moves bytes between the page and a session.
 
-It does what C xenstored 4.17 does with a ring (``handle_input``, ``handle_output``,
-``ignore_connection``): a header and a body are taken one after the other, the other end is notified
-after every change, and a domain that breaks the ring finds the reason in the error field and is not
-listened to any more. In addition it knows reconnection (xenstore-ring.txt): a domain that sets
+It treats a ring as C xenstored 4.17 does (``handle_input``, ``handle_output``,
+``ignore_connection``): header and body are taken one after the other, the domain is notified after
+every change, and a domain that breaks the ring finds the reason in the error field and is not
+served any more. In addition it knows reconnection (xenstore-ring.txt): a domain that sets
 ``connection`` to 1 gets a new session on empty rings, whatever happened before.
 """
 
@@ -27,12 +27,11 @@ FEATURES = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR
 
 
 class RingServer:
-    """Serves ``page`` with sessions that ``open_session`` makes, one at a time.
+    """Serves ``page`` with sessions that ``open_session()`` makes, one after the other.
 
-    ``notify`` tells the domain that the page has changed, False if that is not possible any more.
-    ``features`` are the server_features of the page.
-    Whatever the domain writes anywhere into the page, nothing is raised, and one call of
-    :meth:`run` moves no more bytes than the two rings hold.
+    ``notify()`` sends the domain an event; False if that is not possible any more. ``features`` are
+    the server_features of the page. Nothing that the domain writes into the page raises an
+    exception, and one call of :meth:`run` moves no more bytes than the two rings hold.
     """
 
     def __init__(
@@ -49,19 +48,20 @@ class RingServer:
         self._dead = False
         self._gone = False
         self._running = False
-        #: The session that serves the domain now.
+        #: The session that serves the domain at present.
         self.session = open_session()
         self._start()
 
     @property
     def dead(self) -> bool:
-        """Whether the domain is not listened to, unless it reconnects."""
+        """Whether the domain is not served, until it reconnects."""
         return self._dead
 
     def run(self) -> bool:
-        """Do everything that can be done now; False if there was nothing.
+        """Do all the work that can be done now. Returns False if there was none.
 
-        The session calls it from within to have a reply sent: then nothing is received.
+        A session calls it in the middle of a request to have a reply sent; then nothing is
+        received.
         """
         if self._gone:
             return False
@@ -77,14 +77,15 @@ class RingServer:
             self._running = False
 
     def flush(self) -> None:
-        """Send what there is to send; nothing is received."""
+        """Send all the output that there is room for; receive nothing."""
         while not self._gone and not self._dead and self._guarded(self._send):
             pass
 
     def introduced_again(self) -> None:
-        """XS_INTRODUCE of a domain that is introduced: the rings and the session start anew.
+        """Reset the rings and the session: XS_INTRODUCE of a domain that is introduced.
 
-        A connection that was given up stays so, and says why, as in C xenstored.
+        A domain that is not served any more (:attr:`dead`) stays so, with its error, as in C
+        xenstored.
         """
         self._page.reset()
         if not self._dead:
@@ -93,7 +94,7 @@ class RingServer:
         self._changed()
 
     def close(self) -> None:
-        """The domain is gone: nothing of it stays in the store, its page is not touched again."""
+        """End the session: the domain is gone. The page is not touched any more."""
         self._gone = True
         self._stop()
 
@@ -112,7 +113,7 @@ class RingServer:
         self._changed()
 
     def _step(self) -> bool:
-        """Read a header or (the rest of) a body, then write what there is to write."""
+        """Read a header, or the rest of a body, then send output."""
         session = self.session
         moved = self._guarded(self._receive)
         if self._dead:

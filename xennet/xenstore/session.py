@@ -1,10 +1,10 @@
-"""One client's side of the wire without I/O: request bytes in, replies and watch events out.
+"""One client of a server, without I/O: bytes of requests in, bytes of replies and watch events out.
 
-The same session serves a socket and a ring. Replies come in the order of the requests. Events
-that a request caused come before its reply, except that a WATCH is acknowledged first; events for
-other clients come after it. What waits to be sent is bounded: while too much does, no further
-request is looked at (C xenstored does not read a domain's ring then), so a client that does not
-read its answers costs bounded memory.
+The same session serves a socket and a ring. Replies are in the order of the requests. The events of
+a request come before its reply, except that of a WATCH; other clients get theirs after the reply is
+sent. The output is bounded: while too much of it is not taken, no further request is handled (C
+xenstored does not read the ring of such a domain), so a client that does not read costs no more
+memory than that.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from xennet.xenstore.wire import (
 )
 
 _EVENT = b""
-"""Holds the place of a watch event, which stays in the connection's queue until it is sent: an
-equal one is suppressed as long as it waits there."""
+"""Stands for a watch event in the output. The event itself stays in the connection's queue until
+it is sent, because an equal one is suppressed that long."""
 
 _TX_MEANS_NOTHING = (XS_WATCH, XS_UNWATCH)
 
@@ -39,12 +39,12 @@ _WATCH_EVENT_BYTE = bytes([XS_WATCH_EVENT])
 
 @frozen
 class Limits:
-    """What one client may make the server keep, in bytes.
+    """Bytes of output that one client may leave unread.
 
-    ``replies``: no further request is handled while this much of replies waits. ``events``: a
-    privileged client, as sockets are, is cut off when more than this much of watch events waits.
-    A domain has its quota of memory for them: further ones are dropped, and no request is handled
-    until it has read half of them.
+    ``replies``: no request is handled while there are more bytes of replies. ``events``: a
+    privileged client (every client of a socket) is cut off when there are more bytes of watch
+    events. For a domain its quota ``memory`` counts instead: further events are dropped, and no
+    request is handled until half of them are read.
     """
 
     replies: int = 64 << 10
@@ -52,13 +52,13 @@ class Limits:
 
 
 class Session:
-    """A client of ``server``: domain ``domid``, 0 for sockets.
+    """The session of a client of ``server``: domain ``domid``, which is 0 for sockets.
 
-    ``on_output`` is called when bytes to send came up by another client's doing, or when another's
-    doing ended the session, and from within :meth:`receive` and :meth:`take` when a reply is to be
-    sent before other clients hear of what was done; else their callers look themselves. ``closed``
-    tells that the transport should end once nothing is :attr:`pending`; ``error`` says why, "" if
-    nobody is to blame. XsError ENOENT if the domain is not introduced.
+    ``on_output()`` is called when a request of another client caused output or ended the session.
+    It is also called within :meth:`receive` and :meth:`take`, when a reply has to be sent before
+    other clients get the events of its request. Otherwise the caller of these two looks for output
+    by itself. ``closed``: the transport should end when nothing is :attr:`pending`; ``error`` tells
+    why, "" if it is nobody's fault. Raises XsError ENOENT if the domain is not introduced.
     """
 
     def __init__(
@@ -89,16 +89,19 @@ class Session:
     # -- for the transport ---------------------------------------------------------------------
 
     def receive(self, data: bytes | bytearray | memoryview) -> None:
-        """Bytes from the client, in any pieces. Handles what is complete, as far as the limits
-        allow; the rest waits. Never raises for anything a client may send."""
+        """Handle bytes from the client, cut anywhere.
+
+        Complete requests are handled as far as the limits allow, the rest is kept. Nothing that a
+        client can send raises an exception.
+        """
         if not self.connection.closed:
             self._decoder.put(data)
             self._run()
 
     def take(self, limit: int | None = None) -> bytes:
-        """Up to ``limit`` bytes (all, if None) for the client, which count as sent now.
+        """Up to ``limit`` bytes of output (None: all), which count as sent from now on.
 
-        May handle requests that had to wait, so that more is :attr:`pending` afterwards.
+        Requests that were kept back may be handled now, so more can be :attr:`pending` afterwards.
         """
         taken = self._take_all() if limit is None and not self._head else self._take(limit)
         if self._decoder.waiting:
@@ -107,20 +110,22 @@ class Session:
 
     @property
     def pending(self) -> bool:
-        """True if bytes wait to be taken."""
+        """Whether there is output."""
         return bool(self._out)
 
     @property
     def wanted(self) -> int:
-        """Bytes to read next: the rest of a header or of a body; 0 means to stop reading.
+        """Number of bytes to read next: the rest of a header or of a body. With 0 nothing should be
+        read.
 
-        A socket may read more than that while it is not 0.
+        A socket may read more than that, unless it is 0.
         """
         return 0 if self.blocked else self._decoder.wanted
 
     @property
     def blocked(self) -> bool:
-        """True while no request is handled, because too much waits to be taken, or for good."""
+        """Whether requests are not handled: too much output is not taken, or the session is
+        closed."""
         connection = self.connection
         if connection.closed or self._reply_bytes > self._limits.replies:
             return True
@@ -130,11 +135,13 @@ class Session:
 
     @property
     def closed(self) -> bool:
-        """True after :meth:`close`, a protocol error, or the end of the domain."""
+        """Whether the session has ended: by :meth:`close`, a protocol error, or the end of the
+        domain."""
         return self.connection.closed
 
     def close(self) -> None:
-        """End the session; nothing of it stays in the store, unsent bytes are dropped."""
+        """End the session. Nothing of it stays in the store; output that was not taken is
+        dropped."""
         self._ending = True
         self.connection.close()
         self._clear()
@@ -143,7 +150,7 @@ class Session:
 
     def _run(self) -> None:
         if self._busy:
-            return  # goes on behind the request that is being handled
+            return  # called within a request: the caller's loop goes on with it
         decoder, store = self._decoder, self.connection.store
         self._busy = True
         try:
@@ -152,7 +159,7 @@ class Session:
                 if store.woken:
                     self._tell_others()
         except ProtocolError as error:
-            # However the stream was cut into pieces: what was asked before gets its answer.
+            # Requests before the error are answered, however the stream was cut.
             answers = self._take(None)
             self._end(str(error))
             if answers:
@@ -203,7 +210,7 @@ class Session:
             if self._out and self.on_output is not None:
                 self.on_output()
             store.wake()
-            # What they did at once may be events for this client.
+            # The sinks of others may have made requests that cause events for this client.
             self._place_events()
 
     def _event_limit(self) -> int:
@@ -261,7 +268,7 @@ class Session:
             self.on_output()
 
     def _reset(self) -> None:
-        """The store made the connection start anew, or ended it."""
+        """Forget all input and output: the store reset the connection, or closed it."""
         self._clear()
         if not self._busy and not self._ending and self.on_output is not None:
             self.on_output()

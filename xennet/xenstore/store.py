@@ -1,7 +1,7 @@
-"""The store: tree, watches, domains and connections put together.
+"""The store: the tree, watches, domains and connections put together.
 
-The methods here are what the machine and a toolstack inside the process call; what travels as a
-message is a method of :class:`Connection`.
+The methods here are called by the machine and by a toolstack in the same process. What is a message
+of the protocol is a method of :class:`Connection`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ from xennet.xenstore.watch import WatchTable
 
 
 class RingHost(Protocol):
-    """What connects the ring pages of domains to a store, in a machine that has such pages."""
+    """What serves the ring pages of domains, in a machine that has such pages."""
 
     def introduce(self, domid: int, gfn: int, port: int) -> None:
-        """XS_INTRODUCE: connect the page and call :meth:`Store.introduce`. XsError EINVAL if the
-        page or the port is of no use; nothing has happened then."""
+        """XS_INTRODUCE: map the ring page, bind the port and call :meth:`Store.introduce`.
+
+        Raises XsError EINVAL, with nothing changed, if the page or the port cannot be used.
+        """
         ...
 
     def forget(self, domid: int) -> None:
-        """The domain is released or dead: its page and port are of no use any more."""
+        """Release the page and the port of a domain that was released or died."""
         ...
 
 
@@ -44,10 +46,11 @@ def _always(domid: int, generation: int) -> bool:
 
 
 class Store:
-    """A fresh store holds ``/``, ``/tool`` and an empty ``/tool/xenstored``, all n0.
+    """The store of a machine.
 
-    ``quota`` limits the domains not in ``privileged``. ``like`` names the daemon that the store
-    takes after (a key of :data:`~xennet.xenstore.likeness.LIKENESSES`; ValueError for another).
+    A fresh store holds ``/``, ``/tool`` and an empty ``/tool/xenstored``, all n0. ``quota`` limits
+    the domains that are not in ``privileged``. ``like`` names the daemon whose behaviour the store
+    has, a key of :data:`~xennet.xenstore.likeness.LIKENESSES` (raises ValueError for another).
     ``observer``, if set, is called with a :class:`StoreOp` after every request. ``rings``, if set,
     serves domains over their ring pages.
     """
@@ -70,13 +73,13 @@ class Store:
         self.watches = WatchTable(self.like.tells_from_the_root)
         self.direct = Direct(self.tree, self.watches, self.like.tells_leaves_first)
         self.woken: dict[Connection, None] = {}
-        #: While a transport handles a request whose reply is to be sent before others hear of it.
+        #: True while a transport handles a request: its reply goes out before others' events.
         self.held = False
         self.transactions: Counter[int] = Counter()
         self._privileged = privileged
         self._connections: dict[Connection, None] = {}
         self._connected = 0
-        #: Of specials that are no nodes.
+        #: Permissions of special names that are no nodes.
         self._special_perms: dict[str, Perms] = {}
         listed = SPECIALS if self.like.specials is Specials.LISTED else ()
         for name in (*self.like.fresh, *listed):
@@ -94,9 +97,10 @@ class Store:
     def connect(
         self, domid: int, sink: Callable[[], None] | None = None, name: str = ""
     ) -> Connection:
-        """A new connection of an introduced domain (domain 0 always is). XsError ENOENT if not.
+        """A new connection of an introduced domain (domain 0 always is introduced).
 
-        ``sink`` is told when events wait in ``connection.events``; ``name`` is for observers.
+        ``sink`` is called when ``connection.events`` got events; ``name`` is for observers. Raises
+        XsError ENOENT if the domain is not introduced.
         """
         if not self.is_introduced(domid):
             raise XsError("ENOENT", str(domid), "a domain must be introduced to connect")
@@ -106,12 +110,12 @@ class Store:
         return connection
 
     def disconnected(self, connection: Connection) -> None:
-        """A connection has closed."""
+        """Forget a connection that has closed."""
         self._connections.pop(connection, None)
         self.woken.pop(connection, None)
 
     def wake(self) -> None:
-        """Call the sinks of connections with new events, unless that is held back."""
+        """Call the sinks of connections that got events, unless :attr:`held` delays it."""
         while self.woken and not self.held:
             connection = next(iter(self.woken))
             del self.woken[connection]
@@ -125,18 +129,20 @@ class Store:
     # -- domains -------------------------------------------------------------------------------
 
     def domain_created(self, domid: int) -> None:
-        """The machine has a new domain ``domid``. It can own nodes before it is introduced."""
+        """Note that the machine has a new domain ``domid``. It can own nodes before it is
+        introduced."""
         self.domains.created(domid)
 
     def domain_exists(self, domid: int) -> bool:
-        """True for a domain that was created (or introduced) and has not died."""
+        """Whether a domain was created (or introduced) and has not died."""
         return self.domains.exists(domid)
 
     def introduce(self, domid: int) -> None:
-        """Introduce a domain, created if it was not, and fire @introduceDomain.
+        """Introduce a domain and fire @introduceDomain. The domain counts as created from then on.
 
-        Introducing it again only resets its connections: watches, transactions and waiting events
-        are dropped. Connections of domain 0, which come in over sockets, are left alone.
+        A domain that is introduced already has only its connections reset: watches, transactions
+        and queued events are dropped. Connections of domain 0, which come over sockets, are left
+        alone.
         """
         if self.is_introduced(domid):
             for connection in self._connections_of(domid) if domid else ():
@@ -148,28 +154,31 @@ class Store:
         self.wake()
 
     def is_introduced(self, domid: int) -> bool:
-        """True from INTRODUCE until release or death, shut down or not."""
+        """Whether a domain was introduced, and neither released nor dead. A domain that is shut
+        down still is."""
         return self.domains.introduced(domid) is not None
 
     def release(self, domid: int) -> None:
-        """Forget a domain that may live on: its connections, its nodes with all below, its rights.
+        """Forget a domain that may live on: its connections, its nodes with everything below, its
+        rights.
 
-        Fires watches on the nodes, then @releaseDomain. XsError EINVAL for domain 0, ENOENT if it
-        is not introduced.
+        Fires the watches on the nodes, then @releaseDomain. Raises XsError EINVAL for domain 0,
+        ENOENT if it is not introduced.
         """
         self._guest(domid)
         self._forget(domid)
         self.wake()
 
     def resume(self, domid: int) -> None:
-        """A domain runs again after a shutdown: the next one fires @releaseDomain again."""
+        """Note that a domain runs again after a shutdown: its next shutdown fires @releaseDomain
+        again."""
         if domid or not self.like.lenient:
             self._guest(domid).shutdown = False
 
     def set_target(self, domid: int, target: int) -> None:
         """Give ``domid`` (a device model's domain) the rights of ``target`` as well.
 
-        XsError ENOENT unless both are introduced.
+        Raises XsError ENOENT unless both are introduced.
         """
         domain = self._introduced(domid, "ENOENT")
         if not self.like.lenient:
@@ -178,7 +187,8 @@ class Store:
         self._refresh(domid)
 
     def domain_shut_down(self, domid: int) -> None:
-        """The machine says that ``domid`` shut down or crashed; fires @releaseDomain once."""
+        """Note that ``domid`` shut down or crashed. Fires @releaseDomain, once until
+        :meth:`resume`."""
         domain = self.domains.introduced(domid)
         if domain is not None and not domain.shutdown:
             domain.shutdown = True
@@ -186,9 +196,9 @@ class Store:
             self.wake()
 
     def domain_died(self, domid: int) -> None:
-        """The machine says that ``domid`` is gone: like :meth:`release`, introduced or not.
+        """Note that ``domid`` does not exist any more: like :meth:`release`, introduced or not.
 
-        XsError EINVAL for domain 0, without which there is no store.
+        Raises XsError EINVAL for domain 0, without which there is no store.
         """
         if domid == 0:
             raise XsError("EINVAL", str(domid), "not for domain 0")
@@ -199,14 +209,17 @@ class Store:
     # -- quotas --------------------------------------------------------------------------------
 
     def quota_of(self, domid: int) -> Quota:
-        """The limits of a domain: its own, or those of all."""
+        """The limits of a domain: its own, else those of all domains."""
         domain = self.domains.get(domid)
         return self.quota if domain is None or domain.quota is None else domain.quota
 
     def set_quota(self, quota: Quota, domid: int | None = None) -> None:
-        """New limits for all domains that have none of their own, or for ``domid`` as long as it
-        lives; what is open already is bound from its next request on. XsError ENOENT if there is
-        no such domain."""
+        """Set the limits of ``domid`` for its lifetime, or those of all domains that have none of
+        their own.
+
+        Open connections are bound from their next request on. Raises XsError ENOENT if there is no
+        such domain.
+        """
         if domid is None:
             self.quota = quota
         else:
@@ -215,18 +228,19 @@ class Store:
             connection.quota = self.quota_of(connection.domid)
 
     def over_quota(self, refusal: Refusal) -> None:
-        """A limit stood against a request of a domain; the last time of each is remembered."""
+        """Remember that a limit was in the way of a request; of each limit the last time is
+        kept."""
         domain = self.domains.get(refusal.domid)
         if domain is not None:
             domain.refusals[refusal.quota] = refusal
 
     def refusals(self, domid: int) -> tuple[Refusal, ...]:
-        """The last time that each limit stood against a request of ``domid`` in this life."""
+        """The last refusal by each limit of a request of ``domid`` in its present life."""
         domain = self.domains.get(domid)
         return () if domain is None else tuple(domain.refusals.values())
 
     def domain(self, domid: int) -> Domain:
-        """The record of an existing domain. XsError ENOENT if there is none."""
+        """The record of an existing domain. Raises XsError ENOENT if there is none."""
         if not self.domain_exists(domid):
             raise XsError("ENOENT", str(domid), "no such domain")
         return self.domains.known(domid, self.tree.generation + 1)
@@ -234,10 +248,10 @@ class Store:
     # -- permissions that need to know domains ----------------------------------------------------
 
     def bind_perms(self, path: str, perms: Perms) -> Perms:
-        """Entries as they are stored now: those of domains that do not exist are stale, where the
-        daemon knows.
+        """Permission entries as they are stored: those of domains that do not exist are stale.
 
-        XsError ENOENT if that is the owner.
+        Raises XsError ENOENT if the owner does not exist. Without ``Likeness.knows_lives`` the
+        entries are stored as they are.
         """
         if not self.like.knows_lives:
             return perms
@@ -250,9 +264,9 @@ class Store:
         return bound
 
     def set_special_perms(self, name: str, perms: Perms, who: Identity) -> None:
-        """Who may hear of @introduceDomain and @releaseDomain, where they are no nodes.
+        """Set the permissions of @introduceDomain or @releaseDomain where these are no nodes.
 
-        XsError EINVAL, EACCES.
+        Raises XsError EINVAL (no such special name), EACCES (not the owner).
         """
         if name not in self._special_perms:
             raise XsError("EINVAL", name, "no such special name")
@@ -276,7 +290,7 @@ class Store:
         return self.transactions[domid]
 
     def outstanding_of(self, domid: int) -> int:
-        """Number of requests of ``domid`` whose replies it has not taken."""
+        """Number of replies to ``domid`` that it has not taken."""
         return sum(c.outstanding for c in self._connections_of(domid))
 
     def memory_of(self, domid: int) -> int:
@@ -284,7 +298,8 @@ class Store:
         return self.tree.memory_of(domid) + self.events_of(domid)
 
     def usage_of(self, domid: int) -> dict[str, int]:
-        """What ``domid`` has of what the limits of :class:`Quota` bind all the time."""
+        """How much ``domid`` has of everything that the limits of :class:`Quota` bound at all
+        times."""
         return {
             "nodes": self.nodes_owned(domid),
             "watches": self.watches_of(domid),
@@ -320,7 +335,7 @@ class Store:
         return domain
 
     def _forget(self, domid: int) -> None:
-        # First the ring: its end of the domain must not ask for a new connection.
+        # The ring goes first, or it would ask for a new connection of the domain.
         if self.rings is not None:
             self.rings.forget(domid)
         for connection in self._connections_of(domid):
@@ -351,7 +366,7 @@ class Store:
         listed = self.like.specials is Specials.LISTED
         node = self.tree.lookup(f"/{name}" if listed else name)
         if node is None:
-            # Apart from the tree; or removed, then only who may read everything hears of it.
+            # Not in the tree, or removed: then only privileged connections hear of it.
             perms = [self._special_perms.get(name, self.tree.root.perms)]
         else:
             perms = visible_perms(self.tree, node)

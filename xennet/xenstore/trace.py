@@ -1,4 +1,4 @@
-"""The server's trace file: one line per request, switched on and off while it runs."""
+"""The server's trace file: one line per request, switched on and off while the server runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from xennet.xenstore.store import Store
 
 
 class Trace:
-    """Requests of ``store`` as lines of the file ``path``; None, the start: of no file.
+    """Writes the requests of ``store`` as lines into the file ``path``; with None, the default,
+    nowhere.
 
-    Another observer of the store goes on observing while it is on. ``switches`` are what may be
-    traced, by the names of the C daemon, and whether it is; requests are "io", and the others are
-    of the daemon's own making.
+    An observer that the store has already goes on to be called. ``switches`` are the C daemon's
+    names of what is traced, and whether it is: "io" are requests, the others concern that daemon's
+    own insides.
     """
 
     def __init__(self, store: Store, path: str | None = None) -> None:
@@ -25,7 +26,7 @@ class Trace:
         self._other: Observer | None = None
 
     def on(self) -> None:
-        """Append to the file from now on. XsError EINVAL if it cannot be opened."""
+        """Begin to append to the file. Raises XsError EINVAL if it cannot be opened."""
         self.off()
         if self.path is None:
             return
@@ -36,14 +37,14 @@ class Trace:
         self._other, self._store.observer = self._store.observer, self._record
 
     def off(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         if self._file is not None:
             self._store.observer = self._other
             self._file.close()
             self._file = None
 
     def write(self, text: str) -> None:
-        """Text that is no request, if the trace is on. XsError EINVAL if it is not."""
+        """Write a text that is no request. Raises XsError EINVAL if the trace is off."""
         if self._file is None:
             raise XsError("EINVAL", detail="no trace file is open")
         self._file.write(text)

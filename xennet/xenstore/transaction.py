@@ -1,9 +1,9 @@
-"""Transactions: private copies of the nodes they touch, checked and merged at the end.
+"""Transactions: private copies of the nodes that they access, checked and merged at the commit.
 
-A transaction costs what it touches, not what the store holds. The first access to a node, or to a
-name where none is, notes its generation; writing counts as reading first. The commit is refused
-with EAGAIN if any of them has another generation by then, and changes everything or nothing
-(``access_node`` and ``finalize_transaction`` of the C daemon).
+The cost of a transaction depends on the nodes that it accesses, not on the size of the store. The
+first access to a path, whether a node is there or not, notes the generation that it finds; a write
+counts as a read before. The commit is refused with EAGAIN if one of the generations has changed,
+and changes everything or nothing (``access_node`` and ``finalize_transaction`` of the C daemon).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class _Write(Enum):
 
 @define(eq=False)
 class PrivateNode:
-    """A node as the transaction has it; ``base`` is None if the transaction created it."""
+    """The transaction's copy of a node; ``base`` is the node in the tree, None for one that the
+    transaction created."""
 
     value: bytes
     perms: Perms
@@ -48,9 +49,10 @@ class PrivateNode:
 class Accessed:
     """What a transaction knows of one path.
 
-    ``seen`` is the generation at first access, None where no node was; ``node`` is None where the
-    transaction has no node (any more). ``perms_before`` are the permissions at first access.
-    ``fire`` and ``exact`` say whether and how watches are told at the commit.
+    ``seen`` is the generation at the first access, None if there was no node. ``node`` is the
+    transaction's copy, None if it sees no node. ``perms_before`` are the permissions at the first
+    access. ``fire`` tells whether watches fire at the commit, ``exact`` whether only those on
+    exactly this path do.
     """
 
     path: str
@@ -65,8 +67,10 @@ class Accessed:
 
 
 class Transaction:
-    """One open transaction; ``domid`` is the domain that ``quota()``, the limits as they are at
-    each request, binds, None for none."""
+    """One open transaction of domain ``domid``, None for a domain that no quota binds.
+
+    ``quota()`` returns the limits as they are at the moment of each request.
+    """
 
     def __init__(
         self,
@@ -85,26 +89,26 @@ class Transaction:
         self._owned: Counter[int] = Counter()
         self._claimed = False
         self._version = tree.version
-        #: What happened to which paths, where watches are told of each write.
+        #: The writes in order (path, kind), where watches fire once per write.
         self._writes: list[tuple[str, _Write]] = []
         self.failed = False
-        #: Requests and their answers, where the connection notes them.
+        #: Requests and their answers, where a commit may have to replay them.
         self.log: list[tuple[Callable[[], Any], Any]] = []
 
     def lookup(self, path: str) -> PrivateNode | None:
-        """The node at a canonical path as the transaction sees it, or None.
+        """The node at a canonical path as the transaction sees it; None if there is none.
 
-        Raises XsError ENOSPC, and fails the transaction, if it touches too many nodes.
+        Raises XsError ENOSPC, and fails the transaction, if it accesses too many nodes.
         """
         return self._access(path).node
 
     def write(self, path: str, value: bytes) -> None:
-        """New value for the existing node ``path``."""
+        """Give the existing node ``path`` the value ``value``."""
         self._modify(path).value = value
         self._queue(path)
 
     def set_perms(self, path: str, perms: Perms) -> None:
-        """New permissions for the existing node ``path``."""
+        """Give the existing node ``path`` new permissions."""
         node = self._modify(path)
         before, node.perms = node.perms, perms
         if before[0].domid != perms[0].domid or not self._like.counts_in_transactions:
@@ -115,7 +119,8 @@ class Transaction:
     def create(
         self, anchor: str, names: Sequence[str], path: str, value: bytes, perms: Perms
     ) -> None:
-        """Make ``path``, which is ``anchor`` and then ``names``, with parents as needed."""
+        """Create ``path``, that is ``names`` one below the other under the existing node
+        ``anchor``."""
         child: str | None = None
         here = path
         for name in reversed(names):
@@ -139,9 +144,10 @@ class Transaction:
     def remove(self, path: str) -> None:
         """Remove the existing node ``path`` and everything below it.
 
-        Raises XsError EINVAL if its parent went before the transaction touched it; EIO if the
-        parent, touched before the node was made outside, does not list it, if a node below was
-        removed outside, or is one too many to touch. None of these transactions can be committed.
+        Raises XsError EINVAL if its parent was removed outside before the transaction accessed it.
+        Raises XsError EIO if the parent, accessed before a request outside created the node, does
+        not list it; if a node below was removed outside; or if there is one node too many to
+        access. In none of these cases can the transaction be committed.
         """
         above = parent(path)
         if self.lookup(above) is None:
@@ -165,8 +171,12 @@ class Transaction:
         siblings.remove(name)
 
     def claim(self, domid: int, new: int, limit: int) -> int:
-        """How many nodes ``domid`` would own with ``new`` more, as far as the daemon looks before
-        the commit; more than ``limit`` is refused, and fails the transaction if some fit."""
+        """How many nodes ``domid`` would own with ``new`` more, as far as the daemon counts before
+        a commit.
+
+        The caller refuses more than ``limit``. The transaction fails if some of the new nodes fit
+        and others do not.
+        """
         self._claimed = True
         have = self._tree.nodes_owned(domid)
         if not self._like.counts_in_transactions:
@@ -177,16 +187,17 @@ class Transaction:
         return self._tree.claim(domid, have, new, limit)
 
     def fail(self) -> None:
-        """A request was refused half way: the transaction can only be aborted."""
+        """Mark the transaction as failed: a request was refused half way, and only an abort is
+        possible."""
         self.failed = True
 
     def commit(self) -> None:
-        """Merge into the tree and fire the watches, once per changed node in the order in which
-        the nodes were first touched, or once per write.
+        """Merge the changes into the tree, then fire the watches.
 
-        Raises XsError ENOMEM if the transaction failed, ENOSPC if it made nodes and the quota is
-        full, EAGAIN if a touched node has changed; then nothing is changed. :meth:`close` is due
-        in any case.
+        Watches fire once per changed node, in the order of first access, or once per write
+        (``Likeness.tells_each_write``). Raises XsError ENOMEM if the transaction failed, ENOSPC if
+        it created nodes and the quota is full, EAGAIN if an accessed node has changed; nothing is
+        changed then. The caller has to :meth:`close` the transaction in any case.
         """
         if self.failed:
             raise XsError("ENOMEM", detail="the transaction failed at an earlier request")
@@ -226,15 +237,19 @@ class Transaction:
         return self._tree.version != self._version
 
     def close(self) -> None:
-        """Let go of the tree."""
+        """Release the snapshots of child lists."""
         for entry in self._accessed.values():
             if entry.snapshot is not None:
                 entry.snapshot.release()
         self._accessed.clear()
 
     def _check_owned(self) -> None:
-        """Unlike a single request, a commit must stay *below* the quota, whatever it removes as
-        well, if a node was to be made and what the domain owns was changed (measured)."""
+        """Refuse a commit that created nodes and changed what its domain owns, if the quota is
+        reached.
+
+        A single request may reach the quota, a commit must stay below it, also when it removes
+        nodes as well (measured on the C daemon).
+        """
         if self._domid is not None and self._claimed and self._domid in self._owned:
             total = self._tree.nodes_owned(self._domid) + self._owned[self._domid]
             limit = self._quota().nodes
@@ -244,7 +259,10 @@ class Transaction:
                 raise QuotaError("ENOSPC", "", detail, refusal)
 
     def _check_owners(self, modified: list[Accessed]) -> None:
-        """An owner that died meanwhile must not leave its node to the next domain of its number."""
+        """Refuse a commit that leaves a node to an owner that died meanwhile.
+
+        The node would belong to the next domain of the same number.
+        """
         for entry in modified:
             node = entry.node
             if node is not None and not self._tree.is_current(node.perms[0].domid, node.generation):
@@ -308,7 +326,8 @@ class Transaction:
             stack.extend(join(entry.path, name) for name in names)
 
     def _merge_node(self, entry: Accessed) -> None:
-        """Bring values, permissions and owners into the tree; links follow."""
+        """Bring the value, permissions and owner of ``entry`` into the tree; its children are
+        merged later."""
         private = entry.node
         node = private.base if private is not None else None
         if node is None and entry.snapshot is not None:
@@ -317,7 +336,7 @@ class Transaction:
                 self._tree.not_owned(replaced)
         if private is None:
             return
-        # The new generation would bless entries of domains that died since they were written.
+        # With the new generation, entries of domains that died meanwhile would look current.
         perms = self._tree.perms(private)
         generation = self._tree.next_generation()
         if node is None:
@@ -345,20 +364,27 @@ class Transaction:
         self._tree.weigh(node)
 
     def _told_of(self, path: str, write: _Write) -> list[tuple[str, list[Perms]]]:
-        """Whom a write concerns by what there is before the commit."""
+        """The watch events of a write that depend on the tree before the commit: (path,
+        permissions)."""
         if write is _Write.REMOVED:
             return removal_events(self._tree, self._watches, path)
         return [(path, readable_by(self._tree, path) if write is _Write.PERMS else [])]
 
     def _tell(self, events: list[tuple[str, list[Perms]]], path: str, write: _Write) -> None:
-        """Tell the watches of a write; of a removal as nodes were, else also as they are now."""
+        """Fire the watches for one write.
+
+        For a removal the permissions before the commit count, for other writes also those after it.
+        """
         for told, before in events:
             now = [] if write is _Write.REMOVED else readable_by(self._tree, told)
             self._watches.fire(told, partial(list, [*before, *now]), exact=told != path)
 
     def _fire(self, entry: Accessed, done: set[str]) -> None:
-        """Tell the watches of ``entry``; the daemon writes node by node and tells of each at once,
-        so a parent that is not ``done`` is seen with the permissions it had before."""
+        """Fire the watches for ``entry``.
+
+        The daemon writes node by node and fires after each. So the parent of ``entry`` counts with
+        the permissions from before the transaction unless it is ``done`` already.
+        """
 
         def visible_by() -> list[Perms]:
             seen = [entry.perms_before]

@@ -1,7 +1,7 @@
-"""The tree of nodes: values, permissions, child lists, generations and who owns what.
+"""The tree of nodes: values, permissions, child lists, generations and owners.
 
-No operation looks at more nodes than the path names (and, for a removal, the subtree); no rule of
-access, quota or watch is known here.
+An operation looks at no more nodes than its path names (a removal: than the subtree has). Rules of
+access, quotas and watches are not known here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xennet.xenstore.perms import Perm, Perms, without_stale_rights
 
 
 class ChildNames(Protocol):
-    """Names of a node's children in order; ``size`` in bytes, each with its nul."""
+    """The names of a node's children in order. ``size`` is their bytes, each name with its nul."""
 
     @property
     def size(self) -> int: ...
@@ -28,7 +28,7 @@ class ChildNames(Protocol):
 
 
 class NodeView(Protocol):
-    """A node as a request sees it, in the tree or in a transaction."""
+    """A node as one request sees it, in the tree or in a transaction."""
 
     @property
     def value(self) -> bytes: ...
@@ -41,10 +41,10 @@ class NodeView(Protocol):
 
 
 class Tree:
-    """The nodes from ``/`` down, and the ``specials`` beside them.
+    """The nodes from ``/`` down, and the special nodes beside them.
 
-    ``is_current(domid, generation)`` tells whether a permission entry written at that generation
-    means the domain of today; ``peaks`` are told what the owners of nodes have.
+    ``is_current(domid, generation)`` tells whether a permission entry that was written at that
+    generation means the domain of today. ``peaks`` is told how many nodes and bytes each owner has.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class Tree:
         self.now_owned(self.root)
 
     def next_generation(self) -> int:
-        """A generation never given before."""
+        """A generation number that was never given out before."""
         self.generation += 1
         return self.generation
 
     def lookup(self, path: str) -> Node | None:
-        """The node at an absolute path or of a special name, or None."""
+        """The node at an absolute path or of a special name; None if there is none."""
         if is_special(path):
             return self._specials.get(path)
         node: Node | None = self.root
@@ -79,27 +79,27 @@ class Tree:
         return node
 
     def perms(self, node: NodeView) -> Perms:
-        """Entries of ``node``, those of domains that are gone marked stale."""
+        """The permission entries of ``node``, with those of domains that are gone marked stale."""
         if len(node.perms) == 1:
             return node.perms
         generation = node.generation
         return without_stale_rights(node.perms, lambda domid: self.is_current(domid, generation))
 
     def add_special(self, name: str) -> None:
-        """Make the special ``name`` a node, with the permissions of ``/``."""
+        """Make the special name ``name`` a node with the permissions of ``/``."""
         node = SpecialNode(name, b"", self.root.perms, self.next_generation(), self.root)
         node.path_size = len(name)
         self._specials[name] = node
         self.now_owned(node)
 
     def write(self, node: Node, value: bytes) -> None:
-        """Give ``node`` a new value."""
+        """Give ``node`` the value ``value``."""
         node.value = value
         self.version += 1
         self.touch(node)
 
     def set_perms(self, node: Node, perms: Perms) -> None:
-        """Give ``node`` new permissions, and so perhaps a new owner."""
+        """Give ``node`` new permissions, and with them perhaps a new owner."""
         self.version += 1
         self.not_owned(node)
         node.perms = perms
@@ -107,10 +107,10 @@ class Tree:
         self.now_owned(node)
 
     def create(self, anchor: Node, names: Sequence[str], value: bytes, perms: Perms) -> Node:
-        """Make ``names`` one below the other under ``anchor``; the last one gets ``value``.
+        """Create a chain of nodes called ``names`` under ``anchor``; the last one gets ``value``.
 
-        Generations rise from the new leaf up to ``anchor``, the order in which the C daemon
-        writes them.
+        Generations rise from the new leaf up to ``anchor``, the order in which the C daemon writes
+        them. Returns the last node.
         """
         chain = [anchor]
         size = anchor.path_size if anchor is not self.root else 0
@@ -128,7 +128,7 @@ class Tree:
         return chain[-1]
 
     def remove(self, node: Node) -> None:
-        """Take ``node`` and everything below out of the tree; the root cannot be removed."""
+        """Remove ``node`` and everything below it. Raises ValueError for the root."""
         if node.parent is None:
             raise ValueError("the root cannot be removed")
         self.version += 1
@@ -138,14 +138,15 @@ class Tree:
         self.touch(node.parent)
 
     def forget(self, domid: int) -> None:
-        """Take a domain's entries, but for owners, out of the permissions of all nodes."""
+        """Remove the entries of ``domid`` from the permissions of all nodes, but not where it is
+        the owner."""
         for node in self.walk(self.root):
             kept = tuple(perm for perm in node.perms[1:] if perm.domid != domid)
             node.perms = node.perms[:1] + kept
             self.weigh(node)
 
     def walk(self, top: Node) -> Iterable[Node]:
-        """``top`` and everything below it, parents first, without recursion (XSA-418)."""
+        """Yield ``top`` and everything below it, parents first, without recursion (XSA-418)."""
         stack = [top]
         while stack:
             node = stack.pop()
@@ -153,14 +154,17 @@ class Tree:
             stack.extend(reversed(list(node.children.nodes())))
 
     def touch(self, node: Node) -> None:
-        """A new generation. Entries that are stale now stay so: the generation, by which they
-        were known to be old, is overwritten."""
+        """Give ``node`` a new generation.
+
+        Entries that are stale now are marked so: the old generation, which showed that they are
+        stale, is overwritten.
+        """
         node.perms = self.perms(node)
         node.generation = self.next_generation()
         self.weigh(node)
 
     def now_owned(self, node: Node) -> None:
-        """Count ``node`` for its owner."""
+        """Begin to count ``node`` for its owner."""
         domid = node.perms[0].domid
         owned = self._owned.setdefault(domid, {})
         owned[node] = None
@@ -169,7 +173,7 @@ class Tree:
         self.weigh(node)
 
     def weigh(self, node: Node) -> None:
-        """Charge the owner of ``node`` with what it takes now: its path and its record."""
+        """Charge the owner of ``node`` with the bytes that its path and record take now."""
         domid = node.perms[0].domid
         size = self._record_size(len(node.perms), len(node.value), node.children.size)
         weight = node.path_size + size
@@ -196,8 +200,11 @@ class Tree:
         return self._memory[domid]
 
     def claim(self, domid: int, have: int, new: int, limit: int) -> int:
-        """How many nodes ``domid`` would have with ``new`` beside the ``have``. If more than
-        ``limit``, those that fit were made and taken back: the daemon makes them one by one."""
+        """How many nodes ``domid`` would own with ``new`` ones beside the ``have`` that it has.
+
+        If that is more than ``limit``, the peak of ``domid`` becomes ``limit``: the daemon makes
+        new nodes one by one, and takes them back when it meets the limit.
+        """
         if have < limit < have + new:
             self.peaks.saw(domid, "nodes", limit)
         return have + new
@@ -207,8 +214,10 @@ class Tree:
         return self._owned.keys()
 
     def tops_owned(self, domid: int) -> list[Node]:
-        """Nodes owned by ``domid`` that are below no other node of its, in the order of a walk;
-        special ones are not among them."""
+        """The nodes owned by ``domid`` that are not below another node of the same owner.
+
+        Returns them in the order of a walk, without special nodes.
+        """
         owned = self._owned.get(domid, {})
         tops = [
             node

@@ -1,4 +1,4 @@
-"""Watches: who wants to hear of which path, and the queue of events of a connection."""
+"""Watches: the table of watched paths, and the queue of watch events of a connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xennet.xenstore.path import is_special, parent
 from xennet.xenstore.perms import Access, Identity, Perms, access
 
 EVENT_OVERHEAD = 200
-"""Bytes that a waiting event takes beside its payload, about."""
+"""Bytes, about, that a queued event takes beside its payload."""
 
 
 class WatchEvent(NamedTuple):
@@ -29,15 +29,14 @@ class WatchEvent(NamedTuple):
 
 
 class EventQueue:
-    """Events that the consumer of a connection has not taken yet.
+    """The watch events of a connection that its client has not taken yet.
 
-    An event equal to one that still waits is not queued twice, except for the special names and
-    unless ``suppresses_equals`` is False; one that could not be sent, because its payload exceeds
-    4096 bytes, is dropped.
+    An event equal to one in the queue is not queued again, except for special names and unless
+    ``suppresses_equals`` is False. An event whose payload exceeds 4096 bytes is dropped.
 
-    ``size`` is about the memory that the waiting ones take, in bytes. With a ``limit`` to it,
-    which is asked at each event, those that would exceed it are dropped, and ``overflowed`` is
-    True until half of the limit is free again.
+    ``size`` is about the number of bytes that the events take. ``limit()``, if set, is asked at
+    each event: an event that would exceed it is dropped, and ``overflowed`` is True until half of
+    the limit is free again.
     """
 
     def __init__(self, suppresses_equals: bool = True) -> None:
@@ -55,7 +54,7 @@ class EventQueue:
         return iter(self._events)
 
     def append(self, event: WatchEvent) -> bool:
-        """Queue ``event``; False if it was suppressed or dropped."""
+        """Queue ``event``. Returns False if it was suppressed or dropped."""
         size = event.payload_len
         if size > XENSTORE_PAYLOAD_MAX or event in self._waiting:
             return False
@@ -69,21 +68,21 @@ class EventQueue:
         return True
 
     def popleft(self) -> WatchEvent:
-        """The oldest event; IndexError if there is none."""
+        """Take the oldest event. Raises IndexError if there is none."""
         event = self._events.popleft()
         self._waiting.discard(event)
         self._shrink(self.size - event.payload_len - EVENT_OVERHEAD)
         return event
 
     def discard(self, unwanted: Callable[[WatchEvent], bool]) -> None:
-        """Drop the waiting events that are ``unwanted``."""
+        """Drop the events for which ``unwanted`` returns True."""
         kept = [event for event in self._events if not unwanted(event)]
         self._events = deque(kept)
         self._waiting.intersection_update(kept)
         self._shrink(sum(event.payload_len + EVENT_OVERHEAD for event in kept))
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop all events."""
         self._events.clear()
         self._waiting.clear()
         self._shrink(0)
@@ -106,8 +105,11 @@ class Watcher(Protocol):
 
 @define(eq=False, repr=False)
 class Watch:
-    """One watch: canonical ``path``, ``token``, and the ``prefix`` that its events lose because
-    it was set with a relative path. ``serial`` is the order of registration."""
+    """One watch.
+
+    ``path`` is canonical. ``prefix`` is what its events lose because it was set with a relative
+    path. ``serial`` is the order of registration.
+    """
 
     watcher: Watcher
     path: str
@@ -123,8 +125,9 @@ class Watch:
 class WatchTable:
     """All watches of the store by canonical path, so that a change costs its depth.
 
-    Those that hear of a change are told from the oldest on, or with ``from_the_root`` by their
-    paths, the newest of each first; then nobody hears of the root itself.
+    Watches that cover a change fire in the order of age. With ``from_the_root`` they fire in the
+    order of their paths from the root down, the newest of each path first, and changes of the root
+    itself fire none.
     """
 
     def __init__(self, from_the_root: bool = False) -> None:
@@ -143,7 +146,7 @@ class WatchTable:
         return watch
 
     def remove(self, watch: Watch) -> None:
-        """Forget ``watch``."""
+        """Remove ``watch``."""
         self.counts[watch.watcher.identity.domid] -= 1
         here = self._by_path[watch.path]
         del here[watch]
@@ -151,18 +154,18 @@ class WatchTable:
             del self._by_path[watch.path]
 
     def paths_below(self, top: str) -> list[str]:
-        """Watched paths strictly below ``top``."""
+        """The watched paths strictly below ``top``."""
         prefix = "/" if top == "/" else top + "/"
         return [path for path in self._by_path if path.startswith(prefix) and path != top]
 
     def fire(
         self, path: str, visible_by: Callable[[], Iterable[Perms]], exact: bool = False
     ) -> None:
-        """Queue events for a change of ``path``.
+        """Queue the events for a change of ``path``.
 
-        Watches on ``path`` itself hear of it, and unless ``exact`` those above it, in the order of
-        the connections and of their registration. A connection hears of it only if one of the
-        permissions ``visible_by()`` lets it read (XSA-115).
+        Watches on ``path`` itself fire, and unless ``exact`` those on the paths above it, in the
+        order of connections and of registration. A watch fires only if one of the permissions that
+        ``visible_by()`` returns lets its connection read (XSA-115).
         """
         watches = self._covering(path, exact)
         if not watches:

@@ -1,7 +1,7 @@
-"""The XenStore message format, without I/O: bytes in any pieces to messages, and back.
+"""The XenStore message format, without I/O: between bytes, cut anywhere, and messages.
 
 A message is a header of four little-endian words (type, req_id, tx_id, len; ``struct xsd_sockmsg``
-of xen/io/xs_wire.h) and ``len`` <= 4096 bytes, in both directions and on sockets and rings alike.
+of xen/io/xs_wire.h) and ``len`` <= 4096 bytes, in both directions, on sockets and on rings.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Message(NamedTuple):
 
 
 class ProtocolError(Exception):
-    """The stream is no XenStore stream any more, the connection must end.
+    """The byte stream is not of the protocol: the connection has to end.
 
-    ``messages`` are the whole messages that came before, in the same :meth:`Decoder.feed`.
+    ``messages`` are the whole messages before the error, in the same call of :meth:`Decoder.feed`.
     """
 
     def __init__(self, detail: str) -> None:
@@ -41,7 +41,7 @@ class ProtocolError(Exception):
 
 
 class Decoder:
-    """Cuts a byte stream into messages. Holds what it was fed until it is taken."""
+    """Cuts a byte stream into messages; keeps bytes until their message is complete."""
 
     __slots__ = ("_at", "_data")
 
@@ -50,9 +50,9 @@ class Decoder:
         self._at = 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Message]:
-        """The messages that ``data`` completes.
+        """Append ``data``. Returns the messages that are complete then.
 
-        Raises :class:`ProtocolError` at a header with len > 4096, again and again.
+        Raises :class:`ProtocolError` at a header with len > 4096, and again at every later call.
         """
         self.put(data)
         messages = []
@@ -65,13 +65,14 @@ class Decoder:
         return messages
 
     def put(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data`` for :meth:`next`."""
+        """Append ``data``, for :meth:`next` to read."""
         kept = self._data[self._at :]
         self._data = kept + data if kept else bytes(data)
         self._at = 0
 
     def next(self) -> Message | None:
-        """The next message if it is complete. Raises :class:`ProtocolError` like :meth:`feed`."""
+        """The next message; None if it is not complete. Raises :class:`ProtocolError` as
+        :meth:`feed` does."""
         data, at = self._data, self._at
         size = len(data)
         start = at + 16
@@ -90,9 +91,10 @@ class Decoder:
 
     @property
     def wanted(self) -> int:
-        """Bytes missing to complete the header, or then the message; 0 if one waits complete.
+        """Number of bytes that complete the header, or if it is there, the message; 0 if that is
+        complete.
 
-        A reader that never takes more than this many leaves in its ring what C xenstored leaves.
+        A reader that takes no more than this from its ring leaves there what C xenstored leaves.
         """
         have = len(self._data) - self._at
         if have < HEADER_SIZE:
@@ -102,17 +104,17 @@ class Decoder:
 
     @property
     def waiting(self) -> bool:
-        """True if bytes are held, of a whole message or less."""
+        """Whether there are bytes that :meth:`next` has not returned."""
         return self._at < len(self._data)
 
     def clear(self) -> None:
-        """Forget everything that was fed."""
+        """Forget all bytes."""
         self._data = b""
         self._at = 0
 
 
 def encode(kind: int, req_id: int, tx_id: int, payload: bytes) -> bytes:
-    """A message as it travels. Raises ValueError for a payload of more than 4096 bytes."""
+    """The bytes of a message. Raises ValueError for a payload of more than 4096 bytes."""
     size = len(payload)
     if size > XENSTORE_PAYLOAD_MAX:
         raise ValueError(f"payload of {size} bytes, the limit is {XENSTORE_PAYLOAD_MAX}")
@@ -120,26 +122,27 @@ def encode(kind: int, req_id: int, tx_id: int, payload: bytes) -> bytes:
 
 
 def encode_error(errno: str, req_id: int, tx_id: int) -> bytes:
-    """An XS_ERROR; names that are not in ``xsd_errors`` of xs_wire.h travel as EINVAL."""
+    """The bytes of an XS_ERROR. A name that ``xsd_errors`` of xs_wire.h does not have becomes
+    EINVAL."""
     payload = _ERRORS.get(errno) or _ERRORS["EINVAL"]
     return HEADER.pack(XS_ERROR, req_id, tx_id, len(payload)) + payload
 
 
 def encode_event(path: str, token: str) -> bytes:
-    """An XS_WATCH_EVENT, which belongs to no request: req_id and tx_id are 0."""
+    """The bytes of an XS_WATCH_EVENT, whose req_id and tx_id are 0: it belongs to no request."""
     return encode(XS_WATCH_EVENT, 0, 0, encode_text(f"{path}\0{token}\0"))
 
 
 def decode_text(data: bytes) -> str:
-    """Text of a payload; bytes that are no UTF-8 survive the way back by :func:`encode_text`."""
+    """The text of a payload. Bytes that are not UTF-8 come out of :func:`encode_text` unchanged."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def encode_text(text: str) -> bytes:
-    """The bytes that :func:`decode_text` was given."""
+    """The bytes of a text: the reverse of :func:`decode_text`."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def strings(payload: bytes) -> list[str]:
-    """The nul-terminated strings of a payload; what follows the last nul is ignored."""
+    """The nul-terminated strings of a payload. Bytes behind the last nul are ignored."""
     return decode_text(payload).split("\0")[:-1]

@@ -1,9 +1,10 @@
 """The ring pages of domains in the machine: domain 0's end of them, and the guests' own.
 
 xenstored maps a domain's page through the reserved grant reference and binds the port that
-XS_INTRODUCE names. A guest's request is synchronous: it goes into the page, domain 0 serves this
-one ring at once, and the answer is in the page when the request returns, as if domain 0 were
-quicker than the guest. What comes unasked, a watch event, makes an upcall through the run loop.
+XS_INTRODUCE names. A guest's request is synchronous: the guest writes it into the page, domain 0
+serves this one ring at once, and the answer is in the page when the request returns, as if domain 0
+were always quicker than the guest. A watch event, which answers no request, makes an upcall through
+the run loop.
 
 With ``deliveries`` a request is a delivery of its own: domain 0 is notified, and while the guest
 waits for the answer other domains go on, in the order that the run loop's ``meanwhile`` picks. So a
@@ -24,15 +25,15 @@ from xennet.xenstore.ring_page import RingPage
 from xennet.xenstore.ring_server import RingServer
 from xennet.xenstore.session import Session
 
-#: Deliveries that a request waits through, at most, before domain 0 serves its ring at once:
-#: whoever picks them cannot starve it.
+#: Most deliveries of other domains while a request waits. Then domain 0 serves its ring at once, so
+#: that no schedule starves it.
 PATIENCE = 1000
 
 
 class _ServedRing:
     """Domain 0's end of one domain's ring: the mapped page, the bound port, the server.
 
-    HypercallError if the page cannot be mapped or the port not be bound; nothing is held then.
+    Raises HypercallError, with nothing held, if the page cannot be mapped or the port not be bound.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class _ServedRing:
         self._dom0 = dom0
         self._domid = domid
         self._ring = ring
-        # A request that waits is for its own delivery, not for whoever causes a watch event.
+        # With deliveries, output for a watch event must not handle a request that waits.
         self._output = self._flush if deliveries else self._handle
         self.name = ""
         self._server: RingServer | None = None
@@ -58,7 +59,7 @@ class _ServedRing:
             raise
 
     def serve(self, server: Server) -> None:
-        """The domain is introduced: answer it from now on."""
+        """Begin to answer the domain, which has been introduced."""
 
         def session() -> Session:
             return Session(server, self._domid, name=self.name, on_output=self._output)
@@ -68,21 +69,21 @@ class _ServedRing:
         )
 
     def introduce_again(self, port: int) -> None:
-        """Use another port (HypercallError if it cannot be bound) and start anew."""
+        """Use another port and begin anew. Raises HypercallError if the port cannot be bound."""
         self._unbind()
         self._bind(port)
         if self._server is not None:
             self._server.introduced_again()
 
     def rename(self, name: str) -> None:
-        """What observers see the domain's requests come from."""
+        """Call the domain's connection ``name``, for observers."""
         self.name = name
         if self._server is not None and name:
             self._server.session.connection.name = name
 
     def run(self) -> bool:
-        """Take the event of the port, if there is one, and serve the ring; False if there was
-        nothing to do."""
+        """Take a pending event of the port and serve the ring. Returns False if there was nothing
+        to do."""
         if not self._dom0.running:
             return False
         if self._ring.server_port is not None:
@@ -90,7 +91,7 @@ class _ServedRing:
         return self._server is not None and self._server.run()
 
     def close(self) -> None:
-        """The domain is released or dead."""
+        """Release the page and the port: the domain is released or dead."""
         if self._server is not None:
             self._server.close()
         self._unbind()
@@ -129,9 +130,9 @@ class _ServedRing:
             self._ring.server_handle = None
 
 
-class _GuestLine:
-    """A guest's port to the store (:class:`xennet.xenstore.ring_client.Line`): to notify is to be
-    served at once."""
+class _GuestPort:
+    """A guest's port to the store (a :class:`~xennet.xenstore.ring_client.StorePort`): domain 0
+    serves the ring as soon as it is notified."""
 
     def __init__(self, rings: StoreRings, domain: Domain, port: int) -> None:
         self._rings = rings
@@ -143,11 +144,11 @@ class _GuestLine:
         return self._domain.running
 
     def notify(self) -> None:
-        self.tell()
+        self.send_event()
         self.pump()
 
-    def tell(self) -> None:
-        """Send the event."""
+    def send_event(self) -> None:
+        """EVTCHNOP_send; raises XsConnectionError if it is refused."""
         try:
             self._domain.send(self._port)
         except HypercallError as error:
@@ -160,13 +161,13 @@ class _GuestLine:
         self._domain.poll(self._port)
 
 
-class _DeliveredLine(_GuestLine):
-    """A guest's port to the store where domain 0 is served its events in its turn."""
+class _QueuedPort(_GuestPort):
+    """A guest's port to the store: domain 0 serves the ring when the loop delivers its event."""
 
     _patience = PATIENCE
 
     def notify(self) -> None:
-        self.tell()
+        self.send_event()
         self._patience = PATIENCE
 
     def pump(self) -> bool:
@@ -180,7 +181,7 @@ class _DeliveredLine(_GuestLine):
 
 
 class StoreRings:
-    """All rings of ``machine`` that ``server`` answers (xennet.xenstore.store.RingHost).
+    """All rings of ``machine``, answered by ``server`` (implements xennet.xenstore.store.RingHost).
 
     ``deliveries``: a guest's request is a delivery of its own.
     """
@@ -198,10 +199,11 @@ class StoreRings:
     # -- domain 0's end ----------------------------------------------------------------------------
 
     def introduce(self, domid: int, gfn: int, port: int) -> None:
-        """XS_INTRODUCE: connect a ring page. Again: another port, and a fresh start.
+        """XS_INTRODUCE: connect a domain's ring page. A second call means another port and a fresh
+        start.
 
-        Like C xenstored it takes the page from grant reference 1, not from ``gfn``. XsError EINVAL
-        when that or the port is of no use. Nothing happens to domain 0, which has no ring.
+        As in C xenstored the page is that of grant reference 1, not ``gfn``. Raises XsError EINVAL
+        if the page or the port cannot be used. Domain 0 has no ring: nothing happens.
         """
         if domid == 0:
             return
@@ -211,23 +213,24 @@ class StoreRings:
             raise XsError("EINVAL", str(domid), f"cannot be introduced: {error}") from error
 
     def forget(self, domid: int) -> None:
-        """The domain is released or dead: let go of its page and port."""
+        """Release the page and the port of a domain that is released or dead."""
         self._users.pop(domid, None)
         ring = self._served.pop(domid, None)
         if ring is not None:
             ring.close()
 
     def serve(self, domid: int) -> bool:
-        """Let domain 0 work on the ring of one domain; False if there was nothing to do."""
+        """Let domain 0 work on the ring of one domain. Returns False if there was nothing to do."""
         ring = self._served.get(domid)
         return ring is not None and ring.run()
 
     def serving(self, domid: int) -> bool:
-        """Whether domain 0 runs, and answers the ring of this domain."""
+        """Whether domain 0 runs and serves the ring of domain ``domid``."""
         return self._dom0.running and domid in self._served
 
     def step_meanwhile(self, domid: int) -> bool:
-        """Let another domain go on while this one waits; False if none can."""
+        """Make one delivery of another domain while ``domid`` waits. Returns False if there is
+        none."""
         return self._machine.run_loop.step_meanwhile(domid) is not None
 
     def _introduce(self, domid: int, port: int) -> None:
@@ -247,29 +250,29 @@ class StoreRings:
     # -- the guest's end ---------------------------------------------------------------------------
 
     def connect(self, domain: Domain, name: str) -> WireConnection:
-        """The connection of an introduced guest's kernel, which observers call ``name``.
+        """A connection of an introduced guest's kernel; ``name`` is for observers.
 
-        It takes the ring over from the one before, whose watches and transactions are dropped.
-        XsError ENOENT if the domain was not introduced with a ring.
+        It takes the ring over from an earlier connection, whose watches and transactions are
+        dropped. Raises XsError ENOENT if the domain was not introduced with a ring.
         """
         ring, served = domain.store_ring, self._served.get(domain.domid)
         if ring is None or served is None:
             raise XsError("ENOENT", str(domain.domid), "not introduced with a ring page")
-        kind = _DeliveredLine if self._deliveries else _GuestLine
-        page, line = RingPage.over(ring.page), kind(self, domain, ring.port)
+        kind = _QueuedPort if self._deliveries else _GuestPort
+        page, port = RingPage.over(ring.page), kind(self, domain, ring.port)
         served.rename(name)
         earlier = self._users.get(domain.domid)
         if earlier is not None:
             earlier.close()
-            reconnect(page, line)
-        connection = self._users[domain.domid] = WireConnection(RingChannel(page, line), name)
+            reconnect(page, port)
+        connection = self._users[domain.domid] = WireConnection(RingChannel(page, port), name)
 
         def arrived() -> None:
-            # A connection that is lost says so to the next request.
+            # A lost connection raises at the next request.
             with suppress(XsError):
                 connection.arrived()
 
         domain.set_handler(ring.port, arrived)
         domain.unmask(ring.port)
-        line.take_event()
+        port.take_event()
         return connection

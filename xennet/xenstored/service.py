@@ -1,9 +1,9 @@
 """XenStore as a service of the machine: what xenstored does in domain 0, and how domains reach it.
 
-The store itself knows no hypervisor. Here it learns which domains exist, when one dies or shuts
-down (VIRQ_DOM_EXC), and here the run loop learns of watch events that wait for somebody. Domain 0's
-own programs are connected inside the process, as those of a real domain 0 are over a socket; guests
-talk over their ring pages (:mod:`xennet.xenstored.rings`).
+The store itself knows no hypervisor. This file tells it which domains exist and when one dies or
+shuts down (VIRQ_DOM_EXC), and makes a delivery of the run loop of each watch event that a client
+has to take. Programs of domain 0 are connected within the process, as those of a real domain 0 are
+over a socket; guests use their ring pages (:mod:`xennet.xenstored.rings`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xennet.xenstored.rings import StoreRings
 
 @define(eq=False, repr=False)
 class _EventPump:
-    """Brings the watch events of one client through the run loop, one event a delivery."""
+    """Makes a delivery of the run loop of each watch event of one client."""
 
     _run_loop: RunLoop
     _domain: Domain
@@ -32,12 +32,12 @@ class _EventPump:
     _delivery: Delivery
 
     def wake(self) -> None:
-        """The client has events waiting."""
+        """Post a delivery: the client has events."""
         if self._domain.running:
             self._run_loop.post(self._delivery, self._deliver)
 
     def _deliver(self, _: Delivery) -> None:
-        # A client that was closed meanwhile has nothing any more, and must not be asked.
+        # The client may have been closed since the delivery was posted.
         if self._client.pending:
             try:
                 self._client.poll_one()
@@ -47,7 +47,7 @@ class _EventPump:
 
 
 class XenStoreService:
-    """``store`` (a new one unless given) serving ``machine``, which must have its domain 0.
+    """``store`` (None: a new one) serving ``machine``, which must have its domain 0.
 
     ``server`` is what sessions of other transports are made of. ``deliveries``: see
     :mod:`xennet.xenstored.rings`.
@@ -70,16 +70,19 @@ class XenStoreService:
         machine.observers.on_toggle(StoreOperation, self._observe)
 
     def introduce(self, domain: Domain) -> None:
-        """XS_INTRODUCE: the toolstack made this domain known to the store, with the ring page and
-        the port that the domain's builder made (or makes now)."""
+        """XS_INTRODUCE of a domain by the toolstack, with the ring page and port that its builder
+        made.
+
+        If the builder has made none, they are made now.
+        """
         ring = self._machine.build_store_ring(domain.domid)
         self._rings.introduce(domain.domid, ring.gfn, ring.port)
 
     def connect(self, domain: Domain, name: str = "") -> Client:
-        """A connection of ``domain``, which is introduced if it was not yet.
+        """A connection of ``domain``, which is introduced first if it was not yet.
 
         Domain 0 may have many. A guest has one, over its ring: a new one takes the ring over from
-        the one before, whose watches and transactions are dropped. Watch events arrive as
+        an earlier one, whose watches and transactions are dropped. Watch events arrive as
         deliveries ("xenstore", domid, n), where n numbers the clients of the machine, from 1.
         ``name`` is for observers.
         """
@@ -106,7 +109,8 @@ class XenStoreService:
         self.store.domain_created(domid)
 
     def _check_domains(self) -> None:
-        """VIRQ_DOM_EXC does not say which domain it is about (check_domains of xenstored)."""
+        """Look at all domains: VIRQ_DOM_EXC does not tell which one it is about (check_domains of
+        xenstored)."""
         for domid in sorted(self._known):
             try:
                 info = self._dom0.domain_info(domid)

@@ -1,6 +1,6 @@
-"""The store of a machine on a unix socket, so that other programs can look at a run.
+"""The store of a machine on a unix socket, for other programs that look at a run.
 
-The machine has no threads: whoever steps its run loop gives the socket a turn now and then.
+The machine has no threads: the loop that makes its deliveries lets the socket work in between.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from xennet.xenstore.handlers import Server
 
 
 class StoreSocket:
-    """``server`` on the socket ``path`` until :meth:`close`.
+    """Serves ``server`` on the socket ``path`` until :meth:`close`.
 
-    xennet.xenstore.daemon.SocketError if somebody serves it already, or it cannot be made. Not for
-    use inside another asyncio event loop.
+    Raises xennet.xenstore.daemon.SocketError if somebody serves the socket already, or it cannot be
+    made. Not for use inside another asyncio event loop.
     """
 
     def __init__(self, server: Server, path: str) -> None:
@@ -29,16 +29,17 @@ class StoreSocket:
 
     @property
     def clients(self) -> int:
-        """How many clients are connected."""
+        """Number of connected clients."""
         return self._daemon.clients
 
     def poll(self) -> None:
-        """Serve what clients have sent by now, a bounded piece of each; does not wait."""
+        """Serve the requests that have come, a bounded number of bytes from each client. Does not
+        wait."""
         self._loop.call_soon(self._loop.stop)
         self._loop.run_forever()
 
     def wait(self, seconds: float) -> None:
-        """Serve clients for that long."""
+        """Serve clients for ``seconds``."""
         self._loop.run_until_complete(asyncio.sleep(seconds))
 
     def close(self) -> None:
@@ -47,7 +48,7 @@ class StoreSocket:
             return
         try:
             self._loop.run_until_complete(self._daemon.stop())
-            # An interrupt may have left a turn unfinished.
+            # An interrupt may have left a turn of the event loop unfinished.
             for unfinished in asyncio.all_tasks(self._loop):
                 unfinished.cancel()
             self.poll()

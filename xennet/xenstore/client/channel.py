@@ -1,4 +1,4 @@
-"""What carries a client's bytes: a file descriptor here, the ring page in
+"""The channel that carries the bytes of a client: a file descriptor here, the ring page in
 :mod:`xennet.xenstore.ring_client`."""
 
 from __future__ import annotations
@@ -17,26 +17,30 @@ class Channel(Protocol):
     """Two byte streams. Neither :meth:`send` nor :meth:`receive` waits."""
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send a beginning of ``data``; returns how many bytes, 0 if there is no room now."""
+        """Send the beginning of ``data``. Returns the number of bytes, 0 if there is no room
+        now."""
         ...
 
     def receive(self) -> bytes:
-        """Bytes that have come, ``b""`` if none. XsConnectionError when no more can come."""
+        """The bytes that have come, ``b""`` if there are none.
+
+        Raises XsConnectionError when no more can come.
+        """
         ...
 
     def deadline(self, timeout: float | None) -> float:
-        """The moment ``timeout`` seconds from now, on this channel's own clock."""
+        """The time ``timeout`` seconds from now, by the clock of this channel."""
         ...
 
     def wait(self, deadline: float, sending: bool) -> bool:
-        """Wait until something can be received, or sent if ``sending``.
+        """Wait until there is something to receive, or room if ``sending``.
 
-        False if it is past ``deadline``, or if waiting cannot bring anything.
+        Returns False if ``deadline`` is past, or if waiting cannot help.
         """
         ...
 
     def close(self) -> None:
-        """May be repeated."""
+        """Close the channel. May be repeated."""
         ...
 
 
@@ -72,7 +76,7 @@ class FdChannel:
         return data
 
     def deadline(self, timeout: float | None) -> float:
-        """See :class:`Channel`; seconds of the monotonic clock."""
+        """See :class:`Channel`. The clock is the monotonic one, in seconds."""
         return float("inf") if timeout is None else time.monotonic() + timeout
 
     def wait(self, deadline: float, sending: bool) -> bool:
@@ -87,7 +91,7 @@ class FdChannel:
         return left > 0 and bool(self._selector.select(left))
 
     def fileno(self) -> int:
-        """The descriptor, to wait for together with others."""
+        """The descriptor, for a caller that waits for several."""
         return self._fd
 
     def close(self) -> None:

@@ -1,5 +1,8 @@
 """The store as a driver or a toolstack uses it: values of any kind, callbacks, retried
-transactions. One API over a connection in the process, over a socket and over a ring."""
+transactions.
+
+One API for connections within the process, over a socket and over a ring.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ TIMEOUT = 30.0
 
 @runtime_checkable
 class EventSource(Protocol):
-    """A connection whose events come from outside the process."""
+    """A connection whose events come from outside of the process."""
 
     def deadline(self, timeout: float | None) -> float: ...
     def fetch(self, deadline: float) -> bool: ...
@@ -35,9 +38,9 @@ class EventSource(Protocol):
 class Client(NodeOperations):
     """A connection with callbacks, iterators and transactions.
 
-    Nothing is delivered by itself: :meth:`poll` or :meth:`poll_one` calls the callbacks, and
-    ``on_pending``, if set, is told when there is something to deliver. A context manager that
-    closes. Not for several threads at once.
+    Callbacks run within :meth:`poll`, :meth:`poll_one` and :meth:`wait` only. ``on_pending()``, if
+    set, is called when there is something to deliver. As a context manager it closes at the end.
+    Not for several threads at once.
     """
 
     def __init__(self, connection: StoreConnection, name: str = "") -> None:
@@ -56,10 +59,10 @@ class Client(NodeOperations):
     ) -> Self:
         """A client of the server at the socket (or device) ``path``.
 
-        Without a path it is found as libxenstore finds it: $XENSTORED_PATH, else ``socket`` in
+        Without a path it looks where libxenstore looks: $XENSTORED_PATH, else ``socket`` in
         $XENSTORED_RUNDIR, else /var/run/xenstored/socket, else the device /dev/xen/xenbus.
-        ``timeout``: seconds to wait for the connection and for every answer, None for ever.
-        XsError with the system's errno and the path if nobody can be reached.
+        ``timeout``: seconds for the connection and for every answer, None for no limit. Raises
+        XsError with the system's errno and the path if no server can be reached.
         """
         from xennet.xenstore.client.socket import open_channel
 
@@ -67,21 +70,22 @@ class Client(NodeOperations):
 
     @classmethod
     def over(cls, channel: Channel, *, timeout: float | None = None, name: str = "client") -> Self:
-        """A client of the server at the other end of ``channel``, which it owns from now on."""
+        """A client of the server at the other end of ``channel``, which the client owns from now
+        on."""
         return cls(WireConnection(channel, name, timeout))
 
     @property
     def name(self) -> str:
-        """The connection's name, for observers."""
+        """The name of the connection, for observers."""
         return self._connection.name
 
     # -- transactions --------------------------------------------------------------------------
 
     @contextmanager
     def transaction(self) -> Iterator[ClientTransaction]:
-        """A transaction, committed at the end of the block, aborted by any exception.
+        """A transaction that is committed at the end of the block, and aborted by an exception.
 
-        The commit raises XsError EAGAIN if a touched node has changed (see :meth:`transact`).
+        The commit raises XsError EAGAIN if an accessed node has changed (see :meth:`transact`).
         """
         tx = ClientTransaction(self._connection, self._connection.transaction_start())
         try:
@@ -112,9 +116,11 @@ class Client(NodeOperations):
         raise XsError("EAGAIN", path, f"transaction given up after {retries} retries")
 
     def transact(self, body: Callable[[ClientTransaction], _T], retries: int = 100) -> _T:
-        """Run ``body(tx)`` and commit; all over again, at most ``retries`` times, on EAGAIN.
+        """Run ``body(tx)`` in a transaction and commit; start again on EAGAIN, at most ``retries``
+        times.
 
-        Returns what ``body`` returned. Any exception of ``body`` aborts and is passed on.
+        Returns what ``body`` returned. Any other exception of ``body`` aborts the transaction and
+        is passed on.
         """
         for attempt in self.attempts(retries):
             with attempt as tx:
@@ -151,9 +157,9 @@ class Client(NodeOperations):
     ) -> WatchIterator | None:
         """Call ``callback(path, token)`` for every change at or below ``path``, and once first.
 
-        Without a callback the events are read from the iterator that is returned, each with
-        ``timeout`` seconds (None: no limit) to come; it ends the watch when it is closed. If two
-        watches share a token, an event goes to each one whose path covers it.
+        Without a callback the events are read from the iterator that is returned. It waits
+        ``timeout`` seconds for each (None: no limit), and ends the watch when it is closed. If
+        several watches have one token, an event goes to each of them whose path covers it.
         """
         if token is None:
             self._watches += 1
@@ -164,7 +170,7 @@ class Client(NodeOperations):
             callback = events.deliver
         if (path, token) in self._callbacks:
             raise XsError("EEXIST", path, f"already watched with token {token!r}")
-        # The first event comes with the request: it must find its receiver.
+        # The first event can come before the reply, and needs its receiver by then.
         self._callbacks[path, token] = callback
         try:
             self._connection.watch(path, token)
@@ -174,9 +180,9 @@ class Client(NodeOperations):
         return events
 
     def unwatch(self, path: str, token: str) -> None:
-        """End a watch, named as it was set; events of it that still wait are dropped.
+        """End a watch, named as it was set; its events that were not delivered are dropped.
 
-        Safe inside a callback. XsError ENOENT if there is none.
+        May be called within a callback. Raises XsError ENOENT if there is no such watch.
         """
         if (path, token) not in self._callbacks:
             raise XsError("ENOENT", path, f"not watched with token {token!r}")
@@ -189,12 +195,15 @@ class Client(NodeOperations):
 
     @property
     def pending(self) -> bool:
-        """True if an event waits to be delivered (it has been received; see :meth:`poll`)."""
+        """Whether an event that has been received is not delivered yet."""
         return bool(self._connection.events)
 
     def poll_one(self) -> bool:
-        """Deliver the oldest event; False if there was none. What a callback raises is passed on,
-        and the event counts as delivered. Receives what has come, but does not wait."""
+        """Deliver the oldest event; receives what has come and does not wait.
+
+        Returns False if there was no event. An exception of a callback is passed on, and the event
+        counts as delivered.
+        """
         while self._connection.events or self._fetch():
             event = self._connection.events.popleft()
             receivers = self._receivers(event)
@@ -202,24 +211,25 @@ class Client(NodeOperations):
                 # An earlier callback of this very event may have removed the watch.
                 if self._callbacks.get(key) is callback:
                     callback(event.path, event.token)
-            # What the server sent before it heard that a watch has ended counts for nothing.
+            # An event without receivers was sent before the server knew that its watch has ended.
             if receivers:
                 return True
         return False
 
     def poll(self) -> int:
-        """Deliver events, also those that callbacks cause, until none waits; returns how many."""
+        """Deliver all events, also those that callbacks cause. Returns their number."""
         count = 0
         while self.poll_one():
             count += 1
         return count
 
     def wait(self, done: Callable[[], bool], timeout: float | None = None, what: str = "") -> None:
-        """Deliver events as they come until ``done()``, at most ``timeout`` seconds (None: no
-        limit).
+        """Deliver events as they come until ``done()`` is True, for at most ``timeout`` seconds
+        (None: no limit).
 
-        XsTimeoutError, about ``what``, if it was not to be; in the process as soon as no event
-        waits, for nothing can happen there while the caller waits.
+        Raises XsTimeoutError about ``what`` when the time is over. A connection within the process
+        raises it as soon as there is no event: nothing else can happen there while the caller
+        waits.
         """
         source = self._source
         deadline = 0.0 if source is None else source.deadline(timeout)
@@ -231,15 +241,15 @@ class Client(NodeOperations):
     # -- domains -------------------------------------------------------------------------------
 
     def get_domain_path(self, domid: int) -> str:
-        """Home directory of a domain."""
+        """The home directory of a domain."""
         return self._connection.get_domain_path(domid)
 
     def is_domain_introduced(self, domid: int) -> bool:
-        """Privileged."""
+        """Whether a domain is introduced. Privileged."""
         return self._connection.is_domain_introduced(domid)
 
     def introduce(self, domid: int, gfn: int, port: int) -> None:
-        """Make a domain known, with its ring page and unbound event channel port. Privileged."""
+        """Introduce a domain with its ring page and unbound event channel port. Privileged."""
         self._connection.introduce(domid, gfn, port)
 
     def release(self, domid: int) -> None:
@@ -247,17 +257,17 @@ class Client(NodeOperations):
         self._connection.release(domid)
 
     def resume(self, domid: int) -> None:
-        """A domain runs again after a shutdown. Privileged."""
+        """Tell that a domain runs again after a shutdown. Privileged."""
         self._connection.resume(domid)
 
     def set_target(self, domid: int, target: int) -> None:
-        """Give ``domid`` the rights of ``target`` too. Privileged."""
+        """Give ``domid`` the rights of ``target`` as well. Privileged."""
         self._connection.set_target(domid, target)
 
     # -- the end -------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Drop watches, transactions, waiting events and the connection."""
+        """Close the connection; watches, transactions and undelivered events are dropped."""
         self._callbacks.clear()
         self._connection.close()
 

@@ -1,4 +1,4 @@
-"""A connection whose requests travel as messages: the same methods as
+"""A connection whose requests travel as messages: the methods of
 :class:`xennet.xenstore.Connection`, over any :class:`Channel`."""
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _RESTARTS = 100
 
 
 class WireConnection:
-    """One client of a server at the other end of ``channel``.
+    """A client of the server at the other end of ``channel``.
 
-    ``timeout`` seconds (None: no limit) is what each method waits for its answer before it raises
-    XsTimeoutError. A refusal is an XsError with the path as given; XsConnectionError and
-    XsReplyError tell of a server that is gone or talks nonsense. Not for several threads at once.
+    Each method waits ``timeout`` seconds (None: no limit) for its answer, then raises
+    XsTimeoutError. A refusal is an XsError with the path as given; a server that is gone or breaks
+    the protocol is an XsConnectionError or XsReplyError. Not for several threads at once.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class WireConnection:
 
     @property
     def events(self) -> EventBacklog:
-        """Watch events that have come and were not taken."""
+        """The watch events that have come and were not taken."""
         return self._protocol.events
 
     # -- nodes ---------------------------------------------------------------------------------
@@ -55,12 +55,12 @@ class WireConnection:
         return self._ask(_about(xs.XS_READ, path, tx))
 
     def write(self, path: str, value: bytes, tx: int = 0) -> None:
-        """XS_WRITE: set a value; missing nodes are made."""
+        """XS_WRITE: set a value; missing nodes are created."""
         request = Request(xs.XS_WRITE, _text(path, path) + value, tx, path)
         self._acknowledged(request)
 
     def mkdir(self, path: str, tx: int = 0) -> None:
-        """XS_MKDIR: make a node if there is none."""
+        """XS_MKDIR: create a node if there is none."""
         self._acknowledged(_about(xs.XS_MKDIR, path, tx))
 
     def rm(self, path: str, tx: int = 0) -> None:
@@ -68,7 +68,8 @@ class WireConnection:
         self._acknowledged(_about(xs.XS_RM, path, tx))
 
     def directory(self, path: str, tx: int = 0) -> list[str]:
-        """XS_DIRECTORY: names of the children; in parts if they do not fit into one message."""
+        """XS_DIRECTORY: the names of the children; in several requests if one reply cannot hold
+        them."""
         deadline = self._channel.deadline(self.timeout)
         request = _about(xs.XS_DIRECTORY, path, tx)
         try:
@@ -80,7 +81,7 @@ class WireConnection:
         try:
             return self._directory_by_parts(path, tx, deadline)
         except XsError as error:
-            # A server without DIRECTORY_PART: then that first answer is the one that tells.
+            # A server without DIRECTORY_PART: the answer to DIRECTORY is the better evidence.
             raise too_big if error.errno == "ENOSYS" else error from None
 
     def get_perms(self, path: str, tx: int = 0) -> list[Perm]:
@@ -99,26 +100,26 @@ class WireConnection:
     # -- watches -------------------------------------------------------------------------------
 
     def watch(self, path: str, token: str) -> None:
-        """XS_WATCH: hear of changes at and below ``path``."""
+        """XS_WATCH: watch the node ``path`` and everything below it."""
         self._acknowledged(_about(xs.XS_WATCH, path, 0, token))
 
     def unwatch(self, path: str, token: str) -> None:
-        """XS_UNWATCH: drop a watch."""
+        """XS_UNWATCH: end a watch."""
         self._acknowledged(_about(xs.XS_UNWATCH, path, 0, token))
 
     def reset_watches(self) -> None:
-        """XS_RESET_WATCHES: drop all watches and transactions."""
+        """XS_RESET_WATCHES: end all watches and transactions."""
         self._acknowledged(Request(xs.XS_RESET_WATCHES, b"\0"))
 
     # -- transactions --------------------------------------------------------------------------
 
     def transaction_start(self) -> int:
-        """XS_TRANSACTION_START: a new transaction id."""
+        """XS_TRANSACTION_START: start a transaction. Returns its id."""
         request = Request(xs.XS_TRANSACTION_START, b"\0")
         return transaction_id(request, self._ask(request))
 
     def transaction_end(self, tx: int, commit: bool) -> None:
-        """XS_TRANSACTION_END: commit (XsError EAGAIN: do it again) or abort."""
+        """XS_TRANSACTION_END: commit (XsError EAGAIN: start again) or abort."""
         self._acknowledged(Request(xs.XS_TRANSACTION_END, b"T\0" if commit else b"F\0", tx))
 
     # -- domains -------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ class WireConnection:
         return answer[0]
 
     def is_domain_introduced(self, domid: int) -> bool:
-        """XS_IS_DOMAIN_INTRODUCED."""
+        """XS_IS_DOMAIN_INTRODUCED: whether a domain is introduced."""
         request = _about(xs.XS_IS_DOMAIN_INTRODUCED, str(domid), 0)
         answer = self._ask(request)
         if answer not in (b"T\0", b"F\0"):
@@ -140,7 +141,7 @@ class WireConnection:
         return answer == b"T\0"
 
     def introduce(self, domid: int, gfn: int, port: int) -> None:
-        """XS_INTRODUCE: a domain's ring page and its unbound event channel port."""
+        """XS_INTRODUCE: introduce a domain with its ring page and unbound event channel port."""
         self._acknowledged(_about(xs.XS_INTRODUCE, str(domid), 0, str(gfn), str(port)))
 
     def release(self, domid: int) -> None:
@@ -148,23 +149,23 @@ class WireConnection:
         self._acknowledged(_about(xs.XS_RELEASE, str(domid), 0))
 
     def resume(self, domid: int) -> None:
-        """XS_RESUME: a domain runs again."""
+        """XS_RESUME: tell that a domain runs again."""
         self._acknowledged(_about(xs.XS_RESUME, str(domid), 0))
 
     def set_target(self, domid: int, target: int) -> None:
-        """XS_SET_TARGET: give ``domid`` the rights of ``target`` too."""
+        """XS_SET_TARGET: give ``domid`` the rights of ``target`` as well."""
         self._acknowledged(_about(xs.XS_SET_TARGET, str(domid), 0, str(target)))
 
     # -- events --------------------------------------------------------------------------------
 
     def deadline(self, timeout: float | None) -> float:
-        """The moment ``timeout`` seconds (None: never) from now, on the channel's clock."""
+        """The time ``timeout`` seconds (None: never) from now, by the channel's clock."""
         return self._channel.deadline(timeout)
 
     def fetch(self, deadline: float) -> bool:
-        """Receive until an event waits or it is past ``deadline``; True if one does.
+        """Receive until there is an event, or ``deadline`` is past. Returns whether there is one.
 
-        A lost connection is raised only when there is no event left.
+        A lost connection raises only when no event is left.
         """
         events = self._protocol.events
         if not events:
@@ -174,8 +175,8 @@ class WireConnection:
         return bool(events)
 
     def arrived(self) -> None:
-        """Something came in while nobody waited (an event channel fired): receive it, and tell the
-        sink if events were among it."""
+        """Receive bytes that came outside of a request (the event channel fired), and call the sink
+        if there were events among them."""
         with self._telling():
             self._alive("")
             with self._breaking(""):
@@ -215,7 +216,8 @@ class WireConnection:
         return "" if self.timeout is None else f" within {self.timeout:g} s"
 
     def _exchange(self, done: Callable[[], bool], deadline: float) -> bool:
-        """Move bytes both ways until ``done``; False if that was not to be by ``deadline``."""
+        """Move bytes both ways until ``done()`` is True. Returns False if ``deadline`` was
+        earlier."""
         protocol, channel = self._protocol, self._channel
         while True:
             if protocol.outgoing:
@@ -254,8 +256,8 @@ class WireConnection:
 
     @contextmanager
     def _breaking(self, path: str) -> Iterator[None]:
-        """A server that is gone, or cannot be understood, ends the connection; the error names the
-        request that found out."""
+        """A context in which a lost or invalid stream ends the connection; its error names
+        ``path``."""
         try:
             yield
         except (XsConnectionError, XsReplyError) as error:
@@ -265,7 +267,7 @@ class WireConnection:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Tell the sink afterwards if events came."""
+        """A context at whose end the sink is called if events came."""
         before = len(self._protocol.events)
         try:
             yield
@@ -275,7 +277,7 @@ class WireConnection:
 
 
 def _about(kind: int, path: str, tx: int, *more: str) -> Request:
-    """A request whose arguments are strings, each with its nul, the first being ``path``."""
+    """A request whose arguments are strings, each with its nul; the first one is ``path``."""
     payload = b"".join(_text(argument, path) for argument in (path, *more))
     return Request(kind, payload, tx, path)
 

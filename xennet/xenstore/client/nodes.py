@@ -1,5 +1,5 @@
-"""Requests on nodes as a driver or a toolstack makes them: values of any kind, inside or outside a
-transaction."""
+"""Requests on nodes as a driver or a toolstack makes them: values of any kind, inside or outside of
+a transaction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value = bytes | str | int
 
 
 class WaitingEvents(Protocol):
-    """Watch events that have come and were not taken, oldest first."""
+    """The watch events that have come and were not taken, oldest first."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[WatchEvent]: ...
@@ -24,7 +24,7 @@ class WaitingEvents(Protocol):
 
 
 class StoreConnection(Protocol):
-    """What the client needs of a connection: :class:`xennet.xenstore.Connection` in the process,
+    """What a client needs of a connection: :class:`xennet.xenstore.Connection` within the process,
     :class:`xennet.xenstore.WireConnection` over a socket or a ring."""
 
     name: str
@@ -53,9 +53,9 @@ class StoreConnection(Protocol):
 
 
 def encode_value(value: Value) -> bytes:
-    """Bytes of a node's value: text as UTF-8, numbers in decimal, no nul at the end.
+    """The bytes of a node's value: text as UTF-8, numbers in decimal, no nul at the end.
 
-    TypeError for anything else: a float has no place in XenStore, and None no value.
+    Raises TypeError for anything else: floats and None are no values in XenStore.
     """
     if isinstance(value, str):
         return encode_text(value)
@@ -67,7 +67,7 @@ def encode_value(value: Value) -> bytes:
 
 
 class NodeOperations:
-    """Requests on nodes, outside a transaction (id 0) or inside one. All raise XsError."""
+    """Requests on nodes, outside of a transaction (id 0) or inside of one. All raise XsError."""
 
     def __init__(self, connection: StoreConnection, tx_id: int) -> None:
         self._connection = connection
@@ -82,7 +82,7 @@ class NodeOperations:
         return self.read(path, tx).decode(errors="surrogateescape")
 
     def exists(self, path: str, tx: NodeOperations | None = None) -> bool:
-        """True if a READ succeeds, False on ENOENT; anything else is raised."""
+        """Whether a READ succeeds; False on ENOENT, any other error is raised."""
         try:
             self.read(path, tx)
         except XsError as error:
@@ -92,15 +92,15 @@ class NodeOperations:
         return True
 
     def write(self, path: str, value: Value, tx: NodeOperations | None = None) -> None:
-        """Set a value; the node and its parents are made if missing."""
+        """Set a value; the node and its parents are created if they are missing."""
         self._connection.write(path, encode_value(value), self._id(tx))
 
     def mkdir(self, path: str, tx: NodeOperations | None = None) -> None:
-        """Make a node with an empty value if there is none."""
+        """Create a node with an empty value if there is none."""
         self._connection.mkdir(path, self._id(tx))
 
     def rm(self, path: str, tx: NodeOperations | None = None) -> None:
-        """Remove a node and all below it."""
+        """Remove a node and everything below it."""
         self._connection.rm(path, self._id(tx))
 
     def directory(self, path: str, tx: NodeOperations | None = None) -> list[str]:

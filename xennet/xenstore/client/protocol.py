@@ -1,7 +1,7 @@
-"""The client's half of the protocol without any input or output.
+"""The client's half of the protocol, without I/O.
 
-Requests become bytes to send, received bytes become replies and events. Replies are matched by
-req_id, in any order; events may come before or after the reply to the request that caused them.
+Requests become bytes to send; received bytes become replies and events. Replies are matched by
+req_id, in any order. Events may come before or after the reply to the request that caused them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ from xennet.xenstore.wire import strings as split_strings
 
 @frozen
 class Request:
-    """One request: message ``type``, ``payload``, transaction, and the ``path`` it is about as
-    the caller gave it (other argument, or empty)."""
+    """One request: its message ``type``, ``payload`` and transaction.
+
+    ``path`` is the path that it is about, or another argument, as the caller gave it; it may be
+    empty.
+    """
 
     type: int
     payload: bytes
@@ -43,7 +46,7 @@ class Request:
 
 
 class EventBacklog:
-    """Events the application has not taken yet, just as the server sent them."""
+    """The events that the application has not taken, as the server sent them."""
 
     def __init__(self) -> None:
         self._events: deque[WatchEvent] = deque()
@@ -59,16 +62,16 @@ class EventBacklog:
         self._events.append(event)
 
     def popleft(self) -> WatchEvent:
-        """The oldest event; IndexError if there is none."""
+        """Take the oldest event. Raises IndexError if there is none."""
         return self._events.popleft()
 
     def discard(self, unwanted: Callable[[WatchEvent], bool]) -> None:
-        """Drop the waiting events that are ``unwanted``."""
+        """Drop the events for which ``unwanted`` returns True."""
         self._events = deque(event for event in self._events if not unwanted(event))
 
 
 class ClientProtocol:
-    """Requests in flight, replies not fetched yet, events not delivered yet."""
+    """The requests without a reply, the replies not fetched and the events not taken."""
 
     def __init__(self) -> None:
         self.events = EventBacklog()
@@ -83,18 +86,18 @@ class ClientProtocol:
 
     @property
     def outgoing(self) -> bytes:
-        """Bytes that wait to be sent."""
+        """The bytes to send."""
         return bytes(self._outgoing)
 
     def sent(self, count: int) -> None:
-        """The first ``count`` bytes of :attr:`outgoing` are on their way."""
+        """Forget the first ``count`` bytes of :attr:`outgoing`, which have been sent."""
         del self._outgoing[:count]
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the server, split anywhere.
+        """Take bytes from the server, cut anywhere.
 
-        XsReplyError: a frame that cannot be, or one that answers nothing. No more can be read
-        from this server then, what came before it counts.
+        Raises XsReplyError for bytes that are no message, and for a reply that belongs to no
+        request. Earlier messages count then, but no more can be read from this server.
         """
         try:
             messages = self._decoder.feed(data)
@@ -106,9 +109,9 @@ class ClientProtocol:
     # -- requests ------------------------------------------------------------------------------
 
     def ask(self, request: Request) -> int:
-        """Queue a request; returns its req_id, unique among those in flight and never 0.
+        """Queue a request. Returns its req_id, never 0 and unique among those without a reply.
 
-        XsError E2BIG if the payload exceeds 4096 bytes: the server would hang up.
+        Raises XsError E2BIG if the payload exceeds 4096 bytes: the server would end the connection.
         """
         if len(request.payload) > XENSTORE_PAYLOAD_MAX:
             size = len(request.payload)
@@ -119,19 +122,19 @@ class ClientProtocol:
         return req_id
 
     def answered(self, req_id: int) -> bool:
-        """True once the reply has come."""
+        """Whether the reply to a request has come."""
         return req_id in self._replies
 
     def answer(self, req_id: int) -> bytes:
-        """Take the payload of the reply that has come. XsError if the server refused."""
+        """Take the payload of a reply that has come. Raises XsError if the server refused."""
         request, reply = self._asked.pop(req_id), self._replies.pop(req_id)
         if reply.type != XS_ERROR:
             return reply.payload
         raise _refusal(request, reply.payload)
 
     def abandon(self, req_id: int) -> None:
-        """Nobody waits for this request any longer; its reply is dropped when it comes, and a
-        transaction that it started is ended."""
+        """Give a request up: its reply is dropped when it comes, and a transaction that it started
+        is ended."""
         request = self._asked.pop(req_id)
         reply = self._replies.pop(req_id, None)
         if reply is None:
@@ -181,14 +184,16 @@ class ClientProtocol:
 
 
 def strings(request: Request, payload: bytes) -> list[str]:
-    """Strings of a reply, each of which ends with a nul. XsReplyError if the last does not."""
+    """The strings of a reply, each of which ends with a nul. Raises XsReplyError if the last one
+    does not."""
     if payload and not payload.endswith(b"\0"):
         raise XsReplyError(request.path, f"{request.op}: last string without its nul")
     return split_strings(payload)
 
 
 def transaction_id(request: Request, payload: bytes) -> int:
-    """The id in the reply to TRANSACTION_START: decimal, 1 to 0xFFFFFFFF."""
+    """The id in the reply to TRANSACTION_START: decimal, 1 to 0xFFFFFFFF. Raises XsReplyError for
+    any other text."""
     number = decimal(request, payload.removesuffix(b"\0"))
     if not 0 < number <= 0xFFFFFFFF:
         raise XsReplyError(request.path, f"{request.op}: transaction id {number}")
@@ -196,7 +201,7 @@ def transaction_id(request: Request, payload: bytes) -> int:
 
 
 def decimal(request: Request, text: bytes) -> int:
-    """A decimal number of at most 20 digits (64 bits)."""
+    """A decimal number of at most 20 digits. Raises XsReplyError for any other text."""
     if not (text.isdigit() and len(text) <= 20):
         raise XsReplyError(request.path, f"{request.op}: {text[:40]!r} is no decimal number")
     return int(text)

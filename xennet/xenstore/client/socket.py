@@ -1,4 +1,4 @@
-"""Where a XenStore server listens, found as libxenstore finds it, and the way in."""
+"""Where a XenStore server listens, and how to connect: as libxenstore does it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def socket_path(environ: Mapping[str, str] = os.environ) -> str:
 def open_channel(path: str | None = None, timeout: float | None = None) -> FdChannel:
     """Connect to ``path``, a socket or the xenbus device.
 
-    Without a path to :func:`socket_path`, and if nothing is there, to the device, unless
-    $XENSTORED_PATH names the place (``xs_open``). XsError with the system's errno and the path.
+    Without a path it connects to :func:`socket_path`, and if that fails to the device, unless
+    $XENSTORED_PATH is set (``xs_open``). Raises XsError with the system's errno and the path.
     """
     if path is not None or "XENSTORED_PATH" in os.environ:
         return _open(path or socket_path(), timeout)
@@ -54,8 +54,8 @@ def _open(path: str, timeout: float | None) -> FdChannel:
 
 
 def _connect(path: str, timeout: float | None) -> int:
-    """A connected socket. A full backlog (the C daemon's holds one) is waited for, which a
-    non-blocking connect of a unix socket does not do: hence SO_SNDTIMEO."""
+    """A connected socket. SO_SNDTIMEO, because a non-blocking connect of a unix socket does not
+    wait for room in the backlog (that of the C daemon is 1)."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         if timeout is not None:
             seconds, rest = divmod(max(timeout, 0.000001), 1)

@@ -18,8 +18,11 @@ class Watching(Protocol):
 
 
 class WatchIterator:
-    """Events of one watch, made by :meth:`Client.watch`; the first comes at once, with the watched
-    path itself. An iterator and a context manager that ends the watch."""
+    """The events of one watch, made by :meth:`Client.watch`.
+
+    The first event comes at once, with the watched path itself. As a context manager it ends the
+    watch.
+    """
 
     def __init__(self, client: Watching, path: str, token: str, timeout: float | None) -> None:
         self.path = path
@@ -30,13 +33,14 @@ class WatchIterator:
         self._ended = False
 
     def deliver(self, path: str, token: str) -> None:
-        """The client has an event for this watch."""
+        """Queue an event of this watch; the client calls it."""
         self._events.append(WatchEvent(path, token))
 
     def next(self, timeout: float | None) -> WatchEvent:
-        """The next event; XsTimeoutError if none comes within ``timeout`` seconds (None: no limit).
+        """The next event. Raises XsTimeoutError if there is none within ``timeout`` seconds (None:
+        no limit).
 
-        Callbacks of the client's other watches are called while this waits.
+        Callbacks of the client's other watches run while it waits.
         """
         self._client.wait(lambda: bool(self._events), timeout, self.path)
         return self._events.popleft()
