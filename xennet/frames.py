@@ -12,7 +12,7 @@ import sys
 import warnings
 from array import array
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from attrs import evolve, frozen
 
@@ -135,6 +135,15 @@ class FrameBatch:
     def all_columns(self) -> tuple[array[int], ...]:
         """All that is known of frames: ``columns``, ``hash_columns``, timestamp."""
         return (*self.columns, *self.hash_columns, self.timestamp)
+
+    def for_kernels(self, view: Callable[[Any], Any]) -> Any:
+        """The batch as kernels take it (xennet.kernel.Frames), as long as it lives.
+
+        ``view``: that of the engine of the kernels. Words that the end of ``data`` cuts are left
+        out.
+        """
+        words = self.data[: len(self.data) & ~3].cast("I")
+        return tuple(map(view, (self.data, words, *self.columns, *self.hash_columns)))
 
     def clear(self) -> None:
         """Forget all frames."""

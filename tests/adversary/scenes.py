@@ -224,7 +224,7 @@ def _answers(*statuses: int) -> Write:
     return write
 
 
-def _reap_mixed(back: RawBackend) -> None:
+def _answers_mixed(back: RawBackend) -> None:
     plain = requests(back, [FRAME, bytes(9000), FRAME])
     segmented = requests(back, [TCP, TCP], (400, 1))
     statuses = [0, NETIF_RSP_ERROR, NETIF_RSP_DROPPED]
@@ -250,8 +250,8 @@ def _b5(back: RawBackend) -> None:
     back.answer(second)
 
 
-REAP: dict[str, Write] = {
-    "answers of every kind": _reap_mixed,
+TX_RESPONSES: dict[str, Write] = {
+    "answers of every kind": _answers_mixed,
     "B3": _b3,
     "B4": _b4,
     "B5": _b5,
@@ -259,7 +259,7 @@ REAP: dict[str, Write] = {
 }
 
 
-def reap(write: Write) -> Callable[[], RawBackend]:
+def tx_responses(write: Write) -> Callable[[], RawBackend]:
     """A frontend and responses that ``write`` put on the tx ring."""
 
     def scene() -> RawBackend:
@@ -281,7 +281,7 @@ RX_MORE, RX_EXTRA = NETRXF_more_data, NETRXF_extra_info
 RX_BLANK = NETRXF_csum_blank | NETRXF_data_validated
 
 
-def _receive_mixed(back: RawBackend) -> None:
+def _packets_mixed(back: RawBackend) -> None:
     """Every kind of good packet, and those that are dropped (B8 to B14)."""
     back.rx(FRAME)
     back.rx(bytes(4000), RX_MORE, offset=96)
@@ -317,8 +317,8 @@ def _rx_b5(back: RawBackend) -> None:
     back.rx(FRAME)
 
 
-RECEIVE: dict[str, Write] = {
-    "packets of every kind": _receive_mixed,
+RX_RESPONSES: dict[str, Write] = {
+    "packets of every kind": _packets_mixed,
     "B5": _rx_b5,
     "B10": lambda back: (back.rx(FRAME), back.rx(FRAME, RX_MORE)),
     "B11": _rx_b11,
@@ -327,7 +327,7 @@ RECEIVE: dict[str, Write] = {
 }
 
 
-def receive(write: Write, **terms: Any) -> Callable[[], RawBackend]:
+def rx_responses(write: Write, **terms: Any) -> Callable[[], RawBackend]:
     """A frontend and responses that ``write`` put on the rx ring."""
 
     def scene() -> RawBackend:

@@ -67,13 +67,13 @@ def test_a_backend_under_a_guest_that_writes_anything(seed: int, every: int, nam
 
 
 @settings(max_examples=60)
-@given(SEEDS, EVERY, st.sampled_from([*scenes.REAP, *scenes.RECEIVE]))
+@given(SEEDS, EVERY, st.sampled_from([*scenes.TX_RESPONSES, *scenes.RX_RESPONSES]))
 def test_a_frontend_under_a_backend_that_writes_anything(seed: int, every: int, name: str) -> None:
-    write = scenes.REAP.get(name) or scenes.RECEIVE[name]
+    write = scenes.TX_RESPONSES.get(name) or scenes.RX_RESPONSES[name]
     before: list[int] = []
 
     def scene() -> RawBackend:
-        back = scenes.receive(write)()
+        back = scenes.rx_responses(write)()
         before.append(len(back.guest.grants.free))
         return back
 

@@ -141,5 +141,7 @@ def test_B5_a_page_that_the_backend_maps_just_then_is_not_used_again() -> None:
             back.host.map_grant(GUEST, back.gref, readonly=True)
             back.mapped = True
 
-    for access, back in interleavings(scenes.reap(write), lambda back: back.queue.tx.reap(), act):
+    for access, back in interleavings(
+        scenes.tx_responses(write), lambda back: back.queue.tx.take_responses(), act
+    ):
         assert not back.mapped or back.queue.tx.res[guest_tx.R_VERDICT] != guest_tx.OK, access

@@ -87,59 +87,63 @@ def test_an_event_of_the_backend_costs_a_load_of_each_req_prod() -> None:
 
 # -- netfront ------------------------------------------------------------------------------------
 
-#: reap and receive look once more when they have asked for an event.
+#: take_responses looks once more when they have asked for an event.
 FINAL_TX, FINAL_RX = {("tx ring", "rsp_prod"): 2}, {("rx ring", "rsp_prod"): 2}
 
 
-@pytest.mark.parametrize("name", scenes.REAP)
-def test_reap_loads_every_response_and_every_grant_once(name: str) -> None:
+@pytest.mark.parametrize("name", scenes.TX_RESPONSES)
+def test_tx_responses_and_their_grants_are_loaded_once(name: str) -> None:
     found = again(
-        scenes.reap(scenes.REAP[name]), lambda back: back.queue.tx.reap(), "tx ring", "grant table"
+        scenes.tx_responses(scenes.TX_RESPONSES[name]),
+        lambda back: back.queue.tx.take_responses(),
+        "tx ring",
+        "grant table",
     )
     assert found == ({} if name.startswith("B") else FINAL_TX)
 
 
 @pytest.mark.parametrize("terms", [{}, {"gso_prefix_types": 6}, {"checksum_setup": True}])
-@pytest.mark.parametrize("name", scenes.RECEIVE)
-def test_receive_loads_every_response_buffer_and_grant_once(
-    name: str, terms: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("name", scenes.RX_RESPONSES)
+def test_rx_responses_buffers_and_grants_are_loaded_once(name: str, terms: dict[str, Any]) -> None:
     memories = ("rx ring", "rx buffers", "grant table")
     found = again(
-        scenes.receive(scenes.RECEIVE[name], **terms),
-        lambda back: back.queue.rx.run(256),
+        scenes.rx_responses(scenes.RX_RESPONSES[name], **terms),
+        lambda back: back.queue.rx.take_responses(256),
         *memories,
     )
     assert found == ({} if name == "B5" else FINAL_RX)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_receive_loads_random_responses_once(seed: int) -> None:
-    scene = scenes.receive(lambda back: scenes.random_responses(back, seed))
-    assert again(scene, lambda back: back.queue.rx.run(256), "rx ring") == FINAL_RX
+def test_random_rx_responses_are_loaded_once(seed: int) -> None:
+    scene = scenes.rx_responses(lambda back: scenes.random_responses(back, seed))
+    assert again(scene, lambda back: back.queue.rx.take_responses(256), "rx ring") == FINAL_RX
 
 
-def test_transmit_loads_nothing_but_the_two_indices_of_its_publication() -> None:
+def test_put_requests_loads_nothing_but_the_two_indices_of_its_publication() -> None:
     def step(back: RawBackend) -> None:
         back.stack.gso = (400, 1)
         back.stack.to_send += [scenes.FRAME, scenes.TCP, bytes(9000)]
         back.stack.pull(back.queue.tx.refill())
-        assert back.queue.tx.transmit() == 3
+        assert back.queue.tx.put_requests() == 3
 
     words = loads(record(RawBackend, step)[0])
     assert words == {("tx ring", "req_prod"): 1, ("tx ring", "req_event"): 1}
 
 
-def test_amend_loads_nothing_but_the_two_indices_of_its_publication() -> None:
+def test_put_multicast_request_loads_nothing_but_the_two_indices_of_its_publication() -> None:
     def step(back: RawBackend) -> None:
-        assert back.queue.tx.amend(XEN_NETIF_EXTRA_TYPE_MCAST_ADD, bytes(6)) is not None
+        assert (
+            back.queue.tx.put_multicast_request(XEN_NETIF_EXTRA_TYPE_MCAST_ADD, bytes(6))
+            is not None
+        )
 
     words = loads(record(RawBackend, step)[0])
     assert words == {("tx ring", "req_prod"): 1, ("tx ring", "req_event"): 1}
 
 
-def test_post_loads_nothing_but_the_two_indices_of_its_publication() -> None:
-    words = loads(record(RawBackend, lambda back: back.queue.rx.post())[0])
+def test_posting_buffers_loads_nothing_but_the_two_indices_of_its_publication() -> None:
+    words = loads(record(RawBackend, lambda back: back.queue.rx.put_requests())[0])
     assert words == {("rx ring", "req_prod"): 1, ("rx ring", "req_event"): 1}
 
 

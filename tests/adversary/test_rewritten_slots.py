@@ -78,22 +78,24 @@ def test_F14_requests_of_guest_receive(
 
 
 @TWISTED
-@pytest.mark.parametrize("name", scenes.REAP)
+@pytest.mark.parametrize("name", scenes.TX_RESPONSES)
 def test_the_frontend_judges_what_it_loaded_of_transmit_responses(
     name: str, twist: Callable[[int], int]
 ) -> None:
-    found = nothing_comes_of_it(scenes.reap(scenes.REAP[name]), twist, frontend_outcome)
+    found = nothing_comes_of_it(
+        scenes.tx_responses(scenes.TX_RESPONSES[name]), twist, frontend_outcome
+    )
     assert [f"[{name};" in error for error in found["broken"]] == [True] * name.startswith("B")
     assert found["counters"]["tx"]["responses"]
 
 
 @TWISTED
 @pytest.mark.parametrize("terms", [{}, {"gso_prefix_types": 6}, {"checksum_setup": True}])
-@pytest.mark.parametrize("name", scenes.RECEIVE)
+@pytest.mark.parametrize("name", scenes.RX_RESPONSES)
 def test_the_frontend_judges_what_it_loaded_of_receive_responses(
     name: str, terms: dict[str, Any], twist: Callable[[int], int]
 ) -> None:
-    scene = scenes.receive(scenes.RECEIVE[name], **terms)
+    scene = scenes.rx_responses(scenes.RX_RESPONSES[name], **terms)
     found = nothing_comes_of_it(scene, twist, frontend_outcome)
     assert found["to the guest"]
     assert [f"[{name};" in error for error in found["broken"]] == [True] * (name == "B5")
@@ -192,8 +194,8 @@ def test_torn_requests_come_to_a_verdict_and_leave_nothing(
 
 
 TORN: dict[str, Callable[[], Any]] = {
-    "tx": scenes.reap(scenes.REAP["answers of every kind"]),
-    "rx": scenes.receive(scenes.RECEIVE["packets of every kind"]),
+    "tx": scenes.tx_responses(scenes.TX_RESPONSES["answers of every kind"]),
+    "rx": scenes.rx_responses(scenes.RX_RESPONSES["packets of every kind"]),
 }
 
 

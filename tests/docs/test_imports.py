@@ -27,7 +27,7 @@ _TABLE = {
     "engine": "",
     "engine/choice": "engine/fast",
     "engine/fast": "engine/kernel ring",
-    "engine/kernel": "ring",
+    "engine/kernel": "abi ring",
     "adversary": "engine/choice",
     # The machine
     "ring": "abi engine/choice",

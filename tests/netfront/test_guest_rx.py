@@ -20,6 +20,7 @@ from xennet.abi.netif import (
     NETRXF_csum_blank,
     NETRXF_data_validated,
     NETRXF_extra_info,
+    NETRXF_gso_prefix,
     NETRXF_more_data,
 )
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
@@ -148,6 +149,29 @@ def test_B5_names_the_slot_whose_buffer_is_still_mapped(mapped: int) -> None:
     back.push_rx()
     (error,) = back.broken
     assert (error.rule, error.index, error.word) == ("B5", mapped, grefs[mapped])
+
+
+def test_a_drop_keeps_its_evidence_in_a_pass_that_breaks_the_device() -> None:
+    back = RawBackend()
+    back.host.map_grant(1, back.buffer(1)[1])
+    back.rx(status=-1)
+    back.rx(status=60)
+    back.push_rx()
+    assert (back.broken[0].rule, back.broken[0].index) == ("B5", 1)
+    assert (
+        back.queue.last_drop
+        == "rx ring, index 0: negative status [B8; raw words 00000000 ffff0000]"
+    )
+
+
+def test_B5_holds_for_the_slot_of_a_prefix_too() -> None:
+    back = RawBackend(gso_prefix_types=2)
+    gref = back.buffer()[1]
+    back.host.map_grant(1, gref)
+    back.rx(offset=1448, flags=NETRXF_gso_prefix | M, status=2)
+    back.rx(frame(60))
+    back.push_rx()
+    assert (back.broken[0].rule, back.broken[0].index, back.broken[0].word) == ("B5", 0, gref)
 
 
 @pytest.mark.parametrize("status", [NETIF_RSP_ERROR, -3, -10, -32768])

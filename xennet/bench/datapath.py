@@ -20,7 +20,7 @@ from xennet.host.host import DOM0
 from xennet.link.vif import VifLink
 from xennet.netback.guest_tx import R_OPS, gather, rearm, settle
 from xennet.netback.tx_pass import TxPass
-from xennet.netfront.guest_tx import reap, transmit
+from xennet.netfront.guest_tx import put_requests, take_responses
 from xennet.port import open_port
 from xennet.vif.ring_events import new_log, silent_log
 
@@ -32,12 +32,12 @@ def carry(
     ops: Any,
     res: Any,
     log: Any,
-    transmit_args: Any,
+    put_args: Any,
     gather_args: Any,
     copy_args: Any,
     settle_args: Any,
     rearm_args: Any,
-    reap_args: Any,
+    take_args: Any,
 ) -> int:
     """Carry ``total`` frames, at most ``batch`` at a time; the number that arrived.
 
@@ -46,14 +46,14 @@ def carry(
     arrived = 0
     while arrived < total:
         left = total - arrived
-        transmit(0, left if left < batch else batch, log, *transmit_args)
+        put_requests(0, left if left < batch else batch, log, *put_args)
         if gather(batch, log, *gather_args):
             break
         grant_copy(ops, res[R_OPS], caller, *copy_args)
         got = settle(log, *settle_args)
         arrived += got
         rearm(*rearm_args)
-        if got == 0 or reap(log, *reap_args):
+        if got == 0 or take_responses(log, *take_args):
             break
         log[LOG_USED] = LOG_HEADER
     return arrived
@@ -82,9 +82,9 @@ class DataPath:
             args = (
                 *(batch, DOM0, engine.view(tx.ops), engine.view(tx.res)),
                 engine.view(new_log() if self.log else silent_log()),
-                *(front.tx.transmit_args, tx.gather_args),
+                *(front.tx.put_args, tx.gather_args),
                 *(link.machine.grant_tables.copy_args, tx.settle_args),
-                *(tx.rearm_args, front.tx.reap_args),
+                *(tx.rearm_args, front.tx.take_args),
             )
             run(batch, *args)  # once, to compile and to touch the pages
             started = time.perf_counter()

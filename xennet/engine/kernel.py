@@ -11,6 +11,7 @@ from __future__ import annotations
 from array import array
 from typing import TypeAlias
 
+from xennet.abi.words import RSP_EVENT, RSP_PROD
 from xennet.ring import MASK32, memory_barrier, must_notify
 
 #: Bytes of memory.
@@ -21,6 +22,18 @@ U32Words: TypeAlias = "memoryview"
 U32Array: TypeAlias = "array[int] | memoryview"
 #: A private vector of signed integers, for results.
 Vector: TypeAlias = "array[int]"
+
+# What belongs together is one argument. A kernel unpacks it first; whoever calls kernels makes it
+# once, when he is set up.
+#: page, pvt: the words of a ring page, and the private indices (FRONT_* or BACK_* of xennet.ring).
+Ring: TypeAlias = "tuple[U32Words, U32Array]"
+#: words, shift, status, status_shift: a grant table, as in xennet.interface.GuestGrants.
+Grants: TypeAlias = "tuple[U32Words, int, U32Words, int]"
+#: data, data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value: of a FrameBatch,
+#: its bytes a second time in words.
+Frames: TypeAlias = (
+    "tuple[Bytes, U32Words, U32Array, U32Array, U32Array, U32Array, U32Array, U32Array, U32Array]"
+)
 
 
 #: A log is a vector: words used (header included), records lost, then the records.
@@ -64,3 +77,13 @@ def arm(ring: U32Words, event_word: int, value: int) -> None:
     """Ask for an event at index ``value``; the peer sees that before we look again."""
     ring[event_word] = value
     memory_barrier()
+
+
+def await_responses(ring: U32Words, cons: int) -> int:
+    """Ask for an event at the first response from ``cons`` on, then look whether it is there.
+
+    RING_FINAL_CHECK_FOR_RESPONSES (xen 4.17 ring.h), of a frontend that took all responses before
+    index ``cons``. Returns 1 if there is more to take: no event may come for that.
+    """
+    arm(ring, RSP_EVENT, (cons + 1) & MASK32)
+    return 1 if ring[RSP_PROD] != cons else 0

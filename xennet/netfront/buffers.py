@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from array import array
 from contextlib import suppress
+from typing import Any
 
 from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_writing
-from xennet.interface import HypercallError, Hypervisor
+from xennet.engine.choice import Engine, shared
+from xennet.interface import GuestGrants, HypercallError, Hypervisor
 
 _IN_USE = GTF_reading | GTF_writing
+
+
+def kernel_grants(grants: GuestGrants, engine: Engine) -> Any:
+    """The grant table as kernels take it (xennet.engine.kernel.Grants)."""
+    words = engine.view(shared(grants.words, "grant table"))
+    status = engine.view(shared(grants.status, "grant table"))
+    return words, grants.shift, status, grants.status_shift
 
 
 class GrantedPages:

@@ -1,15 +1,20 @@
 """Guest receive, frontend side: rx requests posted, responses in, frames out, buffers posted again.
 
-Two kernels:
+The kernels, each with what does the same in Linux 6.1's xen-netfront:
 
-    post      empty pages -> grants and rx requests, published
-    receive   responses -> frames; each buffer is granted and posted again at once
+    put_requests       empty pages -> grants and rx requests, published    xennet_alloc_rx_buffers
+    take_responses     a pass: responses -> frames, buffers posted again   xennet_poll
+      take_packets       packet by packet, and what becomes of each          its loop
+        get_extras         what comes before a packet's data                   xennet_get_extras
+        get_responses      a packet's slots and their bytes                    xennet_get_responses
+        set_up_offload     what it says of checksum and GSO, made true         checksum_setup
+      await_responses    the last look before sleeping                       RING_FINAL_CHECK_
 
-Ring slot s owns page s of the receive buffer, grant reference ``grefs[s]`` and request id s: a
+Ring slot s owns page s of the receive buffers, grant reference ``grefs[s]`` and request id s: a
 response sits in the slot of the request that it consumes, so its place says which page was filled,
 and the id in it is never read (hardening rule B9).
 
-Rules (xen/io/netif.h, "Guest receive"; hardening rules B1..B14 in docs/hardening.md):
+Rules (xen 4.17 netif.h, "Guest receive"; hardening rules B1..B21 in docs/hardening.md):
 
 * B1, B2 rsp_prod past what was posted, or behind what it was: the device is broken;
 * B5 a page that is still in use although the response says done: broken;
@@ -24,45 +29,43 @@ Rules (xen/io/netif.h, "Guest receive"; hardening rules B1..B14 in docs/hardenin
 * if wanted, what Linux does (checksum_setup): a GSO packet without csum_blank is repaired, its
   checksum field gets the pseudo-header sum ("some buggy peers"; field bug 2); a packet with
   csum_blank is dropped unless a TCP or UDP header is found (B21; xennet.offload.checksum_setup);
-* B17 with ``zeros`` every page is wiped before it is granted again.
+* B17 with a page of ``zeros`` every page is wiped before it is granted again.
 
 Dropping consumes the packet's slots and posts them again; only "broken" is for ever.
+
+Tuples, besides those of xennet.engine.kernel:
+
+    buffers   pages, grefs, zeros: RX_SLOTS pages of our own, the reference of each; a page of
+              zeros if pages are to be wiped, else less
+    backend   otherend, prefix_types, setup: its domain; bit t is set if GSO type t may be announced
+              by a prefix; whether checksums are set up as Linux does
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_writing
 from xennet.abi.netif import (
-    _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP,
-    XEN_NETIF_EXTRA_FLAG_MORE,
     XEN_NETIF_EXTRA_TYPE_GSO,
     XEN_NETIF_EXTRA_TYPE_HASH,
     XEN_NETIF_EXTRA_TYPE_XDP,
     XEN_NETIF_GSO_TYPE_TCPV4,
     XEN_NETIF_GSO_TYPE_TCPV6,
     XEN_NETIF_NR_SLOTS_MIN,
-    NETRXF_csum_blank,
-    NETRXF_data_validated,
     NETRXF_extra_info,
     NETRXF_gso_prefix,
     NETRXF_more_data,
-    XEN_NETIF_EXTRA_TYPE_MAX_in_linux,
 )
 from xennet.abi.words import (
     REQ_EVENT,
     REQ_PROD,
     RING_SLOTS,
-    RSP_EVENT,
     RSP_PROD,
     RX_MASK,
     RX_SLOTS,
     RX_STRIDE,
-    EXTRA_S_flags,
-    EXTRA_S_gso_size,
-    EXTRA_S_hash_algorithm,
-    EXTRA_S_hash_type,
-    EXTRA_S_headroom,
-    EXTRA_W_gso_type,
+    EXTRA_W_rest,
     RXREQ_W_gref,
     RXRSP_S_offset,
     RXRSP_S_status,
@@ -72,10 +75,13 @@ from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xennet.engine.kernel import (
     LOG_HEADER,
     Bytes,
+    Frames,
+    Grants,
+    Ring,
     U32Array,
     U32Words,
     Vector,
-    arm,
+    await_responses,
     note,
     publish,
 )
@@ -83,6 +89,8 @@ from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, MIN_FRAME
 from xennet.offload.checksum_setup import set_up
 from xennet.offload.headers import ETH_P_IPV6, MAX_TAGS, TAG_BYTES, network_layer
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
+from xennet.vif.extra import MORE_EXTRAS, extra_type, gso_of, hash_from_backend, headroom_of
+from xennet.vif.flags import CSUM_BITS, FRAME_OF_RX
 from xennet.vif.refusals import (
     DROP_EXTRA_TYPE,
     DROP_GSO,
@@ -99,7 +107,10 @@ from xennet.vif.refusals import (
 )
 from xennet.vif.ring_events import RX_DROPPED, RX_RECEIVED
 
-# Verdicts of receive, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
+Buffers: TypeAlias = "tuple[Bytes, U32Array, Bytes]"
+Backend: TypeAlias = "tuple[int, int, int]"
+
+# Verdicts of take_responses, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
 OK = 0
 PROD_OVERFLOW = 1
 PROD_BACKWARDS = 2
@@ -110,62 +121,132 @@ STILL_GRANTED = 3
 S_UNCONSUMED = 0
 STATES = 1
 
+# Places in the vector of what get_extras found; 0 is "not there".
+E_GSO_SIZE = 0
+#: XEN_NETIF_GSO_TYPE_*; 0 beside a size that came in a prefix, which names no type.
+E_GSO_TYPE = 1
+#: As in the column hash_info of xennet.frames, and the value that goes with it.
+E_HASH_INFO = 2
+E_HASH_VALUE = 3
+#: Bytes before the payload in every slot.
+E_HEADROOM = 4
+EXTRAS = 5
+
 # Places in the result vector.
 R_VERDICT = 0
-R_SLOTS = 1
-R_PACKETS = 2
-R_BYTES = 3
-#: Packets dropped, the reason for the last one (xennet.vif.refusals), its ring index and two raw
-#: words.
-R_DROPPED = 4
-R_DROP = 5
-R_INDEX = 6
-R_WORD0 = 7
-R_WORD1 = 8
-#: 1 if the backend asked to be notified of the new requests.
-R_NOTIFY = 9
-#: 1 if responses are left, or came meanwhile.
-R_MORE = 10
+#: With a verdict: the ring index, and rsp_prod (B1, B2) or the grant reference (B5).
+R_INDEX = 1
+R_WORD0 = 2
+#: Responses consumed; with a verdict, those that were looked at.
+R_SLOTS = 3
+#: Frames made of them, and their bytes.
+R_PACKETS = 4
+R_BYTES = 5
+#: Packets dropped; of the last one the reason (xennet.vif.refusals), its ring index, two raw words.
+R_DROPPED = 6
+R_DROP = 7
+R_DROP_INDEX = 8
+R_DROP_WORD0 = 9
+R_DROP_WORD1 = 10
 #: GSO packets that came without data_validated, and those whose checksum was made partial.
 R_UNVALIDATED = 11
 R_FIXUPS = 12
-RESULTS = 13
+#: 1 if the backend asked to be notified of the new requests.
+R_NOTIFY = 13
+#: 1 if responses are left, or came meanwhile.
+R_MORE = 14
+RESULTS = 15
 
 #: A first response of at most this many bytes allows one more slot (Linux RX_COPY_THRESHOLD).
 RX_COPY_THRESHOLD = 256
 #: Room a packet may need in the batch before its size is known: every slot of a full chain.
 MAX_CHAIN_BYTES = (XEN_NETIF_NR_SLOTS_MIN + 1) * PAGE_SIZE
 
-_MASK16 = 0xFFFF
 _SIGN16 = 0x8000
-_HASH_TYPES = _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP
 _SPECIAL = NETRXF_extra_info | NETRXF_gso_prefix
-_VALID = NETRXF_csum_blank | NETRXF_data_validated
 _IN_USE = GTF_reading | GTF_writing
 
 
-def post(
-    ring: U32Words,
-    pvt: U32Array,
-    otherend: int,
-    grefs: U32Array,
-    words: U32Words,
-    shift: int,
-) -> int:
-    """Grant and request every free slot; 1 if the backend asked to be notified."""
+def put_requests(ring: Ring, otherend: int, grefs: U32Array, grants: Grants) -> int:
+    """Grant and request every free slot.
+
+    Returns 1 if the backend asked to be notified, else 0.
+    """
+    page, pvt = ring
+    words, shift, _, _ = grants
     prod = pvt[FRONT_REQ_PROD_PVT]
     end = (pvt[FRONT_RSP_CONS] + RX_SLOTS) & MASK32
     access = GTF_permit_access | otherend << 16
     while prod != end:
         slot = prod & RX_MASK
         gref = grefs[slot]
+        # Frame and domain are there since connect; the flags come last, and before the request
+        # (xen 4.17 grant_table.h, "Introducing a valid entry into the grant table").
         words[gref << shift] = access
         at = RING_SLOTS + slot * RX_STRIDE
-        ring[at] = slot
-        ring[at + RXREQ_W_gref] = gref
+        page[at] = slot
+        page[at + RXREQ_W_gref] = gref
         prod = (prod + 1) & MASK32
     pvt[FRONT_REQ_PROD_PVT] = prod
-    return publish(ring, REQ_PROD, REQ_EVENT, prod)
+    return publish(page, REQ_PROD, REQ_EVENT, prod)
+
+
+def take_responses(
+    max_packets: int,
+    log: Vector,
+    ring: Ring,
+    buffers: Buffers,
+    grants: Grants,
+    frames: Frames,
+    backend: Backend,
+    extras: Vector,
+    state: Vector,
+    res: Vector,
+) -> int:
+    """Turn responses into frames, end to end in the bytes of ``frames``; post their buffers again.
+
+    Stops when all responses are taken, at ``max_packets`` frames, or when the longest legal packet
+    would no longer fit; ``res[R_MORE]`` then says so. ``extras``: EXTRAS places for get_extras.
+
+    Returns the verdict. With one other than OK the device is broken: nothing is posted, and nothing
+    more may be done with the ring.
+    """
+    page, pvt = ring
+    pages, grefs, zeros = buffers
+    otherend, _, _ = backend
+    for place in range(RESULTS):
+        res[place] = 0
+    begin = pvt[FRONT_RSP_CONS]
+    prod = page[RSP_PROD]  # once: what is judged here is what the whole pass goes by
+    available = (prod - begin) & MASK32
+    if available > (pvt[FRONT_REQ_PROD_PVT] - begin) & MASK32:  # B1
+        return broken(PROD_OVERFLOW, begin, prod, res)
+    if available < state[S_UNCONSUMED]:  # B2
+        return broken(PROD_BACKWARDS, begin, prod, res)
+
+    cons = take_packets(
+        begin, prod, max_packets, log, page, buffers, grants, frames, backend, extras, res
+    )
+    res[R_SLOTS] = (cons - begin) & MASK32
+    if res[R_VERDICT] != OK:
+        return res[R_VERDICT]
+    pvt[FRONT_RSP_CONS] = cons
+    state[S_UNCONSUMED] = (prod - cons) & MASK32
+    if cons != begin:
+        if len(zeros) == PAGE_SIZE:
+            wipe(pages, zeros, begin, cons)
+        res[R_NOTIFY] = put_requests(ring, otherend, grefs, grants)
+    # An event is asked for if nothing is left; else the pass is to be repeated without one.
+    res[R_MORE] = await_responses(page, cons) if cons == prod else 1
+    return OK
+
+
+def broken(verdict: int, index: int, word: int, res: Vector) -> int:
+    """Leave the evidence for ``verdict``, which is returned."""
+    res[R_VERDICT] = verdict
+    res[R_INDEX] = index
+    res[R_WORD0] = word
+    return verdict
 
 
 def wipe(pages: Bytes, zeros: Bytes, first: int, end: int) -> None:
@@ -176,14 +257,272 @@ def wipe(pages: Bytes, zeros: Bytes, first: int, end: int) -> None:
         first = (first + 1) & MASK32
 
 
-def behind(word1: int, headroom: int, drop: int) -> tuple[int, int]:
-    """A response without the headroom that its status counts, and why the packet is dropped."""
-    counted = word1 >> RXRSP_S_status
-    if counted >= _SIGN16:
-        return word1, drop
-    if counted < headroom:
-        return word1, DROP_HEADROOM
-    return word1 - (headroom << RXRSP_S_status), drop
+def take_packets(
+    cons: int,
+    prod: int,
+    max_packets: int,
+    log: Vector,
+    page: U32Words,
+    buffers: Buffers,
+    grants: Grants,
+    frames: Frames,
+    backend: Backend,
+    extras: Vector,
+    res: Vector,
+) -> int:
+    """Take packets from index ``cons`` on, as far as there is room for the longest.
+
+    Leaves in ``res`` what is counted in packets, and a verdict. Returns the index behind the last
+    response that was looked at.
+    """
+    data, data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value = frames
+    _, prefix_types, setup = backend
+    last = len(data) - MAX_CHAIN_BYTES
+    logging = len(log) > LOG_HEADER
+    packets = 0
+    used = 0
+    while cons != prod and packets < max_packets and used <= last:
+        index = head = cons
+        at = RING_SLOTS + (cons & RX_MASK) * RX_STRIDE
+        word0 = head0 = page[at]
+        word1 = head1 = page[at + RXRSP_W_status]
+        cons = (cons + 1) & MASK32
+        drop = NOT_REFUSED
+        verdict = OK
+        gso = kind = info = headroom = size = 0
+        if word1 & _SPECIAL:
+            cons, index, word0, word1, drop, verdict = get_extras(
+                cons, prod, word0, word1, page, buffers, grants, prefix_types, extras
+            )
+            gso, kind = extras[E_GSO_SIZE], extras[E_GSO_TYPE]
+            info, headroom = extras[E_HASH_INFO], extras[E_HEADROOM]
+        bits = FRAME_OF_RX[word1 & CSUM_BITS]
+        if verdict == OK:
+            cons, index, size, drop, verdict = get_responses(
+                cons, prod, index, word0, word1, headroom, drop, used, page, buffers, grants, data
+            )
+        if verdict != OK:
+            _, grefs, _ = buffers
+            broken(verdict, index, grefs[index & RX_MASK], res)
+            break
+        if drop == NOT_REFUSED and (gso or bits & CSUM_BLANK):
+            if gso and not kind:
+                kind = prefix_type(data, used, prefix_types)
+            bits, drop = set_up_offload(data, data32, used, size, bits, gso, setup, res)
+        if logging:
+            what = RX_RECEIVED if drop == NOT_REFUSED else RX_DROPPED
+            note(log, what, head, (cons - head) & MASK32, size, drop)
+        if drop != NOT_REFUSED:
+            res[R_DROPPED] += 1
+            res[R_DROP] = drop
+            res[R_DROP_INDEX] = head
+            res[R_DROP_WORD0] = head0
+            res[R_DROP_WORD1] = head1
+            continue
+        offset[packets] = used
+        length[packets] = size
+        flags[packets] = bits
+        gso_size[packets] = gso
+        gso_type[packets] = kind
+        hash_info[packets] = info
+        if info:
+            hash_value[packets] = extras[E_HASH_VALUE]
+        used += size
+        packets += 1
+    res[R_PACKETS] = packets
+    res[R_BYTES] = used
+    return cons
+
+
+def get_extras(
+    cons: int,
+    prod: int,
+    word0: int,
+    word1: int,
+    page: U32Words,
+    buffers: Buffers,
+    grants: Grants,
+    prefix_types: int,
+    extras: Vector,
+) -> tuple[int, int, int, int, int, int]:
+    """Take what comes before a packet's data: a gso_prefix slot, and extra infos.
+
+    ``word0``, ``word1``: the first response, the one before index ``cons``. Fills ``extras``.
+
+    Returns the index behind what was taken, the index and both words of the response in which data
+    begins (or of the one with a verdict), why the packet is dropped, and the verdict.
+    """
+    _, grefs, _ = buffers
+    _, _, status, status_shift = grants
+    for place in range(EXTRAS):
+        extras[place] = 0
+    drop = NOT_REFUSED
+    index = (cons - 1) & MASK32
+    # No buffer here is filled, and none's access is ended: it is posted again as it is.
+    if word1 & NETRXF_gso_prefix:
+        size = word0 >> RXRSP_S_offset
+        extras[E_GSO_SIZE] = size
+        if not prefix_types or not word1 & NETRXF_more_data:
+            drop = DROP_PREFIX
+        elif not size:
+            drop = DROP_GSO  # B13
+        if word1 & NETRXF_more_data and cons != prod:
+            if status[grefs[index & RX_MASK] << status_shift] & _IN_USE:  # B5
+                return cons, index, word0, word1, drop, STILL_GRANTED
+            index = cons
+            at = RING_SLOTS + (index & RX_MASK) * RX_STRIDE
+            word0 = page[at]
+            word1 = page[at + RXRSP_W_status]
+            cons = (cons + 1) & MASK32
+    more = word1 & NETRXF_extra_info
+    while more:
+        if cons == prod:  # B12
+            drop = DROP_MISSING_EXTRA
+            break
+        slot = cons & RX_MASK
+        at = RING_SLOTS + slot * RX_STRIDE
+        extra0 = page[at]
+        extra1 = page[at + EXTRA_W_rest]
+        if status[grefs[slot] << status_shift] & _IN_USE:  # B5
+            return (cons + 1) & MASK32, cons, word0, word1, drop, STILL_GRANTED
+        cons = (cons + 1) & MASK32
+        drop = get_extra(extra0, extra1, drop, extras)
+        more = extra0 & MORE_EXTRAS
+    return cons, index, word0, word1, drop, OK
+
+
+def get_extra(extra0: int, extra1: int, drop: int, extras: Vector) -> int:
+    """Note one extra info in ``extras``; of two of a type the later one counts.
+
+    Returns why the packet is dropped; ``drop`` if this extra info is no reason.
+    """
+    kind = extra_type(extra0)
+    if not kind:  # B12
+        return DROP_EXTRA_TYPE
+    if kind == XEN_NETIF_EXTRA_TYPE_GSO:
+        size, gso_type = gso_of(extra0, extra1)
+        extras[E_GSO_SIZE] = size
+        extras[E_GSO_TYPE] = gso_type
+        known = XEN_NETIF_GSO_TYPE_TCPV4 <= gso_type <= XEN_NETIF_GSO_TYPE_TCPV6
+        if not size or not known:  # B13
+            return DROP_GSO
+    elif kind == XEN_NETIF_EXTRA_TYPE_XDP:
+        extras[E_HEADROOM] = headroom_of(extra0)
+    elif kind == XEN_NETIF_EXTRA_TYPE_HASH:
+        info = hash_from_backend(extra0)
+        if info:
+            extras[E_HASH_INFO] = info
+            extras[E_HASH_VALUE] = extra1
+    # MCAST_ADD and MCAST_DEL are for backends (xen 4.17 netif.h); here they say nothing.
+    return drop
+
+
+def get_responses(
+    cons: int,
+    prod: int,
+    index: int,
+    word0: int,
+    word1: int,
+    headroom: int,
+    drop: int,
+    used: int,
+    page: U32Words,
+    buffers: Buffers,
+    grants: Grants,
+    data: Bytes,
+) -> tuple[int, int, int, int, int]:
+    """Take the data of one packet: end the access to each page, then copy its bytes to ``used``.
+
+    ``word0``, ``word1``: the first response, at ``index``; the next one is at ``cons``. ``drop``:
+    why the packet is dropped, if it is already.
+
+    Returns the index behind the packet, the index of its last response (or of the one with a
+    verdict), bytes copied, why it is dropped, and the verdict.
+    """
+    pages, grefs, _ = buffers
+    words, shift, status, status_shift = grants
+    slots = 1
+    limit = XEN_NETIF_NR_SLOTS_MIN
+    size = 0
+    while True:
+        slot = index & RX_MASK
+        gref = grefs[slot]
+        if status[gref << status_shift] & _IN_USE:  # B5
+            return cons, index, size, drop, STILL_GRANTED
+        words[gref << shift] = 0
+        start = word0 >> RXRSP_S_offset
+        chunk = word1 >> RXRSP_S_status
+        if headroom:
+            start = headroom
+            chunk, drop = behind_headroom(chunk, headroom, drop)
+        if chunk >= _SIGN16:  # B8
+            drop = DROP_STATUS
+        elif start + chunk > PAGE_SIZE:  # B8, B14
+            drop = DROP_HEADROOM if headroom else DROP_RANGE
+        elif slots <= limit and drop == NOT_REFUSED:
+            into = used + size
+            filled = (slot << PAGE_SHIFT) + start
+            data[into : into + chunk] = pages[filled : filled + chunk]
+            size += chunk
+        if not word1 & NETRXF_more_data:
+            break
+        if slots == 1 and (chunk <= RX_COPY_THRESHOLD or chunk >= _SIGN16):
+            limit += 1
+        if cons == prod:  # B10
+            drop = DROP_NEED_SLOTS
+            break
+        index = cons
+        at = RING_SLOTS + (index & RX_MASK) * RX_STRIDE
+        word0 = page[at]
+        word1 = page[at + RXRSP_W_status]
+        cons = (cons + 1) & MASK32
+        slots += 1
+    if slots > limit:  # B11
+        drop = DROP_TOO_MANY_SLOTS
+    elif drop == NOT_REFUSED and (size > MAX_FRAME or size < MIN_FRAME):  # B20
+        drop = DROP_SIZE
+    return cons, index, size, drop, OK
+
+
+def behind_headroom(chunk: int, headroom: int, drop: int) -> tuple[int, int]:
+    """Bytes of a slot behind the headroom, which its status ``chunk`` counts, and why the packet is
+    dropped; a negative status stays what it is."""
+    if chunk >= _SIGN16:
+        return chunk, drop
+    if chunk < headroom:  # B14
+        return chunk, DROP_HEADROOM
+    return chunk - headroom, drop
+
+
+def set_up_offload(
+    data: Bytes,
+    data32: U32Words,
+    at: int,
+    size: int,
+    bits: int,
+    gso: int,
+    setup: int,
+    res: Vector,
+) -> tuple[int, int]:
+    """Make true what a GSO packet, or one with a blank checksum, says of itself.
+
+    ``bits``: its flags CSUM_BLANK and DATA_VALIDATED; ``gso``: its segment size, 0 = none.
+
+    Returns the flags, and why the packet is dropped.
+    """
+    if gso and not bits & DATA_VALIDATED:
+        res[R_UNVALIDATED] += 1
+    if not setup:
+        return bits, NOT_REFUSED
+    recalculate = 0
+    if not bits & CSUM_BLANK:
+        # GSO without csum_blank: "some buggy peers" (Linux 6.1 xen-netfront, checksum_setup).
+        recalculate = 1
+        bits = CSUM_BLANK | DATA_VALIDATED
+        res[R_FIXUPS] += 1
+    if not set_up(data, data32, at, size, recalculate):  # B21
+        return bits, DROP_HEADERS
+    return bits, NOT_REFUSED
 
 
 def prefix_type(data: Bytes, start: int, types: int) -> int:
@@ -197,243 +536,3 @@ def prefix_type(data: Bytes, start: int, types: int) -> int:
         kind, _ = network_layer(data, start, MIN_FRAME + MAX_TAGS * TAG_BYTES)
         v6 = 1 if kind == ETH_P_IPV6 else 0
     return XEN_NETIF_GSO_TYPE_TCPV6 if v6 else XEN_NETIF_GSO_TYPE_TCPV4
-
-
-def receive(
-    max_packets: int,
-    log: Vector,
-    ring: U32Words,
-    pvt: U32Array,
-    otherend: int,
-    pages: Bytes,
-    grefs: U32Array,
-    words: U32Words,
-    shift: int,
-    status: U32Words,
-    status_shift: int,
-    data: Bytes,
-    room: int,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
-    data32: U32Words,
-    prefix_types: int,
-    setup: int,
-    zeros: Bytes,
-    state: Vector,
-    res: Vector,
-) -> int:
-    """Turn responses into frames, end to end in ``data`` (``room`` bytes); returns the verdict.
-
-    Stops when all responses are taken, at ``max_packets`` frames, or when the longest legal packet
-    would no longer fit; ``res[R_MORE]`` then says so. ``pages``: RX_SLOTS pages of our own.
-    ``data32``: the words of ``data``. ``prefix_types``: bit t is set if GSO type t may be announced
-    by a prefix. ``setup``: whether packets with csum_blank are looked into, and GSO ones without it
-    repaired. ``zeros``: a page of zeros if pages are to be wiped, else less.
-    """
-    cons = pvt[FRONT_RSP_CONS]
-    begin = cons
-    prod = ring[RSP_PROD]
-    available = (prod - cons) & MASK32
-    verdict = OK
-    packets = 0
-    used = 0
-    dropped = 0
-    reason = NOT_REFUSED
-    unvalidated = 0
-    fixups = 0
-    res[R_INDEX] = cons
-    if available > (pvt[FRONT_REQ_PROD_PVT] - cons) & MASK32:  # B1
-        verdict = PROD_OVERFLOW
-        res[R_WORD0] = prod
-        prod = cons
-    elif available < state[S_UNCONSUMED]:  # B2
-        verdict = PROD_BACKWARDS
-        res[R_WORD0] = prod
-        prod = cons
-
-    while cons != prod and packets < max_packets and used + MAX_CHAIN_BYTES <= room:
-        head = cons
-        at = RING_SLOTS + (cons & RX_MASK) * RX_STRIDE
-        word0 = ring[at]
-        word1 = ring[at + RXRSP_W_status]
-        head0 = word0
-        head1 = word1
-        rflags = word1 & _MASK16
-        drop = NOT_REFUSED
-        gso = 0
-        kind = 0
-        hashed = 0
-        headroom = 0
-        data_slot = cons & RX_MASK
-        cons = (cons + 1) & MASK32
-        start_offset = word0 >> RXRSP_S_offset
-
-        if rflags & _SPECIAL:
-            if rflags & NETRXF_gso_prefix:
-                gso = start_offset
-                if not prefix_types or not rflags & NETRXF_more_data:
-                    drop = DROP_PREFIX
-                elif not gso:
-                    drop = DROP_GSO  # B13
-                if rflags & NETRXF_more_data and cons != prod:
-                    gref = grefs[data_slot]
-                    if status[gref << status_shift] & _IN_USE:  # B5
-                        verdict = STILL_GRANTED
-                        break
-                    data_slot = cons & RX_MASK
-                    at = RING_SLOTS + data_slot * RX_STRIDE
-                    word0 = ring[at]
-                    word1 = ring[at + RXRSP_W_status]
-                    rflags = word1 & _MASK16
-                    cons = (cons + 1) & MASK32
-                    start_offset = word0 >> RXRSP_S_offset
-            more = rflags & NETRXF_extra_info
-            while more:
-                if cons == prod:  # B12
-                    drop = DROP_MISSING_EXTRA
-                    break
-                slot = cons & RX_MASK
-                at = RING_SLOTS + slot * RX_STRIDE
-                extra0 = ring[at]
-                extra1 = ring[at + EXTRA_W_gso_type]
-                cons = (cons + 1) & MASK32
-                # The buffer under an extra was not filled; it is posted again like any other.
-                gref = grefs[slot]
-                if status[gref << status_shift] & _IN_USE:  # B5
-                    data_slot = slot
-                    verdict = STILL_GRANTED
-                    break
-                extra_type = extra0 & 0xFF
-                if extra_type == 0 or extra_type >= XEN_NETIF_EXTRA_TYPE_MAX_in_linux:  # B12
-                    drop = DROP_EXTRA_TYPE
-                elif extra_type == XEN_NETIF_EXTRA_TYPE_GSO:
-                    gso = extra0 >> EXTRA_S_gso_size
-                    kind = extra1 & 0xFF
-                    if not gso or not (
-                        XEN_NETIF_GSO_TYPE_TCPV4 <= kind <= XEN_NETIF_GSO_TYPE_TCPV6
-                    ):
-                        drop = DROP_GSO  # B13
-                elif extra_type == XEN_NETIF_EXTRA_TYPE_XDP:
-                    headroom = extra0 >> EXTRA_S_headroom  # B14
-                elif extra_type == XEN_NETIF_EXTRA_TYPE_HASH:
-                    hash_type = extra0 >> EXTRA_S_hash_type & 0xFF
-                    algorithm = extra0 >> EXTRA_S_hash_algorithm
-                    if algorithm and hash_type <= _HASH_TYPES:
-                        hashed = algorithm << 8 | (hash_type + 1)
-                        hash_value[packets] = extra1
-                more = extra0 >> EXTRA_S_flags & XEN_NETIF_EXTRA_FLAG_MORE
-            if verdict != OK:
-                break
-            if headroom:
-                start_offset = headroom
-                word1, drop = behind(word1, headroom, drop)
-
-        slots = 1
-        size = 0
-        limit = XEN_NETIF_NR_SLOTS_MIN
-        if word1 >> RXRSP_S_status <= RX_COPY_THRESHOLD or word1 >> RXRSP_S_status >= _SIGN16:
-            limit += 1
-        while True:
-            gref = grefs[data_slot]
-            if status[gref << status_shift] & _IN_USE:  # B5
-                verdict = STILL_GRANTED
-                break
-            words[gref << shift] = 0
-            chunk = word1 >> RXRSP_S_status
-            if chunk >= _SIGN16:  # B8
-                drop = DROP_STATUS
-            elif start_offset + chunk > PAGE_SIZE:  # B8
-                drop = DROP_HEADROOM if headroom else DROP_RANGE
-            elif slots <= limit and drop == NOT_REFUSED:
-                into = used + size
-                filled = (data_slot << PAGE_SHIFT) + start_offset
-                data[into : into + chunk] = pages[filled : filled + chunk]
-                size += chunk
-            if not word1 & NETRXF_more_data:
-                break
-            if cons == prod:  # B10
-                drop = DROP_NEED_SLOTS
-                break
-            data_slot = cons & RX_MASK
-            at = RING_SLOTS + data_slot * RX_STRIDE
-            word0 = ring[at]
-            word1 = ring[at + RXRSP_W_status]
-            start_offset = word0 >> RXRSP_S_offset
-            if headroom:
-                start_offset = headroom
-                word1, drop = behind(word1, headroom, drop)
-            cons = (cons + 1) & MASK32
-            slots += 1
-        if verdict != OK:
-            break
-        if slots > limit:  # B11
-            drop = DROP_TOO_MANY_SLOTS
-        elif drop == NOT_REFUSED and (size > MAX_FRAME or size < MIN_FRAME):
-            drop = DROP_SIZE
-        if gso and drop == NOT_REFUSED:
-            if not kind:
-                kind = prefix_type(data, used, prefix_types)
-            if not rflags & NETRXF_data_validated:
-                unvalidated += 1
-        if setup and drop == NOT_REFUSED and (gso or rflags & NETRXF_csum_blank):
-            recalculate = 0 if rflags & NETRXF_csum_blank else 1
-            if recalculate:
-                fixups += 1
-                rflags |= _VALID
-            if not set_up(data, data32, used, size, recalculate):
-                drop = DROP_HEADERS
-        if drop != NOT_REFUSED:
-            dropped += 1
-            reason = drop
-            res[R_INDEX] = head
-            res[R_WORD0] = head0
-            res[R_WORD1] = head1
-            if len(log) > LOG_HEADER:
-                note(log, RX_DROPPED, head, (cons - head) & MASK32, size, drop)
-            continue
-        if len(log) > LOG_HEADER:
-            note(log, RX_RECEIVED, head, (cons - head) & MASK32, size, NOT_REFUSED)
-        offset[packets] = used
-        length[packets] = size
-        flags[packets] = (CSUM_BLANK if rflags & NETRXF_csum_blank else 0) | (
-            DATA_VALIDATED if rflags & NETRXF_data_validated else 0
-        )
-        gso_size[packets] = gso
-        gso_type[packets] = kind
-        hash_info[packets] = hashed
-        used += size
-        packets += 1
-
-    res[R_VERDICT] = verdict
-    res[R_PACKETS] = packets
-    res[R_BYTES] = used
-    res[R_DROPPED] = dropped
-    res[R_DROP] = reason
-    res[R_SLOTS] = (cons - begin) & MASK32
-    res[R_NOTIFY] = 0
-    res[R_MORE] = 0
-    res[R_UNVALIDATED] = unvalidated
-    res[R_FIXUPS] = fixups
-    if verdict != OK:
-        if verdict == STILL_GRANTED:
-            res[R_INDEX] = (cons - ((cons - data_slot) & RX_MASK)) & MASK32
-            res[R_WORD0] = gref
-        return verdict
-
-    pvt[FRONT_RSP_CONS] = cons
-    state[S_UNCONSUMED] = (prod - cons) & MASK32
-    if cons != begin:
-        if len(zeros) == PAGE_SIZE:
-            wipe(pages, zeros, begin, cons)
-        res[R_NOTIFY] = post(ring, pvt, otherend, grefs, words, shift)
-    if cons == prod:
-        arm(ring, RSP_EVENT, (cons + 1) & MASK32)
-        res[R_MORE] = 1 if ring[RSP_PROD] != cons else 0
-    else:
-        res[R_MORE] = 1
-    return verdict

@@ -1,17 +1,21 @@
-"""Guest transmit, frontend side: frames in, tx requests out, responses reaped by id.
+"""Guest transmit, frontend side: frames in, tx requests out, responses taken by id.
 
-Three kernels:
+The kernels, each with what does the same in Linux 6.1's xen-netfront:
 
-    transmit   frames -> granted pages and requests, published
-    amend      a change of the backend's multicast list -> a dummy request
-    reap       responses -> grants ended, ids free again
+    put_requests            frames -> granted pages and requests, published   xennet_start_xmit
+      slots_of                how many slots a frame takes
+      put_extras              its extra infos
+      push_requests           the end of it                                     RING_PUSH_REQUESTS_
+    put_multicast_request   a multicast address -> a dummy request
+    take_responses          responses -> grants ended, ids free again         xennet_tx_buf_gc
+      await_responses         the last look before sleeping                     RING_FINAL_CHECK_
 
-Request id i owns page i of the transmit buffer and grant reference ``grefs[i]``, for as long as the
-device is connected; what changes with each use is the access: the grant entry is made valid
-when a request is written and invalid when its response has come. The frame of each entry is
-written once, at connect (xen/grant_table.h: frame and domid before flags).
+Request id i owns page i of the transmit buffers and grant reference ``grefs[i]``, for as long as
+the device is connected; what changes with each use is the access: the grant entry is made valid
+when a request is written and invalid when its response has come. The frame of each entry is written
+once, at connect (xen 4.17 grant_table.h: frame and domid before flags).
 
-Rules (xen/io/netif.h, "Guest transmit"; hardening rules B1..B7 in docs/hardening.md):
+Rules (xen 4.17 netif.h, "Guest transmit"; hardening rules B1..B7 in docs/hardening.md):
 
 * the first request carries the size of the whole packet, the later ones their own; every data
   request but the last has more_data; extra info slots follow the first request;
@@ -21,21 +25,28 @@ Rules (xen/io/netif.h, "Guest transmit"; hardening rules B1..B7 in docs/hardenin
   B5 a grant that is still in use although the response says done, break the device;
 * B6 ERROR and DROPPED free the slot like OKAY; B7 more NULL responses than extra info slots
   were sent break it too (the slots behind them would never come back);
-* B17 with ``zeros`` the page of a freed id is wiped, so that the next frame in it has only zeros
-  behind it.
+* B17 with a page of ``zeros`` the page of a freed id is wiped, so that the next frame in it has
+  only zeros behind it.
+
+Tuples, besides those of xennet.engine.kernel:
+
+    buffers    pages, grefs, zeros: TX_SLOTS pages of our own, the reference of each; a page of
+               zeros if pages are to be wiped, else less
+    requests   ids, pending, outcomes: the stack of free ids, ``state[S_FREE]`` deep; 1 by id from
+               the publication of a request to its response; by id the status (16 bits, unsigned) of
+               the last response that was not OKAY, or of a multicast request
+    backend    otherend, can_sg, gso_types, hashes: its domain; whether it takes packets of several
+               slots; bit t is set if it takes GSO type t; whether it takes hash extra info
 """
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_readonly, GTF_writing
 from xennet.abi.netif import (
     NETIF_RSP_NULL,
     NETIF_RSP_OKAY,
-    XEN_NETIF_EXTRA_FLAG_MORE,
-    XEN_NETIF_EXTRA_TYPE_GSO,
-    XEN_NETIF_EXTRA_TYPE_HASH,
-    NETTXF_csum_blank,
-    NETTXF_data_validated,
     NETTXF_extra_info,
     NETTXF_more_data,
 )
@@ -43,37 +54,42 @@ from xennet.abi.words import (
     REQ_EVENT,
     REQ_PROD,
     RING_SLOTS,
-    RSP_EVENT,
     RSP_PROD,
     TX_END,
     TX_MASK,
     TX_SLOTS,
     TX_STRIDE,
-    EXTRA_S_flags,
-    EXTRA_S_gso_size,
-    EXTRA_S_hash_algorithm,
-    EXTRA_S_hash_type,
-    EXTRA_S_mcast,
     TXREQ_S_flags,
     TXREQ_S_size,
+    TXREQ_W_flags,
+    TXREQ_W_id,
     TXRSP_S_status,
 )
 from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xennet.engine.kernel import (
     LOG_HEADER,
     Bytes,
+    Frames,
+    Grants,
+    Ring,
     U32Array,
     U32Words,
     Vector,
-    arm,
+    await_responses,
     note,
     publish,
 )
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
+from xennet.vif.extra import put_gso, put_hash, put_mcast
+from xennet.vif.flags import CSUM_BITS, TX_OF_FRAME
 from xennet.vif.refusals import NOT_OKAY, NOT_REFUSED
 from xennet.vif.ring_events import TX_RESPONSE, TX_SENT
 
-# Verdicts of reap, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
+Buffers: TypeAlias = "tuple[Bytes, U32Array, Bytes]"
+Requests: TypeAlias = "tuple[U32Array, U32Array, U32Array]"
+Backend: TypeAlias = "tuple[int, int, int, int]"
+
+# Verdicts of take_responses, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
 OK = 0
 PROD_OVERFLOW = 1
 BAD_ID = 2
@@ -87,178 +103,173 @@ S_FREE = 0
 S_EXTRAS = 1
 STATES = 2
 
-# Places in the result vector.
+# Places in the result vector: first those of take_responses.
 R_VERDICT = 0
-#: Slots produced (transmit) or consumed (reap).
-R_SLOTS = 1
-#: Responses other than OKAY and NULL.
-R_ERRORS = 2
-#: Evidence: ring index and raw first word of the offending response.
-R_INDEX = 3
-R_WORD0 = 4
-#: transmit: 1 if the backend asked to be notified. reap: 1 if responses came meanwhile.
-R_FLAG = 5
+#: With a verdict: the ring index, and rsp_prod (B1) or the raw first word of the response.
+R_INDEX = 1
+R_WORD0 = 2
+#: Responses consumed, and those among them other than OKAY and NULL.
+R_RESPONSES = 3
+R_ERRORS = 4
+#: 1 if responses came meanwhile.
+R_MORE = 5
+# Those of put_requests and put_multicast_request.
+#: Slots produced, and extra info slots among them.
+R_REQUESTS = 6
+R_EXTRAS = 7
+#: Of put_requests alone: bytes of the packets sent.
+R_BYTES = 8
 #: Frames taken but not sent: the backend did not negotiate what they need.
-R_UNSENDABLE = 6
-#: Bytes of the packets sent, and extra info slots among the slots.
-R_BYTES = 7
-R_EXTRAS = 8
-RESULTS = 9
+R_UNSENDABLE = 9
+#: 1 if the backend asked to be notified.
+R_NOTIFY = 10
+RESULTS = 11
 
 _MASK16 = 0xFFFF
 _OFFSET_MASK = PAGE_SIZE - 1
 _IN_USE = GTF_reading | GTF_writing
-_CSUM = NETTXF_csum_blank | NETTXF_data_validated
-_ACCESS = GTF_permit_access | GTF_readonly
-_GSO_EXTRA = XEN_NETIF_EXTRA_TYPE_GSO
-_MORE_EXTRA = XEN_NETIF_EXTRA_FLAG_MORE << EXTRA_S_flags
-_HASH_EXTRA = XEN_NETIF_EXTRA_TYPE_HASH
 
 
-def transmit(
+def put_requests(
     first: int,
     count: int,
     log: Vector,
-    ring: U32Words,
-    pvt: U32Array,
-    otherend: int,
-    can_sg: int,
-    can_gso: int,
-    pages: Bytes,
-    data: Bytes,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
-    hashes: int,
-    ids: U32Array,
-    grefs: U32Array,
-    pending: U32Array,
-    words: U32Words,
-    shift: int,
+    ring: Ring,
+    buffers: Buffers,
+    grants: Grants,
+    frames: Frames,
+    requests: Requests,
+    backend: Backend,
     state: Vector,
     res: Vector,
 ) -> int:
-    """Send frames ``first`` .. ``count - 1`` as far as the ring has room; returns how many it took.
+    """Send frames ``first`` .. ``count - 1`` (14 to 65535 bytes) as far as the ring has room.
 
-    Frame i is ``length[i]`` bytes (14 to 65535) at ``data[offset[i]]``. ``can_sg``: the backend
-    takes packets of several slots; ``can_gso``: bit t is set if it takes GSO type t; ``hashes``: it
-    takes hash extra info. ``pages``: TX_SLOTS pages of our own. ``ids``: stack of free ids,
-    ``state[S_FREE]`` deep. ``pending[id]`` is 1 from the publication of a request to its response.
-    ``words``, ``shift``: the grant table (xennet.interface.GuestGrants).
+    Returns how many were taken, with those that the backend cannot take.
     """
-    start = pvt[FRONT_REQ_PROD_PVT]
-    space = TX_SLOTS - ((start - pvt[FRONT_RSP_CONS]) & MASK32)
-    produced = 0
+    page, pvt = ring
+    pages, grefs, _ = buffers
+    words, shift, _, _ = grants
+    data, _, offset, length, flags, gso_size, _, hash_info, _ = frames
+    ids, pending, _ = requests
+    otherend, _, _, hashes = backend
+    logging = len(log) > LOG_HEADER
+    access = GTF_permit_access | GTF_readonly | otherend << 16
+    prod = pvt[FRONT_REQ_PROD_PVT]
+    space = TX_SLOTS - ((prod - pvt[FRONT_RSP_CONS]) & MASK32)
     free = state[S_FREE]
-    access = _ACCESS | otherend << 16
-    unsendable = 0
-    sent_bytes = 0
-    extras = 0
+    sent_bytes = unsendable = 0
     frame = first
-    at = RING_SLOTS + (start & TX_MASK) * TX_STRIDE
     while frame < count:
-        size = length[frame]
-        segment = gso_size[frame]
-        chunks = (size + _OFFSET_MASK) >> PAGE_SHIFT
-        if (chunks > 1 and not can_sg) or (segment and not can_gso >> gso_type[frame] & 1):
+        left = size = length[frame]
+        slots = 1
+        extra = 0
+        if size > PAGE_SIZE or gso_size[frame] or (hashes and hash_info[frame]):
+            slots, extra = slots_of(frame, frames, backend)
+        if not slots:
             unsendable += 1
             frame += 1
             continue
-        extra = 1 if segment else 0
-        if hashes and hash_info[frame]:
-            extra += 1
-        if chunks > free or chunks + extra > space:
+        if slots > space or slots - extra > free:
             break
-        if len(log) > LOG_HEADER:
-            note(log, TX_SENT, start + produced, chunks + extra, size, NOT_REFUSED)
-        source = offset[frame]
-        rflags = flags[frame] & _CSUM
-        if extra:
-            rflags |= NETTXF_extra_info
-        left = size
+        if logging:
+            note(log, TX_SENT, prod, slots, size, NOT_REFUSED)
+        space -= slots
         sent_bytes += size
-        while True:
+        source = offset[frame]
+        rflags = TX_OF_FRAME[flags[frame] & CSUM_BITS] | (NETTXF_extra_info if extra else 0)
+        while left:
             chunk = left if left < PAGE_SIZE else PAGE_SIZE
             left -= chunk
-            if left:
-                rflags |= NETTXF_more_data
             free -= 1
-            space -= 1
             ident = ids[free]
             gref = grefs[ident]
-            page = ident << PAGE_SHIFT
-            pages[page : page + chunk] = data[source : source + chunk]
+            into = ident << PAGE_SHIFT
+            pages[into : into + chunk] = data[source : source + chunk]
+            # The backend may read the page as soon as it sees the request: the grant comes first.
             words[gref << shift] = access
             pending[ident] = 1
-            ring[at] = gref
-            ring[at + 1] = rflags << TXREQ_S_flags
-            ring[at + 2] = ident | size << TXREQ_S_size
-            produced += 1
-            at += TX_STRIDE
-            if at == TX_END:
-                at = RING_SLOTS
-            while extra:
-                extra -= 1
-                if segment:
-                    ring[at] = (
-                        _GSO_EXTRA | (_MORE_EXTRA if extra else 0) | segment << EXTRA_S_gso_size
-                    )
-                    ring[at + 1] = gso_type[frame]
-                    segment = 0
-                else:
-                    info = hash_info[frame]
-                    ring[at] = (
-                        _HASH_EXTRA
-                        | ((info & 0xFF) - 1) << EXTRA_S_hash_type
-                        | (info >> 8 & 0xFF) << EXTRA_S_hash_algorithm
-                    )
-                    ring[at + 1] = hash_value[frame]
-                produced += 1
-                at += TX_STRIDE
-                if at == TX_END:
-                    at = RING_SLOTS
-                space -= 1
-                extras += 1
-            if not left:
-                break
+            at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
+            page[at] = gref
+            page[at + TXREQ_W_flags] = (rflags | (NETTXF_more_data if left else 0)) << TXREQ_S_flags
+            page[at + TXREQ_W_id] = ident | size << TXREQ_S_size
+            prod = (prod + 1) & MASK32
+            if extra:
+                prod = put_extras(prod, extra, page, frame, frames)
+            # The first request has the size of the packet, the others have their own.
             source += chunk
             size = left if left < PAGE_SIZE else PAGE_SIZE
-            rflags = 0
+            rflags = extra = 0
         frame += 1
-    state[S_FREE] = free
-    prod = (start + produced) & MASK32
-    pvt[FRONT_REQ_PROD_PVT] = prod
-    res[R_SLOTS] = produced
-    state[S_EXTRAS] += extras
-    res[R_UNSENDABLE] = unsendable
+    push_requests(prod, free, ring, state, res)
     res[R_BYTES] = sent_bytes
-    res[R_EXTRAS] = extras
-    res[R_FLAG] = publish(ring, REQ_PROD, REQ_EVENT, prod)
+    res[R_UNSENDABLE] = unsendable
     return frame - first
 
 
-def amend(
-    kind: int,
-    mac: int,
-    ring: U32Words,
-    pvt: U32Array,
-    ids: U32Array,
-    pending: U32Array,
-    outcomes: U32Array,
-    state: Vector,
-    res: Vector,
+def slots_of(frame: int, frames: Frames, backend: Backend) -> tuple[int, int]:
+    """How many slots a frame takes, and how many of them are extra infos.
+
+    None at all if the backend did not negotiate what the frame needs.
+    """
+    _, _, _, length, _, gso_size, gso_type, hash_info, _ = frames
+    _, can_sg, gso_types, hashes = backend
+    chunks = (length[frame] + _OFFSET_MASK) >> PAGE_SHIFT
+    extra = 0
+    if gso_size[frame]:
+        extra = 1
+        if not gso_types >> gso_type[frame] & 1:
+            return 0, 0
+    if chunks > 1 and not can_sg:
+        return 0, 0
+    if hashes and hash_info[frame]:
+        extra += 1
+    return chunks + extra, extra
+
+
+def put_extras(prod: int, extra: int, page: U32Words, frame: int, frames: Frames) -> int:
+    """Write the ``extra`` extra infos of a frame, GSO before HASH, from index ``prod`` on.
+
+    Returns the next index.
+    """
+    _, _, _, _, _, gso_size, gso_type, hash_info, hash_value = frames
+    if gso_size[frame]:
+        at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
+        extra -= 1
+        put_gso(page, at, extra, gso_size[frame], gso_type[frame])
+        prod = (prod + 1) & MASK32
+    if extra:
+        at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
+        put_hash(page, at, 0, hash_info[frame], hash_value[frame])
+        prod = (prod + 1) & MASK32
+    return prod
+
+
+def push_requests(prod: int, free: int, ring: Ring, state: Vector, res: Vector) -> None:
+    """Publish the requests before index ``prod``; ``free`` ids are left.
+
+    RING_PUSH_REQUESTS_AND_CHECK_NOTIFY (xen 4.17 ring.h). A slot without an id is an extra info.
+    """
+    page, pvt = ring
+    res[R_REQUESTS] = (prod - pvt[FRONT_REQ_PROD_PVT]) & MASK32
+    res[R_EXTRAS] = res[R_REQUESTS] - (state[S_FREE] - free)
+    state[S_EXTRAS] += res[R_EXTRAS]
+    state[S_FREE] = free
+    pvt[FRONT_REQ_PROD_PVT] = prod
+    res[R_NOTIFY] = publish(page, REQ_PROD, REQ_EVENT, prod)
+
+
+def put_multicast_request(
+    kind: int, mac: int, ring: Ring, requests: Requests, state: Vector, res: Vector
 ) -> int:
-    """Ask the backend to change its multicast list; the id of the request, -1 without room.
+    """Ask the backend to change its multicast list.
 
     ``kind``: XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL; ``mac``: the address, its first octet most
-    significant. The request is a dummy, only its extra info counts (xen/io/netif.h): it names no
-    page and its answer is left in ``outcomes`` by :func:`reap`. ``res[R_FLAG]`` says whether it has
-    to be announced.
+    significant. The request is a dummy, only its extra info counts (xen 4.17 netif.h, "Multicast
+    control"): it names no page. Returns its id, -1 without room.
     """
+    page, pvt = ring
+    ids, pending, outcomes = requests
     prod = pvt[FRONT_REQ_PROD_PVT]
     free = state[S_FREE]
     if not free or TX_SLOTS - ((prod - pvt[FRONT_RSP_CONS]) & MASK32) < 2:
@@ -266,22 +277,13 @@ def amend(
     free -= 1
     ident = ids[free]
     at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
-    ring[at] = 0
-    ring[at + 1] = NETTXF_extra_info << TXREQ_S_flags
-    ring[at + 2] = ident
-    at = RING_SLOTS + ((prod + 1) & TX_MASK) * TX_STRIDE
-    ring[at] = kind | (mac >> 40 & 0xFF | (mac >> 32 & 0xFF) << 8) << EXTRA_S_mcast
-    low = mac & MASK32
-    ring[at + 1] = (
-        low >> 24 | (low >> 16 & 0xFF) << 8 | (low >> 8 & 0xFF) << 16 | (low & 0xFF) << 24
-    )
+    page[at] = 0
+    page[at + TXREQ_W_flags] = NETTXF_extra_info << TXREQ_S_flags
+    page[at + TXREQ_W_id] = ident
+    put_mcast(page, RING_SLOTS + ((prod + 1) & TX_MASK) * TX_STRIDE, kind, mac)
     outcomes[ident] = NETIF_RSP_OKAY
     pending[ident] = 1
-    state[S_FREE] = free
-    state[S_EXTRAS] += 1
-    prod = (prod + 2) & MASK32
-    pvt[FRONT_REQ_PROD_PVT] = prod
-    res[R_FLAG] = publish(ring, REQ_PROD, REQ_EVENT, prod)
+    push_requests((prod + 2) & MASK32, free, ring, state, res)
     return ident
 
 
@@ -292,46 +294,38 @@ def wipe(pages: Bytes, zeros: Bytes, ids: U32Array, first: int, end: int) -> Non
         pages[page : page + PAGE_SIZE] = zeros[0:PAGE_SIZE]
 
 
-def reap(
+def take_responses(
     log: Vector,
-    ring: U32Words,
-    pvt: U32Array,
-    ids: U32Array,
-    grefs: U32Array,
-    pending: U32Array,
-    words: U32Words,
-    shift: int,
-    status: U32Words,
-    status_shift: int,
-    outcomes: U32Array,
-    pages: Bytes,
-    zeros: Bytes,
+    ring: Ring,
+    buffers: Buffers,
+    grants: Grants,
+    requests: Requests,
     state: Vector,
     res: Vector,
 ) -> int:
-    """Take all responses: end the access of their grants and free their ids; returns the verdict.
+    """Take all responses: end the access to their pages and free their ids.
 
-    ``status``, ``status_shift``: where GTF_reading and GTF_writing of a reference are.
-    ``outcomes[id]`` becomes the status (16 bits, unsigned) of a response that is not OKAY.
-    ``zeros``: a page of zeros if the pages of freed ids are to be wiped, else less. With a verdict
-    other than OK the device is broken and nothing more may be done with the ring.
+    Returns the verdict. With one other than OK the device is broken, and nothing more may be done
+    with the ring.
     """
-    cons = pvt[FRONT_RSP_CONS]
-    begin = cons
-    prod = ring[RSP_PROD]
+    page, pvt = ring
+    pages, grefs, zeros = buffers
+    words, shift, status, status_shift = grants
+    ids, pending, outcomes = requests
+    begin = cons = pvt[FRONT_RSP_CONS]
+    prod = page[RSP_PROD]  # once: what is judged here is what the whole pass goes by
     free = state[S_FREE]
     extras = state[S_EXTRAS]
     logging = len(log) > LOG_HEADER
     verdict = OK
     errors = 0
-    response = 0
+    response = prod
     if (prod - cons) & MASK32 > (pvt[FRONT_REQ_PROD_PVT] - cons) & MASK32:  # B1
         verdict = PROD_OVERFLOW
-        response = prod
         prod = cons
     at = RING_SLOTS + (cons & TX_MASK) * TX_STRIDE
     while cons != prod:
-        response = ring[at]
+        response = page[at]  # id and status in one load: what is judged is what is used
         at += TX_STRIDE
         if at == TX_END:
             at = RING_SLOTS
@@ -371,13 +365,9 @@ def reap(
     state[S_EXTRAS] = extras
     pvt[FRONT_RSP_CONS] = cons
     res[R_VERDICT] = verdict
-    res[R_SLOTS] = (cons - begin) & MASK32
+    res[R_INDEX] = cons
+    res[R_WORD0] = response
+    res[R_RESPONSES] = (cons - begin) & MASK32
     res[R_ERRORS] = errors
-    res[R_FLAG] = 0
-    if verdict != OK:
-        res[R_INDEX] = cons
-        res[R_WORD0] = response
-    else:
-        arm(ring, RSP_EVENT, (cons + 1) & MASK32)
-        res[R_FLAG] = 1 if ring[RSP_PROD] != cons else 0
+    res[R_MORE] = await_responses(page, cons) if verdict == OK else 0
     return verdict

@@ -36,7 +36,7 @@ class MulticastRequests:
         self._wanted.append(change)
 
     def collect(self, tx: TxPass) -> None:
-        """Take the answers that the last reap brought, before their ids are used again."""
+        """Take the answers that the last pass brought, before their ids are used again."""
         for ident, change in list(self._asked.items()):
             change.status = tx.outcome(ident)
             if change.status is not None:
@@ -47,7 +47,7 @@ class MulticastRequests:
         if not self._wanted:
             return False
         change = self._wanted[0]
-        ident = tx.amend(change.kind, change.mac)
+        ident = tx.put_multicast_request(change.kind, change.mac)
         if ident is None:
             return False
         self._asked[ident] = self._wanted.popleft()

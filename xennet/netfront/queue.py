@@ -86,7 +86,7 @@ class Queue:
 
     def post_buffers(self) -> None:
         """Post all receive buffers; the backend may find them when it attaches."""
-        posted, notify = self.rx.post()
+        posted, notify = self.rx.put_requests()
         self.counters.rx.requests += posted
         self.counters.rx.grants += posted
         announce(self.hv, self.rx_port, "rx", self.counters.rx, notify)
@@ -164,17 +164,17 @@ class Queue:
             self.kick()
 
     def poll_tx(self) -> bool:
-        """Reap responses, then send what the guest has; True if there is more to do at once.
+        """Take responses, then send what the guest has; True if there is more to do at once.
 
         Raises BackendError when the backend broke the protocol.
         """
         tx, counters = self.tx, self.counters.tx
-        verdict = tx.reap()
-        counters.responses += tx.res[guest_tx.R_SLOTS]
+        verdict = tx.take_responses()
+        counters.responses += tx.res[guest_tx.R_RESPONSES]
         counters.errors += tx.res[guest_tx.R_ERRORS]
         if verdict != guest_tx.OK:
             raise tx_error(tx.res)
-        more = tx.res[guest_tx.R_FLAG] != 0
+        more = tx.res[guest_tx.R_MORE] != 0
         if self.multicast.busy:
             self._amend_multicast()
         if not self.link_up:
@@ -182,10 +182,10 @@ class Queue:
 
         if tx.empty and not self.guest.pull(tx.refill()):
             return more
-        taken = tx.transmit()
+        taken = tx.put_requests()
         if not taken:
             return more  # the ring is full: a response will wake us
-        slots, unsendable = tx.res[guest_tx.R_SLOTS], tx.res[guest_tx.R_UNSENDABLE]
+        slots, unsendable = tx.res[guest_tx.R_REQUESTS], tx.res[guest_tx.R_UNSENDABLE]
         counters.errors += unsendable
         counters.packets += taken - unsendable
         counters.bytes += tx.res[guest_tx.R_BYTES]
@@ -193,7 +193,7 @@ class Queue:
             counters.slots += slots
             counters.requests += slots
             counters.grants += slots - tx.res[guest_tx.R_EXTRAS]
-            announce(self.hv, self.tx_port, "tx", counters, tx.res[guest_tx.R_FLAG])
+            announce(self.hv, self.tx_port, "tx", counters, tx.res[guest_tx.R_NOTIFY])
         return more or not tx.full
 
     def _amend_multicast(self) -> None:
@@ -203,7 +203,7 @@ class Queue:
         while self.multicast.ask(tx):
             counters.slots += 2
             counters.requests += 2
-            announce(self.hv, self.tx_port, "tx", counters, tx.res[guest_tx.R_FLAG])
+            announce(self.hv, self.tx_port, "tx", counters, tx.res[guest_tx.R_NOTIFY])
 
     def _discard(self) -> bool:
         """The link is down: drop what waits to be sent; whether there was anything."""
@@ -220,7 +220,7 @@ class Queue:
         if not room:
             return False
         rx, counters = self.rx, self.counters.rx
-        verdict = rx.run(room)
+        verdict = rx.take_responses(room)
         slots = rx.res[guest_rx.R_SLOTS]
         if slots:
             counters.responses += slots

@@ -10,7 +10,7 @@ from xennet.engine.choice import current, shared
 from xennet.frames import FrameBatch, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx
-from xennet.netfront.buffers import GrantedPages
+from xennet.netfront.buffers import GrantedPages, kernel_grants
 from xennet.netfront.negotiated import Negotiated
 from xennet.ring import FrontRing
 from xennet.vif.passlog import PassLog
@@ -26,8 +26,9 @@ def rx_batch() -> FrameBatch:
 
 
 class RxPass:
-    """``buffers``: RX_SLOTS granted pages. After :meth:`run`, ``batch`` holds the frames that came
-    and ``res`` (places guest_rx.R_*) tells what happened.
+    """``buffers``: RX_SLOTS granted pages; ``batch``: as :func:`rx_batch` makes it. After
+    :meth:`take_responses`, ``batch`` holds the frames that came and ``res`` (places guest_rx.R_*)
+    tells what happened.
     """
 
     def __init__(
@@ -44,34 +45,31 @@ class RxPass:
 
         engine = current()
         self._log = PassLog(hv, engine)
-        grants, view = hv.grants, engine.view
-        page, pvt = view(ring.sring.u32), view(ring.pvt)
-        words = view(shared(grants.words, "grant table"))
-        status = view(shared(grants.status, "grant table"))
+        view = engine.view
+        words, grants = (view(ring.sring.u32), view(ring.pvt)), kernel_grants(hv.grants, engine)
         grefs, pages = view(buffers.grefs), view(shared(buffers.pages.u8, "rx buffers"))
-        self._post = engine.kernel(guest_rx.post)
-        self._post_args = (page, pvt, terms.otherend_id, grefs, words, grants.shift)
-        self._receive = engine.kernel(guest_rx.receive)
-        self._receive_args = (
-            *(page, pvt, terms.otherend_id, pages, grefs, words, grants.shift),
-            *(status, grants.status_shift, view(batch.data), BATCH_BYTES),
-            *map(view, (*batch.columns, *batch.hash_columns)),
-            view(batch.data.cast("I")),
-            *(terms.gso_prefix_types, int(terms.checksum_setup), view(terms.zeros)),
+        self._put_requests = engine.kernel(guest_rx.put_requests)
+        self._put_args = (words, terms.otherend_id, grefs, grants)
+        self._take_responses = engine.kernel(guest_rx.take_responses)
+        self._take_args = (
+            *(words, (pages, grefs, view(terms.zeros)), grants),
+            batch.for_kernels(view),
+            (terms.otherend_id, terms.gso_prefix_types, int(terms.checksum_setup)),
+            view(array("q", bytes(8 * guest_rx.EXTRAS))),
             *(view(array("q", bytes(8 * guest_rx.STATES))), view(self.res)),
         )
 
-    def post(self) -> tuple[int, int]:
+    def put_requests(self) -> tuple[int, int]:
         """Post every free buffer: how many that was, and whether they have to be announced."""
         before = self._ring.req_prod_pvt
-        notify = self._post(*self._post_args)
+        notify = self._put_requests(*self._put_args)
         return self._ring.req_prod_pvt - before, notify
 
-    def run(self, max_packets: int) -> int:
+    def take_responses(self, max_packets: int) -> int:
         """Take at most ``max_packets`` packets, post their buffers again; the verdict."""
         batch, res = self.batch, self.res
         limit = min(max_packets, batch.max_frames)
-        verdict = self._receive(limit, self._log.arg(), *self._receive_args)
+        verdict = self._take_responses(limit, self._log.arg(), *self._take_args)
         self._log.emit()
         batch.count = res[guest_rx.R_PACKETS]
         batch.used = res[guest_rx.R_BYTES]

@@ -10,7 +10,7 @@ from xennet.engine.choice import current, shared
 from xennet.frames import FrameBatch, Outbox, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_tx
-from xennet.netfront.buffers import GrantedPages
+from xennet.netfront.buffers import GrantedPages, kernel_grants
 from xennet.netfront.negotiated import Negotiated
 from xennet.ring import FrontRing
 from xennet.vif.passlog import PassLog
@@ -20,9 +20,9 @@ BATCH_BYTES = 128 * PAGE_SIZE
 
 
 class TxPass(Outbox):
-    """``buffers``: TX_SLOTS granted pages. ``res`` (places guest_tx.R_*) tells of the last call.
-    ``transmit_args`` and ``reap_args`` are what the kernels take besides what changes from pass to
-    pass, for those who run kernels themselves.
+    """``buffers``: TX_SLOTS granted pages. ``res`` (places guest_tx.R_*) tells of the last calls.
+    ``put_args`` and ``take_args`` are what the kernels take besides what changes from pass to pass,
+    for those who run kernels themselves.
     """
 
     def __init__(
@@ -37,60 +37,51 @@ class TxPass(Outbox):
 
         engine = current()
         self.log = PassLog(hv, engine)
-        grants, view = hv.grants, engine.view
-        page, pvt, res = view(ring.sring.u32), view(ring.pvt), view(self.res)
-        words = view(shared(grants.words, "grant table"))
-        status = view(shared(grants.status, "grant table"))
+        view = engine.view
+        words, grants = (view(ring.sring.u32), view(ring.pvt)), kernel_grants(hv.grants, engine)
         grefs, pages = view(buffers.grefs), view(shared(buffers.pages.u8, "tx buffers"))
-        columns = map(view, (*self.batch.columns, *self.batch.hash_columns))
         self._pending = array("I", bytes(4 * TX_SLOTS))
         self._outcomes = array("I", bytes(4 * TX_SLOTS))
-        ids, pending = view(array("I", range(TX_SLOTS))), view(self._pending)
-        outcomes = view(self._outcomes)
         self._state = array("q", (TX_SLOTS, 0))
-        state = view(self._state)
-        self._transmit = engine.kernel(guest_tx.transmit)
-        self.transmit_args = (
-            *(page, pvt, terms.otherend_id, int(terms.can_sg), terms.gso_types),
-            *(pages, view(self.batch.data), *columns, int(terms.hashes)),
-            *(ids, grefs, pending, words, grants.shift, state, res),
-        )
-        self._reap = engine.kernel(guest_tx.reap)
-        self.reap_args = (
-            *(page, pvt, ids, grefs, pending, words, grants.shift),
-            *(status, grants.status_shift, outcomes, pages, view(terms.zeros)),
-            *(state, res),
-        )
-        self._amend = engine.kernel(guest_tx.amend)
-        self._amend_args = (page, pvt, ids, pending, outcomes, state, res)
+        requests = tuple(map(view, (array("I", range(TX_SLOTS)), self._pending, self._outcomes)))
+        own, results = (pages, grefs, view(terms.zeros)), (view(self._state), view(self.res))
+        backend = terms.otherend_id, int(terms.can_sg), terms.gso_types, int(terms.hashes)
+        self._put_requests = engine.kernel(guest_tx.put_requests)
+        frames = self.batch.for_kernels(view)
+        self.put_args = (words, own, grants, frames, requests, backend, *results)
+        self._take_responses = engine.kernel(guest_tx.take_responses)
+        self.take_args = (words, own, grants, requests, *results)
+        self._put_multicast_request = engine.kernel(guest_tx.put_multicast_request)
+        self._put_multicast_args = (words, requests, *results)
 
     @property
     def full(self) -> bool:
         """Whether every request waits for its response, which will wake us."""
         return not self._state[guest_tx.S_FREE]
 
-    def reap(self) -> int:
-        """Take all responses; the verdict. ``res[R_FLAG]``: more have come meanwhile."""
-        verdict = self._reap(self.log.arg(), *self.reap_args)
+    def take_responses(self) -> int:
+        """Take all responses; the verdict. ``res[R_MORE]``: more have come meanwhile."""
+        verdict = self._take_responses(self.log.arg(), *self.take_args)
         self.log.emit()
         return verdict
 
-    def transmit(self) -> int:
+    def put_requests(self) -> int:
         """Send as many frames as the ring takes; how many that was.
 
-        Requests are published; ``res[R_FLAG]`` says whether they have to be announced.
+        Requests are published; ``res[R_NOTIFY]`` says whether they have to be announced.
         """
-        taken = self._transmit(self.next, self.batch.count, self.log.arg(), *self.transmit_args)
+        taken = self._put_requests(self.next, self.batch.count, self.log.arg(), *self.put_args)
         self.log.emit()
         self.next += taken
         return taken
 
-    def amend(self, kind: int, mac: bytes) -> int | None:
+    def put_multicast_request(self, kind: int, mac: bytes) -> int | None:
         """Ask for a change of the multicast list; the request's id, None if the ring is full.
 
-        ``res[R_FLAG]`` says whether the request has to be announced.
+        ``res[R_NOTIFY]`` says whether the request has to be announced.
         """
-        ident = self._amend(kind, int.from_bytes(mac, "big"), *self._amend_args)
+        number = int.from_bytes(mac, "big")
+        ident = self._put_multicast_request(kind, number, *self._put_multicast_args)
         return None if ident < 0 else ident
 
     def outcome(self, ident: int) -> int | None:

@@ -38,20 +38,20 @@ _RX = {
 
 
 def tx_error(res: Sequence[int]) -> BackendError:
-    """The exception for a verdict of guest_tx.reap, made of its result vector."""
+    """The exception for a verdict of guest_tx.take_responses, made of its result vector."""
     rule, text = _TX[res[guest_tx.R_VERDICT]]
     return BackendError(rule, "tx", res[guest_tx.R_INDEX], res[guest_tx.R_WORD0], text)
 
 
 def rx_error(res: Sequence[int]) -> BackendError:
-    """The exception for a verdict of guest_rx.receive, made of its result vector."""
+    """The exception for a verdict of guest_rx.take_responses, made of its result vector."""
     rule, text = _RX[res[guest_rx.R_VERDICT]]
     return BackendError(rule, "rx", res[guest_rx.R_INDEX], res[guest_rx.R_WORD0], text)
 
 
 def drop_reason(res: Sequence[int]) -> str:
-    """One line on the last packet that guest_rx.receive dropped."""
+    """One line on the last packet that guest_rx.take_responses dropped."""
     refusal = REFUSALS[res[guest_rx.R_DROP]]
-    where = f"rx ring, index {res[guest_rx.R_INDEX]}"
-    raw = f"{res[guest_rx.R_WORD0]:08x} {res[guest_rx.R_WORD1]:08x}"
+    where = f"rx ring, index {res[guest_rx.R_DROP_INDEX]}"
+    raw = f"{res[guest_rx.R_DROP_WORD0]:08x} {res[guest_rx.R_DROP_WORD1]:08x}"
     return f"{where}: {refusal.text} [{refusal.rule}; raw words {raw}]"
