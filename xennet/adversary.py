@@ -35,12 +35,16 @@ from typing import Any, Literal, TypeVar, cast
 
 from attrs import frozen
 
+from xennet.engine import kernel
 from xennet.engine.choice import F, using
 
 W = TypeVar("W")
 
 LOAD: Literal["load"] = "load"
 STORE: Literal["store"] = "store"
+#: Load and store in one step (xennet.engine.kernel.compare_and_swap, fetch_or, fetch_and).
+UPDATE: Literal["update"] = "update"
+Kind = Literal["load", "store", "update"]
 
 
 @frozen
@@ -49,14 +53,16 @@ class Access:
 
     ``memory`` is its name, ``at`` the first byte of it and ``size`` how many: 1, 2, 4 or 8 for an
     item of a view, any number for a range (payload, a slot of the control ring), which is one
-    access. ``value`` is what was loaded or stored, least significant byte first.
+    access. An atomic operation is one access as well: nobody comes between its load and its store.
+    ``value`` is what was loaded or stored, or is there after an atomic operation, least significant
+    byte first.
     """
 
     number: int
     memory: str
     at: int
     size: int
-    kind: Literal["load", "store"]
+    kind: Kind
     value: int
 
     @property
@@ -111,11 +117,29 @@ class SharedView:
         self._raw[key] = value
         self._tell(STORE, key, value)
 
+    @property
+    def obj(self) -> SharedView:
+        """Who owns the memory, and knows how it is changed in one step (xennet.engine.atomics)."""
+        return self
+
+    def compare_and_swap(self, words: memoryview, at: int, old: int, new: int) -> int:
+        return self._updated(at, kernel.compare_and_swap(self._raw, at, old, new))
+
+    def fetch_or(self, words: memoryview, at: int, bits: int) -> int:
+        return self._updated(at, kernel.fetch_or(self._raw, at, bits))
+
+    def fetch_and(self, words: memoryview, at: int, bits: int) -> int:
+        return self._updated(at, kernel.fetch_and(self._raw, at, bits))
+
+    def _updated(self, at: int, seen: int) -> int:
+        self._tell(UPDATE, at, self._raw[at])
+        return seen
+
     def __getattr__(self, name: str) -> Any:
         # release(), cast(), nbytes ...: of the memory itself, which is not accessed by them.
         return getattr(self._raw, name)
 
-    def _tell(self, kind: Literal["load", "store"], key: Any, value: Any) -> None:
+    def _tell(self, kind: Kind, key: Any, value: Any) -> None:
         adversary = self._adversary
         if not adversary.watched:
             return
@@ -178,9 +202,7 @@ class Adversary:
         finally:
             self._watcher = None
 
-    def tell(
-        self, memory: str, at: int, size: int, kind: Literal["load", "store"], value: int
-    ) -> None:
+    def tell(self, memory: str, at: int, size: int, kind: Kind, value: int) -> None:
         """What views call, while anybody watches."""
         self._number += 1
         watcher, self._watcher = self._watcher, None

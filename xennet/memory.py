@@ -21,6 +21,7 @@ import sys
 from attrs import define, field
 
 from xennet.abi.xen import DOMID_INVALID, PAGE_SIZE
+from xennet.engine.atomics import OwnMap, of_processes
 from xennet.interface import OutOfFramesError
 
 #: Owner of a frame that nobody owns.
@@ -65,23 +66,29 @@ class Memory:
 
     ``u8`` ... ``u64`` view the whole arena and belong to the hypervisor alone; domains get
     :class:`PageRun` views through their :class:`AddressSpace`. ``owner`` is a ``memoryview`` of
-    one unsigned 16-bit domid per frame (FREE where unowned). MemoryError if the system has not that
-    much memory.
+    one unsigned 16-bit domid per frame (FREE where unowned).
+
+    A ``shared`` arena may be mapped by other processes (``fd``): what both sides change is changed
+    by real atomic operations then, which is told by the owner of a view (xennet.engine.atomics).
+    MemoryError if the system has not that much memory, AtomicsError if it has no such operations.
     """
 
     def __init__(self, nr_frames: int = 131072, *, shared: bool = False) -> None:
         if nr_frames < 1:
             raise ValueError(f"an arena needs at least one frame, not {nr_frames}")
+        if shared:
+            of_processes()
         self.nr_frames = nr_frames
         self.fd: int | None = None
         size = nr_frames * PAGE_SIZE
         try:
+            self._map: mmap.mmap
             if shared:
                 self.fd = os.memfd_create("xennet-arena")
                 os.ftruncate(self.fd, size)
                 self._map = mmap.mmap(self.fd, size)
             else:
-                self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+                self._map = OwnMap(size)
         except OSError as error:
             if self.fd is not None:
                 os.close(self.fd)

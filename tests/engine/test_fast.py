@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from xennet.engine.choice import named
 from xennet.engine.fast.translate import translate
+from xennet.engine.kernel import U32Array, U32Words
 from xennet.netback import guest_tx
 
 RUN = (
@@ -71,22 +74,63 @@ def test_only_module_level_functions_are_kernels() -> None:
         named("fast").kernel(print)
 
 
-def test_translation_widens_loads_and_turns_slice_copies_into_calls() -> None:
+def test_translation_makes_each_load_one_load_and_turns_slice_copies_into_calls() -> None:
     tree = translate(
         ast.parse(
-            "def f(a: int, b: int) -> int:\n"
+            "def f(a: U32Words, b: U32Array, pair: Pair) -> int:\n"
             "    a[1:3] = b[4:6]\n"
             "    a[0] = b[1]\n"
-            "    a[2] += 1\n"
-            "    c = a[1:]\n"
-            "    return c[0]\n"
+            "    b[2] += 1\n"
+            "    c, _ = pair\n"
+            "    return a[0] + c[0] + b[a[1]]\n"
         )
     )
     assert ast.unparse(tree) == (
-        "def f(a, b):\n"
+        "def f(a, b, pair):\n"
         "    _xennet_copy_bytes(a, 1, b, 4, 3 - 1)\n"
         "    a[0] = _xennet_int64(b[1])\n"
-        "    a[2] += 1\n"
-        "    c = a[1:]\n"
-        "    return _xennet_int64(c[0])"
+        "    b[2] += 1\n"
+        "    c, _ = pair\n"
+        "    return _xennet_load_once(a, 0) + _xennet_load_once(c, 0)"
+        " + _xennet_int64(b[_xennet_load_once(a, 1)])"
     )
+
+
+def test_shared_words_are_not_changed_by_a_load_and_a_store() -> None:
+    with pytest.raises(TypeError, match=r"line 2: a is changed by others too.* use fetch_or"):
+        translate(ast.parse("def f(a: U32Words) -> None:\n    a[1] |= 8\n"))
+
+
+def read_twice_of_shared(words: U32Words, other: U32Words) -> int:
+    first = words[3]
+    other[0] = first + 1
+    return first - words[3]
+
+
+def read_twice_of_private(words: U32Array, other: U32Array) -> int:
+    return words[3] - words[3]
+
+
+def read_once(words: U32Words, other: U32Words) -> int:
+    found = words[3]
+    other[0] = found
+    if found > 100:
+        other[1] = found
+    return found + other[2]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "loads"),
+    [(read_twice_of_shared, 2), (read_twice_of_private, 0), (read_once, 2)],
+)
+def test_machine_code_loads_a_shared_word_as_often_as_the_source_does(
+    kernel: Callable[..., int], loads: int
+) -> None:
+    engine = named("fast")
+    views = engine.view(array("I", range(8))), engine.view(array("I", bytes(32)))
+    compiled = engine.kernel(kernel)
+    compiled(*views)
+    (code,) = compiled.inspect_llvm().values()
+    body = code[code.index("define ") : code.index("\n}\n")]
+    assert len(re.findall(r"= load atomic i32, .* monotonic", body)) == loads
+    assert not re.findall(r"= load i32,", body)

@@ -3,7 +3,10 @@
 A kernel is a module-level function over flat integer views and plain integers: loads, stores,
 integer arithmetic, ``while`` and ``for ... in range``. In CPython the views are memoryviews and
 ``array`` objects. Everything that another way of running the same source has to do differently is
-in this file: copying payload and publishing an index.
+in this file: copying payload, publishing an index, changing a word that others change too.
+
+A load of a shared word (:data:`U32Words`) is one load: the compiled engine neither makes two of it
+nor takes the value of an earlier one (XSA-155).
 """
 
 from __future__ import annotations
@@ -12,11 +15,14 @@ from array import array
 from typing import TypeAlias
 
 from xennet.abi.words import RSP_EVENT, RSP_PROD
+from xennet.engine import atomics
+from xennet.engine.atomics import OwnMap
 from xennet.ring import MASK32, memory_barrier, must_notify
 
 #: Bytes of memory.
 Bytes: TypeAlias = "memoryview"
-#: Words of memory, possibly shared with another domain: loads and stores are single and aligned.
+#: Words of memory (32 bits, or 16 as ``u16``) that another domain may write at any time: loads and
+#: stores are single and aligned. What both sides change is changed by the three operations below.
 U32Words: TypeAlias = "memoryview"
 #: A private array of unsigned 32-bit words.
 U32Array: TypeAlias = "array[int] | memoryview"
@@ -87,3 +93,43 @@ def await_responses(ring: U32Words, cons: int) -> int:
     """
     arm(ring, RSP_EVENT, (cons + 1) & MASK32)
     return 1 if ring[RSP_PROD] != cons else 0
+
+
+def compare_and_swap(words: U32Words, at: int, old: int, new: int) -> int:
+    """Store ``new`` into ``words[at]`` if ``old`` is there; returns what was there.
+
+    One step in the eyes of every other domain and a full barrier, as cmpxchg (xen/grant_table.h,
+    "Use SMP-safe CMPXCHG"). Items of 16 and 32 bits are swapped, all of the item is compared.
+    """
+    if words.obj.__class__ is not OwnMap and (way := atomics.of(words)) is not None:
+        return way.compare_and_swap(words, at, old, new)
+    seen: int = words[at]
+    if seen == old:
+        words[at] = new
+    return seen
+
+
+def fetch_or(words: U32Words, at: int, bits: int) -> int:
+    """Set ``bits`` of ``words[at]`` and leave the others as they are; returns what was there.
+
+    One step in the eyes of every other domain and a full barrier, as lock or (lock bts for one
+    bit: Xen's test_and_set_bit).
+    """
+    if words.obj.__class__ is not OwnMap and (way := atomics.of(words)) is not None:
+        return way.fetch_or(words, at, bits)
+    seen: int = words[at]
+    words[at] = seen | bits
+    return seen
+
+
+def fetch_and(words: U32Words, at: int, bits: int) -> int:
+    """Clear all but ``bits`` of ``words[at]``; returns what was there.
+
+    One step in the eyes of every other domain and a full barrier, as lock and (Xen's clear_bit;
+    with ``bits`` 0 an exchange for 0, Xen's xchg).
+    """
+    if words.obj.__class__ is not OwnMap and (way := atomics.of(words)) is not None:
+        return way.fetch_and(words, at, bits)
+    seen: int = words[at]
+    words[at] = seen & bits
+    return seen

@@ -106,13 +106,15 @@ class _Cache(FunctionCache):
             super().save_overload(sig, data)
 
 
-def compile_cached(function: Callable[..., Any]) -> Any:
-    """``function`` as a numba dispatcher (nopython, C division rules) with this cache.
+#: How kernels are compiled: nopython, with C division rules. They allocate nothing, so numba's
+#: reference counts are left out: two atomic operations for each array argument of each call cost
+#: more than many a slot. Kernels that kernels call are put in line, as a C compiler would do with
+#: static functions.
+OPTIONS = {"error_model": "numpy", "forceinline": True, "_nrt": False}
 
-    Kernels allocate nothing, so numba's reference counts are left out: two atomic operations for
-    each array argument of each call cost more than many a slot. Kernels that kernels call are put
-    in line, as a C compiler would do with static functions.
-    """
-    dispatcher = numba.njit(error_model="numpy", forceinline=True, _nrt=False)(function)
+
+def compile_cached(function: Callable[..., Any]) -> Any:
+    """``function`` as a numba dispatcher with this cache."""
+    dispatcher = numba.njit(**OPTIONS)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher

@@ -1,7 +1,11 @@
-"""What is compiled in another way: payload copy, publishing an index, asking for an event.
+"""What is compiled in another way: payload copy, loads, publishing an index, asking for an event,
+changing a shared word.
 
 numba would copy a slice element by element; memcpy is several times faster. A store that another
-process may see has to be one store, and the order against the following load needs a fence.
+process may see has to be one store, and the order against the following load needs a fence. A load
+of what another process may write is an atomic one (relaxed, which costs nothing): LLVM may make two
+of an ordinary one, or take the value of an earlier one instead, and what was judged is not what is
+used then (XSA-155). A read-modify-write is cmpxchg, lock or, lock and.
 """
 
 from __future__ import annotations
@@ -11,9 +15,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
-from xennet.engine.fast.cache import compile_cached
+from xennet.engine.fast.cache import OPTIONS, compile_cached
+from xennet.engine.libatomic import address_of
 from xennet.ring import must_notify
 
 _BYTE = ir.IntType(8).as_pointer()
@@ -33,7 +38,10 @@ def _memcpy(  # type: ignore[no-untyped-def]
         ):
             data = context.make_array(array_type)(context, builder, array).data
             ends.append(builder.gep(builder.bitcast(data, _BYTE), [offset]))
-        cgutils.raw_memcpy(builder, ends[0], ends[1], args[4], 1)
+        # Volatile: what is copied out of shared memory is not taken from there again.
+        size = args[4].type
+        memcpy = builder.module.declare_intrinsic("llvm.memcpy", [_BYTE, _BYTE, size])
+        builder.call(memcpy, [*ends, args[4], cgutils.true_bit])
         return context.get_dummy_value()
 
     return signature, generate
@@ -48,18 +56,97 @@ def _fence(_context):  # type: ignore[no-untyped-def]
     return types.void(), generate
 
 
+_WORD = ir.IntType(64)
+
+
+def _item(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """The address of an item, 0 <= index, and its type."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [index]), ir.IntType(array_type.dtype.bitwidth)
+
+
+def _widened(builder: Any, value: Any) -> Any:
+    """An item as the signed 64-bit integer that kernels work with; items are unsigned."""
+    return value if value.type == _WORD else builder.zext(value, _WORD)
+
+
+def _narrowed(builder: Any, value: Any, kind: Any) -> Any:
+    """A 64-bit integer as an item."""
+    return value if value.type == kind else builder.trunc(value, kind)
+
+
+@intrinsic
+def _load_relaxed(_context, words, index):  # type: ignore[no-untyped-def]
+    """One aligned load, which stays one."""
+    signature = types.int64(words, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        item, kind = _item(context, builder, signature.args[0], *args)
+        return _widened(builder, builder.load_atomic(item, "monotonic", kind.width // 8))
+
+    return signature, generate
+
+
 @intrinsic
 def _store_release(_context, words, index, value):  # type: ignore[no-untyped-def]
-    """One aligned 32-bit store that no earlier store may be moved behind."""
+    """One aligned store that no earlier store may be moved behind."""
     signature = types.void(words, types.int64, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        word = builder.trunc(args[2], ir.IntType(32))
-        builder.store_atomic(word, builder.gep(data, [args[1]]), "release", 4)
+        item, kind = _item(context, builder, signature.args[0], *args[:2])
+        value = _narrowed(builder, args[2], kind)
+        builder.store_atomic(value, item, "release", kind.width // 8)
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic
+def _swap(_context, words, index, old, new):  # type: ignore[no-untyped-def]
+    """cmpxchg; what was there."""
+    signature = types.int64(words, types.int64, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        item, kind = _item(context, builder, signature.args[0], *args[:2])
+        old, new = (_narrowed(builder, value, kind) for value in args[2:])
+        pair = builder.cmpxchg(item, old, new, "seq_cst", "seq_cst")
+        return _widened(builder, builder.extract_value(pair, 0))
+
+    return signature, generate
+
+
+def _fetch(operation: str) -> Any:
+    """lock or, lock and: an intrinsic that returns what was there."""
+
+    @intrinsic
+    def fetch(_context, words, index, bits):  # type: ignore[no-untyped-def]
+        signature = types.int64(words, types.int64, types.int64)
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            item, kind = _item(context, builder, signature.args[0], *args[:2])
+            bits = _narrowed(builder, args[2], kind)
+            return _widened(builder, builder.atomic_rmw(operation, item, bits, "seq_cst"))
+
+        return signature, generate
+
+    return fetch
+
+
+_or, _and = _fetch("or"), _fetch("and")
+
+
+def load_once(words: Any, index: Any) -> Any:
+    """What ``words[index]`` becomes where others may write the words; a tuple has no others."""
+    return words[index]
+
+
+def _load_of_kind(words, index):  # type: ignore[no-untyped-def]
+    if isinstance(words, types.Array):
+        return lambda words, index: _load_relaxed(words, np.int64(index))
+    return lambda words, index: np.int64(words[index])
+
+
+overload(load_once, jit_options=OPTIONS)(_load_of_kind)
 
 
 def _copy_bytes(dest, dest_at, source, source_at, count):  # type: ignore[no-untyped-def]
@@ -71,15 +158,49 @@ _must_notify = compile_cached(must_notify)
 
 
 def _publish(ring, word, event_word, new):  # type: ignore[no-untyped-def]
-    old = np.int64(ring[word])
+    old = load_once(ring, word)
     _store_release(ring, np.int64(word), np.int64(new))
     _fence()
-    return 1 if _must_notify(old, np.int64(new), np.int64(ring[event_word])) else 0
+    return 1 if _must_notify(old, np.int64(new), load_once(ring, event_word)) else 0
 
 
 def _arm(ring, event_word, value):  # type: ignore[no-untyped-def]
     _store_release(ring, np.int64(event_word), np.int64(value))
     _fence()
+
+
+def _compare_and_swap(words, at, old, new):  # type: ignore[no-untyped-def]
+    return _swap(words, np.int64(at), np.int64(old), np.int64(new))
+
+
+def _fetch_or(words, at, bits):  # type: ignore[no-untyped-def]
+    return _or(words, np.int64(at), np.int64(bits))
+
+
+def _fetch_and(words, at, bits):  # type: ignore[no-untyped-def]
+    return _and(words, np.int64(at), np.int64(bits))
+
+
+class CompiledAtomics:
+    """The compiled operations for code that is not (xennet.engine.atomics.ReadModifyWrite)."""
+
+    def compare_and_swap(self, words: memoryview, at: int, old: int, new: int) -> int:
+        return _called("compare_and_swap", words, at, old, new)
+
+    def fetch_or(self, words: memoryview, at: int, bits: int) -> int:
+        return _called("fetch_or", words, at, bits)
+
+    def fetch_and(self, words: memoryview, at: int, bits: int) -> int:
+        return _called("fetch_and", words, at, bits)
+
+
+def _called(name: str, words: memoryview, at: int, *values: int) -> int:
+    """A twin's result, as an unsigned item; raises as address_of does."""
+    address_of(words, at)
+    size = words.itemsize
+    half, whole = 1 << 63, 1 << 64
+    signed = [(value + half) % whole - half for value in values]  # the same 64 bits
+    return int(TWINS[name](np.frombuffer(words, f"u{size}"), at, *signed)) % (1 << 8 * size)
 
 
 #: What a slice assigned to a slice becomes: (dest, dest_at, source, source_at, count).
@@ -88,4 +209,7 @@ copy_bytes = compile_cached(_copy_bytes)
 TWINS = {
     "publish": compile_cached(_publish),
     "arm": compile_cached(_arm),
+    "compare_and_swap": compile_cached(_compare_and_swap),
+    "fetch_or": compile_cached(_fetch_or),
+    "fetch_and": compile_cached(_fetch_and),
 }

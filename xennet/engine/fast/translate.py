@@ -3,9 +3,12 @@
 The source stays as it is written for CPython; this is done to its syntax tree:
 
 * annotations go (numba finds types by itself);
-* every value that is loaded from an array becomes a signed 64-bit integer, ``a[i]`` to
-  ``int64(a[i])``. In CPython all integers are alike; in numba the sum of two unsigned 32-bit
-  words has another type than the sum of a word and a number, and mixing those gives floats;
+* every value that is loaded from an array becomes a signed 64-bit integer. In CPython all integers
+  are alike; in numba the sum of two unsigned 32-bit words has another type than the sum of a word
+  and a number, and mixing those gives floats;
+* a load is made once: ``a[i]`` becomes ``load_once(a, i)``. Where the annotation of a parameter
+  says that nobody else writes there (U32Array, Vector, Bytes, whose payload is copied before it is
+  looked at), ``int64(a[i])`` leaves LLVM free to do as it likes;
 * a slice assigned to a slice, ``a[i:j] = b[k:l]``, becomes one memcpy;
 * the functions of xennet/engine/kernel.py are replaced by their compiled twins.
 
@@ -29,11 +32,25 @@ from xennet.engine.fast import primitives
 from xennet.engine.fast.cache import compile_cached
 
 _LOAD = "_xennet_int64"
+_ONCE = "_xennet_load_once"
 _COPY = "_xennet_copy_bytes"
 
 
+#: Annotations of parameters whose items nobody else writes while a kernel runs.
+PRIVATE = frozenset(("U32Array", "Vector", "Bytes"))
+#: The annotation of those that others change.
+SHARED = "U32Words"
+
+
 class _Adapt(ast.NodeTransformer):
-    """Loads from arrays as int64 (slices are no loads), slice assignments as copies."""
+    """Loads from arrays as int64 (slices are no loads), slice assignments as copies.
+
+    ``kinds``: the annotations of parameters.
+    """
+
+    def __init__(self, kinds: dict[str, str]) -> None:
+        self._private = {name for name, kind in kinds.items() if kind in PRIVATE}
+        self._shared = {name for name, kind in kinds.items() if kind == SHARED}
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         self.generic_visit(node)
@@ -52,12 +69,24 @@ class _Adapt(ast.NodeTransformer):
                 return ast.copy_location(ast.Expr(call), node)
         return node
 
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        match node.target:
+            case ast.Subscript(value=ast.Name(id=name)) if name in self._shared:
+                raise TypeError(
+                    f"line {node.lineno}: {name} is changed by others too, between the load and "
+                    "the store of this; use fetch_or, fetch_and or compare_and_swap"
+                )
+        return self.generic_visit(node)
+
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         self.generic_visit(node)
         if isinstance(node.ctx, ast.Store) or isinstance(node.slice, ast.Slice):
             return node
-        name = ast.Name(_LOAD, ast.Load())
-        return ast.copy_location(ast.Call(name, [node], []), node)
+        if isinstance(node.value, ast.Name) and node.value.id in self._private:
+            call = ast.Call(ast.Name(_LOAD, ast.Load()), [node], [])
+        else:
+            call = ast.Call(ast.Name(_ONCE, ast.Load()), [node.value, node.slice], [])
+        return ast.copy_location(call, node)
 
 
 def translate(tree: ast.Module) -> ast.Module:
@@ -66,9 +95,13 @@ def translate(tree: ast.Module) -> ast.Module:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             node.returns = None
+            kinds = {}
             for argument in node.args.args:
+                if isinstance(argument.annotation, ast.Name):
+                    kinds[argument.arg] = argument.annotation.id
                 argument.annotation = None
-            node.body = [_Adapt().visit(statement) for statement in node.body]
+            adapt = _Adapt(kinds)
+            node.body = [adapt.visit(statement) for statement in node.body]
             functions.append(node)
     return ast.fix_missing_locations(ast.Module(functions, []))
 
@@ -100,6 +133,7 @@ class Translator:
             tree = translate(ast.parse(inspect.getsource(module)))
             space = dict(vars(module))
             space[_LOAD] = np.int64
+            space[_ONCE] = primitives.load_once
             space[_COPY] = primitives.copy_bytes
             exec(compile(tree, inspect.getfile(module), "exec"), space)
             self._spaces[module.__name__] = space
