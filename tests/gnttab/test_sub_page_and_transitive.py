@@ -125,6 +125,19 @@ def test_transitive_grants_go_one_step_only(v2: World) -> None:
     assert (v2.marks(0, further), v2.marks(1, gref)) == (0, 0)
 
 
+def test_an_entry_that_has_become_transitive_is_not_behind_another_even_while_it_is_mapped(
+    v2: World,
+) -> None:
+    behind = v2.table[2].grant_access(1, v2.page[2])
+    gref = v2.table[1].grant_transitive(0, 2, behind)
+    handle = v2.map(1, 2, behind, READONLY_MAP)
+    v2.table[2].words[behind << 2] |= GTF_transitive
+    copy = element(Ref(1, gref), Own(v2.page[0]), 4)
+    assert v2.copy(0, copy) == ["general_error"]
+    assert (v2.marks(1, gref), v2.marks(2, behind)) == (0, READ)
+    assert v2.hypervisor.unmap_grant_ref(1, handle) == 0
+
+
 def test_a_transitive_grant_must_not_lead_back_to_its_granter(v2: World) -> None:
     behind = v2.table[1].grant_access(1, v2.page[1])
     gref = v2.table[1].grant_transitive(0, 1, behind)

@@ -13,6 +13,8 @@ from xennet.abi.grant_table import (
     GTF_transfer_completed,
 )
 from xennet.abi.xen import PAGE_SIZE
+from xennet.adversary import LOAD, Access, Adversary
+from xennet.engine.choice import using
 from xennet.interface import HypercallError
 from xennet.memory import FREE, MemoryAccessError
 
@@ -30,26 +32,25 @@ def test_a_page_changes_hands_with_its_contents(world: World) -> None:
         world.spaces[0].read(frame)
 
 
-def test_an_offer_goes_from_accepted_through_committed_to_completed(world: World) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_offer_goes_from_accepted_through_committed_to_completed(version: int) -> None:
+    adversary = Adversary()
+    with using(adversary):
+        world = World((version, version))
     table, frame = world.table[1], world.new_page(0)
     gref = table.grant_transfer(0)
     seen: list[int] = []
-    words = world.memory.u32
 
-    class SpyingWords:
-        def __getitem__(self, word: int) -> int:
-            return words[word]
-
-        def __setitem__(self, word: int, value: int) -> None:
-            words[word] = value
+    def look(access: Access) -> None:
+        if access.kind != LOAD:
             seen.append(table.words[gref << table.shift] & 0xFFFF)
 
-    world.memory.u32 = SpyingWords()  # type: ignore[assignment]
-    assert transfer(world, frame, 1, gref) == "okay"
-    world.memory.u32 = words
+    with adversary.watching(look):
+        assert transfer(world, frame, 1, gref) == "okay"
     committed = GTF_accept_transfer | GTF_transfer_committed
     assert seen[0] == committed
     assert set(seen[:-1]) == {committed}  # while the frame number is written
+    assert len(seen) == 2 + version
     assert seen[-1] == committed | GTF_transfer_completed
     assert table.end_transfer(gref) == frame
 

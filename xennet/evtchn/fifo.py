@@ -10,6 +10,10 @@ All of that is guest memory and can hold anything. The hypervisor reads it only 
 link a port, follows no link, and uses no number that it reads as an index; the guest's walk ends
 at a link to nowhere and takes every link away that it follows, so a loop is walked once.
 
+Both sides change the same event words, so each change is one atomic operation (xen 4.17
+common/event_fifo.c, Linux 6.1 events_fifo.c): bits are set and cleared each by itself, and a link
+is swapped in only while the word still says LINKED.
+
 What differs from the 2-level ABI in the eyes of drivers: a closed port whose word is still linked
 is busy, its number is not handed out before the guest's upcall has taken it off the queue.
 """
@@ -31,6 +35,7 @@ from xennet.abi.event_channel import (
 )
 from xennet.abi.xen import PAGE_SIZE, VCPU_INFO
 from xennet.engine.choice import shared
+from xennet.engine.kernel import compare_and_swap, fetch_and, fetch_or
 from xennet.memory import PageRun
 
 #: A control block may start here at most, lest it crosses the page's end.
@@ -43,7 +48,6 @@ _MASKED = 1 << EVTCHN_FIFO_MASKED
 _LINKED = 1 << EVTCHN_FIFO_LINKED
 _BUSY = 1 << EVTCHN_FIFO_BUSY
 _LINK = EVTCHN_FIFO_LINK_MASK
-_WORD = 0xFFFF_FFFF
 _PER_PAGE = EVTCHN_FIFO_WORDS_PER_PAGE
 
 _READY = layout(evtchn_fifo_control_block)["ready"][0] // 4
@@ -138,12 +142,10 @@ class FifoBits:
             self._saved.add(port)
             return False
         words, at = self._pages[port // _PER_PAGE], port % _PER_PAGE
-        word = words[at]
-        words[at] = word | _PENDING
+        word = fetch_or(words, at, _PENDING)
         block = self._blocks[vcpu]
-        if block is None or word & (_MASKED | _LINKED):
+        if block is None or word & _MASKED or fetch_or(words, at, _LINKED) & _LINKED:
             return False
-        words[at] = word | _PENDING | _LINKED
         self._link(port, block, vcpu)
         return True
 
@@ -153,13 +155,13 @@ class FifoBits:
         self._saved.discard(port)
         self._priorities.pop(port, None)
         if port < self._nr_words:
-            self._pages[port // _PER_PAGE][port % _PER_PAGE] &= _WORD ^ _PENDING
+            fetch_and(self._pages[port // _PER_PAGE], port % _PER_PAGE, ~_PENDING)
 
     def unmask(self, port: int, vcpu: int) -> bool:
         """Clear MASKED; True when the port was pending and is linked now (evtchn_fifo_unmask)."""
         if port >= self._nr_words:
             return False
-        self._pages[port // _PER_PAGE][port % _PER_PAGE] &= _WORD ^ _MASKED
+        fetch_and(self._pages[port // _PER_PAGE], port % _PER_PAGE, ~_MASKED)
         return self.is_pending(port) and self.set_pending(port, vcpu)
 
     def is_pending(self, port: int) -> bool:
@@ -197,8 +199,7 @@ class FifoBits:
         tails = self._tails[vcpu]
         if not self._set_link(tails[priority], port):
             block[_HEAD + priority] = port
-            if not block[_READY] >> priority & 1:
-                block[_READY] |= 1 << priority
+            if not fetch_or(block, _READY, 1 << priority) >> priority & 1:
                 self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 1
         tails[priority] = port
 
@@ -206,15 +207,23 @@ class FifoBits:
         """Let the word of ``tail`` link to ``port``; False when the guest has taken the tail off
         its queue (which is empty then).
 
-        Xen tries this with cmpxchg a few times (evtchn_fifo_set_link); here nobody comes between.
+        The guest may mask, unmask and take ports meanwhile; BUSY, from the second try on, keeps it
+        from unmasking (evtchn_fifo_set_link). One that changes the word for ever loses its event.
         """
         if not tail:
             return False
         words, at = self._pages[tail // _PER_PAGE], tail % _PER_PAGE
         word = words[at]
-        if not word & _LINKED:
-            return False
-        words[at] = word & ~(_BUSY | _LINK) | port
+        for busy in (0, _BUSY, _BUSY, _BUSY, _BUSY):
+            if not word & _LINKED:
+                if busy:
+                    fetch_and(words, at, ~_BUSY)
+                return False
+            seen = compare_and_swap(words, at, word, word & ~(_BUSY | _LINK) | port)
+            if seen == word:
+                return True
+            word = seen if busy else fetch_or(words, at, _BUSY) | _BUSY
+        fetch_and(words, at, ~_BUSY)
         return True
 
     # The guest's side
@@ -222,13 +231,13 @@ class FifoBits:
     def mask(self, port: int) -> None:
         """The guest holds back events of one port; nothing to do for one without a word."""
         if port < self._nr_words:
-            self._pages[port // _PER_PAGE][port % _PER_PAGE] |= _MASKED
+            fetch_or(self._pages[port // _PER_PAGE], port % _PER_PAGE, _MASKED)
 
     def mask_all(self) -> None:
         """The guest holds back the events of all ports."""
         for words in self._pages:
             for at in range(_PER_PAGE):
-                words[at] |= _MASKED
+                fetch_or(words, at, _MASKED)
 
     def take(self, port: int, *, masked: bool = False) -> bool:
         """The guest's upcall looks at ``port``: was it deliverable? Clears its PENDING bit.
@@ -243,22 +252,18 @@ class FifoBits:
         if not 0 <= port < self._nr_words:
             return False
         words, at = self._pages[port // _PER_PAGE], port % _PER_PAGE
-        word = words[at]
         held = 0 if masked else _MASKED
-        if word & (_PENDING | held) != _PENDING:
+        if words[at] & (_PENDING | held) != _PENDING:
             return False
-        words[at] = word & ~_PENDING
-        return True
+        return bool(fetch_and(words, at, ~_PENDING) & _PENDING)
 
     def _take_off_queues(self, vcpu: int, block: memoryview) -> None:
         """Empty all ready queues of a vCPU (Linux __evtchn_fifo_handle_events)."""
-        ready = block[_READY]
-        block[_READY] = 0
+        # In this order: a queue that becomes ready behind it announces an upcall of its own.
         self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 0
+        ready = fetch_and(block, _READY, 0)
         for priority in range(EVTCHN_FIFO_MAX_QUEUES):
             port = block[_HEAD + priority] if ready >> priority & 1 else 0
             while 0 < port < self._nr_words:
                 words, at = self._pages[port // _PER_PAGE], port % _PER_PAGE
-                word = words[at]
-                words[at] = word & ~(_LINKED | _LINK)
-                port = word & _LINK
+                port = fetch_and(words, at, ~(_LINKED | _LINK)) & _LINK

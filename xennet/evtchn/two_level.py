@@ -3,6 +3,11 @@
 Everything lies in the domain's shared-info page (xen/xen.h, struct shared_info), where the guest
 can write whatever it likes: bits are evidence about the guest only, never about the hypervisor's
 own state, so no value of them can do harm to anybody else.
+
+Both sides change the same words, so each change is one atomic operation, and their order is what
+keeps events from getting lost (xen 4.17 common/event_2l.c, Linux 6.1 events_2l.c): Xen sets the
+pending bit, then the selector, then the upcall flag; the guest clears them the other way round and
+looks again at what Xen may have set meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from xennet.abi.codec import layout
 from xennet.abi.event_channel import EVTCHN_2L_NR_CHANNELS
 from xennet.abi.xen import VCPU_INFO, XEN_LEGACY_MAX_VCPUS, shared_info
 from xennet.engine.choice import shared
+from xennet.engine.kernel import fetch_and, fetch_or
 from xennet.memory import PageRun
 
 _WORD_BITS = 64
@@ -50,9 +56,8 @@ class TwoLevelBits:
     def set_pending(self, port: int, vcpu: int) -> bool:
         """Set the pending bit; True when that made the port deliverable (evtchn_2l_set_pending)."""
         u64, word, bit = self._u64, port // _WORD_BITS, 1 << port % _WORD_BITS
-        if u64[_PENDING + word] & bit:
+        if fetch_or(u64, _PENDING + word, bit) & bit:
             return False
-        u64[_PENDING + word] |= bit
         if u64[_MASK + word] & bit:
             return False
         self._select(word, vcpu)
@@ -61,14 +66,13 @@ class TwoLevelBits:
     def clear_pending(self, port: int) -> None:
         """Forget an event that was not taken (a port that is closed)."""
         word = port // _WORD_BITS
-        self._u64[_PENDING + word] &= ~(1 << port % _WORD_BITS)
+        fetch_and(self._u64, _PENDING + word, ~(1 << port % _WORD_BITS))
 
     def unmask(self, port: int, vcpu: int) -> bool:
         """Clear the mask bit; True when that made the port deliverable (evtchn_2l_unmask)."""
         u64, word, bit = self._u64, port // _WORD_BITS, 1 << port % _WORD_BITS
-        if not u64[_MASK + word] & bit:
+        if not fetch_and(u64, _MASK + word, ~bit) & bit:
             return False
-        u64[_MASK + word] &= ~bit
         if not u64[_PENDING + word] & bit:
             return False
         self._select(word, vcpu)
@@ -92,7 +96,7 @@ class TwoLevelBits:
 
     def mask(self, port: int) -> None:
         """The guest holds back events of one port."""
-        self._u64[_MASK + port // _WORD_BITS] |= 1 << port % _WORD_BITS
+        fetch_or(self._u64, _MASK + port // _WORD_BITS, 1 << port % _WORD_BITS)
 
     def mask_all(self) -> None:
         """What a guest does first of all: no event channel is live yet (Linux xen_init_IRQ)."""
@@ -112,15 +116,30 @@ class TwoLevelBits:
         held = 0 if masked else u64[_MASK + word]
         taken = bool(u64[_PENDING + word] & ~held & bit)
         if taken:
-            u64[_PENDING + word] &= ~bit
-        if not u64[_PENDING + word] & ~u64[_MASK + word]:
-            for vcpu in range(self._vcpus):
-                selector = _SELECTOR + vcpu * _VCPU_WORDS
-                u64[selector] &= ~(1 << word)
-                if not u64[selector]:
-                    self._u8[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 0
+            taken = bool(fetch_and(u64, _PENDING + word, ~bit) & bit)
+        if not self._deliverable(word):
+            self._deselect(word)
         return taken
 
+    def _deliverable(self, word: int) -> bool:
+        """Whether any port of a word is."""
+        return bool(self._u64[_PENDING + word] & ~self._u64[_MASK + word])
+
+    def _deselect(self, word: int) -> None:
+        """The guest found nothing deliverable in ``word``: it leaves the selectors."""
+        u64 = self._u64
+        for vcpu in range(self._vcpus):
+            selector = _SELECTOR + vcpu * _VCPU_WORDS
+            if not fetch_and(u64, selector, ~(1 << word)) & ~(1 << word):
+                upcall = _UPCALL_PENDING + vcpu * _VCPU_BYTES
+                fetch_and(self._u8, upcall, 0)
+                if u64[selector]:
+                    self._u8[upcall] = 1
+        if self._deliverable(word):
+            # It came between the look and this: its selector bit may be one of those cleared.
+            for vcpu in range(self._vcpus):
+                self._select(word, vcpu)
+
     def _select(self, word: int, vcpu: int) -> None:
-        self._u64[_SELECTOR + vcpu * _VCPU_WORDS] |= 1 << word
+        fetch_or(self._u64, _SELECTOR + vcpu * _VCPU_WORDS, 1 << word)
         self._u8[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 1

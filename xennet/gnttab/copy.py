@@ -4,7 +4,8 @@ What it reads: a table of struct gnttab_copy (xen/grant_table.h), ten 32-bit wor
 directory row of each domain named there (:mod:`xennet.gnttab.directory`); the granter's entry and
 active entry of each reference (:mod:`xennet.gnttab.entry`); who owns the pages.
 What it writes: the payload; GTF_reading and GTF_writing of each entry, set before bytes move and
-cleared after; one status per element, in its ``status`` field; the row's count of bytes copied.
+cleared after, atomically (:mod:`xennet.gnttab.entry` has the rules); one status per element, in its
+``status`` field; the row's count of bytes copied.
 
 An element has a source and a destination, and each is a grant reference (of any domain) or a frame
 number (of the caller only). The rules, in the order of Xen's gnttab_copy_one, which decides the
@@ -58,7 +59,14 @@ from xennet.abi.words import (
     COPY_W_status,
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
-from xennet.engine.kernel import Bytes, U32Words
+from xennet.engine.kernel import (
+    Bytes,
+    U32Array,
+    U32Words,
+    compare_and_swap,
+    fetch_and,
+    fetch_or,
+)
 from xennet.gnttab.directory import (
     NONE,
     NR_DOMIDS,
@@ -78,6 +86,7 @@ from xennet.gnttab.entry import (
     ACTIVE_PIN,
     ACTIVE_SHIFT,
     ACTIVE_SUB_PAGE,
+    COPY_MASK,
     HALVES_PER_PAGE,
     SUB_PAGE_W,
     V1_STATUS_SHIFT,
@@ -115,11 +124,11 @@ _WRITE_MASK = _READ_MASK | GTF_readonly
 
 
 def grant_copy(
-    ops: U32Words,
+    ops: U32Array,
     count: int,
     caller: int,
-    dom_rows: U32Words,
-    owner: U32Words,
+    dom_rows: U32Array,
+    owner: U32Array,
     u8: Bytes,
     u16: U32Words,
     u32: U32Words,
@@ -132,6 +141,7 @@ def grant_copy(
     nr_frames = len(owner)
     failed = 0
     copied = 0
+    granted = caller << HEADER_S_domid | GTF_permit_access
     # The row of the domain that the last ordinary element named.
     cached = -1
     entries = version = table = active_table = status_table = status_shift = 0
@@ -191,15 +201,10 @@ def grant_copy(
             ):
                 own_at >>= COPY_S_offset
                 entry = table + (gref << version)
-                # The granter writes the frame first and the header last: here it is the other way.
                 header = u32[entry]
-                frame = u32[entry + version]
                 ordinary = (
-                    header & mask == caller << HEADER_S_domid | GTF_permit_access
+                    header & mask == granted
                     and u32[active_table + (gref << ACTIVE_SHIFT)] == 0
-                    and frame < nr_frames
-                    and owner[frame] == domid
-                    and (version == 1 or u32[entry + version + 1] == 0)
                     and peer_at + length <= PAGE_SIZE
                     and own_at + length <= PAGE_SIZE
                 )
@@ -207,18 +212,31 @@ def grant_copy(
                 ordinary = False
 
             if ordinary:
+                # As set_status does; what the entry means is loaded behind the marks.
                 status = status_table + (gref << status_shift)
-                u16[status] |= marks
-                peer_at += frame << PAGE_SHIFT
-                own_at += own_frame << PAGE_SHIFT
-                if marks == GTF_reading:
-                    u8[own_at : own_at + length] = u8[peer_at : peer_at + length]
+                if version == 1:
+                    marked = ordinary = (
+                        compare_and_swap(u32, entry, header, header | marks) == header
+                    )
                 else:
-                    u8[peer_at : peer_at + length] = u8[own_at : own_at + length]
-                u16[status] &= ~marks
-                ops[op + COPY_W_status] &= ~STATUS_MASK
-                copied += length
-                continue
+                    fetch_or(u16, status, marks)
+                    marked = True
+                    ordinary = u32[entry] & mask == granted and u32[entry + version + 1] == 0
+                if ordinary:
+                    frame = u32[entry + version]
+                    if frame < nr_frames and owner[frame] == domid:
+                        peer_at += frame << PAGE_SHIFT
+                        own_at += own_frame << PAGE_SHIFT
+                        if marks == GTF_reading:
+                            u8[own_at : own_at + length] = u8[peer_at : peer_at + length]
+                        else:
+                            u8[peer_at : peer_at + length] = u8[own_at : own_at + length]
+                        fetch_and(u16, status, ~marks)
+                        ops[op + COPY_W_status] &= ~STATUS_MASK
+                        copied += length
+                        continue
+                if marked:
+                    fetch_and(u16, status, ~marks)
 
         result = copy_one(ops, op, caller, dom_rows, owner, u8, u16, u32)
         ops[op + COPY_W_status] = ops[op + COPY_W_status] & ~STATUS_MASK | result & STATUS_MASK
@@ -235,11 +253,11 @@ def grant_copy(
 
 
 def copy_one(
-    ops: U32Words,
+    ops: U32Array,
     op: int,
     caller: int,
-    dom_rows: U32Words,
-    owner: U32Words,
+    dom_rows: U32Array,
+    owner: U32Array,
     u8: Bytes,
     u16: U32Words,
     u32: U32Words,
@@ -315,7 +333,7 @@ def copy_one(
     return result
 
 
-def _find_domain(ops: U32Words, ptr: int, is_gref: int, caller: int, dom_rows: U32Words) -> int:
+def _find_domain(ops: U32Array, ptr: int, is_gref: int, caller: int, dom_rows: U32Array) -> int:
     """The domid that a pointer names, or a negative status (Xen gnttab_copy_lock_domain)."""
     domid = ops[ptr + _PTR_W_domid] & LOW_HALF
     if domid == DOMID_SELF:
@@ -338,8 +356,8 @@ def _claim(
     gref: int,
     caller: int,
     readonly: bool,
-    dom_rows: U32Words,
-    owner: U32Words,
+    dom_rows: U32Array,
+    owner: U32Array,
     u16: U32Words,
     u32: U32Words,
 ) -> tuple[int, int, int]:
@@ -351,11 +369,8 @@ def _claim(
     row = granter * ROW_WORDS
     if gref < dom_rows[row + ROW_ENTRIES] and dom_rows[row + ROW_VERSION] == 2:
         entry = entry_word(dom_rows, row, gref)
-        header = u32[entry]
-        if header & GTF_type_mask == GTF_transitive:
-            return _claim_transitive(
-                granter, gref, header, caller, readonly, dom_rows, owner, u16, u32
-            )
+        if u32[entry] & GTF_type_mask == GTF_transitive:
+            return _claim_transitive(granter, gref, caller, readonly, dom_rows, owner, u16, u32)
     return _claim_page(granter, gref, caller, readonly, dom_rows, owner, u16, u32), -1, -1
 
 
@@ -364,8 +379,8 @@ def _claim_page(
     gref: int,
     caller: int,
     readonly: bool,
-    dom_rows: U32Words,
-    owner: U32Words,
+    dom_rows: U32Array,
+    owner: U32Array,
     u16: U32Words,
     u32: U32Words,
 ) -> int:
@@ -384,14 +399,14 @@ def _claim_page(
     increment = GNTPIN_hstr_inc if readonly else GNTPIN_hstw_inc
     if _held_against(u32, active, pin, caller, increment):
         return GNTST_general_error
-    header = u32[entry]
-
-    if version == 2 and header & GTF_type_mask == GTF_transitive:
+    if version == 2 and u32[entry] & GTF_type_mask == GTF_transitive:
         return GNTST_general_error
     if pin == 0 or (not readonly and not pin & GNTPIN_w_mask):
-        result = set_status(header, pin, readonly, False, version, caller, status, u16)
-        if result != GNTST_okay:
-            return result
+        header = set_status(
+            pin, readonly, COPY_MASK, GTF_permit_access, version, caller, entry, status, u16, u32
+        )
+        if header < 0:
+            return header
         frame = granted_frame(u32, entry, version)
         if not owns(owner, granter, frame):
             reduce_status(pin, readonly, status, u16)
@@ -416,11 +431,10 @@ def _claim_page(
 def _claim_transitive(
     granter: int,
     gref: int,
-    header: int,
     caller: int,
     readonly: bool,
-    dom_rows: U32Words,
-    owner: U32Words,
+    dom_rows: U32Array,
+    owner: U32Array,
     u16: U32Words,
     u32: U32Words,
 ) -> tuple[int, int, int]:
@@ -437,9 +451,11 @@ def _claim_transitive(
     if _held_against(u32, active, pin, caller, increment):
         return GNTST_general_error, -1, -1
     if pin == 0 or (not readonly and not pin & GNTPIN_w_mask):
-        result = set_status(header, pin, readonly, False, 2, caller, status, u16)
-        if result != GNTST_okay:
-            return result, -1, -1
+        header = set_status(
+            pin, readonly, COPY_MASK, GTF_transitive, 2, caller, entry, status, u16, u32
+        )
+        if header < 0:
+            return header, -1, -1
 
     behind_domid = u32[entry + TRANSITIVE_W_domid] & LOW_HALF
     behind_gref = u32[entry + TRANSITIVE_W_gref]
@@ -485,7 +501,7 @@ def _held_against(u32: U32Words, active: int, pin: int, caller: int, increment: 
 
 
 def _release(
-    granter: int, gref: int, readonly: bool, dom_rows: U32Words, u16: U32Words, u32: U32Words
+    granter: int, gref: int, readonly: bool, dom_rows: U32Array, u16: U32Words, u32: U32Words
 ) -> None:
     """Take one pin of a copy back (Xen release_grant_for_copy)."""
     row = granter * ROW_WORDS

@@ -13,9 +13,17 @@ A reference has up to three places:
 Active entries are four words: pin, frame, grantee | is_sub_page << 16, start | length << 16. A pin
 counts uses in four bytes, for each of device and host, reading and writing.
 
-Everything here is a kernel step: plain functions over flat integer views. The core is one thread,
-so where Xen compares and swaps the shared word (with a bounded number of retries, lest a guest that
-keeps flipping GTF_readonly holds it up for ever), looking once and storing once is the same here.
+Everything here is a kernel step: plain functions over flat integer views. The guest changes an
+entry while it is being used, so a use is marked in a way that the guest, who ends an access only
+while there are no marks, cannot miss:
+
+* version 1 has flags, domid and marks in one word: the marks are swapped into the very word that
+  was checked (cmpxchg), a few times at most, lest a guest that keeps changing it holds us up;
+* version 2 has the marks in another place: they are set first, and the flags checked again behind
+  a full barrier, while the guest clears the flags first and then looks for marks. One sees the
+  other.
+
+What an entry means, its frame above all, is loaded behind the marks: until then it may change.
 """
 
 from __future__ import annotations
@@ -29,17 +37,14 @@ from xennet.abi.grant_table import (
     GRANT_ENTRY_V2_SUB,
     GRANT_ENTRY_V2_TRANSITIVE,
     GNTST_general_error,
-    GNTST_okay,
-    GTF_permit_access,
     GTF_reading,
     GTF_readonly,
     GTF_sub_page,
-    GTF_transitive,
     GTF_type_mask,
     GTF_writing,
 )
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine.kernel import U32Words
+from xennet.engine.kernel import U32Array, U32Words, compare_and_swap, fetch_and, fetch_or
 from xennet.gnttab.directory import ROW_ACTIVE, ROW_SHARED, ROW_STATUS, ROW_VERSION
 
 HALVES_PER_PAGE = PAGE_SIZE // 2
@@ -87,25 +92,30 @@ GNTPIN_hstw_inc = 1 << 0
 GNTPIN_hstr_inc = 1 << 8
 GNTPIN_devw_inc = 1 << 16
 GNTPIN_devr_inc = 1 << 24
+#: Flags that a use looks at: a copy may be of a part of a page, a mapping may not.
+COPY_MASK = GTF_type_mask
+MAP_MASK = GTF_type_mask | GTF_sub_page
+#: How often a header that keeps changing is tried (Xen: retries++ == 4).
+MOST_SWAPS = 5
 #: The counters of writing uses.
 GNTPIN_w_mask = 0x00FF00FF
 #: From the increment of a counter to its top bit: 128 uses are the most (GNTPIN_incr2oflow_mask).
 GNTPIN_oflow_shift = 7
 
 
-def entry_word(rows: U32Words, row: int, gref: int) -> int:
+def entry_word(rows: U32Array, row: int, gref: int) -> int:
     """Index of the entry's first word in the arena (32-bit words)."""
     return rows[row + ROW_SHARED] * WORDS_PER_PAGE + (gref << rows[row + ROW_VERSION])
 
 
-def status_half(rows: U32Words, row: int, gref: int) -> int:
+def status_half(rows: U32Array, row: int, gref: int) -> int:
     """Index of the entry's status half word in the arena (16-bit words)."""
     if rows[row + ROW_VERSION] == 1:
         return rows[row + ROW_SHARED] * HALVES_PER_PAGE + (gref << V1_STATUS_SHIFT)
     return rows[row + ROW_STATUS] * HALVES_PER_PAGE + gref
 
 
-def active_word(rows: U32Words, row: int, gref: int) -> int:
+def active_word(rows: U32Array, row: int, gref: int) -> int:
     """Index of the active entry's first word in the arena (32-bit words)."""
     return rows[row + ROW_ACTIVE] * WORDS_PER_PAGE + (gref << ACTIVE_SHIFT)
 
@@ -116,43 +126,61 @@ def granted_frame(u32: U32Words, entry: int, version: int) -> int:
     return low if version == 1 else low | u32[entry + version + 1] << 32
 
 
-def owns(owner: U32Words, domid: int, frame: int) -> bool:
+def owns(owner: U32Array, domid: int, frame: int) -> bool:
     """Whether ``frame`` is a page of ``domid`` (Xen get_page); GNTST_bad_page is for when not."""
     return frame < len(owner) and owner[frame] == domid
 
 
 def set_status(
-    header: int,
     pin: int,
     readonly: bool,
-    mapping: bool,
+    mask: int,
+    kind: int,
     version: int,
     grantee: int,
+    entry: int,
     status: int,
     u16: U32Words,
+    u32: U32Words,
 ) -> int:
-    """Check an entry against a use of it and mark it used; returns a GNTST_ code.
+    """Check an entry against a use of it and mark it used; returns its header, or a GNTST_ code
+    below 0, and it is not marked then.
 
-    ``header`` is word 0 of the entry, read once; ``status`` the index of its status half word.
-    Xen's _set_status_v1 and _set_status_v2: type and domid count only while nothing pins the
-    entry; sub-page grants cannot be mapped; transitive ones exist in version 2, for copies only;
+    ``mask``, ``kind``: what of its flags has to be what (:func:`allows`). ``entry`` is the index of
+    its first word in ``u32``, ``status`` that of its status half word in ``u16``. Xen's
+    _set_status_v1 and _set_status_v2 (xen 4.17 common/grant_table.c).
+    """
+    marks = GTF_reading if readonly else GTF_reading | GTF_writing
+    header = u32[entry]
+    if version == 1:
+        for _ in range(MOST_SWAPS):
+            if not allows(header, pin, readonly, mask, kind, grantee):
+                return GNTST_general_error
+            seen = compare_and_swap(u32, entry, header, header | marks)
+            if seen == header:
+                return header
+            header = seen
+        return GNTST_general_error  # "Shared grant entry is unstable"
+    if not allows(header, pin, readonly, mask, kind, grantee):
+        return GNTST_general_error
+    fetch_or(u16, status, marks)
+    # The guest sees the marks from here on. Did it take the access back before?
+    header = u32[entry]
+    if allows(header, pin, readonly, mask, kind, grantee):
+        return header
+    fetch_and(u16, status, ~(GTF_writing if pin else marks))
+    return GNTST_general_error
+
+
+def allows(header: int, pin: int, readonly: bool, mask: int, kind: int, grantee: int) -> bool:
+    """Whether an entry with this header, read once, may be used so.
+
+    Type (``header & mask`` is ``kind``) and domid count only while nothing pins the entry;
     read-only entries are never written through.
     """
-    if pin == 0:
-        mask = GTF_type_mask | GTF_sub_page if mapping else GTF_type_mask
-        kind = header & mask
-        usable = kind == GTF_permit_access or (
-            kind == GTF_transitive and version == 2 and not mapping
-        )
-        if not usable or header >> HEADER_S_domid != grantee:
-            return GNTST_general_error
-    if readonly:
-        u16[status] |= GTF_reading
-        return GNTST_okay
-    if header & GTF_readonly:
-        return GNTST_general_error
-    u16[status] |= GTF_reading | GTF_writing
-    return GNTST_okay
+    if pin == 0 and (header & mask != kind or header >> HEADER_S_domid != grantee):
+        return False
+    return readonly or not header & GTF_readonly
 
 
 def reduce_status(pin: int, readonly: bool, status: int, u16: U32Words) -> None:
@@ -161,4 +189,4 @@ def reduce_status(pin: int, readonly: bool, status: int, u16: U32Words) -> None:
     if not readonly and not pin & GNTPIN_w_mask:
         clear |= GTF_writing
     if clear:
-        u16[status] &= ~clear
+        fetch_and(u16, status, ~clear)

@@ -53,6 +53,7 @@ from xennet.abi.grant_table import (
 from xennet.abi.words import COPY_STRIDE
 from xennet.abi.xen import DOMID_SELF, DOMID_XEN, PAGE_SIZE
 from xennet.engine.choice import current, shared
+from xennet.engine.kernel import compare_and_swap, fetch_or
 from xennet.gnttab.copy import grant_copy
 from xennet.gnttab.copy_table import CopyTable
 from xennet.gnttab.directory import (
@@ -78,6 +79,7 @@ from xennet.gnttab.entry import (
     ACTIVE_SHIFT,
     ACTIVE_SUB_PAGE,
     ACTIVE_WORDS,
+    MAP_MASK,
     WORDS_PER_PAGE,
     GNTPIN_devr_inc,
     GNTPIN_devw_inc,
@@ -464,10 +466,10 @@ class GrantTables:
             return GNTST_general_error, -1, -1
         if pin == 0 or (not readonly and not pin & GNTPIN_w_mask):
             entry = entry_word(rows, row, ref)
-            header = u32[entry]
-            result = set_status(header, pin, readonly, True, version, caller, status, u16)
-            if result != GNTST_okay:
-                return result, -1, -1
+            use = (pin, readonly, MAP_MASK, GTF_permit_access, version, caller)
+            header = set_status(*use, entry, status, u16, u32)
+            if header < 0:
+                return header, -1, -1
             if pin == 0:
                 frame = granted_frame(u32, entry, version)
                 if not owns(memory.owner, dom, frame):
@@ -499,7 +501,7 @@ class GrantTables:
         active = active_word(rows, row, mapping.gref)
         pin = u32[active + ACTIVE_PIN] - _pin_increment(mapping.flags)
         u32[active + ACTIVE_PIN] = pin
-        reduce_status(pin, readonly, status_half(rows, row, mapping.gref), self._memory.u16)
+        reduce_status(pin, readonly, status_half(rows, row, mapping.gref), self._u16)
 
         del table.handles[mapping.handle]
         table.free_handles.append(mapping.handle)
@@ -520,7 +522,7 @@ class GrantTables:
 
     def _transfer(self, caller: int, frame: int, dom: int, ref: int) -> int:
         """Xen gnttab_transfer."""
-        memory, rows, u32 = self._memory, self.directory.rows, self._memory.u32
+        memory, rows, u32 = self._memory, self.directory.rows, self._u32
         # steal_page: an own page that nobody else uses, and not a page of the table itself.
         if (
             frame < 0
@@ -535,20 +537,20 @@ class GrantTables:
             return GNTST_bad_domain
         entry = entry_word(rows, row, ref)
         # gnttab_prepare_for_transfer: the flags must be these and no others.
+        offer = caller << HEADER_S_domid | GTF_accept_transfer
         if (
             rows[row + ROW_STATE] == DYING
             or not 0 <= ref < rows[row + ROW_ENTRIES]
-            or u32[entry] != caller << HEADER_S_domid | GTF_accept_transfer
+            or compare_and_swap(u32, entry, offer, offer | GTF_transfer_committed) != offer
         ):
             memory.free(caller, frame)
             return GNTST_general_error
         version = rows[row + ROW_VERSION]
-        u32[entry] |= GTF_transfer_committed
         memory.reassign(caller, frame, dom)
         u32[entry + version] = frame
         if version == 2:
             u32[entry + version + 1] = 0
-        u32[entry] |= GTF_transfer_completed
+        fetch_or(u32, entry, GTF_transfer_completed)
         return GNTST_okay
 
     # -- the table, inside -----------------------------------------------------------------------

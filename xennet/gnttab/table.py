@@ -24,17 +24,16 @@ from xennet.abi.grant_table import (
     GTF_accept_transfer,
     GTF_invalid,
     GTF_permit_access,
-    GTF_reading,
     GTF_readonly,
     GTF_sub_page,
     GTF_transfer_committed,
     GTF_transfer_completed,
     GTF_transitive,
     GTF_type_mask,
-    GTF_writing,
 )
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine import choice
+from xennet.engine.kernel import compare_and_swap
 from xennet.gnttab.entry import (
     SUB_PAGE_W,
     V1_STATUS_SHIFT,
@@ -44,9 +43,8 @@ from xennet.gnttab.entry import (
     TRANSITIVE_W_gref,
     granted_frame,
 )
+from xennet.granter import IN_USE, end_access
 from xennet.interface import HypercallError, PageRun
-
-_IN_USE = GTF_reading | GTF_writing
 
 #: Makes a table of (at least) so many frames: views of it and, in version 2, of its status words.
 Grow = Callable[[int], "tuple[PageRun, PageRun | None]"]
@@ -194,14 +192,15 @@ class GrantTable:
     # Ending
 
     def end_access(self, gref: int) -> bool:
-        """Revoke and release ``gref``; False, and nothing changed, while a use pins it.
+        """Revoke and release ``gref``; False while a use pins it.
 
-        ValueError when the reference is not claimed.
+        Nothing is changed then, but for a use that begins at this very moment: the entry of a
+        version 2 table is not valid any more, for others. ValueError when the reference is not
+        claimed.
         """
         self._check(gref)
-        if self.in_use(gref):
+        if not end_access((self._words, self.shift, self._status, self.status_shift), gref):
             return False
-        self._words[gref << self.version] = GTF_invalid
         self.release((gref,))
         return True
 
@@ -213,23 +212,30 @@ class GrantTable:
         """
         self._check(gref)
         entry = gref << self.version
-        flags = self._words[entry] & 0xFFFF
-        if flags & GTF_type_mask != GTF_accept_transfer:
+        header = self._words[entry]
+        if header & GTF_type_mask != GTF_accept_transfer:
+            flags = header & 0xFFFF
             raise ValueError(f"grant reference {gref} offers no transfer (flags {flags:#x})")
         frame = None
-        if flags & GTF_transfer_completed:
+        # A page may come until the offer is gone (Linux 6.1 gnttab_end_foreign_transfer_ref).
+        while not header & (GTF_transfer_committed | GTF_transfer_completed):
+            seen = compare_and_swap(self._words, entry, header, GTF_invalid)
+            if seen == header:
+                break
+            header = seen
+        else:
+            if not header & GTF_transfer_completed:
+                raise HypercallError(
+                    "GNTTABOP_transfer", GNTST_eagain, f"a page is on its way to reference {gref}"
+                )
             frame = granted_frame(self._words, entry, self.version)
-        elif flags & GTF_transfer_committed:
-            raise HypercallError(
-                "GNTTABOP_transfer", GNTST_eagain, f"a page is on its way to reference {gref}"
-            )
-        self._words[entry] = GTF_invalid
+            self._words[entry] = GTF_invalid
         self.release((gref,))
         return frame
 
     def in_use(self, gref: int) -> bool:
         """Whether the hypervisor shows the reference as mapped or being copied."""
-        return bool(self._status[gref << self.status_shift] & _IN_USE)
+        return bool(self._status[gref << self.status_shift] & IN_USE)
 
     # Inside
 

@@ -1,0 +1,46 @@
+"""The granting side of a grant entry: how an access ends while the other end may begin to use it.
+
+A kernel step, for drivers (:mod:`xennet.netfront`) and for a domain's own table
+(:mod:`xennet.gnttab.guest`) alike. How an access begins needs no step: frame and domid are there,
+and the store of the flags makes the entry valid (xen/grant_table.h, "Introducing a valid entry into
+the grant table").
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from xennet.abi.grant_table import GTF_reading, GTF_writing
+from xennet.engine.kernel import U32Words, compare_and_swap, fetch_and
+
+#: words, shift, status, status_shift: the entries of a grant table (xennet.interface.GuestGrants).
+Grants: TypeAlias = "tuple[U32Words, int, U32Words, int]"
+
+IN_USE = GTF_reading | GTF_writing
+
+
+def end_access(grants: Grants, gref: int) -> bool:
+    """Take the access through ``gref`` back; False while it is in use.
+
+    Once True, nobody begins a use of it. Version 1 has the marks in the word of the flags: they
+    are swapped for 0 while there are none (xen/grant_table.h, "Invalidating an unused
+    GTF_permit_access entry"; Linux 6.1 gnttab_end_foreign_access_ref_v1). Version 2: the flags go
+    first, then the marks are looked at (gnttab_end_foreign_access_ref_v2); a use that began just
+    then goes on, but there will be no other. Pages that are granted for life (shift 0) have no
+    entry here: their access ends with them.
+    """
+    words, shift, status, status_shift = grants
+    if shift == 1:
+        header = words[gref << 1]
+        while not header & IN_USE:
+            seen = compare_and_swap(words, gref << 1, header, 0)
+            if seen == header:
+                return True
+            header = seen
+        return False
+    if shift == 2:
+        if status[gref << status_shift] & IN_USE:
+            return False
+        fetch_and(words, gref << 2, 0)
+        return not status[gref << status_shift] & IN_USE
+    return True
