@@ -38,7 +38,7 @@ Grants: TypeAlias = "tuple[U32Words, int, U32Words, int]"
 #: data, data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value: of a FrameBatch,
 #: its bytes a second time in words.
 Frames: TypeAlias = (
-    "tuple[Bytes, U32Words, U32Array, U32Array, U32Array, U32Array, U32Array, U32Array, U32Array]"
+    "tuple[Bytes, U32Array, U32Array, U32Array, U32Array, U32Array, U32Array, U32Array, U32Array]"
 )
 
 

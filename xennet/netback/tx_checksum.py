@@ -6,7 +6,7 @@ its own, so that a pass without such packets has nothing to do with it.
 
 from __future__ import annotations
 
-from xennet.engine.kernel import LOG_HEADER, Bytes, U32Array, U32Words, Vector, note
+from xennet.engine.kernel import LOG_HEADER, Bytes, U32Array, Vector, note
 from xennet.frames import CSUM_BLANK
 from xennet.netback.guest_tx import (
     CSUM_FIXUP,
@@ -24,7 +24,7 @@ from xennet.vif.ring_events import TX_BAD_CSUM
 def judge_checksums(
     log: Vector,
     u8: Bytes,
-    u32: U32Words,
+    u32: U32Array,
     begins: U32Array,
     offset: U32Array,
     length: U32Array,

@@ -496,7 +496,7 @@ def behind_headroom(chunk: int, headroom: int, drop: int) -> tuple[int, int]:
 
 def set_up_offload(
     data: Bytes,
-    data32: U32Words,
+    data32: U32Array,
     at: int,
     size: int,
     bits: int,

@@ -8,7 +8,7 @@ CPython and compiled. It makes the sums those of a little-endian machine, as eve
 
 from __future__ import annotations
 
-from xennet.engine.kernel import Bytes, U32Words, Vector
+from xennet.engine.kernel import Bytes, Vector
 from xennet.offload.headers import (
     FOUND,
     H_CSUM_OFFSET,
@@ -38,7 +38,7 @@ def fold(total: int) -> int:
     return total
 
 
-def ones_sum(u8: Bytes, u32: U32Words, at: int, end: int) -> int:
+def ones_sum(u8: Bytes, u32: U32Array, at: int, end: int) -> int:
     """The folded sum of bytes ``at`` to ``end``, padded with a zero to whole 16-bit words."""
     first = (at + 3) >> 2
     last = end >> 2
@@ -60,7 +60,7 @@ def ones_sum(u8: Bytes, u32: U32Words, at: int, end: int) -> int:
     return (total & 0xFF) << 8 | total >> 8
 
 
-def pseudo_sum(u8: Bytes, u32: U32Words, at: int, l4_length: int, found: Vector) -> int:
+def pseudo_sum(u8: Bytes, u32: U32Array, at: int, l4_length: int, found: Vector) -> int:
     """The folded sum of the pseudo-header (RFC 9293 3.1, RFC 8200 8.1) of a parsed frame.
 
     ``l4_length``: bytes of TCP or UDP header and payload.
@@ -76,7 +76,7 @@ def pseudo_sum(u8: Bytes, u32: U32Words, at: int, l4_length: int, found: Vector)
     return fold(total + found[H_PROTOCOL] + l4_length)
 
 
-def is_wrong(u8: Bytes, u32: U32Words, at: int, length: int, found: Vector) -> int:
+def is_wrong(u8: Bytes, u32: U32Array, at: int, length: int, found: Vector) -> int:
     """Whether the TCP or UDP checksum of a frame is wrong, 1 or 0; 0 as well where there is none: a
     fragment, a frame that is not whole, UDP's 0 (RFC 768). ``found`` is left as parse fills it.
     """
@@ -96,7 +96,7 @@ def is_wrong(u8: Bytes, u32: U32Words, at: int, length: int, found: Vector) -> i
     return 1 if fold(total) != _MASK16 else 0
 
 
-def complete(u8: Bytes, u32: U32Words, at: int, length: int, found: Vector) -> int:
+def complete(u8: Bytes, u32: U32Array, at: int, length: int, found: Vector) -> int:
     """Put the right checksum into the TCP or UDP header of a frame, whatever is there now.
 
     FOUND, or why there is no such header; then nothing is changed, and a frame whose checksum was
@@ -117,7 +117,7 @@ def complete(u8: Bytes, u32: U32Words, at: int, length: int, found: Vector) -> i
     return FOUND
 
 
-def blank(u8: Bytes, u32: U32Words, at: int, length: int, found: Vector) -> int:
+def blank(u8: Bytes, u32: U32Array, at: int, length: int, found: Vector) -> int:
     """Put the sum of the pseudo-header alone into the TCP or UDP header, as csum_blank promises.
 
     Linux' CHECKSUM_PARTIAL; also what a GSO frame without csum_blank needs (hardening rule F16).

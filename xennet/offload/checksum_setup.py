@@ -8,7 +8,7 @@ nothing for VLAN devices.
 
 from __future__ import annotations
 
-from xennet.engine.kernel import Bytes, U32Words
+from xennet.engine.kernel import Bytes
 from xennet.frames import MIN_FRAME
 from xennet.offload.checksum import fold, ones_sum
 from xennet.offload.headers import (
@@ -40,7 +40,7 @@ _IPV6_FRAGMENT = 0xFFF9
 _TCP_FIELD, _UDP_FIELD = 16, 6
 
 
-def set_up(u8: Bytes, u32: U32Words, at: int, length: int, recalculate: int) -> int:
+def set_up(u8: Bytes, u32: U32Array, at: int, length: int, recalculate: int) -> int:
     """Whether the field of the frame ``u8[at : at + length]`` (14 bytes or more) is found, 1 or 0.
 
     ``recalculate`` puts the sum of the pseudo-header into it (hardening rule F16).

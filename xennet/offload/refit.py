@@ -15,7 +15,7 @@ from __future__ import annotations
 from array import array
 
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
-from xennet.engine.kernel import Bytes, U32Array, U32Words, Vector
+from xennet.engine.kernel import Bytes, U32Array, Vector
 from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, MAX_FRAME, MIN_FRAME, Offload
 from xennet.offload.checksum import complete, is_wrong
 from xennet.offload.headers import (
@@ -141,7 +141,7 @@ def count_wrong(
     count: int,
     plan: Vector,
     u8: Bytes,
-    u32: U32Words,
+    u32: U32Array,
     offset: U32Array,
     length: U32Array,
     flags: U32Array,
@@ -176,7 +176,7 @@ def count_wrong(
 def fill_in(
     blank_types: int,
     u8: Bytes,
-    u32: U32Words,
+    u32: U32Array,
     at: int,
     length: int,
     found: Vector,
@@ -205,7 +205,7 @@ def in_place(
     count: int,
     plan: Vector,
     u8: Bytes,
-    u32: U32Words,
+    u32: U32Array,
     offset: U32Array,
     length: U32Array,
     flags: U32Array,
@@ -237,7 +237,7 @@ def refit(
     max_frames: int,
     count: int,
     u8: Bytes,
-    u32: U32Words,
+    u32: U32Array,
     offset: U32Array,
     length: U32Array,
     flags: U32Array,
@@ -247,7 +247,7 @@ def refit(
     hash_value: U32Array,
     timestamp: Vector,
     out: Bytes,
-    out_u32: U32Words,
+    out_u32: U32Array,
     out_offset: U32Array,
     out_length: U32Array,
     out_flags: U32Array,

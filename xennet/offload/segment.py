@@ -8,7 +8,7 @@ and checksum are those of each segment.
 from __future__ import annotations
 
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
-from xennet.engine.kernel import Bytes, U32Array, U32Words, Vector
+from xennet.engine.kernel import Bytes, U32Array, Vector
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.offload.checksum import fold, ones_sum, pseudo_sum
 from xennet.offload.headers import (
@@ -63,7 +63,7 @@ def segment(
     max_frame: int,
     max_frames: int,
     u8: Bytes,
-    u32: U32Words,
+    u32: U32Array,
     at: int,
     length: int,
     gso_size: int,
