@@ -26,7 +26,7 @@ from xennet.abi.grant_table import GTF_permit_access
 from xennet.abi.words import COPY_STRIDE, TX_SLOTS
 from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xennet.engine.choice import current, shared
-from xennet.engine.kernel import Bytes, U32Words, Vector
+from xennet.engine.kernel import Bytes, U32Array, U32Words, Vector
 from xennet.frames import CSUM_BLANK
 from xennet.gnttab.copy import grant_copy
 from xennet.hypervisor import Machine

@@ -8,7 +8,7 @@ CPython and compiled. It makes the sums those of a little-endian machine, as eve
 
 from __future__ import annotations
 
-from xennet.engine.kernel import Bytes, Vector
+from xennet.engine.kernel import Bytes, U32Array, Vector
 from xennet.offload.headers import (
     FOUND,
     H_CSUM_OFFSET,

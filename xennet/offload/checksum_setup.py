@@ -8,7 +8,7 @@ nothing for VLAN devices.
 
 from __future__ import annotations
 
-from xennet.engine.kernel import Bytes
+from xennet.engine.kernel import Bytes, U32Array
 from xennet.frames import MIN_FRAME
 from xennet.offload.checksum import fold, ones_sum
 from xennet.offload.headers import (
