@@ -24,7 +24,7 @@ from xennet.abi.xen import DOMID_INVALID, PAGE_SIZE
 from xennet.engine.atomics import OwnMap, of_processes
 from xennet.interface import OutOfFramesError
 
-#: Owner of a frame that nobody owns.
+#: The owner of a free frame.
 FREE = DOMID_INVALID
 
 #: From this size on freed memory goes back to the system, which gives zeroes when it is touched
@@ -33,7 +33,7 @@ _PUNCH_BYTES = 16 * PAGE_SIZE
 
 
 class MemoryAccessError(Exception):
-    """A domain touched a frame that is neither its own nor mapped to it."""
+    """A domain accessed a frame that is neither its own nor mapped to it."""
 
 
 @define(slots=True, eq=False)
@@ -56,7 +56,7 @@ class PageRun:
         return f"<PageRun {self.count} from frame {self.first:#x}>"
 
     def revoke(self) -> None:
-        """Take the views away: the frames are gone from whoever held them."""
+        """End the views: the holder of this run has lost the frames."""
         for view in (self.u16, self.u32, self.u64, self.u8):
             view.release()
 
@@ -65,12 +65,13 @@ class Memory:
     """The arena: ``nr_frames`` page frames and their owners.
 
     ``u8`` ... ``u64`` view the whole arena and belong to the hypervisor alone; domains get
-    :class:`PageRun` views through their :class:`AddressSpace`. ``owner`` is a ``memoryview`` of
-    one unsigned 16-bit domid per frame (FREE where unowned).
+    :class:`PageRun` views through their :class:`AddressSpace`. ``owner`` is a ``memoryview`` of one
+    unsigned 16-bit domid per frame (FREE for a frame without an owner).
 
-    A ``shared`` arena may be mapped by other processes (``fd``): what both sides change is changed
-    by real atomic operations then, which is told by the owner of a view (xennet.engine.atomics).
-    MemoryError if the system has not that much memory, AtomicsError if it has no such operations.
+    A ``shared`` arena may be mapped by other processes (``fd``): words that both sides change are
+    changed by real atomic operations then; the owner of a view tells that (xennet.engine.atomics).
+    Raises MemoryError if the system does not have that much memory, AtomicsError if it has no such
+    operations.
     """
 
     def __init__(self, nr_frames: int = 131072, *, shared: bool = False) -> None:
@@ -104,7 +105,7 @@ class Memory:
         self._used = 0
 
     def close(self) -> None:
-        """Give the arena back. Views that are still held keep the memory mapped."""
+        """Give the arena back to the system. Views that are still held keep its memory mapped."""
         for view in (self.u16, self.u32, self.u64, self.u8):
             view.release()
         # While a PageRun is still alive the mapping stays; it goes when that does.
@@ -115,9 +116,9 @@ class Memory:
             self.fd = None
 
     def alloc(self, domid: int, count: int = 1) -> int:
-        """Give ``count`` consecutive zeroed frames to ``domid``; returns the first frame's number.
+        """Give ``count`` consecutive zeroed frames to ``domid``. Returns the first frame's number.
 
-        Raises OutOfFramesError when no free run is long enough.
+        Raises OutOfFramesError if no free run is long enough.
         """
         if count < 1:
             raise ValueError(f"cannot allocate {count} frames")
@@ -168,16 +169,16 @@ class Memory:
         self.owner[frame] = new_owner
 
     def owned_by(self, domid: int) -> list[int]:
-        """The numbers of all frames that ``domid`` owns, ascending (walks the whole table)."""
+        """The numbers of all frames that ``domid`` owns, ascending. Walks the whole table."""
         return [frame for frame, owner in enumerate(self.owner) if owner == domid]
 
     @property
     def used(self) -> int:
-        """How many frames have an owner."""
+        """Number of frames that have an owner."""
         return self._used
 
     def run(self, first: int, count: int = 1) -> PageRun:
-        """Views of ``count`` frames from ``first``, with no question asked: hypervisor use."""
+        """Views of ``count`` frames from ``first`` on, without a check: for the hypervisor."""
         if first < 0 or count < 1 or first + count > self.nr_frames:
             raise MemoryAccessError(
                 f"frames {first:#x}..{first + count - 1:#x} lie outside the arena "
@@ -197,10 +198,10 @@ class Memory:
 
 @define(slots=True, eq=False, repr=False)
 class AddressSpace:
-    """The frames which one domain can reach, and nothing else.
+    """The frames that one domain can reach.
 
-    ``mapped`` counts, per foreign frame, the grant mappings through which it is reachable;
-    ``writable`` those of them that are not read-only.
+    ``mapped`` counts, for each frame of another domain, the grant mappings through which it can be
+    reached; ``writable`` those of them that are not read-only.
     """
 
     memory: Memory
@@ -221,10 +222,10 @@ class AddressSpace:
         )
 
     def run(self, first: int, count: int = 1, *, readonly: bool = False) -> PageRun:
-        """Views of consecutive frames; MemoryAccessError if any is out of reach.
+        """Views of consecutive frames. Raises MemoryAccessError if one of them is out of reach.
 
-        The views are read-only if ``readonly``, or if any frame is reachable only through read-only
-        mappings.
+        The views are read-only if ``readonly`` is True, or if a frame is reachable through
+        read-only mappings only.
         """
         for frame in range(first, first + count):
             self._check(frame)
@@ -248,12 +249,12 @@ class AddressSpace:
         self.memory.u8[start : start + len(data)] = data
 
     def map(self, frame: int, readonly: bool = False) -> None:
-        """A grant made ``frame`` reachable (once more)."""
+        """Count a grant mapping of ``frame``."""
         for counts in (self.mapped,) if readonly else (self.mapped, self.writable):
             counts[frame] = counts.get(frame, 0) + 1
 
     def unmap(self, frame: int, readonly: bool = False) -> None:
-        """One mapping of ``frame``, made with the same ``readonly``, is gone."""
+        """Uncount a grant mapping of ``frame``, made with the same ``readonly``."""
         for counts in (self.mapped,) if readonly else (self.mapped, self.writable):
             if counts[frame] == 1:
                 del counts[frame]

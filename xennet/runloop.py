@@ -2,8 +2,8 @@
 
 Everything that happens "later" in the machine (an event upcall, a work item, a watch event, a timer
 that has run out) is a :class:`Delivery` in one queue. Nothing runs by itself: :meth:`RunLoop.step`
-makes one delivery, the oldest or the one that the caller names, so a test or a fuzzer can try and
-replay any interleaving. Time is virtual and stands still until the caller moves it.
+makes one delivery, the oldest or one that the caller names, so a test or a fuzzer can try any
+interleaving and replay it. Time is virtual and moves only when the caller moves it.
 
 A domain whose code waits in the middle of a delivery (for an answer of the store, say) calls
 :meth:`RunLoop.step_meanwhile`, which makes deliveries of other domains.
@@ -21,11 +21,11 @@ from attrs import define, field
 
 
 class Delivery(NamedTuple):
-    """One thing that is due: its ``kind`` ("evtchn", "work", "xenstore", "timer"), the domain in
-    which it happens, and ``ident`` (the port, or a number of the kind's own).
+    """One thing that is due in a domain.
 
-    A named tuple, not an attrs class: it is the key of the loop's dictionary and is hashed on
-    every event.
+    ``kind`` is "evtchn", "work", "xenstore" or "timer"; ``ident`` is the port, or a number of that
+    kind. It is a named tuple and no attrs class: it is the key of the loop's dictionary, and hashed
+    at every event.
     """
 
     kind: str
@@ -40,27 +40,27 @@ class Delivery(NamedTuple):
 #: waits for nobody, goes on. This bounds the depth of the Python stack.
 MOST_WAITING = 4
 
-#: What makes a delivery happen.
+#: Called to make a delivery.
 Action = Callable[[Delivery], None]
-#: Picks the index of the next delivery out of the ready ones.
+#: (ready deliveries) -> the index of the next one.
 Chooser = Callable[[Sequence[Delivery]], int]
 
 
 class Order(Protocol):
-    """Whose turn it is, for a loop that does not always take the oldest."""
+    """The order of deliveries in a loop that does not always take the oldest."""
 
     def add(self, delivery: Delivery) -> None:
-        """It became ready."""
+        """Add a delivery that has become ready."""
 
     def remove(self, delivery: Delivery) -> None:
-        """It was made by choice, or taken back."""
+        """Remove a delivery that was chosen or cancelled."""
 
     def next(self) -> Delivery:
-        """Take the next one out; there is one."""
+        """Remove and return the next delivery; there is one."""
 
 
 class LivelockError(Exception):
-    """The machine did not come to rest; ``recent`` are the last deliveries, newest last."""
+    """The machine did not become idle; ``recent`` are the last deliveries, newest last."""
 
     def __init__(self, limit: int, recent: tuple[Delivery, ...]) -> None:
         tail = "; ".join(map(str, recent))
@@ -71,7 +71,7 @@ class LivelockError(Exception):
 
 @define(order=True)
 class Timer:
-    """A call that is due at ``when`` (ns of virtual time); :meth:`RunLoop.cancel_timer` ends it."""
+    """A call that is due at ``when`` (ns of virtual time). :meth:`RunLoop.cancel_timer` ends it."""
 
     when: int
     ident: int
@@ -80,11 +80,11 @@ class Timer:
 
 
 class RunLoop:
-    """Ready deliveries, each at most once, in the order in which they became due.
+    """The ready deliveries, each at most once, in the order in which they became due.
 
-    ``steps`` counts the deliveries made so far. ``meanwhile`` picks what happens while a domain
-    waits (None: the oldest delivery). With an ``order`` (:meth:`take_turns`) that one says what is
-    next, instead of the oldest being it.
+    ``steps`` counts the deliveries so far. ``meanwhile`` picks the deliveries that are made while a
+    domain waits (None: the oldest). An ``order`` (:meth:`take_turns`) decides which delivery is
+    next; without one it is the oldest.
     """
 
     def __init__(self) -> None:
@@ -114,18 +114,18 @@ class RunLoop:
 
     @property
     def timers(self) -> int:
-        """How many timers are kept: those that wait, and cancelled ones not cleared away yet."""
+        """Number of timers: those that wait, and cancelled ones that are not cleared away yet."""
         return len(self._timers)
 
     def ready(self) -> tuple[Delivery, ...]:
-        """What could happen next, oldest first."""
+        """The ready deliveries, oldest first."""
         return tuple(self._ready)
 
     def post(self, delivery: Delivery, action: Action) -> bool:
-        """Make ``delivery`` ready; False, and nothing changed, when it already is.
+        """Make ``delivery`` ready. Returns False, with nothing changed, if it is ready already.
 
-        ``action`` is called with the delivery when its turn comes. The delivery is out of the
-        queue by then, so the action may post it again.
+        ``action(delivery)`` is called when its turn comes. The delivery is not in the queue then,
+        so the action may post it again.
         """
         if delivery in self._ready:
             return False
@@ -135,17 +135,17 @@ class RunLoop:
         return True
 
     def take_turns(self, order: Order) -> None:
-        """From now on ``order`` says what is next; it is told what is ready already."""
+        """Let ``order`` decide from now on; the ready deliveries are added to it."""
         for delivery in self._ready:
             order.add(delivery)
         self._order = order
 
     def defer(self, domid: int, work: Callable[[], None]) -> Delivery:
-        """Make ``work`` ready as a work item of its own."""
+        """Make a work item ready that calls ``work()`` in ``domid``. Returns its delivery."""
         return self._post_call("work", domid, self._new_ident(), work)
 
     def cancel(self, delivery: Delivery) -> bool:
-        """Take a delivery back; False when it was not ready (any more)."""
+        """Cancel a delivery. Returns False if it was not ready."""
         self._work.pop(delivery, None)
         if delivery not in self._ready:
             return False
@@ -153,10 +153,10 @@ class RunLoop:
         return True
 
     def forget(self, domid: int) -> int:
-        """Drop what is ready or timed for a domain that is gone; returns how many things that were.
+        """Drop all deliveries and timers of a domain that is gone. Returns their number.
 
-        Walks the whole queue: it is for domain destruction. If the domain waits, its code goes on
-        only to be told so: what that raises is dropped.
+        Walks the whole queue: this is for the destruction of a domain. If the domain waits, its
+        code goes on only to be told of that; what it raises then is dropped.
         """
         if domid in self._waiting:
             self._ended.add(domid)
@@ -170,39 +170,40 @@ class RunLoop:
         return len(gone) + dropped
 
     def call_at(self, when: int, domid: int, call: Callable[[], None]) -> Timer:
-        """Run ``call`` in ``domid`` once virtual time has reached ``when`` (ns)."""
+        """Call ``call()`` in ``domid`` when virtual time has reached ``when`` (ns). Returns the
+        timer."""
         timer = Timer(when, self._new_ident(), domid, call)
         heapq.heappush(self._timers, timer)
         self._fire()
         return timer
 
     def call_after(self, delay: int, domid: int, call: Callable[[], None]) -> Timer:
-        """Run ``call`` in ``domid`` ``delay`` ns from now."""
+        """Call ``call()`` in ``domid`` in ``delay`` ns. Returns the timer."""
         return self.call_at(self._now + delay, domid, call)
 
     def cancel_timer(self, timer: Timer) -> bool:
-        """End a timer, also one that is due but not delivered yet; False when it has run."""
+        """End a timer, also one that is due and not delivered yet. Returns False if it has run."""
         if timer.call is not None:
             timer.call = None  # its place in the heap is cleared when it comes to the top
             return True
         return self.cancel(Delivery("timer", timer.domid, timer.ident))
 
     def advance(self, ns: int) -> int:
-        """Let ``ns`` >= 0 of virtual time pass; returns how many timers became ready."""
+        """Let ``ns`` >= 0 of virtual time pass. Returns the number of timers that became ready."""
         if ns < 0:
             raise ValueError(f"time does not go back by {-ns} ns")
         self._now += ns
         return self._fire()
 
     def step(self, choice: int | Delivery | None = None) -> Delivery | None:
-        """Make one delivery and return it; None when nothing is ready.
+        """Make one delivery. Returns it; None if nothing is ready.
 
-        ``choice`` is an index into :meth:`ready`, one of its members, or None for the oldest, or
-        whichever the order says.
-        IndexError or KeyError when there is no such delivery; RuntimeError inside a delivery. An
-        exception of the action comes out as it is, with a note that names the delivery; the
-        delivery counts as made and the loop can go on. So does one that another domain's delivery
-        raised while this one waited.
+        ``choice`` is an index into :meth:`ready`, or one of its members; None stands for the
+        oldest, or for the one that the order decides on. Raises IndexError or KeyError if there is
+        no such delivery, RuntimeError inside a delivery. An exception of the action is passed on,
+        with a note that names the delivery; the delivery counts as made and the loop can go on. The
+        same is so for an exception of another domain's delivery that was made while this one
+        waited.
         """
         if self._current is not None:
             raise RuntimeError(f"step() inside a delivery ({self._current})")
@@ -234,14 +235,15 @@ class RunLoop:
         return delivery
 
     def step_meanwhile(self, domid: int) -> Delivery | None:
-        """Make one delivery while code of ``domid`` waits, inside a delivery or outside of all;
-        None when nothing can happen.
+        """Make one delivery of another domain while code of ``domid`` waits. Returns it; None if
+        there is none.
 
-        It is of a domain that does not wait itself, and of domain 0 once MOST_WAITING domains wait;
-        ``meanwhile`` picks, and may act itself: if then the picked delivery is not due any more,
-        none is made. What the waiting domain is due is not delivered, and time stands still.
-        An exception of the delivery is none of the waiting domain's business: the :meth:`step`
-        that is under way raises it at its end. Outside of all deliveries it comes out at once.
+        It may be called inside a delivery and outside of all. Domains that wait themselves get no
+        deliveries, and when MOST_WAITING domains wait, only domain 0 gets any. ``meanwhile`` picks
+        the delivery. It may act itself: if the delivery that it picks is not due any more
+        afterwards, none is made. Time stands still. An exception of the delivery does not concern
+        the waiting domain: the :meth:`step` that is under way raises it at its end. Outside of all
+        deliveries it is raised at once.
         """
         outer = self._current
         waiting = {domid, *self._waiting}
@@ -282,12 +284,12 @@ class RunLoop:
         *,
         advance_timers: bool = False,
     ) -> int:
-        """Step until nothing is ready; returns the number of deliveries.
+        """Make deliveries until nothing is ready. Returns their number.
 
-        ``choose`` picks from the ready deliveries each time (None: oldest first), also while a
-        domain waits. With ``advance_timers`` time jumps to the next timer whenever nothing else is
-        ready, until there is no timer either. Raises LivelockError when there is still something
-        to do after ``limit`` deliveries.
+        ``choose`` picks from the ready deliveries each time (None: the oldest), also while a domain
+        waits. With ``advance_timers`` time jumps to the next timer whenever nothing else is ready,
+        until there is no timer either. Raises LivelockError if something is ready after ``limit``
+        deliveries.
         """
         made = 0
         before = self.meanwhile
@@ -321,8 +323,8 @@ class RunLoop:
 
     @property
     def next_due(self) -> int | None:
-        """When the next timer runs out, None without one."""
-        # Cancelled ones on the way are thrown away.
+        """The time at which the next timer is due; None without a timer."""
+        # Cancelled timers at the top are dropped.
         while self._timers and self._timers[0].call is None:
             heapq.heappop(self._timers)
         return self._timers[0].when if self._timers else None

@@ -16,7 +16,7 @@ from xennet.abi.xen import DOMID_SELF
 from xennet.evtchn import EventChannels, FifoBits, GuestPages, TwoLevelBits
 from xennet.gnttab.hypercalls import GrantTables
 from xennet.hypervisor import Domain, Machine
-from xennet.hypervisor.page_frames import FrameLedger
+from xennet.hypervisor.page_frames import FrameAllocator
 from xennet.interface import HypercallError
 from xennet.memory import AddressSpace, Memory, MemoryAccessError
 from xennet.observe import Observers
@@ -26,7 +26,7 @@ INNER_PARTS = (
     AddressSpace,
     EventChannels,
     FifoBits,
-    FrameLedger,
+    FrameAllocator,
     GrantTables,
     GuestPages,
     Machine,

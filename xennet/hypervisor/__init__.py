@@ -1,7 +1,7 @@
-"""The machine: domains, their hypercalls, and the run loop that makes them go.
+"""The machine: domains, their hypercalls, and the run loop in which they run.
 
 `machine` creates and destroys domains, `domain` is the handle through which one domain does
-everything it can do, `leaks` reports what is still held.
+everything that it can do, `leaks` reports what domains still hold.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The one handle that a domain has: its own memory and its hypercalls, nothing else.
+"""The handle of a domain: its own memory and its hypercalls, nothing else.
 
-A hypercall always acts for the domain of the handle; there is no parameter for a caller. Memory
-comes as views of the domain's own frames and of pages that a grant mapped to it, and every view is
-taken away when the right to it ends. (Python keeps no secrets: an underscore or ``memoryview.obj``
-leads further. Code that plays by the rules cannot come across another domain's memory.)
+A hypercall always acts for the domain of the handle; there is no parameter for a caller. Memory is
+views of the domain's own frames and of pages that a grant mapped to it, and every view ends when
+the right to it ends. (Python keeps no secrets: an underscore or ``memoryview.obj`` leads further.
+Code that plays by the rules cannot come across another domain's memory.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xennet.evtchn import ChannelStatus, EventChannels, FifoBits
 from xennet.gnttab.hypercalls import GrantTables
 from xennet.hypervisor.domain_record import DomainInfo, DomainRecord, take_away
 from xennet.hypervisor.event_pages import EventPages
-from xennet.hypervisor.page_frames import FrameLedger
+from xennet.hypervisor.page_frames import FrameAllocator
 from xennet.hypervisor.store_ring import StoreRing
 from xennet.interface import HypercallError, OutOfFramesError
 from xennet.interface import PageRun as AnyPageRun
@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 @define(eq=False, repr=False)
 class Services:
-    """What a domain handle passes hypercalls on to."""
+    """What a domain's handle passes its hypercalls on to."""
 
-    frames: FrameLedger
+    frames: FrameAllocator
     grant_tables: GrantTables
     channels: EventChannels
     run_loop: RunLoop
@@ -48,10 +48,11 @@ class Services:
 
 
 class Domain:
-    """One domain, made by Machine.create_domain.
+    """One domain, created by Machine.create_domain.
 
-    Event channel hypercalls raise HypercallError with a negative errno, grant table ones return
-    GNTST_ codes. Every one raises HypercallError with -ESRCH when the domain does not run any more.
+    Event channel hypercalls raise HypercallError with a negative errno; grant table hypercalls
+    return GNTST_ codes. Every hypercall raises HypercallError with -ESRCH if the domain does not
+    run.
     """
 
     def __init__(self, services: Services, record: DomainRecord) -> None:
@@ -65,7 +66,7 @@ class Domain:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The domain's name, for people."""
         return self._record.info.name
 
     @property
@@ -80,17 +81,17 @@ class Domain:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not been destroyed."""
+        """Whether the domain has not been destroyed."""
         return not self._record.info.dying
 
     @property
     def running(self) -> bool:
-        """Whether its code may run: neither destroyed nor shut down."""
+        """Whether the domain's code may run: it is neither destroyed nor shut down."""
         return self._record.running
 
     @property
     def spurious(self) -> int:
-        """Events that arrived at a port without a handler."""
+        """Number of events that arrived at a port without a handler."""
         return self._record.spurious
 
     # Memory
@@ -102,19 +103,20 @@ class Domain:
 
     @property
     def store_ring(self) -> StoreRing | None:
-        """The ring page and the port that it talks to the store with, if its builder gave it."""
+        """The ring page and the port for the store; None if the domain's builder made none."""
         return self._record.store_ring
 
     def alloc_pages(self, count: int) -> PageRun:
-        """``count`` consecutive zeroed pages. Raises OutOfFramesError when there is no such run."""
+        """Allocate ``count`` consecutive zeroed pages. Raises OutOfFramesError if there is no such
+        run."""
         first = self._issue("XENMEM_populate_physmap", self._services.frames.alloc, count)
         return self._add_run(first, count)
 
     def free_pages(self, pages: AnyPageRun) -> None:
-        """Give a run back that :meth:`alloc_pages` or :meth:`adopt` gave; its views end.
+        """Free a run that :meth:`alloc_pages` or :meth:`adopt` returned; its views end.
 
-        A page that is still mapped by somebody is not used anew before it is unmapped there.
-        Raises ValueError when the domain does not hold this run.
+        A page that is still mapped by another domain is not reused before it is unmapped there.
+        Raises ValueError if the domain does not hold this run.
         """
         run = self._record.runs.get(pages.first)
         if run is None or run is not pages:
@@ -127,10 +129,10 @@ class Domain:
         take_away(run)
 
     def adopt(self, frame: int) -> PageRun:
-        """Views of a page that arrived by GNTTABOP_transfer (the grant entry names its frame), or
-        of one that is left of a run after another page of it was transferred away.
+        """Views of a page that arrived by GNTTABOP_transfer (its frame is in the grant entry).
 
-        Raises ValueError when ``frame`` is no such page.
+        Also for a page that is left of a run from which another page was transferred away. Raises
+        ValueError if ``frame`` is no such page.
         """
         if frame not in self._record.received:
             raise ValueError(f"no page {frame:#x} waits to be adopted by domain {self.domid}")
@@ -138,8 +140,11 @@ class Domain:
         return self._add_run(frame, 1)
 
     def table_pages(self, first: int, count: int) -> PageRun:
-        """Views of the domain's own grant table or status frames, as :meth:`setup_table` and
-        :meth:`get_status_frames` name them. Raises ValueError for any other frame."""
+        """Views of frames of the domain's own grant table, or of its status frames.
+
+        :meth:`setup_table` and :meth:`get_status_frames` return their numbers. Raises ValueError
+        for any other frame.
+        """
         self._require_running("GNTTABOP_setup_table")
         table = self._services.grant_tables.table_frames(self.domid)
         if not set(range(first, first + count)) <= set(table):
@@ -154,9 +159,10 @@ class Domain:
     # Grant tables (xen/grant_table.h)
 
     def map_grant_ref(self, dom: int, ref: int, flags: int) -> tuple[int, int, PageRun | None]:
-        """GNTTABOP_map_grant_ref -> (status, handle, views of the page; None on refusal).
+        """GNTTABOP_map_grant_ref. Returns (status, handle, views of the page; None if it was
+        refused).
 
-        With GNTMAP_readonly the views cannot be written.
+        With GNTMAP_readonly the views are read-only.
         """
         self._require_running("GNTTABOP_map_grant_ref")
         tables = self._services.grant_tables
@@ -168,7 +174,7 @@ class Domain:
         return status, handle, page
 
     def unmap_grant_ref(self, handle: int) -> int:
-        """GNTTABOP_unmap_grant_ref -> status. The views of the page end."""
+        """GNTTABOP_unmap_grant_ref. Returns the status. The views of the page end."""
         self._require_running("GNTTABOP_unmap_grant_ref")
         page = self._record.mapped.pop(handle, None)
         if page is not None:
@@ -178,18 +184,21 @@ class Domain:
         return status
 
     def grant_copy(self, ops: memoryview, count: int) -> None:
-        """GNTTABOP_copy: ``count`` struct gnttab_copy in ``ops`` (u32 words, 10 each); each one's
-        status goes into its place there. Raises ValueError when ``ops`` is too short."""
+        """GNTTABOP_copy: ``count`` struct gnttab_copy in ``ops`` (u32 words, 10 each).
+
+        The status of each is written into its place there. Raises ValueError if ``ops`` is too
+        short.
+        """
         self._require_running("GNTTABOP_copy")
         self._services.grant_tables.copy(self.domid, ops, count)
 
     def grant_transfer(self, frame: int, dom: int, ref: int) -> int:
-        """GNTTABOP_transfer -> status: give one of the domain's pages away.
+        """GNTTABOP_transfer: give one of the domain's pages away. Returns the status.
 
-        GNTST_bad_page unless it came from :meth:`alloc_pages` or by a transfer, or while somebody
-        (the hypervisor too, for the FIFO ABI) has it mapped; with any other status the page is
-        gone. The views of the whole run that held it end; :meth:`adopt` gives new ones of the pages
-        that are left.
+        GNTST_bad_page unless the page came from :meth:`alloc_pages` or by a transfer, or while it
+        is mapped (also by the hypervisor, for the FIFO ABI). With any other status the page is
+        gone. The views of its whole run end; :meth:`adopt` returns new ones of the pages that are
+        left.
         """
         self._require_running("GNTTABOP_transfer")
         run = self._record.run_with(frame)
@@ -210,60 +219,64 @@ class Domain:
         return status
 
     def setup_table(self, dom: int, nr_frames: int) -> tuple[int, Sequence[int]]:
-        """GNTTABOP_setup_table -> (status, frame numbers of the table, grown to ``nr_frames``)."""
+        """GNTTABOP_setup_table: grow the table to ``nr_frames``. Returns (status, frame
+        numbers)."""
         self._require_running("GNTTABOP_setup_table")
         return self._services.grant_tables.setup_table(self.domid, dom, nr_frames)
 
     def get_status_frames(self, dom: int, nr_frames: int) -> tuple[int, Sequence[int]]:
-        """GNTTABOP_get_status_frames -> (status, frame numbers)."""
+        """GNTTABOP_get_status_frames. Returns (status, frame numbers)."""
         self._require_running("GNTTABOP_get_status_frames")
         return self._services.grant_tables.get_status_frames(self.domid, dom, nr_frames)
 
     def query_size(self, dom: int) -> tuple[int, int, int]:
-        """GNTTABOP_query_size -> (status, frames in use, most frames)."""
+        """GNTTABOP_query_size. Returns (status, frames in use, most frames)."""
         self._require_running("GNTTABOP_query_size")
         return self._services.grant_tables.query_size(self.domid, dom)
 
     def set_version(self, version: int) -> int:
-        """GNTTABOP_set_version -> 0 or a negative errno. Views of status frames that were lost by
-        going back to version 1 show an unused page then."""
+        """GNTTABOP_set_version. Returns 0 or a negative errno.
+
+        Views of status frames, which version 1 does not have, show an unused page after going back
+        to it.
+        """
         self._require_running("GNTTABOP_set_version")
         return self._services.grant_tables.set_version(self.domid, version)
 
     def get_version(self, dom: int) -> int:
-        """GNTTABOP_get_version -> 1, 2 or a negative errno."""
+        """GNTTABOP_get_version. Returns 1, 2 or a negative errno."""
         self._require_running("GNTTABOP_get_version")
         return self._services.grant_tables.get_version(self.domid, dom)
 
     def swap_grant_ref(self, ref_a: int, ref_b: int) -> int:
-        """GNTTABOP_swap_grant_ref -> status."""
+        """GNTTABOP_swap_grant_ref. Returns the status."""
         self._require_running("GNTTABOP_swap_grant_ref")
         return self._services.grant_tables.swap_grant_ref(self.domid, ref_a, ref_b)
 
     # Event channels (xen/event_channel.h); the rules and errors are told in xennet.evtchn.channels
 
     def alloc_unbound(self, dom: int, remote_dom: int) -> int:
-        """EVTCHNOP_alloc_unbound -> port."""
+        """EVTCHNOP_alloc_unbound. Returns the port."""
         call = self._services.channels.alloc_unbound
         port = self._issue("EVTCHNOP_alloc_unbound", call, dom, remote_dom)
         return self._opened(port) if dom in (DOMID_SELF, self.domid) else port
 
     def bind_interdomain(self, remote_dom: int, remote_port: int) -> int:
-        """EVTCHNOP_bind_interdomain -> local port."""
+        """EVTCHNOP_bind_interdomain. Returns the local port."""
         call = self._services.channels.bind_interdomain
         return self._opened(self._issue("EVTCHNOP_bind_interdomain", call, remote_dom, remote_port))
 
     def bind_virq(self, virq: int, vcpu: int) -> int:
-        """EVTCHNOP_bind_virq -> port."""
+        """EVTCHNOP_bind_virq. Returns the port."""
         call = self._services.channels.bind_virq
         return self._opened(self._issue("EVTCHNOP_bind_virq", call, virq, vcpu))
 
     def bind_pirq(self, pirq: int, flags: int) -> int:
-        """EVTCHNOP_bind_pirq: there are no physical interrupts, always refused."""
+        """EVTCHNOP_bind_pirq: always refused, for there are no physical interrupts."""
         return self._issue("EVTCHNOP_bind_pirq", self._services.channels.bind_pirq, pirq, flags)
 
     def bind_ipi(self, vcpu: int) -> int:
-        """EVTCHNOP_bind_ipi -> port."""
+        """EVTCHNOP_bind_ipi. Returns the port."""
         call = self._services.channels.bind_ipi
         return self._opened(self._issue("EVTCHNOP_bind_ipi", call, vcpu))
 
@@ -284,20 +297,23 @@ class Domain:
         self._issue("EVTCHNOP_unmask", self._services.channels.unmask, port)
 
     def close(self, port: int) -> None:
-        """EVTCHNOP_close. The port's handler is dropped, and its mask bit set, lest the next use of
-        the port starts with a surprise (as Linux does before it closes one)."""
+        """EVTCHNOP_close. The handler of the port is removed.
+
+        The mask bit is set first, as Linux does, or a later user of the port could get an event at
+        once.
+        """
         self._issue("EVTCHNOP_close", self._services.channels.close, port)
         self._record.handlers.pop(port, None)
         self.mask(port)
 
     def reset(self, dom: int) -> None:
-        """EVTCHNOP_reset: closes all ports of the domain and takes it back to the 2-level ABI."""
+        """EVTCHNOP_reset: close all ports of the domain and return it to the 2-level ABI."""
         self._issue("EVTCHNOP_reset", self._services.channels.reset, dom)
         self._record.handlers.clear()
         self._services.channels.bits(self.domid).mask_all()
 
     def init_control(self, control_gfn: int, offset: int, vcpu: int) -> int:
-        """EVTCHNOP_init_control -> link_bits."""
+        """EVTCHNOP_init_control. Returns link_bits."""
         call = self._services.channels.init_control
         return self._issue("EVTCHNOP_init_control", call, control_gfn, offset, vcpu)
 
@@ -314,15 +330,16 @@ class Domain:
 
     @property
     def evtchn_abi(self) -> str:
-        """How events are shown to the domain now: "2l" or "fifo"."""
+        """The ABI by which the domain receives events: "2l" or "fifo"."""
         return self._services.channels.bits(self.domid).abi
 
     def use_fifo_events(self) -> None:
-        """Change to the FIFO ABI, as a kernel does that boots or that comes back from a reset.
+        """Change to the FIFO ABI, as a kernel does at boot or after a reset.
 
-        A control block for each vCPU and event words for the ports that there are; more of them are
-        added as ports come. The pages are the domain's for life. All ports are masked then. Raises
-        OutOfFramesError when the machine is full, HypercallError when the ABI is in use already.
+        Allocates a control block for each vCPU and event words for the ports that exist; more event
+        words are allocated with later ports. The domain has these pages for life. All ports are
+        masked afterwards. Raises OutOfFramesError if the machine is full, HypercallError if the ABI
+        is in use already.
         """
         record = self._record
         if record.event_pages is None:
@@ -332,7 +349,7 @@ class Domain:
         self._reach(max((channel.port for channel in channels), default=0))
 
     def mask(self, port: int) -> None:
-        """Hold back events of ``port``, by a store into a page of its own.
+        """Mask ``port`` by a store into a page of the domain's own.
 
         Raises ValueError for a number that can have no mask bit.
         """
@@ -343,14 +360,18 @@ class Domain:
         bits.mask(port)
 
     def poll(self, port: int) -> bool:
-        """Take the event of ``port`` without an upcall, as a domain does that waits for just this
-        one (SCHEDOP_poll, which returns at once for a pending port, masked or not): its handler
-        does not run for it. False when there is none; -EINVAL no such port."""
+        """Take a pending event of ``port`` without an upcall: its handler does not run.
+
+        A domain that waits for just this event does so (SCHEDOP_poll, which returns at once if the
+        port is pending, masked or not). Returns False if no event is pending. -EINVAL if there is
+        no such port.
+        """
         self._require_running("SCHEDOP_poll")
         return self._services.poll(self.domid, port)
 
     def set_handler(self, port: int, handler: Callable[[], None]) -> None:
-        """What the upcall runs when ``port`` is pending. Ports start masked: see :meth:`unmask`."""
+        """Make ``handler`` what an upcall runs when ``port`` is pending. Ports begin masked
+        (:meth:`unmask`)."""
         self._require_running("set_handler")
         self._reach(port)
         self._record.handlers[port] = handler
@@ -361,9 +382,9 @@ class Domain:
         return self._services.run_loop.now
 
     def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
-        """Run ``work`` in ``delay`` ns of virtual time; call the result to prevent it.
+        """Run ``work()`` in ``delay`` ns of virtual time. Returns a function that prevents it.
 
-        A domain that stops before then does nothing any more.
+        Nothing runs if the domain stops before.
         """
         loop = self._services.run_loop
         timer = loop.call_after(delay, self.domid, work)
@@ -374,18 +395,19 @@ class Domain:
         return cancel
 
     def defer(self, work: Callable[[], None]) -> None:
-        """Run ``work`` later, when the run loop chooses to."""
+        """Run ``work()`` later, as a delivery of the run loop."""
         self._require_running("defer")
         self._services.run_loop.defer(self.domid, work)
 
     def shutdown(self, reason: int) -> None:
-        """SCHEDOP_shutdown: the domain stops here and now; ``reason`` is SHUTDOWN_*."""
+        """SCHEDOP_shutdown: stop the domain at once; ``reason`` is SHUTDOWN_*."""
         self._issue("SCHEDOP_shutdown", self._services.shut_down, reason)
 
     # Control
 
     def domain_info(self, domid: int) -> DomainInfo:
-        """XEN_DOMCTL_getdomaininfo, for domain 0 only: -EPERM; -ESRCH no such domain."""
+        """XEN_DOMCTL_getdomaininfo. -EPERM if this is not domain 0, -ESRCH if there is no such
+        domain."""
         op = "XEN_DOMCTL_getdomaininfo"
         self._require_running(op)
         if not self.privileged:
@@ -396,11 +418,11 @@ class Domain:
         return info
 
     def observes(self, kind: type) -> bool:
-        """Whether anybody wants to see events of ``kind``."""
+        """Whether an observer wants events of ``kind``."""
         return self._services.observers.wants(kind)
 
     def emit(self, event: object) -> None:
-        """Tell the machine's observers."""
+        """Show an event to the machine's observers."""
         self._services.observers.emit(event)
 
     def _add_run(self, first: int, count: int) -> PageRun:
@@ -412,13 +434,13 @@ class Domain:
         return self._record.space.run(self._services.frames.alloc(self.domid, 1))
 
     def _reach(self, port: int) -> None:
-        """Have an event word for a port, one that another domain opened here included."""
+        """Provide an event word for ``port``, which may have been opened by another domain."""
         pages, bits = self._record.event_pages, self._services.channels.bits(self.domid)
         if pages is not None and bits.abi == FifoBits.abi and port < bits.nr_ports:
             pages.reach(self, port, self._event_page)
 
     def _opened(self, port: int) -> int:
-        """A port of the domain's own was opened; it is closed again if it gets no event word."""
+        """Finish opening one of the domain's ports; if it gets no event word it is closed again."""
         try:
             self._reach(port)
         except OutOfFramesError:
@@ -431,9 +453,9 @@ class Domain:
             raise HypercallError(op, -errno.ESRCH, f"domain {self.domid} does not run any more")
 
     def _issue(self, op: str, call: Callable[..., T], *args: int) -> T:
-        """Make a hypercall, and tell observers of it and of its refusal.
+        """Make a hypercall and show it to observers, also if it is refused.
 
-        The grant table operations tell by themselves (GrantTables.observer).
+        The grant table operations are shown by GrantTables.observer instead.
         """
         self._require_running(op)
         observers = self._services.observers

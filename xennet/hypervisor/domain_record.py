@@ -1,4 +1,4 @@
-"""What the hypervisor knows of one domain, beside its grant table and its ports."""
+"""The hypervisor's record of one domain, beside its grant table and its ports."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from xennet.memory import AddressSpace, PageRun
 
 @frozen
 class DomainInfo:
-    """XEN_DOMCTL_getdomaininfo. ``shutdown`` is the SHUTDOWN_* code (xen/sched.h) of a domain that
-    stopped, else None."""
+    """XEN_DOMCTL_getdomaininfo.
+
+    ``shutdown`` is the SHUTDOWN_* code (xen/sched.h) of a domain that has stopped, else None.
+    """
 
     domid: int
     name: str
@@ -25,22 +27,22 @@ class DomainInfo:
 
 
 def take_away(pages: PageRun) -> None:
-    """End the views of a run."""
-    # A view that the guest lent on (to numpy, say) cannot be released; that must hurt nobody else.
+    """End the views of a run of pages."""
+    # A view from which the guest made others (numpy arrays, say) cannot be released: its own loss.
     with suppress(BufferError):
         pages.revoke()
 
 
 @define(eq=False, repr=False)
 class DomainRecord:
-    """The state behind a domain handle.
+    """The state behind the handle of a domain.
 
-    ``running`` is False once the domain is shut down or destroyed. ``runs`` (by first frame) are
-    the pages that it can give back, ``fixed`` those that it has for life (shared info, grant
-    table), ``mapped`` (by grant handle) the foreign ones, ``received`` the frames that came by
-    GNTTABOP_transfer and have no views yet. ``handlers`` are by port. ``store_ring`` is what the
-    builder gave it to talk to the store, ``event_pages`` what its kernel uses the FIFO ABI of event
-    channels with, if there is such a thing.
+    ``running``: neither shut down nor destroyed. ``runs`` (by first frame): the pages that it can
+    free. ``fixed``: the pages that it has for life (shared info, grant table). ``mapped`` (by grant
+    handle): pages of other domains. ``received``: frames that arrived by GNTTABOP_transfer and have
+    no views yet. ``handlers``: by port. ``store_ring``: the page and port that its builder made for
+    the store. ``event_pages``: the pages by which its kernel uses the FIFO ABI of event channels.
+    The last two may be None.
     """
 
     info: DomainInfo
@@ -57,7 +59,7 @@ class DomainRecord:
     event_pages: EventPages | None = None
 
     def stop(self, *, shutdown: int | None = None, dying: bool = False) -> None:
-        """The domain's code runs no more."""
+        """Stop the domain's code for good."""
         self.running = False
         self.info = evolve(
             self.info,
@@ -67,21 +69,23 @@ class DomainRecord:
         self.handlers.clear()
 
     def run_with(self, frame: int) -> PageRun | None:
-        """The run of :attr:`runs` that holds ``frame``."""
+        """The run in :attr:`runs` that contains ``frame``; None if there is none."""
         for run in self.runs.values():
             if run.first <= frame < run.first + run.count:
                 return run
         return None
 
     def give_up_memory(self) -> list[tuple[int, int]]:
-        """Take all views away. Returns (first frame, count) of what the domain owned, except its
-        grant table, which is the grant tables' to free."""
-        born = [self.shared_info, *(self.event_pages or ())]
+        """End all views. Returns (first frame, count) of what the domain owned.
+
+        The grant table is not in the list: the grant tables free it.
+        """
+        initial = [self.shared_info, *(self.event_pages or ())]
         if self.store_ring is not None:
-            born.append(self.store_ring.page)
-        for pages in (*born, *self.runs.values(), *self.fixed, *self.mapped.values()):
+            initial.append(self.store_ring.page)
+        for pages in (*initial, *self.runs.values(), *self.fixed, *self.mapped.values()):
             take_away(pages)
-        owned = [(page.first, 1) for page in born]
+        owned = [(page.first, 1) for page in initial]
         owned += [(run.first, run.count) for run in self.runs.values()]
         owned += [(frame, 1) for frame in self.received]
         for kept in (self.runs, self.fixed, self.mapped, self.received):

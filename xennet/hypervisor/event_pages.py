@@ -1,4 +1,4 @@
-"""What a domain's kernel does to receive events by the FIFO ABI (Linux events_fifo.c)."""
+"""The pages of a domain that receives events by the FIFO ABI (Linux events_fifo.c)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xennet.memory import PageRun
 
 
 class FifoHypercalls(Protocol):
-    """The hypercalls that it takes."""
+    """The hypercalls of the FIFO ABI."""
 
     def init_control(self, control_gfn: int, offset: int, vcpu: int) -> int: ...
     def expand_array(self, array_gfn: int) -> None: ...
@@ -21,10 +21,10 @@ class FifoHypercalls(Protocol):
 
 @define(eq=False)
 class EventPages:
-    """The pages of the ABI: ``control`` has one for each vCPU, ``array`` those of event words, of
-    which the hypervisor knows the first ``given``. The domain has all of them for life.
+    """The pages of the FIFO ABI; the domain has all of them for life.
 
-    Where a page is missing, ``alloc`` has to give one; OutOfFramesError comes out as it is.
+    ``control`` has a control block for each vCPU, ``array`` the event words. The hypervisor knows
+    the first ``given`` pages of ``array``. An OutOfFramesError of ``alloc`` is passed on.
     """
 
     control: list[PageRun] = field(factory=list)
@@ -36,17 +36,18 @@ class EventPages:
         yield from self.array
 
     def start(self, xen: FifoHypercalls, vcpus: int, alloc: Callable[[], PageRun]) -> None:
-        """Change to the ABI, with empty queues and no event words yet."""
+        """Change to the FIFO ABI, with empty queues and no event words."""
         while len(self.control) < vcpus:
             self.control.append(alloc())
         for vcpu, page in enumerate(self.control):
             xen.init_control(page.first, 0, vcpu)
-            # Not before the call: when it is refused the page may be in use. Nothing is linked yet.
+            # After the call: if it is refused the page may be in use. No port is linked yet.
             page.u8[:] = bytes(len(page.u8))
         self.given = 0
 
     def reach(self, xen: FifoHypercalls, port: int, alloc: Callable[[], PageRun]) -> None:
-        """Give pages until ``port`` has an event word; all ports of a new page are masked."""
+        """Give the hypervisor pages until ``port`` has an event word. All ports of a new page are
+        masked."""
         while self.given * EVTCHN_FIFO_WORDS_PER_PAGE <= port:
             if self.given == len(self.array):
                 self.array.append(alloc())

@@ -1,4 +1,4 @@
-"""The emulator's side of xennet.interface: what a driver in one domain sees of the machine."""
+"""A guest's kernel: xennet.interface on the emulator, as a driver of one domain sees it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from xennet.memory import PageRun as OwnPages
 
 @frozen(eq=False)
 class MappedGrant:
-    """One foreign page, mapped through grant ``gref`` of domain ``domid``."""
+    """A page of another domain, mapped through grant ``gref`` of domain ``domid``."""
 
     domid: int
     gref: int
@@ -36,10 +36,10 @@ def _refusal(op: str, status: int, what: str) -> HypercallError:
 
 
 class GuestKernel:
-    """The kernel of a guest: xennet.interface.Hypervisor for ``domain``.
+    """The kernel of a guest: implements xennet.interface.Hypervisor for ``domain``.
 
     ``store`` is the domain's XenStore connection (XenStoreService.connect). The domain's grant
-    table, of the version that the domain was created with, grows as references are claimed.
+    table, of the version that the domain was created with, grows when references are claimed.
     """
 
     def __init__(self, domain: Domain, store: StoreClient) -> None:
@@ -64,15 +64,16 @@ class GuestKernel:
 
     @property
     def store(self) -> StoreClient:
-        """Its XenStore connection."""
+        """The domain's XenStore connection."""
         return self._store
 
     def alloc_pages(self, count: int) -> OwnPages:
-        """``count`` consecutive zeroed pages. Raises OutOfFramesError when the machine has none."""
+        """Allocate ``count`` consecutive zeroed pages. Raises OutOfFramesError if there is no such
+        run."""
         return self._domain.alloc_pages(count)
 
     def free_pages(self, pages: PageRun) -> None:
-        """Give back a run of alloc_pages, whole; its views end. Raises ValueError for any other."""
+        """Free a whole run of alloc_pages; its views end. Raises ValueError for any other run."""
         self._domain.free_pages(pages)
 
     def map_grant(self, domid: int, gref: int, readonly: bool = False) -> MappedGrant:
@@ -87,9 +88,9 @@ class GuestKernel:
         return mapping
 
     def unmap_grant(self, mapping: GrantMapping) -> None:
-        """GNTTABOP_unmap_grant_ref of what :meth:`map_grant` gave; its views end.
+        """GNTTABOP_unmap_grant_ref of a mapping that :meth:`map_grant` returned; its views end.
 
-        Raises HypercallError (GNTST_bad_handle) when it is not mapped (any more).
+        Raises HypercallError (GNTST_bad_handle) if it is not mapped.
         """
         op, what = "GNTTABOP_unmap_grant_ref", f"reference {mapping.gref} of domain {mapping.domid}"
         handle = self._mapped.pop(mapping, None)
@@ -100,29 +101,32 @@ class GuestKernel:
             raise _refusal(op, status, what)
 
     def grant_copy(self, ops: memoryview, count: int) -> None:
-        """GNTTABOP_copy of ``count`` elements; statuses go into the table."""
+        """GNTTABOP_copy of ``count`` elements; their statuses are written into the table."""
         self._domain.grant_copy(ops, count)
 
     def alloc_unbound(self, remote_domid: int) -> int:
-        """A new port that waits for ``remote_domid``; masked until :meth:`on_event`."""
+        """EVTCHNOP_alloc_unbound: a port to which ``remote_domid`` can bind, masked until
+        :meth:`on_event`."""
         return self._domain.alloc_unbound(DOMID_SELF, remote_domid)
 
     def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
-        """A new port connected to a waiting one. It is pending already, and masked until
-        :meth:`on_event`, whose handler therefore runs at least once."""
+        """EVTCHNOP_bind_interdomain: a port bound to a remote one, masked until :meth:`on_event`.
+
+        It is pending already, so the handler runs at least once.
+        """
         return self._domain.bind_interdomain(remote_domid, remote_port)
 
     def on_event(self, port: int, handler: Callable[[], None]) -> None:
-        """Run ``handler`` when an event arrives at ``port``, and unmask it."""
+        """Run ``handler()`` when an event arrives at ``port``, and unmask the port."""
         self._domain.set_handler(port, handler)
         self._domain.unmask(port)
 
     def mask(self, port: int) -> None:
-        """Set the port's mask bit: an event that comes stays pending."""
+        """Set the port's mask bit: an event that arrives stays pending."""
         self._domain.mask(port)
 
     def unmask(self, port: int) -> None:
-        """EVTCHNOP_unmask; an event that is pending is delivered."""
+        """EVTCHNOP_unmask: a pending event is delivered."""
         self._domain.unmask(port)
 
     def notify(self, port: int) -> None:
@@ -130,11 +134,11 @@ class GuestKernel:
         self._domain.send(port)
 
     def close_port(self, port: int) -> None:
-        """EVTCHNOP_close; no event of it is handled any more."""
+        """EVTCHNOP_close; no event of the port is handled any more."""
         self._domain.close(port)
 
     def defer(self, work: Callable[[], None]) -> None:
-        """Run ``work`` later, when the run loop chooses to."""
+        """Run ``work()`` later, as a delivery of the run loop."""
         self._domain.defer(work)
 
     @property
@@ -143,15 +147,15 @@ class GuestKernel:
         return self._domain.now
 
     def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
-        """Run ``work`` in ``delay`` ns of virtual time; call the result to prevent it."""
+        """Run ``work()`` in ``delay`` ns of virtual time. Returns a function that prevents it."""
         return self._domain.call_after(delay, work)
 
     def emit(self, event: object) -> None:
-        """Tell observers of the machine."""
+        """Show an event to the observers of the machine."""
         self._domain.emit(event)
 
     def observes(self, kind: type) -> bool:
-        """Whether anybody wants to see events of ``kind``."""
+        """Whether an observer wants events of ``kind``."""
         return self._domain.observes(kind)
 
     def _setup_v1(self, nr_frames: int) -> tuple[OwnPages, OwnPages | None]:

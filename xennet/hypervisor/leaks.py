@@ -1,4 +1,4 @@
-"""What domains still hold: the report that tests and the command line end with."""
+"""What domains still hold: the report at the end of tests and of command line runs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from xennet.hypervisor.store_ring import StoreRingReport
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-#: Ranges of numbers that a line names, and domains that the repr of a report names.
+#: Most ranges of numbers in a line, and most domains in the repr of a report.
 _RANGES = 8
 _DOMAINS = 2
 
 
 @frozen
 class DomainLeaks:
-    """What one domain holds beyond what it was born with.
+    """What one domain holds beyond what it was created with.
 
-    ``granted``: valid entries of its table; ``mappings``: foreign pages it has mapped; ``pinned``:
-    its references that others use right now; ``ports``: its interdomain and unbound ports (VIRQs
-    and IPIs are its own affair); ``pages``: memory it allocated or received; ``lingering``: frames
-    it gave up that others still have mapped. ``store_ring`` is what it was born with to talk to the
-    store, and what the control domain uses that with is not counted as held either, as long as the
-    domain lives: it is there for information.
+    ``granted``: valid entries of its table. ``mappings``: pages of other domains that it has
+    mapped. ``pinned``: its references that other domains use. ``ports``: its interdomain and
+    unbound ports (VIRQs and IPIs concern no other domain). ``pages``: memory that it allocated or
+    received. ``lingering``: frames that it gave up and that others still have mapped.
+    ``store_ring`` is there for information: a domain is created with it, and what the control
+    domain uses it with does not count either while the domain lives.
     """
 
     domid: int
@@ -54,7 +54,7 @@ class DomainLeaks:
         return f"<DomainLeaks: domain {self.domid} {self.held()}>"
 
     def held(self) -> str:
-        """How much of what is held, in a few words."""
+        """The counts of everything that is held, in a few words."""
         counts = {
             "grants": len(self.granted),
             "mappings": len(self.mappings),
@@ -65,7 +65,7 @@ class DomainLeaks:
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing"
 
     def lines(self) -> Iterator[str]:
-        """What is held: one line for each kind of thing and domain, with ranges of numbers."""
+        """What is held, one line for each kind of thing and domain, with ranges of numbers."""
         for (domid, used), grants in _by(self.granted, lambda g: (g.domid, bool(g.pin))):
             use = "in use" if used else "unused"
             yield f"grants {_references(grants)} to domain {domid}, {use}"
@@ -88,7 +88,7 @@ def _references(grants: Iterable[Grant]) -> str:
 
 
 def _by(things: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, list[T]]]:
-    """The things with the same key together, in the order of the first of each."""
+    """(key, things with that key), in the order in which the keys appear first."""
     groups: dict[K, list[T]] = {}
     for thing in things:
         groups.setdefault(key(thing), []).append(thing)
@@ -96,7 +96,8 @@ def _by(things: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, list[T]
 
 
 def _numbers(noun: str, numbers: Iterable[int], form: str = "d") -> str:
-    """``references 8..263, 270``: numbers as ranges, the first few of them."""
+    """``references 8..263, 270``: numbers as ranges; behind the first few ranges only their
+    count."""
     ranges: list[list[int]] = []
     for number in sorted(set(numbers)):
         if ranges and number == ranges[-1][1] + 1:
@@ -114,7 +115,7 @@ def _numbers(noun: str, numbers: Iterable[int], form: str = "d") -> str:
 
 @frozen
 class LeakReport:
-    """True if anything is held; its text says what."""
+    """What all domains hold. True if anything is held; its text tells what."""
 
     domains: tuple[DomainLeaks, ...]
 

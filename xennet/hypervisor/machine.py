@@ -1,4 +1,4 @@
-"""The machine: memory, grant tables, event channels, the run loop, and the life of domains."""
+"""The machine: memory, grant tables, event channels, the run loop, and the life of its domains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xennet.hypervisor.domain import Domain, Services
 from xennet.hypervisor.domain_record import DomainInfo, DomainRecord
 from xennet.hypervisor.event_pages import EventPages
 from xennet.hypervisor.leaks import DomainLeaks, LeakReport
-from xennet.hypervisor.page_frames import FrameLedger
+from xennet.hypervisor.page_frames import FrameAllocator
 from xennet.hypervisor.store_ring import StoreRing, StoreRingReport, seed_grant
 from xennet.interface import HypercallError, OutOfFramesError
 from xennet.memory import AddressSpace, Memory, PageRun
@@ -29,19 +29,19 @@ from xennet.observe import (
 )
 from xennet.runloop import Delivery, RunLoop
 
-#: Who hears of VIRQ_DOM_EXC (Xen's hardware domain).
+#: The domain that gets VIRQ_DOM_EXC (Xen's hardware domain).
 CONTROL_DOMAIN = 0
 
-#: Ports that another domain has to do with.
+#: States of a port that concern another domain.
 _SHARED_STATES = frozenset({EVTCHNSTAT_unbound, EVTCHNSTAT_interdomain})
 
 
 class Machine:
-    """A machine without domains; the first one created is domain 0, the control domain.
+    """A machine without domains. The first domain that is created is domain 0, the control domain.
 
-    ``nr_frames`` page frames of 4096 bytes; ``shared`` puts them into a memfd; every grant table
-    can have ``max_grant_frames`` frames. Its parts are ``memory``, ``grant_tables``, ``channels``,
-    ``run_loop`` and ``observers``. They are the hypervisor's: what runs *in* a domain gets its
+    It has ``nr_frames`` page frames of 4096 bytes, with ``shared`` in a memfd; a grant table has at
+    most ``max_grant_frames`` frames. Its parts are ``memory``, ``grant_tables``, ``channels``,
+    ``run_loop`` and ``observers``. They belong to the hypervisor: what runs *in* a domain gets its
     :class:`Domain` only.
     """
 
@@ -67,7 +67,7 @@ class Machine:
             spaces=lambda domid: self._records[domid].space,
             released=self._unmapped,
         )
-        self._frames = FrameLedger(self.memory, self._mappings)
+        self._frames = FrameAllocator(self.memory, self._mappings)
         self._services = Services(
             self._frames,
             self.grant_tables,
@@ -87,7 +87,7 @@ class Machine:
         return f"<Machine {len(self._domains)} domains, {memory.used} of {memory.nr_frames} frames>"
 
     def close(self) -> None:
-        """Give the memory back. Nothing of the machine can be used afterwards."""
+        """Give the memory back. No part of the machine can be used afterwards."""
         for record in self._records.values():
             record.stop(dying=True)
             record.give_up_memory()
@@ -97,11 +97,11 @@ class Machine:
 
     @property
     def domains(self) -> tuple[Domain, ...]:
-        """The domains that exist and were not destroyed, oldest first."""
+        """The domains that exist, oldest first, without destroyed ones."""
         return tuple(self._domains.values())
 
     def domain(self, domid: int) -> Domain:
-        """The handle of a domain. Raises KeyError when there is none."""
+        """The handle of a domain. Raises KeyError if there is none."""
         return self._domains[domid]
 
     def create_domain(
@@ -113,14 +113,14 @@ class Machine:
         grant_version: int = 1,
         evtchn_abi: str = TwoLevelBits.abi,
     ) -> Domain:
-        """A new domain with ``vcpus`` (1..32) virtual CPUs and all its ports masked.
+        """Create a domain with ``vcpus`` (1..32) virtual CPUs; all its ports are masked.
 
-        ``evtchn_abi`` "2l" or "fifo" is what its kernel chooses to receive events by; for the
-        latter it has a page for each vCPU and one for each 1024 ports, by default deliveries are in
-        the order of its queues, and they honour priorities. ``domid`` None takes the next number
-        that was never used (0 for the first domain).
-        Raises ValueError for a domid that is taken (also by a destroyed domain of which others
-        still map pages) or not in 0..0x7fef, OutOfFramesError when the machine is full.
+        ``evtchn_abi``, "2l" or "fifo", is the ABI by which its kernel receives events. With "fifo"
+        it gets a page for each vCPU and one for each 1024 ports, and its upcalls are delivered in
+        the order of its queues, which honour priorities, unless a caller chooses otherwise.
+        ``domid`` None takes the next number that was never used (0 for the first domain). Raises
+        ValueError for a domid that is taken (also by a destroyed domain whose pages others still
+        map) or that is not in 0..0x7fef; OutOfFramesError if the machine is full.
         """
         domid = self._unused_domid() if domid is None else domid
         if not 1 <= vcpus <= XEN_LEGACY_MAX_VCPUS:
@@ -131,7 +131,7 @@ class Machine:
         space = AddressSpace(self.memory, domid)
         self.grant_tables.create(domid, grant_version)
         try:
-            shared_info, *event_pages = self._born_pages(space, 1 + (vcpus + 1 if fifo else 0))
+            shared_info, *event_pages = self._initial_pages(space, 1 + (vcpus + 1 if fifo else 0))
         except BaseException:
             self.grant_tables.destroy(domid)
             raise
@@ -154,17 +154,19 @@ class Machine:
         return domain
 
     def on_create(self, callback: Callable[[Domain], None]) -> None:
-        """Call ``callback`` with every domain that exists and that will be created."""
+        """Call ``callback(domain)`` for every domain that exists, and for each that will be
+        created."""
         for domain in self.domains:
             callback(domain)
         self._on_create.append(callback)
 
     def build_store_ring(self, domid: int) -> StoreRing:
-        """What the builder of ``domid`` does for the store: a page of the domain's own, granted to
-        the control domain as reference GNTTAB_RESERVED_XENSTORE, and a port that waits for it.
+        """Make a domain's store ring, as its builder does.
 
-        Once for a domain, later calls return the same. Raises KeyError when there is no such domain
-        (or no control domain), OutOfFramesError when the machine is full.
+        That is a page of the domain's own, granted to the control domain as reference
+        GNTTAB_RESERVED_XENSTORE, and a port to which the control domain can bind. It is made once;
+        later calls return the same. Raises KeyError if there is no such domain (or no control
+        domain), OutOfFramesError if the machine is full.
         """
         record, control = self._records[self._domains[domid].domid], self._domains[CONTROL_DOMAIN]
         if record.store_ring is None:
@@ -175,11 +177,10 @@ class Machine:
         return record.store_ring
 
     def shutdown_domain(self, domid: int, reason: int) -> None:
-        """A domain stops (SHUTDOWN_*, xen/sched.h) with everything in place; the control domain is
-        told by VIRQ_DOM_EXC. What was about to be delivered to it is dropped.
+        """Stop a domain (SHUTDOWN_*, xen/sched.h) and leave everything of it in place.
 
-        Raises HypercallError -ESRCH when there is no such domain; nothing happens if it stopped
-        before.
+        The control domain gets VIRQ_DOM_EXC. Deliveries to the domain are dropped. Raises
+        HypercallError -ESRCH if there is no such domain; does nothing if it has stopped already.
         """
         record = self._live("SCHEDOP_shutdown", domid)
         if record.info.shutdown is not None:
@@ -191,11 +192,11 @@ class Machine:
         self.channels.raise_virq(CONTROL_DOMAIN, VIRQ_DOM_EXC)
 
     def destroy_domain(self, domid: int) -> None:
-        """Kill a domain: its ports are closed, its mappings and grants end, its memory is freed.
+        """Destroy a domain: its ports are closed, its mappings and grants end, its memory is freed.
 
-        Pages that others have mapped stay until they are unmapped; so long the domain is a zombie
-        whose number is taken. The control domain is told by VIRQ_DOM_EXC, and again when a zombie
-        is gone. Raises HypercallError -ESRCH when there is no such domain, -EINVAL for domain 0.
+        Pages that others have mapped stay until they are unmapped; until then the domain is a
+        zombie whose number is taken. The control domain gets VIRQ_DOM_EXC, and again when a zombie
+        is gone. Raises HypercallError -ESRCH if there is no such domain, -EINVAL for domain 0.
         """
         op = "XEN_DOMCTL_destroydomain"
         record = self._live(op, domid)
@@ -209,18 +210,18 @@ class Machine:
         for first, count in record.give_up_memory():
             self._frames.free(domid, first, count)
         self._zombies.add(domid)
-        self._bury_zombies()
+        self._forget_zombies()
         if self.observers.active:
             self.observers.emit(DomainDestroyed(domid, domid in self._zombies))
         self.channels.raise_virq(CONTROL_DOMAIN, VIRQ_DOM_EXC)
 
     def domain_info(self, domid: int) -> DomainInfo | None:
-        """What is known of a domain, zombies included; None when there is none."""
+        """What is known of a domain or zombie; None if there is none."""
         record = self._records.get(domid)
         return None if record is None else record.info
 
     def leaks(self) -> LeakReport:
-        """What each domain, zombies included, holds beyond what it was born with."""
+        """What each domain and zombie holds beyond what it was created with."""
         return LeakReport(tuple(map(self._leaks_of, self._records.values())))
 
     def _live(self, op: str, domid: int) -> DomainRecord:
@@ -237,8 +238,8 @@ class Machine:
             raise ValueError("all domain ids are taken")
         return domid
 
-    def _born_pages(self, space: AddressSpace, count: int) -> list[PageRun]:
-        """Pages that a domain has from the start; all or none."""
+    def _initial_pages(self, space: AddressSpace, count: int) -> list[PageRun]:
+        """Allocate the pages that a domain has for life: all or none."""
         frames: list[int] = []
         try:
             while len(frames) < count:
@@ -250,23 +251,27 @@ class Machine:
         return [space.run(frame) for frame in frames]
 
     def _own_page(self, domid: int, gfn: int) -> PageRun | None:
-        """A page of a domain that it may offer to the hypervisor: any of its own, except those of
-        its grant table, which the hypervisor takes back as it likes."""
+        """A page that a domain may offer to the hypervisor; None if it may not.
+
+        It may be any page of its own, except those of its grant table, which the hypervisor can
+        take back.
+        """
         if not 0 <= gfn < self.memory.nr_frames or self.memory.owner[gfn] != domid:
             return None
         return None if gfn in self.grant_tables.table_frames(domid) else self.memory.run(gfn)
 
     def _mappings(self, frame: int) -> int:
-        """How often a frame is mapped, by domains and by the hypervisor."""
+        """Number of mappings of a frame, by domains and by the hypervisor."""
         return self.grant_tables.frame_mappings(frame) + self.channels.pages.mappings(frame)
 
     def _unmapped(self, frame: int) -> None:
-        """The last mapping of a frame by domains, or by the hypervisor, is gone."""
+        """Free a frame that was given up, if no domain and not the hypervisor has it mapped any
+        more."""
         if not self._mappings(frame):
             self._frames.unmapped(frame)
 
-    def _bury_zombies(self) -> bool:
-        """Forget destroyed domains that nobody maps pages of any more; True if there was one."""
+    def _forget_zombies(self) -> bool:
+        """Forget the zombies whose pages nobody maps any more. Returns True if there was one."""
         gone = [d for d in self._zombies if self._directory.state(d) == NONE]
         for domid in gone:
             self._zombies.remove(domid)
@@ -277,38 +282,38 @@ class Machine:
         self._records[domid].received.add(frame)
 
     def _page_unmapped(self) -> None:
-        if self._zombies and self._bury_zombies():
+        if self._zombies and self._forget_zombies():
             self.channels.raise_virq(CONTROL_DOMAIN, VIRQ_DOM_EXC)
 
     def _leaks_of(self, record: DomainRecord) -> DomainLeaks:
         domid = record.info.domid
         tables = self.grant_tables
         channels = [] if record.info.dying else self.channels.open_channels(domid)
-        born, handles, ports = record.store_ring, set[int | None](), set[int | None]()
-        if born is not None:
-            ports.add(born.port)
+        ring, handles, ports = record.store_ring, set[int | None](), set[int | None]()
+        if ring is not None:
+            ports.add(ring.port)
         if domid == CONTROL_DOMAIN:
-            # What it uses a domain's store ring with belongs to that domain's life.
+            # Its port and mapping of a domain's store ring last as long as that domain.
             rings = [r.store_ring for r in self._records.values() if r.store_ring is not None]
             handles.update(ring.server_handle for ring in rings)
             ports.update(ring.server_port for ring in rings)
 
-        def is_born(grant: Grant) -> bool:
-            ring_page = born is not None and grant.frame == born.gfn
+        def is_of_store_ring(grant: Grant) -> bool:
+            ring_page = ring is not None and grant.frame == ring.gfn
             return ring_page and grant.gref == GNTTAB_RESERVED_XENSTORE
 
         return DomainLeaks(
             domid,
             record.info.name,
-            granted=tuple(grant for grant in tables.granted(domid) if not is_born(grant)),
+            granted=tuple(grant for grant in tables.granted(domid) if not is_of_store_ring(grant)),
             mappings=tuple(m for m in tables.mappings(domid) if m.handle not in handles),
-            pinned=tuple(grant for grant in tables.pinned(domid) if not is_born(grant)),
+            pinned=tuple(grant for grant in tables.pinned(domid) if not is_of_store_ring(grant)),
             ports=tuple(
                 c.port for c in channels if c.state in _SHARED_STATES and c.port not in ports
             ),
             pages=sum(run.count for run in record.runs.values()) + len(record.received),
             lingering=tuple(self._frames.lingering(domid)),
-            store_ring=None if born is None else StoreRingReport.of(born),
+            store_ring=None if ring is None else StoreRingReport.of(ring),
         )
 
     def _observe_grants(self, active: bool) -> None:
@@ -335,8 +340,11 @@ class Machine:
                 self._overtake(domid, port, bits)
 
     def _overtake(self, domid: int, port: int, bits: PortBits) -> None:
-        """Put the deliveries of a domain that its queues have behind ``port`` there, in their
-        order. (A chooser can still take any of them first.)"""
+        """Move the deliveries of ports that the domain's queues have behind ``port`` behind its
+        delivery.
+
+        They keep their order. (A chooser can still take any of them first.)
+        """
         for delivery in self.run_loop.ready():
             kind, owner, other = delivery
             if kind == "evtchn" and owner == domid and bits.is_behind(other, port):
@@ -344,9 +352,10 @@ class Machine:
                 self.run_loop.post(delivery, self._deliver)
 
     def _deliver(self, delivery: Delivery) -> None:
-        """What a guest's upcall does for one port: take its pending bit, run its handler.
+        """Make one upcall: take the pending bit of the port and run its handler.
 
-        Nothing when the port was masked or closed, or its bit cleared, in the meantime.
+        Nothing happens if the port was masked or closed, or its bit cleared, since the delivery was
+        posted.
         """
         _, domid, port = delivery
         if not self.channels.bits(domid).take(port):

@@ -1,8 +1,9 @@
-"""Frames that are given up but cannot be freed yet, because somebody has them mapped.
+"""Frames that were given up and cannot be freed yet, because a domain has them mapped.
 
-Xen counts references to a page and frees it with the last one; so a page that its owner gives up
-(or that a killed domain leaves behind) lingers until the last grant mapping of it is gone. Without
-this a domain could read, through a mapping it kept, what the next owner of the frame writes.
+Xen counts the references to a page and frees it with the last one. So a page that its owner gives
+up (or that a destroyed domain leaves behind) lingers until its last grant mapping is gone.
+Otherwise a domain could read, through a mapping that it kept, what the next owner of the frame
+writes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from xennet.memory import Memory
 
 
 @define(eq=False, repr=False)
-class FrameLedger:
-    """Allocation and release of the domains' memory.
+class FrameAllocator:
+    """Allocates and frees the memory of domains.
 
     ``mappings(frame)`` is the number of grant mappings of a frame. A lingering frame belongs to
-    DOMID_XEN, so nobody can map it anew.
+    DOMID_XEN, so it cannot be mapped again.
     """
 
     memory: Memory
@@ -28,11 +29,13 @@ class FrameLedger:
     _lingering: dict[int, int] = field(factory=dict, init=False)
 
     def alloc(self, domid: int, count: int) -> int:
-        """``count`` consecutive zeroed frames; returns the first. OutOfFramesError."""
+        """Allocate ``count`` consecutive zeroed frames. Returns the first. Raises
+        OutOfFramesError."""
         return self.memory.alloc(domid, count)
 
     def free(self, domid: int, first: int, count: int = 1) -> None:
-        """Free frames of ``domid``, those that are mapped as soon as they no longer are."""
+        """Free frames of ``domid``; a frame that is mapped is freed when its last mapping is
+        gone."""
         frames = range(first, first + count)
         if not any(map(self.mappings, frames)):
             self.memory.free(domid, first, count)
@@ -45,7 +48,7 @@ class FrameLedger:
                 self.memory.free(domid, frame)
 
     def unmapped(self, frame: int) -> None:
-        """The last mapping of ``frame`` is gone."""
+        """Free ``frame`` if it lingers: its last mapping is gone."""
         if self._lingering.pop(frame, None) is not None:
             self.memory.free(DOMID_XEN, frame)
 

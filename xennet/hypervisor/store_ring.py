@@ -1,7 +1,7 @@
-"""What a domain is born with to talk to the store: a page, granted as reference 1, and a port.
+"""A domain's means to talk to the store: a page, granted as reference 1, and a port.
 
-Its builder makes them before it runs (libxc ``xc_dom_gnttab_seed``, libxl's
-EVTCHNOP_alloc_unbound for the domain), so they belong to its whole life.
+Its builder makes them before it runs (libxc ``xc_dom_gnttab_seed``, libxl's EVTCHNOP_alloc_unbound
+for the domain), so the domain has them for life.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from xennet.memory import Memory, PageRun
 
 @define(eq=False)
 class StoreRing:
-    """The domain's views of the page (PV guests find its frame in start_info.store_mfn) and its
-    ``port`` (store_evtchn). ``server_port`` and ``server_handle`` are what the control domain uses
-    it with, None while it does not."""
+    """The page and the port, as the domain has them.
+
+    A PV guest finds the frame of ``page`` in start_info.store_mfn and ``port`` in store_evtchn.
+    ``server_port`` and ``server_handle`` are the control domain's port and mapping, None while it
+    has none.
+    """
 
     page: PageRun
     port: int
@@ -34,8 +37,10 @@ class StoreRing:
 
 @frozen
 class StoreRingReport:
-    """A domain's store ring in the inventory: ``frame``, reference ``gref`` and ``port``, and
-    whether the control domain is connected to it."""
+    """A domain's store ring in the leak report.
+
+    ``frame``, ``gref`` and ``port`` name it; ``served``: the control domain uses it.
+    """
 
     frame: int
     gref: int
@@ -44,13 +49,14 @@ class StoreRingReport:
 
     @classmethod
     def of(cls, ring: StoreRing) -> StoreRingReport:
-        """What ``ring`` is now."""
+        """The report on ``ring`` as it is now."""
         served = ring.server_port is not None
         return cls(ring.gfn, GNTTAB_RESERVED_XENSTORE, ring.port, served)
 
 
 def seed_grant(memory: Memory, tables: GrantTables, domid: int, grantee: int, frame: int) -> None:
-    """Write the reserved reference for the store into a table whose owner does not run yet."""
+    """Write the entry of the store's reserved reference into a table whose owner does not run
+    yet."""
     rows, row = tables.directory.rows, domid * ROW_WORDS
     version = rows[row + ROW_VERSION]
     entry = entry_word(rows, row, GNTTAB_RESERVED_XENSTORE)

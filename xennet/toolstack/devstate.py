@@ -1,4 +1,4 @@
-"""Waiting for a device's state as a toolstack does: a watch, and a time limit."""
+"""Waiting for a device's state as a toolstack does: with a watch and a time limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xennet.interface import StoreClient
 from xennet.xenbus.state import parse_state
 from xennet.xenstore.errors import XsError
 
-#: Runs a function after a delay in ns of virtual time; what comes back is not looked at.
+#: (delay in ns, function): run the function later. What it returns is ignored.
 After = Callable[[int, Callable[[], None]], object]
 
 
@@ -27,7 +27,7 @@ class WaitResult(Enum):
 class DeviceStateWait:
     """Waits until the node ``path`` holds one of the states ``wanted`` (libxl__ev_devstate_wait).
 
-    ``done`` is called once, after the watch has been ended.
+    ``done(result)`` is called once, after the watch has ended.
     """
 
     store: StoreClient
@@ -38,7 +38,7 @@ class DeviceStateWait:
     waiting: bool = field(init=False, default=False)
 
     def start(self, after: After | None = None, limit_ns: int = 0) -> None:
-        """Begin; without ``after`` there is no time limit."""
+        """Begin to wait, for at most ``limit_ns``; without ``after`` there is no time limit."""
         self.waiting = True
         self.store.watch(self.path, self.token, self._changed)
         if after is not None:

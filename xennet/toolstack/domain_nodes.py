@@ -1,7 +1,7 @@
-"""What the toolstack writes for a PV domain before its devices.
+"""The XenStore nodes that the toolstack writes for a PV domain before its devices.
 
-Three transactions, in libxl's order: the skeleton (libxl__domain_make), what is known once the
-domain is built (libxl__build_post), and the console. Owners and permissions are libxl's: the guest
+Three transactions, in libxl's order: the skeleton (libxl__domain_make), the nodes that need the
+built domain (libxl__build_post), and the console. Owners and permissions are libxl's: the guest
 owns only what it has to write.
 """
 
@@ -15,8 +15,11 @@ from xennet.xenstore.path import domain_path
 
 @frozen
 class DomainConfig:
-    """A domain as ``xl`` is told about it; sizes in KiB, ``*_gfn`` frame numbers of ring pages,
-    ``*_port`` event channels, ``start_time`` seconds as text."""
+    """A domain as ``xl`` is told about it.
+
+    Sizes are in KiB, ``*_gfn`` are frame numbers of ring pages, ``*_port`` event channels,
+    ``start_time`` is seconds as text.
+    """
 
     domid: int
     name: str
@@ -48,7 +51,7 @@ class DomainConfig:
 
 
 def skeleton_nodes(config: DomainConfig) -> list[Node | Clear]:
-    """Directories, names and what the guest may write."""
+    """The first transaction: directories, names, and nodes that the guest may write."""
     guest_reads = ("n0", f"r{config.domid}")
     guest_owns = (f"n{config.domid}",)
     dom, vm, libxl = config.path, config.vm, config.libxl
@@ -81,7 +84,7 @@ def skeleton_nodes(config: DomainConfig) -> list[Node | Clear]:
 
 
 def build_nodes(config: DomainConfig) -> list[Node | Clear]:
-    """What is known when memory is filled and the store's ring page exists."""
+    """The second transaction: nodes that need the domain's memory and its store ring."""
     dom, vm = config.path, config.vm
     return [
         Node(f"{dom}/memory/static-max", str(config.memory_kib)),
@@ -100,7 +103,7 @@ def build_nodes(config: DomainConfig) -> list[Node | Clear]:
 
 
 def console_paths(domid: int) -> tuple[str, str, str]:
-    """Frontend, backend and toolstack directories of a domain's primary console."""
+    """The frontend's, the backend's and the toolstack's directory of a domain's primary console."""
     return (
         f"{domain_path(domid)}/console",
         f"{domain_path(0)}/backend/console/{domid}/0",
@@ -109,7 +112,7 @@ def console_paths(domid: int) -> tuple[str, str, str]:
 
 
 def console_nodes(config: DomainConfig) -> list[Node | Clear]:
-    """The primary console, which never leaves state 1."""
+    """The third transaction: the primary console, which stays in state 1."""
     frontend, backend, libxl = console_paths(config.domid)
     read_only = ("n0", f"r{config.domid}")
     entries = [

@@ -1,6 +1,6 @@
-"""The hotplug script, played: it plugs the backend's interface into a bridge and says so.
+"""The hotplug script, emulated: it plugs the backend's interface into a bridge and reports that.
 
-Of vif-bridge and vif-common.sh only what the store sees is left: ``online`` sets the frontend's mtu
+Only what vif-bridge and vif-common.sh do to the store is here: ``online`` sets the frontend's mtu
 and ends with hotplug-status "connected", or with hotplug-error and hotplug-status "error".
 """
 
@@ -18,7 +18,7 @@ from xennet.xenbus.paths import VifPaths
 
 
 class HotplugAction(Enum):
-    """What the script is called with."""
+    """The script's argument."""
 
     ONLINE = "online"
     OFFLINE = "offline"
@@ -26,7 +26,8 @@ class HotplugAction(Enum):
 
 @frozen
 class HotplugRun:
-    """One call of the script; ``done`` runs when it exits, with "" or what went wrong."""
+    """One call of the script. ``done(problem)`` is called when it exits, with "" if all went
+    well."""
 
     action: HotplugAction
     paths: VifPaths
@@ -34,11 +35,11 @@ class HotplugRun:
 
 
 class HotplugScript:
-    """Runs one at a time, each as a work item of its own (``defer``).
+    """Runs hotplug scripts one after the other, each as a work item of its own (``defer``).
 
-    ``held`` keeps runs from beginning until :meth:`release`; ``failure``, if not empty, is the
-    error text with which ``online`` runs end. ``bridge_mtu`` is the bridge's MTU in bytes.
-    ``history`` holds the runs that have ended.
+    ``held``: no run begins before :meth:`release`. ``failure``: if not empty, the error text with
+    which ``online`` runs end. ``bridge_mtu``: the bridge's MTU in bytes. ``history``: the runs that
+    have ended.
     """
 
     def __init__(
@@ -58,16 +59,16 @@ class HotplugScript:
 
     @property
     def waiting(self) -> int:
-        """How many runs have not begun."""
+        """Number of runs that have not begun."""
         return len(self._queue)
 
     def run(self, action: HotplugAction, paths: VifPaths, done: Callable[[str], None]) -> None:
-        """Start the script; it runs later."""
+        """Queue a run of the script."""
         self._queue.append(HotplugRun(action, paths, done))
         self._defer(self._next)
 
     def release(self) -> None:
-        """Let held runs begin."""
+        """Let the runs begin that ``held`` kept back."""
         self.held = False
         for _ in range(len(self._queue)):
             self._defer(self._next)

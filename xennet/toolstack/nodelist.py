@@ -1,7 +1,7 @@
-"""Lists of store writes as data: what the toolstack puts there, in order, with which owner.
+"""Lists of XenStore writes as data: paths, values and permissions, in the toolstack's order.
 
-Each :class:`Node` is one WRITE (or MKDIR) followed, if it has permissions of its own, by one
-SET_PERMS. Without them a node inherits its parent's entries.
+Each :class:`Node` is one WRITE (or MKDIR), followed by one SET_PERMS if it has permissions of its
+own. Without them a node inherits its parent's entries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xennet.xenstore.errors import XsError
 
 @frozen
 class Node:
-    """``path`` gets ``value`` (None: only made, by MKDIR) and then ``perms`` (owner first)."""
+    """One node: ``value`` (None: an empty node, by MKDIR), then ``perms``, owner first."""
 
     path: str
     value: str | None = ""
@@ -26,13 +26,13 @@ class Node:
 
 @frozen
 class Clear:
-    """``path`` is removed, if it is there."""
+    """One removal: ``path`` is removed if it exists."""
 
     path: str
 
 
 def apply(tx: StoreTransaction, nodes: Iterable[Node | Clear]) -> None:
-    """Do the writes in order."""
+    """Do the writes and removals in order."""
     for node in nodes:
         if isinstance(node, Clear):
             remove_if_there(tx, node.path)
@@ -46,7 +46,7 @@ def apply(tx: StoreTransaction, nodes: Iterable[Node | Clear]) -> None:
 
 
 def remove_if_there(tx: StoreTransaction, path: str) -> bool:
-    """RM; False when there was nothing to remove."""
+    """Remove ``path``. Returns False if there was nothing to remove."""
     try:
         tx.rm(path)
     except XsError:
@@ -55,10 +55,10 @@ def remove_if_there(tx: StoreTransaction, path: str) -> bool:
 
 
 def remove_with_empty_parents(tx: StoreTransaction, path: str) -> None:
-    """RM ``path``, then every parent that is left without value and children.
+    """Remove ``path``, then each parent that has neither a value nor children left.
 
-    As libxl__xs_path_cleanup: stops at the first parent that still holds something, and does
-    nothing more when ``path`` itself is missing.
+    As libxl__xs_path_cleanup it stops at the first parent that has something left, and looks at no
+    parent if ``path`` itself is missing.
     """
     with suppress(XsError):
         tx.rm(path)

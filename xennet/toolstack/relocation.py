@@ -1,8 +1,8 @@
-"""Domains that move, and vifs whose backend moves.
+"""Domains that move to another host, and vifs that get another backend.
 
-Saving and restoring a domain, on this machine or another, is for the store: destroy the old domain,
-create the new one, plug the same vifs in again (libxl_domain_create_restore). The guest's memory is
-not the store's business: its frontends wake up by FrontendBus.resume. In order,
+To the store, a domain that is saved and restored, on this machine or another, is the old domain
+destroyed, a new one created, and the same vifs attached to it (libxl_domain_create_restore). The
+guest's memory does not concern the store: its frontends continue with FrontendBus.resume. In order,
 
 * save and restore: ``Toolstack.vifs``, GuestRequest("suspend"), the guest shuts down
   (SHUTDOWN_suspend), ``Toolstack.destroy_domain``; later :func:`restore_domain`, then
@@ -26,9 +26,10 @@ from xennet.toolstack.vif_nodes import AttachedVif
 def restore_domain(
     toolstack: Toolstack, config: DomainConfig, vifs: Iterable[AttachedVif]
 ) -> list[VifOperation]:
-    """Write and introduce the domain ``config`` and give it ``vifs``, all in Initialising.
+    """Write and introduce the domain ``config`` and attach ``vifs`` to it, all in state
+    Initialising.
 
-    The domain must exist in the hypervisor. One attach operation per vif comes back.
+    The domain must exist in the hypervisor. Returns one attach operation for each vif.
     """
     toolstack.create_domain(config)
     return [
@@ -44,13 +45,15 @@ def replace_backend(
     backend_domid: int,
     on_done: Callable[[VifOperation], None] | None = None,
 ) -> VifOperation:
-    """Give a vif whose backend has died, or shall not serve it any more, another backend domain.
+    """Give a vif another backend domain, because its backend has died or shall not serve it any
+    more.
 
     One transaction removes the old backend's directory and writes the vif's three directories anew:
-    both states are Initialising, keys of the old connection are gone. A frontend that runs keeps
-    its device; it follows by Frontend.resume, or by close and start. The operation is that of
-    Toolstack.attach_vif; it FAILED when there is no such vif, when it is being removed, or when
-    that domain has it: its driver would not see the directory go, and find no new device.
+    both states are Initialising, keys of the old connection are gone. A running frontend keeps its
+    device and connects to the new backend after Frontend.resume, or after close and start. Returns
+    an operation as :meth:`Toolstack.attach_vif` does. It is FAILED if there is no such vif, if the
+    vif is being removed, or if ``backend_domid`` is its backend already: that driver would notice
+    neither the removal nor the new device.
     """
     old, paths = toolstack.plugged(domid, handle), toolstack.known_paths(domid, handle)
     if old is None:

@@ -1,7 +1,7 @@
-"""control/shutdown: how a toolstack asks a guest to suspend, and how the guest takes it.
+"""The node control/shutdown: how a toolstack asks a guest to suspend, and how the guest answers.
 
-The toolstack writes a command ("suspend", "poweroff", "reboot"), the guest answers by emptying the
-node and then does it (xen/io docs "xenstore-paths", libxl__domain_suspend, Linux shutdown_handler).
+The toolstack writes a command ("suspend", "poweroff", "reboot"); the guest empties the node as its
+answer and then obeys (docs/misc/xenstore-paths, libxl__domain_suspend, Linux shutdown_handler).
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from xennet.xenstore.errors import XsError
 from xennet.xenstore.path import domain_path
 
 _NODE = "control/shutdown"
-#: How long libxl waits for the answer, in ns.
+#: Time that libxl waits for the answer, in ns.
 ACKNOWLEDGE_TIMEOUT = 60_000_000_000
 
 
 @define(eq=False)
 class GuestControl:
-    """The guest's side: ``handlers`` maps commands to what the guest then does.
+    """The guest's side. ``handlers`` maps a command to what the guest does then.
 
-    Commands without a handler are ignored and not acknowledged.
+    A command without a handler is ignored and not acknowledged.
     """
 
     store: StoreClient
     handlers: Mapping[str, Callable[[], None]]
 
     def start(self) -> None:
-        """Say which commands are understood, then listen."""
+        """Publish which commands are understood, then watch the node."""
         for command in self.handlers:
             self.store.write(f"control/feature-{command}", "1")
         self.store.watch(_NODE, _NODE, self._changed)
 
     def stop(self) -> None:
-        """Listen no more."""
+        """End the watch."""
         self.store.unwatch(_NODE, _NODE)
 
     def _changed(self, _path: str, _token: str) -> None:
@@ -60,8 +60,8 @@ class GuestControl:
 class GuestRequest:
     """The toolstack's side: one command to domain ``domid``.
 
-    ``done`` gets "" when the guest has acknowledged it, else what went wrong; a command that was
-    not taken in time is withdrawn.
+    ``done(problem)`` is called with "" when the guest has acknowledged the command. A command that
+    is not acknowledged in time is withdrawn.
     """
 
     store: StoreClient
@@ -71,7 +71,7 @@ class GuestRequest:
     _waiting: bool = field(init=False, default=False)
 
     def start(self, after: After | None = None) -> None:
-        """Write the command and wait; without ``after`` there is no time limit."""
+        """Write the command and wait for the answer; without ``after`` there is no time limit."""
         self.store.write(self._node, self.command)
         self._waiting = True
         self.store.watch(self._node, self._token, self._changed)

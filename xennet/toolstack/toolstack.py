@@ -1,7 +1,7 @@
-"""The toolstack: creates domains in the store, plugs vifs in and out, as ``xl`` and libxl do.
+"""The toolstack: creates domains in the store, attaches and detaches vifs, as ``xl`` and libxl do.
 
-Every command is a chain of events (a transaction, a wait for the backend's state, a hotplug script,
-a transaction) and comes back at once with a :class:`VifOperation` that tells how it went.
+A command is a chain of events (a transaction, a wait for the backend's state, a hotplug script, a
+transaction). Its method returns at once, with a :class:`VifOperation` that has the outcome later.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ INIT_TIMEOUT = 10 * _SECOND
 DESTROY_TIMEOUT = 10 * _SECOND
 HOTPLUG_TIMEOUT = 40 * _SECOND
 
-#: An attach is answered when the backend offers features; a fast one may be further already.
+#: Backend states that end the wait of an attach: its features are in the store, or more.
 _ATTACHED = frozenset({XenbusState.InitWait, XenbusState.Connected})
 _CLOSED = frozenset({XenbusState.Closed})
 
 
 class Outcome(Enum):
-    """How a command stands."""
+    """The state of a command."""
 
     PENDING = "pending"
     DONE = "done"
@@ -53,7 +53,11 @@ class Outcome(Enum):
 
 @define(eq=False)
 class VifOperation:
-    """One attach or detach. ``reason`` says why it FAILED; ``forced`` that a removal had to be."""
+    """One attach or detach.
+
+    ``reason`` tells why it is FAILED. ``forced``: a removal did not wait for the backend.
+    ``on_done(operation)`` is called at the end.
+    """
 
     paths: VifPaths
     outcome: Outcome = Outcome.PENDING
@@ -65,13 +69,13 @@ class VifOperation:
     def refused(
         cls, paths: VifPaths, reason: str, on_done: Callable[[VifOperation], None] | None
     ) -> VifOperation:
-        """One that FAILED at once, and changed nothing."""
+        """An operation that is FAILED at once; nothing was changed."""
         operation = cls(paths, on_done=on_done)
         operation.finish(reason)
         return operation
 
     def finish(self, reason: str = "") -> None:
-        """It is over; FAILED if there is a ``reason``."""
+        """End the operation: FAILED if there is a ``reason``, else DONE."""
         self.reason = reason
         self.outcome = Outcome.FAILED if reason else Outcome.DONE
         if self.on_done is not None:
@@ -80,11 +84,11 @@ class VifOperation:
 
 @define(eq=False, repr=False)
 class Toolstack:
-    """Commands over ``store``, the connection of a privileged domain.
+    """The commands, over ``store``, a connection of a privileged domain.
 
-    ``introduce(domid)`` tells the store of a new domain (XS_INTRODUCE), ``kill(domid)`` destroys it
-    in the hypervisor, ``script`` plays hotplug scripts (None: they are run by nobody), ``after``
-    is the clock for time limits (None: there are none).
+    ``introduce(domid)`` introduces a domain to the store (XS_INTRODUCE), ``kill(domid)`` destroys
+    it in the hypervisor. ``script`` runs hotplug scripts (None: nobody does), ``after`` is the
+    clock for time limits (None: there are none).
     """
 
     store: StoreClient
@@ -98,12 +102,12 @@ class Toolstack:
     # -- domains -----------------------------------------------------------------------------------
 
     def init_dom0(self) -> None:
-        """Domain 0's own nodes, once after boot (xen-init-dom0)."""
+        """Write domain 0's own nodes, once after boot (xen-init-dom0)."""
         dom0 = domain_path(0)
         apply(self.store, [Node(f"{dom0}/domid", "0"), Node(f"{dom0}/name", "Domain-0")])
 
     def create_domain(self, config: DomainConfig) -> None:
-        """Write a PV domain's nodes and console, and introduce it."""
+        """Write the nodes and the console of a PV domain, and introduce it."""
         model = Node(f"{config.libxl}/dm-version", "qemu_xen")
         self._write(skeleton_nodes(config))
         apply(self.store, [model])
@@ -114,10 +118,11 @@ class Toolstack:
         self._write(console_nodes(config))
 
     def destroy_domain(self, domid: int, on_done: Callable[[], None] | None = None) -> None:
-        """Remove its devices by force, its nodes, then the domain (libxl_domain_destroy)."""
+        """Remove a domain's devices by force, then its nodes, then the domain
+        (libxl_domain_destroy)."""
         self.store.transact(lambda tx: _remove_all(tx, console_paths(domid)))
         handles = NodeDirectory(self.store, f"/libxl/{domid}/device/vif").names()
-        # Others may have written there too; a name that is no number is no device of libxl's.
+        # Names that are no numbers are no devices of libxl's.
         numbers = [int(handle) for handle in handles if handle.isdecimal()]
         devices = [self.known_paths(domid, handle) for handle in numbers]
         left = len(devices)
@@ -144,11 +149,11 @@ class Toolstack:
         backend_domid: int = 0,
         on_done: Callable[[VifOperation], None] | None = None,
     ) -> VifOperation:
-        """Give domain ``domid`` vif number ``handle`` (xl network-attach).
+        """Attach vif number ``handle`` to domain ``domid`` (xl network-attach).
 
-        DONE when the hotplug script has connected it; FAILED when there is such a device already,
-        when the backend does not answer in time or goes away, or when the script fails. A failed
-        device stays in the store.
+        The operation is DONE when the hotplug script has succeeded. It is FAILED if the device
+        exists already, if the backend does not answer in time or goes away, or if the script fails.
+        A failed device stays in the store.
         """
         vif = AttachedVif(handle, config, backend_domid)
         paths = vif.paths(domid)
@@ -164,7 +169,8 @@ class Toolstack:
         before: Callable[[StoreTransaction], None] | None = None,
         on_done: Callable[[VifOperation], None] | None = None,
     ) -> VifOperation:
-        """:meth:`attach_vif`, whatever is there already; ``before`` begins its transaction."""
+        """As :meth:`attach_vif`, but without a look at what exists; ``before(tx)`` begins its
+        transaction."""
         operation = VifOperation(vif.paths(domid), on_done=on_done)
 
         def write(tx: StoreTransaction) -> None:
@@ -192,9 +198,10 @@ class Toolstack:
         force: bool = False,
         on_done: Callable[[VifOperation], None] | None = None,
     ) -> VifOperation:
-        """Take a vif away (xl network-detach): ask, wait for Closed, then remove all its nodes.
+        """Detach a vif (xl network-detach): ask the backend, wait for Closed, then remove all
+        nodes.
 
-        ``force``, or 10 s without an answer, takes the frontend's directory away first.
+        With ``force``, and after 10 s without an answer, the frontend's directory is removed first.
         """
         paths = self.known_paths(domid, handle)
         operation = VifOperation(paths, forced=force, on_done=on_done)
@@ -206,7 +213,7 @@ class Toolstack:
     ) -> VifOperation:
         """Run the online script of a vif again, as udev does when a backend driver is bound again.
 
-        The backend waits for it: it has forgotten hotplug-status when it was unbound.
+        The backend waits for that: hotplug-status was removed when the driver was unbound.
         """
         operation = VifOperation(self.known_paths(domid, handle), on_done=on_done)
         self.hotplug(HotplugAction.ONLINE, operation.paths, operation.finish)
@@ -217,14 +224,17 @@ class Toolstack:
         return self._plugged.get((domid, handle))
 
     def vifs(self, domid: int) -> tuple[AttachedVif, ...]:
-        """All vifs of a domain, for restoring it elsewhere (xennet.toolstack.relocation)."""
+        """All vifs of a domain, for :func:`xennet.toolstack.relocation.restore_domain`."""
         return tuple(vif for (owner, _), vif in sorted(self._plugged.items()) if owner == domid)
 
     # -- what commands are made of -----------------------------------------------------------------
 
     def known_paths(self, domid: int, handle: int) -> VifPaths:
-        """Where the vif was attached; for one that another toolstack attached, where the copy in
-        the store says that its backend is (a "vif" of domain 0 if there is none)."""
+        """The directories of a vif.
+
+        The backend domain of a vif that another toolstack attached is looked up in the copy below
+        /libxl; without a copy it is domain 0.
+        """
         own = self.plugged(domid, handle)
         if own is not None:
             return own.paths(domid)
@@ -236,7 +246,7 @@ class Toolstack:
         return unknown
 
     def forget_vif(self, paths: VifPaths) -> None:
-        """It is being removed, or has been."""
+        """Forget a vif that is being removed, or has been."""
         self._plugged.pop((paths.frontend_domid, paths.handle), None)
 
     def wait(
@@ -246,13 +256,14 @@ class Toolstack:
         limit_ns: int,
         done: Callable[[WaitResult], None],
     ) -> None:
-        """Wait for the backend of ``paths`` to reach one of the states ``wanted``."""
+        """Wait for the backend of ``paths`` to show one of the states ``wanted``."""
         self._tokens += 1
         node, token = f"{paths.backend}/state", f"3/{self._tokens:x}"
         DeviceStateWait(self.store, node, token, wanted, done).start(self.after, limit_ns)
 
     def hotplug(self, action: HotplugAction, paths: VifPaths, done: Callable[[str], None]) -> None:
-        """Run the backend's script, if it names one; ``done`` gets "" or what went wrong."""
+        """Run the hotplug script of a vif, if the backend names one. Calls ``done(problem)``, ""
+        for none."""
         backend = NodeDirectory(self.store, paths.backend)
         if self.script is None or not backend.optional_text("script"):
             done("")
@@ -286,7 +297,7 @@ class Toolstack:
 
 @define(eq=False)
 class _Removal:
-    """The chain of one removal: request, wait, script, destroy (libxl__initiate_device_remove)."""
+    """One removal: request, wait, script, removal of the nodes (libxl__initiate_device_remove)."""
 
     toolstack: Toolstack
     operation: VifOperation

@@ -1,6 +1,6 @@
-"""What the toolstack writes for one vif: three directories, in libxl's order.
+"""The XenStore nodes that the toolstack writes for one vif: three directories, in libxl's order.
 
-libxl__device_generic_add writes them in one transaction: its own copy's head, the frontend's
+libxl__device_generic_add writes them in one transaction: the head of its own copy, the frontend's
 directory, the backend's directory, then the rest of the copy.
 """
 
@@ -48,7 +48,7 @@ class VifConfig:
 
 @frozen
 class AttachedVif:
-    """A vif that a domain has, as its toolstack remembers it."""
+    """A vif of a domain, as its toolstack attached it."""
 
     handle: int
     config: VifConfig
@@ -60,7 +60,7 @@ class AttachedVif:
 
 
 def backend_entries(paths: VifPaths, config: VifConfig) -> list[tuple[str, str]]:
-    """The backend's nodes after ``frontend``; the toolstack's copy gets the same."""
+    """The backend's nodes behind ``frontend``; the toolstack's copy gets the same ones."""
     script = [] if config.script is None else [("script", config.script)]
     return [
         ("frontend-id", str(paths.frontend_domid)),
@@ -78,7 +78,7 @@ def backend_entries(paths: VifPaths, config: VifConfig) -> list[tuple[str, str]]
 
 
 def vif_nodes(paths: VifPaths, config: VifConfig) -> list[Node | Clear]:
-    """Everything of one attach transaction, in order."""
+    """All writes of an attach, in order."""
     owned_by_frontend = (f"n{paths.frontend_domid}", f"r{paths.backend_domid}")
     owned_by_backend = (f"n{paths.backend_domid}", f"r{paths.frontend_domid}")
     frontend = [

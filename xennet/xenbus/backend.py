@@ -1,11 +1,12 @@
-"""The backend's life: probe, features, walks along the state table, wait for the hotplug script.
+"""The engine of a backend: probe, features, walks along the state table, wait for the hotplug
+script.
 
-The engine does what a driver does around its rings, as the rows of its
+It does what a driver does around its rings, as the rows of its
 :class:`~xennet.xenbus.backend_rules.BackendRules` say; the rings belong to :class:`BackendDriver`.
-Where the rules are Linux's it differs in three places in which Linux would leave a peer hanging or
-a page mapped: a connect that fails ends in Closing, not in Connected; a frontend that closes while
-the hotplug script still runs gets its Closing and Closed at once; a frontend state without a rule
-unmaps the rings as well as being reported.
+With Linux's rules it differs from Linux in three places, in which Linux would leave a peer hanging
+or a page mapped: a connect that fails ends in Closing, not in Connected; a frontend that closes
+while the hotplug script still runs gets its Closing and Closed at once; a frontend state without a
+row unmaps the rings and is reported.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.state import read_state, state_name
 from xennet.xenstore.errors import XsError
 
-#: The one value of hotplug-status that lets a backend go on (exact, without a nul).
+#: The value of hotplug-status for which a backend waits (exact, without a nul).
 HOTPLUG_CONNECTED = b"connected"
 
 
 @frozen
 class Advertisement:
-    """Feature nodes (name, value) of a backend, in the order in which they are written.
+    """The feature nodes (name, value) of a backend, in the order in which they are written.
 
     ``features`` go into one transaction; ``extras`` follow, each by itself.
     """
@@ -56,31 +57,33 @@ class Advertisement:
 
 
 class BackendDriver(Protocol):
-    """What a backend has to do at each turn of its device's life.
+    """What a backend's driver does at each turn of its device's life.
 
     ``probe`` and ``connect`` may raise any of xennet.xenbus.device.DEVICE_ERRORS: the device then
     leaves an error node and goes to Closing.
     """
 
     def probe(self, dev: XenbusDevice) -> Advertisement:
-        """The device appeared: say what to advertise."""
+        """The device was found. Returns the features to advertise."""
         ...
 
     def connect(self, dev: XenbusDevice) -> None:
-        """The frontend is Connected: read its keys (``dev.otherend``), map its rings."""
+        """Read the frontend's keys (``dev.otherend``) and map its rings: the frontend is
+        Connected."""
         ...
 
     def disconnect(self, dev: XenbusDevice) -> None:
-        """Unmap everything; must not raise.
+        """Unmap everything. Must not raise.
 
-        Rules with Teardown.PAIRED call it also after a connect that failed half way, and never
-        without a connect; those with Teardown.BLIND without and twice (defect C5 of xnb: the
-        driver decides what that does), and not after a connect that failed.
+        With Teardown.PAIRED it is called once for each connect, one that failed half way included.
+        With Teardown.BLIND it is called without a connect as well, and twice, but not after a
+        connect that failed (defect C5 of xnb: the driver decides what that does).
         """
         ...
 
     def remove(self, dev: XenbusDevice) -> None:
-        """The device goes, after a disconnect if it was connected. Once, even if probe failed."""
+        """Forget the device, after a disconnect if it was connected. Called once, also if probe
+        failed."""
         ...
 
 
@@ -89,7 +92,7 @@ class ReconfigurableDriver(Protocol):
     """A backend driver that advertises feature-xdp-headroom."""
 
     def reconfigure(self, dev: XenbusDevice) -> None:
-        """The frontend is Reconfiguring: read its xdp-headroom again."""
+        """Read the frontend's xdp-headroom again: the frontend is Reconfiguring."""
         ...
 
 
@@ -97,8 +100,9 @@ class ReconfigurableDriver(Protocol):
 class Backend:
     """One backend device in directory ``nodename`` of domain ``hv.domid``.
 
-    ``state`` is where the walk has got to; the store lags behind it (``dev.state``) while the
-    hotplug script is not done. ``on_removed`` is called once when the device has gone.
+    ``state`` is where the walk has got to. The state in the store (``dev.state``) is behind it
+    while the hotplug script has not ended. ``on_removed(backend)`` is called once, when the device
+    has gone.
     """
 
     hv: Hypervisor
@@ -123,7 +127,7 @@ class Backend:
     # -- probe -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Probe: what the rules say, up to InitWait; then watch the frontend.
+        """Probe the device as the rules say, up to InitWait, then watch the frontend.
 
         A device that cannot be probed leaves an error node, goes to Closing and stays ``failed``
         until its directory vanishes.
@@ -143,14 +147,14 @@ class Backend:
     # -- life --------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """The backend's own wish to close: walk to Closed. A frontend may start again later."""
+        """Walk to Closed, by the backend's own decision. A frontend may start again later."""
         if not self.removed:
             self._shut_down(XenbusState.Closed)
             self._drop_hold()
             self._walk(XenbusState.Closed)
 
     def remove(self) -> None:
-        """The device goes now: end the watch of the frontend, then do what the rules say."""
+        """Remove the device: end the watch of the frontend, then do what the rules say."""
         if self.removed:
             return
         self.removed = True
@@ -304,7 +308,7 @@ class Backend:
             self.dev.switch_state(XenbusState.Closed)
 
     def _keep(self) -> None:
-        """It may be used again."""
+        """Keep the device: it may connect again."""
 
     def _unplug_if_offline(self) -> None:
         if not self._online():

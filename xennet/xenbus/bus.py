@@ -1,8 +1,7 @@
-"""Finding devices: one watch on a bus directory, one object per device directory below it.
+"""The bus: one watch on a bus directory, and one object for each device directory below it.
 
-What Linux does in xenbus_dev_changed, for the device types of one driver: a directory whose state
-is Initialising and which has no device yet gets one; devices at or below a path that has vanished
-are removed.
+What Linux does in xenbus_dev_changed, for one device type: a directory whose state is Initialising
+and that has no device yet gets one; devices at or below a path that has vanished are removed.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ class BusDevice(Protocol):
     """A device as its bus sees it."""
 
     def start(self) -> None:
-        """It was found: probe it."""
+        """Probe the device, which was found."""
         ...
 
     def remove(self) -> None:
-        """Its directory has vanished, or the bus goes."""
+        """Remove the device: its directory has vanished, or the bus stops."""
         ...
 
 
@@ -35,9 +34,9 @@ _D = TypeVar("_D", bound=BusDevice)
 
 @define(eq=False, repr=False)
 class Bus(Generic[_D]):
-    """All devices of the types ``kinds`` whose directories lie ``levels`` below ``root``.
+    """The devices of type ``kind`` whose directories lie ``levels`` below ``root``.
 
-    ``make(nodename)`` makes the device object. ``devices`` maps nodenames to them.
+    ``make(nodename)`` makes the object of a device. ``devices`` maps nodenames to them.
     """
 
     store: StoreClient
@@ -49,22 +48,23 @@ class Bus(Generic[_D]):
     _unbound: list[str] | None = field(init=False, default=None)
 
     def start(self) -> None:
-        """Watch the bus; devices that are there already are found by the watch's first event."""
+        """Watch the bus. The watch's first event finds the devices that exist already."""
         self.store.watch(self.root, self._token, self._changed)
 
     def stop(self) -> None:
-        """Unload all drivers of this bus at once."""
+        """Unload all drivers of this bus."""
         self.store.unwatch(self.root, self._token)
         self._remove_below(self.root)
 
     def unload(self) -> None:
-        """The driver goes and the bus stays: its devices are known, but nobody serves them."""
+        """Unload the driver; the bus stays and remembers the devices, which have no driver now."""
         if self._unbound is None:
             self._unbound = list(self.devices)
             self._remove_below(self.root)
 
     def load(self) -> None:
-        """The driver comes back: known devices are bound in whatever state they are."""
+        """Load the driver again: it is bound to the remembered devices, in whatever state they
+        are."""
         if self._unbound is None:
             return
         known, self._unbound = self._unbound, None
@@ -74,12 +74,12 @@ class Bus(Generic[_D]):
         self._probe_below(self.root, 1)
 
     def move(self, store: StoreClient) -> None:
-        """The domain goes on with another store; the watch on the old one went with it."""
+        """Use another store. The watch on the old one went with it."""
         self.store = store
         self.start()
 
     def forget(self, nodename: str) -> None:
-        """The device has gone by itself; its directory counts as new from now on."""
+        """Forget a device that removed itself; its directory counts as new from now on."""
         self.devices.pop(nodename, None)
 
     @property

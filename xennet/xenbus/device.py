@@ -1,8 +1,8 @@
 """One end of a device, as both engines see it: its own directory, the other end's, its state.
 
-The rules are those of Linux drivers/xen/xenbus/xenbus_client.c: the end remembers its own state and
-writes it only when it changes, in a transaction which does nothing if the directory has vanished
-meanwhile (else a driver would bring back what the toolstack has just removed).
+The rules are those of Linux drivers/xen/xenbus/xenbus_client.c: an end remembers its own state and
+writes it only when it changes, in a transaction that does nothing if the directory has vanished (or
+a driver would bring back what the toolstack has just removed).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DEVICE_ERRORS = (XenbusError, XsError, HypercallError, OutOfFramesError)
 
 
 def as_xenbus_error(error: Exception) -> XenbusError:
-    """Any of DEVICE_ERRORS as a XenbusError: hypercalls become EIO, missing frames ENOMEM."""
+    """Any of DEVICE_ERRORS as a XenbusError; a hypercall's becomes EIO, missing frames ENOMEM."""
     if isinstance(error, XenbusError):
         return error
     if isinstance(error, XsError):
@@ -65,7 +65,7 @@ class DeviceWatch:
     active: bool = False
 
     def start(self) -> None:
-        """Register it; the store sends a first event at once."""
+        """Register the watch; the store sends a first event at once."""
         self.active = True
         self.device.watches.append(self)
         try:
@@ -75,7 +75,7 @@ class DeviceWatch:
             raise
 
     def cancel(self) -> None:
-        """Unregister it; harmless when that has happened already."""
+        """Unregister the watch. May be repeated."""
         if not self.active:
             return
         self.forget()
@@ -83,7 +83,7 @@ class DeviceWatch:
             self.device.store.unwatch(self.path, self.token)
 
     def forget(self) -> None:
-        """Its connection is gone, and it with it: nothing is told to the store."""
+        """Forget a watch whose connection is gone; the store is not told."""
         self.active = False
         self.device.watches.remove(self)
 
@@ -94,11 +94,12 @@ class DeviceWatch:
 
 @define(eq=False)
 class XenbusDevice:
-    """The end in directory ``nodename`` (relative: ``device/vif/0``, ``backend/vif/1/0``).
+    """One end of a device, with its directory ``nodename`` (relative: ``device/vif/0``,
+    ``backend/vif/1/0``).
 
     ``peer_key`` is "backend" in a frontend and "frontend" in a backend: the nodes ``<peer_key>``
-    and ``<peer_key>-id`` name the other end. ``state`` is what this end last wrote (at first: what
-    it found), never what somebody else put there since.
+    and ``<peer_key>-id`` name the other end. ``state`` is what this end wrote last (at first: what
+    it found), whatever was written there by others since.
     """
 
     hv: Hypervisor
@@ -119,20 +120,20 @@ class XenbusDevice:
 
     @property
     def store(self) -> StoreClient:
-        """The XenStore connection of the end's domain."""
+        """The XenStore connection of this end's domain."""
         return self.hv.store
 
     @property
     def own(self) -> NodeDirectory:
-        """The end's own directory."""
+        """This end's own directory."""
         return NodeDirectory(self.hv.store, self.nodename)
 
     # -- the other end -----------------------------------------------------------------------------
 
     def find_otherend(self) -> None:
-        """Read who and where the other end is (xenbus_read_otherend_details).
+        """Read the path and the domid of the other end (xenbus_read_otherend_details).
 
-        Raises XenbusError ENOENT when the nodes or the directory they name are missing.
+        Raises XenbusError ENOENT if the nodes, or the directory that they name, are missing.
         """
         self.otherend_id = self.own.unsigned(f"{self.peer_key}-id")
         path = self.own.text(self.peer_key)
@@ -146,17 +147,18 @@ class XenbusDevice:
             )
 
     def otherend_state(self, unreadable: int = XenbusState.Unknown) -> int:
-        """The other end's state now; ``unreadable`` when there is none to read."""
+        """The present state of the other end; ``unreadable`` if it cannot be read."""
         return read_state(self.store, self.otherend.path, unreadable)
 
     # -- watches -----------------------------------------------------------------------------------
 
     def watch(self, name: str, callback: Callable[[], None]) -> DeviceWatch:
-        """Watch a node of the own directory; ``callback`` runs once first and at each change."""
+        """Watch a node of the own directory; ``callback()`` runs once at first and at each
+        change."""
         return self._watch(self.own.node(name), callback)
 
     def watch_otherend(self, name: str, callback: Callable[[], None]) -> DeviceWatch:
-        """Watch a node of the other end's directory."""
+        """Watch a node of the other end's directory, as :meth:`watch` does."""
         return self._watch(self.otherend.node(name), callback)
 
     def cancel_watches(self) -> None:
@@ -172,13 +174,13 @@ class XenbusDevice:
     # -- writing -----------------------------------------------------------------------------------
 
     def write(self, name: str, value: StoreValue) -> None:
-        """Set a node of the own directory."""
+        """Write a node of the own directory."""
         self.store.write(self.own.node(name), value)
 
     def publish(self, nodes: Iterable[tuple[str, StoreValue]]) -> None:
-        """Set nodes of the own directory in one transaction, in the given order.
+        """Write nodes of the own directory in one transaction, in the given order.
 
-        Raises XenbusError ENOENT, and nothing is written, when the directory has vanished.
+        Raises XenbusError ENOENT, with nothing written, if the directory has vanished.
         """
         pairs = list(nodes)
 
@@ -197,8 +199,8 @@ class XenbusDevice:
     def switch_state(self, state: XenbusState) -> None:
         """Show ``state`` to the other end (xenbus_switch_state).
 
-        Nothing is written if that is the state already, or if the directory or its ``state`` node
-        has vanished. A store that refuses leaves an error node; it is never raised.
+        Nothing is written if it is the state already, or if the directory or its ``state`` node has
+        vanished. If the store refuses, an error node is left; nothing is raised.
         """
         if state == self.state:
             return
@@ -219,23 +221,25 @@ class XenbusDevice:
             self.hv.emit(StateChanged(self.hv.domid, self.nodename, old, state))
 
     def rewrite_state(self, state: XenbusState) -> None:
-        """:meth:`switch_state`, but written even if this end thinks that it is there already: a
-        domain that wakes up in another place cannot know what the toolstack put there."""
+        """:meth:`switch_state`, but written also if this end has that state already.
+
+        A domain that wakes up in another place cannot know what the toolstack wrote there.
+        """
         self.state = XenbusState.Unknown
         self.switch_state(state)
 
     def move(self, hv: Hypervisor) -> None:
-        """From now on this is a device of ``hv``, under the same nodename.
+        """Make this a device of ``hv``, under the same nodename.
 
-        The watches went with the old connection and are not ended there. Look for the other end
-        (:meth:`find_otherend`) before anything else.
+        Its watches went with the old connection and are not ended there. The next call must be
+        :meth:`find_otherend`.
         """
         for watch in list(self.watches):
             watch.forget()
         self.hv = hv
 
     def error(self, err: int, text: str) -> None:
-        """Leave "errno text" in the domain's error directory (xenbus_dev_error)."""
+        """Write "errno text" into the domain's error directory (xenbus_dev_error)."""
         with suppress(XsError):  # nobody is left to tell
             self.store.write(error_node(self.nodename), f"{err} {text}"[:_MAX_ERROR_TEXT])
 

@@ -1,4 +1,4 @@
-"""What goes wrong with a device in XenStore: an errno, a sentence and the evidence."""
+"""The error of a device: an errno, a sentence and the evidence."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from __future__ import annotations
 class XenbusError(Exception):
     """A device cannot go on.
 
-    ``errno`` is a positive errno number (it becomes the first word of the device's error node, as
-    Linux xenbus_dev_fatal writes it), ``path`` the node that is to blame and ``value`` what was
-    found there (None: nothing could be read, or no single node is to blame).
+    ``errno`` is a positive errno number (the first word of the device's error node, as Linux
+    xenbus_dev_fatal writes it). ``path`` is the node that is wrong, "" if it is no single node;
+    ``value`` is what it holds, None if it cannot be read.
     """
 
     def __init__(

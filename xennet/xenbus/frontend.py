@@ -1,10 +1,11 @@
-"""The frontend's life: start, answer the backend, close, unload, start again, wake up elsewhere.
+"""The engine of a frontend: start, answer the backend, close, unload, start again, resume
+elsewhere.
 
-The engine does what a frontend driver does around its rings, as the rows of its
+It does what a frontend driver does around its rings, as the rows of its
 :class:`~xennet.xenbus.frontend_rules.FrontendRules` say; the rings belong to a
-:class:`FrontendDriver`. Where a kernel sleeps until the backend has moved, the engine goes on from
+:class:`FrontendDriver`. Where a kernel sleeps until the backend has moved, the engine goes on at
 the next event of its one watch on the backend's state, and therefore keeps that watch until an
-unload is over.
+unload has ended.
 """
 
 from __future__ import annotations
@@ -37,36 +38,40 @@ from xennet.xenbus.state import state_name
 
 __all__ = ["Frontend", "FrontendDriver", "MovableDriver", "Phase"]
 
-#: Backend states to which an unloading frontend has nothing more to say.
+#: Backend states in which an unloading frontend need not show Closing.
 _BACKEND_GONE = frozenset({XenbusState.Unknown, XenbusState.Closed})
 
 
 class FrontendDriver(Protocol):
-    """What a frontend has to do at each turn of its device's life.
+    """What a frontend's driver does at each turn of its device's life.
 
     ``setup`` and ``ready`` may raise any of xennet.xenbus.device.DEVICE_ERRORS: the device then
     leaves an error node and goes to Closing.
     """
 
     def setup(self, dev: XenbusDevice) -> Sequence[tuple[str, StoreValue]] | None:
-        """The backend is in InitWait: read its features (``dev.otherend``), make the rings.
+        """Read the backend's features (``dev.otherend``) and make the rings: the backend is in
+        InitWait.
 
-        Returns the keys (name, value) to publish in one transaction, in order; None if this
-        backend cannot be used, and the device then stays in Initialising without an error.
+        Returns the keys (name, value) to publish in one transaction, in order. Returns None if this
+        backend cannot be used; the device then stays in Initialising without an error.
         """
         ...
 
     def ready(self, dev: XenbusDevice) -> None:
-        """The keys are in the store and Connected will be next: post buffers, notify once."""
+        """Post buffers and notify once: the keys are in the store, and Connected will be shown
+        next."""
         ...
 
     def connected(self, dev: XenbusDevice) -> None:
-        """The backend is Connected too, seen once per connection: announce the interface."""
+        """Announce the interface: the backend is Connected too. Called once for each connection."""
         ...
 
     def disconnect(self, dev: XenbusDevice) -> None:
-        """The backend is Closed or gone, or the domain has just been resumed: end grants, close
-        channels; idempotent, must not raise."""
+        """End grants and close channels: the backend is Closed or gone, or the domain was resumed.
+
+        May be repeated. Must not raise.
+        """
         ...
 
 
@@ -75,8 +80,10 @@ class MovableDriver(Protocol):
     """A frontend driver whose domain can be restored as another one, or migrate."""
 
     def moved(self, hv: Hypervisor) -> None:
-        """Its domain goes on as that of ``hv``. Rings, grants and ports stayed in the old one:
-        forget them without a hypercall; ``disconnect`` is not called for them."""
+        """Forget rings, grants and ports without a hypercall: the domain goes on as that of ``hv``.
+
+        They stayed in the old domain; ``disconnect`` is not called for them.
+        """
         ...
 
 
@@ -84,8 +91,8 @@ class MovableDriver(Protocol):
 class Frontend:
     """One frontend device in directory ``nodename`` of domain ``hv.domid``.
 
-    ``on_unloaded`` is called whenever an unload or removal has come to its end. ``unplugged`` says
-    that the last life ended because the backend's directory vanished (WINDOWS_FRONTEND).
+    ``on_unloaded(frontend)`` is called at the end of each unload or removal. ``unplugged``: the
+    device ended because the backend's directory vanished (WINDOWS_FRONTEND).
     """
 
     hv: Hypervisor
@@ -112,7 +119,8 @@ class Frontend:
     # -- what a kernel does to its driver ----------------------------------------------------------
 
     def start(self) -> None:
-        """Probe the device, the first time or after :meth:`close`. Nothing if it runs already."""
+        """Probe the device, the first time or after :meth:`close`. Does nothing if it runs
+        already."""
         if self.phase is not Phase.IDLE:
             return
         self.phase = Phase.STARTING
@@ -135,7 +143,7 @@ class Frontend:
         self._answer()
 
     def remove(self) -> None:
-        """The device's directory has vanished."""
+        """Remove the device: its directory has vanished."""
         self._end()
 
     def reconfigure(
@@ -145,10 +153,10 @@ class Frontend:
     ) -> None:
         """Change ``nodes`` (name, value) of a running connection, as for xdp-headroom.
 
-        Goes to Reconfiguring, waits for the backend's Reconfigured and returns to Connected; then
-        ``on_done(True)``, or ``on_done(False)`` when the backend closes, or the device goes, before
-        it has answered. Raises XenbusError ENOTCONN, and nothing is written, unless both ends are
-        Connected; XenbusError or XsError when the nodes cannot be written.
+        Goes to Reconfiguring, waits for the backend's Reconfigured and returns to Connected. Then
+        it calls ``on_done(True)``; or ``on_done(False)``, if the backend closes or the device goes
+        before the backend has answered. Raises XenbusError ENOTCONN, with nothing written, unless
+        both ends are Connected; XenbusError or XsError if the nodes cannot be written.
         """
         ends = (self.dev.state, self._backend_state())
         if self.phase is not Phase.RUNNING or ends != (XenbusState.Connected,) * 2:
@@ -164,13 +172,15 @@ class Frontend:
         self.dev.switch_state(XenbusState.Reconfiguring)
 
     def resume(self, hv: Hypervisor | None = None) -> None:
-        """The domain wakes up from a suspend that was not cancelled (xenbus_dev_resume).
+        """Resume the device: the domain wakes up from a suspend that was not cancelled
+        (xenbus_dev_resume).
 
-        Its ports are gone and its backend may be another: the driver disconnects, the other end is
-        looked up anew, the own state is written again as Initialising and the device connects when
-        the backend is in InitWait. ``hv`` if it wakes up as another domain, or in another machine:
-        the driver, which must be a :class:`MovableDriver` (else TypeError), is moved instead of
-        disconnected. An unload that was under way goes on. A cancelled suspend needs no call.
+        Its ports are gone, and its backend may be another one. So the driver disconnects, the other
+        end is looked up anew, the own state is written again as Initialising, and the device
+        connects when the backend is in InitWait. ``hv`` if the domain wakes up as another one, or
+        in another machine: the driver, which must be a :class:`MovableDriver` (else TypeError), is
+        moved instead of disconnected. An unload goes on. A suspend that was cancelled needs no
+        call.
         """
         if hv is not None:
             self._move(hv)
@@ -231,7 +241,7 @@ class Frontend:
     def _run(self) -> None:
         self._reconfigured(False)
         self.phase = Phase.RUNNING
-        if self._watch is not None:  # else its first event is still to come
+        if self._watch is not None:  # else the watch's first event comes and answers
             self._answer()
 
     def _unplug(self) -> None:

@@ -1,4 +1,4 @@
-"""The frontend bus of a guest: a Frontend for every vif the toolstack gives it."""
+"""The frontend bus of a guest: a Frontend for every vif of the guest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xennet.xenbus.frontend import Frontend, FrontendDriver
 from xennet.xenbus.frontend_rules import LINUX_FRONTEND, FrontendRules
 from xennet.xenbus.nodes import NodeDirectory
 
-#: Makes the driver for the device in a directory (``device/vif/<handle>``).
+#: nodename (``device/vif/<handle>``) -> the driver of that device.
 FrontendFactory = Callable[[str], FrontendDriver]
 
 
@@ -38,18 +38,18 @@ class FrontendBus:
         return self._bus.devices
 
     def start(self) -> None:
-        """Find the devices that are there, then those that come (and go)."""
+        """Find the devices that exist, then those that come and go."""
         self._bus.start()
 
     def stop(self) -> None:
-        """Drop every device without telling its backend, as a guest that is killed."""
+        """Drop every device without a word to its backend, as in a guest that is killed."""
         self._bus.stop()
 
     def resume(self, hv: Hypervisor | None = None) -> None:
-        """The guest wakes up from a suspend that was not cancelled: every device resumes.
+        """Resume every device: the guest wakes up from a suspend that was not cancelled.
 
-        ``hv`` if it wakes up as another domain, or in another machine: what it watched in the old
-        store is forgotten. Devices whose directory was not made again are removed.
+        ``hv`` if it wakes up as another domain, or in another machine; the watches in the old store
+        are forgotten. A device whose directory was not made again is removed.
         """
         if hv is not None:
             self._hv = hv

@@ -1,8 +1,8 @@
-"""Reading one directory of the store: values, numbers, defaults; errors carry their evidence.
+"""Reading a directory of the store: values, numbers and defaults. Errors carry their evidence.
 
-A peer's directory holds whatever the peer likes. ``text`` and ``unsigned`` are for nodes without
-which a driver cannot go on, ``optional_*`` for those that have a default: Linux
-xenbus_read_unsigned takes the default for a missing, an unreadable and a garbled node alike.
+A peer's directory holds whatever the peer likes. ``text`` and ``unsigned`` read nodes that a driver
+needs, ``optional_*`` nodes that have a default: as Linux xenbus_read_unsigned, these return the
+default for a missing, an unreadable and a garbled node alike.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xennet.xenstore.errors import XsError
 
 @frozen
 class NodeDirectory:
-    """The nodes below ``path``, seen through ``store`` (a client, or an open transaction)."""
+    """The nodes below ``path``, read through ``store`` (a client, or an open transaction)."""
 
     store: StoreTransaction
     path: str
@@ -29,11 +29,11 @@ class NodeDirectory:
         return f"{self.path}/{name}"
 
     def sub(self, name: str) -> NodeDirectory:
-        """The directory ``name`` below (``queue-0``)."""
+        """The directory called ``name`` (``queue-0``) in this one."""
         return NodeDirectory(self.store, self.node(name))
 
     def exists(self) -> bool:
-        """Whether the directory itself can be listed (xenbus_exists)."""
+        """Whether the directory can be listed (xenbus_exists)."""
         try:
             self.store.directory(self.path)
         except XsError:
@@ -41,15 +41,14 @@ class NodeDirectory:
         return True
 
     def names(self) -> list[str]:
-        """The children's names; none if the directory cannot be listed."""
+        """The names of the children; none if the directory cannot be listed."""
         try:
             return self.store.directory(self.path)
         except XsError:
             return []
 
     def raw(self, name: str) -> bytes:
-        """The value of a node. Raises XenbusError with the store's errno (ENOENT, EACCES) if
-        refused."""
+        """The value of a node. Raises XenbusError with the store's errno (ENOENT, EACCES)."""
         try:
             return self.store.read(self.node(name))
         except XsError as refused:
@@ -58,13 +57,13 @@ class NodeDirectory:
             ) from refused
 
     def text(self, name: str) -> str:
-        """The value as text (bytes that are not ASCII are escaped). Raises XenbusError if
-        unreadable."""
+        """The value as text (bytes that are not ASCII are escaped). Raises XenbusError as
+        :meth:`raw` does."""
         return self.raw(name).decode("ascii", "backslashreplace")
 
     def unsigned(self, name: str) -> int:
-        """The value as ``%u``, 0..2^32-1. Raises XenbusError if unreadable or not a number
-        (EINVAL)."""
+        """The value as ``%u``, 0..2^32-1. Raises XenbusError as :meth:`raw` does, or EINVAL if it
+        is no number."""
         value = self.raw(name)
         number = scan_unsigned(value)
         if number is None:
@@ -74,14 +73,14 @@ class NodeDirectory:
         return number
 
     def optional_text(self, name: str, default: str = "") -> str:
-        """The value as text, ``default`` if it cannot be read."""
+        """The value as text; ``default`` if it cannot be read."""
         try:
             return self.text(name)
         except XenbusError:
             return default
 
     def optional_unsigned(self, name: str, default: int = 0) -> int:
-        """The value as ``%u``, ``default`` if there is none or it is not a number."""
+        """The value as ``%u``; ``default`` if it cannot be read or is no number."""
         try:
             return self.unsigned(name)
         except XenbusError:

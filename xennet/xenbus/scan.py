@@ -1,9 +1,9 @@
-"""Numbers in XenStore as drivers read them: C scanf, not int().
+"""Numbers in XenStore as drivers read them: with C's scanf, not with int().
 
-Linux reads nodes with sscanf("%u") and sscanf("%d") (xenbus_scanf, xenbus_read_unsigned): white
-space in front is skipped, digits are taken, whatever follows is ignored, and the value ends at a
-nul. Text in front of the digits makes the node unreadable. One difference: a number which does not
-fit 32 bits is unreadable here, where the kernel's vsscanf would silently wrap it.
+Linux reads nodes with sscanf("%u") and sscanf("%d") (xenbus_scanf, xenbus_read_unsigned): blanks in
+front are skipped, digits are taken, anything behind them is ignored, and the value ends at a nul.
+Text in front of the digits makes the node unreadable. One difference: a number of more than 32 bits
+is unreadable here, where the kernel's vsscanf silently wraps it.
 """
 
 from __future__ import annotations

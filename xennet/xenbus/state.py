@@ -1,8 +1,8 @@
-"""The ``state`` node: what a XenbusState looks like in the store.
+"""The ``state`` node: how the store shows a XenbusState.
 
-The toolstack creates it as decimal ASCII; readers use ``%d`` (xenbus_read_driver_state), so "4abc"
-is Connected, while a node that is missing, unreadable or not a number is Unknown. Numbers that
-enum xenbus_state (xen/io/xenbus.h) does not have are kept: a driver's answer to them is its own.
+The toolstack creates it as decimal ASCII. Readers use ``%d`` (xenbus_read_driver_state), so "4abc"
+is Connected, while a node that is missing, unreadable or no number is Unknown. Numbers that enum
+xenbus_state (xen/io/xenbus.h) does not have are kept: each driver has its own answer to them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ALL_STATES: frozenset[XenbusState] = frozenset(XenbusState)
 
 
 def parse_state(value: bytes, unreadable: int = XenbusState.Unknown) -> int:
-    """The number that a ``state`` node holds; ``unreadable`` when it holds none."""
+    """The number in the value of a ``state`` node; ``unreadable`` if there is none."""
     number = scan_signed(value)
     return unreadable if number is None else number
 
@@ -24,9 +24,9 @@ def parse_state(value: bytes, unreadable: int = XenbusState.Unknown) -> int:
 def read_state(
     store: StoreTransaction, directory: str, unreadable: int = XenbusState.Unknown
 ) -> int:
-    """The state of the device end in ``directory``, ``unreadable`` when it cannot be read at all.
+    """The state of the device end in ``directory``; ``unreadable`` if it cannot be read.
 
-    Linux's xenbus_read_driver_state says Unknown then, FreeBSD's says Closed.
+    Linux's xenbus_read_driver_state returns Unknown then, FreeBSD's Closed.
     """
     try:
         return parse_state(store.read(f"{directory}/state"), unreadable)
