@@ -3,7 +3,8 @@
 Everything that happens "later" in the machine (an event upcall, a work item, a watch event, a timer
 that has run out) is a :class:`Delivery` in one queue. Nothing runs by itself: :meth:`RunLoop.step`
 makes one delivery, the oldest or one that the caller names, so a test or a fuzzer can try any
-interleaving and replay it. Time is virtual and moves only when the caller moves it.
+interleaving and replay it. Time is virtual and moves only when somebody moves it: the pump
+(:mod:`xennet.pump`), or a test.
 
 A domain whose code waits in the middle of a delivery (for an answer of the store, say) calls
 :meth:`RunLoop.step_meanwhile`, which makes deliveries of other domains.
@@ -195,6 +196,15 @@ class RunLoop:
         self._now += ns
         return self._fire()
 
+    def jump(self, until: int | None = None) -> bool:
+        """Let time pass up to the next timer, which becomes ready; False, and time stands still,
+        if there is none, or none that is due ``until`` (ns of virtual time) at the latest."""
+        due = self.next_due
+        if due is None or (until is not None and due > until):
+            return False
+        self.advance(due - self._now)
+        return True
+
     def step(self, choice: int | Delivery | None = None) -> Delivery | None:
         """Make one delivery. Returns it; None if nothing is ready.
 
@@ -277,6 +287,17 @@ class RunLoop:
             raise self._faults.pop(0)
         return delivery
 
+    def deliver(self, most: int | None = None, choose: Chooser | None = None) -> int:
+        """Make deliveries until nothing is ready, or ``most`` of them; returns how many.
+
+        ``choose`` picks from the ready ones each time, None as :meth:`step` does.
+        """
+        made = 0
+        while self._ready and made != most:
+            self.step(None if choose is None else choose(self.ready()))
+            made += 1
+        return made
+
     def run_until_idle(
         self,
         choose: Chooser | None = None,
@@ -291,19 +312,16 @@ class RunLoop:
         until there is no timer either. Raises LivelockError if something is ready after ``limit``
         deliveries.
         """
-        made = 0
+        left = limit
         before = self.meanwhile
         self.meanwhile = before if choose is None else choose
         try:
             while True:
-                while self._ready:
-                    if made == limit:
-                        raise LivelockError(limit, tuple(self._recent))
-                    self.step(None if choose is None else choose(self.ready()))
-                    made += 1
-                if not advance_timers or (due := self.next_due) is None:
-                    return made
-                self.advance(due - self._now)
+                left -= self.deliver(left, choose)
+                if self._ready:
+                    raise LivelockError(limit, tuple(self._recent))
+                if not advance_timers or not self.jump():
+                    return limit - left
         finally:
             self.meanwhile = before
 

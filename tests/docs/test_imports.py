@@ -21,6 +21,7 @@ _TABLE = {
     "frames": "",
     "errors": "",
     "runloop": "",
+    "pump": "runloop",
     "moved": "",
     "lazy": "moved",
     # How kernels run
@@ -62,7 +63,7 @@ _TABLE = {
     "toolstack": "abi interface xenbus xenstore",
     "port": "abi frames offload ring",
     "host": (
-        "abi errors frames hypervisor interface lazy memory netback netfront port runloop "
+        "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
         "toolstack xenbus xenstore xenstored"
     ),
     # What joins ports, and what is made of that

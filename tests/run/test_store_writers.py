@@ -271,7 +271,7 @@ def live_through(place: Vandalised, before: list, after: list) -> None:
     assert operations[-1].outcome is Outcome.DONE
     assert not operations[-1].forced
     assert all(operation.outcome is not Outcome.PENDING for operation in operations)
-    host.remove_strangers()
+    host.remove_unknown_devices()
     place.rest(PATIENCE)
     assert place.deaf or not host.leaks(), str(host.leaks())
     place.guest.destroy()
@@ -306,7 +306,7 @@ def test_a_device_of_another_program_works_and_is_not_taken_for_a_plugged_one(ha
     assert [place.client.read(state) for state in states] == [b"4", b"4"]
     assert (plugged.netfront, plugged.netback) == drivers
     assert plugged.connected
-    host.remove_strangers()
+    host.remove_unknown_devices()
     place.rest()
     assert [place.client.exists(state) for state in states] == [False, False]
     operations = [host.unplug(vif) for vif in place.vifs]
@@ -341,7 +341,7 @@ def test_a_program_that_writes_whenever_it_has_a_turn_does_not_keep_a_house_from
             place.client.write(f"{FRONT[0]}/noise", str(number))
             place.client.write(f"{BACK[0]}/rate", str(number))
 
-    place.host.interlude = write_much
+    place.host.pump.attend(write_much)
     place.host.settle()
     assert turns
     assert all(vif.connected for vif in place.vifs)

@@ -24,6 +24,7 @@ from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netfront.kinds import LINUX as LINUX_GUEST
 from xennet.netfront.kinds import FrontendKind
 from xennet.netfront.options import DEFAULTS, NetfrontOptions
+from xennet.pump import Clock, Pump
 from xennet.toolstack import relocation
 from xennet.toolstack.domain_nodes import DomainConfig
 from xennet.toolstack.hotplug import HotplugScript
@@ -36,15 +37,6 @@ from xennet.xenstore.path import domain_path
 from xennet.xenstored.service import XenStoreService
 
 DOM0 = 0
-
-#: Virtual time in ns that :meth:`Host.settle` lets pass without a frame arriving before it gives
-#: up: longer than every timer of a driver or of the toolstack.
-PATIENCE = 60_000_000_000
-#: Deliveries between two interludes, unless somebody wants fewer.
-INTERLUDE_STEPS = 32
-#: Deliveries in turn, with watch events always waiting, after which all of these have to be
-#: delivered before the next interlude.
-_BUSY_DELIVERIES = 256
 
 
 def guest_mac(domid: int, handle: int = 0) -> str:
@@ -60,7 +52,8 @@ class Host:
     of backends that xennet's netback serves there: "vif" as Linux's does, "qnic" in QEMU's place.
     ``quota`` limits what domains other than domain 0 may have in the store (None: xenstored's
     defaults). With ``store_deliveries`` each request of a guest to the store is a delivery of its
-    own, and other domains go on before it is answered, as the run loop's ``meanwhile`` picks.
+    own, and other domains go on before it is answered, as the run loop's ``meanwhile`` picks. Its
+    ``pump`` makes the deliveries, by ``clock`` (None: in virtual time).
     """
 
     def __init__(
@@ -71,9 +64,11 @@ class Host:
         backend_types: Collection[str] = ("vif",),
         quota: Quota | None = None,
         store_deliveries: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         self._backend_evtchn, self._backend_types = backend_evtchn, backend_types
         self.machine = Machine(capacity.nr_frames, max_grant_frames=capacity.max_grant_frames)
+        self.pump = Pump(self.machine.run_loop, clock)
         dom0 = self.machine.create_domain(DOM0, name="Domain-0", evtchn_abi=backend_evtchn)
         self.service = XenStoreService(self.machine, Store(quota), deliveries=store_deliveries)
         self.script = HotplugScript(self.service.connect(dom0, "hotplug"), dom0.defer)
@@ -89,10 +84,6 @@ class Host:
         self._next_domid = DOM0 + 1
         kernel = GuestKernel(dom0, self.service.connect(dom0, "dom0"))
         self.backend_domains = {DOM0: BackendDomain(self, dom0, kernel, backend_types)}
-        #: Called between deliveries, every so many: whoever else wants a turn. What it causes is
-        #: delivered too, within bounds.
-        self.interlude: Callable[[], None] | None = None
-        self.interlude_steps = INTERLUDE_STEPS
         self.toolstack.init_dom0()
 
     def __repr__(self) -> str:
@@ -211,7 +202,7 @@ class Host:
         """Have the toolstack take a vif away (xl network-detach)."""
         return self.toolstack.detach_vif(vif.paths.frontend_domid, vif.paths.handle, force=force)
 
-    def remove_strangers(self, plugged: Iterable[PluggedVif] | None = None) -> None:
+    def remove_unknown_devices(self, plugged: Iterable[PluggedVif] | None = None) -> None:
         """Take the directories of all devices away but those of the vifs that are ``plugged`` in
         (None: all that ever were), for they were made by other programs in the store; their drivers
         let go when that is delivered."""
@@ -305,37 +296,10 @@ class Host:
         """Deliver everything there is to deliver.
 
         ``waiting`` tells whether frames still wait for something: None when none do, else the
-        number that have arrived so far. While it does, time goes on to the next timer (a rate
-        limit's, a driver's), until :data:`PATIENCE` has passed in which no frame arrived.
+        number that have arrived so far. While it does, time goes on, until nothing can happen any
+        more or a minute has passed in which no frame arrived (Pump.run).
         """
-        self._deliver()
-        loop = self.machine.run_loop
-        last, since = None, loop.now
-        while waiting is not None and (arrived := waiting()) is not None:
-            if arrived != last:
-                last, since = arrived, loop.now
-            due = loop.next_due
-            if due is None or due - since > PATIENCE:
-                return
-            loop.advance(due - loop.now)
-            self._deliver()
-
-    def _deliver(self) -> None:
-        step = self.machine.run_loop.step
-        if self.interlude is None:
-            while step() is not None:
-                pass
-            return
-        made = 0
-        while True:
-            for _ in range(self.interlude_steps):
-                if step() is None:
-                    return  # what others ask for from now on is not waited for
-            busy = any(kind == "xenstore" for kind, _, _ in self.machine.run_loop.ready())
-            made = made + self.interlude_steps if busy else 0
-            # Who writes without end must not keep the machine from coming to rest.
-            if made <= _BUSY_DELIVERIES:
-                self.interlude()
+        self.pump.run(waiting)
 
     def _after(self, delay: int, call: Callable[[], None]) -> None:
         self.machine.run_loop.call_after(delay, DOM0, call)
@@ -348,6 +312,7 @@ class Host:
 
     def destroy(self) -> None:
         """Switch the machine off, whatever state it is in."""
+        self.pump.close()
         self.machine.close()
 
     # -- building a domain -------------------------------------------------------------------------

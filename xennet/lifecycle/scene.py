@@ -194,18 +194,13 @@ class Scene:
 
     def pass_time(self, seconds: int) -> None:
         """So much virtual time passes, with all that is due in it."""
-        loop = self.host.machine.run_loop
-        end = loop.now + seconds * 1_000_000_000
-        while (due := loop.next_due) is not None and due <= end:
-            loop.advance(due - loop.now)
-            self.settle()
-        loop.advance(end - loop.now)
+        self.host.pump.pass_time(seconds * 1_000_000_000)
         self.settle()
 
     def settle_with_timers(self) -> None:
         """Let time go on until no timer is left."""
         for one in self.hosts:
-            one.host.machine.run_loop.run_until_idle(advance_timers=True)
+            one.host.pump.run_out()
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from xennet.errors import LinkError
 from xennet.frames import Endpoint, require_endpoint
 from xennet.host.domains import PluggedVif
 from xennet.host.hold import Hold
-from xennet.host.host import INTERLUDE_STEPS, Host
+from xennet.host.host import Host
 from xennet.host.limits import require_room
 from xennet.host.setup import Setup
 from xennet.host.timeslices import TimeSlices
@@ -116,7 +116,6 @@ class Vifs:
         self._reached = Reached.NEW
         self._socket: StoreSocket | None = None
         self._news = False  # the store has changed since its clients had their turn
-        self._looks = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self.pairs)} vifs, {self._reached.value}>"
@@ -184,11 +183,11 @@ class Vifs:
                     policy=setup.policy,
                     back=setup.back,
                 )
-        self._pause()
+        host.pump.turn()
         host.settle()
         host.boot()
         host.settle()
-        self._pause()
+        host.pump.turn()
         for pair in self.pairs:
             host.require_connected(pair.plugged)
             pair.connected()
@@ -206,16 +205,10 @@ class Vifs:
         from xennet.xenstored.socket import StoreSocket
 
         self._socket = StoreSocket(self.host.service.server, path)
-        self.host.interlude = self._socket.poll
+        self.host.pump.attend(self._socket.poll)
         if pace:
-            self.host.interlude = partial(self._look, self._socket, pace)
-            self.host.interlude_steps = 1
+            self.host.pump.attend(partial(self._look, self._socket, pace), every=1)
             self.host.machine.observers.subscribe(self._changed, StoreOperation)
-
-    def _pause(self) -> None:
-        """Between two steps of the toolstack's."""
-        if self.host.interlude is not None:
-            self.host.interlude()
 
     def _changed(self, event: object) -> None:
         assert isinstance(event, StoreOperation)
@@ -224,14 +217,11 @@ class Vifs:
             self._news = True
 
     def _look(self, socket: StoreSocket, pace: float) -> None:
-        """For a paced run, after each delivery: a turn for the onlookers if there is something
-        new for them, and every now and then."""
-        self._looks += 1
+        """For a paced run, after each delivery: time for the onlookers if there is something new
+        for them."""
         if self._news and socket.clients:
             self._news = False
             socket.wait(pace)
-        elif self._looks % INTERLUDE_STEPS == 0:
-            socket.poll()
 
     def hold(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
         """Keep everything as it is for that long, or until it is ``over``, and let the clients of
@@ -240,9 +230,7 @@ class Vifs:
         while self._socket is not None and not over() and (left := end - time.monotonic()) > 0:
             self._socket.wait(min(left, _POLL_SECONDS))
             # Clients that write without end get no turn in between, or this would have no end.
-            turns, self.host.interlude = self.host.interlude, None
-            self.settle()
-            self.host.interlude = turns
+            self.host.pump.run(undisturbed=True)
 
     def trickle(self) -> None:
         """Let every guest send one frame, so that a switch sees where each of them is."""
@@ -300,7 +288,7 @@ class Vifs:
             return
         self._reached = Reached.CLOSED
         host = self.host
-        self._pause()
+        host.pump.turn()
         operations = [(vif, host.unplug(vif)) for vif in self.vifs]
 
         def closing() -> int | None:
@@ -310,11 +298,11 @@ class Vifs:
         # An end that is stuck does not close: the toolstack waits, and then takes it by force.
         host.settle(closing)
         # Nobody writes any more in this last turn; what it does is still seen.
-        onlookers, host.interlude = host.interlude, None
-        host.remove_strangers([vif for vif, done in operations if done.outcome is not Outcome.DONE])
-        host.settle()
-        host.interlude = onlookers
-        self._pause()
+        host.remove_unknown_devices(
+            [vif for vif, done in operations if done.outcome is not Outcome.DONE]
+        )
+        host.pump.run(undisturbed=True)
+        host.pump.turn()
         for vif, operation in operations:
             host.require(vif, operation)
             if operation.forced:

@@ -1,0 +1,419 @@
+"""The pump: the only place that moves time or waits.
+
+A :class:`Pump` makes the deliveries of one run loop (:mod:`xennet.runloop`), lets its time go on
+when nothing is ready, and gives everybody else a turn in between: callbacks of descriptors
+(:meth:`Pump.watch`) and attendants (:meth:`Pump.attend`). How time goes on is the clock's business.
+
+* :class:`VirtualClock`: time stands still while anything is ready, and then jumps to the next
+  timer. What happens is the same each time, and nothing ever waits.
+* :class:`RealClock`: time follows the system's monotonic clock. Where nothing is ready the pump
+  sleeps until a timer is due, a descriptor is ready, a signal comes, or another
+  thread wakes it (:meth:`Pump.waker`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Protocol
+
+from attrs import define
+
+from xennet.runloop import RunLoop
+
+if TYPE_CHECKING:
+    from selectors import BaseSelector
+
+#: Time in ns that :meth:`Pump.run` lets pass without anything arriving before it gives up: longer
+#: than every timer of a driver or of the toolstack.
+PATIENCE = 60_000_000_000
+#: Deliveries between two turns of an attendant, unless it wants fewer, and of the descriptors.
+TURN_STEPS = 32
+#: Deliveries in turn, with watch events always waiting, after which all of these have to be
+#: delivered before the next turn of anybody else.
+BUSY_STEPS = 256
+#: Deliveries between two looks at the real clock.
+CLOCK_STEPS = 8
+#: ns that time goes on at once while something is ready. A process that was stopped for a minute
+#: does not find all its time limits over before anybody could do anything.
+LEAP = 10_000_000
+#: Seconds of one sleep at most (a C int of milliseconds is the limit of epoll and poll).
+_LONGEST_SLEEP = 3600.0
+_NS = 1_000_000_000
+
+
+class Clock(Protocol):
+    """How the time of a run loop goes on. One clock serves one pump.
+
+    ``real``: it goes on by itself. ``monotonic`` tells the system's time in ns, which
+    :meth:`Pump.hold` counts by.
+    """
+
+    real: bool
+    monotonic: Callable[[], int]
+
+    def follow(self, loop: RunLoop) -> bool:
+        """Move the loop's time to what the clock shows; whether anything is ready then."""
+
+    def idle(self, pump: Pump, until: int) -> bool:
+        """Nothing is ready: let time go on, to the next timer or to ``until`` (ns of the loop's
+        time). False if nothing can happen until then."""
+
+    def seconds_left(self, loop: RunLoop) -> float | None:
+        """Seconds of sleep until the next timer is due; None if that does not come by sleep."""
+
+
+class VirtualClock:
+    """Time jumps to the next timer when nothing else is to be done, and else stands still."""
+
+    real = False
+
+    def __init__(self, monotonic: Callable[[], int] = time.monotonic_ns) -> None:
+        self.monotonic = monotonic
+
+    def follow(self, loop: RunLoop) -> bool:
+        return False
+
+    def idle(self, pump: Pump, until: int) -> bool:
+        return pump.run_loop.jump(until)
+
+    def seconds_left(self, loop: RunLoop) -> float | None:
+        return None
+
+
+class RealClock:
+    """Time follows ``monotonic`` (ns), from where the loop's stands when it is first looked at.
+
+    Whatever takes long makes timers late, and never changes their order: time catches up from one
+    timer to the next, with all deliveries in between, and by :data:`LEAP` for each CLOCK_STEPS of
+    them while there is no end of deliveries. Where somebody moved the loop's time ahead, it goes on
+    from there.
+    """
+
+    real = True
+
+    def __init__(self, monotonic: Callable[[], int] = time.monotonic_ns) -> None:
+        self.monotonic = monotonic
+        self._origin: int | None = None
+
+    def follow(self, loop: RunLoop) -> bool:
+        shown = self._shown(loop)
+        most = loop.next_due if loop.idle else loop.now + LEAP
+        loop.advance((shown if most is None else min(shown, most)) - loop.now)
+        return not loop.idle
+
+    def idle(self, pump: Pump, until: int) -> bool:
+        loop = pump.run_loop
+        left = self.seconds_left(loop)
+        if loop.now >= until or (left is None and not pump.watching):
+            return False
+        rest = (until - self._shown(loop)) / _NS
+        pump.sleep(rest if left is None else min(left, rest))
+        return True
+
+    def seconds_left(self, loop: RunLoop) -> float | None:
+        due = loop.next_due
+        return None if due is None else max(0.0, (due - self._shown(loop)) / _NS)
+
+    def _shown(self, loop: RunLoop) -> int:
+        """What the clock shows, in ns of the loop's time; never less than that is already."""
+        reading = self.monotonic()
+        if self._origin is None or reading - self._origin < loop.now:
+            self._origin = reading - loop.now
+        return reading - self._origin
+
+
+@define(eq=False)
+class _Attendant:
+    turn: Callable[[], None]
+    every: int
+    left: int
+
+
+#: What is called when a descriptor can be read, and written.
+_Calls = tuple[Callable[[], None] | None, Callable[[], None] | None]
+_NOBODY: _Calls = (None, None)
+
+
+class Pump:
+    """Makes the deliveries of ``run_loop`` by ``clock`` (None: a virtual one).
+
+    Nobody but the pump moves the loop's time or waits, so the same machine lives in virtual time
+    and in real time. Not to be called from inside a delivery. ``selector`` is what it waits with
+    (None: the system's best, made when it is first needed).
+    """
+
+    def __init__(
+        self,
+        run_loop: RunLoop,
+        clock: Clock | None = None,
+        selector: BaseSelector | None = None,
+    ) -> None:
+        self.run_loop = run_loop
+        self.clock = VirtualClock() if clock is None else clock
+        self._selector = selector
+        self._wake: tuple[int, int] | None = None
+        self._watched: dict[int, _Calls] = {}
+        self._attendants: list[_Attendant] = []
+        self._in_turn = False
+
+    # -- who else has a turn -----------------------------------------------------------------------
+
+    def attend(self, turn: Callable[[], None], every: int = TURN_STEPS) -> Callable[[], None]:
+        """Call ``turn`` between deliveries, after every so many of them; what it causes is
+        delivered too, within bounds. Call what comes back to end that."""
+        if every < 1:
+            raise ValueError(f"a turn after every {every} deliveries")
+        attendant = _Attendant(turn, every, every)
+        self._attendants.append(attendant)
+
+        def leave() -> None:
+            with suppress(ValueError):
+                self._attendants.remove(attendant)
+
+        return leave
+
+    def watch(
+        self,
+        fd: int,
+        readable: Callable[[], None] | None = None,
+        writable: Callable[[], None] | None = None,
+    ) -> None:
+        """Call ``readable`` between deliveries whenever ``fd`` can be read, or is at its end, and
+        ``writable`` whenever it can be written to; both None ends that.
+
+        What the calls cause is delivered. They come again and again as long as it is so: who wants
+        nothing more for now says so here, or the pump never sleeps. OSError for what cannot be
+        waited for, such as a file on a disk.
+        """
+        if readable is None and writable is None:
+            self.unwatch(fd)
+            return
+        from selectors import EVENT_READ, EVENT_WRITE
+
+        events = EVENT_READ * (readable is not None) | EVENT_WRITE * (writable is not None)
+        selector = self._the_selector()
+        if fd in self._watched:
+            selector.modify(fd, events)
+        else:
+            selector.register(fd, events)
+        self._watched[fd] = readable, writable
+
+    def unwatch(self, fd: int) -> None:
+        """End :meth:`watch`, before ``fd`` is closed. May be repeated."""
+        if self._watched.pop(fd, None) is not None:
+            self._the_selector().unregister(fd)
+
+    @property
+    def watching(self) -> bool:
+        """Whether any descriptor is watched."""
+        return bool(self._watched)
+
+    def turn(self) -> None:
+        """Everybody else has a turn now: descriptors that are ready, then attendants. Nothing is
+        delivered. Inside a turn it does nothing."""
+        self._give_turn(None)
+
+    def waker(self) -> Callable[[], None]:
+        """What other threads may call to end the sleep that the pump is in, or its next one, so
+        that it looks around. A signal does that by itself."""
+        wake = self._the_wake()[1]
+
+        def call() -> None:
+            with suppress(BlockingIOError):  # full: it will wake up anyway
+                os.write(wake, b"\0")
+
+        return call
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def run(
+        self,
+        waiting: Callable[[], int | None] | None = None,
+        *,
+        patience: int = PATIENCE,
+        undisturbed: bool = False,
+    ) -> None:
+        """Deliver everything there is to deliver.
+
+        ``waiting`` tells whether anything is still waited for: None when nothing is, else how much
+        has arrived so far. While something is, time goes on, until nothing can happen any more or
+        ``patience`` (ns) has passed in which nothing arrived. If ``undisturbed``, nobody else has a
+        turn.
+        """
+        self._deliver(None, undisturbed)
+        if waiting is None:
+            return
+        loop = self.run_loop
+        last, since = None, loop.now
+        with self._woken_by_signals() if self.clock.real else nullcontext():
+            while (arrived := waiting()) is not None:
+                if arrived != last:
+                    last, since = arrived, loop.now
+                if not self.clock.idle(self, since + patience):
+                    return
+                self._deliver(None, undisturbed)
+
+    def hold(self, seconds: float | None = None, over: Callable[[], bool] = lambda: False) -> None:
+        """Keep everything going for ``seconds`` of real time (None: without end), or until it is
+        ``over``, which is asked again after each event and after each TURN_STEPS deliveries.
+
+        On the virtual clock, time stands still meanwhile: what others cause is delivered.
+        """
+        monotonic = self.clock.monotonic
+        end = None if seconds is None else monotonic() + round(seconds * _NS)
+
+        def done() -> bool:
+            return over() or (end is not None and monotonic() >= end)
+
+        with self._woken_by_signals():
+            while not done():
+                self._deliver(done)
+                if not self.run_loop.idle or done():
+                    continue
+                left = self.clock.seconds_left(self.run_loop)
+                if end is not None:
+                    rest = (end - monotonic()) / _NS
+                    left = rest if left is None else min(left, rest)
+                self.sleep(left)
+
+    def serve(self, seconds: float) -> None:
+        """Serve descriptors for ``seconds`` of real time; nothing is delivered."""
+        monotonic = self.clock.monotonic
+        end = monotonic() + round(seconds * _NS)
+        while (left := end - monotonic()) > 0:
+            self.sleep(left / _NS)
+
+    def sleep(self, seconds: float | None = None) -> None:
+        """Sleep until a descriptor is ready, somebody wakes the pump, or ``seconds`` of real time
+        are over (None: however long that takes), and serve the descriptors. For clocks."""
+        if seconds is None or seconds > _LONGEST_SLEEP:
+            seconds = _LONGEST_SLEEP
+        self._the_wake()
+        self._serve(max(0.0, seconds))
+
+    def pass_time(self, ns: int) -> None:
+        """Let ``ns`` of the loop's time pass at once, with all that is due in it."""
+        loop = self.run_loop
+        end = loop.now + ns
+        self.run()
+        while loop.jump(end):
+            self.run()
+        loop.advance(max(0, end - loop.now))
+        self.run()
+
+    def run_out(self, limit: int = 1_000_000) -> None:
+        """Let time go on at once until no timer is left; nobody else has a turn. LivelockError
+        when there is still something to do after ``limit`` deliveries."""
+        self.run_loop.run_until_idle(limit=limit, advance_timers=True)
+
+    def close(self) -> None:
+        """Let go of all descriptors. May be repeated."""
+        self._watched.clear()
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
+        if self._wake is not None:
+            for fd in self._wake:
+                os.close(fd)
+            self._wake = None
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _deliver(self, over: Callable[[], bool] | None, undisturbed: bool = False) -> None:
+        """Deliver until nothing is ready, or it is ``over``."""
+        loop, clock = self.run_loop, self.clock
+        steps = self._steps(over, undisturbed)
+        while True:
+            made = 0
+            # What others ask for once nothing is ready is not waited for.
+            while loop.deliver(steps) == steps:
+                clock.follow(loop)
+                if over is not None:
+                    if over():
+                        return
+                    self._give_turn(steps)
+                elif not undisturbed:
+                    busy = any(kind == "xenstore" for kind, _, _ in loop.ready())
+                    made = made + steps if busy else 0
+                    # Who writes without end must not keep the machine from coming to rest.
+                    if made <= BUSY_STEPS:
+                        self._give_turn(steps)
+            if not clock.follow(loop):
+                return
+
+    def _steps(self, over: Callable[[], bool] | None, undisturbed: bool) -> int | None:
+        """Deliveries after which somebody else is next: None if nobody is."""
+        wanted = [CLOCK_STEPS] if self.clock.real else []
+        if over is not None or (self._watched and not undisturbed):
+            wanted.append(TURN_STEPS)
+        if not undisturbed:
+            wanted += [attendant.every for attendant in self._attendants]
+        return min(wanted, default=None)
+
+    def _give_turn(self, steps: int | None) -> None:
+        """``steps`` deliveries were made; None: it is everybody's turn."""
+        if self._in_turn:
+            return
+        self._in_turn = True
+        try:
+            if self._watched:
+                self._serve(0)
+            for attendant in tuple(self._attendants):
+                attendant.left -= attendant.left if steps is None else steps
+                if attendant.left <= 0:
+                    attendant.left = attendant.every
+                    attendant.turn()
+        finally:
+            self._in_turn = False
+
+    def _serve(self, seconds: float) -> None:
+        from selectors import EVENT_READ, EVENT_WRITE
+
+        for key, events in self._the_selector().select(seconds):
+            if self._wake is not None and key.fd == self._wake[0]:
+                with suppress(BlockingIOError):
+                    os.read(key.fd, 4096)
+                continue
+            for event, which in ((EVENT_READ, 0), (EVENT_WRITE, 1)):
+                # A call may end the watch of any of them.
+                call = self._watched.get(key.fd, _NOBODY)[which]
+                if events & event and call is not None:
+                    call()
+
+    def _the_selector(self) -> BaseSelector:
+        if self._selector is None:
+            from selectors import DefaultSelector
+
+            self._selector = DefaultSelector()
+        return self._selector
+
+    def _the_wake(self) -> tuple[int, int]:
+        """The ends of the pipe that wakes the pump."""
+        if self._wake is None:
+            from selectors import EVENT_READ
+
+            self._wake = os.pipe()
+            for fd in self._wake:
+                os.set_blocking(fd, False)
+            self._the_selector().register(self._wake[0], EVENT_READ)
+        return self._wake
+
+    @contextmanager
+    def _woken_by_signals(self) -> Iterator[None]:
+        """Signals end a sleep, also one that comes between the last look around and the sleep, and
+        whose handler only takes a note."""
+        from signal import set_wakeup_fd
+
+        wake = self._the_wake()[1]
+        try:
+            before = set_wakeup_fd(wake, warn_on_full_buffer=False)
+        except ValueError:  # signals are the main thread's
+            yield
+            return
+        try:
+            yield
+        finally:
+            set_wakeup_fd(before)
