@@ -270,9 +270,8 @@ class Pump:
 
         with self._woken_by_signals():
             while not done():
-                self._deliver(done)
-                if not self.run_loop.idle or done():
-                    continue
+                if self._deliver(done) or done():
+                    return
                 left = self.clock.seconds_left(self.run_loop)
                 if end is not None:
                     rest = (end - monotonic()) / _NS
@@ -322,27 +321,25 @@ class Pump:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _deliver(self, over: Callable[[], bool] | None, undisturbed: bool = False) -> None:
-        """Deliver until nothing is ready, or it is ``over``."""
+    def _deliver(self, over: Callable[[], bool] | None, undisturbed: bool = False) -> bool:
+        """Deliver until nothing is ready, or it is ``over``; whether it is."""
         loop, clock = self.run_loop, self.clock
-        steps = self._steps(over, undisturbed)
+        unread = 0
         while True:
-            made = 0
-            # What others ask for once nothing is ready is not waited for.
-            while loop.deliver(steps) == steps:
-                clock.follow(loop)
-                if over is not None:
-                    if over():
-                        return
-                    self._give_turn(steps)
-                elif not undisturbed:
-                    busy = any(kind == "xenstore" for kind, _, _ in loop.ready())
-                    made = made + steps if busy else 0
-                    # Who writes without end must not keep the machine from coming to rest.
-                    if made <= BUSY_STEPS:
-                        self._give_turn(steps)
-            if not clock.follow(loop):
-                return
+            steps = self._steps(over, undisturbed)
+            made = loop.deliver(steps)
+            if not clock.follow(loop) and made != steps:
+                return False  # what others ask for from now on is not waited for
+            if over is not None:
+                if over():
+                    return True
+                self._give_turn(made)
+            elif not undisturbed:
+                busy = any(kind == "xenstore" for kind, _, _ in loop.ready())
+                unread = unread + made if busy else 0
+                # Who writes without end must not keep the machine from coming to rest.
+                if unread <= BUSY_STEPS:
+                    self._give_turn(made)
 
     def _steps(self, over: Callable[[], bool] | None, undisturbed: bool) -> int | None:
         """Deliveries after which somebody else is next: None if nobody is."""
@@ -350,7 +347,7 @@ class Pump:
         if over is not None or (self._watched and not undisturbed):
             wanted.append(TURN_STEPS)
         if not undisturbed:
-            wanted += [attendant.every for attendant in self._attendants]
+            wanted += [attendant.left for attendant in self._attendants]
         return min(wanted, default=None)
 
     def _give_turn(self, steps: int | None) -> None:
@@ -372,7 +369,10 @@ class Pump:
     def _serve(self, seconds: float) -> None:
         from selectors import EVENT_READ, EVENT_WRITE
 
-        for key, events in self._the_selector().select(seconds):
+        ready = self._the_selector().select(seconds)
+        if seconds:
+            self.clock.follow(self.run_loop)
+        for key, events in ready:
             if self._wake is not None and key.fd == self._wake[0]:
                 with suppress(BlockingIOError):
                     os.read(key.fd, 4096)
