@@ -11,7 +11,7 @@ from xennet.cli import main
 from xennet.host.host import Host
 from xennet.lifecycle.scenarios import SCENARIOS, perform, play, reconnects
 from xennet.lifecycle.scene import Scene
-from xennet.lifecycle.told import Told
+from xennet.lifecycle.transcript import Entry
 from xennet.netback.policy import LINUX, VifOptions
 from xennet.netback.xnb.policy import XNB
 from xennet.netfront.kinds import FREEBSD, WINDOWS, FrontendKind
@@ -37,8 +37,8 @@ def told(name: str) -> list[str]:
     return lines
 
 
-def story(name: str) -> list[Told]:
-    things: list[Told] = []
+def story(name: str) -> list[Entry]:
+    things: list[Entry] = []
     assert play(SCENARIOS[name], things.append).good, things[-1]
     return things
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from xennet.cli import main
 from xennet.lifecycle.scenarios import SCENARIOS, perform, play, reconnects
-from xennet.lifecycle.show import Story
-from xennet.lifecycle.told import Told
+from xennet.lifecycle.show import Printer
+from xennet.lifecycle.transcript import Entry
 from xennet.xenbus.paths import VifPaths
 
 PATHS = VifPaths(1, 0)
@@ -75,7 +75,7 @@ def test_a_guest_that_moves_has_new_directories() -> None:
     ],
 )
 def test_a_directory_is_shortened_where_a_node_in_it_is_meant(text: str, line: str | None) -> None:
-    assert Told("sentence", text, paths=PATHS).line == (text if line is None else line)
+    assert Entry("sentence", text, paths=PATHS).line == (text if line is None else line)
 
 
 def test_a_verdict_says_what_it_is_that_is_good() -> None:
@@ -141,9 +141,9 @@ def test_json_lists_the_scenarios(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_was_to_be_so_says_whether_it_is() -> None:
-    things: list[Told] = []
+    things: list[Entry] = []
     play(SCENARIOS["stalled-queue"], things.append)
-    assert Told("sentence", "The backend has no carrier.", holds=True) in things
+    assert Entry("sentence", "The backend has no carrier.", holds=True) in things
 
 
 # --- the terminal ---------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_what_was_to_be_so_says_whether_it_is() -> None:
 def shown(name: str, width: int, color: str | None = "standard") -> str:
     text = io.StringIO()
     options = {"color_system": color, "force_terminal": True, "legacy_windows": False}
-    play(SCENARIOS[name], Story(Console(file=text, width=width, **options)).show)  # type: ignore[arg-type]
+    play(SCENARIOS[name], Printer(Console(file=text, width=width, **options)).show)  # type: ignore[arg-type]
     return text.getvalue()
 
 

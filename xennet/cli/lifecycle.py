@@ -107,7 +107,7 @@ def _played(scenario: Scenario, as_json: bool) -> bool:
 
     if as_json:
         story: list[dict[str, Any]] = []
-        ending = play(scenario, lambda told: story.append(told.to_json()))
+        ending = play(scenario, lambda entry: story.append(entry.to_json()))
         verdict = {"good": ending.good, "reasons": list(ending.reasons)}
         about = {"scenario": scenario.name, "shows": scenario.shows}
         say_json({"format": FORMAT, **about, "story": story, "verdict": verdict})
@@ -117,6 +117,6 @@ def _played(scenario: Scenario, as_json: bool) -> bool:
         return perform(scenario, say, counting)
     from rich.console import Console
 
-    from xennet.lifecycle.show import Story
+    from xennet.lifecycle.show import Printer
 
-    return play(scenario, Story(Console()).show, counting).good
+    return play(scenario, Printer(Console()).show, counting).good

@@ -1,1 +1,2 @@
-"""The lives of a vif as named scenarios, told line by line; and why a vif passes no traffic."""
+"""The lives of a vif as named scenarios, each with a transcript; and why a vif passes no
+traffic."""

@@ -1,4 +1,4 @@
-"""Plays a scenario, tells it, and judges how it ended."""
+"""Plays a scenario and judges how it ended."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from attrs import frozen
 
 from xennet.lifecycle.scenario import Scenario
 from xennet.lifecycle.scene import Counting, Scene, uncounted
-from xennet.lifecycle.told import Told
+from xennet.lifecycle.transcript import Entry
 
 
 @frozen
 class Ending:
-    """Whether it ended as it should, and the ``reasons`` for that."""
+    """Whether a scenario ended as it should (``good``), and the ``reasons``."""
 
     good: bool
     reasons: tuple[str, ...]
 
 
 def perform(scenario: Scenario, say: Callable[[str], None], counting: Counting = uncounted) -> bool:
-    """Play ``scenario``, tell it to ``say`` line by line; whether it ended as it should."""
-    return play(scenario, lambda told: say(told.line), counting).good
+    """Play ``scenario`` and call ``say(line)`` for each line. Returns whether it ended as it
+    should."""
+    return play(scenario, lambda entry: say(entry.line), counting).good
 
 
 def play(
-    scenario: Scenario, tell: Callable[[Told], None], counting: Counting = uncounted
+    scenario: Scenario, tell: Callable[[Entry], None], counting: Counting = uncounted
 ) -> Ending:
-    """Play ``scenario`` and tell it to ``tell``.
+    """Play ``scenario`` and call ``tell(entry)`` for each entry of its transcript.
 
-    Wrong is: what was not as it should be on the way; a vif without a reason that should be
-    blocked, or the other way round; frames of the trial that did not arrive; anything that is left
-    after teardown, in the hypervisor or in the store.
+    It ends badly if an expectation on the way did not hold; if the vif is blocked and should not
+    be, or the other way round; if frames of the trial did not arrive; or if teardown left something
+    in the hypervisor or in the store.
     """
     scene = Scene(tell, scenario.kind, scenario.policy, scenario.front, counting)
     try:
-        tell(Told("title", f"{scenario.name}: {scenario.shows}"))
+        tell(Entry("title", f"{scenario.name}: {scenario.shows}"))
         scenario.play(scene)
         scene.tell_states()
         reasons = scene.tell_why()

@@ -1,6 +1,6 @@
-"""What does not stop a vif's traffic but costs it speed, features or frames: nodes that nobody can
-read as what they should be, so that a default was taken, and counters of what was lost.
+"""Remarks on a vif: what does not stop its traffic but costs speed, features or frames.
 
+These are nodes that their reader cannot use, so that a default holds, and counters of lost frames.
 Features have defaults and garbage counts as missing (xenbus_read_unsigned), so neither driver
 complains about them in an error node; here they are named.
 """
@@ -20,7 +20,7 @@ from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.scan import scan_unsigned
 from xennet.xenstore.errors import XsError
 
-#: Whether a value is what the node's reader can use.
+#: (value) -> whether the node's reader can use it.
 Usable = Callable[[bytes], bool]
 
 
@@ -39,14 +39,14 @@ def _rate(value: bytes) -> bool:
 
 @frozen
 class Fallback:
-    """A node with a default: ``instead`` is what holds when its value is not ``usable``."""
+    """A node with a default: ``instead`` tells what holds if its value is not ``usable``."""
 
     key: str
     instead: str
     usable: Usable = _number
 
 
-#: What backends read of the frontend's directory.
+#: Nodes of the frontend's directory that backends read.
 OF_FRONTEND = (
     Fallback("multi-queue-num-queues", "there is one queue"),
     Fallback("feature-rx-notify", "packets wait 30 ms for buffers and no stall is noticed"),
@@ -61,12 +61,12 @@ OF_FRONTEND = (
     Fallback("xdp-headroom", "no headroom is left"),
     Fallback("ctrl-ring-ref", "there is no control ring"),
 )
-#: What the toolstack gave, and each frontend reads of its own directory.
+#: Nodes of the frontend's directory that the toolstack writes and frontends read.
 OF_GUEST = (
     Fallback("trusted", "the backend is trusted"),
     Fallback("mtu", f"the mtu is {DEFAULT_MTU}", _mtu),
 )
-#: What frontends read of the backend's directory, and the backend of its own.
+#: Nodes of the backend's directory that frontends read, or the backend itself.
 OF_BACKEND = (
     Fallback("feature-sg", "frames of the guest have to fit a page"),
     Fallback("feature-gso-tcpv4", "the guest segments TCP over IPv4"),
@@ -85,7 +85,7 @@ OF_BACKEND = (
 
 
 def remarks(vif: PluggedVif) -> list[str]:
-    """What there is to say of ``vif``, one line each; [] when all is as it should be."""
+    """All remarks on ``vif``, one line each."""
     return [
         remark
         for look in (unreadable, unheeded, unvalidated, refused, lost)
@@ -94,7 +94,7 @@ def remarks(vif: PluggedVif) -> list[str]:
 
 
 def unreadable(vif: PluggedVif) -> Iterator[str]:
-    """Nodes that hold nothing that their reader can use."""
+    """Nodes whose value their reader cannot use."""
     paths = vif.paths
     for path, rows in (
         (paths.frontend, (*OF_FRONTEND, *OF_GUEST)),
@@ -111,7 +111,7 @@ def unreadable(vif: PluggedVif) -> Iterator[str]:
 
 
 def unheeded(vif: PluggedVif) -> Iterator[str]:
-    """A carrier of 0 at which the frontend does not look: Linux's never does."""
+    """A carrier node of 0 that the frontend does not read: Linux's never does."""
     backend = NodeDirectory(vif.store, vif.paths.backend)
     down = scan_unsigned(backend.optional_text("carrier").encode()) == 0
     if down and vif.netfront is not None and vif.netfront.carrier:
@@ -129,7 +129,7 @@ def unvalidated(vif: PluggedVif) -> Iterator[str]:
 
 
 def refused(vif: PluggedVif) -> Iterator[str]:
-    """Packets that one end did not take from the other, though the ring went on."""
+    """Packets that one end did not accept from the other, though the ring went on."""
     if vif.netback is not None and (count := vif.netback.counters.tx.errors):
         yield f"packets of the guest that the backend refused: {count} {_BY_RULE}"
     if vif.netfront is not None and (count := vif.netfront.counters.rx.errors):
@@ -137,7 +137,7 @@ def refused(vif: PluggedVif) -> Iterator[str]:
 
 
 def lost(vif: PluggedVif) -> Iterator[str]:
-    """Frames that were dropped on the way, in all connections of these drivers."""
+    """Frames that were dropped, in all connections of these drivers."""
     front = vif.netfront.counters if vif.netfront is not None else NetfrontCounters()
     back = vif.netback.counters if vif.netback is not None else BackendCounters()
     for whose, counters, rows in (("of", front, _LOST_OF_GUEST), ("for", back, _LOST_FOR_GUEST)):
@@ -146,9 +146,9 @@ def lost(vif: PluggedVif) -> Iterator[str]:
                 yield f"frames {whose} the guest that {how}: {count}"
 
 
-#: Where to look further.
+#: Behind a count of refused packets.
 _BY_RULE = "(observers of xennet.vif.ring_events.RingEvent see the rule of each)"
-#: Counters of the frontend, and of the backend, and how it came to it.
+#: Counters of lost frames of the frontend and of the backend, and why they were lost.
 _LOST_OF_GUEST = (
     ("no_carrier", "were dropped without a carrier"),
     ("lost", "still waited for the ring when the vif disconnected"),

@@ -1,4 +1,4 @@
-"""What a scenario is: a name, what it shows, what happens, and how it should end."""
+"""A scenario: its name, one line about it, what happens, and how it should end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from xennet.netfront.options import DEFAULTS, NetfrontOptions
 
 @frozen
 class Scenario:
-    """``play`` leaves the vif as it ends; ``shows`` is one line about it.
+    """One scenario.
 
-    ``blocked`` is what a reason of the why report must name, with ``{frontend}`` and ``{backend}``
-    for the vif's directories; "" when traffic must pass and there must be no reason. ``kind``,
-    ``front`` and ``policy`` are those of the frontend and of the backend.
+    ``play(scene)`` makes it happen; ``shows`` is one line about it. ``blocked`` is a text that a
+    reason of the why report must contain, with ``{frontend}`` and ``{backend}`` for the vif's
+    directories; "" if traffic must pass and there must be no reason. ``kind`` and ``front`` are the
+    frontend's, ``policy`` the backend's.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A scenario on a terminal: colours, and lines that are wrapped behind their number."""
+"""A scenario on a terminal: colours, and long entries wrapped behind their number."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from xennet.lifecycle.told import Told
+from xennet.lifecycle.transcript import Entry
 from xennet.run.render import STATE_STYLES
 
-#: How the word is shown that a line of its kind begins with.
+#: Kind of an entry -> style of its first word.
 _FIRST = {"reason": "yellow", "note": "dim", "left": "dim", "directory": "dim"}
 _STATE = re.compile(rf"\b({'|'.join(STATE_STYLES)}) \(\d\)")
 
 
-class Story:
-    """Shows what is told on ``console``."""
+class Printer:
+    """Prints a transcript on ``console``."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def show(self, told: Told) -> None:
-        """One thing, on as many lines as it takes."""
-        start = told.line[: len(told.line) - len(told.body)]
+    def show(self, entry: Entry) -> None:
+        """Print one entry, on as many lines as it takes."""
+        start = entry.line[: len(entry.line) - len(entry.body)]
         if not start:
-            self._console.print(_body(told), overflow="fold")
+            self._console.print(_body(entry), overflow="fold")
             return
         line = Table.grid()
         line.add_column(width=len(start), no_wrap=True)
         line.add_column(overflow="fold")
-        line.add_row(Text(start, _FIRST.get(told.kind, "dim")), _body(told))
+        line.add_row(Text(start, _FIRST.get(entry.kind, "dim")), _body(entry))
         self._console.print(line)
 
 
-def _body(told: Told) -> Text:
-    text = Text(told.body)
-    for match in _STATE.finditer(told.body):
+def _body(entry: Entry) -> Text:
+    text = Text(entry.body)
+    for match in _STATE.finditer(entry.body):
         text.stylize(STATE_STYLES[match[1]], *match.span())
-    if told.kind in ("note", "left", "directory"):
+    if entry.kind in ("note", "left", "directory"):
         text.stylize("dim")
-    elif told.kind == "verdict":
-        text.stylize("bold green" if told.holds else "bold red", 0, text.plain.index(":"))
-    elif told.holds is False:
+    elif entry.kind == "verdict":
+        text.stylize("bold green" if entry.holds else "bold red", 0, text.plain.index(":"))
+    elif entry.holds is False:
         text.stylize("red")
-    elif told.who == "guest":
-        text.highlight_words([told.who], "cyan")
+    elif entry.who == "guest":
+        text.highlight_words([entry.who], "cyan")
     return text

@@ -1,4 +1,4 @@
-"""A network stack that sends a few frames when it is told to, and counts what comes."""
+"""A network stack that sends a few frames when it is told to, and counts the frames that come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ FRAME = bytes.fromhex("02584e00000202584e00000188b5") + bytes(46)
 
 @define(eq=False)
 class Stack(BaseEndpoint):
-    """``to_send`` frames wait to be pulled, ``received`` have come, ``room`` more are taken."""
+    """A network stack: it sends ``to_send`` frames, has ``received`` frames and takes ``room``
+    more."""
 
     to_send: int = 0
     received: int = 0

@@ -1,8 +1,7 @@
-"""Why a vif passes no traffic, or not all: every state, node or counter that is in the way, with
-its value.
+"""Why a vif passes no traffic, or not all: every state, node or counter in the way, with its value.
 
-A table of checks, in the order in which a person looks: the store first (as any toolstack can see
-it), then the drivers. What one check has found does not keep the others from looking.
+The checks are a table, in the order in which a person looks: the store first (as any toolstack sees
+it), then the drivers. Each check looks, whatever the others have found.
 """
 
 from __future__ import annotations
@@ -26,24 +25,26 @@ from xennet.xenstore.errors import XsError
 Check = Callable[[PluggedVif], Iterator[str]]
 
 S = XenbusState
-#: Queues are no more than a backend of ours ever offers.
+#: Most queues that a backend of xennet offers.
 _MOST_QUEUES = 64
-#: Frontend states in which its keys are complete.
+#: Frontend states in which all keys are in the store.
 _PUBLISHED = frozenset({S.Initialised, S.Connected, S.Reconfiguring})
 #: States that no toolstack writes.
 _OF_DRIVERS = frozenset(S) - {S.Unknown, S.Initialising, S.Closing, S.Closed}
-#: Backend states in which its features are complete.
-_OFFERED = frozenset({S.InitWait, S.Initialised, S.Connected})
+#: Backend states in which all features are in the store.
+_ADVERTISED = frozenset({S.InitWait, S.Initialised, S.Connected})
 
 
 def why(vif: PluggedVif) -> list[str]:
-    """What keeps ``vif`` from passing traffic, or some of it, one line for each reason; [] when
-    nothing does. Drivers that somebody brings along are judged by the store and the rings."""
+    """The reasons why ``vif`` passes no traffic, or not all, one line each.
+
+    A foreign driver is judged by the store and the rings.
+    """
     return [reason for check in CHECKS for reason in check(vif)]
 
 
 def _queues(vif: PluggedVif) -> list[Queue]:
-    """The backend's queues, while there is memory behind them."""
+    """The backend's queues; none if its domain has stopped."""
     back = vif.netback
     return back.queues if back is not None and vif.owner.domain.running else []
 
@@ -61,7 +62,7 @@ def _store(vif: PluggedVif) -> tuple[NodeDirectory, NodeDirectory]:
 
 
 def directories(vif: PluggedVif) -> Iterator[str]:
-    """Both directories are there."""
+    """Both directories exist."""
     for side, directory in zip(("frontend", "backend"), _store(vif), strict=True):
         if not directory.exists():
             yield f"the {side}'s directory {directory.path} does not exist"
@@ -76,13 +77,13 @@ def states(vif: PluggedVif) -> Iterator[str]:
 
 
 def quotas(vif: PluggedVif) -> Iterator[str]:
-    """No quota of the store stood against an end that is not Connected."""
+    """No quota of the store was in the way of an end that is not Connected."""
     if not _both_connected(vif):
         yield from full_quotas(vif)
 
 
 def hotplug(vif: PluggedVif) -> Iterator[str]:
-    """The hotplug script has said that the interface is plugged in."""
+    """The hotplug script has reported success."""
     _, backend = _store(vif)
     if not backend.exists():
         return
@@ -100,7 +101,7 @@ def hotplug(vif: PluggedVif) -> Iterator[str]:
 
 
 def errors(vif: PluggedVif) -> Iterator[str]:
-    """No end that is not Connected has left an error node; older ones may stay behind."""
+    """No end that is not Connected has left an error node. (An older one may still be there.)"""
     paths = vif.paths
     for directory, node in zip(
         _store(vif), (paths.frontend_error, paths.backend_error), strict=True
@@ -114,18 +115,18 @@ def errors(vif: PluggedVif) -> Iterator[str]:
 
 
 def command(vif: PluggedVif) -> Iterator[str]:
-    """The toolstack's last command about a vif that is not connected did not fail."""
+    """The toolstack's last command about a vif that is not connected has not failed."""
     operation = vif.operation
     if operation.outcome is Outcome.FAILED and not _both_connected(vif):
         yield f"the toolstack gave up attaching {operation.paths.backend}: {operation.reason}"
 
 
-def offer(vif: PluggedVif) -> Iterator[str]:
-    """A backend that offers its features can copy to the frontend, and said so in time."""
+def feature_rx_copy(vif: PluggedVif) -> Iterator[str]:
+    """A backend whose features are in the store can copy to the frontend, and said so in time."""
     kind, (frontend, backend) = vif.guest.kind, _store(vif)
     if (
         not kind.needs_rx_copy
-        or read_state(backend.store, backend.path) not in _OFFERED
+        or read_state(backend.store, backend.path) not in _ADVERTISED
         or read_state(frontend.store, frontend.path) != S.Initialising
     ):
         return
@@ -153,7 +154,7 @@ def whereabouts(vif: PluggedVif) -> Iterator[str]:
 
 
 def ring_keys(vif: PluggedVif) -> Iterator[str]:
-    """A frontend that says that its keys are complete has published them."""
+    """A frontend in a state that says so has published all of its keys."""
     frontend, _ = _store(vif)
     if read_state(frontend.store, frontend.path) not in _PUBLISHED:
         return
@@ -163,8 +164,8 @@ def ring_keys(vif: PluggedVif) -> Iterator[str]:
         yield f"the frontend's keys are not complete: {wrong}"
 
 
-def request(vif: PluggedVif) -> Iterator[str]:
-    """A frontend asks for copies: Linux's netback looks at no feature of one that does not."""
+def request_rx_copy(vif: PluggedVif) -> Iterator[str]:
+    """The frontend asks for copies, or Linux's netback looks at none of its features."""
     frontend, _ = _store(vif)
     node = frontend.node("request-rx-copy")
     if (
@@ -179,7 +180,7 @@ def request(vif: PluggedVif) -> Iterator[str]:
 
 
 def script_held(vif: PluggedVif) -> Iterator[str]:
-    """No run of the hotplug script waits to begin."""
+    """No run of the hotplug script is held back."""
     script = vif.guest.host.toolstack.script
     if script is not None and script.held and script.waiting:
         yield f"runs of the hotplug script that have not begun: {script.waiting}"
@@ -196,8 +197,7 @@ def running(vif: PluggedVif) -> Iterator[str]:
 
 
 def drivers(vif: PluggedVif) -> Iterator[str]:
-    """Both ends have a driver: one of ours, or one that somebody brings along, which then shows a
-    state that only drivers show."""
+    """Both ends have a driver; a foreign one is recognised by a state that only drivers show."""
     paths, (frontend, backend) = vif.paths, _store(vif)
     for device, driver, domid, end in (
         (vif.frontend, vif.netfront, paths.frontend_domid, frontend),
@@ -209,10 +209,10 @@ def drivers(vif: PluggedVif) -> Iterator[str]:
 
 
 def progress(vif: PluggedVif) -> Iterator[str]:
-    """Neither driver waits for the other, nor has it yet to hear of what the store shows."""
+    """Neither driver waits for the other, and each has seen what the store shows."""
     if vif.connected or not (vif.guest.domain.running and vif.owner.domain.running):
         return
-    if not any(offer(vif)):  # it waits for a better one
+    if not any(feature_rx_copy(vif)):  # or the frontend waits for another InitWait
         yield from blocked(vif)
     if not _both_connected(vif):
         return
@@ -230,7 +230,7 @@ def progress(vif: PluggedVif) -> Iterator[str]:
 
 
 def misbehaviour(vif: PluggedVif) -> Iterator[str]:
-    """Neither end has found the other to break the protocol."""
+    """Neither driver has found the other end to break the protocol."""
     back, front = vif.netback, vif.netfront
     if back is not None and back.error is not None:
         yield (
@@ -242,8 +242,8 @@ def misbehaviour(vif: PluggedVif) -> Iterator[str]:
 
 
 def carrier(vif: PluggedVif) -> Iterator[str]:
-    """The backend's carrier node is not 0 (xen/io/netif.h, "Link state"), as far as the frontend
-    looks at it."""
+    """The backend's carrier node is not 0 (xen/io/netif.h, "Link state"), if the frontend reads
+    it."""
     _, backend = _store(vif)
     node, value = backend.node("carrier"), backend.optional_text("carrier")
     if vif.netfront is None or vif.netfront.link_up:
@@ -255,7 +255,7 @@ def carrier(vif: PluggedVif) -> Iterator[str]:
 
 
 def buffers(vif: PluggedVif) -> Iterator[str]:
-    """The guest has posted buffers for packets that wait for it."""
+    """The guest has posted buffers for the packets that wait for it."""
     for number, queue in enumerate(_queues(vif)):
         posted = queue.rx_ring.unconsumed_requests
         if queue.stalled:
@@ -288,7 +288,7 @@ def rate(vif: PluggedVif) -> Iterator[str]:
             )
 
 
-#: What is looked at, in order.
+#: The checks in order.
 CHECKS: tuple[Check, ...] = (
     directories,
     states,
@@ -297,9 +297,9 @@ CHECKS: tuple[Check, ...] = (
     script_held,
     errors,
     command,
-    offer,
+    feature_rx_copy,
     ring_keys,
-    request,
+    request_rx_copy,
     running,
     drivers,
     whereabouts,

@@ -1,4 +1,4 @@
-"""The scenarios, by topic: each module has its own table, here they are all."""
+"""The scenarios by topic: each module has a table of its own, and here are all of them."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ __all__ = ["SCENARIOS", "Scenario", "perform", "play"]
 
 _ALL = (*STARTS, *KEYS, *CLOSING, *BACKENDS, *MOVES, *RECONNECT, *HOSTILE, *STALLS, *KINDS)
 
-#: By name, in the order of a vif's life.
+#: Name -> scenario, in the order of a vif's life.
 SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}

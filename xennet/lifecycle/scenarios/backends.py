@@ -1,4 +1,4 @@
-"""Scenarios of a backend that goes and comes again: its driver, or its whole domain."""
+"""Scenarios of a backend that stops and starts again: its driver, or its whole domain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNBOUND = "The backend driver is unbound from its devices."
 
 
 def restart_frontend(scene: Scene) -> None:
-    """The guest's driver goes and comes."""
+    """Unload the guest's driver and load it again."""
     scene.tell("The guest unloads its driver and loads it again.")
     scene.guest.unload()
     scene.settle()
@@ -19,7 +19,7 @@ def restart_frontend(scene: Scene) -> None:
 
 
 def rebind(scene: Scene, sentence: str) -> None:
-    """The backend driver is unbound and bound again, as ``sentence`` tells; the script runs."""
+    """Unbind the backend driver and bind it again, told as ``sentence``; the script runs."""
     scene.tell(_UNBOUND)
     scene.owner.backends.unload()
     scene.settle()
@@ -88,7 +88,7 @@ def _driver_domain_replaced(scene: Scene) -> None:
     new = scene.owner = host.add_driver_domain(name="new-driver")
     new.load()
     scene.tell(f"Domain {new.domid} is started in its place; the toolstack gives it the vif.")
-    scene.told_host.tell_of(VifPaths(scene.guest.domid, 0, new.domid))
+    scene.scene_host.tell_of(VifPaths(scene.guest.domid, 0, new.domid))
     host.replace_backend(scene.vif, new)
     scene.settle()
     scene.tell("The guest still has the rings that it shared with the old one:")

@@ -1,4 +1,4 @@
-"""Scenarios of a vif that closes, from any side, in order or not."""
+"""Scenarios of a vif that closes, by any party, in order or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Scenarios of nodes that are missing or garbage: they are named, whether or not it goes on."""
+"""Scenarios of nodes that are missing or garbage; all of them are named, whether or not the vif
+works."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from xennet.lifecycle.scenarios.backends import rebind
 from xennet.lifecycle.scene import Scene
 
 _GARBAGE = "junk"
-#: What a frontend reads later, and a backend only when it closes.
+#: Nodes that are not read when a frontend starts.
 _NOT_NOW = frozenset({"online", "carrier"})
 
 
 def _by_hand(scene: Scene, keys: dict[str, str]) -> None:
-    """A guest without a driver writes ``keys``, then Connected."""
+    """Let a guest without a driver write ``keys``, then Connected."""
     scene.load_backend()
     scene.plug()
     scene.tell("The guest has no driver: somebody in it writes keys by hand, then Connected.")
@@ -61,16 +62,16 @@ def _early_init_wait(scene: Scene) -> None:
     scene.settle()
 
 
-def _garbage_offer(scene: Scene) -> None:
+def _garbage_defaults(scene: Scene) -> None:
     scene.load_backend()
     scene.plug()
     scene.tell("Every node with a default becomes garbage before the frontend reads it.")
     paths = scene.vif.paths
-    offer = [row for row in OF_BACKEND if row.key not in _NOT_NOW]
-    _spoil(scene, paths.backend, offer)
+    rows = [row for row in OF_BACKEND if row.key not in _NOT_NOW]
+    _spoil(scene, paths.backend, rows)
     _spoil(scene, paths.frontend, OF_GUEST)
     scene.load_frontend()
-    _expect_remarks(scene, paths.backend, offer)
+    _expect_remarks(scene, paths.backend, rows)
     _expect_remarks(scene, paths.frontend, OF_GUEST)
 
 
@@ -117,7 +118,7 @@ KEYS = (
         _early_init_wait,
         "looks again only when that is shown again: {backend}/feature-rx-copy: cannot be read",
     ),
-    Scenario("garbage-offer", "garbage in all that has a default for frontends", _garbage_offer),
+    Scenario("garbage-offer", "garbage in all that has a default for frontends", _garbage_defaults),
     Scenario(
         "garbage-features", "garbage in all that has a default for backends", _garbage_features
     ),

@@ -1,7 +1,8 @@
-"""Scenarios of a guest that is suspended: it goes on where it was, in a new domain, on a new host.
+"""Scenarios of a suspended guest that goes on in the same domain, in a new domain, or on a new
+host.
 
-Linux's netfront takes nothing along but itself (netfront_resume): its rings, with all that is in
-them, are thrown away, and it connects anew. What waited outside of the rings goes on.
+Linux's netfront takes nothing along but itself (netfront_resume): its rings, with everything in
+them, are thrown away, and it connects anew. Frames that waited outside of the rings are sent then.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from xennet.abi.xenbus import XenbusState
 from xennet.host.domains import SavedGuest
 from xennet.lifecycle.scenario import Scenario
 from xennet.lifecycle.scene import TRIAL, Scene
-from xennet.lifecycle.told_host import ToldHost
+from xennet.lifecycle.scene_host import SceneHost
 from xennet.toolstack.shutdown import GuestControl, GuestRequest
 from xennet.xenbus.paths import VifPaths
 from xennet.xenbus.state import read_state
@@ -47,17 +48,17 @@ def _suspend_cancelled(scene: Scene) -> None:
 
 def _save_restore(scene: Scene) -> None:
     scene.connect()
-    _fill_rings(scene, scene.told_host)
+    _fill_rings(scene, scene.scene_host)
     saved = _save(scene)
     scene.tell("Its domain is destroyed.")
     scene.host.destroy_guest(saved.domid)
     scene.settle()
-    _restore(scene, saved, scene.told_host, saved.domid + 1)
+    _restore(scene, saved, scene.scene_host, saved.domid + 1)
 
 
 def _migration(scene: Scene) -> None:
     scene.connect()
-    source, target = scene.told_host, scene.add_host("source", "destination")
+    source, target = scene.scene_host, scene.add_host("source", "destination")
     target.host.boot()
     _fill_rings(scene, source)
     saved = _save(scene)
@@ -81,9 +82,8 @@ def _migration(scene: Scene) -> None:
     )
 
 
-def _fill_rings(scene: Scene, host: ToldHost) -> None:
-    """Both network stacks stop taking frames, so that the rings hold some when the guest is saved;
-    more frames wait outside of them."""
+def _fill_rings(scene: Scene, host: SceneHost) -> None:
+    """Fill the rings: both network stacks stop taking frames, and more frames wait outside."""
     scene.in_guest.room = host.network.room = 0
     scene.both_have_frames(_IN_RINGS)
     scene.vif.kick()
@@ -104,7 +104,7 @@ def _fill_rings(scene: Scene, host: ToldHost) -> None:
 
 
 def _save(scene: Scene) -> SavedGuest:
-    """The toolstack asks the guest to suspend, by its node control/shutdown."""
+    """Let the toolstack ask the guest to suspend (control/shutdown), and save it."""
     scene.tell("The toolstack asks the guest to suspend.")
     host, guest = scene.host, scene.guest
     GuestControl(guest.kernel.store, {"suspend": lambda: guest.shut_down(SHUTDOWN_suspend)}).start()
@@ -118,11 +118,11 @@ def _save(scene: Scene) -> SavedGuest:
     return host.save(guest)
 
 
-def _restore(scene: Scene, saved: SavedGuest, host: ToldHost, domid: int) -> None:
-    where = "there" if host is not scene.told_host else ""
+def _restore(scene: Scene, saved: SavedGuest, host: SceneHost, domid: int) -> None:
+    where = "there" if host is not scene.scene_host else ""
     scene.tell(f"It is restored {where} as domain {domid}.".replace("  ", " "))
     scene.in_guest.room = host.network.room = _ENDLESS
-    if host is not scene.told_host:
+    if host is not scene.scene_host:
         host.network.to_send = TRIAL
     scene.host = host.host
     paths = VifPaths(domid, 0)
@@ -134,7 +134,7 @@ def _restore(scene: Scene, saved: SavedGuest, host: ToldHost, domid: int) -> Non
 
 
 def _expect_posted_buffers(scene: Scene, paths: VifPaths) -> None:
-    """Go on up to where the frontend is Connected and the backend has not looked yet."""
+    """Step until the frontend is Connected, before the backend looks."""
     loop, store = scene.host.machine.run_loop, scene.host.store
     while read_state(store, paths.frontend) != XenbusState.Connected:
         if loop.step() is None:

@@ -1,4 +1,4 @@
-"""The scenario of a vif that connects a thousand times: whatever can grow is counted."""
+"""The scenario of a vif that connects a thousand times: everything that can grow is counted."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from xennet.host.host import Host
 from xennet.lifecycle.scenario import Scenario
 from xennet.lifecycle.scene import Scene
 
-#: How often reconnect-1000 closes and connects.
+#: Number of times that reconnect-1000 closes and connects.
 RECONNECTS = 1000
-#: Rounds before the first count: caches fill.
+#: Rounds before the first count, so that caches are full.
 _WARM_UP = 10
-#: What Python may have more after the last round, at most: objects that its collector knows, in all
-#: rounds (it is none but for those that count), and memory blocks, in the second half (measured:
-#: 200 in the first 150 rounds, then less and less, none after 1200). One that each round leaves
-#: behind makes 1000 objects, or 500 blocks.
+#: Most objects that Python's collector may have gained after all rounds (a few belong to the count
+#: itself), and most memory blocks gained in the second half (measured: 200 in the first 150 rounds,
+#: then less and less, none after 1200). A leak in each round makes 1000 objects, or 500 blocks.
 _OBJECTS, _BLOCKS = 50, 250
 
 

@@ -8,7 +8,7 @@ from xennet.netfront.options import NetfrontOptions
 from xennet.vif.counters import BackendCounters
 
 _ENDLESS = 1 << 30
-#: Frames of the host before anything is late: more than there are buffers.
+#: Frames that the host sends at first: more than there are buffers.
 _BEFORE = 300
 
 

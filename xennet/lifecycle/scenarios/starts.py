@@ -1,4 +1,4 @@
-"""Scenarios of a vif that starts: who is first, and what the hotplug script does."""
+"""Scenarios of a vif that starts: which end is first, and what the hotplug script does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xennet.netfront.kinds import FREEBSD, WINDOWS
 
 
 def start_backend_first(scene: Scene) -> None:
-    """The backend's driver, the vif, the frontend's driver."""
+    """Load the backend's driver, attach the vif, load the frontend's driver."""
     scene.load_backend()
     scene.plug()
     scene.load_frontend()

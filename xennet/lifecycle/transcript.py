@@ -1,4 +1,4 @@
-"""What a scenario tells, one thing after the other, and each as a line of text."""
+"""The transcript of a scenario: its entries, one after the other, each as a line of text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from attrs import asdict, field, fields, filters, frozen
 from xennet.run.printable import printable
 from xennet.xenbus.paths import VifPaths
 
-#: What a thing told is: the scenario's own words ("sentence"), a node that is written or removed,
-#: what the why report says ("reason", "note"), what is left in the end, and so on.
+#: The kinds of entries: a sentence of the scenario, a node that is written or removed, a line of
+#: the why report ("reason", "note"), what is left in the end, and so on.
 Kind = Literal[
     "title", "sentence", "directory", "write", "rm", "states", "reason", "note", "left", "verdict"
 ]
@@ -20,14 +20,14 @@ _BEFORE = {"reason": "  because ", "note": "  note: ", "left": "  ", "directory"
 
 
 @frozen
-class Told:
-    """One thing; ``text`` says it in words, with full paths.
+class Entry:
+    """One entry; ``text`` says it in words, with full paths.
 
-    ``host``: on which host, "" while there is only one. Of a node that was written or removed:
-    ``step``, its number, from 1; ``who`` did it; ``path``; the ``value`` written; its XenbusState's
-    name, where it is a ``state``; ``time_ns``, the virtual time. ``holds``: whether what was to be
-    so is so, None for what is only told. ``paths``: the directories that are meant by "frontend"
-    and "backend".
+    ``host``: the host that it is about, "" if there is only one. An entry about a node that was
+    written or removed has ``step``, its number, from 1; ``who`` did it; ``path``; the ``value``
+    written; the name of the ``state``, if it is one; and ``time_ns``, the virtual time. ``holds``:
+    whether an expectation holds, None for entries that expect nothing. ``paths``: the directories
+    that "frontend" and "backend" stand for in the line.
     """
 
     kind: Kind
@@ -44,13 +44,13 @@ class Told:
 
     @property
     def line(self) -> str:
-        """For people: printable, with short paths; the number of a node's line in front."""
+        """The entry for people: printable, with short paths, behind the number of its step."""
         before = f"{self.step:>4}  " if self.step is not None else _BEFORE.get(self.kind, "")
         return before + self.body
 
     @property
     def body(self) -> str:
-        """The line without what stands before it."""
+        """The line without its beginning (the number, "because", "note:")."""
         host = f"[{self.host}] " if self.host else ""
         return printable(host + self._short())
 
@@ -58,11 +58,11 @@ class Told:
         text = self.text
         if self.paths is not None:
             for name in ("frontend", "backend"):
-                # Not in a value, nor where it is the directory itself that is spoken of.
+                # Not in a value, and not where the directory itself is meant.
                 directory = re.escape(getattr(self.paths, name))
                 text = re.sub(rf'(?<!["\w]){directory}(?=/|$)', name, text)
         return text
 
     def to_json(self) -> dict[str, Any]:
-        """All but ``paths``."""
-        return asdict(self, filter=filters.exclude(fields(Told).paths))
+        """All fields but ``paths``."""
+        return asdict(self, filter=filters.exclude(fields(Entry).paths))
