@@ -1,4 +1,4 @@
-"""``python -m xennet.bench``: how fast the vif is, next to other ways, as ratios."""
+"""``python -m xennet.bench``: the speed of the vif as ratios to other ways of moving frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xennet.bench.figures import Results, measure
 from xennet.bench.markdown import Table, tables
 from xennet.bench.plot import draw
 
-#: The generated part of the page stands between these lines.
+#: The lines around the generated part of the page.
 BEGIN = "<!-- figures: begin -->"
 END = "<!-- figures: end -->"
 

@@ -1,4 +1,4 @@
-"""The same work in C: compiled on the spot from climit.c, when a compiler and the headers exist."""
+"""The same work in C: climit.c, compiled if there are a compiler and the headers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ FLAGS = ("-O2", "-fno-builtin-memcpy")
 
 
 class CLimit:
-    """Calling it runs the program: (frame bytes, frames) -> seconds, measured in C."""
+    """A contestant: (frame bytes, frames) -> seconds, measured in the C program."""
 
     def __init__(self, directory: Path) -> None:
-        """Compile into ``directory``; CalledProcessError if that fails."""
+        """Compile the program into ``directory``. Raises CalledProcessError if that fails."""
         self._program = directory / "climit"
         with as_file(files("xennet.bench") / "climit.c") as source:
             subprocess.run(
@@ -33,5 +33,5 @@ class CLimit:
 
 
 def missing() -> str:
-    """Why there can be no C limit here; empty if there can."""
+    """Why the C program cannot be compiled here; "" if it can."""
     return why_not("xen/io/ring.h")

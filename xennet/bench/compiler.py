@@ -1,4 +1,4 @@
-"""Whether C programs can be compiled here, found out by compiling one."""
+"""Whether C programs can be compiled here; found out by compiling one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-#: What installs them on Debian.
+#: Beginning of a header's name -> the package that has it on Debian.
 _PACKAGES = {"xen/": "libxen-dev", "": "libc6-dev"}
 
 
 @cache
 def why_not(*headers: str) -> str:
-    """Why gcc makes no program that includes ``headers`` (as in "xen/io/ring.h"); "" if it does."""
+    """Why gcc compiles no program that includes ``headers`` ("xen/io/ring.h"); "" if it does."""
     includes = ("stdint.h", "stdio.h", "stddef.h", *headers)
     lines = [*(f"#include <{header}>" for header in includes), "int main(void) { return 0; }", ""]
     with tempfile.TemporaryDirectory() as folder:

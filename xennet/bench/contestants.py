@@ -1,7 +1,7 @@
 """Ways to move frames within one process, each a function (frame bytes, frames) -> seconds.
 
-Only the moving is timed, not the setting up. All move every frame from one buffer to another by
-copying, in batches where the way has batches.
+Only the moving is timed, not the preparation. Each way copies every frame from one buffer to
+another, in batches if it has batches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from xennet.port import open_port
 
 @frozen
 class Vif:
-    """The whole link: generator, netfront, rings, grants, events, grant copy, netback, nothing."""
+    """The whole link: generator, netfront, rings, grants, events, grant copy, netback, null
+    port."""
 
     engine: str
 
@@ -31,7 +32,7 @@ class Vif:
 
 @frozen
 class Kernels:
-    """The data path alone (xennet.bench.datapath). ``log``: with packet records being written."""
+    """The data path alone (xennet.bench.datapath). ``log``: packet records are written."""
 
     engine: str
     log: bool = False
@@ -72,7 +73,7 @@ def seqpacket(size: int, frames: int) -> float:
 
 
 def copy_loop(size: int, frames: int) -> float:
-    """Shared memory and nothing else: each frame copied into a page and out of it again."""
+    """Shared memory alone: each frame is copied into a page and out of it again."""
     with mmap.mmap(-1, 1 << 20) as shared:
         frame, buffer = memoryview(bytes(size)), memoryview(bytearray(65536))
         with memoryview(shared) as page:

@@ -1,8 +1,8 @@
-"""The data path alone: both drivers' kernels and the grant copy, called in turn by a kernel.
+"""The data path alone: the kernels of both drivers and the grant copy, called by a kernel.
 
-What xennet/bench/climit.c does in C, this does with the project's own kernels, on the memory of a
+It does what xennet/bench/climit.c does in C, with the project's own kernels, on the memory of a
 connected vif: no event is delivered and no port is asked for frames in between. The difference to
-the whole link is what Python adds for each pass.
+the whole link is what Python adds to each pass.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ def carry(
     rearm_args: Any,
     take_args: Any,
 ) -> int:
-    """Carry ``total`` frames, at most ``batch`` at a time; the number that arrived.
+    """A kernel: carry ``total`` frames, at most ``batch`` at a time. Returns how many arrived.
 
-    None has a blank checksum, which would have to be judged as well (tx_checksum.py).
+    ``*_args`` are the arguments of the kernel of that name, from its fixed part on. Frames have no
+    blank checksums: these would have to be judged as well (tx_checksum.py).
     """
     arrived = 0
     while arrived < total:
@@ -61,7 +62,7 @@ def carry(
 
 @frozen
 class DataPath:
-    """Calling it: (frame bytes, frames) -> seconds. ``log``: whether packet records are written."""
+    """A contestant: (frame bytes, frames) -> seconds. ``log``: packet records are written."""
 
     log: bool = False
 
@@ -80,13 +81,19 @@ class DataPath:
             engine = current()
             run = engine.kernel(carry)
             args = (
-                *(batch, DOM0, engine.view(tx.ops), engine.view(tx.res)),
+                batch,
+                DOM0,
+                engine.view(tx.ops),
+                engine.view(tx.res),
                 engine.view(new_log() if self.log else silent_log()),
-                *(front.tx.put_args, tx.gather_args),
-                *(link.machine.grant_tables.copy_args, tx.settle_args),
-                *(tx.rearm_args, front.tx.take_args),
+                front.tx.put_args,
+                tx.gather_args,
+                link.machine.grant_tables.copy_args,
+                tx.settle_args,
+                tx.rearm_args,
+                front.tx.take_args,
             )
-            run(batch, *args)  # once, to compile and to touch the pages
+            run(batch, *args)  # compiles, and touches the pages
             started = time.perf_counter()
             arrived = run(frames, *args)
             seconds = time.perf_counter() - started
@@ -98,7 +105,7 @@ class DataPath:
 
 
 def _fill(batch: FrameBatch, size: int) -> int:
-    """As many frames as the transmit ring takes at once; their number."""
+    """Fill ``batch`` with as many frames as the transmit ring takes at once. Returns how many."""
     frame = bytes(size)
     slots = -(-size // 4096)
     while batch.has_room(size) and (batch.count + 1) * slots <= 256:

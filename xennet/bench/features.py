@@ -1,7 +1,7 @@
-"""What features cost: queues, hashing, segments, many guests, and connecting.
+"""The cost of features: queues, hashing, segments, many guests, and connecting.
 
-Contestants as those of xennet/bench/contestants.py. Frames cross once before the clock starts: what
-is measured is the going on, not the first touch of every page.
+Contestants as in xennet/bench/contestants.py. Frames cross once before the clock starts, so that
+the first touch of every page is not measured.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from xennet.port.gen import GenPort
 from xennet.port.null import NullPort
 from xennet.port.tcp import TcpPort
 
-#: Frames of each queue before the clock starts: every page of the rings' buffers is then in use.
+#: Frames of each queue before the clock starts; they use every page of the rings' buffers.
 _WARM_UP = 600
-#: Connections of the TCP generator, for the queues to share.
+#: TCP connections of the generator; the queues share them.
 FLOWS = 64
 
 
 @frozen
 class Crossing:
-    """Whole links: ``guests`` guests, each with a vif of ``queues`` queues, share the frames.
+    """A contestant: whole links. ``guests`` guests, each with a vif of ``queues`` queues, share the
+    frames.
 
-    ``source``: GenPort for frames that need nothing done, TcpPort for connections with blank
-    checksums, GSO above one segment. ``to_guest``: the host sends them. ``kind``: the guest's
-    driver.
+    ``source``: GenPort for plain frames, TcpPort for connections with blank checksums, and GSO
+    above one segment. ``to_guest``: the host sends the frames. ``kind``: the guests' driver.
     """
 
     engine: str
@@ -83,7 +83,8 @@ class Crossing:
 
 @frozen
 class Connecting:
-    """Plug a vif in, connect, unplug it, with no frame sent: one cycle after the other."""
+    """A contestant: attach a vif, connect, detach it, without a frame, one cycle after the
+    other."""
 
     engine: str
     queues: int = 1
@@ -113,7 +114,7 @@ class Connecting:
 
 @frozen
 class Sized:
-    """``run`` with frames of its own size, beside others in a race."""
+    """A contestant: ``run`` with frames of ``size`` bytes, whatever the size of the race."""
 
     run: Contestant
     size: int
@@ -124,8 +125,10 @@ class Sized:
 
 @frozen
 class FeatureResults:
-    """By engine. ``frames``: frames per second of each of FEATURES. ``guests``: the same by frame
-    size and number of guests. ``connects``: connections per second by number of queues.
+    """The results by engine.
+
+    ``frames``: frames per second of each of FEATURES. ``guests``: frames per second by frame size
+    and number of guests. ``connects``: connections per second by number of queues.
     """
 
     frames: dict[str, dict[str, Figure]] = field(factory=dict)
@@ -133,7 +136,7 @@ class FeatureResults:
     connects: dict[str, dict[int, Figure]] = field(factory=dict)
 
 
-#: Name: (frame bytes, how they cross). All are compared with the first.
+#: Name -> (frame bytes, maker of the contestant). All are compared with the first.
 FEATURES: dict[str, tuple[int, Callable[[str], Contestant]]] = {
     "nothing to do": (1514, Crossing),
     "blank checksums": (1514, partial(Crossing, source=TcpPort)),
@@ -144,7 +147,7 @@ FEATURES: dict[str, tuple[int, Callable[[str], Contestant]]] = {
 }
 GUESTS = (1, 10, 50, 200)
 QUEUES = (1, 2, 8)
-#: Frames of all guests together: with 200 of them some rings full each.
+#: Frames of all guests together: several rings full for each of 200 guests.
 _GUEST_FRAMES = {"plain": 200_000, "fast": 3_000_000}
 _GUEST_SIZES = (60, 1514)
 _CONNECTS = 40
@@ -153,17 +156,17 @@ _CONNECTS = 40
 def measure(
     engines: list[str], rounds: int, seconds: float, say: Callable[[str], None]
 ) -> FeatureResults:
-    """All figures of this file; ``say`` is told what is being measured."""
+    """Measure all figures of this file; ``say(text)`` is called before each."""
     results = FeatureResults()
     for engine in engines:
         say(f"what features cost ({engine})")
         ways = {name: Sized(make(engine), size) for name, (size, make) in FEATURES.items()}
         results.frames[engine] = race(ways, 0, rounds, seconds)
         say(f"{GUESTS[-1]} guests ({engine})")
-        crowds = {n: Crossing(engine, guests=n) for n in GUESTS}
+        by_guests = {n: Crossing(engine, guests=n) for n in GUESTS}
         counts = dict.fromkeys(GUESTS, _GUEST_FRAMES[engine])
         results.guests[engine] = {
-            size: race(crowds, size, rounds, seconds, counts) for size in _GUEST_SIZES
+            size: race(by_guests, size, rounds, seconds, counts) for size in _GUEST_SIZES
         }
         say(f"connections ({engine})")
         cycles = {queues: Connecting(engine, queues) for queues in QUEUES}

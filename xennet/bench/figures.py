@@ -1,4 +1,4 @@
-"""Everything that ``make bench`` measures, and the records that it ends in."""
+"""Everything that ``make bench`` measures, and the record of the results."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ LOGGED = "with packet log"
 
 @frozen
 class Results:
-    """``frames``: by size, frames per second of each way. ``polls``: calls per second of the
-    harness entry by engine; ``startup``: runs per second by engine; ``logs``: by engine, the data
-    path at 60 bytes without and with its packet log; ``features``: what features cost; ``peaks``:
-    KiB by length of the run; ``missing``: what could not be measured here, and why.
+    """All results.
+
+    ``frames``: frames per second of each way, by size. ``polls``: calls per second of the harness
+    entry, by engine. ``startup``: runs per second, by engine. ``logs``: the data path at 60 bytes
+    without and with its packet log, by engine. ``features``: the cost of features. ``peaks``: KiB
+    by length of the run. ``missing``: what could not be measured here, and why.
     """
 
     rounds: int
@@ -47,7 +49,7 @@ class Results:
 def measure(
     rounds: int, seconds: float, *, with_memory: bool, say: Callable[[str], None]
 ) -> Results:
-    """All figures; ``say`` is told what is being measured."""
+    """Measure everything; ``say(text)`` is called before each figure."""
     engines = ["plain"] + (["fast"] if find_spec("numba") else [])
     missing = [] if "fast" in engines else ["compiled kernels: numba is not installed"]
     ways: dict[str, Contestant] = {
@@ -84,7 +86,7 @@ def measure(
     say("start-up")
     runs = dict.fromkeys(engines, 1)
     for name in engines:
-        StartUp(name)(60, 1)  # compiled code is on disk from here on
+        StartUp(name)(60, 1)  # afterwards the compiled code is on disk
     startup = race({name: StartUp(name) for name in engines}, 60, rounds, seconds, runs)
     costs = features.measure(engines, rounds, seconds, say)
     peaks = {}

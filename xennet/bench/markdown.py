@@ -32,7 +32,7 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def tables(results: Results) -> list[Table]:
-    """All tables of a run."""
+    """All tables of a benchmark."""
     made = [_frames(size, figures, results.rounds) for size, figures in results.frames.items()]
     made.append(
         Table(
@@ -104,7 +104,7 @@ def _frames(size: int, figures: dict[str, Figure], rounds: int) -> Table:
 
 
 def _of_features(results: FeatureResults) -> list[Table]:
-    """One table each for features, guests and connections; none for what was not measured."""
+    """One table each for features, guests and connections that were measured."""
     made = []
     if results.frames:
         made.append(_features(results.frames))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-#: Carries the frames and says what its memory was at most. Not wait4's maxrss: that begins with
-#: what the parent has when it forks.
+#: Carries the frames and prints its peak memory. wait4's maxrss would begin with the memory of the
+#: parent at the fork.
 _RUN = """
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The figures at a glance: one picture for docs/performance.md."""
+"""The figures as one picture for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xennet.bench.figures import (
     Results,
 )
 
-#: From the slowest to the fastest, with a colour for each kind of way.
+#: The ways, slowest first, with a colour for each kind of way.
 _BARS = {
     LINK_PLAIN: "#7aa6c2",
     KERNELS_PLAIN: "#a9c6d8",
@@ -30,7 +30,7 @@ def draw(results: Results, target: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "xennet"  # the same figures give the same file
+    mpl.rcParams["svg.hashsalt"] = "xennet"  # equal figures make equal files
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, len(results.frames), figsize=(11, 3.2), sharey=True)

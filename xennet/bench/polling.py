@@ -41,7 +41,7 @@ def _page(random: Random) -> bytes:
 
 @frozen
 class PollPage:
-    """Calling it: (unused, calls) -> seconds, the copying of each page into place included."""
+    """A contestant: (unused, calls) -> seconds, with the copying of each page into place."""
 
     engine: str
 

@@ -1,14 +1,13 @@
-"""The real C xenstored (of Debian's xen-utils) started without Xen, to compare with and measure.
+"""The real C xenstored (of Debian's xen-utils) started without Xen, to compare with and to measure.
 
-Nothing is installed: the packages are downloaded into a cache directory and unpacked there. What
-the daemon would ask a hypervisor is answered by xenshim.c, compiled on the spot, and by
-:class:`RealXenstored`, which is its hypervisor: domains, their ring pages, event channels.
+Nothing is installed: the packages are downloaded into a cache directory and unpacked there. A
+hypervisor's answers to the daemon come from xenshim.c, compiled when it is needed, and from
+:class:`RealXenstored`, which plays the hypervisor: domains, their ring pages, event channels.
 
-Which releases can be had depends on what apt offers: 4.17 on Debian 12, 4.20 on Debian 13, both
-where apt knows both (APT_CONFIG may name a configuration of its own for it). What was downloaded
-once serves for ever.
+Which releases are available depends on apt: 4.17 on Debian 12, 4.20 on Debian 13, both where apt
+knows both (APT_CONFIG may name a configuration of its own for it). A download is kept.
 
-``python -m xennet.bench.real_xenstored [4.17|4.20] [ARGUMENTS]`` starts one to play with
+``python -m xennet.bench.real_xenstored [4.17|4.20] [ARGUMENTS]`` starts one to try
 (XENSTORED_PATH=... xenstore-ls).
 """
 
@@ -35,8 +34,11 @@ from attrs import frozen
 
 @frozen
 class Release:
-    """A xenstored that Debian ships: ``version`` of Xen, the ``debian`` that has it, packages
-    that are ``needed`` beside those of Xen, and macros that the shim is compiled with."""
+    """A xenstored that Debian ships.
+
+    ``version``: of Xen. ``debian``: the Debian that has it. ``needed``: packages beside those of
+    Xen. ``macros``: for compiling the shim.
+    """
 
     version: str
     debian: str
@@ -45,8 +47,8 @@ class Release:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """The daemon, the libraries it is linked with, and the headers that the shim needs; all of
-        one version."""
+        """The packages of one version: the daemon, its libraries, and the headers that the shim
+        needs."""
         return (
             f"xen-utils-{self.version}",
             f"libxenmisc{self.version}",
@@ -65,7 +67,7 @@ RELEASES = {
     release.version: release
     for release in (
         Release("4.17", "Debian 12"),
-        # With its own C library it runs on older systems as well.
+        # With its own C library it runs on older systems too.
         Release("4.20", "Debian 13", needed=("libc6",), macros=("GETINFO_SINGLE",)),
     )
 }
@@ -84,13 +86,15 @@ _TIMEOUT = 60.0
 
 
 class CannotStartError(Exception):
-    """Why the real xenstored cannot run here, in words for a skipped test."""
+    """The real xenstored cannot run here; the message is the reason for a skipped test."""
 
 
 @frozen
 class Prepared:
-    """The daemon, the shim, the directory of its libraries, and the program loader that came with
-    its C library, None for the system's."""
+    """The daemon, the shim, and the directory of its libraries.
+
+    ``loader`` is the program loader of its own C library, None for the system's.
+    """
 
     daemon: Path
     shim: Path
@@ -98,21 +102,21 @@ class Prepared:
     loader: Path | None
 
     def command(self) -> list[str]:
-        """How the daemon is started; its libraries and the shim come with it."""
+        """The command that starts the daemon with its own libraries and the shim."""
         if self.loader is None:
             return [str(self.daemon)]
         options = ["--library-path", str(self.libraries), "--preload", str(self.shim)]
         return [str(self.loader), *options, str(self.daemon)]
 
     def environment(self) -> dict[str, str]:
-        """What the command needs beside the variables of the shim."""
+        """Environment variables of the command, beside those of the shim."""
         if self.loader is not None:
             return {}
         return {"LD_PRELOAD": str(self.shim), "LD_LIBRARY_PATH": str(self.libraries)}
 
 
 def cache_directory(version: str) -> Path:
-    """Where downloads of a release are kept: below $XENNET_XENSTORED_CACHE, or below the user's
+    """The directory for downloads of a release: below $XENNET_XENSTORED_CACHE, or below the user's
     cache directory."""
     given = os.environ.get(CACHE_VARIABLE)
     base = Path(given or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -120,7 +124,8 @@ def cache_directory(version: str) -> Path:
 
 
 def available() -> str:
-    """The first of RELEASES that can be had. Raises CannotStartError with all reasons."""
+    """The first of RELEASES that can be had. Raises CannotStartError with the reasons for all of
+    them."""
     reasons = []
     for version in RELEASES:
         try:
@@ -133,7 +138,7 @@ def available() -> str:
 
 
 def prepare(version: str, cache: Path | None = None) -> Prepared:
-    """A release of the daemon, fetched and its shim built if need be.
+    """Download a release of the daemon and build its shim, if need be.
 
     Raises CannotStartError with the reason.
     """
@@ -181,7 +186,7 @@ def _download(release: Release, cache: Path, root: Path) -> None:
 
 
 def _newest(package: str, debian: str) -> str:
-    """The newest version of a package that apt knows of."""
+    """The newest version of a package that apt knows."""
     # Lines of "name | version | where", the newest first
     known = _run(["apt-cache", "madison", package], "apt-cache madison").split("|")
     if len(known) < 2:
@@ -211,7 +216,7 @@ def _library_directory(root: Path) -> Path:
 
 
 def _run(command: list[str], what: str, cwd: str | None = None) -> str:
-    """What the command prints."""
+    """Run a command. Returns its output."""
     try:
         return subprocess.run(
             command, check=True, cwd=cwd, capture_output=True, text=True, timeout=180
@@ -226,11 +231,11 @@ def _run(command: list[str], what: str, cwd: str | None = None) -> str:
 
 
 class RealXenstored:
-    """A running daemon in a private directory, and the hypervisor it believes to run on.
+    """A running daemon in a private directory, and the hypervisor that it sees.
 
-    ``version`` is one of RELEASES, by default the first that can be had. Use it as a context
-    manager. ``socket_path`` is its socket, ``pid`` its process. Raises
-    CannotStartError where it cannot be had.
+    ``version`` is one of RELEASES, by default the first that can be had. It is a context manager.
+    ``socket_path`` is the daemon's socket, ``pid`` its process. Raises CannotStartError if the
+    daemon cannot be had.
     """
 
     def __init__(
@@ -299,24 +304,27 @@ class RealXenstored:
 
     @property
     def running(self) -> bool:
-        """False if the daemon has crashed."""
+        """Whether the daemon runs; False if it has crashed."""
         return self._process.poll() is None
 
     # -- its hypervisor ------------------------------------------------------------------------
 
     def create_domain(self, domid: int) -> None:
-        """The hypervisor has a new domain."""
+        """Add a domain to the hypervisor."""
         self._rings[domid * PAGE_SIZE : (domid + 1) * PAGE_SIZE] = bytes(PAGE_SIZE)
         self._states[domid] = EXISTS
 
     def set_domain(self, domid: int, state: int) -> None:
-        """Change a domain's state bits (0: it is gone) and raise VIRQ_DOM_EXC; returns when the
-        daemon has looked."""
+        """Change a domain's state bits (0: it is gone) and raise VIRQ_DOM_EXC.
+
+        Returns when the daemon has looked.
+        """
         self._states[domid] = state
         self.fire(VIRQ_PORT, wait=True)
 
     def port_of(self, domid: int) -> int:
-        """The daemon's local event channel port of an introduced domain; KeyError if none."""
+        """The daemon's local event channel port of an introduced domain. Raises KeyError if there
+        is none."""
         self._listen(0)
         return self._ports[domid]
 
@@ -325,7 +333,8 @@ class RealXenstored:
         return memoryview(self._rings)[domid * PAGE_SIZE : (domid + 1) * PAGE_SIZE]
 
     def fire(self, port: int, wait: bool = False) -> None:
-        """Raise the local port ``port`` of the daemon, and ``wait`` until it has handled that."""
+        """Raise the daemon's local port ``port``; with ``wait`` return when the daemon has handled
+        it."""
         self._listen(0)
         before = self._handled.get(port, 0)
         self._events.send(struct.pack("<I", port))
@@ -369,14 +378,14 @@ class RealXenstored:
         raise CannotStartError(f"xenstored opened no socket within {_TIMEOUT:.0f} s")
 
     def last_words(self) -> str:
-        """How the daemon ended, as far as it has, and the last line that it printed."""
+        """How the daemon ended, if it has, and the last line that it printed."""
         self._log.flush()
         lines = (self.directory / "output").read_text(errors="replace").strip().splitlines()
         return f"exit code {self._process.poll()}, last output: {lines[-1] if lines else 'none'}"
 
 
 def main() -> None:
-    """Start a daemon, say where its socket is, and wait for the end of standard input or ^C."""
+    """Start a daemon, print where its socket is, and wait for the end of standard input or ^C."""
     arguments = sys.argv[1:]
     version = arguments.pop(0) if arguments[:1] and arguments[0] in RELEASES else None
     try:

@@ -1,4 +1,5 @@
-"""Interleaved rounds: every contestant once in each round, so that all see the same weather."""
+"""Interleaved rounds: each contestant runs once in each round, so that load of the machine meets
+all."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import TypeVar
 
 from attrs import frozen
 
-#: What a contestant is called.
+#: The name of a contestant.
 Name = TypeVar("Name", str, int)
 #: (frame bytes, count) -> seconds.
 Contestant = Callable[[int, int], float]
@@ -17,7 +18,7 @@ Contestant = Callable[[int, int], float]
 
 @frozen
 class Figure:
-    """How many a second (frames, calls, runs), in each round."""
+    """A rate (frames, calls or runs per second) in each round."""
 
     rates: tuple[float, ...]
 
@@ -36,9 +37,10 @@ class Figure:
 
 
 def count_for(contestant: Contestant, size: int, seconds: float) -> int:
-    """How many fill about ``seconds``, found by growing runs."""
+    """The count (frames, calls, runs) that takes about ``seconds``, found by longer and longer
+    runs."""
     count = 500
-    contestant(size, count)  # whatever is done once is done now
+    contestant(size, count)  # does everything that is done once
     while True:
         took = contestant(size, count)
         if took > seconds / 5 or count >= 50_000_000:
@@ -53,9 +55,9 @@ def race(
     seconds: float,
     counts: Mapping[Name, int] | None = None,
 ) -> dict[Name, Figure]:
-    """Run ``rounds`` rounds at one frame size; garbage collection is frozen out of all of them.
+    """Run ``rounds`` rounds at one frame size, without garbage collection.
 
-    ``counts``: how many for each contestant, found out if not given.
+    ``counts``: the count for each contestant; without it :func:`count_for` finds one.
     """
     if counts is None:
         counts = {name: count_for(run, size, seconds) for name, run in contestants.items()}

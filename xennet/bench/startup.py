@@ -1,4 +1,4 @@
-"""How long a short ``xennet run`` takes as a whole process."""
+"""The duration of a short ``xennet run`` as a whole process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from xennet.engine.choice import VARIABLE
 
 @frozen
 class StartUp:
-    """Calling it: (frame bytes, runs) -> seconds for that many runs on 10 frames.
+    """A contestant: (frame bytes, runs) -> seconds for that many runs with 10 frames each.
 
-    A process of its own each time, with the compiled code already on disk after the first.
+    Each run is a process of its own; behind the first the compiled code is on disk.
     """
 
     engine: str

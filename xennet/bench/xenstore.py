@@ -24,7 +24,7 @@ from xennet.bench.xenstore_load import WORKLOADS, Load, Run, connect, fill
 CLIENTS = (1, 16)
 SMALL, LARGE = 100, 100_000
 OURS, REAL = "xennet", "C xenstored"
-#: What must not become dearer in a large store.
+#: Requests whose cost must not grow with the store.
 GROWING = ("READ", "WRITE", "transaction of 5 writes")
 
 
@@ -52,14 +52,14 @@ class Rate:
 
     @property
     def ratio(self) -> float | None:
-        """Ours to the real one's, medians; None without the real one."""
+        """The median of xennet by that of the real daemon; None without the real one."""
         real = self.figures.get(REAL)
         return self.figures[OURS].median / real.median if real else None
 
 
 @frozen
 class Growth:
-    """What a request costs in the large store, as a multiple of its cost in the small one."""
+    """The cost of a request in the large store, as a multiple of its cost in the small one."""
 
     workload: str
     ratios: dict[str, float]
@@ -69,8 +69,8 @@ class Growth:
 class Results:
     """Everything that was measured.
 
-    ``memory_kib`` is each server's resident memory with ``nodes`` small nodes (few and many);
-    ``reason`` says why the real xenstored is missing, "" if it is not.
+    ``memory_kib``: each server's resident memory with ``nodes`` small nodes (few, and many).
+    ``reason``: why the real xenstored is missing, "" if it is not.
     """
 
     rates: list[Rate]
@@ -86,8 +86,8 @@ def measure(
     nodes: tuple[int, int] = (SMALL, LARGE),
     say: Callable[[str], None] = lambda text: None,
 ) -> Results:
-    """Start the servers and race them; needs nothing that is not there (the real one is fetched
-    if it can be)."""
+    """Start the servers and race them. The real daemon is downloaded, or left out if that is not
+    possible."""
     with ExitStack() as stack:
         starters, reason = _starters()
         servers = [stack.enter_context(start()) for start in starters]
@@ -138,7 +138,7 @@ def ours() -> Iterator[Server]:
 
 @contextmanager
 def real() -> Iterator[Server]:
-    """A running C xenstored; CannotStartError where there is none."""
+    """A running C xenstored. Raises CannotStartError if there is none."""
     with RealXenstored() as daemon:
         yield Server(REAL, daemon.socket_path, daemon.pid)
 

@@ -1,7 +1,7 @@
-"""Load for a XenStore server over its socket: the same client, whichever server answers.
+"""Load for a XenStore server over its socket; the client is the same for every server.
 
-A client sends a request and waits for the reply, as libxenstore does. With several clients all
-send, then all wait. Counted are finished requests (transactions, delivered events).
+A client sends a request and waits for the reply, as libxenstore does. Several clients all send
+before they all wait. What is counted are finished requests (transactions, delivered events).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ WRITES = 5
 OK_SIZE = HEADER_SIZE + 3
 _WAIT = socket.MSG_WAITALL
 
-#: (how many) -> seconds.
+#: (number of requests) -> seconds.
 Run = Callable[[int], float]
 
 
 class Load:
-    """``clients`` connections to the server at ``path``; all they use is below ``/bench``."""
+    """``clients`` connections to the server at ``path``; they use nodes below ``/bench``."""
 
     def __init__(self, path: str, clients: int) -> None:
         self._path = path
@@ -52,7 +52,7 @@ class Load:
         return self._repeat([encode(XS_READ, 0, 0, b"/bench/read\0")] * len(self._peers))
 
     def write(self) -> Run:
-        """WRITE of 16 bytes to an existing node, every client to its own."""
+        """WRITE of 16 bytes to an existing node, each client its own."""
         messages = [
             encode(XS_WRITE, 0, 0, b"/bench/write/%d\0" % i + VALUE)
             for i in range(len(self._peers))
@@ -66,7 +66,7 @@ class Load:
         return self._repeat([encode(XS_DIRECTORY, 0, 0, b"/bench/list\0")] * len(self._peers))
 
     def transaction(self) -> Run:
-        """Transactions that write 5 existing nodes, every client its own."""
+        """Transactions that write 5 existing nodes, each client its own."""
         paths = [
             [b"/bench/tx/%d/%d\0" % (i, n) + VALUE for n in range(WRITES)]
             for i in range(len(self._peers))
@@ -97,7 +97,7 @@ class Load:
         return run
 
     def fan_out(self) -> Run:
-        """Watch events: a WRITE of each client is told to 100 watchers, each a connection."""
+        """Watch events: a WRITE of each client reaches 100 watchers, each of them a connection."""
         self._watchers = [connect(self._path) for _ in range(WATCHERS)]
         first = encode(XS_WATCH, 0, 0, b"/bench/fan\0t\0")
         for watcher in self._watchers:
@@ -151,26 +151,26 @@ WORKLOADS: dict[str, Callable[[Load], Run]] = {
 
 
 def connect(path: str) -> socket.socket:
-    """A connected socket, with a limit on how long an answer may take."""
+    """A connected socket that waits for an answer no longer than a limit."""
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         peer.connect(path)
     except OSError:
         peer.close()
         raise
-    # A timeout of Python's would make the socket non-blocking and so MSG_WAITALL useless.
+    # Python's timeout makes the socket non-blocking, and MSG_WAITALL useless.
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 30, 0))
     return peer
 
 
 def ask(peer: socket.socket, kind: int, payload: bytes) -> bytes:
-    """One request and the payload of its reply; RuntimeError if it is an error."""
+    """Send one request. Returns the payload of the reply. Raises RuntimeError if it is an error."""
     peer.send(encode(kind, 0, 0, payload))
     return _reply(peer)
 
 
 def fill(path: str, nodes: int) -> None:
-    """``nodes`` nodes of 8 bytes below ``/many``, at most 1000 in a directory."""
+    """Create ``nodes`` nodes of 8 bytes below ``/many``, at most 1000 in a directory."""
     peer = connect(path)
     with peer:
         for first in range(0, nodes, 100):

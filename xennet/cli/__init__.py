@@ -1,9 +1,9 @@
 """The command ``xennet``: thin commands over the library.
 
 Exit codes: 0 done, and the verdict is good; 1 the verdict is not good; 2 bad input or usage, or the
-system does not let it; 70 an error of xennet's own (EX_SOFTWARE; ``python -X dev -m xennet`` shows
-where); 130 interrupted, 143 terminated (128 and the signal's number). An error is one line on
-stderr; under one about usage a second line names the help.
+system refuses; 70 an error of xennet's own (EX_SOFTWARE; ``python -X dev -m xennet`` shows the
+traceback); 130 interrupted, 143 terminated (128 and the signal's number). An error is one line on
+stderr; behind an error of usage a second line names the help.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ EXIT_BAD_INPUT = 2
 EXIT_SOFTWARE = 70
 EXIT_INTERRUPTED = 130
 
-#: Through what the shell's completion script asks (the name that click has for it).
+#: The environment variable by which the shell's completion script asks (click's name for it).
 COMPLETE_VARIABLE = "_XENNET_COMPLETE"
 
-#: The commands, each in a module of its own; only the one that is called is imported.
+#: The commands. Each is in a module of its own, and only the one that is called is imported.
 _COMMANDS = ("run", "info", "lifecycle", "xs", "xenstored")
 
-#: Why output cannot be written, and what else the system runs out of: no fault of ours.
+#: Errors in writing output, and of resources that the system has run out of: no errors of xennet.
 _NO_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 _RUN_OUT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
@@ -75,9 +75,9 @@ def group() -> None:
 
 
 def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
-    """Run the command line ``args`` (default: the process's own); returns the exit code.
+    """Run the command line ``args`` (default: the process's own). Returns the exit code.
 
-    ``link``: what carries the frames instead of the Xen vif.
+    ``link`` carries the frames in place of the Xen vif.
     """
     open_standard_streams()
     if (instruction := os.environ.get(COMPLETE_VARIABLE)) is not None:
@@ -85,7 +85,7 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
 
         return answer(group, COMPLETE_VARIABLE, instruction)
     try:
-        # Not click's own main(): it makes 1 of a reader who has left.
+        # Not click's own main(): it returns 1 if the reader of the output has left.
         with group.make_context(
             "xennet", list(sys.argv[1:] if args is None else args), obj=link
         ) as ctx:
@@ -106,7 +106,7 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
             click.echo(err=True)  # behind the ^C that the terminal shows
         return _failed("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output has left, as head does; there is nobody to tell.
+        # The reader of the output has left, as head does: there is no reader for a message.
         discard(sys.stdout)
         return 0
     except MemoryError as e:
@@ -125,8 +125,9 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
 
 
 def _failed(message: str, code: int, usage: click.Context | None = None) -> int:
-    """One line on stderr, and one more about the help of the command that was used wrongly."""
-    with suppress(OSError):  # Nobody reads that either.
+    """Print one line on stderr, and after an error of usage one more about the help of that
+    command."""
+    with suppress(OSError):  # stderr may be closed as well
         click.echo(f"xennet: {printable(' '.join(message.splitlines()))}", err=True)
         if usage is not None:
             click.echo(f"Try '{usage.command_path} --help'.", err=True)

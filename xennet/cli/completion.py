@@ -1,7 +1,7 @@
-"""Completion of the command line in bash and zsh; fish does well with what click has.
+"""Completion of the command line in bash and zsh; click's own completion is good enough for fish.
 
-click's own scripts put a blank behind every word, also behind ``pcap:``, and know nothing of bash's
-habit to take what follows a colon for a word of its own.
+click's scripts put a blank behind every word, also behind ``pcap:``, and do not know that bash
+takes what follows a colon for a word of its own.
 """
 
 from __future__ import annotations
@@ -55,19 +55,18 @@ else
     compdef %(complete_func)s %(prog_name)s
 fi
 """
-#: What a shell takes for part of a word as it is.
+#: Characters that need a backslash in a word of the shell.
 _SPECIAL = re.compile(r"[^\w@%+=:,./~-]")
 
 
 def _option(incomplete: str) -> str:
-    """The ``--option=`` that a word begins with, which its completions are without."""
+    """The ``--option=`` at the beginning of a word; the word's completions come without it."""
     option, equals, _ = incomplete.partition("=")
     return option + equals if equals and option.startswith("--") else ""
 
 
 class _Bash(BashComplete):
-    """Completes the word that the shell's user sees, and gives back the part of it that bash takes
-    for the word."""
+    """Completes the whole word, and returns the part of it that bash takes for the word."""
 
     source_template = _BASH
 
@@ -87,7 +86,7 @@ class _Bash(BashComplete):
 
 
 class _Zsh(ZshComplete):
-    """Words without descriptions, one a line."""
+    """Returns words without descriptions, one per line."""
 
     source_template = _ZSH
 
@@ -98,16 +97,22 @@ class _Zsh(ZshComplete):
 
 
 def answer(command: click.Command, variable: str, instruction: str) -> int:
-    """Print what the shell asked for by ``instruction``, the value of the environment's
-    ``variable``: "bash_source", "bash_complete" and so on; the exit code."""
+    """Answer the shell and return the exit code.
+
+    ``instruction`` is the value of the environment variable ``variable``: "bash_source",
+    "bash_complete" and so on.
+    """
     for shell in (_Bash, _Zsh):
         add_completion_class(shell)
     return shell_complete(command, {}, "xennet", variable, instruction)
 
 
 def ports(incomplete: str) -> list[str]:
-    """What a port specification that begins so may be: kinds of ports, and files of those that have
-    one; behind a ``+`` only kinds that may stand there."""
+    """The completions of a port specification.
+
+    These are kinds of ports, and files for the kinds that have one. Behind a ``+`` there are only
+    the kinds that may stand there.
+    """
     before, plus, last = incomplete.rpartition("+")
     if not plus or before.partition(":")[0] not in SCHEMES:
         before, plus, last = "", "", incomplete
@@ -126,7 +131,8 @@ def ports(incomplete: str) -> list[str]:
 
 
 def _files(begun: str) -> list[str]:
-    """Paths that begin so; directories with a slash, hidden files only if they are asked for."""
+    """The paths that begin with ``begun``; directories get a slash, hidden files need a dot in
+    ``begun``."""
     directory, name = os.path.split(begun)
     try:
         entries = sorted(os.scandir(directory or "."), key=lambda entry: entry.name)

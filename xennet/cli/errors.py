@@ -1,4 +1,4 @@
-"""What commands raise; the command line shows it on one line."""
+"""The exceptions of commands; the command line shows them as one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import click
 
 
 class BadInputError(click.ClickException):
-    """What the user named is of no use (a socket where nobody answers ...): exit code 2, and no
-    hint at the help, for the usage is right."""
+    """An argument is well formed and of no use (a socket that no server serves, say): exit code 2.
+
+    The message has no hint at the help.
+    """
 
     exit_code = 2

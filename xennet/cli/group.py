@@ -1,4 +1,4 @@
-"""Groups of commands, and what they say to somebody who mistypes."""
+"""Groups of commands, and their answer to a mistyped name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import click
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """`` Did you mean 'run'?``, to put behind an error; "" when nothing of ``known`` is near.
+    """`` Did you mean 'run'?``, to put behind an error message; "" if no known name is similar.
 
-    ``cutoff``: how alike they have to be, from 0 to 1 (difflib.get_close_matches).
+    ``cutoff``: how similar names have to be, from 0 to 1 (difflib.get_close_matches).
     """
     from difflib import get_close_matches
 
@@ -19,7 +19,8 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 class CommandGroup(click.Group):
-    """A group that shows its help when it is called alone, and a near name for an unknown one."""
+    """A group that shows its help if it is called alone, and similar names for an unknown
+    command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:

@@ -8,7 +8,7 @@ import click
 
 from xennet.cli.output import say, say_json
 
-#: Name of the JSON layout; a new number when a key changes its meaning or goes away.
+#: Name of the JSON layout; it gets a new number when a key changes its meaning or is removed.
 FORMAT = "xennet-info/1"
 
 _PACKAGES = ("xennet", "attrs", "click", "construct", "dpkt", "rich")

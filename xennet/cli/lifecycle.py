@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from xennet.lifecycle.scenario import Scenario
 
-#: Names of the JSON layouts; a new number when a key changes its meaning or goes away.
+#: Names of the JSON layouts; they get a new number when a key changes its meaning or is removed.
 FORMAT, LIST_FORMAT = "xennet-lifecycle/1", "xennet-scenarios/1"
 
-#: The scenarios; written down so that the shell's completion loads none of them.
+#: The names of all scenarios, so that the shell's completion need not import them.
 SCENARIO_NAMES = (
     "start-backend-first",
     "start-frontend-first",
@@ -102,7 +102,7 @@ def _list(scenarios: Mapping[str, Scenario], as_json: bool) -> None:
 
 
 def _played(scenario: Scenario, as_json: bool) -> bool:
-    """Whether it ended as it should."""
+    """Play a scenario and print it. Returns whether it ended as it should."""
     from xennet.lifecycle.scenarios import perform, play
 
     if as_json:

@@ -11,8 +11,10 @@ import click
 
 
 def say(text: str | bytes, nl: bool = True, err: bool = False) -> None:
-    """Print ``text``, to stderr if ``err``. That its reader has left, as ``head`` does, is no
-    error: the rest goes nowhere."""
+    """Print ``text``, on stderr if ``err``.
+
+    A reader that has left, as ``head`` does, is no error: the rest of the output is discarded.
+    """
     try:
         click.echo(text, nl=nl, err=err)
     except BrokenPipeError:
@@ -27,11 +29,13 @@ def say_json(document: Mapping[str, Any], err: bool = False) -> None:
 
 
 def open_standard_streams() -> None:
-    """A process may be started with standard streams closed: what it opens would then be taken for
-    one of them. Writing to such a stdout is an error (EBADF), as for other programs; messages
-    to such a stderr go nowhere."""
+    """Open the standard streams with which the process was started closed.
+
+    Otherwise a file that the process opens would become one of them. Writing to such a stdout is an
+    error (EBADF), as in other programs; messages to such a stderr are discarded.
+    """
     closed = [number for number in range(3) if not _is_open(number)]
-    for number in closed:  # open() gives the lowest that is free
+    for number in closed:  # open() returns the lowest free number
         os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_WRONLY)
     if 1 in closed:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
@@ -48,7 +52,7 @@ def _is_open(number: int) -> bool:
 
 
 def discard(stream: TextIO) -> None:
-    """What was not written to ``stream`` yet, and all that is to come, goes nowhere."""
+    """Discard everything that was not written to ``stream`` yet, and all that will be."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

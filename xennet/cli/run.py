@@ -28,23 +28,24 @@ else:  # older clicks have no type arguments there
 
 #: Most guests (and vifs in all) of a run, most vifs of a guest, most queues of a vif.
 MAX_GUESTS, MAX_VIFS, MAX_QUEUES = 1000, 64, 8
-#: Bytes; the least that IPv4 needs, and what fits into the longest frame.
+#: Bytes: the least mtu of IPv4, and that of the longest frame.
 MIN_MTU, MAX_MTU = 68, 65521
-#: Names of drivers and ABIs; written down so that --help loads none of them.
+#: Names of drivers and ABIs, so that --help need not import them.
 BACKENDS = ("linux", "xnb")
 FRONTENDS = ("linux", "freebsd", "windows")
 EVTCHN_ABIS = ("2l", "fifo")
 
-#: What an option is put on.
+#: A command function that gets an option.
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _PORTS = "Ports: " + ", ".join(scheme.usage for scheme in SCHEMES.values())
 
 
 class Link(Protocol):
-    """Carries all frames of the ports to the other ends and reports; does not close the ports.
+    """Carries all frames of the ports to the other ends and reports; it does not close the ports.
 
-    A guest's port for each vif, and a host's unless the guests talk to each other.
+    There is one port in ``guests`` for each vif, and one in ``hosts``, unless a switch joins the
+    guests.
     """
 
     def __call__(
@@ -57,7 +58,7 @@ class Link(Protocol):
 
 
 class _PortType(_ParamType):
-    """A port specification; what is wrong with one is told before anything is opened."""
+    """A port specification; a wrong one is reported before any port is opened."""
 
     name = "port"
 
@@ -92,7 +93,7 @@ def _choice(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
 
 
 def _seconds(name: str, text: str) -> Callable[[_F], _F]:
-    """An option for a time in which people look at the run's store."""
+    """An option for a time in which the run's store can be looked at."""
     return click.option(
         name,
         type=click.FloatRange(min=0),
@@ -214,7 +215,7 @@ def run(
 
 
 def _require_room(options: RunOptions) -> None:
-    """Refuse what is beyond a limit, before a recording is begun."""
+    """Refuse a run that exceeds a limit, before a recording is begun. Raises BadInputError."""
     from xennet.errors import LimitError
     from xennet.host.limits import require_room
     from xennet.run.over_vifs import setup_of
@@ -228,7 +229,8 @@ def _require_room(options: RunOptions) -> None:
 def _ports_of(
     guest: tuple[str, ...], host: tuple[str, ...], options: RunOptions
 ) -> tuple[list[str], list[str]]:
-    """The specification of each vif's two ports; no host's with a switch. UsageError."""
+    """The specifications of each vif's two ports; none for hosts with a switch. Raises
+    UsageError."""
     vifs = options.guests * options.vifs
     if options.switch and host:
         raise click.UsageError("--switch joins the guests to each other: leave --host out.")
@@ -257,8 +259,10 @@ def _vif(
     options: RunOptions,
     progress: Shown,
 ) -> RunReport:
-    """The vif as a link; its store is on ``socket``, if that is one, and signals end it in
-    order."""
+    """The vif as a :class:`Link`; its store is served on ``socket`` unless that is None.
+
+    A signal ends the run in order.
+    """
     from xennet.cli.signals import stopping
     from xennet.run.over_vifs import run_ports
     from xennet.run.runner import StoreView
@@ -287,7 +291,8 @@ def _carry(
     link: Link,
     silent: bool,
 ) -> RunReport:
-    """All ports are closed afterwards, whatever happens, so that recordings are complete."""
+    """Open the ports, carry their frames, and close the ports in any case, so that recordings are
+    complete."""
     with ExitStack() as closing:
         ports = open_ports([*guest_specs, *host_specs])
         for port in ports:
@@ -301,13 +306,13 @@ def _carry(
 
 
 def _expected(ports: Sequence[Port]) -> int | None:
-    """How many frames all of them give; None if one does not know."""
+    """Number of frames that all ports together give; None if one of them does not know."""
     counts = [port.expected for port in ports]
     return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _show(report: RunReport, as_json: bool, quiet: bool, err: bool) -> None:
-    """Print the report, to stderr if ``err``: standard output is a recording then."""
+    """Print the report, on stderr if ``err``: standard output is a recording then."""
     if as_json:
         say_json(report.to_json(), err)
         return

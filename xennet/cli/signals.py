@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a run is under way."""
+"""SIGINT and SIGTERM during a run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from types import FrameType
 
 from xennet.run.stop import Stop
 
-#: Seconds after which a port that does not return is left where it is.
+#: Seconds after which a port whose call does not return is abandoned.
 _PATIENCE = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def stopping(stop: Stop, silent: bool) -> Iterator[None]:
-    """The first signal asks the run to end, the second one ends it at once (KeyboardInterrupt, or
-    SystemExit with the exit code of SIGTERM). One that was ignored (``command &`` in a script)
-    stays so."""
+    """A context in which the first signal asks the run to end and the second ends it at once.
+
+    The second one raises KeyboardInterrupt, or SystemExit with the exit code of SIGTERM. A signal
+    that is ignored (``command &`` in a script) stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
@@ -33,7 +35,7 @@ def stopping(stop: Stop, silent: bool) -> Iterator[None]:
             raise SystemExit(128 + number)
         stop.ask(signal.Signals(number).name)
         signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
-        # On a terminal there are progress bars, which a line more would only tear.
+        # On a terminal this line would tear the progress bars.
         if not silent and not sys.stderr.isatty():
             _tell(f"{stop.reason}: the run ends, once more ends it at once")
 
@@ -52,5 +54,5 @@ def stopping(stop: Stop, silent: bool) -> Iterator[None]:
 
 
 def _tell(text: str) -> None:
-    """Not by way of sys.stderr: the signal may have come while that was being written to."""
+    """Write to stderr's descriptor: the signal may have interrupted a write to sys.stderr."""
     os.write(sys.stderr.fileno(), f"xennet: {text}\n".encode())

@@ -1,6 +1,6 @@
-"""``xennet xs``: look into a running XenStore, and change it, without Debian's xenstore-utils.
+"""``xennet xs``: read and change a running XenStore, without Debian's xenstore-utils.
 
-Output, options and escapes are those of xenstore-ls and its siblings.
+Output, options and escapes are those of xenstore-ls and the other xenstore-* tools.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def xs(ctx: click.Context, socket: str | None, timeout: float) -> None:
 
 
 def _command(work: Callable[Concatenate[Client, _P], int | None]) -> Callable[..., None]:
-    """Make ``work(client, ...)`` a command: connected, with its errors on one line."""
+    """Make ``work(client, ...)`` a command: with a connected client, and errors as one line."""
 
     @functools.wraps(work)
     @click.pass_context
@@ -224,7 +224,7 @@ def chmod(client: Client, path: str, modes: Sequence[str], recursive: bool, up: 
 
     from xennet.xenstore.perms import parse_perms
 
-    # Told here which one is bad; a server says EINVAL to all of them together.
+    # Checked here to name the bad one: a server refuses all of them with one EINVAL.
     parse_perms(modes)
 
     def body(tx: NodeOperations) -> None:
@@ -248,8 +248,8 @@ def _width(full: bool) -> int | None:
 
 
 def _below(nodes: NodeOperations, top: str) -> Iterator[tuple[str, int]]:
-    """Paths below ``top``, parents first, and how deep each is. A node that vanishes meanwhile is
-    passed over."""
+    """Yield (path, depth) of everything below ``top``, parents first; a node that vanishes is left
+    out."""
     levels = [_children(nodes, top)]
     while levels:
         path = next(levels[-1], None)
@@ -267,7 +267,7 @@ def _children(nodes: NodeOperations, path: str) -> Iterator[str]:
 
 
 def _tried(request: Callable[[str], _T], path: str) -> _T | None:
-    """The answer, None if the node has vanished or must not be seen."""
+    """The answer to a request; None if the node has vanished or may not be read."""
     from xennet.xenstore import XsError
 
     try:
@@ -279,8 +279,10 @@ def _tried(request: Callable[[str], _T], path: str) -> _T | None:
 
 
 def _with_value(client: Client, path: str) -> str:
-    """The line of a node as ``ls -f`` has it, or that it is gone; of a special name there is only
-    the name."""
+    """The line of a node as ``ls -f`` shows it, or one that says that the node is gone.
+
+    A special name has no value.
+    """
     from xennet.xenstore import XsError
     from xennet.xenstore.path import is_special
 
@@ -297,8 +299,10 @@ def _with_value(client: Client, path: str) -> str:
 def _shown(
     client: Client, body: Callable[[NodeOperations, Callable[[bytes], None]], None], alone: bool
 ) -> None:
-    """Run ``body`` in a transaction, unless it is one request ``alone``, and show what it said,
-    also when it failed in the middle."""
+    """Run ``body`` and print what it says, also if it fails half way.
+
+    It runs in a transaction, unless it is a single request (``alone``).
+    """
     said: list[bytes] = []
 
     def attempt(tx: NodeOperations) -> None:
@@ -315,7 +319,7 @@ def _shown(
 
 
 def _above(path: str) -> Iterator[str]:
-    """Parents of ``path``, nearest first, without the root."""
+    """The parents of ``path``, nearest first, without the root."""
     while path := path[: max(path.rfind("/"), 0)]:
         yield path
 

@@ -1,4 +1,5 @@
-"""How Debian's xenstore tools show nodes and read values, so that scripts can use either."""
+"""Nodes and values as Debian's xenstore tools show and read them, so that scripts can use
+either."""
 
 from __future__ import annotations
 
@@ -23,23 +24,25 @@ _LETTERS = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"": b"\0"}
 
 
 def show_value(value: bytes) -> str:
-    r"""Printable text of a value: ``\t \n \r \\``, ``\000`` to ``\007``, ``\x08`` to ``\xff``
+    r"""A value as printable text: ``\t \n \r \\``, ``\000`` to ``\007``, ``\x08`` to ``\xff``
     (``sanitise_value`` of libxenstore)."""
     return "".join(map(_SHOWN.__getitem__, value))
 
 
 def parse_value(text: bytes) -> bytes:
-    r"""The value that such text means (``unsanitise_value``).
+    r"""The value of such a text (``unsanitise_value``).
 
-    A backslash before any other character is dropped; one at the very end means a nul.
+    A backslash before any other character is dropped; one at the end means a nul.
     """
     return _ESCAPE.sub(_unescaped, text)
 
 
 @frozen
 class ListStyle:
-    """The layout of ``ls``: lines of at most ``width`` columns (values are cut to fit; None: never
-    cut), full paths in place of indented names, permissions."""
+    """The layout of ``ls``: width, full paths or indented names, permissions.
+
+    Values are cut so that lines have at most ``width`` columns; None: they are not cut.
+    """
 
     width: int | None
     full_paths: bool
@@ -49,7 +52,7 @@ class ListStyle:
 def list_line(
     style: ListStyle, path: str, depth: int, value: bytes | None, perms: Sequence[str] | None
 ) -> str:
-    """The line of one node; ``value`` or ``perms`` are None if they could not be read."""
+    """The line of one node; ``value`` and ``perms`` are None if they could not be read."""
     if style.full_paths:
         text, used = printable(path), 0
     else:
@@ -70,7 +73,7 @@ def list_line(
 
 
 def _room(style: ListStyle, used: int) -> int | None:
-    """Columns left for text; past the margin the tools cut nothing at all."""
+    """Columns left for text; None if the line is past the margin, where the tools cut nothing."""
     left = 0 if style.width is None else style.width - _TAG - used
     return None if style.width is None or left < 0 else left
 
