@@ -257,7 +257,7 @@ class Endpoint(Protocol):
     that stands between the two. None of its calls blocks.
 
     ``carries``: what ``push`` takes as it is; the same all its life. An edge
-    (xennet.link.offload_edge) makes other frames fit. ``room``: how many frames ``push`` takes now,
+    (xennet.wrap.OffloadEdge) makes other frames fit. ``room``: how many frames ``push`` takes now,
     whatever their length; UNBOUNDED without a limit. To ask for it changes nothing.
     """
 
@@ -281,18 +281,29 @@ class Endpoint(Protocol):
         ...
 
     def listen(self, wake: Callable[[], None], /) -> None:
-        """Have ``wake`` called, in place of what was given before, when there are frames after a
-        pull that found none, or there is room after there was none.
+        """Have ``wake`` called, in place of what was given before, once there are frames after a
+        pull that found none, or once there is room after there was none.
 
         Not for frames that a push brings: who pushes pulls as well. It is called in the machine's
-        thread only, at any time, also in the middle of a call of this endpoint or of another, and
-        returns at once: it notes that it was called, and neither pulls nor pushes.
+        thread only, also in the middle of a pull or push of this endpoint. A driver's notes that it
+        was called and returns; whoever stands in between may push at once what waits for room,
+        unless it is in the middle of a call itself.
         """
         ...
 
 
 #: Its first name: scripts import it, and annotations need a class, not a function that warns.
 FrameEndpoint = Endpoint
+
+
+def pull_at_most(endpoint: Endpoint, batch: FrameBatch, frames: int) -> int:
+    """As the endpoint's pull, but for no more than so many ``frames``."""
+    most = batch.max_frames
+    batch.max_frames = min(most, batch.count + frames)
+    try:
+        return endpoint.pull(batch)
+    finally:
+        batch.max_frames = most
 
 
 class BaseEndpoint:
@@ -320,11 +331,20 @@ class BaseEndpoint:
 
 
 class Wrapper:
-    """An endpoint in front of ``endpoint`` that hands everything on: a base for those that change
-    one thing."""
+    """An endpoint in front of ``endpoint``, the same all its life, that hands everything on: a base
+    for those that change one thing."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = require_endpoint("endpoint", endpoint)
+        #: Whose room it is: those in between that only hand on are not asked.
+        self._has_room: Endpoint = self
+        if type(self).room is Wrapper.room:
+            self._hand_on_room()
+
+    def _hand_on_room(self) -> None:
+        """``room`` is the endpoint's from now on."""
+        end = self.endpoint
+        self._has_room = end._has_room if isinstance(end, Wrapper) else end
 
     @property
     def carries(self) -> Offload:
@@ -332,7 +352,7 @@ class Wrapper:
 
     @property
     def room(self) -> int:
-        return self.endpoint.room
+        return self._has_room.room
 
     def pull(self, batch: FrameBatch, /) -> int:
         return self.endpoint.pull(batch)
@@ -352,7 +372,7 @@ class _Completed(Wrapper):
     it takes everything and wakes nobody. Whatever else it has is there too (a port's name ...)."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
+        self.endpoint = self._has_room = endpoint
 
     @property
     def carries(self) -> Offload:

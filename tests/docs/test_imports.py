@@ -62,16 +62,17 @@ _TABLE = {
     # A host, and what it is made of
     "toolstack": "abi interface xenbus xenstore",
     "port": "abi frames offload ring",
+    "wrap": "flow frames lazy offload port",
     "host": (
         "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
         "toolstack xenbus xenstore xenstored"
     ),
     # What joins ports, and what is made of that
     "link": (
-        "abi errors frames host hypervisor lazy netback netfront observe offload port runloop "
+        "abi errors frames host hypervisor lazy netback netfront observe port runloop "
         "toolstack vif xenbus xenstore xenstored"
     ),
-    "run": "abi errors flow frames host lazy link netback netfront offload port xenstore",
+    "run": "abi errors frames host lazy link netback netfront offload port wrap xenstore",
     "lifecycle": (
         "abi frames host netback netfront observe run runloop toolstack vif xenbus xenstore"
     ),

@@ -31,7 +31,14 @@ WITH_SAMPLES = [
 
 def test_the_pages_of_the_front_door_have_samples() -> None:
     names = {path.name for path in WITH_SAMPLES}
-    assert {"README.md", "own-driver.md", "fuzzing.md", "ring.md", "teaching.md"} <= names
+    assert {
+        "README.md",
+        "own-driver.md",
+        "ports.md",
+        "fuzzing.md",
+        "ring.md",
+        "teaching.md",
+    } <= names
 
 
 @pytest.mark.parametrize("document", WITH_SAMPLES, ids=lambda path: path.name)

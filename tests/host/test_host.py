@@ -13,6 +13,7 @@ from xennet.host.host import Host, guest_mac
 from xennet.netback.policy import VifOptions
 from xennet.netfront.kinds import KINDS
 from xennet.netfront.options import NetfrontOptions
+from xennet.port.echo import EchoPort
 from xennet.toolstack.toolstack import Outcome
 from xennet.toolstack.vif_nodes import VifConfig
 
@@ -316,3 +317,25 @@ def test_time_does_not_pass_for_ever_for_frames_that_do_not_come() -> None:
     tick()
     host.settle(lambda: 0)
     assert 30_000_000_000 < loop.now <= 60_000_000_000
+
+
+@pytest.mark.parametrize("slots", [1, 3, 256])
+@pytest.mark.parametrize("echo_in", ["guest", "host"])
+def test_an_echo_that_was_full_goes_on_when_its_frames_are_taken(slots: int, echo_in: str) -> None:
+    host = Host()
+    stack, echo = Stack(), EchoPort(slots=slots)
+    guest_end, host_end = (stack, echo) if echo_in == "host" else (echo, stack)
+    host.plug(host.add_guest(), 0, guest_end, host_end)
+    host.boot()
+    host.settle()
+    frames = [i.to_bytes(2) * 30 for i in range(2000)]
+    stack.to_send = list(frames)
+    stack.room = 0
+    stack.wake()
+    host.settle()
+    assert stack.to_send
+    stack.room = 1 << 30
+    stack.wake()
+    host.settle()
+    assert stack.received == frames
+    host.destroy()

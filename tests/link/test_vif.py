@@ -14,12 +14,12 @@ from vif_peers import Stack
 from xennet.cli import main
 from xennet.errors import LinkError
 from xennet.frames import FrameBatch
-from xennet.host.hold import Hold
 from xennet.lifecycle.remarks import remarks
 from xennet.link.inventory import rings
 from xennet.link.vif import VifLink
 from xennet.observe import Notification
 from xennet.port import open_port, open_ports
+from xennet.run.checker import Checker
 from xennet.run.options import RunOptions
 from xennet.run.over_vifs import run_ports
 from xennet.run.progress import no_progress
@@ -138,13 +138,13 @@ def test_the_command_line_prints_json_and_exits_0(capsys: pytest.CaptureFixture[
 def test_a_driver_that_damages_a_frame_is_found_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    push = Hold.push
+    push = Checker.push
 
-    def spoil(self: Hold, batch: FrameBatch) -> None:
+    def spoil(self: Checker, batch: FrameBatch) -> None:
         batch.data[batch.offset[2] + 20] ^= 1
         push(self, batch)
 
-    monkeypatch.setattr(Hold, "push", spoil)
+    monkeypatch.setattr(Checker, "push", spoil)
     assert main(["run", "--json", "--guest", "gen:60x10", "--host", "null:"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["directions"][0]["evidence"][0]["frame"] == 2

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from xennet.cli import main
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED, BaseEndpoint, FrameBatch
 from xennet.host.setup import Setup
-from xennet.link.offload_edge import OffloadEdge
 from xennet.link.vif import VifLink
 from xennet.netback.defects import DefectStruck
 from xennet.netback.policies import policy
@@ -22,6 +21,7 @@ from xennet.netback.xnb import passes
 from xennet.netfront.kinds import KINDS
 from xennet.offload.checksum import blank, complete
 from xennet.offload.headers import FOUND, PLACES
+from xennet.wrap.offload_edge import OffloadEdge
 
 BLANK = CSUM_BLANK | DATA_VALIDATED
 ADDRESSES = bytes.fromhex("00163e000002 00163e000001")

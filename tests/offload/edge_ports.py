@@ -54,6 +54,8 @@ class ScriptedPort(BasePort):
         self.told: list[Offload] = []
         self.finished_after = -1
         self.closed = False
+        #: How much room each pull makes.
+        self.frees = 0
 
     @property
     def exhausted(self) -> bool:
@@ -63,8 +65,16 @@ class ScriptedPort(BasePort):
     def room(self) -> int:
         return self.space - len(self.taken)
 
+    def make_room(self, more: int) -> None:
+        """The outside has taken so many frames."""
+        had = self.room
+        self.space += more
+        if not had and more:
+            self.wake()
+
     def pull(self, batch: FrameBatch) -> int:
         self.pulls += 1
+        self.make_room(self.frees)
         count = batch.count
         while self.to_give and batch.has_room(len(self.to_give[0][0])):
             add(batch, self.to_give.pop(0))

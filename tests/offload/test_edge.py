@@ -13,12 +13,12 @@ from offload_frames import ETHER, l4_of, new_batch, rebuilt, rows
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Dot1Q
 
-from xennet.frames import DATA_VALIDATED, EVERYTHING, NOTHING, Offload
-from xennet.link.offload_edge import OffloadEdge, PortEdge
+from xennet.frames import DATA_VALIDATED, EVERYTHING, NOTHING, FrameBatch, Offload
 from xennet.offload.fitter import Fitter, OffloadCounters
 from xennet.port import Port, open_port
 from xennet.run.checker import Checker
-from xennet.run.in_order import InOrderCheck
+from xennet.wrap.in_order import InOrderCheck
+from xennet.wrap.offload_edge import OffloadEdge
 
 NO_GSO = Offload(gso_types=0)
 GOOD_TCP = row(V4 / TCP() / b"x")
@@ -388,26 +388,30 @@ def test_a_frame_longer_than_any_netif_packet_is_refused_whatever_its_type() -> 
 
 def test_segments_wait_for_a_port_that_is_full_and_keep_others_out() -> None:
     port = ScriptedPort(carries=NOTHING, space=2)
-    edge = PortEdge(port)
+    edge = OffloadEdge(port)
     assert edge.room == 2
     pushed(edge, gso(4500, 1000), GOOD_TCP)
     assert (len(port.taken), edge.room, edge.waiting, edge.exhausted) == (2, 0, True, False)
     with pytest.raises(IndexError, match="1 frames pushed, room for 0"):
         pushed(edge, GOOD_TCP)
+    kicks: list[int] = []
+    edge.listen(lambda: kicks.append(edge.room))
     edge.finish()
     assert port.finished_after == -1
-    port.space = 5
+    port.make_room(3)
     assert edge.room == 0
-    assert len(port.taken) == 5
-    port.space = 10
+    assert (len(port.taken), kicks) == (5, [0])
+    port.space = 10  # it says nothing of that
+    assert (edge.room, len(port.taken)) == (0, 5)
     assert edge.pull(new_batch()) == 0
+    assert kicks == [0, 4]
     assert [len(item[0]) for item in port.taken] == [1054] * 4 + [554, 55]
     assert port.finished_after == 6
     assert (edge.room, edge.waiting, edge.exhausted) == (4, False, True)
 
 
 def test_an_edge_in_front_of_a_port_is_a_port() -> None:
-    port: Port = PortEdge(open_port("tcp:6000x2"))
+    port: Port = OffloadEdge(open_port("tcp:6000x2"))
     assert (port.name, port.expected, port.exhausted) == ("tcp:6000x2", 2, False)
     witness = Checker(port, InOrderCheck(), InOrderCheck(), lambda _: None)
     witness.negotiated(NO_GSO)
@@ -429,7 +433,7 @@ def test_an_edge_in_front_of_a_port_is_a_port() -> None:
 
 def test_closing_pushes_what_waits_and_closes_the_port() -> None:
     port = ScriptedPort(carries=NOTHING, space=1)
-    edge = PortEdge(port)
+    edge = OffloadEdge(port)
     pushed(edge, gso(1500, 1000))
     port.space = 2
     edge.close()
@@ -437,20 +441,55 @@ def test_closing_pushes_what_waits_and_closes_the_port() -> None:
     assert port.closed
 
 
+class Jealous(ScriptedPort):
+    """Does not want to be pushed to in the middle of a pull."""
+
+    pulling = False
+
+    def pull(self, batch: FrameBatch) -> int:
+        self.pulling = True
+        pulled = super().pull(batch)
+        self.pulling = False
+        return pulled
+
+    def push(self, batch: FrameBatch) -> None:
+        assert not self.pulling
+        super().push(batch)
+
+
+def test_room_that_a_pull_makes_is_used_when_the_pull_is_done() -> None:
+    port = Jealous(carries=NOTHING, space=1)
+    edge = OffloadEdge(port)
+    kicks: list[int] = []
+    edge.listen(lambda: kicks.append(len(port.taken)))
+    pushed(edge, gso(2500, 1000))
+    port.frees = 5
+    assert edge.pull(new_batch()) == 0
+    # Woken by the port, which has room now; and then because there is room here as well.
+    assert (len(port.taken), kicks) == (3, [1, 3])
+
+
 class BackPressure(RuleBasedStateMachine):
-    """Frames through an edge both ways, with batches and rooms of any size: nothing is lost."""
+    """Frames through an edge both ways, with batches and rooms of any size: nothing is lost, and
+    whoever found no room or no frames is woken when there are."""
 
     LESS = Offload(sg=False, csum_v4=False, csum_v6=True, max_frame=1514)
 
     def __init__(self) -> None:
         super().__init__()
-        self.port = ScriptedPort(carries=self.LESS, space=0)
-        self.edge = PortEdge(self.port)
+        self.port = Jealous(carries=self.LESS, space=0)
+        self.edge = OffloadEdge(self.port)
         self.edge.negotiated(self.LESS)
         self.number = 0
         self.expected_in: list[tuple[int, int]] = []
         self.expected_out: list[tuple[int, int]] = []
         self.got_in: list[tuple[int, int]] = []
+        #: There were none when somebody asked last, who was not woken since.
+        self.no_room = self.no_frames = False
+        self.edge.listen(self.kick)
+
+    def kick(self) -> None:
+        self.no_room = self.no_frames = False
 
     def make(self, kind: int) -> tuple[Row, list[int]]:
         """A frame with the next number as its time stamp, and the lengths it becomes."""
@@ -471,6 +510,16 @@ class BackPressure(RuleBasedStateMachine):
             item, lengths = self.make(kind)
             self.port.to_give.append(item)
             self.expected_in += [(item[4], length) for length in lengths]
+        if kinds:
+            self.port.wake()
+
+    @rule(frees=st.integers(0, 3))
+    def let_pulls_make_room(self, frees: int) -> None:
+        self.port.frees = frees
+
+    @rule()
+    def ask_for_room(self) -> None:
+        self.no_room = not self.edge.room
 
     @rule(size=st.sampled_from([2600, 3000, 9000]), max_frames=st.integers(1, 4))
     def pull(self, size: int, max_frames: int) -> None:
@@ -478,6 +527,7 @@ class BackPressure(RuleBasedStateMachine):
         given = self.edge.pull(batch)
         assert given == batch.count
         assert given or not self.port.to_give
+        self.no_frames = not given
         self.got_in += [(item[4], len(item[0])) for item in rows(batch)]
 
     @precondition(lambda self: self.edge.room)
@@ -492,7 +542,12 @@ class BackPressure(RuleBasedStateMachine):
 
     @rule(more=st.integers(1, 4))
     def make_room(self, more: int) -> None:
-        self.port.space += more
+        self.port.make_room(more)
+
+    @invariant()
+    def nobody_waits_for_what_is_there(self) -> None:
+        assert not (self.no_room and self.edge.room)
+        assert not (self.no_frames and self.port.to_give)
 
     @invariant()
     def frames_come_in_order_and_none_is_lost(self) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from offload_frames import frames, new_batch, rows
 
 from xennet.frames import Offload
-from xennet.link.offload_edge import OffloadEdge
 from xennet.offload.fitter import OffloadCounters
+from xennet.wrap.offload_edge import OffloadEdge
 
 pytestmark = pytest.mark.skipif(find_spec("numba") is None, reason="numba is not installed")
 

@@ -24,6 +24,12 @@ class EchoMachine(RuleBasedStateMachine):
         self.model: list[tuple[bytes, int, int, int, int]] = []
         self.serial = 0
         self.finished = False
+        self.kicks = 0
+        self.port.listen(self.kick)
+
+    def kick(self) -> None:
+        assert self.port.room
+        self.kicks += 1
 
     @precondition(lambda self: not self.finished)
     @rule(lengths=st.lists(st.sampled_from([1, 14, 60, 1514, 65535]), max_size=SLOTS))
@@ -42,7 +48,9 @@ class EchoMachine(RuleBasedStateMachine):
     @rule(max_frames=st.integers(1, SLOTS + 1), size=st.sampled_from([65535, 70000, 200000]))
     def pull(self, max_frames: int, size: int) -> None:
         batch = new_batch(size, max_frames)
+        full, kicks = not self.port.room, self.kicks
         count = self.port.pull(batch)
+        assert self.kicks - kicks == full, "whoever found no room is woken, once"
         got = [
             (
                 bytes(batch.frame(i)),
@@ -81,6 +89,16 @@ def test_pushing_more_than_there_is_room_for_changes_nothing() -> None:
         port.push(batch)
     assert port.room == 2
     assert port.counters.frames_out == 0
+
+
+def test_nobody_is_woken_who_did_not_ask_for_room() -> None:
+    port, batch = EchoPort(slots=1), new_batch()
+    port.listen(lambda: pytest.fail("nobody asked"))
+    for _ in range(2):
+        batch.clear()
+        batch.append(frame(1))
+        port.push(batch)
+        assert port.pull(batch) == 1
 
 
 def test_both_ways_are_counted() -> None:

@@ -23,10 +23,10 @@ from port_helpers import (
 )
 
 from xennet.frames import FrameBatch, Offload
-from xennet.link.offload_edge import OffloadEdge
 from xennet.port.echo import EchoPort
 from xennet.port.pcap import PcapPort
 from xennet.port.record import RecordPort
+from xennet.wrap.offload_edge import OffloadEdge
 
 END = option(0, b"")
 NANO = option(9, b"\x09")

@@ -25,6 +25,7 @@ LAZY = [
     "xennet.netback",
     "xennet.netfront",
     "xennet.run",
+    "xennet.wrap",
 ]
 
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import xennet.run.in_order as ledger_module
+import xennet.wrap.in_order as ledger_module
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, FrameBatch
 from xennet.offload.checksum import complete
 from xennet.offload.headers import FOUND, PLACES
 from xennet.port import open_port
-from xennet.run.in_order import DESCRIBED, InOrderCheck, ip_flow, sender
+from xennet.wrap.in_order import DESCRIBED, InOrderCheck, ip_flow, sender
 
 
 def batch(*frames: bytes, timestamp: int = 0) -> FrameBatch:

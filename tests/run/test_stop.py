@@ -8,8 +8,8 @@ from xennet.frames import FrameBatch
 from xennet.port import open_port
 from xennet.port.base import BasePort, PullStopped
 from xennet.run.checker import Checker
-from xennet.run.in_order import InOrderCheck
 from xennet.run.stop import Stop
+from xennet.wrap.in_order import InOrderCheck
 
 FRAME = bytes(60)
 

@@ -12,7 +12,7 @@ from walk_frames import Judge, Sent, WrongError
 
 from xennet.frames import EVERYTHING, BaseEndpoint, Endpoint, FrameBatch, Offload, Wrapper
 from xennet.host.domains import PluggedVif
-from xennet.link.offload_edge import OffloadEdge
+from xennet.wrap.offload_edge import OffloadEdge
 
 PLENTY = 1 << 30
 

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from xennet.frames import Endpoint, FrameBatch, Wrapper
+from xennet.frames import Endpoint, FrameBatch, Wrapper, pull_at_most
 
 
 class Hold(Wrapper):
-    """An endpoint that gives nothing until ``flowing`` is set, or as many frames as ``allowance``.
+    """An endpoint that gives nothing until it is ``flowing``, or as many frames as ``allowance``.
 
     Drivers send as soon as they are connected; a link brings them up first, and carries later.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__(endpoint)
-        self.flowing = False
         self.allowance = 0
+        self._flowing = False
+
+    @property
+    def flowing(self) -> bool:
+        """Whether nothing is held. If so, pull and push are the endpoint's own."""
+        return self._flowing
+
+    @flowing.setter
+    def flowing(self, flowing: bool) -> None:
+        self._flowing = flowing
+        own = vars(self)
+        if flowing:
+            own["pull"], own["push"] = self.endpoint.pull, self.endpoint.push
+        else:
+            own.pop("pull", None)
+            own.pop("push", None)
 
     def pull(self, batch: FrameBatch) -> int:
-        if self.flowing:
-            return self.endpoint.pull(batch)
-        if not self.allowance:
-            return 0
-        most = batch.max_frames
-        batch.max_frames = min(most, batch.count + self.allowance)
-        pulled = self.endpoint.pull(batch)
-        batch.max_frames = most
+        pulled = pull_at_most(self.endpoint, batch, self.allowance) if self.allowance else 0
         self.allowance -= pulled
         return pulled

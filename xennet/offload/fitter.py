@@ -68,6 +68,8 @@ class Fitter:
         self._source_columns = _Columns(engine)
         self._target_columns = _Columns(engine)
         self._source: FrameBatch | None = None
+        #: Whether frames that were begun still have to be taken out.
+        self.waiting = False
         self._scratch: FrameBatch | None = None
         self.offload = offload
 
@@ -80,19 +82,10 @@ class Fitter:
     def offload(self, offload: Offload) -> None:
         self._offload = offload
         plan = refit.plan_of(offload)
-        self._idle = plan == refit.plan_of(EVERYTHING)
+        #: Whether the taker takes everything, so that no frame needs anything.
+        self.idle = plan == refit.plan_of(EVERYTHING)
         self._takes_blank = plan[refit.P_BLANK_TYPES] == ALL_GSO_TYPES
         self._plan = self._engine.view(plan)
-
-    @property
-    def idle(self) -> bool:
-        """Whether the taker takes everything, so that no frame needs anything."""
-        return self._idle
-
-    @property
-    def waiting(self) -> bool:
-        """Whether frames that were begun still have to be taken out."""
-        return self._source is not None
 
     @property
     def counters(self) -> OffloadCounters:
@@ -112,7 +105,7 @@ class Fitter:
         To be asked once about each frame: wrong checksums are counted here.
         """
         count = batch.count
-        if self._idle:
+        if self.idle:
             return count
         columns = self._target_columns.of(batch)[:5]
         if not self._takes_blank:
@@ -131,7 +124,7 @@ class Fitter:
 
     def begin(self, batch: FrameBatch, first: int) -> None:
         """Frames ``first`` ... of ``batch`` are to be made fit; nothing may be waiting."""
-        self._source = batch
+        self._source, self.waiting = batch, True
         self._res[refit.R_NEXT] = first
 
     def fit(self, target: FrameBatch, limit: int) -> int:
@@ -158,7 +151,7 @@ class Fitter:
             self._refit(most, source.count, *memory)
         target.count, target.used = res[segment.R_COUNT], res[segment.R_USED]
         if res[refit.R_NEXT] == source.count:
-            self._source = None
+            self._source, self.waiting = None, False
         return target.count - first
 
     def _fit_one_by_one(

@@ -1,7 +1,16 @@
 """Ports: where frames come from and go to. See :mod:`xennet.port.base` for the interface."""
 
 from xennet.frames import UNBOUNDED
-from xennet.port.base import BasePort, Counters, Port, PortError
+from xennet.port.base import BasePort, Counters, Port, PortError, PortWrapper
 from xennet.port.spec import open_port, open_ports
 
-__all__ = ["UNBOUNDED", "BasePort", "Counters", "Port", "PortError", "open_port", "open_ports"]
+__all__ = [
+    "UNBOUNDED",
+    "BasePort",
+    "Counters",
+    "Port",
+    "PortError",
+    "PortWrapper",
+    "open_port",
+    "open_ports",
+]

@@ -20,6 +20,7 @@ class EchoPort(BasePort):
             raise PortError(f"echo: takes no argument, not {argument!r}")
         super().__init__("echo:")
         self._queue = FrameFifo(slots)
+        self._refused = False  # somebody found no room
         self._finished = False
 
     @property
@@ -28,7 +29,9 @@ class EchoPort(BasePort):
 
     @property
     def room(self) -> int:
-        return self._queue.room
+        room = self._queue.room
+        self._refused = self._refused or not room
+        return room
 
     def push(self, batch: FrameBatch) -> None:
         if batch.count > self.room:
@@ -39,7 +42,11 @@ class EchoPort(BasePort):
 
     def pull(self, batch: FrameBatch) -> int:
         used = batch.used
-        return self._pulled(self._queue.take(batch), batch.used - used)
+        taken = self._pulled(self._queue.take(batch), batch.used - used)
+        if taken and self._refused:
+            self._refused = False
+            self.wake()
+        return taken
 
     def finish(self) -> None:
         self._finished = True

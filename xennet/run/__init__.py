@@ -22,12 +22,12 @@ if TYPE_CHECKING:
         HOST_TO_GUEST,
         THROUGH_SWITCH,
         DirectionReport,
-        Mismatch,
         PortReport,
         RunReport,
         SwitchReport,
         Verdict,
     )
+    from xennet.wrap.in_order import Mismatch
 
 __all__ = [
     "GUEST_TO_HOST",
@@ -56,7 +56,7 @@ _HOMES = {
     "DomainReport": "xennet.link.report",
     "GUEST_TO_HOST": "xennet.run.report",
     "HOST_TO_GUEST": "xennet.run.report",
-    "Mismatch": "xennet.run.report",
+    "Mismatch": "xennet.wrap.in_order",
     "Notifications": "xennet.link.report",
     "PathReport": "xennet.link.report",
     "PortReport": "xennet.run.report",

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from xennet.frames import FrameBatch, Wrapper
-from xennet.link.offload_edge import OffloadEdge
 from xennet.link.switch import Clock, Switch, SwitchPort
-from xennet.run.in_order import InOrderCheck, sender
+from xennet.wrap.in_order import InOrderCheck, sender
+from xennet.wrap.offload_edge import OffloadEdge
 
 _GROUP = 1
 

@@ -10,8 +10,8 @@ from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.frames import Offload
 from xennet.link.report import PathReport
 from xennet.offload.fitter import OffloadCounters
-from xennet.run.in_order import DESCRIBED, InOrderCheck
 from xennet.run.report import DirectionReport
+from xennet.wrap.in_order import DESCRIBED, InOrderCheck
 
 _GSO_NAMES = {XEN_NETIF_GSO_TYPE_TCPV4: "tcpv4", XEN_NETIF_GSO_TYPE_TCPV6: "tcpv6"}
 

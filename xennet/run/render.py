@@ -20,7 +20,8 @@ from xennet.frames import MAX_FRAME
 from xennet.link.report import DomainReport, PathReport, TimelineEntry, VifReport
 from xennet.port.base import Counters
 from xennet.run.printable import printable
-from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, DirectionReport, Mismatch, RunReport
+from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, DirectionReport, RunReport
+from xennet.wrap.in_order import Mismatch
 
 #: More domains than this are shown as the first one and all others.
 _DOMAIN_COLUMNS = 6

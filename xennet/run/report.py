@@ -13,6 +13,7 @@ from attrs import asdict, field, frozen
 from xennet.link.report import DefectReport, DomainReport, RingReport, TimelineEntry, VifReport
 from xennet.port.base import Counters
 from xennet.run.options import RunOptions
+from xennet.wrap.in_order import Mismatch
 
 #: Name of the JSON layout; a new number when a key changes its meaning or goes away.
 FORMAT = "xennet-run/1"
@@ -21,23 +22,6 @@ FORMAT = "xennet-run/1"
 GUEST_TO_HOST = "guest to host"
 HOST_TO_GUEST = "host to guest"
 THROUGH_SWITCH = "through the switch"
-
-
-@frozen
-class Mismatch:
-    """A frame that did not arrive as it was sent.
-
-    ``frame``: its number among those that arrived, from 0. ``problem``: in words. ``offset``: first
-    byte that differs, the length of the shorter frame if it begins like the longer one; None where
-    that makes no sense (nobody sent it), or what was sent is not known any more. ``sent``,
-    ``received``: up to 32 bytes from there on, or from the beginning, as hex.
-    """
-
-    frame: int
-    problem: str
-    offset: int | None = None
-    sent: str = ""
-    received: str = ""
 
 
 @frozen

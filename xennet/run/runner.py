@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING
 from attrs import asdict, astuple, define, frozen
 
 from xennet.errors import LinkError
-from xennet.link.offload_edge import OffloadEdge, PortEdge
 from xennet.link.protocol import Link, Pair
 from xennet.link.report import LinkReport, VifReport
 from xennet.port import Port
 from xennet.port.addressed import AddressedPort
 from xennet.run import inventory
 from xennet.run.checker import Checker
-from xennet.run.in_order import InOrderCheck, ip_flow, one_flow
 from xennet.run.options import Progress, RunOptions
 from xennet.run.report import (
     GUEST_TO_HOST,
@@ -36,6 +34,8 @@ from xennet.run.report import (
     Verdict,
 )
 from xennet.run.stop import Stop
+from xennet.wrap.in_order import InOrderCheck, ip_flow, one_flow
+from xennet.wrap.offload_edge import OffloadEdge
 
 if TYPE_CHECKING:
     from xennet.run.checked_switch import CheckedPort, CheckedSwitch
@@ -72,7 +72,7 @@ class _Checked:
     pair: Pair
     guest: Checker
     host: Checker
-    guest_edge: PortEdge
+    guest_edge: OffloadEdge
     host_edge: OffloadEdge
     up: InOrderCheck
     down: InOrderCheck
@@ -118,28 +118,27 @@ class Run:
             macs = [link.address(number) for number in range(len(guests))]
             self.switch = CheckedSwitch(link.host_clock, macs)
             self._checked = [
-                self._join(PortEdge(AddressedPort(port, mac, peer)), at_switch, at_switch)
+                self._join(OffloadEdge(AddressedPort(port, mac, peer)), at_switch, at_switch)
                 for port, mac, peer, at_switch in zip(
                     guests, macs, macs[1:] + macs[:1], self.switch.places, strict=True
                 )
             ]
         else:
             self._checked = [
-                self._join(PortEdge(guest), PortEdge(host))
+                self._join(OffloadEdge(guest), OffloadEdge(host))
                 for guest, host in zip(guests, hosts, strict=True)
             ]
 
     def _join(
-        self, guest: PortEdge, host: PortEdge | CheckedPort, port: CheckedPort | None = None
+        self, guest: OffloadEdge, host: OffloadEdge, port: CheckedPort | None = None
     ) -> _Checked:
         flow = one_flow if self.options.queues == 1 else ip_flow
         up, down = InOrderCheck(flow), InOrderCheck(flow)
-        guest_end = Checker(guest, up, down, partial(self._tell, HOST_TO_GUEST))
-        host_end = Checker(host, down, up, partial(self._tell, GUEST_TO_HOST))
-        guest_end.mtu = host_end.mtu = self.options.mtu or 0
-        guest_end.stop = self.stop
-        if port is None:
-            host_end.stop = self.stop
+        mtu = self.options.mtu or 0
+        to_guest, to_host = partial(self._tell, HOST_TO_GUEST), partial(self._tell, GUEST_TO_HOST)
+        guest_end = Checker(guest, up, down, to_guest, mtu=mtu, stop=self.stop)
+        # What waits at a switch still arrives.
+        host_end = Checker(host, down, up, to_host, mtu=mtu, stop=None if port else self.stop)
         pair = self.link.join(guest_end, host_end, filtered=down.filter)
         return _Checked(pair, guest_end, host_end, guest, host, up, down, port)
 

@@ -13,38 +13,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xennet.frames import (
-    EVERYTHING,
-    MAX_FRAME,
-    Endpoint,
-    FrameBatch,
-    Offload,
-    lazy_bytes,
-    require_endpoint,
-)
+from xennet.frames import EVERYTHING, MAX_FRAME, Endpoint, FrameBatch, Offload, lazy_bytes
 from xennet.offload.fitter import Fitter, OffloadCounters
-from xennet.port import Port
-from xennet.port.base import Counters
+from xennet.port.base import PortWrapper
 
 #: The batch in which frames are put together for an endpoint that cannot carry all.
 _OUT_FRAMES = 256
 _OUT_BYTES = 4 * (MAX_FRAME + 1)
 
 
-class OffloadEdge:
-    """A frame endpoint in front of ``endpoint``, as drivers want it.
+class OffloadEdge(PortWrapper):
+    """An endpoint in front of ``endpoint``, as drivers want it: a port if that is one.
 
     Frames that find no room wait: at most those of one batch in each direction. While some wait to
-    be pushed, :attr:`room` is 0.
+    be pushed, :attr:`room` is 0; they are pushed when the endpoint says that it has room, and
+    before every pull and push.
     """
 
     carries = EVERYTHING
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = require_endpoint("endpoint", endpoint)
+        super().__init__(endpoint)
         self._pulled = Fitter(EVERYTHING)
-        self._pushed = Fitter(self._endpoint.carries)
+        self._pushed = Fitter(self.endpoint.carries)
         self._out: FrameBatch | None = None
+        self._wake: Callable[[], None] = lambda: None
+        self._busy = False
+        self._finishing = False
+        if self._pushed.idle:
+            # Nothing ever waits: what is pushed, and the room for it, is the endpoint's own.
+            vars(self)["push"] = self.endpoint.push
+            self._hand_on_room()
 
     @property
     def pulled(self) -> OffloadCounters:
@@ -64,19 +63,20 @@ class OffloadEdge:
     def negotiated(self, offload: Offload) -> None:
         """From now on, what is pulled needs no more than ``offload``."""
         self._pulled.offload = offload
-        self._endpoint.negotiated(offload)
+        super().negotiated(offload)
 
     def listen(self, wake: Callable[[], None]) -> None:
-        self._endpoint.listen(wake)
+        self._wake = wake
+        super().listen(self._woken)
 
     @property
     def room(self) -> int:
-        self._flush()  # what waits has taken all the room that there was
-        return self._endpoint.room
+        return 0 if self._pushed.waiting else self.endpoint.room
 
     def pull(self, batch: FrameBatch) -> int:
         """As the endpoint's pull. IndexError when an empty ``batch`` is too small for a frame."""
-        self._flush()
+        if self._pushed.waiting and not self._busy:
+            return self._push_and_pull(batch)
         fitter, first = self._pulled, batch.count
         while True:
             if fitter.waiting:
@@ -87,7 +87,7 @@ class OffloadEdge:
                 elif batch.count > first or fitter.waiting:
                     break
             start = batch.count
-            if not self._endpoint.pull(batch):
+            if not self.endpoint.pull(batch):
                 break
             unfit = fitter.first_unfit(batch, start)
             if unfit < batch.count:
@@ -99,78 +99,85 @@ class OffloadEdge:
             batch.cut(unfit)
         return batch.count - first
 
+    def _push_and_pull(self, batch: FrameBatch) -> int:
+        self.flush()
+        self._busy = True
+        try:
+            pulled = self.pull(batch)
+        finally:
+            self._busy = False
+        self.flush()  # what was pulled may have made room
+        return pulled
+
     def push(self, batch: FrameBatch) -> None:
         """As the endpoint's push; IndexError when there are more frames than :attr:`room`."""
         fitter = self._pushed
-        if fitter.idle:
-            self._endpoint.push(batch)
-            return
+        self.flush()
         if batch.count > self.room:
             raise IndexError(f"{batch.count} frames pushed, room for {self.room}")
         unfit = fitter.first_unfit(batch, 0)
         if unfit == batch.count:
-            self._endpoint.push(batch)
+            self.endpoint.push(batch)
             return
         fitter.begin(batch, 0)
-        self._flush()
+        self._push_waiting()
         fitter.keep()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Push what waits to be pushed, as far as the endpoint has room."""
-        fitter, endpoint = self._pushed, self._endpoint
-        while fitter.waiting:
-            room = endpoint.room
-            if not room:
-                return
-            if self._out is None:
-                self._out = FrameBatch(lazy_bytes(_OUT_BYTES), _OUT_FRAMES)
-            out = self._out
-            out.clear()
-            if fitter.fit(out, room):
-                endpoint.push(out)
+        if not self._pushed.waiting:
+            return
+        self._push_waiting()
+        if not self._pushed.waiting:
+            if self._finishing:
+                self._finish()
+            self._wake()  # there is room again
 
+    def _push_waiting(self) -> None:
+        fitter, endpoint = self._pushed, self.endpoint
+        self._busy = True
+        try:
+            while fitter.waiting and (room := endpoint.room):
+                if self._out is None:
+                    self._out = FrameBatch(lazy_bytes(_OUT_BYTES), _OUT_FRAMES)
+                out = self._out
+                out.clear()
+                if fitter.fit(out, room):
+                    endpoint.push(out)
+        finally:
+            self._busy = False
 
-class PortEdge(OffloadEdge):
-    """An edge in front of a port that is itself a port (xennet.port.Port)."""
+    def _woken(self) -> None:
+        if not self._busy:
+            self.flush()
+        self._wake()
 
-    def __init__(self, port: Port) -> None:
-        super().__init__(port)
-        self._port = port
-        self._finishing = False
-
-    @property
-    def name(self) -> str:
-        return self._port.name
-
-    @property
-    def counters(self) -> Counters:
-        """The port's own: frames as the outside sees them."""
-        return self._port.counters
+    # -- what only ports have ----------------------------------------------------------------------
 
     @property
     def expected(self) -> int | None:
         """The port's, until a frame turned out to need cutting up or was dropped."""
         done = self.pulled
-        return None if done.segmented or done.refused or done.errors else self._port.expected
+        return None if done.segmented or done.refused or done.errors else super().expected
 
     @property
     def exhausted(self) -> bool:
-        return self._port.exhausted and not self.waiting
+        return super().exhausted and not self.waiting
 
     def finish(self) -> None:
         """The port hears of it when it has all that waits here."""
         self._finishing = True
-        self._flush()
+        self.flush()
+        if self._finishing and not self._pushed.waiting:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._finishing = False
+        super().finish()
 
     def close(self) -> None:
         """What waits to be pushed and finds no room now is lost."""
         try:
-            self._flush()
+            self.flush()
         finally:
-            self._port.close()
-
-    def _flush(self) -> None:
-        super()._flush()
-        if self._finishing and not self._pushed.waiting:
-            self._finishing = False
-            self._port.finish()
+            super().close()

@@ -23,13 +23,13 @@ from collections.abc import Callable
 from itertools import islice
 from zlib import crc32
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from xennet.flow.dissect import find_flow
-from xennet.frames import CSUM_BLANK, FrameBatch
+from xennet.frames import CSUM_BLANK, Endpoint, FrameBatch
 from xennet.offload.checksum import blank, complete
 from xennet.offload.headers import FOUND, PLACES
-from xennet.run.report import Mismatch
+from xennet.port.base import PortWrapper
 
 #: Mismatches that are described one by one; more are only counted.
 DESCRIBED = 5
@@ -43,6 +43,23 @@ _REMEMBERED = 256
 
 #: The flow that frame ``index`` of a batch belongs to.
 FlowOf = Callable[[FrameBatch, int], bytes]
+
+
+@frozen
+class Mismatch:
+    """A frame that did not arrive as it was sent.
+
+    ``frame``: its number among those that arrived, from 0. ``problem``: in words. ``offset``: first
+    byte that differs, the length of the shorter frame if it begins like the longer one; None where
+    that makes no sense (nobody sent it), or what was sent is not known any more. ``sent``,
+    ``received``: up to 32 bytes from there on, or from the beginning, as hex.
+    """
+
+    frame: int
+    problem: str
+    offset: int | None = None
+    sent: str = ""
+    received: str = ""
 
 
 class _Digest:
@@ -298,6 +315,36 @@ class InOrderCheck:
         start = offset or 0
         shown = [(data or b"")[start : start + SHOWN].hex() for data in (sent, received)]
         self.evidence.append(Mismatch(self.frames_received, what, offset, *shown))
+
+
+class CheckedEnd(PortWrapper):
+    """One end of a link that is checked: ``outgoing`` notes what the endpoint gives, ``incoming``
+    compares what it gets with what the other end gave."""
+
+    def __init__(self, endpoint: Endpoint, outgoing: InOrderCheck, incoming: InOrderCheck) -> None:
+        super().__init__(endpoint)
+        self.outgoing = outgoing
+        self.incoming = incoming
+
+    def pull(self, batch: FrameBatch) -> int:
+        first = batch.count
+        pulled = self.endpoint.pull(batch)
+        if pulled:
+            self.outgoing.sent(batch, first)
+        return pulled
+
+    def push(self, batch: FrameBatch) -> None:
+        self.incoming.received(batch)
+        self.endpoint.push(batch)
+
+
+def check_order(
+    guest: Endpoint, host: Endpoint, flow_of: FlowOf = one_flow
+) -> tuple[CheckedEnd, CheckedEnd]:
+    """Both ends of a link, checked against each other: ``guest.outgoing`` is ``host.incoming``, and
+    the other way round. ``flow_of``: what keeps its order (:func:`ip_flow` with several queues)."""
+    up, down = InOrderCheck(flow_of), InOrderCheck(flow_of)
+    return CheckedEnd(guest, up, down), CheckedEnd(host, down, up)
 
 
 def _place(notes: _Notes, data: bytes, is_blank: int) -> tuple[bool, int]:
