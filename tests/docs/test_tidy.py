@@ -17,6 +17,7 @@ TWINS = {
     "connection.py": "a connection to the store: the server's end and the client's",
     "control_ring.py": "one ring, two ends",
     "counters.py": "what an end of a vif counts",
+    "defects.py": "how a backend shows its defects, and those of xnb",
     "device.py": "a vif: to xenbus, to the frontend, to the backend",
     "domains.py": "domains: those of a host, those that a store knows",
     "errors.py": "what the room raises",

@@ -1,7 +1,7 @@
 """The backend's end of the control ring (xen/io/netif.h, "Control ring").
 
-The ring page is the frontend's, mapped through its grant. Requests are served in order and answered
-at once, in passes of at most one ring full that an event starts and the run loop continues.
+The ring page is the frontend's, mapped through its grant. Requests are answered in order, in passes
+of at most one ring full that an event starts and the run loop continues.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Callable
 from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE, XEN_NETIF_CTRL_STATUS_SUCCESS
 from xennet.flow.hash_config import HashConfig
 from xennet.interface import Hypervisor
-from xennet.netback.control_messages import ControlMessages
-from xennet.netback.control_page import ControlPage
+from xennet.netback.control_messages import ControlMessages, ControlPage
 from xennet.netback.gref_mappings import GrefMappings
 from xennet.netback.verdict import FrontendError
 from xennet.ring import BackRing, ctrl_ring, overflows
@@ -22,15 +21,15 @@ from xennet.vif.ring_events import tell_refused
 
 
 class ControlRing:
-    """Connects in the constructor, which leaves nothing behind if it fails.
+    """A control ring, connected in the constructor, which leaves nothing behind if it fails.
 
-    ``config`` is what the messages about hashing change; it is reset when the ring is disconnected.
-    ``queues`` is the number of connected queues. ``static_grefs``: how many grants each queue keeps
-    mapped; 0: the messages about them are NOT_SUPPORTED, as by Linux. ``on_fatal`` hears of a
-    req_prod that cannot be; the ring then serves nothing until it is connected anew. ``counters``
+    ``config`` is what the messages about hashing change; it is reset at disconnect. ``queues`` is
+    the number of connected queues. ``static_grefs``: how many grants each queue keeps mapped; with
+    0 the messages about them are NOT_SUPPORTED, as in Linux. ``on_fatal(error)`` is called for a
+    req_prod that cannot be; the ring answers nothing then until it is connected anew. ``counters``
     counts spurious events, which delay the next ones if ``late_eoi`` (xennet.vif.late_eoi).
 
-    Raises HypercallError when the ring page cannot be mapped or the channel not bound, and
+    Raises HypercallError if the ring page cannot be mapped or the channel not bound,
     RingOverflowError for a ring whose req_prod cannot be (hardening rule F22).
     """
 
@@ -54,7 +53,7 @@ class ControlRing:
         self._undo: list[Callable[[], None]] = []
         self._disabled = False
         self._scheduled = False
-        #: The static grants of each queue; empty when they are not supported.
+        #: The static grants of each queue; empty if they are not supported.
         self.mappings = tuple(
             GrefMappings(hv, otherend_id, static_grefs)
             for _ in range(queues if static_grefs else 0)
@@ -67,7 +66,7 @@ class ControlRing:
         except Exception:
             self.disconnect()
             raise
-        # Requests may be there already; nobody will announce them again.
+        # For requests that are on the ring already no event will come.
         self.kick()
 
     def _connect(self, otherend_id: int, ring_ref: int, event_channel: int, queues: int) -> None:
@@ -85,7 +84,7 @@ class ControlRing:
         self._undo.append(self.config.reset)
 
     def disconnect(self) -> None:
-        """Unbind, free and unmap everything, forget what was configured; twice is harmless."""
+        """Unbind, free and unmap everything, and reset the configuration. May be repeated."""
         self._disabled = True
         while self._undo:
             self._undo.pop()()
@@ -95,7 +94,7 @@ class ControlRing:
         self.kick()
 
     def kick(self) -> None:
-        """There may be requests."""
+        """Schedule a pass: there may be requests."""
         if not self._scheduled and not self._disabled:
             self._scheduled = True
             self.hv.defer(self._poll)
@@ -115,7 +114,7 @@ class ControlRing:
             self.kick()
 
     def poll(self) -> bool:
-        """Serve the requests that are there; True if there are more already.
+        """Answer the requests on the ring. Returns True if there are more already.
 
         Raises FrontendError for an impossible req_prod (hardening rule F1).
         """
@@ -133,7 +132,7 @@ class ControlRing:
         return ring.final_check_for_requests()
 
     def _serve(self) -> None:
-        """Take one request, once, into private memory, and write the response to it."""
+        """Copy one request, once, into private memory, and write its response."""
         ring = self.ring
         index = ring.req_cons
         ident, kind, *data = CTRL_REQUEST.unpack_from(ring.sring.copy_slot(index))

@@ -1,8 +1,8 @@
-"""The rate limit of a guest's transmit side: bytes of credit, replenished once per period.
+"""The rate limit of a guest's transmit side: credit in bytes, replenished once per period.
 
 The rules are those of Linux xen-netback (xen_net_read_rate, tx_add_credit, tx_credit_exceeded,
-xen_net_rate_changed), on a clock of nanoseconds instead of jiffies. The kernels charge each packet
-with what its first request says; what they may still take is :attr:`Credit.remaining`.
+xen_net_rate_changed), with a clock of nanoseconds in place of jiffies. The kernels charge each
+packet with the size in its first request; they may take :attr:`Credit.remaining`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from attrs import frozen
 from xennet.interface import Hypervisor
 from xennet.netback.guest_tx import UNLIMITED
 
-#: Credit may pile up to so many bytes at least, however low the rate: a packet that is larger than
-#: any credit would block the ring for ever.
+#: Least upper bound of credit in bytes, for low rates: a packet that no credit covers would block
+#: the ring for ever.
 MIN_BURST = 131072
 
 _RATE = re.compile(rb"([0-9]{1,20}),([0-9]{1,20})")
@@ -24,14 +24,15 @@ _RATE = re.compile(rb"([0-9]{1,20}),([0-9]{1,20})")
 
 @frozen
 class Rate:
-    """``bytes`` in each period of ``usec`` microseconds; either of them 0: no limit."""
+    """A rate: ``bytes`` in each period of ``usec`` microseconds. If one of them is 0 there is no
+    limit."""
 
     bytes: int = 0
     usec: int = 0
 
     @property
     def limits(self) -> bool:
-        """Whether there is a limit at all."""
+        """Whether there is a limit."""
         return self.bytes > 0 and self.usec > 0
 
 
@@ -39,9 +40,9 @@ NO_LIMIT = Rate()
 
 
 def parse_rate(value: bytes) -> Rate:
-    """The node ``rate`` ("bytes,usec", decimal); anything else is no limit, as in Linux.
+    """The rate in a node ``rate`` ("bytes,usec", decimal). Anything else is no limit, as in Linux.
 
-    Linux takes "0,n" at its word and never forwards a packet; here it is no limit.
+    Linux takes "0,n" literally and never forwards a packet; here it is no limit.
     """
     match = _RATE.fullmatch(value)
     rate = Rate(int(match[1]), int(match[2])) if match else NO_LIMIT
@@ -49,9 +50,10 @@ def parse_rate(value: bytes) -> Rate:
 
 
 class Credit:
-    """The credit of one queue. ``resume`` is called when a timer has added to it.
+    """The credit of one queue.
 
-    ``remaining``: bytes that may be taken now.
+    ``remaining``: bytes that may be taken now. ``resume()`` is called when a timer has added
+    credit.
     """
 
     def __init__(self, hv: Hypervisor, rate: Rate, resume: Callable[[], None]) -> None:
@@ -66,9 +68,10 @@ class Credit:
         self._window_start = self._hv.now
 
     def change(self, rate: Rate) -> None:
-        """A new rate. Credit above it is lost; who waits, waits no longer (xen_net_rate_changed).
+        """Set a new rate (xen_net_rate_changed). Credit above it is lost, and nobody waits any
+        longer.
 
-        Changing to the rate that is in force changes nothing.
+        The rate that is in force changes nothing.
         """
         if rate == self.rate:
             return
@@ -84,9 +87,10 @@ class Credit:
             self._resume()
 
     def exceeded(self, size: int) -> bool:
-        """A packet of ``size`` bytes was not covered: True if it has to wait for ``resume``.
+        """Whether a packet of ``size`` bytes, which the credit does not cover, has to wait for
+        ``resume``.
 
-        False: a period has passed and there is enough credit now.
+        False if a period has passed and the new credit is enough.
         """
         if self._cancel is not None:
             return True
@@ -101,7 +105,7 @@ class Credit:
         return True
 
     def cancel(self) -> None:
-        """Forget the timer."""
+        """Cancel the timer."""
         if self._cancel is not None:
             cancel, self._cancel = self._cancel, None
             cancel()

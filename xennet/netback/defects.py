@@ -1,4 +1,4 @@
-"""How a backend that has defects shows them, so that a run can name them."""
+"""How a backend with defects shows them, so that a run can name them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from attrs import frozen
 
 
 class BackendPanic(Exception):  # noqa: N818 - a panic is what it is called
-    """The driver domain's kernel is gone.
+    """The driver domain's kernel has ended.
 
-    ``reason`` tells what happened with the numbers that led there; ``rule`` names the defect rows
-    that end in this place, separated by "/" ("A9", "A1/A2"), or is "mbuf".
+    ``reason`` tells what happened, with numbers; ``rule`` names the defect rows that end in this
+    place, separated by "/" ("A9", "A1/A2"), or is "mbuf".
     """
 
     def __init__(self, reason: str, rule: str) -> None:
@@ -20,8 +20,10 @@ class BackendPanic(Exception):  # noqa: N818 - a panic is what it is called
 
 @frozen
 class DefectStruck:
-    """In domain ``domid`` defect ``row`` (xennet.netback.xnb) damaged a packet for or from domain
-    ``otherend_id``; ``what`` happens to such a packet, in words."""
+    """Defect ``row`` (xennet.netback.xnb) damaged a packet for or from domain ``otherend_id``.
+
+    It happened in domain ``domid``; ``what`` happens to such a packet, in words.
+    """
 
     domid: int
     otherend_id: int

@@ -1,15 +1,15 @@
-"""What becomes of packets for a guest that posts no buffers: they expire, and then the link stalls.
+"""Packets for a guest that posts no buffers: they expire, and then the queue stalls.
 
-Linux xen-netback (rx.c) gives a packet 10 s; a frontend that has not promised to notify when it
-posts buffers (feature-rx-notify) gets 30 ms, after which the backend looks by itself. A queue that
-makes no progress for 60 s while fewer buffers are posted than its next packet needs has stalled:
-the vif loses its carrier, packets are dropped as they come, until that many buffers are there.
-Judged against the slots that are *needed*, because a frontend that keeps one slot free would
-otherwise never be found out (XSA-392, hardening rule F18).
+Linux xen-netback (rx.c) keeps a packet for 10 s, or for 30 ms if the frontend has not promised to
+notify when it posts buffers (feature-rx-notify): then the backend looks by itself. A queue that
+makes no progress for 60 s while fewer buffers are posted than its next packet needs has stalled.
+The vif loses its carrier, and packets are dropped as they come, until that many buffers are posted.
+The number of slots that are *needed* is the measure, because a frontend that keeps one slot free
+would otherwise never be found out (XSA-392, hardening rule F18).
 
-Two differences: the 60 s count from when buffers began to lack, not from the last packet; and a
-stalled queue remembers how many buffers it lacked, where Linux is content with any number once its
-queue has run empty.
+Two differences: the 60 s begin when buffers are too few, not with the last packet; and a stalled
+queue remembers how many buffers it needs, where Linux is content with any number once its queue is
+empty.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from xennet.ring import MASK32, BackRing, memory_barrier
 
 
 class Carrier:
-    """Whether packets can flow through a vif; ``on_change`` hears of every change.
+    """Whether packets can flow through a vif. ``on_change()`` is called at every change.
 
-    ``disabled``: the frontend broke the protocol (until it reconnects). ``stalled``: how many
-    queues have stalled; one is enough to lose the carrier.
+    ``disabled``: the frontend broke the protocol (until it connects again). ``stalled``: the number
+    of queues that have stalled; one is enough to lose the carrier.
     """
 
     def __init__(self, on_change: Callable[[bool], None]) -> None:
@@ -35,22 +35,22 @@ class Carrier:
         self.up = False
 
     def connect(self) -> None:
-        """All queues are connected: whatever was wrong before is forgotten."""
+        """Give the carrier: all queues are connected, earlier faults are forgotten."""
         self._connected, self.disabled, self.stalled = True, False, 0
         self._update()
 
     def disconnect(self) -> None:
-        """The queues go."""
+        """Take the carrier: the queues go."""
         self._connected = False
         self._update()
 
     def disable(self) -> None:
-        """The frontend broke the protocol."""
+        """Take the carrier until the next connect: the frontend broke the protocol."""
         self.disabled = True
         self._update()
 
     def stall(self, queues: int) -> None:
-        """``queues`` more (1) or less (-1) have stalled."""
+        """Count ``queues`` more (1) or less (-1) that have stalled."""
         self.stalled += queues
         self._update()
 
@@ -62,10 +62,10 @@ class Carrier:
 
 
 class Patience:
-    """The clock of one queue whose packets wait for buffers.
+    """The timers of one queue whose packets wait for buffers.
 
-    ``drain`` and ``stall``: timeouts in ns, 0 = never. ``wake`` is called when the time has come to
-    look again. Costs nothing while buffers suffice but :meth:`refilled` and :meth:`progressed`.
+    ``drain`` and ``stall``: timeouts in ns, 0 = never. ``wake()`` is called when a timeout has
+    passed. While buffers suffice, only :meth:`refilled` and :meth:`progressed` are called.
     """
 
     def __init__(self, hv: Hypervisor, drain: int, stall: int, wake: Callable[[], None]) -> None:
@@ -78,7 +78,7 @@ class Patience:
         self._lacking_since = -1
 
     def refilled(self) -> None:
-        """New packets: their time has not begun."""
+        """New packets have come: their time begins when buffers are too few."""
         self._waiting_since = -1
 
     def progressed(self) -> None:
@@ -86,9 +86,10 @@ class Patience:
         self._lacking_since = -1
 
     def lack(self) -> tuple[bool, bool]:
-        """There are too few buffers now: (whether the packets have expired, the queue stalled).
+        """There are too few buffers. Returns (whether the packets have expired, whether the queue
+        has stalled).
 
-        If neither, ``wake`` will be called in time.
+        If neither is so, ``wake`` will be called in time.
         """
         now = self._hv.now
         if self._waiting_since < 0:
@@ -106,12 +107,12 @@ class Patience:
         expired = bool(self._drain) and now >= self._waiting_since + self._drain
         stalled = bool(self._stall) and now >= self._lacking_since + self._stall
         if due and not (expired or stalled) and self._cancel is None:
-            # One that is pending already runs out no later.
+            # A timer that runs already is not due later than that.
             self._cancel = self._hv.call_after(min(due) - now, self._ring)
         return expired, stalled
 
     def cancel(self) -> None:
-        """Forget the timer."""
+        """Cancel the timer."""
         if self._cancel is not None:
             cancel, self._cancel = self._cancel, None
             cancel()
@@ -122,9 +123,10 @@ class Patience:
 
 
 def await_slots(ring: BackRing, needed: int) -> bool:
-    """Whether ``needed`` requests are posted; if not, an event was asked for with the next one.
+    """Whether ``needed`` requests are posted. If not, an event is asked for with the next one.
 
-    True as well when requests came meanwhile: look again (xenvif_rx_ring_slots_available).
+    Also True if requests came in between: the caller has to look again
+    (xenvif_rx_ring_slots_available).
     """
     shared = ring.sring
     prod = shared.req_prod

@@ -1,4 +1,4 @@
-"""Grants that a frontend wants kept mapped (xen/io/netif.h, "Static Grants")."""
+"""Grants that a frontend wants to be kept mapped (xen/io/netif.h, "Static Grants")."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class GrefEntry:
 
 
 def unpack_entries(table: bytes) -> list[GrefEntry]:
-    """The entries of a mapping list, as many as ``table`` has; their status is not looked at."""
+    """The entries of a mapping list, as many as ``table`` has; their statuses are ignored."""
     return [GrefEntry(*GREF.unpack_from(table, at)[:2]) for at in range(0, len(table), GREF.size)]
 
 
 def pack_entries(entries: Sequence[GrefEntry], statuses: Sequence[int]) -> bytes:
-    """The list with the status of each entry."""
+    """A mapping list of these entries with these statuses."""
     pairs = zip(entries, statuses, strict=True)
     return b"".join(GREF.pack(entry.ref, entry.flags, status) for entry, status in pairs)
 
@@ -45,12 +45,15 @@ class GrefMappings:
 
     @property
     def grefs(self) -> tuple[int, ...]:
-        """What is mapped, oldest first."""
+        """The references that are mapped, oldest first."""
         return tuple(self._mapped)
 
     def add(self, entries: Sequence[GrefEntry]) -> bool:
-        """Map all entries. False, and none is added, when there are too many, one is mapped
-        already or named twice, has flags that do not exist, or its grant is refused."""
+        """Map all entries. Returns False, with none mapped, if that is not possible.
+
+        That is so if there are too many, if one is mapped already or named twice, if it has flags
+        that do not exist, or if its grant is refused.
+        """
         new: dict[int, GrantMapping] = {}
         if len(self._mapped) + len(entries) <= self.limit and self._map(entries, new):
             self._mapped.update(new)
@@ -60,7 +63,8 @@ class GrefMappings:
         return False
 
     def _map(self, entries: Sequence[GrefEntry], new: dict[int, GrantMapping]) -> bool:
-        """Map entry by entry into ``new``, up to the first that cannot be."""
+        """Map entries into ``new``, up to the first that is refused. Returns whether all were
+        mapped."""
         for entry in entries:
             known = entry.ref in self._mapped or entry.ref in new
             if known or entry.flags & ~XEN_NETIF_CTRLF_GREF_readonly:
@@ -73,7 +77,7 @@ class GrefMappings:
         return True
 
     def judge(self, entries: Sequence[GrefEntry]) -> list[int]:
-        """The status that each entry gets when all are removed in order."""
+        """The status of each entry for a removal of all of them, in order."""
         left = set(self._mapped)
         statuses = []
         for entry in entries:
@@ -85,7 +89,7 @@ class GrefMappings:
         return statuses
 
     def remove(self, entries: Sequence[GrefEntry]) -> int:
-        """Unmap those of ``entries`` that are mapped; how many."""
+        """Unmap those of ``entries`` that are mapped. Returns their number."""
         before = len(self._mapped)
         for entry in entries:
             mapping = self._mapped.pop(entry.ref, None)

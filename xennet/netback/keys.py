@@ -1,9 +1,9 @@
-"""What a backend reads from the store when its frontend is Connected.
+"""The XenStore keys that a backend reads when its frontend is Connected.
 
-Linux's netback (connect, read_xenbus_vif_flags, connect_ctrl_ring, connect_data_rings). Features
-have defaults, and garbage counts as missing; rings and channels are required, and the node that
-lacks or spoils them is named. Identity and limits (``mac``, ``rate``) are read from the backend's
-own directory only: a guest writes what it likes into the frontend's (hardening rule F26).
+As in Linux's netback (connect, read_xenbus_vif_flags, connect_ctrl_ring, connect_data_rings),
+features have defaults and garbage counts as missing; rings and channels are required, and errors
+name the node. Identity and limits (``mac``, ``rate``) are read from the backend's own directory
+only: a guest writes what it likes into the frontend's (hardening rule F26).
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _MAC = re.compile(_OCTET + rb"(?::" + _OCTET + rb"){5}")
 
 @frozen(kw_only=True)
 class _Keys:
-    """Numbers from directory ``path``."""
+    """Numbers read from directory ``path``."""
 
     path: str = ""
 
     def blame(self, name: str, number: int, reason: Exception) -> XenbusError:
-        """The error for node ``name``, which says ``number``, with which nothing can be done."""
+        """The error about node ``name``, whose ``number`` cannot be used."""
         node, value = f"{self.path}/{name}", str(number).encode()
         return XenbusError(errno.EIO, str(reason), path=node, value=value)
 
 
 @frozen
 class QueueKeys(_Keys):
-    """Rings and channels of one queue: the nodes of directory ``path``.
+    """The rings and channels of one queue, from directory ``path``.
 
-    ``tx_ring_ref``, ``rx_ring_ref``: grants of the ring pages. ``tx_port``, ``rx_port``: the
-    frontend's ports, the same number if it has one channel for both rings.
+    ``tx_ring_ref``, ``rx_ring_ref``: grant references of the ring pages. ``tx_port``, ``rx_port``:
+    the frontend's ports; they are equal if both rings have one channel.
     """
 
     tx_ring_ref: int
@@ -58,7 +58,8 @@ class QueueKeys(_Keys):
 
 @frozen
 class CtrlKeys(_Keys):
-    """The control ring's grant and the frontend's port for it, both from directory ``path``."""
+    """The control ring's grant reference and the frontend's port for it, from directory
+    ``path``."""
 
     ring_ref: int
     port: int
@@ -66,7 +67,7 @@ class CtrlKeys(_Keys):
 
 @frozen
 class FrontendFeatures:
-    """What a frontend takes; the defaults are those of one that says nothing.
+    """The features of a frontend; the defaults are those of one that publishes none.
 
     ``gso_types``, ``gso_prefix_types``: bit t is set for each GSO type t that it takes, described
     by an extra info slot or by a slot in front. ``rx_notify``: it sends an event when it posts
@@ -82,7 +83,7 @@ class FrontendFeatures:
     headroom: int = 0
 
     def offload(self, headroom: int) -> Offload:
-        """What the host's frames need not be prepared for, with ``headroom`` bytes left free."""
+        """The offloads that frames for the guest may use, with ``headroom`` bytes left free."""
         return Offload(
             sg=self.can_sg,
             csum_v4=self.csum_v4,
@@ -94,8 +95,10 @@ class FrontendFeatures:
 
 @frozen
 class Negotiated:
-    """What is read first at a connect, before anything is watched. ``queues``: how many there are;
-    ``mac``: the guest's address, 6 bytes."""
+    """The first part of a connect, read before anything is watched.
+
+    ``queues``: the number of queues. ``mac``: the guest's address, 6 bytes.
+    """
 
     queues: int = 1
     mac: bytes = bytes(6)
@@ -104,7 +107,7 @@ class Negotiated:
 
 @frozen
 class FrontendKeys:
-    """What is read then of the frontend's directory."""
+    """The second part of a connect, read from the frontend's directory."""
 
     queues: tuple[QueueKeys, ...]
     features: FrontendFeatures = FrontendFeatures()
@@ -112,9 +115,10 @@ class FrontendKeys:
 
 
 def read_queue_count(keys: NodeDirectory, limit: int) -> int:
-    """``multi-queue-num-queues``, 1 if there is none; XenbusError unless it is in 1..``limit``.
+    """``multi-queue-num-queues``, 1 if there is none. Raises XenbusError unless it is in
+    1..``limit``.
 
-    Linux does not look for 0 and fails to allocate no queues (hardening rule F23).
+    Linux does not refuse 0 and fails when it allocates no queues (hardening rule F23).
     """
     count = keys.optional_unsigned("multi-queue-num-queues", 1)
     if 1 <= count <= limit:
@@ -128,7 +132,7 @@ def read_queue_count(keys: NodeDirectory, limit: int) -> int:
 
 
 def read_mac(own: NodeDirectory) -> bytes:
-    """``mac`` as 6 bytes (xen_net_read_mac); XenbusError if there is none, or it is garbage."""
+    """``mac`` as 6 bytes (xen_net_read_mac). Raises XenbusError if it is missing or garbage."""
     value = own.raw("mac")
     if not _MAC.fullmatch(value):
         raise XenbusError(errno.ENOENT, "is not a MAC address", path=own.node("mac"), value=value)
@@ -136,7 +140,7 @@ def read_mac(own: NodeDirectory) -> bytes:
 
 
 def read_rate(own: NodeDirectory) -> Rate:
-    """``rate``; no limit if there is none, or it cannot be parsed."""
+    """``rate``; no limit if it is missing or garbage."""
     try:
         return parse_rate(own.raw("rate"))
     except XenbusError:
@@ -153,11 +157,10 @@ def read_headroom(keys: NodeDirectory) -> int:
 
 
 def read_features(keys: NodeDirectory, *, xdp_headroom: bool) -> FrontendFeatures:
-    """read_xenbus_vif_flags, in its order: without ``request-rx-copy`` nothing else is looked at.
+    """The frontend's features (read_xenbus_vif_flags); without ``request-rx-copy`` none is read.
 
-    The prefixes are those of backends before Linux 4.10. Raises XenbusError when request-rx-copy is
-    garbage, and for a GSO type that is asked for both with an extra info slot and with a prefix,
-    which exclude each other.
+    The prefixes are those of backends before Linux 4.10. Raises XenbusError if request-rx-copy is
+    garbage, or if one GSO type is asked for with an extra info slot and with a prefix.
     """
     try:
         rx_copy = keys.unsigned("request-rx-copy")
@@ -188,7 +191,8 @@ def read_features(keys: NodeDirectory, *, xdp_headroom: bool) -> FrontendFeature
 
 
 def read_ctrl(keys: NodeDirectory) -> CtrlKeys | None:
-    """The control ring; None without a (readable) reference, XenbusError for one without a port."""
+    """The control ring's keys; None without a (readable) reference. Raises XenbusError without a
+    port."""
     try:
         ring_ref = keys.unsigned("ctrl-ring-ref")
     except XenbusError:
@@ -197,26 +201,27 @@ def read_ctrl(keys: NodeDirectory) -> CtrlKeys | None:
 
 
 def read_queue(keys: NodeDirectory) -> QueueKeys:
-    """References and ports of the queue in a directory; XenbusError names what is wrong there."""
+    """The keys of the queue in a directory. Raises XenbusError that names the wrong node."""
     tx_ring_ref, rx_ring_ref = keys.unsigned("tx-ring-ref"), keys.unsigned("rx-ring-ref")
     return QueueKeys(tx_ring_ref, rx_ring_ref, *_channels(keys), path=keys.path)
 
 
 def read_queues(keys: NodeDirectory, count: int) -> tuple[QueueKeys, ...]:
-    """The directory itself is the only queue, or has ``queue-0``, ``queue-1`` ... in it."""
+    """The keys of all queues: of the directory itself if ``count`` is 1, else of ``queue-0``,
+    ``queue-1``..."""
     if count == 1:
         return (read_queue(keys),)
     return tuple(read_queue(keys.sub(f"queue-{number}")) for number in range(count))
 
 
 def _channels(keys: NodeDirectory) -> tuple[int, int]:
-    """The pair of channels if it is there and whole, else the single one, twice."""
+    """The two ports if both nodes can be read, else the port of the single channel, twice."""
     try:
         return keys.unsigned("event-channel-tx"), keys.unsigned("event-channel-rx")
     except XenbusError as pair:
         try:
             port = keys.unsigned("event-channel")
         except XenbusError as single:
-            # If neither will do, blame a value rather than a gap.
+            # If neither can be used, blame a node with a wrong value rather than a missing one.
             raise (single if pair.value is None else pair) from None
     return port, port

@@ -1,4 +1,4 @@
-"""The backends that there are, by name; each is imported when somebody wants it."""
+"""The backends by name; each is imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ POLICIES = {
 
 
 def policy(name: str) -> BackendPolicy:
-    """The policy called ``name``; KeyError if there is none."""
+    """The policy called ``name``. Raises KeyError if there is none."""
     module, attribute = POLICIES[name]
     return cast(BackendPolicy, getattr(import_module(module), attribute))

@@ -1,9 +1,8 @@
 """What makes a backend one implementation rather than another: data and small decisions.
 
-A :class:`BackendPolicy` says what is advertised, what is read, how rings are attached and which
-passes run them; :class:`~xennet.netback.device.Vif` and :class:`~xennet.netback.queue.Queue` do the
-rest, the same for every policy. :class:`VifOptions` are what one vif of an implementation can be
-set up to do.
+A :class:`BackendPolicy` tells what is advertised, which keys are read, how rings are attached and
+which passes run them; :class:`~xennet.netback.device.Vif` and :class:`~xennet.netback.queue.Queue`
+do the rest, the same for every policy. :class:`VifOptions` are the settings of one vif.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Pages in which packets from guests are put together, shared by the queues of a backend domain.
+"""The staging pages into which packets from guests are copied, shared by a backend domain's queues.
 
-They are used only within a pass, which ends when the host has taken the packets, and passes do not
-overlap. One set of TX_SLOTS pages (1 MiB) is therefore enough for any number of vifs.
+A queue uses them only within a pass, which ends when the host has taken the packets, and passes do
+not overlap. So one set of TX_SLOTS pages (1 MiB) is enough for any number of vifs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from xennet.interface import Hypervisor, PageRun
 
 
 class TxStage:
-    """Allocated when the first queue takes it, freed when the last one gives it back."""
+    """Allocates the pages when the first queue takes them, and frees them when the last gives them
+    back."""
 
     def __init__(self, hv: Hypervisor) -> None:
         self._hv = hv
@@ -19,14 +20,14 @@ class TxStage:
         self._pages: PageRun | None = None
 
     def take(self) -> PageRun:
-        """TX_SLOTS pages. OutOfFramesError if the machine has none."""
+        """The TX_SLOTS pages. Raises OutOfFramesError if they cannot be allocated."""
         if self._pages is None:
             self._pages = self._hv.alloc_pages(TX_SLOTS)
         self._users += 1
         return self._pages
 
     def give_back(self) -> None:
-        """One user less."""
+        """Count one user less."""
         self._users -= 1
         if not self._users and self._pages is not None:
             pages, self._pages = self._pages, None

@@ -1,9 +1,9 @@
-"""Checksums that the guest left blank (xnb_add_mbuf_cksum), and the sums it is made of.
+"""Checksums that the guest left blank (xnb_add_mbuf_cksum), and the sums that they are made of.
 
-The defects are part of it: it looks at NETTXF_data_validated only (through CSUM_IP_VALID; a frame
-with just NETTXF_csum_blank crosses unfinished, defect A19), believes the IP header's own length
-fields, and takes the transport header for being 20 bytes behind the start of the IP header
-(defect A17). A UDP checksum of 0 is left 0, "none", where RFC 768 asks for 0xffff.
+The defects are kept: the driver looks at NETTXF_data_validated only (as CSUM_IP_VALID; a frame with
+NETTXF_csum_blank alone crosses unfinished, defect A19), believes the length fields of the IP
+header, and expects the transport header 20 bytes behind the start of the IP header (defect A17). A
+UDP checksum of 0 stays 0, "none", where RFC 768 asks for 0xffff.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import struct
 from socket import IPPROTO_TCP, IPPROTO_UDP
 
 from xennet.netback.defects import BackendPanic
+from xennet.netback.xnb.defects import HEADER_LEAVES_MBUF
 from xennet.netback.xnb.mbuf import CSUM_IP_VALID, Mbuf, chain
-from xennet.netback.xnb.panic import HEADER_LEAVES_MBUF
 
 ETHER_HDR_LEN = 14
 ETHERTYPE_IP = 0x0800
-#: An IP header without options, which is the only one that xnb knows.
+#: Bytes of an IP header without options, the only one that xnb knows.
 IP_HDR_LEN = 20
 
 # Byte offsets of fields in their headers.
@@ -42,7 +42,8 @@ def internet_sum(octets: bytes, start: int = 0) -> int:
 
 
 def in_pseudo(src: bytes, dst: bytes, proto_and_length: int) -> int:
-    """The sum of the pseudo header: what a frame with a blank checksum carries in its place.
+    """The sum of the pseudo header, which a frame with a blank checksum carries in its checksum
+    field.
 
     ``src``, ``dst``: four bytes each; ``proto_and_length`` is cut to 16 bits.
     """
@@ -52,7 +53,7 @@ def in_pseudo(src: bytes, dst: bytes, proto_and_length: int) -> int:
 def in_cksum_skip(mbufc: Mbuf, length: int, skip: int) -> int:
     """The Internet checksum of bytes ``skip``..``length`` of a chain.
 
-    Stops silently where the chain ends; sums nothing (0xffff) when length <= skip.
+    Ends silently where the chain ends. Returns 0xffff if length <= skip.
     """
     octets = b"".join(segment.valid() for segment in chain(mbufc))
     return ~internet_sum(octets[skip : max(length, skip)]) & 0xFFFF
@@ -92,7 +93,7 @@ def add_mbuf_cksum(mbufc: Mbuf) -> None:
 
 
 def _load(mbuf: Mbuf, at: int, count: int) -> bytes:
-    """Bytes of the first mbuf, valid or not: xnb looks at no length (defect A17)."""
+    """Bytes of the first mbuf, valid or not: xnb checks no length (defect A17)."""
     place = _place(mbuf, at, count)
     return bytes(mbuf.page.u8[place : place + count])
 

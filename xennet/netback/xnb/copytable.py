@@ -1,4 +1,4 @@
-"""xnb's gnttab_copy_table: a fixed array of grant copy operations, used again and again."""
+"""xnb's gnttab_copy_table: a fixed array of grant copy operations that is used again and again."""
 
 from __future__ import annotations
 

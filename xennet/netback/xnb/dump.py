@@ -1,4 +1,4 @@
-"""What xnb prints about its own state: pieces for the console, and the rings on request."""
+"""xnb's output about its own state: lines on the console, and the rings on request."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from xennet.netback.xnb.pkt import Pkt
 from xennet.netback.xnb.slots import GnttabCopy, TxRequest
 from xennet.ring import BackRing
 
-#: Takes one line of the console, without its newline. None: nobody reads it.
+#: Called with each console line, without its newline. None: the console is not read.
 Log = Callable[[str], None] | None
 
 
 def printf(log: Log, function: str, text: str) -> None:
-    """One console line, headed by the function of netback.c that prints it."""
+    """Print one console line that begins with the function of netback.c."""
     if log is not None:
         log(f"xnb({function}): {text}")
 

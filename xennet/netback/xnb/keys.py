@@ -1,9 +1,9 @@
-"""What xnb reads at a connect (xnb_collect_xenstore_info), and what it makes of it.
+"""The XenStore keys that xnb reads at a connect (xnb_collect_xenstore_info), and how it reads them.
 
-Flat keys, one channel, one page for each ring: whatever else a frontend publishes is not looked at
-(defect C10). Numbers are C's: scanf's ``%lu`` into 32 bits (C2) and ``%hhu`` into 8. The features
-end in the softc, where nobody asks for them: packets of many slots, GSO and blank checksums are
-sent to everybody (B10), also to those who did not ask for rx-copy (C3).
+Flat keys, one channel, one page for each ring; other keys of a frontend are not read (defect C10).
+Numbers are C's: scanf's ``%lu`` into 32 bits (C2) and ``%hhu`` into 8. The features end in the
+softc, where nothing reads them: packets of many slots, GSO and blank checksums are sent to every
+frontend (B10), also to one that did not ask for rx-copy (C3).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xennet.xenbus.device import XenbusDevice
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
 
-#: What lies on the kernel stack where no_csum_offload is: any number (defect C1).
+#: The leftover on the kernel stack in no_csum_offload's place: any number (defect C1).
 STACK_BYTE = 0xA5
 
 _NUMBER = re.compile(rb"[ \t\n\v\f\r]*([+-]?[0-9]+)")
@@ -41,7 +41,7 @@ class SoftcFeatures:
 
 @frozen(kw_only=True)
 class XnbFeatures(FrontendFeatures):
-    """What is sent to the frontend, next to what it said (``softc``), which makes no difference.
+    """What is sent to the frontend, whatever it said (``softc``).
 
     ``no_ifnet``: the interface was freed when the device shut down, and is not made again (C4).
     """
@@ -51,8 +51,11 @@ class XnbFeatures(FrontendFeatures):
 
 
 def scan_long(keys: NodeDirectory, name: str, mask: int = MASK32) -> int:
-    """``%lu`` as stored in ``mask``'s bits: a sign is taken, what follows the digits is not looked
-    at. XenbusError if the node is missing, or holds no number (EINVAL)."""
+    """``%lu`` stored in the bits of ``mask``; a sign is allowed, and anything may follow the
+    digits.
+
+    Raises XenbusError if the node is missing, or is no number (EINVAL).
+    """
     value = keys.raw(name)
     match = _NUMBER.match(value)
     if match is None:
@@ -63,7 +66,7 @@ def scan_long(keys: NodeDirectory, name: str, mask: int = MASK32) -> int:
 
 
 def read_softc_features(keys: NodeDirectory) -> SoftcFeatures:
-    """Missing: 0, as the softc was; but ``feature-no-csum-offload`` has no such luck (C1)."""
+    """The features in the softc; a missing one is 0, but for ``feature-no-csum-offload`` (C1)."""
     return SoftcFeatures(
         _byte(keys, "feature-sg", 0),
         _byte(keys, "feature-gso-tcpv4", 0),
@@ -73,8 +76,10 @@ def read_softc_features(keys: NodeDirectory) -> SoftcFeatures:
 
 
 def read_keys(dev: XenbusDevice) -> FrontendKeys:
-    """Rings and channel; XenbusError for those only. A device without a handle leaves an error node
-    and connects."""
+    """The keys of rings and channel. Raises XenbusError for these only.
+
+    A device without a handle leaves an error node and connects.
+    """
     own, theirs = dev.own, dev.otherend
     tx_ref, rx_ref = scan_long(theirs, "tx-ring-ref"), scan_long(theirs, "rx-ring-ref")
     port = scan_long(theirs, "event-channel")
@@ -95,8 +100,10 @@ def read_keys(dev: XenbusDevice) -> FrontendKeys:
 
 
 def _byte(keys: NodeDirectory, name: str, before: int) -> int:
-    """``%hhu``; ``before`` is left in place if there is nothing to read: errors are positive, and
-    xnb waits for negative ones."""
+    """``%hhu``; ``before`` stays if the node cannot be read.
+
+    (Errors of that function are positive, and xnb tests for negative ones.)
+    """
     try:
         return scan_long(keys, name, 0xFF)
     except XenbusError:

@@ -77,7 +77,7 @@ class Mbuf:
     len: int = 0
     next: Mbuf | None = None
     pkthdr: PktHdr | None = None
-    #: Bytes that the pool set aside for it; 0 once it was freed.
+    #: Bytes of its storage in the pool; 0 when it is free.
     item: int = field(default=0, repr=False)
 
     @property
@@ -111,19 +111,19 @@ def chain_bytes(mbuf: Mbuf | None) -> bytes:
 
 
 class PageSource(Protocol):
-    """Where a pool gets its pages: a Hypervisor, or somebody who has some."""
+    """Where a pool allocates its pages: a Hypervisor, or an object that has some."""
 
     def alloc_pages(self, count: int) -> PageRun: ...
     def free_pages(self, pages: PageRun) -> None: ...
 
 
 class MbufPool:
-    """Where mbufs come from: pages of the driver domain, carved into items of one size each.
+    """Allocates mbufs: pages of the driver domain, carved into items of one size each.
 
     ``jumbo`` is the cluster size that :meth:`m_getm` takes for more than 2048 bytes; FreeBSD takes
     MJUMPAGESIZE there, so that no cluster crosses a page. ``max_pages`` bounds the pool: beyond it
-    allocation returns None, as M_NOWAIT does. Freed storage is used again with the bytes that are
-    in it.
+    allocation returns None, as M_NOWAIT does. Freed storage is reused with the bytes that are in
+    it.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class MbufPool:
         return first
 
     def m_freem(self, mbuf: Mbuf | None) -> None:
-        """Give a whole chain back; ValueError if part of it was given back before."""
+        """Free a whole chain. Raises ValueError if part of it is free already."""
         for segment in chain(mbuf):
             if segment.item == 0:
                 raise ValueError("mbuf freed twice")
@@ -230,7 +230,7 @@ class MbufPool:
             self.in_use -= 1
 
     def close(self) -> None:
-        """Give all pages back to the hypervisor; every mbuf of the pool is gone with them."""
+        """Free all pages; every mbuf of the pool is gone with them."""
         for pages in self._pages:
             self.hv.free_pages(pages)
         self._pages.clear()
@@ -262,15 +262,15 @@ class MbufPool:
 
 
 def _drop(mbuf: Mbuf) -> None:
-    """A stack that nobody listens to."""
+    """Drop a chain: the stack takes no packets."""
 
 
 @define(eq=False)
 class Ifnet:
-    """The host's side of the vif: struct ifnet, as much of it as the driver touches.
+    """The host's side of the vif: struct ifnet, as far as the driver touches it.
 
-    ``if_input`` takes a received chain (and frees it); ``if_snd`` holds the chains that wait to be
-    sent to the guest. The counters are IFCOUNTER_*.
+    ``if_input(chain)`` takes a received chain (and frees it); ``if_snd`` holds the chains to send
+    to the guest. The counters are IFCOUNTER_*.
     """
 
     name: str = "xnb1.0"

@@ -24,6 +24,7 @@ from xennet.netback import guest_rx, guest_tx
 from xennet.netback.defects import BackendPanic
 from xennet.netback.keys import FrontendFeatures
 from xennet.netback.xnb.copytable import GnttabCopyTable
+from xennet.netback.xnb.defects import NEVER_RETURNS, NO_IFNET
 from xennet.netback.xnb.keys import XnbFeatures
 from xennet.netback.xnb.mbuf import (
     CSUM_DATA_VALID,
@@ -33,7 +34,6 @@ from xennet.netback.xnb.mbuf import (
     Mbuf,
     chain_bytes,
 )
-from xennet.netback.xnb.panic import NEVER_RETURNS, NO_IFNET
 from xennet.netback.xnb.pkt import Pkt
 from xennet.netback.xnb.rx import mbufc2pkt, send
 from xennet.netback.xnb.softc import INTERRUPT_LIMIT

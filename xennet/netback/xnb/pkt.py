@@ -1,4 +1,4 @@
-"""struct xnb_pkt: one packet as it lies in a ring, whichever way it travels."""
+"""struct xnb_pkt: one packet as it lies in a ring, in either direction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FreeBSD's xnb as a backend that a vif can have: its keys, rings, passes and life."""
+"""FreeBSD's xnb as the backend of a vif: its keys, rings, passes and life."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADVERTISEMENT = Advertisement(
     )
 )
 
-#: None of what Linux can be told to do is there (C10); a packet waits for buffers for ever.
+#: None of the options of Linux's backend exist (C10); a packet waits for buffers for ever.
 OPTIONS = VifOptions(
     split_channels=False,
     ctrl_ring=False,
@@ -37,12 +37,12 @@ OPTIONS = VifOptions(
 
 
 def _advertise(options: VifOptions) -> Advertisement:
-    """xnb_publish_backend_info: whatever the options say, these four."""
+    """The features of xnb_publish_backend_info: always these four, whatever the options say."""
     return _ADVERTISEMENT
 
 
 def _read_terms(dev: XenbusDevice, options: VifOptions) -> Negotiated:
-    return Negotiated()  # one queue, whose guest has no address and no limit (C10)
+    return Negotiated()  # one queue, no address, no rate limit (C10)
 
 
 def _read_keys(dev: XenbusDevice, options: VifOptions, queues: int) -> FrontendKeys:
@@ -58,7 +58,7 @@ XNB = BackendPolicy(
     attach=BackRing.init,
     transmit_pass=XnbTransmitPass,
     receive_pass=XnbReceivePass,
-    # The passes refuse nothing; where they end there is a BackendPanic.
+    # The passes refuse nothing; where the kernel ends they raise BackendPanic.
     transmit_error=tx_error,
     receive_error=rx_error,
     rules=XNB_BACKEND,

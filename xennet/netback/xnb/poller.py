@@ -39,7 +39,7 @@ from xennet.netback.xnb.softc import XnbSoftc, intr
 from xennet.ring import BackRing, rx_ring, tx_ring
 from xennet.xenstored.service import XenStoreService
 
-#: Frames of the machine, and those of them that mbufs may take: a ring full of the longest packets.
+#: Frames of the machine, and how many of them mbufs may use: a ring full of the longest packets.
 _FRAMES = 8192
 _POOL_PAGES = 6144
 #: Packets after which an interrupt counts as one that never returns (rows A14, A15).
@@ -47,7 +47,7 @@ ENDLESS = 2 * TX_SLOTS
 
 
 class XnbPoller(PolledGuest):
-    """One interrupt of xnb at a time, over whatever is in the guest's memory.
+    """One interrupt of xnb at a time, over the guest's memory as it is.
 
     ``rx_page``: 4096 writable bytes, the rx ring. ``struck``: the defects that damaged a packet of
     the last pass in silence. ``log`` takes the driver's console lines, without limit (A18).
@@ -76,8 +76,10 @@ class XnbPoller(PolledGuest):
         self._machine.observers.subscribe(self._observe, DefectStruck)
 
     def queue(self, frame: bytes, *, csum_blank: bool = False, gso_size: int = 0) -> None:
-        """Let ``frame`` wait for the guest; the next :meth:`poll` tries to send it. MemoryError
-        when too much waits."""
+        """Queue ``frame`` for the guest; the next :meth:`poll` tries to send it.
+
+        Raises MemoryError if too much is queued.
+        """
         mbufc = self._xnb.pool.build(frame)
         assert mbufc.pkthdr is not None
         if csum_blank:
@@ -88,11 +90,11 @@ class XnbPoller(PolledGuest):
         self._xnb.ifp.if_snd.append(mbufc)
 
     def poll(self, start: int = 0, max_packets: int = ENDLESS, *, rx_start: int = 0) -> int:
-        """One interrupt (xnb_intr); 0, or 1 where the driver domain's kernel ends.
+        """One interrupt (xnb_intr). Returns 0, or 1 if the driver domain's kernel ended.
 
-        The driver's private indices are ``start`` for the tx and ``rx_start`` for the rx ring.
+        The driver's private indices are ``start`` for the tx ring and ``rx_start`` for the rx ring.
         After ``max_packets`` packets the interrupt counts as endless (the driver has no bound).
-        After a 1 nothing waits for the guest any more.
+        When the kernel has ended, the queue for the guest is empty.
         """
         xnb = self._xnb
         xnb.txb.rsp_prod_pvt = xnb.txb.req_cons = start
@@ -107,11 +109,11 @@ class XnbPoller(PolledGuest):
         return int(self._panic is not None)
 
     def error(self) -> BackendPanic | None:
-        """What the last pass ended in; None if it did not."""
+        """The BackendPanic in which the last pass ended; None if it did not."""
         return self._panic
 
     def packets(self) -> list[PolledPacket]:
-        """The packets of the last pass, as far as it came. GSO data is lost (A20)."""
+        """The packets of the last pass, up to a panic. GSO data is lost (A20)."""
         return self._packets
 
     def reset(self) -> None:
@@ -120,8 +122,8 @@ class XnbPoller(PolledGuest):
         self._boot()
 
     def _boot(self) -> None:
-        """What a kernel that starts anew does not know of: mbufs, packets that wait, leftovers in
-        copy tables (row B2 reads those)."""
+        """Forget what a kernel that boots does not have: mbufs, queued packets, leftovers in copy
+        tables (row B2 reads those)."""
         xnb = self._xnb
         xnb.ifp.if_snd.clear()
         xnb.pool.close()

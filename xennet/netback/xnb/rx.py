@@ -23,11 +23,11 @@ from xennet.abi.netif import (
 from xennet.abi.xen import DOMID_SELF, PAGE_SIZE
 from xennet.interface import Hypervisor
 from xennet.netback.defects import BackendPanic, DefectStruck
-from xennet.netback.xnb import struck
+from xennet.netback.xnb import defects
 from xennet.netback.xnb.copytable import GNTTAB_LEN, GnttabCopyTable
+from xennet.netback.xnb.defects import MBUF_CHAIN_LIES, RX_TABLE_TOO_SHORT, TABLE_WALK_LEAVES
 from xennet.netback.xnb.dump import Log, printf
 from xennet.netback.xnb.mbuf import CSUM_DELAY_DATA, CSUM_TSO, Mbuf
-from xennet.netback.xnb.panic import MBUF_CHAIN_LIES, RX_TABLE_TOO_SHORT, TABLE_WALK_LEAVES
 from xennet.netback.xnb.pkt import Extra, Pkt
 from xennet.netback.xnb.slots import GnttabCopy, extra_info, rx_request, rx_response
 from xennet.ring import MASK32, BackRing
@@ -206,14 +206,15 @@ def rxpkt2rsp(
 
 
 def _error_response(ring: BackRing) -> None:
-    """The one response to a packet that could not be copied: id (unchanged) and status, no more."""
+    """Write the response to a packet that could not be copied: the id (unchanged) and the status
+    alone."""
     rx_response(ring, ring.rsp_prod_pvt).status = NETIF_RSP_ERROR
     ring.req_cons += 1
     ring.rsp_prod_pvt += 1
 
 
 def _element(gnttab: GnttabCopyTable, gnt_idx: int) -> GnttabCopy:
-    """The element that the search for a gref looks at next."""
+    """The element that the search for a gref reads next."""
     if gnt_idx >= GNTTAB_LEN:
         raise BackendPanic(
             f"xnb_rxpkt2rsp: the search for a gref leaves the table of {GNTTAB_LEN} copies",
@@ -250,6 +251,6 @@ def send(
         hv.grant_copy(gnttab.u32, n_entries)
     n_responses = rxpkt2rsp(pkt, gnttab, n_entries, ring, log)
     if hv.observes(DefectStruck):
-        for row in struck.to_guest(pkt, gnttab, n_entries, n_responses):
-            hv.emit(DefectStruck(hv.domid, otherend, row, struck.WHAT[row]))
+        for row in defects.to_guest(pkt, gnttab, n_entries, n_responses):
+            hv.emit(DefectStruck(hv.domid, otherend, row, defects.WHAT[row]))
     return 0

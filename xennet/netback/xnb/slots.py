@@ -1,9 +1,9 @@
 """Pointers into ring slots and copy table elements.
 
-xnb works on shared memory through C pointers: every mention of a field is one more
-load, and the peer may have rewritten the slot since the last one (defect A16, the XSA-155 class).
-So it is here: a pointer holds no value, each attribute access loads or stores the bytes, and a
-store truncates to the width of the field as C does. Robust code copies a slot first
+xnb works on shared memory through C pointers: every mention of a field is one more load, and the
+peer may have rewritten the slot since the last one (defect A16, the XSA-155 class). So it is here:
+a pointer holds no value, each attribute access loads or stores the bytes, and a store truncates to
+the width of the field as C does. Robust code copies a slot first
 (:meth:`xennet.ring.SharedRing.copy_slot`).
 """
 
@@ -47,7 +47,7 @@ class Field:
 
 
 class TxRequest(Pointer):
-    """struct netif_tx_request. ``size`` of a packet's first request is the whole packet's."""
+    """struct netif_tx_request. ``size`` of a packet's first request is that of the whole packet."""
 
     __slots__ = ()
     gref = Field(TX_REQUEST, "gref")
@@ -58,7 +58,7 @@ class TxRequest(Pointer):
 
 
 class TxResponse(Pointer):
-    """struct netif_tx_response: shares the first four bytes of its request (the gref)."""
+    """struct netif_tx_response. It shares the first four bytes of its request (the gref)."""
 
     __slots__ = ()
     id = Field(TX_RESPONSE, "id")
@@ -75,7 +75,8 @@ class RxRequest(Pointer):
 
 
 class RxResponse(Pointer):
-    """struct netif_rx_response: offset lies over the request's pad, flags and status over gref."""
+    """struct netif_rx_response. ``offset`` lies over the request's pad, flags and status over its
+    gref."""
 
     __slots__ = ()
     id = Field(RX_RESPONSE, "id")
@@ -138,5 +139,5 @@ def rx_response(ring: BackRing, idx: int) -> RxResponse:
 
 
 def extra_info(ring: BackRing, idx: int) -> ExtraInfo:
-    """A slot of either ring taken as extra info."""
+    """A slot of either ring, read as extra info."""
     return ExtraInfo(ring.sring.u8, ring.sring.slot_offset(idx))

@@ -9,23 +9,23 @@ from attrs import define, field
 from xennet.interface import Hypervisor
 from xennet.netback.defects import BackendPanic
 from xennet.netback.xnb.copytable import GnttabCopyTable
+from xennet.netback.xnb.defects import NEVER_RETURNS
 from xennet.netback.xnb.dump import Log
 from xennet.netback.xnb.mbuf import Ifnet, MbufPool
-from xennet.netback.xnb.panic import NEVER_RETURNS
 from xennet.netback.xnb.rx import send
 from xennet.netback.xnb.tx import recv
 from xennet.ring import BackRing, memory_barrier
 
-#: Packets after which one interrupt is taken for endless.
+#: Packets after which an interrupt counts as endless.
 INTERRUPT_LIMIT = 65536
 
 
 @define(eq=False)
 class XnbSoftc:
-    """What the data path needs of struct xnb_softc, connected.
+    """A connected struct xnb_softc, as far as the data path needs it.
 
-    ``otherend_id`` is the frontend's domid, ``port`` the one event channel for both rings. The two
-    copy tables live as long as the vif does, and so do their leftovers.
+    ``otherend_id`` is the frontend's domid, ``port`` the event channel of both rings. The two copy
+    tables live as long as the vif does, and so do their leftovers.
     """
 
     hv: Hypervisor
@@ -82,7 +82,7 @@ def intr(xnb: XnbSoftc, limit: int = INTERRUPT_LIMIT) -> None:
 
 
 def start(xnb: XnbSoftc) -> None:
-    """xnb_start: takes rx_lock (there are no threads here) and goes on to the rest."""
+    """xnb_start: take rx_lock (there are no threads here) and call the rest."""
     start_locked(xnb)
 
 

@@ -1,4 +1,4 @@
-"""Mbufs from a queue's stage: its pages instead of the hypervisor's, so that they end with it."""
+"""Mbufs in the staging pages of a queue, which are freed with the queue."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class PageSlice:
 
 
 class StagePages:
-    """Gives the pages of ``stage`` away in order, each once."""
+    """A PageSource that gives out the pages of ``stage`` in order, each once."""
 
     def __init__(self, stage: PageRun) -> None:
         self._stage = stage
         self._given = 0
 
     def alloc_pages(self, count: int) -> PageSlice:
-        """The next ``count`` pages. MemoryError when there are no more."""
+        """The next ``count`` pages. Raises MemoryError if there are not as many left."""
         stage, at = self._stage, self._given
         if at + count > stage.count:
             raise MemoryError(f"{count} pages of a stage of {stage.count}, {at} of which are taken")
@@ -45,9 +45,9 @@ class StagePages:
         )
 
     def free_pages(self, pages: PageRun) -> None:
-        """They go with the stage."""
+        """Do nothing: the pages are freed with the stage."""
 
 
 def stage_pool(stage: PageRun) -> MbufPool:
-    """An mbuf pool that is exhausted when ``stage`` is."""
+    """An mbuf pool in the pages of ``stage``."""
     return MbufPool(StagePages(stage), max_pages=stage.count)

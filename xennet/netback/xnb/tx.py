@@ -24,9 +24,15 @@ from xennet.abi.netif import (
 from xennet.abi.xen import DOMID_SELF
 from xennet.interface import Hypervisor
 from xennet.netback.defects import BackendPanic, DefectStruck
-from xennet.netback.xnb import struck
+from xennet.netback.xnb import defects
 from xennet.netback.xnb.cksum import add_mbuf_cksum
 from xennet.netback.xnb.copytable import GNTTAB_LEN, GnttabCopyTable
+from xennet.netback.xnb.defects import (
+    COPY_FAILED,
+    MBUF_CHAIN_ENDS,
+    OUT_OF_ORDER,
+    TX_TABLE_TOO_SHORT,
+)
 from xennet.netback.xnb.dump import Log, dump_txreq, printf
 from xennet.netback.xnb.mbuf import (
     CSUM_DATA_VALID,
@@ -37,7 +43,6 @@ from xennet.netback.xnb.mbuf import (
     Mbuf,
     MbufPool,
 )
-from xennet.netback.xnb.panic import COPY_FAILED, MBUF_CHAIN_ENDS, OUT_OF_ORDER, TX_TABLE_TOO_SHORT
 from xennet.netback.xnb.pkt import Pkt
 from xennet.netback.xnb.slots import extra_info, tx_request, tx_response
 from xennet.ring import MASK32, BackRing
@@ -117,7 +122,7 @@ def ring2pkt(pkt: Pkt, tx_ring: BackRing, start: int, log: Log = None) -> int:
 
 
 def _complain(tx_ring: BackRing, start: int, idx: int, what: str, log: Log) -> None:
-    """The console message about a slot, and both slots in full."""
+    """Print the console message about a slot, and both slots in full."""
     if log is not None:
         printf(log, "xnb_ring2pkt", f"{what} at index {idx}, packet at {start}")
         dump_txreq(start, tx_request(tx_ring, start), log)
@@ -302,11 +307,11 @@ def recv(
     if nr_ents > 0:
         hv.grant_copy(gnttab.u32, nr_ents)
         observed = hv.observes(DefectStruck)
-        storage = struck.storage_of(mbufc) if observed else b""
+        storage = defects.storage_of(mbufc) if observed else b""
         update_mbufc(mbufc, gnttab, nr_ents)
         if observed:
-            for row in struck.from_guest(pkt, storage, mbufc):
-                hv.emit(DefectStruck(hv.domid, otherend, row, struck.WHAT[row]))
+            for row in defects.from_guest(pkt, storage, mbufc):
+                hv.emit(DefectStruck(hv.domid, otherend, row, defects.WHAT[row]))
 
     txpkt2rsp(pkt, txb, False)
     txb.req_cons += num_consumed

@@ -1,8 +1,12 @@
-"""Defects of xnb that damage a packet unseen: it neither counts nor prints anything, and the
-peer gets rings that look sound. Observers hear of them (xennet.netback.defects.DefectStruck).
+"""How xnb's defects (the rows in the package's docstring) end: in a panic, or in a damaged packet.
 
-Of all rows these are the ones that a frontend which does nothing wrong can meet; what else it could
-meet ends in a BackendPanic, which names its row.
+Where xnb's kernel would panic (KASSERT, NULL dereference) or write past its arrays, the emulated
+one raises :class:`~xennet.netback.defects.BackendPanic`, so that a fuzzer can go on and a test can
+name the place.
+
+Other defects damage a packet unseen: xnb neither counts nor prints anything, and the peer gets
+rings that look sound. Observers get :class:`~xennet.netback.defects.DefectStruck` for them. These
+are the only defects that a frontend which does nothing wrong can meet; all others are panics.
 """
 
 from __future__ import annotations
@@ -18,7 +22,23 @@ from xennet.netback.xnb.pkt import Pkt
 from xennet.offload.checksum import complete
 from xennet.offload.headers import FOUND, PLACES
 
-#: What happens to a packet, by row; those from the guest, then those for it.
+# The places where the kernel ends, named by the defect rows that lead there.
+OUT_OF_ORDER = "A3/A4"
+MBUF_CHAIN_ENDS = "A1/A2"
+TX_TABLE_TOO_SHORT = "A9"
+COPY_FAILED = "A12/A13"
+NEVER_RETURNS = "A14/A15"
+HEADER_LEAVES_MBUF = "A17"
+TABLE_WALK_LEAVES = "B2"
+RX_TABLE_TOO_SHORT = "B8"
+NO_IFNET = "C4"
+#: The stack's own mbuf chain holds fewer bytes than its header says; no peer can cause this.
+MBUF_CHAIN_LIES = "mbuf"
+
+
+# -- defects that damage a packet unseen -----------------------------------------------------------
+
+#: Row -> what happens to a packet: first those from the guest, then those for it.
 WHAT = {
     "A17": (
         "the checksum code writes where data_validated and the IP header send it, whatever is there"
@@ -37,10 +57,10 @@ WHAT = {
 
 
 def from_guest(pkt: Pkt, storage: bytes, mbufc: Mbuf) -> Iterator[str]:
-    """The rows that damaged a packet off the tx ring.
+    """The rows that damaged a packet from the tx ring.
 
-    ``storage``: the first mbuf's bytes before the checksum code, which writes nowhere else, saw
-    them (:func:`storage_of`); ``mbufc``: the chain after it.
+    ``storage`` is the first mbuf's storage before the checksum code (:func:`storage_of`), which
+    writes nowhere else; ``mbufc`` is the chain after it.
     """
     after = chain_bytes(mbufc)
     before = storage[: mbufc.len] + after[mbufc.len :]
@@ -50,16 +70,16 @@ def from_guest(pkt: Pkt, storage: bytes, mbufc: Mbuf) -> Iterator[str]:
 
 
 def storage_of(mbuf: Mbuf) -> bytes:
-    """All that fits into an mbuf, valid or not yet."""
+    """The bytes of an mbuf's storage from ``data`` on, valid or not."""
     return bytes(mbuf.page.u8[mbuf.data : mbuf.start + mbuf.size])
 
 
 def to_guest(pkt: Pkt, gnttab: GnttabCopyTable, n_entries: int, n_responses: int) -> Iterator[str]:
-    """The rows that damaged a packet for the rx ring, of which the responses are written."""
+    """The rows that damaged a packet for the rx ring, whose responses are written already."""
     if any(gnttab[i].status != GNTST_okay for i in range(n_entries)):
         yield "B5"
         return
-    # What is behind the packet's own elements was left there by an earlier one.
+    # Elements behind the packet's own ones were left there by an earlier packet.
     last = n_entries - 1
     if 0 <= last < GNTTAB_LEN - 1 and gnttab[last].dest_ref == gnttab[n_entries].dest_ref:
         yield "B2"
@@ -68,7 +88,7 @@ def to_guest(pkt: Pkt, gnttab: GnttabCopyTable, n_entries: int, n_responses: int
 
 
 def _completed(frame: bytes) -> bytes | None:
-    """The frame with its TCP or UDP checksum filled in; None if it has none."""
+    """The frame with its TCP or UDP checksum filled in; None if it has no such header."""
     length = len(frame)
     copy = memoryview(bytearray(length + (-length & 3)))
     copy[:length] = frame
