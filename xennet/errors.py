@@ -1,15 +1,17 @@
-"""A link joins two ports: what one gives, the other gets."""
+"""The errors of links and hosts."""
 
 from __future__ import annotations
 
 
 class LinkError(Exception):
-    """The link did not come up, or broke; one line that names the evidence."""
+    """A link did not come up, or broke. The message is one line that names the evidence."""
 
 
 class LimitError(LinkError):
-    """What was asked for is beyond a limit, which it names; nothing was begun. ``quota``: it is one
-    of the store, which can be raised."""
+    """A request exceeds a limit, which the message names; nothing was begun.
+
+    ``quota``: it is a quota of the store, which can be raised.
+    """
 
     def __init__(self, text: str, *, quota: bool = False) -> None:
         super().__init__(text)

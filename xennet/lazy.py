@@ -1,7 +1,7 @@
-"""Names of a package that are imported when somebody asks for them (PEP 562).
+"""Names of a package that are imported when they are first used (PEP 562).
 
-``import xennet`` costs next to nothing, and ``xennet.VifLink`` is there all the same. Type checkers
-do not follow this: a package repeats its imports under TYPE_CHECKING for them.
+So ``import xennet`` costs next to nothing, and ``xennet.VifLink`` exists all the same. Type
+checkers do not follow this: a package repeats its imports under TYPE_CHECKING for them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from xennet.moved import moved_name
 def lazy_names(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` for ``package``, whose names live in the modules ``homes``.
+    """``__getattr__`` and ``__dir__`` for ``package``, whose names are in the modules ``homes``.
 
-    Whoever has asked once finds the name in the package like any other.
+    A name that was used once is an ordinary attribute of the package.
     """
 
     def getattr_(name: str) -> object:

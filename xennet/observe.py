@@ -1,8 +1,8 @@
-"""What can be seen of a running machine: typed events and the hub that hands them out.
+"""The observable events of a running machine, and the hub that hands them to observers.
 
-Every room tells the hub what it did, after it did it, and only when somebody listens: an emitter
-asks :meth:`Observers.wants` first, so a machine without observers builds no event at all. Events
-are frozen records; a room may also emit records of its own (netback's packet events, for example).
+Every part of the machine emits what it did after it did it, and only if an observer wants it: an
+emitter asks :meth:`Observers.wants` first, so a machine without observers creates no event at all.
+Events are frozen records; some packages have records of their own (xennet.vif.ring_events).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _Event = TypeVar("_Event")
 class Hypercall:
     """A domain made a hypercall.
 
-    ``op`` is the name in the public headers (EVTCHNOP_send, GNTTABOP_copy), ``args`` what it was
-    called with (without the caller), ``result`` what came back: the negative errno or GNTST_ code
-    of a refusal.
+    ``op`` is the name in the public headers (EVTCHNOP_send, GNTTABOP_copy), ``args`` are the
+    arguments without the caller, ``result`` is the result: the negative errno or GNTST_ code of a
+    refusal.
     """
 
     domid: int
@@ -35,9 +35,9 @@ class Hypercall:
 class EventSent:
     """EVTCHNOP_send on ``port``, which leads to ``remote_port`` of ``remote_domid``.
 
-    ``delivered``: this send has set the pending bit, and the domain is to be called; it has been
-    called when :class:`EventDelivered` comes. False when the send has no effect of its own: the
-    remote port is masked, already pending, or gone (then ``remote_port`` is 0, which is never one).
+    ``delivered``: this send has set the pending bit, and an upcall is due; the upcall itself is
+    :class:`EventDelivered`. False if the send has no effect of its own: the remote port is masked,
+    already pending, or gone (then ``remote_port`` is 0, which is never a port).
     """
 
     domid: int
@@ -49,7 +49,7 @@ class EventSent:
 
 @frozen
 class EventDelivered:
-    """The domain's upcall found ``port`` pending; ``handled`` is False when it had no handler."""
+    """A domain's upcall found ``port`` pending. ``handled`` is False if the port has no handler."""
 
     domid: int
     port: int
@@ -67,7 +67,7 @@ class VirqRaised:
 
 @frozen
 class DomainCreated:
-    """A domain exists from now on."""
+    """A domain was created."""
 
     domid: int
     name: str
@@ -75,7 +75,7 @@ class DomainCreated:
 
 @frozen
 class DomainShutdown:
-    """A domain stopped running; ``reason`` is its SHUTDOWN_* code (xen/sched.h)."""
+    """A domain stopped; ``reason`` is its SHUTDOWN_* code (xen/sched.h)."""
 
     domid: int
     reason: int
@@ -83,7 +83,7 @@ class DomainShutdown:
 
 @frozen
 class DomainDestroyed:
-    """A domain was killed; ``zombie`` while others still have pages of it mapped."""
+    """A domain was destroyed; ``zombie``: other domains still have pages of it mapped."""
 
     domid: int
     zombie: bool
@@ -91,11 +91,11 @@ class DomainDestroyed:
 
 @frozen
 class StoreOperation:
-    """One request to XenStore and how it was answered.
+    """One request to XenStore and its answer.
 
-    ``who`` is the connection's name, ``op`` the wire name (READ, WRITE, ...), ``path`` what it is
-    about ("" where it has none), ``value`` what was carried or answered, ``tx_id`` the transaction
-    (0 = none), ``error`` "" or the error's name (ENOENT).
+    ``who`` is the connection's name, ``op`` the message type (READ, WRITE, ...), ``path`` the path
+    ("" if it has none), ``value`` what was carried or answered, ``tx_id`` the transaction (0 =
+    none), ``error`` "" or the error's name (ENOENT).
     """
 
     who: str
@@ -109,7 +109,7 @@ class StoreOperation:
 
 @frozen
 class StateChanged:
-    """A XenBus device end went from state ``old`` to ``new`` (XenbusState numbers)."""
+    """An end of a XenBus device went from state ``old`` to ``new`` (XenbusState numbers)."""
 
     domid: int
     path: str
@@ -128,7 +128,7 @@ class Notification:
 
 @frozen
 class FrameFiltered:
-    """A backend dropped a frame for a multicast group whose address its guest did not ask for.
+    """A backend dropped a frame for a multicast address that its guest did not ask for.
 
     ``domid``: the backend's domain. ``frontend``: the frontend's directory in the store. ``data``:
     the frame, ``timestamp``: as the host's end gave it.
@@ -147,8 +147,11 @@ class _Subscription:
 
 
 class Observers:
-    """Who wants to see events: those of this module, and the RingEvent and EventsLost of
-    xennet.vif.ring_events. ``active`` is True while anybody does."""
+    """The hub: it hands each event to the observers that want its kind.
+
+    Kinds are the events of this module, and RingEvent and EventsLost of xennet.vif.ring_events.
+    ``active`` is True while there is an observer.
+    """
 
     __slots__ = ("_subscriptions", "_toggles", "_wanted", "active")
 
@@ -159,7 +162,7 @@ class Observers:
         self._wanted: dict[type, bool] = {}
 
     def wants(self, kind: type) -> bool:
-        """Whether anybody would see an event of ``kind``: what an emitter in a hot place asks."""
+        """Whether an observer wants events of ``kind``. Emitters on hot paths ask this first."""
         wanted = self._wanted.get(kind)
         if wanted is None:
             wanted = self._wanted[kind] = any(
@@ -173,15 +176,16 @@ class Observers:
     def subscribe(
         self, observer: Callable[[_Event], None], kind: type[_Event], /
     ) -> Callable[[], None]: ...
-    @overload  # Checkers do not find the union of several kinds.
+    @overload  # Type checkers do not infer the union of several kinds.
     def subscribe(
         self, observer: Callable[[Any], None], kind: type, second: type, /, *more: type
     ) -> Callable[[], None]: ...
     def subscribe(self, observer: Callable[[Any], None], *kinds: type) -> Callable[[], None]:
-        """Call ``observer`` with each event (of one of ``kinds``, when given), in emission order.
+        """Call ``observer(event)`` for each event (of one of ``kinds``, if given), in the order of
+        emission.
 
-        Returns the function that ends the subscription; calling that twice is harmless. An
-        exception of an observer reaches whoever made the emitting call.
+        Returns the function that ends the subscription; it may be called twice. An exception of an
+        observer is raised by the call that emitted the event.
         """
         subscription = _Subscription(observer, kinds)
         self._set((*self._subscriptions, subscription))
@@ -192,15 +196,16 @@ class Observers:
         return unsubscribe
 
     def on_toggle(self, kind: type, callback: Callable[[bool], None]) -> None:
-        """Call ``callback`` now and whenever it may have changed whether anybody wants ``kind``.
+        """Call ``callback()`` now, and whenever the answer of :meth:`wants` for ``kind`` may have
+        changed.
 
-        For emitters that would rather hold no reference to the hub while nobody listens.
+        This is for emitters that hold no reference to the hub while there are no observers.
         """
         self._toggles.append((kind, callback))
         callback(self.wants(kind))
 
     def emit(self, event: object) -> None:
-        """Hand ``event`` to every subscriber that wants its kind."""
+        """Hand ``event`` to every observer that wants its kind."""
         for subscription in self._subscriptions:
             if not subscription.kinds or isinstance(event, subscription.kinds):
                 subscription.observer(event)

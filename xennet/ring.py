@@ -65,9 +65,9 @@ def memory_barrier() -> None:
 def must_notify(old: int, new: int, event: int) -> bool:
     """Whether a producer that moved its index from ``old`` to ``new`` has to send an event.
 
-    True iff the consumer's event index lies in ``(old, new]``, modulo 2^32
-    (RING_PUSH_REQUESTS_AND_CHECK_NOTIFY). Every publication asks here, also those of kernels and of
-    the fast engine, which compiles this source.
+    True if the consumer's event index lies in ``(old, new]``, modulo 2^32
+    (RING_PUSH_REQUESTS_AND_CHECK_NOTIFY). This is the only place that decides it, also for kernels
+    and for the fast engine, which compiles this source.
     """
     return (new - event) & MASK32 < (new - old) & MASK32
 
@@ -81,11 +81,11 @@ def overflows(prod: int, cons: int, nr_ents: int) -> bool:
 
 
 class RingOverflowError(Exception):
-    """The peer published an index that cannot be (names the ring and both indices)."""
+    """The peer published an index that cannot be; the message names the ring and both indices."""
 
 
 class SharedRing:
-    """The ring as it lies in shared memory: header words and raw slots.
+    """A ring in shared memory: header words and raw slots.
 
     ``u8`` and ``u32`` view the same page(s). ``nr_ents`` is the number of slots, a power of two;
     ``slot_size`` their distance in bytes. ``name`` is for messages ("tx", "rx", "ctrl").
@@ -149,7 +149,7 @@ class SharedRing:
     def init(self) -> None:
         """SHARED_RING_INIT: both producers 0, both event indices 1, the rest of the header 0.
 
-        The frontend's privilege: a backend that did it would wipe posted requests.
+        Only the frontend may do it: a backend would erase requests that are posted already.
         """
         self.u8[:SRING_HEADER_SIZE] = bytes(SRING_HEADER_SIZE)
         self.req_event = 1
@@ -160,12 +160,12 @@ class SharedRing:
         return SRING_HEADER_SIZE + (index & (self.nr_ents - 1)) * self.slot_size
 
     def copy_slot(self, index: int) -> bytes:
-        """The slot's bytes as they are now, read once."""
+        """A copy of the slot's bytes, each read once."""
         at = self.slot_offset(index)
         return bytes(self.u8[at : at + self.slot_size])
 
     def write_slot(self, index: int, raw: bytes) -> None:
-        """Overwrite the first ``len(raw)`` bytes of a slot; what lies behind them survives."""
+        """Overwrite the first ``len(raw)`` bytes of a slot; the bytes behind them stay."""
         if len(raw) > self.slot_size:
             raise ValueError(
                 f"{self.name}: {len(raw)} bytes do not fit a {self.slot_size}-byte slot"
@@ -228,7 +228,7 @@ class FrontRing:
 
     @property
     def rsp_cons(self) -> int:
-        """The next response to be looked at."""
+        """The index of the next response to consume."""
         return self.pvt[FRONT_RSP_CONS]
 
     @rsp_cons.setter
@@ -247,11 +247,12 @@ class FrontRing:
 
     @property
     def unconsumed_responses(self) -> int:
-        """RING_HAS_UNCONSUMED_RESPONSES: the bare distance, whatever the peer claims."""
+        """RING_HAS_UNCONSUMED_RESPONSES: the distance of the indices, without a check of the
+        peer's."""
         return (self.sring.rsp_prod - self.rsp_cons) & MASK32
 
     def response_prod(self) -> int:
-        """The peer's rsp_prod, read once and checked; RingOverflowError if it cannot be."""
+        """The peer's rsp_prod, read once. Raises RingOverflowError if it cannot be."""
         prod = self.sring.rsp_prod
         if overflows(prod, self.rsp_cons, self.nr_ents):
             raise RingOverflowError(
@@ -301,9 +302,9 @@ class BackRing:
 
     @classmethod
     def attach(cls, sring: SharedRing) -> BackRing:
-        """BACK_RING_ATTACH at the shared rsp_prod: keep what the frontend has already posted.
+        """BACK_RING_ATTACH: start at the shared rsp_prod and keep what the frontend has posted.
 
-        RingOverflowError if req_prod cannot be (hardening rule F22).
+        Raises RingOverflowError if req_prod cannot be (hardening rule F22).
         """
         ring = cls(sring)
         start = sring.rsp_prod
@@ -322,7 +323,7 @@ class BackRing:
 
     @property
     def req_cons(self) -> int:
-        """The next request to be looked at."""
+        """The index of the next request to consume."""
         return self.pvt[BACK_REQ_CONS]
 
     @req_cons.setter
@@ -346,7 +347,7 @@ class BackRing:
         return (cons - self.rsp_prod_pvt) & MASK32 >= self.nr_ents
 
     def request_prod(self) -> int:
-        """The peer's req_prod, read once and checked; RingOverflowError if it cannot be."""
+        """The peer's req_prod, read once. Raises RingOverflowError if it cannot be."""
         prod = self.sring.req_prod
         if overflows(prod, self.rsp_prod_pvt, self.nr_ents):
             raise RingOverflowError(

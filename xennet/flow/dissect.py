@@ -1,8 +1,8 @@
-"""Where in a frame the addresses and ports of its flow are. Any bytes are looked at safely.
+"""Where the addresses and ports of a frame's flow are. Any bytes are safe to look at.
 
-What a flow is follows Linux's __skb_flow_dissect as far as xenvif_set_skb_hash asks it: IPv4 with
-options, IPv6 behind hop-by-hop, routing and destination options; a fragment (of IPv6: anything with
-a fragment header) has no ports. One VLAN tag is looked through.
+A flow is what Linux's __skb_flow_dissect makes of a frame, as far as xenvif_set_skb_hash asks for
+it: IPv4 with options, IPv6 behind hop-by-hop, routing and destination options; a fragment (in IPv6:
+anything with a fragment header) has no ports. One VLAN tag is skipped.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from xennet.offload.headers import (
     ROUTING,
 )
 
-#: Extension headers that are looked through (MAX_FLOW_DISSECT_HDRS).
+#: Most extension headers that are skipped (MAX_FLOW_DISSECT_HDRS).
 _MAX_EXTENSIONS = 15
 
 
 def find_flow(data: Bytes, at: int, end: int) -> tuple[int, int, int, int]:
-    """Of the frame ``data[at]`` ... ``data[end - 1]``: (IP version, addresses, ports, protocol).
+    """The flow of the frame ``data[at]`` ... ``data[end - 1]``.
 
-    Version 0 stands for no IP packet, or one without its whole header. ``addresses`` is the index
-    of the source address, which the destination address follows. ``ports`` is the index of the four
-    bytes of both ports, and ``protocol`` TCP or UDP; or both are 0.
+    Returns (IP version, addresses, ports, protocol). Version 0 stands for no IP packet, or one
+    without its whole header. ``addresses`` is the index of the source address; the destination
+    address follows it. ``ports`` is the index of the four bytes of both ports, and ``protocol`` is
+    TCP or UDP; or both are 0.
     """
     ip = at + 14
     if end - ip < 20:

@@ -1,9 +1,9 @@
-"""What a frontend sets through the control ring about hashing, and the rules for it.
+"""The hash configuration that a frontend sets through the control ring, and the rules for it.
 
-One per vif, shared by its queues. The setters are the messages of xen/io/netif.h ("Control
-messages") without the ring: they judge what is wanted, change everything or nothing, and return the
-XEN_NETIF_CTRL_STATUS_* to be answered. Where the header leaves a choice, statuses are those of
-Linux's netback (hash.c).
+There is one for each vif, shared by its queues. The setters are the messages of xen/io/netif.h
+("Control messages") without the ring: they check their arguments, change everything or nothing, and
+return the XEN_NETIF_CTRL_STATUS_* of the answer. Where the header leaves a choice, statuses are
+those of Linux's netback (hash.c).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _ALGORITHMS = (XEN_NETIF_CTRL_HASH_ALGORITHM_NONE, XEN_NETIF_CTRL_HASH_ALGORITHM
 
 
 class HashConfig:
-    """Hashing is off at first. ``on_change`` is called after every change.
+    """A hash configuration; at first hashing is off. ``on_change()`` is called after every change.
 
     ``settings`` (places ALGORITHM ... of xennet.flow.classify), ``key_bytes``, ``table`` and
-    ``entries`` are flat arrays for kernels, written in place for as long as this lives.
+    ``entries`` are flat arrays for kernels, which stay the same objects and are written in place.
     """
 
     def __init__(self, on_change: Callable[[], None] | None = None) -> None:
@@ -53,36 +53,37 @@ class HashConfig:
 
     @property
     def algorithm(self) -> int:
-        """XEN_NETIF_CTRL_HASH_ALGORITHM_*."""
+        """The algorithm, XEN_NETIF_CTRL_HASH_ALGORITHM_*."""
         return self.settings[ALGORITHM]
 
     @property
     def types(self) -> int:
-        """Bits XEN_NETIF_CTRL_HASH_TYPE_* of what is hashed."""
+        """The types that are hashed, bits XEN_NETIF_CTRL_HASH_TYPE_*."""
         return self.settings[TYPES]
 
     @property
     def key(self) -> bytes:
-        """The key, with the zeroes behind it: KEY_SIZE bytes."""
+        """The key, followed by zeroes: KEY_SIZE bytes."""
         return self.key_bytes.tobytes()
 
     @property
     def mapping(self) -> list[int]:
-        """The queue for each ``hash mod size``; empty: the queue is the hash modulo their count."""
+        """The queue for each ``hash mod size``. If it is empty, the queue is the hash modulo their
+        number."""
         return self.entries[: self.settings[MAPPING_SIZE]].tolist()
 
     @property
     def active(self) -> bool:
-        """Whether frames are hashed; without types they are not (SET_HASH_FLAGS, NOTE)."""
+        """Whether frames are hashed: there are an algorithm and types (SET_HASH_FLAGS, NOTE)."""
         return self.algorithm != XEN_NETIF_CTRL_HASH_ALGORITHM_NONE and self.types != 0
 
     def views(self) -> tuple[object, object, object, object]:
-        """settings, key, table and mapping as the current engine's kernels take them."""
+        """Settings, key, table and mapping, as the current engine's kernels take them."""
         view = current().view
         return view(self.settings), view(self.key_bytes), view(self.table), view(self.entries)
 
     def reset(self) -> None:
-        """No algorithm, no types, no key, no mapping."""
+        """Switch hashing off and forget types, key and mapping."""
         self.settings[ALGORITHM] = XEN_NETIF_CTRL_HASH_ALGORITHM_NONE
         self.settings[TYPES] = 0
         self._put_key(b"")
@@ -96,27 +97,28 @@ class HashConfig:
         return self._changed()
 
     def supported_types(self) -> tuple[int, int]:
-        """GET_HASH_FLAGS: status and types; an algorithm has to be selected."""
+        """GET_HASH_FLAGS: status and types. An algorithm has to be selected before."""
         if self.algorithm == XEN_NETIF_CTRL_HASH_ALGORITHM_NONE:
             return XEN_NETIF_CTRL_STATUS_NOT_SUPPORTED, 0
         return XEN_NETIF_CTRL_STATUS_SUCCESS, ALL_TYPES
 
     def set_types(self, types: int) -> int:
-        """SET_HASH_FLAGS: any of ALL_TYPES; an algorithm has to be selected."""
+        """SET_HASH_FLAGS: any of ALL_TYPES. An algorithm has to be selected before."""
         if types & ~ALL_TYPES or self.algorithm == XEN_NETIF_CTRL_HASH_ALGORITHM_NONE:
             return XEN_NETIF_CTRL_STATUS_INVALID_PARAMETER
         self.settings[TYPES] = types
         return self._changed()
 
     def set_key(self, key: bytes) -> int:
-        """SET_HASH_KEY: at most KEY_SIZE bytes in the place of all that were there."""
+        """SET_HASH_KEY: at most KEY_SIZE bytes, which replace the whole key."""
         if len(key) > KEY_SIZE:
             return XEN_NETIF_CTRL_STATUS_INVALID_PARAMETER
         self._put_key(key)
         return self._changed()
 
     def set_mapping_size(self, size: int) -> int:
-        """SET_HASH_MAPPING_SIZE: ``size`` entries, all of them queue 0; 0 for the modulus."""
+        """SET_HASH_MAPPING_SIZE: ``size`` entries, all of them queue 0; with 0 the modulus is
+        used."""
         if size > MAX_MAPPING_SIZE:
             return XEN_NETIF_CTRL_STATUS_INVALID_PARAMETER
         self.settings[MAPPING_SIZE] = size
@@ -124,9 +126,9 @@ class HashConfig:
         return self._changed()
 
     def covers(self, offset: int, count: int) -> bool:
-        """Whether the table has entries ``offset`` ... ``offset + count - 1``.
+        """Whether the table has the entries ``offset`` ... ``offset + count - 1``.
 
-        The sum is that of integers, not of 32-bit words in which it could come out small (XSA-270).
+        The sum is one of integers; a sum of 32-bit words could wrap and come out small (XSA-270).
         """
         return offset + count <= self.settings[MAPPING_SIZE]
 

@@ -2,8 +2,8 @@
 
 The definition shifts key and data bit by bit and adds (XOR) the leftmost 32 bits of the key for
 each 1 of the data. So what a byte of the data adds depends on its place and value only: a table
-with one word for each place and value makes a hash of as many look-ups as there are bytes. The
-table is made once for a key.
+with one word for each place and value makes the hash a look-up per byte. The table is filled once
+per key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TABLE_SIZE = DATA_SIZE << 8
 
 
 def fill_table(key: Bytes, table: U32Array) -> None:
-    """Make ``table`` (TABLE_SIZE words) for ``key`` (KEY_SIZE bytes)."""
+    """Fill ``table`` (TABLE_SIZE words) for ``key`` (KEY_SIZE bytes)."""
     for place in range(DATA_SIZE):
         base = place << 8
         five = key[place] << 8 | key[place + 1]
@@ -38,7 +38,8 @@ def fill_table(key: Bytes, table: U32Array) -> None:
 
 
 def hash_word(table: U32Array, place: int, data: Bytes, at: int) -> int:
-    """What the four bytes ``data[at] ...``, which are the hash's data from ``place`` on, add."""
+    """What the four bytes from ``data[at]`` on add to a hash, in which they begin at byte
+    ``place``."""
     base = place << 8
     return (
         table[base + data[at]]
@@ -49,7 +50,7 @@ def hash_word(table: U32Array, place: int, data: Bytes, at: int) -> int:
 
 
 def hash_first_two(table: U32Array, data: Bytes, at: int) -> int:
-    """The hash of the eight bytes from ``data[at]`` on: that of IPv4 addresses, written out."""
+    """The hash of the eight bytes from ``data[at]`` on, unrolled: IPv4 addresses."""
     return (
         table[data[at]]
         ^ table[256 + data[at + 1]]

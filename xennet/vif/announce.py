@@ -1,4 +1,4 @@
-"""What both drivers do after they published an index: count it, notify if the other end asked."""
+"""What both drivers do after they have published an index: count it, and notify if it is needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from xennet.vif.counters import RingCounters
 
 
 def announce(hv: Hypervisor, port: int, ring: str, counters: RingCounters, notify: int) -> None:
-    """``notify`` is what the kernel that published the index returned; ``ring`` its name."""
+    """Count a push on ``ring`` ("tx", "rx"), show it to observers, and send an event if ``notify``.
+
+    ``notify`` is what the kernel that published the index returned.
+    """
     sent = counters.pushed(notify)
     if hv.observes(Notification):
         hv.emit(Notification(hv.domid, ring, sent))

@@ -1,4 +1,4 @@
-"""What a driver counts about one ring."""
+"""The counters of a driver about its rings."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from attrs import define, field, fields
 
 @define
 class RingCounters:
-    """Totals of all connections so far, seen from one end.
+    """Totals over all connections, seen from one end.
 
-    ``packets`` and ``bytes`` are whole packets and their payload, ``slots`` the ring slots they
-    took, extra info slots included; ``requests`` and ``responses`` those which this end produced
-    or consumed; ``errors`` packets (of the backend's rx: slots) that were refused or dropped. A
-    push that had to be announced counts in ``notified``, one that needed no event in ``avoided``.
-    ``grants`` is how often a page was granted (frontend only).
+    ``packets`` and ``bytes`` count whole packets and their payload, ``slots`` the ring slots that
+    they took, extra info slots included; ``requests`` and ``responses`` those that this end
+    produced or consumed; ``errors`` packets (of the backend's rx: slots) that were refused or
+    dropped. A push that had to be announced counts in ``notified``, one that needed no event in
+    ``avoided``. ``grants`` is the number of grants of pages (frontend only).
     """
 
     packets: int = 0
@@ -29,7 +29,7 @@ class RingCounters:
     grants: int = 0
 
     def pushed(self, notify: int) -> bool:
-        """Count one push of an index; returns whether it has to be announced."""
+        """Count one push of an index. Returns whether it has to be announced."""
         if notify:
             self.notified += 1
             return True
@@ -39,7 +39,7 @@ class RingCounters:
 
 @define
 class VifCounters:
-    """One end's counters: the guest-transmit ring and the guest-receive ring."""
+    """The counters of one end: those of the guest-transmit ring and of the guest-receive ring."""
 
     tx: RingCounters = field(factory=RingCounters)
     rx: RingCounters = field(factory=RingCounters)
@@ -47,15 +47,15 @@ class VifCounters:
 
 @define
 class BackendCounters(VifCounters):
-    """A backend queue's counters: those of its rings, and what they do not show.
+    """The counters of a backend queue: those of its rings, and events that these do not show.
 
     Guest transmit: ``csum_fixup`` GSO packets that came without a blank checksum (hardening rule
-    F16), ``bad_csum`` packets without the checksum that they said was blank (F17),
-    ``rate_limited`` how often requests waited because the rate limit did not cover the next one.
-    Guest receive, in packets: ``filtered`` by multicast control, ``expired`` for want of buffers,
-    ``dropped`` because there was no carrier, ``lost`` because they still waited for buffers when
-    the vif disconnected. ``spurious``: events that brought nothing new (F19),
-    ``jiffies_eoi_delayed``: for how long later ones were held back because of them.
+    F16), ``bad_csum`` packets without the checksum that they said was blank (F17), ``rate_limited``
+    times that requests waited because the rate limit did not cover the next one. Guest receive, in
+    packets: ``filtered`` by multicast control, ``expired`` for want of buffers, ``dropped`` because
+    there was no carrier, ``lost`` because they waited for buffers when the vif disconnected.
+    ``spurious``: events that brought nothing new (F19), ``jiffies_eoi_delayed``: jiffies for which
+    later events were held back.
     """
 
     csum_fixup: int = 0

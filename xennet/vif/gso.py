@@ -1,4 +1,4 @@
-"""Which GSO types an end of a vif takes, as it says in its directory (xen/io/netif.h)."""
+"""The GSO types that an end of a vif takes, as its directory says (xen/io/netif.h)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TYPES = {
 
 
 def gso_types(keys: NodeDirectory, suffix: str = "") -> int:
-    """Bit t is set for each GSO type t that the other end offers to take.
+    """A number in which bit t is set for each GSO type t that the other end takes.
 
     With ``suffix`` "-prefix": those that an old frontend takes with a descriptor in front of the
     packet (NETRXF_gso_prefix) in place of an extra info slot.

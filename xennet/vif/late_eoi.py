@@ -1,16 +1,16 @@
-"""Event channels that bring nothing are unmasked late: Linux's answer to storms of events.
+"""The late end of an event (EOI): Linux's answer to storms of events.
 
 A driver of Linux tells the event channel code when it is done with an event (xen_irq_lateeoi), and
 whether the event was in vain (XEN_EOI_FLAG_SPURIOUS). The port stays masked until then, so an event
-that comes meanwhile is pending and delivered afterwards: nothing is lost, but a peer that sends
-events without reason gets one looked at after a jiffy, then after two, four ... up to a second
+that comes meanwhile is pending and delivered afterwards: nothing is lost, but of a peer that sends
+events without reason one is handled after a jiffy, the next after two, four ... up to a second
 (XSA-332 for backends, XSA-391 for frontends; hardening rules F19 and B18).
 
 An event is spurious here if the peer has published nothing since the last one. (Linux also counts
-one whose work was found before it came; a driver that polls would be slowed down by those.)
+an event whose work was done before it came; that would slow down a driver that polls.)
 
 One difference: here the delay grows until an event brings something. In Linux 6.1 the end of a
-delay is itself an EOI that is not spurious: the count begins anew, and no delay gets past a jiffy.
+delay is itself an EOI that is not spurious: the count begins anew, and no delay exceeds a jiffy.
 """
 
 from __future__ import annotations
@@ -21,26 +21,30 @@ from typing import Protocol
 
 from xennet.interface import HypercallError, Hypervisor
 
-#: Jiffies in a second, and how long one is in ns (CONFIG_HZ of distributions' kernels).
+#: Jiffies in a second (CONFIG_HZ of distributions' kernels), and ns in a jiffy.
 HZ = 250
 JIFFY = 1_000_000_000 // HZ
-#: So many spurious events in a row are forgiven (a xenbus device's spurious_threshold).
+#: Spurious events in a row that cause no delay (spurious_threshold of a xenbus device).
 SPURIOUS_THRESHOLD = 1
 
 
 class EventCounters(Protocol):
-    """As the attributes of a xenbus device in sysfs: ``spurious`` events, and for how many jiffies
-    in all the next one was held back because of them."""
+    """Counters like the attributes of a xenbus device in sysfs.
+
+    ``spurious``: events that brought nothing. ``jiffies_eoi_delayed``: jiffies for which later
+    events were held back because of them.
+    """
 
     spurious: int
     jiffies_eoi_delayed: int
 
 
 class LateEoi:
-    """The end of an event at ``port``. ``seen``: what had been published when the port was bound.
+    """The end of the events of ``port``.
 
-    ``delays`` False: spurious events are counted and nothing else, as by drivers other than
-    Linux's. ``spurious_cnt``: how many have come in a row, as long as it makes a difference.
+    ``seen``: what was published when the port was bound. ``delays`` False: spurious events are only
+    counted, as by drivers other than Linux's. ``spurious_cnt``: how many have come in a row, as
+    long as it makes a difference.
     """
 
     __slots__ = ("_cancel", "_counters", "_delays", "_hv", "_port", "_seen", "spurious_cnt")
@@ -63,7 +67,7 @@ class LateEoi:
         self.spurious_cnt = 0
 
     def heard(self, published: int) -> None:
-        """An event came; ``published`` is the peer's index, or both of them in one number."""
+        """Handle an event; ``published`` is the peer's index, or both of them in one number."""
         if published != self._seen:
             self._seen = published
             self.spurious_cnt = 0
@@ -72,11 +76,11 @@ class LateEoi:
 
     @property
     def delayed(self) -> bool:
-        """Whether the next event is held back just now."""
+        """Whether the next event is being held back."""
         return self._cancel is not None
 
     def cancel(self) -> None:
-        """End a delay without looking at what it held back: the port is about to be closed."""
+        """End a delay without unmasking the port, which is about to be closed."""
         if self._cancel is not None:
             self._cancel()
             self._cancel = None
@@ -96,6 +100,6 @@ class LateEoi:
 
     def _unmask(self) -> None:
         self._cancel = None
-        # A suspend has taken the port meanwhile.
+        # The port may have gone in a suspend.
         with suppress(HypercallError):
             self._hv.unmask(self._port)

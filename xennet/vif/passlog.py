@@ -1,4 +1,4 @@
-"""The log of a driver's kernel calls: silent until somebody wants to see ring events."""
+"""The log of a driver's kernel calls; it is off until an observer wants ring events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from xennet.vif.ring_events import RingEvent, new_log, silent_log, take
 
 
 class PassLog:
-    """:meth:`arg` is what a kernel gets as its log; :meth:`emit` tells observers what it wrote."""
+    """The log that a driver gives its kernels (:meth:`arg`), and whose records it emits
+    (:meth:`emit`)."""
 
     def __init__(self, hv: Hypervisor, engine: Engine) -> None:
         self._hv = hv
@@ -20,7 +21,7 @@ class PassLog:
         self._view: Any = None
 
     def arg(self) -> Any:
-        """A log with room while there are observers, else one without."""
+        """The log for a kernel call: one with room if there are observers, else one without."""
         if not self._hv.observes(RingEvent):
             return self._silent
         if self._view is None:
@@ -29,7 +30,7 @@ class PassLog:
         return self._view
 
     def emit(self) -> None:
-        """Emit what the last kernel calls noted."""
+        """Emit the records of the last kernel calls."""
         if self._view is not None and self._hv.observes(RingEvent):
             for event in take(self._hv.domid, self._log):
                 self._hv.emit(event)

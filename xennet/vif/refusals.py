@@ -1,4 +1,4 @@
-"""Why a driver refuses a packet and goes on: codes for kernels, the rule and the words for people.
+"""Why a driver refuses a packet and goes on: codes for kernels, with rule and words for people.
 
 The rules are those of docs/hardening.md. What ends a connection is in the verdicts of each driver
 (xennet.netback.verdict, xennet.netfront.verdict).
@@ -46,7 +46,7 @@ class Refusal:
     text: str
 
 
-#: By code.
+#: Code -> refusal.
 REFUSALS: Mapping[int, Refusal] = MappingProxyType(
     {
         NOT_REFUSED: Refusal("", ""),

@@ -1,9 +1,8 @@
-"""What kernels say about single packets and slots, when somebody listens.
+"""Events about single packets and slots, as kernels log them.
 
 A kernel that is given a log appends one record (what, ring index, two values, refusal) for each
-packet it handled and each thing that went wrong; :func:`take` turns the records into
-:class:`RingEvent` and empties the log. Without an observer the log is a bare header, and kernels
-write nothing.
+packet that it handled and for each fault; :func:`take` makes a :class:`RingEvent` of each record
+and empties the log. Without an observer the log is a bare header, and kernels write nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from xennet.engine.kernel import LOG_HEADER, LOG_LOST, LOG_RECORD, LOG_USED
 from xennet.interface import Hypervisor
 from xennet.vif.refusals import REFUSALS
 
-# What happened. The values, at most two, are named in _KINDS.
+# What a record says. Its values, at most two, are named in _KINDS.
 TX_PACKET = 1
 TX_REFUSED = 2
 TX_COPY_FAILED = 3
@@ -30,7 +29,7 @@ RX_RECEIVED = 8
 RX_DROPPED = 9
 TX_BAD_CSUM = 10
 
-#: what -> (ring, name, names of the values)
+#: what -> (ring, name, names of the values).
 _KINDS = {
     TX_PACKET: ("tx", "packet from the guest", ("slots", "bytes")),
     TX_REFUSED: ("tx", "packet answered ERROR", ("slots", "bytes")),
@@ -43,21 +42,21 @@ _KINDS = {
     RX_DROPPED: ("rx", "packet dropped", ("slots", "bytes")),
     TX_BAD_CSUM: ("tx", "packet answered OKAY and dropped", ("bytes",)),
 }
-#: Those whose first value is a GNTST_ code.
+#: Records whose first value is a GNTST_ code.
 _COPIES = frozenset((TX_COPY_FAILED, RX_COPY_FAILED))
 
-#: Records that fit the log of one kernel call: a ring full of packets, each with a failed slot.
+#: Records in the log of one kernel call: a ring full of packets, each with a failed slot.
 RECORDS = 1024
 
 
 @frozen
 class RingEvent:
-    """One packet or slot. ``index`` is the ring index (0..2^32-1) at which it begins; ``values``
-    are named: slots and bytes of a packet, status (GNTST_bad_gntref ...) and gref of a copy, id and
-    status (NETIF_RSP_ number) of a response.
+    """One packet or slot.
 
-    ``rule`` is the hardening rule by which it was refused though the ring goes on (F3, B8 ...), and
-    ``why`` says so in words; "" for what went well.
+    ``index`` is the ring index (0..2^32-1) at which it begins. ``values`` are named: slots and
+    bytes of a packet, status (GNTST_bad_gntref ...) and gref of a copy, id and status (NETIF_RSP_
+    number) of a response. ``rule`` is the hardening rule by which it was refused though the ring
+    goes on (F3, B8 ...), and ``why`` the refusal in words; both are "" if it was not refused.
     """
 
     domid: int
@@ -72,8 +71,8 @@ class RingEvent:
 def tell_refused(
     hv: Hypervisor, ring: str, what: str, index: int, refusal: int, **values: int | str
 ) -> None:
-    """Emit that something was refused for the reason ``refusal`` (xennet.vif.refusals), if anybody
-    listens."""
+    """Emit that something was refused for the reason ``refusal`` (xennet.vif.refusals), if it is
+    observed."""
     if hv.observes(RingEvent):
         hv.emit(_event(hv.domid, ring, what, index, values, refusal))
 
@@ -87,14 +86,14 @@ def _event(
 
 @frozen
 class EventsLost:
-    """``count`` ring events of a pass did not fit its log."""
+    """``count`` ring events of a pass did not fit into its log."""
 
     domid: int
     count: int
 
 
 def silent_log() -> array[int]:
-    """A log that takes nothing."""
+    """A log that is off."""
     return array("q", (LOG_HEADER, 0))
 
 
@@ -106,7 +105,7 @@ def new_log() -> array[int]:
 
 
 def take(domid: int, log: array[int]) -> Iterator[RingEvent | EventsLost]:
-    """The records of ``log`` in order; the log is empty afterwards."""
+    """Yield the records of ``log`` as events, in order; the log is empty afterwards."""
     used, lost = log[LOG_USED], log[LOG_LOST]
     log[LOG_USED], log[LOG_LOST] = LOG_HEADER, 0
     for at in range(LOG_HEADER, used, LOG_RECORD):
