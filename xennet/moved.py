@@ -38,7 +38,7 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "xennet.link.limits": ("xennet.host.limits", {}),
     "xennet.link.lines": ("xennet.link.vifs", {"Lines": "Vifs", "Line": "VifPair"}),
     "xennet.link.residents": ("xennet.host.domains", {}),
-    "xennet.link.run": ("xennet.run.over_vifs", {}),
+    "xennet.link.run": ("xennet.run.links", {}),
     "xennet.link.setup": ("xennet.host.setup", {}),
     "xennet.link.standstill": ("xennet.host.evidence", {"standstill": "blocked"}),
     "xennet.link.witness": ("xennet.run.checker", {"Witness": "Checker"}),

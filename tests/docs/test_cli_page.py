@@ -16,6 +16,7 @@ from xennet.run import (
     DefectReport,
     DirectionReport,
     DomainReport,
+    InterfaceReport,
     Mismatch,
     PathReport,
     PortReport,
@@ -42,6 +43,7 @@ RUN = RunReport(
     rings=(RingReport("tx"),),
     domains=(DomainReport("dom0"),),
     ports=(PortReport("guest", "null:", Counters()),),
+    interfaces=(InterfaceReport("epair0a", "02:00:00:00:00:0a", 1500),),
 )
 COMMANDS = {
     "xennet-lifecycle/1": "lifecycle no-script-answer --json",

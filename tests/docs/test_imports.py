@@ -67,10 +67,13 @@ _TABLE = {
         "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
         "toolstack xenbus xenstore xenstored"
     ),
+    # Another way between two ends
+    "ifnet": "frames",
+    "epair": "frames ifnet runloop",
     # What joins ports, and what is made of that
     "link": (
-        "abi errors frames host hypervisor lazy netback netfront observe port runloop "
-        "toolstack vif xenbus xenstore xenstored"
+        "abi epair errors frames host hypervisor ifnet lazy netback netfront observe port pump "
+        "runloop toolstack vif xenbus xenstore xenstored"
     ),
     "run": "abi errors frames host lazy link netback netfront offload port wrap xenstore",
     "lifecycle": (

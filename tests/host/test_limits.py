@@ -22,8 +22,8 @@ from xennet.netback.policy import VifOptions
 from xennet.netfront.kinds import KINDS
 from xennet.netfront.options import NetfrontOptions
 from xennet.port import open_ports
+from xennet.run.links import run_ports
 from xennet.run.options import RunOptions
-from xennet.run.over_vifs import run_ports
 from xennet.run.progress import no_progress
 from xennet.xenstore import Quota
 

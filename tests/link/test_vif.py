@@ -20,8 +20,8 @@ from xennet.link.vif import VifLink
 from xennet.observe import Notification
 from xennet.port import open_port, open_ports
 from xennet.run.checker import Checker
+from xennet.run.links import run_ports
 from xennet.run.options import RunOptions
-from xennet.run.over_vifs import run_ports
 from xennet.run.progress import no_progress
 from xennet.run.report import RunReport
 from xennet.xenbus.backend import Advertisement

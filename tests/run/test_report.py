@@ -22,6 +22,7 @@ from xennet.run import (
     DefectReport,
     DirectionReport,
     DomainReport,
+    InterfaceReport,
     Mismatch,
     PathReport,
     PortReport,
@@ -83,6 +84,7 @@ def test_json_keys_are_those_of_format_1() -> None:
         directions=bad_report().directions,
         switch=SWITCH,
         defects=(DefectReport("B4", "torn in two", 7),),
+        interfaces=(InterfaceReport("epair0a", "02:00:00:00:00:0a", 1500),),
     )
     assert keys(full.to_json()) == {
         "format": None,
@@ -139,6 +141,7 @@ def test_json_keys_are_those_of_format_1() -> None:
             )
         ],
         "ports": [{"side": None, "spec": None, "counters": dict.fromkeys(counters)}],
+        "interfaces": [dict.fromkeys(field.name for field in fields(InterfaceReport))],
         "seconds": None,
         "interrupted": None,
         "frames_per_second": None,
@@ -151,6 +154,7 @@ def test_json_survives_json_and_holds_the_numbers() -> None:
     assert made["format"] == "xennet-run/1"
     assert made["options"] == {
         "grant_version": 2,
+        "link": "vif",
         "evtchn": None,
         "frontend": "linux",
         "backend": "linux",

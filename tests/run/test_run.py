@@ -18,8 +18,8 @@ from xennet.netback.defects import BackendPanic
 from xennet.netback.device import Vif
 from xennet.port import BasePort, PortError, open_ports
 from xennet.run.checker import Checker
+from xennet.run.links import run_ports
 from xennet.run.options import RunOptions
-from xennet.run.over_vifs import run_ports
 from xennet.run.progress import no_progress
 from xennet.run.report import RunReport
 

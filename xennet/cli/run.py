@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
@@ -34,6 +35,12 @@ MIN_MTU, MAX_MTU = 68, 65521
 BACKENDS = ("linux", "xnb")
 FRONTENDS = ("linux", "freebsd", "windows")
 EVTCHN_ABIS = ("2l", "fifo")
+
+#: Options that have no meaning for other links.
+_OF_VIFS = frozenset(
+    ("vifs", "queues", "split_channels", "no_sg", "no_gso", "no_csum", "backend", "frontend")
+    + ("evtchn", "grant_version", "quota_nodes", "arena", "xenstore_socket")
+)
 
 #: A command function that gets an option.
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -77,6 +84,21 @@ class _PortType(_ParamType):
         from xennet.cli.completion import ports
 
         return [CompletionItem(value) for value in ports(incomplete)]
+
+
+class _LinkType(_ParamType):
+    """A link's specification."""
+
+    name = "link"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from xennet.run.links import parse as parse_link
+
+        try:
+            parse_link(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
 
 
 def _count(name: str, most: int, text: str) -> Callable[[_F], _F]:
@@ -171,6 +193,14 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
     metavar="MIB",
     help="Memory of the machine.  [default: 512, or what so many vifs can take]",
 )
+@click.option(
+    "--link",
+    type=_LinkType(),
+    default="vif",
+    show_default=True,
+    metavar="LINK",
+    help="What joins the ports: vif, epair or epair:taskqueue.",
+)
 @click.option("--allow-empty", is_flag=True, help="A run in which no port gives a frame is good.")
 @click.option(
     "--xenstore-socket",
@@ -204,14 +234,26 @@ def run(
             raise click.UsageError(f"{option} {looking}")
     options = RunOptions(sg=not no_sg, gso=not no_gso, csum=not no_csum, **asked)
     guests, hosts = _ports_of(guest, host, options)
-    if ctx.obj is None:
-        _require_room(options)
+    if options.link == "vif":
+        if ctx.obj is None:
+            _require_room(options)
+    else:
+        _require_no_vifs(ctx, options.link)
     silent = as_json or quiet
     stdout_taken = records_to_stdout([*guests, *hosts])
     link = ctx.obj or partial(_vif, xenstore_socket, hold_before, hold, silent)
     report = _carry(guests, hosts, options, link, silent)
     _show(report, as_json, quiet, err=stdout_taken)
     ctx.exit(_exit_code(report))
+
+
+def _require_no_vifs(ctx: click.Context, link: str) -> None:
+    """Refuse options of vifs for another kind of link."""
+    given = ParameterSource.COMMANDLINE
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name in _OF_VIFS and ctx.get_parameter_source(name) is given:
+            raise click.UsageError(f"{parameter.opts[0]} is for vifs: --link {link} has none.")
 
 
 def _require_room(options: RunOptions) -> None:
@@ -259,12 +301,14 @@ def _vif(
     options: RunOptions,
     progress: Shown,
 ) -> RunReport:
+    """The link that the options name; a store is on ``socket``, if that is one, and signals end it
+    in order."""
     """The vif as a :class:`Link`; its store is served on ``socket`` unless that is None.
 
     A signal ends the run in order.
     """
     from xennet.cli.signals import stopping
-    from xennet.run.over_vifs import run_ports
+    from xennet.run.links import run_ports
     from xennet.run.runner import StoreView
     from xennet.run.stop import Stop
     from xennet.xenstore.daemon import SocketError

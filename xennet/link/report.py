@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import asdict, field, fields, frozen
+
+from xennet.ifnet import Interface
 
 
 @frozen
@@ -119,6 +121,33 @@ class DefectReport:
 
 
 @frozen
+class InterfaceReport:
+    """A network interface: its name, address ("02:...") and MTU in bytes; packets in and out, bytes
+    out, errors, frames that a full queue dropped."""
+
+    name: str
+    mac: str
+    mtu: int
+    ipackets: int = 0
+    opackets: int = 0
+    oerrors: int = 0
+    obytes: int = 0
+    oqdrops: int = 0
+
+    @classmethod
+    def of(cls, interface: Interface) -> InterfaceReport:
+        """What ``interface`` shows now."""
+        counted = asdict(interface.counters)
+        names = [one.name for one in fields(cls) if one.name in counted]
+        return cls(
+            interface.name,
+            interface.mac.hex(":"),
+            interface.mtu,
+            **{name: counted[name] for name in names},
+        )
+
+
+@frozen
 class LinkReport:
     """A link's own part of a run's report; what a kind of link does not have is empty.
 
@@ -130,3 +159,4 @@ class LinkReport:
     rings: tuple[RingReport, ...] = ()
     domains: tuple[DomainReport, ...] = ()
     defects: tuple[DefectReport, ...] = ()
+    interfaces: tuple[InterfaceReport, ...] = ()

@@ -11,6 +11,8 @@ from attrs import frozen
 class RunOptions:
     """What a run was asked to do.
 
+    ``link``: what joins the ports, by its specification ("vif", "epair", "epair:taskqueue"); the
+    rest but ``mtu``, ``guests`` and ``switch`` is of vifs.
     ``grant_version``: of the guests' grant tables, 1 or 2. ``evtchn``: the ABI by which guests
     receive events, "2l" or "fifo", None for what is usual for ``frontend`` (the options in a report
     name it). ``frontend``, ``backend``: whose drivers. ``queues``: at most so many for each vif.
@@ -39,6 +41,7 @@ class RunOptions:
     allow_empty: bool = False
     quota_nodes: int | None = None
     arena: int | None = None
+    link: str = "vif"
 
 
 class Progress(Protocol):

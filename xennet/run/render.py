@@ -51,6 +51,7 @@ def print_report(report: RunReport, console: Console) -> None:
         _rings(report),
         _notifications(report),
         _domains(report),
+        _interfaces(report),
         _ports(report),
         _verdict(report),
     )
@@ -247,6 +248,8 @@ def _vifs(report: RunReport) -> RenderableType | None:
         groups.setdefault(alike, []).append(vif)
     if not groups:
         return None
+    if report.options.link != "vif":
+        return None  # nothing is negotiated there
     columns = ("vif", "way", "queues", "channels", "sg", "checksums", "segmented", "longest")
     table = _table("Negotiated", *columns, left=len(columns))
     for vifs in groups.values():
@@ -363,6 +366,17 @@ def _folded(domains: Sequence[DomainReport]) -> Sequence[DomainReport]:
         if attribute.name != "name"
     }
     return first, DomainReport(f"{len(others)} others", **counts)
+
+
+def _interfaces(report: RunReport) -> RenderableType | None:
+    if not report.interfaces:
+        return None
+    columns = ("in", "out", "bytes out", "errors", "drops")
+    table = _table("Interfaces", "", "address", "mtu", *columns, left=2)
+    for one in report.interfaces:
+        counted = (one.ipackets, one.opackets, one.obytes, one.oerrors, one.oqdrops)
+        _add(table, one.name, one.mac, str(one.mtu), *map(_number, counted))
+    return table
 
 
 def _ports(report: RunReport) -> RenderableType | None:

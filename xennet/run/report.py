@@ -10,7 +10,14 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
-from xennet.link.report import DefectReport, DomainReport, RingReport, TimelineEntry, VifReport
+from xennet.link.report import (
+    DefectReport,
+    DomainReport,
+    InterfaceReport,
+    RingReport,
+    TimelineEntry,
+    VifReport,
+)
 from xennet.port.base import Counters
 from xennet.run.options import RunOptions
 from xennet.wrap.in_order import Mismatch
@@ -99,6 +106,7 @@ class RunReport:
     rings: tuple[RingReport, ...] = ()
     domains: tuple[DomainReport, ...] = ()
     ports: tuple[PortReport, ...] = ()
+    interfaces: tuple[InterfaceReport, ...] = ()
     seconds: float = 0.0
     interrupted: str | None = None
 

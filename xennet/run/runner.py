@@ -230,6 +230,7 @@ class Run:
             defects=of_link.defects,
             rings=of_link.rings,
             domains=of_link.domains,
+            interfaces=of_link.interfaces,
             ports=tuple(
                 PortReport(side, port.name, port.counters)
                 for side, ports in zip(("guest", "host"), self._ports, strict=True)
@@ -357,10 +358,15 @@ class Run:
             for name, path in ((GUEST_TO_HOST, report.up), (HOST_TO_GUEST, report.down)):
                 where = self._named(report.name, name)
                 if path.refused:
-                    bad.append(f"{where}: {path.refused} frames were too long for the vif")
+                    bad.append(f"{where}: {path.refused} frames were too long for the {self._kind}")
                 if path.errors:
                     bad.append(f"{where}: {path.errors} frames were not what their flags say")
         return bad
+
+    @property
+    def _kind(self) -> str:
+        """The kind of link, for messages."""
+        return self.options.link.partition(":")[0]
 
     def _dropped(self) -> int:
         ports = self.switch.switch.ports if self.switch is not None else []

@@ -1,0 +1,1 @@
+"""FreeBSD's epair: two Ethernet interfaces, back to back (sys/net/if_epair.c)."""

@@ -1,0 +1,286 @@
+"""What an epair does with a frame that is sent, in two generations of the driver.
+
+* :class:`NetisrDriver`: if_epair.c of MODULE_VERSION 1 (revision 2f513db7). Frames go through a
+  netisr queue of the receiver's CPU. If that is full the *sender's CPU* is marked OACTIVE, and
+  frames of all interfaces of that CPU wait in their send queues until its own netisr queue has run
+  empty.
+* :class:`TaskqueueDriver`: MODULE_VERSION 3 (revision 02f70f66). A queue of 4096 frames for each
+  side, taken whole by a task; a full one drops, and frames longer than the MTU are refused.
+
+A call of ``transmit`` takes a whole batch and does with it what the seed does with one frame after
+the other; its errno is that of the first frame that had one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from errno import E2BIG, ENETDOWN, ENOBUFS, ENXIO
+from typing import Protocol
+
+from attrs import define, field
+
+from xennet.epair.netisr import Netisr
+from xennet.frames import ETHERNET_HEADER, FrameBatch
+from xennet.ifnet import DrvFlags, Interface, part, single
+from xennet.runloop import Delivery, RunLoop
+
+#: Frames that a side's queue holds in the later generation (RXRSIZE).
+RXRSIZE = 4096
+#: Bytes of a frame beyond the MTU: the Ethernet header and a VLAN tag.
+_OVERHEAD = ETHERNET_HEADER + 4
+_GROUP = 1
+
+
+def count_sent(sender: Interface, receiver: Interface, batch: FrameBatch) -> None:
+    """Count ``batch`` as gone: the receiver's packets too, before it has them, and never its
+    bytes."""
+    data, counters = batch.data, sender.counters
+    counters.opackets += batch.count
+    counters.obytes += batch.used
+    counters.omcasts += sum(data[at] & _GROUP for at in batch.offset[: batch.count])
+    receiver.counters.ipackets += batch.count
+
+
+class Driver(Protocol):
+    """One generation. ``generation``: its name."""
+
+    generation: str
+
+    def attach(self, interface: Interface, peer: Interface) -> None:
+        """From now on what ``interface`` sends comes in at ``peer``."""
+        ...
+
+    def detach(self, interface: Interface) -> None:
+        """``interface`` goes; frames that are on their way to it are freed."""
+        ...
+
+    def transmit(self, interface: Interface, batch: FrameBatch | None) -> int:
+        """Send all frames of ``batch`` (None: nothing), which is the driver's from then on.
+
+        Returns 0, ENXIO if the interface does not run, ENETDOWN if it is not up, ENOBUFS for a full
+        queue, E2BIG for a frame that is too long.
+        """
+        ...
+
+    def room(self, interface: Interface) -> int:
+        """Frames that ``interface`` could send now without losing one."""
+        ...
+
+    def qflush(self, interface: Interface) -> None:
+        """Free what waits in the send queue of ``interface`` (if_qflush)."""
+        ...
+
+
+@define(eq=False)
+class _Cpu:
+    """struct epair_dpcpu: ``oactive`` stops all senders of this CPU; ``drain``: interfaces with
+    frames in their send queues, in the order in which they came."""
+
+    oactive: bool = False
+    drain: list[Interface] = field(factory=list)
+
+
+class NetisrDriver:
+    """The seed's generation. ``netisr`` has the queues."""
+
+    generation = "netisr"
+
+    def __init__(self, run_loop: RunLoop, cpus: int = 1) -> None:
+        self.netisr = Netisr(run_loop, cpus, self._drained)
+        self._cpus = [_Cpu() for _ in range(cpus)]
+        self._peers: dict[Interface, Interface] = {}
+
+    def attach(self, interface: Interface, peer: Interface) -> None:
+        self._peers[interface] = peer
+
+    def detach(self, interface: Interface) -> None:
+        self._leave(interface)
+        self.netisr.forget(interface)
+        del self._peers[interface]
+
+    def room(self, interface: Interface) -> int:
+        if self._cpu_of(interface).oactive:
+            return max(0, interface.send_limit - len(interface.send_queue))
+        return self.netisr.room(self._peers[interface])
+
+    def transmit(self, interface: Interface, batch: FrameBatch | None) -> int:
+        # epair_transmit_locked
+        if batch is None:
+            return 0
+        if not interface.running:
+            return ENXIO
+        if not interface.up:
+            return ENETDOWN
+        interface.tap(batch)
+        peer = self._peers[interface]
+        if not peer.usable:
+            interface.counters.oerrors += batch.count
+            return 0
+        cpu, error, at = self._cpu_of(interface), 0, 0
+        while at < batch.count:
+            if cpu.oactive:
+                return self._enqueue(cpu, interface, batch, at) or error
+            taken = min(self.netisr.room(peer), batch.count - at)
+            if taken:
+                # Without a copy where all of it goes the same way, as nearly always.
+                whole = batch if taken == batch.count else part(batch, at, at + taken)
+                self.netisr.queue(peer, whole)
+                count_sent(interface, peer, whole)
+                at += taken
+            if at < batch.count:
+                # This frame finds the queue full and is freed; unlike in start, the interface is
+                # not put on the drain list for it.
+                self._overflowed(cpu, interface)
+                error, at = ENOBUFS, at + 1
+        return error
+
+    def start(self, interface: Interface) -> None:
+        """Send what waits in the send queue (epair_start)."""
+        self._start(self._cpu_of(interface), interface)
+
+    def qflush(self, interface: Interface) -> None:
+        self._leave(interface)
+        interface.send_queue.clear()
+
+    def _cpu_of(self, interface: Interface) -> _Cpu:
+        return self._cpus[self.netisr.cpu_of(interface)]
+
+    def _overflowed(self, cpu: _Cpu, interface: Interface) -> None:
+        cpu.oactive = True
+        interface.drv_flags |= DrvFlags.OACTIVE
+        interface.counters.oerrors += 1
+
+    def _enqueue(self, cpu: _Cpu, interface: Interface, batch: FrameBatch, first: int) -> int:
+        """Put frames from ``first`` on into the send queue; the queue's errno is all that tells of
+        those that find no place."""
+        error = 0
+        for index in range(first, batch.count):
+            if len(interface.send_queue) >= interface.send_limit:
+                error = ENOBUFS
+                continue
+            interface.send_queue.append(single(batch, index))
+            self._drain_later(cpu, interface)
+        return error
+
+    def _drain_later(self, cpu: _Cpu, interface: Interface) -> None:
+        if interface not in cpu.drain:
+            cpu.drain.append(interface)
+
+    def _leave(self, interface: Interface) -> None:
+        """epair_remove_ifp_from_draining."""
+        for cpu in self._cpus:
+            if interface in cpu.drain:
+                cpu.drain.remove(interface)
+
+    def _start(self, cpu: _Cpu, interface: Interface) -> None:
+        # epair_start_locked: no bytes and no group frames are counted here.
+        if not interface.usable:
+            return
+        peer = self._peers[interface]
+        while interface.send_queue:
+            frame = interface.send_queue.popleft()
+            interface.tap(frame)
+            if not peer.usable:
+                interface.counters.oerrors += 1
+            elif self.netisr.queue(peer, frame) == 0:
+                interface.counters.opackets += 1
+                peer.counters.ipackets += 1
+            else:
+                self._overflowed(cpu, interface)
+                self._drain_later(cpu, interface)
+
+    def _drained(self, number: int) -> None:
+        # epair_nh_drainedcpu: called for the CPU whose netisr queue ran empty, which is the
+        # receivers' one; it clears the marks of senders that live on it.
+        cpu = self._cpus[number]
+        for interface in list(cpu.drain):
+            cpu.oactive = False
+            interface.drv_flags &= ~DrvFlags.OACTIVE
+            self._start(cpu, interface)
+            if not interface.send_queue and interface in cpu.drain:
+                cpu.drain.remove(interface)
+            if interface.drv_flags & DrvFlags.OACTIVE:
+                cpu.oactive = True
+                break
+
+
+@define(eq=False)
+class _Side:
+    """What waits to come in at ``interface``, of which ``frames`` frames."""
+
+    interface: Interface
+    queue: deque[FrameBatch] = field(factory=deque)
+    frames: int = 0
+
+
+class TaskqueueDriver:
+    """The later generation. What is counted of a frame that is queued is as far as remembered;
+    facts of the rest were read."""
+
+    generation = "taskqueue"
+
+    def __init__(self, run_loop: RunLoop) -> None:
+        self._run_loop = run_loop
+        self._peers: dict[Interface, _Side] = {}
+
+    def attach(self, interface: Interface, peer: Interface) -> None:
+        self._peers[interface] = _Side(peer)
+
+    def detach(self, interface: Interface) -> None:
+        side = self._peers.pop(interface)
+        side.queue.clear()
+        side.frames = 0
+
+    def room(self, interface: Interface) -> int:
+        return RXRSIZE - self._peers[interface].frames
+
+    def transmit(self, interface: Interface, batch: FrameBatch | None) -> int:
+        if batch is None:
+            return 0
+        counters, error = interface.counters, 0
+        if not interface.usable:
+            counters.oerrors += batch.count
+            return ENETDOWN if interface.running else ENXIO
+        longest = interface.mtu + _OVERHEAD
+        if max(batch.length[: batch.count], default=0) > longest:
+            kept = [i for i in range(batch.count) if batch.length[i] <= longest]
+            counters.oerrors += batch.count - len(kept)
+            batch, error = _only(batch, kept), E2BIG
+            if not kept:
+                return error
+        interface.tap(batch)
+        side = self._peers[interface]
+        if not side.interface.usable:
+            counters.oerrors += batch.count
+            return error
+        taken = min(self.room(interface), batch.count)
+        counters.oqdrops += batch.count - taken
+        if taken:
+            whole = batch if taken == batch.count else part(batch, 0, taken)
+            side.queue.append(whole)
+            side.frames += taken
+            count_sent(interface, side.interface, whole)
+            ident = side.interface.index
+            self._run_loop.post(Delivery("taskqueue", 0, ident), lambda _: self._run(side))
+        return error
+
+    def qflush(self, interface: Interface) -> None:
+        """Nothing waits in a send queue."""
+
+    def _run(self, side: _Side) -> None:
+        queue, side.queue = side.queue, deque()
+        side.frames = 0
+        for batch in queue:
+            side.interface.input(batch)
+
+
+def _only(batch: FrameBatch, kept: list[int]) -> FrameBatch:
+    """The frames of ``batch`` with these indices, copied."""
+    copy = FrameBatch(memoryview(bytearray(max(1, batch.used))), max(1, len(kept)))
+    for index in kept:
+        copy.append_from(batch, index)
+    return copy
+
+
+#: By name, the oldest first.
+DRIVERS = {"netisr": NetisrDriver, "taskqueue": TaskqueueDriver}

@@ -1,0 +1,165 @@
+"""Network interfaces as a stack sees them (FreeBSD's struct ifnet, as far as the wire matters).
+
+An :class:`Interface` has a name, an address, flags, a link state and counters, and hands what comes
+in to its ``input``. Frames are in a :class:`~xennet.frames.FrameBatch`, which passes from hand to
+hand as an mbuf does: whoever is given one owns it, and nobody copies it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from enum import IntEnum, IntFlag
+from itertools import count
+
+from attrs import define, field
+
+from xennet.frames import FrameBatch
+
+#: Length of a name with its NUL (net/if.h IFNAMSIZ).
+IFNAMSIZ = 16
+#: Frames that a send queue holds unless net.link.ifqmaxlen says otherwise (sys/net/if.c).
+IFQ_MAXLEN = 50
+#: MTU of an Ethernet interface (net/ethernet.h ETHERMTU).
+ETHERMTU = 1500
+
+
+class Flags(IntFlag):
+    """What the administrator sets, and what an interface is (net/if.h, IFF_*)."""
+
+    UP = 0x1
+    BROADCAST = 0x2
+    SIMPLEX = 0x800
+    MULTICAST = 0x8000
+
+
+class DrvFlags(IntFlag):
+    """What a driver sets (net/if.h, IFF_DRV_*): it works; its queue is full."""
+
+    RUNNING = 0x40
+    OACTIVE = 0x400
+
+
+_NO_DRV_FLAGS = DrvFlags(0)
+
+
+class LinkState(IntEnum):
+    """net/if.h, LINK_STATE_*."""
+
+    UNKNOWN = 0
+    DOWN = 1
+    UP = 2
+
+
+@define
+class IfCounters:
+    """Packets in (``i``) and out (``o``), bytes out, errors, frames for groups, frames that a full
+    queue dropped: what a driver counts (net/if.h, enum ift_counter)."""
+
+    ipackets: int = 0
+    opackets: int = 0
+    oerrors: int = 0
+    obytes: int = 0
+    omcasts: int = 0
+    oqdrops: int = 0
+
+
+#: Gets frames: the stack above an interface, or who listens to what it sends.
+Taker = Callable[[FrameBatch], None]
+
+
+def dropped(_batch: FrameBatch) -> None:
+    """Nobody is above the interface: frames that come in are freed."""
+
+
+@define(eq=False, repr=False)
+class Interface:
+    """One interface. ``mac``: 6 bytes. ``input`` takes what comes in. ``taps`` see what goes out,
+    before it is known whether anybody gets it (BPF_MTAP). ``send_queue`` holds frames, each in a
+    batch of its own, while the hardware's queue is full; at most ``send_limit``.
+    """
+
+    name: str
+    index: int
+    mac: bytes = bytes(6)
+    mtu: int = ETHERMTU
+    flags: Flags = Flags.BROADCAST | Flags.SIMPLEX | Flags.MULTICAST
+    drv_flags: DrvFlags = _NO_DRV_FLAGS
+    link_state: LinkState = LinkState.UNKNOWN
+    baudrate: int = 0
+    input: Taker = dropped
+    taps: list[Taker] = field(factory=list)
+    send_limit: int = IFQ_MAXLEN
+    send_queue: deque[FrameBatch] = field(factory=deque)
+    counters: IfCounters = field(factory=IfCounters)
+
+    def __repr__(self) -> str:
+        state = "up" if self.usable else "down"
+        return f"<Interface {self.name} {self.mac.hex(':')} mtu {self.mtu}, {state}>"
+
+    @property
+    def running(self) -> bool:
+        """Whether the driver works."""
+        return bool(self.drv_flags & DrvFlags.RUNNING)
+
+    @property
+    def up(self) -> bool:
+        """Whether the administrator has brought it up."""
+        return bool(self.flags & Flags.UP)
+
+    @up.setter
+    def up(self, value: bool) -> None:
+        self.flags = self.flags | Flags.UP if value else self.flags & ~Flags.UP
+
+    @property
+    def usable(self) -> bool:
+        """Whether frames pass: running, and up."""
+        return self.running and self.up
+
+    def tap(self, batch: FrameBatch) -> None:
+        """Show ``batch`` to those who listen."""
+        for taker in self.taps:
+            taker(batch)
+
+
+class Interfaces:
+    """The interfaces of one machine, by name; indices are the lowest that are free, from 1."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Interface] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[Interface]:
+        return iter(list(self._by_name.values()))
+
+    def __getitem__(self, name: str) -> Interface:
+        return self._by_name[name]
+
+    def add(self, name: str) -> Interface:
+        """A new interface. ValueError if there is one of this name."""
+        if name in self._by_name:
+            raise ValueError(f"there is an interface {name} already")
+        used = {interface.index for interface in self}
+        interface = Interface(name, next(index for index in count(1) if index not in used))
+        self._by_name[name] = interface
+        return interface
+
+    def remove(self, interface: Interface) -> None:
+        """It is gone, and its name and index are free."""
+        del self._by_name[interface.name]
+
+
+def single(batch: FrameBatch, index: int) -> FrameBatch:
+    """Frame ``index`` of ``batch``, copied into a batch of its own."""
+    return part(batch, index, index + 1)
+
+
+def part(batch: FrameBatch, first: int, end: int) -> FrameBatch:
+    """Frames ``first`` ... ``end - 1`` of ``batch``, copied into a batch of their own."""
+    size = sum(batch.length[first:end])
+    copy = FrameBatch(memoryview(bytearray(size)), end - first)
+    for index in range(first, end):
+        copy.append_from(batch, index)
+    return copy
