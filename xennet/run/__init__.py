@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from xennet.link.report import (
         DefectReport,
         DomainReport,
+        InterfaceReport,
         Notifications,
         PathReport,
         RingReport,
@@ -36,6 +37,7 @@ __all__ = [
     "DefectReport",
     "DirectionReport",
     "DomainReport",
+    "InterfaceReport",
     "Mismatch",
     "Notifications",
     "PathReport",
@@ -54,6 +56,7 @@ _HOMES = {
     "DefectReport": "xennet.link.report",
     "DirectionReport": "xennet.run.report",
     "DomainReport": "xennet.link.report",
+    "InterfaceReport": "xennet.link.report",
     "GUEST_TO_HOST": "xennet.run.report",
     "HOST_TO_GUEST": "xennet.run.report",
     "Mismatch": "xennet.wrap.in_order",
