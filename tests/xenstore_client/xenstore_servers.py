@@ -36,6 +36,7 @@ class SessionChannel:
 
     def receive(self) -> bytes:
         data = self.session.take(self.piece)
+        self.session.resume()
         if not data and self.session.closed:
             raise XsConnectionError("", "the server closed the connection")
         return data

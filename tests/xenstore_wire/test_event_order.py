@@ -9,6 +9,8 @@ from wire_talk import Talk, message
 
 from xennet.abi.xs_wire import XS_NAMES
 from xennet.xenstore.handlers import Server
+from xennet.xenstore.session import Session
+from xennet.xenstore.wire import Decoder
 
 WATCH_W = message("WATCH", b"/w\0t\0")
 
@@ -82,6 +84,29 @@ def test_taking_a_few_bytes_at_a_time_gives_the_same_stream(dom0: Talk, dom5: Ta
     assert b"".join(pieces) == (
         message("WATCH", b"OK\0") + event + message("WRITE", b"OK\0") + message("READ", b"v")
     )
+
+
+def test_replies_to_requests_that_had_to_wait_keep_their_order_and_go_before_others_hear(
+    server: Server, dom0: Talk
+) -> None:
+    dom0.ask("WRITE", b"/big\0" + b"x" * 4000)
+    dom0.send(WATCH_W)
+    heard_after: list[int] = []
+    dom0.session.on_output = lambda: heard_after.append(len(arrived)) or dom0.arrived()
+    session, arrived, decoder = Session(server), [], Decoder()
+
+    def send() -> None:
+        while session.pending:
+            arrived.extend(decoder.feed(session.take()))
+            session.resume()
+
+    reads, write = 50, message("WRITE", b"/w\0x", req=50)
+    session.receive(b"".join(message("READ", b"/big\0", req=i) for i in range(reads)) + write)
+    session.on_output = send
+    assert session.blocked
+    send()
+    assert [reply.req_id for reply in arrived] == list(range(reads + 1))
+    assert heard_after == [reads + 1]
 
 
 def test_tokens_are_bytes_that_come_back_unchanged(dom0: Talk) -> None:

@@ -48,6 +48,7 @@ def test_recorded_tools_get_the_recorded_answers() -> None:
             answer = b""
             while talk.session.pending:
                 answer += talk.session.take()
+                talk.session.resume()
             if answer != data:
                 differences.append((command, data, answer))
         talk.session.close()

@@ -46,6 +46,7 @@ def exchange(server: Server, domid: int, pieces: list[bytes]) -> bytes:
     answers = b""
     while talk.session.pending:
         answers += talk.session.take()
+        talk.session.resume()
     talk.session.close()
     return answers
 

@@ -32,6 +32,7 @@ class Talk:
         messages: list[Message] = []
         while self.session.pending:
             messages += self._decoder.feed(self.session.take())
+            self.session.resume()
         return messages
 
     def ask(self, kind: str | int, payload: bytes = b"", tx: int = 0, req: int = 0) -> bytes:

@@ -81,6 +81,7 @@ class _Peer(asyncio.BufferedProtocol):
             return
         while session.pending and not self._write_paused:
             transport.write(session.take())
+            session.resume()
         if session.closed:
             # Answers to what came before are still sent, if the client reads them.
             transport.close() if not self._write_paused else transport.abort()

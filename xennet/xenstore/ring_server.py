@@ -148,6 +148,7 @@ class RingServer:
             return False
         responses.write(session.take(responses.room()))
         self._changed()
+        session.resume()
         return True
 
     def _changed(self) -> None:

@@ -55,7 +55,7 @@ class Session:
     """The session of a client of ``server``: domain ``domid``, which is 0 for sockets.
 
     ``on_output()`` is called when a request of another client caused output or ended the session.
-    It is also called within :meth:`receive` and :meth:`take`, when a reply has to be sent before
+    It is also called within :meth:`receive` and :meth:`resume`, when a reply has to be sent before
     other clients get the events of its request. Otherwise the caller of these two looks for output
     by itself. ``closed``: the transport should end when nothing is :attr:`pending`; ``error`` tells
     why, "" if it is nobody's fault. Raises XsError ENOENT if the domain is not introduced.
@@ -99,14 +99,18 @@ class Session:
             self._run()
 
     def take(self, limit: int | None = None) -> bytes:
-        """Up to ``limit`` bytes of output (None: all), which count as sent from now on.
+        """Up to ``limit`` bytes of output (None: all), which count as sent from now on."""
+        return self._take_all() if limit is None and not self._head else self._take(limit)
 
-        Requests that were kept back may be handled now, so more can be :attr:`pending` afterwards.
+    def resume(self) -> None:
+        """Handle requests that were kept back, as far as the limits allow now; more can be
+        :attr:`pending` afterwards.
+
+        To be called when what was taken has been sent, not before: the output of these requests may
+        have to go before other clients hear of them.
         """
-        taken = self._take_all() if limit is None and not self._head else self._take(limit)
         if self._decoder.waiting:
             self._run()
-        return taken
 
     @property
     def pending(self) -> bool:
