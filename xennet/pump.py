@@ -17,14 +17,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Protocol
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
+from signal import set_wakeup_fd
+from typing import Protocol
 
 from attrs import define
 
 from xennet.runloop import RunLoop
-
-if TYPE_CHECKING:
-    from selectors import BaseSelector
 
 #: Time in ns that :meth:`Pump.run` lets pass without anything arriving before it gives up: longer
 #: than every timer of a driver or of the toolstack.
@@ -191,8 +190,6 @@ class Pump:
         if readable is None and writable is None:
             self.unwatch(fd)
             return
-        from selectors import EVENT_READ, EVENT_WRITE
-
         events = EVENT_READ * (readable is not None) | EVENT_WRITE * (writable is not None)
         selector = self._the_selector()
         if fd in self._watched:
@@ -209,7 +206,7 @@ class Pump:
     @property
     def watching(self) -> bool:
         """Whether any descriptor is watched."""
-        return bool(self._watched)
+        return len(self._watched) > (self._wake is not None)
 
     def turn(self) -> None:
         """Everybody else has a turn now: descriptors that are ready, then attendants. Nothing is
@@ -262,17 +259,15 @@ class Pump:
 
         On the virtual clock, time stands still meanwhile: what others cause is delivered.
         """
-        monotonic = self.clock.monotonic
+        loop, clock, monotonic = self.run_loop, self.clock, self.clock.monotonic
         end = None if seconds is None else monotonic() + round(seconds * _NS)
-
-        def done() -> bool:
-            return over() or (end is not None and monotonic() >= end)
-
+        done = over if end is None else lambda: over() or monotonic() >= end
         with self._woken_by_signals():
             while not done():
-                if self._deliver(done) or done():
+                due = not loop.idle or clock.follow(loop)
+                if due and (self._deliver(done) or done()):
                     return
-                left = self.clock.seconds_left(self.run_loop)
+                left = clock.seconds_left(loop)
                 if end is not None:
                     rest = (end - monotonic()) / _NS
                     left = rest if left is None else min(left, rest)
@@ -344,7 +339,7 @@ class Pump:
     def _steps(self, over: Callable[[], bool] | None, undisturbed: bool) -> int | None:
         """Deliveries after which somebody else is next: None if nobody is."""
         wanted = [CLOCK_STEPS] if self.clock.real else []
-        if over is not None or (self._watched and not undisturbed):
+        if over is not None or (self.watching and not undisturbed):
             wanted.append(TURN_STEPS)
         if not undisturbed:
             wanted += [attendant.left for attendant in self._attendants]
@@ -356,7 +351,7 @@ class Pump:
             return
         self._in_turn = True
         try:
-            if self._watched:
+            if self.watching:
                 self._serve(0)
             for attendant in tuple(self._attendants):
                 attendant.left -= attendant.left if steps is None else steps
@@ -367,46 +362,39 @@ class Pump:
             self._in_turn = False
 
     def _serve(self, seconds: float) -> None:
-        from selectors import EVENT_READ, EVENT_WRITE
-
         ready = self._the_selector().select(seconds)
         if seconds:
             self.clock.follow(self.run_loop)
         for key, events in ready:
-            if self._wake is not None and key.fd == self._wake[0]:
-                with suppress(BlockingIOError):
-                    os.read(key.fd, 4096)
-                continue
-            for event, which in ((EVENT_READ, 0), (EVENT_WRITE, 1)):
-                # A call may end the watch of any of them.
-                call = self._watched.get(key.fd, _NOBODY)[which]
-                if events & event and call is not None:
-                    call()
+            # Each call may end the watch of any of them.
+            if events & EVENT_READ and (call := self._watched.get(key.fd, _NOBODY)[0]) is not None:
+                call()
+            if events & EVENT_WRITE and (call := self._watched.get(key.fd, _NOBODY)[1]) is not None:
+                call()
+
+    def _woken(self) -> None:
+        assert self._wake is not None
+        with suppress(BlockingIOError):
+            os.read(self._wake[0], 4096)
 
     def _the_selector(self) -> BaseSelector:
         if self._selector is None:
-            from selectors import DefaultSelector
-
             self._selector = DefaultSelector()
         return self._selector
 
     def _the_wake(self) -> tuple[int, int]:
         """The ends of the pipe that wakes the pump."""
         if self._wake is None:
-            from selectors import EVENT_READ
-
             self._wake = os.pipe()
             for fd in self._wake:
                 os.set_blocking(fd, False)
-            self._the_selector().register(self._wake[0], EVENT_READ)
+            self.watch(self._wake[0], self._woken)
         return self._wake
 
     @contextmanager
     def _woken_by_signals(self) -> Iterator[None]:
         """Signals end a sleep, also one that comes between the last look around and the sleep, and
         whose handler only takes a note."""
-        from signal import set_wakeup_fd
-
         wake = self._the_wake()[1]
         try:
             before = set_wakeup_fd(wake, warn_on_full_buffer=False)

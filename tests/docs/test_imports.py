@@ -73,7 +73,7 @@ _TABLE = {
     # What joins ports, and what is made of that
     "link": (
         "abi epair errors frames host hypervisor ifnet lazy netback netfront observe port pump "
-        "runloop toolstack vif xenbus xenstore xenstored"
+        "runloop toolstack vif xenbus xenstore"
     ),
     "run": "abi errors frames host lazy link netback netfront offload port wrap xenstore",
     "lifecycle": (
@@ -88,7 +88,7 @@ _TABLE = {
         "errors frames host hypervisor interface lazy lifecycle link moved netback "
         "netback/poll_page netback/xnb/poller port ring xenstore"
     ),
-    "cli": "__init__ abi engine/choice errors host lifecycle port run xenstore",
+    "cli": "__init__ abi engine/choice errors host lifecycle port pump run runloop xenstore",
     "__main__": "cli",
 }
 MAY_IMPORT = {room: set(rooms.split()) for room, rooms in _TABLE.items()}

@@ -21,9 +21,9 @@ from xennet.abi.xs_wire import XS_READ, XS_WATCH, XS_WATCH_EVENT, XS_WRITE
 from xennet.cli import main
 from xennet.link.vif import VifLink
 from xennet.port import open_ports
+from xennet.pump import Pump
 from xennet.xenstore import Client
 from xennet.xenstore.wire import Decoder, Message, encode
-from xennet.xenstored.socket import StoreSocket
 
 BACKEND = "/local/domain/0/backend/vif/1/0"
 FRONTEND = "/local/domain/1/device/vif/0"
@@ -156,17 +156,17 @@ def test_those_who_look_at_a_paced_run_can_read_each_state_of_a_handshake(
 ) -> None:
     link, states = VifLink(*open_ports(["null:", "null:"])), []
 
-    def turn(served: StoreSocket, seconds: float) -> None:
+    def turn(pump: Pump, seconds: float) -> None:
         """Instead of the wait: the clients have their turns until they want nothing more."""
         assert seconds == 60.0
-        served.poll()
+        pump.sleep(0)
         while messages := onlooker.receive():
             for message in messages:
                 if message.type == XS_WATCH_EVENT:
                     onlooker.send(XS_READ, message.payload.split(b"\0")[0] + b"\0")
                 elif message.type == XS_READ:
                     states.append(int(message.payload))
-            served.poll()
+            pump.sleep(0)
 
     link.serve_store(path, pace=60.0)
     onlooker = look()
@@ -174,7 +174,7 @@ def test_those_who_look_at_a_paced_run_can_read_each_state_of_a_handshake(
         onlooker.send(XS_WATCH, f"{end}/state\0t\0".encode())
     link.hold(0.05)
     onlooker.receive()
-    monkeypatch.setattr(StoreSocket, "wait", turn)
+    monkeypatch.setattr(Pump, "serve", turn)
     try:
         link.open()
         assert states == [1, 1, 2, 4, 4]
@@ -188,7 +188,7 @@ def test_those_who_look_at_a_paced_run_can_read_each_state_of_a_handshake(
 def test_a_run_that_nobody_looks_at_is_not_paced(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(StoreSocket, "wait", lambda *_: pytest.fail("waited for nobody"))
+    monkeypatch.setattr(Pump, "serve", lambda *_: pytest.fail("waited for nobody"))
     link = VifLink(*open_ports(["null:", "null:"]))
     link.serve_store(path, pace=60.0)
     link.open()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import selectors
 import signal
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from wire_talk import message
 
 from xennet.cli.xenstored import DAEMONS
+from xennet.pump import Pump
+from xennet.runloop import RunLoop
 from xennet.xenstore import Store
 from xennet.xenstore.daemon import Daemon, SocketError, listen
 from xennet.xenstore.handlers import Server
@@ -50,15 +55,29 @@ def store_of(daemon: Daemon) -> Store:
     return daemon._server.store
 
 
+@contextmanager
+def serving(path: Path, limits: Limits | None = None) -> Iterator[Daemon]:
+    """A daemon that is served by the event loop that its clients live in."""
+    with selectors.DefaultSelector() as selector:
+        pump = Pump(RunLoop(), selector=selector)
+        daemon = Daemon(Server(Store()), str(path / "socket"), pump, limits)
+        daemon.start()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(selector.fileno(), pump.turn)
+        try:
+            yield daemon
+        finally:
+            loop.remove_reader(selector.fileno())
+            daemon.stop()
+            daemon.stop()
+        assert not pump.watching
+
+
 def run(path: Path, scenario: Scenario, limits: Limits | None = None) -> None:
     async def main() -> None:
-        daemon = Daemon(Server(Store()), str(path / "socket"), limits)
-        await daemon.start()
-        try:
-            async with asyncio.timeout(10):
+        with serving(path, limits) as daemon:
+            async with asyncio.timeout(20):
                 await scenario(daemon)
-        finally:
-            await daemon.stop()
         assert daemon.clients == 0
         assert store_of(daemon).connections_of(0) == 0
 
@@ -113,7 +132,7 @@ def test_client_that_reads_nothing_delays_nobody_and_is_bounded(tmp_path: Path) 
         lazy.writer.write(message("READ", b"/big\0") * 20_000)
         for i in range(300):
             assert await busy.ask("WRITE", b"/n\0%d" % i) == b"OK\0"
-        (session,) = [p._session for p in daemon._peers if p._session.pending]
+        (session,) = [peer.session for peer in daemon.peers if peer.session.pending]
         assert session.blocked
         assert sum(map(len, session._out)) < 100_000
         lazy.reader._transport.resume_reading()
@@ -121,6 +140,91 @@ def test_client_that_reads_nothing_delays_nobody_and_is_bounded(tmp_path: Path) 
             assert len((await lazy.message()).payload) == 4000
         lazy.kill()
         busy.kill()
+
+    run(tmp_path, scenario)
+
+
+def test_replies_that_had_to_wait_come_in_order_whoever_else_hears_of_them(tmp_path: Path) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        watcher, lazy = await Peer.connect(daemon), await Peer.connect(daemon)
+        await watcher.ask("WATCH", b"/w\0t\0")
+        await lazy.ask("WRITE", b"/big\0" + b"x" * 4000)
+        lazy.reader._transport.pause_reading()
+        for number in range(500):
+            kind, payload = ("READ", b"/big\0") if number % 7 else ("WRITE", b"/w\0x")
+            lazy.writer.write(message(kind, payload, req=number))
+        await until(lambda: any(peer.session.blocked for peer in daemon.peers))
+        lazy.reader._transport.resume_reading()
+        for number in range(500):
+            assert (await lazy.message()).req_id == number
+        watcher.kill()
+        lazy.kill()
+
+    run(tmp_path, scenario)
+
+
+def test_client_that_sends_no_more_still_gets_its_answers(tmp_path: Path) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        peer = await Peer.connect(daemon)
+        await peer.ask("WRITE", b"/big\0" + b"x" * 4000)
+        peer.reader._transport.pause_reading()
+        peer.writer.write(message("READ", b"/big\0") * 75)  # more than the system keeps
+        peer.writer.write_eof()
+        await until(lambda: store_of(daemon).connections_of(0) == 0)
+        assert daemon.clients == 1
+        peer.reader._transport.resume_reading()
+        for _ in range(75):
+            assert len((await peer.message()).payload) == 4000
+        assert await peer.reader.read() == b""
+        await until(lambda: daemon.clients == 0)
+        peer.kill()
+
+    run(tmp_path, scenario)
+
+
+def test_client_that_sends_no_more_and_reads_nothing_is_forgotten_when_it_goes(
+    tmp_path: Path,
+) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        peer = await Peer.connect(daemon)
+        await peer.ask("WRITE", b"/big\0" + b"x" * 4000)
+        peer.reader._transport.pause_reading()
+        peer.writer.write(message("READ", b"/big\0") * 75)
+        peer.writer.write_eof()
+        await until(lambda: store_of(daemon).connections_of(0) == 0)
+        peer.kill()
+        await until(lambda: daemon.clients == 0)
+
+    run(tmp_path, scenario)
+
+
+def test_client_waits_until_another_goes_where_there_is_no_descriptor_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    class Full(socket.socket):
+        def accept(self):
+            calls.append(self)
+            if len(calls) > 1 and daemons[0].clients:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    daemons: list[Daemon] = []
+    monkeypatch.setattr(socket, "socket", Full)
+
+    async def scenario(daemon: Daemon) -> None:
+        daemons.append(daemon)
+        first = await Peer.connect(daemon)
+        assert await first.ask("READ", b"/\0") == b""
+        second = await Peer.connect(daemon)
+        second.writer.write(message("READ", b"/\0"))
+        for _ in range(10):
+            assert await first.ask("READ", b"/\0") == b""
+        assert (len(calls), daemon.clients) == (2, 1)
+        first.kill()
+        assert (await second.message()).payload == b""
+        second.kill()
 
     run(tmp_path, scenario)
 
@@ -159,12 +263,11 @@ def test_many_clients_at_once_are_all_served(tmp_path: Path) -> None:
 
 def test_stop_leaves_a_socket_that_another_server_made(tmp_path: Path) -> None:
     async def main() -> None:
-        daemon = Daemon(Server(Store()), str(tmp_path / "socket"))
-        await daemon.start()
-        os.unlink(daemon.path)
-        with listen(daemon.path):
-            await daemon.stop()
-            assert os.path.exists(daemon.path)
+        with serving(tmp_path) as daemon:
+            os.unlink(daemon.path)
+            with listen(daemon.path):
+                daemon.stop()
+                assert os.path.exists(daemon.path)
 
     asyncio.run(main())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import click
@@ -64,13 +65,13 @@ def xenstored(
 
     Debian's xenstore-* tools, libxenstore and pyxs use it unchanged; their users are domain 0.
     """
-    import asyncio
-
     from attrs import evolve
 
+    from xennet.pump import Pump
+    from xennet.runloop import RunLoop
     from xennet.xenstore import Store
     from xennet.xenstore.client.socket import socket_path
-    from xennet.xenstore.daemon import Daemon, SocketError, serve
+    from xennet.xenstore.daemon import Daemon, SocketError
     from xennet.xenstore.errors import XsError
     from xennet.xenstore.handlers import Server
     from xennet.xenstore.likeness import likeness
@@ -83,22 +84,25 @@ def xenstored(
         say=lambda text: click.echo(text, err=True),
         trace_file=trace_file,
     )
-    daemon = Daemon(server, path or socket_path())
-
-    def ready() -> None:
-        if not quiet:
-            click.echo(f"XenStore on {daemon.path}")
-            sys.stdout.flush()
-
+    pump = Pump(RunLoop())
+    daemon = Daemon(server, path or socket_path(), pump)
+    ended: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: ended.append(number))
     try:
         if trace_file is not None:
             server.trace.on()
-        asyncio.run(serve(daemon, ready))
+        daemon.start()
+        if not quiet:
+            click.echo(f"XenStore on {daemon.path}")
+            sys.stdout.flush()
+        pump.hold(None, lambda: bool(ended))
     except SocketError as error:
         raise click.UsageError(str(error)) from None
     except XsError as error:
         raise click.UsageError(f"--trace-file {error.path}: {error.detail}") from None
     finally:
+        daemon.stop()
         server.trace.off()
 
 

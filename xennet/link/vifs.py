@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
@@ -30,10 +29,7 @@ from xennet.xenbus.paths import VifPaths
 
 if TYPE_CHECKING:
     from xennet.link.switch import Clock
-    from xennet.xenstored.socket import StoreSocket
-
-#: Seconds of one look at the clients of a store socket while nothing else is to be done.
-_POLL_SECONDS = 0.01
+    from xennet.xenstore.daemon import Daemon
 
 
 class Reached(Enum):
@@ -114,7 +110,7 @@ class Vifs:
         subscribe(self._struck, DefectStruck)
         subscribe(self._filtered, FrameFiltered)
         self._reached = Reached.NEW
-        self._socket: StoreSocket | None = None
+        self._daemon: Daemon | None = None
         self._news = False  # the store has changed since its clients had their turn
 
     def __repr__(self) -> str:
@@ -202,12 +198,13 @@ class Vifs:
         While there are any, they have ``pace`` seconds to look at each change before the next
         happens. xennet.xenstore.daemon.SocketError if that cannot be.
         """
-        from xennet.xenstored.socket import StoreSocket
+        from xennet.xenstore.daemon import Daemon
 
-        self._socket = StoreSocket(self.host.service.server, path)
-        self.host.pump.attend(self._socket.poll)
+        pump = self.host.pump
+        self._daemon = Daemon(self.host.service.server, path, pump)
+        self._daemon.start()
         if pace:
-            self.host.pump.attend(partial(self._look, self._socket, pace), every=1)
+            pump.attend(partial(self._look, self._daemon, pace), every=1)
             self.host.machine.observers.subscribe(self._changed, StoreOperation)
 
     def _changed(self, event: object) -> None:
@@ -216,21 +213,18 @@ class Vifs:
         if event.op in ("WRITE", "RM", "MKDIR") and not event.who.startswith("socket"):
             self._news = True
 
-    def _look(self, socket: StoreSocket, pace: float) -> None:
+    def _look(self, daemon: Daemon, pace: float) -> None:
         """For a paced run, after each delivery: time for the onlookers if there is something new
         for them."""
-        if self._news and socket.clients:
+        if self._news and daemon.clients:
             self._news = False
-            socket.wait(pace)
+            self.host.pump.serve(pace)
 
     def hold(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
         """Keep everything as it is for that long, or until it is ``over``, and let the clients of
         the store socket work."""
-        end = time.monotonic() + seconds
-        while self._socket is not None and not over() and (left := end - time.monotonic()) > 0:
-            self._socket.wait(min(left, _POLL_SECONDS))
-            # Clients that write without end get no turn in between, or this would have no end.
-            self.host.pump.run(undisturbed=True)
+        if self._daemon is not None:
+            self.host.pump.hold(seconds, over)
 
     def trickle(self) -> None:
         """Let every guest send one frame, so that a switch sees where each of them is."""
@@ -354,6 +348,6 @@ class Vifs:
     def destroy(self) -> None:
         """Switch the machine off, whatever state it is in; a store socket is removed."""
         self._reached = Reached.CLOSED
-        if self._socket is not None:
-            self._socket.close()
+        if self._daemon is not None:
+            self._daemon.stop()
         self.host.destroy()

@@ -1,21 +1,20 @@
-"""The XenStore server on a unix stream socket, in one asyncio event loop.
+"""The XenStore server on a unix stream socket.
 
 Every client counts as domain 0 (the socket has mode 0600). A client that does not read its replies
-is not read from either; it delays no other client.
+is not read from either; it delays no other client. Nothing here waits: somebody else tells when a
+descriptor is ready (:class:`Descriptors`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import os
-import signal
 import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
+from typing import Protocol
 
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.session import Limits, Session
@@ -23,121 +22,207 @@ from xennet.xenstore.session import Limits, Session
 _RECEIVE = 16 << 10
 """Bytes read from one client before it is the next client's turn."""
 
+_UNSENT = 64 << 10
+"""Bytes of output that are kept for a client's socket; the rest stays with its session."""
+
 _BACKLOG = 128
+
+#: The system has no descriptor or no memory for one more client.
+_TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class SocketError(Exception):
     """The socket cannot be served. The message names its path."""
 
 
-class _Peer(asyncio.BufferedProtocol):
+class Descriptors(Protocol):
+    """Who waits for descriptors (a xennet.pump.Pump is one)."""
+
+    def watch(
+        self,
+        fd: int,
+        readable: Callable[[], None] | None = None,
+        writable: Callable[[], None] | None = None,
+    ) -> None:
+        """Call ``readable`` whenever ``fd`` can be read or is at its end, ``writable`` whenever it
+        can be written to. With neither, the descriptor is left alone from now on."""
+
+
+class _Peer:
     """One client of the socket."""
 
-    __slots__ = ("_buffer", "_clients", "_read_paused", "_session", "_transport", "_write_paused")
+    __slots__ = ("_daemon", "_ending", "_reading", "_socket", "_unsent", "_writing", "session")
 
-    def __init__(
-        self, server: Server, limits: Limits, name: str, clients: set[_Peer], buffer: bytearray
-    ) -> None:
-        self._session = Session(server, name=name, limits=limits, on_output=self._flush)
-        self._clients = clients
-        # Read and used up within one callback: all clients share it.
-        self._buffer = memoryview(buffer)
-        self._transport: asyncio.Transport | None = None
-        self._read_paused = False
-        self._write_paused = False
+    def __init__(self, daemon: Daemon, connected: socket.socket, session: Session) -> None:
+        self.session = session
+        self._daemon = daemon
+        self._socket = connected
+        self._unsent = bytearray()
+        self._reading = self._writing = False
+        self._ending = False
+        session.on_output = self._send
+        self._watch(True)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._clients.add(self)
+    def close(self) -> None:
+        """End the session and the connection."""
+        self._watch(False, False)
+        self._socket.close()
+        self.session.close()
+        self._daemon.gone(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
+    # -- when the socket is ready ------------------------------------------------------------------
 
-    def buffer_updated(self, nbytes: int) -> None:
-        self._session.receive(self._buffer[:nbytes])
-        self._flush()
-
-    def pause_writing(self) -> None:
-        self._write_paused = True
-
-    def resume_writing(self) -> None:
-        self._write_paused = False
-        self._flush()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._clients.discard(self)
-        self._session.close()
-
-    def abort(self) -> None:
-        """Cut the client off."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _flush(self) -> None:
-        transport, session = self._transport, self._session
-        # asyncio tells of a client that has gone only in the next turn of the loop.
-        if transport is None or transport.is_closing():
+    def _readable(self) -> None:
+        buffer = self._daemon.buffer
+        try:
+            size = self._socket.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
             return
-        while session.pending and not self._write_paused:
-            transport.write(session.take())
+        except OSError:  # reset by the client
+            self.close()
+            return
+        if size:
+            self.session.receive(buffer[:size])
+            self._send()
+            return
+        # It may have closed one half only, and still read its answers.
+        self._unsent += self.session.take()
+        if self._unsent:
+            self._end()
+        else:
+            self.close()
+
+    def _writable(self) -> None:
+        try:
+            del self._unsent[: self._socket.send(self._unsent)]
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # nobody reads any more
+            self.close()
+            return
+        if not self._ending:
+            self._send()
+        elif not self._unsent:
+            self.close()
+
+    # -- output ------------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        """Send what the session has, as far as there is room.
+
+        It may be called in the middle of another client's request, so nothing is closed here.
+        """
+        session = self.session
+        if self._ending:
+            return
+        unsent = self._unsent
+        while session.pending and len(unsent) < _UNSENT:
+            output = session.take()
+            try:
+                sent = 0 if unsent else self._socket.send(output)
+            except OSError:
+                sent = 0  # if the connection is broken, its descriptor tells so
+            if sent < len(output):
+                unsent += output[sent:]
             session.resume()
-        if session.closed:
-            # Answers to what came before are still sent, if the client reads them.
-            transport.close() if not self._write_paused else transport.abort()
-        elif session.blocked != self._read_paused:
-            self._read_paused = session.blocked
-            (transport.pause_reading if self._read_paused else transport.resume_reading)()
+        if not session.closed:
+            self._watch(not session.blocked, bool(self._unsent))
+            return
+        # The answers to what came before are still sent, if the client reads them.
+        if len(self._unsent) >= _UNSENT:
+            self._unsent.clear()
+        self._end()
+
+    def _end(self) -> None:
+        """Close the connection soon: when nothing is unsent."""
+        self._ending = True
+        self.session.close()
+        if not self._unsent:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # so there is its end to be read
+        self._watch(not self._unsent, bool(self._unsent))
+
+    def _watch(self, reading: bool, writing: bool = False) -> None:
+        if (reading, writing) != (self._reading, self._writing):
+            self._reading, self._writing = reading, writing
+            self._daemon.descriptors.watch(
+                self._socket.fileno(),
+                self._readable if reading else None,
+                self._writable if writing else None,
+            )
 
 
 class Daemon:
-    """A server that listens on the socket ``path``: :meth:`start`, then :meth:`stop`, in one event
-    loop."""
+    """``server`` on the socket ``path``, from :meth:`start` to :meth:`stop`.
 
-    def __init__(self, server: Server, path: str, limits: Limits | None = None) -> None:
+    ``descriptors`` tells when its sockets are ready. ``limits`` are those of each client.
+    """
+
+    def __init__(
+        self, server: Server, path: str, descriptors: Descriptors, limits: Limits | None = None
+    ) -> None:
         self.path = path
+        self.descriptors = descriptors
+        self.peers: set[_Peer] = set()
+        #: Filled and used up within one call: all clients share it.
+        self.buffer = memoryview(bytearray(_RECEIVE))
         self._server = server
         self._limits = limits or Limits()
-        self._peers: set[_Peer] = set()
-        self._buffer = bytearray(_RECEIVE)
         self._accepted = 0
-        self._listener: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
         self._inode: tuple[int, int] | None = None
 
     @property
     def clients(self) -> int:
-        """Number of connected clients."""
-        return len(self._peers)
+        """Number of clients connected."""
+        return len(self.peers)
 
-    async def start(self) -> None:
-        """Begin to listen. Raises :class:`SocketError` if a server is there already or the path is
-        bad."""
-        listening = listen(self.path)
+    def start(self) -> None:
+        """Listen. Raises SocketError if a server is there already or the path cannot be used."""
+        self._listening = listen(self.path)
+        self._listening.setblocking(False)
         info = os.stat(self.path)
         self._inode = info.st_dev, info.st_ino
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_unix_server(self._peer, sock=listening, backlog=_BACKLOG)
+        self.descriptors.watch(self._listening.fileno(), self._accept)
 
-    async def stop(self) -> None:
-        """Cut all clients off and remove the socket, unless somebody has replaced it."""
-        if self._listener is None:
+    def stop(self) -> None:
+        """Close all clients' connections and remove the socket, if it is still the one that was
+        made. May be repeated."""
+        if self._listening is None:
             return
-        self._listener.close()
-        for peer in list(self._peers):
-            peer.abort()
+        self.descriptors.watch(self._listening.fileno())
+        self._listening.close()
+        self._listening = None
+        for peer in list(self.peers):
+            peer.close()
         with suppress(OSError):
             info = os.stat(self.path)
             if (info.st_dev, info.st_ino) == self._inode:
                 os.unlink(self.path)
-        self._listener = None
-        # connection_lost is called in the next turn of the loop.
-        while self._peers:
-            await asyncio.sleep(0)
 
-    def _peer(self) -> _Peer:
+    def gone(self, peer: _Peer) -> None:
+        """``peer`` was closed."""
+        self.peers.discard(peer)
+        if self._listening is not None:
+            self.descriptors.watch(self._listening.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        listening = self._listening
+        assert listening is not None
+        try:
+            connected = listening.accept()[0]
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            if error.errno not in _TOO_MANY:
+                raise
+            if self.peers:  # until one of them goes
+                self.descriptors.watch(listening.fileno())
+            return
+        connected.setblocking(False)
         self._accepted += 1
-        name = f"socket{self._accepted}"
-        return _Peer(self._server, self._limits, name, self._peers, self._buffer)
+        session = Session(self._server, name=f"socket{self._accepted}", limits=self._limits)
+        self.peers.add(_Peer(self, connected, session))
 
 
 def listen(path: str) -> socket.socket:
@@ -207,17 +292,3 @@ def _bind(path: str) -> socket.socket:
         listening.close()
         raise
     return listening
-
-
-async def serve(daemon: Daemon, ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT. ``ready()`` is called when clients can connect."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    try:
-        await daemon.start()
-        ready()
-        await ended.wait()
-    finally:
-        await daemon.stop()

@@ -1,0 +1,70 @@
+"""Nobody but the pump moves time or waits: a machine lives by one clock, in one place."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: File -> why it may, and which of the names below it uses.
+MAY_WAIT = {
+    "xennet/pump.py": ("it is the pump", {"advance", "jump", "advance_timers", "selectors"}),
+    "xennet/runloop.py": ("time is kept there", {"advance", "jump"}),
+    "xennet/xenstore/client/channel.py": ("a client waits for its server", {"selectors"}),
+    "xennet/bench/real_xenstored.py": ("it starts another program", {"select", "sleep"}),
+    "xennet/bench/xenstore.py": ("it starts another program", {"sleep"}),
+}
+#: Methods of a run loop; so does run_until_idle(advance_timers=True).
+_MOVES_TIME = {"advance", "jump"}
+#: What waits: modules, and functions of ``time`` and ``signal``.
+_MODULES = {"asyncio", "select", "selectors"}
+_FUNCTIONS = {"sleep", "pause", "sigwait", "sigwaitinfo", "sigtimedwait"}
+
+
+def waits(source: str) -> set[str]:
+    """The names by which a file moves time or waits."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                found |= {alias.name.split(".")[0] for alias in names} & _MODULES
+            case ast.ImportFrom(module=str(module), names=names):
+                found |= {module.split(".")[0]} & _MODULES
+                if module in ("time", "signal"):
+                    found |= {alias.name for alias in names} & _FUNCTIONS
+            case ast.Attribute(value=ast.Name(id="time" | "signal"), attr=name):
+                found |= {name} & _FUNCTIONS
+            case ast.Call(func=ast.Attribute(attr=name)) if name in _MOVES_TIME:
+                found.add(name)
+            case ast.keyword(arg="advance_timers"):
+                found.add("advance_timers")
+    return found
+
+
+FOUND = {
+    str(path.relative_to(ROOT)): names
+    for path in sorted((ROOT / "xennet").rglob("*.py"))
+    if (names := waits(path.read_text()))
+}
+
+
+@pytest.mark.parametrize("path", sorted({*FOUND, *MAY_WAIT}))
+def test_nobody_moves_time_or_waits_but_those_who_may(path: str) -> None:
+    assert FOUND.get(path, set()) == MAY_WAIT.get(path, ("", set()))[1]
+
+
+def test_what_waits_is_found_wherever_it_stands() -> None:
+    source = """
+import select, os
+from asyncio.events import get_event_loop
+from time import sleep, monotonic
+def f(loop):
+    import signal
+    signal.sigwait([1])
+    loop.advance(7)
+    loop.run_until_idle(advance_timers=True)
+    loop.sleep(3)
+"""
+    assert waits(source) == {"select", "asyncio", "sleep", "sigwait", "advance", "advance_timers"}
