@@ -34,7 +34,6 @@ TWINS = {
     "report.py": "what is told of a link, and of a run",
     "ring.py": "ring.h: its layout, its macros",
     "rx_pass.py": "one ring, two ends",
-    "socket.py": "xenstored's socket: the server's end and the client's",
     "tx_pass.py": "one ring, two ends",
     "verdict.py": "what a kernel has refused, at two ends",
     "watch.py": "a XenStore watch: the server's end and the client's",
