@@ -48,7 +48,6 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "xennet.report.render": ("xennet.run.render", {}),
     "xennet.storerings": ("xennet.xenstored.rings", {}),
     "xennet.storeservice": ("xennet.xenstored.service", {}),
-    "xennet.storesocket": ("xennet.xenstored.socket", {}),
     "xennet.timeslices": ("xennet.host.timeslices", {}),
     "xennet.trace": ("xennet.vif.ring_events", {}),
     "xennet.xenbus.control": ("xennet.toolstack.shutdown", {}),
