@@ -63,6 +63,7 @@ _TABLE = {
     "toolstack": "abi interface xenbus xenstore",
     "port": "abi frames offload ring",
     "wrap": "flow frames lazy offload port",
+    "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
     "host": (
         "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
         "toolstack xenbus xenstore xenstored"

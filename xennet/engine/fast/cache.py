@@ -27,7 +27,18 @@ KEPT = 8
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 #: Where kernels are, and the constants and helpers that they use.
-_ROOMS = ("abi", "engine", "engine/fast", "flow", "gnttab", "netback", "netfront", "offload", "vif")
+_ROOMS = (
+    "abi",
+    "engine",
+    "engine/fast",
+    "flow",
+    "gnttab",
+    "netback",
+    "netfront",
+    "offload",
+    "shmif",
+    "vif",
+)
 _SOURCES = ("*.py", *(f"{room}/*.py" for room in _ROOMS))
 
 

@@ -1,0 +1,142 @@
+"""A bus as a file: opened, made, mapped, and judged before anybody uses it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from array import array
+
+from attrs import frozen
+
+from xennet.abi.codec import Codec
+from xennet.abi.shmifvar import (
+    BUSMEM_DATASIZE,
+    BUSMEM_SIZE,
+    IFMEM_DATA,
+    PKTHDR,
+    PKTHDR_I386,
+    SHMIF_MAGIC,
+    SHMIF_MEM,
+)
+from xennet.shmif import bus_ops
+from xennet.shmif.errors import BusError
+
+#: The packet header of a bus, by the name of its form: that of 64-bit processes, and of i386.
+FORMS: dict[str, Codec] = {"64": PKTHDR, "i386": PKTHDR_I386}
+_SWAPPED = int.from_bytes(SHMIF_MAGIC.to_bytes(4, "little"), "big")
+
+
+def form_named(name: str) -> Codec:
+    """The packet header of form "64" or "i386"; ValueError if there is none of that name."""
+    if name not in FORMS:
+        raise ValueError(f"there is no form {name!r}; there are {', '.join(FORMS)}")
+    return FORMS[name]
+
+
+@frozen(eq=False)
+class BusMemory:
+    """The bytes of a bus, ``whole``, and views of them: ``mem``, 64-bit words of its struct
+    shmif_mem, and the ``data`` behind it. ``form``: the packet header of those who share it."""
+
+    name: str
+    whole: memoryview
+    form: Codec
+
+    @property
+    def mem(self) -> memoryview:
+        return self.whole[:IFMEM_DATA].cast("Q")
+
+    @property
+    def mem32(self) -> memoryview:
+        return self.whole[:IFMEM_DATA].cast("I")
+
+    @property
+    def data(self) -> memoryview:
+        return self.whole[IFMEM_DATA:]
+
+    def views(self) -> tuple[memoryview, memoryview, memoryview, memoryview, array[int]]:
+        """What kernels take as a bus (xennet.shmif.bus_ops.BusViews), with scratch of its own."""
+        header = memoryview(bytearray(bus_ops.SCRATCH))
+        form = array("I", [self.form.size, self.form.offsets["sp_sender"] // 4])
+        return self.mem32, self.data, header, header.cast("I"), form
+
+    def check(self) -> None:
+        """BusError unless this is a bus, of this byte order, that has been initialised."""
+        magic = SHMIF_MEM.read(self.whole).shm_magic
+        if magic == SHMIF_MAGIC:
+            return
+        if magic == 0:
+            raise self.error("not initialised, its magic number is 0", 0)
+        if magic == _SWAPPED:
+            raise self.error("a bus of a big-endian host, which cannot be used here", 0)
+        raise self.error(f"no bus, its magic number is {magic:#010x}, not {SHMIF_MAGIC:#x}", 0)
+
+    def judge(self, res: array[int]) -> None:
+        """BusError if a kernel found something that no writer of frames has left."""
+        verdict, place, found = res[: bus_ops.R_FOUND + 1]
+        if verdict == bus_ops.OK:
+            return
+        if verdict == bus_ops.BAD_LENGTH:
+            size = f"a frame of {found} bytes cannot be on a bus, or is longer than is taken"
+            raise self.error(size, self._offset(place))
+        if verdict == bus_ops.ASTRAY:
+            where = f"the newest one, at {self._offset(found)}"
+            raise self.error(f"frames that do not lead to {where}", self._offset(place))
+        name = "shm_first" if verdict == bus_ops.BAD_FIRST else "shm_last"
+        raise self.error(f"{name} is {found}, the data has {BUSMEM_DATASIZE} bytes", 4 * place)
+
+    def error(self, what: str, offset: int) -> BusError:
+        """An error about the byte at ``offset`` of the file."""
+        return BusError(f"{self.name}: {what} (at byte offset {offset})")
+
+    @staticmethod
+    def _offset(place: int) -> int:
+        """Where in the file a data offset is; the end of the data is its begin."""
+        return IFMEM_DATA + place % BUSMEM_DATASIZE
+
+
+def open_bus(path: str, create: bool, writable: bool = True) -> int:
+    """A descriptor of the bus file; one that is empty, or with ``create`` new, gets its size.
+
+    BusError if it cannot be opened, or has another size than a bus.
+    """
+    flags = (os.O_RDWR if writable else os.O_RDONLY) | (os.O_CREAT if create else 0)
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the name
+        why = e.strerror if isinstance(e, OSError) else str(e)
+        raise BusError(f"{path}: cannot be opened: {why}") from e
+    try:
+        size = os.fstat(fd).st_size
+        if size == 0 and create:
+            os.ftruncate(fd, BUSMEM_SIZE)
+        elif size != BUSMEM_SIZE:
+            raise BusError(f"{path}: no bus, it has {size} bytes, not {BUSMEM_SIZE}")
+    except OSError as e:
+        os.close(fd)
+        raise BusError(f"{path}: cannot be used: {e.strerror}") from e
+    except BusError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def map_bus(path: str, fd: int) -> mmap.mmap:
+    """The bus file ``fd`` in memory, shared with all who have it open. BusError if it cannot be."""
+    try:
+        return mmap.mmap(fd, BUSMEM_SIZE)
+    except (OSError, ValueError) as e:
+        raise BusError(f"{path}: cannot be mapped: {e}") from e
+
+
+def snapshot(path: str, form: str) -> BusMemory:
+    """The bytes of a bus as they are at this moment, judged as far as its head goes; the lock is
+    not asked for. BusError if it is none."""
+    fd = open_bus(path, create=False, writable=False)
+    try:
+        content = os.pread(fd, BUSMEM_SIZE, 0)
+    finally:
+        os.close(fd)
+    memory = BusMemory(path, memoryview(bytearray(content)), form_named(form))
+    memory.check()
+    return memory

@@ -1,0 +1,223 @@
+"""The lock of a bus, between processes: a spin lock whose dead holders are found out.
+
+As upstream's shmif_lockbus (if_shmem.c 1.89) a word of the bus is swapped from 0 to 1, after 1001
+tries in a row with a millisecond's sleep in between. Unlike upstream nobody waits for ever: after
+:data:`SUSPICION` the holder is looked at (xennet.shmif.owner). If it is proven dead the lock is
+taken over in one swap, and if it may have been writing the bus is emptied, which every reader
+notices as an overrun; both are told. A holder that lives, and one that leaves no mark, is never
+deprived: after :data:`PATIENCE` the wait ends in an error that says whom it was for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from xennet.abi.shmifvar import (
+    BUSMEM_DATASIZE,
+    LOCK_COOLDOWN,
+    LOCK_LOCKED,
+    LOCK_UNLOCKED,
+    SHMIF_MEM,
+    MEM_W_first,
+    MEM_W_gen,
+    MEM_W_last,
+    MEM_W_lock,
+)
+from xennet.engine import atomics
+from xennet.engine.choice import current
+from xennet.engine.kernel import U32Words, compare_and_swap
+from xennet.ring import MASK32
+from xennet.shmif import owner
+from xennet.shmif.errors import BusError
+
+#: Seconds after which it is asked whether the holder lives, and after which nobody waits any more.
+SUSPICION = 0.02
+PATIENCE = 10.0
+_NAP = 0.001
+#: The lock and the spare word behind it, as one of 64 bits.
+WORD = MEM_W_lock // 2
+
+_log = logging.getLogger("xennet.shmif")
+
+
+def take_lock(words: U32Words, word: int, tries: int) -> int:
+    """Swap the lock from free to ``word``, a 64-bit number; at most ``tries`` times.
+
+    Returns what was there at last: 0 if the lock is taken.
+    """
+    seen = compare_and_swap(words, WORD, LOCK_UNLOCKED, word)
+    while seen != LOCK_UNLOCKED and tries > 1:
+        seen = compare_and_swap(words, WORD, LOCK_UNLOCKED, word)
+        tries -= 1
+    return seen
+
+
+def empty(mem: memoryview, data: memoryview, header_size: int) -> None:
+    """Leave a bus, whose lock is held, as it was when it was new, two generations later: whatever
+    the position of a reader, it has fallen behind then, and finds nothing."""
+    words = mem.cast("B").cast("I")
+    data[:header_size] = bytes(header_size)
+    words[MEM_W_first] = BUSMEM_DATASIZE
+    words[MEM_W_last] = 0
+    gen = words[MEM_W_gen] | words[MEM_W_gen + 1] << 32
+    gen += 2
+    words[MEM_W_gen] = gen & MASK32
+    words[MEM_W_gen + 1] = gen >> 32 & MASK32
+
+
+class BusLock:
+    """The lock of the bus file ``fd``, whose struct shmif_mem is ``mem`` (64-bit words of its map)
+    and whose data is ``data``. ``name`` begins every message. ``tell`` gets what has to be known
+    of dead holders (None: the log "xennet.shmif", as warnings).
+
+    BusError when there are no atomic operations between processes here.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fd: int,
+        mem: memoryview,
+        data: memoryview,
+        header_size: int,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self._name = name
+        self._fd = fd
+        self._mem, self._data, self._header_size = mem, data, header_size
+        self._tell = tell or _log.warning
+        try:
+            atomics.of(mem)
+        except atomics.AtomicsError as e:
+            raise BusError(f"{name}: cannot be locked: {e}") from e
+        engine = current()
+        self._words = engine.view(mem)
+        self._take = engine.kernel(take_lock)
+        self._free = engine.kernel(compare_and_swap)
+        self._pid = os.getpid()
+        #: This opening's mark; 0 where the system has none.
+        self.mark = owner.claim(fd)
+        self._held = 0
+        #: Holders that died, and were deprived of the lock.
+        self.dead_holders = 0
+
+    def acquire(self, writing: bool, patience: float = PATIENCE) -> None:
+        """Take the lock, ``writing`` if the bus may be changed while it is held.
+
+        BusError, with the holder, if it cannot be had for ``patience`` seconds.
+        """
+        if os.getpid() != self._pid:
+            raise BusError(f"{self._name}: was opened before a fork: the child opens it itself")
+        word = owner.held_by(self.mark, writing)
+        if self._take(self._words, word, LOCK_COOLDOWN) == LOCK_UNLOCKED:
+            self._held = word
+        else:
+            self._wait(word, patience)
+
+    def release(self) -> None:
+        """Free the lock. BusError if it was not held any more: somebody has broken it."""
+        held, self._held = self._held, 0
+        if self._free(self._words, WORD, held, LOCK_UNLOCKED) != held:
+            raise BusError(
+                f"{self._name}: the lock was broken by another process while it was held"
+            )
+
+    def close(self) -> None:
+        """Give the mark back; a lock that is still held is a dead holder's from then on. The map
+        keeps the file open, so closing its descriptor would not do."""
+        owner.release(self._fd, self.mark)
+
+    def _wait(self, word: int, patience: float) -> None:
+        started = time.monotonic()
+        asked = started + min(SUSPICION, patience)
+        while True:
+            time.sleep(_NAP)
+            seen = self._take(self._words, word, LOCK_COOLDOWN)
+            if seen == LOCK_UNLOCKED:
+                self._held = word
+                return
+            now = time.monotonic()
+            if now >= asked:
+                if self._took_over(seen, word):
+                    return
+                asked = now + SUSPICION
+            if now >= started + patience:
+                raise BusError(f"{self._name}: locked for {patience:g} s: {self._holder(seen)}")
+
+    def _took_over(self, seen: int, word: int) -> bool:
+        """Whether the holder is proven dead, and the lock ours in its place."""
+        mark = owner.mark_of(seen)
+        if not mark or mark == self.mark or not owner.died(self._fd, mark):
+            return False
+        try:
+            # As long as we have its mark nobody begins to use it: the word is the dead one's.
+            what = f"process {owner.process_of(mark)} died while it held the lock"
+            return self._swapped(seen, word, what)
+        finally:
+            owner.release(self._fd, mark)
+
+    def _swapped(self, seen: int, word: int, what: str) -> bool:
+        """Whether the lock went from the dead holder of ``seen`` to us; if so the bus is whole."""
+        wrote = owner.is_writing(seen)
+        if wrote:
+            word |= owner.WRITING << 32  # we write as well now, should we die too
+        if self._free(self._words, WORD, seen, word) != seen:
+            return False
+        self._held = word
+        self.dead_holders += 1
+        if wrote:
+            empty(self._mem, self._data, self._header_size)
+            self._tell(
+                f"{self._name}: {what}, and may have been writing: the lock is taken over, the bus "
+                "emptied; readers lose what they had not read"
+            )
+        else:
+            self._tell(f"{self._name}: {what}, for reading; the lock is taken over")
+        return True
+
+    def _holder(self, seen: int) -> str:
+        mark = owner.mark_of(seen)
+        if not mark:
+            return (
+                "by a process that leaves no mark, as NetBSD's rump kernels, so nobody can tell "
+                "whether it lives; if it is dead, say so: xennet shmif unlock --dead"
+            )
+        if mark == self.mark:
+            return "by this process itself"
+        return f"by process {owner.process_of(mark)}, which lives"
+
+    def declare_dead(self, patience: float = 1.0) -> str:
+        """Free the lock, which somebody holds without a mark and, says the user, is dead.
+
+        Returns what was done. BusError if the holder is one that lives by its mark, or if the bus
+        is in use: anything that moves within ``patience`` seconds is proof of life.
+        """
+        before = self._moves()
+        until = time.monotonic() + patience
+        word = owner.held_by(self.mark, True)
+        while time.monotonic() < until:
+            seen = self._take(self._words, word, 1)
+            if seen == LOCK_UNLOCKED:
+                self._held = word
+                self.release()
+                return "is free"
+            if self._took_over(seen, word):
+                self.release()
+                return "was taken from a dead process"
+            if owner.mark_of(seen):
+                raise BusError(f"{self._name}: not unlocked: it is held {self._holder(seen)}")
+            if self._moves() != before:
+                raise BusError(f"{self._name}: not unlocked: the bus is in use, it moves")
+            time.sleep(_NAP)
+        what = "a process without a mark was declared dead while it held the lock"
+        if not self._swapped(LOCK_LOCKED, word, what):
+            raise BusError(f"{self._name}: not unlocked: its holder has changed")
+        self.release()
+        return "was taken from a process declared dead"
+
+    def _moves(self) -> tuple[int, ...]:
+        """What changes when frames are written."""
+        return tuple(self._mem[1 : SHMIF_MEM.size // 8 - 1])

@@ -1,0 +1,389 @@
+"""The operations on a bus that is locked: frames are written, and read (libshmif shmif_busops.c).
+
+Two kernels, called with the lock held (xennet.shmif.bus_lock):
+
+    put_frames    frames of a batch -> the bus                     (if_shmem.c shmif_snd)
+    take_frames   the bus -> a batch, from a reader's position on  (if_shmem.c shmif_rcv)
+
+``bus`` is one argument: ``mem``, the words of struct shmif_mem; ``data``, the bytes behind it;
+``header`` and ``header32``, scratch memory for packet headers, as bytes and as words, for the bus
+may cut a header anywhere; ``form``, the header's size in bytes and the word of sp_sender.
+
+An offset counts data bytes. A frame lies behind its header; both go on at offset 0 where the data
+ends. Any process may have written anything there: every length and offset that is loaded is
+judged before it is used, and a verdict other than OK names the place (xennet.shmif.bus_file).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from xennet.abi.shmifvar import (
+    BUSMEM_DATASIZE,
+    MEM_W_first,
+    MEM_W_gen,
+    MEM_W_last,
+    PKT_W_len,
+    PKT_W_sec,
+    PKT_W_usec,
+)
+from xennet.engine.kernel import Bytes, U32Array, U32Words, Vector
+from xennet.frames import ETHERNET_HEADER
+from xennet.ring import MASK32
+
+#: mem, data, header, header32, form.
+BusViews: TypeAlias = "tuple[U32Words, Bytes, Bytes, U32Array, U32Array]"
+#: data, offset, length, flags, gso_size, gso_type, hash_info, timestamp of a FrameBatch.
+BatchViews: TypeAlias = (
+    "tuple[Bytes, U32Array, U32Array, U32Array, U32Array, U32Array, U32Array, Vector]"
+)
+
+#: Verdicts, in res[R_VERDICT]; the place is in res[R_PLACE], what is there in res[R_FOUND].
+OK = 0
+#: shm_first beyond the data, shm_last not in it.
+BAD_FIRST = 1
+BAD_LAST = 2
+#: A packet header with a length that runs past the data, or longer than the reader takes.
+BAD_LENGTH = 3
+#: Headers, one after the other from shm_first on, that do not lead to the newest frame.
+ASTRAY = 4
+
+# Places in the result vector.
+R_VERDICT = 0
+R_PLACE = 1
+R_FOUND = 2
+#: Frames that were written, or appended to the batch; bytes of them.
+R_FRAMES = 3
+R_BYTES = 4
+#: 1 if the reader may find more at once: the batch is full, or the limit was reached.
+R_MORE = 5
+#: Times that the reader had fallen behind, so that frames were lost.
+R_OVERRUNS = 6
+#: Not appended: shorter than an Ethernet header, sent by the reader itself, for somebody else, come
+#: while the link was down.
+R_SHORT = 7
+R_OWN = 8
+R_FOREIGN = 9
+R_DOWN = 10
+RESULTS = 11
+
+# Places in a reader's state: the offset of its next frame, the generation (two words) that this
+# belongs to, and where the bus stood when it had last fallen behind.
+S_NEXT = 0
+S_GEN = 1
+S_LOST = 3
+STATE = 6
+
+# Places in the card of a reader or writer: its sender id (two words), the six bytes of its MAC
+# address, whether it is promiscuous, whether its link is down.
+C_SENDER = 0
+C_MAC = 2
+C_PROMISCUOUS = 8
+C_DOWN = 9
+
+#: The word of the scratch memory from which on a header is put together; one that is read, also to
+#: make room for that, is at its begin.
+NEW_HEADER = 6
+#: Bytes of the scratch memory.
+SCRATCH = 2 * 4 * NEW_HEADER
+
+# Places in the form.
+F_SIZE = 0
+F_SENDER = 1
+
+_END = BUSMEM_DATASIZE
+#: Longest piece that shmif_busread and shmif_buswrite assert.
+_LONGEST = BUSMEM_DATASIZE // 2 - 1
+_SECOND, _MICROSECOND = 10**9, 1000
+
+
+def advance(at: int, count: int) -> int:
+    """The offset ``count`` bytes behind ``at`` (shmif_advance): one lap is taken off at most."""
+    return at + count - _END if at + count >= _END else at + count
+
+
+def copy_out(data: Bytes, at: int, into: Bytes, into_at: int, count: int) -> None:
+    """Read ``count`` bytes (less than a lap) from offset ``at`` on, which may be the end."""
+    piece = count if count <= _END - at else _END - at
+    rest = count - piece
+    into[into_at : into_at + piece] = data[at : at + piece]
+    if rest:
+        into[into_at + piece : into_at + count] = data[0:rest]
+
+
+def load_header(bus: BusViews, at: int) -> int:
+    """Read the packet header at ``at`` into the scratch memory; its sp_len, -1 if no frame that
+    long can be on a bus."""
+    _, data, header, header32, form = bus
+    copy_out(data, at, header, 0, form[F_SIZE])
+    length: int = header32[PKT_W_len]
+    return -1 if length > _LONGEST - form[F_SIZE] else length
+
+
+def next_packet(bus: BusViews, at: int, res: Vector) -> int:
+    """The offset of the header behind the frame whose header is at ``at`` (shmif_nextpktoff); -1
+    with a verdict if it has an impossible length."""
+    _, _, _, header32, form = bus
+    length = load_header(bus, at)
+    if length < 0:
+        res[R_VERDICT] = BAD_LENGTH
+        res[R_PLACE] = at
+        res[R_FOUND] = header32[PKT_W_len]
+        return -1
+    return advance(at, form[F_SIZE] + length)
+
+
+def check_ends(mem: U32Words, res: Vector) -> None:
+    """Judge shm_first and shm_last."""
+    first, last = mem[MEM_W_first], mem[MEM_W_last]
+    if first > _END:
+        res[R_VERDICT] = BAD_FIRST
+        res[R_PLACE] = MEM_W_first
+        res[R_FOUND] = first
+    elif last >= _END:
+        res[R_VERDICT] = BAD_LAST
+        res[R_PLACE] = MEM_W_last
+        res[R_FOUND] = last
+
+
+def advance_first(bus: BusViews, at: int, count: int, res: Vector) -> None:
+    """Give up the oldest frames, as many as ``count`` bytes from ``at`` on will overwrite
+    (shmif_advancefirst). Called before these are written, so the headers are whole.
+
+    It ends: a step leads forward by a header at least and by half a lap at most, so it leaves the
+    window of the comparison, which is shorter.
+    """
+    mem, _, _, _, form = bus
+    size = form[F_SIZE]
+    first = mem[MEM_W_first]
+    # first + size is not taken modulo a lap (shmif_busops.c).
+    while at <= first + size and at + count > first:
+        first = next_packet(bus, first, res)
+        if first < 0:
+            return
+        mem[MEM_W_first] = first
+
+
+def copy_in(bus: BusViews, at: int, source: Bytes, source_at: int, count: int, res: Vector) -> int:
+    """Write ``count`` bytes (less than half a lap) at offset ``at`` (shmif_buswrite).
+
+    The oldest frames make room first, for each of the two pieces. Returns 1 if the first one ended
+    where the data ends.
+    """
+    _, data, _, _, _ = bus
+    piece = count if count <= _END - at else _END - at
+    rest = count - piece
+    wrapped = 1 if at + piece == _END else 0
+    advance_first(bus, at, piece + wrapped, res)
+    if res[R_VERDICT] == OK:
+        data[at : at + piece] = source[source_at : source_at + piece]
+        if rest:
+            advance_first(bus, 0, rest, res)
+            if res[R_VERDICT] == OK:
+                data[0:rest] = source[source_at + piece : source_at + count]
+    return wrapped
+
+
+def store_header(
+    bus: BusViews, at: int, length: int, time: int, card: U32Array, res: Vector
+) -> int:
+    """Write the packet header of a frame at ``at``; as copy_in."""
+    _, _, header, header32, form = bus
+    sender = NEW_HEADER + form[F_SENDER]
+    for word in range(form[F_SIZE] // 4):
+        header32[NEW_HEADER + word] = 0  # also what is padding, where the seed leaves its stack
+    header32[NEW_HEADER + PKT_W_len] = length
+    header32[NEW_HEADER + PKT_W_sec] = time // _SECOND & MASK32
+    header32[NEW_HEADER + PKT_W_usec] = time % _SECOND // _MICROSECOND
+    header32[sender] = card[C_SENDER]
+    header32[sender + 1] = card[C_SENDER + 1]
+    return copy_in(bus, at, header, 4 * NEW_HEADER, form[F_SIZE], res)
+
+
+def put_frames(
+    start: int, count: int, bus: BusViews, batch: BatchViews, card: U32Array, res: Vector
+) -> None:
+    """Write frames ``start`` to ``start + count - 1`` of a batch to the bus, one after the other.
+
+    The last of them is published when it is whole: shm_last, then shm_gen if it reached the end of
+    the data, which counts once a frame.
+    """
+    mem, _, _, _, form = bus
+    payload, offset, length, _, _, _, _, timestamp = batch
+    for place in range(RESULTS):
+        res[place] = 0
+    check_ends(mem, res)
+    if res[R_VERDICT] != OK:
+        return
+    for i in range(start, start + count):
+        at = next_packet(bus, mem[MEM_W_last], res)
+        if at < 0:
+            return
+        size = length[i]
+        wrapped = store_header(bus, at, size, timestamp[i], card, res)
+        if res[R_VERDICT] == OK:
+            behind = advance(at, form[F_SIZE])
+            wrapped |= copy_in(bus, behind, payload, offset[i], size, res)
+        if res[R_VERDICT] != OK:
+            return
+        mem[MEM_W_last] = at
+        if wrapped:
+            gen = mem[MEM_W_gen]
+            if gen == MASK32:
+                mem[MEM_W_gen + 1] = (mem[MEM_W_gen + 1] + 1) & MASK32
+            mem[MEM_W_gen] = (gen + 1) & MASK32
+        res[R_FRAMES] += 1
+        res[R_BYTES] += size
+
+
+def attach(oldest: int, bus: BusViews, state: U32Array, res: Vector) -> None:
+    """Put a reader where shmif_init puts it, before the newest frame, which is read again; or, if
+    ``oldest``, before the oldest one that is whole, as shmif_dumpbus does.
+
+    Where the newest frame reached the end of the data, what lies before that is of the generation
+    before; the seed forgets this, and reads the whole bus again.
+    """
+    mem, _, _, _, _ = bus
+    for place in range(RESULTS):
+        res[place] = 0
+    check_ends(mem, res)
+    if res[R_VERDICT] != OK:
+        return
+    first, last = mem[MEM_W_first], mem[MEM_W_last]
+    end = next_packet(bus, last, res)
+    if end < 0:
+        return
+    for place in range(STATE):
+        state[place] = 0
+    at = first if oldest else last
+    set_position(state, at, mem[MEM_W_gen], mem[MEM_W_gen + 1], 1 if at >= end else 0)
+
+
+def set_position(state: U32Array, at: int, gen: int, gen_high: int, behind: int) -> None:
+    """Put a reader at offset ``at``, ``behind`` (0 or 1) generations before a generation."""
+    state[S_NEXT] = at
+    state[S_GEN] = (gen - behind) & MASK32
+    state[S_GEN + 1] = (gen_high - 1) & MASK32 if behind > gen else gen_high
+
+
+def still_valid(at: int, behind: int, first: int, end: int) -> int:
+    """Whether a reader's next frame is still on the bus (if_shmem.c stillvalid_p).
+
+    ``at``: its offset; ``behind``: generations between the bus and the reader, mod 2^32; ``end``:
+    the offset behind the newest frame. The two offsets are compared on a line of two laps.
+    """
+    if behind > 1:
+        return 0
+    if first < end:
+        return 1 if behind == 0 and first <= at <= end else 0
+    if behind == 0:
+        at += _END
+    return 1 if first <= at <= end + _END else 0
+
+
+def starts_over(mem: U32Words, state: U32Array, first: int, end: int, res: Vector) -> None:
+    """Put a reader that has fallen behind to the oldest frame, and count it.
+
+    The generation there is the one before where the data wraps, the same test as in still_valid:
+    the seed compares with the newest frame's offset, and reads for ever if that frame wraps. A
+    reader that falls behind again on a bus that has not moved follows headers that lead nowhere.
+    """
+    gen, last = mem[MEM_W_gen], mem[MEM_W_last]
+    if res[R_OVERRUNS] or (
+        state[S_LOST] == first + 1 and state[S_LOST + 1] == last and state[S_LOST + 2] == gen
+    ):
+        res[R_VERDICT] = ASTRAY
+        res[R_PLACE] = first
+        res[R_FOUND] = last
+        return
+    res[R_OVERRUNS] += 1
+    state[S_LOST] = first + 1  # 0: it never has
+    state[S_LOST + 1] = last
+    state[S_LOST + 2] = gen
+    set_position(state, first, gen, mem[MEM_W_gen + 1], 1 if first >= end else 0)
+
+
+def wanted(payload: Bytes, at: int, header32: U32Array, sender: int, card: U32Array) -> int:
+    """Where a frame is to be counted (a place of res), in the order of shmif_rcv."""
+    if card[C_DOWN]:
+        return R_DOWN
+    if header32[sender] == card[C_SENDER] and header32[sender + 1] == card[C_SENDER + 1]:
+        return R_OWN
+    same = 0
+    while same < 6 and payload[at + same] == card[C_MAC + same]:
+        same += 1
+    if same == 6 or payload[at] & 1 or card[C_PROMISCUOUS]:
+        return R_FRAMES
+    return R_FOREIGN
+
+
+def take_frames(
+    limits: U32Array,
+    bus: BusViews,
+    batch: BatchViews,
+    card: U32Array,
+    state: U32Array,
+    res: Vector,
+) -> None:
+    """Read frames from a reader's position on, and append those that it wants to a batch.
+
+    ``limits``: frames and bytes that are in the batch, how many frames it holds, the longest frame
+    in bytes, how many frames are looked at.
+    """
+    mem, data, _, header32, form = bus
+    payload, offset, length, flags, gso_size, gso_type, hash_info, timestamp = batch
+    count, used = limits[0], limits[1]
+    for place in range(RESULTS):
+        res[place] = 0
+    check_ends(mem, res)
+    if res[R_VERDICT] != OK:
+        return
+    first = mem[MEM_W_first]
+    gen, gen_high = mem[MEM_W_gen], mem[MEM_W_gen + 1]
+    end = next_packet(bus, mem[MEM_W_last], res)
+    if end < 0:
+        return
+    for _look in range(limits[4]):
+        at = state[S_NEXT]
+        if at == end and state[S_GEN] == gen and state[S_GEN + 1] == gen_high:
+            return
+        if not still_valid(at, (gen - state[S_GEN]) & MASK32, first, end):
+            starts_over(mem, state, first, end, res)
+            if res[R_VERDICT] != OK:
+                return
+            at = state[S_NEXT]
+        size = load_header(bus, at)
+        if size < 0 or size > limits[3]:
+            res[R_VERDICT] = BAD_LENGTH
+            res[R_PLACE] = at
+            res[R_FOUND] = header32[PKT_W_len]
+            return
+        behind = advance(at, form[F_SIZE])
+        place = R_SHORT
+        if size >= ETHERNET_HEADER:
+            if count >= limits[2] or used + size > len(payload):
+                break
+            copy_out(data, behind, payload, used, size)
+            place = wanted(payload, used, header32, form[F_SENDER], card)
+        if place == R_FRAMES:
+            offset[count] = used
+            length[count] = size
+            flags[count] = gso_size[count] = gso_type[count] = hash_info[count] = 0
+            seconds, micros = header32[PKT_W_sec], header32[PKT_W_usec]
+            timestamp[count] = seconds * _SECOND + micros * _MICROSECOND
+            count += 1
+            used += size
+            res[R_BYTES] += size
+        res[place] += 1
+        state[S_NEXT] = advance(behind, size)
+        # Either of the two reads may have ended where the data ends; that counts once.
+        if at + form[F_SIZE] >= _END or behind + size >= _END:
+            set_generation_after(state)
+    res[R_MORE] = 1
+
+
+def set_generation_after(state: U32Array) -> None:
+    """A reader's generation, one later."""
+    if state[S_GEN] == MASK32:
+        state[S_GEN + 1] = (state[S_GEN + 1] + 1) & MASK32
+    state[S_GEN] = (state[S_GEN] + 1) & MASK32

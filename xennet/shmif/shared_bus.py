@@ -1,0 +1,259 @@
+"""A bus that this process takes part in: frames are sent, and read, under its lock."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define
+
+from xennet.abi.shmifvar import (
+    BUSMEM_DATASIZE,
+    BUSMEM_SIZE,
+    IFMEM_DATA,
+    IFMEM_WAKEUP,
+    SHMIF_MAGIC,
+    SHMIF_VERSION,
+    MEM_W_first,
+    MEM_W_lock,
+    MEM_W_magic,
+)
+from xennet.engine.choice import current
+from xennet.frames import ETHERNET_HEADER, FrameBatch
+from xennet.ring import MASK32
+from xennet.shmif import bus_ops
+from xennet.shmif.bus_file import BusMemory, form_named, map_bus, open_bus
+from xennet.shmif.bus_lock import BusLock
+from xennet.shmif.errors import BusError
+
+#: Longest frame that an interface sends, or takes: ETHERMTU and the Ethernet header.
+MAX_BUS_FRAME = 1500 + ETHERNET_HEADER
+#: Frames that are written, or looked at, before others may have the lock.
+BURST = 64
+_DOORBELL = SHMIF_VERSION.to_bytes(4, "little")
+
+
+@define
+class Station:
+    """How an interface stands on the bus: its ``sender`` id (64 bits), the 6 bytes of its ``mac``,
+    whether it is ``promiscuous``, whether its ``link`` is not down."""
+
+    sender: int
+    mac: bytes
+    promiscuous: bool = False
+    link: bool = True
+
+    @classmethod
+    def random(cls, promiscuous: bool = False) -> Station:
+        """A random sender id, of which the low bytes are part of the address b2:a0:..., as the
+        seed's allocif makes them."""
+        sender = int.from_bytes(os.urandom(8), "little")
+        mac = b"\xb2\xa0" + sender.to_bytes(8, "little")[:4]
+        return cls(sender, mac, promiscuous)
+
+    def card(self) -> array[int]:
+        """The same for kernels (places C_* of xennet.shmif.bus_ops)."""
+        words = [self.sender & MASK32, self.sender >> 32 & MASK32, *self.mac]
+        return array("I", [*words, self.promiscuous, not self.link])
+
+
+@define
+class Taken:
+    """What a reader found, in frames. ``overruns``: times that it had fallen behind, and lost
+    frames. Not given: ``short`` ones of less than an Ethernet header, its ``own``, those for
+    ``foreign`` addresses, those that came while its link was ``down``."""
+
+    frames: int = 0
+    overruns: int = 0
+    short: int = 0
+    own: int = 0
+    foreign: int = 0
+    down: int = 0
+
+    def add(self, res: array[int]) -> None:
+        """Add what take_frames counted."""
+        self.frames += res[bus_ops.R_FRAMES]
+        self.overruns += res[bus_ops.R_OVERRUNS]
+        self.short += res[bus_ops.R_SHORT]
+        self.own += res[bus_ops.R_OWN]
+        self.foreign += res[bus_ops.R_FOREIGN]
+        self.down += res[bus_ops.R_DOWN]
+
+
+class _Batches:
+    """The views of the batch that was used last: the same one comes again and again."""
+
+    def __init__(self) -> None:
+        self._batch: FrameBatch | None = None
+        self._views: Any = ()
+
+    def of(self, batch: FrameBatch) -> Any:
+        """``batch`` as kernels take it (xennet.shmif.bus_ops.BatchViews)."""
+        if batch is not self._batch:
+            columns = (*batch.columns, batch.hash_info, batch.timestamp)
+            view = current().view
+            self._views = tuple(view(column) for column in (batch.data, *columns))
+            self._batch = batch
+        return self._views
+
+
+class Reader:
+    """A position on a bus, from which frames are read on; ``taken`` adds up what was found."""
+
+    def __init__(self, memory: BusMemory, station: Station, longest: int = MAX_BUS_FRAME) -> None:
+        engine = current()
+        self._memory = memory
+        self._longest = longest
+        self._bus: Any = tuple(engine.view(part) for part in memory.views())
+        self._take = engine.kernel(bus_ops.take_frames)
+        self._attach = engine.kernel(bus_ops.attach)
+        self._state, self._card = array("I", bytes(4 * bus_ops.STATE)), station.card()
+        self._limits, self._res = array("I", bytes(20)), array("q", bytes(8 * bus_ops.RESULTS))
+        fixed = self._card, self._state, self._res
+        self._fixed = tuple(engine.view(vector) for vector in fixed)
+        self._limits_view = engine.view(self._limits)
+        self._batches = _Batches()
+        self.taken = Taken()
+
+    def stand(self, station: Station) -> None:
+        """From now on read as ``station``."""
+        self._card[:] = station.card()
+
+    def attach(self, oldest: bool = False) -> None:
+        """Go before the newest frame, which is read (again) next, or before the ``oldest``; the
+        lock is held, if there is one. BusError for a damaged bus."""
+        _, state, res = self._fixed
+        self._attach(int(oldest), self._bus, state, res)
+        self._memory.judge(self._res)
+
+    def take(self, batch: FrameBatch, looks: int = BURST) -> bool:
+        """Append frames, with the lock held, until there are no more, the batch is full or
+        ``looks`` were looked at; whether there may be more. BusError for a damaged bus."""
+        self._limits[:] = array(
+            "I", [batch.count, batch.used, batch.max_frames, self._longest, looks]
+        )
+        card, state, res = self._fixed
+        views = self._batches.of(batch)
+        self._take(self._limits_view, self._bus, views, card, state, res)
+        found = self._res
+        batch.count += found[bus_ops.R_FRAMES]
+        batch.used += found[bus_ops.R_BYTES]
+        self.taken.add(found)
+        self._memory.judge(found)
+        return bool(found[bus_ops.R_MORE])
+
+
+class Bus:
+    """The bus file ``path``, open and mapped. ``create``: made if it is not there, and initialised
+    if it is new. ``form``: the packet headers, "64" or "i386". ``tell``: as of BusLock.
+
+    BusError if it cannot be opened, is no bus, or cannot be locked.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        create: bool = False,
+        form: str = "64",
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.path = path
+        self._fd = open_bus(path, create)
+        try:
+            self._map = map_bus(path, self._fd)
+            self.memory = BusMemory(path, memoryview(self._map), form_named(form))
+            size = self.memory.form.size
+            self.lock = BusLock(path, self._fd, self.memory.mem, self.memory.data, size, tell)
+            if create and self.memory.mem32[MEM_W_magic] == 0:
+                self._initialise()
+            self.memory.check()
+        except BaseException:
+            os.close(self._fd)
+            raise
+        engine = current()
+        self._bus: Any = tuple(engine.view(part) for part in self.memory.views())
+        self._put = engine.kernel(bus_ops.put_frames)
+        self._res = array("q", bytes(8 * bus_ops.RESULTS))
+        self._res_view = engine.view(self._res)
+        self._batches = _Batches()
+
+    def _initialise(self) -> None:
+        """Make the file a bus, unless another process has meanwhile (if_shmem.c initbackend)."""
+        self.lock.acquire(writing=True)
+        words = self.memory.mem32
+        if words[MEM_W_magic] == 0:
+            words[MEM_W_magic] = SHMIF_MAGIC
+            words[MEM_W_first] = BUSMEM_DATASIZE
+        self.lock.release()
+
+    @property
+    def fileno(self) -> int:
+        """The descriptor of the bus file, for those who watch it."""
+        return self._fd
+
+    def send(self, batch: FrameBatch, card: array[int]) -> None:
+        """Write all frames of a batch, each at most MAX_BUS_FRAME bytes long, and wake everybody.
+
+        ``card``: of the Station that sends. BusError for a frame that is too long (none is written
+        then), for a damaged bus (those before the damage are), or if the lock cannot be had.
+        """
+        for i in range(batch.count):
+            if batch.length[i] > MAX_BUS_FRAME:
+                what = f"frame {i} has {batch.length[i]} bytes, the bus takes {MAX_BUS_FRAME}"
+                raise BusError(f"{self.path}: {what}")
+        views, view = self._batches.of(batch), current().view(card)
+        for start in range(0, batch.count, BURST):
+            count = min(BURST, batch.count - start)
+            self.lock.acquire(writing=True)
+            self._put(start, count, self._bus, views, view, self._res_view)
+            self.lock.release()
+            self.memory.judge(self._res)
+        self.ring()
+
+    def take(self, reader: Reader, batch: FrameBatch) -> int:
+        """Append to a batch what ``reader`` finds, as long as it fits; how many frames that were.
+
+        BusError for a damaged bus, or if the lock cannot be had.
+        """
+        before, more = batch.count, True
+        while more and batch.has_room(MAX_BUS_FRAME):
+            self.lock.acquire(writing=False)
+            try:
+                more = reader.take(batch)
+            finally:
+                self.lock.release()
+        return batch.count - before
+
+    def attach(self, reader: Reader) -> None:
+        """Put ``reader`` before the newest frame. BusError as for :meth:`take`."""
+        self.lock.acquire(writing=False)
+        try:
+            reader.attach()
+        finally:
+            self.lock.release()
+
+    def ring(self) -> None:
+        """Wake everybody who watches the bus: stores into a map are no event of the file, the
+        four bytes that are written here are one. BusError if they cannot be."""
+        try:
+            os.pwrite(self._fd, _DOORBELL, IFMEM_WAKEUP)
+        except OSError as e:
+            raise BusError(f"{self.path}: cannot be written: {e.strerror}") from e
+
+    def copy(self) -> BusMemory:
+        """The whole bus as it is between two frames. BusError if the lock cannot be had."""
+        self.lock.acquire(writing=False)
+        content = bytearray(self.memory.whole[:BUSMEM_SIZE])
+        self.lock.release()
+        content[4 * MEM_W_lock : IFMEM_DATA] = bytes(8)  # ours
+        return BusMemory(self.path, memoryview(content), self.memory.form)
+
+    def close(self) -> None:
+        """Leave the bus; its map goes with the last view of it. May be repeated."""
+        if self._fd >= 0:
+            self.lock.close()
+            os.close(self._fd)
+            self._fd = -1
