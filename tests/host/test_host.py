@@ -28,7 +28,7 @@ def plug(host: Host, guest: Guest, handle: int = 0, **options) -> PluggedVif:
     return host.plug(guest, handle, Stack(), Stack(), **options)
 
 
-def house_with_vif(**options) -> tuple[Host, PluggedVif]:
+def host_with_vif(**options) -> tuple[Host, PluggedVif]:
     host = Host()
     vif = plug(host, host.add_guest(), **options)
     host.boot()
@@ -170,7 +170,7 @@ def test_a_vif_goes_on_with_another_backend_domain() -> None:
 
 
 def test_a_guest_is_restored_in_a_new_domain() -> None:
-    host, vif = house_with_vif()
+    host, vif = host_with_vif()
     guest = vif.guest
     saved = host.save(guest)
     host.settle()
@@ -184,7 +184,7 @@ def test_a_guest_is_restored_in_a_new_domain() -> None:
     check_empty(host, vif)
 
 
-def test_a_guest_moves_to_another_house_with_all_its_vifs() -> None:
+def test_a_guest_moves_to_another_host_with_all_its_vifs() -> None:
     here, there = Host(Capacity(vifs=2)), Host(Capacity(vifs=2))
     guest = here.add_guest(grant_version=2, evtchn_abi=FifoBits.abi)
     vifs = [plug(here, guest, handle) for handle in range(2)]
@@ -244,7 +244,7 @@ def test_a_driver_domain_that_is_destroyed_leaves_nothing() -> None:
 
 
 def test_unloading_and_loading_the_frontend_connects_again() -> None:
-    host, vif = house_with_vif()
+    host, vif = host_with_vif()
     vif.guest.unload()
     host.settle()
     assert not vif.connected
@@ -292,7 +292,7 @@ def test_a_guest_that_goes_leaves_nothing_and_harms_nobody(how: str) -> None:
 def test_time_passes_while_frames_wait_for_the_rate_limit_and_not_otherwise() -> None:
     # 10,000 bytes in 50 ms.
     config = VifConfig(guest_mac(1), options={"rate": "10000,50000"})
-    host, vif = house_with_vif(config=config)
+    host, vif = host_with_vif(config=config)
     in_guest, in_host = ends(vif)
     loop = host.machine.run_loop
     assert loop.now == 0
@@ -308,7 +308,7 @@ def test_time_passes_while_frames_wait_for_the_rate_limit_and_not_otherwise() ->
 
 
 def test_time_does_not_pass_for_ever_for_frames_that_do_not_come() -> None:
-    host, _ = house_with_vif()
+    host, _ = host_with_vif()
     loop = host.machine.run_loop
 
     def tick() -> None:

@@ -37,7 +37,7 @@ def told(name: str) -> list[str]:
     return lines
 
 
-def story(name: str) -> list[Entry]:
+def transcript(name: str) -> list[Entry]:
     things: list[Entry] = []
     assert play(SCENARIOS[name], things.append).good, things[-1]
     return things
@@ -76,7 +76,7 @@ def test_a_guest_of_xnb_moves_to_a_fresh_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_the_story_is_the_same_every_time_and_names_no_machine(name: str) -> None:
+def test_the_transcript_is_the_same_every_time_and_names_no_machine(name: str) -> None:
     lines = told(name)
     assert lines == told(name)
     assert not [line for line in lines if re.search(r"0x[0-9a-f]{6,}|/tmp|/home|/work", line)]
@@ -108,7 +108,7 @@ def test_the_story_is_the_same_every_time_and_names_no_machine(name: str) -> Non
     ],
 )
 def test_a_scenario_that_stops_names_the_node_or_counter(name: str, node: str) -> None:
-    assert [told for told in story(name) if told.kind == "reason" and node in told.text]
+    assert [told for told in transcript(name) if told.kind == "reason" and node in told.text]
 
 
 def test_every_blocked_scenario_is_in_the_table_of_expected_nodes() -> None:

@@ -97,10 +97,10 @@ def test_json_has_all_that_is_told_with_full_paths(capsys: pytest.CaptureFixture
     assert list(told) == ["format", "scenario", "shows", "story", "verdict"]
     assert told["format"] == "xennet-lifecycle/1"
     assert told["scenario"] == "no-script-answer"
-    story = told["story"]
-    assert isinstance(story, list)
-    assert all(set(thing) == KEYS for thing in story)
-    assert next(thing for thing in story if thing["step"] == 3) == {
+    transcript = told["story"]
+    assert isinstance(transcript, list)
+    assert all(set(thing) == KEYS for thing in transcript)
+    assert next(thing for thing in transcript if thing["step"] == 3) == {
         "kind": "write",
         "text": "toolstack writes /local/domain/1/device/vif/0/state = Initialising (1)",
         "host": "",
@@ -112,7 +112,7 @@ def test_json_has_all_that_is_told_with_full_paths(capsys: pytest.CaptureFixture
         "time_ns": 0,
         "holds": None,
     }
-    assert [thing["text"] for thing in story if thing["kind"] == "reason"][1] == (
+    assert [thing["text"] for thing in transcript if thing["kind"] == "reason"][1] == (
         'the hotplug script has not answered: /local/domain/0/backend/vif/1/0/hotplug-status = ""'
     )
     assert told["verdict"] == {
@@ -126,9 +126,9 @@ def test_json_has_all_that_is_told_with_full_paths(capsys: pytest.CaptureFixture
 
 
 def test_json_of_two_hosts_names_the_host_of_each_node(capsys: pytest.CaptureFixture[str]) -> None:
-    story = json_of(capsys, "migration")["story"]
-    assert isinstance(story, list)
-    hosts = {thing["host"] for thing in story if thing["path"]}
+    transcript = json_of(capsys, "migration")["story"]
+    assert isinstance(transcript, list)
+    hosts = {thing["host"] for thing in transcript if thing["path"]}
     assert hosts == {"source", "destination"}
 
 

@@ -56,7 +56,7 @@ def statuses(world, count, start=0):
 
 
 def test_A1_later_slot_larger_than_the_packet_wraps_car_size_and_runs_off_the_chain(world):
-    world.offer([100, M], [200])
+    world.put_and_push([100, M], [200])
     pkt, consumed = parse(world)
     assert (consumed, pkt.is_valid, pkt.car_size) == (2, True, 65436)
     with pytest.raises(BackendPanic, match="no mbuf is left and 65468 bytes seem to be") as panic:
@@ -65,7 +65,7 @@ def test_A1_later_slot_larger_than_the_packet_wraps_car_size_and_runs_off_the_ch
 
 
 def test_A2_sum_of_the_later_slots_wraps_to_40_and_car_size_looks_sane(world):
-    world.offer([60, M], [40000, M], [25576])
+    world.put_and_push([60, M], [40000, M], [25576])
     pkt, consumed = parse(world)
     assert (consumed, pkt.is_valid, pkt.car_size, pkt.list_len) == (3, True, 20, 3)
     with pytest.raises(BackendPanic, match="65428 bytes seem to be") as panic:
@@ -76,7 +76,7 @@ def test_A2_sum_of_the_later_slots_wraps_to_40_and_car_size_looks_sane(world):
 
 
 def test_A3_a_packet_of_no_bytes_is_answered_and_not_consumed(world):
-    world.offer([0])
+    world.put_and_push([0])
     assert world.recv() == (errno.ENOMEM, None)
     assert world.tx_responses(1) == [(FIRST_ID, ERROR)]
     assert (world.txb.rsp_prod_pvt, world.txb.req_cons) == (1, 0)
@@ -86,26 +86,26 @@ def test_A3_a_packet_of_no_bytes_is_answered_and_not_consumed(world):
 
 
 def test_A3_one_interrupt_publishes_the_response_of_the_unconsumed_request(world):
-    world.offer([0])
+    world.put_and_push([0])
     world.interrupt()
     assert (world.tx.sring.rsp_prod, world.txb.req_cons, world.tx.sring.req_event) == (1, 0, 1)
 
 
 def test_A4_extra_info_flag_without_a_slot_gives_two_responses_for_one_request(world):
-    world.offer([60, E])
+    world.put_and_push([60, E])
     pkt, consumed = parse(world)
     assert (consumed, pkt.is_valid) == (1, True)
     assert world.recv()[0] == 0
     assert (world.txb.rsp_prod_pvt, world.txb.req_cons) == (2, 1)
     assert statuses(world, 2) == [OK, NULL]
-    world.offer([60])
+    world.put_and_push([60])
     with pytest.raises(BackendPanic) as panic:
         world.recv()
     assert panic.value.rule == "A3/A4"
 
 
 def test_A5_a_second_extra_info_becomes_the_next_packets_first_request(world):
-    world.offer([60, E], extra(flags=1), extra(type=4), [60])
+    world.put_and_push([60, E], extra(flags=1), extra(type=4), [60])
     pkt, consumed = parse(world)
     assert (consumed, pkt.is_valid) == (2, False)
     assert world.recv() == (errno.EINVAL, None)
@@ -116,7 +116,7 @@ def test_A5_a_second_extra_info_becomes_the_next_packets_first_request(world):
 
 
 def test_A6_extra_info_on_a_later_slot_becomes_the_next_packets_first_request(world):
-    world.offer([100, M], [40, E], extra())
+    world.put_and_push([100, M], [40, E], extra())
     pkt, consumed = parse(world)
     assert (consumed, pkt.is_valid, pkt.list_len, pkt.car_size) == (2, True, 2, 60)
     assert "flags 0x8 on a later request at index 1" in world.console[0]
@@ -127,7 +127,7 @@ def test_A6_extra_info_on_a_later_slot_becomes_the_next_packets_first_request(wo
 
 @pytest.mark.parametrize("kind", [2, 3, 4, 0xFF], ids=["MCAST_ADD", "MCAST_DEL", "HASH", "0xFF"])
 def test_A7_any_extra_info_but_gso_drops_the_packet(world, kind):
-    world.offer([60, E], extra(type=kind))
+    world.put_and_push([60, E], extra(type=kind))
     assert world.recv() == (errno.EINVAL, None)
     assert statuses(world, 2) == [ERROR, NULL]
 
@@ -144,7 +144,7 @@ def test_A8_a_ring_full_of_more_data_is_never_consumed_and_never_answered(world,
 
 
 def test_A9_more_than_64_slots_are_too_much_for_the_copy_table(world):
-    world.offer([70, M], *[[1, M]] * 68, [1])
+    world.put_and_push([70, M], *[[1, M]] * 68, [1])
     assert parse(world)[0].car_size == 1
     with pytest.raises(BackendPanic, match="packet of 70 slots needs more than 64 copies") as panic:
         world.recv()
@@ -152,15 +152,15 @@ def test_A9_more_than_64_slots_are_too_much_for_the_copy_table(world):
 
 
 def test_A9_what_counts_is_copies_64_slots_are_fine_and_65_with_an_empty_tail_too(world):
-    world.offer([64, M], *[[1, M]] * 62, [1])
+    world.put_and_push([64, M], *[[1, M]] * 62, [1])
     assert world.recv()[0] == 0
-    world.offer([1, M], *[[0, M]] * 63, [0])
+    world.put_and_push([1, M], *[[0, M]] * 63, [0])
     assert world.recv()[0] == 0
 
 
 def test_A9_fewer_than_65_slots_suffice_when_mbuf_borders_split_them(world):
     # 60 slots of 1000 bytes over clusters of 4096: 14 slots straddle a border
-    world.offer([60000, M], *[[1000, M]] * 58, [1000])
+    world.put_and_push([60000, M], *[[1000, M]] * 58, [1000])
     with pytest.raises(BackendPanic) as panic:
         world.recv()
     assert panic.value.rule == "A9"
@@ -186,7 +186,7 @@ def test_A11_a_half_published_packet_is_never_announced_again(world):
 
 
 def test_A12_a_slot_beyond_the_page_is_copied_unchecked_and_the_failure_asserted(world):
-    world.offer([200, 0, world.data, 4000])
+    world.put_and_push([200, 0, world.data, 4000])
     with pytest.raises(
         BackendPanic, match=f"offset 4000 length 200 has status {BAD_COPY_ARG}"
     ) as p:
@@ -198,7 +198,7 @@ def test_A12_a_slot_beyond_the_page_is_copied_unchecked_and_the_failure_asserted
     ("gref", "status"), [(0xFFFFFFFF, BAD_GNTREF), (1000, GENERAL_ERROR), (0, GENERAL_ERROR)]
 )
 def test_A12_a_bad_gref_is_asserted_against(world, gref, status):
-    world.offer([60, 0, gref])
+    world.put_and_push([60, 0, gref])
     with pytest.raises(BackendPanic, match=f"status {status}") as panic:
         world.recv()
     assert panic.value.rule == "A12/A13"
@@ -206,14 +206,14 @@ def test_A12_a_bad_gref_is_asserted_against(world, gref, status):
 
 def test_A12_a_grant_revoked_before_the_copy_is_asserted_against(world):
     gref = world.buffer()
-    world.offer([60, 0, gref])
+    world.put_and_push([60, 0, gref])
     assert world.front_hv.grants.end_access(gref)
     with pytest.raises(BackendPanic, match=f"status {GENERAL_ERROR}"):
         world.recv()
 
 
 def test_A13_one_slot_may_claim_65000_bytes(world):
-    world.offer([65000])
+    world.put_and_push([65000])
     pkt, consumed = parse(world)
     assert (consumed, pkt.is_valid, pkt.car_size) == (1, True, 65000)
     with pytest.raises(BackendPanic, match=f"copy 1 .* offset 4096 .* status {BAD_COPY_ARG}"):
@@ -237,10 +237,10 @@ def test_A15_a_frontend_that_keeps_producing_is_served_in_one_interrupt(world):
 
     def produce_another(mbufc):
         take(mbufc)
-        world.offer([60])
+        world.put_and_push([60])
 
     world.xnb.ifp.if_input = produce_another
-    world.offer([60])
+    world.put_and_push([60])
     with pytest.raises(BackendPanic) as panic:
         world.interrupt(limit=5000)
     assert panic.value.rule == "A14/A15"
@@ -249,7 +249,7 @@ def test_A15_a_frontend_that_keeps_producing_is_served_in_one_interrupt(world):
 
 def test_A16_a_slot_rewritten_after_it_was_parsed_is_believed_again(world):
     secret = world.buffer(b"other")
-    world.offer([100, M], [60])
+    world.put_and_push([100, M], [60])
     pkt, _ = parse(world)
     mbufc = pkt2mbufc(pkt, world.xnb.ifp, world.pool)
     world.tx.sring.write_slot(1, TX_REQUEST.pack(secret, 9, 0, 1, 60))
@@ -259,7 +259,7 @@ def test_A16_a_slot_rewritten_after_it_was_parsed_is_believed_again(world):
 
 
 def test_A16_a_size_that_grows_after_the_check_runs_off_the_chain(world):
-    world.offer([100, M], [60])
+    world.put_and_push([100, M], [60])
     pkt, _ = parse(world)
     mbufc = pkt2mbufc(pkt, world.xnb.ifp, world.pool)
     world.tx.sring.write_slot(1, TX_REQUEST.pack(world.data, 0, 0, 1, 4000))
@@ -269,7 +269,7 @@ def test_A16_a_size_that_grows_after_the_check_runs_off_the_chain(world):
 
 
 def test_A17_a_frame_of_four_bytes_is_delivered(world):
-    world.offer([4])
+    world.put_and_push([4])
     world.interrupt()
     assert world.delivered == [pattern(4)]
 
@@ -281,7 +281,7 @@ def ip_frame(*, ihl=5, ip_len=None, protocol=17, payload=b"", options=b""):
 
 
 def sent(world, frame, flags):
-    world.offer([len(frame), flags, world.buffer(frame)])
+    world.put_and_push([len(frame), flags, world.buffer(frame)])
     error, mbufc = world.recv()
     assert error == 0
     return chain_bytes(mbufc)
@@ -304,7 +304,7 @@ def test_A17_with_ip_options_the_sum_lands_20_bytes_behind_the_ip_header(world):
 
 
 def test_A18_every_odd_slot_prints_thirteen_lines_without_limit(world):
-    world.offer([62, M], *[[1, M | C]] * 61, [1])
+    world.put_and_push([62, M], *[[1, M | C]] * 61, [1])
     parse(world)
     assert len(world.console) == 61 * 13
 
@@ -317,7 +317,7 @@ def test_A19_csum_blank_alone_leaves_the_checksum_blank(world):
 
 @pytest.mark.parametrize(("size", "gso"), [(0, 1), (1448, 9)])
 def test_A20_senseless_gso_is_recorded_and_ignored(world, size, gso):
-    world.offer([60, E], extra(size=size, gso=gso))
+    world.put_and_push([60, E], extra(size=size, gso=gso))
     pkt, _ = parse(world)
     assert (pkt.is_valid, pkt.extra.gso_size, pkt.extra.gso_type) == (True, size, gso)
     error, mbufc = world.recv()
@@ -325,13 +325,13 @@ def test_A20_senseless_gso_is_recorded_and_ignored(world, size, gso):
 
 
 def test_A21_a_packet_in_error_keeps_its_list_len(world):
-    world.offer([60, E], extra(type=9))
+    world.put_and_push([60, E], extra(type=9))
     pkt, _ = parse(world)
     assert (pkt.is_valid, pkt.list_len) == (False, 1)
 
 
 def test_A21_the_receive_flag_that_is_tested_on_transmit_is_the_same_bit(world):
-    world.offer([60, E], extra())
+    world.put_and_push([60, E], extra())
     pkt, _ = parse(world)
     assert pkt.flags == NETRXF_extra_info
     txpkt2rsp(pkt, world.txb, False)
@@ -339,7 +339,7 @@ def test_A21_the_receive_flag_that_is_tested_on_transmit_is_the_same_bit(world):
 
 
 def test_A22_a_null_response_keeps_type_and_flags_of_the_extra_as_its_id(world):
-    world.offer([60, E], extra(type=1, flags=1))
+    world.put_and_push([60, E], extra(type=1, flags=1))
     world.recv()
     assert world.tx_responses(2)[1] == (1 | 1 << 8, NULL)
 

@@ -18,7 +18,7 @@ from xennet.netback.xnb.slots import tx_request
 
 def test_dump_rings_shows_all_indices_of_both_rings_signed(world):
     world.start_at(0xFFFFFFFE)
-    world.offer([60])
+    world.put_and_push([60])
     rows = [line.split() for line in dump_rings(world.txb, world.rxb).strip().splitlines()]
     assert rows[0] == ["TX", "RX"]
     assert {name: tuple(values) for name, *values in rows[1:]} == {
@@ -38,7 +38,7 @@ def test_dump_rings_is_empty_while_a_ring_is_missing(world):
 
 
 def test_dump_txreq_names_every_field(world):
-    world.offer([60, 4, 77, 5])
+    world.put_and_push([60, 4, 77, 5])
     dump_txreq(0, tx_request(world.txb, 0), world.console.append)
     assert [line.split(": ")[1] for line in world.console] == [
         "netif_tx_request at index 0",
@@ -72,7 +72,7 @@ def test_dump_mbuf_shows_header_and_bytes(world):
 
 
 def test_without_a_console_nothing_happens(world):
-    world.offer([60, 8], extra(type=9))
+    world.put_and_push([60, 8], extra(type=9))
     world.xnb.log = None
     assert world.recv()[0] != 0
     assert world.console == []

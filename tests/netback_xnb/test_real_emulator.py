@@ -4,7 +4,7 @@ and what of the rows A and B shows there. ``[size, flags]``: M more_data, E extr
 from __future__ import annotations
 
 import pytest
-from xnb_host import XnbHouse, gso_extra
+from xnb_host import XnbHost, gso_extra
 from xnb_world import C, E, M, V
 
 from xennet.abi.netif import (
@@ -27,16 +27,16 @@ OK, ERROR, NULL = NETIF_RSP_OKAY, NETIF_RSP_ERROR, NETIF_RSP_NULL
 
 
 @pytest.fixture
-def fresh() -> XnbHouse:
-    return XnbHouse()
+def fresh() -> XnbHost:
+    return XnbHost()
 
 
 @pytest.fixture
-def xnb(fresh: XnbHouse) -> XnbHouse:
+def xnb(fresh: XnbHost) -> XnbHost:
     return fresh.connect()
 
 
-def softc(host: XnbHouse):
+def softc(host: XnbHost):
     node = f"device/vif/{host.plugged.paths.handle}"
     return read_softc_features(NodeDirectory(host.guest.store, node))
 
@@ -54,7 +54,7 @@ def test_it_advertises_what_the_seed_does_and_no_more(fresh):
 
 
 def test_a_packet_crosses_in_each_direction(xnb):
-    xnb.offer([60])
+    xnb.put_and_push([60])
     assert xnb.stack.received == [xnb.payload[:60]]
     assert xnb.statuses() == [OK]
     xnb.post(*[xnb.buffer() for _ in range(3)])
@@ -77,7 +77,7 @@ def test_a_packet_waits_for_ever_for_its_buffers(xnb):
 
 def test_a_ring_full_of_packets_with_little_room_is_taken_bit_by_bit(xnb):
     xnb.stack.room = 10
-    xnb.offer(*[[60]] * 256)
+    xnb.put_and_push(*[[60]] * 256)
     assert len(xnb.stack.received) == 256
     assert xnb.statuses() == [OK] * 256
 
@@ -85,7 +85,7 @@ def test_a_ring_full_of_packets_with_little_room_is_taken_bit_by_bit(xnb):
 def test_closing_gives_everything_back(fresh):
     before = fresh.host.machine.leaks()
     fresh.connect()
-    fresh.offer([60])
+    fresh.put_and_push([60])
     fresh.state(5)
     after = [str(domain) for domain in fresh.host.machine.leaks().domains if domain.domid == 0]
     assert after == [str(domain) for domain in before.domains if domain.domid == 0]
@@ -110,7 +110,7 @@ def test_c2_a_reference_is_cut_to_32_bits(fresh):
     fresh.guest.store.write(f"{node}/tx-ring-ref", f" {fresh.tx_ref + (1 << 32)} and more")
     fresh.state(4)
     assert fresh.own("state") == "4"
-    fresh.offer([60])
+    fresh.put_and_push([60])
     assert fresh.statuses() == [OK]
 
 
@@ -221,13 +221,13 @@ def test_a_device_without_a_handle_complains_and_connects(fresh):
 )
 def test_a_panic_leaves_the_run_loop_with_the_delivery_it_happened_in(xnb, slots, rule):
     with pytest.raises(BackendPanic) as panic:
-        xnb.offer(*slots)
+        xnb.put_and_push(*slots)
     assert panic.value.rule == rule
     assert "domain 0" in panic.value.__notes__[0]
 
 
 def test_a3_the_second_event_meets_the_answered_request_again(xnb):
-    xnb.offer([0])
+    xnb.put_and_push([0])
     assert xnb.statuses() == [ERROR]
     xnb.guest.notify(xnb.port)
     with pytest.raises(BackendPanic) as panic:
@@ -236,35 +236,35 @@ def test_a3_the_second_event_meets_the_answered_request_again(xnb):
 
 
 def test_a4_one_request_gets_two_responses(xnb):
-    xnb.offer([60, E])
+    xnb.put_and_push([60, E])
     assert xnb.tx.sring.rsp_prod == 2
     assert xnb.statuses() == [OK, NULL]
 
 
 @pytest.mark.parametrize("kind", [2, 3, 4, 0xFF])
 def test_a7_packets_with_other_extras_are_dropped(xnb, kind):
-    xnb.offer([60, E], gso_extra(kind))
+    xnb.put_and_push([60, E], gso_extra(kind))
     assert xnb.statuses() == [ERROR, NULL]
     assert (xnb.stack.received, xnb.vif.counters.tx.errors) == ([], 1)
 
 
 def test_a10_a_good_packet_behind_garbage_waits_for_an_event_that_does_not_come(xnb):
-    assert xnb.offer([60, E], gso_extra(0xFF), [60])
+    assert xnb.put_and_push([60, E], gso_extra(0xFF), [60])
     assert xnb.statuses() == [ERROR, NULL]
     assert xnb.tx.sring.req_event == xnb.tx.sring.req_prod == 3
-    assert not xnb.offer([60])
+    assert not xnb.put_and_push([60])
     assert xnb.stack.received == []
 
 
 def test_a11_a_half_pushed_packet_stalls_the_ring(xnb):
-    assert xnb.offer([80, M])
-    assert not xnb.offer([20])
+    assert xnb.put_and_push([80, M])
+    assert not xnb.put_and_push([20])
     assert (xnb.statuses(), xnb.stack.received) == ([], [])
 
 
 def test_a14_a_producer_that_moved_back_is_followed_until_the_interrupt_counts_as_endless(xnb):
     # An id that is the gref: the response puts back what it overwrites.
-    xnb.offer(*[TX_REQUEST.pack(xnb.data, 0, 0, xnb.data, 60)] * 256)
+    xnb.put_and_push(*[TX_REQUEST.pack(xnb.data, 0, 0, xnb.data, 60)] * 256)
     xnb.vif.queues[0].tx.interrupt_limit = 600
     received = len(xnb.stack.received)
     xnb.tx.sring.req_prod = 255
@@ -276,12 +276,12 @@ def test_a14_a_producer_that_moved_back_is_followed_until_the_interrupt_counts_a
 
 
 def test_a19_a_blank_checksum_alone_is_neither_filled_in_nor_told(xnb):
-    xnb.offer([60, C], [60, C | V])
+    xnb.put_and_push([60, C], [60, C | V])
     assert [flags for flags, _, _ in xnb.stack.meta] == [0, DATA_VALIDATED]
 
 
 def test_a20_gso_is_accepted_and_forgotten(xnb):
-    xnb.offer([60, C | V | E], gso_extra())
+    xnb.put_and_push([60, C | V | E], gso_extra())
     assert xnb.stack.meta == [(DATA_VALIDATED, 0, 0)]
     assert xnb.statuses() == [OK, NULL]
 

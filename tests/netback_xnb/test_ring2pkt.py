@@ -31,33 +31,33 @@ def test_requests_written_but_not_published_are_no_packet(world):
 
 
 def test_one_request_is_a_packet(world):
-    world.offer([1000])
+    world.put_and_push([1000])
     pkt, consumed = parse(world)
     assert consumed == 1
     assert pkt == Pkt(car=0, cdr=1, size=1000, car_size=1000, flags=0, list_len=1)
 
 
 def test_the_size_of_the_first_of_two_requests_is_the_whole_packets(world):
-    world.offer([700, M], [200])
+    world.put_and_push([700, M], [200])
     pkt, consumed = parse(world)
     assert consumed == 2
     assert pkt == Pkt(car=0, cdr=1, size=700, car_size=500, flags=0, list_len=2)
 
 
 def test_three_requests(world):
-    world.offer([900, M], [200, M], [300])
+    world.put_and_push([900, M], [200, M], [300])
     pkt, consumed = parse(world)
     assert consumed == 3
     assert pkt == Pkt(car=0, cdr=1, size=900, car_size=400, flags=0, list_len=3)
 
 
 def test_flags_are_those_of_the_first_request_without_more_data(world):
-    world.offer([700, M | C | V], [200])
+    world.put_and_push([700, M | C | V], [200])
     assert parse(world)[0].flags == C | V
 
 
 def test_extra_info_is_read_and_not_counted_as_data(world):
-    world.offer([60, E], extra(size=1448, gso=1, pad=9, features=0x1234))
+    world.put_and_push([60, E], extra(size=1448, gso=1, pad=9, features=0x1234))
     pkt, consumed = parse(world)
     assert consumed == 2
     assert (pkt.list_len, pkt.car, pkt.cdr, pkt.flags) == (1, 0, 2, E)
@@ -65,14 +65,14 @@ def test_extra_info_is_read_and_not_counted_as_data(world):
 
 
 def test_extra_info_lies_between_the_first_and_the_second_data_slot(world):
-    world.offer([3000, E | M], extra(), [1000, M], [500])
+    world.put_and_push([3000, E | M], extra(), [1000, M], [500])
     pkt, consumed = parse(world)
     assert consumed == 4
     assert (pkt.list_len, pkt.car, pkt.cdr, pkt.car_size) == (3, 0, 2, 1500)
 
 
 def test_extra_info_of_a_former_packet_is_forgotten(world):
-    world.offer([60, E], extra(), [60])
+    world.put_and_push([60, E], extra(), [60])
     pkt = Pkt()
     assert ring2pkt(pkt, world.txb, 0) == 2
     assert ring2pkt(pkt, world.txb, 2) == 1
@@ -80,25 +80,25 @@ def test_extra_info_of_a_former_packet_is_forgotten(world):
 
 
 def test_an_unknown_extra_type_puts_the_packet_in_error_but_consumes_it(world):
-    world.offer([60, E], extra(type=0xFF), [60])
+    world.put_and_push([60, E], extra(type=0xFF), [60])
     pkt, consumed = parse(world)
     assert (consumed, pkt.is_valid, pkt.extra.type) == (2, False, 0xFF)
 
 
 def test_a_packet_whose_end_is_not_there_yet_consumes_nothing(world):
-    world.offer([900, M], [200, M])
+    world.put_and_push([900, M], [200, M])
     pkt, consumed = parse(world)
     assert (consumed, pkt.is_valid) == (0, False)
 
 
 def test_the_same_packet_is_whole_once_its_end_is_published(world):
-    world.offer([900, M], [200, M])
-    world.offer([300])
+    world.put_and_push([900, M], [200, M])
+    world.put_and_push([300])
     assert parse(world)[1] == 3
 
 
 def test_only_one_of_two_packets_is_read(world):
-    world.offer([60], [70])
+    world.put_and_push([60], [70])
     assert parse(world)[1] == 1
     assert parse(world, 1)[0].size == 70
 
@@ -106,7 +106,7 @@ def test_only_one_of_two_packets_is_read(world):
 @pytest.mark.parametrize("start", [254, 255, TOP - 1, TOP])
 def test_a_packet_may_wrap_around_ring_and_index(world, start):
     world.start_at(start)
-    world.offer([900, M | E], extra(), [200, M], [300])
+    world.put_and_push([900, M | E], extra(), [200, M], [300])
     pkt, consumed = parse(world)
     assert consumed == 4
     assert (pkt.car, pkt.cdr) == (start, (start + 2) & TOP)
@@ -114,14 +114,14 @@ def test_a_packet_may_wrap_around_ring_and_index(world, start):
 
 
 def test_neither_ring_nor_indices_are_changed(world):
-    world.offer([900, M | E], extra(), [200])
+    world.put_and_push([900, M | E], extra(), [200])
     before = bytes(world.tx_page.u8), list(world.txb.pvt)
     parse(world)
     assert (bytes(world.tx_page.u8), list(world.txb.pvt)) == before
 
 
 def test_garbage_is_reported_to_the_console_with_both_slots(world):
-    world.offer([60, E], extra(type=9))
+    world.put_and_push([60, E], extra(type=9))
     ring2pkt(Pkt(), world.txb, 0, world.console.append)
     assert "unknown type 9 at index 1, packet at 0" in world.console[0]
     assert len(world.console) == 1 + 2 * 6

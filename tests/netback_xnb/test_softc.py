@@ -20,7 +20,7 @@ def test_all_packets_of_one_push_are_delivered_answered_and_signalled_once(world
 
 
 def test_the_next_request_is_asked_for(world):
-    world.offer([60], [60])
+    world.put_and_push([60], [60])
     world.interrupt()
     assert world.tx.sring.req_event == 3
     world.put([60])
@@ -29,7 +29,7 @@ def test_the_next_request_is_asked_for(world):
 
 def test_no_signal_when_the_frontend_did_not_ask(world):
     world.tx.sring.rsp_event = 5
-    world.offer([60])
+    world.put_and_push([60])
     world.interrupt()
     world.machine.run()
     assert world.signals == 0
@@ -41,17 +41,17 @@ def test_requests_that_come_during_the_interrupt_are_taken_in_it(world):
     def produce_once(mbufc):
         take(mbufc)
         if len(world.delivered) == 1:
-            world.offer([70])
+            world.put_and_push([70])
 
     world.xnb.ifp.if_input = produce_once
-    world.offer([60])
+    world.put_and_push([60])
     world.interrupt()
     assert len(world.delivered) == 2
 
 
 def test_an_event_runs_the_handler_through_the_channel(world):
     world.hv.on_event(world.xnb.port, lambda: intr(world.xnb))
-    world.offer([60])
+    world.put_and_push([60])
     world.machine.run()
     assert len(world.delivered) == 1
 
@@ -106,7 +106,7 @@ def test_without_carrier_nothing_is_sent(world):
 def test_a_long_exchange_leaves_no_mbuf_behind():
     world = World()
     for round_ in range(300):
-        world.offer([1500], [60, E], extra(), [3000])
+        world.put_and_push([1500], [60, E], extra(), [3000])
         world.post(world.buffer() if round_ == 0 else world.data)
         world.xnb.ifp.if_snd.append(world.packet(1000))
         world.interrupt()

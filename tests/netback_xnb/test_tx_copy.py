@@ -34,7 +34,7 @@ from xennet.netback.xnb.mbuf import (
 
 def plan(world, *slots):
     """(packet, chain, table, number of copies) for the packet in ``slots``."""
-    world.offer(*slots)
+    world.put_and_push(*slots)
     pkt = Pkt()
     ring2pkt(pkt, world.txb, 0)
     mbufc = pkt2mbufc(pkt, world.xnb.ifp, world.pool)
@@ -137,7 +137,7 @@ def test_a_slot_of_no_bytes_costs_an_empty_copy(world):
 def test_indices_wrap_with_the_ring(world):
     world.start_at(0xFFFFFFFF)
     grefs = [world.buffer() for _ in range(3)]
-    world.offer(
+    world.put_and_push(
         *(
             [size, flags, gref]
             for (size, flags), gref in zip([(300, M), (100, M), (100, 0)], grefs, strict=True)
@@ -153,7 +153,7 @@ def test_indices_wrap_with_the_ring(world):
 def test_planning_leaves_old_statuses_and_later_elements_alone(world):
     world.xnb.tx_gnttab[0].status = -9
     world.xnb.tx_gnttab[5].len = 77
-    world.offer([100])
+    world.put_and_push([100])
     pkt = Pkt()
     ring2pkt(pkt, world.txb, 0)
     mbufc = pkt2mbufc(pkt, world.xnb.ifp, world.pool)
@@ -193,7 +193,7 @@ def test_nothing_to_receive(world):
 
 
 def test_a_packet_arrives_with_its_bytes_and_is_answered(world):
-    world.offer([1500, 0, world.data, 100])
+    world.put_and_push([1500, 0, world.data, 100])
     error, mbufc = world.recv()
     assert error == 0
     assert chain_bytes(mbufc) == pattern(4096)[100:1600]
@@ -206,14 +206,14 @@ def test_a_packet_of_many_pages_arrives_in_order(world):
     grefs = [world.buffer(pattern(4096, seed)) for seed in range(16)]
     slots = [[4096, M, gref] for gref in grefs]
     slots[0][0], slots[-1][:2] = 65000, [65000 - 15 * 4096, 0]
-    world.offer(*slots)
+    world.put_and_push(*slots)
     _, mbufc = world.recv()
     assert chain_bytes(mbufc) == b"".join(pattern(4096, seed) for seed in range(16))[:65000]
     assert mbufc.pkthdr.len == 65000
 
 
 def test_garbage_is_answered_error_consumed_and_counted(world):
-    world.offer([60, E], extra(type=9), [70])
+    world.put_and_push([60, E], extra(type=9), [70])
     assert world.recv() == (errno.EINVAL, None)
     assert [status for _, status in world.tx_responses(2)] == [NETIF_RSP_ERROR, NETIF_RSP_NULL]
     assert list(world.txb.pvt) == [2, 2]
@@ -223,21 +223,21 @@ def test_garbage_is_answered_error_consumed_and_counted(world):
 
 def test_without_mbufs_the_packet_is_answered_error_and_counted_as_dropped():
     world = World(max_pages=0)
-    world.offer([60])
+    world.put_and_push([60])
     assert world.recv() == (errno.ENOMEM, None)
     assert world.tx_responses(1) == [(FIRST_ID, NETIF_RSP_ERROR)]
     assert world.xnb.ifp.iqdrops == 1
 
 
 def test_a_half_published_packet_is_not_touched(world):
-    world.offer([100, M])
+    world.put_and_push([100, M])
     assert world.recv() == (0, None)
     assert list(world.txb.pvt) == [0, 0]
 
 
 def test_only_the_granted_bytes_that_the_slot_names_are_read(world):
     gref = world.buffer(b"x" * 4096)
-    world.offer([4096, 0, gref, 0], [96, 0, gref, 4000])
+    world.put_and_push([4096, 0, gref, 0], [96, 0, gref, 4000])
     assert chain_bytes(world.recv()[1]) == b"x" * 4096
     assert chain_bytes(world.recv()[1]) == b"x" * 96
 
@@ -263,7 +263,7 @@ def test_every_honest_packet_arrives_as_it_was_cut_up(cuts, offsets, with_extra,
         slots.append([length if i else total, flags, world.buffer(page), offset])
         if with_extra and i == 0:
             slots.append(extra())
-    world.offer(*slots)
+    world.put_and_push(*slots)
     error, mbufc = world.recv()
     assert (error, chain_bytes(mbufc), mbufc.pkthdr.len) == (0, expected, total)
     assert list(world.txb.pvt) == [world.tx.sring.req_prod] * 2

@@ -11,7 +11,7 @@ from xennet.netback.xnb import BackendPanic, Pkt, ring2pkt, txpkt2rsp
 
 def respond(world, *slots, error=False, start=0):
     world.start_at(start)
-    world.offer(*slots)
+    world.put_and_push(*slots)
     pkt = Pkt()
     ring2pkt(pkt, world.txb, start)
     txpkt2rsp(pkt, world.txb, error)
@@ -47,7 +47,7 @@ def test_an_invalid_packet_is_answered_error_without_being_told(world):
 def test_responses_wrap_around_the_ring(world):
     start = 0xFFFFFFFE
     world.start_at(start)
-    world.offer([900, M], [200, M], [300])
+    world.put_and_push([900, M], [200, M], [300])
     pkt = Pkt()
     ring2pkt(pkt, world.txb, start)
     txpkt2rsp(pkt, world.txb, False)
@@ -65,7 +65,7 @@ def test_nothing_is_published(world):
 
 
 def test_the_rest_of_the_slot_survives_its_response(world):
-    world.offer([60, 0, 77, 5])
+    world.put_and_push([60, 0, 77, 5])
     before = world.tx.sring.copy_slot(0)
     pkt = Pkt()
     ring2pkt(pkt, world.txb, 0)
@@ -74,7 +74,7 @@ def test_the_rest_of_the_slot_survives_its_response(world):
 
 
 def test_a_response_out_of_order_is_the_end(world):
-    world.offer([60], [60])
+    world.put_and_push([60], [60])
     pkt = Pkt()
     ring2pkt(pkt, world.txb, 1)
     with pytest.raises(BackendPanic, match="response 0 is due, the packet begins at 1") as panic:

@@ -15,7 +15,7 @@ from xennet.xenbus.nodes import NodeDirectory
 BACK = 0
 
 
-class XnbHouse:
+class XnbHost:
     """The vif waits in InitWait; ``stack`` is the host's side of it."""
 
     def __init__(self) -> None:
@@ -68,12 +68,12 @@ class XnbHouse:
         self.guest.store.write(f"{self.plugged.paths.frontend_node}/state", str(number))
         self.host.settle()
 
-    def connect(self, start: int = 0, **changes: str | None) -> XnbHouse:
+    def connect(self, start: int = 0, **changes: str | None) -> XnbHost:
         self.prepare(start, **changes)
         self.state(4)
         return self
 
-    def offer(self, *slots: list[int] | bytes) -> bool:
+    def put_and_push(self, *slots: list[int] | bytes) -> bool:
         """Push tx slots [size, flags, gref, offset] or raw extras; send an event if one is asked
         for, and say so."""
         for slot in slots:

@@ -123,7 +123,7 @@ class World:
         """Publish the tx requests, with an event if the backend wants one; whether it does."""
         return announce(self.tx.push_requests_and_check_notify(), self.front_hv, self.port)
 
-    def offer(self, *slots) -> None:
+    def put_and_push(self, *slots) -> None:
         """put and push."""
         self.put(*slots)
         self.push()

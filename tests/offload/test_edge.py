@@ -413,21 +413,21 @@ def test_segments_wait_for_a_port_that_is_full_and_keep_others_out() -> None:
 def test_an_edge_in_front_of_a_port_is_a_port() -> None:
     port: Port = OffloadEdge(open_port("tcp:6000x2"))
     assert (port.name, port.expected, port.exhausted) == ("tcp:6000x2", 2, False)
-    witness = Checker(port, InOrderCheck(), InOrderCheck(), lambda _: None)
-    witness.negotiated(NO_GSO)
+    checker = Checker(port, InOrderCheck(), InOrderCheck(), lambda _: None)
+    checker.negotiated(NO_GSO)
     batch = new_batch(6200)
-    assert witness.pull(batch) == 4  # 5934 bytes of payload make five
+    assert checker.pull(batch) == 4  # 5934 bytes of payload make five
     batch.clear()
-    assert witness.pull(batch) == 1
+    assert checker.pull(batch) == 1
     batch.clear()
-    assert witness.pull(batch) == 4
+    assert checker.pull(batch) == 4
     assert port.counters.frames_in == 2
     assert open_port("tcp:6000x0").exhausted
-    assert not witness.exhausted
+    assert not checker.exhausted
     batch.clear()
-    assert witness.pull(batch) == 1
-    assert witness.exhausted
-    assert witness.outgoing.frames_sent == 10
+    assert checker.pull(batch) == 1
+    assert checker.exhausted
+    assert checker.outgoing.frames_sent == 10
     assert port.expected is None
 
 

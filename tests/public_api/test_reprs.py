@@ -49,7 +49,7 @@ def reached(start: object) -> Iterator[object]:
                 left.append(other)
 
 
-def test_no_object_of_a_house_full_of_vifs_prints_what_hangs_on_it(many: Vifs) -> None:
+def test_no_object_of_a_host_full_of_vifs_prints_what_hangs_on_it(many: Vifs) -> None:
     long, kinds = {}, set()
     for found in reached(many):
         kind = type(found)

@@ -30,7 +30,7 @@ class Waiting(BasePort):
         raise AssertionError("nobody left this pull")
 
 
-def witness_of(port: BasePort, stop: Stop) -> Checker:
+def checker_of(port: BasePort, stop: Stop) -> Checker:
     return Checker(port, InOrderCheck(), InOrderCheck(), lambda frames: None, stop=stop)
 
 
@@ -43,19 +43,19 @@ def batch_of(frames: int) -> FrameBatch:
 
 def test_a_port_that_is_left_waiting_has_given_nothing() -> None:
     stop, batch = Stop(), batch_of(2)
-    witness = witness_of(Waiting(stop), stop)
-    assert witness.pull(batch) == 0
+    checker = checker_of(Waiting(stop), stop)
+    assert checker.pull(batch) == 0
     assert (batch.count, batch.used) == (2, 2 * len(FRAME))
-    assert witness.outgoing.frames_sent == 0
-    assert witness.exhausted
+    assert checker.outgoing.frames_sent == 0
+    assert checker.exhausted
 
 
 def test_a_run_that_is_to_end_asks_no_port() -> None:
     stop = Stop()
-    witness, batch = witness_of(open_port("gen:60x9"), stop), batch_of(0)
+    checker, batch = checker_of(open_port("gen:60x9"), stop), batch_of(0)
     stop.ask("SIGTERM")
-    assert (witness.pull(batch), batch.count) == (0, 0)
-    assert witness.exhausted
+    assert (checker.pull(batch), batch.count) == (0, 0)
+    assert checker.exhausted
 
 
 def test_the_first_reason_is_kept() -> None:

@@ -244,7 +244,7 @@ def give(vif: PluggedVif) -> tuple[list[bytes], list[bytes]]:
     before=steps,
     after=steps,
 )
-def test_nothing_that_is_written_ends_a_house_or_reaches_what_it_spares(
+def test_nothing_that_is_written_ends_a_host_or_reaches_what_it_spares(
     ends: tuple[str, str], before: list, after: list
 ) -> None:
     # FreeBSD's netback has defects that end its host (docs/xnb.md); then there is nothing to spare.
@@ -329,7 +329,7 @@ def test_a_timeline_does_not_grow_without_end() -> None:
     assert last.value == f"{seen} later changes are not shown"
 
 
-def test_a_program_that_writes_whenever_it_has_a_turn_does_not_keep_a_house_from_rest() -> None:
+def test_a_program_that_writes_whenever_it_has_a_turn_does_not_keep_a_host_from_rest() -> None:
     place = Vandalised("linux", "linux")
     turns = 0
 

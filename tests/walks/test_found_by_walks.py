@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from vif_peers import Stack
-from walk_ends import PLENTY, Wire
+from walk_ends import PLENTY, CheckedVif
 from walk_frames import Maker
 
 from xennet.errors import LinkError
@@ -171,22 +171,22 @@ def test_segments_that_wait_for_room_are_whole_although_frames_before_them_were_
     # What a pass drops (F17) leaves a hole in its batch: its frames end behind the sum of their
     # lengths.
     host, maker = Host(), Maker()
-    wire = Wire((EVERYTHING, NOTHING), (False, True), True)
-    wire.vif = host.plug(host.add_guest(), 0, wire.guest.tap, wire.host.tap)
+    checked = CheckedVif((EVERYTHING, NOTHING), (False, True), True)
+    checked.vif = host.plug(host.add_guest(), 0, checked.guest.tap, checked.host.tap)
     host.boot()
     host.settle()
-    host.require_connected(wire.vif)
-    wire.host.station.room = 4
+    host.require_connected(checked.vif)
+    checked.host.stack.room = 4
     for kind in ("garbage", "gso", "gso", "tcp", "udp"):
-        wire.guest.station.to_send.append(maker.make(kind, 0, 3000, True))
-    wire.vif.kick()
+        checked.guest.stack.to_send.append(maker.make(kind, 0, 3000, True))
+    checked.vif.kick()
     host.settle()
-    assert wire.host.station.judge.frames == 4
-    wire.host.station.room = PLENTY
-    wire.vif.kick()
+    assert checked.host.stack.judge.frames == 4
+    checked.host.stack.room = PLENTY
+    checked.vif.kick()
     host.settle()
-    assert wire.host.station.judge.frames == 3 + 3 + 2
-    wire.check(flowing=True, exact=True)
+    assert checked.host.stack.judge.frames == 3 + 3 + 2
+    checked.check(flowing=True, exact=True)
 
 
 @pytest.mark.parametrize("flow", range(4))
@@ -194,21 +194,21 @@ def test_a_gso_packet_behind_a_prefix_is_known_by_its_ip_version_under_a_vlan_ta
     flow: int,
 ) -> None:
     host, maker = Host(), Maker()
-    wire = Wire((EVERYTHING, EVERYTHING), (False, False), True)
-    wire.vif = host.plug(
+    checked = CheckedVif((EVERYTHING, EVERYTHING), (False, False), True)
+    checked.vif = host.plug(
         host.add_guest(kind=WINDOWS),
         0,
-        wire.guest.tap,
-        wire.host.tap,
+        checked.guest.tap,
+        checked.host.tap,
         front=NetfrontOptions(gso_prefix=True),
     )
     host.boot()
     host.settle()
-    host.require_connected(wire.vif)
-    wire.host.station.to_send.append(maker.make("gso", flow, 5000, True))
-    wire.vif.kick()
+    host.require_connected(checked.vif)
+    checked.host.stack.to_send.append(maker.make("gso", flow, 5000, True))
+    checked.vif.kick()
     host.settle()
-    assert wire.guest.station.judge.frames == 1
+    assert checked.guest.stack.judge.frames == 1
 
 
 def plugged_before_its_drivers_look(host: Host, vif: PluggedVif) -> PluggedVif:

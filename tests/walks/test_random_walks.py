@@ -17,7 +17,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from walk_ends import PLENTY, Wire
+from walk_ends import PLENTY, CheckedVif
 from walk_frames import KINDS, Maker
 
 from xennet.frames import ALL_GSO_TYPES, EVERYTHING, NOTHING, Offload
@@ -168,7 +168,7 @@ class Walk(RuleBasedStateMachine):
         self.driver = self.host.add_driver_domain()
         self.driver.load()
         self.maker = Maker()
-        self.wires: dict[int, Wire] = {}
+        self.vifs: dict[int, CheckedVif] = {}
         self.operations: list[Any] = []
         self.of_guest = of_guest
         self.guest: Guest = self.host.add_guest(**self.of_guest)
@@ -263,26 +263,26 @@ class Walk(RuleBasedStateMachine):
         ordered = 1 in (front.queues, 1 if back is None else back.max_queues)
         options = {"mtu": str(mtu)} | ({"rate": rate} if rate else {})
         mac = guest_mac(self.guest.domid, handle)
-        wire = self.wires[handle] = Wire(carries, edged, ordered)
-        wire.vif = self.host.plug(
+        checked = self.vifs[handle] = CheckedVif(carries, edged, ordered)
+        checked.vif = self.host.plug(
             self.guest,
             handle,
-            wire.guest.tap,
-            wire.host.tap,
+            checked.guest.tap,
+            checked.host.tap,
             VifConfig(mac, mtu=mtu, trusted=trusted, options=options),
             backend_domid=self.owners[owner].domid,
             front=front,
             policy=self.policy,
             back=back,
         )
-        self.operations.append(wire.vif.operation)
-        if wire.vif.netfront is not None or wire.vif.netback is not None:
-            wire.served_before()
+        self.operations.append(checked.vif.operation)
+        if checked.vif.netfront is not None or checked.vif.netback is not None:
+            checked.served_before()
 
     @rule(handle=handles, force=seldom)
     def unplug(self, handle: int, force: bool) -> None:
-        if handle in self.wires:
-            self.operations.append(self.host.unplug(self.wires[handle].vif, force=force))
+        if handle in self.vifs:
+            self.operations.append(self.host.unplug(self.vifs[handle].vif, force=force))
 
     @rule(held=seldom, failure=st.sampled_from(["", "", "", "no bridge"]))
     def script(self, held: bool, failure: str) -> None:
@@ -301,7 +301,7 @@ class Walk(RuleBasedStateMachine):
     def toolstack(self, handle: int, what: str) -> None:
         if not self.plugged(handle):
             return
-        host, paths = self.host, self.wires[handle].vif.paths
+        host, paths = self.host, self.vifs[handle].vif.paths
         if what == "run the script":
             self.operations.append(host.toolstack.replug_vif(self.guest.domid, handle))
         elif what.startswith("rm"):
@@ -340,7 +340,7 @@ class Walk(RuleBasedStateMachine):
     @rule(handle=handles, headroom=st.sampled_from([0, 128, 256]))
     def headroom(self, handle: int, headroom: int) -> None:
         frontend = self.guest.frontends.devices.get(f"device/vif/{handle}")
-        netfront = self.wires[handle].vif.netfront if handle in self.wires else None
+        netfront = self.vifs[handle].vif.netfront if handle in self.vifs else None
         if frontend is not None and netfront is not None and frontend.driver is netfront:
             with suppress(XenbusError, XsError):
                 netfront.set_xdp_headroom(frontend, headroom)
@@ -348,7 +348,7 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(handle=handles, add=st.booleans())
     def groups(self, handle: int, add: bool) -> None:
-        netfront = self.wires[handle].vif.netfront if handle in self.wires else None
+        netfront = self.vifs[handle].vif.netfront if handle in self.vifs else None
         group = bytes.fromhex("01005e000001")
         if netfront is not None and add:
             netfront.multicast_add(group)
@@ -375,7 +375,7 @@ class Walk(RuleBasedStateMachine):
         self._restore_script()
         self.guest.destroy()
         self.settle_with_timers()
-        self.wires.clear()
+        self.vifs.clear()
         self.guest = self.host.add_guest(**self.of_guest)
 
     def _restore_script(self) -> None:
@@ -398,12 +398,12 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(handle=handles, owner=sides)
     def backend_is_replaced(self, handle: int, owner: int) -> None:
-        if handle in self.wires:
-            self.replace(self.wires[handle], self.owners[owner])
+        if handle in self.vifs:
+            self.replace(self.vifs[handle], self.owners[owner])
 
-    def replace(self, wire: Wire, owner: BackendDomain) -> None:
-        wire.host.tap.by_driver = None
-        self.operations.append(self.host.replace_backend(wire.vif, owner))
+    def replace(self, checked: CheckedVif, owner: BackendDomain) -> None:
+        checked.host.tap.by_driver = None
+        self.operations.append(self.host.replace_backend(checked.vif, owner))
 
     @rule(follow=often)
     def driver_domain_dies(self, follow: bool) -> None:
@@ -412,9 +412,9 @@ class Walk(RuleBasedStateMachine):
         old.kill()
         self.driver = self.host.add_driver_domain()
         self.driver.load()
-        for handle, wire in self.wires.items():
-            if self.running and wire.vif.owner is old and self.plugged(handle):
-                self.replace(wire, self.driver)
+        for handle, checked in self.vifs.items():
+            if self.running and checked.vif.owner is old and self.plugged(handle):
+                self.replace(checked, self.driver)
         if follow and self.running and self.guest.booted:
             self.guest.frontends.resume()
 
@@ -422,7 +422,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(handle=handles, what=st.lists(bursts, min_size=1, max_size=4), steps=st.integers(0, 60))
     def send(self, handle: int, what: list[dict[str, Any]], steps: int) -> None:
-        if handle in self.wires:
+        if handle in self.vifs:
             for burst in what:
                 self.give(handle, **burst)
             for _ in range(steps):
@@ -434,9 +434,9 @@ class Walk(RuleBasedStateMachine):
         seed=seeds,
     )
     def send_and_rest(self, what: list[dict[str, Any]], rooms: tuple[int, int], seed: int) -> None:
-        for handle, wire in self.wires.items():
-            for end, room in zip(wire.ends, rooms, strict=True):
-                end.station.room = room
+        for handle, checked in self.vifs.items():
+            for end, room in zip(checked.ends, rooms, strict=True):
+                end.stack.room = room
             for burst in what:
                 self.give(handle, **burst)
         self.rest(seed)
@@ -444,19 +444,19 @@ class Walk(RuleBasedStateMachine):
     def give(
         self, handle: int, side: int, kind: str, flow: int, size: int, count: int, blank: bool
     ) -> None:
-        wire = self.wires[handle]
+        checked = self.vifs[handle]
         kind = kind if kind in self.frames else "raw"
         blank = blank and flow in self.blank_flows
         for _ in range(max(1, min(count, 200_000 // size))):
             frame = self.maker.make(kind, flow, size, blank)
-            wire.ends[side].station.to_send.append(frame)
-        wire.vif.kick()
+            checked.ends[side].stack.to_send.append(frame)
+        checked.vif.kick()
 
     @rule(handle=handles, side=sides, room=rooms)
     def room(self, handle: int, side: int, room: int) -> None:
-        if handle in self.wires:
-            self.wires[handle].ends[side].station.room = room
-            self.wires[handle].vif.kick()
+        if handle in self.vifs:
+            self.vifs[handle].ends[side].stack.room = room
+            self.vifs[handle].vif.kick()
 
     # -- what must hold ----------------------------------------------------------------------------
 
@@ -464,42 +464,42 @@ class Walk(RuleBasedStateMachine):
     def check_why(self) -> None:
         """The script answers, time passes, there is room: what ``why`` says is what happens."""
         self._restore_script()
-        for wire in self.wires.values():
-            for end in wire.ends:
-                end.station.room = PLENTY
-            wire.vif.kick()
+        for checked in self.vifs.values():
+            for end in checked.ends:
+                end.stack.room = PLENTY
+            checked.vif.kick()
         self.settle_with_timers()
-        for handle in self.wires:
+        for handle in self.vifs:
             self.trial(handle)
         self.check_books()
 
     def trial(self, handle: int) -> None:
         """Frames pass in both directions, or ``why`` has a reason."""
-        wire = self.wires[handle]
-        for end in wire.ends:  # what waits for a connection goes its way before or never
-            end.station.to_send.clear()
-        if wire.vif.guest is not self.guest:
+        checked = self.vifs[handle]
+        for end in checked.ends:  # what waits for a connection goes its way before or never
+            end.stack.to_send.clear()
+        if checked.vif.guest is not self.guest:
             return
-        reasons = why(wire.vif)
+        reasons = why(checked.vif)
         for side in (0, 1):
             self.give(handle, side, "raw", 0, 60, TRIAL, False)
-        numbers = [[sent.number for sent in end.station.to_send] for end in wire.ends]
+        numbers = [[sent.number for sent in end.stack.to_send] for end in checked.ends]
         self.settle_with_timers()
         if self.over:
             return
         arrived = [
-            sum(sent.number in mine and sent.done for sent in end.station.sends.sent.values())
-            for end, mine in zip(wire.ends, numbers, strict=True)
+            sum(sent.number in mine and sent.done for sent in end.stack.sends.sent.values())
+            for end, mine in zip(checked.ends, numbers, strict=True)
         ]
         if not reasons:
-            assert arrived == [TRIAL, TRIAL], (arrived, self.host.states(wire.vif))
-        elif not wire.vif.connected:
+            assert arrived == [TRIAL, TRIAL], (arrived, self.host.states(checked.vif))
+        elif not checked.vif.connected:
             assert arrived == [0, 0], (arrived, reasons)
-        wire.check(flowing=not reasons, exact=self.exact)
+        checked.check(flowing=not reasons, exact=self.exact)
 
     def check_books(self) -> None:
-        for wire in self.wires.values():
-            wire.check(flowing=False, exact=self.exact)
+        for checked in self.vifs.values():
+            checked.check(flowing=False, exact=self.exact)
 
     def teardown(self) -> None:
         if not hasattr(self, "host"):
@@ -519,8 +519,8 @@ class Walk(RuleBasedStateMachine):
     def _take_everything_away(self) -> None:
         host, domid = self.host, self.guest.domid
         if self.running:
-            for wire in self.wires.values():
-                host.unplug(wire.vif)
+            for checked in self.vifs.values():
+                host.unplug(checked.vif)
         else:
             self.guest.destroy()
         self.settle_with_timers()
@@ -542,13 +542,13 @@ class Walk(RuleBasedStateMachine):
 
     def _live_again(self) -> None:
         """Nothing of the past is in the way of a new guest."""
-        self.wires.clear()
+        self.vifs.clear()
         self.guest = self.host.add_guest(**self.of_guest)
         self.attach(0, owner=1)
         self.guest.boot()
         self.settle()
-        self.host.require_connected(self.wires[0].vif)
-        assert why(self.wires[0].vif) == []
+        self.host.require_connected(self.vifs[0].vif)
+        assert why(self.vifs[0].vif) == []
         self.give(0, 0, "gso", 1, 9000, 1, True)
         self.give(0, 1, "udp", 0, 300, 1, True)
         self.settle()
@@ -602,13 +602,13 @@ def test_mixed_frames_for_a_taker_with_little_room_arrive_whole_or_are_counted(
     walk.guest.boot()
     walk.attach(0, **vif)
     walk.settle()
-    wire = walk.wires[0]
-    walk.host.require_connected(wire.vif)
+    checked = walk.vifs[0]
+    walk.host.require_connected(checked.vif)
     for frames, side, room in rounds:
-        wire.ends[1 - side].station.room = room
+        checked.ends[1 - side].stack.room = room
         for frame in frames:
-            wire.ends[side].station.to_send.append(walk.maker.make(**frame))
-        wire.vif.kick()
+            checked.ends[side].stack.to_send.append(walk.maker.make(**frame))
+        checked.vif.kick()
         walk.settle()
     walk.teardown()
 

@@ -84,26 +84,26 @@ class Tap(Wrapper):
 
 @define(eq=False)
 class End:
-    """One side: ``station``, an ``edge`` in front of it or none, and the ``tap`` at the driver."""
+    """One side: ``stack``, an ``edge`` in front of it or none, and the ``tap`` at the driver."""
 
-    station: Stack
+    stack: Stack
     edge: OffloadEdge | None
     tap: Tap
 
     @classmethod
     def of(
         cls,
-        station: Stack,
+        stack: Stack,
         edged: bool,
         driver: Callable[[], Any],
         on_negotiated: Callable[[], None],
     ) -> End:
-        edge = OffloadEdge(station) if edged else None
-        return cls(station, edge, Tap(edge or station, driver, on_negotiated))
+        edge = OffloadEdge(stack) if edged else None
+        return cls(stack, edge, Tap(edge or stack, driver, on_negotiated))
 
     @property
     def waiting(self) -> bool:
-        return bool(self.station.to_send) or (self.edge is not None and self.edge.waiting)
+        return bool(self.stack.to_send) or (self.edge is not None and self.edge.waiting)
 
     def check_idle_drivers(self, taken: Callable[[Any], int], errors: Callable[[Any], int]) -> None:
         """Drivers without a connection have sent or counted all that they ever pulled."""
@@ -115,20 +115,20 @@ class End:
 
     def check_edge(self) -> None:
         """What the edge was given came out of it again or was counted, to the frame."""
-        station, edge, tap = self.station, self.edge, self.tap
+        stack, edge, tap = self.stack, self.edge, self.tap
         if edge is None:
-            assert (station.pulled, station.judge.frames) == (tap.pulled, tap.pushed)
+            assert (stack.pulled, stack.judge.frames) == (tap.pulled, tap.pushed)
         elif not edge.waiting:
             for given, got, done in (
-                (station.pulled, tap.pulled, edge.pulled),
-                (tap.pushed, station.judge.frames, edge.pushed),
+                (stack.pulled, tap.pulled, edge.pulled),
+                (tap.pushed, stack.judge.frames, edge.pushed),
             ):
                 lost = done.refused + done.errors
                 assert got == given - lost - done.segmented + done.segments, done
 
 
 @define
-class _Books:
+class _Counts:
     """The counters of both drivers and taps at one moment of a connection."""
 
     queues: tuple[Any, ...]
@@ -137,7 +137,7 @@ class _Books:
     taps: tuple[int, int, int, int]
 
 
-class Wire:
+class CheckedVif:
     """A vif, its two ends, and the books of its present connection."""
 
     def __init__(
@@ -151,7 +151,7 @@ class Wire:
             Stack(down, up, carries[1]), edged[1], lambda: self.vif.netback, self._connected
         )
         self.vif: PluggedVif
-        self._opened: _Books | None = None
+        self._opened: _Counts | None = None
 
     @property
     def ends(self) -> tuple[End, End]:
@@ -161,13 +161,13 @@ class Wire:
         """A driver has not seen the vif go that was there before: it may have more queues than this
         one asks for, and has counted what went through that one."""
         for end in self.ends:
-            end.station.judge.ordered = False
+            end.stack.judge.ordered = False
             end.tap.by_driver = None
 
     # -- books -------------------------------------------------------------------------------------
 
     def _set_up(self) -> None:
-        """Netfront begins a connection: what was counted before is another story."""
+        """Netfront begins a connection: what was counted before is another transcript."""
         self._opened = None
 
     def _connected(self) -> None:
@@ -187,12 +187,12 @@ class Wire:
         assert back is not None
         return (*front.queues, *back.queues)
 
-    def _books(self) -> _Books:
+    def _books(self) -> _Counts:
         front, back = self.vif.netfront, self.vif.netback
         assert front is not None
         assert back is not None
         guest, host = self.guest.tap, self.host.tap
-        return _Books(
+        return _Counts(
             self._queues(),
             deepcopy(front.counters),
             deepcopy(back.counters),
@@ -228,30 +228,30 @@ class Wire:
         def back(name: str) -> int:
             return _counter(now.back, name) - _counter(then.back, name)
 
-        story = f"{now}\nsince {then}"
+        transcript = f"{now}\nsince {then}"
         # From guest to host.
-        assert host_out == back("tx.packets"), story
+        assert host_out == back("tx.packets"), transcript
         ring = front("tx.packets") - host_out - back("tx.errors") - back("bad_csum")
         kept = guest_in - front("tx.packets") - front("no_carrier")
         # Counted as errors there: what could not be sent, and slots that were refused.
         refused = front("tx.errors")
-        assert ring >= 0, story
-        assert kept >= 0, story
+        assert ring >= 0, transcript
+        assert kept >= 0, transcript
         if flowing:
-            assert ring == 0, story
-            assert kept == 0 if self.guest.edge is not None else kept <= refused, story
+            assert ring == 0, transcript
+            assert kept == 0 if self.guest.edge is not None else kept <= refused, transcript
         # From host to guest.
-        assert guest_out == front("rx.packets"), story
+        assert guest_out == front("rx.packets"), transcript
         ring = back("rx.packets") - guest_out - front("rx.errors")
         lost = back("filtered") + back("expired") + back("dropped")
         kept = host_in - back("rx.packets") - lost
-        assert ring >= 0, story
-        assert kept >= 0, story
+        assert ring >= 0, transcript
+        assert kept >= 0, transcript
         if flowing:
-            assert ring == 0, story
-            assert kept == back("rx.errors"), story
+            assert ring == 0, transcript
+            assert kept == back("rx.errors"), transcript
             if self.host.edge is not None:
-                assert kept == 0, story
+                assert kept == 0, transcript
 
 
 def _counter(counters: Any, name: str) -> int:

@@ -29,7 +29,7 @@ BACKEND = "/local/domain/0/backend/vif/1/0"
 FRONTEND = "/local/domain/1/device/vif/0"
 
 
-class Onlooker:
+class SocketClient:
     """A client of the socket in the same thread: it never waits."""
 
     def __init__(self, path: str) -> None:
@@ -68,32 +68,32 @@ def link(path: str) -> Iterator[VifLink]:
     link.destroy()
 
 
-Look = Callable[[], Onlooker]
+Look = Callable[[], SocketClient]
 
 
 @pytest.fixture
 def look(path: str) -> Iterator[Look]:
-    """Connects one more onlooker each time."""
+    """Connects one more client each time."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(closing(Onlooker(path)))
+        yield lambda: stack.enter_context(closing(SocketClient(path)))
 
 
 def test_the_store_can_be_read_while_the_vif_is_connected(
     link: VifLink, look: Look, path: str
 ) -> None:
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    onlooker = look()
-    onlooker.send(XS_READ, f"{BACKEND}/state\0".encode())
+    client = look()
+    client.send(XS_READ, f"{BACKEND}/state\0".encode())
     link.hold(0.05)
-    assert onlooker.receive() == [Message(XS_READ, 1, 0, b"4")]
+    assert client.receive() == [Message(XS_READ, 1, 0, b"4")]
 
 
 def test_a_client_may_make_a_device_that_nobody_plugged(link: VifLink, look: Look) -> None:
-    onlooker = look()
-    onlooker.send(XS_WRITE, b"/local/domain/1/device/vif/7/state\x001")
-    onlooker.send(XS_WRITE, b"/local/domain/0/backend/vif/1/9/state\x001")
+    client = look()
+    client.send(XS_WRITE, b"/local/domain/1/device/vif/7/state\x001")
+    client.send(XS_WRITE, b"/local/domain/0/backend/vif/1/9/state\x001")
     link.hold(0.05)
-    assert [message.payload for message in onlooker.receive()] == [b"OK\0", b"OK\0"]
+    assert [message.payload for message in client.receive()] == [b"OK\0", b"OK\0"]
     link.carry()
     link.close()
     assert not link.leaks(), str(link.leaks())
@@ -107,14 +107,14 @@ def test_the_store_names_the_ring_that_the_guest_really_has(link: VifLink) -> No
     assert ring.server_port is not None
 
 
-def test_what_onlookers_write_reaches_the_drivers_and_watches_the_onlookers(
+def test_what_clients_write_reaches_the_drivers_and_watches_the_clients(
     link: VifLink, look: Look
 ) -> None:
-    onlooker = look()
-    onlooker.send(XS_WATCH, f"{FRONTEND}/state\0t\0".encode())
-    onlooker.send(XS_WRITE, f"{BACKEND}/state\0".encode() + b"5")
+    client = look()
+    client.send(XS_WATCH, f"{FRONTEND}/state\0t\0".encode())
+    client.send(XS_WRITE, f"{BACKEND}/state\0".encode() + b"5")
     link.hold(0.1)
-    kinds = [message.type for message in onlooker.receive()]
+    kinds = [message.type for message in client.receive()]
     assert kinds.count(XS_WATCH_EVENT) >= 2  # at first, and when netfront closed
     assert link.netfront is not None
     assert not link.netfront.carrier
@@ -123,18 +123,18 @@ def test_what_onlookers_write_reaches_the_drivers_and_watches_the_onlookers(
 def test_unplugging_is_seen_and_the_socket_goes_with_the_run(
     link: VifLink, look: Look, path: str
 ) -> None:
-    onlooker = look()
-    onlooker.send(XS_WATCH, f"{BACKEND}\0t\0".encode())
+    client = look()
+    client.send(XS_WATCH, f"{BACKEND}\0t\0".encode())
     link.hold(0.05)
-    assert len(onlooker.receive()) == 2
+    assert len(client.receive()) == 2
     link.close()
-    events = [m.payload.split(b"\0")[0].decode() for m in onlooker.receive()]
+    events = [m.payload.split(b"\0")[0].decode() for m in client.receive()]
     assert f"{BACKEND}/state" in events
     assert events[-1] == BACKEND
     assert not link.leaks()
     link.destroy()
     assert not os.path.exists(path)
-    assert onlooker.socket.recv(1) == b""
+    assert client.socket.recv(1) == b""
 
 
 def test_a_client_that_dies_in_the_middle_of_a_message_stops_nobody(
@@ -144,15 +144,15 @@ def test_a_client_that_dies_in_the_middle_of_a_message_stops_nobody(
     dead.socket.sendall(encode(XS_READ, 1, 0, b"/tool\0")[:11])
     link.hold(0.02)
     dead.close()
-    onlooker = look()
-    onlooker.send(XS_READ, b"/tool\0")
+    client = look()
+    client.send(XS_READ, b"/tool\0")
     link.hold(0.05)
-    assert len(onlooker.receive()) == 1
+    assert len(client.receive()) == 1
     link.close()
 
 
 def test_those_who_look_at_a_paced_run_can_read_each_state_of_a_handshake(
-    path: str, look: Callable[[], Onlooker], monkeypatch: pytest.MonkeyPatch
+    path: str, look: Callable[[], SocketClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link, states = VifLink(*open_ports(["null:", "null:"])), []
 
@@ -160,20 +160,20 @@ def test_those_who_look_at_a_paced_run_can_read_each_state_of_a_handshake(
         """Instead of the wait: the clients have their turns until they want nothing more."""
         assert seconds == 60.0
         pump.sleep(0)
-        while messages := onlooker.receive():
+        while messages := client.receive():
             for message in messages:
                 if message.type == XS_WATCH_EVENT:
-                    onlooker.send(XS_READ, message.payload.split(b"\0")[0] + b"\0")
+                    client.send(XS_READ, message.payload.split(b"\0")[0] + b"\0")
                 elif message.type == XS_READ:
                     states.append(int(message.payload))
             pump.sleep(0)
 
     link.serve_store(path, pace=60.0)
-    onlooker = look()
+    client = look()
     for end in (FRONTEND, BACKEND):
-        onlooker.send(XS_WATCH, f"{end}/state\0t\0".encode())
+        client.send(XS_WATCH, f"{end}/state\0t\0".encode())
     link.hold(0.05)
-    onlooker.receive()
+    client.receive()
     monkeypatch.setattr(Pump, "serve", turn)
     try:
         link.open()

@@ -93,7 +93,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def test_killed_client_leaves_nothing_behind(tmp_path: Path) -> None:
     async def scenario(daemon: Daemon) -> None:
         store = store_of(daemon)
-        witness = await Peer.connect(daemon)
+        observer = await Peer.connect(daemon)
         victim = await Peer.connect(daemon)
         for i in range(128):
             victim.writer.write(message("WATCH", b"/w\0%d\0" % i))
@@ -107,9 +107,9 @@ def test_killed_client_leaves_nothing_behind(tmp_path: Path) -> None:
         victim.kill()
         await until(lambda: daemon.clients == 1)
         assert (store.watches_of(0), store.transactions_of(0)) == (0, 0)
-        assert await witness.ask("READ", b"/half\0") == b"ENOENT\0"
-        assert await witness.ask("WRITE", b"/w\0x") == b"OK\0"
-        witness.kill()
+        assert await observer.ask("READ", b"/half\0") == b"ENOENT\0"
+        assert await observer.ask("WRITE", b"/w\0x") == b"OK\0"
+        observer.kill()
 
     run(tmp_path, scenario)
 

@@ -126,7 +126,7 @@ def test_event_longer_than_a_message_is_dropped(dom0: Talk) -> None:
 # -- several clients -------------------------------------------------------------------------------
 
 
-class Wire:
+class Transport:
     """Notes which client is sent what, in order, as a transport does that sends at once."""
 
     def __init__(self, **clients: Talk) -> None:
@@ -152,9 +152,9 @@ def test_reply_goes_out_before_events_of_other_clients(server: Server, dom5: Tal
     asker.ask("WRITE", b"/w\0")
     for client in (first, last, dom5):
         client.arrived()
-    wire = Wire(first=first, asker=asker, last=last, dom5=dom5)
-    wire.ask("asker", message("WRITE", b"/w\0x"))
-    assert wire.sent == [
+    transport = Transport(first=first, asker=asker, last=last, dom5=dom5)
+    transport.ask("asker", message("WRITE", b"/w\0x"))
+    assert transport.sent == [
         ("asker", "WRITE", b"OK\0"),
         ("first", "WATCH_EVENT", b"/w\0t\0"),
         ("last", "WATCH_EVENT", b"/w\0t\0"),
@@ -166,11 +166,11 @@ def test_each_of_several_requests_is_answered_before_others_hear_of_it(
 ) -> None:
     watcher = Talk(server)
     watcher.send(WATCH_W)
-    wire = Wire(asker=dom0, watcher=watcher)
-    wire.ask("asker", message("WRITE", b"/w\0x") * 2 + message("READ", b"/w\0"))
+    transport = Transport(asker=dom0, watcher=watcher)
+    transport.ask("asker", message("WRITE", b"/w\0x") * 2 + message("READ", b"/w\0"))
     event = ("watcher", "WATCH_EVENT", b"/w\0t\0")
     write = ("asker", "WRITE", b"OK\0")
-    assert wire.sent == [write, event, write, event, ("asker", "READ", b"x")]
+    assert transport.sent == [write, event, write, event, ("asker", "READ", b"x")]
 
 
 @pytest.mark.parametrize("request_", ["commit", "introduce", "release"])
@@ -185,18 +185,18 @@ def test_reply_goes_first_whatever_the_request(server: Server, dom0: Talk, reque
         "introduce": message("INTRODUCE", b"7\0001\0009\0"),
         "release": message("RELEASE", b"6\0"),
     }
-    wire = Wire(asker=dom0, watcher=watcher)
-    wire.ask("asker", asked[request_])
-    assert [name for name, _, _ in wire.sent] == ["asker", "watcher"]
+    transport = Transport(asker=dom0, watcher=watcher)
+    transport.ask("asker", asked[request_])
+    assert [name for name, _, _ in transport.sent] == ["asker", "watcher"]
 
 
 def test_own_events_still_come_before_the_reply(server: Server, dom0: Talk) -> None:
     watcher = Talk(server)
     for client in (dom0, watcher):
         client.send(WATCH_W)
-    wire = Wire(asker=dom0, watcher=watcher)
-    wire.ask("asker", message("WRITE", b"/w\0x"))
-    assert [(name, kind) for name, kind, _ in wire.sent] == [
+    transport = Transport(asker=dom0, watcher=watcher)
+    transport.ask("asker", message("WRITE", b"/w\0x"))
+    assert [(name, kind) for name, kind, _ in transport.sent] == [
         ("asker", "WATCH_EVENT"),
         ("asker", "WRITE"),
         ("watcher", "WATCH_EVENT"),
@@ -222,6 +222,6 @@ def test_a_thousand_requests_at_once_with_a_watcher_are_all_answered(
 ) -> None:
     watcher = Talk(server)
     watcher.send(WATCH_W)
-    wire = Wire(asker=dom0, watcher=watcher)
-    wire.ask("asker", message("WRITE", b"/w\0") * 1000)
-    assert sum(name == "asker" for name, _, _ in wire.sent) == 1000
+    transport = Transport(asker=dom0, watcher=watcher)
+    transport.ask("asker", message("WRITE", b"/w\0") * 1000)
+    assert sum(name == "asker" for name, _, _ in transport.sent) == 1000

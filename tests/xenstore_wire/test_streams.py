@@ -70,11 +70,11 @@ def test_random_and_truncated_streams_never_raise_and_never_stop_others(
     parts: list[bytes], cut: int, domid: int
 ) -> None:
     server = world()
-    witness = Talk(server)
-    witness.ask("WRITE", b"/witness\0here")
+    observer = Talk(server)
+    observer.ask("WRITE", b"/observer\0here")
     stream = b"".join(parts)
     exchange(server, domid, [stream[: len(stream) - cut] if cut <= len(stream) else stream])
-    answer = witness.names(message("READ", b"/witness\0"))[-1]
+    answer = observer.names(message("READ", b"/observer\0"))[-1]
     assert answer == ("READ", b"here")
     assert server.store.connections_of(0) == 1
     assert server.store.connections_of(5) == 0
@@ -95,7 +95,7 @@ def test_ten_thousand_mutated_streams_leave_the_server_serving() -> None:
 
     random.seed(4)
     server = world()
-    witness = Talk(server)
+    observer = Talk(server)
     base = b"".join(
         [
             message("WATCH", b"/a\0t\0"),
@@ -113,6 +113,6 @@ def test_ten_thousand_mutated_streams_leave_the_server_serving() -> None:
             stream[random.randrange(len(stream))] = random.randrange(256)
         exchange(server, 0, [bytes(stream[: random.randrange(len(stream) + 1)])])
         if round_ % 100 == 0:
-            assert witness.names(message("GET_DOMAIN_PATH", b"5\0"))[-1][1] == b"/local/domain/5\0"
+            assert observer.names(message("GET_DOMAIN_PATH", b"5\0"))[-1][1] == b"/local/domain/5\0"
     assert server.store.connections_of(0) == 1
     assert (server.store.watches_of(0), server.store.transactions_of(0)) == (0, 0)

@@ -216,7 +216,7 @@ LINUX_BACKEND = BackendRules(
             "the frontend's directory is gone or its state is no number: it will not come back",
             Afterwards.REMOVE,
         ),
-        _walk(S.Initialising, S.InitWait, "a frontend starts, perhaps after closing: offer it"),
+        _walk(S.Initialising, S.InitWait, "a frontend starts (again): it may read features"),
         _stay(
             S.Initialised,
             BackendAction.NOTHING,
