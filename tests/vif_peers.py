@@ -30,7 +30,7 @@ from xennet.netback.queue import Queue as BackQueue
 from xennet.netback.queue import VifContext
 from xennet.netback.stage import TxStage
 from xennet.netback.verdict import FrontendError
-from xennet.netback.vif_words import new_vif_words
+from xennet.netback.vif_config import new_vif_config
 from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.negotiated import Negotiated
 from xennet.netfront.queue import Queue as FrontQueue
@@ -79,7 +79,7 @@ def back_side(
     fatal: list[FrontendError],
     features: FrontendFeatures | None = None,
     *,
-    words: array[int] | None = None,
+    config: array[int] | None = None,
     policy: BackendPolicy = LINUX,
     options: VifOptions | None = None,
 ) -> VifContext:
@@ -99,7 +99,7 @@ def back_side(
         policy=policy,
         options=policy.options if options is None else options,
         features=FrontendFeatures(True, 6) if features is None else features,
-        words=new_vif_words() if words is None else words,
+        config=new_vif_config() if config is None else config,
         stage=TxStage(hv),
         carrier=carrier,
         on_fatal=on_fatal,
@@ -118,7 +118,7 @@ class RawFrontend:
 
     ``start``: index at which both rings start. ``page`` is granted read-only as ``gref`` and holds
     ``data``; requests made by :meth:`tx` point there unless told otherwise. ``split``: a channel
-    for each ring (``port`` and ``rx_port``, else the same). ``words``: the vif's words.
+    for each ring (``port`` and ``rx_port``, else the same). ``config``: xennet.netback.vif_config.
     """
 
     def __init__(
@@ -167,13 +167,13 @@ class RawFrontend:
         self.stack = Stack()
         self.counters = BackendCounters()
         self.fatal: list[FrontendError] = []
-        self.words = new_vif_words()
+        self.config = new_vif_config()
         self.keys = QueueKeys(tx_ref, rx_ref, self.port, self.rx_port, path="frontend")
         features = FrontendFeatures(
             can_sg, gso_types, gso_prefix_types, csum_v6=True, rx_notify=rx_notify
         )
         self.side = back_side(
-            self.host, self.fatal, features, words=self.words, policy=policy, options=options
+            self.host, self.fatal, features, config=self.config, policy=policy, options=options
         )
         self.queue = BackQueue(self.side, self.keys, self.stack, self.counters, rate)
         self.machine.run()  # a channel is pending when it is bound

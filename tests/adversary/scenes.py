@@ -34,7 +34,7 @@ from xennet.abi.netif import (
     NETTXF_more_data,
 )
 from xennet.frames import CSUM_BLANK
-from xennet.netback.vif_words import W_HASH, W_HEADROOM
+from xennet.netback.vif_config import C_HASH, C_HEADROOM
 
 FRAME = bytes(range(60))
 #: A TCP segment whose checksum field is free for a pseudo-header sum.
@@ -164,7 +164,7 @@ def guest_tx(write: Write, start: int = 0) -> Callable[[], RawFrontend]:
 
 
 def _rx_mixed(front: RawFrontend) -> None:
-    front.words[W_HASH] = 1
+    front.config[C_HASH] = 1
     front.stack.gso = (0, 0)
     front.stack.to_send += [FRAME, bytes(9000), TCP, bytes(range(200))]
     front.stack.flags = [0, 0, CSUM_BLANK, 0]
@@ -174,7 +174,7 @@ def _rx_mixed(front: RawFrontend) -> None:
 
 
 def _rx_gso(front: RawFrontend) -> None:
-    front.words[W_HEADROOM] = 64
+    front.config[C_HEADROOM] = 64
     front.stack.gso = (400, 1)
     front.stack.to_send += [TCP, ipv4(tcp() + bytes(6000))]
     for ident in range(20, 30):

@@ -33,26 +33,26 @@ def again(scene: Callable[[], Any], step: Callable[[Any], object], *must: str) -
 
 
 @pytest.mark.parametrize("name", scenes.GUEST_TX)
-def test_gather_and_settle_load_everything_once(name: str) -> None:
+def test_taking_tx_requests_and_answering_loads_everything_once(name: str) -> None:
     scene = scenes.guest_tx(scenes.GUEST_TX[name])
     assert again(scene, lambda front: front.queue.tx.run(256), "tx ring") == {}
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_gather_and_settle_load_random_slots_once(seed: int) -> None:
+def test_taking_tx_requests_and_answering_loads_random_slots_once(seed: int) -> None:
     scene = scenes.guest_tx(lambda front: scenes.random_requests(front, seed))
     assert again(scene, lambda front: front.queue.tx.run(256), "tx ring") == {}
 
 
-def test_rearm_loads_req_prod_again_which_is_its_final_check() -> None:
-    found = again(RawFrontend, lambda front: front.queue.tx.rearm())
+def test_awaiting_tx_requests_loads_req_prod_again_which_is_its_final_check() -> None:
+    found = again(RawFrontend, lambda front: front.queue.tx.await_requests())
     assert found == {("tx ring", "req_prod"): 2}
 
 
 # -- netback: guest receive ----------------------------------------------------------------------
 
-#: RxPass.run notes req_prod before fill loads it: await_requests asks for an event behind the older
-#: one, which can only come too early, and looks once more.
+#: RxPass.run notes req_prod before take_requests loads it: await_requests asks for an event behind
+#: the older one, which can only come too early, and looks once more.
 NOTED = {("rx ring", "req_prod"): 2}
 
 
@@ -64,12 +64,14 @@ def pull_and_send(front: RawFrontend) -> None:
 
 @pytest.mark.parametrize("features", [{}, {"gso_types": 0, "gso_prefix_types": 6}])
 @pytest.mark.parametrize("name", scenes.GUEST_RX)
-def test_fill_and_deliver_load_everything_once(name: str, features: dict[str, int]) -> None:
+def test_taking_rx_requests_and_answering_loads_everything_once(
+    name: str, features: dict[str, int]
+) -> None:
     scene = scenes.guest_rx(scenes.GUEST_RX[name], **features)
     assert again(scene, pull_and_send, "rx ring") == NOTED
 
 
-def test_await_requests_loads_req_prod_once() -> None:
+def test_awaiting_rx_requests_loads_req_prod_once() -> None:
     def step(front: RawFrontend) -> None:
         pull_and_send(front)
         before.append(1)

@@ -107,7 +107,7 @@ def backend_outcome(front: RawFrontend) -> dict[str, Any]:
         "tx responses": front.responses(),
         "rx responses": front.rx_responses(),
         "to the guest": bytes(front.rx_pages.u8),
-        "multicast and hash": front.words.tolist(),
+        "multicast and hash": front.config.tolist(),
         "fatal": [str(error) for error in front.fatal],
         "counters": attrs.asdict(front.counters),
     }

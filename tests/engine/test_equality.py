@@ -22,7 +22,7 @@ from vif_peers import GUEST, RawBackend, RawFrontend, Stack
 
 from xennet.link.vif import VifLink
 from xennet.netback.poll_page import FIRST_GREF, PAGES, PagePoller
-from xennet.netback.vif_words import W_HASH, W_HEADROOM, W_MCAST_FILTER, mcast_add
+from xennet.netback.vif_config import C_HASH, C_HEADROOM, C_MCAST_FILTER, mcast_add
 from xennet.vif.ring_events import RingEvent
 
 starts = st.sampled_from([0, 2**31 - 3, 2**31, 2**32 - 3, 2**32 - 1]) | st.integers(0, 2**32 - 1)
@@ -41,7 +41,7 @@ def test_guest_transmit_gives_the_same_packets_responses_and_ring(
         errors = [(error.rule, error.index, error.raw) for error in front.fatal]
         ring = bytes(front.tx_ring.sring.u8)
         stack = (front.stack.received, front.stack.meta)
-        return notify, stack, ring, errors, front.counters, front.events, front.words
+        return notify, stack, ring, errors, front.counters, front.events, front.config
 
     plain, fast = on_both(run)
     assert plain == fast
@@ -56,7 +56,7 @@ def test_credit_hashes_and_the_multicast_list_end_the_same(
         front = frontend(0)
         tx = front.queue.tx
         for i in range(listed):
-            mcast_add(tx.words, i)
+            mcast_add(tx.config, i)
         tx.credit = credit
         for slot in content:
             front.slot(raw(front, slot))
@@ -64,7 +64,7 @@ def test_credit_hashes_and_the_multicast_list_end_the_same(
         tx.run(256)
         batch = tx.batch
         columns = [list(column) for column in (*batch.columns, *batch.hash_columns)]
-        return list(tx.res), tx.words, [bytes(frame) for frame in batch], columns
+        return list(tx.res), tx.config, [bytes(frame) for frame in batch], columns
 
     plain, fast = on_both(run)
     assert plain == fast
@@ -92,8 +92,8 @@ def test_everything_that_goes_along_to_the_guest_is_the_same(
             can_sg=can_sg, gso_types=gso[0], gso_prefix_types=gso[1], rx_buffers=buffers
         )
         rx = front.queue.rx
-        rx.words[W_HEADROOM], rx.words[W_MCAST_FILTER], rx.words[W_HASH] = headroom, filtering, 1
-        mcast_add(rx.words, 0x01005E000001)
+        rx.config[C_HEADROOM], rx.config[C_MCAST_FILTER], rx.config[C_HASH] = headroom, filtering, 1
+        mcast_add(rx.config, 0x01005E000001)
         batch = rx.refill()
         for i, ((size, segment, info, flags), mac) in enumerate(content):
             data = mac + bytes([i]) * (size - 6)

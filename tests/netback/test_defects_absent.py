@@ -33,7 +33,7 @@ from xennet.abi.netif import (
 from xennet.abi.xen import PAGE_SIZE
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME
 from xennet.netback.policy import LINUX
-from xennet.netback.vif_words import W_MCAST_COUNT
+from xennet.netback.vif_config import C_MCAST_COUNT
 from xennet.netback.xnb.policy import XNB
 
 #: Tests that hold for both, by the first words of their names.
@@ -153,7 +153,7 @@ def test_a7_absent_in_linux_other_extras_are_understood(kind):
     front.push()
     assert front.statuses() == [OKAY, NULL]
     added = kind == XEN_NETIF_EXTRA_TYPE_MCAST_ADD
-    assert front.words[W_MCAST_COUNT] == int(added)
+    assert front.config[C_MCAST_COUNT] == int(added)
     assert len(front.stack.received) == int(not added)
     assert_goes_on(front)
 

@@ -17,7 +17,7 @@ from xennet.abi.netif import (
 )
 from xennet.netback.policy import VifOptions
 from xennet.netback.stage import TxStage
-from xennet.netback.vif_words import W_HASH, W_HEADROOM, W_MCAST_COUNT, W_MCAST_FILTER, mcast_add
+from xennet.netback.vif_config import C_HASH, C_HEADROOM, C_MCAST_COUNT, C_MCAST_FILTER, mcast_add
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "handshake"
 NOTHING_HELD = (0, 0, 0)
@@ -128,10 +128,10 @@ def test_reconfiguring_reads_the_headroom_again_and_shows_reconfigured() -> None
     world = BackWorld()
     world.connect(feature_sg="0")
     world.publish(xdp_headroom="256")
-    assert world.vif.words[W_HEADROOM] == 0
+    assert world.vif.config[C_HEADROOM] == 0
     world.state(7)
     assert world.own_state == "8"
-    assert world.vif.words[W_HEADROOM] == 256
+    assert world.vif.config[C_HEADROOM] == 256
     assert world.stack.offload.max_frame == 4096 - 256
     world.state(4)
     assert world.own_state == "4"
@@ -143,14 +143,14 @@ def test_reconfiguring_before_connecting_changes_nothing() -> None:
     world.publish(xdp_headroom="256")
     world.state(7)
     assert not world.vif.carrier
-    assert world.vif.words[W_HEADROOM] == 0
+    assert world.vif.config[C_HEADROOM] == 0
 
 
 def test_a_headroom_that_was_not_offered_is_not_left() -> None:
     world = BackWorld(options=VifOptions(xdp_headroom=False))
     world.connect(xdp_headroom="256")
     world.state(7)
-    assert world.vif.words[W_HEADROOM] == 0
+    assert world.vif.config[C_HEADROOM] == 0
 
 
 # -- multicast control -----------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_multicast_control_is_sampled_at_connect(value: str | None, filtering: i
     for dynamic in (False, True):
         world = BackWorld(options=VifOptions(dynamic_multicast=dynamic))
         world.connect(request_multicast_control=value)
-        assert world.vif.words[W_MCAST_FILTER] == filtering
+        assert world.vif.config[C_MCAST_FILTER] == filtering
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -170,16 +170,16 @@ def test_multicast_control_is_watched_only_if_that_was_offered(dynamic: bool) ->
     world.connect()
     world.publish(request_multicast_control="1")
     world.run()
-    assert world.vif.words[W_MCAST_FILTER] == int(dynamic)
+    assert world.vif.config[C_MCAST_FILTER] == int(dynamic)
     world.publish(request_multicast_control=None)
     world.run()
-    assert world.vif.words[W_MCAST_FILTER] == 0
+    assert world.vif.config[C_MCAST_FILTER] == 0
 
 
 def test_multicast_control_that_was_not_offered_is_not_read() -> None:
     world = BackWorld(options=VifOptions(multicast=False))
     world.connect(request_multicast_control="1")
-    assert world.vif.words[W_MCAST_FILTER] == 0
+    assert world.vif.config[C_MCAST_FILTER] == 0
 
 
 # -- control ring ----------------------------------------------------------------------------------
@@ -196,23 +196,23 @@ def test_the_algorithm_of_the_control_ring_reaches_the_queues_and_goes_with_the_
         (XEN_NETIF_CTRL_TYPE_SET_HASH_ALGORITHM, XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ),
         (XEN_NETIF_CTRL_TYPE_SET_HASH_FLAGS, XEN_NETIF_CTRL_HASH_TYPE_IPV4),
     ):
-        assert world.vif.words[W_HASH] == 0
+        assert world.vif.config[C_HASH] == 0
         ring.sring.write_slot(ring.req_prod_pvt, CTRL_REQUEST.pack(1, kind, data, 0, 0))
         ring.req_prod_pvt += 1
         announce(ring.push_requests_and_check_notify(), world.guest, port)
         world.run()
-    assert world.vif.words[W_HASH] == XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ
+    assert world.vif.config[C_HASH] == XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ
     world.publish(ctrl_ring_ref=None)
     world.reconnect()
-    assert world.vif.words[W_HASH] == 0
+    assert world.vif.config[C_HASH] == 0
 
 
 def test_the_multicast_list_goes_with_the_connection() -> None:
     world = BackWorld()
     world.connect()
-    assert mcast_add(world.vif.words, 0x01005E000001)
+    assert mcast_add(world.vif.config, 0x01005E000001)
     world.reconnect()
-    assert world.vif.words[W_MCAST_COUNT] == 0
+    assert world.vif.config[C_MCAST_COUNT] == 0
 
 
 def test_an_impossible_index_in_the_control_ring_disables_the_vif() -> None:

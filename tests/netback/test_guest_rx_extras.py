@@ -29,11 +29,11 @@ from xennet.abi.netif import (
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.netback.guest_rx import R_ERRORS, R_FILTERED, R_NEEDED, R_PACKETS, R_UNSENDABLE
 from xennet.netback.rx_pass import RxPass
-from xennet.netback.vif_words import (
+from xennet.netback.vif_config import (
+    C_HASH,
+    C_HEADROOM,
+    C_MCAST_FILTER,
     MAX_HEADROOM,
-    W_HASH,
-    W_HEADROOM,
-    W_MCAST_FILTER,
     mcast_add,
 )
 from xennet.observe import FrameFiltered
@@ -82,7 +82,7 @@ def test_gso_implies_validated_data(flags: int, expected: int) -> None:
 
 def test_a_hash_follows_the_first_slot_least_significant_byte_first() -> None:
     front = RawFrontend(rx_buffers=8)
-    front.queue.rx.words[W_HASH] = TOEPLITZ
+    front.queue.rx.config[C_HASH] = TOEPLITZ
     rx = sends(front, frame(60), frame(61))
     rx.batch.hash_info[0] = TCP4_HASH
     rx.batch.hash_value[0] = 0x12345678
@@ -107,7 +107,7 @@ def test_a_frontend_that_chose_no_algorithm_gets_no_hash() -> None:
 
 def test_b14_with_headroom_payload_begins_behind_it_and_status_counts_it() -> None:
     front = RawFrontend(rx_buffers=8)
-    front.queue.rx.words[W_HEADROOM] = 256
+    front.queue.rx.config[C_HEADROOM] = 256
     data = frame(4000)
     sends(front, data).run()
     raw = front.rx_responses()
@@ -122,8 +122,8 @@ def test_b14_with_headroom_payload_begins_behind_it_and_status_counts_it() -> No
 
 def test_all_extras_come_in_the_order_of_their_types_and_all_but_the_last_say_more() -> None:
     front = RawFrontend(rx_buffers=8)
-    front.queue.rx.words[W_HASH] = TOEPLITZ
-    front.queue.rx.words[W_HEADROOM] = 256
+    front.queue.rx.config[C_HASH] = TOEPLITZ
+    front.queue.rx.config[C_HEADROOM] = 256
     rx = sends(front, frame(5000), gso_size=1448, gso_type=XEN_NETIF_GSO_TYPE_TCPV6)
     rx.batch.hash_info[0] = TCP4_HASH
     rx.run()
@@ -137,7 +137,7 @@ def test_all_extras_come_in_the_order_of_their_types_and_all_but_the_last_say_mo
 
 def test_a_headroom_that_leaves_too_little_is_cut() -> None:
     front = RawFrontend(rx_buffers=8)
-    front.queue.rx.words[W_HEADROOM] = 0x7FFF
+    front.queue.rx.config[C_HEADROOM] = 0x7FFF
     sends(front, frame(60)).run()
     raw = front.rx_responses()
     assert RX_RESPONSE.unpack_from(raw[0])[3] == MAX_HEADROOM + 60
@@ -146,7 +146,7 @@ def test_a_headroom_that_leaves_too_little_is_cut() -> None:
 
 def test_headroom_makes_a_packet_of_two_slots_that_needs_sg() -> None:
     front = RawFrontend(rx_buffers=8, can_sg=False)
-    front.queue.rx.words[W_HEADROOM] = 256
+    front.queue.rx.config[C_HEADROOM] = 256
     rx = sends(front, frame(3840), frame(3841))
     rx.run()
     assert [status for *_, status in responses(front)][::2] == [4096]
@@ -180,7 +180,7 @@ def test_a_prefix_is_only_for_its_gso_type() -> None:
 
 def test_a_prefix_does_not_hinder_other_extras() -> None:
     front = prefixed()
-    front.queue.rx.words[W_HEADROOM] = 256
+    front.queue.rx.config[C_HEADROOM] = 256
     sends(front, frame(60), gso_size=1448, gso_type=XEN_NETIF_GSO_TYPE_TCPV4).run()
     raw = front.rx_responses()
     assert RX_RESPONSE.unpack_from(raw[0])[1:] == (1448, 0x14, 3)
@@ -205,7 +205,7 @@ def test_f18_a_packet_that_lacks_buffers_says_how_many_it_needs_and_goes_when_th
     # The test for a stall is against this number, not against one free slot (XSA-392).
     front = RawFrontend(rx_buffers=needed - 1)
     rx = sends(front, frame(size), gso_size=gso, gso_type=XEN_NETIF_GSO_TYPE_TCPV4)
-    rx.words[W_HASH], rx.words[W_HEADROOM] = TOEPLITZ, headroom
+    rx.config[C_HASH], rx.config[C_HEADROOM] = TOEPLITZ, headroom
     rx.batch.hash_info[0] = hash_info
     rx.run()
     assert (rx.res[R_NEEDED], rx.res[R_PACKETS], responses(front)) == (needed, 0, [])
@@ -228,7 +228,7 @@ def test_f18_packets_that_wait_can_all_be_dropped() -> None:
 
 def test_f13_a_failed_copy_behind_a_headroom_keeps_the_extra() -> None:
     front = RawFrontend()
-    front.queue.rx.words[W_HEADROOM] = 256
+    front.queue.rx.config[C_HEADROOM] = 256
     front.post_rx(gref=1999)
     front.post_rx()
     front.rx_ring.push_requests()
@@ -248,8 +248,8 @@ BROADCAST, UNICAST = b"\xff" * 6 + bytes(54), b"\x00\x16" + bytes(58)
 def test_the_filter_drops_multicast_that_is_not_listed_and_nothing_else() -> None:
     front = RawFrontend(rx_buffers=16)
     rx = sends(front, OTHER, UNICAST, OTHER, WANTED, BROADCAST, OTHER)
-    rx.words[W_MCAST_FILTER] = 1
-    mcast_add(rx.words, 0x01005E000001)
+    rx.config[C_MCAST_FILTER] = 1
+    mcast_add(rx.config, 0x01005E000001)
     rx.run()
     assert (rx.res[R_FILTERED], rx.res[R_PACKETS], rx.empty) == (3, 3, True)
     sent = [page(front, ident, 0, status) for ident, _, _, status in responses(front)]
@@ -258,7 +258,7 @@ def test_the_filter_drops_multicast_that_is_not_listed_and_nothing_else() -> Non
 
 def test_filtered_frames_are_counted_once_and_are_not_among_the_packets() -> None:
     front = RawFrontend(rx_buffers=1)
-    front.queue.rx.words[W_MCAST_FILTER] = 1
+    front.queue.rx.config[C_MCAST_FILTER] = 1
     front.stack.to_send += [OTHER, UNICAST, OTHER, UNICAST]
     front.run()
     front.post_rx()
@@ -271,7 +271,7 @@ def test_observers_hear_of_each_frame_that_was_filtered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     front = RawFrontend(rx_buffers=1)
-    front.queue.rx.words[W_MCAST_FILTER] = 1
+    front.queue.rx.config[C_MCAST_FILTER] = 1
     monkeypatch.setattr(front.host, "observes", lambda kind: kind is FrameFiltered)
     group = b"\x01\0\x5e\0\0\x07" + bytes(100)
     front.stack.to_send += [OTHER, UNICAST, group, BROADCAST]
@@ -292,8 +292,8 @@ def test_without_the_filter_the_list_does_not_matter() -> None:
 def test_a_hash_stays_with_its_packet_when_one_before_it_is_filtered() -> None:
     front = RawFrontend(rx_buffers=4)
     rx = sends(front, OTHER, UNICAST)
-    rx.words[W_MCAST_FILTER] = 1
-    rx.words[W_HASH] = TOEPLITZ
+    rx.config[C_MCAST_FILTER] = 1
+    rx.config[C_HASH] = TOEPLITZ
     rx.batch.hash_info[1] = TCP4_HASH
     rx.run()
     assert responses(front)[0][2] == NETRXF_extra_info
@@ -324,7 +324,7 @@ def test_any_packets_with_any_features_can_be_put_together_again(
 ) -> None:
     front = RawFrontend(gso_types=4 if prefix else 6, gso_prefix_types=2 if prefix else 0)
     rx = front.queue.rx
-    rx.words[W_HEADROOM], rx.words[W_HASH] = headroom, int(hashing)
+    rx.config[C_HEADROOM], rx.config[C_HASH] = headroom, int(hashing)
     batch = rx.refill()
     for i, (size, gso, info, flags) in enumerate(content):
         batch.append(frame(size), gso_size=gso, gso_type=1 if gso else 0, flags=flags)

@@ -21,7 +21,7 @@ from xennet.abi.netif import (
     NETTXF_more_data,
 )
 from xennet.netback.guest_tx import OK, R_LIMITED, R_SLOTS, UNLIMITED
-from xennet.netback.vif_words import MCAST_MAX, W_MCAST, W_MCAST_COUNT
+from xennet.netback.vif_config import C_MCAST, C_MCAST_COUNT, MCAST_MAX
 
 OKAY, ERROR, NULL = NETIF_RSP_OKAY, NETIF_RSP_ERROR, NETIF_RSP_NULL
 ADD, DEL = XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL
@@ -37,9 +37,9 @@ def mcast(front: RawFrontend, *extras: tuple[int, bytes]) -> None:
 
 
 def listed(front: RawFrontend) -> list[bytes]:
-    words = front.queue.tx.words
-    count = words[W_MCAST_COUNT]
-    return [mac.to_bytes(6, "big") for mac in words[W_MCAST : W_MCAST + count]]
+    config = front.queue.tx.config
+    count = config[C_MCAST_COUNT]
+    return [mac.to_bytes(6, "big") for mac in config[C_MCAST : C_MCAST + count]]
 
 
 def take(front: RawFrontend) -> int:
@@ -177,7 +177,7 @@ def test_a_request_that_credit_does_not_cover_stops_the_pass_and_names_its_size(
     assert take(front) == OK
     tx = front.queue.tx
     assert (tx.batch.count, tx.credit, tx.res[R_LIMITED]) == (2, 0, 14)
-    assert front.queue.tx.rearm()
+    assert front.queue.tx.await_requests()
     tx.credit = 14
     take(front)
     assert (tx.batch.count, tx.credit, tx.res[R_LIMITED]) == (1, 0, 0)

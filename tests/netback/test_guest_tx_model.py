@@ -13,7 +13,7 @@ from vif_peers import RawFrontend
 
 from xennet.abi.netif import EXTRA_GSO, EXTRA_HASH, EXTRA_MCAST, TX_REQUEST
 from xennet.netback.guest_tx import R_LIMITED, UNLIMITED
-from xennet.netback.vif_words import W_MCAST, W_MCAST_COUNT
+from xennet.netback.vif_config import C_MCAST, C_MCAST_COUNT
 
 GOOD, MISSING, OUTSIDE = 0, 1, 2
 
@@ -132,9 +132,9 @@ def outcome(
 
 def listed(front: RawFrontend) -> list[bytes]:
     """The multicast list of the frontend's vif."""
-    words = front.queue.tx.words
-    count = words[W_MCAST_COUNT]
-    return [mac.to_bytes(6, "big") for mac in words[W_MCAST : W_MCAST + count]]
+    config = front.queue.tx.config
+    count = config[C_MCAST_COUNT]
+    return [mac.to_bytes(6, "big") for mac in config[C_MCAST : C_MCAST + count]]
 
 
 @settings(max_examples=250, deadline=None)
@@ -151,8 +151,8 @@ def test_a_pass_with_credit_hashes_and_a_list_gives_what_the_model_says(
     tx = front.queue.tx
     mcast = (mcast + [bytes(6)] * 64)[:64] if full else mcast
     for i, mac in enumerate(mcast):
-        tx.words[W_MCAST + i] = int.from_bytes(mac, "big")
-    tx.words[W_MCAST_COUNT] = len(mcast)
+        tx.config[C_MCAST + i] = int.from_bytes(mac, "big")
+    tx.config[C_MCAST_COUNT] = len(mcast)
     ring = [raw(front, slot) for slot in content]
     # A first pass with a hash on every packet: nothing of it may be left in the second.
     for _ in range(20):

@@ -10,6 +10,7 @@ from ip_frames import ipv4, tcp
 from vif_peers import RawFrontend
 
 from xennet.abi.netif import (
+    EXTRA_HASH,
     NETIF_RSP_ERROR,
     NETIF_RSP_NULL,
     NETIF_RSP_OKAY,
@@ -347,6 +348,42 @@ def test_f13_a_failed_copy_is_an_error_for_its_slot_alone_and_the_packet_is_drop
     assert front.stack.received == [front.data[:60]]
     assert front.counters.tx.errors == 1
     assert not front.fatal
+
+
+#: Packets as (additional slots, bytes of each, bytes of the first): a plain one, one across a page
+#: of the backend's, one with empty slots, one that is refused, and two more.
+MIXED = ((0, 0, 60), (2, 1800, 1000), (2, 0, 70), (1, 20, 10), (1, 500, 300), (0, 0, 80))
+
+
+@pytest.mark.parametrize("failing", range(6))
+def test_f13_of_many_packets_the_one_whose_last_slot_is_not_copied_is_dropped(failing: int) -> None:
+    front = RawFrontend()
+    delivered, answers = [], []
+    for number, (additional, each, first) in enumerate(MIXED):
+        wrong = front.gref if number != failing else 1999
+        copied = ERROR if number == failing and each + first * (not additional) else OKAY
+        extra = E if number % 2 else 0
+        front.tx(
+            first + additional * each,
+            (M if additional else 0) | extra,
+            gref=front.gref if additional else wrong,
+        )
+        if extra:
+            front.slot(EXTRA_HASH.pack(XEN_NETIF_EXTRA_TYPE_HASH, 0, 0, 1, bytes(4)) + bytes(4))
+        for i in range(additional):
+            last = i == additional - 1
+            front.tx(each, 0 if last else M, offset=2000, gref=wrong if last else front.gref)
+        if first < 14:
+            answers += [ERROR, NULL, ERROR]
+            continue
+        answers += [OKAY if additional else copied] + [NULL] * bool(extra)
+        answers += [OKAY] * (additional - 1) + [copied] * bool(additional)
+        if copied == OKAY:
+            delivered.append(front.data[:first] + front.data[2000 : 2000 + each] * additional)
+    front.push()
+    assert front.statuses() == answers
+    assert front.stack.received == delivered
+    assert front.counters.tx.errors == len(MIXED) - len(delivered)
 
 
 def test_f13_a_revoked_grant_is_an_error() -> None:

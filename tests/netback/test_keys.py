@@ -7,7 +7,7 @@ from back_world import BackWorld
 
 from xennet.frames import Offload
 from xennet.netback.policy import VifOptions
-from xennet.netback.vif_words import W_HEADROOM
+from xennet.netback.vif_config import C_HEADROOM
 
 NOTHING_HELD = (0, 0, 0)
 
@@ -155,7 +155,7 @@ def test_without_request_rx_copy_no_feature_is_looked_at(value: str | None) -> N
     assert world.vif.carrier
     wanted = Offload(sg=False, csum_v4=True, csum_v6=False, gso_types=0, max_frame=4096)
     assert world.stack.offload == wanted
-    assert world.vif.words[W_HEADROOM] == 0
+    assert world.vif.config[C_HEADROOM] == 0
 
 
 def test_a_garbled_request_rx_copy_is_refused_by_name() -> None:
@@ -222,7 +222,7 @@ def test_xdp_headroom_beyond_what_a_page_can_give_is_none(value: str | None, hea
     world = BackWorld()
     world.connect(xdp_headroom=value)
     assert world.vif.carrier
-    assert world.vif.words[W_HEADROOM] == headroom
+    assert world.vif.config[C_HEADROOM] == headroom
 
 
 def test_xdp_headroom_shortens_the_longest_frame_without_sg() -> None:

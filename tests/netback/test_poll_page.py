@@ -90,12 +90,12 @@ def test_reset_makes_everything_as_at_the_start() -> None:
     poller, fresh = PagePoller(), PagePoller()
     for view in (poller.ring_page, poller.grant_table, poller.pages):
         view[:] = Random(3).randbytes(len(view))
-    poller.words[0] = 77
+    poller.config[0] = 77
     poller.poll()
     poller.reset()
     for name in ("ring_page", "grant_table", "pages"):
         assert bytes(getattr(poller, name)) == bytes(getattr(fresh, name)), name
-    assert poller.words == fresh.words
+    assert poller.config == fresh.config
     for used in (poller, fresh):
         used.close()
 

@@ -18,7 +18,7 @@ from xennet.frames import FrameBatch
 from xennet.gnttab.copy import grant_copy
 from xennet.host.host import DOM0
 from xennet.link.vif import VifLink
-from xennet.netback.guest_tx import R_OPS, gather, rearm, settle
+from xennet.netback.guest_tx import R_OPS, await_requests, put_responses, take_requests
 from xennet.netback.tx_pass import TxPass
 from xennet.netfront.guest_tx import put_requests, take_responses
 from xennet.port import open_port
@@ -32,12 +32,12 @@ def carry(
     ops: Any,
     res: Any,
     log: Any,
-    put_args: Any,
-    gather_args: Any,
+    put_requests_args: Any,
+    take_requests_args: Any,
     copy_args: Any,
-    settle_args: Any,
-    rearm_args: Any,
-    take_args: Any,
+    put_responses_args: Any,
+    await_requests_args: Any,
+    take_responses_args: Any,
 ) -> int:
     """A kernel: carry ``total`` frames, at most ``batch`` at a time. Returns how many arrived.
 
@@ -47,14 +47,14 @@ def carry(
     arrived = 0
     while arrived < total:
         left = total - arrived
-        put_requests(0, left if left < batch else batch, log, *put_args)
-        if gather(batch, log, *gather_args):
+        put_requests(0, left if left < batch else batch, log, *put_requests_args)
+        if take_requests(batch, log, *take_requests_args):
             break
         grant_copy(ops, res[R_OPS], caller, *copy_args)
-        got = settle(log, *settle_args)
+        got = put_responses(log, *put_responses_args)
         arrived += got
-        rearm(*rearm_args)
-        if got == 0 or take_responses(log, *take_args):
+        await_requests(*await_requests_args)
+        if got == 0 or take_responses(log, *take_responses_args):
             break
         log[LOG_USED] = LOG_HEADER
     return arrived
@@ -87,10 +87,10 @@ class DataPath:
                 engine.view(tx.res),
                 engine.view(new_log() if self.log else silent_log()),
                 front.tx.put_args,
-                tx.gather_args,
+                tx.take_args,
                 link.machine.grant_tables.copy_args,
-                tx.settle_args,
-                tx.rearm_args,
+                tx.put_args,
+                tx.await_args,
                 front.tx.take_args,
             )
             run(batch, *args)  # compiles, and touches the pages

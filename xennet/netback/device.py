@@ -28,7 +28,7 @@ from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netback.queue import Queue, VifContext
 from xennet.netback.stage import TxStage
 from xennet.netback.verdict import FrontendError
-from xennet.netback.vif_words import W_HASH, W_HEADROOM, W_MCAST_FILTER, new_vif_words
+from xennet.netback.vif_config import C_HASH, C_HEADROOM, C_MCAST_FILTER, new_vif_config
 from xennet.ring import RingOverflowError
 from xennet.vif.counters import BackendCounters, total
 from xennet.xenbus.backend import Advertisement
@@ -60,7 +60,7 @@ class Vif:
         self.stage = TxStage(hv) if stage is None else stage
         self.queue_counters: list[BackendCounters] = []
         self.queues: list[Queue] = []
-        self.words = new_vif_words()
+        self.config = new_vif_config()
         self.hash_config = HashConfig()
         self.mac = bytes(6)
         self.error: FrontendError | None = None
@@ -114,14 +114,14 @@ class Vif:
         self._end = self.host
         self.mac = terms.mac
         # What an earlier connection set is gone with it (xenvif_mcast_addr_list_free, hash.c).
-        self.words = new_vif_words()
+        self.config = new_vif_config()
         self.hash_config = HashConfig(self._hash_changed)
         if self.options.rate_limit:
             self._watches.append(dev.watch("rate", self._rate_changed))
         if self.options.multicast:
             self._watch_multicast(dev)
         keys = self._keys = self.policy.read_keys(dev, self.options, terms.queues)
-        self.words[W_HEADROOM] = keys.features.headroom
+        self.config[C_HEADROOM] = keys.features.headroom
         side = VifContext(
             hv=self.hv,
             otherend_id=dev.otherend_id,
@@ -129,7 +129,7 @@ class Vif:
             policy=self.policy,
             options=self.options,
             features=keys.features,
-            words=self.words,
+            config=self.config,
             stage=self.stage,
             carrier=self._carrier,
             on_fatal=self._fatal,
@@ -193,7 +193,7 @@ class Vif:
         if self._keys is None or not self.options.xdp_headroom:
             return
         headroom = read_headroom(dev.otherend)
-        self.words[W_HEADROOM] = headroom
+        self.config[C_HEADROOM] = headroom
         self._end.negotiated(self._keys.features.offload(headroom))
 
     # -- while connected ---------------------------------------------------------------------------
@@ -239,8 +239,8 @@ class Vif:
     def _multicast_changed(self) -> None:
         if self._dev is not None:
             wanted = self._dev.otherend.optional_unsigned("request-multicast-control")
-            self.words[W_MCAST_FILTER] = int(wanted != 0)
+            self.config[C_MCAST_FILTER] = int(wanted != 0)
 
     def _hash_changed(self) -> None:
         # Without types nothing is hashed, and nothing is told.
-        self.words[W_HASH] = self.hash_config.algorithm if self.hash_config.active else 0
+        self.config[C_HASH] = self.hash_config.algorithm if self.hash_config.active else 0

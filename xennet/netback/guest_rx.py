@@ -1,16 +1,29 @@
 """Guest receive, backend side: packets in, rx requests consumed, one response per slot.
 
-Three kernels, called in this order for each pass over the ring:
+The kernels, in the order of a pass, each with what does the same in Linux 6.1's xen-netback:
 
-    fill     packets + posted rx requests -> one grant-copy table, responses prepared privately
+    filter_multicast     packets to groups that nobody asked for          xenvif_start_xmit
+    take_requests        packets + posted buffers -> a grant-copy table   xenvif_rx_action
+      read_requests        requests and the responses they will have        xenvif_rx_data_slot
+        extras_of            which extra infos a packet has                   xenvif_rx_next_skb
+        put_prefix           GSO in the old way
+        put_extras           extra infos                                      xenvif_rx_extra_slot
+      plan_copies          what goes into which buffer                      xenvif_rx_copy_add
     (the caller makes the batched grant copy: GNTTABOP_copy)
-    deliver  copy statuses -> responses written and published
-    await_requests   ask for an event when more buffers are posted
+    put_responses        copy statuses judged, responses published        xenvif_rx_copy_flush
+      mark_failed          a failed copy in the status of its slot
+    await_requests       an event for the next buffer    xenvif_rx_ring_slots_available
 
-They read the rx ring page (words) and packets that lie in frames of our own, and write the copy
-table, the response half of the ring and ``res`` (places R_*). A request is loaded once; its id goes
-back from the private copy. Rules (xen/io/netif.h, "Guest receive"; hardening rules in
-docs/hardening.md):
+A request is loaded once; its id goes back from the private copy.
+
+Tuples and arrays, besides those of xennet.engine.kernel:
+
+    frontend   Frontend: who it is and what it takes
+    slots      RxSlots: what becomes of each slot, by its place in the pass (0: the one at req_cons)
+    frames     the packets, in frames of our own
+    ops        the table of struct gnttab_copy, for the bytes of the packets from first to last
+
+Rules (xen 4.17 netif.h, "Guest receive"; hardening rules in docs/hardening.md):
 
 * a response uses the slot of the request it consumes, and all 8 bytes of it are written: bytes left
   from the request would be read as flags and status;
@@ -29,8 +42,14 @@ docs/hardening.md):
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from xennet.abi.grant_table import GNTCOPY_dest_gref
 from xennet.abi.netif import (
+    XEN_NETIF_EXTRA_TYPE_GSO,
+    XEN_NETIF_EXTRA_TYPE_HASH,
+    XEN_NETIF_EXTRA_TYPE_NONE,
+    XEN_NETIF_EXTRA_TYPE_XDP,
     NETRXF_data_validated,
     NETRXF_extra_info,
     NETRXF_gso_prefix,
@@ -43,6 +62,7 @@ from xennet.abi.words import (
     RING_SLOTS,
     RSP_EVENT,
     RSP_PROD,
+    RX_END,
     RX_MASK,
     RX_SLOTS,
     RX_STRIDE,
@@ -60,47 +80,61 @@ from xennet.abi.words import (
     RXRSP_W_status,
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
-from xennet.engine.kernel import LOG_HEADER, Bytes, U32Array, U32Words, Vector, arm, note, publish
-from xennet.frames import MIN_FRAME
-from xennet.netback.packets import keep_packets
-from xennet.netback.vif_words import (
-    MAX_HEADROOM,
-    W_HASH,
-    W_HEADROOM,
-    mcast_match,
+from xennet.engine.kernel import (
+    LOG_HEADER,
+    Frames,
+    Ring,
+    U32Array,
+    U32Words,
+    Vector,
+    arm,
+    note,
+    publish,
 )
+from xennet.frames import MIN_FRAME
+from xennet.netback.packets import keep_packets, split_copy
+from xennet.netback.vif_config import C_HASH, C_HEADROOM, MAX_HEADROOM, mcast_match
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
 from xennet.vif.extra import put_gso, put_hash, put_xdp
 from xennet.vif.flags import CSUM_BITS, RX_OF_FRAME
 from xennet.vif.refusals import COPY_FAILED, NOT_REFUSED
 from xennet.vif.ring_events import RX_COPY_FAILED, RX_PACKET
 
-# Verdicts of fill, in res[R_VERDICT]; texts in xennet/netback/verdict.py.
+# Verdicts of take_requests, in res[R_VERDICT]; texts in xennet/netback/verdict.py.
 OK = 0
 PROD_OVERFLOW = 1
 
 # Places in the result vector.
 R_VERDICT = 0
-#: Slots consumed and to be answered, packets taken from the batch, elements of the copy table.
-R_SLOTS = 1
-R_PACKETS = 2
-R_OPS = 3
-#: Packets taken but not sent: the frontend did not negotiate what they need.
-R_UNSENDABLE = 4
-#: Slots of which the copy failed.
-R_ERRORS = 5
 #: req_cons and the impossible req_prod of a fatal verdict.
-R_INDEX = 6
-R_WORD0 = 7
-#: 1 if the frontend asked to be notified.
-R_FLAG = 8
+R_INDEX = 1
+R_WORD0 = 2
+#: Slots consumed and to be answered, packets taken from the batch, elements of the copy table.
+R_SLOTS = 3
+R_PACKETS = 4
+R_OPS = 5
 #: Bytes of the packets that were sent.
-R_BYTES = 9
+R_BYTES = 6
+#: Packets taken but not sent: the frontend did not negotiate what they need.
+R_UNSENDABLE = 7
+#: Copies that failed.
+R_ERRORS = 8
 #: Slots that the first packet left over needs, 0 if none is left.
-R_NEEDED = 10
+R_NEEDED = 9
 #: Multicast packets dropped because their address is not in the list.
-R_FILTERED = 11
+R_FILTERED = 10
+#: 1 if the frontend asked to be notified of the responses.
+R_NOTIFY = 11
 RESULTS = 12
+
+#: The frontend: its domid; whether it takes packets of several slots; bit t is set for each GSO
+#: type t that it takes as an extra info, and for each that it takes by a prefix.
+Frontend: TypeAlias = "tuple[int, int, int, int]"
+
+#: What becomes of each slot, RX_SLOTS words each (two for the first): the words of its response;
+#: the grant reference of its buffer; at which byte of our frames begins what is copied there, and
+#: how many bytes that are (0: none).
+RxSlots: TypeAlias = "tuple[U32Array, U32Array, U32Array, U32Array]"
 
 #: Elements of the copy table: one for each slot, two where a source page ends inside it.
 MAX_OPS = 2 * RX_SLOTS
@@ -109,248 +143,289 @@ _MASK16 = 0xFFFF
 _OFFSET_MASK = PAGE_SIZE - 1
 _SELF = DOMID_SELF
 _DEST_GREF = GNTCOPY_dest_gref << COPY_S_flags
-_PREFIX = NETRXF_gso_prefix | NETRXF_more_data
+_PREFIX_FLAGS = NETRXF_gso_prefix | NETRXF_more_data
+# The extra infos of a packet, by their types.
+_GSO = 1 << XEN_NETIF_EXTRA_TYPE_GSO
+_HASH = 1 << XEN_NETIF_EXTRA_TYPE_HASH
+_XDP = 1 << XEN_NETIF_EXTRA_TYPE_XDP
+#: In their place: the old prefix.
+_PREFIX = 1 << XEN_NETIF_EXTRA_TYPE_NONE
+
 _BROADCAST = (1 << 48) - 1
 
 
-def fill(
+def take_requests(
     first: int,
     count: int,
     log: Vector,
-    ring: U32Words,
-    pvt: U32Array,
-    otherend: int,
-    can_sg: int,
-    can_gso: int,
-    by_prefix: int,
+    ring: Ring,
+    frontend: Frontend,
+    vif_config: Vector,
     source_frame: int,
-    words: Vector,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
+    frames: Frames,
+    slots: RxSlots,
     ops: U32Array,
-    op_slot: U32Array,
-    rsp: U32Array,
     res: Vector,
 ) -> int:
-    """Prepare packets ``first`` .. ``count - 1`` as far as posted requests reach.
+    """Prepare packets ``first`` .. ``count - 1`` as far as posted requests reach; the verdict.
 
     Packet i lies at byte ``offset[i]`` of consecutive frames of our own that start at
-    ``source_frame``. ``can_sg``: the frontend takes packets of several slots; ``can_gso``: bit t
-    is set if it takes GSO type t as an extra, ``by_prefix``: if it takes it as a prefix only.
-    ``words``: xennet.netback.vif_words. ``rsp``: the words of each response. Returns the verdict;
-    req_cons is not moved, deliver does that.
+    ``source_frame``. ``vif_config``: xennet.netback.vif_config. ``log``: xennet.vif.ring_events.
+    req_cons is not moved, put_responses does that.
     """
-    start = pvt[BACK_REQ_CONS]
-    prod = ring[REQ_PROD]
-    available = (prod - start) & MASK32
-    verdict = OK
-    res[R_INDEX] = start
-    if available > RX_SLOTS:  # F1
-        verdict = PROD_OVERFLOW
-        res[R_WORD0] = prod
-        available = 0
-        count = first
-    headroom = words[W_HEADROOM]
+    headroom = vif_config[C_HEADROOM]
     if headroom > MAX_HEADROOM:
         headroom = MAX_HEADROOM
-    room = PAGE_SIZE - headroom  # in each slot
-    hashing = words[W_HASH]
-    takes_gso = can_gso | by_prefix
+    hashing = vif_config[C_HASH]
+    verdict = read_requests(
+        first, count, log, ring, frontend, headroom, hashing, frames, slots, res
+    )
+    otherend, _can_sg, _gso_types, _prefix_types = frontend
+    plan_copies(otherend, headroom, source_frame, slots, ops, res)
+    return verdict
 
-    slot = 0
-    n_ops = 0
-    unsendable = 0
-    missing = 0
-    sent_bytes = 0
+
+def read_requests(
+    first: int,
+    count: int,
+    log: Vector,
+    ring: Ring,
+    frontend: Frontend,
+    headroom: int,
+    hashing: int,
+    frames: Frames,
+    slots: RxSlots,
+    res: Vector,
+) -> int:
+    """The responses that packets will have, and what of them goes into which buffer; the verdict.
+
+    ``headroom``: bytes to be left free in each slot; ``hashing``: not 0 if hashes are sent.
+    """
+    page, pvt = ring
+    _otherend, can_sg, gso_types, prefix_types = frontend
+    rsp, grefs, sources, sizes = slots
+    _data, _data32, offset, length, flags, gso_size, gso_type, _hash_info, _hash_value = frames
+    start = pvt[BACK_REQ_CONS]
+    available = requests_there(page, start, res)
+    takes_gso = gso_types | prefix_types
+    room = PAGE_SIZE - headroom  # in each slot
+    special = headroom | hashing
+    logging = len(log) > LOG_HEADER
+    slot = sent_bytes = 0
     packet = first
     while packet < count:
         left = length[packet]
-        needed = 1
-        if left > room:
-            needed += (left - 1) // room
+        needed = 1 if left <= room else 1 + (left - 1) // room
         segment = gso_size[packet]
         if (needed > 1 and not can_sg) or (segment and not takes_gso >> gso_type[packet] & 1):
-            unsendable += 1
+            res[R_UNSENDABLE] += 1
             packet += 1
             continue
-        extras = 1 if headroom else 0
-        if segment:
-            extras += 1
-        if hashing and hash_info[packet]:
-            extras += 1
-        needed += extras
-        if slot + needed > available:
-            missing = needed
+        extras = 0
+        if segment or special:
+            more, extras = extras_of(packet, headroom, hashing, gso_types, frames)
+            needed += more
+        if slot + needed > available:  # it waits, whole
+            res[R_NEEDED] = needed
             break
-
-        if len(log) > LOG_HEADER:
+        if logging:
             note(log, RX_PACKET, start + slot, needed, left, NOT_REFUSED)
         rflags = RX_OF_FRAME[flags[packet] & CSUM_BITS]
         if extras:
             if segment:
                 rflags |= NETRXF_data_validated
-                if not can_gso >> gso_type[packet] & 1:
-                    at = RING_SLOTS + ((start + slot) & RX_MASK) * RX_STRIDE
-                    out = slot * RX_STRIDE
-                    rsp[out] = ring[at] & _MASK16 | segment << RXRSP_S_offset
-                    rsp[out + RXRSP_W_status] = _PREFIX | needed << RXRSP_S_status
-                    slot += 1
-                    extras -= 1
-                    segment = 0
-            if extras:
+            if extras & _PREFIX:
+                slot = put_prefix(page, start, slot, segment, needed, slots)
+            if extras != _PREFIX:
                 rflags |= NETRXF_extra_info
-        source = offset[packet]
         sent_bytes += left
+        source = offset[packet]
         while True:
             at = RING_SLOTS + ((start + slot) & RX_MASK) * RX_STRIDE
-            out = slot * RX_STRIDE
-            rsp[out] = ring[at] & _MASK16  # the id; offset 0
-            gref = ring[at + RXREQ_W_gref]
-            filled = headroom
-            end = headroom + left if left < room else PAGE_SIZE
-            left -= end - filled
+            chunk = left if left < room else room
+            left -= chunk
             if left:
                 rflags |= NETRXF_more_data
-            rsp[out + RXRSP_W_status] = rflags | end << RXRSP_S_status
-            while filled < end:
-                piece = PAGE_SIZE - (source & _OFFSET_MASK)
-                if piece > end - filled:
-                    piece = end - filled
-                op = n_ops * COPY_STRIDE
-                ops[op + COPY_W_source] = source_frame + (source >> PAGE_SHIFT)
-                ops[op + COPY_W_source_domid] = _SELF | (source & _OFFSET_MASK) << COPY_S_offset
-                ops[op + COPY_W_dest] = gref
-                ops[op + COPY_W_dest_domid] = otherend | filled << COPY_S_offset
-                ops[op + COPY_W_len] = piece | _DEST_GREF
-                op_slot[n_ops] = slot
-                n_ops += 1
-                source += piece
-                filled += piece
+            out = slot * RX_STRIDE
+            rsp[out] = page[at] & _MASK16  # the id; offset 0, also with headroom (B14)
+            rsp[out + RXRSP_W_status] = rflags | headroom + chunk << RXRSP_S_status
+            grefs[slot] = page[at + RXREQ_W_gref]
+            sources[slot] = source
+            sizes[slot] = chunk
+            source += chunk
             slot += 1
             if rflags & NETRXF_extra_info:
-                info = hash_info[packet] if hashing else 0
-                slot = put_extras(
-                    slot,
-                    segment,
-                    gso_type[packet],
-                    info,
-                    hash_value[packet],
-                    headroom,
-                    rsp,
-                )
+                slot = put_extras(slot, extras, packet, headroom, frames, slots)
             if not left:
                 break
             rflags = 0
         packet += 1
-
-    res[R_VERDICT] = verdict
     res[R_SLOTS] = slot
     res[R_PACKETS] = packet - first
-    res[R_OPS] = n_ops
-    res[R_UNSENDABLE] = unsendable
-    res[R_NEEDED] = missing
     res[R_BYTES] = sent_bytes
-    return verdict
+    return res[R_VERDICT]
+
+
+def requests_there(page: U32Words, start: int, res: Vector) -> int:
+    """How many requests there are from index ``start`` on; begins a new result."""
+    prod = page[REQ_PROD]
+    res[R_VERDICT] = OK
+    res[R_UNSENDABLE] = res[R_ERRORS] = res[R_NEEDED] = 0
+    available = (prod - start) & MASK32
+    if available > RX_SLOTS:  # F1
+        res[R_VERDICT] = PROD_OVERFLOW
+        res[R_INDEX] = start
+        res[R_WORD0] = prod
+        available = 0
+    return available
+
+
+def extras_of(
+    packet: int, headroom: int, hashing: int, gso_types: int, frames: Frames
+) -> tuple[int, int]:
+    """How many slots a packet needs beside its data, and for which extra infos: bit t for type t,
+    _PREFIX for the old prefix."""
+    _data, _data32, _offset, _length, _flags, gso_size, gso_type, hash_info, _hash_value = frames
+    slots = extras = 0
+    if gso_size[packet]:
+        slots = 1
+        extras = _GSO if gso_types >> gso_type[packet] & 1 else _PREFIX
+    if hashing and hash_info[packet]:
+        slots += 1
+        extras |= _HASH
+    if headroom:
+        slots += 1
+        extras |= _XDP
+    return slots, extras
+
+
+def put_prefix(
+    page: U32Words, start: int, slot: int, segment: int, needed: int, slots: RxSlots
+) -> int:
+    """The slot before a GSO packet for a frontend that takes no GSO extra: its offset is the
+    segment size, its status the slots of the packet (Linux 3.2 xen-netback, netbk_gop_skb). Returns
+    the place behind it."""
+    rsp, _grefs, _sources, sizes = slots
+    at = RING_SLOTS + ((start + slot) & RX_MASK) * RX_STRIDE
+    rsp[slot * RX_STRIDE] = page[at] & _MASK16 | segment << RXRSP_S_offset
+    rsp[slot * RX_STRIDE + RXRSP_W_status] = _PREFIX_FLAGS | needed << RXRSP_S_status
+    sizes[slot] = 0
+    return slot + 1
 
 
 def put_extras(
-    slot: int,
-    segment: int,
-    gso_type: int,
-    hash_info: int,
-    hash_value: int,
-    headroom: int,
-    rsp: U32Array,
+    slot: int, extras: int, packet: int, headroom: int, frames: Frames, slots: RxSlots
 ) -> int:
-    """Extra infos from place ``slot`` on, at least one; returns the place behind the last.
-
-    ``segment``, ``hash_info`` and ``headroom`` are 0 for an extra that is not there. They come in
-    the order of their types.
-    """
-    if segment:
-        put_gso(rsp, slot * RX_STRIDE, hash_info | headroom, segment, gso_type)
+    """The extra infos of a packet from place ``slot`` on, in the order of their types; the place
+    behind the last."""
+    rsp, _grefs, _sources, sizes = slots
+    _data, _data32, _offset, _length, _flags, gso_size, gso_type, hash_info, hash_value = frames
+    if extras & _GSO:
+        more = extras & (_HASH | _XDP)
+        put_gso(rsp, slot * RX_STRIDE, more, gso_size[packet], gso_type[packet])
+        sizes[slot] = 0
         slot += 1
-    if hash_info:
-        put_hash(rsp, slot * RX_STRIDE, headroom, hash_info, hash_value)
+    if extras & _HASH:
+        put_hash(rsp, slot * RX_STRIDE, extras & _XDP, hash_info[packet], hash_value[packet])
+        sizes[slot] = 0
         slot += 1
-    if headroom:
+    if extras & _XDP:
         put_xdp(rsp, slot * RX_STRIDE, 0, headroom)
+        sizes[slot] = 0
         slot += 1
     return slot
 
 
-def filter_multicast(
-    first: int,
-    count: int,
-    u8: Bytes,
-    words: Vector,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
-) -> int:
+def plan_copies(
+    otherend: int, headroom: int, source_frame: int, slots: RxSlots, ops: U32Array, res: Vector
+) -> None:
+    """An element of the copy table for each buffer that is to be filled, from ``headroom`` on.
+
+    Of an element, the constant words (zero upper halves) are left alone.
+    """
+    _rsp, grefs, sources, sizes = slots
+    op = 0
+    for slot in range(res[R_SLOTS]):
+        size = sizes[slot]
+        if size:
+            source = sources[slot]
+            source_at = source & _OFFSET_MASK
+            ops[op + COPY_W_source] = source_frame + (source >> PAGE_SHIFT)
+            ops[op + COPY_W_source_domid] = _SELF | source_at << COPY_S_offset
+            ops[op + COPY_W_dest] = grefs[slot]
+            ops[op + COPY_W_dest_domid] = otherend | headroom << COPY_S_offset
+            ops[op + COPY_W_len] = size | _DEST_GREF
+            if source_at + size > PAGE_SIZE:
+                op = split_copy(ops, op, PAGE_SIZE - source_at, COPY_W_source, COPY_W_dest)
+            op += COPY_STRIDE
+    res[R_OPS] = op // COPY_STRIDE
+
+
+def filter_multicast(first: int, count: int, frames: Frames, vif_config: Vector) -> int:
     """Take packets ``first`` .. ``count - 1`` out that go to a group whose address is not listed.
 
-    Broadcasts stay. ``u8``: the bytes that ``offset`` points into; ``words``: vif_words. Returns
-    the new count (xenvif_start_xmit).
+    Broadcasts stay. ``vif_config``: xennet.netback.vif_config. Returns the new count
+    (xenvif_start_xmit).
     """
+    data, _data32, offset, length, _flags, _gso_size, _gso_type, _hash_info, _hash_value = frames
     for i in range(first, count):
         at = offset[i]
-        if length[i] >= MIN_FRAME and u8[at] & 1:
+        if length[i] >= MIN_FRAME and data[at] & 1:
             mac = 0
             for octet in range(at, at + 6):
-                mac = mac << 8 | u8[octet]
-            if mac != _BROADCAST and not mcast_match(words, mac):
+                mac = mac << 8 | data[octet]
+            if mac != _BROADCAST and not mcast_match(vif_config, mac):
                 length[i] = 0
-    return keep_packets(
-        first, count, offset, length, flags, gso_size, gso_type, hash_info, hash_value
-    )
+    return keep_packets(first, count, frames)
 
 
-def deliver(
-    log: Vector,
-    ring: U32Words,
-    pvt: U32Array,
-    ops: U32Array,
-    op_slot: U32Array,
-    rsp: U32Array,
-    res: Vector,
-) -> int:
-    """Write and publish the responses; returns how many slots failed to be copied."""
+def put_responses(log: Vector, ring: Ring, slots: RxSlots, ops: U32Array, res: Vector) -> None:
+    """Judge the copies, write and publish the responses."""
+    page, pvt = ring
+    rsp, _grefs, _sources, _sizes = slots
     start = pvt[BACK_REQ_CONS]
-    errors = 0
-    for k in range(res[R_OPS]):
-        status = ops[k * COPY_STRIDE + COPY_W_status] & _MASK16
-        if status:
-            slot = op_slot[k]
-            at = slot * RX_STRIDE + RXRSP_W_status
-            rsp[at] = (rsp[at] & _MASK16) | status << RXRSP_S_status
-            errors += 1
-            if len(log) > LOG_HEADER:
-                gref = ops[k * COPY_STRIDE + COPY_W_dest]
-                note(log, RX_COPY_FAILED, start + slot, status - 0x10000, gref, COPY_FAILED)
-    slots = res[R_SLOTS]
-    for k in range(slots):
-        at = RING_SLOTS + ((start + k) & RX_MASK) * RX_STRIDE
-        ring[at] = rsp[k * RX_STRIDE]
-        ring[at + RXRSP_W_status] = rsp[k * RX_STRIDE + RXRSP_W_status]
-    end = (start + slots) & MASK32
+    failed = 0
+    for at in range(COPY_W_status, res[R_OPS] * COPY_STRIDE, COPY_STRIDE):
+        failed |= ops[at]
+    if failed & _MASK16:
+        mark_failed(log, start, slots, ops, res)
+    at = RING_SLOTS + (start & RX_MASK) * RX_STRIDE
+    for out in range(0, res[R_SLOTS] * RX_STRIDE, RX_STRIDE):
+        page[at] = rsp[out]
+        page[at + RXRSP_W_status] = rsp[out + RXRSP_W_status]
+        at += RX_STRIDE
+        if at == RX_END:
+            at = RING_SLOTS
+    end = (start + res[R_SLOTS]) & MASK32
     pvt[BACK_REQ_CONS] = end
     pvt[BACK_RSP_PROD_PVT] = end
-    res[R_ERRORS] = errors
-    res[R_FLAG] = publish(ring, RSP_PROD, RSP_EVENT, end)
-    return errors
+    res[R_NOTIFY] = publish(page, RSP_PROD, RSP_EVENT, end)
 
 
-def await_requests(ring: U32Words, seen: int) -> int:
+def mark_failed(log: Vector, start: int, slots: RxSlots, ops: U32Array, res: Vector) -> None:
+    """The GNTST_ code of each copy that failed into the status of its slot."""
+    rsp, grefs, _sources, sizes = slots
+    # Elements and slots are in the same order and have the same bytes in all: the bytes before an
+    # element say which slot it serves.
+    slot = -1
+    slot_end = used = 0
+    for op in range(0, res[R_OPS] * COPY_STRIDE, COPY_STRIDE):
+        while slot_end == used:
+            slot += 1
+            slot_end += sizes[slot]
+        used += ops[op + COPY_W_len] & _MASK16
+        status = ops[op + COPY_W_status] & _MASK16
+        if status:
+            at = slot * RX_STRIDE + RXRSP_W_status
+            rsp[at] = (rsp[at] & _MASK16) | status << RXRSP_S_status
+            res[R_ERRORS] += 1
+            if len(log) > LOG_HEADER:
+                status -= 0x10000
+                note(log, RX_COPY_FAILED, start + slot, status, grefs[slot], COPY_FAILED)
+
+
+def await_requests(ring: Ring, seen: int) -> int:
     """Ask for an event as soon as req_prod passes ``seen``; 1 if it already has."""
-    arm(ring, REQ_EVENT, (seen + 1) & MASK32)
-    return 1 if ring[REQ_PROD] != seen else 0
+    page, _pvt = ring
+    arm(page, REQ_EVENT, (seen + 1) & MASK32)
+    return 1 if page[REQ_PROD] != seen else 0

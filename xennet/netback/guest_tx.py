@@ -1,19 +1,31 @@
 """Guest transmit, backend side: tx requests in, packets out, one response per slot.
 
-Three kernels, called in this order for each pass over the ring:
+The kernels, in the order of a pass, each with what does the same in Linux 6.1's xen-netback:
 
-    gather   ring page -> private slot copies, checks, one grant-copy table for all packets
+    take_requests        requests -> packets, and a grant-copy table      xenvif_tx_build_gops
+      read_requests        each slot once, checked                          RING_COPY_REQUEST
+        read_chain           what belongs to a packet behind its first slot
+          read_extras          extra infos                                    xenvif_get_extras
+          amend_list           multicast control                              xenvif_mcast_add
+          read_later           later data slots                               xenvif_count_requests
+        answer_no_packet     ERROR for a packet that is refused             xenvif_tx_err
+        keep_extras          GSO and hash into the packet's columns         xenvif_set_skb_gso
+        give_up              a fatal verdict and its evidence               xenvif_fatal_tx_err
+      plan_copies          the copy of all that is good                     xenvif_get_requests
     (the caller makes the batched grant copy: GNTTABOP_copy)
-    settle   copy statuses -> failed packets dropped, responses written and published
-    (if res[R_FLAGS_SEEN] has csum_blank: judge_checksums of tx_checksum.py)
-    rearm    final check for requests before sleeping
+    put_responses        copy statuses judged, responses published        xenvif_tx_submit
+      drop_failed          packets that were not copied                     xenvif_tx_check_gop
+    (judge_checksums of tx_checksum.py, if res[R_FLAGS_SEEN] has CSUM_BLANK)
+    await_requests       the last look before sleeping                    RING_FINAL_CHECK_
 
-They are plain functions over flat integer views: no object, no allocation per slot. They read the
-tx ring page (words), and write the copy table, the packet arrays, ``rsp`` (one response word for
-each consumed slot), the response half of the ring and ``res``, a result vector of signed integers
-(places R_*). Each slot is loaded from shared memory exactly once, word by word, and everything
-after that works on the loaded values: a frontend that rewrites a slot meanwhile changes nothing
-(hardening rule F14, RING_COPY_REQUEST).
+Each slot is loaded from shared memory exactly once, word by word, and everything after that works
+on the loaded values: a frontend that rewrites a slot meanwhile changes nothing (rule F14).
+
+Tuples and arrays, besides those of xennet.engine.kernel:
+
+    slots    TxSlots: what was read of each slot, by its place in the pass (0: the one at req_cons)
+    frames   the packets, which lie end to end
+    ops      the table of struct gnttab_copy, for the bytes of the packets from first to last
 
 Which rule each step obeys (rules F1..F17 are explained in docs/hardening.md):
 
@@ -44,6 +56,8 @@ of it.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from xennet.abi.grant_table import GNTCOPY_source_gref
 from xennet.abi.netif import (
     NETIF_RSP_ERROR,
@@ -57,6 +71,7 @@ from xennet.abi.netif import (
     XEN_NETIF_NR_SLOTS_MIN,
     NETTXF_extra_info,
     NETTXF_more_data,
+    XEN_NETIF_EXTRA_TYPE_MAX_in_linux,
 )
 from xennet.abi.words import (
     COPY_STRIDE,
@@ -83,10 +98,20 @@ from xennet.abi.words import (
     TXRSP_S_status,
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
-from xennet.engine.kernel import LOG_HEADER, U32Array, U32Words, Vector, arm, note, publish
+from xennet.engine.kernel import (
+    LOG_HEADER,
+    Frames,
+    Ring,
+    U32Array,
+    U32Words,
+    Vector,
+    arm,
+    note,
+    publish,
+)
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MIN_FRAME
-from xennet.netback.packets import keep_packets
-from xennet.netback.vif_words import mcast_add, mcast_del
+from xennet.netback.packets import keep_packets, split_copy
+from xennet.netback.vif_config import mcast_add, mcast_del
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
 from xennet.vif.extra import MORE_EXTRAS, extra_type, gso_of, hash_from_frontend, mac_of
 from xennet.vif.flags import CSUM_BITS, FRAME_OF_TX
@@ -104,7 +129,7 @@ from xennet.vif.ring_events import TX_COPY_FAILED, TX_PACKET, TX_REFUSED
 MAX_ADDITIONAL_SLOTS = XEN_NETIF_NR_SLOTS_MIN
 FATAL_ADDITIONAL_SLOTS = 20
 
-# Verdicts of gather, in res[R_VERDICT]; texts in xennet/netback/verdict.py.
+# Verdicts of take_requests, in res[R_VERDICT]; texts in xennet/netback/verdict.py.
 OK = 0
 PROD_OVERFLOW = 1
 MISSING_SLOTS = 2
@@ -117,57 +142,64 @@ BAD_GSO_TYPE = 8
 
 # Places in the result vector.
 R_VERDICT = 0
-#: Slots consumed and to be answered, packets for the host, elements of the copy table.
-R_SLOTS = 1
-R_PACKETS = 2
-R_OPS = 3
-#: Bytes of these packets.
-R_BYTES = 4
 #: Evidence of a fatal verdict: ring index and the words that were loaded from it.
-R_INDEX = 5
-R_WORD0 = 6
-R_WORD1 = 7
-R_WORD2 = 8
-#: Packets answered ERROR as a whole, or dropped because a copy failed.
-R_ERRORS = 9
-#: Whether the last publication wants an event, or whether work is left (see each kernel).
-R_FLAG = 10
-#: From read_chain: what the first slot itself holds, its first later data slot, GSO size and type.
-R_FIRST_SIZE = 11
-R_LATER = 12
-R_GSO_SIZE = 13
-R_GSO_TYPE = 14
-#: Bytes of the rate limit that are left, before and after; and the size of the request that they
-#: did not cover (0: none).
-R_CREDIT = 15
-R_LIMITED = 16
-#: GSO packets that came without csum_blank and were given it (F16; Linux: rx_gso_checksum_fixup).
-R_CSUM_FIXUP = 17
-#: Packets answered OKAY and dropped: csum_blank, but no TCP or UDP header to be found (F17).
-R_BAD_CSUM = 18
-#: From read_chain: the hash, as in the hash columns.
-R_HASH_INFO = 19
-R_HASH_VALUE = 20
-#: How many hash columns may hold something from the last pass, from the first on.
-R_HASHED = 21
+R_INDEX = 1
+R_WORD0 = 2
+R_WORD1 = 3
+R_WORD2 = 4
+#: Ring index of the first slot consumed, and how many slots were consumed and are to be answered.
+R_START = 5
+R_SLOTS = 6
+#: Packets for the host, and their bytes.
+R_PACKETS = 7
+R_BYTES = 8
 #: All flags of the packets, ored: with CSUM_BLANK, their headers have to be judged.
-R_FLAGS_SEEN = 22
-#: From read_chain: why there is no packet (xennet.vif.refusals).
-R_REFUSAL = 23
-RESULTS = 24
+R_FLAGS_SEEN = 9
+#: Elements of the copy table.
+R_OPS = 10
+#: Packets answered ERROR as a whole, or dropped because a copy failed.
+R_ERRORS = 11
+#: Size of the request that the rate limit's credit did not cover; 0: none.
+R_LIMITED = 12
+#: GSO packets that came without csum_blank and were given it (F16; Linux: rx_gso_checksum_fixup).
+R_CSUM_FIXUP = 13
+#: Packets answered OKAY and dropped: csum_blank, but no TCP or UDP header to be found (F17).
+R_BAD_CSUM = 14
+#: 1 if the frontend asked to be notified of the responses.
+R_NOTIFY = 15
+RESULTS = 16
+
+# Places in the state vector, which lives as long as the connection.
+#: Bytes of the rate limit that are left.
+S_CREDIT = 0
+#: How many packets, from the first on, may have GSO or hash columns of the last pass.
+S_EXTRAS = 1
+STATES = 2
 
 #: Credit, or more, that is not used up.
 UNLIMITED = 1 << 62
 
-#: In R_FIRST_SIZE: the packet is answered (NULL, ERROR) and not delivered.
-NO_PACKET = -1
-#: In R_FIRST_SIZE: it was a request to amend the multicast list, which is done.
-AMENDED = -2
-#: In R_GSO_TYPE: there was no GSO extra (the type has 8 bits).
-NO_GSO = -1
+#: What becomes of a packet: NOT_REFUSED, or a refusal (xennet.vif.refusals), or this, when it was a
+#: request to amend the multicast list, which is done.
+AMENDED = -1
+
+#: What was read of each slot, TX_SLOTS words each: its response word (id and status); of a data
+#: slot, the grant reference; its ``span``, the offset at COPY_S_offset and the bytes to be copied
+#: below (0: none). Then, while the log is on, the first slot of each packet; and EXTRA_WORDS words
+#: of extra infos.
+TxSlots: TypeAlias = "tuple[U32Array, U32Array, U32Array, U32Array, U32Array]"
+
+#: Of each type, word 0 and 1 of the last extra info that a packet has; word 0 is 0 if it has none.
+#: As in Linux, where the array is called extras (xen-netback, xenvif_get_extras).
+EXTRA_WORDS = 2 * XEN_NETIF_EXTRA_TYPE_MAX_in_linux
+_GSO = 2 * XEN_NETIF_EXTRA_TYPE_GSO
+_HASH = 2 * XEN_NETIF_EXTRA_TYPE_HASH
+_MCAST_ADD = 2 * XEN_NETIF_EXTRA_TYPE_MCAST_ADD
+_MCAST_DEL = 2 * XEN_NETIF_EXTRA_TYPE_MCAST_DEL
 
 _MASK16 = 0xFFFF
 _OFFSET_MASK = PAGE_SIZE - 1
+_SPAN_AT = _MASK16 << COPY_S_offset
 _ERROR = (NETIF_RSP_ERROR & _MASK16) << TXRSP_S_status
 _NULL = NETIF_RSP_NULL << TXRSP_S_status
 _CHAINED = NETTXF_more_data | NETTXF_extra_info
@@ -175,8 +207,6 @@ _CHAINED = NETTXF_more_data | NETTXF_extra_info
 #: made true (F16). It is above all flags of frames, and judge_checksums takes it away.
 CSUM_FIXUP = 1 << 16
 _FIXED_UP = CSUM_BLANK | DATA_VALIDATED | CSUM_FIXUP
-#: No address: they have 48 bits.
-_NO_MAC = -1
 _SELF = DOMID_SELF
 _SOURCE_GREF = GNTCOPY_source_gref << COPY_S_flags
 
@@ -184,377 +214,423 @@ _SOURCE_GREF = GNTCOPY_source_gref << COPY_S_flags
 MAX_OPS = 2 * TX_SLOTS
 
 
-def gather(
+# -- requests in -----------------------------------------------------------------------------------
+
+
+def take_requests(
     max_packets: int,
     log: Vector,
-    ring: U32Words,
-    pvt: U32Array,
+    ring: Ring,
     otherend: int,
+    vif_config: Vector,
+    slots: TxSlots,
     ops: U32Array,
-    op_slot: U32Array,
-    op_packet: U32Array,
-    begins: U32Array,
     stage_frame: int,
-    rsp: U32Array,
-    grefs: U32Array,
-    spans: U32Array,
-    words: Vector,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
+    frames: Frames,
+    state: Vector,
     res: Vector,
 ) -> int:
     """Read all packets there are (at most ``max_packets``), check them, prepare their copy.
 
-    ``ring``: words of the tx ring page. ``ops``: gnttab_copy elements, MAX_OPS of them, of which
-    the constant words (zero upper halves) are left alone; ``op_slot`` and ``op_packet`` note for
-    each element the slot and packet it serves; ``begins``, while ``log`` is on, the ring index of
-    each packet. ``stage_frame``: first of TX_SLOTS consecutive frames of our own, which packets
-    fill end to end. ``rsp``: the response word of each slot;
-    ``grefs`` and ``spans``: private copies of later slots (TX_SLOTS words each). ``words``:
-    xennet.netback.vif_words. ``offset`` ... ``hash_value``: the packets (xennet.frames). ``log``:
-    xennet.vif.ring_events. ``res[R_CREDIT]`` is read and written. Returns the verdict; req_cons is
-    not moved, settle does that.
+    ``stage_frame``: first of TX_SLOTS consecutive frames of our own, which good packets fill end to
+    end. ``vif_config``: xennet.netback.vif_config, whose multicast list may be amended. ``log``:
+    xennet.vif.ring_events. Returns the verdict; req_cons is not moved, put_responses does that.
     """
-    start = pvt[BACK_REQ_CONS]
-    prod = ring[REQ_PROD]
-    available = (prod - start) & MASK32
-    logging = len(log) > LOG_HEADER
-    slot = 0  # slots consumed so far, relative to start
-    packets = 0
-    n_ops = 0
-    used = 0  # bytes of the staging area, which good packets fill end to end
-    errors = 0
-    seen = 0  # flags of the packets, ored
-    credit = res[R_CREDIT]
-    limited = credit < UNLIMITED
-    verdict = OK
-    res[R_INDEX] = start
-    res[R_LIMITED] = 0
-    res[R_CSUM_FIXUP] = 0
-    res[R_BAD_CSUM] = 0
-    if res[R_HASHED]:
-        forget_hashes(hash_info, res)
-    if available > TX_SLOTS:  # F1
-        verdict = PROD_OVERFLOW
-        res[R_WORD0] = prod
-        available = 0
+    verdict = read_requests(max_packets, log, ring, vif_config, slots, frames, state, res)
+    plan_copies(otherend, stage_frame, slots, ops, res)
+    return verdict
 
+
+def read_requests(
+    max_packets: int,
+    log: Vector,
+    ring: Ring,
+    vif_config: Vector,
+    slots: TxSlots,
+    frames: Frames,
+    state: Vector,
+    res: Vector,
+) -> int:
+    """The packets into ``frames``, and of each slot what is needed later; the verdict."""
+    page, pvt = ring
+    rsp, grefs, spans, begins, _extras = slots
+    _data, _data32, offset, length, flags, _gso_size, _gso_type, _hash_info, _hash_value = frames
+    start = pvt[BACK_REQ_CONS]
+    available = requests_there(page, start, res)
+    if state[S_EXTRAS]:
+        forget_extras(frames, state)
+    credit = state[S_CREDIT]
+    limited = credit < UNLIMITED
+    logging = len(log) > LOG_HEADER
+    slot = packets = used = seen = 0
+    fate = NOT_REFUSED
     while slot < available and packets < max_packets:
         at = RING_SLOTS + ((start + slot) & TX_MASK) * TX_STRIDE
-        gref = ring[at]
-        word1 = ring[at + 1]
-        word2 = ring[at + 2]
-        size = left = word2 >> TXREQ_S_size
+        gref = page[at]  # F14: each word once (xen 4.17 ring.h, RING_COPY_REQUEST)
+        word1 = page[at + 1]
+        word2 = page[at + 2]
+        size = left = word2 >> TXREQ_S_size  # of the packet (xen 4.17 netif.h, "Guest transmit")
         if limited:
             if size > credit:
                 res[R_LIMITED] = size
                 break
             credit -= size
+        rsp[slot] = word2 & _MASK16  # the id, and NETIF_RSP_OKAY so far
         rflags = word1 >> TXREQ_S_flags
-        later = next_slot = slot + 1
-        rsp[slot] = word2 & _MASK16
-        if rflags & _CHAINED:
-            next_slot = read_chain(
-                ring, start, slot, available, rflags, size, rsp, grefs, spans, words, res
+        later = behind = slot + 1
+        if rflags & _CHAINED:  # then the first slot holds what the later ones leave of size
+            later, behind, left, fate = read_chain(
+                page, start, slot, available, rflags, size, vif_config, slots, res
             )
-            verdict = res[R_VERDICT]
-            if verdict != OK:
+            if res[R_VERDICT] != OK:
                 break
-            left = res[R_FIRST_SIZE]
-            later = res[R_LATER]
-        if left < MIN_FRAME:  # F6, or read_chain says that there is no packet
-            if left == AMENDED:
-                slot = next_slot
-                continue
-            rsp[slot] |= _ERROR
-            for position in range(later, next_slot):
-                rsp[position] |= _ERROR
-            if logging:
-                why = res[R_REFUSAL] if left == NO_PACKET else TOO_SHORT
-                note(log, TX_REFUSED, start + slot, next_slot - slot, size, why)
-            slot = next_slot
-            errors += 1
+        if left < MIN_FRAME:  # F6, or there is no packet
+            answer_no_packet(log, start, slot, later, behind, size, fate, slots, res)
+            fate = NOT_REFUSED
+            slot = behind
             continue
-        piece_at = word1 & _MASK16
-        if piece_at + left > PAGE_SIZE:  # F5
-            verdict = CROSSES_PAGE
-            res[R_INDEX] = (start + slot) & MASK32
-            res[R_WORD0] = gref
-            res[R_WORD1] = word1
-            res[R_WORD2] = word2
+        first_at = word1 & _MASK16
+        if first_at + left > PAGE_SIZE:  # F5
+            give_up(res, CROSSES_PAGE, start + slot, gref, word1, word2)
             break
         packet_flags = FRAME_OF_TX[rflags & CSUM_BITS]
-        gso_size[packets] = 0
-        gso_type[packets] = 0
         if rflags & NETTXF_extra_info:
-            verdict = judge_gso(res)  # F10
-            if verdict != OK:
-                res[R_INDEX] = (start + slot) & MASK32
+            packet_flags = keep_extras(
+                packets, packet_flags, start + slot, slots, frames, state, res
+            )
+            if res[R_VERDICT] != OK:
                 break
-            gso_size[packets] = res[R_GSO_SIZE]
-            gso_type[packets] = res[R_GSO_TYPE]
-            if res[R_GSO_SIZE] and not packet_flags & CSUM_BLANK:  # F16
-                packet_flags = _FIXED_UP
-            if res[R_HASH_INFO]:
-                hash_info[packets] = res[R_HASH_INFO]
-                hash_value[packets] = res[R_HASH_VALUE]
-                res[R_HASHED] = packets + 1
-
-        # The packet is good: one copy element for each slot, more where a staging page ends.
-        offset[packets] = used
+        grefs[slot] = gref
+        spans[slot] = first_at << COPY_S_offset | left
+        offset[packets] = used  # good packets lie end to end (plan_copies)
         length[packets] = size
         flags[packets] = packet_flags
-        seen |= packet_flags
-        piece_slot = slot
-        while True:
-            while left:
-                into = used & _OFFSET_MASK
-                piece = left if left + into <= PAGE_SIZE else PAGE_SIZE - into
-                op = n_ops * COPY_STRIDE
-                ops[op + COPY_W_source] = gref
-                ops[op + COPY_W_source_domid] = otherend | piece_at << COPY_S_offset
-                ops[op + COPY_W_dest] = stage_frame + (used >> PAGE_SHIFT)
-                ops[op + COPY_W_dest_domid] = _SELF | into << COPY_S_offset
-                ops[op + COPY_W_len] = piece | _SOURCE_GREF
-                op_slot[n_ops] = piece_slot
-                op_packet[n_ops] = packets
-                n_ops += 1
-                used += piece
-                piece_at += piece
-                left -= piece
-            if later == next_slot:
-                break
-            gref = grefs[later]
-            piece_at = spans[later] >> 16
-            left = spans[later] & _MASK16  # F7: nothing is copied for size 0
-            piece_slot = later
-            later += 1
         if logging:
-            begins[packets] = (start + slot) & MASK32
-            note(log, TX_PACKET, start + slot, next_slot - slot, size, NOT_REFUSED)
-        slot = next_slot
+            begins[packets] = slot
+            note(log, TX_PACKET, start + slot, behind - slot, size, NOT_REFUSED)
+        seen |= packet_flags
+        used += size
+        slot = behind
         packets += 1
-
-    res[R_VERDICT] = verdict
     res[R_SLOTS] = slot
     res[R_PACKETS] = packets
-    res[R_OPS] = n_ops
     res[R_BYTES] = used
-    res[R_ERRORS] = errors
     res[R_FLAGS_SEEN] = seen
-    res[R_CREDIT] = credit
-    return verdict
+    state[S_CREDIT] = credit
+    return res[R_VERDICT]
 
 
-def forget_hashes(hash_info: U32Array, res: Vector) -> None:
-    """Empty the hash column, as far as the last pass used it."""
-    for i in range(res[R_HASHED]):
-        hash_info[i] = 0
-    res[R_HASHED] = 0
+def requests_there(page: U32Words, start: int, res: Vector) -> int:
+    """How many requests there are from index ``start`` on; begins a new result."""
+    prod = page[REQ_PROD]
+    res[R_VERDICT] = OK
+    res[R_START] = start
+    res[R_LIMITED] = res[R_ERRORS] = res[R_CSUM_FIXUP] = res[R_BAD_CSUM] = 0
+    available = (prod - start) & MASK32
+    if available > TX_SLOTS:  # F1
+        give_up(res, PROD_OVERFLOW, start, prod, 0, 0)
+        available = 0
+    return available
+
+
+def give_up(res: Vector, verdict: int, index: int, word0: int, word1: int, word2: int) -> None:
+    """A fatal verdict on the frontend, and its evidence: ring index and words as loaded."""
+    res[R_VERDICT] = verdict
+    res[R_INDEX] = index & MASK32
+    res[R_WORD0] = word0
+    res[R_WORD1] = word1
+    res[R_WORD2] = word2
 
 
 def read_chain(
-    ring: U32Words,
+    page: U32Words,
     start: int,
     slot: int,
     available: int,
     rflags: int,
     size: int,
-    rsp: U32Array,
-    grefs: U32Array,
-    spans: U32Array,
-    words: Vector,
+    vif_config: Vector,
+    slots: TxSlots,
     res: Vector,
-) -> int:
+) -> tuple[int, int, int, int]:
     """What belongs to a packet behind its first slot: extra infos, then later data slots.
 
-    ``slot`` is the first slot's place relative to ``start``, ``rflags`` and ``size`` are what it
-    says. Fills ``rsp`` (NULL for extras, the id for data), ``grefs`` and ``spans`` (offset in the
-    upper half, size in the lower) at the later slots' places; amends the multicast list in
-    ``words``. Returns the place behind the packet; ``res``: the verdict, R_FIRST_SIZE to R_GSO_TYPE
-    and R_HASH_INFO, R_HASH_VALUE.
+    ``slot`` is the place of the first slot in the pass, ``rflags`` and ``size`` are what it says.
+    Returns the place of the first later data slot; that behind the packet; how many bytes the first
+    slot itself holds, 0 if there is no packet; and what becomes of it.
     """
-    position = slot + 1
-    added = _NO_MAC
-    deleted = _NO_MAC
-    res[R_VERDICT] = OK
-    res[R_GSO_SIZE] = 0
-    res[R_GSO_TYPE] = NO_GSO
-    res[R_HASH_INFO] = 0
-    res[R_FIRST_SIZE] = NO_PACKET
+    later = slot + 1
+    if rflags & NETTXF_extra_info:
+        later = read_extras(page, start, later, available, slots, res)
+        if res[R_VERDICT] != OK:
+            return later, later, 0, NOT_REFUSED
+        fate = amend_list(slots, vif_config)
+        if fate != NOT_REFUSED:
+            # F11: such a request carries no packet; its more_data is not looked at.
+            return later, later, 0, fate
+    if not rflags & NETTXF_more_data:
+        return later, later, size, NOT_REFUSED
+    behind, left, fate = read_later(page, start, later, available, size, slots, res)
+    return later, behind, left, fate
 
-    more = rflags & NETTXF_extra_info
+
+def read_extras(
+    page: U32Words, start: int, position: int, available: int, slots: TxSlots, res: Vector
+) -> int:
+    """The extra infos of a packet, from place ``position`` on; the place behind the last one."""
+    rsp, _grefs, spans, _begins, extras = slots
+    extras[_GSO] = extras[_HASH] = extras[_MCAST_ADD] = extras[_MCAST_DEL] = 0
+    more = MORE_EXTRAS
     while more:
         if position >= available:  # F8
-            res[R_VERDICT] = MISSING_EXTRA
-            res[R_INDEX] = (start + position) & MASK32
+            give_up(res, MISSING_EXTRA, start + position, 0, 0, 0)
             return position
         at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
-        extra0 = ring[at]
-        extra1 = ring[at + EXTRA_W_rest]
-        kind = extra_type(extra0)
+        word0 = page[at]
+        word1 = page[at + EXTRA_W_rest]
+        kind = extra_type(word0)
         if not kind:  # F9
-            res[R_VERDICT] = BAD_EXTRA_TYPE
-            res[R_INDEX] = (start + position) & MASK32
-            res[R_WORD0] = extra0
-            res[R_WORD1] = extra1
+            give_up(res, BAD_EXTRA_TYPE, start + position, word0, word1, 0)
             return position
-        # An extra has no id: the low half of its NULL response stays as it is.
-        rsp[position] = (extra0 & _MASK16) | _NULL
+        # An extra info overlays the id (xen 4.17 netif.h, "Extra Info"): the low half of its
+        # NULL response stays as it is.
+        rsp[position] = (word0 & _MASK16) | _NULL
+        spans[position] = 0
+        extras[2 * kind] = word0  # F12: the last one of a type counts
+        extras[2 * kind + 1] = word1
+        more = word0 & MORE_EXTRAS
         position += 1
-        if kind == XEN_NETIF_EXTRA_TYPE_GSO:  # F12: the last one counts
-            res[R_GSO_SIZE], res[R_GSO_TYPE] = gso_of(extra0, extra1)
-        elif kind == XEN_NETIF_EXTRA_TYPE_HASH:
-            res[R_HASH_INFO] = hash_from_frontend(extra0)
-            res[R_HASH_VALUE] = extra1
-        elif kind == XEN_NETIF_EXTRA_TYPE_MCAST_ADD:
-            added = mac_of(extra0, extra1)
-        elif kind == XEN_NETIF_EXTRA_TYPE_MCAST_DEL:
-            deleted = mac_of(extra0, extra1)
-        more = extra0 & MORE_EXTRAS
-    res[R_LATER] = position
-    # F11: such a request carries no packet; its more_data is not looked at.
-    if added != _NO_MAC:
-        if mcast_add(words, added):
-            res[R_FIRST_SIZE] = AMENDED
-        res[R_REFUSAL] = LIST_FULL
-        return position
-    if deleted != _NO_MAC:
-        mcast_del(words, deleted)
-        res[R_FIRST_SIZE] = AMENDED
-        return position
-
-    additional = 0
-    refusal = NOT_REFUSED
-    more = rflags & NETTXF_more_data
-    while more:
-        if position >= available:  # F2
-            res[R_VERDICT] = MISSING_SLOTS
-            res[R_INDEX] = (start + position - 1) & MASK32
-            return position
-        if additional >= FATAL_ADDITIONAL_SLOTS:  # F3
-            res[R_VERDICT] = TOO_MANY_SLOTS
-            res[R_INDEX] = (start + position) & MASK32
-            return position
-        if additional >= MAX_ADDITIONAL_SLOTS and refusal == NOT_REFUSED:  # F3
-            refusal = MANY_SLOTS
-        at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
-        gref = ring[at]
-        word1 = ring[at + 1]
-        word2 = ring[at + 2]
-        later_size = word2 >> TXREQ_S_size
-        if later_size > size and refusal == NOT_REFUSED:
-            refusal = SIZES_DO_NOT_ADD_UP  # F4: the 16-bit total of a packet >= 64 KiB wrapped
-        size = (size - later_size) & _MASK16
-        if (word1 & _MASK16) + later_size > PAGE_SIZE:  # F5
-            res[R_VERDICT] = CROSSES_PAGE
-            res[R_INDEX] = (start + position) & MASK32
-            res[R_WORD0] = gref
-            res[R_WORD1] = word1
-            res[R_WORD2] = word2
-            return position
-        rsp[position] = word2 & _MASK16
-        grefs[position] = gref
-        spans[position] = (word1 & _MASK16) << 16 | later_size
-        more = word1 >> TXREQ_S_flags & NETTXF_more_data
-        additional += 1
-        position += 1
-    res[R_REFUSAL] = refusal
-    if refusal == NOT_REFUSED:
-        res[R_FIRST_SIZE] = size
     return position
 
 
-def judge_gso(res: Vector) -> int:
-    """Verdict on the GSO extra that read_chain left in ``res`` (F10); none at all is fine."""
-    size = res[R_GSO_SIZE]
-    kind = res[R_GSO_TYPE]
-    if kind == NO_GSO:
-        res[R_GSO_TYPE] = 0
-        return OK
-    if XEN_NETIF_GSO_TYPE_TCPV4 <= kind <= XEN_NETIF_GSO_TYPE_TCPV6 and size:
-        return OK
-    res[R_WORD0] = size
-    res[R_WORD1] = kind
-    return BAD_GSO_TYPE if size else GSO_SIZE_ZERO
+def amend_list(slots: TxSlots, vif_config: Vector) -> int:
+    """Do what a multicast extra asks for (F11): AMENDED, or LIST_FULL, or NOT_REFUSED for none."""
+    _rsp, _grefs, _spans, _begins, extras = slots
+    if extras[_MCAST_ADD]:
+        added = mcast_add(vif_config, mac_of(extras[_MCAST_ADD], extras[_MCAST_ADD + 1]))
+        return AMENDED if added else LIST_FULL
+    if extras[_MCAST_DEL]:
+        mcast_del(vif_config, mac_of(extras[_MCAST_DEL], extras[_MCAST_DEL + 1]))
+        return AMENDED
+    return NOT_REFUSED
 
 
-def settle(
-    log: Vector,
-    ring: U32Words,
-    pvt: U32Array,
-    ops: U32Array,
-    op_slot: U32Array,
-    op_packet: U32Array,
-    begins: U32Array,
-    rsp: U32Array,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
+def read_later(
+    page: U32Words,
+    start: int,
+    position: int,
+    available: int,
+    size: int,
+    slots: TxSlots,
     res: Vector,
+) -> tuple[int, int, int]:
+    """The later data slots of a packet of ``size`` bytes, from place ``position`` on.
+
+    Returns the place behind them; the bytes that are left for the first slot, 0 if there is no
+    packet; and what becomes of it.
+    """
+    rsp, grefs, spans, _begins, _extras = slots
+    additional = 0
+    fate = NOT_REFUSED
+    more = NETTXF_more_data  # of the first slot; what extra infos say does not count
+    while more:
+        if position >= available:  # F2
+            give_up(res, MISSING_SLOTS, start + position - 1, 0, 0, 0)
+            return position, 0, NOT_REFUSED
+        if additional >= FATAL_ADDITIONAL_SLOTS:  # F3
+            give_up(res, TOO_MANY_SLOTS, start + position, 0, 0, 0)
+            return position, 0, NOT_REFUSED
+        if additional >= MAX_ADDITIONAL_SLOTS and fate == NOT_REFUSED:  # F3
+            fate = MANY_SLOTS
+        at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
+        gref = page[at]
+        word1 = page[at + 1]
+        word2 = page[at + 2]
+        later_size = word2 >> TXREQ_S_size
+        if later_size > size and fate == NOT_REFUSED:
+            fate = SIZES_DO_NOT_ADD_UP  # F4: the 16-bit total of a packet >= 64 KiB wrapped
+        # What is left in the end is the first slot's own (xen 4.17 netif.h, "Guest transmit").
+        size = (size - later_size) & _MASK16
+        if (word1 & _MASK16) + later_size > PAGE_SIZE:  # F5
+            give_up(res, CROSSES_PAGE, start + position, gref, word1, word2)
+            return position, 0, NOT_REFUSED
+        rsp[position] = word2 & _MASK16
+        grefs[position] = gref
+        spans[position] = (word1 & _MASK16) << COPY_S_offset | later_size
+        more = word1 >> TXREQ_S_flags & NETTXF_more_data
+        additional += 1
+        position += 1
+    return position, size if fate == NOT_REFUSED else 0, fate
+
+
+def answer_no_packet(
+    log: Vector,
+    start: int,
+    slot: int,
+    later: int,
+    behind: int,
+    size: int,
+    fate: int,
+    slots: TxSlots,
+    res: Vector,
+) -> None:
+    """Nothing is copied of the slots from ``slot`` to ``behind``. Unless they amended the multicast
+    list, the first one and those from ``later`` on are answered ERROR."""
+    rsp, _grefs, spans, _begins, _extras = slots
+    spans[slot] = 0
+    for position in range(later, behind):
+        spans[position] = 0
+    if fate == AMENDED:
+        return
+    rsp[slot] |= _ERROR
+    for position in range(later, behind):
+        rsp[position] |= _ERROR
+    res[R_ERRORS] += 1
+    if len(log) > LOG_HEADER:
+        why = TOO_SHORT if fate == NOT_REFUSED else fate
+        note(log, TX_REFUSED, start + slot, behind - slot, size, why)
+
+
+def keep_extras(
+    packet: int,
+    packet_flags: int,
+    index: int,
+    slots: TxSlots,
+    frames: Frames,
+    state: Vector,
+    res: Vector,
+) -> int:
+    """What the extra infos say of ``packet``, which begins at ring index ``index``, into its
+    columns; its flags."""
+    _rsp, _grefs, _spans, _begins, extras = slots
+    _data, _data32, _offset, _length, _flags, gso_size, gso_type, hash_info, hash_value = frames
+    if extras[_GSO]:
+        size, kind = gso_of(extras[_GSO], extras[_GSO + 1])
+        if not size:  # F10
+            give_up(res, GSO_SIZE_ZERO, index, size, kind, 0)
+        elif not XEN_NETIF_GSO_TYPE_TCPV4 <= kind <= XEN_NETIF_GSO_TYPE_TCPV6:  # F10
+            give_up(res, BAD_GSO_TYPE, index, size, kind, 0)
+        gso_size[packet] = size
+        gso_type[packet] = kind
+        if not packet_flags & CSUM_BLANK:  # F16
+            packet_flags = _FIXED_UP
+    if extras[_HASH]:
+        hash_info[packet] = hash_from_frontend(extras[_HASH])
+        hash_value[packet] = extras[_HASH + 1]
+    state[S_EXTRAS] = packet + 1
+    return packet_flags
+
+
+def forget_extras(frames: Frames, state: Vector) -> None:
+    """Empty the GSO and hash columns, as far as the last pass used them."""
+    _data, _data32, _offset, _length, _flags, gso_size, gso_type, hash_info, _hash_value = frames
+    for packet in range(state[S_EXTRAS]):
+        gso_size[packet] = gso_type[packet] = hash_info[packet] = 0
+    state[S_EXTRAS] = 0
+
+
+def plan_copies(
+    otherend: int, stage_frame: int, slots: TxSlots, ops: U32Array, res: Vector
+) -> None:
+    """An element of the copy table for each slot that is to be copied, end to end into our frames.
+
+    Of an element, the constant words (zero upper halves) are left alone.
+    """
+    _rsp, grefs, spans, _begins, _extras = slots
+    op = used = 0
+    for slot in range(res[R_SLOTS]):
+        span = spans[slot]
+        size = span & _MASK16
+        if size:  # F7: else nothing is copied
+            into = used & _OFFSET_MASK
+            ops[op + COPY_W_source] = grefs[slot]
+            ops[op + COPY_W_source_domid] = otherend | span & _SPAN_AT
+            ops[op + COPY_W_dest] = stage_frame + (used >> PAGE_SHIFT)
+            ops[op + COPY_W_dest_domid] = _SELF | into << COPY_S_offset
+            ops[op + COPY_W_len] = size | _SOURCE_GREF
+            if into + size > PAGE_SIZE:
+                op = split_copy(ops, op, PAGE_SIZE - into, COPY_W_dest, COPY_W_source)
+            op += COPY_STRIDE
+            used += size
+    res[R_OPS] = op // COPY_STRIDE
+
+
+# -- responses out ---------------------------------------------------------------------------------
+
+
+def put_responses(
+    log: Vector, ring: Ring, slots: TxSlots, ops: U32Array, frames: Frames, res: Vector
 ) -> int:
     """Judge the copies, write and publish the responses; returns the number of good packets.
 
     A packet of which a copy failed is taken out of the packet arrays (F13). Responses go to the
     slots of their requests; each keeps the bytes of the request behind the first word.
-    ``res[R_FLAG]`` is 1 if the frontend asked to be notified.
     """
-    packets = res[R_PACKETS]
-    start = pvt[BACK_REQ_CONS]
+    page, pvt = ring
+    rsp, _grefs, _spans, _begins, _extras = slots
+    start = res[R_START]
     failed = 0
     for at in range(COPY_W_status, res[R_OPS] * COPY_STRIDE, COPY_STRIDE):
-        if ops[at] & _MASK16:
-            k = at // COPY_STRIDE
-            rsp[op_slot[k]] |= _ERROR
-            if length[op_packet[k]]:
-                failed += 1
-                res[R_BYTES] -= length[op_packet[k]]
-                length[op_packet[k]] = 0  # no good packet is empty: marks it for removal
-            if len(log) > LOG_HEADER:
-                status = (ops[at] & _MASK16) - 0x10000
-                gref = ops[k * COPY_STRIDE]
-                note(log, TX_COPY_FAILED, start + op_slot[k], status, gref, COPY_FAILED)
-    res[R_ERRORS] += failed
-    if failed:
-        if len(log) > LOG_HEADER:
-            kept = 0
-            for i in range(packets):
-                if length[i]:
-                    begins[kept] = begins[i]
-                    kept += 1
-        packets = keep_packets(
-            0, packets, offset, length, flags, gso_size, gso_type, hash_info, hash_value
-        )
-        res[R_PACKETS] = packets
+        failed |= ops[at]
+    if failed & _MASK16:
+        drop_failed(log, slots, ops, frames, res)
 
-    # Requests and responses run in step here: all that was consumed is answered in this pass.
-    slots = res[R_SLOTS]
+    # Requests and responses run in step here: all that was consumed is answered in this pass. A
+    # response is the first word of its slot, the frontend knows it by its id alone.
+    consumed = res[R_SLOTS]
     at = RING_SLOTS + (start & TX_MASK) * TX_STRIDE
-    for k in range(slots):
-        ring[at] = rsp[k]
+    for k in range(consumed):
+        page[at] = rsp[k]
         at += TX_STRIDE
         if at == TX_END:
             at = RING_SLOTS
-    end = (start + slots) & MASK32
+    end = (start + consumed) & MASK32
     pvt[BACK_REQ_CONS] = end
     pvt[BACK_RSP_PROD_PVT] = end
-    res[R_FLAG] = publish(ring, RSP_PROD, RSP_EVENT, end)
-    return packets
+    res[R_NOTIFY] = publish(page, RSP_PROD, RSP_EVENT, end)
+    return res[R_PACKETS]
 
 
-def rearm(ring: U32Words, pvt: U32Array) -> int:
+def drop_failed(log: Vector, slots: TxSlots, ops: U32Array, frames: Frames, res: Vector) -> None:
+    """ERROR for each slot that could not be copied, and its packet out of the arrays (F13)."""
+    rsp, grefs, spans, begins, _extras = slots
+    _data, _data32, _offset, length, _flags, _gso_size, _gso_type, _hash_info, _hash_value = frames
+    # Elements, slots and packets are in the same order and have the same bytes in all: the bytes
+    # before an element say which slot and packet it serves.
+    slot = packet = -1
+    slot_end = packet_end = used = 0
+    for op in range(0, res[R_OPS] * COPY_STRIDE, COPY_STRIDE):
+        while slot_end == used:
+            slot += 1
+            slot_end += spans[slot] & _MASK16
+        while packet_end == used:
+            packet += 1
+            packet_end += length[packet]
+        used += ops[op + COPY_W_len] & _MASK16
+        status = ops[op + COPY_W_status] & _MASK16
+        if status:
+            rsp[slot] |= _ERROR
+            if length[packet]:
+                res[R_ERRORS] += 1
+                res[R_BYTES] -= length[packet]
+                length[packet] = 0  # no good packet is empty: marks it for removal
+            if len(log) > LOG_HEADER:
+                status -= 0x10000
+                note(log, TX_COPY_FAILED, res[R_START] + slot, status, grefs[slot], COPY_FAILED)
+    packets = res[R_PACKETS]
+    kept = 0
+    for i in range(packets):
+        if length[i]:
+            begins[kept] = begins[i]
+            kept += 1
+    res[R_PACKETS] = keep_packets(0, packets, frames)
+
+
+def await_requests(ring: Ring) -> int:
     """RING_FINAL_CHECK_FOR_REQUESTS: 1 if requests are there after all; else ask for an event."""
+    page, pvt = ring
     cons = pvt[BACK_REQ_CONS]
-    if ring[REQ_PROD] != cons:
+    if page[REQ_PROD] != cons:
         return 1
-    arm(ring, REQ_EVENT, (cons + 1) & MASK32)
-    return 1 if ring[REQ_PROD] != cons else 0
+    arm(page, REQ_EVENT, (cons + 1) & MASK32)
+    return 1 if page[REQ_PROD] != cons else 0

@@ -16,7 +16,7 @@ from attrs import frozen
 from xennet.abi.xen import PAGE_SIZE
 from xennet.frames import Offload
 from xennet.netback.credit import NO_LIMIT, Rate, parse_rate
-from xennet.netback.vif_words import MAX_HEADROOM
+from xennet.netback.vif_config import MAX_HEADROOM
 from xennet.vif.gso import gso_types
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory

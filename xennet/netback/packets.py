@@ -1,26 +1,47 @@
-"""Packets that lie in columns, as xennet.frames.FrameBatch has them: dropping some of them."""
+"""The packets of a pass: their copy across pages of ours, and dropping some of them."""
 
 from __future__ import annotations
 
-from xennet.engine.kernel import U32Array
+from xennet.abi.words import (
+    COPY_STRIDE,
+    COPY_S_offset,
+    COPY_W_len,
+    COPY_W_source,
+    COPY_W_source_domid,
+)
+from xennet.abi.xen import DOMID_SELF
+from xennet.engine.kernel import Frames, U32Array
+
+_MASK16 = 0xFFFF
+#: From a pointer of struct gnttab_copy to the word of its domid and offset.
+_W_DOMID = COPY_W_source_domid - COPY_W_source
 
 
-def keep_packets(
-    first: int,
-    count: int,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
-) -> int:
+def split_copy(ops: U32Array, op: int, first: int, ours: int, theirs: int) -> int:
+    """A kernel: let the element at word ``op`` of the copy table end after ``first`` bytes, where a
+    page of ours ends, and the next element go on in the next page; returns where that is.
+
+    ``ours``, ``theirs``: COPY_W_source and COPY_W_dest, whichever points to our pages.
+    """
+    rest = (ops[op + COPY_W_len] & _MASK16) - first
+    flags = ops[op + COPY_W_len] & ~_MASK16
+    new = op + COPY_STRIDE
+    ops[op + COPY_W_len] = first | flags
+    ops[new + COPY_W_len] = rest | flags
+    ops[new + ours] = ops[op + ours] + 1
+    ops[new + ours + _W_DOMID] = DOMID_SELF
+    ops[new + theirs] = ops[op + theirs]
+    ops[new + theirs + _W_DOMID] = ops[op + theirs + _W_DOMID] + (first << COPY_S_offset)
+    return new
+
+
+def keep_packets(first: int, count: int, frames: Frames) -> int:
     """A kernel: of packets ``first`` .. ``count - 1``, take those of length 0 out of the columns.
 
     No good packet is empty, so length 0 marks the ones to be dropped. Returns the new count; the
     order of the others is kept.
     """
+    _data, _data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value = frames
     kept = first
     for i in range(first, count):
         if length[i]:

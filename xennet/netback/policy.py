@@ -95,7 +95,7 @@ class TransmitPass(Protocol):
         """Take, deliver into ``batch`` and answer; the verdict, 0 = the ring may go on."""
         ...
 
-    def rearm(self) -> bool:
+    def await_requests(self) -> bool:
         """Ask for an event; True if there are requests already."""
         ...
 
@@ -217,7 +217,7 @@ def _receive_pass(
     otherend_id: int,
     features: FrontendFeatures,
     stage: PageRun,
-    words: array[int],
+    config: array[int],
 ) -> RxPass:
     return RxPass(
         hv,
@@ -227,7 +227,7 @@ def _receive_pass(
         gso_types=features.gso_types,
         gso_prefix_types=features.gso_prefix_types,
         stage=stage,
-        words=words,
+        config=config,
     )
 
 

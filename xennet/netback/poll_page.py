@@ -19,6 +19,7 @@ This file is no driver: it stands outside the machine and knows the hypervisor's
 from __future__ import annotations
 
 from array import array
+from typing import TypeAlias
 
 from attrs import frozen
 
@@ -31,22 +32,24 @@ from xennet.frames import CSUM_BLANK
 from xennet.gnttab.copy import grant_copy
 from xennet.hypervisor import Machine
 from xennet.netback.guest_tx import (
+    EXTRA_WORDS,
     MAX_OPS,
-    R_CREDIT,
     R_ERRORS,
     R_FLAGS_SEEN,
     R_OPS,
     R_PACKETS,
     R_VERDICT,
     RESULTS,
+    S_CREDIT,
+    STATES,
     UNLIMITED,
-    gather,
-    rearm,
-    settle,
+    await_requests,
+    put_responses,
+    take_requests,
 )
 from xennet.netback.tx_checksum import judge_checksums
 from xennet.netback.verdict import FrontendError, tx_error
-from xennet.netback.vif_words import new_vif_words
+from xennet.netback.vif_config import new_vif_config
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT
 from xennet.vif.ring_events import silent_log
 
@@ -63,13 +66,12 @@ _SHOWN = 14
 
 # Where each private array lies in the scratch words.
 _OPS = 0
-_OP_SLOT = _OPS + MAX_OPS * COPY_STRIDE
-_OP_PACKET = _OP_SLOT + MAX_OPS
-_BEGINS = _OP_PACKET + MAX_OPS
-_RSP = _BEGINS + TX_SLOTS
+_RSP = _OPS + MAX_OPS * COPY_STRIDE
 _GREFS = _RSP + TX_SLOTS
 _SPANS = _GREFS + TX_SLOTS
-_OFFSET = _SPANS + TX_SLOTS
+_BEGINS = _SPANS + TX_SLOTS
+_EXTRAS = _BEGINS + TX_SLOTS
+_OFFSET = _EXTRAS + EXTRA_WORDS
 _LENGTH = _OFFSET + TX_SLOTS
 _FLAGS = _LENGTH + TX_SLOTS
 _GSO_SIZE = _FLAGS + TX_SLOTS
@@ -79,101 +81,59 @@ _HASH_VALUE = _HASH_INFO + TX_SLOTS
 _PVT = _HASH_VALUE + TX_SLOTS
 _SCRATCH = _PVT + 2
 
+#: What grant_copy takes beside its table: the directory, who owns each frame, the arena as bytes,
+#: halves and words.
+Machinery: TypeAlias = "tuple[U32Array, U32Array, Bytes, U32Words, U32Words]"
+
 
 def poll_ring(
     start: int,
     max_packets: int,
     log: Vector,
-    ring: U32Words,
+    page: U32Words,
     stage_frame: int,
     scratch: U32Array,
-    words: Vector,
+    vif_config: Vector,
+    state: Vector,
     res: Vector,
-    dom_rows: U32Array,
-    owner: U32Array,
-    u8: Bytes,
-    u16: U32Words,
-    u32: U32Words,
+    machine: Machinery,
 ) -> int:
-    """A kernel: one pass over ``ring`` by a backend whose indices are both ``start``.
+    """A kernel: one pass over ``page`` by a backend whose indices are both ``start``.
 
-    ``scratch``: _SCRATCH private words; ``words``: of the vif; ``dom_rows`` ... ``u32``: as
-    grant_copy takes them. Returns gather's verdict.
+    ``scratch``: _SCRATCH private words; ``vif_config`` and ``state``: as take_requests has them.
+    Returns its verdict.
     """
-    ops = scratch[_OPS:_OP_SLOT]
-    op_slot = scratch[_OP_SLOT:_OP_PACKET]
-    op_packet = scratch[_OP_PACKET:_BEGINS]
-    begins = scratch[_BEGINS:_RSP]
-    rsp = scratch[_RSP:_GREFS]
-    offset = scratch[_OFFSET:_LENGTH]
-    length = scratch[_LENGTH:_FLAGS]
-    flags = scratch[_FLAGS:_GSO_SIZE]
-    gso_size = scratch[_GSO_SIZE:_GSO_TYPE]
-    gso_type = scratch[_GSO_TYPE:_HASH_INFO]
-    hash_info = scratch[_HASH_INFO:_HASH_VALUE]
-    hash_value = scratch[_HASH_VALUE:_PVT]
-    pvt = scratch[_PVT:_SCRATCH]
-    pvt[BACK_REQ_CONS] = start
-    pvt[BACK_RSP_PROD_PVT] = start
-    verdict = gather(
-        max_packets,
-        log,
-        ring,
-        pvt,
-        GUEST,
-        ops,
-        op_slot,
-        op_packet,
-        begins,
-        stage_frame,
-        rsp,
+    dom_rows, owner, u8, u16, u32 = machine
+    ring = (page, scratch[_PVT:_SCRATCH])
+    ops = scratch[_OPS:_RSP]
+    slots = (
+        scratch[_RSP:_GREFS],
         scratch[_GREFS:_SPANS],
-        scratch[_SPANS:_OFFSET],
-        words,
-        offset,
-        length,
-        flags,
-        gso_size,
-        gso_type,
-        hash_info,
-        hash_value,
-        res,
+        scratch[_SPANS:_BEGINS],
+        scratch[_BEGINS:_EXTRAS],
+        scratch[_EXTRAS:_OFFSET],
+    )
+    frames = (
+        u8[stage_frame << PAGE_SHIFT :],
+        u32[stage_frame << PAGE_SHIFT >> 2 :],
+        scratch[_OFFSET:_LENGTH],
+        scratch[_LENGTH:_FLAGS],
+        scratch[_FLAGS:_GSO_SIZE],
+        scratch[_GSO_SIZE:_GSO_TYPE],
+        scratch[_GSO_TYPE:_HASH_INFO],
+        scratch[_HASH_INFO:_HASH_VALUE],
+        scratch[_HASH_VALUE:_PVT],
+    )
+    scratch[_PVT + BACK_REQ_CONS] = start
+    scratch[_PVT + BACK_RSP_PROD_PVT] = start
+    verdict = take_requests(
+        max_packets, log, ring, GUEST, vif_config, slots, ops, stage_frame, frames, state, res
     )
     grant_copy(ops, res[R_OPS], HOST, dom_rows, owner, u8, u16, u32)
-    settle(
-        log,
-        ring,
-        pvt,
-        ops,
-        op_slot,
-        op_packet,
-        begins,
-        rsp,
-        offset,
-        length,
-        flags,
-        gso_size,
-        gso_type,
-        hash_info,
-        hash_value,
-        res,
-    )
+    put_responses(log, ring, slots, ops, frames, res)
     if res[R_FLAGS_SEEN] & CSUM_BLANK:
-        judge_checksums(
-            log,
-            u8[stage_frame << PAGE_SHIFT :],
-            u32[stage_frame << PAGE_SHIFT >> 2 :],
-            begins,
-            offset,
-            length,
-            flags,
-            gso_size,
-            gso_type,
-            hash_info,
-            hash_value,
-            res,
-        )
-    rearm(ring, pvt)
+        judge_checksums(log, slots, frames, res)
+    await_requests(ring)
     return verdict
 
 
@@ -252,14 +212,20 @@ class PagePoller(PolledGuest):
         engine = current()
         view = engine.view
         self.res = array("q", bytes(8 * RESULTS))
-        self.res[R_CREDIT] = UNLIMITED
-        self.words = new_vif_words()
+        self._state = array("q", bytes(8 * STATES))
+        self._state[S_CREDIT] = UNLIMITED
+        self.config = new_vif_config()
         self._scratch = memoryview(bytearray(4 * _SCRATCH)).cast("I")
         self._kernel = engine.kernel(poll_ring)
         self._args = (
-            *(view(silent_log()), view(shared(self._ring.u32, "tx ring")), self._stage.first),
-            *(view(self._scratch), view(self.words), view(self.res)),
-            *self._machine.grant_tables.copy_args,
+            view(silent_log()),
+            view(shared(self._ring.u32, "tx ring")),
+            self._stage.first,
+            view(self._scratch),
+            view(self.config),
+            view(self._state),
+            view(self.res),
+            self._machine.grant_tables.copy_args,
         )
 
     def poll(self, start: int = 0, max_packets: int = TX_SLOTS) -> int:
@@ -294,7 +260,7 @@ class PagePoller(PolledGuest):
 
     def reset(self) -> None:
         super().reset()
-        self.words[:] = new_vif_words()
+        self.config[:] = new_vif_config()
 
 
 def poll_page(ring_page: bytes, grant_table: bytes = b"", *, start: int = 0) -> list[PolledPacket]:

@@ -47,7 +47,7 @@ RX_WORK = 2
 class VifContext:
     """What all queues of one connected vif have in common.
 
-    ``frontend``: the frontend's directory. ``words``: xennet.netback.vif_words. ``on_fatal`` is
+    ``frontend``: the frontend's directory. ``config``: xennet.netback.vif_config. ``on_fatal`` is
     told what the frontend did; all queues are to be stopped then.
     """
 
@@ -57,7 +57,7 @@ class VifContext:
     policy: BackendPolicy
     options: VifOptions
     features: FrontendFeatures
-    words: array[int]
+    config: array[int]
     stage: TxStage
     carrier: Carrier
     on_fatal: Callable[[FrontendError], None]
@@ -115,9 +115,9 @@ class Queue:
         rx_stage = hv.alloc_pages(RX_STAGE_PAGES)
         self._undo.append(lambda: hv.free_pages(rx_stage))
         policy, options, features = vif.policy, vif.options, vif.features
-        otherend_id, words = vif.otherend_id, vif.words
-        self.tx = policy.transmit_pass(hv, self.tx_ring, otherend_id, tx_stage, words)
-        self.rx = policy.receive_pass(hv, self.rx_ring, otherend_id, features, rx_stage, words)
+        otherend_id, config = vif.otherend_id, vif.config
+        self.tx = policy.transmit_pass(hv, self.tx_ring, otherend_id, tx_stage, config)
+        self.rx = policy.receive_pass(hv, self.rx_ring, otherend_id, features, rx_stage, config)
         self._undo.append(self._drop_passes)
 
         self._credit = Credit(hv, rate, self._credit_added)
@@ -279,7 +279,7 @@ class Queue:
             if batch.count:
                 self.host.push(batch)
                 self._work |= RX_WORK
-            announce(self.hv, self.tx_port, "tx", counters, res[guest_tx.R_FLAG])
+            announce(self.hv, self.tx_port, "tx", counters, res[guest_tx.R_NOTIFY])
         if verdict != guest_tx.OK:
             raise self.vif.policy.transmit_error(res)
         credit = self._credit
@@ -291,7 +291,7 @@ class Queue:
                     return False
                 tx.credit = credit.remaining
                 return True
-        return tx.rearm()
+        return tx.await_requests()
 
     # -- guest receive -----------------------------------------------------------------------------
 
@@ -326,7 +326,7 @@ class Queue:
             counters.requests += slots
             counters.responses += slots
             self._patience.progressed()
-            announce(self.hv, self.rx_port, "rx", counters, res[guest_rx.R_FLAG])
+            announce(self.hv, self.rx_port, "rx", counters, res[guest_rx.R_NOTIFY])
         # With too few buffers for the next packet, sleep until one more is posted.
         return rx.empty or rx.await_requests() or self._lack()
 

@@ -9,7 +9,7 @@ from xennet.engine.choice import current
 from xennet.frames import FrameBatch, Outbox
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx
-from xennet.netback.vif_words import W_MCAST_FILTER, new_vif_words
+from xennet.netback.vif_config import C_MCAST_FILTER, new_vif_config
 from xennet.observe import FrameFiltered
 from xennet.ring import BackRing
 from xennet.vif.passlog import PassLog
@@ -19,8 +19,8 @@ class RxPass(Outbox):
     """``stage``: pages of our own that hold the packets to be sent, in ``batch``.
 
     ``can_sg``: the frontend takes packets of several slots; bit t of ``gso_types`` is set if it
-    takes GSO type t, of ``gso_prefix_types`` if it does so in the old way, by a prefix. ``words``:
-    what the vif's queues share (xennet.netback.vif_words).
+    takes GSO type t, of ``gso_prefix_types`` if it does so in the old way, by a prefix. ``config``:
+    what the vif's queues share (xennet.netback.vif_config).
 
     ``res`` (places guest_rx.R_*) is what happened in the last pass; ``filtered`` the packets, with
     their time stamps, that multicast control dropped, as long as FrameFiltered is observed.
@@ -36,10 +36,10 @@ class RxPass(Outbox):
         gso_types: int,
         gso_prefix_types: int = 0,
         stage: PageRun,
-        words: array[int] | None = None,
+        config: array[int] | None = None,
     ) -> None:
         self._hv = hv
-        self.words = new_vif_words() if words is None else words
+        self.config = new_vif_config() if config is None else config
         self._ring = ring
         super().__init__(FrameBatch(stage.u8, RX_SLOTS))
         self._filtered = 0
@@ -50,39 +50,38 @@ class RxPass(Outbox):
         engine = current()
         self._log = PassLog(hv, engine)
         view = engine.view
-        self._page = page = view(ring.sring.u32)
-        pvt, ops, res = view(ring.pvt), view(self._ops), view(self.res)
-        words = view(self.words)
-        op_slot = view(array("I", bytes(4 * guest_rx.MAX_OPS)))
-        rsp = view(array("I", bytes(4 * RX_STRIDE * RX_SLOTS)))
-        columns = tuple(map(view, self.batch.columns + self.batch.hash_columns))
-        self._fill = engine.kernel(guest_rx.fill)
-        self._fill_args = (
-            *(page, pvt, otherend_id, int(can_sg), gso_types, gso_prefix_types, stage.first),
-            *(words, *columns, ops, op_slot, rsp, res),
-        )
+        rings = (view(ring.sring.u32), view(ring.pvt))
+        frontend = (otherend_id, int(can_sg), gso_types, gso_prefix_types)
+        ops = view(self._ops)
+        sizes = (RX_STRIDE * RX_SLOTS, RX_SLOTS, RX_SLOTS, RX_SLOTS)
+        slots = tuple(view(array("I", bytes(4 * size))) for size in sizes)
+        vif_config, res = view(self.config), view(self.res)
+        frames = self.batch.for_kernels(view)
+        self._take_requests = engine.kernel(guest_rx.take_requests)
+        self._take_args = (rings, frontend, vif_config, stage.first, frames, slots, ops, res)
         self._filter = engine.kernel(guest_rx.filter_multicast)
-        self._filter_args = (view(stage.u8), words, *columns)
-        self._deliver = engine.kernel(guest_rx.deliver)
-        self._deliver_args = (page, pvt, ops, op_slot, rsp, res)
+        self._filter_args = (frames, vif_config)
+        self._put_responses = engine.kernel(guest_rx.put_responses)
+        self._put_args = (rings, slots, ops, res)
+        self._rings = rings
         self._await_requests = engine.kernel(guest_rx.await_requests)
 
     def run(self) -> int:
         """Send as many packets as posted buffers allow; the verdict.
 
-        Responses are published; ``res[R_FLAG]`` says whether they have to be announced. When
+        Responses are published; ``res[R_NOTIFY]`` says whether they have to be announced. When
         packets are left, :meth:`await_requests` has to be asked before sleeping; ``res[R_NEEDED]``
         is how many buffers the first of them needs.
         """
         res = self.res
-        res[guest_rx.R_FILTERED] = self._drop_filtered() if self.words[W_MCAST_FILTER] else 0
+        res[guest_rx.R_FILTERED] = self._drop_filtered() if self.config[C_MCAST_FILTER] else 0
         self._seen = self._ring.sring.u32[REQ_PROD]
         log = self._log.arg()
-        verdict = self._fill(self.next, self.batch.count, log, *self._fill_args)
+        verdict = self._take_requests(self.next, self.batch.count, log, *self._take_args)
         self.next += res[guest_rx.R_PACKETS]
         if res[guest_rx.R_SLOTS]:
             self._hv.grant_copy(self._ops, res[guest_rx.R_OPS])
-            self._deliver(log, *self._deliver_args)
+            self._put_responses(log, *self._put_args)
             self._log.emit()
         return verdict
 
@@ -113,4 +112,4 @@ class RxPass(Outbox):
 
     def await_requests(self) -> bool:
         """Ask for an event when buffers are posted; True if some have been since :meth:`run`."""
-        return self._await_requests(self._page, self._seen) != 0
+        return self._await_requests(self._rings, self._seen) != 0

@@ -6,7 +6,7 @@ its own, so that a pass without such packets has nothing to do with it.
 
 from __future__ import annotations
 
-from xennet.engine.kernel import LOG_HEADER, Bytes, U32Array, Vector, note
+from xennet.engine.kernel import LOG_HEADER, Frames, Vector, note
 from xennet.frames import CSUM_BLANK
 from xennet.netback.guest_tx import (
     CSUM_FIXUP,
@@ -14,6 +14,8 @@ from xennet.netback.guest_tx import (
     R_BYTES,
     R_CSUM_FIXUP,
     R_PACKETS,
+    R_START,
+    TxSlots,
 )
 from xennet.netback.packets import keep_packets
 from xennet.offload.checksum_setup import set_up
@@ -23,26 +25,19 @@ from xennet.vif.ring_events import TX_BAD_CSUM
 
 def judge_checksums(
     log: Vector,
-    u8: Bytes,
-    u32: U32Array,
-    begins: U32Array,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
+    slots: TxSlots,
+    frames: Frames,
     res: Vector,
 ) -> int:
-    """Judge every packet with csum_blank that settle left; returns the number of good packets.
+    """Judge every packet with CSUM_BLANK that put_responses left; how many are good.
 
-    ``u8``, ``u32``: the bytes that ``offset`` points into, and the same as words. ``begins``: the
-    ring index of each packet, if ``log`` (xennet.vif.ring_events) is on. A packet with
+    ``slots`` says in which slot each begins, for ``log`` (xennet.vif.ring_events). A packet with
     CSUM_FIXUP gets the sum of its pseudo-header (F16; ``res[R_CSUM_FIXUP]`` counts them as Linux
-    does, before it is known whether that works). A packet without a TCP or UDP header, or with
-    a VLAN tag, is taken out of the packet arrays (F17).
+    does, before it is known whether that works). A packet without a TCP or UDP header, or with a
+    VLAN tag, is taken out of the packet arrays (F17).
     """
+    _rsp, _grefs, _spans, begins, _extras = slots
+    data, data32, offset, length, flags, _gso_size, _gso_type, _hash_info, _hash_value = frames
     packets = res[R_PACKETS]
     bad = 0
     fixups = 0
@@ -52,17 +47,15 @@ def judge_checksums(
             if fixup:
                 flags[i] ^= CSUM_FIXUP
                 fixups += 1
-            if not set_up(u8, u32, offset[i], length[i], fixup):
+            if not set_up(data, data32, offset[i], length[i], fixup):
                 bad += 1
                 if len(log) > LOG_HEADER:
-                    note(log, TX_BAD_CSUM, begins[i], length[i], 0, NO_HEADERS)
+                    note(log, TX_BAD_CSUM, res[R_START] + begins[i], length[i], 0, NO_HEADERS)
                 res[R_BYTES] -= length[i]
                 length[i] = 0
     res[R_CSUM_FIXUP] = fixups
     res[R_BAD_CSUM] = bad
     if bad:
-        packets = keep_packets(
-            0, packets, offset, length, flags, gso_size, gso_type, hash_info, hash_value
-        )
+        packets = keep_packets(0, packets, frames)
         res[R_PACKETS] = packets
     return packets

@@ -9,19 +9,18 @@ from xennet.engine.choice import current
 from xennet.frames import CSUM_BLANK, FrameBatch
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_tx, tx_checksum
-from xennet.netback.vif_words import new_vif_words
+from xennet.netback.vif_config import new_vif_config
 from xennet.ring import BackRing
 from xennet.vif.passlog import PassLog
 
 
 class TxPass:
-    """``stage``: TX_SLOTS pages of our own in which packets are put together. ``words``: what the
-    vif's queues share (xennet.netback.vif_words).
+    """``stage``: TX_SLOTS pages of our own in which packets are put together. ``config``: what the
+    vif's queues share (xennet.netback.vif_config).
 
     After :meth:`run`, ``batch`` holds the packets and ``res`` (places guest_tx.R_*) what happened.
-    ``gather_args``, ``settle_args``, ``judge_args`` and ``rearm_args`` are what kernels take
-    besides what changes from pass to pass, and ``ops`` is the copy table, for those who run them
-    themselves.
+    ``take_args``, ``put_args`` and ``await_args`` are what kernels take besides what changes from
+    pass to pass, and ``ops`` is the copy table, for those who run them themselves.
     """
 
     def __init__(
@@ -30,67 +29,74 @@ class TxPass:
         ring: BackRing,
         otherend_id: int,
         stage: PageRun,
-        words: array[int] | None = None,
+        config: array[int] | None = None,
     ) -> None:
         self._hv = hv
-        self.words = new_vif_words() if words is None else words
+        self.config = new_vif_config() if config is None else config
         self.batch = FrameBatch(stage.u8, TX_SLOTS)
         self.res = array("q", bytes(8 * guest_tx.RESULTS))
+        self._state = array("q", bytes(8 * guest_tx.STATES))
         self.credit = guest_tx.UNLIMITED
         self.ops = memoryview(bytearray(4 * COPY_STRIDE * guest_tx.MAX_OPS)).cast("I")
 
         engine = current()
         self.log = PassLog(hv, engine)
         view = engine.view
-        page, pvt = view(ring.sring.u32), view(ring.pvt)
-        ops, res = view(self.ops), view(self.res)
-        op_slot, op_packet = (view(_words(guest_tx.MAX_OPS)) for _ in range(2))
-        begins, rsp, grefs, spans = (view(_words(TX_SLOTS)) for _ in range(4))
-        columns = tuple(map(view, self.batch.columns + self.batch.hash_columns))
-        self._gather = engine.kernel(guest_tx.gather)
-        self.gather_args = (
-            *(page, pvt, otherend_id, ops, op_slot, op_packet, begins),
-            *(stage.first, rsp, grefs, spans, view(self.words), *columns, res),
+        rings = view(ring.sring.u32), view(ring.pvt)
+        ops = view(self.ops)
+        slots = (*(view(_words(TX_SLOTS)) for _ in range(4)), view(_words(guest_tx.EXTRA_WORDS)))
+        frames, res = self.batch.for_kernels(view), view(self.res)
+        self._take_requests = engine.kernel(guest_tx.take_requests)
+        self.take_args = (
+            rings,
+            otherend_id,
+            view(self.config),
+            slots,
+            ops,
+            stage.first,
+            frames,
+            view(self._state),
+            res,
         )
-        self._settle = engine.kernel(guest_tx.settle)
-        self.settle_args = (page, pvt, ops, op_slot, op_packet, begins, rsp, *columns, res)
-        self._judge = engine.kernel(tx_checksum.judge_checksums)
-        self.judge_args = (view(stage.u8), view(stage.u32), begins, *columns, res)
-        self._rearm = engine.kernel(guest_tx.rearm)
-        self.rearm_args = (page, pvt)
+        self._put_responses = engine.kernel(guest_tx.put_responses)
+        self.put_args = (rings, slots, ops, frames, res)
+        self._judge_checksums = engine.kernel(tx_checksum.judge_checksums)
+        self._judge_args = (slots, frames, res)
+        self._await_requests = engine.kernel(guest_tx.await_requests)
+        self.await_args = (rings,)
 
     @property
     def credit(self) -> int:
         """Bytes that may still be taken; each packet costs what its first request says."""
-        return self.res[guest_tx.R_CREDIT]
+        return self._state[guest_tx.S_CREDIT]
 
     @credit.setter
     def credit(self, value: int) -> None:
-        self.res[guest_tx.R_CREDIT] = value
+        self._state[guest_tx.S_CREDIT] = value
 
     def run(self, max_packets: int) -> int:
         """Take at most ``max_packets`` packets off the ring and answer them; the verdict.
 
-        Responses are published; ``res[R_FLAG]`` says whether they have to be announced, and
+        Responses are published; ``res[R_NOTIFY]`` says whether they have to be announced, and
         ``res[R_LIMITED]`` whether ``credit`` did not suffice for the next request: its size, or 0.
         """
         res, batch = self.res, self.batch
         log = self.log.arg()
-        verdict = self._gather(min(max_packets, batch.max_frames), log, *self.gather_args)
+        verdict = self._take_requests(min(max_packets, batch.max_frames), log, *self.take_args)
         batch.clear()
         if res[guest_tx.R_SLOTS]:
             if res[guest_tx.R_OPS]:
                 self._hv.grant_copy(self.ops, res[guest_tx.R_OPS])
-            batch.count = self._settle(log, *self.settle_args)
+            batch.count = self._put_responses(log, *self.put_args)
             if res[guest_tx.R_FLAGS_SEEN] & CSUM_BLANK:
-                batch.count = self._judge(log, *self.judge_args)
+                batch.count = self._judge_checksums(log, *self._judge_args)
             batch.used = res[guest_tx.R_BYTES]
             self.log.emit()
         return verdict
 
-    def rearm(self) -> bool:
+    def await_requests(self) -> bool:
         """Ask for an event; True if requests are there already."""
-        return self._rearm(*self.rearm_args) != 0
+        return self._await_requests(*self.await_args) != 0
 
 
 def _words(count: int) -> array[int]:

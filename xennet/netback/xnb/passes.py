@@ -58,7 +58,7 @@ class XnbTransmitPass:
         ring: BackRing,
         otherend_id: int,
         stage: PageRun,
-        words: array[int],
+        config: array[int],
     ) -> None:
         self._hv = hv
         self._ring = ring
@@ -100,11 +100,11 @@ class XnbTransmitPass:
         res[guest_tx.R_PACKETS] = batch.count
         res[guest_tx.R_BYTES] = batch.used
         res[guest_tx.R_ERRORS] = int(error != 0)
-        res[guest_tx.R_FLAG] = int(ring.push_responses_and_check_notify())
+        res[guest_tx.R_NOTIFY] = int(ring.push_responses_and_check_notify())
         self._look_for_the_end()
         return guest_tx.OK
 
-    def rearm(self) -> bool:
+    def await_requests(self) -> bool:
         """Put req_event behind what was consumed (defects A10, A11); True if more was produced."""
         if self._cut:
             return True
@@ -151,7 +151,7 @@ class XnbReceivePass(Outbox):
         otherend_id: int,
         features: FrontendFeatures,
         stage: PageRun,
-        words: array[int],
+        config: array[int],
     ) -> None:
         self._hv = hv
         self._ring = ring
@@ -200,7 +200,7 @@ class XnbReceivePass(Outbox):
         res[guest_rx.R_BYTES] = sent
         res[guest_rx.R_NEEDED] = needed
         # Lack of buffers is told to the frontend even if it did not ask.
-        res[guest_rx.R_FLAG] = int(notify or needed > 0)
+        res[guest_rx.R_NOTIFY] = int(notify or needed > 0)
         return guest_rx.OK
 
     def await_requests(self) -> bool:
