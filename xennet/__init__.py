@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from xennet.netback.xnb.poller import XnbPoller
     from xennet.port import BasePort, Port, PortError, open_port, open_ports
     from xennet.ring import BackRing, FrontRing, SharedRing, ctrl_ring, rx_ring, tx_ring
+    from xennet.vif.end import BaseEnd, VifEnd
     from xennet.xenstore import XsError
 
 __all__ = [
     "BackRing",
     "BackendPanic",
+    "BaseEnd",
     "BaseEndpoint",
     "BasePort",
     "Endpoint",
@@ -47,6 +49,7 @@ __all__ = [
     "PortError",
     "Setup",
     "SharedRing",
+    "VifEnd",
     "VifLink",
     "XnbPoller",
     "XsError",
@@ -65,6 +68,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "BackRing": "xennet.ring",
     "BackendPanic": "xennet.netback.defects",
+    "BaseEnd": "xennet.vif.end",
     "BaseEndpoint": "xennet.frames",
     "BasePort": "xennet.port",
     "Endpoint": "xennet.frames",
@@ -83,6 +87,7 @@ _HOMES = {
     "PortError": "xennet.port",
     "Setup": "xennet.host.setup",
     "SharedRing": "xennet.ring",
+    "VifEnd": "xennet.vif.end",
     "VifLink": "xennet.link.vif",
     "XnbPoller": "xennet.netback.xnb.poller",
     "XsError": "xennet.xenstore",

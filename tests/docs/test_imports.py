@@ -66,7 +66,7 @@ _TABLE = {
     "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
     "host": (
         "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
-        "toolstack xenbus xenstore xenstored"
+        "toolstack vif xenbus xenstore xenstored"
     ),
     # Another way between two ends
     "ifnet": "frames",
@@ -87,7 +87,7 @@ _TABLE = {
     # The front doors
     "__init__": (
         "errors frames host hypervisor interface lazy lifecycle link moved netback "
-        "netback/poll_page netback/xnb/poller port ring xenstore"
+        "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": "__init__ abi engine/choice errors host lifecycle port pump run runloop xenstore",
     "__main__": "cli",

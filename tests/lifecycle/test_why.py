@@ -192,16 +192,27 @@ def test_an_own_frontend_that_does_not_ask_for_copies_is_told_so(
     assert reason.endswith(f'{FRONTEND}/request-rx-copy = ""')
 
 
-def test_an_own_backend_that_is_connected_is_judged_by_its_state() -> None:
+def test_an_own_backend_that_is_connected_is_judged_by_its_state_and_the_rings() -> None:
     scene = Scene(lambda line: None)
     scene.plug()
     scene.load_frontend()
     assert f"no driver of domain 0 serves {BACKEND}" in why(scene.vif)
-    store = scene.owner.kernel.store
+    kernel, store = scene.owner.kernel, scene.owner.kernel.store
     store.write("backend/vif/1/0/feature-rx-copy", "1")
-    for state in ("2", "4"):
-        store.write("backend/vif/1/0/state", state)
-        scene.settle()
+    store.write("backend/vif/1/0/state", "2")
+    scene.settle()
+    store.write("backend/vif/1/0/state", "4")
+    scene.settle()
+    assert not scene.vif.connected
+    assert why(scene.vif) == [
+        "the backend has not connected to the rings of the frontend that is Connected: "
+        f"{FRONTEND}/state = Connected (4)"
+    ]
+    keys = ("tx-ring-ref", "rx-ring-ref", "event-channel")
+    tx, rx, port = (int(store.read(f"{FRONTEND}/{key}")) for key in keys)
+    for ring in tx, rx:
+        kernel.map_grant(1, ring)
+    kernel.bind_interdomain(1, port)
     assert scene.vif.connected
     assert why(scene.vif) == []
     scene.destroy()

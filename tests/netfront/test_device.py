@@ -78,7 +78,7 @@ def test_a_backend_that_cannot_copy_is_not_used(kind: FrontendKind) -> None:
     world = FrontendWorld(kind, offer={"feature-rx-copy": 0}).start()
     assert world.state == 1
     assert world.holds_nothing()
-    assert str(world.netfront.declined) == f"{BE}/feature-rx-copy: offers no copies (found b'0')"
+    assert str(world.frontend.declined) == f"{BE}/feature-rx-copy: offers no copies (found b'0')"
 
 
 @COPYING
@@ -86,19 +86,19 @@ def test_field_bug_21_features_behind_init_wait_are_looked_at_when_it_is_shown_a
     kind: FrontendKind,
 ) -> None:
     world = FrontendWorld(kind, offer={"feature-rx-copy": None}).start()
-    assert str(world.netfront.declined) == f"{BE}/feature-rx-copy: cannot be read: ENOENT"
+    assert str(world.frontend.declined) == f"{BE}/feature-rx-copy: cannot be read: ENOENT"
     world.set("feature-rx-copy", 1)
     world.machine.run()
     assert world.state == 1  # nobody tells it
     world.set_state(2)
     assert world.state == 4
-    assert world.netfront.declined is None
+    assert world.frontend.declined is None
 
 
 def test_field_bug_21_xenvif_does_not_look_for_copies() -> None:
     # win-xenvif FrontendConnect: InitWait is enough.
     world = FrontendWorld(WINDOWS, offer={"feature-rx-copy": None}).connect()
-    assert world.netfront.declined is None
+    assert world.frontend.declined is None
     assert world.netfront.carrier
 
 

@@ -3,6 +3,7 @@ what Linux 6.1 writes. Rings and channels do not exist here: their numbers are m
 
 from __future__ import annotations
 
+import errno
 import itertools
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.backend import Advertisement, Backend
 from xennet.xenbus.backend_bus import BackendBus
 from xennet.xenbus.device import DeviceWatch, StoreValue, XenbusDevice
+from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.frontend import Frontend
 from xennet.xenbus.frontend_bus import FrontendBus
 from xennet.xenbus.tables import LINUX_BACKEND, LINUX_FRONTEND, BackendRules, FrontendRules
@@ -127,12 +129,12 @@ class LinuxFrontendDriver:
     set_up: bool = False
     numbers: itertools.count[int] = field(factory=lambda: itertools.count(8))
 
-    def setup(self, dev: XenbusDevice) -> list[tuple[str, StoreValue]] | None:
+    def setup(self, dev: XenbusDevice) -> list[tuple[str, StoreValue]] | XenbusError:
         assert not self.set_up
         self.set_up = True
         self._call("setup")
         if not self.usable:
-            return None
+            return XenbusError(errno.ENODEV, "of no use")
         split = dev.otherend.optional_unsigned("feature-split-event-channels")
         number = self.numbers.__next__
         dev.write("xdp-headroom", 0)

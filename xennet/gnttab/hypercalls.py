@@ -430,6 +430,13 @@ class GrantTables:
             if gref in pinned or u32[entry_word(rows, row, gref)] & GTF_type_mask != GTF_invalid
         ]
 
+    def grant(self, domid: int, gref: int) -> Grant | None:
+        """Entry ``gref`` of ``domid``'s table, whatever is in it; None if there is none."""
+        row = self.directory.row(domid)
+        if row < 0 or not 0 <= gref < self.directory.rows[row + ROW_ENTRIES]:
+            return None
+        return self._grant(domid, gref)
+
     def frame_mappings(self, frame: int) -> int:
         """How many mappings of a frame exist, in all domains together."""
         return self._mapped_frames.get(frame, 0)

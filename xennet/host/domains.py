@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import Literal, Protocol, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
@@ -11,12 +11,15 @@ from xennet.abi.sched import SHUTDOWN_crash
 from xennet.abi.xenbus import XenbusState
 from xennet.errors import LinkError
 from xennet.frames import Endpoint, require_endpoint
+from xennet.host.buses import XENNET, Buses, ForeignBus
+from xennet.host.shared_rings import attached
 from xennet.hypervisor import Domain, Machine
 from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.interface import StoreClient
 from xennet.netback.device import Vif
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netback.stage import TxStage
+from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.device import Netfront
 from xennet.netfront.kinds import FrontendKind
 from xennet.netfront.options import NetfrontOptions
@@ -24,12 +27,14 @@ from xennet.port.null import NullPort
 from xennet.toolstack.domain_nodes import DomainConfig
 from xennet.toolstack.toolstack import Toolstack, VifOperation
 from xennet.toolstack.vif_nodes import AttachedVif, VifConfig
+from xennet.vif.counters import BackendCounters
+from xennet.vif.end import VifEnd
 from xennet.xenbus.backend import Backend
 from xennet.xenbus.backend_bus import BackendBus
 from xennet.xenbus.backend_rules import BackendRules
 from xennet.xenbus.frontend import Frontend
 from xennet.xenbus.frontend_bus import FrontendBus
-from xennet.xenbus.paths import VifPaths
+from xennet.xenbus.paths import VifDirectories, VifPaths
 from xennet.xenbus.state import read_state
 from xennet.xenstored.service import XenStoreService
 
@@ -54,9 +59,10 @@ class HostServices(Protocol):
 class PluggedVif:
     """One vif: where it lives, what is at its two ends, and the command that attached it last.
 
-    ``front`` and ``back`` are the drivers' options (None: the policy's own). ``netfront``,
-    ``netback`` are the drivers of the newest devices that the buses found for it, None while none
-    has been found. What is set here holds for the next device.
+    ``front`` and ``back`` are the options of xennet's drivers (None: the policy's own).
+    ``guest_driver``, ``host_driver`` are the drivers of the newest devices that the buses found for
+    it: None while none has been found, and where nobody can be asked. What is set here holds for
+    the next device.
     """
 
     guest: Guest
@@ -68,20 +74,30 @@ class PluggedVif:
     front: NetfrontOptions
     policy: BackendPolicy
     back: VifOptions | None
-    netfront: Netfront | None = None
-    netback: Vif | None = None
+    guest_driver: VifEnd[NetfrontCounters] | None = None
+    host_driver: VifEnd[BackendCounters] | None = None
     operation: VifOperation = field(init=False)
 
     def __repr__(self) -> str:
-        ends = ((self.netfront, self.guest.kind.name), (self.netback, self.policy.name))
-        said = [name if end is not None else f"no {name} driver" for end, name in ends]
+        front = _said(self.guest_driver, self.guest.drivers, self.guest.kind.name)
+        back = _said(self.host_driver, self.owner.drivers, self.policy.name)
         state = "connected" if self.connected else "not connected"
-        return f"<PluggedVif {self.name}: {said[0]} to {said[1]}, {state}>"
+        return f"<PluggedVif {self.name}: {front} to {back}, {state}>"
 
     @property
     def name(self) -> str:
         """What Linux calls the backend's interface: vif1.0."""
-        return f"vif{self.paths.frontend_domid}.{self.paths.handle}"
+        return self.paths.name
+
+    @property
+    def netfront(self) -> Netfront | None:
+        """The guest's driver if it is xennet's."""
+        return self.guest_driver if isinstance(self.guest_driver, Netfront) else None
+
+    @property
+    def netback(self) -> Vif | None:
+        """The backend domain's driver if it is xennet's."""
+        return self.host_driver if isinstance(self.host_driver, Vif) else None
 
     @property
     def store(self) -> StoreClient:
@@ -89,26 +105,34 @@ class PluggedVif:
         return self.guest.host.toolstack.store
 
     @property
-    def frontend(self) -> Frontend | None:
-        """The frontend's device on its bus."""
+    def seen(self) -> VifDirectories:
+        """Its directories, as that toolstack sees them."""
+        return VifDirectories(self.paths, self.store)
+
+    @property
+    def frontend(self) -> Frontend[Netfront] | None:
+        """The device of xennet's frontend on its bus."""
         return self.guest.frontends.devices.get(self.paths.frontend_node)
 
     @property
-    def backend(self) -> Backend | None:
-        """The backend's device on its bus."""
+    def backend(self) -> Backend[Vif] | None:
+        """The device of xennet's backend on its bus."""
         return self.owner.backends.devices.get(self.paths.backend_node)
 
     @property
     def connected(self) -> bool:
-        """Whether both ends say that packets can flow: a driver of ours by its carrier, one that
-        somebody brings along by its state in the store."""
-        return all(
-            driver.carrier if driver is not None else self.shows_connected(directory)
-            for driver, directory in (
-                (self.netfront, self.paths.frontend),
-                (self.netback, self.paths.backend),
-            )
-        )
+        """Whether packets can flow, as far as can be known: xennet's drivers say it themselves. An
+        end that is not xennet's shows Connected, has a carrier if it can be asked, and as a backend
+        has attached all rings and channels of the frontend, as the hypervisor knows."""
+        for driver, own, directory in (
+            (self.guest_driver, self.netfront, self.paths.frontend),
+            (self.host_driver, self.netback, self.paths.backend),
+        ):
+            if driver is not None and not driver.carrier:
+                return False
+            if own is None and not self.shows_connected(directory):
+                return False
+        return self.netback is not None or attached(self.guest.host.machine, self.seen)
 
     def shows_connected(self, directory: str) -> bool:
         """Whether the end in ``directory`` shows Connected."""
@@ -117,7 +141,7 @@ class PluggedVif:
     @property
     def errors(self) -> list[str]:
         """What either end did wrong, in the words of the other."""
-        ends = (self.netback, self.netfront)
+        ends = (self.host_driver, self.guest_driver)
         return [str(end.error) for end in ends if end is not None and end.error is not None]
 
     def kick(self) -> None:
@@ -126,14 +150,14 @@ class PluggedVif:
         self.kick_host()
 
     def kick_guest(self) -> None:
-        """Tell netfront; a guest that does not run any more is not told."""
-        if self.netfront is not None and self.guest.domain.running:
-            self.netfront.kick()
+        """Tell the guest's; a guest that does not run any more is not told."""
+        if self.guest_driver is not None and self.guest.domain.running:
+            self.guest_driver.kick()
 
     def kick_host(self) -> None:
-        """Tell netback; a driver domain that does not run any more is not told."""
-        if self.netback is not None and self.owner.domain.running:
-            self.netback.kick()
+        """Tell the backend's; a driver domain that does not run any more is not told."""
+        if self.host_driver is not None and self.owner.domain.running:
+            self.host_driver.kick()
 
     def moved(self, owner: BackendDomain, host_end: Endpoint | None) -> None:
         """The guest goes on in another domain, where ``owner`` is to serve this vif; ``host_end``
@@ -143,36 +167,52 @@ class PluggedVif:
         if host_end is not None:
             self.host_end = require_endpoint("host_end", host_end)
             self.host_end.listen(self.kick_host)
-        self.find_netback()
+        self.find_host_driver()
 
-    def find_netfront(self) -> None:
+    def find_guest_driver(self) -> None:
         """The driver that its frontend directory has already, None if there is none: one that has
         not seen an earlier device go before its directory was made again. A bus does not probe a
-        device that it knows (Linux xenbus_dev_changed); the driver goes on at ``guest_end`` with
-        its next connection, with the options that it has."""
-        driver = self.frontend.driver if self.frontend is not None else None
-        self.netfront = driver if isinstance(driver, Netfront) else None
+        device that it knows (Linux xenbus_dev_changed); xennet's driver goes on at ``guest_end``
+        with its next connection, with the options that it has."""
+        self.guest_driver = self.guest.buses.driver(self.paths.frontend_node)
         if self.netfront is not None:
             self.netfront.guest = self.guest_end
 
-    def find_netback(self) -> None:
+    def find_host_driver(self) -> None:
         """The same at the backend, with ``host_end``."""
-        driver = self.backend.driver if self.backend is not None else None
-        self.netback = driver if isinstance(driver, Vif) else None
+        self.host_driver = self.owner.buses.driver(self.paths.backend_node)
         if self.netback is not None:
             self.netback.host = self.host_end
 
     def make_netfront(self) -> Netfront:
-        """A driver for a new frontend device."""
+        """xennet's driver for a new frontend device."""
         kind, kernel = self.guest.kind, self.guest.kernel
-        self.netfront = Netfront(kernel, self.guest_end, kind, self.front)
-        return self.netfront
+        self.guest_driver = front = Netfront(kernel, self.guest_end, kind, self.front)
+        return front
 
     def make_netback(self) -> Vif:
-        """A driver for a new backend device."""
+        """xennet's driver for a new backend device."""
         owner = self.owner
-        self.netback = Vif(owner.kernel, self.host_end, self.policy, self.back, owner.stage)
-        return self.netback
+        self.host_driver = back = Vif(
+            owner.kernel, self.host_end, self.policy, self.back, owner.stage
+        )
+        return back
+
+
+#: Makes a driver for the frontend of a vif, or for its backend, on the kernel of its domain.
+MakeFrontend: TypeAlias = Callable[[PluggedVif, GuestKernel], VifEnd[NetfrontCounters]]
+MakeBackend: TypeAlias = Callable[[PluggedVif, GuestKernel], VifEnd[BackendCounters]]
+#: Whose drivers a domain loads: xennet's; those that a function makes; or None, those of somebody
+#: who has the kernel of the domain and does everything there.
+GuestDrivers: TypeAlias = MakeFrontend | Literal["xennet"] | None
+HostDrivers: TypeAlias = MakeBackend | Literal["xennet"] | None
+
+
+def _said(driver: object, drivers: GuestDrivers | HostDrivers, name: str) -> str:
+    """Who drives an end, for a repr; ``name``: what xennet's driver is called."""
+    if isinstance(drivers, str):
+        return name if driver is not None else f"no {name} driver"
+    return type(driver).__name__ if driver is not None else "no driver of xennet's"
 
 
 @define(eq=False)
@@ -180,7 +220,7 @@ class Guest:
     """A guest: its ``domain``, its ``kernel`` (connected to the store over its ring page), and the
     bus that finds its ``frontends``. ``vifs`` are its vifs by handle.
 
-    Its drivers are loaded by :meth:`boot`.
+    Its drivers are loaded by :meth:`boot`; whose they are say ``drivers``.
     """
 
     host: HostServices
@@ -190,12 +230,14 @@ class Guest:
     kind: FrontendKind
     grant_version: int
     evtchn: str
+    drivers: GuestDrivers = XENNET
     vifs: dict[int, PluggedVif] = field(factory=dict)
-    frontends: FrontendBus = field(init=False)
+    frontends: FrontendBus[Netfront] = field(init=False)
+    buses: Buses[NetfrontCounters] = field(init=False)
     booted: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self.frontends = FrontendBus(self.kernel, self._make, self.kind.rules)
+        self._make_buses()
 
     def __repr__(self) -> str:
         state = "booted" if self.booted else "not booted"
@@ -210,7 +252,17 @@ class Guest:
         """Load the frontend drivers: vifs are found and connected from now on. Once."""
         if not self.booted:
             self.booted = True
-            self.frontends.start()
+            self.buses.start(self.drivers)
+
+    def resume(self, kernel: GuestKernel) -> None:
+        """Go on as the domain of ``kernel``, with the drivers that are loaded."""
+        self.kernel = kernel
+        if not self.booted:
+            self._make_buses()
+        elif self.drivers == XENNET:
+            self.frontends.resume(kernel)
+        elif self.drivers is not None:
+            self.buses.foreign.resume(kernel)
 
     def unload(self, handle: int = 0) -> None:
         """Unload the driver of one vif (``rmmod`` or unbind): it closes."""
@@ -236,7 +288,9 @@ class Guest:
         """``xl destroy``: the toolstack removes its devices by force, its nodes, the domain."""
         self.host.destroy_guest(self.domid)
 
-    def _frontend(self, handle: int) -> Frontend:
+    def _frontend(self, handle: int) -> Frontend[Netfront]:
+        if self.drivers != XENNET:
+            raise LinkError(f"the drivers of domain {self.domid} are not xennet's")
         try:
             return self.frontends.devices[f"device/vif/{handle}"]
         except KeyError:
@@ -248,11 +302,23 @@ class Guest:
         vif = self.vifs.get(int(handle)) if handle.isdecimal() else None
         return vif if vif is not None and vif.paths.frontend_node == nodename else None
 
+    def _make_buses(self) -> None:
+        self.frontends = FrontendBus(self.kernel, self._make, self.kind.rules)
+        foreign = ForeignBus(self.kernel, "device", ("vif",), 1, self._make_foreign)
+        self.buses = Buses(self.frontends, foreign)
+
     def _make(self, nodename: str) -> Netfront:
         vif = self._vif(nodename)
         if vif is None:
             return Netfront(self.kernel, NullPort(), self.kind)
         return vif.make_netfront()
+
+    def _make_foreign(self, nodename: str) -> VifEnd[NetfrontCounters] | None:
+        vif = self._vif(nodename)
+        if vif is not None and callable(self.drivers):
+            vif.guest_driver = self.drivers(vif, self.kernel)
+            return vif.guest_driver
+        return None
 
 
 @frozen(eq=False)
@@ -271,18 +337,22 @@ class SavedGuest:
 @define(eq=False)
 class BackendDomain:
     """A domain that runs backends: domain 0 or a driver domain. ``backends`` is its bus, on which
-    xennet's netback serves those of the ``types``."""
+    xennet's netback, or whose ``drivers`` these are, serves those of the ``types``."""
 
     host: HostServices
     domain: Domain
     kernel: GuestKernel
     types: Collection[str] = ("vif",)
-    backends: BackendBus = field(init=False)
+    drivers: HostDrivers = XENNET
+    backends: BackendBus[Vif] = field(init=False)
     stage: TxStage = field(init=False)
+    buses: Buses[BackendCounters] = field(init=False)
     loaded: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.backends = self._bus()
+        foreign = ForeignBus(self.kernel, "backend", self.types, 2, self._make_foreign)
+        self.buses = Buses(self.backends, foreign)
         self.stage = TxStage(self.kernel)
 
     def __repr__(self) -> str:
@@ -298,7 +368,7 @@ class BackendDomain:
         """Load the backend driver: vifs that the toolstack creates are found from now on."""
         if not self.loaded:
             self.loaded = True
-            self.backends.start()
+            self.buses.start(self.drivers)
 
     def crash(self) -> None:
         """A driver domain stops at once with everything in place (SHUTDOWN_crash)."""
@@ -314,7 +384,7 @@ class BackendDomain:
         self.host.machine.destroy_domain(self.domid)
         self.host.forget_backend(self.domid)
 
-    def _bus(self) -> BackendBus:
+    def _bus(self) -> BackendBus[Vif]:
         return BackendBus(self.kernel, self._make, self._rules, self.types)
 
     def _vif(self, nodename: str) -> PluggedVif | None:
@@ -336,3 +406,10 @@ class BackendDomain:
         if vif is None:
             return Vif(self.kernel, NullPort(), stage=self.stage)
         return vif.make_netback()
+
+    def _make_foreign(self, nodename: str) -> VifEnd[BackendCounters] | None:
+        vif = self._vif(nodename)
+        if vif is not None and callable(self.drivers):
+            vif.host_driver = self.drivers(vif, self.kernel)
+            return vif.host_driver
+        return None

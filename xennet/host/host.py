@@ -15,8 +15,16 @@ from xennet.abi.sched import SHUTDOWN_suspend
 from xennet.errors import LinkError
 from xennet.frames import Endpoint, require_endpoint
 from xennet.host import evidence
+from xennet.host.buses import XENNET
 from xennet.host.capacity import ONE_VIF, Capacity
-from xennet.host.domains import BackendDomain, Guest, PluggedVif, SavedGuest
+from xennet.host.domains import (
+    BackendDomain,
+    Guest,
+    GuestDrivers,
+    HostDrivers,
+    PluggedVif,
+    SavedGuest,
+)
 from xennet.hypervisor import Domain, LeakReport, Machine
 from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.interface import HypercallError
@@ -49,7 +57,8 @@ class Host:
     limits, ``backend_domains`` by number (domain 0's is there from the start, not loaded), and
     ``guests`` by number. ``backend_evtchn`` is the ABI by which domains with backends receive
     events: "fifo", or "2l", with which one has 4095 ports at most. ``backend_types`` are the types
-    of backends that xennet's netback serves there: "vif" as Linux's does, "qnic" in QEMU's place.
+    of backends that the drivers of these serve: "vif" as Linux's does, "qnic" in QEMU's place.
+    ``drivers`` are those that domain 0 loads, as for :meth:`add_driver_domain`.
     ``quota`` limits what domains other than domain 0 may have in the store (None: xenstored's
     defaults). With ``store_deliveries`` each request of a guest to the store is a delivery of its
     own, and other domains go on before it is answered, as the run loop's ``meanwhile`` picks. Its
@@ -62,6 +71,7 @@ class Host:
         *,
         backend_evtchn: str = LINUX.evtchn,
         backend_types: Collection[str] = ("vif",),
+        drivers: HostDrivers = XENNET,
         quota: Quota | None = None,
         store_deliveries: bool = False,
         clock: Clock | None = None,
@@ -83,7 +93,7 @@ class Host:
         self.guests: dict[int, Guest] = {}
         self._next_domid = DOM0 + 1
         kernel = GuestKernel(dom0, self.service.connect(dom0, "dom0"))
-        self.backend_domains = {DOM0: BackendDomain(self, dom0, kernel, backend_types)}
+        self.backend_domains = {DOM0: BackendDomain(self, dom0, kernel, backend_types, drivers)}
         self.toolstack.init_dom0()
 
     def __repr__(self) -> str:
@@ -109,23 +119,29 @@ class Host:
         kind: FrontendKind = LINUX_GUEST,
         grant_version: int = 1,
         evtchn_abi: str | None = None,
+        drivers: GuestDrivers = XENNET,
     ) -> Guest:
         """Create a guest, as ``xl create`` does; its drivers are not loaded yet.
 
-        ``domid`` None takes the next number. ``kind``: whose frontend it runs. ``evtchn_abi``:
-        by which ABI it receives events, None for what is usual for ``kind``. OutOfFramesError
-        when the machine is full.
+        ``domid`` None takes the next number. ``kind``: whose frontend xennet's driver is like.
+        ``evtchn_abi``: by which ABI it receives events, None for what is usual for ``kind``.
+        ``drivers``: whose drivers it loads, xennet's by default; ``make(vif, kernel)``, which
+        makes one for each frontend that is found (xennet.vif.end.VifEnd); or None, and somebody
+        who has ``guest.kernel`` does it all. OutOfFramesError when the machine is full.
         """
         evtchn_abi = evtchn_abi or kind.evtchn
         made = self._create(domid, name, grant_version, evtchn_abi)
-        guest = Guest(self, *made, kind, grant_version, evtchn_abi)
+        guest = Guest(self, *made, kind, grant_version, evtchn_abi, drivers)
         self.guests[guest.domid] = guest
         return guest
 
-    def add_driver_domain(self, domid: int | None = None, *, name: str = "") -> BackendDomain:
-        """Create a domain for backends; its driver is not loaded yet."""
+    def add_driver_domain(
+        self, domid: int | None = None, *, name: str = "", drivers: HostDrivers = XENNET
+    ) -> BackendDomain:
+        """Create a domain for backends; its driver is not loaded yet. ``drivers``: whose it loads,
+        as for :meth:`add_guest`."""
         domain, _, kernel = self._create(domid, name, 1, self._backend_evtchn)
-        owner = BackendDomain(self, domain, kernel, self._backend_types)
+        owner = BackendDomain(self, domain, kernel, self._backend_types, drivers)
         self.backend_domains[domain.domid] = owner
         return owner
 
@@ -189,8 +205,8 @@ class Host:
             back,
         )
         guest.vifs[handle] = vif
-        vif.find_netfront()
-        vif.find_netback()
+        vif.find_guest_driver()
+        vif.find_host_driver()
         guest_end.listen(vif.kick_guest)
         host_end.listen(vif.kick_host)
         vif.operation = self.toolstack.attach_vif(
@@ -208,8 +224,8 @@ class Host:
         let go when that is delivered."""
         vifs = self.vifs if plugged is None else plugged
         known = {path for vif in vifs for path in (vif.paths.frontend, vif.paths.backend)}
-        fronts = [(guest.domid, [*guest.frontends.devices]) for guest in self.guests.values()]
-        backs = [(one.domid, [*one.backends.devices]) for one in self.backend_domains.values()]
+        fronts = [(guest.domid, guest.buses.nodenames) for guest in self.guests.values()]
+        backs = [(one.domid, one.buses.nodenames) for one in self.backend_domains.values()]
         for domid, nodenames in (*fronts, *backs):
             for path in {f"{domain_path(domid)}/{nodename}" for nodename in nodenames} - known:
                 self.store.transact(partial(remove_with_empty_parents, path=path))
@@ -251,8 +267,10 @@ class Host:
 
         ``host_ends`` are the host's ends of its vifs, by handle, where they are not those of the
         old host. The old domain may be gone (restore) or go afterwards (migration). LinkError,
-        and nothing happens, when a backend domain of its vifs does not live here.
+        and nothing happens, when a backend domain of its vifs does not live here, or a driver of
+        the guest that is not xennet's cannot be moved (xennet.xenbus.frontend.MovableDriver).
         """
+        saved.image.buses.foreign.require_movable()
         missing = sorted({vif.backend_domid for vif in saved.vifs} - set(self.backend_domains))
         if missing:
             raise LinkError(f"{saved.image.config.name} needs backend domain {missing[0]}")
@@ -267,8 +285,7 @@ class Host:
         operations = relocation.restore_domain(self.toolstack, config, saved.vifs)
         for operation in operations:
             guest.vifs[operation.paths.handle].operation = operation
-        guest.kernel = GuestKernel(domain, self.service.connect(domain, config.name))
-        guest.frontends.resume(guest.kernel)
+        guest.resume(GuestKernel(domain, self.service.connect(domain, config.name)))
         return operations
 
     def destroy_guest(self, domid: int) -> None:

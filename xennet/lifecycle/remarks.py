@@ -16,7 +16,6 @@ from xennet.netback.credit import NO_LIMIT, parse_rate
 from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.device import DEFAULT_MTU, MAX_MTU, MIN_MTU
 from xennet.vif.counters import BackendCounters
-from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.scan import scan_unsigned
 from xennet.xenstore.errors import XsError
 
@@ -86,11 +85,7 @@ OF_BACKEND = (
 
 def remarks(vif: PluggedVif) -> list[str]:
     """All remarks on ``vif``, one line each."""
-    return [
-        remark
-        for look in (unreadable, unheeded, unvalidated, refused, lost)
-        for remark in look(vif)
-    ]
+    return [remark for look in (unreadable, unheeded, said, refused, lost) for remark in look(vif)]
 
 
 def unreadable(vif: PluggedVif) -> Iterator[str]:
@@ -111,39 +106,49 @@ def unreadable(vif: PluggedVif) -> Iterator[str]:
 
 
 def unheeded(vif: PluggedVif) -> Iterator[str]:
-    """A carrier node of 0 that the frontend does not read: Linux's never does."""
-    backend = NodeDirectory(vif.store, vif.paths.backend)
-    down = scan_unsigned(backend.optional_text("carrier").encode()) == 0
-    if down and vif.netfront is not None and vif.netfront.carrier:
+    """A carrier node of 0 that the frontend does not read: Linux's never does. Whether a frontend
+    that cannot be asked reads it is not known."""
+    backend, front = vif.seen.backend, vif.guest_driver
+    if scan_unsigned(backend.optional_text("carrier").encode()) != 0:
+        return
+    if front is not None and front.carrier:
         yield f"{backend.node('carrier')} = 0, and the frontend does not look at it"
+    elif front is None and vif.guest.drivers is None:
+        yield f"{backend.node('carrier')} = 0: a frontend that looks at it sends nothing"
 
 
-def unvalidated(vif: PluggedVif) -> Iterator[str]:
-    """GSO packets without data_validated (field bug 2)."""
-    front = vif.netfront
-    if front is not None and front.counters.unvalidated:
-        yield (
-            f"GSO packets that came without data_validated: {front.counters.unvalidated}; "
-            f"{front.kind.unvalidated}"
-        )
+def said(vif: PluggedVif) -> Iterator[str]:
+    """What the drivers have to say themselves."""
+    for driver in (vif.guest_driver, vif.host_driver):
+        if driver is not None:
+            yield from driver.remarks()
 
 
 def refused(vif: PluggedVif) -> Iterator[str]:
     """Packets that one end did not accept from the other, though the ring went on."""
-    if vif.netback is not None and (count := vif.netback.counters.tx.errors):
+    front, back = _counters(vif)
+    if count := back.tx.errors:
         yield f"packets of the guest that the backend refused: {count} {_BY_RULE}"
-    if vif.netfront is not None and (count := vif.netfront.counters.rx.errors):
+    if count := front.rx.errors:
         yield f"packets for the guest that its driver dropped: {count} {_BY_RULE}"
 
 
 def lost(vif: PluggedVif) -> Iterator[str]:
     """Frames that were dropped, in all connections of these drivers."""
-    front = vif.netfront.counters if vif.netfront is not None else NetfrontCounters()
-    back = vif.netback.counters if vif.netback is not None else BackendCounters()
+    front, back = _counters(vif)
     for whose, counters, rows in (("of", front, _LOST_OF_GUEST), ("for", back, _LOST_FOR_GUEST)):
         for name, how in rows:
             if count := getattr(counters, name):
                 yield f"frames {whose} the guest that {how}: {count}"
+
+
+def _counters(vif: PluggedVif) -> tuple[NetfrontCounters, BackendCounters]:
+    """The counters of both ends; zeros for an end that keeps none."""
+    front, back = vif.guest_driver, vif.host_driver
+    return (
+        (front.counters if front is not None else None) or NetfrontCounters(),
+        (back.counters if back is not None else None) or BackendCounters(),
+    )
 
 
 #: Behind a count of refused packets.

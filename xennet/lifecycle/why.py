@@ -1,7 +1,8 @@
 """Why a vif passes no traffic, or not all: every state, node or counter in the way, with its value.
 
 The checks are a table, in the order in which a person looks: the store first (as any toolstack sees
-it), then the drivers. Each check looks, whatever the others have found.
+it), then domains, devices and rings (as the hypervisor knows them), then what the drivers say
+themselves (xennet.vif.end). Each check looks, whatever the others have found.
 """
 
 from __future__ import annotations
@@ -9,24 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from xennet.abi.xenbus import XenbusState
+from xennet.host.buses import XENNET
 from xennet.host.domains import PluggedVif
 from xennet.host.evidence import blocked, full_quotas
-from xennet.netback.guest_tx import R_LIMITED
-from xennet.netback.keys import read_queue_count, read_queues
-from xennet.netback.policy import LINUX
-from xennet.netback.queue import Queue
+from xennet.host.shared_rings import RingState, Use, event_state, published, rings, shared
 from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
-from xennet.xenbus.scan import scan_unsigned
 from xennet.xenbus.state import read_state, state_name
 from xennet.xenstore.errors import XsError
 
 Check = Callable[[PluggedVif], Iterator[str]]
 
 S = XenbusState
-#: Most queues that a backend of xennet offers.
-_MOST_QUEUES = 64
 #: Frontend states in which all keys are in the store.
 _PUBLISHED = frozenset({S.Initialised, S.Connected, S.Reconfiguring})
 #: States that no toolstack writes.
@@ -36,17 +32,8 @@ _ADVERTISED = frozenset({S.InitWait, S.Initialised, S.Connected})
 
 
 def why(vif: PluggedVif) -> list[str]:
-    """The reasons why ``vif`` passes no traffic, or not all, one line each.
-
-    A foreign driver is judged by the store and the rings.
-    """
+    """The reasons why ``vif`` passes no traffic, or not all, one line each."""
     return [reason for check in CHECKS for reason in check(vif)]
-
-
-def _queues(vif: PluggedVif) -> list[Queue]:
-    """The backend's queues; none if its domain has stopped."""
-    back = vif.netback
-    return back.queues if back is not None and vif.owner.domain.running else []
 
 
 def _both_connected(vif: PluggedVif) -> bool:
@@ -55,7 +42,7 @@ def _both_connected(vif: PluggedVif) -> bool:
 
 def _store(vif: PluggedVif) -> tuple[NodeDirectory, NodeDirectory]:
     """The frontend's and the backend's directory, as the toolstack sees them."""
-    return NodeDirectory(vif.store, vif.paths.frontend), NodeDirectory(vif.store, vif.paths.backend)
+    return vif.seen.frontend, vif.seen.backend
 
 
 # -- the store -------------------------------------------------------------------------------------
@@ -125,7 +112,8 @@ def feature_rx_copy(vif: PluggedVif) -> Iterator[str]:
     """A backend whose features are in the store can copy to the frontend, and said so in time."""
     kind, (frontend, backend) = vif.guest.kind, _store(vif)
     if (
-        not kind.needs_rx_copy
+        vif.guest.drivers != XENNET
+        or not kind.needs_rx_copy
         or read_state(backend.store, backend.path) not in _ADVERTISED
         or read_state(frontend.store, frontend.path) != S.Initialising
     ):
@@ -133,10 +121,10 @@ def feature_rx_copy(vif: PluggedVif) -> Iterator[str]:
     node, value = backend.node("feature-rx-copy"), backend.optional_text("feature-rx-copy")
     if not backend.optional_unsigned("feature-rx-copy"):
         yield f'the backend cannot copy, so the frontend leaves it alone: {node} = "{value}"'
-    elif vif.netfront is not None and vif.netfront.declined is not None:
+    elif vif.frontend is not None and vif.frontend.declined is not None:
         yield (
             f"the {kind.name} frontend looked when the backend showed InitWait, and looks again "
-            f'only when that is shown again: {vif.netfront.declined}; it is "{value}" now'
+            f'only when that is shown again: {vif.frontend.declined}; it is "{value}" now'
         )
 
 
@@ -159,24 +147,9 @@ def ring_keys(vif: PluggedVif) -> Iterator[str]:
     if read_state(frontend.store, frontend.path) not in _PUBLISHED:
         return
     try:
-        read_queues(frontend, read_queue_count(frontend, _MOST_QUEUES))
+        published(vif.seen)
     except XenbusError as wrong:
         yield f"the frontend's keys are not complete: {wrong}"
-
-
-def request_rx_copy(vif: PluggedVif) -> Iterator[str]:
-    """The frontend asks for copies, or Linux's netback looks at none of its features."""
-    frontend, _ = _store(vif)
-    node = frontend.node("request-rx-copy")
-    if (
-        _queues(vif)
-        and vif.policy.name == LINUX.name
-        and not frontend.optional_unsigned("request-rx-copy")
-    ):
-        yield (
-            f"the frontend does not ask for copies, so none of its features counts and frames for "
-            f'it have to fit a page: {node} = "{frontend.optional_text("request-rx-copy")}"'
-        )
 
 
 def script_held(vif: PluggedVif) -> Iterator[str]:
@@ -186,7 +159,7 @@ def script_held(vif: PluggedVif) -> Iterator[str]:
         yield f"runs of the hotplug script that have not begun: {script.waiting}"
 
 
-# -- the drivers -----------------------------------------------------------------------------------
+# -- domains, devices and rings --------------------------------------------------------------------
 
 
 def running(vif: PluggedVif) -> Iterator[str]:
@@ -197,15 +170,30 @@ def running(vif: PluggedVif) -> Iterator[str]:
 
 
 def drivers(vif: PluggedVif) -> Iterator[str]:
-    """Both ends have a driver; a foreign one is recognised by a state that only drivers show."""
+    """Both ends have a driver; a foreign one that is on no bus is recognised by a state that only
+    drivers show."""
+    for served, drivers, domid, end in _served(vif):
+        if served:
+            continue
+        if drivers is None:
+            yield (
+                f"domain {domid}, whose drivers are not xennet's, has shown no state of a driver: "
+                f"{end.node('state')} = {state_name(read_state(end.store, end.path))}"
+            )
+        else:
+            yield f"no driver of domain {domid} serves {end.path}"
+
+
+def _served(vif: PluggedVif) -> Iterator[tuple[bool, object, int, NodeDirectory]]:
+    """For each end: whether a driver serves it, whose drivers its domain has, the domain's number
+    and the end's directory."""
     paths, (frontend, backend) = vif.paths, _store(vif)
-    for device, driver, domid, end in (
-        (vif.frontend, vif.netfront, paths.frontend_domid, frontend),
-        (vif.backend, vif.netback, paths.backend_domid, backend),
+    for driver, domain, node, end in (
+        (vif.guest_driver, vif.guest, paths.frontend_node, frontend),
+        (vif.host_driver, vif.owner, paths.backend_node, backend),
     ):
         brought = driver is None and read_state(end.store, end.path) in _OF_DRIVERS
-        if device is None and not brought:
-            yield f"no driver of domain {domid} serves {end.path}"
+        yield node in domain.buses.nodenames or brought, domain.drivers, domain.domid, end
 
 
 def progress(vif: PluggedVif) -> Iterator[str]:
@@ -216,76 +204,94 @@ def progress(vif: PluggedVif) -> Iterator[str]:
         yield from blocked(vif)
     if not _both_connected(vif):
         return
-    back, front = vif.backend, vif.frontend
+    front = vif.frontend
     if front is not None and not front.announced:
         yield (
             f"the frontend has not heard yet that its backend is Connected: "
             f"{vif.paths.backend}/state = {state_name(S.Connected)}"
         )
-    if back is not None and (vif.netback is None or not vif.netback.queues):
+    _, (backend_served, *_) = _served(vif)
+    if backend_served:
+        yield from _unattached(vif)
+
+
+def _unattached(vif: PluggedVif) -> Iterator[str]:
+    """What the backend's domain has not attached of that which the frontend has published."""
+    try:
+        left = shared(vif.guest.host.machine, vif.seen)
+    except XenbusError:
+        return  # ring_keys names the node
+    if all(one.use is Use.OFFERED for one in left):
         yield (
             f"the backend has not connected to the rings of the frontend that is Connected: "
             f"{vif.paths.frontend}/state = {state_name(S.Connected)}"
         )
+        return
+    for one in left:
+        if one.use is Use.OFFERED:
+            yield (
+                f"domain {vif.owner.domid} does not use the {one.what} of the frontend that is "
+                f"Connected: {one.node} = {one.number}"
+            )
+        elif one.use is Use.NOTHING:
+            yield (
+                f"domain {vif.guest.domid} has no such {one.what} for domain {vif.owner.domid}: "
+                f"{one.node} = {one.number}"
+            )
 
 
 def misbehaviour(vif: PluggedVif) -> Iterator[str]:
     """Neither driver has found the other end to break the protocol."""
-    back, front = vif.netback, vif.netfront
+    back, front = vif.host_driver, vif.guest_driver
     if back is not None and back.error is not None:
-        yield (
-            f"{vif.name} is disabled, the guest broke the protocol: {back.error} "
-            f"(packets for it that were dropped: {back.counters.dropped})"
+        counters = back.counters
+        dropped = (
+            "" if counters is None else (f" (packets for it that were dropped: {counters.dropped})")
         )
+        yield f"{vif.name} is disabled, the guest broke the protocol: {back.error}{dropped}"
     if front is not None and front.error is not None:
         yield f"the frontend is broken, its backend broke the protocol: {front.error}"
 
 
-def carrier(vif: PluggedVif) -> Iterator[str]:
-    """The backend's carrier node is not 0 (xen/io/netif.h, "Link state"), if the frontend reads
-    it."""
-    _, backend = _store(vif)
-    node, value = backend.node("carrier"), backend.optional_text("carrier")
-    if vif.netfront is None or vif.netfront.link_up:
-        return
-    if scan_unsigned(value.encode()) == 0:
-        yield f"the backend has no carrier: {node} = {value}"
-    else:
-        yield f'the frontend has not heard yet that there is a carrier: {node} = "{value}"'
+def said(vif: PluggedVif) -> Iterator[str]:
+    """Neither driver has a reason of its own."""
+    for driver, domain in ((vif.guest_driver, vif.guest), (vif.host_driver, vif.owner)):
+        if driver is not None and domain.domain.running:
+            yield from driver.reasons(vif.seen)
 
 
 def buffers(vif: PluggedVif) -> Iterator[str]:
-    """The guest has posted buffers for the packets that wait for it."""
-    for number, queue in enumerate(_queues(vif)):
-        posted = queue.rx_ring.unconsumed_requests
-        if queue.stalled:
+    """The guest has posted receive buffers, if the backend is not xennet's (which says it)."""
+    for ring in _rings(vif) if vif.netback is None else ():
+        if ring.name == "rx" and not ring.unanswered:
+            yield f"queue {ring.queue} of {vif.name}: the guest has posted no receive buffers"
+
+
+def answers(vif: PluggedVif) -> Iterator[str]:
+    """No request waits for a response, if an end is not xennet's (xennet's drivers say why)."""
+    if vif.netfront is not None and vif.netback is not None:
+        return
+    for ring in _rings(vif):
+        if ring.name == "tx" and ring.unanswered:
             yield (
-                f"queue {number} of {vif.name} is stalled, its frames are dropped: "
-                f"{posted} receive buffers are posted"
+                f"queue {ring.queue} of {vif.name}: {ring.unanswered} requests of the guest are "
+                f"not answered: req_prod = {ring.req_prod}, rsp_prod = {ring.rsp_prod}, and "
+                f"{event_state(vif.guest.host.machine, vif.paths, ring.port)}"
             )
-        elif not posted:
-            yield f"queue {number} of {vif.name}: the guest has posted no receive buffers"
+
+
+def _rings(vif: PluggedVif) -> list[RingState]:
+    """The rings that the backend's domain has mapped, while it runs."""
+    return rings(vif.guest.host.machine, vif.seen) if vif.owner.domain.running else []
 
 
 def rooms(vif: PluggedVif) -> Iterator[str]:
-    """Both network stacks take frames."""
-    if not vif.guest_end.room:
+    """Both network stacks take frames: those behind drivers that are somebody else's are not
+    there."""
+    if vif.guest.drivers is not None and not vif.guest_end.room:
         yield f"the network stack of domain {vif.paths.frontend_domid} has room for 0 frames"
-    if not vif.host_end.room:
+    if vif.owner.drivers is not None and not vif.host_end.room:
         yield f"what {vif.name} leads to on the host has room for 0 frames"
-
-
-def rate(vif: PluggedVif) -> Iterator[str]:
-    """No request waits for the rate limit."""
-    _, backend = _store(vif)
-    for number, queue in enumerate(_queues(vif)):
-        size = queue.tx.res[R_LIMITED]
-        if size and queue.tx_ring.unconsumed_requests:
-            yield (
-                f"queue {number} of {vif.name} waits for the rate limit, {queue.tx.credit} bytes "
-                f"are left and {size} are needed: {backend.node('rate')} = "
-                f'"{backend.optional_text("rate")}"'
-            )
 
 
 #: The checks in order.
@@ -299,14 +305,13 @@ CHECKS: tuple[Check, ...] = (
     command,
     feature_rx_copy,
     ring_keys,
-    request_rx_copy,
     running,
     drivers,
     whereabouts,
     progress,
     misbehaviour,
-    carrier,
     buffers,
+    answers,
+    said,
     rooms,
-    rate,
 )

@@ -8,6 +8,7 @@ is its policy's (xennet.netback.policy).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 from xennet.flow.hash_config import HashConfig
@@ -33,6 +34,7 @@ from xennet.ring import RingOverflowError
 from xennet.vif.counters import BackendCounters, total
 from xennet.xenbus.backend import Advertisement
 from xennet.xenbus.device import DEVICE_ERRORS, DeviceWatch, XenbusDevice
+from xennet.xenbus.paths import VifDirectories
 
 
 class Vif:
@@ -195,6 +197,25 @@ class Vif:
         headroom = read_headroom(dev.otherend)
         self.config[C_HEADROOM] = headroom
         self._end.negotiated(self._keys.features.offload(headroom))
+
+    # -- what is told of it (xennet.vif.end.VifEnd) ------------------------------------------------
+
+    def reasons(self, seen: VifDirectories) -> Iterator[str]:
+        frontend, copies = seen.frontend, "request-rx-copy"
+        # Linux looks at no feature of a frontend that does not (xenbus.c, read_xenbus_vif_flags).
+        linux = self.policy.name == LINUX.name
+        if self.queues and linux and not frontend.optional_unsigned(copies):
+            yield (
+                "the frontend does not ask for copies, so none of its features counts and frames "
+                f"for it have to fit a page: {frontend.node(copies)} = "
+                f'"{frontend.optional_text(copies)}"'
+            )
+        for number, queue in enumerate(self.queues):
+            for reason in queue.reasons(seen.backend):
+                yield f"queue {number} of {seen.paths.name}{reason}"
+
+    def remarks(self) -> tuple[str, ...]:
+        return ()
 
     # -- while connected ---------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ published nothing since the last one, the next ones are delayed (hardening rule 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from attrs import frozen
 
@@ -34,6 +34,7 @@ from xennet.vif.counters import BackendCounters
 from xennet.vif.late_eoi import LateEoi
 from xennet.vif.refusals import EXPIRED
 from xennet.vif.ring_events import tell_refused
+from xennet.xenbus.nodes import NodeDirectory
 
 #: Pages from which packets are sent to the guest: eight of the longest.
 RX_STAGE_PAGES = 128
@@ -99,6 +100,22 @@ class Queue:
         except Exception:
             self.disconnect()
             raise
+
+    # -- what is told of it ------------------------------------------------------------------------
+
+    def reasons(self, backend: NodeDirectory) -> Iterator[str]:
+        """What keeps its frames from passing, to be said of it; ``backend``: the vif's nodes."""
+        posted = self.rx_ring.unconsumed_requests
+        if self.stalled:
+            yield f" is stalled, its frames are dropped: {posted} receive buffers are posted"
+        elif not posted:
+            yield ": the guest has posted no receive buffers"
+        size = self.tx.res[guest_tx.R_LIMITED]
+        if size and self.tx_ring.unconsumed_requests:
+            yield (
+                f" waits for the rate limit, {self.tx.credit} bytes are left and {size} are "
+                f'needed: {backend.node("rate")} = "{backend.optional_text("rate")}"'
+            )
 
     # -- connecting --------------------------------------------------------------------------------
 

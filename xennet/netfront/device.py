@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -34,6 +34,7 @@ from xennet.netfront.verdict import BackendError
 from xennet.xenbus.device import DeviceWatch, StoreValue, XenbusDevice
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
+from xennet.xenbus.paths import VifDirectories
 from xennet.xenstore.errors import XsError
 
 _MAC = re.compile(rb"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
@@ -60,11 +61,10 @@ class Netfront:
     one holds from the next connection on.
 
     ``carrier`` is True while packets can flow; ``error`` is what the backend did to break the
-    device, ``declined`` why its last InitWait was not answered (None: it was). ``counters`` run
-    over all connections and queues. ``mac``, ``mtu`` (bytes, without the Ethernet header) and
-    ``xdp_headroom`` (bytes) are those of the last connection. ``control`` is the control ring, if
-    both ends know of it; ``hashing`` is how frames to be sent are hashed. ``multicast`` are the
-    group addresses that the guest wants.
+    device. ``counters`` run over all connections and queues. ``mac``, ``mtu`` (bytes, without the
+    Ethernet header) and ``xdp_headroom`` (bytes) are those of the last connection. ``control`` is
+    the control ring, if both ends know of it; ``hashing`` is how frames to be sent are hashed.
+    ``multicast`` are the group addresses that the guest wants.
     """
 
     def __init__(
@@ -83,7 +83,6 @@ class Netfront:
         self.mtu = DEFAULT_MTU
         self.xdp_headroom = options.xdp_headroom
         self.error: BackendError | None = None
-        self.declined: XenbusError | None = None
         self.hashing = HashConfig()
         self.control: ControlClient | None = None
         self.multicast: list[bytes] = []
@@ -124,11 +123,10 @@ class Netfront:
 
     # -- a connection (xennet.xenbus.frontend.FrontendDriver) --------------------------------------
 
-    def setup(self, dev: XenbusDevice) -> Sequence[tuple[str, StoreValue]] | None:
+    def setup(self, dev: XenbusDevice) -> Sequence[tuple[str, StoreValue]] | XenbusError:
         kind, options, own = self.kind, self.options, dev.own
-        self.declined = declined(dev.otherend) if kind.needs_rx_copy else None
-        if self.declined is not None:
-            return None
+        if kind.needs_rx_copy and (useless := declined(dev.otherend)) is not None:
+            return useless
         self._free_held()
         trusted = options.trusted
         if trusted is None:
@@ -207,6 +205,24 @@ class Netfront:
             self._queues.drop_waiting()
         self._held.clear()
         self._forget()
+
+    # -- what is told of it (xennet.vif.end.VifEnd) ------------------------------------------------
+
+    def reasons(self, seen: VifDirectories) -> Iterator[str]:
+        if self._link_up:
+            return
+        node, value = seen.backend.node("carrier"), seen.backend.optional_text("carrier")
+        if seen.backend.optional_unsigned("carrier", 1) == 0:
+            yield f"the backend has no carrier: {node} = {value}"
+        else:
+            yield f'the frontend has not heard yet that there is a carrier: {node} = "{value}"'
+
+    def remarks(self) -> Iterator[str]:
+        if self.counters.unvalidated:
+            yield (
+                f"GSO packets that came without data_validated: {self.counters.unvalidated}; "
+                f"{self.kind.unvalidated}"
+            )
 
     # -- what the guest does -----------------------------------------------------------------------
 

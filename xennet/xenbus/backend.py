@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from attrs import define, field, frozen
 
@@ -96,8 +96,11 @@ class ReconfigurableDriver(Protocol):
         ...
 
 
+_D = TypeVar("_D", bound=BackendDriver)
+
+
 @define(eq=False)
-class Backend:
+class Backend(Generic[_D]):
     """One backend device in directory ``nodename`` of domain ``hv.domid``.
 
     ``state`` is where the walk has got to. The state in the store (``dev.state``) is behind it
@@ -107,8 +110,8 @@ class Backend:
 
     hv: Hypervisor
     nodename: str
-    driver: BackendDriver
-    on_removed: Callable[[Backend], None] | None = None
+    driver: _D
+    on_removed: Callable[[Backend[_D]], None] | None = None
     rules: BackendRules = LINUX_BACKEND
     dev: XenbusDevice = field(init=False)
     state: XenbusState = field(init=False, default=XenbusState.Initialising)
@@ -326,7 +329,7 @@ class Backend:
 _CLOSING = frozenset({XenbusState.Closing, XenbusState.Closed})
 _NO_ERROR = XenbusError(0, "")
 
-_TASKS: dict[Do, Callable[[Backend, Task, XenbusError], None]] = {
+_TASKS: dict[Do, Callable[[Backend[Any], Task, XenbusError], None]] = {
     Do.SHOW: Backend._task_show,
     Do.SHOW_AT_LEAST: Backend._task_show_at_least,
     Do.ADVERTISE: Backend._task_advertise,
@@ -339,7 +342,7 @@ _TASKS: dict[Do, Callable[[Backend, Task, XenbusError], None]] = {
     Do.CONFIRM_CLOSED: Backend._task_confirm_closed,
 }
 
-_AFTERWARDS: dict[Afterwards, Callable[[Backend], None]] = {
+_AFTERWARDS: dict[Afterwards, Callable[[Backend[Any]], None]] = {
     Afterwards.KEEP: Backend._keep,
     Afterwards.UNPLUG_IF_OFFLINE: Backend._unplug_if_offline,
     Afterwards.REMOVE_IF_OFFLINE: Backend._remove_if_offline,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Generic, TypeVar
 
 from xennet.interface import Hypervisor
 from xennet.xenbus.backend import Backend, BackendDriver
@@ -10,13 +11,14 @@ from xennet.xenbus.backend_rules import BackendRules
 from xennet.xenbus.bus import Bus
 from xennet.xenbus.tables import LINUX_BACKEND
 
+_D = TypeVar("_D", bound=BackendDriver)
 #: Makes the driver for the device in a directory (``backend/<type>/<frontend domid>/<handle>``).
-BackendFactory = Callable[[str], BackendDriver]
+BackendFactory = Callable[[str], _D]
 #: Says by which rules the device in a directory lives.
 BackendRulesOf = Callable[[str], BackendRules]
 
 
-class BackendBus:
+class BackendBus(Generic[_D]):
     """Watches ``backend`` in the domain of ``hv`` and runs a :class:`Backend` for each vif.
 
     ``rules`` are those of every device, or a function that gives them by nodename. ``types`` are
@@ -26,17 +28,17 @@ class BackendBus:
     def __init__(
         self,
         hv: Hypervisor,
-        factory: BackendFactory,
+        factory: BackendFactory[_D],
         rules: BackendRules | BackendRulesOf = LINUX_BACKEND,
         types: Collection[str] = ("vif",),
     ) -> None:
         self._hv = hv
         self._factory = factory
         self._rules = rules
-        self._bus: Bus[Backend] = Bus(hv.store, "backend", types, 2, self._make)
+        self._bus: Bus[Backend[_D]] = Bus(hv.store, "backend", types, 2, self._make)
 
     @property
-    def devices(self) -> dict[str, Backend]:
+    def devices(self) -> dict[str, Backend[_D]]:
         """Live devices by nodename."""
         return self._bus.devices
 
@@ -62,9 +64,9 @@ class BackendBus:
         """
         self._bus.load()
 
-    def _make(self, nodename: str) -> Backend:
+    def _make(self, nodename: str) -> Backend[_D]:
         rules = self._rules if isinstance(self._rules, BackendRules) else self._rules(nodename)
         return Backend(self._hv, nodename, self._factory(nodename), self._removed, rules)
 
-    def _removed(self, backend: Backend) -> None:
+    def _removed(self, backend: Backend[_D]) -> None:
         self._bus.forget(backend.nodename)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from attrs import define, field
 
@@ -49,12 +49,13 @@ class FrontendDriver(Protocol):
     leaves an error node and goes to Closing.
     """
 
-    def setup(self, dev: XenbusDevice) -> Sequence[tuple[str, StoreValue]] | None:
+    def setup(self, dev: XenbusDevice) -> Sequence[tuple[str, StoreValue]] | XenbusError:
         """Read the backend's features (``dev.otherend``) and make the rings: the backend is in
         InitWait.
 
-        Returns the keys (name, value) to publish in one transaction, in order. Returns None if this
-        backend cannot be used; the device then stays in Initialising without an error.
+        Returns the keys (name, value) to publish in one transaction, in order; or an error, which
+        is not raised, that says why this backend cannot be used: the device then stays in
+        Initialising without an error node.
         """
         ...
 
@@ -87,23 +88,28 @@ class MovableDriver(Protocol):
         ...
 
 
+_D = TypeVar("_D", bound=FrontendDriver)
+
+
 @define(eq=False)
-class Frontend:
+class Frontend(Generic[_D]):
     """One frontend device in directory ``nodename`` of domain ``hv.domid``.
 
     ``on_unloaded(frontend)`` is called at the end of each unload or removal. ``unplugged``: the
-    device ended because the backend's directory vanished (WINDOWS_FRONTEND).
+    device ended because the backend's directory vanished (WINDOWS_FRONTEND). ``declined``: why the
+    driver cannot use the backend, which is in InitWait; else None.
     """
 
     hv: Hypervisor
     nodename: str
-    driver: FrontendDriver
-    on_unloaded: Callable[[Frontend], None] | None = None
+    driver: _D
+    on_unloaded: Callable[[Frontend[_D]], None] | None = None
     rules: FrontendRules = LINUX_FRONTEND
     dev: XenbusDevice = field(init=False)
     phase: Phase = field(init=False, default=Phase.IDLE)
     announced: bool = field(init=False, default=False)
     unplugged: bool = field(init=False, default=False)
+    declined: XenbusError | None = field(init=False, default=None)
     _watch: DeviceWatch | None = field(init=False, default=None)
     _set_up: bool = field(init=False, default=False)
     _keys: Sequence[tuple[str, StoreValue]] = field(init=False, default=())
@@ -203,6 +209,7 @@ class Frontend:
     # -- what the backend does ---------------------------------------------------------------------
 
     def _answer(self) -> None:
+        self.declined = None
         actions = self.rules.actions(self.phase, self._backend_state(), self.dev.state)
         for action in actions:
             _ACTIONS[action](self)
@@ -300,7 +307,8 @@ class Frontend:
     def _step_set_up(self, _step: ConnectStep) -> bool:
         self._set_up = True
         keys = self.driver.setup(self.dev)
-        if keys is None:
+        if isinstance(keys, XenbusError):
+            self.declined = keys
             self._disconnect()
             return False
         self._keys = keys
@@ -333,7 +341,7 @@ class Frontend:
         return True
 
 
-_ACTIONS: dict[FrontendAction, Callable[[Frontend], None]] = {
+_ACTIONS: dict[FrontendAction, Callable[[Frontend[Any]], None]] = {
     FrontendAction.SHOW_INITIALISING: Frontend._show_initialising,
     FrontendAction.SHOW_CLOSING: Frontend._show_closing,
     FrontendAction.SHOW_CLOSED: Frontend._show_closed,
@@ -347,7 +355,7 @@ _ACTIONS: dict[FrontendAction, Callable[[Frontend], None]] = {
     FrontendAction.END: Frontend._end,
 }
 
-_CONNECT: dict[ConnectDo, Callable[[Frontend, ConnectStep], bool]] = {
+_CONNECT: dict[ConnectDo, Callable[[Frontend[Any], ConnectStep], bool]] = {
     ConnectDo.SET_UP: Frontend._step_set_up,
     ConnectDo.PUBLISH: Frontend._step_publish,
     ConnectDo.POST: Frontend._step_post,

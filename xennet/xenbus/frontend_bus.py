@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from xennet.interface import Hypervisor
 from xennet.xenbus.bus import Bus
@@ -10,11 +11,12 @@ from xennet.xenbus.frontend import Frontend, FrontendDriver
 from xennet.xenbus.frontend_rules import LINUX_FRONTEND, FrontendRules
 from xennet.xenbus.nodes import NodeDirectory
 
+_D = TypeVar("_D", bound=FrontendDriver)
 #: nodename (``device/vif/<handle>``) -> the driver of that device.
-FrontendFactory = Callable[[str], FrontendDriver]
+FrontendFactory = Callable[[str], _D]
 
 
-class FrontendBus:
+class FrontendBus(Generic[_D]):
     """Watches ``device`` in the domain of ``hv`` and runs a :class:`Frontend` for each vif.
 
     A device whose driver was unloaded (:meth:`Frontend.close`) stays on the bus; its
@@ -24,16 +26,16 @@ class FrontendBus:
     def __init__(
         self,
         hv: Hypervisor,
-        factory: FrontendFactory,
+        factory: FrontendFactory[_D],
         rules: FrontendRules = LINUX_FRONTEND,
     ) -> None:
         self._hv = hv
         self._factory = factory
         self._rules = rules
-        self._bus: Bus[Frontend] = Bus(hv.store, "device", ("vif",), 1, self._make)
+        self._bus: Bus[Frontend[_D]] = Bus(hv.store, "device", ("vif",), 1, self._make)
 
     @property
-    def devices(self) -> dict[str, Frontend]:
+    def devices(self) -> dict[str, Frontend[_D]]:
         """Devices by nodename, with or without a running driver."""
         return self._bus.devices
 
@@ -60,5 +62,5 @@ class FrontendBus:
                 self._bus.forget(nodename)
                 frontend.remove()
 
-    def _make(self, nodename: str) -> Frontend:
+    def _make(self, nodename: str) -> Frontend[_D]:
         return Frontend(self._hv, nodename, self._factory(nodename), rules=self._rules)

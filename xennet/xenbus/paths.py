@@ -12,6 +12,8 @@ import re
 
 from attrs import Attribute, field, frozen
 
+from xennet.interface import StoreTransaction
+from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenstore.path import domain_path
 
 #: What may stand between two slashes of a path (xenstored_core.c, is_valid_nodename).
@@ -37,6 +39,11 @@ class VifPaths:
     def _names_a_directory(self, _attribute: Attribute[str], value: str) -> None:
         if not _NAME.fullmatch(value):
             raise ValueError(f"a type of backends names a directory, and {value!r} does not")
+
+    @property
+    def name(self) -> str:
+        """What Linux calls the backend's interface: vif1.0."""
+        return f"vif{self.frontend_domid}.{self.handle}"
 
     @property
     def frontend_node(self) -> str:
@@ -72,3 +79,21 @@ class VifPaths:
     def backend_error(self) -> str:
         """The backend's error node, absolute."""
         return f"{domain_path(self.backend_domid)}/{error_node(self.backend_node)}"
+
+
+@frozen
+class VifDirectories:
+    """The directories ``paths`` of a vif as ``store``, one client of the store, sees them."""
+
+    paths: VifPaths
+    store: StoreTransaction
+
+    @property
+    def frontend(self) -> NodeDirectory:
+        """The frontend's."""
+        return NodeDirectory(self.store, self.paths.frontend)
+
+    @property
+    def backend(self) -> NodeDirectory:
+        """The backend's."""
+        return NodeDirectory(self.store, self.paths.backend)

@@ -1,0 +1,125 @@
+"""The buses of a domain: on one xennet's drivers find their devices, on the other somebody else's.
+
+A driver that is not xennet's is made when the directory of its device is found, as xennet's are.
+From then on it is on its own: it reads, watches and writes the store itself, and is told nothing
+but kicks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Generic, Literal, Protocol, TypeVar
+
+from attrs import define, frozen
+
+from xennet.errors import LinkError
+from xennet.hypervisor.guest_kernel import GuestKernel
+from xennet.vif.counters import VifCounters
+from xennet.vif.end import VifEnd
+from xennet.xenbus.bus import Bus
+from xennet.xenbus.frontend import MovableDriver
+
+#: Whose drivers a domain loads if nobody says otherwise.
+XENNET: Literal["xennet"] = "xennet"
+
+_C = TypeVar("_C", bound=VifCounters)
+_C_co = TypeVar("_C_co", bound=VifCounters, covariant=True)
+
+
+class OwnDevice(Protocol[_C_co]):
+    """A device on a bus of xennet.xenbus with xennet's driver."""
+
+    @property
+    def driver(self) -> VifEnd[_C_co]: ...
+
+
+class OwnBus(Protocol[_C_co]):
+    """A bus of xennet.xenbus on which xennet's drivers are."""
+
+    @property
+    def devices(self) -> Mapping[str, OwnDevice[_C_co]]: ...
+    def start(self) -> None: ...
+
+
+@define(eq=False)
+class ForeignDevice(Generic[_C]):
+    """A device directory; ``end`` is its driver, None as long as nobody has made one."""
+
+    make: Callable[[], VifEnd[_C] | None]
+    end: VifEnd[_C] | None = None
+
+    def start(self) -> None:
+        """It was found."""
+        self.end = self.make()
+
+    def remove(self) -> None:
+        """It has vanished: the driver sees that in the store."""
+
+
+class ForeignBus(Generic[_C]):
+    """Watches ``root`` in the domain of ``kernel``; ``make(nodename)`` makes a driver for each
+    device of the ``types``, ``levels`` below (xennet.xenbus.bus)."""
+
+    def __init__(
+        self,
+        kernel: GuestKernel,
+        root: str,
+        types: Collection[str],
+        levels: int,
+        make: Callable[[str], VifEnd[_C] | None],
+    ) -> None:
+        self._bus: Bus[ForeignDevice[_C]] = Bus(
+            kernel.store, root, types, levels, lambda node: ForeignDevice(partial(make, node))
+        )
+
+    @property
+    def devices(self) -> dict[str, ForeignDevice[_C]]:
+        """Devices by nodename."""
+        return self._bus.devices
+
+    def start(self) -> None:
+        """Find the devices that are there, then those that come (and go)."""
+        self._bus.start()
+
+    def require_movable(self) -> None:
+        """LinkError that names a driver which cannot go on in another domain."""
+        for nodename, device in self.devices.items():
+            if device.end is not None and not isinstance(device.end, MovableDriver):
+                raise LinkError(f"{nodename}: {type(device.end).__name__} cannot be moved")
+
+    def resume(self, kernel: GuestKernel) -> None:
+        """The domain goes on as that of ``kernel``: each driver is told (MovableDriver), and finds
+        its device again by itself."""
+        self._bus.move(kernel.store)
+        for device in self.devices.values():
+            if isinstance(device.end, MovableDriver):
+                device.end.moved(kernel)
+
+
+@frozen(eq=False)
+class Buses(Generic[_C]):
+    """Both buses of a domain, of which at most one is started."""
+
+    own: OwnBus[_C]
+    foreign: ForeignBus[_C]
+
+    def start(self, drivers: object) -> None:
+        """Load ``drivers``: XENNET, or a function that makes them; with None there is nobody here
+        who would look for devices."""
+        if drivers == XENNET:
+            self.own.start()
+        elif drivers is not None:
+            self.foreign.start()
+
+    def driver(self, nodename: str) -> VifEnd[_C] | None:
+        """The driver of the device in a directory; None if there is none that could be asked."""
+        if (device := self.own.devices.get(nodename)) is not None:
+            return device.driver
+        foreign = self.foreign.devices.get(nodename)
+        return None if foreign is None else foreign.end
+
+    @property
+    def nodenames(self) -> list[str]:
+        """The directories of all devices."""
+        return [*self.own.devices, *self.foreign.devices]
