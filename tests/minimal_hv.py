@@ -508,7 +508,9 @@ class MinimalHypervisor:
     def now(self) -> int:
         return self.machine.now
 
-    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
+    def call_after(
+        self, delay: int, work: Callable[[], None], *, background: bool = False
+    ) -> Callable[[], None]:
         calls = [work]
         self.machine.timers.append((self.machine.now + delay, calls))
         return calls.clear

@@ -181,8 +181,14 @@ class Hypervisor(Protocol):
         """The time in ns since some moment before; it moves only between deliveries."""
         ...
 
-    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
-        """Run ``work`` in this domain ``delay`` ns from now; call what comes back to prevent it."""
+    def call_after(
+        self, delay: int, work: Callable[[], None], *, background: bool = False
+    ) -> Callable[[], None]:
+        """Run ``work`` in this domain ``delay`` ns from now; call what comes back to prevent it.
+
+        ``background``: it only looks whether anything has changed, so where time is virtual, time
+        need not go on for its sake while nothing else happens.
+        """
         ...
 
     def emit(self, event: object) -> None:

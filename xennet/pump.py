@@ -99,7 +99,7 @@ class RealClock:
 
     def follow(self, loop: RunLoop) -> bool:
         shown = self._shown(loop)
-        most = loop.next_due if loop.idle else loop.now + LEAP
+        most = loop.next_timer if loop.idle else loop.now + LEAP
         loop.advance((shown if most is None else min(shown, most)) - loop.now)
         return not loop.idle
 
@@ -113,7 +113,7 @@ class RealClock:
         return True
 
     def seconds_left(self, loop: RunLoop) -> float | None:
-        due = loop.next_due
+        due = loop.next_timer
         return None if due is None else max(0.0, (due - self._shown(loop)) / _NS)
 
     def _shown(self, loop: RunLoop) -> int:
@@ -293,7 +293,8 @@ class Pump:
         loop = self.run_loop
         end = loop.now + ns
         self.run()
-        while loop.jump(end):
+        while (due := loop.next_timer) is not None and due <= end:
+            loop.advance(due - loop.now)
             self.run()
         loop.advance(max(0, end - loop.now))
         self.run()

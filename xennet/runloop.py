@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -72,12 +73,17 @@ class LivelockError(Exception):
 
 @define(order=True)
 class Timer:
-    """A call that is due at ``when`` (ns of virtual time). :meth:`RunLoop.cancel_timer` ends it."""
+    """A call that is due at ``when`` (ns of virtual time). :meth:`RunLoop.cancel_timer` ends it.
+
+    ``since`` of a background timer: the number of deliveries, other than of background timers, when
+    it was set. None: an ordinary timer.
+    """
 
     when: int
     ident: int
     domid: int = field(order=False)
     call: Callable[[], None] | None = field(order=False)
+    since: int | None = field(order=False, default=None)
 
 
 class RunLoop:
@@ -95,6 +101,7 @@ class RunLoop:
         self._order: Order | None = None
         self._recent: deque[Delivery] = deque(maxlen=16)
         self._timers: list[Timer] = []
+        self._background_steps = 0
         self._work: dict[Delivery, Callable[[], None]] = {}
         self._next_ident = 0
         self._now = 0
@@ -170,17 +177,27 @@ class RunLoop:
         self._timers = kept
         return len(gone) + dropped
 
-    def call_at(self, when: int, domid: int, call: Callable[[], None]) -> Timer:
+    def call_at(
+        self, when: int, domid: int, call: Callable[[], None], *, background: bool = False
+    ) -> Timer:
         """Call ``call()`` in ``domid`` when virtual time has reached ``when`` (ns). Returns the
-        timer."""
-        timer = Timer(when, self._new_ident(), domid, call)
+        timer.
+
+        A ``background`` timer looks whether anything has changed: nobody waits for it
+        (:attr:`next_due`) before something else was delivered since it was set. So it may set
+        itself again and again, and the machine still comes to rest.
+        """
+        since = self.steps - self._background_steps if background else None
+        timer = Timer(when, self._new_ident(), domid, call, since)
         heapq.heappush(self._timers, timer)
         self._fire()
         return timer
 
-    def call_after(self, delay: int, domid: int, call: Callable[[], None]) -> Timer:
-        """Call ``call()`` in ``domid`` in ``delay`` ns. Returns the timer."""
-        return self.call_at(self._now + delay, domid, call)
+    def call_after(
+        self, delay: int, domid: int, call: Callable[[], None], *, background: bool = False
+    ) -> Timer:
+        """Call ``call()`` in ``domid`` in ``delay`` ns, as :meth:`call_at`. Returns the timer."""
+        return self.call_at(self._now + delay, domid, call, background=background)
 
     def cancel_timer(self, timer: Timer) -> bool:
         """End a timer, also one that is due and not delivered yet. Returns False if it has run."""
@@ -197,8 +214,8 @@ class RunLoop:
         return self._fire()
 
     def jump(self, until: int | None = None) -> bool:
-        """Let time pass up to the next timer, which becomes ready; False, and time stands still,
-        if there is none, or none that is due ``until`` (ns of virtual time) at the latest."""
+        """Let time pass up to the next timer that is worth waiting for. Returns False, and time
+        stands still, if there is none, or it is due later than ``until`` (ns of virtual time)."""
         due = self.next_due
         if due is None or (until is not None and due > until):
             return False
@@ -340,22 +357,42 @@ class RunLoop:
         return next(islice(self._ready, choice, None))
 
     @property
-    def next_due(self) -> int | None:
+    def next_timer(self) -> int | None:
         """The time at which the next timer is due; None without a timer."""
         # Cancelled timers at the top are dropped.
         while self._timers and self._timers[0].call is None:
             heapq.heappop(self._timers)
         return self._timers[0].when if self._timers else None
 
+    @property
+    def next_due(self) -> int | None:
+        """The time at which the next timer is due that is worth waiting for: any but a background
+        timer since which nothing else was delivered. None without such a timer."""
+        due = self.next_timer
+        if due is None or self._awaited(self._timers[0]):
+            return due
+        awaited = (timer for timer in self._timers if timer.call and self._awaited(timer))
+        return min((timer.when for timer in awaited), default=None)
+
+    def _awaited(self, timer: Timer) -> bool:
+        return timer.since is None or timer.since != self.steps - self._background_steps
+
     def _fire(self) -> int:
         fired = 0
-        while (due := self.next_due) is not None and due <= self._now:
+        while (due := self.next_timer) is not None and due <= self._now:
             timer = heapq.heappop(self._timers)
-            assert timer.call is not None
-            self._post_call("timer", timer.domid, timer.ident, timer.call)
+            call = timer.call
+            assert call is not None
+            if timer.since is not None:
+                call = partial(self._in_background, call)
+            self._post_call("timer", timer.domid, timer.ident, call)
             timer.call = None
             fired += 1
         return fired
+
+    def _in_background(self, call: Callable[[], None]) -> None:
+        self._background_steps += 1
+        call()
 
     def _post_call(self, kind: str, domid: int, ident: int, call: Callable[[], None]) -> Delivery:
         delivery = Delivery(kind, domid, ident)

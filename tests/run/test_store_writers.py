@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vif_peers import Stack
 
+from xennet.errors import LinkError
 from xennet.host.capacity import Capacity
 from xennet.host.domains import PluggedVif
 from xennet.host.host import Host
 from xennet.lifecycle.why import why
 from xennet.link.timeline import MOST_ENTRIES, Timeline
+from xennet.link.vif import VifLink
 from xennet.netback.defects import BackendPanic
 from xennet.netback.policies import policy
 from xennet.netfront.kinds import KINDS
@@ -327,6 +329,23 @@ def test_a_timeline_does_not_grow_without_end() -> None:
     *shown, last = timeline.told()
     assert (len(shown), last.kind, last.step) == (MOST_ENTRIES, "note", MOST_ENTRIES + 1)
     assert last.value == f"{seen} later changes are not shown"
+
+
+def test_what_a_frontend_whose_directory_became_unreadable_held_is_free_in_the_end() -> None:
+    # It takes its directory for gone, while its backend has the rings mapped until it is taken
+    # away by force.
+    link = VifLink(Stack(), Stack())
+    link.open()
+    client = link.service.connect(link.machine.domain(0), "vandal")
+    client.set_perms(link.paths.frontend, ["n0"])
+    client.write(f"{link.paths.frontend}/state", "4")
+    link.settle()
+    assert link.netfront is not None
+    assert link.netfront.held_pages == 2
+    with pytest.raises(LinkError, match="taken away by force"):
+        link.close()
+    assert not link.leaks(), str(link.leaks())
+    link.destroy()
 
 
 def test_a_program_that_writes_whenever_it_has_a_turn_does_not_keep_a_host_from_rest() -> None:

@@ -135,6 +135,20 @@ def test_where_nothing_can_happen_any_more_nothing_is_waited_for(pump: Pump, wor
     assert (pump.run_loop.now, world.sleeps) == (0, [])
 
 
+def test_time_that_passes_passes_for_background_timers_too(pump: Pump) -> None:
+    loop, looks = pump.run_loop, []
+
+    def look() -> None:
+        looks.append(loop.now)
+        loop.call_after(10, 0, look, background=True)
+
+    look()
+    pump.run_out()
+    assert loop.now == 0
+    pump.pass_time(25)
+    assert (looks, loop.now) == ([0, 10, 20], 25)
+
+
 def test_an_attendant_has_its_turn_after_so_many_deliveries_until_it_leaves(pump: Pump) -> None:
     loop, turns = pump.run_loop, []
     leave = pump.attend(lambda: turns.append(loop.steps))
@@ -259,6 +273,22 @@ def test_a_sleep_ends_when_the_next_timer_is_due(real: Pump, world: World, loop:
     assert done == [(SECOND, began + SECOND), (3 * SECOND, began + 3 * SECOND)]
     assert world.sleeps == [SECOND, 2 * SECOND, 2 * SECOND]
     assert (loop.now, world.time) == (5 * SECOND, began + 5 * SECOND)
+
+
+def test_a_background_timer_is_a_timer_like_any_other_in_real_time(
+    real: Pump, world: World, loop: RunLoop
+) -> None:
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(loop.now)
+        loop.call_after(SECOND, 0, look, background=True)
+
+    look()
+    real.hold(3)
+    assert looks == [0, SECOND, 2 * SECOND]
+    real.run(lambda: None if len(looks) == 5 else 0)
+    assert looks[3:] == [3 * SECOND, 4 * SECOND]
 
 
 def test_a_descriptor_ends_a_sleep(real: Pump, world: World, loop: RunLoop) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -230,6 +232,54 @@ def test_a_timer_can_be_cancelled_while_it_waits_to_be_delivered(loop: RunLoop) 
     assert loop.cancel_timer(timer)
     loop.run_until_idle()
     assert done == []
+
+
+def test_time_does_not_go_on_for_a_background_timer_unless_something_else_happened(
+    loop: RunLoop,
+) -> None:
+    looks: list[tuple[int, int]] = []
+
+    def look(domid: int) -> None:
+        looks.append((domid, loop.now))
+        loop.call_after(10, domid, partial(look, domid), background=True)
+
+    look(1)
+    look(2)
+    assert (loop.next_timer, loop.next_due) == (10, None)
+    assert loop.run_until_idle(advance_timers=True) == 0
+    loop.defer(3, lambda: None)
+    assert loop.run_until_idle(advance_timers=True) == 3
+    assert looks[2:] == [(1, 10), (2, 10)]
+    loop.call_after(100, 3, lambda: None)
+    assert loop.next_due == 110
+    assert loop.run_until_idle(advance_timers=True) == 5
+    assert looks[4:] == [(1, 110), (2, 110), (1, 120), (2, 120)]
+    loop.advance(1000)
+    loop.run_until_idle()
+    assert looks[8:] == [(1, 1120), (2, 1120)]
+    assert loop.forget(1) == 1
+
+
+def test_a_background_timer_that_finds_something_to_do_is_waited_for_again(loop: RunLoop) -> None:
+    todo, done = [1, 2, 3], []
+
+    def look() -> None:
+        if todo:
+            loop.defer(1, lambda: done.append((todo.pop(), loop.now)))
+        loop.call_after(10, 1, look, background=True)
+
+    loop.defer(1, look)
+    loop.run_until_idle(advance_timers=True)
+    assert (done, loop.now) == ([(3, 0), (2, 10), (1, 20)], 30)
+
+
+def test_a_cancelled_background_timer_is_gone(loop: RunLoop) -> None:
+    timer = loop.call_after(10, 1, lambda: None, background=True)
+    loop.defer(1, lambda: None)
+    loop.deliver()
+    assert loop.next_due == 10
+    assert loop.cancel_timer(timer)
+    assert (loop.next_due, loop.next_timer) == (None, None)
 
 
 def test_time_does_not_go_back(loop: RunLoop) -> None:

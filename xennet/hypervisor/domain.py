@@ -381,13 +381,16 @@ class Domain:
         """Virtual time in ns since the machine was made."""
         return self._services.run_loop.now
 
-    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
-        """Run ``work()`` in ``delay`` ns of virtual time. Returns a function that prevents it.
+    def call_after(
+        self, delay: int, work: Callable[[], None], *, background: bool = False
+    ) -> Callable[[], None]:
+        """Run ``work()`` in ``delay`` ns of virtual time, as RunLoop.call_at. Returns a function
+        that prevents it.
 
         Nothing runs if the domain stops before.
         """
         loop = self._services.run_loop
-        timer = loop.call_after(delay, self.domid, work)
+        timer = loop.call_after(delay, self.domid, work, background=background)
 
         def cancel() -> None:
             loop.cancel_timer(timer)

@@ -146,9 +146,12 @@ class GuestKernel:
         """Virtual time in ns."""
         return self._domain.now
 
-    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
-        """Run ``work()`` in ``delay`` ns of virtual time. Returns a function that prevents it."""
-        return self._domain.call_after(delay, work)
+    def call_after(
+        self, delay: int, work: Callable[[], None], *, background: bool = False
+    ) -> Callable[[], None]:
+        """Run ``work()`` in ``delay`` ns of virtual time, as RunLoop.call_at. Returns a function
+        that prevents it."""
+        return self._domain.call_after(delay, work, background=background)
 
     def emit(self, event: object) -> None:
         """Show an event to the observers of the machine."""

@@ -23,6 +23,7 @@ from xennet.link.inventory import domains, rings
 from xennet.link.report import DefectReport, DomainReport, LinkReport, RingReport
 from xennet.link.timeline import Timeline
 from xennet.netback.defects import BackendPanic, DefectStruck
+from xennet.netfront.device import HELD_PERIOD
 from xennet.observe import FrameFiltered, StoreOperation
 from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.paths import VifPaths
@@ -295,7 +296,10 @@ class Vifs:
         host.remove_unknown_devices(
             [vif for vif, done in operations if done.outcome is not Outcome.DONE]
         )
-        host.pump.run(undisturbed=True)
+        # What a backend lets go of only now its frontend frees with the next try.
+        host.pump.run(
+            lambda: 0 if host.leaks() else None, patience=2 * HELD_PERIOD, undisturbed=True
+        )
         host.pump.turn()
         for vif, operation in operations:
             host.require(vif, operation)

@@ -41,9 +41,9 @@ _MAC = re.compile(rb"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 DEFAULT_MTU = 1500
 #: An mtu outside of this is garbage: less than IPv4 may be given, more than a packet can carry.
 MIN_MTU, MAX_MTU = 68, 65535 - ETHERNET_HEADER
-#: How often, and with how many ns between, pages are tried again that the backend had not let go
-#: of: for a day (Linux: for ever).
-HELD_TRIES, HELD_PERIOD = 86_400, 1_000_000_000
+#: ns after which pages are tried again that the backend had not let go of (Linux 6.1
+#: drivers/xen/grant-table.c, gnttab_handle_deferred: HZ, for ever).
+HELD_PERIOD = 1_000_000_000
 
 
 class Reconfigurable(Protocol):
@@ -309,13 +309,13 @@ class Netfront:
         self._headroom = False
         self.control = None
 
-    def _free_held(self, tries: int = HELD_TRIES) -> None:
+    def _free_held(self) -> None:
         """Take back what the backend has let go of; what it has not, later (the device may be gone
         by then: gnttab_handle_deferred)."""
         self._held = [granted for granted in self._held if not granted.end()]
         self._cancel_retry()
-        if self._held and tries:
-            self._cancel_retry = self.hv.call_after(HELD_PERIOD, lambda: self._free_held(tries - 1))
+        if self._held:
+            self._cancel_retry = self.hv.call_after(HELD_PERIOD, self._free_held, background=True)
 
     def _the_queues(self) -> Queues:
         if self._queues is None:
