@@ -17,11 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "xennet"
 MAX_LINES = 80
 MAX_PARAMETERS = 12
 #: Files of which some kernels are longer, or take more, than they may.
-NOT_YET = (
-    "gnttab/copy.py",
-    "offload/refit.py",
-    "offload/segment.py",
-)
+NOT_YET = ("gnttab/copy.py",)
 
 
 def given_to_an_engine() -> Iterator[FunctionType]:

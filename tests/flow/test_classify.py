@@ -57,8 +57,7 @@ def run(config: HashConfig, frames: list[bytes], queues: int = 4) -> list[tuple[
         batch.count,
         queues,
         config.views(),
-        view(batch.data),
-        tuple(map(view, batch.all_columns)),
+        batch.for_kernels(view),
         view(queue),
     )
     rows = zip(batch.hash_info, batch.hash_value, queue, strict=True)

@@ -49,21 +49,12 @@ def cut(
     view = current().view
     res = array("q", bytes(8 * 4)) if res is None else res
     _, u8, u32, found, _ = memory(frame, 3)
+    columns = (3, len(frame), flags, gso_size, gso_type, 0, 0)
+    source = u8, u32, *(view(array("I", [value])) for value in columns)
     res[segment.R_COUNT], res[segment.R_USED] = target.count, target.used
     verdict = current().kernel(segment.segment)(
-        blank_types,
-        max_frame,
-        target.max_frames,
-        u8,
-        u32,
-        3,
-        len(frame),
-        gso_size,
-        gso_type,
-        flags,
-        *map(view, (target.data, *target.columns)),
-        found,
-        view(res),
+        *(blank_types, max_frame, target.max_frames),
+        *(source, 0, target.for_kernels(view), found, view(res)),
     )
     target.count, target.used = res[segment.R_COUNT], res[segment.R_USED]
     return verdict, res

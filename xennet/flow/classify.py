@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from xennet.abi.netif import XEN_NETIF_CTRL_HASH_ALGORITHM_NONE
-from xennet.engine.kernel import Bytes, U32Array, Vector
+from xennet.engine.kernel import Bytes, Frames, U32Array, Vector
 from xennet.flow.dissect import find_flow
 from xennet.flow.toeplitz import fill_table, hash_first_two, hash_word, hash_words
 from xennet.offload.headers import (
@@ -39,10 +39,6 @@ SETTINGS = 4
 
 #: settings, key, table, mapping.
 Hashing: TypeAlias = "tuple[Vector, Bytes, U32Array, U32Array]"
-#: offset, length, flags, gso_size, gso_type, hash_info, hash_value, timestamp.
-Columns: TypeAlias = (
-    "tuple[U32Array, U32Array, U32Array, U32Array, U32Array, U32Array, U32Array, Vector]"
-)
 
 #: 2^31 divided by the golden ratio, made odd: spreads neighbours (Knuth's multiplicative hashing).
 _SPREAD = 0x4F1BBCDD
@@ -53,18 +49,16 @@ def classify(
     count: int,
     queues: int,
     hashing: Hashing,
-    data: Bytes,
-    columns: Columns,
+    frames: Frames,
     queue: U32Array,
 ) -> None:
     """Fill the hash columns and ``queue`` of the frames ``first`` ... ``count - 1``.
 
     ``queues`` is at least 1 and above every number put into ``queue``. ``hashing`` is
-    ``HashConfig.views()``, ``columns`` ``FrameBatch.all_columns``. The table is filled here after
-    a new key.
+    ``HashConfig.views()``. The table is filled here after a new key.
     """
     settings, key, table, mapping = hashing
-    offset, length, _flags, _gso_size, _gso_type, hash_info, hash_value, _timestamp = columns
+    data, _, offset, length, _, _, _, hash_info, hash_value = frames
     algorithm = settings[ALGORITHM]
     types = settings[TYPES]
     if algorithm == XEN_NETIF_CTRL_HASH_ALGORITHM_NONE or types == 0:

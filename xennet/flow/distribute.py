@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from xennet.engine.kernel import Bytes, U32Array
-from xennet.flow.classify import Columns
+from xennet.engine.kernel import Frames, U32Array, Vector
 
 
 def chain(count: int, queue: U32Array, head: U32Array, link: U32Array) -> None:
@@ -22,22 +21,24 @@ def take(
     q: int,
     count: int,
     chains: tuple[U32Array, U32Array],
-    data: Bytes,
-    columns: Columns,
+    frames: Frames,
+    timestamp: Vector,
     into: int,
     used: int,
-    into_data: Bytes,
-    into_columns: Columns,
+    into_frames: Frames,
+    into_timestamp: Vector,
 ) -> tuple[int, int]:
     """Copy frames of queue ``q`` behind frame ``into`` and byte ``used`` of another batch.
 
-    ``chains`` is ``head`` and ``link`` of :func:`chain`; ``columns`` is ``FrameBatch.all_columns``.
+    ``chains`` is ``head`` and ``link`` of :func:`chain`; ``timestamp`` is the column of that name.
     As many are copied as fit; ``head[q]`` becomes the first that did not. Returns the new ``into``
     and ``used``.
     """
     head, link = chains
-    offset, length, flags, gso_size, gso_type, hash_info, hash_value, timestamp = columns
+    data, _, offset, length, flags, gso_size, gso_type, hash_info, hash_value = frames
     (
+        into_data,
+        _,
         into_offset,
         into_length,
         into_flags,
@@ -45,8 +46,7 @@ def take(
         into_gso_type,
         into_hash_info,
         into_hash_value,
-        into_timestamp,
-    ) = into_columns
+    ) = into_frames
     most = len(into_offset)
     size = len(into_data)
     i = head[q]

@@ -73,9 +73,9 @@ class _Classifier:
         self._queues = queues
         self._hashing: tuple[Any, ...] = config.views()
 
-    def run(self, first: int, count: int, data: Any, columns: tuple[Any, ...], queue: Any) -> None:
-        """``columns``: as :func:`_columns` gives them."""
-        self._kernel(first, count, self._queues, self._hashing, data, columns, queue)
+    def run(self, first: int, count: int, frames: Any, queue: Any) -> None:
+        """``frames``: ``FrameBatch.for_kernels``; each one's number goes into ``queue``."""
+        self._kernel(first, count, self._queues, self._hashing, frames, queue)
 
 
 class _Views:
@@ -83,12 +83,8 @@ class _Views:
 
     def __init__(self, batch: FrameBatch) -> None:
         self.batch = batch
-        self.data, self.columns = _columns(batch)
-
-
-def _columns(batch: FrameBatch) -> tuple[Any, tuple[Any, ...]]:
-    view = current().view
-    return view(batch.data), tuple(map(view, batch.all_columns))
+        view = current().view
+        self.frames, self.timestamp = batch.for_kernels(view), view(batch.timestamp)
 
 
 class _End(Wrapper):
@@ -128,7 +124,7 @@ class _OnlyEnd(_End):
         seen = self._views(batch)
         if self._queue is None or len(self._queue) < batch.max_frames:
             self._queue = current().view(array("I", bytes(4 * batch.max_frames)))
-        self._classifier.run(first, batch.count, seen.data, seen.columns, self._queue)
+        self._classifier.run(first, batch.count, seen.frames, self._queue)
         return pulled
 
 
@@ -169,7 +165,7 @@ class _Middle:
         self._classifier = _Classifier(config, queues)
         self._chain = engine.kernel(chain)
         self._take = engine.kernel(take)
-        self._data, self._columns = _columns(self._batch)
+        self._seen = _Views(self._batch)
         link = array("I", bytes(4 * frames))
         self._queue_view = engine.view(self._queue)
         self._chains = engine.view(self._head), engine.view(link)
@@ -204,7 +200,7 @@ class _Middle:
         self.left = count = self._endpoint.pull(batch)
         if not count:
             return
-        self._classifier.run(0, count, self._data, self._columns, self._queue_view)
+        self._classifier.run(0, count, self._seen.frames, self._queue_view)
         for other in range(len(self._head)):
             self._head[other] = count
         self._chain(count, self._queue_view, *self._chains)
@@ -217,15 +213,8 @@ class _Middle:
         batch = into.batch
         before = batch.count
         batch.count, batch.used = self._take(
-            q,
-            self._batch.count,
-            self._chains,
-            self._data,
-            self._columns,
-            before,
-            batch.used,
-            into.data,
-            into.columns,
+            *(q, self._batch.count, self._chains, self._seen.frames, self._seen.timestamp),
+            *(before, batch.used, into.frames, into.timestamp),
         )
         given = batch.count - before
         if not batch.count:

@@ -47,6 +47,12 @@ class _Columns:
             self._views = tuple(map(self._engine.view, batch.all_columns))
         return self._views
 
+    def frames(self, batch: FrameBatch) -> Any:
+        """As ``FrameBatch.for_kernels``. Only columns are remembered: the bytes may be a driver's
+        memory, which may go."""
+        data, view = batch.data, self._engine.view
+        return view(data), view(data[: len(data) & ~3].cast("I")), *self.of(batch)[:-1]
+
 
 class Fitter:
     """Makes frames fit for a taker.
@@ -107,20 +113,18 @@ class Fitter:
         count = batch.count
         if self.idle:
             return count
-        columns = self._target_columns.of(batch)[:5]
+        frames = self._target_columns.frames(batch)
         if not self._takes_blank:
-            data = self._data(batch)
-            self._count_wrong(first, count, self._plan, *data, *columns, *self._vectors)
-        return self._first_unfit(first, count, self._plan, self._engine.view(batch.data), *columns)
+            self._count_wrong(first, count, self._plan, frames, *self._vectors)
+        return self._first_unfit(first, count, self._plan, frames)
 
     def complete(self, batch: FrameBatch, first: int) -> int:
         """Complete checksums in ``batch`` itself, from frame ``first`` on.
 
         The first frame that has to be segmented or dropped; ``batch.count`` if there is none.
         """
-        columns = self._target_columns.of(batch)
-        data = self._data(batch)
-        return self._in_place(first, batch.count, self._plan, *data, *columns[:5], *self._vectors)
+        frames = self._target_columns.frames(batch)
+        return self._in_place(first, batch.count, self._plan, frames, *self._vectors)
 
     def begin(self, batch: FrameBatch, first: int) -> None:
         """Frames ``first`` ... of ``batch`` are to be made fit; nothing may be waiting."""
@@ -137,12 +141,9 @@ class Fitter:
             return 0
         res[segment.R_COUNT], res[segment.R_USED] = first, target.used
         memory: tuple[Any, ...] = (
-            *self._data(source),
-            *self._source_columns.of(source),
-            *self._data(target),
-            *self._target_columns.of(target),
-            self._plan,
-            *self._vectors,
+            *(self._source_columns.frames(source), self._source_columns.of(source)[-1]),
+            *(self._target_columns.frames(target), self._target_columns.of(target)[-1]),
+            *(self._plan, *self._vectors),
         )
         most = min(limit, target.max_frames)
         if source.remarks:
@@ -187,8 +188,3 @@ class Fitter:
         scratch.remarks = remarks
         self._source = scratch
         self._res[refit.R_NEXT] = 0
-
-    def _data(self, batch: FrameBatch) -> Any:
-        """The batch's bytes and words. Not remembered: the memory may be a driver's."""
-        data, view = batch.data, self._engine.view
-        return view(data), view(data[: len(data) & ~3].cast("I"))

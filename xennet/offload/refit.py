@@ -2,12 +2,14 @@
 
 Four kernels, called in this order (fitter.py):
 
-    count_wrong   how many checksums are wrong, for a taker that wants them right
-    first_unfit   which frame is the first that may need anything
-    in_place      completes checksums where the frames lie, up to one that cannot stay there
-    refit         moves frames on into a target: as they are, completed, segmented or not at all
+    count_wrong     how many checksums are wrong, for a taker that wants them right
+    first_unfit     which frame is the first that may need anything
+    in_place        completes checksums where the frames lie, up to one that cannot stay there
+    refit           moves frames on into a target: as they are, completed, segmented or not at all
+      move_frame      as it is, or completed
+      cut_frame       segmented (xennet.offload.segment)
 
-``plan`` (places P_*) is what the taker takes.
+``plan`` (places P_*) is what the taker takes. In all of them :func:`need` says what is to be done.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 from array import array
 
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
-from xennet.engine.kernel import Bytes, U32Array, Vector
+from xennet.engine.kernel import Bytes, Frames, U32Array, Vector
 from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, MAX_FRAME, MIN_FRAME, Offload
 from xennet.offload.checksum import complete, is_wrong
 from xennet.offload.headers import (
@@ -45,7 +47,8 @@ P_GSO_TYPES = 1
 P_MAX_FRAME = 2
 #: Bytes of the longest one with its VLAN tags, which come on top of P_MAX_FRAME up to here.
 P_MAX_TAGGED = 3
-#: 1 if the first two go for frames with a VLAN tag, 0 if of those nothing is taken.
+#: 1 if P_BLANK_TYPES and P_GSO_TYPES hold for frames with a VLAN tag as well; 0 if such a frame is
+#: taken with neither a blank checksum nor GSO.
 P_VLAN = 4
 
 # Places in the result vector, after those of segment.py (R_COUNT, R_USED, R_RESUME, R_SEGMENTS).
@@ -60,10 +63,14 @@ R_ERRORS = R_NEXT + 4
 R_WRONG = R_NEXT + 5
 RESULTS = R_NEXT + 6
 
-# What a frame needs.
+# What is to be done to a frame (need).
+#: Nothing.
 KEEP = 0
+#: Its checksum is blank: to be completed, unless its IP version turns out to be one that is taken.
 COMPLETE = 1
+#: To be cut up: GSO that is not taken.
 SEGMENT = 2
+#: To be dropped: too long.
 REFUSE = 3
 
 _V4 = 1 << XEN_NETIF_GSO_TYPE_TCPV4
@@ -90,7 +97,10 @@ def taken_blank(plan: Vector, tags: int) -> int:
 
 
 def need(plan: Vector, tags: int, length: int, flags: int, gso_size: int, gso_type: int) -> int:
-    """What a frame needs; COMPLETE may turn out not to be needed. ``tags``: tag_bytes."""
+    """What is to be done to a frame before the taker gets it: KEEP, COMPLETE, SEGMENT or REFUSE.
+
+    ``tags``: bytes of its VLAN tags (headers.tag_bytes); the rest are its columns.
+    """
     if length > MAX_FRAME:
         return REFUSE
     if gso_size != 0:
@@ -105,56 +115,32 @@ def need(plan: Vector, tags: int, length: int, flags: int, gso_size: int, gso_ty
     return KEEP
 
 
-def first_unfit(
-    first: int,
-    count: int,
-    plan: Vector,
-    u8: Bytes,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-) -> int:
-    """The first frame from ``first`` on that :func:`need` does not keep; ``count`` if none."""
-    gso_types = plan[P_GSO_TYPES]
+def first_unfit(first: int, count: int, plan: Vector, frames: Frames) -> int:
+    """The first frame from ``first`` on for which :func:`need` is not KEEP; ``count`` if none."""
+    u8, _, offset, length, flags, gso_size, gso_type, _, _ = frames
     max_frame = plan[P_MAX_FRAME]
-    mask = CSUM_BLANK if plan[P_BLANK_TYPES] != ALL_GSO_TYPES else 0
-    vlan = plan[P_VLAN]
+    # A blank checksum is no reason to look closer if all of them are taken, behind tags too.
+    blank = 0 if plan[P_VLAN] and plan[P_BLANK_TYPES] == ALL_GSO_TYPES else CSUM_BLANK
     for i in range(first, count):
-        if gso_size[i]:
-            if gso_type[i] > XEN_NETIF_GSO_TYPE_TCPV6 or not gso_types >> gso_type[i] & 1:
-                return i
-        elif flags[i] & mask:
-            return i
-        elif length[i] <= max_frame and (vlan or not flags[i] & CSUM_BLANK):
+        size = length[i]
+        if not gso_size[i] and not flags[i] & blank and size <= max_frame:
             continue
-        # What is left over depends on the tags, which lie in the frame itself.
-        tags = tag_bytes(u8, offset[i], length[i])
-        if need(plan, tags, length[i], flags[i], gso_size[i], gso_type[i]) != KEEP:
+        # The rest depends on the VLAN tags, which lie in the frame itself.
+        tags = tag_bytes(u8, offset[i], size)
+        if need(plan, tags, size, flags[i], gso_size[i], gso_type[i]) != KEEP:
             return i
     return count
 
 
 def count_wrong(
-    first: int,
-    count: int,
-    plan: Vector,
-    u8: Bytes,
-    u32: U32Array,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    found: Vector,
-    res: Vector,
+    first: int, count: int, plan: Vector, frames: Frames, found: Vector, res: Vector
 ) -> None:
-    """Count the frames from ``first`` on that :func:`need` keeps although their checksum is wrong.
+    """Count the wrong checksums among the frames from ``first`` on that are to be kept.
 
-    No flag says that it is blank, as in a capture of offloaded traffic, and the taker takes no
-    blank ones of that IP version.
+    No flag says that they are blank, as in a capture of offloaded traffic, and the taker takes no
+    blank ones of that IP version. Adds to ``res[R_WRONG]``.
     """
+    u8, u32, offset, length, flags, gso_size, gso_type, _, _ = frames
     for i in range(first, count):
         at = offset[i]
         size = length[i]
@@ -182,42 +168,33 @@ def fill_in(
     found: Vector,
     res: Vector,
 ) -> int:
-    """Complete the blank checksum of a frame, unless the taker takes it: the flag that stays.
+    """Complete the blank checksum of a frame, unless the taker takes it as it is.
 
-    ``blank_types``: as P_BLANK_TYPES, 0 if the frame has a tag in the way. CSUM_BLANK (the taker
-    takes it), 0 (completed) or -1 (not possible: drop the frame).
+    ``blank_types``: as P_BLANK_TYPES, 0 if the frame has a tag in the way.
+
+    Returns the flag that stays: CSUM_BLANK if the taker takes it, 0 if it was completed, which
+    ``res`` counts; -1 if there is no TCP or UDP checksum, and the frame is to be dropped (F17).
     """
     if blank_types:
         if parse(u8, at, length, found) != FOUND:
-            res[R_ERRORS] += 1
             return -1
         if blank_types == (_V4 if found[H_VERSION] == 4 else _V6):
             return CSUM_BLANK
     if complete(u8, u32, at, length, found) != FOUND:
-        res[R_ERRORS] += 1
         return -1
     res[R_COMPLETED] += 1
     return 0
 
 
 def in_place(
-    first: int,
-    count: int,
-    plan: Vector,
-    u8: Bytes,
-    u32: U32Array,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    found: Vector,
-    res: Vector,
+    first: int, count: int, plan: Vector, frames: Frames, found: Vector, res: Vector
 ) -> int:
     """Complete the checksums of frames from ``first`` on, where they lie.
 
-    The first frame that has to be segmented or dropped, which is left as it is; ``count`` if none.
+    Returns the first frame that has to be segmented or dropped, which is left as it is and counted
+    by :func:`refit`; ``count`` if there is none.
     """
+    u8, u32, offset, length, flags, gso_size, gso_type, _, _ = frames
     for i in range(first, count):
         tags = tag_bytes(u8, offset[i], length[i])
         what = need(plan, tags, length[i], flags[i], gso_size[i], gso_type[i])
@@ -225,7 +202,6 @@ def in_place(
             blank_types = taken_blank(plan, tags)
             left = fill_in(blank_types, u8, u32, offset[i], length[i], found, res)
             if left < 0:
-                res[R_ERRORS] -= 1  # refit will meet it again
                 return i
             flags[i] = flags[i] & ~CSUM_BLANK | left
         elif what != KEEP:
@@ -236,100 +212,111 @@ def in_place(
 def refit(
     max_frames: int,
     count: int,
-    u8: Bytes,
-    u32: U32Array,
-    offset: U32Array,
-    length: U32Array,
-    flags: U32Array,
-    gso_size: U32Array,
-    gso_type: U32Array,
-    hash_info: U32Array,
-    hash_value: U32Array,
-    timestamp: Vector,
-    out: Bytes,
-    out_u32: U32Array,
-    out_offset: U32Array,
-    out_length: U32Array,
-    out_flags: U32Array,
-    out_gso_size: U32Array,
-    out_gso_type: U32Array,
-    out_hash_info: U32Array,
-    out_hash_value: U32Array,
-    out_timestamp: Vector,
+    source: Frames,
+    source_times: Vector,
+    target: Frames,
+    target_times: Vector,
     plan: Vector,
     found: Vector,
     res: Vector,
 ) -> None:
     """Move frames R_NEXT to ``count`` of the source into the target, until that is full.
 
-    The target holds ``max_frames`` frames; R_COUNT and R_USED say what is in it. R_NEXT is
-    ``count`` at the return when all frames are dealt with. Time stamp and hash go to every segment.
+    The target holds ``max_frames`` frames; R_COUNT and R_USED say what is in it. ``source_times``,
+    ``target_times``: the columns timestamp; time stamp and hash go to every segment. R_NEXT is
+    ``count`` at the return when all frames are dealt with.
     """
+    u8, _, offset, length, flags, gso_size, gso_type, hash_info, hash_value = source
+    _, _, _, _, _, _, _, out_hash_info, out_hash_value = target
     i = res[R_NEXT]
     full = 0
     while i < count and full == 0:
-        at = offset[i]
-        size = length[i]
         first = res[R_COUNT]
-        tags = tag_bytes(u8, at, size)
-        blank_types = taken_blank(plan, tags)
-        what = need(plan, tags, size, flags[i], gso_size[i], gso_type[i])
+        tags = tag_bytes(u8, offset[i], length[i])
+        what = need(plan, tags, length[i], flags[i], gso_size[i], gso_type[i])
         if res[R_RESUME]:
             what = SEGMENT  # begun under an older plan, perhaps
         if what == REFUSE:
             res[R_REFUSED] += 1
         elif what == SEGMENT:
-            verdict = segment(
-                blank_types,
-                longest(plan, tags),
-                max_frames,
-                u8,
-                u32,
-                at,
-                size,
-                gso_size[i],
-                gso_type[i],
-                flags[i],
-                out,
-                out_offset,
-                out_length,
-                out_flags,
-                out_gso_size,
-                out_gso_type,
-                found,
-                res,
-            )
-            if verdict != FOUND:
-                res[R_RESUME] = 0
-                if verdict == LONG_SEGMENT:
-                    res[R_REFUSED] += 1
-                else:
-                    res[R_ERRORS] += 1
-            elif res[R_RESUME]:
-                full = 1
-            else:
-                res[R_SEGMENTED] += 1
+            full = cut_frame(max_frames, plan, tags, source, i, target, found, res)
         else:
-            used = res[R_USED]
-            if first >= max_frames or used + size > len(out):
-                full = 1
-            else:
-                out[used : used + size] = u8[at : at + size]
-                left = flags[i] & CSUM_BLANK
-                if what == COMPLETE:
-                    left = fill_in(blank_types, out, out_u32, used, size, found, res)
-                if left >= 0:
-                    out_offset[first] = used
-                    out_length[first] = size
-                    out_flags[first] = flags[i] & ~CSUM_BLANK | left
-                    out_gso_size[first] = gso_size[i]
-                    out_gso_type[first] = gso_type[i]
-                    res[R_COUNT] = first + 1
-                    res[R_USED] = used + size
+            blank_types = taken_blank(plan, tags)
+            full = move_frame(max_frames, what, blank_types, source, i, target, found, res)
         for k in range(first, res[R_COUNT]):
             out_hash_info[k] = hash_info[i]
             out_hash_value[k] = hash_value[i]
-            out_timestamp[k] = timestamp[i]
+            target_times[k] = source_times[i]
         if full == 0:
             i += 1
     res[R_NEXT] = i
+
+
+def cut_frame(
+    max_frames: int,
+    plan: Vector,
+    tags: int,
+    source: Frames,
+    index: int,
+    target: Frames,
+    found: Vector,
+    res: Vector,
+) -> int:
+    """Cut one frame into segments, or drop and count it if that cannot be.
+
+    Returns 1 if the target is full before the last segment, else 0.
+    """
+    blank_types = taken_blank(plan, tags)
+    most = longest(plan, tags)
+    verdict = segment(blank_types, most, max_frames, source, index, target, found, res)
+    if verdict == FOUND:
+        if res[R_RESUME]:
+            return 1
+        res[R_SEGMENTED] += 1
+        return 0
+    res[R_RESUME] = 0
+    if verdict == LONG_SEGMENT:
+        res[R_REFUSED] += 1
+    else:
+        res[R_ERRORS] += 1
+    return 0
+
+
+def move_frame(
+    max_frames: int,
+    what: int,
+    blank_types: int,
+    source: Frames,
+    index: int,
+    target: Frames,
+    found: Vector,
+    res: Vector,
+) -> int:
+    """Move one frame as it is, or with its checksum completed; drop and count it if it has none.
+
+    ``what``: KEEP or COMPLETE. ``blank_types``: as for :func:`fill_in`. Returns 1 if there is no
+    room for it, else 0.
+    """
+    u8, _, offset, length, flags, gso_size, gso_type, _, _ = source
+    out, out_u32, out_offset, out_length, out_flags, out_gso_size, out_gso_type, _, _ = target
+    at = offset[index]
+    size = length[index]
+    count = res[R_COUNT]
+    used = res[R_USED]
+    if count >= max_frames or used + size > len(out):
+        return 1
+    out[used : used + size] = u8[at : at + size]
+    left = flags[index] & CSUM_BLANK
+    if what == COMPLETE:
+        left = fill_in(blank_types, out, out_u32, used, size, found, res)
+    if left < 0:
+        res[R_ERRORS] += 1
+        return 0
+    out_offset[count] = used
+    out_length[count] = size
+    out_flags[count] = flags[index] & ~CSUM_BLANK | left
+    out_gso_size[count] = gso_size[index]
+    out_gso_type[count] = gso_type[index]
+    res[R_COUNT] = count + 1
+    res[R_USED] = used + size
+    return 0
