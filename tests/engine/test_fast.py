@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from xennet.engine import kernel as kernels
 from xennet.engine.choice import named
 from xennet.engine.fast.translate import translate
 from xennet.engine.kernel import U32Array, U32Words
@@ -100,6 +101,17 @@ def test_translation_makes_each_load_one_load_and_turns_slice_copies_into_calls(
 def test_shared_words_are_not_changed_by_a_load_and_a_store() -> None:
     with pytest.raises(TypeError, match=r"line 2: a is changed by others too.* use fetch_or"):
         translate(ast.parse("def f(a: U32Words) -> None:\n    a[1] |= 8\n"))
+
+
+def test_what_a_tuple_is_unpacked_into_is_what_its_alias_says() -> None:
+    source = "def f(ring: Ring) -> int:\n    page, pvt = ring\n    return page[0] + pvt[1]\n"
+    tree = translate(ast.parse(source), {"Ring": kernels.Ring})
+    assert ast.unparse(tree).endswith("_xennet_load_once(page, 0) + _xennet_int64(pvt[1])")
+    source = source.replace("Ring", "tuple[U32Words, Vector]")
+    assert ast.unparse(translate(ast.parse(source))) == ast.unparse(tree)
+    source = "def f(ring: Ring) -> None:\n    page, pvt = ring\n    page[1] += 1\n"
+    with pytest.raises(TypeError, match=r"line 3: page is changed by others too"):
+        translate(ast.parse(source), {"Ring": kernels.Ring})
 
 
 def read_twice_of_shared(words: U32Words, other: U32Words) -> int:

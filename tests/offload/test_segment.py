@@ -53,8 +53,14 @@ def cut(
     source = u8, u32, *(view(array("I", [value])) for value in columns)
     res[segment.R_COUNT], res[segment.R_USED] = target.count, target.used
     verdict = current().kernel(segment.segment)(
-        *(blank_types, max_frame, target.max_frames),
-        *(source, 0, target.for_kernels(view), found, view(res)),
+        blank_types,
+        max_frame,
+        target.max_frames,
+        source,
+        0,
+        target.for_kernels(view),
+        found,
+        view(res),
     )
     target.count, target.used = res[segment.R_COUNT], res[segment.R_USED]
     return verdict, res

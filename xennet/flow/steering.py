@@ -213,8 +213,15 @@ class _Middle:
         batch = into.batch
         before = batch.count
         batch.count, batch.used = self._take(
-            *(q, self._batch.count, self._chains, self._seen.frames, self._seen.timestamp),
-            *(before, batch.used, into.frames, into.timestamp),
+            q,
+            self._batch.count,
+            self._chains,
+            self._seen.frames,
+            self._seen.timestamp,
+            before,
+            batch.used,
+            into.frames,
+            into.timestamp,
         )
         given = batch.count - before
         if not batch.count:

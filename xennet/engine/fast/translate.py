@@ -8,7 +8,8 @@ The source stays as it is written for CPython; this is done to its syntax tree:
   and a number, and mixing those gives floats;
 * a load is made once: ``a[i]`` becomes ``load_once(a, i)``. Where the annotation of a parameter
   says that nobody else writes there (U32Array, Vector, Bytes, whose payload is copied before it is
-  looked at), ``int64(a[i])`` leaves LLVM free to do as it likes;
+  looked at), ``int64(a[i])`` leaves LLVM free to do as it likes. So it is with the names that a
+  parameter is unpacked into, if its annotation is a tuple or an alias of one (Ring);
 * a slice assigned to a slice, ``a[i:j] = b[k:l]``, becomes one memcpy;
 * the functions of xennet/engine/kernel.py are replaced by their compiled twins.
 
@@ -21,8 +22,8 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Callable
-from types import FunctionType, ModuleType
+from collections.abc import Callable, Mapping
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -45,16 +46,21 @@ SHARED = "U32Words"
 class _Adapt(ast.NodeTransformer):
     """Loads from arrays as int64 (slices are no loads), slice assignments as copies.
 
-    ``kinds``: the annotations of parameters.
+    ``kinds``: the annotations of parameters. ``tuples``: those of the members, for parameters
+    whose annotation is a tuple.
     """
 
-    def __init__(self, kinds: dict[str, str]) -> None:
-        self._private = {name for name, kind in kinds.items() if kind in PRIVATE}
-        self._shared = {name for name, kind in kinds.items() if kind == SHARED}
+    def __init__(self, kinds: dict[str, str], tuples: dict[str, list[str]]) -> None:
+        self._kinds = kinds
+        self._tuples = tuples
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         self.generic_visit(node)
         match node:
+            case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Name(id=name)):
+                for part, kind in zip(names, self._tuples.get(name, ()), strict=False):
+                    if isinstance(part, ast.Name) and part.id != "_":
+                        self._kinds[part.id] = kind
             case ast.Assign(
                 targets=[
                     ast.Subscript(
@@ -71,7 +77,7 @@ class _Adapt(ast.NodeTransformer):
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         match node.target:
-            case ast.Subscript(value=ast.Name(id=name)) if name in self._shared:
+            case ast.Subscript(value=ast.Name(id=name)) if self._kinds.get(name) == SHARED:
                 raise TypeError(
                     f"line {node.lineno}: {name} is changed by others too, between the load and "
                     "the store of this; use fetch_or, fetch_and or compare_and_swap"
@@ -82,25 +88,39 @@ class _Adapt(ast.NodeTransformer):
         self.generic_visit(node)
         if isinstance(node.ctx, ast.Store) or isinstance(node.slice, ast.Slice):
             return node
-        if isinstance(node.value, ast.Name) and node.value.id in self._private:
+        if isinstance(node.value, ast.Name) and self._kinds.get(node.value.id) in PRIVATE:
             call = ast.Call(ast.Name(_LOAD, ast.Load()), [node], [])
         else:
             call = ast.Call(ast.Name(_ONCE, ast.Load()), [node.value, node.slice], [])
         return ast.copy_location(call, node)
 
 
-def translate(tree: ast.Module) -> ast.Module:
-    """The functions of a kernel module, made ready for numba; everything else is left out."""
+def _members(annotation: ast.expr | None, names: Mapping[str, object]) -> list[str]:
+    """The annotations in ``tuple[U32Words, int]``, or an alias of it; none in any other."""
+    match annotation:
+        case ast.Name(id=name) if isinstance(alias := names.get(name), str):
+            return _members(ast.parse(alias, mode="eval").body, {})
+        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=parts)):
+            return [ast.unparse(part) for part in parts]
+    return []
+
+
+def translate(tree: ast.Module, names: Mapping[str, object] = MappingProxyType({})) -> ast.Module:
+    """The functions of a kernel module, made ready for numba; everything else is left out.
+
+    ``names``: those of the module, in which aliases of annotations are looked up.
+    """
     functions: list[ast.stmt] = []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             node.returns = None
-            kinds = {}
+            kinds, tuples = {}, {}
             for argument in node.args.args:
                 if isinstance(argument.annotation, ast.Name):
                     kinds[argument.arg] = argument.annotation.id
+                tuples[argument.arg] = _members(argument.annotation, names)
                 argument.annotation = None
-            adapt = _Adapt(kinds)
+            adapt = _Adapt(kinds, tuples)
             node.body = [adapt.visit(statement) for statement in node.body]
             functions.append(node)
     return ast.fix_missing_locations(ast.Module(functions, []))
@@ -130,7 +150,7 @@ class Translator:
     def _space(self, module: ModuleType) -> dict[str, Any]:
         """The module's names, with translated functions in the place of its own."""
         if module.__name__ not in self._spaces:
-            tree = translate(ast.parse(inspect.getsource(module)))
+            tree = translate(ast.parse(inspect.getsource(module)), vars(module))
             space = dict(vars(module))
             space[_LOAD] = np.int64
             space[_ONCE] = primitives.load_once
