@@ -1,8 +1,8 @@
 """Frames on their way between a port and a driver: flat memory, no object per frame.
 
 A :class:`FrameBatch` is one buffer in which frames lie end to end, and flat arrays of equal length
-that say where each is and what travels with it. Ports fill and empty batches, kernels read and
-write them; the arrays are exactly what a compiled kernel can use.
+with the place and the metadata of each frame. Ports fill and empty batches, kernels read and write
+them; a compiled kernel uses the very same arrays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attrs import evolve, frozen
 
 #: Longest frame that one netif packet can carry: the 16-bit size of the first tx request.
 MAX_FRAME = 65535
-#: Two addresses and the type.
+#: Bytes of an Ethernet header: two addresses and the type.
 ETHERNET_HEADER = 14
 #: Shortest frame: an Ethernet header (a backend answers ERROR to less; hardening rule F6).
 MIN_FRAME = ETHERNET_HEADER
@@ -38,15 +38,15 @@ ALL_GSO_TYPES = 1 << 1 | 1 << 2
 
 @frozen
 class Offload:
-    """What the taker of frames can take as it is; a giver has to do the rest in software.
+    """What the receiver of frames takes as it is. The sender does the rest in software.
 
     ``sg``: frames of more than one page. ``csum_v4``, ``csum_v6``: blank TCP and UDP checksums.
-    ``gso_types``: bit t is set for each XEN_NETIF_GSO_TYPE_* t; without ``sg`` there are none
-    (a segmented frame would not fit). ``max_frame``: longest frame without GSO in bytes, Ethernet
-    header included, 0 = any. ``max_tagged``: longest one with its VLAN tags, if these come on top
-    of ``max_frame``; 0 = they count in it. ``vlan``: whether offloads go for frames with a VLAN tag
-    too; not for drivers: Linux's have no vlan_features, and drop such frames when they come (rule
-    F17).
+    ``gso_types``: bit t is set for each XEN_NETIF_GSO_TYPE_* t; without ``sg`` there are none (a
+    segmented frame would not fit). ``max_frame``: longest frame without GSO in bytes, Ethernet
+    header included, 0 = any. ``max_tagged``: longest frame with its VLAN tags, if these come on top
+    of ``max_frame``; 0 = tags count in ``max_frame``. ``vlan``: the offloads also apply to frames
+    with a VLAN tag. Drivers never have ``vlan``: Linux's netfront and netback have no
+    vlan_features, so a frame with a VLAN tag that needs an offload is dropped (rule F17).
     """
 
     sg: bool = True
@@ -58,8 +58,11 @@ class Offload:
     vlan: bool = False
 
     def with_mtu(self, mtu: int) -> Offload:
-        """The same for a device with this mtu in bytes, which counts neither the Ethernet header
-        nor VLAN tags (Linux is_skb_forwardable; the outer tag is not in the skb then)."""
+        """The same offloads for a device with this mtu in bytes.
+
+        The mtu counts neither the Ethernet header nor VLAN tags (Linux is_skb_forwardable; the
+        outer tag is not in the skb then).
+        """
         longest = self.max_frame or MAX_FRAME
         return evolve(
             self,
@@ -68,14 +71,14 @@ class Offload:
         )
 
 
-#: The taker looks at nothing: rings and files that keep frames as they are.
+#: The receiver takes any frame: rings and files that keep frames as they are.
 EVERYTHING = Offload(vlan=True)
-#: The taker wants plain frames, as they would be on a wire.
+#: The receiver takes plain frames only, as they are on a wire.
 NOTHING = Offload(csum_v4=False, csum_v6=False, gso_types=0)
 
 
 def lazy_bytes(size: int) -> memoryview:
-    """``size`` zeroed bytes, which take memory once they are touched and not before."""
+    """``size`` zeroed bytes, which take memory when they are touched first."""
     return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
@@ -86,8 +89,8 @@ class FrameBatch:
     (CSUM_BLANK, DATA_VALIDATED), ``gso_size`` (bytes of one segment, 0 = no GSO), ``gso_type``
     (XEN_NETIF_GSO_TYPE_*), ``hash_info`` (0 = none, else algorithm << 8 | type bit number + 1),
     ``hash_value``, ``timestamp`` (ns since the epoch) are arrays indexed by frame. ``count`` frames
-    are valid, ``used`` bytes of ``data`` are taken. ``remarks`` has what ports say to each other of
-    single frames, by index: comments of a capture and the like, which no driver ever sees.
+    are valid, ``used`` bytes of ``data`` are taken. ``remarks`` has, by index, what one port tells
+    another about a frame: comments of a capture and the like, which no driver sees.
     """
 
     __slots__ = (
@@ -123,23 +126,25 @@ class FrameBatch:
 
     @property
     def columns(self) -> tuple[array[int], array[int], array[int], array[int], array[int]]:
-        """offset, length, flags, gso_size, gso_type: what kernels take of a batch, in order."""
+        """offset, length, flags, gso_size, gso_type: the columns that all kernels take, in
+        order."""
         return self.offset, self.length, self.flags, self.gso_size, self.gso_type
 
     @property
     def hash_columns(self) -> tuple[array[int], array[int]]:
-        """hash_info, hash_value: for kernels that know of hashes."""
+        """hash_info, hash_value: for kernels that handle hashes."""
         return self.hash_info, self.hash_value
 
     @property
     def all_columns(self) -> tuple[array[int], ...]:
-        """All that is known of frames: ``columns``, ``hash_columns``, timestamp."""
+        """All columns: ``columns``, ``hash_columns``, timestamp."""
         return (*self.columns, *self.hash_columns, self.timestamp)
 
     def for_kernels(self, view: Callable[[Any], Any]) -> Any:
-        """The batch as kernels take it (xennet.kernel.Frames), as long as it lives.
+        """The batch as kernels take it (xennet.engine.kernel.Frames); valid as long as the batch
+        is.
 
-        ``view``: that of the engine of the kernels. Words that the end of ``data`` cuts are left
+        ``view`` is that of the kernels' engine. A last word that the end of ``data`` cuts is left
         out.
         """
         words = self.data[: len(self.data) & ~3].cast("I")
@@ -152,20 +157,20 @@ class FrameBatch:
         self.remarks.clear()
 
     def cut(self, count: int) -> None:
-        """Forget the frames from number ``count`` on, which is less than there are."""
+        """Forget the frames from number ``count`` on; ``count`` is less than the present number."""
         self.count, self.used = count, self.offset[count]
         for index in [index for index in self.remarks if index >= count]:
             del self.remarks[index]
 
     def remark(self, index: int, remark: object | None) -> None:
-        """Attach ``remark`` to frame ``index`` in place of what was; None: nothing."""
+        """Replace the remark on frame ``index`` by ``remark``; None: no remark."""
         if remark is not None:
             self.remarks[index] = remark
         elif self.remarks:
             self.remarks.pop(index, None)
 
     def has_room(self, length: int) -> bool:
-        """Whether one more frame of ``length`` bytes fits."""
+        """Whether a frame of ``length`` bytes fits behind the others."""
         return self.count < self.max_frames and self.used + length <= len(self.data)
 
     def append(
@@ -178,7 +183,7 @@ class FrameBatch:
         gso_type: int = 0,
         remark: object | None = None,
     ) -> None:
-        """Add a frame at the end; IndexError when it does not fit (ask has_room first)."""
+        """Add a frame at the end. Raises IndexError if it does not fit (:meth:`has_room`)."""
         n = len(frame)
         if not self.has_room(n):
             raise IndexError(f"no room for a frame of {n} bytes after {self.count} frames")
@@ -196,14 +201,14 @@ class FrameBatch:
         self.used = used + n
 
     def append_from(self, source: FrameBatch, index: int) -> None:
-        """Add a copy of frame ``index`` of ``source``, with all that travels with it."""
+        """Add a copy of frame ``index`` of ``source``, with its metadata and its remark."""
         to = self.count
         self.append(source.frame(index), remark=source.remarks.get(index))
         for mine, theirs in zip(self.all_columns[1:], source.all_columns[1:], strict=True):
             mine[to] = theirs[index]
 
     def frame(self, index: int) -> memoryview:
-        """The bytes of frame ``index``, a view that is valid until the batch is refilled."""
+        """The bytes of frame ``index``: a view that is valid until the batch is refilled."""
         start = self.offset[index]
         return self.data[start : start + self.length[index]]
 
@@ -212,14 +217,14 @@ class FrameBatch:
 
 
 def large_enough(kept: FrameBatch | None, size: int, frames: int) -> FrameBatch:
-    """``kept`` if it holds ``frames`` frames and ``size`` bytes, else a new batch that does."""
+    """``kept`` if it has room for ``frames`` frames and ``size`` bytes, else a new batch."""
     if kept is None or len(kept.data) < size or kept.max_frames < frames:
         return FrameBatch(lazy_bytes(size), frames)
     return kept
 
 
 class Outbox:
-    """A batch of frames that are sent in order; ``next`` is the first that has not been."""
+    """A batch of frames that are sent in order; ``next`` is the number of the next one to send."""
 
     def __init__(self, batch: FrameBatch) -> None:
         self.batch = batch
@@ -227,22 +232,26 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        """Whether every frame of the batch has been sent."""
+        """Whether all frames of the batch have been sent."""
         return self.next == self.batch.count
 
     def refill(self) -> FrameBatch:
-        """The batch, emptied, for new frames."""
+        """Forget all frames. Returns the batch, for new ones."""
         self._forget()
         return self.batch
 
     def drop_all(self) -> int:
-        """Forget the frames that have not been sent; how many they were."""
+        """Forget the frames that have not been sent. Returns their number."""
         dropped = self.batch.count - self.next
         self._forget()
         return dropped
 
     def discard(self, source: Endpoint) -> int:
-        """Drop them, and a batch of those that ``source`` has as well; how many in all."""
+        """Forget the frames that have not been sent, and pull one batch from ``source`` and forget
+        it too.
+
+        Returns the number of frames that were dropped, in both steps together.
+        """
         dropped = self.drop_all() + source.pull(self.refill())
         self._forget()
         return dropped
@@ -253,12 +262,12 @@ class Outbox:
 
 
 class Endpoint(Protocol):
-    """Whatever gives frames and takes frames: a network stack's side of a driver, a port, and all
-    that stands between the two. None of its calls blocks.
+    """A giver and taker of frames: the network stack's side of a driver, a port, or a wrapper
+    between them.
 
-    ``carries``: what ``push`` takes as it is; the same all its life. An edge
-    (xennet.wrap.OffloadEdge) makes other frames fit. ``room``: how many frames ``push`` takes now,
-    whatever their length; UNBOUNDED without a limit. To ask for it changes nothing.
+    No call blocks. ``carries``: what ``push`` takes as it is; it never changes. (An edge,
+    xennet.wrap.OffloadEdge, makes other frames fit.) ``room``: how many frames ``push`` takes now,
+    whatever their length; UNBOUNDED without a limit. Reading ``room`` changes nothing.
     """
 
     @property
@@ -268,26 +277,28 @@ class Endpoint(Protocol):
     def room(self) -> int: ...
 
     def pull(self, batch: FrameBatch, /) -> int:
-        """Append as many frames as are there and fit; the number appended, 0 for none now."""
+        """Append as many frames to ``batch`` as there are and as fit. Returns their number, 0 for
+        none now."""
         ...
 
     def push(self, batch: FrameBatch, /) -> None:
-        """Take all frames of ``batch`` (which is not changed), at most ``room`` of them."""
+        """Take all frames of ``batch``, at most ``room``. The batch is not changed."""
         ...
 
     def negotiated(self, offload: Offload, /) -> None:
-        """Told at each connect what the other end of the driver's link takes of the frames that are
-        pulled from here."""
+        """Note what the other end of the driver's link takes of the frames pulled here; called at
+        each connect."""
         ...
 
     def listen(self, wake: Callable[[], None], /) -> None:
-        """Have ``wake`` called, in place of what was given before, once there are frames after a
-        pull that found none, or once there is room after there was none.
+        """Have ``wake()`` called, instead of an earlier function, when there is something to do
+        again.
 
-        Not for frames that a push brings: who pushes pulls as well. It is called in the machine's
-        thread only, also in the middle of a pull or push of this endpoint. A driver's notes that it
-        was called and returns; whoever stands in between may push at once what waits for room,
-        unless it is in the middle of a call itself.
+        That is when there are frames after a pull that found none, and when there is room after
+        there was none. Frames that a push brings do not call it: the caller of push pulls as well.
+        ``wake`` is called in the machine's thread only, perhaps within a pull or push of this
+        endpoint. A driver's ``wake`` makes a note and returns; that of a wrapper may push frames
+        that wait for room at once, unless the wrapper is within a call itself.
         """
         ...
 
@@ -297,7 +308,7 @@ FrameEndpoint = Endpoint
 
 
 def pull_at_most(endpoint: Endpoint, batch: FrameBatch, frames: int) -> int:
-    """As the endpoint's pull, but for no more than so many ``frames``."""
+    """Pull from ``endpoint`` as its ``pull`` does, but no more than ``frames`` frames."""
     most = batch.max_frames
     batch.max_frames = min(most, batch.count + frames)
     try:
@@ -307,8 +318,10 @@ def pull_at_most(endpoint: Endpoint, batch: FrameBatch, frames: int) -> int:
 
 
 class BaseEndpoint:
-    """An endpoint that has nothing to give and swallows what it gets: a base for those that authors
-    write. ``wake`` calls the listener, if there is one."""
+    """An endpoint without frames that swallows what is pushed: a base class for other endpoints.
+
+    ``wake`` calls the listener, if there is one.
+    """
 
     carries: Offload = EVERYTHING
     wake: Callable[[], None] = staticmethod(lambda: None)
@@ -321,18 +334,20 @@ class BaseEndpoint:
         return 0
 
     def push(self, batch: FrameBatch, /) -> None:
-        """Nobody wants them."""
+        """Swallow the frames."""
 
     def negotiated(self, offload: Offload, /) -> None:
-        """An endpoint gives what it has; who needs less puts an edge in front of it."""
+        """Do nothing: an edge in front of this endpoint makes its frames fit."""
 
     def listen(self, wake: Callable[[], None], /) -> None:
         self.wake = wake
 
 
 class Wrapper:
-    """An endpoint in front of ``endpoint``, the same all its life, that hands everything on: a base
-    for those that change one thing."""
+    """An endpoint in front of ``endpoint`` that passes every call on: a base class for wrappers.
+
+    ``endpoint`` never changes.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = require_endpoint("endpoint", endpoint)
@@ -342,7 +357,7 @@ class Wrapper:
             self._hand_on_room()
 
     def _hand_on_room(self) -> None:
-        """``room`` is the endpoint's from now on."""
+        """Make ``room`` the endpoint's from now on."""
         end = self.endpoint
         self._has_room = end._has_room if isinstance(end, Wrapper) else end
 
@@ -368,8 +383,11 @@ class Wrapper:
 
 
 class _Completed(Wrapper):
-    """Stands before an endpoint that knows nothing of ``carries`` or ``listen``, as all did once:
-    it takes everything and wakes nobody. Whatever else it has is there too (a port's name ...)."""
+    """Stands before an endpoint without ``carries`` or ``listen``, which endpoints did not always
+    have.
+
+    It takes everything and wakes nobody. Other attributes (a port's name ...) are the endpoint's.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = self._has_room = endpoint
@@ -395,10 +413,10 @@ _E = TypeVar("_E", bound=Endpoint)
 
 
 def require_endpoint(what: str, end: _E) -> _E:
-    """``end``, which was given as ``what``, to be used from now on in its place.
+    """Check an endpoint, which was given as ``what``. Returns the endpoint to use in its place.
 
-    TypeError, with the way out, for what is no endpoint. One without ``carries`` or ``listen`` (all
-    were so once) is completed, with a DeprecationWarning.
+    Raises TypeError, with the way out, if it is none. An endpoint without ``carries`` or ``listen``
+    is completed, with a DeprecationWarning.
     """
     if isinstance(end, str):
         raise TypeError(f"{what}: {end!r} is a port's specification; open_port({end!r}) opens it")
@@ -422,7 +440,7 @@ def require_endpoint(what: str, end: _E) -> _E:
 
 
 def _callers_depth() -> int:
-    """For warnings.warn in the caller of this: the first frame outside of the package."""
+    """The ``stacklevel`` for warnings.warn: that of the first frame outside of the package."""
     depth, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("xennet."):
         depth, frame = depth + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""Links: what joins two ports, and the errors that they raise."""
+"""Links, which join two ports, and the errors that they raise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What vifs have to report: their rings, and what their domains used of the hypervisor."""
+"""The reports about vifs: their rings, and what their domains used of the hypervisor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xennet.host.host import DOM0, Host
 from xennet.link.report import DomainReport, Notifications, RingReport
 from xennet.vif.counters import RingCounters, VifCounters
 
-#: More vifs than this have one row for each ring in all.
+#: Most vifs with rows of their own; more have one row for each ring in all.
 _ROWS = 8
 _RINGS: tuple[tuple[str, Callable[[VifCounters], RingCounters]], ...] = (
     ("tx (guest transmit)", lambda counters: counters.tx),
@@ -18,14 +18,14 @@ _RINGS: tuple[tuple[str, Callable[[VifCounters], RingCounters]], ...] = (
 
 
 def rings(vifs: Sequence[PluggedVif]) -> tuple[RingReport, ...]:
-    """Both rings of each vif, of all its queues, from the counters of both ends."""
+    """The reports on both rings of each vif, of all its queues, from the counters of both ends."""
     rows = []
     for vif in vifs:
         front, back = vif.netfront, vif.netback
         if front is None or back is None:
             continue
         prefix = f"{vif.name} " if len(vifs) > 1 else ""
-        # Whoever sends on a ring is who has frames that wait for it.
+        # The end that sends on a ring has the frames that wait for it.
         lost = (front.counters.lost, back.counters.lost)
         for (name, of), waited in zip(_RINGS, lost, strict=True):
             ring = _ring(f"{prefix}{name}", of(front.counters), of(back.counters), waited)
@@ -67,7 +67,7 @@ def _all(ends: Sequence[Notifications]) -> Notifications:
 
 
 def domains(host: Host, vifs: Sequence[PluggedVif]) -> tuple[DomainReport, ...]:
-    """What each domain used of the hypervisor, and holds now."""
+    """The reports on what each domain used of the hypervisor, and what it holds now."""
     made: dict[int, int] = {}
     for vif in vifs:
         if vif.netfront is not None:

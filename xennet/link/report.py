@@ -1,4 +1,4 @@
-"""What a link has to report: numbers and text only."""
+"""The records of a link's report: numbers and text only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from xennet.ifnet import Interface
 
 @frozen
 class TimelineEntry:
-    """One thing that happened while the device came up or went away.
+    """One event while the device came up or went away.
 
     ``step``: its number in the run, from 1. ``time_ns``: virtual time. ``who``: "domU1", "dom0",
     "toolstack", "hotplug" ... ``kind``: "write", "rm", "mkdir", "state" ... ``path``: absolute
-    XenStore path, "" when there is none. ``value``: what was written, or a text; None for
-    nothing. ``old``, ``new``: XenbusState names of a state change, else None.
+    XenStore path, "" if there is none. ``value``: what was written, or a text; None for nothing.
+    ``old``, ``new``: XenbusState names of a state change, else None.
     """
 
     step: int
@@ -29,7 +29,7 @@ class TimelineEntry:
 
 @frozen
 class Notifications:
-    """Events ``sent`` and ``avoided`` because the other end had not asked for one yet."""
+    """Events that were ``sent``, and ``avoided`` because the other end had not asked for one."""
 
     sent: int = 0
     avoided: int = 0
@@ -73,15 +73,14 @@ class DomainReport:
 
 @frozen
 class PathReport:
-    """One direction of one vif: what was negotiated for it, and what was done in software so that
-    frames keep to that.
+    """One direction of one vif: what was negotiated, and what was done in software to keep to it.
 
     ``sg``: packets of several slots; ``csum``: families whose checksums may be blank ("ipv4",
-    "ipv6"); ``gso``: segmentation types that the other end takes ("tcpv4", "tcpv6");
-    ``max_frame``: longest frame in bytes without GSO and VLAN tags, 0 = any. Frames: ``carried``
-    through the vif, ``completed`` checksums, ``segmented`` into ``segments``, ``refused`` because
-    they were too long, ``errors`` whose headers did not fit their flags, ``wrong_checksums`` passed
-    on to an end that takes no blank ones, ``filtered`` by the backend's multicast control.
+    "ipv6"); ``gso``: segmentation types that the other end takes ("tcpv4", "tcpv6"); ``max_frame``:
+    longest frame in bytes without GSO and VLAN tags, 0 = any. Frames: ``carried`` through the vif,
+    ``completed`` checksums, ``segmented`` into ``segments``, ``refused`` because they were too
+    long, ``errors`` whose headers did not fit their flags, ``wrong_checksums`` passed on to an end
+    that takes no blank ones, ``filtered`` by the backend's multicast control.
     """
 
     sg: bool = False
@@ -100,8 +99,11 @@ class PathReport:
 
 @frozen
 class VifReport:
-    """One vif. ``name``: "vif1.0", ``queues`` that were connected, ``split_channels``: with an
-    event channel for each ring. ``up`` is from guest to host, ``down`` the other way."""
+    """One vif.
+
+    ``name``: "vif1.0"; ``queues`` that were connected; ``split_channels``: with an event channel
+    for each ring. ``up`` is from guest to host, ``down`` the other way.
+    """
 
     name: str
     queues: int
@@ -112,8 +114,8 @@ class VifReport:
 
 @frozen
 class DefectReport:
-    """A known defect of the backend damaged ``packets``. ``row``: its name ("B4"), ``what`` happens
-    to such a packet."""
+    """A known defect of the backend damaged ``packets``. ``row``: its name ("B4"), ``what``: the
+    damage."""
 
     row: str
     what: str
@@ -122,8 +124,10 @@ class DefectReport:
 
 @frozen
 class InterfaceReport:
-    """A network interface: its name, address ("02:...") and MTU in bytes; packets in and out, bytes
-    out, errors, frames that a full queue dropped."""
+    """A network interface: name, address ("02:...") and MTU in bytes; and its counters.
+
+    These are packets in and out, bytes out, errors, and frames that a full queue dropped.
+    """
 
     name: str
     mac: str
@@ -136,7 +140,7 @@ class InterfaceReport:
 
     @classmethod
     def of(cls, interface: Interface) -> InterfaceReport:
-        """What ``interface`` shows now."""
+        """The report on ``interface`` as it is now."""
         counted = asdict(interface.counters)
         names = [one.name for one in fields(cls) if one.name in counted]
         return cls(
@@ -151,7 +155,7 @@ class InterfaceReport:
 class LinkReport:
     """A link's own part of a run's report; what a kind of link does not have is empty.
 
-    ``roots``: short names of XenStore directories for people's eyes.
+    ``roots``: short names of XenStore directories for people.
     """
 
     roots: dict[str, str] = field(factory=dict)

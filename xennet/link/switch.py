@@ -1,8 +1,8 @@
-"""A learning switch, the bridge of domain 0: joins the host ends of many vifs.
+"""A learning switch, the bridge of domain 0: it joins the host ends of many vifs.
 
-What IEEE 802.1D asks of a bridge and Linux's bridge does, without spanning tree: it learns which
-port an address was last seen behind, sends a frame there, floods those for group addresses and for
-addresses it does not know, and never sends a frame back where it came from.
+It does what IEEE 802.1D asks of a bridge and Linux's bridge does, without spanning tree: it learns
+behind which port an address was seen last, sends frames for it there, floods frames for group
+addresses and for unknown addresses, and never sends a frame back where it came from.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from attrs import define, field, frozen
 from xennet.frames import BaseEndpoint, FrameBatch
 from xennet.port.fifo import FrameFifo
 
-#: Virtual time in ns after which an address that was not seen is forgotten (Linux: 300 s).
+#: Virtual time in ns after which an address that is not seen is forgotten (Linux: 300 s).
 AGEING = 300_000_000_000
-#: Addresses that are remembered at the same time.
+#: Most addresses in the table.
 ADDRESSES = 4096
-#: Frames that wait at one port.
+#: Most frames that wait at one port.
 SLOTS = 256
-#: Virtual time in ns after which a port whose queue stays full is given up: frames for it are
-#: dropped, and no other port waits for it any more (xen-netback's rx_drain_timeout).
+#: Virtual time in ns after which a port with a full queue is given up: its frames are dropped, and
+#: no other port waits for it (xen-netback's rx_drain_timeout).
 STALL = 10_000_000_000
 
 _GROUP = 1 << 40
@@ -39,7 +39,8 @@ class Clock(Protocol):
 
 @define(slots=True)
 class PortCounters:
-    """Frames ``received`` from the port, ``sent`` to it, ``dropped`` because its queue was full."""
+    """Frames ``received`` from the port, ``sent`` to it, and ``dropped`` because its queue was
+    full."""
 
     received: int = 0
     sent: int = 0
@@ -48,9 +49,12 @@ class PortCounters:
 
 @define(slots=True)
 class SwitchCounters:
-    """Frames: ``forwarded`` to the one port known, ``flooded`` for an unknown address, ``group``
-    sent to all for a group address, ``filtered`` because the address is behind the port it came
-    from, ``invalid`` thrown away because its source is a group address or zero."""
+    """Counts of the whole switch, in frames.
+
+    ``forwarded`` to the one port known, ``flooded`` for an unknown address, ``group`` sent to all
+    for a group address, ``filtered`` because the address is behind the port that they came from,
+    ``invalid`` dropped because their source is a group address or zero.
+    """
 
     forwarded: int = 0
     flooded: int = 0
@@ -69,7 +73,7 @@ class _Seen:
 class SwitchPort(BaseEndpoint):
     """One port: a frame endpoint for a backend's host side.
 
-    ``wake`` is called when frames wait here or when there is room again: whom :meth:`listen` names.
+    ``wake`` calls the listener (:meth:`listen`) when frames wait here or when there is room again.
     """
 
     switch: Switch
@@ -85,7 +89,7 @@ class SwitchPort(BaseEndpoint):
 
     @property
     def room(self) -> int:
-        """Frames that every other port still takes, except those that are given up."""
+        """Number of frames that all other ports take, without ports that are given up."""
         return self.switch.room_for(self)
 
     def pull(self, batch: FrameBatch) -> int:
@@ -99,7 +103,8 @@ class SwitchPort(BaseEndpoint):
         self.switch.forward(self, batch)
 
     def put(self, batch: FrameBatch, index: int) -> bool:
-        """Queue a copy of a frame, or drop and count it; True if somebody has to be woken."""
+        """Queue a copy of a frame, or drop and count it. Returns whether the listener has to be
+        woken."""
         if not self.queue.room:
             self.counters.dropped += 1
             return False
@@ -109,7 +114,7 @@ class SwitchPort(BaseEndpoint):
         return True
 
     def _watch(self) -> None:
-        """The queue is full: look later whether anything was taken in the meantime."""
+        """Set a timer that looks whether the full queue has been taken from in the meantime."""
         self._watched_at = self.counters.sent
         self.switch.clock.call_after(STALL, self._look)
 
@@ -125,10 +130,11 @@ class SwitchPort(BaseEndpoint):
 
 
 class Switch:
-    """``ports`` are those added by :meth:`add_port`; ``counters`` are of the whole switch.
+    """A switch. ``ports`` are those of :meth:`add_port`; ``counters`` are those of the whole
+    switch.
 
-    ``clock`` gives the time for ageing and for giving up a port; ``slots`` frames wait at a port,
-    ``addresses`` are remembered.
+    ``clock`` gives the time for ageing and for giving up a port. At most ``slots`` frames wait at a
+    port; ``addresses`` are remembered.
     """
 
     def __init__(self, clock: Clock, *, slots: int = SLOTS, addresses: int = ADDRESSES) -> None:
@@ -144,14 +150,14 @@ class Switch:
         self._waiting: dict[SwitchPort, None] = {}
 
     def add_port(self, name: str) -> SwitchPort:
-        """One more port."""
+        """Add a port."""
         port = SwitchPort(self, name)
         self.ports.append(port)
         return port
 
     def remove_port(self, port: SwitchPort) -> int:
-        """Take a port away; what is known of it and waits at it is dropped. Returns how many
-        frames that were."""
+        """Remove a port, its addresses and the frames that wait at it. Returns the number of these
+        frames."""
         self.ports.remove(port)
         self._filled.pop(port, None)
         self._waiting.pop(port, None)
@@ -163,11 +169,11 @@ class Switch:
         return dropped
 
     def fix(self, mac: int, port: SwitchPort) -> None:
-        """A static entry: address ``mac`` (48 bits) is behind ``port``, whatever is seen."""
+        """Add a static entry: address ``mac`` (48 bits) is behind ``port``, whatever is seen."""
         self._static[mac] = port
 
     def where(self, mac: int) -> SwitchPort | None:
-        """The port that address ``mac`` is behind, None if that is not known (any more)."""
+        """The port that address ``mac`` is behind; None if that is not known."""
         if (fixed := self._static.get(mac)) is not None:
             return fixed
         seen = self._seen.get(mac)
@@ -180,13 +186,13 @@ class Switch:
 
     @property
     def learned(self) -> int:
-        """How many addresses the table holds, static ones not counted."""
+        """Number of addresses in the table, without static entries."""
         return len(self._seen)
 
     # -- what ports call ---------------------------------------------------------------------------
 
     def room_for(self, ingress: SwitchPort) -> int:
-        """How many frames may come in at ``ingress``, wherever they go."""
+        """Number of frames that may come in at ``ingress``, wherever they go."""
         room = self.slots
         for port in self._filled:
             if port is not ingress and not port.stalled and port.queue.room < room:
@@ -196,7 +202,7 @@ class Switch:
         return room
 
     def taken_from(self, port: SwitchPort) -> None:
-        """Frames have left the queue of ``port``."""
+        """Note that frames have left the queue of ``port``."""
         port.stalled = False
         if not port.queue.count:
             self._filled.pop(port, None)
@@ -204,14 +210,16 @@ class Switch:
             self.wake_waiting()
 
     def wake_waiting(self) -> None:
-        """There may be room again for those who found none."""
+        """Wake the ports that found no room, if there is some again."""
         waiting, self._waiting = self._waiting, {}
         for port in waiting:
             port.wake()
 
     def forward(self, ingress: SwitchPort, batch: FrameBatch) -> None:
-        """Learn from and send on all frames of ``batch``; IndexError if they are more than
-        :meth:`room_for` allows."""
+        """Learn from all frames of ``batch`` and send them on.
+
+        Raises IndexError for more frames than :meth:`room_for` allows.
+        """
         if batch.count > self.room_for(ingress):
             raise IndexError(f"{ingress.name}: {batch.count} frames for less room")
         ingress.counters.received += batch.count

@@ -1,4 +1,5 @@
-"""The handshake as a story: who wrote which XenStore node, and each state change of both ends."""
+"""The timeline of a handshake: who wrote which XenStore node, and the state changes of both
+ends."""
 
 from __future__ import annotations
 
@@ -13,16 +14,17 @@ from xennet.xenbus.state import parse_state
 from xennet.xenstore.path import canonical, is_same_or_below
 
 _KINDS = {"WRITE": "write", "RM": "rm"}
-#: A connection takes about 60.
+#: Most entries; a connection takes about 60.
 MOST_ENTRIES = 2000
 
 
 @define(eq=False, repr=False)
 class Timeline:
-    """Collects what happens in the two device directories of one vif.
+    """Collects the changes in the two directories of one vif.
 
-    The toolstack's private copy and plain directory creation are left out; reads and watches too.
-    ``left_out`` counts what came after the first MOST_ENTRIES: other programs may write for ever.
+    The toolstack's private copy and mere creation of directories are left out, and so are reads and
+    watches. ``left_out`` counts the entries after the first MOST_ENTRIES: other programs may write
+    without end.
     """
 
     paths: VifPaths
@@ -32,7 +34,7 @@ class Timeline:
     _states: dict[str, str] = field(factory=dict)
 
     def observe(self, event: object) -> None:
-        """An observer for machine.observers (StoreOperation events)."""
+        """The observer for machine.observers (StoreOperation events)."""
         if not isinstance(event, StoreOperation) or event.error:
             return
         kind = _KINDS.get(event.op)
@@ -44,7 +46,7 @@ class Timeline:
                 self._add(event, kind, path)
 
     def told(self) -> tuple[TimelineEntry, ...]:
-        """The entries, and a last one that says how many were left out, if any were."""
+        """The entries, and if any were left out, a last one with their number."""
         if not self.left_out:
             return tuple(self.entries)
         note = f"{self.left_out} later changes are not shown"

@@ -14,10 +14,10 @@ from xennet.netfront.device import Netfront
 class VifLink(Vifs):
     """One guest with one vif, made of every part of this package.
 
-    ``guest`` is the network stack's side of netfront, ``host`` that of netback; either may give
-    and take frames. ``setup`` None: Linux's drivers as they come, with a grant table of
-    ``grant_version``. The parts are there to be looked at: ``host``, ``machine``, ``netfront``,
-    ``netback``, ``toolstack``, ``service``, ``paths``, ``timeline``.
+    ``guest`` is the network stack's side of netfront, ``host`` that of netback; either may give and
+    take frames. ``setup`` None: Linux's drivers with their defaults, and a grant table of
+    ``grant_version``. The parts are public: ``host``, ``machine``, ``netfront``, ``netback``,
+    ``toolstack``, ``service``, ``paths``, ``timeline``.
     """
 
     def __init__(
@@ -36,8 +36,7 @@ class VifLink(Vifs):
 
     @property
     def vif(self) -> PluggedVif:
-        """The vif as the host knows it (what ``why`` is asked about); LinkError before
-        :meth:`open`."""
+        """The vif of the host, the argument of ``why``. Raises LinkError before :meth:`open`."""
         return self._pair.plugged
 
     @property
@@ -47,7 +46,7 @@ class VifLink(Vifs):
 
     @property
     def netback(self) -> Vif:
-        """The backend's driver; LinkError before :meth:`open`."""
+        """The backend's driver. Raises LinkError before :meth:`open`."""
         netback = self.vif.netback
         if netback is None:
             raise LinkError("the vif has no backend yet")

@@ -1,4 +1,4 @@
-"""Ports: where frames come from and go to. See :mod:`xennet.port.base` for the interface."""
+"""Ports: sources and sinks of frames. See :mod:`xennet.port.base` for the interface."""
 
 from xennet.frames import UNBOUNDED
 from xennet.port.base import BasePort, Counters, Port, PortError, PortWrapper

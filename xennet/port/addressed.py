@@ -1,19 +1,20 @@
-"""A port as a network card: its frames have its own address, and it takes what is meant for it."""
+"""A port behind a network card: its frames have the card's address, and it takes frames for the
+card."""
 
 from __future__ import annotations
 
 from xennet.frames import MAX_FRAME, FrameBatch, large_enough
 from xennet.port.base import Port, PortWrapper
 
-#: Lowest bit of an address's first octet: frames for it go to everybody.
+#: Lowest bit of the first octet of a group address.
 _GROUP = 1
 
 
 class AddressedPort(PortWrapper):
-    """``port`` behind a network card that has the address ``mac`` and sends to ``peer`` (6 bytes).
+    """``port`` behind a network card with the address ``mac``, which sends to ``peer`` (6 bytes).
 
-    What is pulled gets these addresses. What is pushed reaches the port if it is for ``mac`` or for
-    a group address; ``foreign`` counts the frames that were not.
+    Frames that are pulled get these addresses. Frames that are pushed reach the port if they are
+    for ``mac`` or for a group address; ``foreign`` counts the others.
     """
 
     def __init__(self, port: Port, mac: bytes, peer: bytes) -> None:

@@ -1,8 +1,8 @@
-"""The port interface: where a link's frames come from and where they go.
+"""The port interface: the sources and sinks of a link's frames.
 
-A link *pulls* frames that come in from the outside and *pushes* frames that go out to it, a
-:class:`~xennet.frames.FrameBatch` at a time. Captures, generators and echoes implement it; so can
-a TAP device, a bus or a netmap ring.
+A link *pulls* frames that come in from the outside and *pushes* frames that go out, a
+:class:`~xennet.frames.FrameBatch` at a time. Captures, generators and echoes implement it; so can a
+TAP device, a bus or a netmap ring.
 """
 
 from __future__ import annotations
@@ -13,36 +13,38 @@ from attrs import asdict, define
 
 from xennet.frames import BaseEndpoint, Endpoint, FrameBatch, Wrapper
 
-#: Characters of a port's name that its repr shows.
+#: Most characters of a port's name in its repr.
 _SHOWN = 120
 
 
 class PortError(Exception):
-    """A port specification, a file or a device is no good; one line that names the evidence."""
+    """A port specification, a file or a device cannot be used. The message is one line with the
+    evidence."""
 
 
 class PullStopped(BaseException):
-    """Raised inside a pull that waits for its input, by a signal handler: nobody waits any more.
+    """Raised by a signal handler inside a pull that waits for its input: the run ends.
 
-    A port that can wait ends there and gives what it has; nothing else may catch it but who pulls.
+    A port that can wait ends the wait there and returns the frames that it has. Only the caller of
+    pull may catch it.
     """
 
 
 @define
 class Counters:
-    """What passed through a port; all are counts of frames unless said otherwise.
+    """Counts of a port; they count frames unless said otherwise.
 
     ``frames_in``, ``bytes_in`` (bytes): pulled from the port. ``frames_out``, ``bytes_out``: pushed
     to it. ``skipped_empty``: records of length 0; ``skipped_runt``: records of 1 to 13 bytes, which
     hold no Ethernet header (a backend refuses them; hardening rule F6). ``truncated``: frames
     pulled with fewer bytes than they had on the wire (snap length). ``fcs_cut``: frames pulled
     without the frame check sequence that they had in the capture. ``skipped_linktype``: packets
-    that are no Ethernet frames; ``skipped_sections``: pcapng sections of a major version that
-    nobody knows yet. None of these makes a run bad.
+    that are no Ethernet frames; ``skipped_sections``: pcapng sections of an unknown major version.
+    None of these makes a run bad.
 
-    What does: ``refused_oversize``: frames of more than MAX_FRAME bytes; ``refused_time``: frames
+    These do: ``refused_oversize``: frames of more than MAX_FRAME bytes; ``refused_time``: frames
     whose time stamp is no 64-bit number of nanoseconds; ``faults``: what was wrong with the input,
-    at most one line for each kind of fault, which names the file and the byte offset of the first.
+    one line for each kind of fault, which names the file and the byte offset of the first.
     """
 
     frames_in: int = 0
@@ -65,11 +67,11 @@ class Counters:
 
 
 class Port(Endpoint, Protocol):
-    """What a link needs of a port. All calls return at once; none blocks for frames to come."""
+    """The interface of a port. All calls return at once; none blocks until frames come."""
 
     @property
     def name(self) -> str:
-        """The specification the port was opened with, such as ``pcap:in.pcap``."""
+        """The specification with which the port was opened, such as ``pcap:in.pcap``."""
         ...
 
     @property
@@ -77,48 +79,50 @@ class Port(Endpoint, Protocol):
 
     @property
     def expected(self) -> int | None:
-        """How many frames pull will give in all, None when that is not known beforehand."""
+        """Number of frames that pull will give in all; None if it is not known beforehand."""
         ...
 
     @property
     def exhausted(self) -> bool:
-        """Whether pull will never give frames again; may turn True only when pull finds the end."""
+        """Whether pull will never give frames again. It may become True only when pull finds the
+        end."""
         ...
 
     def pull(self, batch: FrameBatch, /) -> int:
-        """Append as many frames as are there and fit; the number appended, 0 for none now.
+        """Append as many frames to ``batch`` as there are and as fit. Returns their number, 0 for
+        none now.
 
-        When the input turns out to be bad, the frames before the bad place are delivered first
-        and the next call raises PortError (and so does every call after it). IndexError when
-        ``batch`` is empty and yet too small for the next frame: give it MAX_FRAME bytes.
+        If the input turns out to be bad, the frames before the bad place are given first; the next
+        call, and every call after it, raises PortError. Raises IndexError if ``batch`` is empty and
+        too small for the next frame (MAX_FRAME bytes suffice).
         """
         ...
 
     def push(self, batch: FrameBatch, /) -> None:
-        """Take all frames of ``batch`` (which is not changed) in order.
+        """Take all frames of ``batch`` in order. The batch is not changed.
 
-        ``batch.count`` must not be above :attr:`room`, else IndexError. PortError when the
-        outside does not take them (disk full ...).
+        Raises IndexError if ``batch.count`` is above :attr:`room`; PortError if the outside does
+        not take the frames (disk full ...).
         """
         ...
 
     def finish(self) -> None:
-        """The other side will push nothing more."""
+        """Note that the other side will push nothing more."""
         ...
 
     def close(self) -> None:
-        """Release the outside; what was pushed is complete there. Idempotent."""
+        """Close the outside; what was pushed is complete there. May be repeated."""
         ...
 
 
 def short_name(port: Port) -> str:
-    """What a port is called, cut where file names are very long: for its repr."""
+    """The name of a port for its repr; a very long file name is cut."""
     name = port.name
     return name if len(name) <= _SHOWN else f"{name[: _SHOWN - 3]}..."
 
 
 class BasePort(BaseEndpoint):
-    """A port that has nothing to give and swallows what it gets: the base of all others."""
+    """A port without frames that swallows what is pushed: the base class of all others."""
 
     expected: int | None = 0
 
@@ -142,21 +146,23 @@ class BasePort(BaseEndpoint):
         self._counters.bytes_out += batch.used
 
     def finish(self) -> None:
-        """Nothing waits for the other side here."""
+        """Do nothing: this port does not wait for the other side."""
 
     def close(self) -> None:
-        """Nothing is held open here."""
+        """Do nothing: this port has nothing open."""
 
     def _pulled(self, frames: int, length: int) -> int:
-        """Count ``frames`` frames of ``length`` bytes in all as pulled; returns ``frames``."""
+        """Count ``frames`` frames, of ``length`` bytes in all, as pulled. Returns ``frames``."""
         self._counters.frames_in += frames
         self._counters.bytes_in += length
         return frames
 
 
 class PortWrapper(Wrapper):
-    """A port in front of ``endpoint`` that hands everything on (xennet.frames.Wrapper): a port if
-    that is one. Around another endpoint, what only ports have is an AttributeError."""
+    """A port in front of ``endpoint`` that passes every call on (xennet.frames.Wrapper).
+
+    It is a port if ``endpoint`` is one; else the members that only ports have raise AttributeError.
+    """
 
     endpoint: Port
 

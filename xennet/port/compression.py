@@ -1,7 +1,8 @@
-"""Compressed captures: gzip, xz and Zstandard; content tells which to read, a name which to write.
+"""Compressed captures: gzip, xz and Zstandard. Content tells how to read a file, its name how to
+write.
 
-The streams are the standard library's; Zstandard is there from Python 3.14 on (compression.zstd),
-and before that in backports.zstd, which is the same module for older Pythons.
+The streams are the standard library's; Zstandard is in it from Python 3.14 on (compression.zstd),
+and for older Pythons in backports.zstd, which is the same module.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from xennet.port.base import PortError
 from xennet.port.window import Window
 
 _LONGEST_MAGIC = 6
-#: Part of an error's text: offsets are those of what a capture was before it was compressed.
+#: Part of an error's text: offsets are those of the capture before it was compressed.
 _UNPACKED = " of the unpacked file"
 
 
 class Writable(Protocol):
-    """What a recording is written to."""
+    """The file that a recording writes to."""
 
     def write(self, data: bytes, /) -> object: ...
 
@@ -34,9 +35,11 @@ class Writable(Protocol):
 
 @frozen
 class _Format:
-    """``suffix`` of file names; one of ``magics`` starts a file (RFC 1952, the xz file format,
-    RFC 8878). ``reader``: the stream of a packed file, and what it raises when that is no good;
-    ``writer``: what makes a stream that packs into a file.
+    """One compression.
+
+    ``suffix`` of file names; one of ``magics`` starts a file (RFC 1952, the xz file format, RFC
+    8878). ``reader``: the class of the decompressing stream, and the exceptions that it raises for
+    bad input. ``writer``: returns the function that makes a compressing stream on a file.
     """
 
     name: str
@@ -47,7 +50,7 @@ class _Format:
 
 
 def _zstd() -> Any:
-    """The module; PortError where a Python was built, or a package installed, without it."""
+    """The module for Zstandard. Raises PortError if this Python has none."""
     name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
     try:
         return import_module(name)
@@ -75,7 +78,7 @@ def _read_zstd(file: Any) -> tuple[Any, tuple[type[Exception], ...]]:
 
 
 def _write_gzip() -> Callable[[Any], Any]:
-    """Without name and time, so that equal recordings are equal files."""
+    """The writer of gzip, without name and time, so that equal recordings are equal files."""
     import gzip
 
     return lambda file: gzip.GzipFile("", "wb", 6, file, mtime=0)
@@ -120,8 +123,11 @@ class _Packed(RawIOBase):
 
 
 class _XzStreams(RawIOBase):
-    """What xz streams one behind the other unpack to, with or without padding. (lzma.LZMAFile takes
-    a damaged stream behind a whole one for the end, and padding for a stream that is cut.)"""
+    """The contents of several xz streams, with or without padding between them.
+
+    lzma.LZMAFile takes a damaged stream behind a whole one for the end, and padding for a stream
+    that is cut.
+    """
 
     def __init__(self, file: BufferedReader, decoder: Callable[[], Any]) -> None:
         self._file, self._new_decoder = file, decoder
@@ -151,14 +157,14 @@ class _XzStreams(RawIOBase):
 
 
 class _Unpacked:
-    """What a decompressor makes of a file. OSError when it can make nothing of it any more."""
+    """The contents of a compressed file. Raises OSError where they cannot be decompressed."""
 
     def __init__(self, form: _Format, file: Any) -> None:
         self._name = form.name
         self._stream, self._errors = form.reader(file)
 
     def readinto(self, target: memoryview, /) -> int:
-        # One step of the decompressor: what came before an error is not lost with it.
+        # One step of the decompressor, so that an error does not lose the bytes before it.
         try:
             return self._stream.readinto1(target)
         except self._errors as e:
@@ -166,7 +172,8 @@ class _Unpacked:
 
 
 def unpacked(window: Window) -> Window:
-    """A window on what the file in ``window`` unpacks to; ``window`` itself if it is not packed."""
+    """A window on the contents of the file in ``window``; ``window`` itself if it is not
+    compressed."""
     window.need(_LONGEST_MAGIC)
     start = window.view[window.pos : min(window.end, window.pos + _LONGEST_MAGIC)].tobytes()
     for form in _FORMATS:
@@ -177,9 +184,13 @@ def unpacked(window: Window) -> Window:
 
 
 def packing(path: str) -> tuple[str, Callable[[Writable], Writable]]:
-    """``path`` without the suffix of a compression, and what gives, for a file, what to write to so
-    that the file gets it compressed so; the path and the file themselves if there is none. Closing
-    what it gives leaves the file open. PortError when this Python lacks the compression."""
+    """The name ``path`` without the suffix of a compression, and a function that compresses into a
+    file.
+
+    The function takes a file and returns the stream to write to; closing the stream leaves the file
+    open. Without such a suffix it returns the file itself. Raises PortError if this Python lacks
+    the compression.
+    """
     for form in _FORMATS:
         if path.lower().endswith(form.suffix):
             return path[: -len(form.suffix)], form.writer()

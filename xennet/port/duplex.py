@@ -1,4 +1,4 @@
-"""``PLAYER+RECORDER``: one port that gives what the one plays and hands the other what it gets."""
+"""``PLAYER+RECORDER``: one port that plays the one and records to the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from xennet.port.base import Counters, Port, short_name
 
 
 class DuplexPort:
-    """Pulls from ``player``, pushes to ``recorder``; counters are the sums of theirs."""
+    """A port that pulls from ``player`` and pushes to ``recorder``; its counters are the sums of
+    theirs."""
 
     def __init__(self, player: Port, recorder: Port) -> None:
         self.name = f"{player.name}+{recorder.name}"

@@ -1,4 +1,4 @@
-"""``echo:`` gives back every frame that it gets, in order."""
+"""``echo:`` gives back every frame that is pushed, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bounded queue of whole frames in flat memory, with everything that travels with a frame."""
+"""A bounded queue of whole frames in flat memory, with all metadata of each frame."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _STRIDE = MAX_FRAME + 1
 
 
 class FrameFifo:
-    """Room for ``slots`` frames of any length each, so :attr:`room` is exact.
+    """A queue with room for ``slots`` frames of any length, so :attr:`room` is exact.
 
-    The memory is an anonymous mapping whose untouched pages cost nothing; a queue that runs empty
-    starts over at its first slot, so one that is never full does not touch them all. Flags, GSO,
-    hash, timestamp and remarks come out unchanged.
+    The memory is an anonymous mapping whose untouched pages cost nothing. A queue that becomes
+    empty starts over at its first slot, so one that is never full does not touch them all. Flags,
+    GSO, hash, timestamp and remarks come out unchanged.
     """
 
     def __init__(self, slots: int = 256) -> None:
@@ -31,11 +31,11 @@ class FrameFifo:
 
     @property
     def room(self) -> int:
-        """How many more frames fit."""
+        """Number of frames that still fit."""
         return self.slots - self.count
 
     def put(self, batch: FrameBatch, index: int) -> None:
-        """Take a copy of frame ``index`` of ``batch``; IndexError when there is no room."""
+        """Append a copy of frame ``index`` of ``batch``. Raises IndexError if there is no room."""
         if self.count == self.slots:
             raise IndexError(f"a queue of {self.slots} frames is full")
         slot = (self._first + self.count) % self.slots
@@ -50,9 +50,9 @@ class FrameFifo:
         self.count += 1
 
     def take(self, batch: FrameBatch) -> int:
-        """Move frames to the end of ``batch`` as long as they fit; the number moved.
+        """Move frames to the end of ``batch`` as long as they fit. Returns their number.
 
-        IndexError when ``batch`` is empty and yet too small for the first frame.
+        Raises IndexError if ``batch`` is empty and too small for the first frame.
         """
         taken = 0
         while self.count:
@@ -73,12 +73,12 @@ class FrameFifo:
         return taken
 
     def clear(self) -> int:
-        """Forget all frames; returns how many."""
+        """Forget all frames. Returns their number."""
         dropped, self.count, self._first = self.count, 0, 0
         self._remarks.clear()
         return dropped
 
 
 def _meta(batch: FrameBatch) -> tuple[array[int], ...]:
-    """All columns but offset and length; the last one, the time stamp, is wider."""
+    """All columns but offset and length. The last one, the time stamp, is wider than the others."""
     return batch.all_columns[2:]

@@ -1,4 +1,4 @@
-"""Opening the files of file ports: what a port error says, and who may write where."""
+"""Opening the files of ports: the errors, and which files may be written."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _STDIN, _STDOUT = 0, 1
 
 
 def shown(path: str, *, written: bool) -> str:
-    """What people call the file ``path``."""
+    """The name of the file ``path`` for people."""
     if path != STANDARD:
         return path
     return "standard output" if written else "standard input"
 
 
 def open_file(path: str, mode: str) -> FileIO:
-    """Open ``path`` unbuffered in ``mode`` "rb" or "wb"; PortError says why it cannot be.
+    """Open ``path`` unbuffered in ``mode`` "rb" or "wb". Raises PortError with the reason.
 
     STANDARD is standard input or output, which stay open when the file is closed. A capture is not
     written to a terminal.
@@ -34,7 +34,7 @@ def open_file(path: str, mode: str) -> FileIO:
         if path != STANDARD:
             return FileIO(path, mode)
         if (sys.__stdout__ if written else sys.__stdin__) is None:
-            # Closed when the program started: its descriptor is by now some other file's.
+            # Closed when the program started: its descriptor is another file's by now.
             raise OSError(EBADF, os.strerror(EBADF))
         file = FileIO(_STDOUT if written else _STDIN, mode, closefd=False)
     except (OSError, ValueError) as e:  # ValueError: a NUL in the name
@@ -46,11 +46,10 @@ def open_file(path: str, mode: str) -> FileIO:
 
 
 def check_overwriting(read: Sequence[str], written: Sequence[str]) -> None:
-    """PortError when a file would be overwritten while the same run reads or writes it, or
-    standard input would be read twice.
+    """Raise PortError if a file would be overwritten that the same run reads or writes.
 
-    Files are the same through symbolic and hard links too. Devices and pipes never clash, but
-    standard output is written once.
+    Also if standard input would be read twice, or standard output written twice. Files are the same
+    through symbolic and hard links too; other devices and pipes never clash.
     """
     if read.count(STANDARD) > 1:
         raise PortError("standard input: can be played by one port only")
@@ -67,12 +66,12 @@ def check_overwriting(read: Sequence[str], written: Sequence[str]) -> None:
 
 
 def _same_file(path: str | int, other: str | int) -> bool:
-    """Whether two file names, or descriptors, are one regular file."""
+    """Whether two file names, or descriptors, mean one regular file."""
     try:
         mine, theirs = os.stat(path), os.stat(other)
     except OSError:
         if isinstance(path, int) or isinstance(other, int):
             return False
-        # Not there yet, or not to be seen: two names of one file to come still clash.
+        # Missing, or not readable: two names of one file that will be created still clash.
         return os.path.realpath(path) == os.path.realpath(other)
     return stat.S_ISREG(mine.st_mode) and os.path.samestat(mine, theirs)

@@ -1,4 +1,4 @@
-"""``gen:SIZExCOUNT`` makes COUNT Ethernet frames of SIZE bytes, the same ones every time."""
+"""``gen:SIZExCOUNT`` makes COUNT Ethernet frames of SIZE bytes, always the same ones."""
 
 from __future__ import annotations
 
@@ -27,26 +27,28 @@ _TEMPLATE_BYTES = 1 << 20
 
 
 def sequence_offset(size: int) -> int:
-    """Where a frame of ``size`` bytes carries its sequence number.
+    """The byte at which a frame of ``size`` bytes carries its sequence number.
 
-    Right after the Ethernet header (14); frames below 18 bytes have no room for it there and
-    carry it in the last four octets of the source address (8).
+    Right behind the Ethernet header (14); frames of less than 18 bytes have no room for it there
+    and carry it in the last four octets of the source address (8).
     """
     return MIN_FRAME if size >= MIN_FRAME + SEQUENCE.size else 8
 
 
 @lru_cache(maxsize=4)
 def repeated(frame: bytes, most: int) -> memoryview:
-    """About a MiB of the frame, at most ``most`` times. Ports of equal frames share it."""
+    """About a MiB of copies of ``frame``, but at most ``most`` copies. Ports of equal frames share
+    it."""
     return memoryview(frame * max(1, min(most, _TEMPLATE_BYTES // len(frame))))
 
 
 class GenPort(BasePort):
-    """``gen:SIZExCOUNT``: SIZE 14 to 65535 bytes, COUNT 0 to 2**32 frames; else PortError.
+    """``gen:SIZExCOUNT``: SIZE 14 to 65535 bytes, COUNT 0 to 2**32 frames. Raises PortError for
+    others.
 
     Every frame differs from every other by its sequence number (0, 1, ...), see
     :func:`sequence_offset`; the rest of the payload is byte ``i & 0xff`` at frame offset ``i``.
-    Whole templates are copied into the batch and only the sequence number is patched per frame.
+    Whole templates are copied into the batch, then the sequence number of each frame is written.
     """
 
     scheme: ClassVar[str] = "gen"
@@ -87,7 +89,7 @@ class GenPort(BasePort):
         return array("I", range(first, first + count))
 
     def _number(self, data: memoryview, at: int, end: int, first: int, count: int) -> None:
-        """Put sequence numbers into frames: one strided copy for each of their four octets."""
+        """Write sequence numbers into frames: one strided copy for each of their four octets."""
         numbers = self._numbers(first, count)
         numbers.byteswap()
         octets = memoryview(numbers).cast("B")

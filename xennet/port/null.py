@@ -6,7 +6,7 @@ from xennet.port.base import BasePort, PortError
 
 
 class NullPort(BasePort):
-    """``null:``; ``argument`` must be empty (PortError)."""
+    """``null:``. Raises PortError unless ``argument`` is empty."""
 
     def __init__(self, argument: str = "") -> None:
         if argument:

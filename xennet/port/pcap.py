@@ -1,4 +1,4 @@
-"""``pcap:FILE`` plays a capture: pcap or pcapng, compressed or not, told apart by content."""
+"""``pcap:FILE`` plays a capture: pcap or pcapng, compressed or not; content tells which."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _TIMES = range(-(1 << 63), 1 << 63)
 
 
 class PcapPort(BasePort):
-    """``pcap:FILE``: the frames of a capture in file order; what is pushed is swallowed.
+    """``pcap:FILE``: the frames of a capture in file order. Frames that are pushed are swallowed.
 
-    FILE ``-`` is standard input. gzip, xz and Zstandard are unpacked on the way.
+    FILE ``-`` is standard input. gzip, xz and Zstandard are decompressed.
 
-    Streams: memory does not grow with the file. Frames that a snap length cut pass with their
+    It streams: memory does not grow with the file. Frames that a snap length cut pass with their
     captured bytes and are counted; frame check sequences are cut off and counted; records too short
     for an Ethernet header are skipped and counted.
 
-    CaptureError (a PortError), with the byte offset, when the file is no Ethernet capture or is
-    damaged before its first frame (so a bad file is known before a run starts); PortError when it
-    cannot be opened. Damage behind the first frame ends the file, and that, frames that no netif
-    packet can carry and times that no batch can hold are told in ``counters.faults``.
+    Raises CaptureError (a PortError), with the byte offset, if the file is no Ethernet capture or
+    is damaged before its first frame (so a bad file is known before a run starts); PortError if it
+    cannot be opened. Damage behind the first frame ends the file. ``counters.faults`` tells that,
+    and frames that no netif packet can carry, and times that no batch can hold.
     """
 
     expected = None

@@ -36,7 +36,10 @@ _ETHERNET_FCS = 4
 
 
 def records(window: Window, magic: int) -> Iterator[Record]:
-    """The records of a file that starts with ``magic`` (read big-endian); CaptureError as found."""
+    """Yield the records of a file that starts with ``magic`` (read big-endian).
+
+    Raises CaptureError where the file is damaged.
+    """
     packet_header = pcap.MAGIC_TO_PKT_HDR[magic]
     header_size = pcap.FileHdr.__hdr_len__
     if not window.need(header_size):
@@ -77,9 +80,9 @@ def records(window: Window, magic: int) -> Iterator[Record]:
 
 
 def _blank_records(window: Window, size: int) -> Iterator[Record]:
-    """Records of nothing but zeros, from here on; CaptureError if there is nothing else.
+    """Yield records of nothing but zeros. Raises CaptureError at anything else.
 
-    That is what a crash leaves of a file whose length had been written before its content.
+    A crash leaves them in a file whose length was written before its content.
     """
     start, blank = window.offset, 0
     while window.need(size) and (whole := window.zeros() // size):
@@ -92,7 +95,7 @@ def _blank_records(window: Window, size: int) -> Iterator[Record]:
 
 
 def _fcs_length(linktype: int) -> int:
-    """Bytes of each frame's check sequence, 0 if nothing is known of one."""
+    """Bytes of each frame's check sequence; 0 if the file does not tell."""
     if not linktype & _FCS_PRESENT:
         return 0
     told = linktype >> _FCS_SHIFT

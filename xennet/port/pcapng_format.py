@@ -55,15 +55,18 @@ _FLAGS_FCS_SHIFT, _FLAGS_FCS_MASK = 5, 0xF
 
 
 def _fields(order: str, block: type) -> Struct:
-    """The fixed fields of a dpkt ``block`` between its two lengths."""
+    """The codec of the fixed fields of a dpkt ``block``, between its two lengths."""
     layout: str = block.__hdr_fmt__  # type: ignore[attr-defined]
     return Struct(order + layout[3:-1])
 
 
 @frozen
 class _Interface:
-    """Of ``linktype``; ``snaplen`` bytes (0 = no limit), ``ticks`` per second, ``fcs`` bytes at the
-    end of each packet. ``remark``: on its packets that have no comment of their own."""
+    """An interface of ``linktype``.
+
+    ``snaplen`` bytes (0 = no limit), ``ticks`` per second, ``fcs`` bytes at the end of each packet.
+    ``remark``: that of its packets without a comment of their own.
+    """
 
     linktype: int
     snaplen: int
@@ -72,15 +75,15 @@ class _Interface:
     remark: Remark
 
     def nanoseconds(self, timestamp: int) -> int:
-        """Exact, or rounded down where ticks are shorter than a nanosecond."""
+        """A time stamp in nanoseconds, rounded down if ticks are shorter than a nanosecond."""
         offset = self.remark.interface.offset
         return timestamp * NANOSECONDS // self.ticks + offset * NANOSECONDS
 
 
 class _Section:
-    """The byte order of a section ("<" or ">"), the layouts in it, and its interfaces so far.
+    """A section: its byte order ("<" or ">"), the codecs in it, and its interfaces so far.
 
-    ``info``: what recordings keep of it; ``skipped``: its version is not one that is read.
+    ``info``: the part that recordings keep. ``skipped``: its version is not read.
     """
 
     def __init__(self, order: str) -> None:
@@ -101,7 +104,7 @@ class _Section:
 
 @frozen
 class _Block:
-    """The bytes between the two lengths of a block, the section it is in, where it starts."""
+    """The bytes between the two lengths of a block, its section, and the offset where it starts."""
 
     window: Window
     section: _Section
@@ -115,9 +118,9 @@ class _Block:
         return layout.unpack_from(self.body)
 
     def options(self, at: int, strict: bool = False) -> Iterator[tuple[int, memoryview]]:
-        """(code, value) of the options that start at byte ``at`` of the body.
+        """Yield (code, value) of the options that start at byte ``at`` of the body.
 
-        The first that is cut by the block's end ends them; CaptureError if ``strict``.
+        An option that the block's end cuts ends them; with ``strict`` it raises CaptureError.
         """
         while at + 4 <= len(self.body):
             code, length = self.section.option.unpack_from(self.body, at)
@@ -135,8 +138,10 @@ class _Block:
     def packet(
         self, interface: int, timestamp: int | None, captured: int, wire_length: int, at: int
     ) -> Record:
-        """The record of ``captured`` bytes at byte ``at`` of the body, and the options behind it;
-        None: a block with neither timestamp nor options."""
+        """The record of ``captured`` bytes at byte ``at`` of the body, with the options behind it.
+
+        ``timestamp`` None: the block has neither a time stamp nor options.
+        """
         check_length(self.window, captured, self.offset)
         data = self.body[at : at + captured]
         if len(data) < captured:
@@ -158,7 +163,7 @@ class _Block:
         return Record(time, data, wire_length, self.offset, fcs, remark)
 
     def described(self, interface: int) -> _Interface:
-        """The interface of that number; CaptureError when no block has described it yet."""
+        """The interface of that number. Raises CaptureError if no block has described it yet."""
         known = self.section.interfaces
         if interface >= len(known):
             message = f"packet of interface {interface}, only {len(known)} described before it"
@@ -189,7 +194,7 @@ def _interface_description(block: _Block) -> None:
 
 
 def _fcs_length(told: int) -> int:
-    """Bytes of an if_fcslen: the draft's text says bits, its example and Wireshark say bytes."""
+    """Bytes in an if_fcslen. The draft's text says bits; its example, and Wireshark, say bytes."""
     return told // 8 if told % 8 == 0 else told
 
 
@@ -206,7 +211,10 @@ def _obsolete_packet(block: _Block) -> Record:
 
 
 def _simple_packet(block: _Block) -> Record:
-    """Only the wire length is given: interface 0's snap length says how much was captured."""
+    """The record of a Simple Packet Block.
+
+    It has the wire length only; the snap length of interface 0 tells how much was captured.
+    """
     layout = block.section.word
     (wire_length,) = block.unpack(layout)
     snaplen = block.described(0).snaplen
@@ -214,7 +222,7 @@ def _simple_packet(block: _Block) -> Record:
     return block.packet(0, None, captured, wire_length, layout.size)
 
 
-#: What to do with the blocks that matter in a section; all others are skipped.
+#: Block type -> what reads it. Other blocks of a section are skipped.
 _BLOCKS: dict[int, Callable[[_Block], Record | None]] = {
     pcapng.PCAPNG_BT_IDB: _interface_description,
     pcapng.PCAPNG_BT_EPB: _enhanced_packet,
@@ -224,9 +232,10 @@ _BLOCKS: dict[int, Callable[[_Block], Record | None]] = {
 
 
 def records(window: Window, counters: Counters, faults: Faults) -> Iterator[Record]:
-    """The Ethernet packets of all sections in file order; CaptureError as found.
+    """Yield the Ethernet packets of all sections in file order.
 
     Packets of other link types and sections of unknown major versions are counted in ``counters``.
+    Raises CaptureError where the file is damaged.
     """
 
     def header(block: _Block) -> None:
@@ -269,9 +278,9 @@ def records(window: Window, counters: Counters, faults: Faults) -> Iterator[Reco
 
 
 def _section_header(block: _Block, counters: Counters, faults: Faults) -> None:
-    """Decide what becomes of the section: read, or passed over block by block.
+    """Begin a section, to be read or to be skipped block by block.
 
-    One of another major version is passed over at once if it says how long it is.
+    One of another major version is skipped at once if it tells its length.
     """
     _, major, minor, length = block.unpack(block.section.header)
     if major != pcapng.PCAPNG_VERSION_MAJOR:
@@ -290,7 +299,7 @@ def _section_header(block: _Block, counters: Counters, faults: Faults) -> None:
 
 
 def _other_linktype(window: Window, section: _Section, kind: int) -> bool:
-    """Whether the block that starts here is a packet of an interface that is not Ethernet."""
+    """Whether the block that starts here is a packet of an interface that is no Ethernet."""
     if kind not in _PACKETS or not window.need(_SMALLEST):
         return False
     number, known = 0, section.interfaces
@@ -301,7 +310,7 @@ def _other_linktype(window: Window, section: _Section, kind: int) -> bool:
 
 
 def _check_zeros(window: Window) -> None:
-    """CaptureError if nothing but zeros follows; moves on where some do."""
+    """Raise CaptureError if nothing but zeros follows. Zeros before other bytes are skipped."""
     start = window.offset
     while window.need(1) and (zeros := window.zeros()):
         window.pos += zeros
@@ -321,7 +330,7 @@ def _new_section(window: Window) -> _Section:
 
 
 def _skip_block(window: Window, section: _Section, length: int) -> None:
-    """Pass over a block that nobody needs, whatever its length."""
+    """Skip a block that is not needed, whatever its length."""
     offset = window.offset
     if not (window.skip(length - _TRAILER) and window.need(_TRAILER)):
         left = window.offset + window.end - window.pos - offset

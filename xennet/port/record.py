@@ -1,9 +1,9 @@
-"""``record:FILE`` writes a capture: pcapng when FILE ends in ``.pcapng``, else pcap; either of them
-compressed when that is followed by ``.gz``, ``.xz`` or ``.zst``.
+"""``record:FILE`` writes a capture: pcapng if FILE ends in ``.pcapng``, else pcap; compressed if
+``.gz``, ``.xz`` or ``.zst`` follows.
 
-Both with nanosecond timestamps, so that a timestamp survives exactly whatever it was. A pcapng file
-keeps what the one that is played says of its sections, interfaces and packets (Remark in
-xennet.port.capture). dpkt packs the file headers; records are packed with its layouts but not by
+Both formats have nanosecond timestamps, so that every timestamp is kept exactly. A pcapng file
+keeps what the file that is played says of its sections, interfaces and packets (Remark in
+xennet.port.capture). dpkt packs the file headers. Records are packed with its layouts but not by
 its Writers, which take float timestamps and hand each record to the file in two pieces.
 """
 
@@ -33,27 +33,27 @@ _BEFORE_ALL = -(1 << 63) // NANOSECONDS
 
 
 class _Format(Protocol):
-    """One capture format; ``header`` is what the file starts with."""
+    """One capture format; ``header`` is the beginning of a file."""
 
     header: bytes
 
     def record(
         self, timestamp: int, frame: memoryview, remark: object
     ) -> tuple[bytes | memoryview, ...]:
-        """One record as pieces to be joined, with what has to come before it.
+        """One record, with blocks that have to come before it, as pieces to be joined.
 
-        ``timestamp`` in ns since the epoch; ValueError when the format cannot hold it. ``remark``:
-        as in ``FrameBatch.remarks``, None for none.
+        ``timestamp`` in ns since the epoch; raises ValueError if the format cannot hold it.
+        ``remark``: as in ``FrameBatch.remarks``, None for none.
         """
         ...
 
     def end(self) -> bytes:
-        """What a file lacks when no record follows."""
+        """The bytes that a file without a further record lacks."""
         ...
 
 
 class _Pcap:
-    """pcap-savefile with the nanosecond magic, little-endian. Remarks have no place in it."""
+    """pcap-savefile with the nanosecond magic, little-endian. It cannot hold remarks."""
 
     _LAYOUT = Struct(pcap.LEPktHdr.__hdr_fmt__)
 
@@ -80,9 +80,9 @@ class _Pcap:
 class _Pcapng:
     """Little-endian sections, interfaces with if_tsresol 9, Enhanced Packet Blocks.
 
-    A section begins when a frame comes from another section of a file that is played; frames of
-    which nothing is known belong to the one there is. An interface is described before its first
-    frame, and once more for frames whose time its if_tsoffset cannot express.
+    A section begins when a frame comes from another section of a file that is played; frames
+    without a remark belong to the present one. An interface is described before its first frame,
+    and once more for frames whose time its if_tsoffset cannot express.
     """
 
     header = b""
@@ -137,7 +137,7 @@ def _section_header(section: Section) -> bytes:
 
 
 def _interface_description(interface: Interface, offset: int) -> bytes:
-    """With nanoseconds, and ``offset`` seconds to add to them."""
+    """An Interface Description Block with nanoseconds, and ``offset`` seconds to add to them."""
     block = pcapng.InterfaceDescriptionBlockLE(snaplen=_SNAPLEN, linktype=LINKTYPE_ETHERNET)
     times = [(pcapng.PCAPNG_OPT_IF_TSRESOL, b"\x09")]
     if offset:
@@ -150,7 +150,7 @@ def _comments(comments: Sequence[bytes]) -> list[tuple[int, bytes]]:
 
 
 def _options(options: Sequence[tuple[int, bytes]]) -> bytes:
-    """Options (code, value) with the one that ends them; nothing if there are none.
+    """The options (code, value) with the one that ends them; nothing if there are none.
 
     dpkt makes an object of each, and a block has room for four million.
     """
@@ -161,18 +161,19 @@ def _options(options: Sequence[tuple[int, bytes]]) -> bytes:
 
 
 def _with_options(block: bytes, options: bytes) -> bytes:
-    """A ``block`` that has no options, with these."""
+    """A ``block`` without options, with these added."""
     length = (len(block) + len(options)).to_bytes(4, "little")
     return block[:4] + length + block[8:-4] + options + length
 
 
 class RecordPort(BasePort):
-    """``record:FILE``: writes what is pushed, gives nothing. FILE ``-`` is standard output (pcap).
+    """``record:FILE``: writes the frames that are pushed, gives none. FILE ``-`` is standard output
+    (pcap).
 
     An existing file is overwritten; a capture without frames is a valid file too. Records are
-    handed to the file whole, a batch at a time, and reach it at the latest when the port is
-    closed, so a run that fails or is interrupted leaves a valid capture of the frames until then.
-    PortError when the file cannot be created or written, or a timestamp does not fit the format.
+    handed to the file whole, a batch at a time, and reach it at the latest when the port is closed,
+    so a run that fails or is interrupted leaves a valid capture of the frames until then. Raises
+    PortError if the file cannot be created or written, or a timestamp does not fit the format.
     """
 
     def __init__(self, path: str) -> None:

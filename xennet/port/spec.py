@@ -34,9 +34,10 @@ from xennet.port.files import STANDARD, check_overwriting
 class Scheme:
     """One kind of port.
 
-    ``usage`` as shown to people. ``target`` is ``module:class``, as in an entry point, imported
-    on first use; the class is called with the argument. ``plays``, ``records``: which side of a
-    ``+`` it may be on. ``reads_file``, ``writes_file``: the argument is a file used that way.
+    ``usage`` is shown to people. ``target`` is ``module:class``, as in an entry point, imported
+    when it is first used; the class is called with the argument. ``plays``, ``records``: the sides
+    of a ``+`` on which it may be. ``reads_file``, ``writes_file``: the argument is a file used that
+    way.
     """
 
     usage: str
@@ -64,13 +65,13 @@ SCHEMES = {
 }
 
 
-#: How alike a misspelt scheme is (difflib): "pcpa" is pcap, "tap" is not tcp.
+#: Least similarity of a misspelt scheme (difflib): "pcpa" means pcap, "tap" does not mean tcp.
 _NEAR = 0.7
 
 
 @frozen
 class Part:
-    """One parsed ``scheme:argument``."""
+    """One ``scheme:argument``."""
 
     scheme: Scheme
     argument: str
@@ -81,7 +82,7 @@ class Part:
 
 
 def parse(spec: str) -> list[Part]:
-    """The one or two parts of ``spec``, a player before its recorder; PortError, one line."""
+    """The one or two parts of ``spec``, a player before its recorder. Raises PortError."""
     joint = "|".join(map(re.escape, SCHEMES))
     parts = [_part(text, spec) for text in re.split(rf"\+(?=(?:{joint}):)", spec)]
     if len(parts) == 1:
@@ -97,17 +98,18 @@ def parse(spec: str) -> list[Part]:
 
 
 def records_to_stdout(specs: Sequence[str]) -> bool:
-    """Whether one of the ports writes a capture to standard output; PortError as for parse."""
+    """Whether one of the ports writes a capture to standard output. Raises PortError as
+    :func:`parse` does."""
     parts = (part for spec in specs for part in parse(spec))
     return any(part.scheme.writes_file and part.argument == STANDARD for part in parts)
 
 
 def open_ports(specs: Sequence[str]) -> list[Port]:
-    """Open all ports of a run; all or none.
+    """Open all ports of a run, or none.
 
-    Everything is checked before the first file is created or overwritten: the specifications,
-    that what is to be played can be opened, and that no file is overwritten which the same run
-    reads or also writes. PortError names the culprit.
+    Everything is checked before the first file is created or overwritten: the specifications, that
+    the captures to play can be opened, and that no file is overwritten which the same run reads or
+    also writes. Raises PortError that names the port.
     """
     parsed = [parse(spec) for spec in specs]
     parts = [part for spec_parts in parsed for part in spec_parts]
@@ -126,7 +128,7 @@ def open_ports(specs: Sequence[str]) -> list[Port]:
 
 
 def open_port(spec: str) -> Port:
-    """Open one port; PortError as for :func:`open_ports`."""
+    """Open one port. Raises PortError as :func:`open_ports` does."""
     return open_ports([spec])[0]
 
 
@@ -152,8 +154,10 @@ def _part(text: str, spec: str) -> Part:
 
 
 def _meant(name: str, colon: str, argument: str) -> str:
-    """What an unknown part may have been meant to be: a capture, by its name or because it is
-    there, or a scheme that is spelt nearly so; "" if it is like nothing."""
+    """What an unknown part may have been meant to be; "" if there is no guess.
+
+    That is a capture, by its name or because the file exists, or a scheme with a similar name.
+    """
     text = f"{name}{colon}{argument}"
     if os.path.isfile(text):
         return f"pcap:{text}"

@@ -1,7 +1,7 @@
 """``tcp:SIZExCOUNT[/MSS][@FLOWS]`` and ``tcp6:...`` make data frames of TCP connections.
 
-They look as a stack hands them to a device with checksum and segmentation offload: blank checksums,
-and GSO where a frame has more payload than a segment.
+They are as a stack hands them to a device with checksum and segmentation offload: with blank
+checksums, and GSO if a frame has more payload than a segment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from xennet.ring import MASK32
 _NUMBER = re.compile(r"[0-9]{1,5}", re.ASCII)
 _MAX_MSS = 65535
 _MAX_FLOWS = 1024
-#: The first connection's port on this side (the first dynamic port, RFC 6335), and the other's.
+#: Source port of the first connection (the first dynamic port, RFC 6335), and destination port.
 _SOURCE_PORT, _DEST_PORT = 49152, 5001
 #: A header with the time stamp option (RFC 7323), as data segments usually have it.
 _TCP = Struct(">HHIIBBHHHHBBII")
@@ -80,9 +80,9 @@ class TcpPort(GenPort):
 
     MSS (1 to 65535, default 1448): payload bytes of a segment; frames with more carry it as
     ``gso_size``. FLOWS (1 to 1024, default 1): connections that take turns; they differ in the
-    source port. Frame i of a connection begins at sequence number i times its payload (i, when it
-    has none); the payload is byte ``k & 0xff`` at frame offset ``k``. PortError when the argument
-    is no good.
+    source port. Frame i of a connection begins at sequence number i times its payload (i, if it has
+    none); the payload is byte ``k & 0xff`` at frame offset ``k``. Raises PortError for another
+    argument.
     """
 
     scheme: ClassVar[str] = "tcp"

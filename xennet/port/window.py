@@ -1,4 +1,4 @@
-"""A streaming window on a file: flat bytes for the parser, absolute offsets for the errors."""
+"""A streaming window on a file: flat bytes for parsers, absolute offsets for errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ _SIZE = 1 << 20
 
 
 class Readable(Protocol):
-    """A window's file: ``readinto`` gives the next bytes, 0 at the end; OSError for bad ones."""
+    """The file of a window: ``readinto`` gives the next bytes, 0 at the end. Raises OSError for bad
+    ones."""
 
     def readinto(self, target: memoryview, /) -> int | None: ...
 
@@ -24,12 +25,13 @@ class CaptureError(PortError):
 
 
 class Window:
-    """Bytes ``pos`` to ``end`` of ``view`` are the file's next bytes; parsers advance ``pos``.
+    """A window: bytes ``pos`` to ``end`` of ``view`` are the file's next bytes. Parsers advance
+    ``pos``.
 
-    Holds one buffer of 1 MiB (more only when a larger :meth:`need` asks for it), reads files,
-    pipes and devices alike and never seeks. ``view`` may be replaced and its contents moved by
-    :meth:`need` and :meth:`skip`, so slices of it are valid until the next call of either.
-    ``path`` is what errors call the file, ``unit`` what they say behind an offset.
+    It has one buffer of 1 MiB (more only if a larger :meth:`need` asks for it), reads files, pipes
+    and devices alike and never seeks. :meth:`need` and :meth:`skip` may replace ``view`` and move
+    its contents, so slices of it are valid until the next call of either. Errors call the file
+    ``path`` and write ``unit`` behind an offset.
     """
 
     def __init__(self, file: Readable, path: str, *, unit: str = "") -> None:
@@ -43,11 +45,12 @@ class Window:
 
     @property
     def offset(self) -> int:
-        """The byte offset in the file of ``pos``."""
+        """The byte offset of ``pos`` in the file."""
         return self._base + self.pos
 
     def need(self, count: int) -> bool:
-        """Whether ``count`` bytes are there from ``pos`` on; False when the file ends before."""
+        """Read until ``count`` bytes are there from ``pos`` on. Returns False if the file ends
+        before."""
         if self.end - self.pos >= count:
             return True
         left = self.end - self.pos
@@ -63,7 +66,8 @@ class Window:
         return True
 
     def skip(self, count: int) -> bool:
-        """Go ``count`` bytes further without keeping them; False when the file ends before."""
+        """Advance by ``count`` bytes without keeping them. Returns False if the file ends
+        before."""
         while count > self.end - self.pos:
             count -= self.end - self.pos
             self.pos = self.end
@@ -73,7 +77,7 @@ class Window:
         return True
 
     def zeros(self) -> int:
-        """How many of the bytes that are in the window now, from ``pos`` on, are zero."""
+        """Number of zero bytes in the window from ``pos`` on."""
         at, step = self.pos, 64
         while at < self.end:
             piece = self.view[at : min(at + step, self.end)].tobytes()

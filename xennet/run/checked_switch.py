@@ -1,9 +1,10 @@
-"""Domain 0's switch with proof: what goes in at one port comes out where it should.
+"""Domain 0's switch with proof: a frame that goes in at one port comes out at the right ones.
 
-The ways between guests and switch have checks of their own (xennet.run.checker); here the frames
-are followed through the switch, by the addresses that are known beforehand. A frame for one station
-has to come out at that station's port, one for a group address at all ports but its own. Copies
-that reach others because the switch floods are not judged, and what is for nobody is not missed.
+The links between guests and switch have checks of their own (xennet.run.checker). Here frames are
+followed through the switch, by addresses that are known beforehand. A frame for one guest has to
+come out at that guest's port, one for a group address at all ports but its own. Copies that reach
+other ports because the switch floods are not judged, and a frame for an unknown address need not
+arrive.
 """
 
 from __future__ import annotations
@@ -21,48 +22,49 @@ _GROUP = 1
 
 
 class _Tap(Wrapper):
-    """A switch port that tells the exchange what passes."""
+    """A switch port that tells the switch's checks which frames pass."""
 
-    def __init__(self, exchange: CheckedSwitch, number: int, port: SwitchPort) -> None:
+    def __init__(self, switch: CheckedSwitch, number: int, port: SwitchPort) -> None:
         super().__init__(port)
-        self._exchange = exchange
+        self._switch = switch
         self._number = number
 
     def pull(self, batch: FrameBatch) -> int:
         first = batch.count
         pulled = super().pull(batch)
-        self._exchange.left(self._number, batch, first)
+        self._switch.left(self._number, batch, first)
         return pulled
 
     def push(self, batch: FrameBatch) -> None:
-        self._exchange.entered(self._number, batch)
+        self._switch.entered(self._number, batch)
         super().push(batch)
 
 
 class CheckedPort(OffloadEdge):
-    """A station's place at the exchange: the host end of its vif, made fit for what it takes."""
+    """A guest's port of the switch: the host end of its vif, with an edge for what the vif
+    takes."""
 
-    def __init__(self, exchange: CheckedSwitch, number: int, port: SwitchPort) -> None:
-        super().__init__(_Tap(exchange, number, port))
+    def __init__(self, switch: CheckedSwitch, number: int, port: SwitchPort) -> None:
+        super().__init__(_Tap(switch, number, port))
         self.port = port
 
     @property
     def exhausted(self) -> bool:
-        """Whether no frame waits here."""
+        """Whether no frame waits in this port."""
         return not self.waiting and not self.port.queue.count
 
 
 @define(eq=False, repr=False)
 class CheckedSwitch:
-    """A switch whose port ``i`` leads to the station with address ``macs[i]`` (6 bytes).
+    """A switch whose port ``i`` leads to the guest with address ``macs[i]`` (6 bytes).
 
-    ``checks[i]`` proves what comes out there.
+    ``checks[i]`` proves the frames that come out there.
     """
 
     clock: Clock
     macs: Sequence[bytes]
     switch: Switch = field(init=False)
-    places: list[CheckedPort] = field(init=False)
+    ports: list[CheckedPort] = field(init=False)
     checks: list[InOrderCheck] = field(init=False)
     _number_of: dict[bytes, int] = field(init=False)
 
@@ -70,13 +72,13 @@ class CheckedSwitch:
         self.switch = Switch(self.clock)
         self.checks = [InOrderCheck(sender) for _ in self.macs]
         self._number_of = {mac: number for number, mac in enumerate(self.macs)}
-        self.places = [
+        self.ports = [
             CheckedPort(self, number, self.switch.add_port(f"port {number}"))
             for number in range(len(self.macs))
         ]
 
     def entered(self, number: int, batch: FrameBatch) -> None:
-        """All frames of ``batch`` go in at port ``number``."""
+        """Note all frames of ``batch``, which go in at port ``number``."""
         for i in range(batch.count):
             at = batch.offset[i]
             if batch.data[at] & _GROUP:
@@ -89,7 +91,7 @@ class CheckedSwitch:
                 self.checks[to].sent_one(batch, i)
 
     def left(self, number: int, batch: FrameBatch, first: int) -> None:
-        """Frames ``first`` ... of ``batch`` come out at port ``number``."""
+        """Check frames ``first`` ... of ``batch``, which come out at port ``number``."""
         mac, check = self.macs[number], self.checks[number]
         for i in range(first, batch.count):
             at = batch.offset[i]

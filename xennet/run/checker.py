@@ -1,4 +1,4 @@
-"""A port as a link sees it in a run: checked, with progress, and with its errors kept for later."""
+"""A port as a link sees it in a run: checked, with progress, and with its error kept for later."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from xennet.wrap.in_order import CheckedEnd, InOrderCheck
 
 
 class Checker(CheckedEnd):
-    """Stands before an edge or a place at a switch.
+    """Stands before an edge or a port of a switch.
 
-    ``arrived`` is told after each batch that the port got how many frames that were. A port that
-    fails to give frames counts as exhausted, so that the frames before the failure still arrive;
-    ``failure`` keeps its error. ``mtu``: of the vif in bytes, 0 if it does not limit frames.
-    ``offload``: what the other end of the vif takes, as far as it was told. ``stop``: whether the
-    run is to end, and so the port gives nothing any more.
+    ``arrived(frames)`` is called after each batch that the port got. A port that fails to give
+    frames counts as exhausted, so that the frames before the failure still arrive; ``failure``
+    keeps its error. ``mtu``: of the vif in bytes, 0 if it does not limit frames. ``offload``: what
+    the other end of the vif takes, once it is known. ``stop``: if the run is to end, the port gives
+    no more frames.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Checker(CheckedEnd):
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether no more frames will come."""
         return self.failure is not None or bool(self.stop.reason) or super().exhausted
 
     def pull(self, batch: FrameBatch) -> int:

@@ -1,4 +1,4 @@
-"""What a run has to report of its lines: rings, domains, and what each vif negotiated."""
+"""The parts of a run's report about its directions and about each vif."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ _GSO_NAMES = {XEN_NETIF_GSO_TYPE_TCPV4: "tcpv4", XEN_NETIF_GSO_TYPE_TCPV6: "tcpv
 
 
 def direction(name: str, named: Mapping[str, InOrderCheck]) -> DirectionReport:
-    """All that went the same way, with ledgers by the names of the vifs. Evidence is what the
-    first ledgers have."""
-    ledgers = named.values()
+    """The report on one direction of all vifs, from the check of each vif, by its name.
+
+    Evidence is that of the first vifs.
+    """
+    checks = named.values()
     evidence = [
         evolve(mismatch, problem=f"{vif}: {mismatch.problem}") if len(named) > 1 else mismatch
-        for vif, ledger in named.items()
-        for mismatch in ledger.evidence
+        for vif, check in named.items()
+        for mismatch in check.evidence
     ]
     return DirectionReport(
         name=name,
-        frames_sent=sum(ledger.frames_sent for ledger in ledgers),
-        frames_received=sum(ledger.frames_received for ledger in ledgers),
-        bytes_sent=sum(ledger.bytes_sent for ledger in ledgers),
-        bytes_received=sum(ledger.bytes_received for ledger in ledgers),
-        mismatches=sum(ledger.mismatches for ledger in ledgers),
+        frames_sent=sum(check.frames_sent for check in checks),
+        frames_received=sum(check.frames_received for check in checks),
+        bytes_sent=sum(check.bytes_sent for check in checks),
+        bytes_received=sum(check.bytes_received for check in checks),
+        mismatches=sum(check.mismatches for check in checks),
         evidence=tuple(evidence[:DESCRIBED]),
-        filtered=sum(ledger.filtered for ledger in ledgers),
+        filtered=sum(check.filtered for check in checks),
     )
 
 
-def path(offload: Offload, ledger: InOrderCheck, done: Sequence[OffloadCounters]) -> PathReport:
-    """One way through a vif: what its end takes, what arrived, what was done at its edges."""
+def path(offload: Offload, check: InOrderCheck, done: Sequence[OffloadCounters]) -> PathReport:
+    """The report on one direction of a vif: what its end takes, what arrived, what edges did."""
     return PathReport(
         sg=offload.sg,
         csum=tuple(
@@ -48,13 +50,13 @@ def path(offload: Offload, ledger: InOrderCheck, done: Sequence[OffloadCounters]
         ),
         gso=tuple(name for kind, name in _GSO_NAMES.items() if offload.gso_types >> kind & 1),
         max_frame=offload.max_frame,
-        carried=ledger.frames_received,
+        carried=check.frames_received,
         completed=sum(counters.completed for counters in done),
         segmented=sum(counters.segmented for counters in done),
         segments=sum(counters.segments for counters in done),
         refused=sum(counters.refused for counters in done),
         errors=sum(counters.errors for counters in done),
-        # Both edges may have met the same frame.
+        # Both edges may have counted the same frame.
         wrong_checksums=max(counters.wrong_checksums for counters in done),
-        filtered=ledger.filtered,
+        filtered=check.filtered,
     )

@@ -1,4 +1,4 @@
-"""The links of a run by what ``--link`` says, and a run over any of them."""
+"""The links of a run as ``--link`` names them, and a run over any of them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from xennet.run.stop import Stop
 
 @frozen
 class Kind:
-    """One kind of link. ``variants``: what may stand behind its name and a colon, the first is what
-    it is without. ``make`` gets the variant and the run's options; the options that the report
-    shows come with the link."""
+    """One kind of link.
+
+    ``variants``: what may stand behind its name and a colon; the first is the default.
+    ``make(variant, options)`` makes the link, and returns it with the options that the report
+    shows.
+    """
 
     usage: str
     variants: tuple[str, ...]
@@ -50,7 +53,8 @@ KINDS: Mapping[str, Kind] = {
 
 
 def parse(spec: str) -> tuple[Kind, str]:
-    """The kind of link that ``spec`` names, and its variant. ValueError for any other."""
+    """The kind of link that ``spec`` names, and its variant. Raises ValueError for any other
+    name."""
     name, _, variant = spec.partition(":")
     kind = KINDS.get(name)
     if kind is None:
@@ -71,9 +75,11 @@ def run_ports(
     view: StoreView | None = None,
     stop: Stop | None = None,
 ) -> RunReport:
-    """A run (xennet.run.runner.run_link) over the link that ``options`` name; the report says what
-    was chosen for them. ValueError for a link that there is not, LimitError for vifs that do not
-    fit the store's quotas or the host's memory."""
+    """A run (xennet.run.runner.run_link) over the link that ``options`` name.
+
+    Raises ValueError if there is no such link, LimitError for vifs that do not fit the store's
+    quotas or the host's memory.
+    """
     kind, variant = parse(options.link)
     link, options = kind.make(variant, options)
     return run_link(link, guests, hosts, options, progress, view, stop)

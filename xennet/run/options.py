@@ -1,4 +1,4 @@
-"""What a run is asked to do, and who is told how far it is."""
+"""The options of a run, and the interface of its progress."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from attrs import frozen
 
 @frozen
 class RunOptions:
-    """What a run was asked to do.
+    """The options of a run.
 
     ``link``: what joins the ports, by its specification ("vif", "epair", "epair:taskqueue"); the
-    rest but ``mtu``, ``guests`` and ``switch`` is of vifs.
-    ``grant_version``: of the guests' grant tables, 1 or 2. ``evtchn``: the ABI by which guests
-    receive events, "2l" or "fifo", None for what is usual for ``frontend`` (the options in a report
-    name it). ``frontend``, ``backend``: whose drivers. ``queues``: at most so many for each vif.
-    ``split_channels``: an event channel for each ring instead of one for both. ``mtu``: of each vif
-    in bytes, None for one that does not limit frames. ``sg``, ``gso``, ``csum``: whether the
-    features are used. ``guests``, with ``vifs`` each; ``switch``: they talk to each other.
-    ``allow_empty``: a run in which no port gives a frame is good too.
-    ``quota_nodes``: how many nodes of the store a guest may own, 0 for any number, None for what
-    xenstored allows. ``arena``: MiB of the machine's memory, None for 512, or more
-    if that many vifs can take more.
+    rest but ``mtu``, ``guests`` and ``switch`` is for vifs. ``grant_version``: of the guests' grant
+    tables, 1 or 2. ``evtchn``: the ABI by which guests receive events, "2l" or "fifo", None for the
+    usual one of ``frontend`` (a report's options name it). ``frontend``, ``backend``: which
+    drivers. ``queues``: most queues of each vif. ``split_channels``: an event channel for each ring
+    instead of one for both. ``mtu``: of each vif in bytes, None for no limit. ``sg``, ``gso``,
+    ``csum``: whether the features are used. ``guests``, with ``vifs`` each; ``switch``: the guests
+    send to each other. ``allow_empty``: a run in which no port gives a frame is good too.
+    ``quota_nodes``: nodes of the store that a guest may own, 0 for any number, None for xenstored's
+    default. ``arena``: MiB of the machine's memory, None for 512, or more if that many vifs can
+    need more.
     """
 
     grant_version: int = 1
@@ -45,7 +44,7 @@ class RunOptions:
 
 
 class Progress(Protocol):
-    """Told from time to time that ``frames`` in all have arrived in ``direction``.
+    """Called from time to time: ``frames`` in all have arrived in ``direction``.
 
     ``direction`` is the name of a :class:`DirectionReport`.
     """

@@ -1,4 +1,4 @@
-"""The guests and vifs that a run asks for, in the drivers' own terms."""
+"""The setup of guests and vifs that the options of a run ask for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from xennet.xenstore.quota import UNLIMITED, Quota
 
 
 def setup_of(options: RunOptions) -> Setup:
-    """The setup that a run's options ask for; KeyError for a driver that there is not, ValueError
-    for a number that a driver cannot do."""
+    """The setup for a run's options.
+
+    Raises KeyError if there is no such driver, ValueError for a number that a driver cannot have.
+    """
     nodes = options.quota_nodes
     chosen, kind = policy(options.backend), KINDS[options.frontend]
     return Setup(

@@ -1,12 +1,12 @@
-"""Text that comes from a guest or a file, made safe to show."""
+"""Text from a guest or a file, made safe to print."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """``text`` with everything that is not printable as backslash escapes.
+    """``text`` with backslash escapes for everything that is not printable.
 
-    What a hostile guest puts into XenStore must not drive the terminal, nor must a file name.
+    Neither a hostile guest's nodes nor a file name may control the terminal.
     """
     if text.isprintable():
         return text

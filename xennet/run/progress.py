@@ -1,4 +1,4 @@
-"""A progress bar on stderr while frames are carried, and silence where nobody looks."""
+"""A progress bar on stderr while frames are carried, and silence where stderr is no terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _INTERVAL = 0.1  # seconds between two refreshes
 
 @frozen
 class Shown:
-    """A :class:`Progress` that is shown, by ``update``; ``tell`` prints a line beside the bars."""
+    """A :class:`Progress` that is shown: ``update`` moves the bars, ``tell`` prints a line beside
+    them."""
 
     update: Callable[[str, int], None] = lambda direction, frames: None
     tell: Callable[[str], None] = lambda text: None
@@ -25,9 +26,9 @@ class Shown:
 
 @contextmanager
 def progress_bar(totals: Mapping[str, int | None], stream: TextIO) -> Iterator[Shown]:
-    """One bar for each direction of ``totals`` that has frames to come (None: unknown how many).
+    """A context with one bar for each direction of ``totals`` that has frames to come.
 
-    No bars when ``stream`` is not a terminal; gone from the screen afterwards.
+    The total None is unknown. Without a terminal there are no bars; they are erased at the end.
     """
     if not stream.isatty():
         yield Shown(tell=lambda text: print(text, file=stream, flush=True))
@@ -63,15 +64,17 @@ def progress_bar(totals: Mapping[str, int | None], stream: TextIO) -> Iterator[S
 
 @contextmanager
 def no_progress() -> Iterator[Shown]:
-    """Shows nothing."""
+    """A context that shows nothing."""
     yield Shown()
 
 
 @contextmanager
 def counter(what: str, total: int, stream: TextIO) -> Iterator[Callable[[int], None]]:
-    """``what 7/1000`` on a terminal, gone from it afterwards; told how many are done.
+    """A context that shows ``what 7/1000`` on a terminal; its function is called with the number
+    done.
 
-    For work that counts what Python itself holds: unlike the bars it leaves nothing in any cache.
+    It is for work that counts what Python itself holds: unlike the bars it leaves nothing in any
+    cache.
     """
     if not stream.isatty():
         yield lambda done: None

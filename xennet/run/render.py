@@ -1,7 +1,7 @@
-"""A run report for people: the handshake as two lanes, the numbers as tables, the verdict.
+"""A run report for people: the handshake in two columns of actors, the numbers as tables, the
+verdict.
 
-Everything that comes from a guest or a file is shown as printable text. Long values are folded,
-never cut.
+Everything from a guest or a file is made printable. Long values are folded, never cut.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from xennet.run.printable import printable
 from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, DirectionReport, RunReport
 from xennet.wrap.in_order import Mismatch
 
-#: More domains than this are shown as the first one and all others.
+#: Most domains in a table; more are shown as the first one and all others.
 _DOMAIN_COLUMNS = 6
-#: How a XenbusState (xen/io/xenbus.h) looks; anything else is shown plainly.
+#: Name of a XenbusState (xen/io/xenbus.h) -> its style.
 STATE_STYLES = {
     "Unknown": "dim",
     "Initialising": "yellow",
@@ -40,7 +40,7 @@ STATE_STYLES = {
 
 
 def print_report(report: RunReport, console: Console) -> None:
-    """The whole report to ``console``."""
+    """Print the whole report on ``console``."""
     sections = (
         _timeline(report),
         _directions(report),
@@ -65,7 +65,7 @@ def print_report(report: RunReport, console: Console) -> None:
 def render_text(
     report: RunReport, printer: Callable[[RunReport, Console], None] = print_report, width: int = 80
 ) -> str:
-    """What ``printer`` prints, as plain text for files and pipes: no escapes, no padding.
+    """The output of ``printer`` as plain text for files and pipes: no escapes, no padding.
 
     Tables fit ``width`` columns; sentences are one line each, so that they can be searched for.
     """
@@ -75,13 +75,13 @@ def render_text(
 
 
 def print_verdict(report: RunReport, console: Console) -> None:
-    """Only the verdict and its reasons."""
+    """Print the verdict and its reasons."""
     console.print(_verdict(report), crop=console.is_terminal)
 
 
 @frozen
 class _Sentences:
-    """Text that a terminal wraps, and nothing else does."""
+    """Text that only a terminal wraps."""
 
     text: Text
 
@@ -106,8 +106,10 @@ class _PortName:
 
 
 def _folded_spec(spec: str, width: int) -> Iterator[str]:
-    """Lines of at most ``width`` characters: the recorder of a pair on a line of its own, else as
-    much of a path or an argument as fits."""
+    """Yield lines of at most ``width`` characters.
+
+    The recorder of a pair is on a line of its own; otherwise as much of a path or argument as fits.
+    """
     while len(spec) > width:
         found = (spec.rfind(separator, 0, width) + 1 for separator in "+/:,")
         end = next(filter(None, found), width)
@@ -133,7 +135,8 @@ def _table(title: str, *columns: str, left: int = 1) -> Table:
 
 
 def _add(table: Table, *cells: str | Text) -> None:
-    """Add a row; a plain str would be searched for console markup."""
+    """A function that adds a row to ``table``. (A plain str would be searched for console
+    markup.)"""
     table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
@@ -156,7 +159,7 @@ def _timeline(report: RunReport) -> RenderableType | None:
 
 
 def _lanes(who: str) -> tuple[Text, Text]:
-    """The actor's name on the guest's lane, or on that of dom0 and its helpers."""
+    """The actor's name in the guest's column, or in that of dom0 and its helpers."""
     name = Text(printable(who), "cyan" if who.startswith("domU") else "")
     return (name, Text()) if who.startswith("domU") else (Text(), name)
 
@@ -241,7 +244,7 @@ def _mismatch(direction: str, mismatch: Mismatch) -> Text:
 
 
 def _vifs(report: RunReport) -> RenderableType | None:
-    """What was negotiated; vifs that agreed on the same are one."""
+    """A table of what was negotiated; vifs with equal results share a row."""
     groups: dict[tuple[object, ...], list[VifReport]] = {}
     for vif in report.vifs:
         alike = (vif.queues, vif.split_channels, _features(vif.up), _features(vif.down))
@@ -262,7 +265,7 @@ def _vifs(report: RunReport) -> RenderableType | None:
 
 
 def _fewer_queues(report: RunReport, vifs: Sequence[VifReport]) -> Iterator[RenderableType]:
-    """That a vif has not as many queues as it was allowed to have."""
+    """Notes on vifs that have fewer queues than they were allowed."""
     asked, least = report.options.queues, min(vif.queues for vif in vifs)
     if 0 < least < asked:
         why = ": xnb has one for each vif" if report.options.backend == "xnb" else ""
@@ -271,7 +274,7 @@ def _fewer_queues(report: RunReport, vifs: Sequence[VifReport]) -> Iterator[Rend
 
 
 def _features(path: PathReport) -> tuple[str, ...]:
-    """How one way is shown: what frames may need of its end."""
+    """The cells of one direction: what frames may need of the end that takes them."""
     return (
         "yes" if path.sg else "no",
         " ".join(path.csum) or "filled in",
@@ -281,7 +284,7 @@ def _features(path: PathReport) -> tuple[str, ...]:
 
 
 def _edges(report: RunReport) -> RenderableType | None:
-    """What was done in software, if anything was."""
+    """A table of what was done in software; None if nothing was."""
     table = _table(
         "Software", "direction", "completed", "segmented", "segments", "refused", "errors"
     )
@@ -356,7 +359,7 @@ def _domains(report: RunReport) -> RenderableType | None:
 
 
 def _folded(domains: Sequence[DomainReport]) -> Sequence[DomainReport]:
-    """All but the first in one, when they are too many for a table."""
+    """The domains; if they are too many for a table, all but the first are one row."""
     if len(domains) <= _DOMAIN_COLUMNS:
         return domains
     first, *others = domains

@@ -1,7 +1,6 @@
 """The records of a run report: numbers and text only, no rules and no rendering.
 
-Whoever carries frames fills a :class:`RunReport`; :meth:`RunReport.to_json` and
-:mod:`xennet.run.render` show it.
+The run fills a :class:`RunReport`; :meth:`RunReport.to_json` and :mod:`xennet.run.render` show it.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from xennet.port.base import Counters
 from xennet.run.options import RunOptions
 from xennet.wrap.in_order import Mismatch
 
-#: Name of the JSON layout; a new number when a key changes its meaning or goes away.
+#: Name of the JSON layout; it gets a new number when a key changes its meaning or is removed.
 FORMAT = "xennet-run/1"
 
-#: Names of the two directions of a run, and of what lies between them in one with a switch.
+#: Names of the two directions of a run, and of the way through the switch.
 GUEST_TO_HOST = "guest to host"
 HOST_TO_GUEST = "host to guest"
 THROUGH_SWITCH = "through the switch"
@@ -35,8 +34,8 @@ THROUGH_SWITCH = "through the switch"
 class DirectionReport:
     """One direction, of all vifs; ``name`` is GUEST_TO_HOST, HOST_TO_GUEST or THROUGH_SWITCH.
 
-    ``mismatches``: how many frames did not arrive as sent; ``evidence``: the first few of them.
-    ``filtered``: frames for groups that the guest did not ask for, which the backend dropped.
+    ``mismatches``: number of frames that did not arrive as sent; ``evidence``: the first few of
+    them. ``filtered``: frames for groups that the guest did not ask for, dropped by the backend.
     """
 
     name: str
@@ -51,10 +50,12 @@ class DirectionReport:
 
 @frozen
 class SwitchReport:
-    """The switch that joined the vifs. ``through`` is the way from its ports in to its ports out;
-    ``learned``: addresses it knew at the end. Frames: ``forwarded`` to the one port known,
-    ``flooded`` for an unknown address, ``group`` sent to all for a group address, ``filtered`` and
-    ``invalid`` not sent on, ``dropped`` because the queue of a port stayed full.
+    """The switch that joined the vifs.
+
+    ``through`` is the direction from its ports in to its ports out; ``learned``: addresses that it
+    knew at the end. Frames: ``forwarded`` to the one port known, ``flooded`` for an unknown
+    address, ``group`` sent to all for a group address, ``filtered`` and ``invalid`` not sent on,
+    ``dropped`` because the queue of a port stayed full.
     """
 
     through: DirectionReport
@@ -70,7 +71,7 @@ class SwitchReport:
 
 @frozen
 class PortReport:
-    """The port on ``side`` ("guest", "host"), ``spec`` as given, and what passed through it."""
+    """The port on ``side`` ("guest", "host"): ``spec`` as given, and its counters."""
 
     side: str
     spec: str
@@ -79,7 +80,7 @@ class PortReport:
 
 @frozen
 class Verdict:
-    """Whether the run was ``good``; ``reasons`` say why not, or what made it so."""
+    """Whether the run was ``good``; ``reasons`` are why not, or what made it so."""
 
     good: bool
     reasons: tuple[str, ...] = ()
@@ -87,12 +88,12 @@ class Verdict:
 
 @frozen
 class RunReport:
-    """All there is to tell about one run.
+    """Everything about one run.
 
-    ``roots``: short names of XenStore directories for people's eyes, such as
-    ``{"frontend": "/local/domain/1/device/vif/0"}``. ``seconds``: how long frames were carried,
-    wall-clock time, 0 when unknown. ``interrupted``: by what it was ended early ("SIGINT",
-    "SIGTERM"), None if it was not; the verdict is not good then.
+    ``roots``: short names of XenStore directories for people, such as ``{"frontend":
+    "/local/domain/1/device/vif/0"}``. ``seconds``: wall-clock time in which frames were carried, 0
+    if unknown. ``interrupted``: what ended it early ("SIGINT", "SIGTERM"), None if nothing did; the
+    verdict is not good then.
     """
 
     verdict: Verdict
@@ -112,16 +113,16 @@ class RunReport:
 
     @property
     def frames_per_second(self) -> float:
-        """Frames that arrived, both directions, per second; 0 when the time is unknown."""
+        """Frames that arrived, both directions, per second; 0 if the time is unknown."""
         frames = sum(direction.frames_received for direction in self.directions)
         return frames / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The report as objects, lists, strings, numbers, booleans and None for ``json.dumps``.
 
-        Keys are the attributes' names above, all always there, lists for tuples; besides them
-        "format" (:data:`FORMAT`) and "frames_per_second". Keys may be added, never changed,
-        while the format's number stays.
+        Keys are the attributes' names, all always there, and lists stand for tuples; besides them
+        "format" (:data:`FORMAT`) and "frames_per_second". As long as the format's number stays,
+        keys may be added, never changed.
         """
         speed = round(self.frames_per_second, 1)
         fields = asdict(self, value_serializer=_json_value)

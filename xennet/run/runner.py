@@ -120,7 +120,7 @@ class Run:
             self._checked = [
                 self._join(OffloadEdge(AddressedPort(port, mac, peer)), at_switch, at_switch)
                 for port, mac, peer, at_switch in zip(
-                    guests, macs, macs[1:] + macs[:1], self.switch.places, strict=True
+                    guests, macs, macs[1:] + macs[:1], self.switch.ports, strict=True
                 )
             ]
         else:

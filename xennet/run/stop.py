@@ -1,4 +1,4 @@
-"""Ending a run early: no port is asked for frames any more, what is on its way still arrives."""
+"""Ending a run early: ports give no more frames, frames on the way still arrive."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from xennet.port.base import PullStopped
 
 @define(eq=False)
 class Stop:
-    """Whether a run is to end: ``reason`` says why, "" as long as it is not.
+    """Whether a run is to end; ``reason`` tells why, "" if it is not.
 
-    ``pulling``: a port is being asked for frames; one that reads a pipe may never answer.
+    ``pulling``: a port is being asked for frames; one that reads a pipe may never return.
     """
 
     reason: str = ""
     pulling: bool = False
 
     def ask(self, reason: str) -> None:
-        """The run is to end, in order. For signal handlers too."""
+        """Ask the run to end, in order. May be called in a signal handler."""
         self.reason = self.reason or reason
 
     def overdue(self) -> None:
-        """The run should have ended by now: PullStopped, for a signal handler to raise, if it is a
-        port that keeps it from that."""
+        """Raise PullStopped, in a signal handler, if a port's pull keeps the run from ending."""
         if self.pulling:
             raise PullStopped(self.reason)

@@ -1,8 +1,7 @@
-"""Wrappers: endpoints that stand in front of another one and change or watch what passes.
+"""Wrappers: endpoints in front of another endpoint that change or watch the frames that pass.
 
-Each is a port if it stands in front of a port, and any of them may stand in front of any other:
-``FaultInjector(Tracer(port))``. A wrapper of one's own inherits from
-:class:`~xennet.port.PortWrapper`.
+A wrapper in front of a port is a port, and wrappers can be nested: ``FaultInjector(Tracer(port))``.
+New ones inherit from :class:`~xennet.port.PortWrapper`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A :class:`FaultInjector` loses, damages, repeats and swaps frames: by chance, but the same ones
-each time."""
+"""A :class:`FaultInjector` drops, corrupts, duplicates and reorders frames at random, from a
+seed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ def _frames(faults: Faults, attribute: Attribute[int], value: int) -> None:
 
 @frozen(kw_only=True)
 class Faults:
-    """What happens to the frames of one direction.
+    """The faults of one direction.
 
-    Chances, from 0 to 1 for each frame: ``drop`` it; ``corrupt`` one of its bits, which may be one
-    of a header; ``duplicate`` it, if there is room for one more; ``reorder`` it behind the next one
-    of the same call. ``limit``: how many frames pass in one call at most, 0 for any number.
-
-    ValueError for what is no chance, or a negative limit.
+    Chances, from 0 to 1 for each frame: ``drop`` it; ``corrupt`` one of its bits, which may be in a
+    header; ``duplicate`` it, if there is room for one more; ``reorder`` it behind the next one of
+    the same call. ``limit``: most frames that pass in one call, 0 for any number. Raises ValueError
+    for a number that is no chance, or a negative limit.
     """
 
     drop: float = field(default=0.0, validator=_chance)
@@ -39,7 +38,8 @@ class Faults:
     limit: int = field(default=0, validator=_frames)
 
     def most(self, frames: int) -> int:
-        """How many of ``frames`` may be asked for: with some left for duplicates, but not 0."""
+        """How many of ``frames`` to ask for: room is left for duplicates, but the result is not
+        0."""
         if self.duplicate:
             frames = (frames + 1) // 2
         return min(frames, self.limit) if self.limit else frames
@@ -47,8 +47,11 @@ class Faults:
 
 @define
 class FaultCounters:
-    """Frames of one direction: how many ``came``, and how many of them were ``dropped``,
-    ``corrupted``, ``duplicated``, or ``reordered`` behind the next one."""
+    """Counts of one direction, in frames.
+
+    ``came``: all. Of these ``dropped``, ``corrupted``, ``duplicated``, or ``reordered`` behind the
+    next one.
+    """
 
     came: int = 0
     dropped: int = 0
@@ -59,8 +62,11 @@ class FaultCounters:
 
 @define
 class _Fate:
-    """What becomes of a frame that goes on: ``bit`` of it will be wrong (-1: none), it goes
-    ``times`` times, and ``behind`` the next one."""
+    """What happens to one frame that is not dropped.
+
+    ``bit``: the bit that is inverted, -1 for none. It passes ``times`` times. ``behind``: it
+    changes places with the next one.
+    """
 
     index: int
     bit: int
@@ -69,8 +75,10 @@ class _Fate:
 
 
 class _Direction:
-    """Decides about frames. Each takes the same number of draws whatever is decided, so that no
-    chance has an influence on what another one hits."""
+    """Decides about the frames of one direction.
+
+    Each frame takes the same number of draws, so that no chance changes what another one does.
+    """
 
     def __init__(self, faults: Faults, seed: str) -> None:
         self.faults = faults
@@ -78,8 +86,10 @@ class _Direction:
         self._draw = Random(seed).random
 
     def fates(self, batch: FrameBatch, first: int, spare: int, spare_bytes: int) -> list[_Fate]:
-        """What becomes of frames ``first`` ... of a batch, in the order in which they go on. There
-        is room for ``spare`` frames more, of ``spare_bytes`` in all."""
+        """What happens to frames ``first`` ... of a batch, in the order in which they pass.
+
+        There is room for ``spare`` more frames, of ``spare_bytes`` in all.
+        """
         faults, counters, draw = self.faults, self.counters, self._draw
         fates = []
         for index in range(first, batch.count):
@@ -109,12 +119,12 @@ class _Direction:
 
 
 class FaultInjector(PortWrapper):
-    """Does to the frames that are ``pulled`` from ``endpoint``, and to those that are ``pushed`` to
-    it, what these faults say. With the same ``seed`` the same happens to the n-th frame of a
-    direction each time, except that duplicates and swaps need room and a next frame in the same
-    call. What was done is in :attr:`pulled` and :attr:`pushed`.
+    """Injects faults into the frames that are ``pulled`` from ``endpoint`` and ``pushed`` to it.
 
-    Frames keep their flags: what was damaged may not be any more what its flags say.
+    With the same ``seed`` the same happens to the n-th frame of a direction each time, except that
+    duplicates need room, and reordering needs a next frame in the same call. Counters are in
+    :attr:`pulled` and :attr:`pushed`. Frames keep their flags: a corrupted frame may not be what
+    its flags say.
     """
 
     def __init__(
@@ -132,17 +142,17 @@ class FaultInjector(PortWrapper):
 
     @property
     def pulled(self) -> FaultCounters:
-        """What was done to frames on their way from the endpoint."""
+        """Counters of the frames pulled from the endpoint."""
         return self._pulled.counters
 
     @property
     def pushed(self) -> FaultCounters:
-        """What was done to frames on their way to the endpoint."""
+        """Counters of the frames pushed to the endpoint."""
         return self._pushed.counters
 
     @property
     def expected(self) -> int | None:
-        """The port's, unless some of them are lost or doubled."""
+        """The port's number of frames; None if frames can be dropped or duplicated."""
         faults = self._pulled.faults
         return None if faults.drop or faults.duplicate else super().expected
 
@@ -153,7 +163,7 @@ class FaultInjector(PortWrapper):
     def pull(self, batch: FrameBatch) -> int:
         direction, first = self._pulled, batch.count
         most = direction.faults.most(batch.max_frames - first)
-        # 0 would say that there are no more frames now, and not that all of a call were dropped.
+        # 0 means that there are no frames now; here all frames of a call were dropped.
         while batch.count == first and pull_at_most(self.endpoint, batch, most):
             spare, spare_bytes = batch.max_frames - batch.count, len(batch.data) - batch.used
             came = batch.count - first
@@ -175,7 +185,7 @@ class FaultInjector(PortWrapper):
             self.endpoint.push(self._changed(batch, fates))
 
     def _changed(self, batch: FrameBatch, fates: list[_Fate]) -> FrameBatch:
-        """The frames that go on, as they do."""
+        """A batch of the frames that pass, as they pass."""
         kept = large_enough(self._kept, max(2 * batch.used, MAX_FRAME), 2 * batch.max_frames)
         self._kept = kept
         kept.clear()
@@ -188,7 +198,7 @@ class FaultInjector(PortWrapper):
 
 
 def _as_they_were(fates: list[_Fate], came: int) -> bool:
-    """Whether all of them go on, once each, in order and undamaged."""
+    """Whether all frames pass once each, in order and undamaged."""
     return len(fates) == came and all(
         fate.bit < 0 and fate.times == 1 and not fate.behind for fate in fates
     )

@@ -1,18 +1,19 @@
 """Proof that frames arrive as they were sent: each one, unchanged, in order.
 
-A :class:`InOrderCheck` stands for one direction of a link. The sending side notes every frame it
-gives, with its time stamp and its remark; the receiving side compares every frame it gets with the
-oldest note. Only frames that are on their way are noted, so the ledger stays as small as the rings.
+An :class:`InOrderCheck` checks one direction of a link. The sending side notes every frame that it
+gives, with its time stamp and its remark; the receiving side compares every frame that it gets with
+the oldest note. Notes are removed when their frames arrive, so there are no more of them than
+frames on the way.
 
-A frame that is not the oldest is looked for among the younger ones: what lies before it was lost,
-or came damaged as one of the frames that fit no note. So each fault is told of the frame that met
-it, and later frames are not judged against earlier ones.
+A frame that is not the oldest is looked for among the younger notes: the frames noted before it
+were lost, or arrived damaged as frames that fit no note. So each fault is reported for the frame
+that has it, and later frames are not judged by earlier faults.
 
-A link of several queues keeps the order within a flow only: its ledger has a queue of notes for
-each flow that has frames on their way, and finds every loss, change and duplicate all the same.
+A link with several queues keeps the order within a flow only. Its check has a queue of notes for
+each flow with frames on the way, and still finds every loss, change and duplicate.
 
 A link may fill in a blank checksum on the way, and has to say so (csum_blank is gone). It may not
-lose or invent that flag. It may filter frames, and has to say which.
+lose or invent that flag. It may filter frames, and has to report them.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from xennet.offload.checksum import blank, complete
 from xennet.offload.headers import FOUND, PLACES
 from xennet.port.base import PortWrapper
 
-#: Mismatches that are described one by one; more are only counted.
+#: Most mismatches that are described; more are only counted.
 DESCRIBED = 5
-#: Bytes of a frame that a description shows.
+#: Most bytes of a frame in a description.
 SHOWN = 32
-#: Bytes of frames on their way that are kept; of those beyond, only the CRC is.
+#: Most bytes of frames on the way that are kept; of further frames only the CRC is.
 KEPT = 1 << 20
-#: Frames that fit no note, and notes that were overtaken, which are remembered.
+#: Most frames without a note, and most overtaken notes, that are remembered.
 _REMEMBERED = 256
 
 
@@ -49,10 +50,10 @@ FlowOf = Callable[[FrameBatch, int], bytes]
 class Mismatch:
     """A frame that did not arrive as it was sent.
 
-    ``frame``: its number among those that arrived, from 0. ``problem``: in words. ``offset``: first
-    byte that differs, the length of the shorter frame if it begins like the longer one; None where
-    that makes no sense (nobody sent it), or what was sent is not known any more. ``sent``,
-    ``received``: up to 32 bytes from there on, or from the beginning, as hex.
+    ``frame``: its number among the frames that arrived, from 0. ``problem``: in words. ``offset``:
+    the first byte that differs, or the length of the shorter frame if it begins like the longer
+    one; None if no frame was sent that it can be compared with, or if that one is not known any
+    more. ``sent``, ``received``: up to 32 bytes from there on, or from the beginning, as hex.
     """
 
     frame: int
@@ -63,7 +64,7 @@ class Mismatch:
 
 
 class _Digest:
-    """Stands for a frame that is not kept: equal to the bytes that have its length and CRC."""
+    """Stands for a frame whose bytes are not kept: equal to bytes of the same length and CRC."""
 
     __slots__ = ("crc", "length")
 
@@ -87,8 +88,11 @@ _Notes = deque[_Note]
 
 @define(slots=True, eq=False)
 class _Overtaken:
-    """A note that a younger frame of its flow overtook; ``counted``: whether that frame counts as a
-    mismatch already, one list for all that it overtook."""
+    """A note that a younger frame of its flow overtook.
+
+    ``counted``: whether that frame counts as a mismatch already; all notes that one frame overtook
+    share this list.
+    """
 
     flow: bytes
     frame: bytes | _Digest
@@ -96,13 +100,16 @@ class _Overtaken:
 
 
 def one_flow(_batch: FrameBatch, _index: int) -> bytes:
-    """All frames keep their order."""
+    """A ``flow_of`` for links that keep the order of all frames: there is one flow."""
     return b""
 
 
 def ip_flow(batch: FrameBatch, index: int) -> bytes:
-    """What a vif of several queues keeps in one: the addresses and ports of TCP and UDP, the
-    addresses of other IP packets, everything that is not IP."""
+    """A ``flow_of`` for vifs of several queues.
+
+    A flow is: the addresses and ports of TCP and UDP, the addresses of other IP packets, and
+    everything that is not IP.
+    """
     data, at = batch.data, batch.offset[index]
     version, addresses, ports, protocol = find_flow(data, at, at + batch.length[index])
     if version == 0:
@@ -112,16 +119,20 @@ def ip_flow(batch: FrameBatch, index: int) -> bytes:
 
 
 def sender(batch: FrameBatch, index: int) -> bytes:
-    """The source address: what a switch keeps in order on its way to one port."""
+    """A ``flow_of`` for switches, which keep the order of one sender's frames to one port: the
+    source address."""
     at = batch.offset[index]
     return batch.data[at + 6 : at + 12].tobytes()
 
 
 @define(slots=True)
 class InOrderCheck:
-    """Counts are frames and bytes; ``evidence`` describes the first mismatches. The order is judged
-    within each flow, which ``flow_of`` tells. ``missing`` frames have not arrived in any form,
-    ``filtered`` are not meant to."""
+    """The check of one direction. Counts are frames and bytes; ``evidence`` describes the first
+    mismatches.
+
+    The order is checked within each flow (``flow_of``). ``missing`` frames have not arrived in any
+    form; ``filtered`` ones need not arrive.
+    """
 
     flow_of: FlowOf = one_flow
     frames_sent: int = 0
@@ -133,7 +144,7 @@ class InOrderCheck:
     filtered: int = 0
     evidence: list[Mismatch] = field(factory=list)
     _in_flight: dict[bytes, _Notes] = field(factory=dict)
-    #: Frames of a flow that fitted no note, since the last one that did.
+    #: Frames of a flow without a note, since the last one that had one.
     _strays: dict[bytes, int] = field(factory=dict)
     _overtaken: deque[_Overtaken] = field(factory=deque)
     _kept: int = 0
@@ -144,7 +155,7 @@ class InOrderCheck:
             self.sent_one(batch, i)
 
     def received(self, batch: FrameBatch) -> None:
-        """Compare all frames of ``batch`` with what was sent, and give them their time stamps and
+        """Compare all frames of ``batch`` with the notes, and give them their time stamps and
         remarks."""
         for i in range(batch.count):
             self.received_one(batch, i)
@@ -193,7 +204,7 @@ class InOrderCheck:
         self.bytes_received += length
 
     def filter(self, data: bytes, timestamp: int) -> None:
-        """The link dropped this frame, as it may: a note of it is taken away."""
+        """Remove the note of a frame that the link dropped, as it may."""
         flow = self.flow_of(_alone(data), 0)
         notes: _Notes = self._in_flight.get(flow, deque())
         for place, note in enumerate(notes):
@@ -214,7 +225,7 @@ class InOrderCheck:
     # -- notes -------------------------------------------------------------------------------------
 
     def _end(self, flow: bytes, notes: _Notes) -> None:
-        """The oldest note is done with."""
+        """Remove the oldest note of a flow."""
         self._forget(notes.popleft()[0])
         if not notes:
             # No more memory than frames are on their way.
@@ -226,13 +237,14 @@ class InOrderCheck:
             self._kept -= len(frame)
 
     def _missing_of(self, flow: bytes) -> int:
-        """Frames of a flow of which nothing came so far: a stray is one of them, damaged."""
+        """Number of frames of a flow of which nothing has come: a stray counts as one of them,
+        damaged."""
         return max(0, len(self._in_flight.get(flow, ())) - self._strays.get(flow, 0))
 
     # -- what goes wrong ---------------------------------------------------------------------------
 
     def _search(self, flow: bytes, notes: _Notes, data: bytes, is_blank: int) -> _Note:
-        """A frame that is not simply the oldest; returns its note, or one that it may be."""
+        """The note of a frame that is not the oldest, or a note that it may belong to."""
         filled, place = _place(notes, data, is_blank)
         if place < 0:
             note = notes[min(self._strays.get(flow, 0), len(notes) - 1)]
@@ -253,7 +265,8 @@ class InOrderCheck:
         return note
 
     def _overtake(self, flow: bytes, notes: _Notes, count: int) -> None:
-        """The ``count`` oldest frames are not coming: lost, or late, or there already as strays."""
+        """Mark the ``count`` oldest notes: their frames are lost, or late, or have arrived as
+        strays."""
         strays = min(self._strays.get(flow, 0), count)
         self.missing += count - strays
         counted = [False]
@@ -268,7 +281,7 @@ class InOrderCheck:
                 self._forget(self._overtaken.popleft().frame)
 
     def _stray(self, flow: bytes, data: bytes) -> None:
-        """A frame that fits no note: one that is late, or damaged, or that nobody sent."""
+        """Judge a frame that fits no note: it is late, or damaged, or was not sent."""
         for place, late in enumerate(self._overtaken):
             if late.flow == flow and late.frame == data:
                 del self._overtaken[place]
@@ -300,8 +313,10 @@ class InOrderCheck:
         self.missing += self._missing_of(flow) - before
 
     def _meant(self, notes: _Notes, data: bytes) -> bytes | _Digest:
-        """The frame that a stray may be: as long as it is described, the one that begins most like
-        it."""
+        """The sent frame that a stray may be: the one that begins most like it.
+
+        Only as long as mismatches are described.
+        """
         if len(self.evidence) >= DESCRIBED:
             return notes[0][0]
         kept = [note[0] for note in islice(notes, _REMEMBERED) if isinstance(note[0], bytes)]
@@ -318,8 +333,11 @@ class InOrderCheck:
 
 
 class CheckedEnd(PortWrapper):
-    """One end of a link that is checked: ``outgoing`` notes what the endpoint gives, ``incoming``
-    compares what it gets with what the other end gave."""
+    """One end of a checked link.
+
+    ``outgoing`` notes what the endpoint gives; ``incoming`` compares what it gets with what the
+    other end gave.
+    """
 
     def __init__(self, endpoint: Endpoint, outgoing: InOrderCheck, incoming: InOrderCheck) -> None:
         super().__init__(endpoint)
@@ -341,14 +359,17 @@ class CheckedEnd(PortWrapper):
 def check_order(
     guest: Endpoint, host: Endpoint, flow_of: FlowOf = one_flow
 ) -> tuple[CheckedEnd, CheckedEnd]:
-    """Both ends of a link, checked against each other: ``guest.outgoing`` is ``host.incoming``, and
-    the other way round. ``flow_of``: what keeps its order (:func:`ip_flow` with several queues)."""
+    """Check both directions between two ends of a link.
+
+    Returns the checked ends: ``guest.outgoing`` is ``host.incoming``, and the other way round.
+    ``flow_of``: frames of one flow keep their order (:func:`ip_flow` with several queues).
+    """
     up, down = InOrderCheck(flow_of), InOrderCheck(flow_of)
     return CheckedEnd(guest, up, down), CheckedEnd(host, down, up)
 
 
 def _place(notes: _Notes, data: bytes, is_blank: int) -> tuple[bool, int]:
-    """Whether a checksum was filled in, and the place of a frame's note, -1 if it has none."""
+    """(whether a checksum was filled in, the index of a frame's note; -1 if it has none)."""
     if notes[0][0] == data:
         return False, 0
     may_be_filled = not is_blank and any(note[2] for note in notes)
@@ -366,8 +387,8 @@ def _place(notes: _Notes, data: bytes, is_blank: int) -> tuple[bool, int]:
 
 
 def _blanked(data: bytes) -> bytes:
-    """A frame with the pseudo-header's sum alone in the place of a right checksum; nothing for a
-    frame without a right one."""
+    """A frame with the pseudo-header's sum alone in place of its right checksum; empty without
+    one."""
     length = len(data)
     copy = memoryview(bytearray(length + (-length & 3)))
     copy[:length] = data
@@ -379,7 +400,7 @@ def _blanked(data: bytes) -> bytes:
 
 
 def _first_difference(sent: bytes, received: bytes) -> int:
-    """The first byte that differs; where the shorter one ends if none does."""
+    """The index of the first byte that differs; where the shorter one ends if none does."""
     for at, (left, right) in enumerate(zip(sent, received, strict=False)):
         if left != right:
             return at

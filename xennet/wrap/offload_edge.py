@@ -1,12 +1,13 @@
-"""What stands between a port and a driver: frames that need more than the taker can, made fit.
+"""The edge between a port and a driver: it makes frames fit that need more than the receiver takes.
 
-A driver says at each connect what the other end of its vif takes (``negotiated``). What it pulls
-from an :class:`OffloadEdge` has no blank checksum, no GSO and no length beyond that: the edge
+A driver tells at each connect what the other end of its vif takes (``negotiated``). A frame that it
+pulls from an :class:`OffloadEdge` has no blank checksum, no GSO and no length beyond that: the edge
 completes and segments in software, as a network stack does for a device without these features, and
-drops what cannot be helped. In the other direction it does the same for what the endpoint carries.
+drops frames that cannot be made to fit. In the other direction it makes frames fit what the
+endpoint carries.
 
-When nothing is demanded, or the columns of a batch show that no frame of it needs help, frames are
-not touched or copied.
+If nothing is demanded, or the columns of a batch show that no frame of it needs help, frames are
+neither changed nor copied.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from xennet.frames import EVERYTHING, MAX_FRAME, Endpoint, FrameBatch, Offload, 
 from xennet.offload.fitter import Fitter, OffloadCounters
 from xennet.port.base import PortWrapper
 
-#: The batch in which frames are put together for an endpoint that cannot carry all.
+#: Size of the batch in which frames are made to fit the endpoint.
 _OUT_FRAMES = 256
 _OUT_BYTES = 4 * (MAX_FRAME + 1)
 
 
 class OffloadEdge(PortWrapper):
-    """An endpoint in front of ``endpoint``, as drivers want it: a port if that is one.
+    """An edge in front of ``endpoint``; a port if that is one.
 
-    Frames that find no room wait: at most those of one batch in each direction. While some wait to
-    be pushed, :attr:`room` is 0; they are pushed when the endpoint says that it has room, and
-    before every pull and push.
+    Frames that find no room wait, at most those of one batch in each direction. While some wait to
+    be pushed, :attr:`room` is 0; they are pushed when the endpoint has room again, and before every
+    pull and push.
     """
 
     carries = EVERYTHING
@@ -47,21 +48,21 @@ class OffloadEdge(PortWrapper):
 
     @property
     def pulled(self) -> OffloadCounters:
-        """What was done to frames on their way from the endpoint."""
+        """Counters of the frames pulled from the endpoint."""
         return self._pulled.counters
 
     @property
     def pushed(self) -> OffloadCounters:
-        """What was done to frames on their way to the endpoint."""
+        """Counters of the frames pushed to the endpoint."""
         return self._pushed.counters
 
     @property
     def waiting(self) -> bool:
-        """Whether frames wait here, in either direction."""
+        """Whether frames wait, in either direction."""
         return self._pulled.waiting or self._pushed.waiting
 
     def negotiated(self, offload: Offload) -> None:
-        """From now on, what is pulled needs no more than ``offload``."""
+        """Make frames that are pulled fit ``offload`` from now on."""
         self._pulled.offload = offload
         super().negotiated(offload)
 
@@ -74,7 +75,8 @@ class OffloadEdge(PortWrapper):
         return 0 if self._pushed.waiting else self.endpoint.room
 
     def pull(self, batch: FrameBatch) -> int:
-        """As the endpoint's pull. IndexError when an empty ``batch`` is too small for a frame."""
+        """Pull as the endpoint does. Raises IndexError if an empty ``batch`` is too small for a
+        frame."""
         if self._pushed.waiting and not self._busy:
             return self._push_and_pull(batch)
         fitter, first = self._pulled, batch.count
@@ -110,7 +112,7 @@ class OffloadEdge(PortWrapper):
         return pulled
 
     def push(self, batch: FrameBatch) -> None:
-        """As the endpoint's push; IndexError when there are more frames than :attr:`room`."""
+        """Push as the endpoint does. Raises IndexError for more frames than :attr:`room`."""
         fitter = self._pushed
         self.flush()
         if batch.count > self.room:
@@ -124,7 +126,7 @@ class OffloadEdge(PortWrapper):
         fitter.keep()
 
     def flush(self) -> None:
-        """Push what waits to be pushed, as far as the endpoint has room."""
+        """Push frames that wait, as far as the endpoint has room."""
         if not self._pushed.waiting:
             return
         self._push_waiting()
@@ -156,7 +158,7 @@ class OffloadEdge(PortWrapper):
 
     @property
     def expected(self) -> int | None:
-        """The port's, until a frame turned out to need cutting up or was dropped."""
+        """The port's number of frames; None once a frame was segmented or dropped."""
         done = self.pulled
         return None if done.segmented or done.refused or done.errors else super().expected
 
@@ -165,7 +167,7 @@ class OffloadEdge(PortWrapper):
         return super().exhausted and not self.waiting
 
     def finish(self) -> None:
-        """The port hears of it when it has all that waits here."""
+        """Finish the port when it has all frames that wait."""
         self._finishing = True
         self.flush()
         if self._finishing and not self._pushed.waiting:
@@ -176,7 +178,7 @@ class OffloadEdge(PortWrapper):
         super().finish()
 
     def close(self) -> None:
-        """What waits to be pushed and finds no room now is lost."""
+        """Close the port. Frames that wait and find no room now are lost."""
         try:
             self.flush()
         finally:

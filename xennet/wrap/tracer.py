@@ -1,4 +1,4 @@
-"""A :class:`Tracer` tells of every frame that passes, and can record it."""
+"""A :class:`Tracer` shows every frame that passes, and can record it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from attrs import frozen
 from xennet.frames import MAX_FRAME, Endpoint, FrameBatch, large_enough, require_endpoint
 from xennet.port.base import PortWrapper
 
-#: Directions, as the caller's call: out of the endpoint, and into it.
+#: Directions, named after the call: out of the endpoint, and into it.
 PULLED = "pulled"
 PUSHED = "pushed"
 
 
 @frozen
 class Passed:
-    """A frame that passed: ``direction`` is PULLED or PUSHED, ``number`` counts the frames of its
-    direction from 0, ``data`` are its bytes; the rest is as in a FrameBatch."""
+    """A frame that passed.
+
+    ``direction`` is PULLED or PUSHED, ``number`` counts the frames of a direction from 0, ``data``
+    are the bytes; the rest is as in a FrameBatch.
+    """
 
     direction: str
     number: int
@@ -29,10 +32,12 @@ class Passed:
 
 
 class Tracer(PortWrapper):
-    """``told`` is called with each frame that is pulled from ``endpoint`` or pushed to it, before
-    it goes on. Copies go to the endpoints ``pulled`` and ``pushed`` (a ``record:`` port writes a
-    capture; both may be the same one), which are finished and closed with this one; ``missed``
-    counts the copies that found no room there. What passes is not changed.
+    """Calls ``told(passed)`` for each frame that is pulled from ``endpoint`` or pushed to it,
+    beforehand.
+
+    Copies go to the endpoints ``pulled`` and ``pushed`` (a ``record:`` port writes a capture; both
+    may be the same one), which are finished and closed with this one; ``missed`` counts the copies
+    that found no room there. The frames themselves are not changed.
     """
 
     def __init__(
@@ -112,4 +117,4 @@ class Tracer(PortWrapper):
 
 
 def _nothing() -> None:
-    """What an endpoint does that is no port."""
+    """Do nothing, for an endpoint that is no port."""
