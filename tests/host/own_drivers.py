@@ -63,12 +63,15 @@ class OwnFrontend(BaseEnd):
         """Look for the backend and wait until it is in InitWait."""
         hv = self.hv
         self.port = -1
+        self.gone = False
         self.backend = hv.store.read(f"{self.node}/backend").decode()
         self.domid = int(hv.store.read(f"{self.node}/backend-id"))
         hv.store.watch(f"{self.backend}/state", f"own-{self.node}", self.backend_changed)
 
     def backend_changed(self, path: str, token: str) -> None:
         state = state_of(self.hv, path)
+        if self.gone:
+            return  # an event that was on its way
         if state == 2 and self.port < 0:
             self.publish()
         elif state == 4 and self.port >= 0:
@@ -80,6 +83,9 @@ class OwnFrontend(BaseEnd):
                 self.give_back()
             if state_of(self.hv, f"{self.node}/state") != CLOSED:
                 self.hv.store.write(f"{self.node}/state", CLOSED)
+            if state == CLOSED:
+                self.gone = True
+                self.hv.store.unwatch(f"{self.backend}/state", f"own-{self.node}")
 
     def publish(self) -> None:
         hv, to = self.hv, 999 if "wrong domain" in self.faults else self.domid
@@ -184,6 +190,7 @@ class OwnBackend(BaseEnd):
             self.detach()
             self.hv.free_pages(self.page)
             self.page = None
+            self.hv.store.unwatch(f"{self.frontend}/state", f"own-{self.node}")
             if state_of(self.hv, f"{self.node}/state") != CLOSED:
                 self.hv.store.write(f"{self.node}/state", CLOSED)
 

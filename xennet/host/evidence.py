@@ -1,14 +1,17 @@
 """What is known of a vif that is not as it should be, for messages: the states of its ends, the
-store's quotas, and for what each end waits by its rules."""
+store's quotas, for what each end waits by its rules, and what the backend has not attached."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from xennet.abi.xenbus import XenbusState
 from xennet.errors import LinkError
 from xennet.host.domains import PluggedVif
+from xennet.host.shared_rings import Use, shared
 from xennet.toolstack.toolstack import Outcome, VifOperation
 from xennet.xenbus.backend_rules import BackendAction
+from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.frontend_rules import FrontendAction
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.scan import scan_signed
@@ -36,7 +39,7 @@ def require_connected(vif: PluggedVif) -> None:
     """LinkError with the evidence unless ``vif`` was attached and is connected."""
     require(vif, vif.operation)
     if not vif.connected:
-        why = "; ".join([*full_quotas(vif), states(vif), *blocked(vif)])
+        why = "; ".join([*full_quotas(vif), states(vif), *blocked(vif), *unattached(vif)])
         raise LinkError(f"the vif did not connect: {why}")
 
 
@@ -78,3 +81,31 @@ def blocked(vif: PluggedVif) -> Iterator[str]:
         if answer.action is BackendAction.NOTHING:
             ends = f"{state_name(front.dev.state)} by the {back.rules.name} backend"
             yield f"nothing is done about {ends}: {answer.why}"
+
+
+def unattached(vif: PluggedVif) -> Iterator[str]:
+    """What the backend's domain has not attached, as the hypervisor knows it, of that which the
+    frontend has published, when both ends show Connected."""
+    if not (vif.shows_connected(vif.paths.frontend) and vif.shows_connected(vif.paths.backend)):
+        return
+    try:
+        left = shared(vif.guest.host.machine, vif.seen)
+    except XenbusError:
+        return  # what the keys lack is another matter
+    if all(one.use is Use.OFFERED for one in left):
+        yield (
+            f"the backend has not connected to the rings of the frontend that is Connected: "
+            f"{vif.paths.frontend}/state = {state_name(XenbusState.Connected)}"
+        )
+        return
+    for one in left:
+        if one.use is Use.OFFERED:
+            yield (
+                f"domain {vif.owner.domid} does not use the {one.what} of the frontend that is "
+                f"Connected: {one.node} = {one.number}"
+            )
+        elif one.use is Use.NOTHING:
+            yield (
+                f"domain {vif.guest.domid} has no such {one.what} for domain {vif.owner.domid}: "
+                f"{one.node} = {one.number}"
+            )

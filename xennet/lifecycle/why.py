@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from xennet.abi.xenbus import XenbusState
 from xennet.host.buses import XENNET
 from xennet.host.domains import PluggedVif
-from xennet.host.evidence import blocked, full_quotas
-from xennet.host.shared_rings import RingState, Use, event_state, published, rings, shared
+from xennet.host.evidence import blocked, full_quotas, unattached
+from xennet.host.shared_rings import RingState, event_state, published, rings
 from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
@@ -212,32 +212,7 @@ def progress(vif: PluggedVif) -> Iterator[str]:
         )
     _, (backend_served, *_) = _served(vif)
     if backend_served:
-        yield from _unattached(vif)
-
-
-def _unattached(vif: PluggedVif) -> Iterator[str]:
-    """What the backend's domain has not attached of that which the frontend has published."""
-    try:
-        left = shared(vif.guest.host.machine, vif.seen)
-    except XenbusError:
-        return  # ring_keys names the node
-    if all(one.use is Use.OFFERED for one in left):
-        yield (
-            f"the backend has not connected to the rings of the frontend that is Connected: "
-            f"{vif.paths.frontend}/state = {state_name(S.Connected)}"
-        )
-        return
-    for one in left:
-        if one.use is Use.OFFERED:
-            yield (
-                f"domain {vif.owner.domid} does not use the {one.what} of the frontend that is "
-                f"Connected: {one.node} = {one.number}"
-            )
-        elif one.use is Use.NOTHING:
-            yield (
-                f"domain {vif.guest.domid} has no such {one.what} for domain {vif.owner.domid}: "
-                f"{one.node} = {one.number}"
-            )
+        yield from unattached(vif)
 
 
 def misbehaviour(vif: PluggedVif) -> Iterator[str]:
