@@ -49,6 +49,7 @@ COMMANDS = {
     "xennet-lifecycle/1": "lifecycle no-script-answer --json",
     "xennet-scenarios/1": "lifecycle --json",
     "xennet-info/1": "info --json",
+    "xennet-shmif/1": "shmif info BUS --json",
 }
 
 
@@ -88,9 +89,11 @@ def test_every_key_of_a_run_is_described_and_no_other() -> None:
 
 @pytest.mark.parametrize("layout", COMMANDS)
 def test_every_key_of_other_commands_is_described_and_no_other(
-    layout: str, capsys: pytest.CaptureFixture[str]
+    layout: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(COMMANDS[layout].split()) == 0
+    bus = str(tmp_path / "a.bus")
+    main(("shmif", "create", bus))
+    assert main(COMMANDS[layout].replace("BUS", bus).split()) == 0
     check(json.loads(capsys.readouterr().out), layout)
 
 

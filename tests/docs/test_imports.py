@@ -89,7 +89,10 @@ _TABLE = {
         "errors frames host hypervisor interface lazy lifecycle link moved netback "
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
-    "cli": "__init__ abi engine/choice errors host lifecycle port pump run runloop xenstore",
+    "cli": (
+        "__init__ abi engine/choice errors frames host lifecycle port pump run runloop shmif "
+        "xenstore"
+    ),
     "__main__": "cli",
 }
 MAY_IMPORT = {room: set(rooms.split()) for room, rooms in _TABLE.items()}

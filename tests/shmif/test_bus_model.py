@@ -89,7 +89,7 @@ class BusMachine(RuleBasedStateMachine):
                 :length
             ]
             content += bytes(length - len(content))
-            time = serial * 1_234_567_000
+            time = 1 + serial * 1_234_567_000
             batch.append(content, timestamp=time)
             self.sent.append(Sent(self.end, content, sender, time))
             self.end += self.header + length
@@ -101,6 +101,7 @@ class BusMachine(RuleBasedStateMachine):
         self.put(
             0,
             batch.count,
+            1,
             self.bus,
             tuple(map(view, columns)),
             view(card),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from shmif_samples import (
     DATA_AT,
@@ -24,7 +26,7 @@ from xennet.abi.shmifvar import SHMIF_MEM
 from xennet.engine.choice import current
 from xennet.frames import FrameBatch
 from xennet.shmif import bus_ops
-from xennet.shmif.shared_bus import Reader, Station
+from xennet.shmif.shared_bus import Bus, Reader, Station
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -41,6 +43,7 @@ def write(content: bytearray, frames: list[Frame], sender: int) -> None:
     put(
         0,
         batch.count,
+        1,
         tuple(map(view, held.views())),
         tuple(map(view, columns)),
         view(card),
@@ -137,3 +140,14 @@ def test_a_frame_that_wraps_counts_once(lengths: list[int], last: int, following
     assert read_all(content)[-1] == made(682, lengths[-1])
     write(content, [made(683, 60)], 1)
     assert words(content)[2:5] == (1, 1562, following)
+
+
+def test_a_sent_frame_is_the_recorded_bus(tmp_path: Path) -> None:
+    """Through the file, its lock and its bell, to which the recorded version number is due."""
+    path = tmp_path / "a.bus"
+    path.write_bytes(bus_bytes("00_fresh_v0"))
+    bus = Bus(str(path))
+    station = Station(SENDERS["02_one_frame"], bytes(6))
+    bus.send(batch_of([made(0, 60)]), station.card())
+    assert without_padding(path.read_bytes()) == without_padding(bus_bytes("02_one_frame"))
+    bus.close()

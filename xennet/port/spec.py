@@ -7,6 +7,7 @@
     record:out.pcap                records what arrives; record:- writes to standard output
     null:                          swallows what arrives
     echo:                          gives back what arrives
+    shmif:bus                      sends to a bus that other processes share, takes what they send
     pcap:in.pcap+record:out.pcap   plays the one, records to the other
 
 The argument is everything after the first colon. A ``+`` joins two parts only where a known
@@ -60,6 +61,7 @@ SCHEMES = {
     ),
     "null": Scheme("null:", "xennet.port.null:NullPort", records=True),
     "echo": Scheme("echo:", "xennet.port.echo:EchoPort"),
+    "shmif": Scheme("shmif:FILE", "xennet.shmif.bus_port:ShmifPort", reads_file=True),
     "tcp": Scheme("tcp:SIZExCOUNT[/MSS][@FLOWS]", "xennet.port.tcp:TcpPort", plays=True),
     "tcp6": Scheme("tcp6:SIZExCOUNT[/MSS][@FLOWS]", "xennet.port.tcp:Tcp6Port", plays=True),
 }

@@ -48,6 +48,10 @@ BAD_LENGTH = 3
 #: Headers, one after the other from shm_first on, that do not lead to the newest frame.
 ASTRAY = 4
 
+#: In res[R_MORE].
+MORE = 1
+FULL = 2
+
 # Places in the result vector.
 R_VERDICT = 0
 R_PLACE = 1
@@ -55,7 +59,7 @@ R_FOUND = 2
 #: Frames that were written, or appended to the batch; bytes of them.
 R_FRAMES = 3
 R_BYTES = 4
-#: 1 if the reader may find more at once: the batch is full, or the limit was reached.
+#: MORE if the limit was reached, FULL if the batch has no room for the next frame, else 0.
 R_MORE = 5
 #: Times that the reader had fallen behind, so that frames were lost.
 R_OVERRUNS = 6
@@ -201,9 +205,16 @@ def store_header(
 
 
 def put_frames(
-    start: int, count: int, bus: BusViews, batch: BatchViews, card: U32Array, res: Vector
+    start: int,
+    count: int,
+    now: int,
+    bus: BusViews,
+    batch: BatchViews,
+    card: U32Array,
+    res: Vector,
 ) -> None:
-    """Write frames ``start`` to ``start + count - 1`` of a batch to the bus, one after the other.
+    """Write frames ``start`` to ``start + count - 1`` of a batch to the bus, one after the other;
+    those without a time stamp get the time ``now``, in nanoseconds.
 
     The last of them is published when it is whole: shm_last, then shm_gen if it reached the end of
     the data, which counts once a frame.
@@ -220,7 +231,8 @@ def put_frames(
         if at < 0:
             return
         size = length[i]
-        wrapped = store_header(bus, at, size, timestamp[i], card, res)
+        time = timestamp[i] if timestamp[i] else now
+        wrapped = store_header(bus, at, size, time, card, res)
         if res[R_VERDICT] == OK:
             behind = advance(at, form[F_SIZE])
             wrapped |= copy_in(bus, behind, payload, offset[i], size, res)
@@ -362,7 +374,8 @@ def take_frames(
         place = R_SHORT
         if size >= ETHERNET_HEADER:
             if count >= limits[2] or used + size > len(payload):
-                break
+                res[R_MORE] = FULL
+                return
             copy_out(data, behind, payload, used, size)
             place = wanted(payload, used, header32, form[F_SENDER], card)
         if place == R_FRAMES:
@@ -379,7 +392,7 @@ def take_frames(
         # Either of the two reads may have ended where the data ends; that counts once.
         if at + form[F_SIZE] >= _END or behind + size >= _END:
             set_generation_after(state)
-    res[R_MORE] = 1
+    res[R_MORE] = MORE
 
 
 def set_generation_after(state: U32Array) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from xennet.abi.shmifvar import (
     BUSMEM_SIZE,
     IFMEM_DATA,
     IFMEM_WAKEUP,
+    PKTHDR,
     SHMIF_MAGIC,
     SHMIF_VERSION,
     MEM_W_first,
@@ -32,6 +34,8 @@ from xennet.shmif.errors import BusError
 MAX_BUS_FRAME = 1500 + ETHERNET_HEADER
 #: Frames that are written, or looked at, before others may have the lock.
 BURST = 64
+#: The shortest frames that a bus can hold.
+_LAP = BUSMEM_DATASIZE // PKTHDR.size
 _DOORBELL = SHMIF_VERSION.to_bytes(4, "little")
 
 
@@ -106,7 +110,9 @@ class Reader:
         engine = current()
         self._memory = memory
         self._longest = longest
-        self._bus: Any = tuple(engine.view(part) for part in memory.views())
+        views = memory.views()
+        self._header32 = views[3]
+        self._bus: Any = tuple(engine.view(part) for part in views)
         self._take = engine.kernel(bus_ops.take_frames)
         self._attach = engine.kernel(bus_ops.attach)
         self._state, self._card = array("I", bytes(4 * bus_ops.STATE)), station.card()
@@ -116,6 +122,7 @@ class Reader:
         self._limits_view = engine.view(self._limits)
         self._batches = _Batches()
         self.taken = Taken()
+        self.full = False
 
     def stand(self, station: Station) -> None:
         """From now on read as ``station``."""
@@ -130,7 +137,8 @@ class Reader:
 
     def take(self, batch: FrameBatch, looks: int = BURST) -> bool:
         """Append frames, with the lock held, until there are no more, the batch is full or
-        ``looks`` were looked at; whether there may be more. BusError for a damaged bus."""
+        ``looks`` were looked at; whether there may be more, which is told by ``full`` too if it is
+        the batch that ended it. BusError for a damaged bus."""
         self._limits[:] = array(
             "I", [batch.count, batch.used, batch.max_frames, self._longest, looks]
         )
@@ -142,7 +150,15 @@ class Reader:
         batch.used += found[bus_ops.R_BYTES]
         self.taken.add(found)
         self._memory.judge(found)
+        self.full = found[bus_ops.R_MORE] == bus_ops.FULL
         return bool(found[bus_ops.R_MORE])
+
+    @property
+    def sender(self) -> int:
+        """The sender id of the frame that was looked at last."""
+        at = self._memory.form.offsets["sp_sender"] // 4
+        low, high = self._header32[at : at + 2]
+        return low | high << 32
 
 
 class Bus:
@@ -208,7 +224,7 @@ class Bus:
         for start in range(0, batch.count, BURST):
             count = min(BURST, batch.count - start)
             self.lock.acquire(writing=True)
-            self._put(start, count, self._bus, views, view, self._res_view)
+            self._put(start, count, time.monotonic_ns(), self._bus, views, view, self._res_view)
             self.lock.release()
             self.memory.judge(self._res)
         self.ring()
@@ -216,22 +232,31 @@ class Bus:
     def take(self, reader: Reader, batch: FrameBatch) -> int:
         """Append to a batch what ``reader`` finds, as long as it fits; how many frames that were.
 
-        BusError for a damaged bus, or if the lock cannot be had.
+        It ends after so many frames as a bus can hold, however fast others write. IndexError if
+        the batch is empty and yet too small for the next frame. BusError for a damaged bus, or if
+        the lock cannot be had.
         """
-        before, more = batch.count, True
-        while more and batch.has_room(MAX_BUS_FRAME):
-            self.lock.acquire(writing=False)
-            try:
-                more = reader.take(batch)
-            finally:
-                self.lock.release()
+        before = batch.count
+        for _ in range(_LAP // BURST):
+            if not self.look(reader, batch) or reader.full:
+                break
+        if reader.full and not batch.count:
+            raise IndexError(f"{self.path}: the batch is too small for the next frame")
         return batch.count - before
 
-    def attach(self, reader: Reader) -> None:
-        """Put ``reader`` before the newest frame. BusError as for :meth:`take`."""
+    def look(self, reader: Reader, batch: FrameBatch, looks: int = BURST) -> bool:
+        """Reader.take, under the lock. BusError as for :meth:`take`."""
         self.lock.acquire(writing=False)
         try:
-            reader.attach()
+            return reader.take(batch, looks)
+        finally:
+            self.lock.release()
+
+    def attach(self, reader: Reader, oldest: bool = False) -> None:
+        """Put ``reader`` before the newest frame, or the oldest. BusError as for :meth:`take`."""
+        self.lock.acquire(writing=False)
+        try:
+            reader.attach(oldest)
         finally:
             self.lock.release()
 
@@ -243,9 +268,10 @@ class Bus:
         except OSError as e:
             raise BusError(f"{self.path}: cannot be written: {e.strerror}") from e
 
-    def copy(self) -> BusMemory:
-        """The whole bus as it is between two frames. BusError if the lock cannot be had."""
-        self.lock.acquire(writing=False)
+    def copy(self, patience: float) -> BusMemory:
+        """The whole bus as it is between two frames. BusError if the lock cannot be had for
+        ``patience`` seconds."""
+        self.lock.acquire(writing=False, patience=patience)
         content = bytearray(self.memory.whole[:BUSMEM_SIZE])
         self.lock.release()
         content[4 * MEM_W_lock : IFMEM_DATA] = bytes(8)  # ours
