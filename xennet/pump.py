@@ -54,14 +54,14 @@ class Clock(Protocol):
     monotonic: Callable[[], int]
 
     def follow(self, loop: RunLoop) -> bool:
-        """Move the loop's time to what the clock shows; whether anything is ready then."""
+        """Move the loop's time to what the clock shows. Returns whether anything is ready then."""
 
     def idle(self, pump: Pump, until: int) -> bool:
         """Nothing is ready: let time go on, to the next timer or to ``until`` (ns of the loop's
-        time). False if nothing can happen until then."""
+        time). Returns False if nothing can happen until then."""
 
     def seconds_left(self, loop: RunLoop) -> float | None:
-        """Seconds of sleep until the next timer is due; None if that does not come by sleep."""
+        """Seconds of sleep until the next timer is due; None if none is, or sleep does not help."""
 
 
 class VirtualClock:
@@ -161,8 +161,9 @@ class Pump:
     # -- who else has a turn -----------------------------------------------------------------------
 
     def attend(self, turn: Callable[[], None], every: int = TURN_STEPS) -> Callable[[], None]:
-        """Call ``turn`` between deliveries, after every so many of them; what it causes is
-        delivered too, within bounds. Call what comes back to end that."""
+        """Call ``turn()`` between deliveries, after every so many of them; what it causes is
+        delivered too, within bounds. Returns a function that ends this. Raises ValueError for
+        ``every`` < 1."""
         if every < 1:
             raise ValueError(f"a turn after every {every} deliveries")
         attendant = _Attendant(turn, every, every)
@@ -180,12 +181,12 @@ class Pump:
         readable: Callable[[], None] | None = None,
         writable: Callable[[], None] | None = None,
     ) -> None:
-        """Call ``readable`` between deliveries whenever ``fd`` can be read, or is at its end, and
-        ``writable`` whenever it can be written to; both None ends that.
+        """Call ``readable()`` between deliveries whenever ``fd`` can be read, or is at its end, and
+        ``writable()`` whenever it can be written to. With neither, ``fd`` is left alone.
 
-        What the calls cause is delivered. They come again and again as long as it is so: who wants
-        nothing more for now says so here, or the pump never sleeps. OSError for what cannot be
-        waited for, such as a file on a disk.
+        What the calls cause is delivered. They are made again and again as long as ``fd`` is ready:
+        an end that wants nothing more for now has to say so here, or the pump never sleeps. Raises
+        OSError for a descriptor that cannot be waited for, such as a file on a disk.
         """
         if readable is None and writable is None:
             self.unwatch(fd)
@@ -199,7 +200,7 @@ class Pump:
         self._watched[fd] = readable, writable
 
     def unwatch(self, fd: int) -> None:
-        """End :meth:`watch`, before ``fd`` is closed. May be repeated."""
+        """Leave ``fd`` alone from now on. To be called before it is closed; may be repeated."""
         if self._watched.pop(fd, None) is not None:
             self._the_selector().unregister(fd)
 
@@ -209,13 +210,13 @@ class Pump:
         return len(self._watched) > (self._wake is not None)
 
     def turn(self) -> None:
-        """Everybody else has a turn now: descriptors that are ready, then attendants. Nothing is
-        delivered. Inside a turn it does nothing."""
+        """Give everybody else a turn now: the descriptors that are ready, then all attendants.
+        Nothing is delivered. Inside a turn this does nothing."""
         self._give_turn(None)
 
     def waker(self) -> Callable[[], None]:
-        """What other threads may call to end the sleep that the pump is in, or its next one, so
-        that it looks around. A signal does that by itself."""
+        """Returns a function that ends the sleep that the pump is in, or its next one, so that it
+        looks around; for other threads. A signal ends a sleep by itself."""
         wake = self._the_wake()[1]
 
         def call() -> None:
@@ -233,12 +234,12 @@ class Pump:
         patience: int = PATIENCE,
         undisturbed: bool = False,
     ) -> None:
-        """Deliver everything there is to deliver.
+        """Make deliveries until nothing is ready.
 
-        ``waiting`` tells whether anything is still waited for: None when nothing is, else how much
+        ``waiting()`` tells whether anything is still waited for: None if nothing is, else how much
         has arrived so far. While something is, time goes on, until nothing can happen any more or
         ``patience`` (ns) has passed in which nothing arrived. If ``undisturbed``, nobody else has a
-        turn.
+        turn meanwhile.
         """
         self._deliver(None, undisturbed)
         if waiting is None:
@@ -254,10 +255,10 @@ class Pump:
                 self._deliver(None, undisturbed)
 
     def hold(self, seconds: float | None = None, over: Callable[[], bool] = lambda: False) -> None:
-        """Keep everything going for ``seconds`` of real time (None: without end), or until it is
-        ``over``, which is asked again after each event and after each TURN_STEPS deliveries.
+        """Keep everything going for ``seconds`` of real time (None: without end), or until
+        ``over()``, which is asked after each event and after each TURN_STEPS deliveries.
 
-        On the virtual clock, time stands still meanwhile: what others cause is delivered.
+        On the virtual clock time stands still meanwhile: only what others cause is delivered.
         """
         loop, clock, monotonic = self.run_loop, self.clock, self.clock.monotonic
         end = None if seconds is None else monotonic() + round(seconds * _NS)
@@ -274,15 +275,16 @@ class Pump:
                 self.sleep(left)
 
     def serve(self, seconds: float) -> None:
-        """Serve descriptors for ``seconds`` of real time; nothing is delivered."""
+        """Serve descriptors for ``seconds`` of real time. Nothing is delivered."""
         monotonic = self.clock.monotonic
         end = monotonic() + round(seconds * _NS)
         while (left := end - monotonic()) > 0:
             self.sleep(left / _NS)
 
     def sleep(self, seconds: float | None = None) -> None:
-        """Sleep until a descriptor is ready, somebody wakes the pump, or ``seconds`` of real time
-        are over (None: however long that takes), and serve the descriptors. For clocks."""
+        """Sleep until a descriptor is ready, the pump is woken, or ``seconds`` of real time are
+        over (None: however long that takes; at most an hour), and serve the descriptors. It is for
+        clocks."""
         if seconds is None or seconds > _LONGEST_SLEEP:
             seconds = _LONGEST_SLEEP
         self._the_wake()
@@ -300,8 +302,8 @@ class Pump:
         self.run()
 
     def run_out(self, limit: int = 1_000_000) -> None:
-        """Let time go on at once until no timer is left; nobody else has a turn. LivelockError
-        when there is still something to do after ``limit`` deliveries."""
+        """Let time go on at once until no timer is left that is worth waiting for. Nobody else has
+        a turn. Raises LivelockError if something is ready after ``limit`` deliveries."""
         self.run_loop.run_until_idle(limit=limit, advance_timers=True)
 
     def close(self) -> None:
@@ -318,7 +320,7 @@ class Pump:
     # -- inside ------------------------------------------------------------------------------------
 
     def _deliver(self, over: Callable[[], bool] | None, undisturbed: bool = False) -> bool:
-        """Deliver until nothing is ready, or it is ``over``; whether it is."""
+        """Make deliveries until nothing is ready, or until ``over()``. Returns whether it is."""
         loop, clock = self.run_loop, self.clock
         unread = 0
         while True:
@@ -338,7 +340,7 @@ class Pump:
                     self._give_turn(made)
 
     def _steps(self, over: Callable[[], bool] | None, undisturbed: bool) -> int | None:
-        """Deliveries after which somebody else is next: None if nobody is."""
+        """The number of deliveries after which somebody else is next; None if nobody is."""
         wanted = [CLOCK_STEPS] if self.clock.real else []
         if over is not None or (self.watching and not undisturbed):
             wanted.append(TURN_STEPS)
@@ -347,7 +349,8 @@ class Pump:
         return min(wanted, default=None)
 
     def _give_turn(self, steps: int | None) -> None:
-        """``steps`` deliveries were made; None: it is everybody's turn."""
+        """Give everybody else a turn whose turn it is after ``steps`` more deliveries (None:
+        everybody)."""
         if self._in_turn:
             return
         self._in_turn = True
@@ -384,7 +387,7 @@ class Pump:
         return self._selector
 
     def _the_wake(self) -> tuple[int, int]:
-        """The ends of the pipe that wakes the pump."""
+        """The ends of the pipe that ends a sleep, to read and to write."""
         if self._wake is None:
             self._wake = os.pipe()
             for fd in self._wake:
@@ -394,8 +397,8 @@ class Pump:
 
     @contextmanager
     def _woken_by_signals(self) -> Iterator[None]:
-        """Signals end a sleep, also one that comes between the last look around and the sleep, and
-        whose handler only takes a note."""
+        """In this context any signal ends a sleep, also one that comes between the last look around
+        and the sleep, and whose handler only takes a note."""
         wake = self._the_wake()[1]
         try:
             before = set_wakeup_fd(wake, warn_on_full_buffer=False)

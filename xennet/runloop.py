@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, starmap
 from typing import NamedTuple, Protocol
 
 from attrs import define, field
@@ -62,13 +62,39 @@ class Order(Protocol):
 
 
 class LivelockError(Exception):
-    """The machine did not become idle; ``recent`` are the last deliveries, newest last."""
+    """The machine did not become idle; ``recent`` are the last deliveries, newest last. ``words``
+    are the same for the message (None: as they are)."""
 
-    def __init__(self, limit: int, recent: tuple[Delivery, ...]) -> None:
-        tail = "; ".join(map(str, recent))
+    def __init__(
+        self, limit: int, recent: tuple[Delivery, ...], words: Iterable[str] | None = None
+    ) -> None:
+        tail = "; ".join(map(str, recent) if words is None else words)
         super().__init__(f"not idle after {limit} deliveries, the last ones were: {tail}")
         self.limit = limit
         self.recent = recent
+
+
+@define(eq=False)
+class _Work:
+    """The action of a work item or a timer, which calls ``call``."""
+
+    call: Callable[[], None]
+    loop: RunLoop | None = None  # of a background timer
+
+    def __call__(self, _delivery: Delivery) -> None:
+        if self.loop is not None:
+            self.loop.background_steps += 1
+        self.call()
+
+
+def _in_words(delivery: Delivery, action: Action) -> str:
+    """The delivery, with the name of what a work item or a timer calls."""
+    if not isinstance(action, _Work):
+        return str(delivery)
+    call: object = action.call
+    while isinstance(call, partial):
+        call = call.func
+    return f"{delivery}, {getattr(call, '__qualname__', type(call).__qualname__)}"
 
 
 @define(order=True)
@@ -89,20 +115,18 @@ class Timer:
 class RunLoop:
     """The ready deliveries, each at most once, in the order in which they became due.
 
-    ``steps`` counts the deliveries so far. ``meanwhile`` picks the deliveries that are made while a
-    domain waits (None: the oldest). An ``order`` (:meth:`take_turns`) decides which delivery is
-    next; without one it is the oldest.
+    ``steps`` counts the deliveries so far, ``background_steps`` those of background timers among
+    them. ``meanwhile`` picks the deliveries that are made while a domain waits (None: the oldest).
+    An ``order`` (:meth:`take_turns`) decides which delivery is next; without one it is the oldest.
     """
 
     def __init__(self) -> None:
-        self.steps = 0
+        self.steps = self.background_steps = 0
         self.meanwhile: Chooser | None = None
         self._ready: OrderedDict[Delivery, Action] = OrderedDict()
         self._order: Order | None = None
-        self._recent: deque[Delivery] = deque(maxlen=16)
+        self._recent: deque[tuple[Delivery, Action]] = deque(maxlen=16)
         self._timers: list[Timer] = []
-        self._background_steps = 0
-        self._work: dict[Delivery, Callable[[], None]] = {}
         self._next_ident = 0
         self._now = 0
         self._current: Delivery | None = None
@@ -150,11 +174,10 @@ class RunLoop:
 
     def defer(self, domid: int, work: Callable[[], None]) -> Delivery:
         """Make a work item ready that calls ``work()`` in ``domid``. Returns its delivery."""
-        return self._post_call("work", domid, self._new_ident(), work)
+        return self._post_work("work", domid, self._new_ident(), _Work(work))
 
     def cancel(self, delivery: Delivery) -> bool:
         """Cancel a delivery. Returns False if it was not ready."""
-        self._work.pop(delivery, None)
         if delivery not in self._ready:
             return False
         self._take(delivery)
@@ -187,7 +210,7 @@ class RunLoop:
         (:attr:`next_due`) before something else was delivered since it was set. So it may set
         itself again and again, and the machine still comes to rest.
         """
-        since = self.steps - self._background_steps if background else None
+        since = self.steps - self.background_steps if background else None
         timer = Timer(when, self._new_ident(), domid, call, since)
         heapq.heappush(self._timers, timer)
         self._fire()
@@ -246,13 +269,14 @@ class RunLoop:
             delivery = self._pick(choice)
             action = self._take(delivery)
         self.steps += 1
-        self._recent.append(delivery)
+        self._recent.append((delivery, action))
         self._current = delivery
         try:
             action(delivery)
         except Exception as error:
             if delivery.domid not in self._ended:
-                error.add_note(f"while delivering {delivery} (step {self.steps})")
+                what = _in_words(delivery, action)
+                error.add_note(f"while delivering {what} (step {self.steps})")
                 raise
         finally:
             self._current = None
@@ -305,9 +329,9 @@ class RunLoop:
         return delivery
 
     def deliver(self, most: int | None = None, choose: Chooser | None = None) -> int:
-        """Make deliveries until nothing is ready, or ``most`` of them; returns how many.
+        """Make deliveries until nothing is ready, or ``most`` of them. Returns their number.
 
-        ``choose`` picks from the ready ones each time, None as :meth:`step` does.
+        ``choose`` picks from the ready deliveries each time (None: as :meth:`step` does).
         """
         made = 0
         while self._ready and made != most:
@@ -336,7 +360,8 @@ class RunLoop:
             while True:
                 left -= self.deliver(left, choose)
                 if self._ready:
-                    raise LivelockError(limit, tuple(self._recent))
+                    last = tuple(delivery for delivery, _ in self._recent)
+                    raise LivelockError(limit, last, starmap(_in_words, self._recent))
                 if not advance_timers or not self.jump():
                     return limit - left
         finally:
@@ -375,33 +400,23 @@ class RunLoop:
         return min((timer.when for timer in awaited), default=None)
 
     def _awaited(self, timer: Timer) -> bool:
-        return timer.since is None or timer.since != self.steps - self._background_steps
+        return timer.since is None or timer.since != self.steps - self.background_steps
 
     def _fire(self) -> int:
         fired = 0
         while (due := self.next_timer) is not None and due <= self._now:
             timer = heapq.heappop(self._timers)
-            call = timer.call
-            assert call is not None
-            if timer.since is not None:
-                call = partial(self._in_background, call)
-            self._post_call("timer", timer.domid, timer.ident, call)
+            assert timer.call is not None
+            work = _Work(timer.call, None if timer.since is None else self)
+            self._post_work("timer", timer.domid, timer.ident, work)
             timer.call = None
             fired += 1
         return fired
 
-    def _in_background(self, call: Callable[[], None]) -> None:
-        self._background_steps += 1
-        call()
-
-    def _post_call(self, kind: str, domid: int, ident: int, call: Callable[[], None]) -> Delivery:
+    def _post_work(self, kind: str, domid: int, ident: int, work: _Work) -> Delivery:
         delivery = Delivery(kind, domid, ident)
-        self._work[delivery] = call
-        self.post(delivery, self._call)
+        self.post(delivery, work)
         return delivery
-
-    def _call(self, delivery: Delivery) -> None:
-        self._work.pop(delivery)()
 
     def _new_ident(self) -> int:
         self._next_ident += 1

@@ -143,6 +143,34 @@ def test_a_livelock_is_reported_with_the_last_deliveries(loop: RunLoop) -> None:
     assert loop.steps == 100
 
 
+class Worker:
+    def fail(self, *_: object) -> None:
+        raise ValueError("no")
+
+
+def test_an_error_tells_what_the_work_item_or_the_timer_was(loop: RunLoop) -> None:
+    loop.defer(1, Worker().fail)
+    loop.call_after(10, 2, partial(partial(Worker().fail, 1), 2), background=True)
+    with pytest.raises(ValueError, match="no") as raised:
+        loop.step()
+    assert raised.value.__notes__ == ["while delivering work 1 of domain 1, Worker.fail (step 1)"]
+    loop.advance(10)
+    with pytest.raises(ValueError, match="no") as raised:
+        loop.step()
+    assert raised.value.__notes__ == ["while delivering timer 2 of domain 2, Worker.fail (step 2)"]
+
+
+def test_a_livelock_tells_what_the_work_items_were(loop: RunLoop) -> None:
+    class Again:
+        def __call__(self) -> None:
+            loop.defer(1, self)
+
+    Again()()
+    with pytest.raises(LivelockError, match=r"domain 1, .*Again; work \d+ of domain 1, ") as raised:
+        loop.run_until_idle(limit=20)
+    assert [delivery.ident for delivery in raised.value.recent] == [*range(5, 21)]
+
+
 def test_exactly_the_limit_is_no_livelock(loop: RunLoop, log: Log) -> None:
     loop.post(A, log)
     loop.post(B, log)
