@@ -53,6 +53,9 @@ class Clock(Protocol):
     real: bool
     monotonic: Callable[[], int]
 
+    def resume(self, loop: RunLoop) -> None:
+        """Go on from the loop's time: what passed while nobody made deliveries does not count."""
+
     def follow(self, loop: RunLoop) -> bool:
         """Move the loop's time to what the clock shows. Returns whether anything is ready then."""
 
@@ -72,6 +75,9 @@ class VirtualClock:
     def __init__(self, monotonic: Callable[[], int] = time.monotonic_ns) -> None:
         self.monotonic = monotonic
 
+    def resume(self, loop: RunLoop) -> None:
+        pass
+
     def follow(self, loop: RunLoop) -> bool:
         return False
 
@@ -83,7 +89,8 @@ class VirtualClock:
 
 
 class RealClock:
-    """Time follows ``monotonic`` (ns), from where the loop's stands when it is first looked at.
+    """Time follows ``monotonic`` (ns) while the pump runs or holds; in between the machine, with
+    all that is served for it, is frozen.
 
     Whatever takes long makes timers late, and never changes their order: time catches up from one
     timer to the next, with all deliveries in between, and by :data:`LEAP` for each CLOCK_STEPS of
@@ -95,7 +102,10 @@ class RealClock:
 
     def __init__(self, monotonic: Callable[[], int] = time.monotonic_ns) -> None:
         self.monotonic = monotonic
-        self._origin: int | None = None
+        self._origin = 0
+
+    def resume(self, loop: RunLoop) -> None:
+        self._origin = self.monotonic() - loop.now
 
     def follow(self, loop: RunLoop) -> bool:
         shown = self._shown(loop)
@@ -118,10 +128,10 @@ class RealClock:
 
     def _shown(self, loop: RunLoop) -> int:
         """What the clock shows, in ns of the loop's time; never less than that is already."""
-        reading = self.monotonic()
-        if self._origin is None or reading - self._origin < loop.now:
-            self._origin = reading - loop.now
-        return reading - self._origin
+        shown = self.monotonic() - self._origin
+        if shown < loop.now:
+            self._origin -= loop.now - shown
+        return max(shown, loop.now)
 
 
 @define(eq=False)
@@ -157,6 +167,7 @@ class Pump:
         self._watched: dict[int, _Calls] = {}
         self._attendants: list[_Attendant] = []
         self._in_turn = False
+        self._depth = 0
 
     # -- who else has a turn -----------------------------------------------------------------------
 
@@ -241,13 +252,11 @@ class Pump:
         ``patience`` (ns) has passed in which nothing arrived. If ``undisturbed``, nobody else has a
         turn meanwhile.
         """
-        self._deliver(None, undisturbed)
-        if waiting is None:
-            return
         loop = self.run_loop
-        last, since = None, loop.now
-        with self._woken_by_signals() if self.clock.real else nullcontext():
-            while (arrived := waiting()) is not None:
+        with self._live() if self.clock.real else nullcontext():
+            self._deliver(None, undisturbed)
+            last, since = None, loop.now
+            while waiting is not None and (arrived := waiting()) is not None:
                 if arrived != last:
                     last, since = arrived, loop.now
                 if not self.clock.idle(self, since + patience):
@@ -263,7 +272,7 @@ class Pump:
         loop, clock, monotonic = self.run_loop, self.clock, self.clock.monotonic
         end = None if seconds is None else monotonic() + round(seconds * _NS)
         done = over if end is None else lambda: over() or monotonic() >= end
-        with self._woken_by_signals():
+        with self._live():
             while not done():
                 due = not loop.idle or clock.follow(loop)
                 if due and (self._deliver(done) or done()):
@@ -396,16 +405,18 @@ class Pump:
         return self._wake
 
     @contextmanager
-    def _woken_by_signals(self) -> Iterator[None]:
-        """In this context any signal ends a sleep, also one that comes between the last look around
-        and the sleep, and whose handler only takes a note."""
-        wake = self._the_wake()[1]
-        try:
-            before = set_wakeup_fd(wake, warn_on_full_buffer=False)
-        except ValueError:  # signals are the main thread's
-            yield
-            return
+    def _live(self) -> Iterator[None]:
+        """In this context time goes on by the clock, and any signal ends a sleep, also one that
+        comes between the last look around and the sleep, and whose handler only takes a note."""
+        if not self._depth:
+            self.clock.resume(self.run_loop)
+        self._depth += 1
+        before = None
+        with suppress(ValueError):  # signals are the main thread's
+            before = set_wakeup_fd(self._the_wake()[1], warn_on_full_buffer=False)
         try:
             yield
         finally:
-            set_wakeup_fd(before)
+            self._depth -= 1
+            if before is not None:
+                set_wakeup_fd(before)

@@ -29,6 +29,14 @@ class World(BaseSelector):
         self.will_be_ready: dict[int, int] = {}
         self._keys: dict[int, SelectorKey] = {}
 
+    def takes(self, ns: int) -> Callable[[], None]:
+        """Work that takes so long."""
+
+        def work() -> None:
+            self.time += ns
+
+        return work
+
     def register(self, fileobj, events, data=None) -> SelectorKey:
         assert fileobj not in self._keys
         self._keys[fileobj] = SelectorKey(fileobj, fileobj, events, data)
@@ -343,8 +351,7 @@ def test_timers_that_are_late_run_in_order_with_what_comes_of_each_before_the_ne
     loop.call_after(30, 0, note("last"))
     loop.call_after(10, 0, note("first", lambda: loop.call_after(5, 0, note("from first"))))
     loop.call_after(20, 0, note("second", lambda: loop.defer(0, note("from second"))))
-    real.run()  # from now on
-    world.time += 100
+    loop.defer(0, world.takes(100))
     real.run()
     assert done == [
         ("first", 10),
@@ -361,9 +368,8 @@ def test_a_machine_that_was_stopped_and_has_much_to_do_does_not_see_all_limits_e
 ) -> None:
     fired: list[int] = []
     loop.call_after(LEAP * 10, 0, lambda: fired.append(loop.steps))
-    real.run()
+    loop.defer(0, world.takes(3600 * SECOND))
     chatter(loop)
-    world.time += 3600 * SECOND
     real.hold(None, lambda: bool(fired))
     assert 9 * CLOCK_STEPS <= fired[0] <= 12 * CLOCK_STEPS
 
@@ -392,14 +398,49 @@ def test_a_machine_that_never_catches_up_with_its_timers_still_gives_turns_and_e
 def test_time_that_somebody_moved_ahead_goes_on_from_there(
     real: Pump, world: World, loop: RunLoop
 ) -> None:
-    real.run()
-    world.time += 5
-    loop.advance(1000)
+    def moved() -> None:
+        leave()
+        loop.defer(0, world.takes(5))
+        real.pass_time(1000)
+
+    leave = real.attend(moved, every=1)
+    loop.defer(0, lambda: None)
     real.run()
     assert loop.now == 1000
-    world.time += 7
+    loop.defer(0, world.takes(7))
     real.run()
     assert loop.now == 1007
+
+
+def test_the_machine_is_frozen_while_nobody_runs_the_pump(
+    real: Pump, world: World, loop: RunLoop
+) -> None:
+    """So a time limit that is set then, or right after, is no shorter than it should be."""
+    done: list[str] = []
+    real.hold(1)
+    world.time += 3600 * SECOND
+    loop.call_after(10 * SECOND, 0, lambda: done.append("outside"))
+    loop.defer(0, lambda: loop.call_after(9 * SECOND, 0, lambda: done.append("inside")))
+    real.run()
+    assert (done, loop.now) == ([], SECOND)
+    real.hold(9.5)
+    assert done == ["inside"]
+    real.hold(1)
+    assert done == ["inside", "outside"]
+
+
+def test_time_goes_on_while_somebody_else_has_a_turn_and_runs_the_machine(
+    real: Pump, world: World, loop: RunLoop
+) -> None:
+    def turn() -> None:
+        leave()
+        world.time += SECOND
+        real.run()
+
+    leave = real.attend(turn, every=1)
+    loop.defer(0, lambda: None)
+    real.hold(3)
+    assert (loop.now, sum(world.sleeps)) == (3 * SECOND, 2 * SECOND)
 
 
 @settings(max_examples=200, deadline=None)
