@@ -264,6 +264,31 @@ def test_a_lock_that_was_broken_by_others_is_told_to_its_holder(engine: str, bus
         bus.lock.release()
 
 
+def test_a_writer_that_is_interrupted_leaves_a_bus_that_is_whole(
+    bus: Bus, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = bus._put
+
+    def interrupted(*arguments: object) -> None:
+        put(*arguments)
+        bus.memory.mem32[5] += 4  # no frame is there
+        raise KeyboardInterrupt
+
+    late = Reader(bus.memory, Station(1, bytes(6), promiscuous=True))
+    bus.attach(late)
+    monkeypatch.setattr(bus, "_put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bus.send(batch_of([made(3, 60)]), STATION.card())
+    assert word(bus) == 0
+    assert left(bus) == []
+    assert told == [
+        f"{bus.path}: interrupted while it was written to, so the bus is emptied; readers lose "
+        "what they had not read"
+    ]
+    assert bus.take(late, FrameBatch(memoryview(bytearray(2000)))) == 0
+    assert late.taken.overruns == 1
+
+
 def test_an_upstream_process_and_its_lock_are_respected(bus: Bus) -> None:
     """It swaps the lower half alone, and sees 1 there while it is held."""
     half = bus.memory.mem32

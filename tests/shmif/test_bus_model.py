@@ -32,7 +32,7 @@ NEW = bytes(bus_bytes("00_fresh_v0"))
 STATIONS = [
     Station(0x1122334455667788, bytes.fromhex("b2a088776655")),
     Station(0xFFFFFFFF00000001, bytes.fromhex("b2a001000000"), promiscuous=True),
-    Station(0x00000001FFFFFFFF, bytes.fromhex("b2a0ffffffff"), link=False),
+    Station(0x0000000100000001, bytes.fromhex("b2a0ffffffff"), link=False),
 ]
 DESTINATIONS = [*(station.mac for station in STATIONS), b"\xff" * 6, b"\x01\0\x5e\0\0\1", b"\0" * 6]
 LONGEST = bus_ops._LONGEST - 24
@@ -239,3 +239,28 @@ def test_every_wrap_position(engine: str, machine: type[BusMachine], length: int
             bus.write([length], 2, 3)
             bus.the_head_is_that_of_the_list()
         bus.read_all_that_is_left()
+
+
+@pytest.mark.parametrize("length", [93_000, 170_000, 231_000])
+def test_a_reader_is_laps_behind(engine: str, length: int) -> None:
+    """It falls behind wherever it stands and wherever the bus stands then, however many laps on."""
+    for before in range(7):
+        for frames in range(1, 24):
+            bus = BusMachine()
+            bus.write([170_000] * before + [60], 0, 3)
+            bus.attach(STATIONS[1])
+            bus.write([length] * frames, 0, 3)
+            bus.the_head_is_that_of_the_list()
+            bus.read(0, 40)
+            bus.write([60], 0, 3)
+            bus.read(0, 40)
+
+
+def test_a_frame_that_ends_at_the_oldest_one_leaves_it(engine: str) -> None:
+    """Frames of 200 bytes with their headers fill a lap: each ends where the next begins."""
+    bus = BusMachine()
+    bus.write([200] * (END // 224), 0, 3)
+    bus.the_head_is_that_of_the_list()
+    for _ in range(5):
+        bus.write([200], 0, 3)
+        bus.the_head_is_that_of_the_list()

@@ -125,6 +125,16 @@ class BusLock:
                 f"{self._name}: the lock was broken by another process while it was held"
             )
 
+    def give_up(self) -> None:
+        """Free the lock of a writer that did not come to its end. The bus is emptied, as that of
+        one that died. BusError as for :meth:`release`."""
+        empty(self._mem, self._data, self._header_size)
+        self._tell(
+            f"{self._name}: interrupted while it was written to, so the bus is emptied; readers "
+            "lose what they had not read"
+        )
+        self.release()
+
     def close(self) -> None:
         """Give the mark back; a lock that is still held is a dead holder's from then on. The map
         keeps the file open, so closing its descriptor would not do."""

@@ -224,7 +224,11 @@ class Bus:
         for start in range(0, batch.count, BURST):
             count = min(BURST, batch.count - start)
             self.lock.acquire(writing=True)
-            self._put(start, count, time.monotonic_ns(), self._bus, views, view, self._res_view)
+            try:
+                self._put(start, count, time.monotonic_ns(), self._bus, views, view, self._res_view)
+            except BaseException:  # a signal's, in the middle of it
+                self.lock.give_up()
+                raise
             self.lock.release()
             self.memory.judge(self._res)
         self.ring()
