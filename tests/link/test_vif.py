@@ -167,8 +167,8 @@ def test_a_link_that_cannot_connect_says_in_which_states_the_ends_are(
 ) -> None:
     from xennet.netback.device import Vif
 
-    offer = Advertisement((("feature-rx-copy", 0),))
-    monkeypatch.setattr(Vif, "probe", lambda self, dev: offer)
+    advertisement = Advertisement((("feature-rx-copy", 0),))
+    monkeypatch.setattr(Vif, "probe", lambda self, dev: advertisement)
     link = VifLink(open_port("null:"), open_port("null:"))
     with pytest.raises(LinkError, match=r"backend/vif/1/0/state = InitWait \(2\)"):
         link.open()

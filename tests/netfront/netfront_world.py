@@ -14,8 +14,8 @@ from xennet.xenbus.frontend import Frontend
 FE = "/local/domain/1/device/vif/0"
 BE = "/local/domain/0/backend/vif/1/0"
 
-#: What Linux 6.1 netback offers.
-LINUX_OFFER: dict[str, StoreValue] = {
+#: The features of Linux 6.1 netback.
+LINUX_FEATURES: dict[str, StoreValue] = {
     "feature-sg": 1,
     "feature-gso-tcpv4": 1,
     "feature-gso-tcpv6": 1,
@@ -32,8 +32,10 @@ LINUX_OFFER: dict[str, StoreValue] = {
 
 
 class FrontendWorld:
-    """``offer``: nodes of the backend, beside those of LINUX_OFFER (None takes one away); ``own``:
-    nodes that the toolstack wrote into the frontend's directory. ``writes`` are (name, value) of
+    """A frontend with a backend's directory.
+
+    ``features``: nodes of the backend, beside those of LINUX_FEATURES (None removes one). ``own``:
+    nodes that the toolstack wrote into the frontend's directory. ``writes``: (name, value) of
     everything that the frontend wrote into its directory, in order.
     """
 
@@ -41,13 +43,13 @@ class FrontendWorld:
         self,
         kind: FrontendKind = LINUX,
         options: NetfrontOptions = DEFAULTS,
-        offer: dict[str, StoreValue | None] | None = None,
+        features: dict[str, StoreValue | None] | None = None,
         own: dict[str, StoreValue] | None = None,
     ) -> None:
         self.machine = MinimalMachine()
         self.guest, self.host = self.machine.domain(GUEST), self.machine.domain(HOST)
         self.stack = Stack()
-        for name, value in {**LINUX_OFFER, **(offer or {}), "state": 2}.items():
+        for name, value in {**LINUX_FEATURES, **(features or {}), "state": 2}.items():
             if value is not None:
                 self.set(name, value)
         nodes = {"backend": BE, "backend-id": 0, "state": 1, "mac": "00:16:3e:00:00:01"}

@@ -36,7 +36,7 @@ def sent(world: FrontendWorld, *frames: bytes) -> int:
 
 
 @pytest.mark.parametrize(
-    ("offer", "options", "offload"),
+    ("features", "options", "offload"),
     [
         ({}, {}, Offload()),
         ({"feature-no-csum-offload": 1}, {}, Offload(csum_v4=False, gso_types=TCPV6)),
@@ -49,9 +49,9 @@ def sent(world: FrontendWorld, *frames: bytes) -> int:
     ],
 )
 def test_the_guest_is_told_what_the_backend_takes(
-    offer: dict[str, int], options: dict[str, bool], offload: Offload
+    features: dict[str, int], options: dict[str, bool], offload: Offload
 ) -> None:
-    world = FrontendWorld(options=NetfrontOptions(**options), offer=offer).connect()  # type: ignore[arg-type]
+    world = FrontendWorld(options=NetfrontOptions(**options), features=features).connect()  # type: ignore[arg-type]
     assert world.stack.offload == offload
 
 
@@ -75,7 +75,7 @@ COPYING = pytest.mark.parametrize("kind", [LINUX, FREEBSD], ids=lambda kind: kin
 @COPYING
 def test_a_backend_that_cannot_copy_is_not_used(kind: FrontendKind) -> None:
     # xennet_connect: -ENODEV, xn_connect: EPROTONOSUPPORT; neither leaves an error node.
-    world = FrontendWorld(kind, offer={"feature-rx-copy": 0}).start()
+    world = FrontendWorld(kind, features={"feature-rx-copy": 0}).start()
     assert world.state == 1
     assert world.holds_nothing()
     assert str(world.frontend.declined) == f"{BE}/feature-rx-copy: offers no copies (found b'0')"
@@ -85,7 +85,7 @@ def test_a_backend_that_cannot_copy_is_not_used(kind: FrontendKind) -> None:
 def test_field_bug_21_features_behind_init_wait_are_looked_at_when_it_is_shown_again(
     kind: FrontendKind,
 ) -> None:
-    world = FrontendWorld(kind, offer={"feature-rx-copy": None}).start()
+    world = FrontendWorld(kind, features={"feature-rx-copy": None}).start()
     assert str(world.frontend.declined) == f"{BE}/feature-rx-copy: cannot be read: ENOENT"
     world.set("feature-rx-copy", 1)
     world.machine.run()
@@ -97,7 +97,7 @@ def test_field_bug_21_features_behind_init_wait_are_looked_at_when_it_is_shown_a
 
 def test_field_bug_21_xenvif_does_not_look_for_copies() -> None:
     # win-xenvif FrontendConnect: InitWait is enough.
-    world = FrontendWorld(WINDOWS, offer={"feature-rx-copy": None}).connect()
+    world = FrontendWorld(WINDOWS, features={"feature-rx-copy": None}).connect()
     assert world.frontend.declined is None
     assert world.netfront.carrier
 
@@ -109,7 +109,9 @@ def test_field_bug_21_xenvif_does_not_look_for_copies() -> None:
 def test_a_connect_that_fails_half_way_leaves_nothing(
     left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = FrontendWorld(WINDOWS, NetfrontOptions(queues=3), offer={"multi-queue-max-queues": 3})
+    world = FrontendWorld(
+        WINDOWS, NetfrontOptions(queues=3), features={"multi-queue-max-queues": 3}
+    )
     real = MinimalHypervisor.alloc_unbound
 
     def alloc(self: MinimalHypervisor, domid: int) -> int:
@@ -132,14 +134,14 @@ def test_a_connect_that_fails_half_way_leaves_nothing(
 
 def test_queues_share_the_memory_of_a_receive_pass() -> None:
     options = NetfrontOptions(queues=3)
-    world = FrontendWorld(options=options, offer={"multi-queue-max-queues": 3}).start()
+    world = FrontendWorld(options=options, features={"multi-queue-max-queues": 3}).start()
     first, *others = world.netfront.queues
     assert all(queue.rx.batch is first.rx.batch for queue in others)
     assert len({id(queue.tx.batch) for queue in world.netfront.queues}) == 3
 
 
 def test_each_ring_notifies_its_own_channel() -> None:
-    world = FrontendWorld(offer={"feature-split-event-channels": 1}).start()
+    world = FrontendWorld(features={"feature-split-event-channels": 1}).start()
     queue = world.netfront.queue
     assert queue is not None
     heard: list[str] = []
@@ -157,7 +159,7 @@ def test_each_ring_notifies_its_own_channel() -> None:
 
 
 def test_without_carrier_nothing_is_sent_and_frames_are_counted() -> None:
-    world = FrontendWorld(offer={"carrier": 0}).connect()
+    world = FrontendWorld(features={"carrier": 0}).connect()
     assert not world.netfront.carrier
     assert sent(world, bytes(60), bytes(60)) == 0
     assert world.netfront.counters.no_carrier == 2
@@ -213,7 +215,7 @@ def test_a_store_that_refuses_the_watch_on_the_carrier_stops_nothing() -> None:
 
 
 def test_the_carrier_watch_ends_with_the_connection() -> None:
-    world = FrontendWorld(offer={"carrier": 1}).connect()
+    world = FrontendWorld(features={"carrier": 1}).connect()
     assert watched(world) == ["state", "carrier"]
     world.set_state(5)
     world.set_state(6)
@@ -224,7 +226,7 @@ GROUP = bytes.fromhex("01005e0000fb")
 
 
 def test_multicast_addresses_are_asked_for_again_at_every_connection() -> None:
-    world = FrontendWorld(WINDOWS, offer={"feature-ctrl-ring": 0}).connect()
+    world = FrontendWorld(WINDOWS, features={"feature-ctrl-ring": 0}).connect()
     change = world.netfront.multicast_add(GROUP)
     world.machine.run()
     assert change is not None
@@ -243,7 +245,7 @@ def test_multicast_addresses_are_asked_for_again_at_every_connection() -> None:
 
 
 def test_a_backend_without_a_multicast_list_is_not_asked() -> None:
-    world = FrontendWorld(offer={"feature-multicast-control": 0}).connect()
+    world = FrontendWorld(features={"feature-multicast-control": 0}).connect()
     assert world.netfront.multicast_add(GROUP) is None
     assert sent(world) == 0
     with pytest.raises(ValueError, match="00:16:3e"):
@@ -263,7 +265,7 @@ def test_a_change_of_the_xdp_headroom_goes_through_reconfiguring() -> None:
 
 
 def test_a_headroom_that_cannot_be_had_is_refused() -> None:
-    world = FrontendWorld(offer={"feature-xdp-headroom": 0}).connect()
+    world = FrontendWorld(features={"feature-xdp-headroom": 0}).connect()
     with pytest.raises(XenbusError, match="not negotiated"):
         world.netfront.set_xdp_headroom(world.frontend, 256)
     with pytest.raises(ValueError, match="32768"):
@@ -301,7 +303,7 @@ def test_B15_a_backend_that_writes_any_state_gets_no_more_than_a_frontend(
 
 
 def test_B16_features_that_change_after_connect_change_nothing() -> None:
-    world = FrontendWorld(offer={"feature-sg": 0, "feature-gso-tcpv4": 0}).connect()
+    world = FrontendWorld(features={"feature-sg": 0, "feature-gso-tcpv4": 0}).connect()
     before = world.stack.offload
     for name in ("feature-sg", "feature-gso-tcpv4", "feature-split-event-channels"):
         world.set(name, 1)
@@ -430,7 +432,7 @@ def test_B18_freebsd_and_windows_have_no_late_eoi() -> None:
 
 
 def test_B19_a_resume_after_which_the_backend_never_comes_does_no_harm() -> None:
-    world = FrontendWorld(options=NetfrontOptions(queues=2), offer={"multi-queue-max-queues": 2})
+    world = FrontendWorld(options=NetfrontOptions(queues=2), features={"multi-queue-max-queues": 2})
     world.connect()
     ports = list(world.guest.ports)
     peers = [world.host.bind_interdomain(1, port) for port in ports]
@@ -487,7 +489,7 @@ def test_ports_that_a_suspend_took_away_are_not_missed() -> None:
 
 
 def test_a_domain_restored_as_another_starts_with_nothing() -> None:
-    world = FrontendWorld(offer={"carrier": 1}).connect()
+    world = FrontendWorld(features={"carrier": 1}).connect()
     old = world.netfront.queue
     assert old is not None
     other = world.machine.domain(2)
@@ -513,7 +515,7 @@ def test_a_domain_restored_as_another_starts_with_nothing() -> None:
 
 def test_a_broken_queue_stops_all_of_them_until_the_next_connection() -> None:
     options = NetfrontOptions(queues=2)
-    world = FrontendWorld(options=options, offer={"multi-queue-max-queues": 2}).connect()
+    world = FrontendWorld(options=options, features={"multi-queue-max-queues": 2}).connect()
     guilty = world.netfront.queues[1]
     guilty.tx_ring.sring.rsp_prod = 9
     world.host.notify(world.host.bind_interdomain(1, guilty.tx_port))

@@ -1,4 +1,4 @@
-"""Which keys a frontend publishes, in which order, for every kind, option and offer."""
+"""Which keys a frontend publishes, in which order, for every kind, option and features."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def recorded(name: str) -> list[str]:
 
 @pytest.mark.parametrize(("recording", "split"), [("single-channel", 0), ("split-channels", 1)])
 def test_a_linux_frontend_writes_what_was_recorded(recording: str, split: int) -> None:
-    offer = {"feature-split-event-channels": split, "multi-queue-max-queues": 1 + split}
-    world = FrontendWorld(offer=offer).start()
+    features = {"feature-split-event-channels": split, "multi-queue-max-queues": 1 + split}
+    world = FrontendWorld(features=features).start()
     assert names(world) == recorded(recording)
     values = world.keys
     features = [key for key in values if key.startswith(("feature", "request"))]
@@ -44,13 +44,13 @@ def test_a_linux_frontend_writes_what_was_recorded(recording: str, split: int) -
 
 
 def test_a_backend_without_queues_and_xdp_gets_no_key_for_them() -> None:
-    offer = {"multi-queue-max-queues": None, "feature-xdp-headroom": 0}
-    world = FrontendWorld(offer=offer).start()
+    features = {"multi-queue-max-queues": None, "feature-xdp-headroom": 0}
+    world = FrontendWorld(features=features).start()
     assert names(world)[:3] == ["tx-ring-ref", "rx-ring-ref", "event-channel"]
 
 
 def test_two_queues_have_directories_and_no_flat_keys() -> None:
-    world = FrontendWorld(options=NetfrontOptions(queues=2), offer=SPLIT).start()
+    world = FrontendWorld(options=NetfrontOptions(queues=2), features=SPLIT).start()
     ring = ["tx-ring-ref", "rx-ring-ref", "event-channel-tx", "event-channel-rx"]
     expected = [f"queue-{n}/{key}" for n in (0, 1) for key in ring]
     assert names(world)[1:10] == ["multi-queue-num-queues", *expected]
@@ -69,7 +69,7 @@ def test_the_number_of_queues_is_what_both_ends_want(
 ) -> None:
     monkeypatch.setattr(minimal_hv, "GRANT_ENTRIES", 8192)
     options = NetfrontOptions(queues=wanted)
-    world = FrontendWorld(options=options, offer={"multi-queue-max-queues": offered}).start()
+    world = FrontendWorld(options=options, features={"multi-queue-max-queues": offered}).start()
     assert world.keys["multi-queue-num-queues"] == str(agreed)
     assert len(world.netfront.queues) == agreed
 
@@ -92,7 +92,7 @@ def reconnect(world: FrontendWorld) -> None:
 
 
 def test_two_queues_that_connect_again_take_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = FrontendWorld(options=NetfrontOptions(queues=2), offer=SPLIT).connect()
+    world = FrontendWorld(options=NetfrontOptions(queues=2), features=SPLIT).connect()
     before = world.published
     removed: list[str] = []
     monkeypatch.setattr(world.guest.store, "rm", removed.append)
@@ -102,7 +102,7 @@ def test_two_queues_that_connect_again_take_nothing_back(monkeypatch: pytest.Mon
 
 
 def test_channels_of_queues_that_are_split_no_more_are_taken_back() -> None:
-    world = FrontendWorld(options=NetfrontOptions(queues=2), offer=SPLIT).connect()
+    world = FrontendWorld(options=NetfrontOptions(queues=2), features=SPLIT).connect()
     world.netfront.options = NetfrontOptions(queues=2, split=False)
     reconnect(world)
     for queue in ("queue-0", "queue-1"):
@@ -111,7 +111,7 @@ def test_channels_of_queues_that_are_split_no_more_are_taken_back() -> None:
 
 
 def test_keys_of_an_earlier_connection_with_other_queues_are_taken_back() -> None:
-    world = FrontendWorld(options=NetfrontOptions(queues=2), offer=SPLIT).connect()
+    world = FrontendWorld(options=NetfrontOptions(queues=2), features=SPLIT).connect()
     world.netfront.options = NetfrontOptions(split=False)
     reconnect(world)
     assert not [name for name in world.published if name.startswith("queue-")]
@@ -147,7 +147,7 @@ def test_field_bug_11_a_frontend_without_checksums_says_so(kind) -> None:  # typ
 
 
 def test_a_freebsd_frontend_has_one_channel_and_no_ipv6_offload() -> None:
-    world = FrontendWorld(FREEBSD, offer=SPLIT).start()
+    world = FrontendWorld(FREEBSD, features=SPLIT).start()
     assert names(world) == [
         *("tx-ring-ref", "rx-ring-ref", "event-channel"),
         *("request-rx-copy", "feature-rx-notify", "feature-sg", "feature-gso-tcpv4"),
@@ -155,7 +155,7 @@ def test_a_freebsd_frontend_has_one_channel_and_no_ipv6_offload() -> None:
 
 
 def test_a_windows_frontend_has_a_control_ring_and_wants_multicast_control() -> None:
-    world = FrontendWorld(WINDOWS, NetfrontOptions(queues=2), offer=SPLIT).start()
+    world = FrontendWorld(WINDOWS, NetfrontOptions(queues=2), features=SPLIT).start()
     written = names(world)
     assert written[:3] == ["ctrl-ring-ref", "event-channel-ctrl", "queue-0/rx-ring-ref"]
     assert written[-1] == "multi-queue-num-queues"
@@ -164,7 +164,7 @@ def test_a_windows_frontend_has_a_control_ring_and_wants_multicast_control() -> 
 
 
 def test_without_a_control_ring_at_the_backend_windows_has_none() -> None:
-    world = FrontendWorld(WINDOWS, offer={"feature-ctrl-ring": None}).start()
+    world = FrontendWorld(WINDOWS, features={"feature-ctrl-ring": None}).start()
     assert "ctrl-ring-ref" not in world.published
 
 

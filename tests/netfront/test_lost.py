@@ -68,8 +68,8 @@ def test_what_waits_for_room_on_the_ring_is_lost_at_a_disconnect() -> None:
 
 
 def many_queues() -> FrontendWorld:
-    offer = {"multi-queue-max-queues": 3}
-    world = FrontendWorld(options=NetfrontOptions(queues=3), offer=offer).connect()
+    features = {"multi-queue-max-queues": 3}
+    world = FrontendWorld(options=NetfrontOptions(queues=3), features=features).connect()
     assert len(world.netfront.queues) == 3
     world.stack.to_send = [flow(number).ljust(9000) for number in range(600)]
     world.netfront.kick()

@@ -42,9 +42,10 @@ _CAN_SEND = frozenset({EVTCHNSTAT_unbound, EVTCHNSTAT_interdomain, EVTCHNSTAT_ip
 
 @frozen
 class ChannelStatus:
-    """EVTCHNOP_status: ``status`` is EVTCHNSTAT_*; the other fields are 0 where it has none.
+    """The answer of EVTCHNOP_status: ``status`` is EVTCHNSTAT_*; fields that it does not use are 0.
 
-    ``dom`` is who may bind (unbound) or the other end's domain, ``port`` the other end's port.
+    ``dom`` is the domain that may bind (unbound) or the other end's domain, ``port`` the other
+    end's port.
     """
 
     status: int
@@ -54,7 +55,7 @@ class ChannelStatus:
     virq: int = 0
 
 
-#: What a status tells about a port in each state.
+#: State -> the fields of its status.
 _STATUS_FIELDS: dict[int, Callable[[Channel], ChannelStatus]] = {
     EVTCHNSTAT_closed: lambda c: ChannelStatus(c.state, c.vcpu),
     EVTCHNSTAT_unbound: lambda c: ChannelStatus(c.state, c.vcpu, dom=c.remote_domid),
@@ -67,7 +68,8 @@ _STATUS_FIELDS: dict[int, Callable[[Channel], ChannelStatus]] = {
 
 
 def _vcpu_can_move(channel: Channel) -> bool:
-    """Only IPIs and per-vCPU VIRQs stay where they were bound (EVTCHNOP_bind_vcpu, notes)."""
+    """Whether EVTCHNOP_bind_vcpu may move a port; IPIs and per-vCPU VIRQs stay where they were
+    bound."""
     return channel.state in (EVTCHNSTAT_unbound, EVTCHNSTAT_interdomain) or (
         channel.state == EVTCHNSTAT_virq and channel.virq in VIRQS_GLOBAL
     )
@@ -75,10 +77,10 @@ def _vcpu_can_move(channel: Channel) -> bool:
 
 @define(eq=False, repr=False)
 class EventChannels:
-    """The port tables of all domains and what may be done to them.
+    """The port tables of all domains, and the hypercalls on them.
 
     ``caller`` is always the domid of the domain that makes the hypercall; it must exist. ``pages``
-    finds the pages that guests offer for the FIFO ABI.
+    finds the pages that guests give for the FIFO ABI.
     """
 
     upcall: Upcall
@@ -89,33 +91,33 @@ class EventChannels:
     def add_domain(
         self, domid: int, bits: TwoLevelBits, vcpus: int = 1, *, privileged: bool = False
     ) -> None:
-        """A domain gets an empty port table; ``bits`` is where its events show at first."""
+        """Give a new domain an empty port table; ``bits`` is its ABI at first."""
         self._tables[domid] = PortTable(domid, vcpus, privileged, bits)
 
     def begin_dying(self, domid: int) -> None:
-        """Close all ports of a domain and let nobody open one there any more (evtchn_destroy)."""
+        """Close all ports of a domain and let none be opened there any more (evtchn_destroy)."""
         table = self._tables[domid]
         table.dying = True
         self._close_all(table)
         self._leave_fifo(table)
 
     def remove_domain(self, domid: int) -> None:
-        """The domain is gone."""
+        """Forget a domain that is gone."""
         self.begin_dying(domid)
         del self._tables[domid]
 
     def bits(self, domid: int) -> PortBits:
-        """Where the events of a domain show."""
+        """The event bits of a domain, by the ABI that it uses."""
         return self._tables[domid].bits
 
     def open_channels(self, domid: int) -> list[Channel]:
-        """The ports of a domain that are in use, ascending (for reports: do not change them)."""
+        """The ports of a domain that are in use, ascending. For reports: do not change them."""
         return self._tables[domid].open_channels()
 
     # The hypercalls
 
     def alloc_unbound(self, caller: int, dom: int, remote_dom: int) -> int:
-        """A new port of ``dom`` that waits for ``remote_dom`` to bind to it; returns its number.
+        """Open a port of ``dom`` to which ``remote_dom`` can bind. Returns its number.
 
         -ESRCH no such ``dom``, -EINVAL it is dying, -ENOSPC no port left, -EPERM ``dom`` is another
         domain and the caller not privileged. ``remote_dom`` need not exist.
@@ -129,11 +131,11 @@ class EventChannels:
         return channel.port
 
     def bind_interdomain(self, caller: int, remote_dom: int, remote_port: int) -> int:
-        """Connect a new port of the caller to an unbound one; returns the local port.
+        """Connect a new port of the caller to an unbound one. Returns the local port.
 
-        The local port is pending at once: what was sent before the binding is lost, so the caller
-        has to look. -ESRCH no such domain, -ENOSPC, -EINVAL no such port or it does not wait for
-        the caller.
+        The local port is pending at once: an event that was sent before the binding is lost, so the
+        caller has to look. -ESRCH no such domain, -ENOSPC, -EINVAL no such port or it does not wait
+        for the caller.
         """
         op = "EVTCHNOP_bind_interdomain"
         table = self._tables[caller]
@@ -160,7 +162,7 @@ class EventChannels:
         return channel.port
 
     def bind_virq(self, caller: int, virq: int, vcpu: int) -> int:
-        """A new port for virtual interrupt ``virq``; returns its number.
+        """Open a port for virtual interrupt ``virq``. Returns its number.
 
         -EINVAL no such VIRQ, or a global one on another vCPU than 0; -ENOENT no such vCPU; -EEXIST
         bound already; -ENOSPC.
@@ -194,7 +196,7 @@ class EventChannels:
         )
 
     def bind_ipi(self, caller: int, vcpu: int) -> int:
-        """A new port that the caller sends to itself on; -ENOENT no such vCPU, -ENOSPC."""
+        """Open a port on which the caller sends to itself. -ENOENT no such vCPU, -ENOSPC."""
         op = "EVTCHNOP_bind_ipi"
         table = self._tables[caller]
         self._require_vcpu(op, table, vcpu)
@@ -205,8 +207,11 @@ class EventChannels:
         return channel.port
 
     def bind_vcpu(self, caller: int, port: int, vcpu: int) -> None:
-        """Choose the vCPU that is notified. -ENOENT no such vCPU; -EINVAL no such port, or IPI
-        or per-vCPU VIRQ, whose binding is fixed."""
+        """Choose the vCPU that is notified.
+
+        -ENOENT no such vCPU; -EINVAL no such port, or an IPI or per-vCPU VIRQ, whose binding is
+        fixed.
+        """
         op = "EVTCHNOP_bind_vcpu"
         table = self._tables[caller]
         self._require_vcpu(op, table, vcpu)
@@ -220,8 +225,8 @@ class EventChannels:
     def send(self, caller: int, port: int) -> None:
         """Make the other end of ``port`` pending.
 
-        From an unbound port (the other end is gone, or not there yet) the event is dropped in
-        silence; -EINVAL for a port that is closed, bound to a VIRQ, or no port at all.
+        From an unbound port (the other end has closed, or has not bound yet) the event is dropped
+        silently. -EINVAL for a port that is closed, bound to a VIRQ, or no port at all.
         """
         channel = self._tables[caller].lookup("EVTCHNOP_send", port)
         if channel.state not in _CAN_SEND:
@@ -249,7 +254,8 @@ class EventChannels:
         self._close(table, channel)
 
     def status(self, caller: int, dom: int, port: int) -> ChannelStatus:
-        """What ``port`` of ``dom`` is. -ESRCH, -EINVAL no such port, -EPERM not the caller's."""
+        """The state of ``port`` of ``dom``. -ESRCH, -EINVAL no such port, -EPERM not the
+        caller's."""
         op = "EVTCHNOP_status"
         table = self._target(op, caller, dom)
         channel = table.lookup(op, port)
@@ -257,7 +263,7 @@ class EventChannels:
         return _STATUS_FIELDS[channel.state](channel)
 
     def unmask(self, caller: int, port: int) -> None:
-        """Clear the mask bit and deliver what is pending; nothing for a closed port.
+        """Clear the mask bit, and deliver a pending event. Nothing happens for a closed port.
 
         -EINVAL no such port.
         """
@@ -267,9 +273,11 @@ class EventChannels:
             self.upcall(caller, port)
 
     def reset(self, caller: int, dom: int) -> None:
-        """Close all ports of ``dom``, which goes back to the 2-level ABI. -ESRCH; -EPERM not the
-        caller's; -EINVAL another domain's (Xen wants that one paused by its toolstack, and nobody
-        pauses domains here)."""
+        """Close all ports of ``dom``, which returns to the 2-level ABI.
+
+        -ESRCH no such domain; -EPERM not the caller's; -EINVAL another domain's (Xen wants that one
+        paused by its toolstack, and domains cannot be paused here).
+        """
         op = "EVTCHNOP_reset"
         table = self._target(op, caller, dom)
         self._require_control(op, caller, table)
@@ -279,12 +287,11 @@ class EventChannels:
         self._leave_fifo(table)
 
     def init_control(self, caller: int, control_gfn: int, offset: int, vcpu: int) -> int:
-        """Take byte ``offset`` of page ``control_gfn`` as a vCPU's control block; returns
-        link_bits. The first one changes the domain to the FIFO ABI: ports that are pending are made
-        pending anew as they get event words.
+        """Use byte ``offset`` of page ``control_gfn`` as a vCPU's control block. Returns link_bits.
 
-        -ENOENT no such vCPU; -EINVAL the block crosses the page's end, is not 8-aligned, the vCPU
-        has one already, or the domain has no such page.
+        The first one changes the domain to the FIFO ABI: ports that are pending are made pending
+        anew as they get event words. -ENOENT no such vCPU; -EINVAL the block crosses the page's
+        end, is not 8-aligned, the vCPU has one already, or the domain has no such page.
         """
         op = "EVTCHNOP_init_control"
         table = self._tables[caller]
@@ -306,7 +313,7 @@ class EventChannels:
         return EVTCHN_FIFO_LINK_BITS
 
     def expand_array(self, caller: int, array_gfn: int) -> None:
-        """Take page ``array_gfn`` for the event words of the next 1024 ports.
+        """Use page ``array_gfn`` for the event words of the next 1024 ports.
 
         -EOPNOTSUPP before init_control, -ENOSPC there is a word for every port, -EINVAL the domain
         has no such page.
@@ -343,11 +350,11 @@ class EventChannels:
         table.fifo.set_priority(port, priority)
 
     def poll(self, caller: int, port: int) -> bool:
-        """SCHEDOP_poll of one port that never blocks, and what a guest does next: was ``port``
-        pending, masked or not? Its pending bit is cleared then. -EINVAL no such port.
+        """Take a pending event of ``port``, masked or not. Returns whether there was one.
 
-        A closed port is never pending (xen/common/sched/core.c do_poll, evtchn_port_is_pending;
-        Linux xen_poll_irq, xen_clear_irq_pending).
+        This is SCHEDOP_poll of one port without blocking, and the guest's clearing of the pending
+        bit. -EINVAL no such port. A closed port is never pending (xen/common/sched/core.c do_poll,
+        evtchn_port_is_pending; Linux xen_poll_irq, xen_clear_irq_pending).
         """
         table = self._tables[caller]
         channel = table.lookup("SCHEDOP_poll", port)
@@ -356,7 +363,7 @@ class EventChannels:
     # What the hypervisor itself does
 
     def raise_virq(self, domid: int, virq: int, vcpu: int = 0) -> bool:
-        """Send a virtual interrupt; False when the domain is gone or has not bound it.
+        """Send a virtual interrupt. Returns False if the domain is gone or has not bound it.
 
         A global VIRQ (``vcpu`` 0) arrives at the vCPU to which its port was moved.
         """

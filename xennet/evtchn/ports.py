@@ -1,4 +1,4 @@
-"""One domain's port table: which ports exist, in which state, bound to what."""
+"""The port table of one domain: which ports exist, in which state, bound to what."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ PORTS_PER_BUCKET = 64
 
 
 class PortBits(Protocol):
-    """How a domain's events show in shared memory (Xen's struct evtchn_port_ops).
+    """The events of a domain in shared memory (Xen's struct evtchn_port_ops).
 
-    The seam between the port state machine and the ABI that the guest chose: ``abi`` "2l" is
+    It separates the port state machine from the ABI that the guest chose: ``abi`` "2l" is
     :class:`xennet.evtchn.two_level.TwoLevelBits`, "fifo" :class:`xennet.evtchn.fifo.FifoBits`. The
     methods are explained there.
     """
@@ -50,9 +50,9 @@ class PortBits(Protocol):
 class Channel:
     """One port. ``state`` is its EVTCHNSTAT_* number.
 
-    ``remote_domid`` and ``remote_port`` say where a send goes: to the other end (interdomain), to
-    the port itself (ipi), nowhere (unbound: port 0; the domid is who may bind). ``vcpu`` is the
-    one that gets the upcall, ``virq`` the interrupt of a virq port.
+    ``remote_domid`` and ``remote_port`` are where a send goes: to the other end (interdomain), to
+    the port itself (ipi), nowhere (unbound: port 0; the domid is the domain that may bind).
+    ``vcpu`` gets the upcall, ``virq`` is the interrupt of a virq port.
     """
 
     port: int
@@ -70,10 +70,10 @@ class Channel:
 
 @define(eq=False, repr=False)
 class PortTable:
-    """All ports of a domain. Port 0 is never handed out: its record stays closed for ever.
+    """All ports of a domain. Port 0 is never given out: its record stays closed for ever.
 
     ``virqs`` is Xen's virq_to_evtchn: (vcpu, virq) -> port. Every domain starts with the 2-level
-    ABI and goes back to it; ``fifo`` is the other one while it is in use, ``bits`` the one in use.
+    ABI; ``fifo`` is the other one while it is in use, ``bits`` the one in use.
     """
 
     domid: int
@@ -94,7 +94,7 @@ class PortTable:
         heapq.heapify(self._free)
 
     def lookup(self, op: str, port: int) -> Channel:
-        """The record of ``port``, which may be closed; -EINVAL when there is none."""
+        """The record of ``port``, which may be closed. -EINVAL if there is none."""
         if not 0 <= port < len(self._channels):
             raise HypercallError(
                 op,
@@ -104,23 +104,27 @@ class PortTable:
         return self._channels[port]
 
     def use_fifo(self, fifo: FifoBits) -> None:
-        """Change to the FIFO ABI; what is pending is saved for when the ports have event words
-        (Xen's setup_ports)."""
+        """Change to the FIFO ABI. Pending events are saved until the ports have event words (Xen's
+        setup_ports)."""
         for channel in self.open_channels():
             if self.bits.is_pending(channel.port):
                 fifo.save(channel.port)
         self.bits = self.fifo = fifo
 
     def leave_fifo(self) -> list[int]:
-        """Change back to the 2-level ABI, whose bits are as they were left. Returns the frames that
-        the FIFO ABI had in use (none if it was not in use)."""
+        """Change back to the 2-level ABI, whose bits are as they were left.
+
+        Returns the frames that the FIFO ABI had in use (none if it was not in use).
+        """
         frames = [] if self.fifo is None else self.fifo.frames
         self.bits, self.fifo = self.two_level, None
         return frames
 
     def next_free(self, op: str) -> Channel:
-        """The closed port with the lowest number that is not busy, not taken yet; -EINVAL (dying),
-        -ENOSPC."""
+        """The closed port with the lowest number that is not busy; it stays closed.
+
+        -EINVAL the domain is dying, -ENOSPC no port left.
+        """
         if self.dying:
             raise HypercallError(op, -errno.EINVAL, f"domain {self.domid} is dying")
         port = self._lowest(self._free)
@@ -136,7 +140,8 @@ class PortTable:
         return self._channels[port]
 
     def occupy(self, channel: Channel, state: int, **binding: int) -> None:
-        """Open the port that :meth:`next_free` gave in ``state`` with the fields ``binding``."""
+        """Open the port that :meth:`next_free` returned, in ``state`` with the fields
+        ``binding``."""
         if self._free[0] == channel.port:
             heapq.heappop(self._free)
         else:
@@ -157,7 +162,7 @@ class PortTable:
         return [channel for channel in self._channels if channel.open]
 
     def _lowest(self, free: Sequence[int]) -> int | None:
-        """The lowest of the ``free`` ports, the first of which is the lowest, that is not busy."""
+        """The lowest of the ``free`` ports that is not busy; they are a heap."""
         is_busy = self.bits.is_busy
         if free and not is_busy(free[0]):
             return free[0]

@@ -1,11 +1,12 @@
 """One endpoint for all queues of a vif becomes one endpoint for each queue.
 
-The frames that the endpoint gives are pulled into a batch in the middle, from which each queue
-takes its own; it is filled again when all were taken. So memory is bounded, nothing is dropped, and
-the order within a queue is that of the endpoint. It also means that a queue which takes nothing
-holds up the others once its frames lie in the middle: the receiver's own doing.
+Frames of the endpoint are pulled into a middle batch, from which each queue takes its own; it is
+refilled when all were taken. So memory is bounded, nothing is dropped, and each queue gets its
+frames in the order of the endpoint. A queue that takes nothing holds up the others while its frames
+lie in the middle batch: its receiver causes that.
 
-With one queue there is no middle: frames are pulled straight through and hashed where they are.
+With one queue there is no middle batch: frames are pulled straight through and hashed where they
+are.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from xennet.flow.distribute import chain, take
 from xennet.flow.hash_config import HashConfig
 from xennet.frames import Endpoint, FrameBatch, Offload, Wrapper, lazy_bytes
 
-#: Frames and bytes of the batch in the middle: what one receive pass of the backend holds, for each
-#: queue up to four, so that what a queue finds in it is worth a pass.
+#: Frames and bytes of the middle batch, for each queue up to four: those of one receive pass of the
+#: backend, so that a queue finds enough for a pass.
 SCRATCH_FRAMES = 256
 SCRATCH_BYTES = 128 * PAGE_SIZE
 _MOST_SHARES = 4
@@ -31,11 +32,11 @@ _MOST_SHARES = 4
 class Steering:
     """``ends[q]`` is the endpoint of queue q, for ``queues`` (at least 1) queues.
 
-    Its pull gives the frames of queue q, with hash columns filled as ``config`` says (without
-    an algorithm: no hash). Everything else goes straight to ``endpoint``. ``kick(q)``, which must
-    not pull at once, is called when frames for queue q wait, or may wait in ``endpoint``, and q
-    would not ask by itself. Whoever hears that ``endpoint`` has frames kicks every queue: one that
-    waits for buffers does not pull.
+    Its pull gives the frames of queue q, with hash columns filled as ``config`` says (without an
+    algorithm: no hash). Every other call goes straight to ``endpoint``. ``kick(q)`` is called when
+    frames for queue q wait, or may wait in ``endpoint``, and q would not pull by itself; it must
+    not pull at once. When ``endpoint`` has new frames, every queue has to be kicked, because a
+    queue that waits for buffers does not pull.
     """
 
     def __init__(
@@ -57,16 +58,16 @@ class Steering:
 
     @property
     def waiting(self) -> int:
-        """Frames that were pulled from the endpoint and not taken by their queue yet."""
+        """Number of frames that were pulled from the endpoint and not taken by their queue yet."""
         return 0 if self._middle is None else self._middle.left
 
     def drop_all(self) -> int:
-        """Forget the frames that wait; how many there were."""
+        """Forget the frames that wait. Returns their number."""
         return 0 if self._middle is None else self._middle.drop_all()
 
 
 class _Classifier:
-    """The kernel, and what it works on besides the batch."""
+    """The kernel ``classify`` with its fixed arguments."""
 
     def __init__(self, config: HashConfig, queues: int) -> None:
         self._kernel: Callable[..., None] = current().kernel(classify)
@@ -74,12 +75,14 @@ class _Classifier:
         self._hashing: tuple[Any, ...] = config.views()
 
     def run(self, first: int, count: int, frames: Any, queue: Any) -> None:
-        """``frames``: ``FrameBatch.for_kernels``; each one's number goes into ``queue``."""
+        """Classify frames ``first`` ... ``count - 1``; ``columns`` as :func:`_columns` returns
+        them."""
         self._kernel(first, count, self._queues, self._hashing, frames, queue)
 
 
 class _Views:
-    """A batch as kernels see it. Kept from pull to pull: a pass always comes with the same one."""
+    """A batch as kernels see it; kept from pull to pull, for a pass always comes with the same
+    batch."""
 
     def __init__(self, batch: FrameBatch) -> None:
         self.batch = batch
@@ -88,7 +91,7 @@ class _Views:
 
 
 class _End(Wrapper):
-    """What all ends have in common: all but pull is the endpoint's."""
+    """What all ends have in common: all calls but pull go to the endpoint."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__(endpoint)
@@ -141,7 +144,7 @@ class _QueueEnd(_End):
 
 
 class _Middle:
-    """The batch in the middle; ``left`` frames of it are not taken yet."""
+    """The middle batch; ``left`` of its frames are not taken yet."""
 
     def __init__(
         self,
@@ -171,14 +174,15 @@ class _Middle:
         self._chains = engine.view(self._head), engine.view(link)
 
     def give(self, q: int, into: _Views) -> int:
-        """Append frames of queue ``q`` to a batch; how many. 0: none now, or it is full.
+        """Append frames of queue ``q`` to a batch. Returns their number; 0 if there are none now,
+        or it is full.
 
-        IndexError when the batch is empty and yet too small for the next one.
+        Raises IndexError if the batch is empty and too small for the next frame.
         """
         if not self.left:
             self._refill(q)
         if self._head[q] == self._batch.count:
-            # Nothing for q; had the endpoint nothing at all, whoever fills it kicks everybody.
+            # Nothing for q. If the endpoint has nothing at all, it wakes all queues later.
             self._hungry[q] = bool(self.left)
             return 0
         given = self._take_own(q, into)
@@ -187,14 +191,14 @@ class _Middle:
         return given
 
     def drop_all(self) -> int:
-        """Forget all frames; how many there were."""
+        """Forget all frames. Returns their number."""
         dropped, self.left = self.left, 0
         self._batch.clear()
         self._head[:] = array("I", bytes(4 * len(self._head)))
         return dropped
 
     def _refill(self, q: int) -> None:
-        """Ask the endpoint, and tell the others than ``q`` what came for them."""
+        """Pull from the endpoint, and kick the queues other than ``q`` that got frames."""
         self.drop_all()
         batch = self._batch
         self.left = count = self._endpoint.pull(batch)
@@ -231,9 +235,11 @@ class _Middle:
         return given
 
     def _feed(self, q: int) -> None:
-        """``q`` took the last: one of those that were put off may ask now, and fill the middle.
+        """Kick one of the queues that were put off, after ``q`` took the last frame: it may refill
+        the batch.
 
-        ``q`` itself may not come back soon (its ring can be full). What is for others kicks them.
+        ``q`` itself may not pull again soon (its ring can be full). Queues that get frames are
+        kicked then.
         """
         for other, hungry in enumerate(self._hungry):
             if hungry and other != q:

@@ -1,9 +1,9 @@
 """The backend's end of a vif: what xen-netback does around its rings.
 
-A :class:`Vif` is the driver of one backend directory: it advertises features, reads what the
-frontend published, and connects a :class:`~xennet.netback.queue.Queue` for each pair of rings. When
-it may do so is decided elsewhere (xennet.xenbus.backend); how this or that implementation does it
-is its policy's (xennet.netback.policy).
+A :class:`Vif` is the driver of one backend directory: it advertises features, reads the frontend's
+keys, and connects a :class:`~xennet.netback.queue.Queue` for each pair of rings.
+xennet.xenbus.backend decides when; the policy (xennet.netback.policy) has what differs between
+implementations.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ from xennet.xenbus.paths import VifDirectories
 
 
 class Vif:
-    """``host`` is where packets from the guest go and packets for it come from; another one holds
-    from the next connection on.
+    """A backend vif.
 
-    ``options`` (those of the policy by default) are what this vif offers; ``stage`` is shared with
-    the other vifs of the domain if they are given the same. ``queues`` is empty while disconnected.
-    ``error`` is what the frontend did to be disabled, None once it has connected again. ``mac`` is
-    the guest's address as the toolstack gave it. ``queue_counters`` run over all connections.
+    ``host`` gives the packets for the guest and takes those from it; a new ``host`` counts from the
+    next connection on. ``options`` (those of the policy by default) are what this vif advertises.
+    ``stage`` is shared with the other vifs of the domain if they are given the same. ``queues`` is
+    empty while disconnected. ``error`` is the fault for which the frontend was disabled, None once
+    it has connected again. ``mac`` is the guest's address as the toolstack gave it.
+    ``queue_counters`` run over all connections.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Vif:
 
     @property
     def queue(self) -> Queue | None:
-        """The first queue, None while disconnected."""
+        """The first queue; None while disconnected."""
         return self.queues[0] if self.queues else None
 
     # -- life (xennet.xenbus.backend.BackendDriver) ------------------------------------------------
@@ -99,22 +100,22 @@ class Vif:
         return self.policy.advertise(self.options)
 
     def connect(self, dev: XenbusDevice) -> None:
-        terms = self.policy.read_terms(dev, self.options)
+        negotiated = self.policy.read_negotiated(dev, self.options)
         try:
-            features = self._connect(dev, terms)
+            features = self._connect(dev, negotiated)
         except Exception:
             self.disconnect(dev)
             raise
         self.error = None
         self._carrier.connect()
         self._end.negotiated(features.offload(features.headroom))
-        # Requests may be there already; nobody will announce them again.
+        # For requests that are on the ring already no event will come.
         self.kick()
 
-    def _connect(self, dev: XenbusDevice, terms: Negotiated) -> FrontendFeatures:
+    def _connect(self, dev: XenbusDevice, negotiated: Negotiated) -> FrontendFeatures:
         self._dev = dev
         self._end = self.host
-        self.mac = terms.mac
+        self.mac = negotiated.mac
         # What an earlier connection set is gone with it (xenvif_mcast_addr_list_free, hash.c).
         self.config = new_vif_config()
         self.hash_config = HashConfig(self._hash_changed)
@@ -122,7 +123,7 @@ class Vif:
             self._watches.append(dev.watch("rate", self._rate_changed))
         if self.options.multicast:
             self._watch_multicast(dev)
-        keys = self._keys = self.policy.read_keys(dev, self.options, terms.queues)
+        keys = self._keys = self.policy.read_keys(dev, self.options, negotiated.queues)
         self.config[C_HEADROOM] = keys.features.headroom
         side = VifContext(
             hv=self.hv,
@@ -142,7 +143,7 @@ class Vif:
             self._ctrl = self._connect_ctrl(dev.otherend_id, keys.ctrl, len(keys.queues))
         ends = self._ends(len(keys.queues))
         for queue_keys, end, counters in zip(keys.queues, ends, self.queue_counters, strict=False):
-            self.queues.append(Queue(side, queue_keys, end, counters, terms.rate))
+            self.queues.append(Queue(side, queue_keys, end, counters, negotiated.rate))
         return keys.features
 
     def _connect_ctrl(self, otherend_id: int, keys: CtrlKeys, queues: int) -> ControlRing:
@@ -167,7 +168,7 @@ class Vif:
             raise keys.blame("ctrl-ring-ref", keys.ring_ref, refused) from refused
 
     def _ends(self, queues: int) -> list[Endpoint]:
-        """The host side as each queue sees it; the host itself if there is nothing to choose."""
+        """The host side of each queue; with one queue and no hashing it is the host itself."""
         if queues == 1 and self._ctrl is None:
             return [self._end]
         self._steering = Steering(self._end, queues, self.hash_config, self._kick_queue)
@@ -188,10 +189,10 @@ class Vif:
         self._keys = self._dev = None
 
     def remove(self, dev: XenbusDevice) -> None:
-        """Everything went with disconnect."""
+        """Do nothing: everything is released by disconnect."""
 
     def reconfigure(self, dev: XenbusDevice) -> None:
-        """The frontend changed its xdp-headroom (Linux read_xenbus_frontend_xdp)."""
+        """Read the frontend's xdp-headroom again (Linux read_xenbus_frontend_xdp)."""
         if self._keys is None or not self.options.xdp_headroom:
             return
         headroom = read_headroom(dev.otherend)
@@ -220,7 +221,7 @@ class Vif:
     # -- while connected ---------------------------------------------------------------------------
 
     def kick(self) -> None:
-        """The host side has packets for the guest, or room for more from it."""
+        """Kick all queues: the host may have packets for the guest, or room for more from it."""
         for queue in self.queues:
             queue.kick()
 

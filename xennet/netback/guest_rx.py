@@ -167,11 +167,12 @@ def take_requests(
     ops: U32Array,
     res: Vector,
 ) -> int:
-    """Prepare packets ``first`` .. ``count - 1`` as far as posted requests reach; the verdict.
+    """Prepare packets ``first`` .. ``count - 1`` as far as posted requests reach. Returns the
+    verdict.
 
-    Packet i lies at byte ``offset[i]`` of consecutive frames of our own that start at
+    Packet i lies at byte ``offset[i]`` of consecutive staging frames that start at
     ``source_frame``. ``vif_config``: xennet.netback.vif_config. ``log``: xennet.vif.ring_events.
-    req_cons is not moved, put_responses does that.
+    req_cons stays; put_responses moves it.
     """
     headroom = vif_config[C_HEADROOM]
     if headroom > MAX_HEADROOM:
@@ -197,9 +198,10 @@ def read_requests(
     slots: RxSlots,
     res: Vector,
 ) -> int:
-    """The responses that packets will have, and what of them goes into which buffer; the verdict.
+    """Read the requests that packets use, and prepare their responses and copies. Returns the
+    verdict.
 
-    ``headroom``: bytes to be left free in each slot; ``hashing``: not 0 if hashes are sent.
+    ``headroom``: bytes to leave free in each slot; ``hashing``: not 0 if hashes are sent.
     """
     page, pvt = ring
     _otherend, can_sg, gso_types, prefix_types = frontend
@@ -267,7 +269,7 @@ def read_requests(
 
 
 def requests_there(page: U32Words, start: int, res: Vector) -> int:
-    """How many requests there are from index ``start`` on; begins a new result."""
+    """The number of requests from index ``start`` on; also clears ``res`` for a new pass."""
     prod = page[REQ_PROD]
     res[R_VERDICT] = OK
     res[R_UNSENDABLE] = res[R_ERRORS] = res[R_NEEDED] = 0
@@ -283,8 +285,11 @@ def requests_there(page: U32Words, start: int, res: Vector) -> int:
 def extras_of(
     packet: int, headroom: int, hashing: int, gso_types: int, frames: Frames
 ) -> tuple[int, int]:
-    """How many slots a packet needs beside its data, and for which extra infos: bit t for type t,
-    _PREFIX for the old prefix."""
+    """The slots that a packet needs beside its data: (their number, bit t for each extra info of
+    type t).
+
+    _PREFIX stands for the old prefix.
+    """
     _data, _data32, _offset, _length, _flags, gso_size, gso_type, hash_info, _hash_value = frames
     slots = extras = 0
     if gso_size[packet]:
@@ -302,9 +307,11 @@ def extras_of(
 def put_prefix(
     page: U32Words, start: int, slot: int, segment: int, needed: int, slots: RxSlots
 ) -> int:
-    """The slot before a GSO packet for a frontend that takes no GSO extra: its offset is the
-    segment size, its status the slots of the packet (Linux 3.2 xen-netback, netbk_gop_skb). Returns
-    the place behind it."""
+    """Write the slot before a GSO packet for a frontend that takes no GSO extra.
+
+    Its offset is the segment size, its status the number of slots of the packet (Linux 3.2
+    xen-netback, netbk_gop_skb). Returns the place behind it.
+    """
     rsp, _grefs, _sources, sizes = slots
     at = RING_SLOTS + ((start + slot) & RX_MASK) * RX_STRIDE
     rsp[slot * RX_STRIDE] = page[at] & _MASK16 | segment << RXRSP_S_offset
@@ -316,8 +323,10 @@ def put_prefix(
 def put_extras(
     slot: int, extras: int, packet: int, headroom: int, frames: Frames, slots: RxSlots
 ) -> int:
-    """The extra infos of a packet from place ``slot`` on, in the order of their types; the place
-    behind the last."""
+    """Write the extra infos of a packet, from place ``slot`` on, in the order of their types.
+
+    Returns the place behind the last one.
+    """
     rsp, _grefs, _sources, sizes = slots
     _data, _data32, _offset, _length, _flags, gso_size, gso_type, hash_info, hash_value = frames
     if extras & _GSO:
@@ -339,9 +348,9 @@ def put_extras(
 def plan_copies(
     otherend: int, headroom: int, source_frame: int, slots: RxSlots, ops: U32Array, res: Vector
 ) -> None:
-    """An element of the copy table for each buffer that is to be filled, from ``headroom`` on.
+    """Fill the copy table: an element for each buffer with bytes, which begin at ``headroom``.
 
-    Of an element, the constant words (zero upper halves) are left alone.
+    The constant words of an element (zero upper halves) are not written.
     """
     _rsp, grefs, sources, sizes = slots
     op = 0
@@ -362,7 +371,7 @@ def plan_copies(
 
 
 def filter_multicast(first: int, count: int, frames: Frames, vif_config: Vector) -> int:
-    """Take packets ``first`` .. ``count - 1`` out that go to a group whose address is not listed.
+    """Remove packets ``first`` .. ``count - 1`` for multicast addresses that are not listed.
 
     Broadcasts stay. ``vif_config``: xennet.netback.vif_config. Returns the new count
     (xenvif_start_xmit).
@@ -380,7 +389,7 @@ def filter_multicast(first: int, count: int, frames: Frames, vif_config: Vector)
 
 
 def put_responses(log: Vector, ring: Ring, slots: RxSlots, ops: U32Array, res: Vector) -> None:
-    """Judge the copies, write and publish the responses."""
+    """Judge the copies, then write and publish the responses."""
     page, pvt = ring
     rsp, _grefs, _sources, _sizes = slots
     start = pvt[BACK_REQ_CONS]
@@ -403,7 +412,7 @@ def put_responses(log: Vector, ring: Ring, slots: RxSlots, ops: U32Array, res: V
 
 
 def mark_failed(log: Vector, start: int, slots: RxSlots, ops: U32Array, res: Vector) -> None:
-    """The GNTST_ code of each copy that failed into the status of its slot."""
+    """Write the GNTST_ code of each copy that failed into the status of its slot."""
     rsp, grefs, _sources, sizes = slots
     # Elements and slots are in the same order and have the same bytes in all: the bytes before an
     # element say which slot it serves.
@@ -425,7 +434,7 @@ def mark_failed(log: Vector, start: int, slots: RxSlots, ops: U32Array, res: Vec
 
 
 def await_requests(ring: Ring, seen: int) -> int:
-    """Ask for an event as soon as req_prod passes ``seen``; 1 if it already has."""
+    """Ask for an event as soon as req_prod passes ``seen``. Returns 1 if it already has, else 0."""
     page, _pvt = ring
     arm(page, REQ_EVENT, (seen + 1) & MASK32)
     return 1 if page[REQ_PROD] != seen else 0

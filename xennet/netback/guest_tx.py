@@ -125,7 +125,7 @@ from xennet.vif.refusals import (
 )
 from xennet.vif.ring_events import TX_COPY_FAILED, TX_PACKET, TX_REFUSED
 
-#: Additional slots (beyond the first) that a packet may have, and the count that is an attack.
+#: Most additional slots (beyond the first) of a packet, and the number that counts as an attack.
 MAX_ADDITIONAL_SLOTS = XEN_NETIF_NR_SLOTS_MIN
 FATAL_ADDITIONAL_SLOTS = 20
 
@@ -176,10 +176,10 @@ S_CREDIT = 0
 S_EXTRAS = 1
 STATES = 2
 
-#: Credit, or more, that is not used up.
+#: Credit of a vif without a rate limit.
 UNLIMITED = 1 << 62
 
-#: What becomes of a packet: NOT_REFUSED, or a refusal (xennet.vif.refusals), or this, when it was a
+#: The fate of a packet is NOT_REFUSED, a refusal (xennet.vif.refusals), or this one, if it was a
 #: request to amend the multicast list, which is done.
 AMENDED = -1
 
@@ -230,11 +230,11 @@ def take_requests(
     state: Vector,
     res: Vector,
 ) -> int:
-    """Read all packets there are (at most ``max_packets``), check them, prepare their copy.
+    """Read and check all packets on the ring (at most ``max_packets``), and prepare their copy.
 
-    ``stage_frame``: first of TX_SLOTS consecutive frames of our own, which good packets fill end to
-    end. ``vif_config``: xennet.netback.vif_config, whose multicast list may be amended. ``log``:
-    xennet.vif.ring_events. Returns the verdict; req_cons is not moved, put_responses does that.
+    ``stage_frame``: the first of TX_SLOTS consecutive staging frames, which good packets fill end
+    to end. ``vif_config``: xennet.netback.vif_config, whose multicast list may be amended. ``log``:
+    xennet.vif.ring_events. Returns the verdict. req_cons stays; put_responses moves it.
     """
     verdict = read_requests(max_packets, log, ring, vif_config, slots, frames, state, res)
     plan_copies(otherend, stage_frame, slots, ops, res)
@@ -251,7 +251,8 @@ def read_requests(
     state: Vector,
     res: Vector,
 ) -> int:
-    """The packets into ``frames``, and of each slot what is needed later; the verdict."""
+    """Read packets into ``frames`` and what is needed of each slot into ``slots``. Returns the
+    verdict."""
     page, pvt = ring
     rsp, grefs, spans, begins, _extras = slots
     _data, _data32, offset, length, flags, _gso_size, _gso_type, _hash_info, _hash_value = frames
@@ -321,7 +322,7 @@ def read_requests(
 
 
 def requests_there(page: U32Words, start: int, res: Vector) -> int:
-    """How many requests there are from index ``start`` on; begins a new result."""
+    """The number of requests from index ``start`` on; also clears ``res`` for a new pass."""
     prod = page[REQ_PROD]
     res[R_VERDICT] = OK
     res[R_START] = start
@@ -334,7 +335,8 @@ def requests_there(page: U32Words, start: int, res: Vector) -> int:
 
 
 def give_up(res: Vector, verdict: int, index: int, word0: int, word1: int, word2: int) -> None:
-    """A fatal verdict on the frontend, and its evidence: ring index and words as loaded."""
+    """Leave a fatal verdict on the frontend and its evidence in ``res``: ring index and words as
+    loaded."""
     res[R_VERDICT] = verdict
     res[R_INDEX] = index & MASK32
     res[R_WORD0] = word0
@@ -353,11 +355,11 @@ def read_chain(
     slots: TxSlots,
     res: Vector,
 ) -> tuple[int, int, int, int]:
-    """What belongs to a packet behind its first slot: extra infos, then later data slots.
+    """Read what belongs to a packet behind its first slot: extra infos, then later data slots.
 
-    ``slot`` is the place of the first slot in the pass, ``rflags`` and ``size`` are what it says.
-    Returns the place of the first later data slot; that behind the packet; how many bytes the first
-    slot itself holds, 0 if there is no packet; and what becomes of it.
+    ``slot`` is the place of the first slot in the pass; ``rflags`` and ``size`` are its fields.
+    Returns the place of the first later data slot; the place behind the packet; the number of bytes
+    that the first slot itself holds, 0 if there is no packet; and the fate of the packet.
     """
     later = slot + 1
     if rflags & NETTXF_extra_info:
@@ -377,7 +379,8 @@ def read_chain(
 def read_extras(
     page: U32Words, start: int, position: int, available: int, slots: TxSlots, res: Vector
 ) -> int:
-    """The extra infos of a packet, from place ``position`` on; the place behind the last one."""
+    """Read the extra infos of a packet, from place ``position`` on. Returns the place behind the
+    last one."""
     rsp, _grefs, spans, _begins, extras = slots
     extras[_GSO] = extras[_HASH] = extras[_MCAST_ADD] = extras[_MCAST_DEL] = 0
     more = MORE_EXTRAS
@@ -404,7 +407,8 @@ def read_extras(
 
 
 def amend_list(slots: TxSlots, vif_config: Vector) -> int:
-    """Do what a multicast extra asks for (F11): AMENDED, or LIST_FULL, or NOT_REFUSED for none."""
+    """Do what a multicast extra asks for (F11). Returns AMENDED, LIST_FULL, or NOT_REFUSED without
+    one."""
     _rsp, _grefs, _spans, _begins, extras = slots
     if extras[_MCAST_ADD]:
         added = mcast_add(vif_config, mac_of(extras[_MCAST_ADD], extras[_MCAST_ADD + 1]))
@@ -424,10 +428,10 @@ def read_later(
     slots: TxSlots,
     res: Vector,
 ) -> tuple[int, int, int]:
-    """The later data slots of a packet of ``size`` bytes, from place ``position`` on.
+    """Read the later data slots of a packet of ``size`` bytes, from place ``position`` on.
 
-    Returns the place behind them; the bytes that are left for the first slot, 0 if there is no
-    packet; and what becomes of it.
+    Returns the place behind them; the number of bytes that are left for the first slot, 0 if there
+    is no packet; and the fate of the packet.
     """
     rsp, grefs, spans, _begins, _extras = slots
     additional = 0
@@ -474,8 +478,10 @@ def answer_no_packet(
     slots: TxSlots,
     res: Vector,
 ) -> None:
-    """Nothing is copied of the slots from ``slot`` to ``behind``. Unless they amended the multicast
-    list, the first one and those from ``later`` on are answered ERROR."""
+    """Answer slots ``slot`` .. ``behind - 1``, which make no packet: none of them is copied.
+
+    Unless they amended the multicast list, the first one and those from ``later`` on get ERROR.
+    """
     rsp, _grefs, spans, _begins, _extras = slots
     spans[slot] = 0
     for position in range(later, behind):
@@ -500,8 +506,10 @@ def keep_extras(
     state: Vector,
     res: Vector,
 ) -> int:
-    """What the extra infos say of ``packet``, which begins at ring index ``index``, into its
-    columns; its flags."""
+    """Write the extra infos of ``packet`` into its columns. Returns the packet's flags.
+
+    ``index`` is the ring index at which it begins.
+    """
     _rsp, _grefs, _spans, _begins, extras = slots
     _data, _data32, _offset, _length, _flags, gso_size, gso_type, hash_info, hash_value = frames
     if extras[_GSO]:
@@ -522,7 +530,7 @@ def keep_extras(
 
 
 def forget_extras(frames: Frames, state: Vector) -> None:
-    """Empty the GSO and hash columns, as far as the last pass used them."""
+    """Clear the GSO and hash columns, as far as the last pass used them."""
     _data, _data32, _offset, _length, _flags, gso_size, gso_type, hash_info, _hash_value = frames
     for packet in range(state[S_EXTRAS]):
         gso_size[packet] = gso_type[packet] = hash_info[packet] = 0
@@ -532,9 +540,9 @@ def forget_extras(frames: Frames, state: Vector) -> None:
 def plan_copies(
     otherend: int, stage_frame: int, slots: TxSlots, ops: U32Array, res: Vector
 ) -> None:
-    """An element of the copy table for each slot that is to be copied, end to end into our frames.
+    """Fill the copy table: an element for each slot with bytes, end to end into the staging frames.
 
-    Of an element, the constant words (zero upper halves) are left alone.
+    The constant words of an element (zero upper halves) are not written.
     """
     _rsp, grefs, spans, _begins, _extras = slots
     op = used = 0
@@ -561,10 +569,10 @@ def plan_copies(
 def put_responses(
     log: Vector, ring: Ring, slots: TxSlots, ops: U32Array, frames: Frames, res: Vector
 ) -> int:
-    """Judge the copies, write and publish the responses; returns the number of good packets.
+    """Judge the copies, then write and publish the responses. Returns the number of good packets.
 
-    A packet of which a copy failed is taken out of the packet arrays (F13). Responses go to the
-    slots of their requests; each keeps the bytes of the request behind the first word.
+    A packet of which a copy failed is removed from the columns (F13). Each response goes to the
+    slot of its request and keeps the request's bytes behind the first word.
     """
     page, pvt = ring
     rsp, _grefs, _spans, _begins, _extras = slots
@@ -592,7 +600,8 @@ def put_responses(
 
 
 def drop_failed(log: Vector, slots: TxSlots, ops: U32Array, frames: Frames, res: Vector) -> None:
-    """ERROR for each slot that could not be copied, and its packet out of the arrays (F13)."""
+    """Answer ERROR for each slot that could not be copied, and remove its packet from the columns
+    (F13)."""
     rsp, grefs, spans, begins, _extras = slots
     _data, _data32, _offset, length, _flags, _gso_size, _gso_type, _hash_info, _hash_value = frames
     # Elements, slots and packets are in the same order and have the same bytes in all: the bytes

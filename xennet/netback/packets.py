@@ -1,4 +1,4 @@
-"""The packets of a pass: their copy across pages of ours, and dropping some of them."""
+"""The packets of a pass: copying them across staging pages, and removing some of them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _W_DOMID = COPY_W_source_domid - COPY_W_source
 
 
 def split_copy(ops: U32Array, op: int, first: int, ours: int, theirs: int) -> int:
-    """A kernel: let the element at word ``op`` of the copy table end after ``first`` bytes, where a
-    page of ours ends, and the next element go on in the next page; returns where that is.
+    """A kernel: split the copy element at word ``op`` where a staging page ends, after ``first``
+    bytes.
 
-    ``ours``, ``theirs``: COPY_W_source and COPY_W_dest, whichever points to our pages.
+    The next element goes on in the next page. ``ours``, ``theirs``: COPY_W_source and COPY_W_dest,
+    in the order that ``ours`` points to the staging pages. Returns the word of the next element.
     """
     rest = (ops[op + COPY_W_len] & _MASK16) - first
     flags = ops[op + COPY_W_len] & ~_MASK16
@@ -36,10 +37,10 @@ def split_copy(ops: U32Array, op: int, first: int, ours: int, theirs: int) -> in
 
 
 def keep_packets(first: int, count: int, frames: Frames) -> int:
-    """A kernel: of packets ``first`` .. ``count - 1``, take those of length 0 out of the columns.
+    """A kernel: remove those of packets ``first`` .. ``count - 1`` that have length 0.
 
     No good packet is empty, so length 0 marks the ones to be dropped. Returns the new count; the
-    order of the others is kept.
+    others keep their order.
     """
     _data, _data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value = frames
     kept = first

@@ -44,13 +44,13 @@ _SECOND = 1000 * _MILLISECOND
 
 @frozen
 class VifOptions:
-    """What a backend offers and enforces; the defaults are those of Linux on one CPU.
+    """The options of a backend vif; the defaults are those of Linux on one CPU.
 
     ``max_queues``: 1..MAX_QUEUES. ``split_channels``, ``ctrl_ring``, ``xdp_headroom``,
-    ``multicast``, ``dynamic_multicast``: whether the feature is offered. ``static_grefs``: how many
-    grants each queue keeps mapped when the control ring asks for it (Linux: none, these messages
-    are NOT_SUPPORTED). ``rate_limit``: whether the toolstack's ``rate`` is obeyed. ``late_eoi``:
-    whether spurious events delay the next ones (xennet.vif.late_eoi).
+    ``multicast``, ``dynamic_multicast``: whether the feature is advertised. ``static_grefs``: how
+    many grants each queue keeps mapped when the control ring asks for it (Linux: none, these
+    messages are NOT_SUPPORTED). ``rate_limit``: whether the toolstack's ``rate`` is obeyed.
+    ``late_eoi``: whether spurious events delay the next ones (xennet.vif.late_eoi).
 
     Times in ns, 0 = never: ``drain_timeout`` how long a packet waits for receive buffers,
     ``drain_timeout_unnotified`` the same for a frontend without feature-rx-notify,
@@ -92,11 +92,11 @@ class TransmitPass(Protocol):
     def credit(self, value: int) -> None: ...
 
     def run(self, max_packets: int) -> int:
-        """Take, deliver into ``batch`` and answer; the verdict, 0 = the ring may go on."""
+        """Take, deliver into ``batch`` and answer. Returns the verdict, 0 = the ring may go on."""
         ...
 
     def await_requests(self) -> bool:
-        """Ask for an event; True if there are requests already."""
+        """Ask for an event. Returns True if there are requests already."""
         ...
 
 
@@ -104,8 +104,8 @@ class ReceivePass(Protocol):
     """One pass over a guest-receive ring, as a queue uses it.
 
     ``res`` has the places R_* of xennet.netback.guest_rx. ``next`` is the first packet of the batch
-    that has not been sent. ``filtered``: what multicast control dropped in the last pass, frames
-    and time stamps, if it did and FrameFiltered is observed.
+    that has not been sent. ``filtered``: packets (frame, time stamp) that multicast control dropped
+    in the last pass, if FrameFiltered is observed.
     """
 
     @property
@@ -120,23 +120,26 @@ class ReceivePass(Protocol):
     def refill(self) -> FrameBatch: ...
 
     def run(self) -> int:
-        """Send what posted buffers allow; the verdict, 0 = the ring may go on."""
+        """Send what posted buffers allow. Returns the verdict, 0 = the ring may go on."""
         ...
 
     def await_requests(self) -> bool:
-        """Ask for an event when buffers are posted; True if some have been."""
+        """Ask for an event when buffers are posted. Returns True if some have been."""
         ...
 
     def drop_all(self) -> int:
-        """Forget the packets that are left; how many they were."""
+        """Forget the packets that are left. Returns their number."""
         ...
 
     def discard(self, source: Endpoint) -> int:
-        """Forget them, and a batch of those that ``source`` has as well; how many in all."""
+        """Forget the packets that are left, and pull one batch from ``source`` and forget it too.
+
+        Returns the number of packets that were dropped, in both steps together.
+        """
         ...
 
 
-#: Makes the pass over the transmit ring of domain ``otherend_id`` (the third argument).
+#: Makes the pass over the transmit ring of a frontend's domain (the third argument).
 MakeTransmitPass = Callable[[Hypervisor, BackRing, int, PageRun, "array[int]"], TransmitPass]
 #: Makes the pass over the receive ring of a frontend with these features.
 MakeReceivePass = Callable[
@@ -146,20 +149,21 @@ MakeReceivePass = Callable[
 
 @frozen
 class BackendPolicy:
-    """One implementation's ways. ``name`` is what people call it.
+    """One implementation of a backend, called ``name``.
 
-    ``advertise``: the feature nodes of a vif. ``read_terms``, then ``read_keys`` (with the number
-    of queues): what is read when the frontend is connected, before and after watches are set;
-    XenbusError names a node that stops it. ``attach``: how a shared ring is entered;
-    RingOverflowError for impossible indices. ``transmit_pass``, ``receive_pass``: what runs the
-    rings. ``transmit_error``, ``receive_error``: the exception for a pass's verdict. ``rules``: the
-    device's life in the store. ``options``: what its vifs do unless they are told otherwise.
-    ``evtchn``: by which ABI its kernel receives events ("fifo" or "2l").
+    ``advertise``: the feature nodes of a vif. ``read_negotiated``, then ``read_keys`` (with the
+    number of queues): the keys that are read when the frontend is Connected, before and after
+    watches are set; they raise XenbusError with the node that stops it. ``attach``: how a shared
+    ring is entered; it raises RingOverflowError for impossible indices. ``transmit_pass``,
+    ``receive_pass``: make the passes over the rings. ``transmit_error``, ``receive_error``: the
+    exception for a pass's verdict. ``rules``: the device's life in the store. ``options``: the
+    default options of its vifs. ``evtchn``: the ABI by which its kernel receives events ("fifo" or
+    "2l").
     """
 
     name: str
     advertise: Callable[[VifOptions], Advertisement]
-    read_terms: Callable[[XenbusDevice, VifOptions], Negotiated]
+    read_negotiated: Callable[[XenbusDevice, VifOptions], Negotiated]
     read_keys: Callable[[XenbusDevice, VifOptions, int], FrontendKeys]
     attach: Callable[[SharedRing], BackRing]
     transmit_pass: MakeTransmitPass
@@ -175,7 +179,7 @@ class BackendPolicy:
 
 
 def _advertise(options: VifOptions) -> Advertisement:
-    """In the order in which Linux writes it: in one transaction, and after it."""
+    """Linux's features, in its order: in one transaction, and after it."""
     return Advertisement(
         features=(
             ("feature-sg", 1),
@@ -199,7 +203,7 @@ def _advertise(options: VifOptions) -> Advertisement:
     )
 
 
-def _read_terms(dev: XenbusDevice, options: VifOptions) -> Negotiated:
+def _read_negotiated(dev: XenbusDevice, options: VifOptions) -> Negotiated:
     queues = read_queue_count(dev.otherend, options.max_queues)
     mac = read_mac(dev.own)
     return Negotiated(queues, mac, read_rate(dev.own) if options.rate_limit else NO_LIMIT)
@@ -234,7 +238,7 @@ def _receive_pass(
 LINUX = BackendPolicy(
     name="linux",
     advertise=_advertise,
-    read_terms=_read_terms,
+    read_negotiated=_read_negotiated,
     read_keys=_read_keys,
     # Attach, never init: the frontend may have posted receive buffers already.
     attach=BackRing.attach,

@@ -8,9 +8,9 @@ leaves a pass, whatever they are.
 
     poller = PagePoller()
     poller.load(fuzzed)                     # up to 4096 bytes: the tx ring
-    poller.grant_table[:512] = fuzzed_too   # grant entries (version 1), if one likes
+    poller.grant_table[:512] = fuzzed_too   # grant entries (version 1), optional
     poller.poll()                           # the verdict: 0, or why the frontend was given up
-    poller.packets()                        # what the host would have got
+    poller.packets()                        # the packets that the host would have received
     poller.reset()                          # all memory as at the start
 
 This file is no driver: it stands outside the machine and knows the hypervisor's copy kernel.
@@ -61,7 +61,7 @@ _FRAMES = 1024
 #: Payload pages of the guest, and the first of the references that grant them at the start.
 PAGES = 64
 FIRST_GREF = 8
-#: Bytes of a packet that its repr shows: the Ethernet header.
+#: Bytes of a packet in its repr: the Ethernet header.
 _SHOWN = 14
 
 # Where each private array lies in the scratch words.
@@ -100,7 +100,7 @@ def poll_ring(
 ) -> int:
     """A kernel: one pass over ``page`` by a backend whose indices are both ``start``.
 
-    ``scratch``: _SCRATCH private words; ``vif_config`` and ``state``: as take_requests has them.
+    ``scratch``: _SCRATCH private words; ``vif_config`` and ``state``: those of take_requests.
     Returns its verdict.
     """
     dom_rows, owner, u8, u16, u32 = machine
@@ -139,7 +139,7 @@ def poll_ring(
 
 @frozen
 class PolledPacket:
-    """A packet that the host would have got; ``flags`` as in xennet.frames."""
+    """A packet that the host would have received; ``flags`` as in xennet.frames."""
 
     data: bytes
     flags: int
@@ -153,7 +153,7 @@ class PolledPacket:
 
 
 class PolledGuest:
-    """A guest's memory for anybody to write, beside a host that will look at it.
+    """The memory of a guest, writable from outside, and a host that will read it.
 
     ``ring_page``: 4096 writable bytes, the tx ring. ``grant_table``: the guest's table, 4096 bytes
     of struct grant_entry_v1. ``pages``: PAGES payload pages, which references FIRST_GREF and up
@@ -173,8 +173,11 @@ class PolledGuest:
         self._grant_pages()
 
     def load(self, ring_page: bytes, grant_table: bytes | None = None) -> None:
-        """Write the tx ring page, and the grant table if one is given; both up to 4096 bytes, what
-        they leave over is zero. ValueError, and nothing is written, for more."""
+        """Write the tx ring page, and the grant table if one is given.
+
+        Both have up to 4096 bytes; the rest becomes zero. Raises ValueError, with nothing written,
+        for more.
+        """
         wanted = [(self.ring_page, ring_page, "ring page")]
         if grant_table is not None:
             wanted.append((self.grant_table, grant_table, "grant table"))
@@ -185,8 +188,8 @@ class PolledGuest:
             view[:] = bytes(content).ljust(PAGE_SIZE, b"\0")
 
     def reset(self) -> None:
-        """Everything that anybody may have written is as it was at the start: an empty ring, the
-        references that grant PAGES pages of zeroes."""
+        """Set all writable memory as at the start: an empty ring, references that grant PAGES
+        zeroed pages."""
         self.ring_page[:] = bytes(PAGE_SIZE)
         self.grant_table[:] = bytes(PAGE_SIZE)
         self.pages[:] = bytes(PAGES * PAGE_SIZE)
@@ -204,7 +207,7 @@ class PolledGuest:
 
 
 class PagePoller(PolledGuest):
-    """One pass of the hardened backend at a time, over whatever is in the guest's memory."""
+    """One pass of the hardened backend at a time, over the guest's memory as it is."""
 
     def __init__(self) -> None:
         super().__init__(_FRAMES)
@@ -229,23 +232,26 @@ class PagePoller(PolledGuest):
         )
 
     def poll(self, start: int = 0, max_packets: int = TX_SLOTS) -> int:
-        """One pass; the verdict: 0, or why the frontend was given up (xennet.netback.guest_tx).
+        """Make one pass. Returns the verdict: 0, or why the frontend was given up
+        (xennet.netback.guest_tx).
 
-        The backend begins at index ``start`` (its req_cons and rsp_prod_pvt): 0 for a new ring,
-        the ring's rsp_prod for one that was in use, such as a recorded page. A req_prod that is
-        more than 256 slots ahead of it is rule F1, and nothing else is looked at.
-        ``max_packets``: 0..256.
+        The backend begins at index ``start`` (its req_cons and rsp_prod_pvt): 0 for a new ring, the
+        ring's rsp_prod for one that was in use, such as a recorded page. A req_prod that is more
+        than 256 slots ahead of it is rule F1, and nothing else is read. ``max_packets``: 0..256.
         """
         return self._kernel(start, max_packets, *self._args)
 
     def error(self) -> FrontendError | None:
-        """What the last pass gave the frontend up for, with its evidence; None if it did not."""
+        """The error for which the last pass gave the frontend up, with its evidence; None without
+        one."""
         return tx_error(self.res) if self.res[R_VERDICT] else None
 
     @property
     def errors(self) -> int:
-        """Packets of the last pass that were answered ERROR (a reference that grants nothing, for
-        example), and so are not among :meth:`packets`."""
+        """Packets of the last pass that were answered ERROR, and so are not among :meth:`packets`.
+
+        A reference that grants nothing is an example.
+        """
         return self.res[R_ERRORS]
 
     def packets(self) -> list[PolledPacket]:
@@ -264,7 +270,7 @@ class PagePoller(PolledGuest):
 
 
 def poll_page(ring_page: bytes, grant_table: bytes = b"", *, start: int = 0) -> list[PolledPacket]:
-    """One pass over ``ring_page`` in a machine of its own; its packets.
+    """Make one pass over ``ring_page`` in a machine of its own. Returns the packets.
 
     ``ring_page`` and ``grant_table`` (empty: the one that grants PAGES pages) as for
     :meth:`PolledGuest.load`, ``start`` as for :meth:`PagePoller.poll`. For many pages make one

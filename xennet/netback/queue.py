@@ -1,12 +1,12 @@
 """One connected queue of a backend vif: both rings, their event channels, the host side.
 
 The rings are pages of the frontend, mapped through its grants; payload moves by the batched grant
-copy between the frontend's pages and frames of our own. Work is done in passes of at most one ring
-full, started by an event or by :meth:`Queue.kick` and continued through the run loop, so that a
-frontend that never stops cannot keep the backend from anything else.
+copy between the frontend's pages and staging pages of the backend. Work is done in passes of at
+most one ring full, started by an event or by :meth:`Queue.kick` and continued through the run loop,
+so that a frontend that never stops cannot keep the backend from anything else.
 
 An event that finds no work in its ring costs two loads: no pass is made for it. If the frontend has
-published nothing since the last one, the next ones are delayed (hardening rule F19,
+published nothing since the last event, the next ones are delayed (hardening rule F19,
 :mod:`xennet.vif.late_eoi`).
 """
 
@@ -36,20 +36,20 @@ from xennet.vif.refusals import EXPIRED
 from xennet.vif.ring_events import tell_refused
 from xennet.xenbus.nodes import NodeDirectory
 
-#: Pages from which packets are sent to the guest: eight of the longest.
+#: Staging pages for packets to the guest: eight of the longest.
 RX_STAGE_PAGES = 128
 
-#: What there may be to do for a queue, as bits.
+#: Bits: the rings on which there may be work.
 TX_WORK = 1
 RX_WORK = 2
 
 
 @frozen(eq=False, repr=False)
 class VifContext:
-    """What all queues of one connected vif have in common.
+    """What all queues of one connected vif share.
 
-    ``frontend``: the frontend's directory. ``config``: xennet.netback.vif_config. ``on_fatal`` is
-    told what the frontend did; all queues are to be stopped then.
+    ``frontend``: the frontend's directory. ``config``: xennet.netback.vif_config.
+    ``on_fatal(error)`` is called when the frontend broke the protocol; it stops all queues.
     """
 
     hv: Hypervisor
@@ -65,11 +65,11 @@ class VifContext:
 
 
 class Queue:
-    """Connects in the constructor, which leaves nothing behind if it fails.
+    """A queue, connected in the constructor, which leaves nothing behind if it fails.
 
     ``tx`` and ``rx`` are the passes over the two rings while it is connected; ``tx_port`` and
-    ``rx_port`` our ends of the channels, the same number if there is one for both. ``stalled``:
-    buffers have been lacking for too long.
+    ``rx_port`` are its ends of the channels, the same number if there is one for both. ``stalled``:
+    buffers have been too few for too long.
 
     Raises XenbusError that names the node for a ring page that cannot be mapped, a channel that
     cannot be bound and a ring whose req_prod cannot be (hardening rules F21, F22).
@@ -190,7 +190,7 @@ class Queue:
         return eoi
 
     def disconnect(self) -> None:
-        """Unbind, free and unmap everything; twice is harmless."""
+        """Unbind, free and unmap everything. May be repeated."""
         self._connected = False
         while self._undo:
             self._undo.pop()()
@@ -203,17 +203,17 @@ class Queue:
     # -- what starts work --------------------------------------------------------------------------
 
     def kick(self) -> None:
-        """There may be work: the host has frames for the guest, or room for more from it."""
+        """Schedule passes: the host may have frames for the guest, or room for more from it."""
         self._schedule(TX_WORK | RX_WORK)
 
     def stop(self) -> None:
-        """The rings are abandoned; the mappings stay until the frontend closes (rules F1..F10)."""
+        """Abandon the rings; the mappings stay until the frontend closes (rules F1..F10)."""
         self._stopped = True
         self._patience.cancel()
         self._credit.cancel()
 
     def change_rate(self, rate: Rate) -> None:
-        """The toolstack changed the rate limit."""
+        """Set the rate limit."""
         self._credit.change(rate)
         self.tx.credit = self._credit.remaining
 
@@ -272,7 +272,7 @@ class Queue:
     # -- guest transmit ----------------------------------------------------------------------------
 
     def poll_tx(self) -> bool:
-        """One pass over the guest-transmit ring; True if there is more to do at once.
+        """Make one pass over the guest-transmit ring. Returns True if there is more to do at once.
 
         Raises FrontendError after the packets before the fatal one are delivered and answered.
         """
@@ -313,7 +313,8 @@ class Queue:
     # -- guest receive -----------------------------------------------------------------------------
 
     def poll_rx(self) -> bool:
-        """One pass that sends the host's frames to the guest; True if there is more to do at once.
+        """Make one pass that sends the host's frames to the guest. Returns True if there is more to
+        do at once.
 
         Without a carrier frames are dropped. Raises FrontendError for an impossible req_prod.
         """
@@ -348,7 +349,8 @@ class Queue:
         return rx.empty or rx.await_requests() or self._lack()
 
     def _lack(self) -> bool:
-        """Fewer buffers are posted than the next packet needs; True if there is more to do."""
+        """Handle that fewer buffers are posted than the next packet needs. Returns True if there is
+        more to do."""
         expired, stalled = self._patience.lack()
         if stalled:
             self._needed = self.rx.res[guest_rx.R_NEEDED]

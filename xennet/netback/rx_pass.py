@@ -16,14 +16,14 @@ from xennet.vif.passlog import PassLog
 
 
 class RxPass(Outbox):
-    """``stage``: pages of our own that hold the packets to be sent, in ``batch``.
+    """Runs the kernels of one guest-receive ring.
 
-    ``can_sg``: the frontend takes packets of several slots; bit t of ``gso_types`` is set if it
-    takes GSO type t, of ``gso_prefix_types`` if it does so in the old way, by a prefix. ``config``:
-    what the vif's queues share (xennet.netback.vif_config).
-
-    ``res`` (places guest_rx.R_*) is what happened in the last pass; ``filtered`` the packets, with
-    their time stamps, that multicast control dropped, as long as FrameFiltered is observed.
+    ``stage``: the staging pages of the packets in ``batch``. ``can_sg``: the frontend takes packets
+    of several slots; bit t of ``gso_types`` is set if it takes GSO type t, of ``gso_prefix_types``
+    if it takes it in the old way, by a prefix. ``config``: what the vif's queues share
+    (xennet.netback.vif_config). ``res`` (places guest_rx.R_*) tells what happened in the last pass;
+    ``filtered`` are the packets, with their time stamps, that multicast control dropped, as long as
+    FrameFiltered is observed.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class RxPass(Outbox):
         self._await_requests = engine.kernel(guest_rx.await_requests)
 
     def run(self) -> int:
-        """Send as many packets as posted buffers allow; the verdict.
+        """Send as many packets as posted buffers allow. Returns the verdict.
 
-        Responses are published; ``res[R_NOTIFY]`` says whether they have to be announced. When
-        packets are left, :meth:`await_requests` has to be asked before sleeping; ``res[R_NEEDED]``
-        is how many buffers the first of them needs.
+        Responses are published; ``res[R_NOTIFY]`` tells whether they have to be announced. If
+        packets are left, the caller has to call :meth:`await_requests` before it sleeps;
+        ``res[R_NEEDED]`` is the number of buffers that the first of them needs.
         """
         res = self.res
         res[guest_rx.R_FILTERED] = self._drop_filtered() if self.config[C_MCAST_FILTER] else 0
@@ -90,7 +90,7 @@ class RxPass(Outbox):
         self._filtered = 0
 
     def _drop_filtered(self) -> int:
-        """Take multicast packets that nobody asked for out of the batch; how many they were."""
+        """Remove multicast packets for unlisted addresses from the batch. Returns their number."""
         batch = self.batch
         before = batch.count
         self.filtered.clear()
@@ -111,5 +111,6 @@ class RxPass(Outbox):
         return before - batch.count
 
     def await_requests(self) -> bool:
-        """Ask for an event when buffers are posted; True if some have been since :meth:`run`."""
+        """Ask for an event when buffers are posted. Returns True if some were posted since
+        :meth:`run`."""
         return self._await_requests(self._rings, self._seen) != 0

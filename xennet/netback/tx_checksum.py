@@ -1,7 +1,7 @@
-"""Packets from the guest whose checksum is blank: looking for the header that it belongs to.
+"""Packets from the guest with a blank checksum: the search for the header that it belongs to.
 
-What xen-netback's checksum_setup does once a packet has been copied and answered. It is a kernel of
-its own, so that a pass without such packets has nothing to do with it.
+This is xen-netback's checksum_setup, done after a packet has been copied and answered. It is a
+kernel of its own, so that a pass without such packets does not run it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ def judge_checksums(
     frames: Frames,
     res: Vector,
 ) -> int:
-    """Judge every packet with CSUM_BLANK that put_responses left; how many are good.
+    """Judge every packet with CSUM_BLANK that put_responses left. Returns the number of good
+    packets.
 
-    ``slots`` says in which slot each begins, for ``log`` (xennet.vif.ring_events). A packet with
+    ``slots`` has the slot in which each begins, for ``log`` (xennet.vif.ring_events). A packet with
     CSUM_FIXUP gets the sum of its pseudo-header (F16; ``res[R_CSUM_FIXUP]`` counts them as Linux
     does, before it is known whether that works). A packet without a TCP or UDP header, or with a
-    VLAN tag, is taken out of the packet arrays (F17).
+    VLAN tag, is removed from the columns (F17).
     """
     _rsp, _grefs, _spans, begins, _extras = slots
     data, data32, offset, length, flags, _gso_size, _gso_type, _hash_info, _hash_value = frames

@@ -15,12 +15,13 @@ from xennet.vif.passlog import PassLog
 
 
 class TxPass:
-    """``stage``: TX_SLOTS pages of our own in which packets are put together. ``config``: what the
-    vif's queues share (xennet.netback.vif_config).
+    """Runs the kernels of one guest-transmit ring.
 
-    After :meth:`run`, ``batch`` holds the packets and ``res`` (places guest_tx.R_*) what happened.
-    ``take_args``, ``put_args`` and ``await_args`` are what kernels take besides what changes from
-    pass to pass, and ``ops`` is the copy table, for those who run them themselves.
+    ``stage``: the TX_SLOTS staging pages. ``config``: what the vif's queues share
+    (xennet.netback.vif_config). After :meth:`run`, ``batch`` holds the packets and ``res`` (places
+    guest_tx.R_*) what happened. ``take_args``, ``put_args`` and ``await_args`` are the fixed
+    arguments of the kernels, and ``ops`` is the copy table, for those who call the kernels
+    themselves.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class TxPass:
 
     @property
     def credit(self) -> int:
-        """Bytes that may still be taken; each packet costs what its first request says."""
+        """Bytes that may still be taken. Each packet costs the size in its first request."""
         return self._state[guest_tx.S_CREDIT]
 
     @credit.setter
@@ -75,10 +76,10 @@ class TxPass:
         self._state[guest_tx.S_CREDIT] = value
 
     def run(self, max_packets: int) -> int:
-        """Take at most ``max_packets`` packets off the ring and answer them; the verdict.
+        """Take at most ``max_packets`` packets off the ring and answer them. Returns the verdict.
 
-        Responses are published; ``res[R_NOTIFY]`` says whether they have to be announced, and
-        ``res[R_LIMITED]`` whether ``credit`` did not suffice for the next request: its size, or 0.
+        Responses are published; ``res[R_NOTIFY]`` tells whether they have to be announced, and
+        ``res[R_LIMITED]`` is the size of the next request if ``credit`` does not cover it, else 0.
         """
         res, batch = self.res, self.batch
         log = self.log.arg()
@@ -95,7 +96,7 @@ class TxPass:
         return verdict
 
     def await_requests(self) -> bool:
-        """Ask for an event; True if requests are there already."""
+        """Ask for an event. Returns True if requests are there already."""
         return self._await_requests(*self.await_args) != 0
 
 

@@ -48,14 +48,14 @@ _RX = {
 
 
 def tx_error(res: Sequence[int]) -> FrontendError:
-    """The exception for a fatal verdict of guest_tx.take_requests, made of its result vector."""
+    """The exception for a fatal verdict of guest_tx.take_requests, from its result vector."""
     verdict = _TX[res[guest_tx.R_VERDICT]]
     raw = tuple(res[guest_tx.R_WORD0 : guest_tx.R_WORD0 + verdict.words])
     return FrontendError(verdict.rule, "tx", res[guest_tx.R_INDEX], raw, verdict.text)
 
 
 def rx_error(res: Sequence[int]) -> FrontendError:
-    """The exception for a fatal verdict of guest_rx.take_requests, made of its result vector."""
+    """The exception for a fatal verdict of guest_rx.take_requests, from its result vector."""
     verdict = _RX[res[guest_rx.R_VERDICT]]
     raw = (res[guest_rx.R_WORD0],)
     return FrontendError(verdict.rule, "rx", res[guest_rx.R_INDEX], raw, verdict.text)

@@ -1,8 +1,9 @@
-"""What all queues of a vif share with their kernels: settings, and the multicast list.
+"""The configuration that all queues of a vif share with their kernels: settings and the multicast
+list.
 
-Whoever negotiates writes the config (W_*), kernels of every queue read them at the start of a pass,
-so that a change takes effect with the next one. The multicast list is amended by the transmit side
-of any queue and read by the receive side of all (xen/io/netif.h, "feature-multicast-control").
+The device writes the settings (C_*), and the kernels of every queue read them at the start of a
+pass, so a change takes effect with the next pass. The multicast list is amended by the transmit
+side of any queue and read by the receive side of all (xen/io/netif.h, "feature-multicast-control").
 """
 
 from __future__ import annotations
@@ -27,21 +28,23 @@ C_MCAST = 4
 #: Longest headroom that kernels leave (Linux's netfront asks for 256): with more, a long packet
 #: would not fit the ring.
 MAX_HEADROOM = 2048
-#: Addresses that fit the list (Linux: XEN_NETBK_MCAST_MAX).
+#: Most addresses in the list (Linux: XEN_NETBK_MCAST_MAX).
 MCAST_MAX = 64
 
 PLACES = C_MCAST + MCAST_MAX
 
 
 def new_vif_config() -> array[int]:
-    """The settings of a vif that negotiated nothing: no headroom, no filter, no hash, no list."""
+    """The configuration of a vif that negotiated nothing: no headroom, no filter, no hash, no
+    addresses."""
     return array("q", bytes(8 * PLACES))
 
 
 def mcast_add(config: Vector, mac: int) -> int:
-    """A kernel: append an address; 1, or 0 when the list is full (and stays as it was).
+    """A kernel: append an address. Returns 1; 0 if the list is full, which stays as it is.
 
-    An address that is there already is kept twice, and has to be deleted twice (xenvif_mcast_add).
+    An address that is listed already is listed twice, and has to be deleted twice
+    (xenvif_mcast_add).
     """
     count = config[C_MCAST_COUNT]
     if count >= MCAST_MAX:
@@ -52,7 +55,7 @@ def mcast_add(config: Vector, mac: int) -> int:
 
 
 def mcast_match(config: Vector, mac: int) -> int:
-    """A kernel: 1 if the address is in the list, else 0 (xenvif_mcast_match)."""
+    """A kernel: whether the address is in the list, 1 or 0 (xenvif_mcast_match)."""
     for at in range(C_MCAST, C_MCAST + config[C_MCAST_COUNT]):
         if config[at] == mac:
             return 1
@@ -60,7 +63,7 @@ def mcast_match(config: Vector, mac: int) -> int:
 
 
 def mcast_del(config: Vector, mac: int) -> None:
-    """A kernel: take the oldest entry of this address out, if there is one (xenvif_mcast_del)."""
+    """A kernel: remove the oldest entry of this address, if there is one (xenvif_mcast_del)."""
     end = C_MCAST + config[C_MCAST_COUNT]
     found = 0
     for at in range(C_MCAST, end):

@@ -1,7 +1,7 @@
-"""What a backend offers, read once for each connection.
+"""The features of a backend, read once for each connection.
 
-Whatever the nodes say later does not count before the next connection (hardening rule B16); only
-the carrier is watched.
+What the nodes say later does not count before the next connection (hardening rule B16); only the
+carrier is watched.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ _MAX_QUEUES_KEY = "multi-queue-max-queues"
 
 @frozen
 class BackendFeatures:
-    """Nodes of the backend's directory; one that is missing or no number is 0, but ``csum_v4`` is
-    on unless feature-no-csum-offload is set. ``max_queues`` is None without its node."""
+    """The feature nodes of the backend's directory.
+
+    A node that is missing or no number is 0, but ``csum_v4`` is on unless feature-no-csum-offload
+    is set. ``max_queues`` is None without its node.
+    """
 
     sg: bool
     csum_v4: bool
@@ -36,7 +39,7 @@ class BackendFeatures:
     control_ring: bool
 
     def queues(self, options: NetfrontOptions) -> int:
-        """How many queues there will be, 1 to 8."""
+        """Number of queues of the connection, 1 to 8."""
         return max(1, min(options.queues, self.max_queues or 1, MAX_QUEUES))
 
     def splits(self, kind: FrontendKind, options: NetfrontOptions) -> bool:
@@ -44,9 +47,9 @@ class BackendFeatures:
         return self.split and kind.split and options.split
 
     def offload(self, options: NetfrontOptions, mtu: int) -> Offload:
-        """What of the guest's frames the backend takes as they are.
+        """The offloads that the guest's frames may use.
 
-        A segment needs a checksum, so GSO goes with the checksum offload of its IP version. Without
+        A segment needs a checksum, so GSO needs the checksum offload of its IP version. Without
         scatter-gather a frame has to fit into a page.
         """
         csum_v4, csum_v6 = self.csum_v4 and options.csum, self.csum_v6 and options.csum
@@ -63,8 +66,8 @@ class BackendFeatures:
         return offload.with_mtu(mtu) if options.enforce_mtu else offload
 
 
-def read_offer(keys: NodeDirectory) -> BackendFeatures:
-    """The offer in the backend's directory ``keys``, read in Linux's order as far as it looks."""
+def read_backend_features(keys: NodeDirectory) -> BackendFeatures:
+    """The features in the backend's directory ``keys``, read in Linux's order."""
 
     def flag(name: str) -> bool:
         return keys.optional_unsigned(name) != 0
@@ -83,7 +86,8 @@ def read_offer(keys: NodeDirectory) -> BackendFeatures:
 
 
 def prefix_types(options: NetfrontOptions, kind: FrontendKind) -> int:
-    """GSO types that the backend may announce by a prefix: ``kind`` published the keys for it."""
+    """The GSO types that the backend may announce by a prefix: ``kind`` published the keys for
+    it."""
     asked = {name for name, value in kind.features if value(options)}
     by_key = {"feature-gso-tcpv4-prefix": _TCPV4, "feature-gso-tcpv6-prefix": _TCPV6}
     return ALL_GSO_TYPES & sum(bit for key, bit in by_key.items() if key in asked)

@@ -1,9 +1,9 @@
 """The frontend's end of the control ring (xen/io/netif.h, "Control ring", "Control messages").
 
-The frontend owns what is shared: the ring page, an event channel, and one page for what a message
-carries besides its three numbers (a key, a mapping table, a list of grants). Requests go out in the
-order in which they are made; one that finds the ring full, or the page taken by a message that has
-not been answered, waits with all behind it.
+The frontend owns what is shared: the ring page, an event channel, and one page for the data of a
+message that has more than its three numbers (a key, a mapping table, a list of grants). Requests
+are sent in the order in which they are made. A request that finds the ring full, or the page in use
+by a message that has not been answered, waits with all behind it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from xennet.ring import MASK32, FrontRing, ctrl_ring
 
 @frozen
 class Reply:
-    """A backend's answer: ``status`` (XEN_NETIF_CTRL_STATUS_*, or whatever it sent), ``data``.
+    """A backend's answer: ``status`` (XEN_NETIF_CTRL_STATUS_*, or any number), ``data``.
 
-    ``payload`` is what the page of the message held when the answer came.
+    ``payload`` is the content of the message's page when the answer came.
     """
 
     status: int
@@ -54,7 +54,7 @@ class Reply:
 
     @property
     def gref_statuses(self) -> list[int]:
-        """Of the answer to a mapping list: the status of each entry."""
+        """The status of each entry, in the answer to a mapping list."""
         places = range(0, len(self.payload), GREF.size)
         return [GREF.unpack_from(self.payload, at)[2] for at in places]
 
@@ -63,12 +63,12 @@ Done = Callable[[Reply], None]
 
 
 def _ignore(_: Reply) -> None:
-    """Nobody wants to know."""
+    """Ignore a reply."""
 
 
 @frozen
 class _Request:
-    """``payload`` None: it needs no page."""
+    """A request; ``payload`` None: it needs no page."""
 
     kind: int
     data: tuple[int, int, int]
@@ -77,11 +77,12 @@ class _Request:
 
 
 class ControlClient:
-    """Set up in the constructor, which leaves nothing behind if it fails.
+    """A control ring, set up in the constructor, which leaves nothing behind if it fails.
 
-    ``ring_ref`` and ``port`` are what to publish (ctrl-ring-ref, event-channel-ctrl). Requests can
-    be made at once: the backend finds them when it connects. ``on_broken`` hears of the backend's
-    misbehaviour; then, and after :meth:`disconnect`, requests are forgotten, also new ones.
+    ``ring_ref`` and ``port`` have to be published (ctrl-ring-ref, event-channel-ctrl). Requests can
+    be made at once: the backend finds them when it connects. ``on_broken(error)`` is called when
+    the backend breaks the protocol; then, and after :meth:`disconnect`, all requests are forgotten,
+    also new ones.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class ControlClient:
         hv.on_event(self.port, self.kick)
 
     def disconnect(self) -> list[GrantedPages]:
-        """Close the channel and end all grants; requests are forgotten; twice is harmless.
+        """Close the channel, end all grants and forget all requests. May be repeated.
 
         Returns the pages that the backend still holds; the caller tries them again later.
         """
@@ -124,7 +125,7 @@ class ControlClient:
 
     @property
     def outstanding(self) -> int:
-        """Requests that have not been answered, those that wait to be sent included."""
+        """Number of requests without an answer, those that wait to be sent included."""
         return len(self._waiting) + len(self._in_flight)
 
     # Messages
@@ -132,31 +133,32 @@ class ControlClient:
     def request(self, kind: int, *data: int, done: Done = _ignore) -> None:
         """Send a request of type XEN_NETIF_CTRL_TYPE_* with up to three 32-bit numbers.
 
-        ``done`` is called with the answer. ValueError for more or larger numbers.
+        ``done(reply)`` is called with the answer. Raises ValueError for more or larger numbers.
         """
         self._make(kind, data, None, done)
 
     def set_hash_algorithm(self, algorithm: int, done: Done = _ignore) -> None:
-        """XEN_NETIF_CTRL_HASH_ALGORITHM_*; NONE turns hashing off."""
+        """Set the algorithm, XEN_NETIF_CTRL_HASH_ALGORITHM_*; NONE turns hashing off."""
         self.request(XEN_NETIF_CTRL_TYPE_SET_HASH_ALGORITHM, algorithm, done=done)
 
     def set_hash_flags(self, types: int, done: Done = _ignore) -> None:
-        """Bits XEN_NETIF_CTRL_HASH_TYPE_* of what is to be hashed."""
+        """Set the types that are hashed, bits XEN_NETIF_CTRL_HASH_TYPE_*."""
         self.request(XEN_NETIF_CTRL_TYPE_SET_HASH_FLAGS, types, done=done)
 
     def set_hash_key(self, key: bytes, done: Done = _ignore) -> None:
-        """A key of any length up to a page; empty clears it."""
+        """Set the key, of any length up to a page; an empty one clears it."""
         data = (self._page_ref, len(key))
         self._make(XEN_NETIF_CTRL_TYPE_SET_HASH_KEY, data, key, done)
 
     def set_hash_mapping_size(self, size: int, done: Done = _ignore) -> None:
-        """Entries of the mapping table, which become 0; a size of 0 stands for the modulus."""
+        """Set the size of the mapping table, whose entries become 0; a size of 0 stands for the
+        modulus."""
         self.request(XEN_NETIF_CTRL_TYPE_SET_HASH_MAPPING_SIZE, size, done=done)
 
     def set_hash_mapping(
         self, queues: Sequence[int], offset: int = 0, done: Done = _ignore
     ) -> None:
-        """Queue numbers for the entries from ``offset`` on; at most 1024 at a time."""
+        """Set the queue numbers of the entries from ``offset`` on; at most 1024 at a time."""
         data = (self._page_ref, len(queues), offset)
         payload = array("I", queues).tobytes()
         self._make(XEN_NETIF_CTRL_TYPE_SET_HASH_MAPPING, data, payload, done)
@@ -169,7 +171,8 @@ class ControlClient:
         self._gref_list(XEN_NETIF_CTRL_TYPE_ADD_GREF_MAPPING, queue, grefs, flags, done)
 
     def del_gref_mapping(self, queue: int, grefs: Sequence[int], done: Done = _ignore) -> None:
-        """Have them unmapped: Reply.data is their number, Reply.gref_statuses tells which."""
+        """Have the backend unmap grants. Reply.data is their number; Reply.gref_statuses tells
+        which."""
         self._gref_list(XEN_NETIF_CTRL_TYPE_DEL_GREF_MAPPING, queue, grefs, 0, done)
 
     def _gref_list(
@@ -192,7 +195,7 @@ class ControlClient:
     # The ring
 
     def kick(self) -> None:
-        """There may be responses."""
+        """Schedule a pass: there may be responses."""
         if self._running and not self._scheduled:
             self._scheduled = True
             self.hv.defer(self._poll)
@@ -211,10 +214,11 @@ class ControlClient:
             self.kick()
 
     def poll(self) -> bool:
-        """Take the responses that are there, then send what waits; True if there are more already.
+        """Take the responses, then send requests that wait. Returns True if there are more
+        responses already.
 
-        Raises BackendError when the backend broke the protocol, after the responses before that
-        were taken.
+        Raises BackendError if the backend broke the protocol, after the responses before that were
+        taken.
         """
         ring = self.ring
         prod = ring.sring.rsp_prod
@@ -230,7 +234,7 @@ class ControlClient:
         return ring.final_check_for_responses()
 
     def _take(self) -> None:
-        """Take one response, once, into private memory, and tell whoever asked."""
+        """Copy one response, once, into private memory, and call the function of its request."""
         ring = self.ring
         index, raw = ring.rsp_cons, ring.sring.copy_slot(ring.rsp_cons)
         ident, kind, status, data = CTRL_RESPONSE.unpack_from(raw)
@@ -250,7 +254,7 @@ class ControlClient:
         request.done(Reply(status, data, payload))
 
     def _send(self) -> None:
-        """Put on the ring what waits, as far as ring and page are free."""
+        """Put requests that wait on the ring, as far as ring and page are free."""
         ring, before = self.ring, self.ring.req_prod_pvt
         while self._running and self._waiting and not ring.full:
             request = self._waiting[0]
@@ -269,7 +273,7 @@ class ControlClient:
             self.hv.notify(self.port)
 
     def _unused_id(self) -> int:
-        """Ids count up, so that a late second response to an old one is noticed."""
+        """An unused id. Ids count up, so that a late second response to an old one is noticed."""
         while self._next_id in self._in_flight:
             self._next_id = (self._next_id + 1) & 0xFFFF
         ident = self._next_id

@@ -1,4 +1,4 @@
-"""What a frontend counts besides its rings."""
+"""The counters of a frontend, besides those of its rings."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from xennet.vif.counters import VifCounters
 
 @define
 class NetfrontCounters(VifCounters):
-    """``no_carrier``: frames that the guest wanted to send while the link was down.
-    ``lost``: those that had been taken from the guest and were not on the ring when the vif
-    disconnected.
+    """The counters of a frontend.
+
+    ``no_carrier``: frames that the guest wanted to send while the link was down. ``lost``: frames
+    that were taken from the guest and were not on the ring when the vif disconnected.
     ``unvalidated``: GSO packets received without data_validated; ``rx_gso_checksum_fixup``: those
-    whose checksum was made partial (ethtool -S has it by this name). ``spurious``: events that
-    brought nothing new, ``jiffies_eoi_delayed``: for how long later ones were held back because of
-    them (xennet.vif.late_eoi).
+    whose checksum was made partial (ethtool -S shows it under this name). ``spurious``: events that
+    brought nothing new, ``jiffies_eoi_delayed``: jiffies for which later events were held back
+    (xennet.vif.late_eoi).
     """
 
     no_carrier: int = 0

@@ -1,9 +1,8 @@
 """The frontend's end of a vif: what a netfront driver does around its rings.
 
 A :class:`Netfront` is the driver of one frontend directory: it reads the backend's features, makes
-its :class:`~xennet.netfront.queues.Queues`, publishes its keys and posts its buffers. When it may
-do so is decided elsewhere (xennet.xenbus.frontend), what it publishes by its kind
-(xennet.netfront.kinds).
+its :class:`~xennet.netfront.queues.Queues`, publishes its keys and posts its buffers.
+xennet.xenbus.frontend decides when; the kind (xennet.netfront.kinds) decides what it publishes.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from xennet.abi.netif import XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYP
 from xennet.flow.hash_config import HashConfig
 from xennet.frames import ETHERNET_HEADER, Endpoint
 from xennet.interface import Hypervisor
-from xennet.netfront.backend_features import BackendFeatures, prefix_types, read_offer
+from xennet.netfront.backend_features import BackendFeatures, prefix_types, read_backend_features
 from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.control_ring import ControlClient
 from xennet.netfront.counters import NetfrontCounters
@@ -39,7 +38,7 @@ from xennet.xenstore.errors import XsError
 
 _MAC = re.compile(rb"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 DEFAULT_MTU = 1500
-#: An mtu outside of this is garbage: less than IPv4 may be given, more than a packet can carry.
+#: Least and largest mtu that is no garbage: that of IPv4, and what a packet can carry.
 MIN_MTU, MAX_MTU = 68, 65535 - ETHERNET_HEADER
 #: ns after which pages are tried again that the backend had not let go of (Linux 6.1
 #: drivers/xen/grant-table.c, gnttab_handle_deferred: HZ, for ever).
@@ -57,14 +56,15 @@ class Reconfigurable(Protocol):
 
 
 class Netfront:
-    """``guest`` is the network stack's side: gives packets to send, takes those that came. Another
-    one holds from the next connection on.
+    """A frontend vif.
 
-    ``carrier`` is True while packets can flow; ``error`` is what the backend did to break the
-    device. ``counters`` run over all connections and queues. ``mac``, ``mtu`` (bytes, without the
-    Ethernet header) and ``xdp_headroom`` (bytes) are those of the last connection. ``control`` is
-    the control ring, if both ends know of it; ``hashing`` is how frames to be sent are hashed.
-    ``multicast`` are the group addresses that the guest wants.
+    ``guest`` is the network stack's side: it gives packets to send and takes those that came; a new
+    ``guest`` counts from the next connection on. ``carrier``: packets can flow. ``error``: how the
+    backend broke the protocol, None if it did not. ``counters`` run over all connections and
+    queues. ``mac``, ``mtu`` (bytes, without the Ethernet header) and ``xdp_headroom`` (bytes) are
+    those of the last connection. ``control`` is the control ring, if both ends know of it;
+    ``hashing`` is how frames to be sent are hashed. ``multicast`` are the group addresses that the
+    guest wants.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Netfront:
         self.control: ControlClient | None = None
         self.multicast: list[bytes] = []
         self._queues: Queues | None = None
-        self._offer: BackendFeatures | None = None
+        self._features: BackendFeatures | None = None
         self._headroom = False
         self._connected = False
         self._link_up = True
@@ -98,12 +98,13 @@ class Netfront:
 
     @property
     def carrier(self) -> bool:
-        """Both ends are connected, the link is up and nothing is broken."""
+        """Whether both ends are connected, the link is up and nothing is broken."""
         return self._connected and self._link_up and self.error is None
 
     @property
     def link_up(self) -> bool:
-        """What the backend's carrier said last; True while not connected, and without the node."""
+        """The backend's carrier as it was read last; True while not connected, and without the
+        node."""
         return self._link_up
 
     @property
@@ -113,12 +114,12 @@ class Netfront:
 
     @property
     def queue(self) -> Queue | None:
-        """The first of them."""
+        """The first queue of the present connection; None without one."""
         return self.queues[0] if self.queues else None
 
     @property
     def held_pages(self) -> int:
-        """Pages that cannot be freed because the backend still uses a grant of theirs."""
+        """Number of pages that cannot be freed because the backend still uses a grant of theirs."""
         return sum(granted.pages.count for granted in self._held)
 
     # -- a connection (xennet.xenbus.frontend.FrontendDriver) --------------------------------------
@@ -131,27 +132,27 @@ class Netfront:
         trusted = options.trusted
         if trusted is None:
             trusted = own.optional_unsigned("trusted", 1) != 0
-        offer = read_offer(dev.otherend)
+        features = read_backend_features(dev.otherend)
         self.mac = read_mac(own)
         self._headroom = kind.xdp and dev.otherend.optional_unsigned("feature-xdp-headroom") != 0
         self.mtu = read_mtu(own)
         self.error = None
-        offload = offer.offload(options, self.mtu)
+        offload = features.offload(options, self.mtu)
         terms = Negotiated(
             otherend_id=dev.otherend_id,
             can_sg=offload.sg,
             gso_types=offload.gso_types,
-            hashes=offer.control_ring and kind.control_ring,
+            hashes=features.control_ring and kind.control_ring,
             gso_prefix_types=prefix_types(options, kind),
             checksum_setup=kind.checksum_setup,
-            split=offer.splits(kind, options),
+            split=features.splits(kind, options),
             late_eoi=kind.late_eoi,
             bounce=not trusted,
         )
-        self._offer = offer
+        self._features = features
         queues = self._queues = Queues(
             self.hv,
-            offer.queues(options),
+            features.queues(options),
             terms,
             guest=self.guest,
             counters=self.counters,
@@ -162,7 +163,7 @@ class Netfront:
         if terms.hashes:
             client = self.control = ControlClient(self.hv, dev.otherend_id, self._broken)
             control = client.ring_ref, client.port
-        count = offer.max_queues is not None
+        count = features.max_queues is not None
         keys = FrontendKeys(kind, options, queues.all, count, control).keys()
         kept = [("xdp-headroom", 0)] if self._headroom else []
         for name in stale(own, [*keys, *kept]):
@@ -198,7 +199,8 @@ class Netfront:
         self._free_held()
 
     def moved(self, hv: Hypervisor) -> None:
-        """The domain goes on as that of ``hv``: what was shared stayed behind in the old one."""
+        """Go on as a driver of ``hv``; everything that was shared stays behind in the old
+        domain."""
         self.hv = hv
         if self._queues is not None:
             self._queues.stop()
@@ -227,7 +229,7 @@ class Netfront:
     # -- what the guest does -----------------------------------------------------------------------
 
     def kick(self) -> None:
-        """The guest has packets to send, or room for more that came."""
+        """Kick all queues: the guest may have packets to send, or room for more that came."""
         if self._queues is not None:
             self._queues.kick()
 
@@ -239,9 +241,9 @@ class Netfront:
     ) -> None:
         """Have the backend leave ``headroom`` bytes free before each packet, 0 to 32767.
 
-        Needs a connection that is reconfigured through Reconfiguring and Reconfigured; ``on_done``
-        hears whether that worked. XenbusError EOPNOTSUPP when either end knows no headroom, or as
-        Frontend.reconfigure; ValueError for a headroom out of range.
+        Needs a connection, which is reconfigured through Reconfiguring and Reconfigured;
+        ``on_done(success)`` is called at the end. Raises XenbusError EOPNOTSUPP if either end knows
+        no headroom, or as Frontend.reconfigure does; ValueError for a headroom out of range.
         """
         if not 0 <= headroom <= MAX_XDP_HEADROOM:
             raise ValueError(f"an XDP headroom of {headroom} bytes is not in 0..{MAX_XDP_HEADROOM}")
@@ -257,9 +259,9 @@ class Netfront:
         frontend.reconfigure([("xdp-headroom", headroom)], done)
 
     def multicast_add(self, mac: bytes) -> MulticastChange | None:
-        """Have frames to the group address ``mac`` delivered, in this connection and those to come.
+        """Have frames to the group address ``mac`` delivered, in this connection and later ones.
 
-        None while there is no backend that keeps a list.
+        Returns the change, or None while there is no backend that keeps a list.
         """
         if len(mac) != 6 or not mac[0] & 1:
             raise ValueError(f"{mac.hex(':')} is not a multicast address")
@@ -267,7 +269,7 @@ class Netfront:
         return self._amend(XEN_NETIF_EXTRA_TYPE_MCAST_ADD, mac)
 
     def multicast_del(self, mac: bytes) -> MulticastChange | None:
-        """Take back one :meth:`multicast_add`; ValueError if there was none."""
+        """Take back one :meth:`multicast_add`. Raises ValueError if there was none."""
         self.multicast.remove(mac)
         return self._amend(XEN_NETIF_EXTRA_TYPE_MCAST_DEL, mac)
 
@@ -283,11 +285,15 @@ class Netfront:
         return change
 
     def _offers_multicast(self) -> bool:
-        return self._offer is not None and self._offer.multicast_control
+        return self._features is not None and self._features.multicast_control
 
     def _watch_carrier(self, dev: XenbusDevice) -> None:
-        """Without the node the link is up (xen/io/netif.h, "Link state"). Linux's netfront never
-        looks for it, so one that is not there yet is watched only if that is wanted."""
+        """Read and watch the carrier; without the node the link is up (xen/io/netif.h, "Link
+        state").
+
+        Linux's netfront never looks for it, so a node that does not exist yet is watched only if
+        that is wanted.
+        """
         if not self.options.carrier and not dev.otherend.optional_text("carrier"):
             return
         self._carrier(dev)
@@ -305,13 +311,15 @@ class Netfront:
         self._link_up = True
         self._carrier_watch = None
         self._queues = None
-        self._offer = None
+        self._features = None
         self._headroom = False
         self.control = None
 
     def _free_held(self) -> None:
-        """Take back what the backend has let go of; what it has not, later (the device may be gone
-        by then: gnttab_handle_deferred)."""
+        """Free the pages that the backend has let go of, and try the others later.
+
+        The device may be gone by then (gnttab_handle_deferred).
+        """
         self._held = [granted for granted in self._held if not granted.end()]
         self._cancel_retry()
         if self._held:
@@ -329,15 +337,15 @@ class Netfront:
 
 
 def _nothing() -> None:
-    """There is no timer to cancel."""
+    """Do nothing: there is no timer to cancel."""
 
 
 def declined(keys: NodeDirectory) -> XenbusError | None:
-    """Why a backend that does not copy to the guest is of no use: the node as it was found.
+    """Why a backend that does not copy to the guest cannot be used: its node as it was found.
 
-    It may be one that shows InitWait before its features are there (QEMU's xen-net-device); Linux
-    ("backend does not support copying receive path") and FreeBSD then wait for the next change of
-    its state, which never comes.
+    It may be a backend that shows InitWait before its features are there (QEMU's xen-net-device).
+    Linux ("backend does not support copying receive path") and FreeBSD then wait for the next
+    change of its state, which never comes.
     """
     try:
         if keys.unsigned("feature-rx-copy"):
@@ -350,7 +358,7 @@ def declined(keys: NodeDirectory) -> XenbusError | None:
 
 
 def read_mac(own: NodeDirectory) -> bytes:
-    """The guest's address; XenbusError if the node is missing or holds none."""
+    """The guest's address. Raises XenbusError if the node is missing or holds none."""
     text = own.raw("mac")
     if not _MAC.fullmatch(text):
         raise XenbusError(errno.EINVAL, "is not a MAC address", path=own.node("mac"), value=text)
@@ -358,6 +366,6 @@ def read_mac(own: NodeDirectory) -> bytes:
 
 
 def read_mtu(own: NodeDirectory) -> int:
-    """The ``mtu`` node, 1500 if it is missing or garbage (field bug 10)."""
+    """The ``mtu`` node; 1500 if it is missing or garbage (field bug 10)."""
     mtu = own.optional_unsigned("mtu", DEFAULT_MTU)
     return mtu if MIN_MTU <= mtu <= MAX_MTU else DEFAULT_MTU

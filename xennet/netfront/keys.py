@@ -1,4 +1,4 @@
-"""The keys that a frontend publishes in its directory, and those that it has to take back."""
+"""The keys that a frontend publishes in its directory, and old ones that it has to remove."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUEUE_DIRECTORY = re.compile(r"queue-\d+")
 _RING_KEYS = ("tx-ring-ref", "rx-ring-ref", "event-channel", "event-channel-tx", "event-channel-rx")
 _CONTROL_KEYS = ("ctrl-ring-ref", "event-channel-ctrl")
 _COUNT = "multi-queue-num-queues"
-#: Everything that some frontend publishes; whatever else is in the directory is the toolstack's.
+#: All keys that some frontend publishes; other nodes in the directory are the toolstack's.
 _OURS = {*_RING_KEYS, *_CONTROL_KEYS, _COUNT, "xdp-headroom"} | {
     name for kind in KINDS.values() for name, _ in kind.features
 }
@@ -27,8 +27,11 @@ _OURS = {*_RING_KEYS, *_CONTROL_KEYS, _COUNT, "xdp-headroom"} | {
 
 @frozen
 class FrontendKeys:
-    """What is to be published. ``count``: whether the backend knows of several queues; ``control``:
-    reference and port of the control ring, if there is one."""
+    """The keys to publish.
+
+    ``count``: the backend knows of several queues. ``control``: reference and port of the control
+    ring, if there is one.
+    """
 
     kind: FrontendKind
     options: NetfrontOptions
@@ -37,8 +40,10 @@ class FrontendKeys:
     control: tuple[int, int] | None
 
     def keys(self) -> list[Key]:
-        """All keys but xdp-headroom, in the order of the kind. Those of a queue lie flat if it is
-        the only one, else in ``queue-N`` (xen/io/netif.h, "Multiple transmit and receive queues").
+        """All keys but xdp-headroom, in the order of the kind.
+
+        Those of a queue are flat if it is the only one, else in ``queue-N`` (xen/io/netif.h,
+        "Multiple transmit and receive queues").
         """
         return [key for section in self.kind.sections for key in _SECTIONS[section](self)]
 
@@ -85,9 +90,9 @@ _SECTIONS: dict[str, Callable[[FrontendKeys], list[Key]]] = {
 def stale(own: NodeDirectory, keys: Iterable[Key]) -> list[str]:
     """Nodes of an earlier connection in the directory ``own`` that ``keys`` does not overwrite.
 
-    A backend looks for split channels first and takes flat keys and ``queue-N`` for contradictions,
-    so what another number of queues or another driver left behind must go. (Linux leaves it; one
-    that connects as before finds nothing of the kind, and removes nothing.)
+    A backend looks for split channels first, and takes flat keys beside ``queue-N`` for a
+    contradiction. So nodes of another number of queues or another driver have to go. (Linux leaves
+    them; a driver that connects as before finds none and removes nothing.)
     """
     fresh = {name for name, _ in keys}
     queues = {directory for directory, _, key in (name.partition("/") for name in fresh) if key}

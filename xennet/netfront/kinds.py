@@ -44,26 +44,29 @@ def _csum(options: NetfrontOptions) -> int:
 
 
 def _no_csum(options: NetfrontOptions) -> int | None:
-    """Absent means "on" for IPv4: who cannot fill checksums in has to say so (field bug 11)."""
+    """feature-no-csum-offload. A missing node means "on" for IPv4 (field bug 11)."""
     return None if options.csum else 1
 
 
 def takes_gso(options: NetfrontOptions) -> bool:
-    """A packet to be segmented is longer than a page and lacks its checksum."""
+    """Whether GSO can be taken: a packet to be segmented is longer than a page and lacks its
+    checksum."""
     return options.gso and options.sg and options.csum
 
 
 @frozen
 class FrontendKind:
-    """``rules``: its life (xennet.xenbus.tables). ``sections``: the order in which groups of keys
-    are published, ``ring_keys`` those of a queue ("event-channel" stands for both channels if they
-    are split), ``features`` the rest. ``evtchn``: by which ABI its kernel receives events, if Xen
-    has it ("fifo" or "2l"). ``needs_rx_copy``: it looks for the backend's feature-rx-copy, and
-    leaves a backend alone that does not say 1 at that moment. ``counts_one``:
-    multi-queue-num-queues is written for one queue too. ``split``, ``xdp``, ``control_ring``:
-    whether it knows of these. ``checksum_setup``: packets with csum_blank are looked into, and GSO
-    ones without it repaired. ``late_eoi``: spurious events delay the next ones
-    (xennet.vif.late_eoi). ``unvalidated``: what GSO packets without data_validated cost.
+    """One kind of frontend.
+
+    ``rules``: its life (xennet.xenbus.tables). ``sections``: the order in which groups of keys are
+    published, ``ring_keys`` those of a queue ("event-channel" stands for both channels if they are
+    split), ``features`` the rest. ``evtchn``: the ABI by which its kernel receives events, if Xen
+    has it ("fifo" or "2l"). ``needs_rx_copy``: it reads the backend's feature-rx-copy, and does not
+    connect unless that is 1 at that moment. ``counts_one``: multi-queue-num-queues is written for
+    one queue too. ``split``, ``xdp``, ``control_ring``: whether it knows of these.
+    ``checksum_setup``: packets with csum_blank are checked, and GSO packets without it repaired.
+    ``late_eoi``: spurious events delay the next ones (xennet.vif.late_eoi). ``unvalidated``: what
+    GSO packets without data_validated cost.
     """
 
     name: str
@@ -141,5 +144,5 @@ WINDOWS = FrontendKind(
     unvalidated="the guest sums up every segment again and slows down (mirage-net-xen PR 123)",
 )
 
-#: By name.
+#: Name -> kind.
 KINDS = {kind.name: kind for kind in (LINUX, FREEBSD, WINDOWS)}

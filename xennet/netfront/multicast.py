@@ -1,4 +1,4 @@
-"""Changes of the backend's multicast list, asked for with dummy tx requests."""
+"""Changes of the backend's multicast list, requested with dummy tx requests."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from xennet.netfront.tx_pass import TxPass
 
 @define(eq=False)
 class MulticastChange:
-    """``kind`` XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL of ``mac`` (6 bytes). ``status`` is the
-    backend's answer, NETIF_RSP_OKAY or _ERROR (the list is full), None until it comes."""
+    """One change: ``kind`` XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL of ``mac`` (6 bytes).
+
+    ``status`` is the backend's answer, NETIF_RSP_OKAY or _ERROR (the list is full), None until it
+    comes.
+    """
 
     kind: int
     mac: bytes
@@ -21,29 +24,29 @@ class MulticastChange:
 
 @define(eq=False)
 class MulticastRequests:
-    """The changes that one queue has to ask for, and those that wait for their answer."""
+    """The changes that one queue has to request, and those that wait for their answer."""
 
     _wanted: deque[MulticastChange] = field(init=False, factory=deque)
     _asked: dict[int, MulticastChange] = field(init=False, factory=dict)
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to ask or to hear."""
+        """Whether there are changes to request, or answers to wait for."""
         return bool(self._wanted or self._asked)
 
     def add(self, change: MulticastChange) -> None:
-        """Ask for it with the next pass."""
+        """Request ``change`` with the next pass."""
         self._wanted.append(change)
 
     def collect(self, tx: TxPass) -> None:
-        """Take the answers that the last pass brought, before their ids are used again."""
+        """Take the answers of the last pass, before their ids are used again."""
         for ident, change in list(self._asked.items()):
             change.status = tx.outcome(ident)
             if change.status is not None:
                 del self._asked[ident]
 
     def ask(self, tx: TxPass) -> bool:
-        """Put one request on the ring; whether there was one, and room for it."""
+        """Put one request on the ring. Returns False if there is none, or no room for it."""
         if not self._wanted:
             return False
         change = self._wanted[0]

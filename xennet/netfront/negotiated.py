@@ -1,4 +1,4 @@
-"""What holds for all queues of a vif during one connection."""
+"""The result of a negotiation, for all queues of a vif during one connection."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from xennet.abi.xen import PAGE_SIZE
 
 @frozen
 class Negotiated:
-    """``otherend_id``: the backend's domain. What the backend takes of us: ``can_sg`` packets of
-    several slots, ``gso_types`` (bit t for GSO type t), ``hashes`` hash extra info. What it may do
-    to us: announce packets of ``gso_prefix_types`` by a prefix slot. ``checksum_setup``: those with
-    csum_blank are looked into, and GSO ones without it repaired. ``split``: a channel for each
-    ring. ``late_eoi``: its spurious events delay the next ones (xennet.vif.late_eoi). ``bounce``:
-    it is not trusted, so no granted page may hold a byte that was not meant for it (XSA-403).
+    """What holds during one connection.
+
+    ``otherend_id``: the backend's domain. The backend takes: ``can_sg`` packets of several slots,
+    ``gso_types`` (bit t for GSO type t), ``hashes`` hash extra info. It may announce packets of
+    ``gso_prefix_types`` by a prefix slot. ``checksum_setup``: packets with csum_blank are checked,
+    and GSO packets without it repaired. ``split``: a channel for each ring. ``late_eoi``: the
+    backend's spurious events delay the next ones (xennet.vif.late_eoi). ``bounce``: the backend is
+    not trusted, so no granted page may hold a byte that was not meant for it (XSA-403).
     """
 
     otherend_id: int
@@ -26,7 +28,7 @@ class Negotiated:
     split: bool = False
     late_eoi: bool = True
     bounce: bool = False
-    #: What the kernels wipe pages with: a page of zeros, or a byte if they do not.
+    #: A page of zeros with which kernels wipe pages; a single byte if they do not.
     zeros: memoryview = field(init=False, eq=False, repr=False)
 
     @zeros.default

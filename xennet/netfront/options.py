@@ -1,4 +1,4 @@
-"""What the guest's administrator decides about a frontend: module parameters and ethtool."""
+"""The options of a frontend that the guest's administrator sets: module parameters and ethtool."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from attrs import field, frozen, validators
 
 #: Most queues of a vif (XENNET_MAX_QUEUES of Linux).
 MAX_QUEUES = 8
-#: Most headroom that can be asked for (XEN_NETIF_MAX_XDP_HEADROOM).
+#: Largest headroom (XEN_NETIF_MAX_XDP_HEADROOM).
 MAX_XDP_HEADROOM = 0x7FFF
 
 
 @frozen
 class NetfrontOptions:
-    """``queues`` (1 to 8) and ``split`` channels are wishes, the backend's offer limits them.
+    """The options of a frontend.
 
-    ``sg``, ``gso``, ``csum``: whether packets of several pages, to be segmented, or with blank
-    checksums are sent and taken; GSO needs the other two. ``gso_prefix``: ask for GSO announced by
-    a prefix slot (old Windows frontends). ``xdp_headroom``: bytes left free before each received
-    packet. ``trusted``: whether the backend is, None for what the toolstack says.
-    ``enforce_mtu``: frames longer than the mtu allows are not sent. ``carrier``: the backend's node
-    of that name counts also if it first appears while connected (no kind of frontend does so by
-    itself).
+    ``queues`` (1 to 8) and ``split`` channels are limited by what the backend supports. ``sg``,
+    ``gso``, ``csum``: whether packets of several pages, to be segmented, or with blank checksums
+    are sent and taken; GSO needs the other two. ``gso_prefix``: ask for GSO announced by a prefix
+    slot (old Windows frontends). ``xdp_headroom``: bytes left free before each received packet.
+    ``trusted``: whether the backend is, None for what the toolstack says. ``enforce_mtu``: frames
+    longer than the mtu allows are not sent. ``carrier``: the backend's node of that name counts
+    also if it first appears while connected (no kind of frontend does so by itself).
     """
 
     queues: int = field(default=1, validator=(validators.ge(1), validators.le(MAX_QUEUES)))
@@ -37,5 +37,5 @@ class NetfrontOptions:
     carrier: bool = False
 
 
-#: What a guest has that nobody configured.
+#: The options of a guest that was not configured.
 DEFAULTS = NetfrontOptions()

@@ -1,4 +1,4 @@
-"""All queues of one connection, and what spreads the guest's frames over them."""
+"""All queues of one connection, and the steering of the guest's frames to them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from xennet.netfront.verdict import BackendError
 class Queues:
     """``count`` queues, set up in the constructor, which leaves nothing behind if it fails.
 
-    ``hashing`` says how frames are hashed on their way out. ``on_broken`` hears of a queue that the
-    backend broke. ``all`` are the queues.
+    ``hashing``: how frames to be sent are hashed. ``on_broken(error)`` is called when the backend
+    breaks the protocol on a queue. ``all`` are the queues.
     """
 
     def __init__(
@@ -49,39 +49,39 @@ class Queues:
             raise
 
     def ready(self) -> None:
-        """The keys are published: notify every channel once and post all buffers."""
+        """Notify every channel once and post all buffers: the keys are published."""
         for queue in self.all:
             queue.ready()
 
     def start(self) -> None:
-        """The backend is connected."""
+        """Begin to send and receive: the backend is connected."""
         for queue in self.all:
             queue.start()
 
     def stop(self) -> None:
-        """Do nothing more until all is torn down."""
+        """Stop all work until the queues are disconnected."""
         for queue in self.all:
             queue.stop()
 
     def kick(self) -> None:
-        """The guest has frames or room, for or from any of them."""
+        """Kick all queues: the guest may have frames for them, or room."""
         for queue in self.all:
             queue.kick()
 
     def set_link(self, up: bool) -> None:
-        """The backend's carrier came or went."""
+        """Note that the backend's carrier came or went."""
         for queue in self.all:
             queue.link_up = up
             queue.kick()
 
     def drop_waiting(self) -> None:
-        """Forget the frames that the guest gave and that are on no ring; they are counted."""
+        """Drop and count the frames that were taken from the guest and are on no ring."""
         for queue in self.all:
             queue.drop_waiting()
         self._drop_unsteered()
 
     def disconnect(self) -> list[GrantedPages]:
-        """Tear all down; the pages that the backend still holds."""
+        """Disconnect all queues. Returns the pages that the backend still holds."""
         self._drop_unsteered()
         return [held for queue in self.all for held in queue.disconnect()]
 

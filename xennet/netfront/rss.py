@@ -1,4 +1,4 @@
-"""Receive side scaling: what a frontend with a control ring asks of its backend, and does itself.
+"""Receive side scaling: a frontend with a control ring asks its backend to hash, and hashes itself.
 
 The order is that of xen/io/netif.h: an algorithm has to be selected before types can be set.
 """
@@ -18,7 +18,7 @@ DEFAULT_KEY = bytes.fromhex(
 def ask_for_hashes(client: ControlClient, queues: int, own: HashConfig) -> None:
     """Have the backend hash with Toeplitz and spread flows evenly over ``queues`` queues.
 
-    What it accepts is set in ``own`` too: the frames that we send are hashed the same way.
+    What it accepts is set in ``own`` too, so frames to be sent are hashed the same way.
     """
     mapping = [entry % queues for entry in range(MAX_MAPPING_SIZE)]
 

@@ -9,10 +9,11 @@ from xennet.vif.refusals import REFUSALS
 
 
 class BackendError(Exception):
-    """The backend broke the protocol beyond repair; the device is dead until it reconnects.
+    """The backend broke the protocol beyond repair; the device does nothing more until it
+    reconnects.
 
     ``rule`` is the hardening rule, ``ring`` "tx" or "rx", ``index`` the ring index, ``word`` the
-    offending index or the first raw word of the response.
+    wrong index or the first raw word of the response.
     """
 
     def __init__(self, rule: str, ring: str, index: int, word: int, text: str) -> None:
@@ -38,19 +39,19 @@ _RX = {
 
 
 def tx_error(res: Sequence[int]) -> BackendError:
-    """The exception for a verdict of guest_tx.take_responses, made of its result vector."""
+    """The exception for a verdict of guest_tx.take_responses, from its result vector."""
     rule, text = _TX[res[guest_tx.R_VERDICT]]
     return BackendError(rule, "tx", res[guest_tx.R_INDEX], res[guest_tx.R_WORD0], text)
 
 
 def rx_error(res: Sequence[int]) -> BackendError:
-    """The exception for a verdict of guest_rx.take_responses, made of its result vector."""
+    """The exception for a verdict of guest_rx.take_responses, from its result vector."""
     rule, text = _RX[res[guest_rx.R_VERDICT]]
     return BackendError(rule, "rx", res[guest_rx.R_INDEX], res[guest_rx.R_WORD0], text)
 
 
 def drop_reason(res: Sequence[int]) -> str:
-    """One line on the last packet that guest_rx.take_responses dropped."""
+    """One line about the last packet that guest_rx.take_responses dropped."""
     refusal = REFUSALS[res[guest_rx.R_DROP]]
     where = f"rx ring, index {res[guest_rx.R_DROP_INDEX]}"
     raw = f"{res[guest_rx.R_DROP_WORD0]:08x} {res[guest_rx.R_DROP_WORD1]:08x}"

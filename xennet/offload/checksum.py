@@ -26,7 +26,7 @@ from xennet.offload.headers import (
 )
 
 _MASK16 = 0xFFFF
-#: Where UDP has its length and its checksum.
+#: Offsets of UDP's length and checksum in its header.
 UDP_LENGTH = 4
 UDP_SUM = 6
 
@@ -77,8 +77,10 @@ def pseudo_sum(u8: Bytes, u32: U32Array, at: int, l4_length: int, found: Vector)
 
 
 def is_wrong(u8: Bytes, u32: U32Array, at: int, length: int, found: Vector) -> int:
-    """Whether the TCP or UDP checksum of a frame is wrong, 1 or 0; 0 as well where there is none: a
-    fragment, a frame that is not whole, UDP's 0 (RFC 768). ``found`` is left as parse fills it.
+    """Whether the TCP or UDP checksum of a frame is wrong, 1 or 0.
+
+    0 also if there is none: a fragment, a frame that is not whole, UDP's 0 (RFC 768). ``found`` is
+    filled by parse.
     """
     if parse(u8, at, length, found) != FOUND:
         return 0
@@ -97,10 +99,11 @@ def is_wrong(u8: Bytes, u32: U32Array, at: int, length: int, found: Vector) -> i
 
 
 def complete(u8: Bytes, u32: U32Array, at: int, length: int, found: Vector) -> int:
-    """Put the right checksum into the TCP or UDP header of a frame, whatever is there now.
+    """Write the right checksum into the TCP or UDP header of a frame, whatever is there.
 
-    FOUND, or why there is no such header; then nothing is changed, and a frame whose checksum was
-    said to be blank has to be dropped (hardening rule F17). ``found`` is left as parse fills it.
+    Returns FOUND, or why there is no such header; nothing is changed then, and a frame whose
+    checksum was said to be blank has to be dropped (hardening rule F17). ``found`` is filled by
+    parse.
     """
     verdict = parse(u8, at, length, found)
     if verdict != FOUND:
@@ -118,10 +121,10 @@ def complete(u8: Bytes, u32: U32Array, at: int, length: int, found: Vector) -> i
 
 
 def blank(u8: Bytes, u32: U32Array, at: int, length: int, found: Vector) -> int:
-    """Put the sum of the pseudo-header alone into the TCP or UDP header, as csum_blank promises.
+    """Write the sum of the pseudo-header alone into the TCP or UDP header, as csum_blank promises.
 
-    Linux' CHECKSUM_PARTIAL; also what a GSO frame without csum_blank needs (hardening rule F16).
-    FOUND, or why there is no such header; then nothing is changed.
+    This is Linux' CHECKSUM_PARTIAL; a GSO frame without csum_blank needs it too (hardening rule
+    F16). Returns FOUND, or why there is no such header; nothing is changed then.
     """
     verdict = parse(u8, at, length, found)
     if verdict != FOUND:

@@ -1,9 +1,9 @@
-"""What Linux's drivers do with a packet that came with a blank checksum: skb_checksum_setup.
+"""skb_checksum_setup: what Linux's drivers do with a packet that came with a blank checksum.
 
-It finds the field by the Ethernet type and the headers behind it, and a packet in which that fails
-is dropped (hardening rule F17). It is not as careful as xennet.offload.headers: neither IP version
-nor total length is looked at. And it does not look behind a VLAN tag: Linux's drivers offload
-nothing for VLAN devices.
+It finds the field by the Ethernet type and the headers behind it; if that fails, the packet is
+dropped (hardening rule F17). It is less careful than xennet.offload.headers: neither IP version nor
+total length is checked. It does not look behind a VLAN tag: Linux's drivers offload nothing for
+VLAN devices.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _TCP_FIELD, _UDP_FIELD = 16, 6
 def set_up(u8: Bytes, u32: U32Array, at: int, length: int, recalculate: int) -> int:
     """Whether the field of the frame ``u8[at : at + length]`` (14 bytes or more) is found, 1 or 0.
 
-    ``recalculate`` puts the sum of the pseudo-header into it (hardening rule F16).
+    With ``recalculate`` the sum of the pseudo-header is written into it (hardening rule F16).
     """
     if not recalculate and usual_l4(u8, at, length):
         return 1
@@ -63,7 +63,7 @@ def set_up(u8: Bytes, u32: U32Array, at: int, length: int, recalculate: int) -> 
 
 
 def find_l4(u8: Bytes, at: int, length: int) -> tuple[int, int]:
-    """IPPROTO_TCP or IPPROTO_UDP and where its header begins in the frame; (0, 0) without one."""
+    """(IPPROTO_TCP or IPPROTO_UDP, the frame offset of its header); (0, 0) without one."""
     kind = load16(u8, at + ETHERTYPE)
     ip = at + MIN_FRAME
     protocol = 0
@@ -80,7 +80,7 @@ def find_l4(u8: Bytes, at: int, length: int) -> tuple[int, int]:
 
 
 def find_ipv6_l4(u8: Bytes, at: int, length: int) -> tuple[int, int]:
-    """The protocol behind all extension headers, and where it begins; (0, 0) if there is none."""
+    """(the protocol behind all extension headers, its frame offset); (0, 0) if there is none."""
     ip = at + MIN_FRAME
     end = MIN_FRAME + IPV6_BYTES + load16(u8, ip + 4)
     kind = u8[ip + 6]

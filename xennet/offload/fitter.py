@@ -1,4 +1,4 @@
-"""One direction of frames on their way to a taker: the kernels' memory, and frames that wait."""
+"""One direction of frames on their way to a receiver: the kernels' memory, and frames that wait."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from xennet.offload.headers import PLACES
 
 @frozen
 class OffloadCounters:
-    """What was done in software; frames, all of them.
+    """What was done in software, in frames.
 
-    ``completed``: checksums filled in. ``segmented``: GSO frames that were cut up, ``segments``:
-    what they became. ``refused``: dropped, longer than the taker allows. ``errors``: dropped,
-    because the headers are not those of a TCP or UDP packet as the flags say (hardening rule F17).
-    ``wrong_checksums``: passed on with a wrong TCP or UDP checksum, which no flag calls blank, to a
-    taker that takes no blank ones of that IP version.
+    ``completed``: checksums filled in. ``segmented``: GSO frames that were cut, into ``segments``.
+    ``refused``: dropped, longer than the receiver allows. ``errors``: dropped, because the headers
+    are not those of a TCP or UDP packet as the flags say (hardening rule F17). ``wrong_checksums``:
+    passed on with a wrong TCP or UDP checksum, which no flag calls blank, to a receiver that takes
+    no blank ones of that IP version.
     """
 
     completed: int = 0
@@ -33,7 +33,7 @@ class OffloadCounters:
 
 
 class _Columns:
-    """A batch's columns as kernels take them, remembered for the batch last asked about."""
+    """The columns of a batch as kernels take them, remembered for the last batch."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -41,7 +41,7 @@ class _Columns:
         self._views: tuple[Any, ...] = ()
 
     def of(self, batch: FrameBatch) -> Any:
-        """``FrameBatch.all_columns``."""
+        """``FrameBatch.all_columns`` of ``batch``."""
         if self._of is not batch.offset:
             self._of = batch.offset
             self._views = tuple(map(self._engine.view, batch.all_columns))
@@ -55,11 +55,11 @@ class _Columns:
 
 
 class Fitter:
-    """Makes frames fit for a taker.
+    """Makes frames fit for a receiver.
 
-    Frames that fit stay where they are. Those that do not go, with all behind them, through
-    :meth:`begin` and :meth:`fit`; what finds no room in the target waits in one scratch batch, no
-    larger than the largest batch that was begun.
+    Frames that fit stay where they are. A frame that does not goes, with all behind it, through
+    :meth:`begin` and :meth:`fit`. Frames that find no room in the target wait in one scratch batch,
+    no larger than the largest batch that was begun.
     """
 
     def __init__(self, offload: Offload) -> None:
@@ -74,21 +74,21 @@ class Fitter:
         self._source_columns = _Columns(engine)
         self._target_columns = _Columns(engine)
         self._source: FrameBatch | None = None
-        #: Whether frames that were begun still have to be taken out.
+        #: Whether frames that were begun are not all fitted yet.
         self.waiting = False
         self._scratch: FrameBatch | None = None
         self.offload = offload
 
     @property
     def offload(self) -> Offload:
-        """What the taker takes; may change at any time."""
+        """What the receiver takes; may change at any time."""
         return self._offload
 
     @offload.setter
     def offload(self, offload: Offload) -> None:
         self._offload = offload
         plan = refit.plan_of(offload)
-        #: Whether the taker takes everything, so that no frame needs anything.
+        #: Whether the receiver takes every frame as it is.
         self.idle = plan == refit.plan_of(EVERYTHING)
         self._takes_blank = plan[refit.P_BLANK_TYPES] == ALL_GSO_TYPES
         self._plan = self._engine.view(plan)
@@ -108,7 +108,7 @@ class Fitter:
     def first_unfit(self, batch: FrameBatch, first: int) -> int:
         """The first frame from ``first`` on that may not fit; ``batch.count`` if all fit.
 
-        To be asked once about each frame: wrong checksums are counted here.
+        Must be called once for each frame: it counts wrong checksums.
         """
         count = batch.count
         if self.idle:
@@ -121,18 +121,20 @@ class Fitter:
     def complete(self, batch: FrameBatch, first: int) -> int:
         """Complete checksums in ``batch`` itself, from frame ``first`` on.
 
-        The first frame that has to be segmented or dropped; ``batch.count`` if there is none.
+        Returns the first frame that has to be segmented or dropped; ``batch.count`` if there is
+        none.
         """
         frames = self._target_columns.frames(batch)
         return self._in_place(first, batch.count, self._plan, frames, *self._vectors)
 
     def begin(self, batch: FrameBatch, first: int) -> None:
-        """Frames ``first`` ... of ``batch`` are to be made fit; nothing may be waiting."""
+        """Begin to make frames ``first`` ... of ``batch`` fit; none may be waiting."""
         self._source, self.waiting = batch, True
         self._res[refit.R_NEXT] = first
 
     def fit(self, target: FrameBatch, limit: int) -> int:
-        """Append frames that were begun, until ``target`` has ``limit`` frames; how many.
+        """Append frames that were begun until ``target`` has ``limit`` frames. Returns how many
+        were appended.
 
         0 with frames :attr:`waiting` means that there is no room for even one.
         """
@@ -158,7 +160,7 @@ class Fitter:
     def _fit_one_by_one(
         self, most: int, source: FrameBatch, target: FrameBatch, memory: tuple[Any, ...]
     ) -> None:
-        """As the kernel does at once, so that each frame's remark goes with what becomes of it."""
+        """Fit frames one by one, so that each one's remark goes with its result."""
         res = self._res
         while (index := res[refit.R_NEXT]) < source.count:
             before = res[segment.R_COUNT]
@@ -169,7 +171,8 @@ class Fitter:
                 return
 
     def keep(self) -> None:
-        """Copy the frames that wait out of the batch they were begun in, which is then free."""
+        """Copy the frames that wait out of the batch in which they were begun; that one is free
+        then."""
         source = self._source
         if source is None or source is self._scratch:
             return

@@ -4,8 +4,8 @@ Any bytes are a legal input: every load is checked against the end of the frame 
 found is noted in a vector (places H_*). Two of them are those of struct virtio_net_hdr (csum_start,
 csum_offset), a third is its hdr_len; its gso_type and gso_size travel in the columns of a frame.
 
-This is for whoever has to compute with what is found, so nothing may lie. What Linux's drivers
-look at when they judge a packet is less: xennet.offload.checksum_setup.
+The results are used in computations, so headers that contradict each other are refused. Linux's
+drivers check less when they judge a packet: xennet.offload.checksum_setup.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xennet.frames import MIN_FRAME
 FOUND = 0
 #: Neither IPv4 nor IPv6, or more than two VLAN tags.
 NO_IP = 1
-#: The IP header lies: version, header length, total length, an extension header beyond the end.
+#: A wrong IP header: version, header length, total length, an extension header beyond the end.
 BAD_IP = 2
 #: A fragment: its checksum is that of a datagram that is not here as a whole.
 FRAGMENT = 3
@@ -50,7 +50,7 @@ ETH_P_IPV6 = 0x86DD
 IPPROTO_TCP = 6
 IPPROTO_UDP = 17
 
-#: Tags that a frame may have: one of the service provider, one of the customer.
+#: Most tags of a frame: one of the service provider, one of the customer.
 MAX_TAGS = 2
 #: IPv6 header and extension headers together (Linux' MAX_IPV6_HDR_LEN); it bounds the search.
 MAX_IPV6_HEADERS = 256
@@ -87,7 +87,7 @@ def store16(u8: Bytes, at: int, value: int) -> None:
 
 
 def tag_bytes(u8: Bytes, at: int, length: int) -> int:
-    """Bytes that the VLAN tags of a frame take, at most MAX_TAGS of them; 0 without any."""
+    """Bytes of the VLAN tags of a frame, at most MAX_TAGS of them; 0 without any."""
     tags = 0
     while tags < MAX_TAGS * TAG_BYTES and MIN_FRAME + tags <= length:
         kind = load16(u8, at + ETHERTYPE + tags)
@@ -97,13 +97,14 @@ def tag_bytes(u8: Bytes, at: int, length: int) -> int:
     return tags
 
 
-#: Where a frame has its addresses and ports for which :func:`usual_l4` finds a protocol.
+#: Offsets of addresses and ports in a frame for which :func:`usual_l4` finds a protocol.
 USUAL_ADDRESSES = MIN_FRAME + 12
 USUAL_PORTS = MIN_FRAME + IPV4_BYTES
 
 
 def usual_l4(u8: Bytes, at: int, length: int) -> int:
-    """IPPROTO_TCP or IPPROTO_UDP for most frames of a busy network, else 0: ask :func:`parse`.
+    """IPPROTO_TCP or IPPROTO_UDP for most frames of a busy network, else 0: then :func:`parse`
+    tells.
 
     A quick look: no tag, IPv4 without options, not a fragment, with a whole TCP or UDP header.
     """
@@ -119,9 +120,9 @@ def usual_l4(u8: Bytes, at: int, length: int) -> int:
 
 
 def network_layer(u8: Bytes, at: int, length: int) -> tuple[int, int]:
-    """The Ethernet type behind VLAN tags, and where in the frame what it names begins.
+    """(the Ethernet type behind VLAN tags, the frame offset of its header).
 
-    (0, 0) with more than MAX_TAGS tags, or if the frame (14 bytes or more) ends within them.
+    (0, 0) for more than MAX_TAGS tags, or if the frame (14 bytes or more) ends within them.
     """
     l3 = MIN_FRAME + tag_bytes(u8, at, length)
     if l3 > length:
@@ -133,10 +134,10 @@ def network_layer(u8: Bytes, at: int, length: int) -> tuple[int, int]:
 
 
 def parse(u8: Bytes, at: int, length: int, found: Vector) -> int:
-    """Find the layers of the frame ``u8[at : at + length]``; FOUND or why there is no TCP or UDP.
+    """Find the layers of the frame ``u8[at : at + length]``.
 
-    ``found`` has PLACES places; unless FOUND is returned, H_PROTOCOL, H_CSUM_START and H_HDR_LEN
-    are 0.
+    Returns FOUND, or why there is no TCP or UDP. ``found`` has PLACES places; unless FOUND is
+    returned, H_PROTOCOL, H_CSUM_START and H_HDR_LEN are 0.
     """
     found[H_VERSION] = 0
     found[H_PROTOCOL] = 0

@@ -1,15 +1,15 @@
-"""Frames made fit for their taker: what each of them needs, in place or into another batch.
+"""Frames made fit for their receiver: what each of them needs, in place or into another batch.
 
 Four kernels, called in this order (fitter.py):
 
-    count_wrong     how many checksums are wrong, for a taker that wants them right
+    count_wrong     how many checksums are wrong, for a receiver that wants them right
     first_unfit     which frame is the first that may need anything
     in_place        completes checksums where the frames lie, up to one that cannot stay there
     refit           moves frames on into a target: as they are, completed, segmented or not at all
       move_frame      as it is, or completed
       cut_frame       segmented (xennet.offload.segment)
 
-``plan`` (places P_*) is what the taker takes. In all of them :func:`need` says what is to be done.
+``plan`` (places P_*) is what the receiver takes; :func:`need` decides in all of them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ P_VLAN = 4
 # Places in the result vector, after those of segment.py (R_COUNT, R_USED, R_RESUME, R_SEGMENTS).
 #: The first frame of the source that is not dealt with.
 R_NEXT = R_SEGMENTS + 1
-#: Frames: checksum completed, cut into segments, longer than the taker allows, beyond repair.
+#: Frames: checksum completed, cut into segments, longer than the receiver allows, beyond repair.
 R_COMPLETED = R_NEXT + 1
 R_SEGMENTED = R_NEXT + 2
 R_REFUSED = R_NEXT + 3
@@ -78,7 +78,7 @@ _V6 = 1 << XEN_NETIF_GSO_TYPE_TCPV6
 
 
 def plan_of(offload: Offload) -> array[int]:
-    """What ``offload`` comes to: no GSO without scatter-gather or without blank checksums."""
+    """The plan for ``offload``: no GSO without scatter-gather or without blank checksums."""
     blank = (_V4 if offload.csum_v4 else 0) | (_V6 if offload.csum_v6 else 0)
     gso = offload.gso_types & blank if offload.sg else 0
     untagged = min(offload.max_frame or MAX_FRAME, MAX_FRAME)
@@ -87,19 +87,19 @@ def plan_of(offload: Offload) -> array[int]:
 
 
 def longest(plan: Vector, tags: int) -> int:
-    """Bytes of the longest frame without GSO whose VLAN tags take ``tags`` bytes."""
+    """Bytes of the longest frame without GSO whose VLAN tags have ``tags`` bytes."""
     return min(plan[P_MAX_FRAME] + tags, plan[P_MAX_TAGGED])
 
 
 def taken_blank(plan: Vector, tags: int) -> int:
-    """P_BLANK_TYPES for a frame whose VLAN tags take ``tags`` bytes."""
+    """P_BLANK_TYPES for a frame whose VLAN tags have ``tags`` bytes."""
     return plan[P_BLANK_TYPES] if plan[P_VLAN] or not tags else 0
 
 
 def need(plan: Vector, tags: int, length: int, flags: int, gso_size: int, gso_type: int) -> int:
-    """What is to be done to a frame before the taker gets it: KEEP, COMPLETE, SEGMENT or REFUSE.
+    """What has to be done to a frame for the receiver: KEEP, COMPLETE, SEGMENT or REFUSE.
 
-    ``tags``: bytes of its VLAN tags (headers.tag_bytes); the rest are its columns.
+    ``tags``: bytes of its VLAN tags (headers.tag_bytes); the others are its columns.
     """
     if length > MAX_FRAME:
         return REFUSE
@@ -135,10 +135,10 @@ def first_unfit(first: int, count: int, plan: Vector, frames: Frames) -> int:
 def count_wrong(
     first: int, count: int, plan: Vector, frames: Frames, found: Vector, res: Vector
 ) -> None:
-    """Count the wrong checksums among the frames from ``first`` on that are to be kept.
+    """Count the wrong checksums among the frames from ``first`` on that are kept as they are.
 
-    No flag says that they are blank, as in a capture of offloaded traffic, and the taker takes no
-    blank ones of that IP version. Adds to ``res[R_WRONG]``.
+    No flag says that they are blank, as in a capture of offloaded traffic, and the receiver takes
+    no blank ones of that IP version. Adds to ``res[R_WRONG]``.
     """
     u8, u32, offset, length, flags, gso_size, gso_type, _, _ = frames
     for i in range(first, count):
@@ -168,12 +168,11 @@ def fill_in(
     found: Vector,
     res: Vector,
 ) -> int:
-    """Complete the blank checksum of a frame, unless the taker takes it as it is.
+    """Complete the blank checksum of a frame, unless the receiver takes it as it is.
 
-    ``blank_types``: as P_BLANK_TYPES, 0 if the frame has a tag in the way.
-
-    Returns the flag that stays: CSUM_BLANK if the taker takes it, 0 if it was completed, which
-    ``res`` counts; -1 if there is no TCP or UDP checksum, and the frame is to be dropped (F17).
+    ``blank_types``: as P_BLANK_TYPES, 0 if a tag of the frame forbids it. Returns the flag that
+    stays: CSUM_BLANK if the receiver takes it, 0 if it was completed, which ``res`` counts; -1 if
+    there is no TCP or UDP checksum, and the frame has to be dropped (F17).
     """
     if blank_types:
         if parse(u8, at, length, found) != FOUND:
@@ -191,8 +190,8 @@ def in_place(
 ) -> int:
     """Complete the checksums of frames from ``first`` on, where they lie.
 
-    Returns the first frame that has to be segmented or dropped, which is left as it is and counted
-    by :func:`refit`; ``count`` if there is none.
+    Returns the first frame that has to be segmented or dropped, which is neither changed nor
+    counted here (:func:`refit` does that); ``count`` if there is none.
     """
     u8, u32, offset, length, flags, gso_size, gso_type, _, _ = frames
     for i in range(first, count):
@@ -222,9 +221,9 @@ def refit(
 ) -> None:
     """Move frames R_NEXT to ``count`` of the source into the target, until that is full.
 
-    The target holds ``max_frames`` frames; R_COUNT and R_USED say what is in it. ``source_times``,
+    The target holds ``max_frames`` frames; R_COUNT and R_USED tell what is in it. ``source_times``,
     ``target_times``: the columns timestamp; time stamp and hash go to every segment. R_NEXT is
-    ``count`` at the return when all frames are dealt with.
+    ``count`` at the return if all frames are done.
     """
     u8, _, offset, length, flags, gso_size, gso_type, hash_info, hash_value = source
     _, _, _, _, _, _, _, out_hash_info, out_hash_value = target

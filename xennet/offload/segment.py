@@ -41,7 +41,7 @@ NO_TCP = 16
 WRONG_TYPE = 17
 #: gso_size is 0.
 NO_SIZE = 18
-#: Even a segment is longer than the taker allows.
+#: Even a segment is longer than the receiver allows.
 LONG_SEGMENT = 19
 
 # Places in the result vector, shared with refit.py. The first three go in and out.

@@ -279,9 +279,9 @@ class Backend(Generic[_D]):
             self.dev.switch_state(task.state)
 
     def _task_advertise(self, _task: Task, _error: XenbusError) -> None:
-        offer = self.driver.probe(self.dev)
-        self.dev.publish(offer.features)
-        for name, value in offer.extras:
+        advertisement = self.driver.probe(self.dev)
+        self.dev.publish(advertisement.features)
+        for name, value in advertisement.extras:
             self.dev.write(name, value)
 
     def _task_require(self, task: Task, _error: XenbusError) -> None:

@@ -41,7 +41,7 @@ def _advertise(options: VifOptions) -> Advertisement:
     return _ADVERTISEMENT
 
 
-def _read_terms(dev: XenbusDevice, options: VifOptions) -> Negotiated:
+def _read_negotiated(dev: XenbusDevice, options: VifOptions) -> Negotiated:
     return Negotiated()  # one queue, no address, no rate limit (C10)
 
 
@@ -52,7 +52,7 @@ def _read_keys(dev: XenbusDevice, options: VifOptions, queues: int) -> FrontendK
 XNB = BackendPolicy(
     name="xnb",
     advertise=_advertise,
-    read_terms=_read_terms,
+    read_negotiated=_read_negotiated,
     read_keys=_read_keys,
     # BACK_RING_INIT: from 0, whatever the ring says (C7).
     attach=BackRing.init,
