@@ -62,7 +62,8 @@ class TxPass(Outbox):
     def take_responses(self) -> int:
         """Take all responses; the verdict. ``res[R_MORE]``: more have come meanwhile."""
         verdict = self._take_responses(self.log.arg(), *self.take_args)
-        self.log.emit()
+        if self.log.on:
+            self.log.emit()
         return verdict
 
     def put_requests(self) -> int:
@@ -71,7 +72,8 @@ class TxPass(Outbox):
         Requests are published; ``res[R_NOTIFY]`` says whether they have to be announced.
         """
         taken = self._put_requests(self.next, self.batch.count, self.log.arg(), *self.put_args)
-        self.log.emit()
+        if self.log.on:
+            self.log.emit()
         self.next += taken
         return taken
 
