@@ -8,13 +8,8 @@ the grant table").
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from xennet.abi.grant_table import GTF_reading, GTF_writing
-from xennet.engine.kernel import U32Words, compare_and_swap, fetch_and
-
-#: words, shift, status, status_shift: the entries of a grant table (xennet.interface.GuestGrants).
-Grants: TypeAlias = "tuple[U32Words, int, U32Words, int]"
+from xennet.engine.kernel import Grants, compare_and_swap, fetch_and
 
 IN_USE = GTF_reading | GTF_writing
 

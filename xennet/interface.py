@@ -59,12 +59,24 @@ class GrantMapping(Protocol):
 
 
 class GuestGrants(Protocol):
-    """The granting side: the domain's own grant table.
+    """The granting side: how a driver lets another domain use its pages.
 
-    Frontends write grant entries themselves (xen/grant_table.h, "Guest-side grant table
-    operations"), so kernels get the raw words: entry ``g`` starts at ``words[g << shift]``, its
-    frame number is word ``(g << shift) + shift`` (v1: shift 1, v2: shift 2); the half word that
-    holds GTF_reading and GTF_writing is ``status[g << status_shift]``.
+    It depends on who writes the entries of the domain's grant table.
+
+    * The domain does, where it has its table at hand: an emulated guest, another process into which
+      the frames of its table are mapped, a kernel on real Xen (xen/grant_table.h, "Guest-side grant
+      table operations"). Then kernels get the raw words and switch access on and off, packet by
+      packet: entry ``g`` starts at ``words[g << shift]``, its frame number is word
+      ``(g << shift) + shift`` (v1: shift 1, v2: shift 2); the half word that holds GTF_reading and
+      GTF_writing is ``status[g << status_shift]``. The hypervisor changes them too, at any time, so
+      an access ends by an atomic operation (xennet.granter), not by a store.
+    * Somebody else does, for a process that has no table: Linux's gntalloc on real Xen
+      (libxengntshr), or a service of the domain's kernel. Then ``shift`` is 0, nobody asks for
+      words or claims references, and every page is granted for life: :meth:`grant_access` once,
+      :meth:`end_access` when its owner goes. A backend that still uses a page although its response
+      says done (rule B5) is not noticed there before the end.
+
+    Pages that are granted for life anyway, those of rings, take these two in both cases.
     """
 
     @property
@@ -77,19 +89,28 @@ class GuestGrants(Protocol):
     def status_shift(self) -> int: ...
 
     def claim(self, count: int) -> Sequence[int]:
-        """Reserve ``count`` unused references; HypercallError when the table is exhausted."""
-        ...
+        """Reserve ``count`` unused references, whose entries grant nothing yet.
 
-    def release(self, grefs: Sequence[int]) -> None:
-        """Give references back whose access has ended."""
+        HypercallError when the table is exhausted. :meth:`end_access` gives them back.
+        """
         ...
 
     def grant_access(self, domid: int, frame: int, readonly: bool = False) -> int:
-        """Let ``domid`` use one of the domain's own frames; returns the grant reference."""
+        """Let ``domid`` use one of the domain's own frames; returns the grant reference.
+
+        ``frame`` is PageRun.first + index; what was written into the page before may be gone, where
+        a page that can be granted is another than one that cannot (gntalloc). HypercallError when
+        there is no reference left.
+        """
         ...
 
     def end_access(self, gref: int) -> bool:
-        """Revoke and release ``gref``; False, and nothing changes, while it is in use."""
+        """Revoke and release ``gref``, whatever its entry grants.
+
+        False while it is in use: it is still claimed then, and its page must be kept. Whoever keeps
+        the table of others may answer True at once if he keeps the page himself until it is unused
+        (gntalloc).
+        """
         ...
 
 

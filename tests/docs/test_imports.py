@@ -48,8 +48,8 @@ _TABLE = {
     "xenbus": "abi interface observe xenstore",
     "vif": "abi engine/choice engine/kernel frames interface observe ring xenbus",
     "netfront": (
-        "abi engine/choice engine/kernel flow frames interface lazy offload ring vif xenbus "
-        "xenstore"
+        "abi engine/choice engine/kernel flow frames granter interface lazy offload ring vif "
+        "xenbus xenstore"
     ),
     "netback": (
         "abi engine/choice engine/kernel flow frames interface lazy observe offload ring vif xenbus"

@@ -1,7 +1,9 @@
 """Pages that a frontend shares: a run of its own pages, a grant reference for each.
 
-The frame and the domain of each entry are written once, here; kernels then switch access on and
-off by the entry's flags (xen/grant_table.h, "Introducing a valid entry into the grant table").
+A domain that has its grant table at hand writes the frames of its buffers' entries once, here;
+kernels then switch access on and off by the flags (xen/grant_table.h, "Introducing a valid entry
+into the grant table"). Where somebody else keeps the table (xennet.interface.GuestGrants, shift 0),
+every page is granted for life.
 """
 
 from __future__ import annotations
@@ -10,44 +12,55 @@ from array import array
 from contextlib import suppress
 from typing import Any
 
-from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_writing
 from xennet.engine.choice import Engine, shared
 from xennet.interface import GuestGrants, HypercallError, Hypervisor
-
-_IN_USE = GTF_reading | GTF_writing
 
 
 def kernel_grants(grants: GuestGrants, engine: Engine) -> Any:
     """The grant table as kernels take it (xennet.engine.kernel.Grants)."""
+    if not grants.shift:
+        nothing = array("I", (0,))
+        return engine.view(nothing), 0, engine.view(nothing), 0
     words = engine.view(shared(grants.words, "grant table"))
     status = engine.view(shared(grants.status, "grant table"))
     return words, grants.shift, status, grants.status_shift
 
 
 class GrantedPages:
-    """``count`` zeroed pages with claimed references: page i belongs to ``grefs[i]``.
+    """``count`` zeroed pages, page i with reference ``grefs[i]``.
 
-    ``pages`` is the run; no access is given yet. Raises HypercallError when references run out,
-    OutOfFramesError when pages do; nothing is held then.
+    ``pages`` is the run. With ``lasting`` access ``otherend_id`` may use it until :meth:`end`,
+    read-only if ``readonly``; else kernels switch access on and off, or, where the table is not at
+    hand, it lasts all the same. Raises HypercallError when references run out, OutOfFramesError
+    when pages do; nothing is held then.
     """
 
-    def __init__(self, hv: Hypervisor, count: int) -> None:
+    def __init__(
+        self,
+        hv: Hypervisor,
+        count: int,
+        otherend_id: int,
+        *,
+        readonly: bool = False,
+        lasting: bool = True,
+    ) -> None:
         self._hv = hv
+        self.lasting = lasting or not hv.grants.shift
         self.pages = hv.alloc_pages(count)
+        self.grefs = array("I")
+        grants, frames = hv.grants, range(self.pages.first, self.pages.first + count)
         try:
-            self.grefs = array("I", hv.grants.claim(count))
+            if self.lasting:
+                for frame in frames:
+                    self.grefs.append(grants.grant_access(otherend_id, frame, readonly))
+            else:
+                self.grefs.extend(grants.claim(count))
+                words, shift = grants.words, grants.shift
+                for gref, frame in zip(self.grefs, frames, strict=True):
+                    words[(gref << shift) + shift] = frame
         except Exception:
-            hv.free_pages(self.pages)
+            self.end()
             raise
-        words, shift = hv.grants.words, hv.grants.shift
-        for i, gref in enumerate(self.grefs):
-            words[(gref << shift) + shift] = self.pages.first + i
-
-    def grant(self, otherend_id: int) -> None:
-        """Give ``otherend_id`` access to every page, for reading and writing."""
-        words, shift = self._hv.grants.words, self._hv.grants.shift
-        for gref in self.grefs:
-            words[gref << shift] = GTF_permit_access | otherend_id << 16
 
     def end(self) -> bool:
         """End all access and give references and pages back.
@@ -57,19 +70,8 @@ class GrantedPages:
         next owner's data in it (XSA-396).
         """
         grants = self._hv.grants
-        words, shift = grants.words, grants.shift
-        status, status_shift = grants.status, grants.status_shift
-        held = array("I")
-        ended = array("I")
-        for gref in self.grefs:
-            if status[gref << status_shift] & _IN_USE:
-                held.append(gref)
-            else:
-                words[gref << shift] = 0
-                ended.append(gref)
-        grants.release(ended)
-        self.grefs = held
-        if held:
+        self.grefs = array("I", (gref for gref in self.grefs if not grants.end_access(gref)))
+        if self.grefs:
             return False
         self._hv.free_pages(self.pages)
         return True
@@ -87,16 +89,16 @@ class Shares:
         self._granted: list[GrantedPages] = []
         self.ports: list[int] = []
 
-    def pages(self, count: int) -> GrantedPages:
-        """``count`` pages with references, no access given yet; raises as GrantedPages does."""
-        granted = GrantedPages(self._hv, count)
+    def buffers(self, count: int, *, readonly: bool = False) -> GrantedPages:
+        """``count`` pages to which kernels give access; raises as GrantedPages does."""
+        granted = GrantedPages(self._hv, count, self._otherend_id, readonly=readonly, lasting=False)
         self._granted.append(granted)
         return granted
 
     def page(self) -> GrantedPages:
-        """One page, which the other end may use at once."""
-        granted = self.pages(1)
-        granted.grant(self._otherend_id)
+        """One page, which the other end may use at once, also for writing; raises likewise."""
+        granted = GrantedPages(self._hv, 1, self._otherend_id)
+        self._granted.append(granted)
         return granted
 
     def channel(self) -> int:

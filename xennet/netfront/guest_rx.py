@@ -45,7 +45,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_writing
+from xennet.abi.grant_table import GTF_permit_access
 from xennet.abi.netif import (
     XEN_NETIF_EXTRA_TYPE_GSO,
     XEN_NETIF_EXTRA_TYPE_HASH,
@@ -86,6 +86,7 @@ from xennet.engine.kernel import (
     publish,
 )
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, MIN_FRAME
+from xennet.granter import end_access
 from xennet.offload.checksum_setup import set_up
 from xennet.offload.headers import ETH_P_IPV6, MAX_TAGS, TAG_BYTES, network_layer
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
@@ -164,7 +165,6 @@ MAX_CHAIN_BYTES = (XEN_NETIF_NR_SLOTS_MIN + 1) * PAGE_SIZE
 
 _SIGN16 = 0x8000
 _SPECIAL = NETRXF_extra_info | NETRXF_gso_prefix
-_IN_USE = GTF_reading | GTF_writing
 
 
 def put_requests(ring: Ring, otherend: int, grefs: U32Array, grants: Grants) -> int:
@@ -182,7 +182,8 @@ def put_requests(ring: Ring, otherend: int, grefs: U32Array, grants: Grants) -> 
         gref = grefs[slot]
         # Frame and domain are there since connect; the flags come last, and before the request
         # (xen 4.17 grant_table.h, "Introducing a valid entry into the grant table").
-        words[gref << shift] = access
+        if shift:
+            words[gref << shift] = access
         at = RING_SLOTS + slot * RX_STRIDE
         page[at] = slot
         page[at + RXREQ_W_gref] = gref
@@ -353,12 +354,11 @@ def get_extras(
     begins (or of the one with a verdict), why the packet is dropped, and the verdict.
     """
     _, grefs, _ = buffers
-    _, _, status, status_shift = grants
     for place in range(EXTRAS):
         extras[place] = 0
     drop = NOT_REFUSED
     index = (cons - 1) & MASK32
-    # No buffer here is filled, and none's access is ended: it is posted again as it is.
+    # No buffer here is filled; all the same its access ends before it is posted again.
     if word1 & NETRXF_gso_prefix:
         size = word0 >> RXRSP_S_offset
         extras[E_GSO_SIZE] = size
@@ -367,7 +367,7 @@ def get_extras(
         elif not size:
             drop = DROP_GSO  # B13
         if word1 & NETRXF_more_data and cons != prod:
-            if status[grefs[index & RX_MASK] << status_shift] & _IN_USE:  # B5
+            if not end_access(grants, grefs[index & RX_MASK]):  # B5
                 return cons, index, word0, word1, drop, STILL_GRANTED
             index = cons
             at = RING_SLOTS + (index & RX_MASK) * RX_STRIDE
@@ -383,7 +383,7 @@ def get_extras(
         at = RING_SLOTS + slot * RX_STRIDE
         extra0 = page[at]
         extra1 = page[at + EXTRA_W_rest]
-        if status[grefs[slot] << status_shift] & _IN_USE:  # B5
+        if not end_access(grants, grefs[slot]):  # B5
             return (cons + 1) & MASK32, cons, word0, word1, drop, STILL_GRANTED
         cons = (cons + 1) & MASK32
         drop = get_extra(extra0, extra1, drop, extras)
@@ -440,16 +440,13 @@ def get_responses(
     verdict), bytes copied, why it is dropped, and the verdict.
     """
     pages, grefs, _ = buffers
-    words, shift, status, status_shift = grants
     slots = 1
     limit = XEN_NETIF_NR_SLOTS_MIN
     size = 0
     while True:
         slot = index & RX_MASK
-        gref = grefs[slot]
-        if status[gref << status_shift] & _IN_USE:  # B5
+        if not end_access(grants, grefs[slot]):  # B5
             return cons, index, size, drop, STILL_GRANTED
-        words[gref << shift] = 0
         start = word0 >> RXRSP_S_offset
         chunk = word1 >> RXRSP_S_status
         if headroom:

@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from xennet.abi.grant_table import GTF_permit_access, GTF_reading, GTF_readonly, GTF_writing
+from xennet.abi.grant_table import GTF_permit_access, GTF_readonly
 from xennet.abi.netif import (
     NETIF_RSP_NULL,
     NETIF_RSP_OKAY,
@@ -79,6 +79,7 @@ from xennet.engine.kernel import (
     note,
     publish,
 )
+from xennet.granter import end_access
 from xennet.ring import FRONT_REQ_PROD_PVT, FRONT_RSP_CONS, MASK32
 from xennet.vif.extra import put_gso, put_hash, put_mcast
 from xennet.vif.flags import CSUM_BITS, TX_OF_FRAME
@@ -127,7 +128,6 @@ RESULTS = 11
 
 _MASK16 = 0xFFFF
 _OFFSET_MASK = PAGE_SIZE - 1
-_IN_USE = GTF_reading | GTF_writing
 
 
 def put_requests(
@@ -187,7 +187,8 @@ def put_requests(
             into = ident << PAGE_SHIFT
             pages[into : into + chunk] = data[source : source + chunk]
             # The backend may read the page as soon as it sees the request: the grant comes first.
-            words[gref << shift] = access
+            if shift:
+                words[gref << shift] = access
             pending[ident] = 1
             at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
             page[at] = gref
@@ -310,7 +311,6 @@ def take_responses(
     """
     page, pvt = ring
     pages, grefs, zeros = buffers
-    words, shift, status, status_shift = grants
     ids, pending, outcomes = requests
     begin = cons = pvt[FRONT_RSP_CONS]
     prod = page[RSP_PROD]  # once: what is judged here is what the whole pass goes by
@@ -347,11 +347,9 @@ def take_responses(
             if not pending[ident]:  # B4
                 verdict = NOT_PENDING
                 break
-            gref = grefs[ident]
-            if status[gref << status_shift] & _IN_USE:  # B5
+            if not end_access(grants, grefs[ident]):  # B5
                 verdict = STILL_GRANTED
                 break
-            words[gref << shift] = 0
             pending[ident] = 0
             ids[free] = ident
             free += 1

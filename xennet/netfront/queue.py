@@ -56,7 +56,8 @@ class Queue:
         self._scheduled = False
         try:
             tx_page, rx_page = shares.page(), shares.page()
-            tx_buffers, rx_buffers = shares.pages(TX_SLOTS), shares.pages(RX_SLOTS)
+            tx_buffers = shares.buffers(TX_SLOTS, readonly=True)
+            rx_buffers = shares.buffers(RX_SLOTS)
             self.tx_port = shares.channel()
             self.rx_port = shares.channel() if terms.split else self.tx_port
         except Exception:
@@ -67,8 +68,10 @@ class Queue:
         #: Grant references of the two ring pages.
         self.tx_ring_ref = tx_page.grefs[0]
         self.rx_ring_ref = rx_page.grefs[0]
-        counters.tx.grants += 1
-        counters.rx.grants += 1
+        counters.tx.grants += 1 + (TX_SLOTS if tx_buffers.lasting else 0)
+        counters.rx.grants += 1 + (RX_SLOTS if rx_buffers.lasting else 0)
+        #: How often a buffer is granted for each request that names it.
+        self._grants = 0 if tx_buffers.lasting else 1
         self.tx = TxPass(hv, self.tx_ring, terms, tx_buffers)
         self.rx = RxPass(hv, self.rx_ring, terms, rx_buffers, rx_batch)
         self._tx_words, self._rx_words = self.tx_ring.sring.u32, self.rx_ring.sring.u32
@@ -88,7 +91,7 @@ class Queue:
         """Post all receive buffers; the backend may find them when it attaches."""
         posted, notify = self.rx.put_requests()
         self.counters.rx.requests += posted
-        self.counters.rx.grants += posted
+        self.counters.rx.grants += posted * self._grants
         announce(self.hv, self.rx_port, "rx", self.counters.rx, notify)
 
     def start(self) -> None:
@@ -192,7 +195,7 @@ class Queue:
         if slots:
             counters.slots += slots
             counters.requests += slots
-            counters.grants += slots - tx.res[guest_tx.R_EXTRAS]
+            counters.grants += (slots - tx.res[guest_tx.R_EXTRAS]) * self._grants
             announce(self.hv, self.tx_port, "tx", counters, tx.res[guest_tx.R_NOTIFY])
         return more or not tx.full
 
@@ -238,6 +241,6 @@ class Queue:
         if slots:
             counters.requests += slots
             counters.slots += slots
-            counters.grants += slots
+            counters.grants += slots * self._grants
             announce(self.hv, self.rx_port, "rx", counters, rx.res[guest_rx.R_NOTIFY])
         return rx.res[guest_rx.R_MORE] != 0
