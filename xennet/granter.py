@@ -17,6 +17,8 @@ IN_USE = GTF_reading | GTF_writing
 def end_access(grants: Grants, gref: int) -> bool:
     """Take the access through ``gref`` back; False while it is in use.
 
+    ``access`` in ``grants`` has no marks, whatever the entry says now.
+
     Once True, nobody begins a use of it. Version 1 has the marks in the word of the flags: they
     are swapped for 0 while there are none (xen/grant_table.h, "Invalidating an unused
     GTF_permit_access entry"; Linux 6.1 gnttab_end_foreign_access_ref_v1). Version 2: the flags go
@@ -24,9 +26,12 @@ def end_access(grants: Grants, gref: int) -> bool:
     then goes on, but there will be no other. Pages that are granted for life (shift 0) have no
     entry here: their access ends with them.
     """
-    words, shift, status, status_shift = grants
+    words, shift, status, status_shift, access = grants
     if shift == 1:
-        header = words[gref << 1]
+        # Most often the entry is as it was written.
+        header = compare_and_swap(words, gref << 1, access, 0)
+        if header == access:
+            return True
         while not header & IN_USE:
             seen = compare_and_swap(words, gref << 1, header, 0)
             if seen == header:

@@ -13,11 +13,11 @@ from gnttab_world import Own, Ref, World, element
 from vif_peers import GUEST
 from watching import loads
 
-from xennet.abi.grant_table import GTF_PWT, GTF_reading, GTF_readonly
+from xennet.abi.grant_table import GTF_PWT, GTF_permit_access, GTF_reading, GTF_readonly
 from xennet.abi.xen import PAGE_SIZE
 from xennet.adversary import STORE, UPDATE, Access, Adversary, interleavings, record
 from xennet.engine.choice import using
-from xennet.granter import IN_USE
+from xennet.granter import IN_USE, end_access
 from xennet.interface import HypercallError
 from xennet.netfront import guest_rx, guest_tx
 
@@ -177,6 +177,24 @@ def test_an_access_that_is_used_just_then_does_not_end_before_its_use(
     }
 
 
+def test_an_access_with_flags_of_its_own_does_not_end_before_its_use_either() -> None:
+    def scene() -> Entry:
+        entry = Entry(1, False, ended=False)
+        entry.table.words[entry.gref << 1] |= GTF_PWT
+        return entry
+
+    def end(entry: Entry) -> None:
+        words, status = entry.table.words, entry.table.status
+        access = GTF_permit_access | CALLER << 16
+        entry.ended = end_access((words, 1, status, 2, access), entry.gref)
+
+    seen = set()
+    for access, entry in interleavings(scene, end, lambda entry, _: entry.map()):
+        seen.add(entry.ended)
+        assert entry.ended is (entry.status != "okay"), access
+    assert seen == {True, False}
+
+
 @VERSIONS
 def test_an_entry_whose_flags_change_a_few_times_is_used(version: int) -> None:
     status, swaps, entry = unstable(version, times=4)
@@ -313,7 +331,7 @@ def test_B5_a_buffer_that_the_backend_maps_just_then_keeps_the_mark_of_that(slot
         scenes.rx_responses(write),
         lambda back: back.queue.rx.take_responses(256),
         map_just_then,
-        lambda access: access.memory == "grant table",
+        lambda access: access.memory in ("grant table", "rx ring"),
     ):
         verdict = back.queue.rx.res[guest_rx.R_VERDICT]
         verdicts.add(verdict)

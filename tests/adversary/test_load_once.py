@@ -18,15 +18,15 @@ from xennet.abi.netif import (
     XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS,
     XEN_NETIF_EXTRA_TYPE_MCAST_ADD,
 )
-from xennet.adversary import record
+from xennet.adversary import STORE, record
 
 
 def again(scene: Callable[[], Any], step: Callable[[Any], object], *must: str) -> Words:
-    """The words that ``step`` loads more than once; it loads something of each memory in ``must``
-    once."""
-    words = loads(record(scene, step)[0])
-    assert {memory for memory, _ in words} >= set(must)
-    return {word: count for word, count in words.items() if count > 1}
+    """The words that ``step`` loads more than once; it loads, or swaps, something of each memory in
+    ``must``."""
+    accesses = record(scene, step)[0]
+    assert {access.memory for access in accesses if access.kind != STORE} >= set(must)
+    return {word: count for word, count in loads(accesses).items() if count > 1}
 
 
 # -- netback: guest transmit ---------------------------------------------------------------------

@@ -33,8 +33,9 @@ Vector: TypeAlias = "array[int]"
 # once, when he is set up.
 #: page, pvt: the words of a ring page, and the private indices (FRONT_* or BACK_* of xennet.ring).
 Ring: TypeAlias = "tuple[U32Words, U32Array]"
-#: words, shift, status, status_shift: a grant table, as in xennet.interface.GuestGrants.
-Grants: TypeAlias = "tuple[U32Words, int, U32Words, int]"
+#: words, shift, status, status_shift: a grant table, as in xennet.interface.GuestGrants; access:
+#: the first word of an entry that grants one of these pages, as its owner writes it.
+Grants: TypeAlias = "tuple[U32Words, int, U32Words, int, int]"
 #: data, data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value: of a FrameBatch,
 #: its bytes a second time in words.
 Frames: TypeAlias = (

@@ -89,7 +89,6 @@ from xennet.gnttab.entry import (
     COPY_MASK,
     HALVES_PER_PAGE,
     SUB_PAGE_W,
-    V1_STATUS_SHIFT,
     WORDS_PER_PAGE,
     GNTPIN_hstr_inc,
     GNTPIN_hstw_inc,
@@ -142,9 +141,9 @@ def grant_copy(
     failed = 0
     copied = 0
     granted = caller << HEADER_S_domid | GTF_permit_access
-    # The row of the domain that the last ordinary element named.
+    # The table of the domain that the last element named; no entries if there is no such domain.
     cached = -1
-    entries = version = table = active_table = status_table = status_shift = 0
+    entries = version = table = active_table = status_table = 0
 
     for op in range(0, count * COPY_STRIDE, COPY_STRIDE):
         length = ops[op + COPY_W_len]
@@ -153,7 +152,6 @@ def grant_copy(
 
         # Which pointer is the reference and which the caller's own frame? ``marks``: what the entry
         # shows while bytes move; ``mask``: what of its header must match.
-        ordinary = length != 0
         if flags == GNTCOPY_source_gref:
             peer = op
             own = op + _DEST
@@ -166,34 +164,26 @@ def grant_copy(
             mask = _WRITE_MASK
         else:
             peer = own = marks = mask = 0
-            ordinary = False
 
-        if ordinary:
+        if marks and length:
             peer_at = ops[peer + _PTR_W_domid]
             own_at = ops[own + _PTR_W_domid]
             domid = peer_at & LOW_HALF
             peer_at >>= COPY_S_offset
             if domid != cached:
+                cached = domid
+                entries = 0
                 row = domid * ROW_WORDS
                 if domid < NR_DOMIDS and dom_rows[row + ROW_STATE] != NONE:
-                    cached = domid
                     entries = dom_rows[row + ROW_ENTRIES]
                     version = dom_rows[row + ROW_VERSION]
                     table = dom_rows[row + ROW_SHARED] * WORDS_PER_PAGE
                     active_table = dom_rows[row + ROW_ACTIVE] * WORDS_PER_PAGE
-                    if version == 1:
-                        status_table = table * 2
-                        status_shift = V1_STATUS_SHIFT
-                    else:
-                        status_table = dom_rows[row + ROW_STATUS] * HALVES_PER_PAGE
-                        status_shift = 0
-                else:
-                    ordinary = False
+                    status_table = dom_rows[row + ROW_STATUS] * HALVES_PER_PAGE
             gref = ops[peer]
             own_frame = ops[own]
             if (
-                ordinary
-                and gref < entries
+                gref < entries
                 and own_at & LOW_HALF == DOMID_SELF
                 and ops[own + 1] == 0  # high half of the frame number
                 and own_frame < nr_frames
@@ -202,41 +192,37 @@ def grant_copy(
                 own_at >>= COPY_S_offset
                 entry = table + (gref << version)
                 header = u32[entry]
-                ordinary = (
+                if (
                     header & mask == granted
                     and u32[active_table + (gref << ACTIVE_SHIFT)] == 0
                     and peer_at + length <= PAGE_SIZE
                     and own_at + length <= PAGE_SIZE
-                )
-            else:
-                ordinary = False
-
-            if ordinary:
-                # As set_status does; what the entry means is loaded behind the marks.
-                status = status_table + (gref << status_shift)
-                if version == 1:
-                    marked = ordinary = (
-                        compare_and_swap(u32, entry, header, header | marks) == header
-                    )
-                else:
-                    fetch_or(u16, status, marks)
-                    marked = True
-                    ordinary = u32[entry] & mask == granted and u32[entry + version + 1] == 0
-                if ordinary:
-                    frame = u32[entry + version]
-                    if frame < nr_frames and owner[frame] == domid:
-                        peer_at += frame << PAGE_SHIFT
-                        own_at += own_frame << PAGE_SHIFT
-                        if marks == GTF_reading:
-                            u8[own_at : own_at + length] = u8[peer_at : peer_at + length]
-                        else:
-                            u8[peer_at : peer_at + length] = u8[own_at : own_at + length]
+                ):
+                    # As set_status does; what the entry means is loaded behind the marks.
+                    if version == 1:
+                        status = entry << 1
+                        usable = compare_and_swap(u32, entry, header, header | marks) == header
+                        marked = usable
+                    else:
+                        status = status_table + gref
+                        fetch_or(u16, status, marks)
+                        usable = u32[entry] & mask == granted and u32[entry + version + 1] == 0
+                        marked = True
+                    if usable:
+                        frame = u32[entry + version]
+                        if frame < nr_frames and owner[frame] == domid:
+                            peer_at += frame << PAGE_SHIFT
+                            own_at += own_frame << PAGE_SHIFT
+                            if marks == GTF_reading:
+                                u8[own_at : own_at + length] = u8[peer_at : peer_at + length]
+                            else:
+                                u8[peer_at : peer_at + length] = u8[own_at : own_at + length]
+                            fetch_and(u16, status, ~marks)
+                            ops[op + COPY_W_status] &= ~STATUS_MASK
+                            copied += length
+                            continue
+                    if marked:
                         fetch_and(u16, status, ~marks)
-                        ops[op + COPY_W_status] &= ~STATUS_MASK
-                        copied += length
-                        continue
-                if marked:
-                    fetch_and(u16, status, ~marks)
 
         result = copy_one(ops, op, caller, dom_rows, owner, u8, u16, u32)
         ops[op + COPY_W_status] = ops[op + COPY_W_status] & ~STATUS_MASK | result & STATUS_MASK

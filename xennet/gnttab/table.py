@@ -199,7 +199,9 @@ class GrantTable:
         claimed.
         """
         self._check(gref)
-        if not end_access((self._words, self.shift, self._status, self.status_shift), gref):
+        access = self._words[gref << self.version] & ~IN_USE
+        table = (self._words, self.version, self._status, self.status_shift, access)
+        if not end_access(table, gref):
             return False
         self.release((gref,))
         return True

@@ -12,18 +12,9 @@ from array import array
 from contextlib import suppress
 from typing import Any
 
+from xennet.abi.grant_table import GTF_permit_access, GTF_readonly
 from xennet.engine.choice import Engine, shared
-from xennet.interface import GuestGrants, HypercallError, Hypervisor
-
-
-def kernel_grants(grants: GuestGrants, engine: Engine) -> Any:
-    """The grant table as kernels take it (xennet.engine.kernel.Grants)."""
-    if not grants.shift:
-        nothing = array("I", (0,))
-        return engine.view(nothing), 0, engine.view(nothing), 0
-    words = engine.view(shared(grants.words, "grant table"))
-    status = engine.view(shared(grants.status, "grant table"))
-    return words, grants.shift, status, grants.status_shift
+from xennet.interface import HypercallError, Hypervisor
 
 
 class GrantedPages:
@@ -46,6 +37,7 @@ class GrantedPages:
     ) -> None:
         self._hv = hv
         self.lasting = lasting or not hv.grants.shift
+        self._access = GTF_permit_access | (GTF_readonly if readonly else 0) | otherend_id << 16
         self.pages = hv.alloc_pages(count)
         self.grefs = array("I")
         grants, frames = hv.grants, range(self.pages.first, self.pages.first + count)
@@ -61,6 +53,16 @@ class GrantedPages:
         except Exception:
             self.end()
             raise
+
+    def for_kernels(self, engine: Engine) -> Any:
+        """The entries as kernels take them (xennet.engine.kernel.Grants)."""
+        grants = self._hv.grants
+        if not grants.shift:
+            nothing = engine.view(array("I", (0,)))
+            return nothing, 0, nothing, 0, 0
+        words = engine.view(shared(grants.words, "grant table"))
+        status = engine.view(shared(grants.status, "grant table"))
+        return words, grants.shift, status, grants.status_shift, self._access
 
     def end(self) -> bool:
         """End all access and give references and pages back.

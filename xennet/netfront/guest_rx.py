@@ -37,15 +37,14 @@ Tuples, besides those of xennet.engine.kernel:
 
     buffers   pages, grefs, zeros: RX_SLOTS pages of our own, the reference of each; a page of
               zeros if pages are to be wiped, else less
-    backend   otherend, prefix_types, setup: its domain; bit t is set if GSO type t may be announced
-              by a prefix; whether checksums are set up as Linux does
+    backend   prefix_types, setup: bit t is set if GSO type t may be announced by a prefix; whether
+              checksums are set up as Linux does
 """
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-from xennet.abi.grant_table import GTF_permit_access
 from xennet.abi.netif import (
     XEN_NETIF_EXTRA_TYPE_GSO,
     XEN_NETIF_EXTRA_TYPE_HASH,
@@ -109,7 +108,7 @@ from xennet.vif.refusals import (
 from xennet.vif.ring_events import RX_DROPPED, RX_RECEIVED
 
 Buffers: TypeAlias = "tuple[Bytes, U32Array, Bytes]"
-Backend: TypeAlias = "tuple[int, int, int]"
+Backend: TypeAlias = "tuple[int, int]"
 
 # Verdicts of take_responses, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
 OK = 0
@@ -167,16 +166,15 @@ _SIGN16 = 0x8000
 _SPECIAL = NETRXF_extra_info | NETRXF_gso_prefix
 
 
-def put_requests(ring: Ring, otherend: int, grefs: U32Array, grants: Grants) -> int:
+def put_requests(ring: Ring, grefs: U32Array, grants: Grants) -> int:
     """Grant and request every free slot.
 
     Returns 1 if the backend asked to be notified, else 0.
     """
     page, pvt = ring
-    words, shift, _, _ = grants
+    words, shift, _, _, access = grants
     prod = pvt[FRONT_REQ_PROD_PVT]
     end = (pvt[FRONT_RSP_CONS] + RX_SLOTS) & MASK32
-    access = GTF_permit_access | otherend << 16
     while prod != end:
         slot = prod & RX_MASK
         gref = grefs[slot]
@@ -214,7 +212,6 @@ def take_responses(
     """
     page, pvt = ring
     pages, grefs, zeros = buffers
-    otherend, _, _ = backend
     for place in range(RESULTS):
         res[place] = 0
     begin = pvt[FRONT_RSP_CONS]
@@ -236,7 +233,7 @@ def take_responses(
     if cons != begin:
         if len(zeros) == PAGE_SIZE:
             wipe(pages, zeros, begin, cons)
-        res[R_NOTIFY] = put_requests(ring, otherend, grefs, grants)
+        res[R_NOTIFY] = put_requests(ring, grefs, grants)
     # An event is asked for if nothing is left; else the pass is to be repeated without one.
     res[R_MORE] = await_responses(page, cons) if cons == prod else 1
     return OK
@@ -277,7 +274,7 @@ def take_packets(
     response that was looked at.
     """
     data, data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value = frames
-    _, prefix_types, setup = backend
+    prefix_types, setup = backend
     last = len(data) - MAX_CHAIN_BYTES
     logging = len(log) > LOG_HEADER
     packets = 0

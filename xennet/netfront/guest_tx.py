@@ -35,15 +35,14 @@ Tuples, besides those of xennet.engine.kernel:
     requests   ids, pending, outcomes: the stack of free ids, ``state[S_FREE]`` deep; 1 by id from
                the publication of a request to its response; by id the status (16 bits, unsigned) of
                the last response that was not OKAY, or of a multicast request
-    backend    otherend, can_sg, gso_types, hashes: its domain; whether it takes packets of several
-               slots; bit t is set if it takes GSO type t; whether it takes hash extra info
+    backend    can_sg, gso_types, hashes: whether it takes packets of several slots; bit t is set if
+               it takes GSO type t; whether it takes hash extra info
 """
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-from xennet.abi.grant_table import GTF_permit_access, GTF_readonly
 from xennet.abi.netif import (
     NETIF_RSP_NULL,
     NETIF_RSP_OKAY,
@@ -88,7 +87,7 @@ from xennet.vif.ring_events import TX_RESPONSE, TX_SENT
 
 Buffers: TypeAlias = "tuple[Bytes, U32Array, Bytes]"
 Requests: TypeAlias = "tuple[U32Array, U32Array, U32Array]"
-Backend: TypeAlias = "tuple[int, int, int, int]"
+Backend: TypeAlias = "tuple[int, int, int]"
 
 # Verdicts of take_responses, in res[R_VERDICT]; texts in xennet/netfront/verdict.py.
 OK = 0
@@ -149,12 +148,11 @@ def put_requests(
     """
     page, pvt = ring
     pages, grefs, _ = buffers
-    words, shift, _, _ = grants
+    words, shift, _, _, access = grants
     data, _, offset, length, flags, gso_size, _, hash_info, _ = frames
     ids, pending, _ = requests
-    otherend, _, _, hashes = backend
+    _, _, hashes = backend
     logging = len(log) > LOG_HEADER
-    access = GTF_permit_access | GTF_readonly | otherend << 16
     prod = pvt[FRONT_REQ_PROD_PVT]
     space = TX_SLOTS - ((prod - pvt[FRONT_RSP_CONS]) & MASK32)
     free = state[S_FREE]
@@ -214,7 +212,7 @@ def slots_of(frame: int, frames: Frames, backend: Backend) -> tuple[int, int]:
     None at all if the backend did not negotiate what the frame needs.
     """
     _, _, _, length, _, gso_size, gso_type, hash_info, _ = frames
-    _, can_sg, gso_types, hashes = backend
+    can_sg, gso_types, hashes = backend
     chunks = (length[frame] + _OFFSET_MASK) >> PAGE_SHIFT
     extra = 0
     if gso_size[frame]:

@@ -10,7 +10,7 @@ from xennet.engine.choice import current, shared
 from xennet.frames import FrameBatch, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx
-from xennet.netfront.buffers import GrantedPages, kernel_grants
+from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.negotiated import Negotiated
 from xennet.ring import FrontRing
 from xennet.vif.passlog import PassLog
@@ -46,15 +46,15 @@ class RxPass:
         engine = current()
         self._log = PassLog(hv, engine)
         view = engine.view
-        words, grants = (view(ring.sring.u32), view(ring.pvt)), kernel_grants(hv.grants, engine)
+        words, grants = (view(ring.sring.u32), view(ring.pvt)), buffers.for_kernels(engine)
         grefs, pages = view(buffers.grefs), view(shared(buffers.pages.u8, "rx buffers"))
         self._put_requests = engine.kernel(guest_rx.put_requests)
-        self._put_args = (words, terms.otherend_id, grefs, grants)
+        self._put_args = (words, grefs, grants)
         self._take_responses = engine.kernel(guest_rx.take_responses)
         self._take_args = (
             *(words, (pages, grefs, view(terms.zeros)), grants),
             batch.for_kernels(view),
-            (terms.otherend_id, terms.gso_prefix_types, int(terms.checksum_setup)),
+            (terms.gso_prefix_types, int(terms.checksum_setup)),
             view(array("q", bytes(8 * guest_rx.EXTRAS))),
             *(view(array("q", bytes(8 * guest_rx.STATES))), view(self.res)),
         )

@@ -10,7 +10,7 @@ from xennet.engine.choice import current, shared
 from xennet.frames import FrameBatch, Outbox, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_tx
-from xennet.netfront.buffers import GrantedPages, kernel_grants
+from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.negotiated import Negotiated
 from xennet.ring import FrontRing
 from xennet.vif.passlog import PassLog
@@ -38,14 +38,14 @@ class TxPass(Outbox):
         engine = current()
         self.log = PassLog(hv, engine)
         view = engine.view
-        words, grants = (view(ring.sring.u32), view(ring.pvt)), kernel_grants(hv.grants, engine)
+        words, grants = (view(ring.sring.u32), view(ring.pvt)), buffers.for_kernels(engine)
         grefs, pages = view(buffers.grefs), view(shared(buffers.pages.u8, "tx buffers"))
         self._pending = array("I", bytes(4 * TX_SLOTS))
         self._outcomes = array("I", bytes(4 * TX_SLOTS))
         self._state = array("q", (TX_SLOTS, 0))
         requests = tuple(map(view, (array("I", range(TX_SLOTS)), self._pending, self._outcomes)))
         own, results = (pages, grefs, view(terms.zeros)), (view(self._state), view(self.res))
-        backend = terms.otherend_id, int(terms.can_sg), terms.gso_types, int(terms.hashes)
+        backend = int(terms.can_sg), terms.gso_types, int(terms.hashes)
         self._put_requests = engine.kernel(guest_tx.put_requests)
         frames = self.batch.for_kernels(view)
         self.put_args = (words, own, grants, frames, requests, backend, *results)
