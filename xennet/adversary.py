@@ -1,4 +1,4 @@
-"""The adversary engine: kernels as they are, over shared memory that tells of every access to it.
+"""The adversary engine: kernels as they are, over shared memory that reports every access to it.
 
 A driver shares its rings with a peer that runs at the same time. In one process nothing comes
 between two loads of a kernel, so no test sees that a slot is loaded twice, or that a driver sleeps
@@ -14,7 +14,7 @@ peer could have done just then.
 A *point* lies right behind each access (:class:`Access`), numbered from 1; what a peer does before
 the first access it does before the run. Accesses of the peer itself, inside ``act``, are no points.
 Runs have to be deterministic: the points are counted in a first run without a peer, and a second
-run that does not come by the same way is an error (:class:`DivergedError`).
+run that makes other accesses is an error (:class:`DivergedError`).
 
 Shared is what goes through :func:`xennet.engine.choice.shared`: the three ring pages ("tx ring",
 "rx ring", "ctrl ring"), the grant table as its owner sees it ("grant table"), a frontend's granted
@@ -51,11 +51,11 @@ Kind = Literal["load", "store", "update"]
 class Access:
     """One access to shared memory; the point of this ``number`` lies right behind it.
 
-    ``memory`` is its name, ``at`` the first byte of it and ``size`` how many: 1, 2, 4 or 8 for an
-    item of a view, any number for a range (payload, a slot of the control ring), which is one
-    access. An atomic operation is one access as well: nobody comes between its load and its store.
-    ``value`` is what was loaded or stored, or is there after an atomic operation, least significant
-    byte first.
+    ``memory`` is the name of the memory, ``at`` the first byte accessed, ``size`` the number of
+    bytes: 1, 2, 4 or 8 for an item of a view, any number for a range (payload, a slot of the
+    control ring), which is one access. An atomic operation is one access as well: nothing comes
+    between its load and its store. ``value`` is the value loaded or stored, or the value after an
+    atomic operation, least significant byte first.
     """
 
     number: int
@@ -79,15 +79,15 @@ Watcher = Callable[[Access], object]
 
 
 class DivergedError(Exception):
-    """A run did not make the accesses of the first one: it depends on more than its scene."""
+    """A run made other accesses than the first run: it depends on more than its scene."""
 
 
 class SharedView:
-    """A view of shared memory (items B, H, I or Q) that tells an adversary of each access.
+    """A view of shared memory (items B, H, I or Q) that reports each access to an adversary.
 
-    For kernels and plain code it is the memoryview that it stands for: ``view[i]``, ``len(view)``,
-    and ``view[i:j]``, which as a value is a copy of the range, loaded in one step. ``view[i:]`` is
-    no access but a view of the rest.
+    Kernels and plain code use it like the memoryview behind it: ``view[i]``, ``len(view)``, and
+    ``view[i:j]``, which as a value is a copy of the range, loaded in one step. ``view[i:]`` is no
+    access but a view of the rest.
     """
 
     __slots__ = ("_adversary", "_at", "_raw", "memory")
@@ -95,7 +95,7 @@ class SharedView:
     def __init__(self, raw: memoryview, memory: str, adversary: Adversary, at: int = 0) -> None:
         self._raw = raw
         self._adversary = adversary
-        self._at = at  # byte at which it begins
+        self._at = at  # the byte at which the view begins
         self.memory = memory
 
     def __len__(self) -> int:
@@ -119,7 +119,8 @@ class SharedView:
 
     @property
     def obj(self) -> SharedView:
-        """Who owns the memory, and knows how it is changed in one step (xennet.engine.atomics)."""
+        """The view itself, as the owner of the memory with atomic operations of its own
+        (xennet.engine.atomics)."""
         return self
 
     def compare_and_swap(self, words: memoryview, at: int, old: int, new: int) -> int:
@@ -157,8 +158,8 @@ class Adversary:
     """An engine (xennet.engine.choice.Engine) for :func:`xennet.engine.choice.using`; one for each
     scene.
 
-    What is set up while it is in force can be watched later. ``memories`` are the shared memories
-    in the order in which they were set up, by name, each as the view that was given.
+    Memory that is set up while the engine is in force can be watched later. ``memories`` are the
+    shared memories in the order in which they were set up: name -> the view that was given.
     """
 
     name = "adversary"
@@ -169,15 +170,15 @@ class Adversary:
         self._number = 0
 
     def kernel(self, function: F) -> F:
-        """The plain function."""
+        """The kernel itself, as a plain function."""
         return function
 
     def view(self, buffer: memoryview | array[int]) -> Any:
-        """``buffer`` itself: it is private, or it came from :meth:`shared`."""
+        """``buffer`` itself: it is private, or a view that :meth:`shared` has returned."""
         return buffer
 
     def shared(self, memory: memoryview, what: str) -> memoryview:
-        """A :class:`SharedView` of it; twice is once."""
+        """A :class:`SharedView` of ``memory``; the same one if it is called again."""
         if isinstance(memory, SharedView):
             return cast(memoryview, memory)
         self.memories.append((what, memory))
@@ -185,14 +186,15 @@ class Adversary:
 
     @property
     def watched(self) -> bool:
-        """Whether accesses are told to anybody just now."""
+        """Whether accesses are being reported now."""
         return self._watcher is not None
 
     @contextmanager
     def watching(self, watcher: Watcher) -> Iterator[None]:
         """Within the block ``watcher`` is called behind every access, numbered from 1.
 
-        What it touches itself is not told. ValueError inside another such block.
+        Accesses of the watcher itself are not reported. Raises ValueError inside another such
+        block.
         """
         if self._watcher is not None:
             raise ValueError("this adversary is being watched already")
@@ -203,7 +205,7 @@ class Adversary:
             self._watcher = None
 
     def tell(self, memory: str, at: int, size: int, kind: Kind, value: int) -> None:
-        """What views call, while anybody watches."""
+        """Report one access to the watcher; called by views while there is one."""
         self._number += 1
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
@@ -214,9 +216,9 @@ class Adversary:
 
 
 def record(scene: Callable[[], W], run: Callable[[W], object]) -> tuple[list[Access], W]:
-    """The accesses of one run that nobody disturbs, and the world after it.
+    """The accesses of one undisturbed run, and the world after it.
 
-    ``scene`` sets a world up, with this engine in force; ``run(world)`` is what is watched.
+    ``scene()`` sets a world up, with this engine in force; ``run(world)`` is watched.
     """
     adversary = Adversary()
     with using(adversary):
@@ -237,11 +239,11 @@ def interleavings(
     act: Callable[[W, Access], object],
     where: Callable[[Access], bool] = _anywhere,
 ) -> Iterator[tuple[Access, W]]:
-    """For each point of a run that ``where`` picks: the access before it, and the world in which
-    ``act(world, access)`` was done there and ``run(world)`` has come to its end.
+    """For each point of a run that ``where`` picks, yield the access before the point, and a world
+    in which ``act(world, access)`` was done at the point and ``run(world)`` was completed.
 
-    Each world is a new one. DivergedError when a run takes another way before its point; an
-    exception that leaves a run has a note that names the point.
+    Each world is a new one. Raises DivergedError when a run makes other accesses before its point.
+    An exception that leaves a run has a note that names the point.
     """
     accesses, _ = record(scene, run)
     for point in filter(where, accesses):
@@ -269,11 +271,12 @@ def interleavings(
 
 
 class RandomWrites:
-    """A watcher that writes anything anywhere: at a point in ``every``, on average, up to ``burst``
-    items of the shared memories called ``names``.
+    """A watcher that writes random values to random items of the shared memories called ``names``:
+    at one point in ``every``, on average, up to ``burst`` items.
 
     Everything follows from ``random``. Values are likely to mean something: small, near the ends of
-    16 and 32 bits, near what was there; half of the writes go where the driver has just been.
+    16 and 32 bits, near the value that was there. Half of the writes go where the driver has just
+    been.
     """
 
     def __init__(
@@ -290,7 +293,7 @@ class RandomWrites:
         self._random = random
         self._every = every
         self._burst = burst
-        #: How many items were written.
+        #: Number of items written so far.
         self.writes = 0
 
     def __call__(self, access: Access) -> None:

@@ -1,8 +1,8 @@
 """Network interfaces as a stack sees them (FreeBSD's struct ifnet, as far as the wire matters).
 
-An :class:`Interface` has a name, an address, flags, a link state and counters, and hands what comes
-in to its ``input``. Frames are in a :class:`~xennet.frames.FrameBatch`, which passes from hand to
-hand as an mbuf does: whoever is given one owns it, and nobody copies it.
+An :class:`Interface` has a name, an address, flags, a link state and counters, and hands incoming
+frames to its ``input``. Frames are in a :class:`~xennet.frames.FrameBatch`, which is passed on as
+an mbuf is: the function that is given a batch owns it, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ETHERMTU = 1500
 
 
 class Flags(IntFlag):
-    """What the administrator sets, and what an interface is (net/if.h, IFF_*)."""
+    """Flags set by the administrator, or fixed by the kind of interface (net/if.h, IFF_*)."""
 
     UP = 0x1
     BROADCAST = 0x2
@@ -34,7 +34,7 @@ class Flags(IntFlag):
 
 
 class DrvFlags(IntFlag):
-    """What a driver sets (net/if.h, IFF_DRV_*): it works; its queue is full."""
+    """Flags set by a driver (net/if.h, IFF_DRV_*): the interface works; its queue is full."""
 
     RUNNING = 0x40
     OACTIVE = 0x400
@@ -44,7 +44,7 @@ _NO_DRV_FLAGS = DrvFlags(0)
 
 
 class LinkState(IntEnum):
-    """net/if.h, LINK_STATE_*."""
+    """The state of the link (net/if.h, LINK_STATE_*)."""
 
     UNKNOWN = 0
     DOWN = 1
@@ -53,8 +53,8 @@ class LinkState(IntEnum):
 
 @define
 class IfCounters:
-    """Packets in (``i``) and out (``o``), bytes out, errors, frames for groups, frames that a full
-    queue dropped: what a driver counts (net/if.h, enum ift_counter)."""
+    """The counters of a driver (net/if.h, enum ift_counter): packets in (``i``) and out (``o``),
+    bytes out, errors, frames for groups, frames dropped at a full queue."""
 
     ipackets: int = 0
     opackets: int = 0
@@ -64,20 +64,20 @@ class IfCounters:
     oqdrops: int = 0
 
 
-#: Gets frames: the stack above an interface, or who listens to what it sends.
+#: A function that is given frames: the stack above an interface, or a tap.
 Taker = Callable[[FrameBatch], None]
 
 
 def dropped(_batch: FrameBatch) -> None:
-    """Nobody is above the interface: frames that come in are freed."""
+    """Free a batch of incoming frames: the ``input`` of an interface without a stack above it."""
 
 
 @define(eq=False, repr=False)
 class Interface:
-    """One interface. ``mac``: 6 bytes. ``input`` takes what comes in. ``taps`` see what goes out,
-    before it is known whether anybody gets it (BPF_MTAP). ``send_queue`` holds frames, each in a
-    batch of its own, while the hardware's queue is full; at most ``send_limit``.
-    """
+    """One interface. ``mac`` has 6 bytes. ``input`` is called with incoming frames. ``taps`` are
+    called with outgoing frames, before it is known whether they get anywhere (BPF_MTAP).
+    ``send_queue`` holds frames while the hardware's queue is full, each in a batch of its own,
+    ``send_limit`` at most."""
 
     name: str
     index: int
@@ -99,12 +99,12 @@ class Interface:
 
     @property
     def running(self) -> bool:
-        """Whether the driver works."""
+        """Whether the driver works (IFF_DRV_RUNNING)."""
         return bool(self.drv_flags & DrvFlags.RUNNING)
 
     @property
     def up(self) -> bool:
-        """Whether the administrator has brought it up."""
+        """Whether the administrator has brought the interface up (IFF_UP)."""
         return bool(self.flags & Flags.UP)
 
     @up.setter
@@ -113,17 +113,17 @@ class Interface:
 
     @property
     def usable(self) -> bool:
-        """Whether frames pass: running, and up."""
+        """Whether frames pass: the interface is running, and up."""
         return self.running and self.up
 
     def tap(self, batch: FrameBatch) -> None:
-        """Show ``batch`` to those who listen."""
+        """Call all taps with ``batch``."""
         for taker in self.taps:
             taker(batch)
 
 
 class Interfaces:
-    """The interfaces of one machine, by name; indices are the lowest that are free, from 1."""
+    """The interfaces of one machine, by name. An index is the lowest that is free, from 1."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, Interface] = {}
@@ -138,7 +138,8 @@ class Interfaces:
         return self._by_name[name]
 
     def add(self, name: str) -> Interface:
-        """A new interface. ValueError if there is one of this name."""
+        """Add an interface called ``name`` and return it. Raises ValueError if there is one of this
+        name."""
         if name in self._by_name:
             raise ValueError(f"there is an interface {name} already")
         used = {interface.index for interface in self}
@@ -147,17 +148,17 @@ class Interfaces:
         return interface
 
     def remove(self, interface: Interface) -> None:
-        """It is gone, and its name and index are free."""
+        """Remove ``interface``; its name and index are free from now on."""
         del self._by_name[interface.name]
 
 
 def single(batch: FrameBatch, index: int) -> FrameBatch:
-    """Frame ``index`` of ``batch``, copied into a batch of its own."""
+    """Copy frame ``index`` of ``batch`` into a batch of its own."""
     return part(batch, index, index + 1)
 
 
 def part(batch: FrameBatch, first: int, end: int) -> FrameBatch:
-    """Frames ``first`` ... ``end - 1`` of ``batch``, copied into a batch of their own."""
+    """Copy frames ``first`` ... ``end - 1`` of ``batch`` into a batch of their own."""
     size = sum(batch.length[first:end])
     copy = FrameBatch(memoryview(bytearray(size)), end - first)
     for index in range(first, end):

@@ -1,8 +1,8 @@
-"""Modules and names that have moved, found under their old names for scripts written before.
+"""Old names of modules and functions that have moved, for scripts written before.
 
-Importing :mod:`xennet` installs this behind every other finder: only what is nowhere else comes
-here. Each use of an old name warns (DeprecationWarning) and says the new one. The package itself
-uses none of them.
+Importing :mod:`xennet` installs the finder here behind every other finder, so it is asked only for
+modules that are nowhere else. Each use of an old name warns (DeprecationWarning) and says the new
+one. The package itself uses none of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from importlib.abc import Loader  # costs more to import than the package
 
-#: Old module -> its new one, and the names in it that have changed.
+#: Old module -> its new name, and the names in it that have changed.
 MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "xennet.counters": ("xennet.vif.counters", {}),
     "xennet.gnttab.guest": ("xennet.gnttab.table", {}),
@@ -65,7 +65,7 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "xennet.xenstore.client_socket": ("xennet.xenstore.client.socket", {}),
     "xennet.xenstore.client_watch": ("xennet.xenstore.client.watch", {}),
 }
-#: Package -> names of it that another package has now.
+#: Package -> its old names -> where they are now.
 NAMES: dict[str, dict[str, str]] = {
     "xennet": {"FrameEndpoint": "xennet.frames.Endpoint", "House": "xennet.host.Host"},
     "xennet.link": {
@@ -84,8 +84,8 @@ NAMES: dict[str, dict[str, str]] = {
 
 
 def moved_name(package: str, name: str) -> object:
-    """What ``name`` of ``package`` is called now, with a warning; AttributeError if it is no old
-    name."""
+    """The object that ``name`` of ``package`` is called by now, with a warning. Raises
+    AttributeError if it is no old name."""
     if (now := NAMES.get(package, {}).get(name)) is None:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     home, _, attribute = now.rpartition(".")
@@ -99,7 +99,7 @@ def _warned(old: str, home: str, name: str, stacklevel: int) -> object:
 
 
 class _Moved(ModuleType):
-    """Stands for the module ``__name__`` and hands out what its new one has."""
+    """Stands for the old module ``__name__`` and hands out the names of the new one."""
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):  # what the import system asks of every module
@@ -114,7 +114,7 @@ class _Finder:
     ) -> ModuleSpec | None:
         if fullname not in MODULES:
             return None
-        # One that had others in it has to say so, or they are not looked for.
+        # An old package has to say that it is one, or Python does not look for modules in it.
         package = any(old.startswith(f"{fullname}.") for old in MODULES)
         return ModuleSpec(fullname, cast("Loader", self), is_package=package)
 
@@ -122,9 +122,9 @@ class _Finder:
         return _Moved(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: names are looked up when somebody asks for them."""
+        """Do nothing: a name is looked up when it is used."""
 
 
 def install() -> None:
-    """Find old names from now on. Once."""
+    """Find old names from now on. Called once."""
     sys.meta_path.append(_Finder())

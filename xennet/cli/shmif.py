@@ -1,4 +1,4 @@
-"""``xennet shmif``: make a bus of NetBSD's shmif, look at it, send to it, listen to it."""
+"""``xennet shmif``: create a bus of NetBSD's shmif, show it, send to it, listen to it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 #: Name of the JSON layout; a new number when a key changes its meaning or goes away.
 FORMAT = "xennet-shmif/1"
 EXIT_NOT_ALL = 1
-#: Seconds that somebody who only looks waits for the lock.
+#: Seconds that a command which only looks waits for the lock.
 _PATIENCE = 1.0
-#: Seconds between two looks at a bus that is followed: for a ring that came too early.
+#: Seconds between two looks at a bus that is followed, for a wakeup that came too early.
 _LOOK = 1.0
 
 BUS = click.argument("bus", metavar="BUS")
@@ -181,13 +181,13 @@ def follow(bus: str, form: str, pcap: str | None, count: int | None, oldest: boo
 @click.option(
     "--dead",
     is_flag=True,
-    help="Whoever holds the lock without a mark is dead, as you know for certain.",
+    help="You know for certain that the holder, which left no mark, is dead.",
 )
 def unlock(bus: str, dead: bool) -> None:
-    """Take the lock from a holder that died.
+    """Free a lock whose holder has died.
 
-    Of xennet's processes that is found out by itself. Others leave no mark: they are as alive as
-    you say, as long as the bus does not move for a second.
+    A dead process of xennet is found out by itself. Other processes leave no mark: they count as
+    dead if you say so, and if the bus does not change for a second.
     """
     from xennet.shmif.shared_bus import Bus
 
@@ -217,7 +217,7 @@ def _parsed_sender(text: str) -> int:
 
 
 def _recorder(pcap: str | None) -> Port:
-    """A port that writes a capture, or, without one, forgets."""
+    """A port that writes a capture to ``pcap``, or without one drops what it gets."""
     from xennet.port.null import NullPort
     from xennet.port.record import RecordPort
 
@@ -234,7 +234,8 @@ def _reader(memory: BusMemory) -> tuple[Reader, FrameBatch]:
 
 
 def _frames(memory: BusMemory) -> Iterator[tuple[int, FrameBatch]]:
-    """The frames on a copy of a bus, each with its sender in a batch of its own for a moment."""
+    """Yield the frames on a copy of a bus, each with its sender, in a batch that is reused for the
+    next."""
     reader, batch = _reader(memory)
     reader.attach(oldest=True)
     more = True
@@ -246,7 +247,7 @@ def _frames(memory: BusMemory) -> Iterator[tuple[int, FrameBatch]]:
 
 
 def _show(sender: int, batch: FrameBatch, port: Port) -> None:
-    """A frame on one line, and to the port."""
+    """Print one line about a frame, and push the frame to ``port``."""
     frame = batch.frame(0)
     seconds, rest = divmod(batch.timestamp[0], 10**9)
     to, source = (frame[at : at + 6].tobytes().hex(":") for at in (0, 6))
@@ -257,7 +258,7 @@ def _show(sender: int, batch: FrameBatch, port: Port) -> None:
 
 
 def _looked_at(path: str, form: str) -> BusMemory:
-    """A copy of a bus: as it is between two frames, or, where its lock cannot be had, as it is."""
+    """A copy of a bus: as it is between two frames, or as it is now if its lock cannot be had."""
     from xennet.shmif.bus_file import snapshot
     from xennet.shmif.errors import BusError
     from xennet.shmif.shared_bus import Bus

@@ -1,17 +1,17 @@
-"""Read-modify-writes of memory that other processes map as well, for code that is not compiled.
+"""Atomic operations on memory that other processes map as well, for code that is not compiled.
 
 Two domains write the same word of a grant entry or of an event channel, so both change it in one
 step: cmpxchg, lock or, lock and (xen/grant_table.h, "Use SMP-safe CMPXCHG"). As long as all domains
-are in this process and one thread, nothing comes between a load and a store of it, and the
-operations of :mod:`xennet.engine.kernel` are that: they know such memory by its owner, which is an
-:class:`OwnMap`, a bytearray or an array. Any other memory (a memfd, what a test watches) may be
-changed by somebody else between the two, so it takes real atomic operations:
+are in this process and one thread, nothing comes between a load and a store, and the plain
+operations of :mod:`xennet.engine.kernel` are enough: they know such memory by its owner, which is
+an :class:`OwnMap`, a bytearray or an array. Any other memory (a memfd, memory that a test watches)
+may change between the two, so it takes real atomic operations:
 
-* what the owner of the memory has itself, if it has a way of its own (xennet.adversary);
+* those of the memory's owner, if it has its own (xennet.adversary);
 * else libatomic, the library in which compilers keep them, through ctypes;
 * else those of the compiled engine (:mod:`xennet.engine.fast`).
 
-There is no fourth way: where neither is installed, :func:`of_processes` refuses.
+Where neither is installed, :func:`of_processes` raises AtomicsError.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import Protocol, cast
 
 
 class AtomicsError(Exception):
-    """Memory cannot be shared with other processes here; the message says what to install."""
+    """This machine cannot share memory with other processes; the message says what to install."""
 
 
 class OwnMap(mmap.mmap):
-    """Zeroed pages of this process alone, which no other process can map."""
+    """Zeroed pages of this process alone: an anonymous map that no other process has."""
 
     def __new__(cls, size: int) -> OwnMap:
         return super().__new__(cls, -1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -38,8 +38,8 @@ class OwnMap(mmap.mmap):
 class ReadModifyWrite(Protocol):
     """The three operations on item ``at`` of a view of unsigned integers (1, 2, 4 or 8 bytes).
 
-    Each is one step in the eyes of everybody else, a full barrier, and returns what was there
-    before. xennet.engine.kernel has their rules.
+    Each is one step for every other process and a full barrier, and returns the value from before.
+    xennet.engine.kernel has their rules.
     """
 
     def compare_and_swap(self, words: memoryview, at: int, old: int, new: int) -> int: ...
@@ -48,9 +48,10 @@ class ReadModifyWrite(Protocol):
 
 
 def of(words: memoryview) -> ReadModifyWrite | None:
-    """How items of ``words`` are changed in one step; None if nobody else can come between.
+    """The operations that change items of ``words`` in one step; None if only this process has the
+    memory.
 
-    AtomicsError if the memory may be another process's too and there is no way.
+    Raises AtomicsError if another process may have it and there are no such operations.
     """
     owner = words.obj
     if isinstance(owner, OwnMap | bytearray | array):
@@ -62,9 +63,9 @@ def of(words: memoryview) -> ReadModifyWrite | None:
 
 @cache
 def of_processes() -> ReadModifyWrite:
-    """What works between processes; AtomicsError if there is nothing that does."""
+    """The operations that work between processes. Raises AtomicsError if there are none."""
     with suppress(OSError, AttributeError):
-        from xennet.engine.libatomic import LibAtomic  # ctypes is imported by those who need it
+        from xennet.engine.libatomic import LibAtomic  # ctypes is imported only where it is needed
 
         return LibAtomic()
     if find_spec("numba") is not None:

@@ -1,6 +1,6 @@
 """Which way kernels run: as the plain Python they are written in, or compiled from that source.
 
-Kernels (xennet/engine/kernel.py) are module-level functions. Whoever calls one asks the current
+Kernels (xennet/engine/kernel.py) are module-level functions. Code that calls one asks the current
 engine for its callable form and for views of the memory it works on, once, when it is set up:
 
     engine = current()
@@ -36,7 +36,7 @@ VARIABLE = "XENNET_ENGINE"
 
 
 class EngineError(Exception):
-    """The wanted engine cannot be had; the message says what to do."""
+    """The wanted engine is not there; the message says what to do."""
 
 
 class Engine(Protocol):
@@ -54,22 +54,19 @@ class Engine(Protocol):
     def view(self, buffer: memoryview | array[int]) -> Any:
         """``buffer`` (of items B, H, I, Q or q) in the form that this engine's kernels take.
 
-        The memory is shared, not copied. A view keeps no right to the memory: whoever made it
-        drops it when the memory goes.
+        The memory is shared, not copied. The code that makes a view drops it before the memory is
+        released.
         """
         ...
 
     def shared(self, memory: memoryview, what: str) -> memoryview:
-        """``memory``, which a peer may write at any time, as everybody is to see it.
-
-        ``what`` is its name, "tx ring" for example. Plain code uses the result, and
-        :meth:`view` takes it.
-        """
+        """``memory``, which a peer may write at any time, in the form in which plain code uses it
+        and :meth:`view` takes it. ``what`` is its name, "tx ring" for example."""
         ...
 
 
 class PlainEngine:
-    """Kernels as they are."""
+    """Runs kernels as the Python functions they are."""
 
     name = "plain"
 
@@ -102,14 +99,15 @@ _ENGINES: dict[str, Callable[[], Engine]] = {"plain": lambda: PLAIN, "fast": _fa
 
 
 def named(name: str) -> Engine:
-    """The engine called ``name``; EngineError if there is none or it is not installed."""
+    """The engine called ``name``. Raises EngineError if there is none of that name or it is not
+    installed."""
     if name not in _ENGINES:
         raise EngineError(f"there is no engine {name!r}; there are: {', '.join(_ENGINES)}")
     return _ENGINES[name]()
 
 
 def current() -> Engine:
-    """The engine in force. Chosen at the first call, unless :func:`using` says otherwise."""
+    """The engine in force. The first call chooses it, unless :func:`using` is in force."""
     global _selected
     if _selected is None:
         wanted = os.environ.get(VARIABLE, "")
@@ -120,14 +118,15 @@ def current() -> Engine:
 def shared(memory: memoryview, what: str) -> memoryview:
     """``memory`` as the engine in force shows memory that a peer may write at any time.
 
-    No engine is chosen by this: as long as there is none, nobody watches.
+    This chooses no engine: as long as none is chosen, ``memory`` itself is returned.
     """
     return memory if _selected is None else _selected.shared(memory, what)
 
 
 @contextmanager
 def using(engine: str | Engine) -> Iterator[Engine]:
-    """Within the block, everything that is set up takes ``engine``, or the one of that name."""
+    """Within the block, drivers and kernels that are set up use ``engine``, an engine or the name
+    of one."""
     global _selected
     before, _selected = _selected, named(engine) if isinstance(engine, str) else engine
     try:

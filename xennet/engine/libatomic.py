@@ -7,7 +7,7 @@ from typing import Any, cast
 
 #: __ATOMIC_SEQ_CST of the C ABI: one order of all such operations for everybody.
 _SEQ_CST = 5
-#: An item by how many bytes it has.
+#: The type of an item by its size in bytes.
 _KINDS: dict[int, Any] = {
     1: ctypes.c_uint8,
     2: ctypes.c_uint16,
@@ -58,8 +58,8 @@ class LibAtomic:
 def address_of(words: memoryview, at: int) -> int:
     """The address of item ``at`` (0 or more) of a view.
 
-    IndexError outside of it; ValueError if the item does not lie at a multiple of its size, where
-    no machine changes it in one step; TypeError if the view is read-only.
+    Raises IndexError outside of the view, TypeError if the view is read-only, and ValueError if the
+    item does not lie at a multiple of its size, where no machine changes it in one step.
     """
     if not 0 <= at < len(words):
         raise IndexError(f"item {at} of a view of {len(words)}")

@@ -1,6 +1,7 @@
-"""Epairs are made and destroyed by name: ``ifconfig epair create`` (if_clone(4)).
+"""Creating and destroying epairs by name, as ``ifconfig epair create`` does (if_clone(4)).
 
-The cloner takes ``epair`` and ``epair<digits>``; what it makes is ``epair<n>a`` and ``epair<n>b``.
+The cloner takes the names ``epair`` and ``epair<digits>``, and makes ``epair<n>a`` and
+``epair<n>b``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _MASK32 = 0xFFFFFFFF
 
 
 class CloneError(OSError):
-    """The cloner's errno, with what it is about."""
+    """A name or unit that the cloner refuses: the seed's errno, and a message that names it."""
 
     def __init__(self, errno: int, what: str) -> None:
         super().__init__(errno, f"{os.strerror(errno)}: {what}")
@@ -65,8 +66,8 @@ def _final(a: int, b: int, c: int) -> int:
 
 
 def pair_macs(index: int, hostid: int) -> tuple[bytes, bytes]:
-    """The addresses of both sides: 02, the hash of ``index`` and ``hostid`` (64 bits) in the byte
-    order of the machine, and 0a or 0b."""
+    """The MAC addresses of both sides: byte 02, the hash of ``index`` and ``hostid`` (64 bits) in
+    the byte order of the machine, and byte 0a or 0b."""
     hashed = jenkins_hash32((index & _MASK32, hostid & _MASK32, hostid >> 32 & _MASK32), 0)
     middle = b"\x02" + hashed.to_bytes(4, sys.byteorder)
     return middle + b"\x0a", middle + b"\x0b"
@@ -74,7 +75,7 @@ def pair_macs(index: int, hostid: int) -> tuple[bytes, bytes]:
 
 @frozen
 class Epair:
-    """Both sides of a pair."""
+    """Both sides of a pair of interfaces."""
 
     unit: int
     a: Interface
@@ -82,10 +83,11 @@ class Epair:
 
 
 class Cloner:
-    """Makes epairs among the ``interfaces`` of one machine, sent by ``driver``.
+    """Makes epairs among the ``interfaces`` of one machine; ``driver`` carries their frames.
 
-    ``hostid`` (64 bits) makes addresses unique; 0 takes random bits for each pair. ``leaks_units``:
-    a name that exists costs the unit for ever, as in the seed; later generations give it back.
+    ``hostid`` (64 bits) makes the addresses unique; with 0 they are random for each pair.
+    ``leaks_units``: a name that exists costs its unit for ever, as in the seed; later generations
+    give the unit back.
     """
 
     def __init__(
@@ -107,14 +109,16 @@ class Cloner:
         self._pairs: dict[str, Epair] = {}
 
     def match(self, name: str) -> bool:
-        """Whether ``name`` is one for this cloner to make: not one with the a or b behind it."""
+        """Whether the cloner makes pairs of this ``name``. Names with the final a or b do not
+        match."""
         return _MATCH.fullmatch(name) is not None
 
     def create(self, name: str = _NAME) -> Epair:
-        """Make a pair, running, link up, and not yet brought up by the administrator.
+        """Make a pair: running, link up, not yet brought up by the administrator.
 
-        CloneError: EINVAL for a name that is not the cloner's, ENOSPC for one that leaves no place
-        for the letter or no unit, EEXIST if the unit is taken or either interface is there.
+        Raises CloneError: EINVAL for a name that does not match, ENOSPC if the name leaves no room
+        for the final letter or no unit is free, EEXIST if the unit is taken or either interface
+        exists.
         """
         if not self.match(name):
             raise CloneError(EINVAL, f"{name!r} is no name for a new epair")
@@ -142,9 +146,10 @@ class Cloner:
         return pair
 
     def destroy(self, interface: Interface) -> None:
-        """Destroy the pair of which ``interface`` is a side; nothing for one that is gone.
+        """Destroy the pair of which ``interface`` is a side; nothing happens if the interface is
+        gone.
 
-        Frames that are on their way are freed. (The seed counts on there being none.)
+        Frames on their way are freed. (The seed relies on there being none.)
         """
         name = interface.name[:-1] + "a"
         pair = self._pairs.get(name)

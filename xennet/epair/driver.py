@@ -1,14 +1,15 @@
-"""What an epair does with a frame that is sent, in two generations of the driver.
+"""How an epair handles a frame that is sent, in two generations of the driver.
 
 * :class:`NetisrDriver`: if_epair.c of MODULE_VERSION 1 (revision 2f513db7). Frames go through a
   netisr queue of the receiver's CPU. If that is full the *sender's CPU* is marked OACTIVE, and
   frames of all interfaces of that CPU wait in their send queues until its own netisr queue has run
   empty.
-* :class:`TaskqueueDriver`: MODULE_VERSION 3 (revision 02f70f66). A queue of 4096 frames for each
-  side, taken whole by a task; a full one drops, and frames longer than the MTU are refused.
+* :class:`TaskqueueDriver`: MODULE_VERSION 3 (revision 02f70f66). Each side has a queue of 4096
+  frames, which a task takes whole. A full queue drops frames, and frames longer than the MTU are
+  refused.
 
-A call of ``transmit`` takes a whole batch and does with it what the seed does with one frame after
-the other; its errno is that of the first frame that had one.
+A call of ``transmit`` takes a whole batch and treats it as the seed treats the same frames one
+after the other; its errno is that of the first frame that had one.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _GROUP = 1
 
 
 def count_sent(sender: Interface, receiver: Interface, batch: FrameBatch) -> None:
-    """Count ``batch`` as gone: the receiver's packets too, before it has them, and never its
-    bytes."""
+    """Count the frames of ``batch`` as sent, and the receiver's packets before it has them; the
+    receiver's bytes are never counted."""
     data, counters = batch.data, sender.counters
     counters.opackets += batch.count
     counters.obytes += batch.used
@@ -42,20 +43,21 @@ def count_sent(sender: Interface, receiver: Interface, batch: FrameBatch) -> Non
 
 
 class Driver(Protocol):
-    """One generation. ``generation``: its name."""
+    """One generation of the driver; ``generation`` is its name."""
 
     generation: str
 
     def attach(self, interface: Interface, peer: Interface) -> None:
-        """From now on what ``interface`` sends comes in at ``peer``."""
+        """Deliver at ``peer`` what ``interface`` sends from now on."""
         ...
 
     def detach(self, interface: Interface) -> None:
-        """``interface`` goes; frames that are on their way to it are freed."""
+        """Remove ``interface``, and free the frames that are on their way to it."""
         ...
 
     def transmit(self, interface: Interface, batch: FrameBatch | None) -> int:
-        """Send all frames of ``batch`` (None: nothing), which is the driver's from then on.
+        """Send all frames of ``batch`` (None: no frames); the batch belongs to the driver from then
+        on.
 
         Returns 0, ENXIO if the interface does not run, ENETDOWN if it is not up, ENOBUFS for a full
         queue, E2BIG for a frame that is too long.
@@ -63,11 +65,11 @@ class Driver(Protocol):
         ...
 
     def room(self, interface: Interface) -> int:
-        """Frames that ``interface`` could send now without losing one."""
+        """The number of frames that ``interface`` could send now without losing one."""
         ...
 
     def qflush(self, interface: Interface) -> None:
-        """Free what waits in the send queue of ``interface`` (if_qflush)."""
+        """Free the frames in the send queue of ``interface`` (if_qflush)."""
         ...
 
 
@@ -81,7 +83,7 @@ class _Cpu:
 
 
 class NetisrDriver:
-    """The seed's generation. ``netisr`` has the queues."""
+    """The seed's generation of the driver. ``netisr`` has the queues."""
 
     generation = "netisr"
 
@@ -135,7 +137,7 @@ class NetisrDriver:
         return error
 
     def start(self, interface: Interface) -> None:
-        """Send what waits in the send queue (epair_start)."""
+        """Send the frames in the send queue of ``interface`` (epair_start)."""
         self._start(self._cpu_of(interface), interface)
 
     def qflush(self, interface: Interface) -> None:
@@ -151,8 +153,8 @@ class NetisrDriver:
         interface.counters.oerrors += 1
 
     def _enqueue(self, cpu: _Cpu, interface: Interface, batch: FrameBatch, first: int) -> int:
-        """Put frames from ``first`` on into the send queue; the queue's errno is all that tells of
-        those that find no place."""
+        """Put the frames from ``first`` on into the send queue. Returns the queue's errno; frames
+        that do not fit are not reported in any other way."""
         error = 0
         for index in range(first, batch.count):
             if len(interface.send_queue) >= interface.send_limit:
@@ -167,7 +169,7 @@ class NetisrDriver:
             cpu.drain.append(interface)
 
     def _leave(self, interface: Interface) -> None:
-        """epair_remove_ifp_from_draining."""
+        """Take ``interface`` off its CPU's drain list (epair_remove_ifp_from_draining)."""
         for cpu in self._cpus:
             if interface in cpu.drain:
                 cpu.drain.remove(interface)
@@ -206,7 +208,7 @@ class NetisrDriver:
 
 @define(eq=False)
 class _Side:
-    """What waits to come in at ``interface``, of which ``frames`` frames."""
+    """The frames that wait to come in at ``interface``; ``frames`` is their number."""
 
     interface: Interface
     queue: deque[FrameBatch] = field(factory=deque)
@@ -214,8 +216,8 @@ class _Side:
 
 
 class TaskqueueDriver:
-    """The later generation. What is counted of a frame that is queued is as far as remembered;
-    facts of the rest were read."""
+    """The later generation of the driver. Which counters a queued frame changes is from memory; the
+    rest was read in the source."""
 
     generation = "taskqueue"
 
@@ -265,7 +267,7 @@ class TaskqueueDriver:
         return error
 
     def qflush(self, interface: Interface) -> None:
-        """Nothing waits in a send queue."""
+        """Do nothing: no frames wait in a send queue."""
 
     def _run(self, side: _Side) -> None:
         queue, side.queue = side.queue, deque()
@@ -275,12 +277,12 @@ class TaskqueueDriver:
 
 
 def _only(batch: FrameBatch, kept: list[int]) -> FrameBatch:
-    """The frames of ``batch`` with these indices, copied."""
+    """Copy the frames of ``batch`` with the indices ``kept``."""
     copy = FrameBatch(memoryview(bytearray(max(1, batch.used))), max(1, len(kept)))
     for index in kept:
         copy.append_from(batch, index)
     return copy
 
 
-#: By name, the oldest first.
+#: The generations by name, the oldest first.
 DRIVERS = {"netisr": NetisrDriver, "taskqueue": TaskqueueDriver}

@@ -1,4 +1,4 @@
-"""The queues in which frames wait for the other side's input: netisr, one for each CPU."""
+"""netisr, the queues of incoming frames between the two sides: one queue for each CPU."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from xennet.runloop import Delivery, RunLoop
 
 #: Frames that a CPU's queue holds: 42 x ifqmaxlen, "42 shall be the number" in the seed's words.
 MAXQLEN = 42 * IFQ_MAXLEN
-#: The domain in whose name the queues run.
+#: The domid that the queues' deliveries count for.
 _HOST = 0
 
 
 class Netisr:
-    """``cpus`` queues of at most ``limit`` frames each. A queue that has frames is due in
-    ``run_loop``; then all that it has is handed to the interfaces' inputs, in order, and
-    ``drained`` is told the CPU.
+    """``cpus`` queues of at most ``limit`` frames each. A queue with frames is delivered by
+    ``run_loop``: all its frames are handed to the interfaces' ``input`` in order, and ``drained``
+    is called with the CPU.
 
     ``limit`` is net.link.epair.netisr_maxqlen.
     """
@@ -38,19 +38,19 @@ class Netisr:
         return interface.index % len(self._queues)
 
     def set_limit(self, limit: int) -> int:
-        """Set the limit of every queue. Returns 0, or EINVAL for less than 1."""
+        """Set the limit of every queue. Returns 0, or EINVAL for a limit below 1."""
         if limit < 1:
             return EINVAL
         self.limit = limit
         return 0
 
     def room(self, interface: Interface) -> int:
-        """Frames for ``interface`` that its CPU's queue takes now."""
+        """The number of frames for ``interface`` that its CPU's queue can take now."""
         return max(0, self.limit - self._lengths[self.cpu_of(interface)])
 
     def queue(self, interface: Interface, batch: FrameBatch) -> int:
-        """Have ``batch`` come in at ``interface``, whole. Returns 0, or ENOBUFS without room for
-        all of it."""
+        """Queue the whole ``batch`` for delivery at ``interface``. Returns 0, or ENOBUFS without
+        room for all of it."""
         if batch.count > self.room(interface):
             return ENOBUFS
         cpu = self.cpu_of(interface)
@@ -60,7 +60,7 @@ class Netisr:
         return 0
 
     def forget(self, interface: Interface) -> None:
-        """Free what waits for ``interface``, which goes away."""
+        """Free the frames that wait for ``interface``, which is going away."""
         for cpu, queue in enumerate(self._queues):
             kept = [entry for entry in queue if entry[0] is not interface]
             self._queues[cpu] = deque(kept)

@@ -1,8 +1,8 @@
 """FreeBSD's epair as a link: each pair of endpoints gets two interfaces, back to back.
 
 Side a is the guest's, side b the host's. An interface of the seed's generation takes frames of any
-length and has no offloads, so an edge completes and segments what comes from an end; the later one
-refuses what is longer than its MTU.
+length and has no offloads, so an edge completes checksums and segments frames of an end; the later
+generation refuses frames longer than its MTU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BATCH_BYTES = 4 * (MAX_FRAME + 1)
 
 
 class _Clock:
-    """The link's time, for a switch at the host's ends."""
+    """The time of the link, for a switch at the host's ends."""
 
     def __init__(self, run_loop: RunLoop) -> None:
         self._run_loop = run_loop
@@ -48,12 +48,12 @@ class _Clock:
 
 
 def void(_result: object) -> None:
-    """Nothing of it is of interest."""
+    """Drop a result."""
 
 
 @define(eq=False, repr=False)
 class EpairEnds:
-    """One pair of the link: ``guest`` behind side a, ``host`` behind side b; ``epair`` is None
+    """One pair of the link: ``guest`` behind side a, ``host`` behind side b. ``epair`` is None
     before the link is opened."""
 
     name: str
@@ -65,12 +65,13 @@ class EpairEnds:
 
     @property
     def was_up(self) -> bool:
-        """Whether there are interfaces."""
+        """Whether the pair's interfaces have been created."""
         return self.epair is not None
 
 
 class EpairLink:
-    """As many epairs as are joined, on a machine of their own (xennet.link.protocol.Link).
+    """One epair for each pair that is joined, all on one machine of their own
+    (xennet.link.protocol.Link).
 
     ``generation``: "netisr", the seed's, or "taskqueue". ``mtu`` in bytes, None for the usual one.
     ``hostid``: 64 bits of which addresses are made.
@@ -106,7 +107,8 @@ class EpairLink:
         host: Endpoint,
         filtered: Callable[[bytes, int], None] = lambda frame, timestamp: None,
     ) -> EpairEnds:
-        """The next pair; an epair filters nothing. LinkError after :meth:`open`."""
+        """Add the next pair and return it; an epair filters no frames. Raises LinkError after
+        :meth:`open`."""
         if self._open:
             raise LinkError("join() of a link that is open")
         name = f"epair{len(self.pairs)}"
@@ -115,8 +117,7 @@ class EpairLink:
         return pair
 
     def address(self, number: int) -> bytes:
-        """The address that side a of pair ``number`` gets: two indices go to each pair, in
-        order."""
+        """The MAC address of side a of pair ``number``: each pair gets two indices, in order."""
         return pair_macs(2 * number + 1, self.cloner.hostid)[0]
 
     def open(self) -> None:
@@ -135,7 +136,7 @@ class EpairLink:
             pair.host.negotiated(offload)
 
     def carry(self, waiting: Callable[[], int | None] | None = None) -> None:
-        """Move frames until no end has any that the other end has room for."""
+        """Move frames until no end has any for which the other end has room."""
         self._require_open("carry()")
         while sum(self._move(pair, _BATCH) for pair in self.pairs):
             pass
@@ -150,7 +151,7 @@ class EpairLink:
         raise LinkError("an epair has no XenStore")
 
     def hold(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
-        """Keep the interfaces up for that long, or until it is ``over``."""
+        """Keep the interfaces up for ``seconds``, or until ``over()`` returns True."""
         self.pump.hold(seconds, over)
 
     def close(self) -> None:
@@ -165,17 +166,17 @@ class EpairLink:
                 self.cloner.destroy(pair.epair.a)
 
     def explain(self, error: Exception) -> str | None:
-        """None: nothing in an epair raises."""
+        """None: nothing in an epair raises an exception on purpose."""
         return None
 
     def report(self) -> LinkReport:
-        """The interfaces with their counters, as they were when the link was closed."""
+        """A report of the interfaces with their counters, as they were when the link was closed."""
         if not self._open:
             return self._report
         return LinkReport(interfaces=tuple(InterfaceReport.of(one) for one in self.interfaces))
 
     def left_behind(self) -> list[str]:
-        """Interfaces that are still there."""
+        """The interfaces that still exist, a line for each."""
         return [f"interface {interface.name}" for interface in self.interfaces]
 
     def destroy(self) -> None:
@@ -188,7 +189,8 @@ class EpairLink:
             raise LinkError(f"{call} of a link that is not open")
 
     def _move(self, pair: EpairEnds, most: int) -> int:
-        """Move at most ``most`` frames each way. Returns how many were moved."""
+        """Move at most ``most`` frames each way between the ends of ``pair``. Returns the number
+        moved."""
         epair = pair.epair
         if epair is None:
             return 0
@@ -213,7 +215,7 @@ class EpairLink:
         return given
 
     def _into(self, end: Endpoint) -> Callable[[FrameBatch], None]:
-        """What a side does with frames that come in: ``end`` gets them."""
+        """The ``input`` of a side: a function that pushes incoming frames to ``end``."""
 
         def take(batch: FrameBatch) -> None:
             end.push(batch)

@@ -1,7 +1,7 @@
-"""What a run asks of a link, whatever kind of link it is.
+"""The protocol of a link: what a run calls, whatever kind of link it is.
 
-A link joins pairs of endpoints: what is pulled from one end of a pair is pushed to the other, in
-both directions. It is opened, carries frames as often as it is asked to, and is closed, once each.
+A link joins pairs of endpoints: frames pulled from one end of a pair are pushed to the other, in
+both directions. A link is opened once, carries frames any number of times, and is closed once.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class Pair(Protocol):
-    """Two endpoints that a link joins. ``name``: as its messages call it ("vif1.0"). ``queues``,
-    ``split_channels``: what it was connected with, 0 and False before."""
+    """Two endpoints that a link joins. ``name`` is how messages call the pair ("vif1.0").
+    ``queues`` and ``split_channels`` are what it was connected with, 0 and False before."""
 
     @property
     def name(self) -> str: ...
@@ -37,7 +37,7 @@ class Pair(Protocol):
 
 class Link(Protocol):
     """Joins a guest's end and a host's end for each pair; ``host_clock`` is the time at the host's
-    ends. All errors that are the link's own are LinkError, or what :meth:`explain` knows."""
+    ends. The link's own errors are LinkErrors, or exceptions that :meth:`explain` knows."""
 
     @property
     def host_clock(self) -> Clock: ...
@@ -48,55 +48,59 @@ class Link(Protocol):
         host: Endpoint,
         filtered: Callable[[bytes, int], None] = ...,
     ) -> Pair:
-        """The next pair, before :meth:`open`; the link tells both ends whom to wake. ``filtered``
-        is told of each frame (its bytes and time stamp) that the link took from ``host`` and need
-        not bring to ``guest``."""
+        """Add the next pair, before :meth:`open`, and return it; the link sets the listeners of
+        both ends. ``filtered`` is called with each frame (its bytes and time stamp) that the link
+        took from ``host`` and need not bring to ``guest``."""
         ...
 
     def address(self, number: int) -> bytes:
-        """The MAC address (6 bytes) of the guest's end of pair ``number``, from 0."""
+        """The MAC address (6 bytes) of the guest's end of pair ``number``, counted from 0."""
         ...
 
     def open(self) -> None:
-        """Bring all pairs up. LinkError with the evidence if one gets stuck."""
+        """Bring all pairs up. Raises LinkError, with the evidence, if one gets stuck."""
         ...
 
     def carry(self, waiting: Callable[[], int | None] | None = None) -> None:
-        """Move frames until no end has anything more to give. ``waiting`` tells how many frames
-        have arrived as long as some are on their way, None when none are. LinkError when an end
-        broke."""
+        """Move frames until no end has any more to give.
+
+        ``waiting()`` returns the number of frames that have arrived so far, or None when none are
+        on their way. Raises LinkError when an end broke.
+        """
         ...
 
     def trickle(self) -> None:
-        """Let every guest send one frame, so that a switch sees where each of them is."""
+        """Let every guest send one frame, so that a switch learns where each of them is."""
         ...
 
     def serve_store(self, path: str, pace: float = 0.0) -> None:
         """Let other programs use the link's XenStore over the unix socket ``path``; they have
-        ``pace`` seconds to look at each change. LinkError for a link that has none."""
+        ``pace`` seconds to look at each change. Raises LinkError for a link that has no
+        XenStore."""
         ...
 
     def hold(self, seconds: float, over: Callable[[], bool] = ...) -> None:
-        """Keep everything as it is for that long, or until it is ``over``."""
+        """Keep the link as it is for ``seconds``, or until ``over()`` returns True."""
         ...
 
     def close(self) -> None:
-        """Take all pairs down in order. LinkError if one had to be forced. Idempotent."""
+        """Take all pairs down in order. Raises LinkError if one had to be forced. May be
+        repeated."""
         ...
 
     def explain(self, error: Exception) -> str | None:
-        """One line about an exception that is the doing of what the link is made of; None for any
+        """One line about an exception that the parts of the link raise on purpose; None for any
         other."""
         ...
 
     def report(self) -> LinkReport:
-        """All there is to tell of the link itself."""
+        """The report of the link itself, without the frames."""
         ...
 
     def left_behind(self) -> list[str]:
-        """What is still held, a line for each; empty after an orderly :meth:`close`."""
+        """The things that are still held, a line for each; empty after an orderly :meth:`close`."""
         ...
 
     def destroy(self) -> None:
-        """Release everything, whatever state it is in."""
+        """Release everything, whatever state the link is in."""
         ...

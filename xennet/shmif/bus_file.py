@@ -1,4 +1,4 @@
-"""A bus as a file: opened, made, mapped, and judged before anybody uses it."""
+"""A bus as a file: opening it, creating it, mapping it, and checking it before use."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from xennet.abi.shmifvar import (
 from xennet.shmif import bus_ops
 from xennet.shmif.errors import BusError
 
-#: The packet header of a bus, by the name of its form: that of 64-bit processes, and of i386.
+#: The packet header by the name of its form: "64" for 64-bit processes, "i386" for 32-bit x86.
 FORMS: dict[str, Codec] = {"64": PKTHDR, "i386": PKTHDR_I386}
 _SWAPPED = int.from_bytes(SHMIF_MAGIC.to_bytes(4, "little"), "big")
 
 
 def form_named(name: str) -> Codec:
-    """The packet header of form "64" or "i386"; ValueError if there is none of that name."""
+    """The packet header of form "64" or "i386". Raises ValueError for any other name."""
     if name not in FORMS:
         raise ValueError(f"there is no form {name!r}; there are {', '.join(FORMS)}")
     return FORMS[name]
@@ -35,8 +35,9 @@ def form_named(name: str) -> Codec:
 
 @frozen(eq=False)
 class BusMemory:
-    """The bytes of a bus, ``whole``, and views of them: ``mem``, 64-bit words of its struct
-    shmif_mem, and the ``data`` behind it. ``form``: the packet header of those who share it."""
+    """The bytes of a bus, ``whole``, and views of them: ``mem`` is its struct shmif_mem in 64-bit
+    words, ``data`` the data behind that. ``form`` is the packet header that all processes on the
+    bus use."""
 
     name: str
     whole: memoryview
@@ -55,13 +56,15 @@ class BusMemory:
         return self.whole[IFMEM_DATA:]
 
     def views(self) -> tuple[memoryview, memoryview, memoryview, memoryview, array[int]]:
-        """What kernels take as a bus (xennet.shmif.bus_ops.BusViews), with scratch of its own."""
+        """The bus as kernels take it (xennet.shmif.bus_ops.BusViews), with scratch memory of its
+        own."""
         header = memoryview(bytearray(bus_ops.SCRATCH))
         form = array("I", [self.form.size, self.form.offsets["sp_sender"] // 4])
         return self.mem32, self.data, header, header.cast("I"), form
 
     def check(self) -> None:
-        """BusError unless this is a bus, of this byte order, that has been initialised."""
+        """Check that this is an initialised bus of this machine's byte order. Raises BusError if
+        not."""
         magic = SHMIF_MEM.read(self.whole).shm_magic
         if magic == SHMIF_MAGIC:
             return
@@ -72,7 +75,8 @@ class BusMemory:
         raise self.error(f"no bus, its magic number is {magic:#010x}, not {SHMIF_MAGIC:#x}", 0)
 
     def judge(self, res: array[int]) -> None:
-        """BusError if a kernel found something that no writer of frames has left."""
+        """Check the result vector ``res`` of a kernel. Raises BusError if the kernel found
+        something on the bus that no writer of frames leaves there."""
         verdict, place, found = res[: bus_ops.R_FOUND + 1]
         if verdict == bus_ops.OK:
             return
@@ -86,19 +90,20 @@ class BusMemory:
         raise self.error(f"{name} is {found}, the data has {BUSMEM_DATASIZE} bytes", 4 * place)
 
     def error(self, what: str, offset: int) -> BusError:
-        """An error about the byte at ``offset`` of the file."""
+        """A BusError about the byte at ``offset`` of the file."""
         return BusError(f"{self.name}: {what} (at byte offset {offset})")
 
     @staticmethod
     def _offset(place: int) -> int:
-        """Where in the file a data offset is; the end of the data is its begin."""
+        """The offset in the file of data offset ``place``; the end of the data is its beginning."""
         return IFMEM_DATA + place % BUSMEM_DATASIZE
 
 
 def open_bus(path: str, create: bool, writable: bool = True) -> int:
-    """A descriptor of the bus file; one that is empty, or with ``create`` new, gets its size.
+    """Open the bus file ``path`` and return its descriptor. A file that is empty, or new because of
+    ``create``, gets the size of a bus.
 
-    BusError if it cannot be opened, or has another size than a bus.
+    Raises BusError if the file cannot be opened, or has a size other than a bus's.
     """
     flags = (os.O_RDWR if writable else os.O_RDONLY) | (os.O_CREAT if create else 0)
     try:
@@ -122,7 +127,8 @@ def open_bus(path: str, create: bool, writable: bool = True) -> int:
 
 
 def map_bus(path: str, fd: int) -> mmap.mmap:
-    """The bus file ``fd`` in memory, shared with all who have it open. BusError if it cannot be."""
+    """Map the bus file ``fd``, shared with every process that has it open. Raises BusError if it
+    cannot be mapped."""
     try:
         return mmap.mmap(fd, BUSMEM_SIZE)
     except (OSError, ValueError) as e:
@@ -130,8 +136,8 @@ def map_bus(path: str, fd: int) -> mmap.mmap:
 
 
 def snapshot(path: str, form: str) -> BusMemory:
-    """The bytes of a bus as they are at this moment, judged as far as its head goes; the lock is
-    not asked for. BusError if it is none."""
+    """Copy the bytes of a bus as they are at this moment, without its lock; only the head is
+    checked. Raises BusError if the file is no bus."""
     fd = open_bus(path, create=False, writable=False)
     try:
         content = os.pread(fd, BUSMEM_SIZE, 0)

@@ -1,11 +1,11 @@
-"""The lock of a bus, between processes: a spin lock whose dead holders are found out.
+"""The lock of a bus between processes: a spin lock that finds out whether its holder is dead.
 
-As upstream's shmif_lockbus (if_shmem.c 1.89) a word of the bus is swapped from 0 to 1, after 1001
-tries in a row with a millisecond's sleep in between. Unlike upstream nobody waits for ever: after
-:data:`SUSPICION` the holder is looked at (xennet.shmif.owner). If it is proven dead the lock is
-taken over in one swap, and if it may have been writing the bus is emptied, which every reader
-notices as an overrun; both are told. A holder that lives, and one that leaves no mark, is never
-deprived: after :data:`PATIENCE` the wait ends in an error that says whom it was for.
+As upstream's shmif_lockbus (if_shmem.c 1.89) does, the lock word of the bus is swapped from 0 to 1,
+1001 tries in a row and then a sleep of a millisecond. Upstream waits for ever; here the holder is
+examined after :data:`SUSPICION` seconds (xennet.shmif.owner). If it is proven dead, the lock is
+taken over in one swap; if it may have been writing, the bus is emptied as well, and every reader
+counts an overrun. Both are reported. The lock is never taken from a holder that lives or that
+leaves no mark: the wait ends after :data:`PATIENCE` seconds in an error that names the holder.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from xennet.ring import MASK32
 from xennet.shmif import owner
 from xennet.shmif.errors import BusError
 
-#: Seconds after which it is asked whether the holder lives, and after which nobody waits any more.
+#: Seconds of waiting after which the holder is examined, and after which the wait is an error.
 SUSPICION = 0.02
 PATIENCE = 10.0
 _NAP = 0.001
-#: The lock and the spare word behind it, as one of 64 bits.
+#: Index of the 64-bit word made of the lock and the spare word behind it.
 WORD = MEM_W_lock // 2
 
 _log = logging.getLogger("xennet.shmif")
 
 
 def take_lock(words: U32Words, word: int, tries: int) -> int:
-    """Swap the lock from free to ``word``, a 64-bit number; at most ``tries`` times.
+    """Swap the lock from free to the 64-bit number ``word``, in at most ``tries`` tries.
 
-    Returns what was there at last: 0 if the lock is taken.
+    Returns the value found by the last try: 0 if the lock is taken.
     """
     seen = compare_and_swap(words, WORD, LOCK_UNLOCKED, word)
     while seen != LOCK_UNLOCKED and tries > 1:
@@ -56,8 +56,8 @@ def take_lock(words: U32Words, word: int, tries: int) -> int:
 
 
 def empty(mem: memoryview, data: memoryview, header_size: int) -> None:
-    """Leave a bus, whose lock is held, as it was when it was new, two generations later: whatever
-    the position of a reader, it has fallen behind then, and finds nothing."""
+    """Empty a bus whose lock is held: its head as of a new bus, its generation two later. Any
+    reader, whatever its position, has fallen behind then and finds no frame."""
     words = mem.cast("B").cast("I")
     data[:header_size] = bytes(header_size)
     words[MEM_W_first] = BUSMEM_DATASIZE
@@ -69,11 +69,11 @@ def empty(mem: memoryview, data: memoryview, header_size: int) -> None:
 
 
 class BusLock:
-    """The lock of the bus file ``fd``, whose struct shmif_mem is ``mem`` (64-bit words of its map)
-    and whose data is ``data``. ``name`` begins every message. ``tell`` gets what has to be known
-    of dead holders (None: the log "xennet.shmif", as warnings).
+    """The lock of the bus file ``fd``. ``mem`` is its struct shmif_mem (64-bit words of the map),
+    ``data`` the data behind it. ``name`` begins every message. ``tell`` is called with each message
+    about a dead holder; None logs it as a warning of "xennet.shmif".
 
-    BusError when there are no atomic operations between processes here.
+    Raises BusError where there are no atomic operations between processes.
     """
 
     def __init__(
@@ -98,16 +98,16 @@ class BusLock:
         self._take = engine.kernel(take_lock)
         self._free = engine.kernel(compare_and_swap)
         self._pid = os.getpid()
-        #: This opening's mark; 0 where the system has none.
+        #: The mark of this opening of the file; 0 where the system has no marks.
         self.mark = owner.claim(fd)
         self._held = 0
-        #: Holders that died, and were deprived of the lock.
+        #: Number of dead holders that the lock was taken from.
         self.dead_holders = 0
 
     def acquire(self, writing: bool, patience: float = PATIENCE) -> None:
-        """Take the lock, ``writing`` if the bus may be changed while it is held.
+        """Take the lock; ``writing``: the bus may be changed while it is held.
 
-        BusError, with the holder, if it cannot be had for ``patience`` seconds.
+        Raises BusError, which names the holder, if the lock cannot be had for ``patience`` seconds.
         """
         if os.getpid() != self._pid:
             raise BusError(f"{self._name}: was opened before a fork: the child opens it itself")
@@ -118,7 +118,8 @@ class BusLock:
             self._wait(word, patience)
 
     def release(self) -> None:
-        """Free the lock. BusError if it was not held any more: somebody has broken it."""
+        """Free the lock. Raises BusError if it was not held any more: another process has broken
+        it."""
         held, self._held = self._held, 0
         if self._free(self._words, WORD, held, LOCK_UNLOCKED) != held:
             raise BusError(
@@ -126,8 +127,8 @@ class BusLock:
             )
 
     def give_up(self) -> None:
-        """Free the lock of a writer that did not come to its end. The bus is emptied, as that of
-        one that died. BusError as for :meth:`release`."""
+        """Free the lock of a write that was interrupted; the bus is emptied, as after a writer that
+        died. Raises BusError as :meth:`release` does."""
         empty(self._mem, self._data, self._header_size)
         self._tell(
             f"{self._name}: interrupted while it was written to, so the bus is emptied; readers "
@@ -136,8 +137,8 @@ class BusLock:
         self.release()
 
     def close(self) -> None:
-        """Give the mark back; a lock that is still held is a dead holder's from then on. The map
-        keeps the file open, so closing its descriptor would not do."""
+        """Give the mark back. A lock that is still held counts as a dead holder's from then on.
+        Closing the descriptor would not be enough, since the map keeps the file open."""
         owner.release(self._fd, self.mark)
 
     def _wait(self, word: int, patience: float) -> None:
@@ -158,19 +159,21 @@ class BusLock:
                 raise BusError(f"{self._name}: locked for {patience:g} s: {self._holder(seen)}")
 
     def _took_over(self, seen: int, word: int) -> bool:
-        """Whether the holder is proven dead, and the lock ours in its place."""
+        """Take the lock over if the holder in ``seen`` is proven dead. Returns whether it was
+        taken."""
         mark = owner.mark_of(seen)
         if not mark or mark == self.mark or not owner.died(self._fd, mark):
             return False
         try:
-            # As long as we have its mark nobody begins to use it: the word is the dead one's.
+            # We have its mark now, so no new owner begins to use it: the word is the dead one's.
             what = f"process {owner.process_of(mark)} died while it held the lock"
             return self._swapped(seen, word, what)
         finally:
             owner.release(self._fd, mark)
 
     def _swapped(self, seen: int, word: int, what: str) -> bool:
-        """Whether the lock went from the dead holder of ``seen`` to us; if so the bus is whole."""
+        """Swap the lock from the dead holder of ``seen`` to ``word``, and empty the bus if that
+        holder may have been writing. Returns False if the lock has changed hands meanwhile."""
         wrote = owner.is_writing(seen)
         if wrote:
             word |= owner.WRITING << 32  # we write as well now, should we die too
@@ -200,10 +203,11 @@ class BusLock:
         return f"by process {owner.process_of(mark)}, which lives"
 
     def declare_dead(self, patience: float = 1.0) -> str:
-        """Free the lock, which somebody holds without a mark and, says the user, is dead.
+        """Free a lock that is held without a mark, because the user says that its holder is dead.
 
-        Returns what was done. BusError if the holder is one that lives by its mark, or if the bus
-        is in use: anything that moves within ``patience`` seconds is proof of life.
+        Returns a phrase that says what was done. Raises BusError if the holder is one whose mark
+        shows that it lives, or if the bus is in use: any change within ``patience`` seconds proves
+        life.
         """
         before = self._moves()
         until = time.monotonic() + patience
@@ -229,5 +233,5 @@ class BusLock:
         return "was taken from a process declared dead"
 
     def _moves(self) -> tuple[int, ...]:
-        """What changes when frames are written."""
+        """The words of struct shmif_mem that change when frames are written."""
         return tuple(self._mem[1 : SHMIF_MEM.size // 8 - 1])

@@ -1,4 +1,4 @@
-"""The operations on a bus that is locked: frames are written, and read (libshmif shmif_busops.c).
+"""The operations on a locked bus: writing frames and reading them (libshmif shmif_busops.c).
 
 Two kernels, called with the lock held (xennet.shmif.bus_lock):
 
@@ -10,8 +10,8 @@ Two kernels, called with the lock held (xennet.shmif.bus_lock):
 may cut a header anywhere; ``form``, the header's size in bytes and the word of sp_sender.
 
 An offset counts data bytes. A frame lies behind its header; both go on at offset 0 where the data
-ends. Any process may have written anything there: every length and offset that is loaded is
-judged before it is used, and a verdict other than OK names the place (xennet.shmif.bus_file).
+ends. Any process may have written anything there: every length and offset is judged after it is
+loaded and before it is used, and a verdict other than OK names the offset (xennet.shmif.bus_file).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ ASTRAY = 4
 MORE = 1
 FULL = 2
 
-# Places in the result vector.
+# Indices of the result vector.
 R_VERDICT = 0
 R_PLACE = 1
 R_FOUND = 2
@@ -61,24 +61,24 @@ R_FRAMES = 3
 R_BYTES = 4
 #: MORE if the limit was reached, FULL if the batch has no room for the next frame, else 0.
 R_MORE = 5
-#: Times that the reader had fallen behind, so that frames were lost.
+#: Number of times the reader had fallen behind and lost frames.
 R_OVERRUNS = 6
-#: Not appended: shorter than an Ethernet header, sent by the reader itself, for somebody else, come
-#: while the link was down.
+#: Frames that were not appended: shorter than an Ethernet header, sent by the reader itself, for
+#: another address, come while the link was down.
 R_SHORT = 7
 R_OWN = 8
 R_FOREIGN = 9
 R_DOWN = 10
 RESULTS = 11
 
-# Places in a reader's state: the offset of its next frame, the generation (two words) that this
+# Indices of a reader's state: the offset of its next frame, the generation (two words) that this
 # belongs to, and where the bus stood when it had last fallen behind.
 S_NEXT = 0
 S_GEN = 1
 S_LOST = 3
 STATE = 6
 
-# Places in the card of a reader or writer: its sender id (two words), the six bytes of its MAC
+# Indices of the card of a reader or writer: its sender id (two words), the six bytes of its MAC
 # address, whether it is promiscuous, whether its link is down.
 C_SENDER = 0
 C_MAC = 2
@@ -91,7 +91,7 @@ NEW_HEADER = 6
 #: Bytes of the scratch memory.
 SCRATCH = 2 * 4 * NEW_HEADER
 
-# Places in the form.
+# Indices of the form.
 F_SIZE = 0
 F_SENDER = 1
 
@@ -102,12 +102,14 @@ _SECOND, _MICROSECOND = 10**9, 1000
 
 
 def advance(at: int, count: int) -> int:
-    """The offset ``count`` bytes behind ``at`` (shmif_advance): one lap is taken off at most."""
+    """The offset ``count`` bytes behind ``at`` (shmif_advance): the data's size is taken off at
+    most once."""
     return at + count - _END if at + count >= _END else at + count
 
 
 def copy_out(data: Bytes, at: int, into: Bytes, into_at: int, count: int) -> None:
-    """Read ``count`` bytes (less than a lap) from offset ``at`` on, which may be the end."""
+    """Read ``count`` bytes (less than the data's size) from offset ``at`` on, which may be the
+    end."""
     piece = count if count <= _END - at else _END - at
     rest = count - piece
     into[into_at : into_at + piece] = data[at : at + piece]
@@ -116,8 +118,8 @@ def copy_out(data: Bytes, at: int, into: Bytes, into_at: int, count: int) -> Non
 
 
 def load_header(bus: BusViews, at: int) -> int:
-    """Read the packet header at ``at`` into the scratch memory; its sp_len, -1 if no frame that
-    long can be on a bus."""
+    """Read the packet header at ``at`` into the scratch memory. Returns its sp_len, or -1 if no
+    frame of that length can be on a bus."""
     _, data, header, header32, form = bus
     copy_out(data, at, header, 0, form[F_SIZE])
     length: int = header32[PKT_W_len]
@@ -125,8 +127,8 @@ def load_header(bus: BusViews, at: int) -> int:
 
 
 def next_packet(bus: BusViews, at: int, res: Vector) -> int:
-    """The offset of the header behind the frame whose header is at ``at`` (shmif_nextpktoff); -1
-    with a verdict if it has an impossible length."""
+    """The offset of the header that follows the frame whose header is at ``at`` (shmif_nextpktoff).
+    Returns -1, with a verdict in ``res``, if the frame's length is impossible."""
     _, _, _, header32, form = bus
     length = load_header(bus, at)
     if length < 0:
@@ -151,16 +153,16 @@ def check_ends(mem: U32Words, res: Vector) -> None:
 
 
 def advance_first(bus: BusViews, at: int, count: int, res: Vector) -> None:
-    """Give up the oldest frames, as many as ``count`` bytes from ``at`` on will overwrite
-    (shmif_advancefirst). Called before these are written, so the headers are whole.
+    """Drop the oldest frames: as many as ``count`` bytes written from ``at`` on will overwrite
+    (shmif_advancefirst). Called before these bytes are written, so the headers are still whole.
 
-    It ends: a step leads forward by a header at least and by half a lap at most, so it leaves the
-    window of the comparison, which is shorter.
+    The loop ends: each step leads forward by at least a header and at most half the data, so it
+    leaves the window of the comparison, which is shorter.
     """
     mem, _, _, _, form = bus
     size = form[F_SIZE]
     first = mem[MEM_W_first]
-    # first + size is not taken modulo a lap (shmif_busops.c).
+    # first + size is not taken modulo the data's size (shmif_busops.c).
     while at <= first + size and at + count > first:
         first = next_packet(bus, first, res)
         if first < 0:
@@ -169,10 +171,10 @@ def advance_first(bus: BusViews, at: int, count: int, res: Vector) -> None:
 
 
 def copy_in(bus: BusViews, at: int, source: Bytes, source_at: int, count: int, res: Vector) -> int:
-    """Write ``count`` bytes (less than half a lap) at offset ``at`` (shmif_buswrite).
+    """Write ``count`` bytes (less than half the data's size) at offset ``at`` (shmif_buswrite).
 
-    The oldest frames make room first, for each of the two pieces. Returns 1 if the first one ended
-    where the data ends.
+    The oldest frames make room first, for each of the two pieces. Returns 1 if the first piece
+    ended where the data ends.
     """
     _, data, _, _, _ = bus
     piece = count if count <= _END - at else _END - at
@@ -191,7 +193,7 @@ def copy_in(bus: BusViews, at: int, source: Bytes, source_at: int, count: int, r
 def store_header(
     bus: BusViews, at: int, length: int, time: int, card: U32Array, res: Vector
 ) -> int:
-    """Write the packet header of a frame at ``at``; as copy_in."""
+    """Write the packet header of a frame at ``at``. Returns as copy_in does."""
     _, _, header, header32, form = bus
     sender = NEW_HEADER + form[F_SENDER]
     for word in range(form[F_SIZE] // 4):
@@ -213,11 +215,11 @@ def put_frames(
     card: U32Array,
     res: Vector,
 ) -> None:
-    """Write frames ``start`` to ``start + count - 1`` of a batch to the bus, one after the other;
-    those without a time stamp get the time ``now``, in nanoseconds.
+    """Write frames ``start`` to ``start + count - 1`` of a batch to the bus, one after the other. A
+    frame without a time stamp gets the time ``now``, in nanoseconds.
 
-    The last of them is published when it is whole: shm_last, then shm_gen if it reached the end of
-    the data, which counts once a frame.
+    A frame is published when it is whole: shm_last first, then shm_gen if the frame reached the end
+    of the data, which counts once for each frame.
     """
     mem, _, _, _, form = bus
     payload, offset, length, _, _, _, _, timestamp = batch
@@ -249,11 +251,11 @@ def put_frames(
 
 
 def attach(oldest: int, bus: BusViews, state: U32Array, res: Vector) -> None:
-    """Put a reader where shmif_init puts it, before the newest frame, which is read again; or, if
-    ``oldest``, before the oldest one that is whole, as shmif_dumpbus does.
+    """Put a reader before the newest frame, which is then read again, as shmif_init does; or, with
+    ``oldest``, before the oldest frame that is whole, as shmif_dumpbus does.
 
-    Where the newest frame reached the end of the data, what lies before that is of the generation
-    before; the seed forgets this, and reads the whole bus again.
+    Where the newest frame reached the end of the data, the frames before it belong to the
+    generation before; the seed forgets this, and reads the whole bus again.
     """
     mem, _, _, _, _ = bus
     for place in range(RESULTS):
@@ -272,7 +274,8 @@ def attach(oldest: int, bus: BusViews, state: U32Array, res: Vector) -> None:
 
 
 def set_position(state: U32Array, at: int, gen: int, gen_high: int, behind: int) -> None:
-    """Put a reader at offset ``at``, ``behind`` (0 or 1) generations before a generation."""
+    """Put a reader at offset ``at``, ``behind`` (0 or 1) generations before the generation ``gen``,
+    ``gen_high``."""
     state[S_NEXT] = at
     state[S_GEN] = (gen - behind) & MASK32
     state[S_GEN + 1] = (gen_high - 1) & MASK32 if behind > gen else gen_high
@@ -282,7 +285,7 @@ def still_valid(at: int, behind: int, first: int, end: int) -> int:
     """Whether a reader's next frame is still on the bus (if_shmem.c stillvalid_p).
 
     ``at``: its offset; ``behind``: generations between the bus and the reader, mod 2^32; ``end``:
-    the offset behind the newest frame. The two offsets are compared on a line of two laps.
+    the offset behind the newest frame. The two offsets are compared on a line of two data sizes.
     """
     if behind > 1:
         return 0
@@ -316,7 +319,7 @@ def starts_over(mem: U32Words, state: U32Array, first: int, end: int, res: Vecto
 
 
 def wanted(payload: Bytes, at: int, header32: U32Array, sender: int, card: U32Array) -> int:
-    """Where a frame is to be counted (a place of res), in the order of shmif_rcv."""
+    """The index in ``res`` of the counter for a frame, decided in the order of shmif_rcv."""
     if card[C_DOWN]:
         return R_DOWN
     if header32[sender] == card[C_SENDER] and header32[sender + 1] == card[C_SENDER + 1]:
@@ -339,8 +342,8 @@ def take_frames(
 ) -> None:
     """Read frames from a reader's position on, and append those that it wants to a batch.
 
-    ``limits``: frames and bytes that are in the batch, how many frames it holds, the longest frame
-    in bytes, how many frames are looked at.
+    ``limits``: frames and bytes that the batch has, frames that it holds at most, longest frame in
+    bytes, frames to look at.
     """
     mem, data, _, header32, form = bus
     payload, offset, length, flags, gso_size, gso_type, hash_info, timestamp = batch
@@ -396,7 +399,7 @@ def take_frames(
 
 
 def set_generation_after(state: U32Array) -> None:
-    """A reader's generation, one later."""
+    """Advance a reader's generation by one."""
     if state[S_GEN] == MASK32:
         state[S_GEN + 1] = (state[S_GEN + 1] + 1) & MASK32
     state[S_GEN] = (state[S_GEN] + 1) & MASK32

@@ -1,8 +1,9 @@
-"""Being woken when somebody has written to a bus (libshmif shmif_user.c 1.2).
+"""The wakeup of a bus: learning that another process has written to it (libshmif shmif_user.c 1.2).
 
-Stores into a map are no event of the file, so a writer writes four bytes of it in the ordinary
-way (Bus.ring), and inotify tells of that on Linux. Elsewhere the bus is looked at every 10 ms. A
-ring is not tied to a frame: whoever is woken looks at the bus, and writers wake themselves as well.
+Stores into a map are no event of the file. So a writer also writes four bytes of the file with an
+ordinary write (Bus.ring), and inotify reports that on Linux; elsewhere the bus is looked at every
+10 ms. A wakeup is not tied to a frame: a process that is woken looks at the bus, and a writer wakes
+itself as well.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from contextlib import suppress
 
 #: linux/inotify.h
 _IN_MODIFY = 0x00000002
-#: Seconds between two looks where nobody tells.
+#: Seconds between two looks where there is no inotify.
 POLLING = 0.01
 
 
 class Doorbell:
-    """Hears when the bus file ``fd`` is written to. ``fileno``: readable when it was, -1 where only
-    looking again helps."""
+    """Watches the bus file ``fd`` for writes. ``fileno`` is a descriptor that is readable after a
+    write, -1 where the bus has to be looked at again and again."""
 
     def __init__(self, fd: int) -> None:
         self.fileno = _watch(fd)
 
     def heard(self) -> bool:
-        """Whether it rang since the last call."""
+        """Whether the file was written to since the last call."""
         rang = False
         with suppress(BlockingIOError):
             while self.fileno >= 0 and os.read(self.fileno, 4096):
@@ -35,21 +36,22 @@ class Doorbell:
         return rang
 
     def wait(self, seconds: float) -> None:
-        """Sleep until it rings, or ``seconds`` are over; where nobody tells, for 10 ms."""
+        """Sleep until the file is written to, or ``seconds`` are over; for 10 ms where there is no
+        inotify."""
         if self.fileno < 0:
             time.sleep(min(seconds, POLLING))
         elif select.select([self.fileno], [], [], seconds)[0]:
             self.heard()
 
     def close(self) -> None:
-        """Stop listening. May be repeated."""
+        """Stop watching. May be repeated."""
         if self.fileno >= 0:
             os.close(self.fileno)
             self.fileno = -1
 
 
 def _watch(fd: int) -> int:
-    """An inotify descriptor that does not block, -1 where there is none."""
+    """An inotify descriptor for the file ``fd`` that does not block; -1 where there is none."""
     with suppress(AttributeError, OSError):
         library = ctypes.CDLL(None, use_errno=True)
         watching: int = library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -6,4 +6,5 @@ from xennet.port.base import PortError
 
 
 class BusError(PortError):
-    """A bus is no good, or cannot be used; one line that begins with its file."""
+    """A bus is damaged or cannot be used. The message is one line that begins with the file's
+    name."""

@@ -1,4 +1,4 @@
-"""A bus that this process takes part in: frames are sent, and read, under its lock."""
+"""A bus that this process has joined: sending and reading frames under its lock."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ from xennet.shmif.errors import BusError
 
 #: Longest frame that an interface sends, or takes: ETHERMTU and the Ethernet header.
 MAX_BUS_FRAME = 1500 + ETHERNET_HEADER
-#: Frames that are written, or looked at, before others may have the lock.
+#: Frames that are written or looked at before the lock is freed for others.
 BURST = 64
-#: The shortest frames that a bus can hold.
+#: Number of frames that a bus can hold if they are as short as can be.
 _LAP = BUSMEM_DATASIZE // PKTHDR.size
 _DOORBELL = SHMIF_VERSION.to_bytes(4, "little")
 
 
 @define
 class Station:
-    """How an interface stands on the bus: its ``sender`` id (64 bits), the 6 bytes of its ``mac``,
-    whether it is ``promiscuous``, whether its ``link`` is not down."""
+    """An interface as it stands on the bus: ``sender`` is its id (64 bits), ``mac`` its address (6
+    bytes), ``promiscuous`` whether it takes frames for others, ``link`` False while its link is
+    down."""
 
     sender: int
     mac: bytes
@@ -51,23 +52,23 @@ class Station:
 
     @classmethod
     def random(cls, promiscuous: bool = False) -> Station:
-        """A random sender id, of which the low bytes are part of the address b2:a0:..., as the
-        seed's allocif makes them."""
+        """A station with a random sender id, whose low bytes are part of the address b2:a0:..., as
+        in the seed's allocif."""
         sender = int.from_bytes(os.urandom(8), "little")
         mac = b"\xb2\xa0" + sender.to_bytes(8, "little")[:4]
         return cls(sender, mac, promiscuous)
 
     def card(self) -> array[int]:
-        """The same for kernels (places C_* of xennet.shmif.bus_ops)."""
+        """The station as kernels take it (indices C_* of xennet.shmif.bus_ops)."""
         words = [self.sender & MASK32, self.sender >> 32 & MASK32, *self.mac]
         return array("I", [*words, self.promiscuous, not self.link])
 
 
 @define
 class Taken:
-    """What a reader found, in frames. ``overruns``: times that it had fallen behind, and lost
-    frames. Not given: ``short`` ones of less than an Ethernet header, its ``own``, those for
-    ``foreign`` addresses, those that came while its link was ``down``."""
+    """What a reader found, counted in frames. ``overruns``: number of times it had fallen behind
+    and lost frames. The last four are frames it did not return: ``short`` (less than an Ethernet
+    header), its ``own``, for ``foreign`` addresses, come while its link was ``down``."""
 
     frames: int = 0
     overruns: int = 0
@@ -77,7 +78,7 @@ class Taken:
     down: int = 0
 
     def add(self, res: array[int]) -> None:
-        """Add what take_frames counted."""
+        """Add the counters in ``res``, the result vector of take_frames."""
         self.frames += res[bus_ops.R_FRAMES]
         self.overruns += res[bus_ops.R_OVERRUNS]
         self.short += res[bus_ops.R_SHORT]
@@ -87,7 +88,8 @@ class Taken:
 
 
 class _Batches:
-    """The views of the batch that was used last: the same one comes again and again."""
+    """Caches the views of the batch that was used last, since the same batch comes again and
+    again."""
 
     def __init__(self) -> None:
         self._batch: FrameBatch | None = None
@@ -104,7 +106,8 @@ class _Batches:
 
 
 class Reader:
-    """A position on a bus, from which frames are read on; ``taken`` adds up what was found."""
+    """A position on a bus from which frames are read. ``taken`` counts what was found; ``full``
+    says that the last read ended because the batch was full."""
 
     def __init__(self, memory: BusMemory, station: Station, longest: int = MAX_BUS_FRAME) -> None:
         engine = current()
@@ -125,20 +128,23 @@ class Reader:
         self.full = False
 
     def stand(self, station: Station) -> None:
-        """From now on read as ``station``."""
+        """Read as ``station`` from now on."""
         self._card[:] = station.card()
 
     def attach(self, oldest: bool = False) -> None:
-        """Go before the newest frame, which is read (again) next, or before the ``oldest``; the
-        lock is held, if there is one. BusError for a damaged bus."""
+        """Move before the newest frame, which is read (again) next, or with ``oldest`` before the
+        oldest. The lock, if there is one, is held. Raises BusError for a damaged bus."""
         _, state, res = self._fixed
         self._attach(int(oldest), self._bus, state, res)
         self._memory.judge(self._res)
 
     def take(self, batch: FrameBatch, looks: int = BURST) -> bool:
-        """Append frames, with the lock held, until there are no more, the batch is full or
-        ``looks`` were looked at; whether there may be more, which is told by ``full`` too if it is
-        the batch that ended it. BusError for a damaged bus."""
+        """Append frames to ``batch`` until there are no more, the batch is full or ``looks`` frames
+        were looked at. The lock is held.
+
+        Returns whether there may be more frames; ``full`` says whether the batch ended the read.
+        Raises BusError for a damaged bus.
+        """
         self._limits[:] = array(
             "I", [batch.count, batch.used, batch.max_frames, self._longest, looks]
         )
@@ -155,17 +161,17 @@ class Reader:
 
     @property
     def sender(self) -> int:
-        """The sender id of the frame that was looked at last."""
+        """The sender id of the last frame that was looked at."""
         at = self._memory.form.offsets["sp_sender"] // 4
         low, high = self._header32[at : at + 2]
         return low | high << 32
 
 
 class Bus:
-    """The bus file ``path``, open and mapped. ``create``: made if it is not there, and initialised
-    if it is new. ``form``: the packet headers, "64" or "i386". ``tell``: as of BusLock.
+    """The bus file ``path``, open and mapped. ``create``: create a missing file and initialise a
+    new one. ``form``: the packet headers, "64" or "i386". ``tell``: as of BusLock.
 
-    BusError if it cannot be opened, is no bus, or cannot be locked.
+    Raises BusError if the file cannot be opened, is no bus, or cannot be locked.
     """
 
     def __init__(
@@ -197,7 +203,8 @@ class Bus:
         self._batches = _Batches()
 
     def _initialise(self) -> None:
-        """Make the file a bus, unless another process has meanwhile (if_shmem.c initbackend)."""
+        """Write the head of a new bus, unless another process has done so meanwhile (if_shmem.c
+        initbackend)."""
         self.lock.acquire(writing=True)
         words = self.memory.mem32
         if words[MEM_W_magic] == 0:
@@ -207,14 +214,15 @@ class Bus:
 
     @property
     def fileno(self) -> int:
-        """The descriptor of the bus file, for those who watch it."""
+        """The descriptor of the bus file, for watching it."""
         return self._fd
 
     def send(self, batch: FrameBatch, card: array[int]) -> None:
-        """Write all frames of a batch, each at most MAX_BUS_FRAME bytes long, and wake everybody.
+        """Write all frames of a batch, each at most MAX_BUS_FRAME bytes long, and wake all readers.
 
-        ``card``: of the Station that sends. BusError for a frame that is too long (none is written
-        then), for a damaged bus (those before the damage are), or if the lock cannot be had.
+        ``card``: of the Station that sends. Raises BusError for a frame that is too long (no frame
+        is written then), for a damaged bus (the frames before the damage are written), or if the
+        lock cannot be had.
         """
         for i in range(batch.count):
             if batch.length[i] > MAX_BUS_FRAME:
@@ -226,7 +234,7 @@ class Bus:
             self.lock.acquire(writing=True)
             try:
                 self._put(start, count, time.monotonic_ns(), self._bus, views, view, self._res_view)
-            except BaseException:  # a signal's, in the middle of it
+            except BaseException:  # raised by a signal handler, in the middle of a write
                 self.lock.give_up()
                 raise
             self.lock.release()
@@ -234,11 +242,12 @@ class Bus:
         self.ring()
 
     def take(self, reader: Reader, batch: FrameBatch) -> int:
-        """Append to a batch what ``reader`` finds, as long as it fits; how many frames that were.
+        """Append the frames that ``reader`` finds to ``batch``, as long as they fit. Returns the
+        number of frames appended.
 
-        It ends after so many frames as a bus can hold, however fast others write. IndexError if
-        the batch is empty and yet too small for the next frame. BusError for a damaged bus, or if
-        the lock cannot be had.
+        The read ends after as many frames as a bus can hold, however fast others write. Raises
+        IndexError if the batch is empty and yet too small for the next frame, BusError for a
+        damaged bus or if the lock cannot be had.
         """
         before = batch.count
         for _ in range(_LAP // BURST):
@@ -249,7 +258,7 @@ class Bus:
         return batch.count - before
 
     def look(self, reader: Reader, batch: FrameBatch, looks: int = BURST) -> bool:
-        """Reader.take, under the lock. BusError as for :meth:`take`."""
+        """Call Reader.take under the lock. Raises BusError as :meth:`take` does."""
         self.lock.acquire(writing=False)
         try:
             return reader.take(batch, looks)
@@ -257,7 +266,8 @@ class Bus:
             self.lock.release()
 
     def attach(self, reader: Reader, oldest: bool = False) -> None:
-        """Put ``reader`` before the newest frame, or the oldest. BusError as for :meth:`take`."""
+        """Put ``reader`` before the newest frame, or with ``oldest`` before the oldest, under the
+        lock. Raises BusError as :meth:`take` does."""
         self.lock.acquire(writing=False)
         try:
             reader.attach(oldest)
@@ -265,24 +275,24 @@ class Bus:
             self.lock.release()
 
     def ring(self) -> None:
-        """Wake everybody who watches the bus: stores into a map are no event of the file, the
-        four bytes that are written here are one. BusError if they cannot be."""
+        """Wake all processes that watch the bus, by writing four bytes of the file: stores into a
+        map are no event of the file. Raises BusError if they cannot be written."""
         try:
             os.pwrite(self._fd, _DOORBELL, IFMEM_WAKEUP)
         except OSError as e:
             raise BusError(f"{self.path}: cannot be written: {e.strerror}") from e
 
     def copy(self, patience: float) -> BusMemory:
-        """The whole bus as it is between two frames. BusError if the lock cannot be had for
-        ``patience`` seconds."""
+        """Copy the whole bus as it is between two frames, under the lock. Raises BusError if the
+        lock cannot be had for ``patience`` seconds."""
         self.lock.acquire(writing=False, patience=patience)
         content = bytearray(self.memory.whole[:BUSMEM_SIZE])
         self.lock.release()
-        content[4 * MEM_W_lock : IFMEM_DATA] = bytes(8)  # ours
+        content[4 * MEM_W_lock : IFMEM_DATA] = bytes(8)  # the lock that we hold
         return BusMemory(self.path, memoryview(content), self.memory.form)
 
     def close(self) -> None:
-        """Leave the bus; its map goes with the last view of it. May be repeated."""
+        """Leave the bus. The map goes when the last view of it does. May be repeated."""
         if self._fd >= 0:
             self.lock.close()
             os.close(self._fd)

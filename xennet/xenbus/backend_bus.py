@@ -14,15 +14,15 @@ from xennet.xenbus.tables import LINUX_BACKEND
 _D = TypeVar("_D", bound=BackendDriver)
 #: Makes the driver for the device in a directory (``backend/<type>/<frontend domid>/<handle>``).
 BackendFactory = Callable[[str], _D]
-#: Says by which rules the device in a directory lives.
+#: Gives the rules of the device in a directory.
 BackendRulesOf = Callable[[str], BackendRules]
 
 
 class BackendBus(Generic[_D]):
     """Watches ``backend`` in the domain of ``hv`` and runs a :class:`Backend` for each vif.
 
-    ``rules`` are those of every device, or a function that gives them by nodename. ``types`` are
-    the types of backends that the driver serves; those of others are left alone.
+    ``rules`` are those of every device, or a function from a nodename to its rules. ``types`` are
+    the types of backends that the driver serves; devices of other types are left alone.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class BackendBus(Generic[_D]):
 
     @property
     def devices(self) -> dict[str, Backend[_D]]:
-        """Live devices by nodename."""
+        """The live devices, by nodename."""
         return self._bus.devices
 
     def start(self) -> None:
-        """Find the devices that are there, then those that come (and go)."""
+        """Find the devices that exist, and watch for those that come and go."""
         self._bus.start()
 
     def stop(self) -> None:
@@ -53,12 +53,12 @@ class BackendBus(Generic[_D]):
     def unload(self) -> None:
         """Unbind the driver from every device; states and directories stay as they are.
 
-        Frontends are not told by Linux, which leaves its state where it was; xnb shows Closing.
+        Linux does not tell the frontend: the backend's state stays where it was. xnb shows Closing.
         """
         self._bus.unload()
 
     def load(self) -> None:
-        """Bind it again, to known devices in whatever state, and to those that came meanwhile.
+        """Bind the driver again, to known devices in any state and to those that came meanwhile.
 
         Each is probed anew: its features are written again, then InitWait.
         """

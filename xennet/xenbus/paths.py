@@ -1,9 +1,9 @@
 """Where a vif lives in XenStore.
 
 A driver names its own directory relative to its domain (``device/vif/0``), as Linux does, and the
-other end's by absolute path; the toolstack names everything absolutely. A frontend is a "vif"
-whoever serves it and finds its backend by its ``backend`` node. A backend is of the type by which
-its driver finds it: "vif" for the drivers of kernels, "qnic" for QEMU's (hw/net/xen_nic.c).
+other end's by absolute path; the toolstack names everything absolutely. A frontend is always a
+"vif", and finds its backend by its ``backend`` node. A backend is of the type by which its driver
+finds it: "vif" for the drivers of kernels, "qnic" for QEMU's (hw/net/xen_nic.c).
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ _NAME = re.compile(r"[A-Za-z0-9_@-]+")
 
 
 def error_node(nodename: str) -> str:
-    """Where a driver whose directory is ``nodename`` leaves its last words (xenbus_dev_error)."""
+    """The path of the node to which the driver of ``nodename`` writes its errors
+    (xenbus_dev_error)."""
     return f"error/{nodename}/error"
 
 
 @frozen
 class VifPaths:
     """The directories of one vif, named by its two domains, its handle (device number) and the type
-    of its backend. ValueError for a type that names no directory."""
+    of its backend. Raises ValueError for a type that names no directory."""
 
     frontend_domid: int
     handle: int
@@ -42,7 +43,7 @@ class VifPaths:
 
     @property
     def name(self) -> str:
-        """What Linux calls the backend's interface: vif1.0."""
+        """The name of the backend's interface in Linux: vif1.0."""
         return f"vif{self.frontend_domid}.{self.handle}"
 
     @property
@@ -67,7 +68,7 @@ class VifPaths:
 
     @property
     def libxl(self) -> str:
-        """The toolstack's own copy, which no guest can write."""
+        """The toolstack's own copy of the device, absolute; no guest can write it."""
         return f"/libxl/{self.frontend_domid}/{self.frontend_node}"
 
     @property
@@ -83,17 +84,17 @@ class VifPaths:
 
 @frozen
 class VifDirectories:
-    """The directories ``paths`` of a vif as ``store``, one client of the store, sees them."""
+    """The directories of a vif, ``paths``, as one client of the store, ``store``, sees them."""
 
     paths: VifPaths
     store: StoreTransaction
 
     @property
     def frontend(self) -> NodeDirectory:
-        """The frontend's."""
+        """The frontend's directory."""
         return NodeDirectory(self.store, self.paths.frontend)
 
     @property
     def backend(self) -> NodeDirectory:
-        """The backend's."""
+        """The backend's directory."""
         return NodeDirectory(self.store, self.paths.backend)

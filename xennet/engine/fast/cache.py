@@ -1,9 +1,9 @@
-"""Compiled code on disk, so that it is compiled once and not in every process.
+"""A cache of compiled code on disk, so that code is compiled once and not in every process.
 
-Below the directory named by XENNET_CACHE_DIR, else ``xennet`` in the user's cache directory
-(XDG_CACHE_HOME, ``~/.cache``). What is found there is used if it was compiled from these very
-sources; what cannot be written there (read-only, missing, full) is compiled again next time, and
-nothing fails.
+It lies below the directory named by XENNET_CACHE_DIR, else in ``xennet`` in the user's cache
+directory (XDG_CACHE_HOME, ``~/.cache``). Cached code is used if it was compiled from these very
+sources. Where the cache cannot be written (read-only, missing, full), code is compiled again next
+time, and nothing fails.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SOURCES = ("*.py", *(f"{room}/*.py" for room in _ROOMS))
 
 
 def directory() -> Path:
-    """Where compiled code is kept; it need not exist."""
+    """The directory of the cache; it need not exist."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return Path(chosen)
@@ -63,7 +63,7 @@ def stamp() -> str:
 
 @cache
 def _prepare(mine: Path) -> None:
-    """Make the directory for code of this stamp, and drop what old sources left behind."""
+    """Make the directory for code of this stamp, and delete what old sources left behind."""
     with suppress(OSError):
         if not mine.exists():
             mine.mkdir(parents=True)
@@ -73,7 +73,8 @@ def _prepare(mine: Path) -> None:
 
 
 class _Locator(_CacheLocator):
-    """One directory for all functions; a kernel of another package has its file's digest too."""
+    """Locates all functions in one directory; the index of a kernel of another package has its
+    file's digest as well."""
 
     def __init__(self, function: Callable[..., Any], file: str) -> None:
         self._line = function.__code__.co_firstlineno
@@ -103,7 +104,7 @@ class _Impl(CompileResultCacheImpl):
 
 
 class _Cache(FunctionCache):
-    """A cache that is only ever a help: what it cannot read or write is compiled."""
+    """A cache that never fails: code that it cannot read or write is compiled."""
 
     _impl_class = _Impl
 
@@ -125,7 +126,7 @@ OPTIONS = {"error_model": "numpy", "forceinline": True, "_nrt": False}
 
 
 def compile_cached(function: Callable[..., Any]) -> Any:
-    """``function`` as a numba dispatcher with this cache."""
+    """Compile ``function`` to a numba dispatcher that uses this cache."""
     dispatcher = numba.njit(**OPTIONS)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher

@@ -1,11 +1,11 @@
-"""What is compiled in another way: payload copy, loads, publishing an index, asking for an event,
-changing a shared word.
+"""The primitives of xennet/engine/kernel.py, compiled: payload copy, loads of shared words,
+publishing an index, asking for an event, changing a shared word.
 
 numba would copy a slice element by element; memcpy is several times faster. A store that another
-process may see has to be one store, and the order against the following load needs a fence. A load
-of what another process may write is an atomic one (relaxed, which costs nothing): LLVM may make two
-of an ordinary one, or take the value of an earlier one instead, and what was judged is not what is
-used then (XSA-155). A read-modify-write is cmpxchg, lock or, lock and.
+process may see has to be one store, and its order against the following load needs a fence. A load
+of a word that another process may write is an atomic one (relaxed, which costs nothing): LLVM may
+make two of an ordinary load, or use the value of an earlier one, so that the value judged would not
+be the value used (XSA-155). A read-modify-write is cmpxchg, lock or, lock and.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ _WORD = ir.IntType(64)
 
 
 def _item(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
-    """The address of an item, 0 <= index, and its type."""
+    """The address of an item (0 <= index) and the type of the item."""
     data = context.make_array(array_type)(context, builder, array).data
     return builder.gep(data, [index]), ir.IntType(array_type.dtype.bitwidth)
 
 
 def _widened(builder: Any, value: Any) -> Any:
-    """An item as the signed 64-bit integer that kernels work with; items are unsigned."""
+    """An item, which is unsigned, as the signed 64-bit integer that kernels work with."""
     return value if value.type == _WORD else builder.zext(value, _WORD)
 
 
@@ -77,7 +77,7 @@ def _narrowed(builder: Any, value: Any, kind: Any) -> Any:
 
 @intrinsic
 def _load_relaxed(_context, words, index):  # type: ignore[no-untyped-def]
-    """One aligned load, which stays one."""
+    """One aligned load that the compiler neither repeats nor leaves out."""
     signature = types.int64(words, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -103,7 +103,7 @@ def _store_release(_context, words, index, value):  # type: ignore[no-untyped-de
 
 @intrinsic
 def _swap(_context, words, index, old, new):  # type: ignore[no-untyped-def]
-    """cmpxchg; what was there."""
+    """cmpxchg. Returns the value from before."""
     signature = types.int64(words, types.int64, types.int64, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -116,7 +116,7 @@ def _swap(_context, words, index, old, new):  # type: ignore[no-untyped-def]
 
 
 def _fetch(operation: str) -> Any:
-    """lock or, lock and: an intrinsic that returns what was there."""
+    """An intrinsic for lock or / lock and, which returns the value from before."""
 
     @intrinsic
     def fetch(_context, words, index, bits):  # type: ignore[no-untyped-def]
@@ -136,7 +136,8 @@ _or, _and = _fetch("or"), _fetch("and")
 
 
 def load_once(words: Any, index: Any) -> Any:
-    """What ``words[index]`` becomes where others may write the words; a tuple has no others."""
+    """Replaces ``words[index]`` where other processes may write the words; an item of a tuple is
+    loaded as usual."""
     return words[index]
 
 
@@ -153,7 +154,7 @@ def _copy_bytes(dest, dest_at, source, source_at, count):  # type: ignore[no-unt
     _memcpy(dest, np.int64(dest_at), source, np.int64(source_at), np.int64(count))
 
 
-#: The one rule, compiled from the source that everybody else runs.
+#: The rule itself, compiled from the source that the plain engine runs.
 _must_notify = compile_cached(must_notify)
 
 
@@ -182,7 +183,8 @@ def _fetch_and(words, at, bits):  # type: ignore[no-untyped-def]
 
 
 class CompiledAtomics:
-    """The compiled operations for code that is not (xennet.engine.atomics.ReadModifyWrite)."""
+    """The compiled operations for code that is not compiled
+    (xennet.engine.atomics.ReadModifyWrite)."""
 
     def compare_and_swap(self, words: memoryview, at: int, old: int, new: int) -> int:
         return _called("compare_and_swap", words, at, old, new)
@@ -195,7 +197,8 @@ class CompiledAtomics:
 
 
 def _called(name: str, words: memoryview, at: int, *values: int) -> int:
-    """A twin's result, as an unsigned item; raises as address_of does."""
+    """Call the twin ``name`` and return its result as an unsigned item. Raises as address_of
+    does."""
     address_of(words, at)
     size = words.itemsize
     half, whole = 1 << 63, 1 << 64
@@ -203,7 +206,7 @@ def _called(name: str, words: memoryview, at: int, *values: int) -> int:
     return int(TWINS[name](np.frombuffer(words, f"u{size}"), at, *signed)) % (1 << 8 * size)
 
 
-#: What a slice assigned to a slice becomes: (dest, dest_at, source, source_at, count).
+#: Replaces the assignment of a slice to a slice: (dest, dest_at, source, source_at, count).
 copy_bytes = compile_cached(_copy_bytes)
 #: Name in xennet/engine/kernel.py -> compiled function.
 TWINS = {

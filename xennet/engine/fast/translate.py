@@ -39,7 +39,7 @@ _COPY = "_xennet_copy_bytes"
 
 #: Annotations of parameters whose items nobody else writes while a kernel runs.
 PRIVATE = frozenset(("U32Array", "Vector", "Bytes"))
-#: The annotation of those that others change.
+#: The annotation of parameters whose items others may write.
 SHARED = "U32Words"
 
 
@@ -96,7 +96,8 @@ class _Adapt(ast.NodeTransformer):
 
 
 def _members(annotation: ast.expr | None, names: Mapping[str, object]) -> list[str]:
-    """The annotations in ``tuple[U32Words, int]``, or an alias of it; none in any other."""
+    """The annotations in ``tuple[U32Words, int]`` or an alias of it; no names for any other
+    annotation."""
     match annotation:
         case ast.Name(id=name) if isinstance(alias := names.get(name), str):
             return _members(ast.parse(alias, mode="eval").body, {})
@@ -127,7 +128,7 @@ def translate(tree: ast.Module, names: Mapping[str, object] = MappingProxyType({
 
 
 class Translator:
-    """Compiled twins of kernels, each made once."""
+    """Makes the compiled twins of kernels, each once."""
 
     def __init__(self) -> None:
         self._spaces: dict[str, dict[str, Any]] = {}
@@ -148,7 +149,7 @@ class Translator:
         return self._twins[function]
 
     def _space(self, module: ModuleType) -> dict[str, Any]:
-        """The module's names, with translated functions in the place of its own."""
+        """The names of ``module``, with translated functions in the place of its own."""
         if module.__name__ not in self._spaces:
             tree = translate(ast.parse(inspect.getsource(module)), vars(module))
             space = dict(vars(module))
@@ -160,7 +161,7 @@ class Translator:
         return self._spaces[module.__name__]
 
     def _resolve(self, twin: FunctionType, space: dict[str, Any]) -> None:
-        """Compile the kernels that ``twin`` calls, and let it find them."""
+        """Compile the kernels that ``twin`` calls, and put them into the names it uses."""
         home = sys.modules[space["__name__"]]
         for name in twin.__code__.co_names:
             original = getattr(home, name, None)
