@@ -12,7 +12,7 @@ import sys
 import warnings
 from array import array
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from attrs import evolve, frozen
 
@@ -304,6 +304,32 @@ class Endpoint(Protocol):
         ...
 
 
+#: What watches a descriptor (xennet.pump.Pump.watch): calls the one when it can be read, the other
+#: when it can be written, and ends that if both are None.
+Watch: TypeAlias = Callable[[int, Callable[[], None] | None, Callable[[], None] | None], None]
+
+
+@runtime_checkable
+class HasDescriptors(Protocol):
+    """What an endpoint is as well if its frames come and go by file descriptors."""
+
+    def watch_descriptors(self, watch: Watch, /) -> None:
+        """Have the descriptors watched by ``watch``, in place of what was given before.
+
+        The calls come in the machine's thread, between deliveries, and again and again as long as
+        it is so. An endpoint ends a watch when it has called its listener, begins it again when a
+        pull has found no more, and ends it before it closes the descriptor.
+        """
+        ...
+
+
+def attach(endpoint: Endpoint, wake: Callable[[], None], watch: Watch) -> None:
+    """Tell ``endpoint`` whom to wake, and what watches its descriptors if it has any."""
+    endpoint.listen(wake)
+    if isinstance(endpoint, HasDescriptors):
+        endpoint.watch_descriptors(watch)
+
+
 #: Its first name: scripts import it, and annotations need a class, not a function that warns.
 FrameEndpoint = Endpoint
 
@@ -381,6 +407,10 @@ class Wrapper:
 
     def listen(self, wake: Callable[[], None], /) -> None:
         self.endpoint.listen(wake)
+
+    def watch_descriptors(self, watch: Watch, /) -> None:
+        if isinstance(self.endpoint, HasDescriptors):
+            self.endpoint.watch_descriptors(watch)
 
 
 class _Completed(Wrapper):

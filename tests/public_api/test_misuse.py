@@ -190,12 +190,19 @@ def test_the_host_tells_both_ends_whom_to_wake() -> None:
         end.wake()
         host.settle()
         assert other.received == 5
-    owner = host.add_driver_domain()
-    owner.load()
-    successor = Stack(to_send=4)
-    vif.moved(owner, successor)
-    assert successor.wake == vif.kick_host
+    there, successor = Host(), Stack()
+    there.dom0.load()
+    there.restore(host.save(guest), host_ends={0: successor})
+    there.settle()
+    there.require_connected(vif)
+    for end, other in ((ends[0], successor), (successor, ends[0])):
+        before = other.received
+        end.to_send = 3
+        end.wake()
+        there.settle()
+        assert other.received - before == 3
     host.destroy()
+    there.destroy()
 
 
 def test_a_handle_in_use_is_refused_and_its_vif_stays() -> None:

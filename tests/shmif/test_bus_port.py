@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -166,31 +166,39 @@ def test_a_frame_that_is_too_long_for_the_bus_is_refused(
 
 def test_a_push_wakes_whoever_listens(pair: tuple[ShmifPort, ShmifPort]) -> None:
     one, other = pair
-    if not other.descriptors:
-        pytest.skip("no inotify")
     woken: list[int] = []
+    watched: dict[int, Callable[[], None] | None] = {}
+    other.watch_descriptors(lambda fd, readable, _: watched.update({fd: readable}))
+    if not watched:
+        pytest.skip("no inotify")
+    ((fd, ready),) = watched.items()
+    assert ready is not None
     other.listen(lambda: woken.append(1))
-    other.ready()
+    ready()
     woken.clear()
-    assert not select.select(other.descriptors, [], [], 0)[0]
-    other.ready()
+    assert not select.select([fd], [], [], 0)[0]
+    ready()
     assert not woken
     push(one, 0, 3)
-    assert select.select(other.descriptors, [], [], 5)[0]
-    other.ready()
+    assert select.select([fd], [], [], 5)[0]
+    ready()
     assert woken == [1]
-    assert not select.select(other.descriptors, [], [], 0)[0]
+    assert not select.select([fd], [], [], 0)[0]
     other.wait(0.01)
     push(one, 0, 1)
     other.wait(5)
     assert words(other._bus.memory.whole)[1] == 3
+    other.watch_descriptors(lambda fd, readable, _: watched.update({fd: readable and ready}))
+    assert watched == {fd: ready}  # by the new one: the one before was ended
+    other.close()
+    other.close()
+    assert watched == {fd: None}
 
 
 def test_without_inotify_the_bus_is_looked_at(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doorbell, "_watch", lambda fd: -1)
     port = ShmifPort(path)
-    assert port.descriptors == ()
-    port.ready()
+    port.watch_descriptors(lambda fd, readable, writable: pytest.fail("there is none"))
     port.wait(0.001)
     port.close()
 

@@ -10,7 +10,7 @@ from attrs import define, evolve, field, frozen
 from xennet.abi.sched import SHUTDOWN_crash
 from xennet.abi.xenbus import XenbusState
 from xennet.errors import LinkError
-from xennet.frames import Endpoint, require_endpoint
+from xennet.frames import Endpoint, Watch, attach, require_endpoint
 from xennet.host.buses import XENNET, Buses, ForeignBus
 from xennet.host.shared_rings import attached
 from xennet.hypervisor import Domain, Machine
@@ -159,6 +159,11 @@ class PluggedVif:
         if self.host_driver is not None and self.owner.domain.running:
             self.host_driver.kick()
 
+    def attach_ends(self, watch: Watch) -> None:
+        """Have both ends wake their drivers; ``watch`` watches the descriptors that they have."""
+        attach(self.guest_end, self.kick_guest, watch)
+        attach(self.host_end, self.kick_host, watch)
+
     def moved(self, owner: BackendDomain, host_end: Endpoint | None) -> None:
         """The guest goes on in another domain, where ``owner`` is to serve this vif; ``host_end``
         None leaves the host's end as it is."""
@@ -166,7 +171,6 @@ class PluggedVif:
         self.paths = evolve(self.paths, frontend_domid=self.guest.domid, backend_domid=owner.domid)
         if host_end is not None:
             self.host_end = require_endpoint("host_end", host_end)
-            self.host_end.listen(self.kick_host)
         self.find_host_driver()
 
     def find_guest_driver(self) -> None:

@@ -182,8 +182,9 @@ class Host:
         ``front`` is what the guest's administrator decided, ``back`` what the host's did (None:
         what is usual for ``policy``, the backend's implementation). A driver that has not seen an
         earlier vif of this handle go stays, with the options that it has, and goes on at the new
-        end with its next connection. Both ends are told whom to wake (Endpoint.listen). LinkError,
-        and nothing happens, for a handle in use; TypeError for an end that is no frame endpoint.
+        end with its next connection. Both ends are told whom to wake (Endpoint.listen), and
+        descriptors that they have are watched (HasDescriptors). LinkError, and nothing happens, for
+        a handle in use; TypeError for an end that is no frame endpoint.
         """
         guest_end = require_endpoint("guest_end", guest_end)
         host_end = require_endpoint("host_end", host_end)
@@ -207,8 +208,7 @@ class Host:
         guest.vifs[handle] = vif
         vif.find_guest_driver()
         vif.find_host_driver()
-        guest_end.listen(vif.kick_guest)
-        host_end.listen(vif.kick_host)
+        vif.attach_ends(self.pump.watch)
         vif.operation = self.toolstack.attach_vif(
             guest.domid, handle, vif.config, backend_domid=backend_domid
         )
@@ -282,6 +282,7 @@ class Host:
             guest.vifs[vif.handle].moved(
                 self.backend_domains[vif.backend_domid], (host_ends or {}).get(vif.handle)
             )
+            guest.vifs[vif.handle].attach_ends(self.pump.watch)
         operations = relocation.restore_domain(self.toolstack, config, saved.vifs)
         for operation in operations:
             guest.vifs[operation.paths.handle].operation = operation

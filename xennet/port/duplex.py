@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xennet.frames import FrameBatch, Offload
+from xennet.frames import FrameBatch, HasDescriptors, Offload, Watch
 from xennet.port.base import Counters, Port, short_name
 
 
@@ -52,6 +52,11 @@ class DuplexPort:
     def listen(self, wake: Callable[[], None]) -> None:
         self._player.listen(wake)
         self._recorder.listen(wake)
+
+    def watch_descriptors(self, watch: Watch) -> None:
+        for port in (self._player, self._recorder):
+            if isinstance(port, HasDescriptors):
+                port.watch_descriptors(watch)
 
     def finish(self) -> None:
         self._recorder.finish()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from attrs import evolve
 
-from xennet.frames import NOTHING, FrameBatch
+from xennet.frames import NOTHING, FrameBatch, Watch
 from xennet.port.base import BasePort
 from xennet.shmif.doorbell import Doorbell
 from xennet.shmif.errors import BusError
@@ -40,6 +43,7 @@ class ShmifPort(BasePort):
         self._reader = Reader(self._bus.memory, self.station)
         self._card = self.station.card()
         self._doorbell = Doorbell(self._bus.fileno)
+        self._unwatch: Callable[[], None] = _nothing
         self._finished = False
         self._quiet = False
         try:
@@ -68,14 +72,19 @@ class ShmifPort(BasePort):
         """How often it fell behind, and lost frames."""
         return self._reader.taken.overruns
 
-    @property
-    def descriptors(self) -> tuple[int, ...]:
-        """What can be read when there may be frames: :meth:`ready` is to be called then. None where
-        a bus can only be looked at again and again."""
-        return (self._doorbell.fileno,) if self._doorbell.fileno >= 0 else ()
+    def watch_descriptors(self, watch: Watch) -> None:
+        """What can be read when there may be frames. None where a bus can only be looked at again
+        and again."""
+        self._end_watch()
+        if self._doorbell.fileno >= 0:
+            self._unwatch = partial(watch, self._doorbell.fileno, None, None)
+            watch(self._doorbell.fileno, self._rung, None)
 
-    def ready(self) -> None:
-        """One of the descriptors can be read: the listener is told."""
+    def _end_watch(self) -> None:
+        unwatch, self._unwatch = self._unwatch, _nothing
+        unwatch()
+
+    def _rung(self) -> None:
         if self._doorbell.heard():
             self.wake()
 
@@ -106,6 +115,7 @@ class ShmifPort(BasePort):
     def close(self) -> None:
         if self._bus.fileno >= 0:
             self._bus.ring()  # as an interface that is stopped
+        self._end_watch()
         self._doorbell.close()
         self._bus.close()
 
@@ -121,3 +131,7 @@ class ShmifPort(BasePort):
             often = "once" if times == 1 else f"{times} times"
             faults.append(f"{self._bus.path}: fell behind {often}, frames were lost (overrun)")
         self._counters.faults = tuple(faults)
+
+
+def _nothing() -> None:
+    """Ends no watch."""
