@@ -50,6 +50,17 @@ def _ordinary_terminal() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def sharing() -> None:
+    """Skips the test where memory cannot be shared with other processes."""
+    from xennet.engine.atomics import AtomicsError, of_processes
+
+    try:
+        of_processes()
+    except AtomicsError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(
     params=[
         "plain",

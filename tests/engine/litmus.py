@@ -42,8 +42,9 @@ COUNTER = 144
 
 #: Loads before one that waits in vain lets others have the processor.
 SPINS = 20_000
-#: Seconds of publishing and sleeping, and rounds that it is at least.
-SECONDS, LEAST = 0.7, 100
+#: Seconds that each test takes; rounds of publishing and sleeping, at least; and of the others at
+#: once, between two looks at the clock.
+SECONDS, LEAST, CHUNK = 0.5, 100, 1000
 #: Seconds after which the other process is taken for dead.
 DEAD = 60.0
 
@@ -120,6 +121,8 @@ def patiently(condition: Callable[[], bool]) -> None:
 
 def main(fd: int, engine_name: str, me: int) -> dict[str, object]:
     words = memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("I")
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[me % len(cpus)]})  # at the same time, if there are two
     with using(engine_name) as engine:
         names = (publish_rounds, sleep_rounds, set_and_clear, count, fetch_or)
         publisher, sleeper, bits, counter, meet_bit = map(engine.kernel, names)
@@ -130,7 +133,6 @@ def main(fd: int, engine_name: str, me: int) -> dict[str, object]:
         (publisher, sleeper)[me](view, 0, 0, found)
         bits(view, me, 0)
         counter(view, 0)
-        rounds = 300_000 if engine.name == "fast" else 10_000
 
         def meet(test: int) -> None:
             meet_bit(view, READY, 1 << (2 * test + me))
@@ -149,9 +151,14 @@ def main(fd: int, engine_name: str, me: int) -> dict[str, object]:
                 os.sched_yield()
 
         meet(1)
-        lost = bits(view, me, rounds)
+        lost, end = 0, time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            lost += bits(view, me, CHUNK)
         meet(2)
-        again = counter(view, rounds)
+        again, counted, end = 0, 0, time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            again += counter(view, CHUNK)
+            counted += CHUNK
         meet(3)
     return {
         "way": type(way).__name__,
@@ -159,7 +166,7 @@ def main(fd: int, engine_name: str, me: int) -> dict[str, object]:
         "asleep": res[0],
         "both saw": res[1],
         "lost bits": lost,
-        "counted": rounds,
+        "counted": counted,
         "again": again,
         "counter": words[COUNTER],
         "bits left": words[BITS],

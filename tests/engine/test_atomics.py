@@ -181,6 +181,7 @@ def test_memory_that_others_may_map_takes_atomic_operations_whatever_view_it_is_
     assert not any(words)
 
 
+@pytest.mark.usefixtures("sharing")
 def test_the_views_of_an_arena_say_by_themselves_whether_it_is_shared() -> None:
     with closing(Memory(2)) as own:
         assert atomics.of(own.run(1).u16) is None
@@ -191,6 +192,7 @@ def test_the_views_of_an_arena_say_by_themselves_whether_it_is_shared() -> None:
         run.revoke()
 
 
+@pytest.mark.usefixtures("sharing")
 def test_an_adversary_watches_both_kinds_of_memory() -> None:
     adversary = Adversary()
     with using(adversary):
@@ -272,6 +274,7 @@ def test_an_item_that_is_not_aligned_is_refused() -> None:
         address_of(odd, 1)
 
 
+@pytest.mark.usefixtures("sharing")
 def test_a_page_that_is_mapped_readonly_is_not_changed() -> None:
     with closing(Memory(1, shared=True)) as memory:
         words = memory.u32.toreadonly()

@@ -145,5 +145,5 @@ def test_machine_code_loads_a_shared_word_as_often_as_the_source_does(
     compiled(*views)
     (code,) = compiled.inspect_llvm().values()
     body = code[code.index("define ") : code.index("\n}\n")]
-    assert len(re.findall(r"= load atomic i32, .* monotonic", body)) == loads
+    assert len(re.findall(r"= load atomic i32, .* acquire", body)) == loads
     assert not re.findall(r"= load i32,", body)

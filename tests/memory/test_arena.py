@@ -218,6 +218,7 @@ def test_a_negative_length_is_refused(memory: Memory) -> None:
         AddressSpace(memory, 1).read(0, 10, -1)
 
 
+@pytest.mark.usefixtures("sharing")
 def test_a_shared_arena_is_seen_through_another_mapping_of_its_fd() -> None:
     memory = Memory(4, shared=True)
     assert memory.fd is not None
@@ -233,6 +234,7 @@ def test_a_shared_arena_is_seen_through_another_mapping_of_its_fd() -> None:
     assert memory.fd is None
 
 
+@pytest.mark.usefixtures("sharing")
 def test_an_arena_closes_under_views_that_are_still_held() -> None:
     memory = Memory(4, shared=True)
     run = memory.run(0)

@@ -4,7 +4,6 @@ that it shares is granted once, and kernels leave grants alone."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any, NoReturn
 
 import pytest
@@ -13,7 +12,6 @@ from vif_peers import HOST, RawBackend, Stack
 
 from xennet.abi.grant_table import GTF_permit_access, GTF_readonly
 from xennet.abi.words import RX_SLOTS, TX_SLOTS
-from xennet.engine.choice import using
 from xennet.gnttab import GrantTable
 from xennet.host.host import Host
 from xennet.interface import HypercallError
@@ -55,20 +53,11 @@ class Keeper:
         raise AssertionError("nobody claims what others keep")
 
 
-@pytest.fixture(
-    params=[
-        "plain",
-        pytest.param(
-            "fast",
-            marks=pytest.mark.skipif(not find_spec("numba"), reason="numba is not installed"),
-        ),
-    ]
-)
-def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    with using(request.param):
-        host = Host()
-        yield host
-        host.destroy()
+@pytest.fixture
+def host(engine: str) -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.destroy()
 
 
 def keeper_of(guest: Any) -> Keeper:

@@ -2,10 +2,12 @@
 publishing an index, asking for an event, changing a shared word.
 
 numba would copy a slice element by element; memcpy is several times faster. A store that another
-process may see has to be one store, and its order against the following load needs a fence. A load
-of a word that another process may write is an atomic one (relaxed, which costs nothing): LLVM may
-make two of an ordinary load, or use the value of an earlier one, so that the value judged would not
-be the value used (XSA-155). A read-modify-write is cmpxchg, lock or, lock and.
+process may see has to be one store, and its order against the following load needs a fence.
+
+A load of a word that another process may write is an atomic one, which costs nothing on x86: LLVM
+may make two of an ordinary load, or use the value of an earlier one, so that the value judged would
+not be the value used (XSA-155). It acquires: what is loaded behind an index is no older than the
+index. A read-modify-write is cmpxchg, lock or, lock and.
 """
 
 from __future__ import annotations
@@ -76,13 +78,14 @@ def _narrowed(builder: Any, value: Any, kind: Any) -> Any:
 
 
 @intrinsic
-def _load_relaxed(_context, words, index):  # type: ignore[no-untyped-def]
-    """One aligned load that the compiler neither repeats nor leaves out."""
+def _load_acquire(_context, words, index):  # type: ignore[no-untyped-def]
+    """One aligned load that the compiler neither repeats nor leaves out, and before which no later
+    load is moved."""
     signature = types.int64(words, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         item, kind = _item(context, builder, signature.args[0], *args)
-        return _widened(builder, builder.load_atomic(item, "monotonic", kind.width // 8))
+        return _widened(builder, builder.load_atomic(item, "acquire", kind.width // 8))
 
     return signature, generate
 
@@ -143,7 +146,7 @@ def load_once(words: Any, index: Any) -> Any:
 
 def _load_of_kind(words, index):  # type: ignore[no-untyped-def]
     if isinstance(words, types.Array):
-        return lambda words, index: _load_relaxed(words, np.int64(index))
+        return lambda words, index: _load_acquire(words, np.int64(index))
     return lambda words, index: np.int64(words[index])
 
 
