@@ -237,8 +237,7 @@ class Outbox:
 
     def refill(self) -> FrameBatch:
         """Forget all frames. Returns the batch, for new ones."""
-        self.batch.clear()
-        self.next = 0
+        self._forget()
         return self.batch
 
     def drop_all(self) -> int:

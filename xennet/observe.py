@@ -146,34 +146,29 @@ class _Subscription:
     kinds: tuple[type, ...] = field(default=())
 
 
-class _Wanted(dict[type, bool]):
-    """Kind -> whether an observer wants it, found out when it is first asked."""
-
-    def __init__(self, hub: Observers) -> None:
-        self._hub = hub
-
-    def __missing__(self, kind: type) -> bool:
-        subscriptions = self._hub._subscriptions
-        wanted = self[kind] = any(not s.kinds or issubclass(kind, s.kinds) for s in subscriptions)
-        return wanted
-
-
 class Observers:
     """The hub: it hands each event to the observers that want its kind.
 
     Kinds are the events of this module, and RingEvent and EventsLost of xennet.vif.ring_events.
-    ``active`` is True while there is an observer. ``wants(kind)`` tells whether one wants events of
-    ``kind``: emitters on hot paths ask that first, and it costs a look into a dictionary.
+    ``active`` is True while there is an observer.
     """
 
-    __slots__ = ("_subscriptions", "_toggles", "_wanted", "active", "wants")
+    __slots__ = ("_subscriptions", "_toggles", "_wanted", "active")
 
     def __init__(self) -> None:
         self.active = False
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._toggles: list[tuple[type, Callable[[bool], None]]] = []
-        self._wanted = _Wanted(self)
-        self.wants: Callable[[type], bool] = self._wanted.__getitem__
+        self._wanted: dict[type, bool] = {}
+
+    def wants(self, kind: type) -> bool:
+        """Whether an observer wants events of ``kind``. Emitters on hot paths ask this first."""
+        wanted = self._wanted.get(kind)
+        if wanted is None:
+            wanted = self._wanted[kind] = any(
+                not s.kinds or issubclass(kind, s.kinds) for s in self._subscriptions
+            )
+        return wanted
 
     @overload
     def subscribe(self, observer: Observer) -> Callable[[], None]: ...

@@ -60,7 +60,6 @@ class Domain:
         self._record = record
         #: The domain's number.
         self.domid = record.info.domid
-        self.observes = services.observers.wants  # type: ignore[assignment,method-assign]
 
     def __repr__(self) -> str:
         return f"<Domain {self.domid} {self.name!r}>"
@@ -190,8 +189,7 @@ class Domain:
         The status of each is written into its place there. Raises ValueError if ``ops`` is too
         short.
         """
-        if not self._record.running:
-            self._require_running("GNTTABOP_copy")
+        self._require_running("GNTTABOP_copy")
         self._services.grant_tables.copy(self.domid, ops, count)
 
     def grant_transfer(self, frame: int, dom: int, ref: int) -> int:
@@ -288,12 +286,7 @@ class Domain:
 
     def send(self, port: int) -> None:
         """EVTCHNOP_send."""
-        services = self._services
-        # The hypercall that is made most often goes straight down while nobody looks.
-        if self._record.running and not services.observers.wants(Hypercall):
-            services.channels.send(self.domid, port)
-        else:
-            self._issue("EVTCHNOP_send", services.channels.send, port)
+        self._issue("EVTCHNOP_send", self._services.channels.send, port)
 
     def status(self, dom: int, port: int) -> ChannelStatus:
         """EVTCHNOP_status."""
@@ -406,8 +399,7 @@ class Domain:
 
     def defer(self, work: Callable[[], None]) -> None:
         """Run ``work()`` later, as a delivery of the run loop."""
-        if not self._record.running:
-            self._require_running("defer")
+        self._require_running("defer")
         self._services.run_loop.defer(self.domid, work)
 
     def shutdown(self, reason: int) -> None:

@@ -46,11 +46,6 @@ class GuestKernel:
         self._domain = domain
         self._store = store
         self._mapped: dict[GrantMapping, int] = {}
-        # What a driver calls for each batch goes straight to the domain.
-        self.notify = domain.send  # type: ignore[method-assign]
-        self.defer = domain.defer  # type: ignore[method-assign]
-        self.grant_copy = domain.grant_copy  # type: ignore[method-assign]
-        self.observes = domain.observes  # type: ignore[method-assign]
         version = domain.get_version(DOMID_SELF)
         _, frames, _ = domain.query_size(DOMID_SELF)
         grow = self._setup_v2 if version == 2 else self._setup_v1

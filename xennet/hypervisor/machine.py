@@ -335,7 +335,7 @@ class Machine:
     def _upcall(self, domid: int, port: int) -> None:
         if self._records[domid].running:
             self.run_loop.post(Delivery("evtchn", domid, port), self._deliver)
-            bits = self.channels.tables[domid].bits
+            bits = self.channels.bits(domid)
             if bits.prioritised:
                 self._overtake(domid, port, bits)
 
@@ -358,7 +358,7 @@ class Machine:
         posted.
         """
         _, domid, port = delivery
-        if not self.channels.tables[domid].bits.take(port):
+        if not self.channels.bits(domid).take(port):
             return
         record = self._records[domid]
         handler = record.handlers.get(port)

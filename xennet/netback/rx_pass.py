@@ -82,8 +82,7 @@ class RxPass(Outbox):
         if res[guest_rx.R_SLOTS]:
             self._hv.grant_copy(self._ops, res[guest_rx.R_OPS])
             self._put_responses(log, *self._put_args)
-            if self._log.on:
-                self._log.emit()
+            self._log.emit()
         return verdict
 
     def _forget(self) -> None:

@@ -92,8 +92,7 @@ class TxPass:
             if res[guest_tx.R_FLAGS_SEEN] & CSUM_BLANK:
                 batch.count = self._judge_checksums(log, *self._judge_args)
             batch.used = res[guest_tx.R_BYTES]
-            if self.log.on:
-                self.log.emit()
+            self.log.emit()
         return verdict
 
     def await_requests(self) -> bool:

@@ -70,8 +70,7 @@ class RxPass:
         batch, res = self.batch, self.res
         limit = min(max_packets, batch.max_frames)
         verdict = self._take_responses(limit, self._log.arg(), *self._take_args)
-        if self._log.on:
-            self._log.emit()
+        self._log.emit()
         batch.count = res[guest_rx.R_PACKETS]
         batch.used = res[guest_rx.R_BYTES]
         return verdict

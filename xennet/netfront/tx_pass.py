@@ -62,8 +62,7 @@ class TxPass(Outbox):
     def take_responses(self) -> int:
         """Take all responses; the verdict. ``res[R_MORE]``: more have come meanwhile."""
         verdict = self._take_responses(self.log.arg(), *self.take_args)
-        if self.log.on:
-            self.log.emit()
+        self.log.emit()
         return verdict
 
     def put_requests(self) -> int:
@@ -72,8 +71,7 @@ class TxPass(Outbox):
         Requests are published; ``res[R_NOTIFY]`` says whether they have to be announced.
         """
         taken = self._put_requests(self.next, self.batch.count, self.log.arg(), *self.put_args)
-        if self.log.on:
-            self.log.emit()
+        self.log.emit()
         self.next += taken
         return taken
 

@@ -11,7 +11,7 @@ from xennet.vif.ring_events import RingEvent, new_log, silent_log, take
 
 class PassLog:
     """The log that a driver gives its kernels (:meth:`arg`), and whose records it emits
-    (:meth:`emit`) if it was ``on`` then: if an observer wants them."""
+    (:meth:`emit`)."""
 
     def __init__(self, hv: Hypervisor, engine: Engine) -> None:
         self._hv = hv
@@ -19,12 +19,10 @@ class PassLog:
         self._silent = engine.view(silent_log())
         self._log = silent_log()
         self._view: Any = None
-        self.on = False
 
     def arg(self) -> Any:
         """The log for a kernel call: one with room if there are observers, else one without."""
-        self.on = self._hv.observes(RingEvent)
-        if not self.on:
+        if not self._hv.observes(RingEvent):
             return self._silent
         if self._view is None:
             self._log = new_log()
@@ -33,5 +31,6 @@ class PassLog:
 
     def emit(self) -> None:
         """Emit the records of the last kernel calls."""
-        for event in take(self._hv.domid, self._log):
-            self._hv.emit(event)
+        if self._view is not None and self._hv.observes(RingEvent):
+            for event in take(self._hv.domid, self._log):
+                self._hv.emit(event)
