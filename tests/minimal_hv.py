@@ -13,7 +13,7 @@ both depends on the interface alone. Grant table version 1, no quotas, no permis
 from __future__ import annotations
 
 import errno
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -313,6 +313,12 @@ class MinimalStore:
         return XsError(name, path)
 
 
+class MinimalInterest:
+    """Nobody's, until a test says otherwise."""
+
+    any = False
+
+
 class MinimalHypervisor:
     """One domain's view (interface.Hypervisor)."""
 
@@ -324,9 +330,10 @@ class MinimalHypervisor:
         self.events: list[object] = []
         self.ports: dict[int, Channel] = {}
         self.mappings: list[Mapping] = []
+        self.interests: defaultdict[type, MinimalInterest] = defaultdict(MinimalInterest)
 
-    def observes(self, kind: type) -> bool:
-        return False
+    def interest(self, kind: type) -> MinimalInterest:
+        return self.interests[kind]
 
     # Memory
 

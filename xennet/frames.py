@@ -237,7 +237,8 @@ class Outbox:
 
     def refill(self) -> FrameBatch:
         """Forget all frames. Returns the batch, for new ones."""
-        self._forget()
+        if self.batch.count:
+            self._forget()
         return self.batch
 
     def drop_all(self) -> int:

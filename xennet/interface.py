@@ -136,6 +136,15 @@ class StoreClient(StoreTransaction, Protocol):
     def unwatch(self, path: str, token: str) -> None: ...
 
 
+class Interest(Protocol):
+    """The interest of observers in events of one kind."""
+
+    @property
+    def any(self) -> bool:
+        """Whether anybody wants to see them now."""
+        ...
+
+
 class Hypervisor(Protocol):
     """One domain's view of its machine."""
 
@@ -213,9 +222,10 @@ class Hypervisor(Protocol):
         ...
 
     def emit(self, event: object) -> None:
-        """Tell observers; callers ask :meth:`observes` first, so that nobody pays for silence."""
+        """Tell observers; callers look at their :meth:`interest` first, so that nobody pays for
+        silence."""
         ...
 
-    def observes(self, kind: type) -> bool:
-        """Whether anybody wants to see events of ``kind``."""
+    def interest(self, kind: type) -> Interest:
+        """Whether anybody wants to see events of ``kind``: to be kept, it changes by itself."""
         ...

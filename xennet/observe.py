@@ -1,8 +1,8 @@
 """The observable events of a running machine, and the hub that hands them to observers.
 
 Every part of the machine emits what it did after it did it, and only if an observer wants it: an
-emitter asks :meth:`Observers.wants` first, so a machine without observers creates no event at all.
-Events are frozen records; some packages have records of their own (xennet.vif.ring_events).
+emitter looks at its :class:`Interest` first, so a machine without observers creates no event at
+all. Events are frozen records; some packages have records of their own (xennet.vif.ring_events).
 """
 
 from __future__ import annotations
@@ -146,6 +146,18 @@ class _Subscription:
     kinds: tuple[type, ...] = field(default=())
 
 
+class Interest:
+    """Whether any observer wants events of one kind: ``any``, which the hub keeps up to date.
+
+    What an emitter on a hot path holds, so that silence costs it a look at an attribute.
+    """
+
+    __slots__ = ("any",)
+
+    def __init__(self, any: bool) -> None:
+        self.any = any
+
+
 class Observers:
     """The hub: it hands each event to the observers that want its kind.
 
@@ -153,22 +165,24 @@ class Observers:
     ``active`` is True while there is an observer.
     """
 
-    __slots__ = ("_subscriptions", "_toggles", "_wanted", "active")
+    __slots__ = ("_interests", "_subscriptions", "_toggles", "active")
 
     def __init__(self) -> None:
         self.active = False
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._toggles: list[tuple[type, Callable[[bool], None]]] = []
-        self._wanted: dict[type, bool] = {}
+        self._interests: dict[type, Interest] = {}
+
+    def interest(self, kind: type) -> Interest:
+        """The interest in events of ``kind``, one and the same for everybody who asks."""
+        interest = self._interests.get(kind)
+        if interest is None:
+            interest = self._interests[kind] = Interest(self._wanted(kind))
+        return interest
 
     def wants(self, kind: type) -> bool:
-        """Whether an observer wants events of ``kind``. Emitters on hot paths ask this first."""
-        wanted = self._wanted.get(kind)
-        if wanted is None:
-            wanted = self._wanted[kind] = any(
-                not s.kinds or issubclass(kind, s.kinds) for s in self._subscriptions
-            )
-        return wanted
+        """Whether an observer wants events of ``kind``."""
+        return self.interest(kind).any
 
     @overload
     def subscribe(self, observer: Observer) -> Callable[[], None]: ...
@@ -212,7 +226,11 @@ class Observers:
 
     def _set(self, subscriptions: tuple[_Subscription, ...]) -> None:
         self._subscriptions = subscriptions
-        self._wanted.clear()
         self.active = bool(subscriptions)
+        for kind, interest in self._interests.items():
+            interest.any = self._wanted(kind)
         for kind, toggle in self._toggles:
             toggle(self.wants(kind))
+
+    def _wanted(self, kind: type) -> bool:
+        return any(not s.kinds or issubclass(kind, s.kinds) for s in self._subscriptions)

@@ -17,7 +17,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice, starmap
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from attrs import define, field
 
@@ -37,6 +37,10 @@ class Delivery(NamedTuple):
     def __str__(self) -> str:
         return f"{self.kind} {self.ident} of domain {self.domid}"
 
+
+#: A Delivery of its three members, without the Python function that named tuples are made by: for
+#: those who make one at every event.
+new_delivery = cast("Callable[[tuple[str, int, int]], Delivery]", partial(tuple.__new__, Delivery))
 
 #: Domains that may wait inside each other's deliveries; while so many do, only domain 0, which
 #: waits for nobody, goes on. This bounds the depth of the Python stack.
@@ -74,24 +78,22 @@ class LivelockError(Exception):
         self.recent = recent
 
 
-@define(eq=False)
-class _Work:
-    """The action of a work item or a timer, which calls ``call``."""
+def _work(call: Callable[[], None], _delivery: Delivery) -> None:
+    """The action of a work item or a timer, which calls ``call()``."""
+    call()
 
-    call: Callable[[], None]
-    loop: RunLoop | None = None  # of a background timer
 
-    def __call__(self, _delivery: Delivery) -> None:
-        if self.loop is not None:
-            self.loop.background_steps += 1
-        self.call()
+def _background_work(loop: RunLoop, call: Callable[[], None], _delivery: Delivery) -> None:
+    """That of a background timer."""
+    loop.background_steps += 1
+    call()
 
 
 def _in_words(delivery: Delivery, action: Action) -> str:
     """The delivery, with the name of what a work item or a timer calls."""
-    if not isinstance(action, _Work):
+    if not isinstance(action, partial) or action.func not in (_work, _background_work):
         return str(delivery)
-    call: object = action.call
+    call: object = action.args[-1]
     while isinstance(call, partial):
         call = call.func
     return f"{delivery}, {getattr(call, '__qualname__', type(call).__qualname__)}"
@@ -174,7 +176,12 @@ class RunLoop:
 
     def defer(self, domid: int, work: Callable[[], None]) -> Delivery:
         """Make a work item ready that calls ``work()`` in ``domid``. Returns its delivery."""
-        return self._post_work("work", domid, self._new_ident(), _Work(work))
+        self._next_ident += 1
+        delivery = new_delivery(("work", domid, self._next_ident))
+        self._ready[delivery] = partial(_work, work)
+        if self._order is not None:
+            self._order.add(delivery)
+        return delivery
 
     def cancel(self, delivery: Delivery) -> bool:
         """Cancel a delivery. Returns False if it was not ready."""
@@ -407,16 +414,13 @@ class RunLoop:
         while (due := self.next_timer) is not None and due <= self._now:
             timer = heapq.heappop(self._timers)
             assert timer.call is not None
-            work = _Work(timer.call, None if timer.since is None else self)
-            self._post_work("timer", timer.domid, timer.ident, work)
+            work = partial(_work, timer.call)
+            if timer.since is not None:
+                work = partial(_background_work, self, timer.call)
+            self.post(Delivery("timer", timer.domid, timer.ident), work)
             timer.call = None
             fired += 1
         return fired
-
-    def _post_work(self, kind: str, domid: int, ident: int, work: _Work) -> Delivery:
-        delivery = Delivery(kind, domid, ident)
-        self.post(delivery, work)
-        return delivery
 
     def _new_ident(self) -> int:
         self._next_ident += 1

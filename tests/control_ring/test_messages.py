@@ -172,13 +172,13 @@ def test_f24_a_table_rewritten_after_it_was_copied_is_judged_and_used_as_copied(
 ) -> None:
     ends.request(SET_SIZE, 2)
     gref = ends.page(words(1, 2))
-    page, copy = ends.last_page, type(ends.site.host).grant_copy
+    page, copy = ends.last_page, ends.site.host.grant_copy
 
-    def copy_and_rewrite(hv: object, ops: memoryview, count: int) -> None:
-        copy(hv, ops, count)
+    def copy_and_rewrite(ops: memoryview, count: int) -> None:
+        copy(ops, count)
         page.u8[:8] = words(2**32 - 1, 77)
 
-    monkeypatch.setattr(type(ends.site.host), "grant_copy", copy_and_rewrite)
+    monkeypatch.setattr(ends.site.host, "grant_copy", copy_and_rewrite)
     assert ends.request(SET_MAPPING, gref, 2, 0) == (SUCCESS, 0)
     assert ends.config.mapping == [1, 2]
 

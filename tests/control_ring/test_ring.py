@@ -28,12 +28,10 @@ def test_a_response_repeats_id_and_type_of_its_request() -> None:
     assert front.responses() == [(0xBEEF, GET_SIZE, SUCCESS, 128), (7, 4711, NOT_SUPPORTED, 0)]
 
 
-def test_f24_a_message_that_is_refused_is_told_with_its_rule(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_f24_a_message_that_is_refused_is_told_with_its_rule() -> None:
     front = RawFrontend(start=7)
     host = front.site.host
-    monkeypatch.setattr(host, "observes", lambda kind: kind is RingEvent)
+    host.interest(RingEvent).any = True
     front.connect()
     front.request(GET_SIZE)
     front.request(4711)

@@ -167,10 +167,10 @@ def test_a_machine_without_memory_says_so(pair) -> None:
 
 def test_events_are_only_built_when_somebody_listens(site, pair) -> None:
     front, _ = pair
-    assert not front.observes(str)
+    assert not front.interest(str).any
     seen = []
     site.machine.observers.subscribe(seen.append, str)
-    assert front.observes(str)
-    assert not front.observes(bytes)
+    assert front.interest(str).any
+    assert not front.interest(bytes).any
     front.emit("a slot was written")
     assert seen == ["a slot was written"]

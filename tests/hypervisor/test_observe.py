@@ -43,13 +43,17 @@ def test_a_hub_is_active_while_it_has_subscribers() -> None:
 
 def test_a_hub_knows_which_kinds_are_wanted() -> None:
     hub = Observers()
+    strings, numbers = hub.interest(str), hub.interest(int)
     hub.subscribe(print, str)
     assert hub.wants(str)
+    assert strings.any
     assert not hub.wants(int)
     leave = hub.subscribe(print)
     assert hub.wants(int)
+    assert numbers.any
     leave()
     assert not hub.wants(int)
+    assert not numbers.any
 
 
 def test_the_same_function_can_subscribe_twice_and_leave_once() -> None:

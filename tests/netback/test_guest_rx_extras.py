@@ -267,12 +267,10 @@ def test_filtered_frames_are_counted_once_and_are_not_among_the_packets() -> Non
     assert front.counters.filtered == 2
 
 
-def test_observers_hear_of_each_frame_that_was_filtered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_observers_hear_of_each_frame_that_was_filtered() -> None:
     front = RawFrontend(rx_buffers=1)
     front.queue.rx.config[C_MCAST_FILTER] = 1
-    monkeypatch.setattr(front.host, "observes", lambda kind: kind is FrameFiltered)
+    front.host.interest(FrameFiltered).any = True
     group = b"\x01\0\x5e\0\0\x07" + bytes(100)
     front.stack.to_send += [OTHER, UNICAST, group, BROADCAST]
     front.run()

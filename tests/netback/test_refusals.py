@@ -23,10 +23,10 @@ BAD_REFERENCES = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def front(engine: str, monkeypatch: pytest.MonkeyPatch) -> RawFrontend:
+def front(engine: str) -> RawFrontend:
     """A guest driven by hand, in front of a backend that is observed."""
     front = RawFrontend(start=2**32 - 1)
-    monkeypatch.setattr(front.host, "observes", lambda kind: kind is RingEvent)
+    front.host.interest(RingEvent).any = True
     return front
 
 

@@ -119,6 +119,19 @@ def test_B2_rsp_prod_moving_backwards_before_it_was_consumed_breaks_the_device()
     assert back.broken[0].rule == "B2"
 
 
+def test_B2_rsp_prod_moving_back_to_what_was_consumed_breaks_the_device() -> None:
+    back = RawBackend()
+    back.stack.room = 1
+    for _ in range(3):
+        back.rx(frame(60))
+    back.rx_ring.push_responses()
+    back.queue.poll_rx()
+    back.rx_ring.sring.rsp_prod = 1
+    back.queue.kick()
+    back.machine.run()
+    assert (back.broken[0].rule, back.broken[0].word) == ("B2", 1)
+
+
 def test_B5_a_buffer_still_mapped_when_its_response_comes_breaks_the_device() -> None:
     back = RawBackend()
     back.host.map_grant(1, back.buffer()[1])

@@ -26,10 +26,10 @@ M, E = NETRXF_more_data, NETRXF_extra_info
 
 
 @pytest.fixture
-def back(engine: str, monkeypatch: pytest.MonkeyPatch) -> RawBackend:
+def back(engine: str) -> RawBackend:
     """A backend driven by hand, behind a frontend that is observed."""
     back = RawBackend(checksum_setup=True)
-    monkeypatch.setattr(back.guest, "observes", lambda kind: kind is RingEvent)
+    back.guest.interest(RingEvent).any = True
     return back
 
 

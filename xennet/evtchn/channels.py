@@ -28,7 +28,7 @@ from xennet.evtchn.ports import Channel, PortBits, PortTable
 from xennet.evtchn.two_level import TwoLevelBits
 from xennet.interface import HypercallError
 from xennet.memory import PageRun
-from xennet.observe import EventSent, Observers, VirqRaised
+from xennet.observe import EventSent, Interest, Observers, VirqRaised
 
 #: Called with (domid, port) when a port became deliverable.
 Upcall = Callable[[int, int], None]
@@ -80,23 +80,28 @@ class EventChannels:
     """The port tables of all domains, and the hypercalls on them.
 
     ``caller`` is always the domid of the domain that makes the hypercall; it must exist. ``pages``
-    finds the pages that guests give for the FIFO ABI.
+    finds the pages that guests give for the FIFO ABI. ``tables``, by domid, are to be looked at.
     """
 
     upcall: Upcall
     observers: Observers = field(factory=Observers)
     pages: GuestPages = field(factory=GuestPages)
-    _tables: dict[int, PortTable] = field(factory=dict, init=False)
+    tables: dict[int, PortTable] = field(factory=dict, init=False)
+    _sends: Interest = field(init=False)
+
+    @_sends.default
+    def _interest_in_sends(self) -> Interest:
+        return self.observers.interest(EventSent)
 
     def add_domain(
         self, domid: int, bits: TwoLevelBits, vcpus: int = 1, *, privileged: bool = False
     ) -> None:
         """Give a new domain an empty port table; ``bits`` is its ABI at first."""
-        self._tables[domid] = PortTable(domid, vcpus, privileged, bits)
+        self.tables[domid] = PortTable(domid, vcpus, privileged, bits)
 
     def begin_dying(self, domid: int) -> None:
         """Close all ports of a domain and let none be opened there any more (evtchn_destroy)."""
-        table = self._tables[domid]
+        table = self.tables[domid]
         table.dying = True
         self._close_all(table)
         self._leave_fifo(table)
@@ -104,15 +109,15 @@ class EventChannels:
     def remove_domain(self, domid: int) -> None:
         """Forget a domain that is gone."""
         self.begin_dying(domid)
-        del self._tables[domid]
+        del self.tables[domid]
 
     def bits(self, domid: int) -> PortBits:
         """The event bits of a domain, by the ABI that it uses."""
-        return self._tables[domid].bits
+        return self.tables[domid].bits
 
     def open_channels(self, domid: int) -> list[Channel]:
         """The ports of a domain that are in use, ascending. For reports: do not change them."""
-        return self._tables[domid].open_channels()
+        return self.tables[domid].open_channels()
 
     # The hypercalls
 
@@ -138,7 +143,7 @@ class EventChannels:
         for the caller.
         """
         op = "EVTCHNOP_bind_interdomain"
-        table = self._tables[caller]
+        table = self.tables[caller]
         remote_table = self._target(op, caller, remote_dom)
         channel = table.next_free(op)
         remote = remote_table.lookup(op, remote_port)
@@ -168,7 +173,7 @@ class EventChannels:
         bound already; -ENOSPC.
         """
         op = "EVTCHNOP_bind_virq"
-        table = self._tables[caller]
+        table = self.tables[caller]
         if not 0 <= virq < NR_VIRQS:
             raise HypercallError(op, -errno.EINVAL, f"VIRQ {virq} is not in 0..{NR_VIRQS - 1}")
         if virq in VIRQS_GLOBAL and vcpu != 0:
@@ -198,7 +203,7 @@ class EventChannels:
     def bind_ipi(self, caller: int, vcpu: int) -> int:
         """Open a port on which the caller sends to itself. -ENOENT no such vCPU, -ENOSPC."""
         op = "EVTCHNOP_bind_ipi"
-        table = self._tables[caller]
+        table = self.tables[caller]
         self._require_vcpu(op, table, vcpu)
         channel = table.next_free(op)
         table.occupy(
@@ -213,7 +218,7 @@ class EventChannels:
         fixed.
         """
         op = "EVTCHNOP_bind_vcpu"
-        table = self._tables[caller]
+        table = self.tables[caller]
         self._require_vcpu(op, table, vcpu)
         channel = table.lookup(op, port)
         if not _vcpu_can_move(channel):
@@ -228,7 +233,7 @@ class EventChannels:
         From an unbound port (the other end has closed, or has not bound yet) the event is dropped
         silently. -EINVAL for a port that is closed, bound to a VIRQ, or no port at all.
         """
-        channel = self._tables[caller].lookup("EVTCHNOP_send", port)
+        channel = self.tables[caller].lookup("EVTCHNOP_send", port)
         if channel.state not in _CAN_SEND:
             raise HypercallError(
                 "EVTCHNOP_send",
@@ -237,9 +242,10 @@ class EventChannels:
             )
         delivered = False
         if channel.remote_port:
-            table = self._tables[channel.remote_domid]
-            delivered = self._set_pending(table, table.lookup("EVTCHNOP_send", channel.remote_port))
-        if self.observers.wants(EventSent):
+            table = self.tables[channel.remote_domid]
+            # A port of the hypervisor's own record: there is one of that number.
+            delivered = self._set_pending(table, table.channels[channel.remote_port])
+        if self._sends.any:
             self.observers.emit(
                 EventSent(caller, port, channel.remote_domid, channel.remote_port, delivered)
             )
@@ -247,7 +253,7 @@ class EventChannels:
     def close(self, caller: int, port: int) -> None:
         """Close ``port``; the other end waits for the caller to bind again. -EINVAL not open."""
         op = "EVTCHNOP_close"
-        table = self._tables[caller]
+        table = self.tables[caller]
         channel = table.lookup(op, port)
         if not channel.open:
             raise HypercallError(op, -errno.EINVAL, f"port {port} of domain {caller} is not open")
@@ -267,7 +273,7 @@ class EventChannels:
 
         -EINVAL no such port.
         """
-        table = self._tables[caller]
+        table = self.tables[caller]
         channel = table.lookup("EVTCHNOP_unmask", port)
         if channel.open and table.bits.unmask(port, channel.vcpu):
             self.upcall(caller, port)
@@ -294,7 +300,7 @@ class EventChannels:
         end, is not 8-aligned, the vCPU has one already, or the domain has no such page.
         """
         op = "EVTCHNOP_init_control"
-        table = self._tables[caller]
+        table = self.tables[caller]
         self._require_vcpu(op, table, vcpu)
         if not 0 <= offset <= LAST_OFFSET:
             raise HypercallError(
@@ -319,7 +325,7 @@ class EventChannels:
         has no such page.
         """
         op = "EVTCHNOP_expand_array"
-        table = self._tables[caller]
+        table = self.tables[caller]
         fifo = table.fifo
         if fifo is None:
             raise HypercallError(op, -errno.EOPNOTSUPP, f"domain {caller} uses the 2-level ABI")
@@ -337,7 +343,7 @@ class EventChannels:
         -EINVAL no such priority.
         """
         op = "EVTCHNOP_set_priority"
-        table = self._tables[caller]
+        table = self.tables[caller]
         channel = table.lookup(op, port)
         if table.fifo is None:
             raise HypercallError(op, -errno.ENOSYS, f"domain {caller} uses the 2-level ABI")
@@ -356,7 +362,7 @@ class EventChannels:
         bit. -EINVAL no such port. A closed port is never pending (xen/common/sched/core.c do_poll,
         evtchn_port_is_pending; Linux xen_poll_irq, xen_clear_irq_pending).
         """
-        table = self._tables[caller]
+        table = self.tables[caller]
         channel = table.lookup("SCHEDOP_poll", port)
         return channel.open and table.bits.take(port, masked=True)
 
@@ -367,7 +373,7 @@ class EventChannels:
 
         A global VIRQ (``vcpu`` 0) arrives at the vCPU to which its port was moved.
         """
-        table = self._tables.get(domid)
+        table = self.tables.get(domid)
         port = table.virqs.get((vcpu, virq)) if table is not None else None
         if table is None or port is None:
             return False
@@ -400,7 +406,7 @@ class EventChannels:
 
     def _close(self, table: PortTable, channel: Channel) -> None:
         if channel.state == EVTCHNSTAT_interdomain:
-            remote = self._tables[channel.remote_domid].lookup("close", channel.remote_port)
+            remote = self.tables[channel.remote_domid].lookup("close", channel.remote_port)
             remote.state = EVTCHNSTAT_unbound
             remote.remote_domid = table.domid
             remote.remote_port = 0
@@ -409,13 +415,13 @@ class EventChannels:
         table.vacate(channel)
 
     def _target(self, op: str, caller: int, dom: int) -> PortTable:
-        table = self._tables.get(caller if dom == DOMID_SELF else dom)
+        table = self.tables.get(caller if dom == DOMID_SELF else dom)
         if table is None:
             raise HypercallError(op, -errno.ESRCH, f"there is no domain {dom}")
         return table
 
     def _require_control(self, op: str, caller: int, table: PortTable) -> None:
-        if table.domid != caller and not self._tables[caller].privileged:
+        if table.domid != caller and not self.tables[caller].privileged:
             raise HypercallError(
                 op, -errno.EPERM, f"domain {caller} may not do this to domain {table.domid}"
             )

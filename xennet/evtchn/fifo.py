@@ -197,7 +197,8 @@ class FifoBits:
             self._tails[old_vcpu][old_priority] = 0
         self._last_queue[port] = (vcpu, priority)
         tails = self._tails[vcpu]
-        if not self._set_link(tails[priority], port):
+        tail = tails[priority]
+        if not tail or not self._set_link(tail, port):
             block[_HEAD + priority] = port
             if not fetch_or(block, _READY, 1 << priority) >> priority & 1:
                 self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 1
@@ -210,8 +211,6 @@ class FifoBits:
         The guest may mask, unmask and take ports meanwhile; BUSY, from the second try on, keeps it
         from unmasking (evtchn_fifo_set_link). One that changes the word for ever loses its event.
         """
-        if not tail:
-            return False
         words, at = self._pages[tail // _PER_PAGE], tail % _PER_PAGE
         word = words[at]
         for busy in (0, _BUSY, _BUSY, _BUSY, _BUSY):

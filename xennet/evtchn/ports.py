@@ -72,8 +72,9 @@ class Channel:
 class PortTable:
     """All ports of a domain. Port 0 is never given out: its record stays closed for ever.
 
-    ``virqs`` is Xen's virq_to_evtchn: (vcpu, virq) -> port. Every domain starts with the 2-level
-    ABI; ``fifo`` is the other one while it is in use, ``bits`` the one in use.
+    ``channels`` are the records, by port; ``virqs`` is Xen's virq_to_evtchn: (vcpu, virq) -> port.
+    Every domain starts with the 2-level ABI; ``fifo`` is the other one while it is in use,
+    ``bits`` the one in use.
     """
 
     domid: int
@@ -84,7 +85,7 @@ class PortTable:
     fifo: FifoBits | None = field(default=None, init=False)
     bits: PortBits = field(init=False)
     virqs: dict[tuple[int, int], int] = field(factory=dict)
-    _channels: list[Channel] = field(factory=list)
+    channels: list[Channel] = field(factory=list)
     _free: list[int] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
@@ -95,13 +96,13 @@ class PortTable:
 
     def lookup(self, op: str, port: int) -> Channel:
         """The record of ``port``, which may be closed. -EINVAL if there is none."""
-        if not 0 <= port < len(self._channels):
+        if not 0 <= port < len(self.channels):
             raise HypercallError(
                 op,
                 -errno.EINVAL,
-                f"domain {self.domid} has no port {port} (0..{len(self._channels) - 1} exist)",
+                f"domain {self.domid} has no port {port} (0..{len(self.channels) - 1} exist)",
             )
-        return self._channels[port]
+        return self.channels[port]
 
     def use_fifo(self, fifo: FifoBits) -> None:
         """Change to the FIFO ABI. Pending events are saved until the ports have event words (Xen's
@@ -128,7 +129,7 @@ class PortTable:
         if self.dying:
             raise HypercallError(op, -errno.EINVAL, f"domain {self.domid} is dying")
         port = self._lowest(self._free)
-        while port is None and len(self._channels) < self.bits.nr_ports:
+        while port is None and len(self.channels) < self.bits.nr_ports:
             port = self._lowest(self._add_bucket())
         # A domain that went back to the 2-level ABI may have more ports than can be used now.
         if port is None or port >= self.bits.nr_ports:
@@ -137,7 +138,7 @@ class PortTable:
                 -errno.ENOSPC,
                 f"all {self.bits.nr_ports} ports of domain {self.domid} are in use",
             )
-        return self._channels[port]
+        return self.channels[port]
 
     def occupy(self, channel: Channel, state: int, **binding: int) -> None:
         """Open the port that :meth:`next_free` returned, in ``state`` with the fields
@@ -154,12 +155,12 @@ class PortTable:
     def vacate(self, channel: Channel) -> None:
         """Close a port: its event is forgotten, its vCPU is 0 again (Xen's evtchn_free)."""
         self.bits.clear_pending(channel.port)
-        self._channels[channel.port] = Channel(channel.port)
+        self.channels[channel.port] = Channel(channel.port)
         heapq.heappush(self._free, channel.port)
 
     def open_channels(self) -> list[Channel]:
         """The ports in use, ascending."""
-        return [channel for channel in self._channels if channel.open]
+        return [channel for channel in self.channels if channel.open]
 
     def _lowest(self, free: Sequence[int]) -> int | None:
         """The lowest of the ``free`` ports that is not busy; they are a heap."""
@@ -169,8 +170,8 @@ class PortTable:
         return min((port for port in free if not is_busy(port)), default=None)
 
     def _add_bucket(self) -> Sequence[int]:
-        start = len(self._channels)
+        start = len(self.channels)
         ports = range(start, start + PORTS_PER_BUCKET)
-        self._channels += map(Channel, ports)
+        self.channels += map(Channel, ports)
         self._free += ports  # ascending numbers above all others: a heap as they stand
         return ports

@@ -311,11 +311,12 @@ class GrantTables:
         """
         if not 0 <= count * COPY_STRIDE <= len(ops):
             raise ValueError(f"{count} copy elements do not fit a table of {len(ops)} words")
-        before = self._copied_low(caller)
+        rows, copied = self.directory.rows, caller * ROW_WORDS + ROW_COPIED
+        before = rows[copied]
         failed = self._copy(self._view(ops), count, caller, *self.copy_args)
         statistics = self.statistics
         statistics.copies += count - failed
-        statistics.copied_bytes += self._copied_low(caller) - before & 0xFFFFFFFF
+        statistics.copied_bytes += rows[copied] - before & 0xFFFFFFFF
         if self.observer is not None:
             table = CopyTable(ops[: count * COPY_STRIDE])
             self.observer(caller, "GNTTABOP_copy", (count, table), failed)
@@ -573,9 +574,6 @@ class GrantTables:
         if self.directory.row(domid) < 0:
             return domid, GNTST_bad_domain
         return domid, GNTST_okay if caller in (domid, 0) else GNTST_permission_denied
-
-    def _copied_low(self, domid: int) -> int:
-        return self.directory.rows[domid * ROW_WORDS + ROW_COPIED]
 
     def _nr_status(self, domid: int) -> int:
         """Frames of status words in use."""

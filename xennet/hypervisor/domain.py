@@ -25,7 +25,7 @@ from xennet.hypervisor.store_ring import StoreRing
 from xennet.interface import HypercallError, OutOfFramesError
 from xennet.interface import PageRun as AnyPageRun
 from xennet.memory import PageRun
-from xennet.observe import Hypercall, Observers
+from xennet.observe import Hypercall, Interest, Observers
 from xennet.runloop import RunLoop
 
 T = TypeVar("T")
@@ -60,6 +60,7 @@ class Domain:
         self._record = record
         #: The domain's number.
         self.domid = record.info.domid
+        self._hypercalls = services.observers.interest(Hypercall)
 
     def __repr__(self) -> str:
         return f"<Domain {self.domid} {self.name!r}>"
@@ -189,7 +190,8 @@ class Domain:
         The status of each is written into its place there. Raises ValueError if ``ops`` is too
         short.
         """
-        self._require_running("GNTTABOP_copy")
+        if not self._record.running:
+            self._require_running("GNTTABOP_copy")
         self._services.grant_tables.copy(self.domid, ops, count)
 
     def grant_transfer(self, frame: int, dom: int, ref: int) -> int:
@@ -286,7 +288,11 @@ class Domain:
 
     def send(self, port: int) -> None:
         """EVTCHNOP_send."""
-        self._issue("EVTCHNOP_send", self._services.channels.send, port)
+        send = self._services.channels.send
+        if self._record.running and not self._hypercalls.any:
+            send(self.domid, port)
+        else:
+            self._issue("EVTCHNOP_send", send, port)
 
     def status(self, dom: int, port: int) -> ChannelStatus:
         """EVTCHNOP_status."""
@@ -399,7 +405,8 @@ class Domain:
 
     def defer(self, work: Callable[[], None]) -> None:
         """Run ``work()`` later, as a delivery of the run loop."""
-        self._require_running("defer")
+        if not self._record.running:
+            self._require_running("defer")
         self._services.run_loop.defer(self.domid, work)
 
     def shutdown(self, reason: int) -> None:
@@ -420,9 +427,9 @@ class Domain:
             raise HypercallError(op, -errno.ESRCH, f"there is no domain {domid}")
         return info
 
-    def observes(self, kind: type) -> bool:
-        """Whether an observer wants events of ``kind``."""
-        return self._services.observers.wants(kind)
+    def interest(self, kind: type) -> Interest:
+        """The interest of observers in events of ``kind``."""
+        return self._services.observers.interest(kind)
 
     def emit(self, event: object) -> None:
         """Show an event to the machine's observers."""
@@ -461,9 +468,9 @@ class Domain:
         The grant table operations are shown by GrantTables.observer instead.
         """
         self._require_running(op)
-        observers = self._services.observers
-        if not observers.wants(Hypercall):
+        if not self._hypercalls.any:
             return call(self.domid, *args)
+        observers = self._services.observers
         try:
             result = call(self.domid, *args)
         except HypercallError as refusal:

@@ -20,6 +20,7 @@ from xennet.gnttab.table import GrantTable
 from xennet.hypervisor import Domain
 from xennet.interface import GrantMapping, HypercallError, PageRun, StoreClient
 from xennet.memory import PageRun as OwnPages
+from xennet.observe import Interest
 
 
 @frozen(eq=False)
@@ -40,11 +41,16 @@ class GuestKernel:
 
     ``store`` is the domain's XenStore connection (XenStoreService.connect). The domain's grant
     table, of the version that the domain was created with, grows when references are claimed.
+    ``notify``, ``grant_copy`` and ``defer`` are Domain.send, .grant_copy and .defer.
     """
 
     def __init__(self, domain: Domain, store: StoreClient) -> None:
         self._domain = domain
         self._store = store
+        # What a driver does for every frame: the domain's own calls, without a step in between.
+        self.notify = domain.send
+        self.grant_copy = domain.grant_copy
+        self.defer = domain.defer
         self._mapped: dict[GrantMapping, int] = {}
         version = domain.get_version(DOMID_SELF)
         _, frames, _ = domain.query_size(DOMID_SELF)
@@ -100,10 +106,6 @@ class GuestKernel:
         if status != GNTST_okay:
             raise _refusal(op, status, what)
 
-    def grant_copy(self, ops: memoryview, count: int) -> None:
-        """GNTTABOP_copy of ``count`` elements; their statuses are written into the table."""
-        self._domain.grant_copy(ops, count)
-
     def alloc_unbound(self, remote_domid: int) -> int:
         """EVTCHNOP_alloc_unbound: a port to which ``remote_domid`` can bind, masked until
         :meth:`on_event`."""
@@ -129,17 +131,9 @@ class GuestKernel:
         """EVTCHNOP_unmask: a pending event is delivered."""
         self._domain.unmask(port)
 
-    def notify(self, port: int) -> None:
-        """EVTCHNOP_send."""
-        self._domain.send(port)
-
     def close_port(self, port: int) -> None:
         """EVTCHNOP_close; no event of the port is handled any more."""
         self._domain.close(port)
-
-    def defer(self, work: Callable[[], None]) -> None:
-        """Run ``work()`` later, as a delivery of the run loop."""
-        self._domain.defer(work)
 
     @property
     def now(self) -> int:
@@ -157,9 +151,9 @@ class GuestKernel:
         """Show an event to the observers of the machine."""
         self._domain.emit(event)
 
-    def observes(self, kind: type) -> bool:
-        """Whether an observer wants events of ``kind``."""
-        return self._domain.observes(kind)
+    def interest(self, kind: type) -> Interest:
+        """The interest of observers in events of ``kind``."""
+        return self._domain.interest(kind)
 
     def _setup_v1(self, nr_frames: int) -> tuple[OwnPages, OwnPages | None]:
         status, frames = self._domain.setup_table(DOMID_SELF, nr_frames)

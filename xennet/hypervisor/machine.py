@@ -27,7 +27,7 @@ from xennet.observe import (
     Hypercall,
     Observers,
 )
-from xennet.runloop import Delivery, RunLoop
+from xennet.runloop import Delivery, RunLoop, new_delivery
 
 #: The domain that gets VIRQ_DOM_EXC (Xen's hardware domain).
 CONTROL_DOMAIN = 0
@@ -81,6 +81,7 @@ class Machine:
             self._poll,
         )
         self.observers.on_toggle(Hypercall, self._observe_grants)
+        self._events = self.observers.interest(EventDelivered)
 
     def __repr__(self) -> str:
         memory = self.memory
@@ -334,8 +335,8 @@ class Machine:
 
     def _upcall(self, domid: int, port: int) -> None:
         if self._records[domid].running:
-            self.run_loop.post(Delivery("evtchn", domid, port), self._deliver)
-            bits = self.channels.bits(domid)
+            self.run_loop.post(new_delivery(("evtchn", domid, port)), self._deliver)
+            bits = self.channels.tables[domid].bits
             if bits.prioritised:
                 self._overtake(domid, port, bits)
 
@@ -358,11 +359,11 @@ class Machine:
         posted.
         """
         _, domid, port = delivery
-        if not self.channels.bits(domid).take(port):
+        if not self.channels.tables[domid].bits.take(port):
             return
         record = self._records[domid]
         handler = record.handlers.get(port)
-        if self.observers.wants(EventDelivered):
+        if self._events.any:
             self.observers.emit(EventDelivered(domid, port, handler is not None))
         if handler is None:
             record.spurious += 1

@@ -111,6 +111,7 @@ class Vifs:
         subscribe(self._struck, DefectStruck)
         subscribe(self._filtered, FrameFiltered)
         self._reached = Reached.NEW
+        self._flowing = False
         self._daemon: Daemon | None = None
         self._news = False  # the store has changed since its clients had their turn
 
@@ -245,9 +246,12 @@ class Vifs:
         self._require("carry()", Reached.OPEN)
         self.kick()
         self.host.settle(waiting)
-        errors = [f"{vif.name}: {error}" for vif in self.vifs for error in vif.errors]
-        if errors:
+        if errors := self._errors():
             raise LinkError("; ".join(errors))
+
+    def _errors(self) -> list[str]:
+        """What ends have against each other."""
+        return [f"{vif.name}: {error}" for vif in self.vifs for error in vif.errors]
 
     @property
     def vifs(self) -> list[PluggedVif]:
@@ -261,13 +265,16 @@ class Vifs:
         from here on. LinkError for a link that is not open.
         """
         self._require("kick()", Reached.OPEN)
-        for pair in self.pairs:
-            pair.guest.flowing = pair.host.flowing = True
+        if not self._flowing:
+            self._flowing = True
+            for pair in self.pairs:
+                pair.guest.flowing = pair.host.flowing = True
         self._wake()
 
     def _wake(self) -> None:
-        for vif in self.vifs:
-            vif.kick()
+        for pair in self.pairs:
+            if pair.vif is not None:
+                pair.vif.kick()
 
     def _require(self, call: str, wanted: Reached) -> None:
         if self._reached is not wanted:

@@ -29,7 +29,7 @@ from xennet.netback.stage import TxStage
 from xennet.netback.verdict import FrontendError
 from xennet.observe import FrameFiltered
 from xennet.ring import BACK_REQ_CONS, BackRing, RingOverflowError, SharedRing, rx_ring, tx_ring
-from xennet.vif.announce import announce
+from xennet.vif.announce import Announcer
 from xennet.vif.counters import BackendCounters
 from xennet.vif.late_eoi import LateEoi
 from xennet.vif.refusals import EXPIRED
@@ -160,6 +160,8 @@ class Queue:
             self.tx_port = self.rx_port = self._bind("event-channel", keys.tx_port)
             self._tx_eoi = self._late_eoi(self.tx_port, tx_seen << 32 | rx_seen)
             hv.on_event(self.tx_port, self._event)
+        self._tx_announcer = Announcer(hv, self.tx_port, "tx", self.counters.tx)
+        self._rx_announcer = Announcer(hv, self.rx_port, "rx", self.counters.rx)
 
     def _map(self, name: str, gref: int) -> GrantMapping:
         try:
@@ -296,7 +298,7 @@ class Queue:
             if batch.count:
                 self.host.push(batch)
                 self._work |= RX_WORK
-            announce(self.hv, self.tx_port, "tx", counters, res[guest_tx.R_NOTIFY])
+            self._tx_announcer.announce(res[guest_tx.R_NOTIFY])
         if verdict != guest_tx.OK:
             raise self.vif.policy.transmit_error(res)
         credit = self._credit
@@ -344,7 +346,7 @@ class Queue:
             counters.requests += slots
             counters.responses += slots
             self._patience.progressed()
-            announce(self.hv, self.rx_port, "rx", counters, res[guest_rx.R_NOTIFY])
+            self._rx_announcer.announce(res[guest_rx.R_NOTIFY])
         # With too few buffers for the next packet, sleep until one more is posted.
         return rx.empty or rx.await_requests() or self._lack()
 

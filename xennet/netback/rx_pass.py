@@ -76,13 +76,15 @@ class RxPass(Outbox):
         res = self.res
         res[guest_rx.R_FILTERED] = self._drop_filtered() if self.config[C_MCAST_FILTER] else 0
         self._seen = self._ring.sring.u32[REQ_PROD]
-        log = self._log.arg()
+        wanted = self._log.interest.any
+        log = self._log.arg() if wanted else self._log.silent
         verdict = self._take_requests(self.next, self.batch.count, log, *self._take_args)
         self.next += res[guest_rx.R_PACKETS]
         if res[guest_rx.R_SLOTS]:
             self._hv.grant_copy(self._ops, res[guest_rx.R_OPS])
             self._put_responses(log, *self._put_args)
-            self._log.emit()
+            if wanted:
+                self._log.emit()
         return verdict
 
     def _forget(self) -> None:
@@ -101,7 +103,7 @@ class RxPass(Outbox):
             given = tuple(column[first:before] for column in columns)
             batch.count = self._filter(first, before, *self._filter_args)
             self._filtered = batch.count
-            if batch.count < before and self._hv.observes(FrameFiltered):
+            if batch.count < before and self._hv.interest(FrameFiltered).any:
                 kept = set(batch.offset[first : batch.count])
                 self.filtered += (
                     (bytes(batch.data[at : at + length]), timestamp)

@@ -82,7 +82,8 @@ class TxPass:
         ``res[R_LIMITED]`` is the size of the next request if ``credit`` does not cover it, else 0.
         """
         res, batch = self.res, self.batch
-        log = self.log.arg()
+        wanted = self.log.interest.any
+        log = self.log.arg() if wanted else self.log.silent
         verdict = self._take_requests(min(max_packets, batch.max_frames), log, *self.take_args)
         batch.clear()
         if res[guest_tx.R_SLOTS]:
@@ -92,7 +93,8 @@ class TxPass:
             if res[guest_tx.R_FLAGS_SEEN] & CSUM_BLANK:
                 batch.count = self._judge_checksums(log, *self._judge_args)
             batch.used = res[guest_tx.R_BYTES]
-            self.log.emit()
+            if wanted:
+                self.log.emit()
         return verdict
 
     def await_requests(self) -> bool:

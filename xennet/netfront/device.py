@@ -231,7 +231,8 @@ class Netfront:
     def kick(self) -> None:
         """Kick all queues: the guest may have packets to send, or room for more that came."""
         if self._queues is not None:
-            self._queues.kick()
+            for queue in self._queues.all:
+                queue.kick()
 
     def set_xdp_headroom(
         self,

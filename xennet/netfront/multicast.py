@@ -26,17 +26,15 @@ class MulticastChange:
 class MulticastRequests:
     """The changes that one queue has to request, and those that wait for their answer."""
 
+    #: Whether there is anything to ask or to hear.
+    busy: bool = field(init=False, default=False)
     _wanted: deque[MulticastChange] = field(init=False, factory=deque)
     _asked: dict[int, MulticastChange] = field(init=False, factory=dict)
-
-    @property
-    def busy(self) -> bool:
-        """Whether there are changes to request, or answers to wait for."""
-        return bool(self._wanted or self._asked)
 
     def add(self, change: MulticastChange) -> None:
         """Request ``change`` with the next pass."""
         self._wanted.append(change)
+        self.busy = True
 
     def collect(self, tx: TxPass) -> None:
         """Take the answers of the last pass, before their ids are used again."""
@@ -44,6 +42,7 @@ class MulticastRequests:
             change.status = tx.outcome(ident)
             if change.status is not None:
                 del self._asked[ident]
+        self.busy = bool(self._wanted or self._asked)
 
     def ask(self, tx: TxPass) -> bool:
         """Put one request on the ring. Returns False if there is none, or no room for it."""

@@ -20,7 +20,7 @@ from xennet.netfront.rx_pass import RxPass
 from xennet.netfront.tx_pass import TxPass
 from xennet.netfront.verdict import BackendError, drop_reason, rx_error, tx_error
 from xennet.ring import FRONT_RSP_CONS, FrontRing, rx_ring, tx_ring
-from xennet.vif.announce import announce
+from xennet.vif.announce import Announcer
 from xennet.vif.late_eoi import LateEoi
 
 
@@ -54,6 +54,8 @@ class Queue:
         self._shares = shares = Shares(hv, terms.otherend_id)
         self._running = False
         self._scheduled = False
+        #: Whether the last pass over the receive ring left responses there, or more came meanwhile.
+        self._rx_left = False
         try:
             tx_page, rx_page = shares.page(), shares.page()
             tx_buffers = shares.buffers(TX_SLOTS, readonly=True)
@@ -74,6 +76,8 @@ class Queue:
         self._grants = 0 if tx_buffers.lasting else 1
         self.tx = TxPass(hv, self.tx_ring, terms, tx_buffers)
         self.rx = RxPass(hv, self.rx_ring, terms, rx_buffers, rx_batch)
+        self._tx_announcer = Announcer(hv, self.tx_port, "tx", counters.tx)
+        self._rx_announcer = Announcer(hv, self.rx_port, "rx", counters.rx)
         self._tx_words, self._rx_words = self.tx_ring.sring.u32, self.rx_ring.sring.u32
         self._eois = [LateEoi(hv, port, counters, delays=terms.late_eoi) for port in shares.ports]
         handlers = (self._tx_event, self._rx_event) if terms.split else (self._event,)
@@ -92,7 +96,7 @@ class Queue:
         posted, notify = self.rx.put_requests()
         self.counters.rx.requests += posted
         self.counters.rx.grants += posted * self._grants
-        announce(self.hv, self.rx_port, "rx", self.counters.rx, notify)
+        self._rx_announcer.announce(notify)
 
     def start(self) -> None:
         """The backend is connected: send and receive (never before)."""
@@ -172,18 +176,21 @@ class Queue:
         Raises BackendError when the backend broke the protocol.
         """
         tx, counters = self.tx, self.counters.tx
-        verdict = tx.take_responses()
-        counters.responses += tx.res[guest_tx.R_RESPONSES]
-        counters.errors += tx.res[guest_tx.R_ERRORS]
-        if verdict != guest_tx.OK:
-            raise tx_error(tx.res)
-        more = tx.res[guest_tx.R_MORE] != 0
+        # Without responses the event index stands as the last pass left it: behind the last one.
+        more = False
+        if self._tx_words[RSP_PROD] != self.tx_ring.pvt[FRONT_RSP_CONS]:
+            verdict = tx.take_responses()
+            counters.responses += tx.res[guest_tx.R_RESPONSES]
+            counters.errors += tx.res[guest_tx.R_ERRORS]
+            if verdict != guest_tx.OK:
+                raise tx_error(tx.res)
+            more = tx.res[guest_tx.R_MORE] != 0
         if self.multicast.busy:
             self._amend_multicast()
         if not self.link_up:
             return self._discard() or more
 
-        if tx.empty and not self.guest.pull(tx.refill()):
+        if tx.next == tx.batch.count and not self.guest.pull(tx.refill()):
             return more
         taken = tx.put_requests()
         if not taken:
@@ -196,7 +203,7 @@ class Queue:
             counters.slots += slots
             counters.requests += slots
             counters.grants += (slots - tx.res[guest_tx.R_EXTRAS]) * self._grants
-            announce(self.hv, self.tx_port, "tx", counters, tx.res[guest_tx.R_NOTIFY])
+            self._tx_announcer.announce(tx.res[guest_tx.R_NOTIFY])
         return more or not tx.full
 
     def _amend_multicast(self) -> None:
@@ -206,7 +213,7 @@ class Queue:
         while self.multicast.ask(tx):
             counters.slots += 2
             counters.requests += 2
-            announce(self.hv, self.tx_port, "tx", counters, tx.res[guest_tx.R_NOTIFY])
+            self._tx_announcer.announce(tx.res[guest_tx.R_NOTIFY])
 
     def _discard(self) -> bool:
         """The link is down: drop what waits to be sent; whether there was anything."""
@@ -219,11 +226,14 @@ class Queue:
 
         Raises BackendError when the backend broke the protocol.
         """
+        if not self._rx_left and self._rx_words[RSP_PROD] == self.rx_ring.pvt[FRONT_RSP_CONS]:
+            return False  # the event index stands as the last pass left it
         room = self.guest.room
         if not room:
             return False
         rx, counters = self.rx, self.counters.rx
         verdict = rx.take_responses(room)
+        self._rx_left = rx.res[guest_rx.R_MORE] != 0
         slots = rx.res[guest_rx.R_SLOTS]
         if slots:
             counters.responses += slots
@@ -242,5 +252,5 @@ class Queue:
             counters.requests += slots
             counters.slots += slots
             counters.grants += slots * self._grants
-            announce(self.hv, self.rx_port, "rx", counters, rx.res[guest_rx.R_NOTIFY])
-        return rx.res[guest_rx.R_MORE] != 0
+            self._rx_announcer.announce(rx.res[guest_rx.R_NOTIFY])
+        return self._rx_left

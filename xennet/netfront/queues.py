@@ -63,11 +63,6 @@ class Queues:
         for queue in self.all:
             queue.stop()
 
-    def kick(self) -> None:
-        """Kick all queues: the guest may have frames for them, or room."""
-        for queue in self.all:
-            queue.kick()
-
     def set_link(self, up: bool) -> None:
         """Note that the backend's carrier came or went."""
         for queue in self.all:

@@ -67,10 +67,13 @@ class RxPass:
 
     def take_responses(self, max_packets: int) -> int:
         """Take at most ``max_packets`` packets, post their buffers again; the verdict."""
-        batch, res = self.batch, self.res
+        batch, res, log = self.batch, self.res, self._log
+        wanted = log.interest.any
         limit = min(max_packets, batch.max_frames)
-        verdict = self._take_responses(limit, self._log.arg(), *self._take_args)
-        self._log.emit()
+        arg = log.arg() if wanted else log.silent
+        verdict = self._take_responses(limit, arg, *self._take_args)
+        if wanted:
+            log.emit()
         batch.count = res[guest_rx.R_PACKETS]
         batch.used = res[guest_rx.R_BYTES]
         return verdict

@@ -61,8 +61,11 @@ class TxPass(Outbox):
 
     def take_responses(self) -> int:
         """Take all responses; the verdict. ``res[R_MORE]``: more have come meanwhile."""
-        verdict = self._take_responses(self.log.arg(), *self.take_args)
-        self.log.emit()
+        log = self.log
+        wanted = log.interest.any
+        verdict = self._take_responses(log.arg() if wanted else log.silent, *self.take_args)
+        if wanted:
+            log.emit()
         return verdict
 
     def put_requests(self) -> int:
@@ -70,8 +73,12 @@ class TxPass(Outbox):
 
         Requests are published; ``res[R_NOTIFY]`` says whether they have to be announced.
         """
-        taken = self._put_requests(self.next, self.batch.count, self.log.arg(), *self.put_args)
-        self.log.emit()
+        log, first = self.log, self.next
+        wanted = log.interest.any
+        arg = log.arg() if wanted else log.silent
+        taken = self._put_requests(first, self.batch.count, arg, *self.put_args)
+        if wanted:
+            log.emit()
         self.next += taken
         return taken
 

@@ -38,20 +38,18 @@ class _Columns:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._of: array[int] | None = None
-        self._views: tuple[Any, ...] = ()
-
-    def of(self, batch: FrameBatch) -> Any:
-        """``FrameBatch.all_columns`` of ``batch``."""
-        if self._of is not batch.offset:
-            self._of = batch.offset
-            self._views = tuple(map(self._engine.view, batch.all_columns))
-        return self._views
+        self._columns: list[Any] = []
+        #: The column of that name of the batch that :meth:`frames` was asked for last.
+        self.timestamp: Any = None
 
     def frames(self, batch: FrameBatch) -> Any:
         """As ``FrameBatch.for_kernels``. Only columns are remembered: the bytes may be a driver's
         memory, which may go."""
         data, view = batch.data, self._engine.view
-        return view(data), view(data[: len(data) & ~3].cast("I")), *self.of(batch)[:-1]
+        if self._of is not batch.offset:
+            self._of = batch.offset
+            *self._columns, self.timestamp = map(view, batch.all_columns)
+        return view(data), view(data[: len(data) & ~3].cast("I")), *self._columns
 
 
 class Fitter:
@@ -143,9 +141,12 @@ class Fitter:
             return 0
         res[segment.R_COUNT], res[segment.R_USED] = first, target.used
         memory: tuple[Any, ...] = (
-            *(self._source_columns.frames(source), self._source_columns.of(source)[-1]),
-            *(self._target_columns.frames(target), self._target_columns.of(target)[-1]),
-            *(self._plan, *self._vectors),
+            self._source_columns.frames(source),
+            self._source_columns.timestamp,
+            self._target_columns.frames(target),
+            self._target_columns.timestamp,
+            self._plan,
+            *self._vectors,
         )
         most = min(limit, target.max_frames)
         if source.remarks:

@@ -129,6 +129,12 @@ class Run:
                 for guest, host in zip(guests, hosts, strict=True)
             ]
 
+        self._all_checks = [
+            check for checked in self._checked for check in (checked.up, checked.down)
+        ]
+        if self.switch is not None:
+            self._all_checks += self.switch.checks
+
     def _join(
         self, guest: OffloadEdge, host: OffloadEdge, port: CheckedPort | None = None
     ) -> _Checked:
@@ -202,12 +208,11 @@ class Run:
 
     def _waiting(self) -> int | None:
         """For Host.settle: how many frames have arrived, as long as some are on their way."""
-        checks = [check for checked in self._checked for check in (checked.up, checked.down)]
-        if self.switch is not None:
-            checks += self.switch.checks
-        if not any(check.missing for check in checks):
-            return None
-        return sum(check.frames_received for check in checks)
+        missing = arrived = 0
+        for check in self._all_checks:
+            missing += check.missing
+            arrived += check.frames_received
+        return arrived if missing else None
 
     # -- reporting ---------------------------------------------------------------------------------
 

@@ -7,13 +7,26 @@ from xennet.observe import Notification
 from xennet.vif.counters import RingCounters
 
 
-def announce(hv: Hypervisor, port: int, ring: str, counters: RingCounters, notify: int) -> None:
-    """Count a push on ``ring`` ("tx", "rx"), show it to observers, and send an event if ``notify``.
+class Announcer:
+    """Announces the pushes of one end of ``ring`` ("tx", "rx") through ``port``.
 
-    ``notify`` is what the kernel that published the index returned.
+    Each is counted in ``counters`` and shown to observers.
     """
-    sent = counters.pushed(notify)
-    if hv.observes(Notification):
-        hv.emit(Notification(hv.domid, ring, sent))
-    if sent:
-        hv.notify(port)
+
+    def __init__(self, hv: Hypervisor, port: int, ring: str, counters: RingCounters) -> None:
+        self._hv = hv
+        self._port = port
+        self._ring = ring
+        self._counters = counters
+        self._interest = hv.interest(Notification)
+
+    def announce(self, notify: int) -> None:
+        """Send an event if ``notify``, what the kernel that published the index returned."""
+        if notify:
+            self._counters.notified += 1
+        else:
+            self._counters.avoided += 1
+        if self._interest.any:
+            self._hv.emit(Notification(self._hv.domid, self._ring, notify != 0))
+        if notify:
+            self._hv.notify(self._port)

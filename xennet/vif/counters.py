@@ -28,14 +28,6 @@ class RingCounters:
     avoided: int = 0
     grants: int = 0
 
-    def pushed(self, notify: int) -> bool:
-        """Count one push of an index. Returns whether it has to be announced."""
-        if notify:
-            self.notified += 1
-            return True
-        self.avoided += 1
-        return False
-
 
 @define
 class VifCounters:

@@ -10,20 +10,23 @@ from xennet.vif.ring_events import RingEvent, new_log, silent_log, take
 
 
 class PassLog:
-    """The log that a driver gives its kernels (:meth:`arg`), and whose records it emits
-    (:meth:`emit`)."""
+    """The log that a driver gives its kernels, and whose records it emits.
+
+    While ``interest.any`` is False, :attr:`silent` is the log, and there is nothing to emit: the
+    driver sees to that itself, since it costs it no call. Else :meth:`arg` is the log.
+    """
 
     def __init__(self, hv: Hypervisor, engine: Engine) -> None:
         self._hv = hv
         self._engine = engine
-        self._silent = engine.view(silent_log())
+        self.interest = hv.interest(RingEvent)
+        #: A log without room, for kernels.
+        self.silent: Any = engine.view(silent_log())
         self._log = silent_log()
         self._view: Any = None
 
     def arg(self) -> Any:
-        """The log for a kernel call: one with room if there are observers, else one without."""
-        if not self._hv.observes(RingEvent):
-            return self._silent
+        """A log with room, for a kernel."""
         if self._view is None:
             self._log = new_log()
             self._view = self._engine.view(self._log)
@@ -31,6 +34,5 @@ class PassLog:
 
     def emit(self) -> None:
         """Emit the records of the last kernel calls."""
-        if self._view is not None and self._hv.observes(RingEvent):
-            for event in take(self._hv.domid, self._log):
-                self._hv.emit(event)
+        for event in take(self._hv.domid, self._log):
+            self._hv.emit(event)

@@ -73,7 +73,7 @@ def tell_refused(
 ) -> None:
     """Emit that something was refused for the reason ``refusal`` (xennet.vif.refusals), if it is
     observed."""
-    if hv.observes(RingEvent):
+    if hv.interest(RingEvent).any:
         hv.emit(_event(hv.domid, ring, what, index, values, refusal))
 
 

@@ -217,7 +217,7 @@ class XenbusDevice:
         except XsError as refused:
             self.error(refused.number, f"writing new state {int(state)}: {refused}")
             return
-        if self.hv.observes(StateChanged):
+        if self.hv.interest(StateChanged).any:
             self.hv.emit(StateChanged(self.hv.domid, self.nodename, old, state))
 
     def rewrite_state(self, state: XenbusState) -> None:

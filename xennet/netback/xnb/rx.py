@@ -250,7 +250,7 @@ def send(
     if n_entries != 0:
         hv.grant_copy(gnttab.u32, n_entries)
     n_responses = rxpkt2rsp(pkt, gnttab, n_entries, ring, log)
-    if hv.observes(DefectStruck):
+    if hv.interest(DefectStruck).any:
         for row in defects.to_guest(pkt, gnttab, n_entries, n_responses):
             hv.emit(DefectStruck(hv.domid, otherend, row, defects.WHAT[row]))
     return 0

@@ -306,7 +306,7 @@ def recv(
     nr_ents = txpkt2gnttab(pkt, mbufc, gnttab, txb, otherend)
     if nr_ents > 0:
         hv.grant_copy(gnttab.u32, nr_ents)
-        observed = hv.observes(DefectStruck)
+        observed = hv.interest(DefectStruck).any
         storage = defects.storage_of(mbufc) if observed else b""
         update_mbufc(mbufc, gnttab, nr_ents)
         if observed:
