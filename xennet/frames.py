@@ -237,7 +237,7 @@ class Outbox:
 
     def refill(self) -> FrameBatch:
         """Forget all frames. Returns the batch, for new ones."""
-        if self.batch.count:
+        if self.batch.used:  # else there is nothing to forget
             self._forget()
         return self.batch
 

@@ -256,6 +256,20 @@ def test_the_filter_drops_multicast_that_is_not_listed_and_nothing_else() -> Non
     assert sent == [UNICAST, WANTED, BROADCAST]
 
 
+def test_the_filter_looks_at_each_batch_anew() -> None:
+    front = RawFrontend(rx_buffers=16)
+    rx = front.queue.rx
+    rx.config[C_MCAST_FILTER] = 1
+    for frames, filtered in (((UNICAST, OTHER), 1), ((OTHER,), 1), ((OTHER, UNICAST), 1)):
+        front.stack.to_send += frames
+        front.stack.pull(rx.refill())
+        assert rx.batch.used == 60 * len(frames)
+        rx.run()
+        assert rx.res[R_FILTERED] == filtered
+        assert rx.res[R_PACKETS] == len(frames) - filtered
+        assert rx.empty
+
+
 def test_filtered_frames_are_counted_once_and_are_not_among_the_packets() -> None:
     front = RawFrontend(rx_buffers=1)
     front.queue.rx.config[C_MCAST_FILTER] = 1
