@@ -1,11 +1,11 @@
 """The pump: the only place that moves time or waits.
 
 A :class:`Pump` makes the deliveries of one run loop (:mod:`xennet.runloop`), lets its time go on
-when nothing is ready, and gives everybody else a turn in between: callbacks of descriptors
-(:meth:`Pump.watch`) and attendants (:meth:`Pump.attend`). How time goes on is the clock's business.
+when nothing is ready, and calls others in between: callbacks of descriptors (:meth:`Pump.watch`)
+and attendants (:meth:`Pump.attend`). How time goes on is the clock's business.
 
 * :class:`VirtualClock`: time stands still while anything is ready, and then jumps to the next
-  timer. What happens is the same each time, and nothing ever waits.
+  timer. A run is the same each time, and never waits.
 * :class:`RealClock`: time follows the system's monotonic clock. Where nothing is ready the pump
   sleeps until a timer is due, a descriptor is ready, a signal comes, or another
   thread wakes it (:meth:`Pump.waker`).
@@ -25,18 +25,18 @@ from attrs import define
 
 from xennet.runloop import RunLoop
 
-#: Time in ns that :meth:`Pump.run` lets pass without anything arriving before it gives up: longer
-#: than every timer of a driver or of the toolstack.
+#: Time in ns that :meth:`Pump.run` lets pass without an arrival before it gives up: longer than
+#: every timer of a driver or of the toolstack.
 PATIENCE = 60_000_000_000
 #: Deliveries between two turns of an attendant, unless it wants fewer, and of the descriptors.
 TURN_STEPS = 32
 #: Deliveries in turn, with watch events always waiting, after which all of these have to be
-#: delivered before the next turn of anybody else.
+#: delivered before the next turn of descriptors and attendants.
 BUSY_STEPS = 256
 #: Deliveries between two looks at the real clock.
 CLOCK_STEPS = 8
 #: ns that time goes on at once while something is ready. A process that was stopped for a minute
-#: does not find all its time limits over before anybody could do anything.
+#: does not find all its time limits over before it could do anything.
 LEAP = 10_000_000
 #: Seconds of one sleep at most (a C int of milliseconds is the limit of epoll and poll).
 _LONGEST_SLEEP = 3600.0
@@ -44,31 +44,33 @@ _NS = 1_000_000_000
 
 
 class Clock(Protocol):
-    """How the time of a run loop goes on. One clock serves one pump.
+    """The way in which the time of a run loop goes on. One clock serves one pump.
 
-    ``real``: it goes on by itself. ``monotonic`` tells the system's time in ns, which
-    :meth:`Pump.hold` counts by.
+    ``real``: time goes on by itself. ``monotonic()`` returns the system's time in ns, by which
+    :meth:`Pump.hold` counts.
     """
 
     real: bool
     monotonic: Callable[[], int]
 
     def resume(self, loop: RunLoop) -> None:
-        """Go on from the loop's time: what passed while nobody made deliveries does not count."""
+        """Go on from the loop's time: time that passed while no deliveries were made does not
+        count."""
 
     def follow(self, loop: RunLoop) -> bool:
         """Move the loop's time to what the clock shows. Returns whether anything is ready then."""
 
     def idle(self, pump: Pump, until: int) -> bool:
-        """Nothing is ready: let time go on, to the next timer or to ``until`` (ns of the loop's
-        time). Returns False if nothing can happen until then."""
+        """Let time go on while nothing is ready, to the next timer or to ``until`` (ns of the
+        loop's time). Returns False if nothing can happen until then."""
 
     def seconds_left(self, loop: RunLoop) -> float | None:
-        """Seconds of sleep until the next timer is due; None if none is, or sleep does not help."""
+        """Seconds of sleep until the next timer is due; None if there is no timer, or sleep does
+        not help."""
 
 
 class VirtualClock:
-    """Time jumps to the next timer when nothing else is to be done, and else stands still."""
+    """Time jumps to the next timer when nothing is ready, and stands still otherwise."""
 
     real = False
 
@@ -89,13 +91,13 @@ class VirtualClock:
 
 
 class RealClock:
-    """Time follows ``monotonic`` (ns) while the pump runs or holds; in between the machine, with
-    all that is served for it, is frozen.
+    """Time follows ``monotonic`` (ns) while the pump runs or holds; in between, the machine and
+    everything that is served for it are frozen.
 
-    Whatever takes long makes timers late, and never changes their order: time catches up from one
-    timer to the next, with all deliveries in between, and by :data:`LEAP` for each CLOCK_STEPS of
-    them while there is no end of deliveries. Where somebody moved the loop's time ahead, it goes on
-    from there.
+    Slow work makes timers late and never changes their order: time catches up from one timer to the
+    next, with all deliveries in between, and by :data:`LEAP` for each CLOCK_STEPS of them while
+    deliveries do not end. If the loop's time was moved ahead by other means, time goes on from
+    there.
     """
 
     real = True
@@ -127,7 +129,8 @@ class RealClock:
         return None if due is None else max(0.0, (due - self._shown(loop)) / _NS)
 
     def _shown(self, loop: RunLoop) -> int:
-        """What the clock shows, in ns of the loop's time; never less than that is already."""
+        """The time that the clock shows, in ns of the loop's time; never less than the loop's
+        time."""
         shown = self.monotonic() - self._origin
         if shown < loop.now:
             self._origin -= loop.now - shown
@@ -149,8 +152,8 @@ _NOBODY: _Calls = (None, None)
 class Pump:
     """Makes the deliveries of ``run_loop`` by ``clock`` (None: a virtual one).
 
-    Nobody but the pump moves the loop's time or waits, so the same machine lives in virtual time
-    and in real time. Not to be called from inside a delivery. ``selector`` is what it waits with
+    Only the pump moves the loop's time or waits, so the same machine lives in virtual time and in
+    real time. Its methods are not called from inside a delivery. ``selector`` is what it waits with
     (None: the system's best, made when it is first needed).
     """
 
@@ -172,7 +175,7 @@ class Pump:
     # -- who else has a turn -----------------------------------------------------------------------
 
     def attend(self, turn: Callable[[], None], every: int = TURN_STEPS) -> Callable[[], None]:
-        """Call ``turn()`` between deliveries, after every so many of them; what it causes is
+        """Call ``turn()`` between deliveries, after every ``every`` of them; what it causes is
         delivered too, within bounds. Returns a function that ends this. Raises ValueError for
         ``every`` < 1."""
         if every < 1:
@@ -196,8 +199,9 @@ class Pump:
         ``writable()`` whenever it can be written to. With neither, ``fd`` is left alone.
 
         What the calls cause is delivered. They are made again and again as long as ``fd`` is ready:
-        an end that wants nothing more for now has to say so here, or the pump never sleeps. Raises
-        OSError for a descriptor that cannot be waited for, such as a file on a disk.
+        the callback of an end that wants nothing more for now has to call this again without it, or
+        the pump never sleeps. Raises OSError for a descriptor that cannot be waited for, such as a
+        file on a disk.
         """
         if readable is None and writable is None:
             self.unwatch(fd)
@@ -211,7 +215,7 @@ class Pump:
         self._watched[fd] = readable, writable
 
     def unwatch(self, fd: int) -> None:
-        """Leave ``fd`` alone from now on. To be called before it is closed; may be repeated."""
+        """Leave ``fd`` alone from now on. Called before it is closed; may be repeated."""
         if self._watched.pop(fd, None) is not None:
             self._the_selector().unregister(fd)
 
@@ -221,17 +225,17 @@ class Pump:
         return len(self._watched) > (self._wake is not None)
 
     def turn(self) -> None:
-        """Give everybody else a turn now: the descriptors that are ready, then all attendants.
-        Nothing is delivered. Inside a turn this does nothing."""
+        """Call the callbacks of the descriptors that are ready now, then all attendants. Nothing is
+        delivered. Inside a turn this does nothing."""
         self._give_turn(None)
 
     def waker(self) -> Callable[[], None]:
-        """Returns a function that ends the sleep that the pump is in, or its next one, so that it
-        looks around; for other threads. A signal ends a sleep by itself."""
+        """Returns a function for other threads that ends the pump's sleep, or its next one, so that
+        it looks at everything again. A signal ends a sleep by itself."""
         wake = self._the_wake()[1]
 
         def call() -> None:
-            with suppress(BlockingIOError):  # full: it will wake up anyway
+            with suppress(BlockingIOError):  # full: the pump will wake up anyway
                 os.write(wake, b"\0")
 
         return call
@@ -247,10 +251,10 @@ class Pump:
     ) -> None:
         """Make deliveries until nothing is ready.
 
-        ``waiting()`` tells whether anything is still waited for: None if nothing is, else how much
-        has arrived so far. While something is, time goes on, until nothing can happen any more or
-        ``patience`` (ns) has passed in which nothing arrived. If ``undisturbed``, nobody else has a
-        turn meanwhile.
+        ``waiting()`` returns None when nothing is waited for, else the number of arrivals so far.
+        While something is, time goes on, until nothing can happen any more or ``patience`` (ns) has
+        passed without an arrival. With ``undisturbed``, descriptors and attendants have no turn
+        meanwhile.
         """
         loop = self.run_loop
         with self._live() if self.clock.real else nullcontext():
@@ -265,9 +269,10 @@ class Pump:
 
     def hold(self, seconds: float | None = None, over: Callable[[], bool] = lambda: False) -> None:
         """Keep everything going for ``seconds`` of real time (None: without end), or until
-        ``over()``, which is asked after each event and after each TURN_STEPS deliveries.
+        ``over()`` returns True; it is called after each event and after each TURN_STEPS deliveries.
 
-        On the virtual clock time stands still meanwhile: only what others cause is delivered.
+        On the virtual clock time stands still meanwhile: only what descriptors and attendants cause
+        is delivered.
         """
         loop, clock, monotonic = self.run_loop, self.clock, self.clock.monotonic
         end = None if seconds is None else monotonic() + round(seconds * _NS)
@@ -292,7 +297,7 @@ class Pump:
 
     def sleep(self, seconds: float | None = None) -> None:
         """Sleep until a descriptor is ready, the pump is woken, or ``seconds`` of real time are
-        over (None: however long that takes; at most an hour), and serve the descriptors. It is for
+        over (None: however long that takes; at most an hour), and serve the descriptors. Called by
         clocks."""
         if seconds is None or seconds > _LONGEST_SLEEP:
             seconds = _LONGEST_SLEEP
@@ -300,7 +305,7 @@ class Pump:
         self._serve(max(0.0, seconds))
 
     def pass_time(self, ns: int) -> None:
-        """Let ``ns`` of the loop's time pass at once, with all that is due in it."""
+        """Let ``ns`` of the loop's time pass at once, with all deliveries that are due in it."""
         loop = self.run_loop
         end = loop.now + ns
         self.run()
@@ -311,8 +316,9 @@ class Pump:
         self.run()
 
     def run_out(self, limit: int = 1_000_000) -> None:
-        """Let time go on at once until no timer is left that is worth waiting for. Nobody else has
-        a turn. Raises LivelockError if something is ready after ``limit`` deliveries."""
+        """Let time go on at once until no timer is left that is worth waiting for. Descriptors and
+        attendants have no turn. Raises LivelockError if something is ready after ``limit``
+        deliveries."""
         self.run_loop.run_until_idle(limit=limit, advance_timers=True)
 
     def close(self) -> None:
@@ -329,14 +335,15 @@ class Pump:
     # -- inside ------------------------------------------------------------------------------------
 
     def _deliver(self, over: Callable[[], bool] | None, undisturbed: bool = False) -> bool:
-        """Make deliveries until nothing is ready, or until ``over()``. Returns whether it is."""
+        """Make deliveries until nothing is ready, or until ``over()``. Returns whether ``over()``
+        ended it."""
         loop, clock = self.run_loop, self.clock
         unread = 0
         while True:
             steps = self._steps(over, undisturbed)
             made = loop.deliver(steps)
             if not clock.follow(loop) and made != steps:
-                return False  # what others ask for from now on is not waited for
+                return False  # deliveries that become ready from now on are for the next call
             if over is not None:
                 if over():
                     return True
@@ -344,12 +351,13 @@ class Pump:
             elif not undisturbed:
                 busy = any(kind == "xenstore" for kind, _, _ in loop.ready())
                 unread = unread + made if busy else 0
-                # Who writes without end must not keep the machine from coming to rest.
+                # A client that writes without end must not keep the machine from coming to rest.
                 if unread <= BUSY_STEPS:
                     self._give_turn(made)
 
     def _steps(self, over: Callable[[], bool] | None, undisturbed: bool) -> int | None:
-        """The number of deliveries after which somebody else is next; None if nobody is."""
+        """The number of deliveries before the next turn of descriptors or attendants; None if there
+        is none."""
         wanted = [CLOCK_STEPS] if self.clock.real else []
         if over is not None or (self.watching and not undisturbed):
             wanted.append(TURN_STEPS)
@@ -358,8 +366,8 @@ class Pump:
         return min(wanted, default=None)
 
     def _give_turn(self, steps: int | None) -> None:
-        """Give everybody else a turn whose turn it is after ``steps`` more deliveries (None:
-        everybody)."""
+        """Give the descriptors a turn, and the attendants whose turn it is after ``steps`` more
+        deliveries (None: all)."""
         if self._in_turn:
             return
         self._in_turn = True
@@ -379,7 +387,7 @@ class Pump:
         if seconds:
             self.clock.follow(self.run_loop)
         for key, events in ready:
-            # Each call may end the watch of any of them.
+            # Each callback may end the watch of any descriptor.
             if events & EVENT_READ and (call := self._watched.get(key.fd, _NOBODY)[0]) is not None:
                 call()
             if events & EVENT_WRITE and (call := self._watched.get(key.fd, _NOBODY)[1]) is not None:
@@ -396,7 +404,7 @@ class Pump:
         return self._selector
 
     def _the_wake(self) -> tuple[int, int]:
-        """The ends of the pipe that ends a sleep, to read and to write."""
+        """The two ends of the pipe that ends a sleep, to read and to write."""
         if self._wake is None:
             self._wake = os.pipe()
             for fd in self._wake:
@@ -406,8 +414,9 @@ class Pump:
 
     @contextmanager
     def _live(self) -> Iterator[None]:
-        """In this context time goes on by the clock, and any signal ends a sleep, also one that
-        comes between the last look around and the sleep, and whose handler only takes a note."""
+        """A context in which time goes on by the clock and any signal ends a sleep, also one
+        that comes between the last look at the loop and the sleep and whose handler only takes a
+        note."""
         if not self._depth:
             self.clock.resume(self.run_loop)
         self._depth += 1

@@ -1,8 +1,7 @@
-"""The buses of a domain: on one xennet's drivers find their devices, on the other somebody else's.
+"""The buses of a domain: one on which xennet's drivers find their devices, one for foreign drivers.
 
-A driver that is not xennet's is made when the directory of its device is found, as xennet's are.
-From then on it is on its own: it reads, watches and writes the store itself, and is told nothing
-but kicks.
+A foreign driver is made when the directory of its device is found, as xennet's drivers are. From
+then on it reads, watches and writes the store itself; the host calls nothing of it but its kick.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from xennet.vif.end import VifEnd
 from xennet.xenbus.bus import Bus
 from xennet.xenbus.frontend import MovableDriver
 
-#: Whose drivers a domain loads if nobody says otherwise.
+#: The default for the drivers that a domain loads: xennet's.
 XENNET: Literal["xennet"] = "xennet"
 
 _C = TypeVar("_C", bound=VifCounters)
@@ -44,22 +43,22 @@ class OwnBus(Protocol[_C_co]):
 
 @define(eq=False)
 class ForeignDevice(Generic[_C]):
-    """A device directory; ``end`` is its driver, None as long as nobody has made one."""
+    """A device directory; ``end`` is its driver, None as long as there is none."""
 
     make: Callable[[], VifEnd[_C] | None]
     end: VifEnd[_C] | None = None
 
     def start(self) -> None:
-        """It was found."""
+        """Do nothing: the driver starts by itself when it is made."""
         self.end = self.make()
 
     def remove(self) -> None:
-        """It has vanished: the driver sees that in the store."""
+        """Do nothing: the driver sees in the store that its directory has vanished."""
 
 
 class ForeignBus(Generic[_C]):
-    """Watches ``root`` in the domain of ``kernel``; ``make(nodename)`` makes a driver for each
-    device of the ``types``, ``levels`` below (xennet.xenbus.bus)."""
+    """Watches ``root`` in the domain of ``kernel``, and makes a driver with ``make(nodename)`` for
+    each device of the ``types``, ``levels`` below (xennet.xenbus.bus)."""
 
     def __init__(
         self,
@@ -75,22 +74,22 @@ class ForeignBus(Generic[_C]):
 
     @property
     def devices(self) -> dict[str, ForeignDevice[_C]]:
-        """Devices by nodename."""
+        """The devices, by nodename."""
         return self._bus.devices
 
     def start(self) -> None:
-        """Find the devices that are there, then those that come (and go)."""
+        """Find the devices that exist, and watch for those that come and go."""
         self._bus.start()
 
     def require_movable(self) -> None:
-        """LinkError that names a driver which cannot go on in another domain."""
+        """Raises LinkError, which names the driver, if a driver cannot go on in another domain."""
         for nodename, device in self.devices.items():
             if device.end is not None and not isinstance(device.end, MovableDriver):
                 raise LinkError(f"{nodename}: {type(device.end).__name__} cannot be moved")
 
     def resume(self, kernel: GuestKernel) -> None:
-        """The domain goes on as that of ``kernel``: each driver is told (MovableDriver), and finds
-        its device again by itself."""
+        """Go on as the domain of ``kernel``: each driver is given the kernel (MovableDriver), and
+        finds its device again by itself."""
         self._bus.move(kernel.store)
         for device in self.devices.values():
             if isinstance(device.end, MovableDriver):
@@ -105,15 +104,16 @@ class Buses(Generic[_C]):
     foreign: ForeignBus[_C]
 
     def start(self, drivers: object) -> None:
-        """Load ``drivers``: XENNET, or a function that makes them; with None there is nobody here
-        who would look for devices."""
+        """Load ``drivers``: XENNET, or a function that makes them. With None no bus looks for
+        devices."""
         if drivers == XENNET:
             self.own.start()
         elif drivers is not None:
             self.foreign.start()
 
     def driver(self, nodename: str) -> VifEnd[_C] | None:
-        """The driver of the device in a directory; None if there is none that could be asked."""
+        """The driver of the device in a directory; None if there is none, or none that is known
+        here."""
         if (device := self.own.devices.get(nodename)) is not None:
             return device.driver
         foreign = self.foreign.devices.get(nodename)

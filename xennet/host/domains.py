@@ -40,7 +40,7 @@ from xennet.xenstored.service import XenStoreService
 
 
 class HostServices(Protocol):
-    """What a domain, and whoever asks about its vifs, needs of the host that it is on."""
+    """The parts of a host that its domains use, and code that asks about their vifs."""
 
     @property
     def machine(self) -> Machine: ...
@@ -57,12 +57,13 @@ class HostServices(Protocol):
 
 @define(eq=False)
 class PluggedVif:
-    """One vif: where it lives, what is at its two ends, and the command that attached it last.
+    """One vif: its directories, the endpoints and drivers at its two ends, and the command that
+    attached it last.
 
-    ``front`` and ``back`` are the options of xennet's drivers (None: the policy's own).
-    ``guest_driver``, ``host_driver`` are the drivers of the newest devices that the buses found for
-    it: None while none has been found, and where nobody can be asked. What is set here holds for
-    the next device.
+    ``front`` and ``back`` are the options of xennet's drivers (None: those usual for ``policy``).
+    ``guest_driver`` and ``host_driver`` are the drivers of the newest devices that the buses found
+    for the vif: None before one is found, and for drivers that are not known here. A changed
+    attribute takes effect with the next device.
     """
 
     guest: Guest
@@ -86,7 +87,7 @@ class PluggedVif:
 
     @property
     def name(self) -> str:
-        """What Linux calls the backend's interface: vif1.0."""
+        """The name of the backend's interface in Linux: vif1.0."""
         return self.paths.name
 
     @property
@@ -106,7 +107,7 @@ class PluggedVif:
 
     @property
     def seen(self) -> VifDirectories:
-        """Its directories, as that toolstack sees them."""
+        """The directories of the vif, as that toolstack sees them."""
         return VifDirectories(self.paths, self.store)
 
     @property
@@ -121,9 +122,10 @@ class PluggedVif:
 
     @property
     def connected(self) -> bool:
-        """Whether packets can flow, as far as can be known: xennet's drivers say it themselves. An
-        end that is not xennet's shows Connected, has a carrier if it can be asked, and as a backend
-        has attached all rings and channels of the frontend, as the hypervisor knows."""
+        """Whether packets can flow, as far as can be known. For xennet's drivers it is their
+        carrier. A foreign end has to show Connected and to have a carrier, if it can be asked; a
+        foreign backend has to have attached all rings and channels of the frontend, as the
+        hypervisor knows."""
         for driver, own, directory in (
             (self.guest_driver, self.netfront, self.paths.frontend),
             (self.host_driver, self.netback, self.paths.backend),
@@ -140,7 +142,7 @@ class PluggedVif:
 
     @property
     def errors(self) -> list[str]:
-        """What either end did wrong, in the words of the other."""
+        """The protocol errors of either end, as the other end reports them."""
         ends = (self.host_driver, self.guest_driver)
         return [str(end.error) for end in ends if end is not None and end.error is not None]
 
@@ -150,12 +152,12 @@ class PluggedVif:
         self.kick_host()
 
     def kick_guest(self) -> None:
-        """Tell the guest's; a guest that does not run any more is not told."""
+        """Tell the guest's driver; a guest that does not run any more is not told."""
         if self.guest_driver is not None and self.guest.domain.running:
             self.guest_driver.kick()
 
     def kick_host(self) -> None:
-        """Tell the backend's; a driver domain that does not run any more is not told."""
+        """Tell the backend's driver; a driver domain that does not run any more is not told."""
         if self.host_driver is not None and self.owner.domain.running:
             self.host_driver.kick()
 
@@ -165,8 +167,8 @@ class PluggedVif:
         attach(self.host_end, self.kick_host, watch)
 
     def moved(self, owner: BackendDomain, host_end: Endpoint | None) -> None:
-        """The guest goes on in another domain, where ``owner`` is to serve this vif; ``host_end``
-        None leaves the host's end as it is."""
+        """Note that the guest goes on in another domain, and that ``owner`` is to serve this vif
+        there. ``host_end`` None leaves the host's end as it is."""
         self.owner = owner
         self.paths = evolve(self.paths, frontend_domid=self.guest.domid, backend_domid=owner.domid)
         if host_end is not None:
@@ -174,28 +176,31 @@ class PluggedVif:
         self.find_host_driver()
 
     def find_guest_driver(self) -> None:
-        """The driver that its frontend directory has already, None if there is none: one that has
-        not seen an earlier device go before its directory was made again. A bus does not probe a
-        device that it knows (Linux xenbus_dev_changed); xennet's driver goes on at ``guest_end``
-        with its next connection, with the options that it has."""
+        """Set ``guest_driver`` to the driver that the frontend's directory has already, None if
+        there is none.
+
+        There is one if the driver has not seen an earlier device go before its directory was made
+        again: a bus does not probe a device that it knows (Linux xenbus_dev_changed). xennet's
+        driver then goes on at ``guest_end`` with its next connection, with the options that it has.
+        """
         self.guest_driver = self.guest.buses.driver(self.paths.frontend_node)
         if self.netfront is not None:
             self.netfront.guest = self.guest_end
 
     def find_host_driver(self) -> None:
-        """The same at the backend, with ``host_end``."""
+        """Set ``host_driver`` in the same way, for the backend's directory and ``host_end``."""
         self.host_driver = self.owner.buses.driver(self.paths.backend_node)
         if self.netback is not None:
             self.netback.host = self.host_end
 
     def make_netfront(self) -> Netfront:
-        """xennet's driver for a new frontend device."""
+        """Make xennet's driver for a new frontend device, and return it."""
         kind, kernel = self.guest.kind, self.guest.kernel
         self.guest_driver = front = Netfront(kernel, self.guest_end, kind, self.front)
         return front
 
     def make_netback(self) -> Vif:
-        """xennet's driver for a new backend device."""
+        """Make xennet's driver for a new backend device, and return it."""
         owner = self.owner
         self.host_driver = back = Vif(
             owner.kernel, self.host_end, self.policy, self.back, owner.stage
@@ -206,14 +211,14 @@ class PluggedVif:
 #: Makes a driver for the frontend of a vif, or for its backend, on the kernel of its domain.
 MakeFrontend: TypeAlias = Callable[[PluggedVif, GuestKernel], VifEnd[NetfrontCounters]]
 MakeBackend: TypeAlias = Callable[[PluggedVif, GuestKernel], VifEnd[BackendCounters]]
-#: Whose drivers a domain loads: xennet's; those that a function makes; or None, those of somebody
-#: who has the kernel of the domain and does everything there.
+#: The drivers that a domain loads: xennet's; those that a function makes; or None: the program that
+#: has the kernel of the domain does everything itself.
 GuestDrivers: TypeAlias = MakeFrontend | Literal["xennet"] | None
 HostDrivers: TypeAlias = MakeBackend | Literal["xennet"] | None
 
 
 def _said(driver: object, drivers: GuestDrivers | HostDrivers, name: str) -> str:
-    """Who drives an end, for a repr; ``name``: what xennet's driver is called."""
+    """Names the driver of an end for a repr; ``name`` is what xennet's driver is called."""
     if isinstance(drivers, str):
         return name if driver is not None else f"no {name} driver"
     return type(driver).__name__ if driver is not None else "no driver of xennet's"
@@ -224,7 +229,7 @@ class Guest:
     """A guest: its ``domain``, its ``kernel`` (connected to the store over its ring page), and the
     bus that finds its ``frontends``. ``vifs`` are its vifs by handle.
 
-    Its drivers are loaded by :meth:`boot`; whose they are say ``drivers``.
+    :meth:`boot` loads its ``drivers``, xennet's or those of another program.
     """
 
     host: HostServices
@@ -249,11 +254,11 @@ class Guest:
 
     @property
     def domid(self) -> int:
-        """The domain's number."""
+        """The domid of the guest."""
         return self.domain.domid
 
     def boot(self) -> None:
-        """Load the frontend drivers: vifs are found and connected from now on. Once."""
+        """Load the frontend drivers: vifs are found and connected from now on. Called once."""
         if not self.booted:
             self.booted = True
             self.buses.start(self.drivers)
@@ -301,7 +306,8 @@ class Guest:
             raise LinkError(f"domain {self.domid} has found no device/vif/{handle}") from None
 
     def _vif(self, nodename: str) -> PluggedVif | None:
-        """The vif of a frontend directory; None for one that nobody has plugged in here."""
+        """The vif of a frontend directory; None for a directory that does not belong to a vif
+        plugged in here."""
         _, _, handle = nodename.split("/")
         vif = self.vifs.get(int(handle)) if handle.isdecimal() else None
         return vif if vif is not None and vif.paths.frontend_node == nodename else None
@@ -327,8 +333,8 @@ class Guest:
 
 @frozen(eq=False)
 class SavedGuest:
-    """A suspended guest: ``image`` is its memory, drivers and all, ``domid`` the domain that it
-    left, ``vifs`` what the toolstack there knew of its vifs."""
+    """A suspended guest: ``image`` is its memory with its drivers, ``domid`` the domain that it
+    left, ``vifs`` its vifs as the toolstack there knew them."""
 
     image: Guest
     domid: int
@@ -340,8 +346,9 @@ class SavedGuest:
 
 @define(eq=False)
 class BackendDomain:
-    """A domain that runs backends: domain 0 or a driver domain. ``backends`` is its bus, on which
-    xennet's netback, or whose ``drivers`` these are, serves those of the ``types``."""
+    """A domain that runs backends: domain 0 or a driver domain. ``backends`` is its bus, on
+    which the ``drivers``, xennet's netback or those of another program, serve devices of the
+    ``types``."""
 
     host: HostServices
     domain: Domain
@@ -365,7 +372,7 @@ class BackendDomain:
 
     @property
     def domid(self) -> int:
-        """The domain's number."""
+        """The domid of the domain."""
         return self.domain.domid
 
     def load(self) -> None:
@@ -375,16 +382,17 @@ class BackendDomain:
             self.buses.start(self.drivers)
 
     def crash(self) -> None:
-        """A driver domain stops at once with everything in place (SHUTDOWN_crash)."""
+        """Stop a driver domain at once with everything in place (SHUTDOWN_crash)."""
         self.host.machine.shutdown_domain(self.domid, SHUTDOWN_crash)
 
     def destroy(self) -> None:
-        """``xl destroy`` of a driver domain: its nodes go, also those of its backends, and it."""
+        """Destroy a driver domain (``xl destroy``): its nodes and those of its backends go, then
+        the domain."""
         host, domid = self.host, self.domid
         host.toolstack.destroy_domain(domid, lambda: host.forget_backend(domid))
 
     def kill(self) -> None:
-        """A driver domain vanishes from the hypervisor."""
+        """Remove a driver domain from the hypervisor without the toolstack knowing."""
         self.host.machine.destroy_domain(self.domid)
         self.host.forget_backend(self.domid)
 
@@ -392,8 +400,8 @@ class BackendDomain:
         return BackendBus(self.kernel, self._make, self._rules, self.types)
 
     def _vif(self, nodename: str) -> PluggedVif | None:
-        """The vif of a backend directory; None for one that a guest or a vif has left behind, or
-        that nobody has plugged in here."""
+        """The vif of a backend directory; None for a directory that a guest or a vif has left
+        behind, or that does not belong to a vif plugged in here."""
         _, _, domid, handle = nodename.split("/")
         guest = self.host.guests.get(int(domid)) if domid.isdecimal() else None
         vif = guest.vifs.get(int(handle)) if guest is not None and handle.isdecimal() else None

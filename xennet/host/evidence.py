@@ -1,5 +1,5 @@
-"""What is known of a vif that is not as it should be, for messages: the states of its ends, the
-store's quotas, for what each end waits by its rules, and what the backend has not attached."""
+"""The evidence about a vif that is not as it should be, for messages: the states of its ends, the
+store's quotas, what each end waits for by its rules, and what the backend has not attached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xennet.xenbus.state import state_name
 
 
 def states(vif: PluggedVif) -> str:
-    """Which state each end is in and what its error node says, in one line."""
+    """The state and the error node of each end, in one line."""
     said = []
     for directory, error in (
         (vif.paths.frontend, vif.paths.frontend_error),
@@ -36,7 +36,7 @@ def states(vif: PluggedVif) -> str:
 
 
 def require_connected(vif: PluggedVif) -> None:
-    """LinkError with the evidence unless ``vif`` was attached and is connected."""
+    """Raises LinkError, with the evidence, unless ``vif`` was attached and is connected."""
     require(vif, vif.operation)
     if not vif.connected:
         why = "; ".join([*full_quotas(vif), states(vif), *blocked(vif), *unattached(vif)])
@@ -44,16 +44,17 @@ def require_connected(vif: PluggedVif) -> None:
 
 
 def require(vif: PluggedVif, operation: VifOperation) -> None:
-    """LinkError with the evidence unless a command about ``vif`` is done."""
+    """Raises LinkError, with the evidence, unless the command ``operation`` about ``vif`` is
+    done."""
     if operation.outcome is not Outcome.DONE:
         why = operation.reason or "the toolstack still waits"
         raise LinkError("; ".join([f"{why}: {states(vif)}", *full_quotas(vif)]))
 
 
 def full_quotas(vif: PluggedVif) -> Iterator[str]:
-    """Quotas of the store that have stood against requests of the two domains.
+    """The quotas of the store that have stood against requests of the two domains.
 
-    An end learns an errno at most, and may not be able to write even that into its error node.
+    An end is given an errno at most, and may not be able to write even that into its error node.
     """
     host = vif.guest.host
     for domid in dict.fromkeys((vif.paths.frontend_domid, vif.paths.backend_domid)):
@@ -67,7 +68,8 @@ def full_quotas(vif: PluggedVif) -> Iterator[str]:
 
 
 def blocked(vif: PluggedVif) -> Iterator[str]:
-    """What the frontend waits for, and why its backend does not answer the state that it shows."""
+    """The states that the frontend waits for, and why its backend does not answer the state it
+    shows."""
     front, back = vif.frontend, vif.backend
     if front is not None:
         for row in front.rules.rows:
@@ -84,8 +86,8 @@ def blocked(vif: PluggedVif) -> Iterator[str]:
 
 
 def unattached(vif: PluggedVif) -> Iterator[str]:
-    """What the backend's domain has not attached, as the hypervisor knows it, of that which the
-    frontend has published, when both ends show Connected."""
+    """The rings and channels that the frontend has published and the backend's domain has not
+    attached, as the hypervisor knows them, when both ends show Connected."""
     if not (vif.shows_connected(vif.paths.frontend) and vif.shows_connected(vif.paths.backend)):
         return
     try:

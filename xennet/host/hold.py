@@ -1,4 +1,4 @@
-"""Keeps a driver from taking frames before its link carries them."""
+"""An endpoint that keeps a driver from taking frames before its link carries them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from xennet.frames import Endpoint, FrameBatch, Wrapper, pull_at_most
 
 
 class Hold(Wrapper):
-    """An endpoint that gives nothing until it is ``flowing``, or as many frames as ``allowance``.
+    """An endpoint that gives no frames until it is ``flowing``, or at most ``allowance`` frames.
 
     Drivers send as soon as they are connected; a link brings them up first, and carries later.
     """
@@ -18,7 +18,7 @@ class Hold(Wrapper):
 
     @property
     def flowing(self) -> bool:
-        """Whether nothing is held. If so, pull and push are the endpoint's own."""
+        """Whether nothing is held back: pull and push are then the endpoint's own."""
         return self._flowing
 
     @flowing.setter

@@ -48,21 +48,23 @@ DOM0 = 0
 
 
 def guest_mac(domid: int, handle: int = 0) -> str:
-    """The address that vif ``handle`` of guest ``domid`` gets: 00:16:3e (Xen's), then the two."""
+    """The MAC address of vif ``handle`` of guest ``domid``: 00:16:3e (Xen's), then the two
+    numbers."""
     return f"00:16:3e:{handle & 0xFF:02x}:{domid >> 8 & 0xFF:02x}:{domid & 0xFF:02x}"
 
 
 class Host:
-    """``machine``, ``service`` (the store), ``toolstack`` with its hotplug ``script`` and its time
-    limits, ``backend_domains`` by number (domain 0's is there from the start, not loaded), and
-    ``guests`` by number. ``backend_evtchn`` is the ABI by which domains with backends receive
-    events: "fifo", or "2l", with which one has 4095 ports at most. ``backend_types`` are the types
-    of backends that the drivers of these serve: "vif" as Linux's does, "qnic" in QEMU's place.
-    ``drivers`` are those that domain 0 loads, as for :meth:`add_driver_domain`.
-    ``quota`` limits what domains other than domain 0 may have in the store (None: xenstored's
-    defaults). With ``store_deliveries`` each request of a guest to the store is a delivery of its
-    own, and other domains go on before it is answered, as the run loop's ``meanwhile`` picks. Its
-    ``pump`` makes the deliveries, by ``clock`` (None: in virtual time).
+    """One Xen host. ``machine``; ``service``, the store; ``toolstack`` with its hotplug ``script``
+    and its time limits; ``backend_domains`` by domid (domain 0's exists from the start, not
+    loaded); ``guests`` by domid; ``pump`` makes the deliveries.
+
+    ``backend_evtchn`` is the ABI by which domains with backends receive events: "fifo", or "2l",
+    with which a domain has 4095 ports at most. ``backend_types`` are the types of backends that
+    their drivers serve: "vif" as Linux's, "qnic" as QEMU's. ``drivers`` are those that domain 0
+    loads, as for :meth:`add_driver_domain`. ``quota`` limits domains other than domain 0 in the
+    store (None: xenstored's defaults). With ``store_deliveries`` each request of a guest to the
+    store is a delivery of its own, and other domains go on before it is answered, as the run loop's
+    ``meanwhile`` picks. ``clock`` is the pump's (None: virtual time).
     """
 
     def __init__(
@@ -121,13 +123,14 @@ class Host:
         evtchn_abi: str | None = None,
         drivers: GuestDrivers = XENNET,
     ) -> Guest:
-        """Create a guest, as ``xl create`` does; its drivers are not loaded yet.
+        """Create a guest, as ``xl create`` does, and return it; its drivers are not loaded yet.
 
-        ``domid`` None takes the next number. ``kind``: whose frontend xennet's driver is like.
-        ``evtchn_abi``: by which ABI it receives events, None for what is usual for ``kind``.
-        ``drivers``: whose drivers it loads, xennet's by default; ``make(vif, kernel)``, which
-        makes one for each frontend that is found (xennet.vif.end.VifEnd); or None, and somebody
-        who has ``guest.kernel`` does it all. OutOfFramesError when the machine is full.
+        ``domid`` None takes the next number. ``kind`` is the frontend that xennet's driver is like.
+        ``evtchn_abi`` is the ABI by which it receives events, None for what is usual for ``kind``.
+        ``drivers`` are the drivers it loads: xennet's by default; a function ``make(vif, kernel)``,
+        which makes one for each frontend that is found (xennet.vif.end.VifEnd); or None if the
+        program that has ``guest.kernel`` does everything itself. Raises OutOfFramesError when the
+        machine is full.
         """
         evtchn_abi = evtchn_abi or kind.evtchn
         made = self._create(domid, name, grant_version, evtchn_abi)
@@ -138,19 +141,19 @@ class Host:
     def add_driver_domain(
         self, domid: int | None = None, *, name: str = "", drivers: HostDrivers = XENNET
     ) -> BackendDomain:
-        """Create a domain for backends; its driver is not loaded yet. ``drivers``: whose it loads,
-        as for :meth:`add_guest`."""
+        """Create a domain for backends and return it; its ``drivers``, as for :meth:`add_guest`,
+        are not loaded yet."""
         domain, _, kernel = self._create(domid, name, 1, self._backend_evtchn)
         owner = BackendDomain(self, domain, kernel, self._backend_types, drivers)
         self.backend_domains[domain.domid] = owner
         return owner
 
     def forget(self, domid: int) -> None:
-        """Domain ``domid`` is no guest any more."""
+        """Note that domain ``domid`` is no guest any more."""
         self.guests.pop(domid, None)
 
     def forget_backend(self, domid: int) -> None:
-        """Domain ``domid`` has no backends any more."""
+        """Note that domain ``domid`` has no backends any more."""
         self.backend_domains.pop(domid, None)
 
     def boot(self) -> None:
@@ -175,16 +178,18 @@ class Host:
         policy: BackendPolicy = LINUX,
         back: VifOptions | None = None,
     ) -> PluggedVif:
-        """Have the toolstack attach a vif (xl network-attach); how that goes says ``operation``.
+        """Have the toolstack attach a vif (xl network-attach), and return it; its ``operation``
+        says how the command goes.
 
-        ``guest_end`` is what the guest's network stack gives and takes, ``host_end`` what the
-        backend domain does. ``config`` None: a vif with the address :func:`guest_mac`.
-        ``front`` is what the guest's administrator decided, ``back`` what the host's did (None:
-        what is usual for ``policy``, the backend's implementation). A driver that has not seen an
-        earlier vif of this handle go stays, with the options that it has, and goes on at the new
-        end with its next connection. Both ends are told whom to wake (Endpoint.listen), and
-        descriptors that they have are watched (HasDescriptors). LinkError, and nothing happens, for
-        a handle in use; TypeError for an end that is no frame endpoint.
+        ``guest_end`` is the guest's network stack, ``host_end`` its counterpart in the backend
+        domain; both get a listener that kicks their driver (Endpoint.listen). ``config`` None: a
+        vif with the address :func:`guest_mac`. ``front`` are the options set by the guest's
+        administrator, ``back`` those set by the host's (None: what is usual for ``policy``, the
+        backend's implementation). A driver that has not seen an earlier vif of this handle go
+        stays, with the options that it has, and goes on at the new end with its next connection.
+
+        Raises LinkError for a handle in use, TypeError for an end that is no frame endpoint;
+        nothing has happened then.
         """
         guest_end = require_endpoint("guest_end", guest_end)
         host_end = require_endpoint("host_end", host_end)
@@ -219,9 +224,9 @@ class Host:
         return self.toolstack.detach_vif(vif.paths.frontend_domid, vif.paths.handle, force=force)
 
     def remove_unknown_devices(self, plugged: Iterable[PluggedVif] | None = None) -> None:
-        """Take the directories of all devices away but those of the vifs that are ``plugged`` in
-        (None: all that ever were), for they were made by other programs in the store; their drivers
-        let go when that is delivered."""
+        """Remove the directories of all devices but those of the vifs that are ``plugged`` in
+        (None: all that ever were). Other programs in the store made them; their drivers let go when
+        that is delivered."""
         vifs = self.vifs if plugged is None else plugged
         known = {path for vif in vifs for path in (vif.paths.frontend, vif.paths.backend)}
         fronts = [(guest.domid, guest.buses.nodenames) for guest in self.guests.values()]
@@ -231,7 +236,7 @@ class Host:
                 self.store.transact(partial(remove_with_empty_parents, path=path))
 
     def replace_backend(self, vif: PluggedVif, owner: BackendDomain) -> VifOperation:
-        """Give a vif another backend domain; its frontend follows when it resumes or starts anew
+        """Give a vif another backend domain. Its frontend follows when it resumes or starts anew
         (xennet.toolstack.relocation.replace_backend)."""
         operation = relocation.replace_backend(
             self.toolstack, vif.paths.frontend_domid, vif.paths.handle, owner.domid
@@ -248,7 +253,7 @@ class Host:
         migrate``).
 
         The domain stays, stopped, with all that its vifs share with backends, until
-        :meth:`destroy_guest`; the guest itself is no resident any more.
+        :meth:`destroy_guest`; ``guests`` does not have the guest any more.
         """
         domid = guest.domid
         guest.shut_down(SHUTDOWN_suspend)
@@ -262,13 +267,15 @@ class Host:
         domid: int | None = None,
         host_ends: Mapping[int, Endpoint] | None = None,
     ) -> list[VifOperation]:
-        """Go on with a saved guest in a new domain of this host, which need not be the old one's
-        (``xl restore``, the receiving end of ``xl migrate``). Once: there is one image.
+        """Resume a saved guest in a new domain of this host, which need not be the old one's (``xl
+        restore``, the receiving end of ``xl migrate``). Possible once, as there is one image.
 
         ``host_ends`` are the host's ends of its vifs, by handle, where they are not those of the
-        old host. The old domain may be gone (restore) or go afterwards (migration). LinkError,
-        and nothing happens, when a backend domain of its vifs does not live here, or a driver of
-        the guest that is not xennet's cannot be moved (xennet.xenbus.frontend.MovableDriver).
+        old host. The old domain may be gone (restore) or go afterwards (migration).
+
+        Raises LinkError when this host lacks a backend domain of its vifs, or a driver of the guest
+        that is not xennet's cannot be moved (xennet.xenbus.frontend.MovableDriver); nothing has
+        happened then.
         """
         saved.image.buses.foreign.require_movable()
         missing = sorted({vif.backend_domid for vif in saved.vifs} - set(self.backend_domains))
@@ -290,32 +297,33 @@ class Host:
         return operations
 
     def destroy_guest(self, domid: int) -> None:
-        """``xl destroy``: the toolstack removes a domain's devices by force, its nodes, the domain;
-        also one that a saved guest has left."""
+        """Destroy a domain (``xl destroy``): the toolstack removes its devices by force, its nodes,
+        and the domain; also a domain that a saved guest has left."""
         self.toolstack.destroy_domain(domid, lambda: self.forget(domid))
 
     # -- for messages ------------------------------------------------------------------------------
 
     def states(self, vif: PluggedVif) -> str:
-        """Which state each end is in and what its error node says."""
+        """The state and the error node of each end, in one line."""
         return evidence.states(vif)
 
     def require_connected(self, vif: PluggedVif) -> None:
-        """LinkError with the evidence unless ``vif`` was attached and is connected."""
+        """Raises LinkError, with the evidence, unless ``vif`` was attached and is connected."""
         evidence.require_connected(vif)
 
     def require(self, vif: PluggedVif, operation: VifOperation) -> None:
-        """LinkError with the evidence unless a command about ``vif`` is done."""
+        """Raises LinkError, with the evidence, unless the command ``operation`` about ``vif`` is
+        done."""
         evidence.require(vif, operation)
 
     # -- time --------------------------------------------------------------------------------------
 
     def settle(self, waiting: Callable[[], int | None] | None = None) -> None:
-        """Deliver everything there is to deliver.
+        """Make deliveries until nothing is ready.
 
-        ``waiting`` tells whether frames still wait for something: None when none do, else the
-        number that have arrived so far. While it does, time goes on, until nothing can happen any
-        more or a minute has passed in which no frame arrived (Pump.run).
+        ``waiting()`` returns None when no frames are on their way, else the number of frames that
+        have arrived so far. While some are, time goes on, until nothing can happen any more or a
+        minute has passed in which no frame arrived (Pump.run).
         """
         self.pump.run(waiting)
 
@@ -325,7 +333,7 @@ class Host:
     # -- the end -----------------------------------------------------------------------------------
 
     def leaks(self) -> LeakReport:
-        """What any domain still holds."""
+        """The things that any domain still holds."""
         return self.machine.leaks()
 
     def destroy(self) -> None:

@@ -1,8 +1,8 @@
-"""Whether a setup fits the limits that it meets, before anything is begun.
+"""The check that a setup fits its limits, before anything is begun.
 
-What guests need of the store is not calculated but tried: one guest with one vif of the same kind.
-What a run decides itself (frames of grant tables, event channel ABIs of backend domains) is made
-large enough by xennet.host.capacity; docs/limits.md has the list.
+What guests need of the store is not calculated but tried, with one guest with one vif of the same
+kind. The limits that a run sets itself (frames of grant tables, event channel ABIs of backend
+domains) are made large enough by xennet.host.capacity; docs/limits.md has the list.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _MOST_NODES = (20, 30, 6)
 
 
 def require_room(setup: Setup) -> None:
-    """LimitError when the guests of ``setup`` do not fit the quotas of the store, or the machine
-    does not fit the memory of the host."""
+    """Raises LimitError if the guests of ``setup`` do not fit the quotas of the store, or the
+    machine does not fit the memory of the host."""
     nodes, vifs, queues = setup.quota.nodes, setup.vifs, setup.front.queues
     domain, vif, queue = _MOST_NODES
     # A commit must stay below the quota.
@@ -55,7 +55,7 @@ def _vifs(setup: Setup) -> str:
 
 
 def _nodes(setup: Setup) -> int:
-    """How many nodes a guest owns when all its vifs are connected."""
+    """The number of nodes that a guest owns when all its vifs are connected."""
     trial = evolve(setup, guests=1, vifs=1)
     host = Host(trial.capacity, quota=Quota(nodes=UNLIMITED))
     try:

@@ -1,4 +1,4 @@
-"""What guests and vifs of a link are made of, in the drivers' own terms."""
+"""The setup of the guests and vifs of a link: numbers, options and limits."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from xennet.netfront.options import DEFAULTS, NetfrontOptions
 from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenstore.quota import Quota
 
-#: What xenstored allows a domain.
+#: The quota that xenstored gives a domain.
 DEFAULT_QUOTA = Quota()
 
 
 @frozen
 class Setup:
-    """``guests`` equal guests with ``vifs`` equal vifs each. ``mtu``: of every vif in bytes, None
-    for the usual one, which nobody holds the frames to. ``evtchn``: by which ABI guests receive
-    events, "fifo" or "2l"; what is usual for their ``kind``. ``quota``: what each may have in the
-    store. ``frames``: page frames of the machine, None for as many as it can take."""
+    """The setup of a link: ``guests`` equal guests with ``vifs`` equal vifs each. ``mtu`` is that
+    of every vif in bytes, None for the usual one; frames are not held to it. ``evtchn`` is the ABI
+    by which guests receive events, "fifo" or "2l", None for what is usual for their ``kind``.
+    ``quota`` limits each guest in the store. ``frames``: page frames of the machine, None for as
+    many as it can take."""
 
     guests: int = 1
     vifs: int = 1
@@ -46,7 +47,7 @@ class Setup:
         return Capacity(self.guests, self.vifs, self.front.queues, self.frames)
 
     def vif_config(self, domid: int, handle: int) -> VifConfig:
-        """What the toolstack is told about one vif."""
+        """The configuration of one vif for the toolstack."""
         mac = guest_mac(domid, handle)
         if self.mtu is None:
             return VifConfig(mac)

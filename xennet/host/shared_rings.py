@@ -1,6 +1,6 @@
-"""What the hypervisor knows of a vif's rings, whoever drives its ends: which of the pages and event
-channels that the frontend has published its backend's domain has in use, and how far both ends are
-by the indices in the pages."""
+"""The state of a vif's rings as the hypervisor knows it, whichever drivers are at its ends: the
+ring pages and event channels of the frontend that the backend's domain has in use, and the indices
+that both ends have stored in the pages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from xennet.netback.keys import QueueKeys, read_queue_count, read_queues
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.paths import VifDirectories, VifPaths
 
-#: Queues are no more than a backend of ours ever offers.
+#: The highest number of queues that a backend of xennet announces.
 MOST_QUEUES = 64
 
 
 class Use(Enum):
-    """What the backend's domain does with something that the frontend has published."""
+    """The use that the backend's domain makes of something that the frontend has published."""
 
     ATTACHED = "in use"
     OFFERED = "could be used"
@@ -32,8 +32,8 @@ class Use(Enum):
 
 @frozen
 class Shared:
-    """A ring page or an event channel, as the frontend's ``node`` with the ``number`` names it.
-    ``what`` it is: "ring page", "event channel"."""
+    """A ring page or an event channel, named by the frontend's ``node`` with its ``number``.
+    ``what`` is "ring page" or "event channel"."""
 
     what: str
     node: str
@@ -43,8 +43,8 @@ class Shared:
 
 @frozen
 class RingState:
-    """One ring that the backend has attached: ``name`` "tx" or "rx" of queue number ``queue``, and
-    the indices that both ends have published in its page. ``port`` is the frontend's."""
+    """One ring that the backend has attached: ``name`` is "tx" or "rx", of queue number ``queue``;
+    the indices are those that both ends have stored in its page. ``port`` is the frontend's."""
 
     queue: int
     name: str
@@ -54,20 +54,20 @@ class RingState:
 
     @property
     def unanswered(self) -> int:
-        """Requests without a response, as far as the indices tell; any 32-bit number if they are
+        """The requests without a response, by the indices; any 32-bit number if these are
         garbage."""
         return (self.req_prod - self.rsp_prod) & 0xFFFFFFFF
 
 
 def published(seen: VifDirectories) -> tuple[QueueKeys, ...]:
-    """Rings and channels that the frontend has published; XenbusError names a node that is missing
-    or garbage."""
+    """The rings and channels that the frontend has published. Raises XenbusError, which names the
+    node, if one is missing or garbage."""
     return read_queues(seen.frontend, read_queue_count(seen.frontend, MOST_QUEUES))
 
 
 def shared(machine: Machine, seen: VifDirectories) -> list[Shared]:
-    """What the backend's domain does with each ring page and channel of the frontend. XenbusError
-    as :func:`published`."""
+    """Each ring page and channel of the frontend with the use that the backend's domain makes of
+    it. Raises XenbusError as :func:`published` does."""
     return [one for keys in published(seen) for one in _shared(machine, seen.paths, keys)]
 
 
@@ -94,8 +94,8 @@ def rings(machine: Machine, seen: VifDirectories) -> list[RingState]:
 
 
 def event_state(machine: Machine, paths: VifPaths, port: int) -> str:
-    """Whether an event waits for the backend's domain at the other end of the frontend's ``port``,
-    in words."""
+    """Says whether an event is pending for the backend's domain at the other end of the frontend's
+    ``port``."""
     domid, channels = paths.backend_domid, machine.channels
     if _channel_use(machine, paths, port) is not Use.ATTACHED:
         return f"domain {domid} has not bound port {port} of domain {paths.frontend_domid}"

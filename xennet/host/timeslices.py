@@ -1,9 +1,9 @@
-"""Whose turn it is in a machine of many guests: time slices, as a scheduler gives them.
+"""The order of deliveries in a machine of many guests: time slices, as a scheduler gives them.
 
-Oldest first is fair, but it has every guest touch its rings and buffers once before any does so
-again: with many guests all of it comes from far memory each time. Here domain 0 has a CPU of its
-own and the guests share another, each for a slice at a time, as they would on a Xen host; what a
-guest and the backend pass to each other is then still in the cache when it is looked at.
+Oldest first is fair, but then every guest touches its rings and buffers once before any does so
+again, and with many guests all of them come from far memory each time. Here domain 0 has a CPU of
+its own and the guests share another, each for a slice at a time, as they would on a Xen host; what
+a guest and the backend pass to each other is then still in the cache when it is looked at.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ BURST = 16
 
 
 class TimeSlices:
-    """What is ready, by domain; :meth:`next` names the next delivery.
+    """The deliveries that are ready, by domain; :meth:`next` takes the next one.
 
-    Within a domain the order is oldest first. No domain waits for ever: each of the others makes
-    at most SLICE deliveries, and domain 0 BURST between any two of those, before its turn comes.
+    Within a domain the order is oldest first. No domain waits for ever: each of the others makes at
+    most SLICE deliveries, and domain 0 BURST between any two of those, before its turn comes.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class TimeSlices:
         self._left = 0
 
     def add(self, delivery: Delivery) -> None:
-        """It became ready."""
+        """Add a delivery that became ready."""
         domid = delivery.domid
         if domid == HOST:
             self._host[delivery] = None
@@ -48,7 +48,7 @@ class TimeSlices:
                 self._guests.move_to_end(domid, last=False)
 
     def remove(self, delivery: Delivery) -> None:
-        """It was made by choice, or taken back."""
+        """Remove a delivery that was made by choice, or taken back."""
         if delivery.domid == HOST:
             del self._host[delivery]
             return
@@ -58,7 +58,7 @@ class TimeSlices:
             del self._guests[delivery.domid]
 
     def next(self) -> Delivery:
-        """Take the next delivery out. KeyError when nothing is ready."""
+        """Take the next delivery out. Raises KeyError when nothing is ready."""
         if self._host and (self._burst or not self._guests):
             self._burst -= self._burst > 0
             return self._host.popitem(last=False)[0]

@@ -45,41 +45,41 @@ class Reached(Enum):
 _ORDER = "first open(), once, then carry() as often as you like, then close()"
 
 
-def _unheard(_frame: bytes, _timestamp: int) -> None:
-    """Nobody wants to know what a backend filters."""
+def _ignored(_frame: bytes, _timestamp: int) -> None:
+    """Drop a frame that a backend filters."""
 
 
 @define(eq=False, repr=False)
 class VifPair:
     """Both ends of a vif, each held until all vifs are up; ``vif`` is None until it is plugged in.
 
-    ``name``: "vif1.0". ``queues``, ``split_channels``: what it was connected with; nothing of the
-    connection is left in the end. ``filtered`` is told of frames that the backend's multicast
-    filter took.
+    ``name``: "vif1.0". ``queues``, ``split_channels``: what the vif was connected with, kept
+    because the connection is gone in the end. ``filtered`` is called with each frame that the
+    backend's multicast filter took, and its time stamp.
     """
 
     name: str
     guest: Hold
     host: Hold
-    filtered: Callable[[bytes, int], None] = _unheard
+    filtered: Callable[[bytes, int], None] = _ignored
     vif: PluggedVif | None = None
     queues: int = 0
     split_channels: bool = False
 
     @property
     def plugged(self) -> PluggedVif:
-        """The vif; LinkError before there is one."""
+        """The vif. Raises LinkError before there is one."""
         if self.vif is None:
             raise LinkError("the vif has not been plugged in yet")
         return self.vif
 
     @property
     def was_up(self) -> bool:
-        """Whether there is a vif."""
+        """Whether the vif has been plugged in."""
         return self.vif is not None
 
     def connected(self) -> None:
-        """Note what the connection has."""
+        """Note the queues and channels of the connection."""
         netback = self.plugged.netback
         queues = netback.queues if netback is not None else []
         self.queues = len(queues)
@@ -88,11 +88,12 @@ class VifPair:
 
 class Vifs:
     """The Xen vif as a link (xennet.link.protocol.Link): as many pairs as ``setup`` has vifs, guest
-    by guest, in the order in which they are joined. ``timeline``: what happens in the store to the
-    first of them.
+    by guest, in the order in which they are joined. ``timeline`` records the store's changes about
+    the first of them.
 
-    Several guests take turns as on a host (xennet.host.timeslices); with one, the oldest is next.
-    LimitError for a setup that does not fit the store's quotas or the host's memory.
+    Several guests take turns as on a host (xennet.host.timeslices); with one, the oldest delivery
+    is next. Raises LimitError for a setup that does not fit the store's quotas or the host's
+    memory.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -127,11 +128,12 @@ class Vifs:
         self,
         guest: Endpoint,
         host: Endpoint,
-        filtered: Callable[[bytes, int], None] = _unheard,
+        filtered: Callable[[bytes, int], None] = _ignored,
     ) -> VifPair:
-        """The next pair: ``guest`` is the network stack's side of netfront, ``host`` netback's.
+        """Add the next pair and return it: ``guest`` is the network stack's side of netfront,
+        ``host`` netback's.
 
-        TypeError for what is no frame endpoint; LinkError after :meth:`open`.
+        Raises TypeError for an object that is no frame endpoint, LinkError after :meth:`open`.
         """
         self._require("join()", Reached.NEW)
         guest, host = require_endpoint("guest", guest), require_endpoint("host", host)
@@ -142,18 +144,19 @@ class Vifs:
         return pair
 
     def address(self, number: int) -> bytes:
-        """The address of the guest's end of pair ``number``, as the toolstack gives it."""
+        """The MAC address of the guest's end of pair ``number``, as the toolstack assigns it."""
         config = self.setup.vif_config(*self._place(number))
         return bytes.fromhex(config.mac.replace(":", ""))
 
     def _place(self, number: int) -> tuple[int, int]:
-        """Domid and handle of pair ``number``."""
+        """The domid and handle of pair ``number``."""
         return 1 + number // self.setup.vifs, number % self.setup.vifs
 
     def open(self) -> None:
-        """Boot the guests, plug the vifs in, and connect. Once.
+        """Boot the guests, plug the vifs in, and connect them. Called once.
 
-        LinkError if an end gets stuck, or if there are not as many pairs as the setup has vifs.
+        Raises LinkError if an end gets stuck, or if the number of pairs joined is not that of the
+        setup's vifs.
         """
         self._require("open()", Reached.NEW)
         host, setup = self.host, self.setup
@@ -191,14 +194,14 @@ class Vifs:
             pair.connected()
 
     def settle(self, waiting: Callable[[], int | None] | None = None) -> None:
-        """Deliver everything there is to deliver (Host.settle)."""
+        """Make deliveries until nothing is ready (Host.settle)."""
         self.host.settle(waiting)
 
     def serve_store(self, path: str, pace: float = 0.0) -> None:
         """Let other programs use the store over the unix socket ``path``, until :meth:`destroy`.
 
         While there are any, they have ``pace`` seconds to look at each change before the next
-        happens. xennet.xenstore.daemon.SocketError if that cannot be.
+        happens. Raises xennet.xenstore.daemon.SocketError if the socket cannot be made.
         """
         from xennet.xenstore.daemon import Daemon
 
@@ -211,25 +214,25 @@ class Vifs:
 
     def _changed(self, event: object) -> None:
         assert isinstance(event, StoreOperation)
-        # What onlookers write is no news to them.
+        # What clients of the socket write is no news to them.
         if event.op in ("WRITE", "RM", "MKDIR") and not event.who.startswith("socket"):
             self._news = True
 
     def _look(self, daemon: Daemon, pace: float) -> None:
-        """For a paced run, after each delivery: time for the onlookers if there is something new
-        for them."""
+        """After a delivery of a paced run that changed the store, give the socket's clients time to
+        look."""
         if self._news and daemon.clients:
             self._news = False
             self.host.pump.serve(pace)
 
     def hold(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
-        """Keep everything as it is for that long, or until it is ``over``, and let the clients of
-        the store socket work."""
+        """Keep the vifs as they are for ``seconds``, or until ``over()`` returns True, and serve
+        the clients of the store socket."""
         if self._daemon is not None:
             self.host.pump.hold(seconds, over)
 
     def trickle(self) -> None:
-        """Let every guest send one frame, so that a switch sees where each of them is."""
+        """Let every guest send one frame, so that a switch learns where each of them is."""
         self._require("trickle()", Reached.OPEN)
         for pair in self.pairs:
             pair.host.flowing = True
@@ -238,10 +241,10 @@ class Vifs:
         self.host.settle()
 
     def carry(self, waiting: Callable[[], int | None] | None = None) -> None:
-        """Move frames until no end has anything more to give or to do; ``waiting`` as Host.settle.
+        """Move frames until no end has any more to give or to do; ``waiting`` as for Host.settle.
 
-        LinkError when an end broke the protocol (which ours never do), and for a link that is not
-        open.
+        Raises LinkError when an end broke the protocol (which xennet's never do), and for a link
+        that is not open.
         """
         self._require("carry()", Reached.OPEN)
         self.kick()
@@ -255,14 +258,14 @@ class Vifs:
 
     @property
     def vifs(self) -> list[PluggedVif]:
-        """Those that have been plugged in."""
+        """The vifs that have been plugged in."""
         return [pair.vif for pair in self.pairs if pair.vif is not None]
 
     def kick(self) -> None:
         """Let frames flow, and tell all drivers that their endpoints may have frames or room.
 
-        What :meth:`carry` begins with: nothing is delivered yet, so the run loop can be stepped
-        from here on. LinkError for a link that is not open.
+        :meth:`carry` begins with this. Nothing is delivered yet, so the run loop can be stepped
+        from here on. Raises LinkError for a link that is not open.
         """
         self._require("kick()", Reached.OPEN)
         if not self._flowing:
@@ -282,9 +285,10 @@ class Vifs:
 
     def close(self) -> None:
         """Unplug the vifs: both ends close, every node goes. Devices that other programs made in
-        the store are removed. What is then left shows :meth:`leaks`.
+        the store are removed. :meth:`leaks` shows what is left then.
 
-        LinkError if the toolstack could not, or had to force one. Idempotent.
+        Raises LinkError if the toolstack could not remove a vif, or had to force it. May be
+        repeated.
         """
         if self._reached is Reached.CLOSED:
             return
@@ -330,7 +334,8 @@ class Vifs:
         return f"the backend panicked: {error} ({where})"
 
     def report(self) -> LinkReport:
-        """The timeline of the first vif, rings, domains, and defects that struck."""
+        """The report of the link: timeline of the first vif, rings, domains, and defects that
+        struck."""
         return LinkReport(
             roots={"frontend": self.paths.frontend, "backend": self.paths.backend},
             timeline=self.timeline.told(),
@@ -344,20 +349,20 @@ class Vifs:
         return rings(self.vifs)
 
     def domains(self) -> tuple[DomainReport, ...]:
-        """What each domain used of the hypervisor, and holds now."""
+        """The hypervisor's resources that each domain used, and those that it holds now."""
         return domains(self.host, self.vifs)
 
     def leaks(self) -> LeakReport:
-        """What any domain still holds."""
+        """The things that any domain still holds."""
         return self.host.leaks()
 
     def left_behind(self) -> list[str]:
-        """What any domain still holds, a line for each thing."""
+        """The things that any domain still holds, a line for each."""
         leaks = self.leaks()
         return str(leaks).splitlines() if leaks else []
 
     def destroy(self) -> None:
-        """Switch the machine off, whatever state it is in; a store socket is removed."""
+        """Switch the machine off, whatever state it is in, and remove the store socket."""
         self._reached = Reached.CLOSED
         if self._daemon is not None:
             self._daemon.stop()

@@ -1,8 +1,8 @@
 """``xennet run``: frames from ports through vifs to ports, and the proof that they arrived.
 
-Every pair of the link has a checker at either end that compares what one gave with what the other
-got, and an edge between checker and port, so that what is compared is what crossed the link. With a
-switch the frames are followed through that as well.
+Every pair of the link has a checker at either end, which compares the frames given at one end with
+the frames that came out at the other. An edge stands between checker and port, so the frames
+compared are those that crossed the link. With a switch the frames are followed through that too.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from xennet.wrap.offload_edge import OffloadEdge
 if TYPE_CHECKING:
     from xennet.run.checked_switch import CheckedPort, CheckedSwitch
 
-#: Seconds in which those who look at a run that is held can read what has changed.
+#: Seconds in which programs that look at a held run can read what has changed.
 _PACE = 0.02
-#: Reasons that a verdict gives in full.
+#: Number of reasons that a verdict gives in full.
 _REASONS = 12
 
 
@@ -50,9 +50,9 @@ _REASONS = 12
 class StoreView:
     """The run's store for other programs to look at, on the socket ``path``.
 
-    Nothing is plugged in for ``hold_before`` seconds; the connected vifs stay up for ``hold``
-    seconds before they are unplugged. A run that is held lets those who look see each change before
-    the next. ``say`` is told when there is something to see.
+    No vif is plugged in for ``hold_before`` seconds; the connected vifs stay up for ``hold``
+    seconds before they are unplugged. A held run lets these programs see each change before the
+    next one. ``say`` is called with a line of text when there is something to see.
     """
 
     path: str
@@ -66,7 +66,7 @@ class _Checked:
     """A pair of a link with a checker at either end; ``port`` is its host end at the switch, if
     there is one.
 
-    ``up`` and ``down`` prove what goes from guest to host and back.
+    ``up`` checks the frames from guest to host, ``down`` those from host to guest.
     """
 
     pair: Pair
@@ -79,7 +79,7 @@ class _Checked:
     port: CheckedPort | None = None
 
     def report(self) -> VifReport:
-        """What it negotiated and what crossed it."""
+        """A report of what the pair negotiated and of the frames that crossed it."""
         guest, host, pair = self.guest_edge, self.host_edge, self.pair
         up = inventory.path(self.guest.offload, self.up, (guest.pulled, host.pushed))
         down = inventory.path(self.host.offload, self.down, (host.pulled, guest.pushed))
@@ -88,7 +88,7 @@ class _Checked:
 
 class Run:
     """One run over ``link``: made, carried out, reported. ``hosts`` is empty with a switch;
-    ``stop`` ends it early.
+    ``stop`` ends the run early.
 
     There are as many ``guests`` as the link has pairs, and as many ``hosts``.
     """
@@ -155,7 +155,8 @@ class Run:
     # -- carrying ----------------------------------------------------------------------------------
 
     def carry(self) -> None:
-        """Everything from the first frame to the last. LinkError when a vif breaks."""
+        """Bring the link up, carry every frame, and take the link down. Raises LinkError when a vif
+        breaks."""
         started = time.perf_counter()
         if self.switch is not None:
             self.link.trickle()
@@ -207,7 +208,8 @@ class Run:
             self.link.hold(seconds, lambda: bool(self.stop.reason))
 
     def _waiting(self) -> int | None:
-        """For Host.settle: how many frames have arrived, as long as some are on their way."""
+        """The number of frames that have arrived, None when none are on their way (for
+        Host.settle)."""
         missing = arrived = 0
         for check in self._all_checks:
             missing += check.missing
@@ -217,7 +219,7 @@ class Run:
     # -- reporting ---------------------------------------------------------------------------------
 
     def report(self) -> RunReport:
-        """All there is to tell."""
+        """The report of the run: verdict, frames, vifs, rings, domains and ports."""
         interrupted = self.stop.reason or None  # once: a signal may come any time
         of_link = self.link.report()
         return RunReport(
@@ -285,7 +287,7 @@ class Run:
         return Verdict(False, (*bad, *self._remarks()))
 
     def _arrived(self, what: str = "every frame") -> str:
-        """What a run may say of its frames (``what`` of them) if there is nothing against it."""
+        """A sentence about the frames (``what`` of them) of a run without faults."""
         checks = [check for checked in self._checked for check in (checked.up, checked.down)]
         if not any(check.frames_sent for check in checks):
             return _NOTHING_GIVEN
@@ -297,7 +299,7 @@ class Run:
         return f"{what}{which} arrived {where} and {order}"
 
     def _remarks(self) -> list[str]:
-        """What is no fault of the run, but has to be known of its frames."""
+        """Facts about the frames that are worth knowing but no fault of the run."""
         remarks = []
         if filtered := sum(checked.down.filtered for checked in self._checked):
             remarks.append(
@@ -320,7 +322,7 @@ class Run:
         return tuple(w.report() for w in self._checked if w.pair.was_up)
 
     def _inputs(self) -> list[str]:
-        """What was wrong with the frames that ports had to give; one line for each input."""
+        """The faults of the frames that ports had to give, one line for each input."""
         bad: Counter[str] = Counter()
         for port in (*self._ports[0], *self._ports[1]):
             bad.update(port.counters.faults)
@@ -329,14 +331,14 @@ class Run:
         ]
 
     def _known_defects(self, of_link: LinkReport) -> list[str]:
-        """What is the backend's own doing, before what came of it."""
+        """The known defects of the backend that struck, to be listed before their consequences."""
         return [
             f"defect {row} of the {self.options.backend} backend: {what} ({packets} packets)"
             for row, what, packets in map(astuple, of_link.defects)
         ]
 
     def _lost(self) -> list[str]:
-        """What the checks and the ports have against the run."""
+        """The faults that the checks and the ports found."""
         bad = []
         for name in (GUEST_TO_HOST, THROUGH_SWITCH, HOST_TO_GUEST):
             for vif, check in self._checks(name).items():
@@ -357,7 +359,7 @@ class Run:
         return bad
 
     def _refused(self) -> list[str]:
-        """Frames of ports that the edges could not make fit."""
+        """The frames of ports that the edges could not make fit."""
         bad = []
         for report in self._vif_reports():
             for name, path in ((GUEST_TO_HOST, report.up), (HOST_TO_GUEST, report.down)):
@@ -395,13 +397,13 @@ def run_link(
     stop: Stop | None = None,
 ) -> RunReport:
     """Carry all frames of all ports over ``link`` to the other end of their pair, or through the
-    switch to the next guest; take the link down, destroy it, and report. When ``stop`` is asked, no
-    port gives frames any more; what is on its way arrives, and the report tells what was done so
-    far.
+    switch to the next guest; take the link down, destroy it, and return the report. When ``stop``
+    is asked for, ports give no more frames; frames on their way arrive, and the report covers the
+    run so far.
 
-    The ports are not closed. PortError of a port that failed is raised after the frames before the
-    failure have arrived and the link is down. While it lasts the store can be seen by ``view``;
-    xennet.xenstore.daemon.SocketError if it cannot.
+    The ports are not closed. A PortError of a port that failed is raised after the frames before
+    the failure have arrived and the link is down. While the run lasts the store can be seen by
+    ``view``. Raises xennet.xenstore.daemon.SocketError if it cannot.
     """
     try:
         run = Run(link, guests, hosts, options, progress, stop)

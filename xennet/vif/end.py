@@ -1,4 +1,4 @@
-"""An end of a vif as those see it who did not write its driver: a host, a link, a report."""
+"""An end of a vif as a host, a link or a report sees it, whichever driver it is."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ C_co = TypeVar("C_co", bound=VifCounters, covariant=True)
 
 
 class VifEnd(Protocol[C_co]):
-    """The driver of one end of one vif, whoever wrote it.
+    """The driver of one end of one vif, xennet's or another.
 
-    ``carrier``: whether packets can flow, as far as this end knows. ``error``: what the other end
-    did to break the protocol, None while it keeps to it. ``counters``: those of its rings over all
+    ``carrier``: whether packets can flow, as far as this end knows. ``error``: how the other end
+    broke the protocol, None while it keeps to it. ``counters``: those of its rings over all
     connections (xennet.vif.counters, xennet.netfront.NetfrontCounters), None if it keeps none.
     """
 
@@ -27,29 +27,30 @@ class VifEnd(Protocol[C_co]):
     def counters(self) -> C_co | None: ...
 
     def kick(self) -> None:
-        """The endpoint behind this end may have frames, or room for more."""
+        """Look at the endpoint behind this end: it may have frames, or room for more."""
         ...
 
     def reasons(self, seen: VifDirectories) -> Iterable[str]:
-        """What this end knows that keeps traffic, or some of it, from passing, one sentence for
-        each; what a look at states, keys, ``error`` and ring pages shows is said by whoever asks.
-        ``seen``: the vif's directories, for values of nodes: nothing else is asked of the store."""
+        """The reasons known to this end why traffic, or some of it, does not pass, one sentence for
+        each. The caller adds what states, keys, ``error`` and ring pages show. ``seen`` has the
+        vif's directories, for values of nodes: nothing else of the store is asked."""
         ...
 
     def remarks(self) -> Iterable[str]:
-        """What does not stop traffic but costs speed, features or frames, one sentence for each."""
+        """Facts that do not stop traffic but cost speed, features or frames, one sentence for
+        each."""
         ...
 
 
 class BaseEnd:
-    """An end that has nothing to say: a base for drivers that authors write."""
+    """An end with no reasons, remarks or counters: a base class for drivers."""
 
     carrier: bool = True
     error: Exception | None = None
     counters: Any = None
 
     def kick(self) -> None:
-        """It has nothing that waits."""
+        """Do nothing."""
 
     def reasons(self, seen: VifDirectories) -> Iterable[str]:
         return ()

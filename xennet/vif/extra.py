@@ -49,13 +49,14 @@ _LAST_HASH_TYPE = _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP
 
 
 def extra_type(word0: int) -> int:
-    """XEN_NETIF_EXTRA_TYPE_*; 0, which is no type, for what no header knows."""
+    """The type of an extra info, XEN_NETIF_EXTRA_TYPE_*; 0, which is no type, if the header has
+    none such."""
     kind = word0 & 0xFF
     return kind if kind < XEN_NETIF_EXTRA_TYPE_MAX_in_linux else 0
 
 
 def gso_of(word0: int, word1: int) -> tuple[int, int]:
-    """Segment size in bytes and GSO type, 0..255, of which nothing is judged."""
+    """Segment size in bytes and GSO type, 0..255, of a GSO extra, as they are and not checked."""
     return word0 >> EXTRA_S_gso_size, word1 & 0xFF
 
 
@@ -65,8 +66,8 @@ def gso_of(word0: int, word1: int) -> tuple[int, int]:
 def hash_from_frontend(word0: int) -> int:
     """The ``info`` of a HASH extra in a tx request; 0 if its type is unknown.
 
-    xen-netback takes what has a type that it knows and does not look at the algorithm, which may
-    be 0 (Linux 6.1 xen-netback, xenvif_tx_build_gops).
+    xen-netback accepts any type that it knows and does not look at the algorithm, which may be 0
+    (Linux 6.1 xen-netback, xenvif_tx_build_gops).
     """
     kind = word0 >> EXTRA_S_hash_type & 0xFF
     if kind > _LAST_HASH_TYPE:
@@ -100,14 +101,14 @@ def mac_of(word0: int, word1: int) -> int:
 
 
 def put_gso(words: U32Array, at: int, more: int, size: int, gso_type: int) -> None:
-    """A GSO extra: segment size in bytes, XEN_NETIF_GSO_TYPE_*."""
+    """Write a GSO extra: segment size in bytes, XEN_NETIF_GSO_TYPE_*."""
     kind = XEN_NETIF_EXTRA_TYPE_GSO | MORE_EXTRAS if more else XEN_NETIF_EXTRA_TYPE_GSO
     words[at] = kind | size << EXTRA_S_gso_size
     words[at + EXTRA_W_rest] = gso_type
 
 
 def put_hash(words: U32Array, at: int, more: int, info: int, value: int) -> None:
-    """A HASH extra. ``info`` is not 0; ``value`` goes out least significant byte first."""
+    """Write a HASH extra. ``info`` is not 0; ``value`` goes out least significant byte first."""
     kind = XEN_NETIF_EXTRA_TYPE_HASH | MORE_EXTRAS if more else XEN_NETIF_EXTRA_TYPE_HASH
     algorithm = info >> 8 & 0xFF
     hash_type = (info & 0xFF) - 1
@@ -116,15 +117,16 @@ def put_hash(words: U32Array, at: int, more: int, info: int, value: int) -> None
 
 
 def put_xdp(words: U32Array, at: int, more: int, headroom: int) -> None:
-    """An XDP extra: bytes that are free before the payload of every slot of the packet."""
+    """Write an XDP extra: ``headroom`` bytes are free before the payload of every slot of the
+    packet."""
     kind = XEN_NETIF_EXTRA_TYPE_XDP | MORE_EXTRAS if more else XEN_NETIF_EXTRA_TYPE_XDP
     words[at] = kind | headroom << EXTRA_S_headroom
     words[at + EXTRA_W_rest] = 0
 
 
 def put_mcast(words: U32Array, at: int, kind: int, mac: int) -> None:
-    """A MCAST extra, the only one of its request. ``kind``: XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL;
-    ``mac``: the address, its first octet most significant."""
+    """Write a MCAST extra, the only one of its request. ``kind``: XEN_NETIF_EXTRA_TYPE_MCAST_ADD or
+    _DEL; ``mac``: the address, its first octet most significant."""
     words[at] = kind | (mac >> 40 & 0xFF | (mac >> 32 & 0xFF) << 8) << EXTRA_S_mcast
     words[at + EXTRA_W_rest] = _swapped(mac & MASK32)
 

@@ -23,7 +23,7 @@ from xennet.abi.netif import (
 )
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 
-#: Both bits, whichever is which: the index of a table.
+#: Both bits, the same on either ring: the index of a table.
 CSUM_BITS = CSUM_BLANK | DATA_VALIDATED
 if {NETTXF_csum_blank | NETTXF_data_validated, NETRXF_csum_blank | NETRXF_data_validated} != {
     CSUM_BITS
@@ -32,7 +32,8 @@ if {NETTXF_csum_blank | NETTXF_data_validated, NETRXF_csum_blank | NETRXF_data_v
 
 
 def _table(blank: int, validated: int, to_blank: int, to_validated: int) -> tuple[int, ...]:
-    """What each value of the two bits becomes; ``blank``, ``validated``: what they are in it."""
+    """The table from each value of the two bits to other bits; ``blank`` and ``validated`` are the
+    masks in that value, ``to_blank`` and ``to_validated`` those in the result."""
     return tuple(
         (to_blank if bits & blank else 0) | (to_validated if bits & validated else 0)
         for bits in range(CSUM_BITS + 1)
