@@ -132,110 +132,96 @@ def grant_copy(
     u16: U32Words,
     u32: U32Words,
 ) -> int:
-    """Run ``count`` elements of ``ops`` for domain ``caller``; returns how many failed.
+    """Run ``count`` elements of ``ops`` for ``caller``; how many failed, which moved no byte.
 
-    ``dom_rows`` is the directory, ``owner`` one domid per frame, ``u8``, ``u16``, ``u32`` the whole
-    arena. A failed element moves no byte and does not stop the following ones.
-    """
+    ``dom_rows``: the directory; ``owner``: a domid per frame; the last three are the arena."""
     nr_frames = len(owner)
-    failed = 0
-    copied = 0
+    failed = copied = 0
     granted = caller << HEADER_S_domid | GTF_permit_access
-    # The table of the domain that the last element named; no entries if there is no such domain.
-    cached = -1
-    entries = version = table = active_table = status_table = 0
-
+    cached = -1  # the domain that the last element named; the rest is its row
+    entries = version = table = active = status_table = 0
     for op in range(0, count * COPY_STRIDE, COPY_STRIDE):
         length = ops[op + COPY_W_len]
         flags = length >> COPY_S_flags
         length &= LOW_HALF
-
-        # Which pointer is the reference and which the caller's own frame? ``marks``: what the entry
-        # shows while bytes move; ``mask``: what of its header must match.
-        if flags == GNTCOPY_source_gref:
-            peer = op
-            own = op + _DEST
-            marks = GTF_reading
-            mask = _READ_MASK
-        elif flags == GNTCOPY_dest_gref:
+        # The reference, the caller's frame; what the entry shows meanwhile; what of it must match.
+        if flags == GNTCOPY_dest_gref:
             peer = op + _DEST
             own = op
             marks = GTF_reading | GTF_writing
             mask = _WRITE_MASK
         else:
-            peer = own = marks = mask = 0
-
-        if marks and length:
-            peer_at = ops[peer + _PTR_W_domid]
-            own_at = ops[own + _PTR_W_domid]
-            domid = peer_at & LOW_HALF
-            peer_at >>= COPY_S_offset
-            if domid != cached:
-                cached = domid
-                entries = 0
-                row = domid * ROW_WORDS
-                if domid < NR_DOMIDS and dom_rows[row + ROW_STATE] != NONE:
-                    entries = dom_rows[row + ROW_ENTRIES]
-                    version = dom_rows[row + ROW_VERSION]
-                    table = dom_rows[row + ROW_SHARED] * WORDS_PER_PAGE
-                    active_table = dom_rows[row + ROW_ACTIVE] * WORDS_PER_PAGE
-                    status_table = dom_rows[row + ROW_STATUS] * HALVES_PER_PAGE
-            gref = ops[peer]
-            own_frame = ops[own]
-            if (
-                gref < entries
-                and own_at & LOW_HALF == DOMID_SELF
-                and ops[own + 1] == 0  # high half of the frame number
-                and own_frame < nr_frames
-                and owner[own_frame] == caller
-            ):
-                own_at >>= COPY_S_offset
-                entry = table + (gref << version)
-                header = u32[entry]
-                if (
-                    header & mask == granted
-                    and u32[active_table + (gref << ACTIVE_SHIFT)] == 0
-                    and peer_at + length <= PAGE_SIZE
-                    and own_at + length <= PAGE_SIZE
-                ):
-                    # As set_status does; what the entry means is loaded behind the marks.
-                    if version == 1:
-                        status = entry << 1
-                        usable = compare_and_swap(u32, entry, header, header | marks) == header
-                        marked = usable
+            peer = op
+            own = op + _DEST
+            marks = GTF_reading
+            mask = _READ_MASK if flags == GNTCOPY_source_gref else 0  # 0: no header matches
+        peer_at = ops[peer + _PTR_W_domid]
+        own_at = ops[own + _PTR_W_domid]
+        domid = peer_at & LOW_HALF
+        peer_at >>= COPY_S_offset
+        if domid != cached:
+            cached = domid
+            entries, version, table, active, status_table = tables_of(domid, dom_rows)
+        gref = ops[peer]
+        own_frame = ops[own]
+        done = False
+        if (
+            length
+            and gref < entries
+            and own_at & LOW_HALF == DOMID_SELF
+            and ops[own + 1] == 0  # high half of the frame number
+            and own_frame < nr_frames
+            and owner[own_frame] == caller
+            and peer_at + length <= PAGE_SIZE
+            and (own_at >> COPY_S_offset) + length <= PAGE_SIZE
+        ):
+            entry = table + (gref << version)
+            header = u32[entry]
+            if header & mask == granted and u32[active + (gref << ACTIVE_SHIFT)] == 0:
+                status = entry << 1 if version == 1 else status_table + gref
+                if version == 1:
+                    usable = compare_and_swap(u32, entry, header, header | marks) == header
+                else:  # as set_status: what the entry means is loaded behind the marks
+                    fetch_or(u16, status, marks)
+                    usable = u32[entry] & mask == granted and u32[entry + version + 1] == 0
+                frame = u32[entry + version] if usable else nr_frames
+                if frame < nr_frames and owner[frame] == domid:
+                    peer_at += frame << PAGE_SHIFT
+                    own_at = (own_frame << PAGE_SHIFT) + (own_at >> COPY_S_offset)
+                    if marks == GTF_reading:
+                        u8[own_at : own_at + length] = u8[peer_at : peer_at + length]
                     else:
-                        status = status_table + gref
-                        fetch_or(u16, status, marks)
-                        usable = u32[entry] & mask == granted and u32[entry + version + 1] == 0
-                        marked = True
-                    if usable:
-                        frame = u32[entry + version]
-                        if frame < nr_frames and owner[frame] == domid:
-                            peer_at += frame << PAGE_SHIFT
-                            own_at += own_frame << PAGE_SHIFT
-                            if marks == GTF_reading:
-                                u8[own_at : own_at + length] = u8[peer_at : peer_at + length]
-                            else:
-                                u8[peer_at : peer_at + length] = u8[own_at : own_at + length]
-                            fetch_and(u16, status, ~marks)
-                            ops[op + COPY_W_status] &= ~STATUS_MASK
-                            copied += length
-                            continue
-                    if marked:
-                        fetch_and(u16, status, ~marks)
-
-        result = copy_one(ops, op, caller, dom_rows, owner, u8, u16, u32)
-        ops[op + COPY_W_status] = ops[op + COPY_W_status] & ~STATUS_MASK | result & STATUS_MASK
-        if result == GNTST_okay:
+                        u8[peer_at : peer_at + length] = u8[own_at : own_at + length]
+                    ops[op + COPY_W_status] &= ~STATUS_MASK
+                    done = True
+                if usable or version != 1:
+                    fetch_and(u16, status, ~marks)
+        if done or copy_one(ops, op, caller, dom_rows, owner, u8, u16, u32) == GNTST_okay:
             copied += length
         else:
             failed += 1
-
-    count_row = caller * ROW_WORDS + ROW_COPIED
-    copied += dom_rows[count_row] | dom_rows[count_row + 1] << 32
-    dom_rows[count_row] = copied & 0xFFFFFFFF
-    dom_rows[count_row + 1] = copied >> 32 & 0xFFFFFFFF
+    count_copied(caller, copied, dom_rows)
     return failed
+
+
+def tables_of(domid: int, dom_rows: U32Array) -> tuple[int, int, int, int, int]:
+    """Of a domain's grant table: entries, 0 if there is no such domain; version; where in the arena
+    the table and the active entries begin, as words, and the status of version 2, as halves."""
+    row = domid * ROW_WORDS
+    if domid >= NR_DOMIDS or dom_rows[row + ROW_STATE] == NONE:
+        return 0, 0, 0, 0, 0
+    table = dom_rows[row + ROW_SHARED] * WORDS_PER_PAGE
+    active = dom_rows[row + ROW_ACTIVE] * WORDS_PER_PAGE
+    status_table = dom_rows[row + ROW_STATUS] * HALVES_PER_PAGE
+    return dom_rows[row + ROW_ENTRIES], dom_rows[row + ROW_VERSION], table, active, status_table
+
+
+def count_copied(domid: int, copied: int, dom_rows: U32Array) -> None:
+    """Add to the bytes that a domain has copied, 64 bits in two words of its row."""
+    row = domid * ROW_WORDS + ROW_COPIED
+    copied += dom_rows[row] | dom_rows[row + 1] << 32
+    dom_rows[row] = copied & 0xFFFFFFFF
+    dom_rows[row + 1] = copied >> 32 & 0xFFFFFFFF
 
 
 def copy_one(
@@ -248,7 +234,24 @@ def copy_one(
     u16: U32Words,
     u32: U32Words,
 ) -> int:
-    """One element, which starts at word ``op`` of ``ops``, whatever it is; returns its status."""
+    """One element, which starts at word ``op`` of ``ops``, whatever it is; its status, which is
+    written there too."""
+    result = _copy(ops, op, caller, dom_rows, owner, u8, u16, u32)
+    ops[op + COPY_W_status] = ops[op + COPY_W_status] & ~STATUS_MASK | result & STATUS_MASK
+    return result
+
+
+def _copy(
+    ops: U32Array,
+    op: int,
+    caller: int,
+    dom_rows: U32Array,
+    owner: U32Array,
+    u8: Bytes,
+    u16: U32Words,
+    u32: U32Words,
+) -> int:
+    """What an element asks for; its status."""
     length = ops[op + COPY_W_len] & LOW_HALF
     flags = ops[op + COPY_W_len] >> COPY_S_flags
     if length == 0:
