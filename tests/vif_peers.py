@@ -272,12 +272,12 @@ class RawFrontend:
 class RawBackend:
     """A driver domain that answers a real frontend queue with raw slots.
 
-    ``terms``: further fields of xennet.netfront.negotiated.Terms. With split channels the events of
-    both are counted together, and :attr:`rx_events` those of the receive ring.
+    ``negotiated``: further fields of xennet.netfront.negotiated.Negotiated. With split channels the
+    events of both are counted together, and :attr:`rx_events` those of the receive ring.
     """
 
     def __init__(
-        self, *, can_sg: bool = True, gso_types: int = 6, start: bool = True, **terms: Any
+        self, *, can_sg: bool = True, gso_types: int = 6, start: bool = True, **negotiated: Any
     ) -> None:
         self.machine = MinimalMachine()
         self.guest: MinimalHypervisor = self.machine.domain(GUEST)
@@ -287,7 +287,7 @@ class RawBackend:
         self.broken: list[BackendError] = []
         self.queue = FrontQueue(
             self.guest,
-            Negotiated(HOST, can_sg=can_sg, gso_types=gso_types, **terms),
+            Negotiated(HOST, can_sg=can_sg, gso_types=gso_types, **negotiated),
             self.stack,
             self.counters,
             self.broken.append,

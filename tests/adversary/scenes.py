@@ -327,11 +327,11 @@ RX_RESPONSES: dict[str, Write] = {
 }
 
 
-def rx_responses(write: Write, **terms: Any) -> Callable[[], RawBackend]:
+def rx_responses(write: Write, **negotiated: Any) -> Callable[[], RawBackend]:
     """A frontend and responses that ``write`` put on the rx ring."""
 
     def scene() -> RawBackend:
-        back = RawBackend(split=True, **terms)
+        back = RawBackend(split=True, **negotiated)
         back.machine.run()
         write(back)
         notify_frontend(back)

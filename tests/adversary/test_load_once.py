@@ -104,12 +104,14 @@ def test_tx_responses_and_their_grants_are_loaded_once(name: str) -> None:
     assert found == ({} if name.startswith("B") else FINAL_TX)
 
 
-@pytest.mark.parametrize("terms", [{}, {"gso_prefix_types": 6}, {"checksum_setup": True}])
+@pytest.mark.parametrize("negotiated", [{}, {"gso_prefix_types": 6}, {"checksum_setup": True}])
 @pytest.mark.parametrize("name", scenes.RX_RESPONSES)
-def test_rx_responses_buffers_and_grants_are_loaded_once(name: str, terms: dict[str, Any]) -> None:
+def test_rx_responses_buffers_and_grants_are_loaded_once(
+    name: str, negotiated: dict[str, Any]
+) -> None:
     memories = ("rx ring", "rx buffers", "grant table")
     found = again(
-        scenes.rx_responses(scenes.RX_RESPONSES[name], **terms),
+        scenes.rx_responses(scenes.RX_RESPONSES[name], **negotiated),
         lambda back: back.queue.rx.take_responses(256),
         *memories,
     )

@@ -90,12 +90,12 @@ def test_the_frontend_judges_what_it_loaded_of_transmit_responses(
 
 
 @TWISTED
-@pytest.mark.parametrize("terms", [{}, {"gso_prefix_types": 6}, {"checksum_setup": True}])
+@pytest.mark.parametrize("negotiated", [{}, {"gso_prefix_types": 6}, {"checksum_setup": True}])
 @pytest.mark.parametrize("name", scenes.RX_RESPONSES)
 def test_the_frontend_judges_what_it_loaded_of_receive_responses(
-    name: str, terms: dict[str, Any], twist: Callable[[int], int]
+    name: str, negotiated: dict[str, Any], twist: Callable[[int], int]
 ) -> None:
-    scene = scenes.rx_responses(scenes.RX_RESPONSES[name], **terms)
+    scene = scenes.rx_responses(scenes.RX_RESPONSES[name], **negotiated)
     found = nothing_comes_of_it(scene, twist, frontend_outcome)
     assert found["to the guest"]
     assert [f"[{name};" in error for error in found["broken"]] == [True] * (name == "B5")

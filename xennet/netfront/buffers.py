@@ -1,9 +1,9 @@
-"""Pages that a frontend shares: a run of its own pages, a grant reference for each.
+"""Pages that a frontend shares: a run of its own pages, and a grant reference for each.
 
-A domain that has its grant table at hand writes the frames of its buffers' entries once, here;
+A domain that can write its grant table writes the frames of its buffers' entries once, here;
 kernels then switch access on and off by the flags (xen/grant_table.h, "Introducing a valid entry
-into the grant table"). Where somebody else keeps the table (xennet.interface.GuestGrants, shift 0),
-every page is granted for life.
+into the grant table"). Where another program writes the table (xennet.interface.GuestGrants, shift
+0), every page is granted for life.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from xennet.interface import HypercallError, Hypervisor
 class GrantedPages:
     """``count`` zeroed pages, page i with reference ``grefs[i]``.
 
-    ``pages`` is the run. With ``lasting`` access ``otherend_id`` may use it until :meth:`end`,
-    read-only if ``readonly``; else kernels switch access on and off, or, where the table is not at
-    hand, it lasts all the same. Raises HypercallError when references run out, OutOfFramesError
-    when pages do; nothing is held then.
+    ``pages`` is the run. With ``lasting``, ``otherend_id`` has access until :meth:`end`, read-only
+    if ``readonly``; otherwise kernels switch access on and off. Where the domain cannot write its
+    table, access lasts in either case. Raises HypercallError when references run out,
+    OutOfFramesError when pages do; nothing is held then.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class GrantedPages:
         return words, grants.shift, status, grants.status_shift, self._access
 
     def end(self) -> bool:
-        """End all access and give references and pages back.
+        """End all access, and give references and pages back.
 
-        False while the other end still uses a page: that page, and with it the run, stays ours
-        until a later call succeeds. A page is never freed while a foreign mapping could read the
-        next owner's data in it (XSA-396).
+        Returns False while the other end still uses a page: that page, and with it the run, stays
+        allocated until a later call succeeds. A page is never freed while a foreign mapping could
+        read the next owner's data in it (XSA-396).
         """
         grants = self._hv.grants
         self.grefs = array("I", (gref for gref in self.grefs if not grants.end_access(gref)))
@@ -80,7 +80,7 @@ class GrantedPages:
 
 
 class Shares:
-    """What one ring owner shares with the other end: granted pages and unbound event channels.
+    """The granted pages and unbound event channels that one queue shares with the other end.
 
     ``ports`` are the channels, in the order in which they were allocated.
     """
@@ -92,24 +92,26 @@ class Shares:
         self.ports: list[int] = []
 
     def buffers(self, count: int, *, readonly: bool = False) -> GrantedPages:
-        """``count`` pages to which kernels give access; raises as GrantedPages does."""
+        """Allocate ``count`` pages to which kernels give access. Raises as GrantedPages does."""
         granted = GrantedPages(self._hv, count, self._otherend_id, readonly=readonly, lasting=False)
         self._granted.append(granted)
         return granted
 
     def page(self) -> GrantedPages:
-        """One page, which the other end may use at once, also for writing; raises likewise."""
+        """Allocate one page, which the other end may read and write at once. Raises as GrantedPages
+        does."""
         granted = GrantedPages(self._hv, 1, self._otherend_id)
         self._granted.append(granted)
         return granted
 
     def channel(self) -> int:
-        """A channel that the other end can bind. HypercallError when there is none left."""
+        """Allocate a channel that the other end can bind. Raises HypercallError when there is none
+        left."""
         self.ports.append(self._hv.alloc_unbound(self._otherend_id))
         return self.ports[-1]
 
     def end(self) -> list[GrantedPages]:
-        """Close the channels and end all grants; twice is harmless.
+        """Close the channels and end all grants. May be repeated.
 
         Returns the pages that the other end still holds; the caller tries them again later.
         """

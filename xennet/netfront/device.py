@@ -138,7 +138,7 @@ class Netfront:
         self.mtu = read_mtu(own)
         self.error = None
         offload = features.offload(options, self.mtu)
-        terms = Negotiated(
+        negotiated = Negotiated(
             otherend_id=dev.otherend_id,
             can_sg=offload.sg,
             gso_types=offload.gso_types,
@@ -153,14 +153,14 @@ class Netfront:
         queues = self._queues = Queues(
             self.hv,
             features.queues(options),
-            terms,
+            negotiated,
             guest=self.guest,
             counters=self.counters,
             hashing=self.hashing,
             on_broken=self._broken,
         )
         control = None
-        if terms.hashes:
+        if negotiated.hashes:
             client = self.control = ControlClient(self.hv, dev.otherend_id, self._broken)
             control = client.ring_ref, client.port
         count = features.max_queues is not None
@@ -277,7 +277,7 @@ class Netfront:
     # -- the rest ----------------------------------------------------------------------------------
 
     def _amend(self, kind: int, mac: bytes) -> MulticastChange | None:
-        if self._queues is None or not self._connected or not self._offers_multicast():
+        if self._queues is None or not self._connected or not self._takes_multicast_requests():
             return None
         change = MulticastChange(kind, mac)
         queue = self._queues.all[0]
@@ -285,7 +285,7 @@ class Netfront:
         queue.kick()
         return change
 
-    def _offers_multicast(self) -> bool:
+    def _takes_multicast_requests(self) -> bool:
         return self._features is not None and self._features.multicast_control
 
     def _watch_carrier(self, dev: XenbusDevice) -> None:

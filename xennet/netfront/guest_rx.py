@@ -1,28 +1,28 @@
 """Guest receive, frontend side: rx requests posted, responses in, frames out, buffers posted again.
 
-The kernels, each with what does the same in Linux 6.1's xen-netfront:
+The kernels, each with the function of Linux 6.1's xen-netfront that does the same:
 
     put_requests       empty pages -> grants and rx requests, published    xennet_alloc_rx_buffers
     take_responses     a pass: responses -> frames, buffers posted again   xennet_poll
-      take_packets       packet by packet, and what becomes of each          its loop
-        get_extras         what comes before a packet's data                   xennet_get_extras
+      take_packets       each packet: made a frame, or dropped               its loop
+        get_extras         the slots before a packet's data                    xennet_get_extras
         get_responses      a packet's slots and their bytes                    xennet_get_responses
-        set_up_offload     what it says of checksum and GSO, made true         checksum_setup
+        set_up_offload     its checksum field and flags, corrected             checksum_setup
       await_responses    the last look before sleeping                       RING_FINAL_CHECK_
 
 Ring slot s owns page s of the receive buffers, grant reference ``grefs[s]`` and request id s: a
-response sits in the slot of the request that it consumes, so its place says which page was filled,
+response sits in the slot of the request that it consumes, so its index says which page was filled,
 and the id in it is never read (hardening rule B9).
 
 Rules (xen 4.17 netif.h, "Guest receive"; hardening rules B1..B21 in docs/hardening.md):
 
-* B1, B2 rsp_prod past what was posted, or behind what it was: the device is broken;
+* B1, B2 rsp_prod past what was posted, or behind its earlier value: the device is broken;
 * B5 a page that is still in use although the response says done: broken;
 * B8 negative status, or offset + status beyond the page: packet dropped;
 * B10 more_data with nothing behind it, B11 too many slots, B12 extra_info with nothing behind it
   or of an unknown type, B13 GSO of size 0 or of unknown type: packet dropped;
-* B14 an XDP extra says where payload begins in every slot of the packet; status counts what lies
-  before it (xenvif_rx_data_slot), so one that is smaller drops the packet;
+* B14 an XDP extra says where payload begins in every slot of the packet; status counts the bytes
+  before it too (xenvif_rx_data_slot), so a smaller status drops the packet;
 * B20 a packet shorter than an Ethernet header or longer than 65535 bytes: packet dropped;
 * a first slot with gso_prefix carries no data: its offset is the segment size of the packet behind
   it (backends before Linux 4.10, for frontends that asked with feature-gso-tcpv*-prefix);
@@ -116,12 +116,12 @@ PROD_OVERFLOW = 1
 PROD_BACKWARDS = 2
 STILL_GRANTED = 3
 
-# Places in the state vector, which lives as long as the connection.
+# Indices of the state vector, which lives as long as the connection.
 #: Responses that were seen but not consumed by the last pass, for rule B2.
 S_UNCONSUMED = 0
 STATES = 1
 
-# Places in the vector of what get_extras found; 0 is "not there".
+# Indices of the vector that get_extras fills; 0 is "not there".
 E_GSO_SIZE = 0
 #: XEN_NETIF_GSO_TYPE_*; 0 beside a size that came in a prefix, which names no type.
 E_GSO_TYPE = 1
@@ -132,7 +132,7 @@ E_HASH_VALUE = 3
 E_HEADROOM = 4
 EXTRAS = 5
 
-# Places in the result vector.
+# Indices of the result vector.
 R_VERDICT = 0
 #: With a verdict: the ring index, and rsp_prod (B1, B2) or the grant reference (B5).
 R_INDEX = 1
@@ -205,17 +205,17 @@ def take_responses(
     """Turn responses into frames, end to end in the bytes of ``frames``; post their buffers again.
 
     Stops when all responses are taken, at ``max_packets`` frames, or when the longest legal packet
-    would no longer fit; ``res[R_MORE]`` then says so. ``extras``: EXTRAS places for get_extras.
+    would no longer fit; ``res[R_MORE]`` is 1 then. ``extras`` has EXTRAS items, for get_extras.
 
-    Returns the verdict. With one other than OK the device is broken: nothing is posted, and nothing
-    more may be done with the ring.
+    Returns the verdict. With any other than OK the device is broken: nothing is posted, and the
+    ring must not be touched any more.
     """
     page, pvt = ring
     pages, grefs, zeros = buffers
     for place in range(RESULTS):
         res[place] = 0
     begin = pvt[FRONT_RSP_CONS]
-    prod = page[RSP_PROD]  # once: what is judged here is what the whole pass goes by
+    prod = page[RSP_PROD]  # loaded once: the value judged is the value used
     available = (prod - begin) & MASK32
     if available > (pvt[FRONT_REQ_PROD_PVT] - begin) & MASK32:  # B1
         return broken(PROD_OVERFLOW, begin, prod, res)
@@ -240,7 +240,7 @@ def take_responses(
 
 
 def broken(verdict: int, index: int, word: int, res: Vector) -> int:
-    """Leave the evidence for ``verdict``, which is returned."""
+    """Store the evidence for ``verdict``. Returns ``verdict``."""
     res[R_VERDICT] = verdict
     res[R_INDEX] = index
     res[R_WORD0] = word
@@ -248,7 +248,7 @@ def broken(verdict: int, index: int, word: int, res: Vector) -> int:
 
 
 def wipe(pages: Bytes, zeros: Bytes, first: int, end: int) -> None:
-    """Zero the pages of the slots from index ``first`` to ``end``, which is not included (B17)."""
+    """Zero the pages of the slots from index ``first`` up to, but not including, ``end`` (B17)."""
     while first != end:
         page = (first & RX_MASK) << PAGE_SHIFT
         pages[page : page + PAGE_SIZE] = zeros[0:PAGE_SIZE]
@@ -270,7 +270,7 @@ def take_packets(
 ) -> int:
     """Take packets from index ``cons`` on, as far as there is room for the longest.
 
-    Leaves in ``res`` what is counted in packets, and a verdict. Returns the index behind the last
+    Stores the counters of packets, and a verdict, in ``res``. Returns the index behind the last
     response that was looked at.
     """
     data, data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value = frames
@@ -343,12 +343,12 @@ def get_extras(
     prefix_types: int,
     extras: Vector,
 ) -> tuple[int, int, int, int, int, int]:
-    """Take what comes before a packet's data: a gso_prefix slot, and extra infos.
+    """Take the slots before a packet's data: a gso_prefix slot, and extra infos.
 
     ``word0``, ``word1``: the first response, the one before index ``cons``. Fills ``extras``.
 
-    Returns the index behind what was taken, the index and both words of the response in which data
-    begins (or of the one with a verdict), why the packet is dropped, and the verdict.
+    Returns the index behind the slots taken, the index and both words of the response in which data
+    begins (or of the one with a verdict), the reason why the packet is dropped, and the verdict.
     """
     _, grefs, _ = buffers
     for place in range(EXTRAS):
@@ -391,7 +391,7 @@ def get_extras(
 def get_extra(extra0: int, extra1: int, drop: int, extras: Vector) -> int:
     """Note one extra info in ``extras``; of two of a type the later one counts.
 
-    Returns why the packet is dropped; ``drop`` if this extra info is no reason.
+    Returns the reason why the packet is dropped; ``drop`` if this extra info gives none.
     """
     kind = extra_type(extra0)
     if not kind:  # B12
@@ -431,10 +431,10 @@ def get_responses(
     """Take the data of one packet: end the access to each page, then copy its bytes to ``used``.
 
     ``word0``, ``word1``: the first response, at ``index``; the next one is at ``cons``. ``drop``:
-    why the packet is dropped, if it is already.
+    the reason why the packet is dropped, if there is one already.
 
     Returns the index behind the packet, the index of its last response (or of the one with a
-    verdict), bytes copied, why it is dropped, and the verdict.
+    verdict), the number of bytes copied, the reason why it is dropped, and the verdict.
     """
     pages, grefs, _ = buffers
     slots = 1
@@ -479,8 +479,8 @@ def get_responses(
 
 
 def behind_headroom(chunk: int, headroom: int, drop: int) -> tuple[int, int]:
-    """Bytes of a slot behind the headroom, which its status ``chunk`` counts, and why the packet is
-    dropped; a negative status stays what it is."""
+    """The number of bytes of a slot behind the headroom, which its status ``chunk`` counts too, and
+    the reason why the packet is dropped. A negative status stays as it is."""
     if chunk >= _SIGN16:
         return chunk, drop
     if chunk < headroom:  # B14
@@ -498,11 +498,11 @@ def set_up_offload(
     setup: int,
     res: Vector,
 ) -> tuple[int, int]:
-    """Make true what a GSO packet, or one with a blank checksum, says of itself.
+    """Correct the flags and the checksum field of a GSO packet or one with a blank checksum.
 
     ``bits``: its flags CSUM_BLANK and DATA_VALIDATED; ``gso``: its segment size, 0 = none.
 
-    Returns the flags, and why the packet is dropped.
+    Returns the flags, and the reason why the packet is dropped.
     """
     if gso and not bits & DATA_VALIDATED:
         res[R_UNVALIDATED] += 1

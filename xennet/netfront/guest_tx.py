@@ -1,6 +1,6 @@
 """Guest transmit, frontend side: frames in, tx requests out, responses taken by id.
 
-The kernels, each with what does the same in Linux 6.1's xen-netfront:
+The kernels, each with the function of Linux 6.1's xen-netfront that does the same:
 
     put_requests            frames -> granted pages and requests, published   xennet_start_xmit
       slots_of                how many slots a frame takes
@@ -97,13 +97,13 @@ NOT_PENDING = 3
 STILL_GRANTED = 4
 ILLEGAL_NULL = 5
 
-# Places in the state vector, which lives as long as the connection.
+# Indices of the state vector, which lives as long as the connection.
 #: Number of ids on the free stack; extra info slots that await their NULL response.
 S_FREE = 0
 S_EXTRAS = 1
 STATES = 2
 
-# Places in the result vector: first those of take_responses.
+# Indices of the result vector: first those of take_responses.
 R_VERDICT = 0
 #: With a verdict: the ring index, and rsp_prod (B1) or the raw first word of the response.
 R_INDEX = 1
@@ -119,7 +119,7 @@ R_REQUESTS = 6
 R_EXTRAS = 7
 #: Of put_requests alone: bytes of the packets sent.
 R_BYTES = 8
-#: Frames taken but not sent: the backend did not negotiate what they need.
+#: Frames taken but not sent, because the backend did not negotiate what they need.
 R_UNSENDABLE = 9
 #: 1 if the backend asked to be notified.
 R_NOTIFY = 10
@@ -144,7 +144,7 @@ def put_requests(
 ) -> int:
     """Send frames ``first`` .. ``count - 1`` (14 to 65535 bytes) as far as the ring has room.
 
-    Returns how many were taken, with those that the backend cannot take.
+    Returns the number of frames taken, including those that the backend cannot take.
     """
     page, pvt = ring
     pages, grefs, _ = buffers
@@ -207,9 +207,9 @@ def put_requests(
 
 
 def slots_of(frame: int, frames: Frames, backend: Backend) -> tuple[int, int]:
-    """How many slots a frame takes, and how many of them are extra infos.
+    """The number of slots that a frame takes, and how many of them are extra infos.
 
-    None at all if the backend did not negotiate what the frame needs.
+    The first is 0 if the backend did not negotiate what the frame needs.
     """
     _, _, _, length, _, gso_size, gso_type, hash_info, _ = frames
     can_sg, gso_types, hashes = backend
@@ -287,7 +287,7 @@ def put_multicast_request(
 
 
 def wipe(pages: Bytes, zeros: Bytes, ids: U32Array, first: int, end: int) -> None:
-    """Zero the pages of the ids at places ``first`` .. ``end - 1`` of the stack (B17)."""
+    """Zero the pages of the ids at indices ``first`` .. ``end - 1`` of the stack (B17)."""
     for place in range(first, end):
         page = ids[place] << PAGE_SHIFT
         pages[page : page + PAGE_SIZE] = zeros[0:PAGE_SIZE]
@@ -311,7 +311,7 @@ def take_responses(
     pages, grefs, zeros = buffers
     ids, pending, outcomes = requests
     begin = cons = pvt[FRONT_RSP_CONS]
-    prod = page[RSP_PROD]  # once: what is judged here is what the whole pass goes by
+    prod = page[RSP_PROD]  # loaded once: the value judged is the value used
     free = state[S_FREE]
     extras = state[S_EXTRAS]
     logging = len(log) > LOG_HEADER

@@ -1,4 +1,4 @@
-"""One connected queue of a frontend vif: both rings, the event channels, the guest side.
+"""One connected queue of a frontend vif: both rings, the event channels, the guest's endpoint.
 
 The frontend owns everything that is shared: two ring pages, 256 transmit pages and 256 receive
 pages, each with its grant reference, and one or two unbound event channels for the backend to bind.
@@ -25,20 +25,21 @@ from xennet.vif.late_eoi import LateEoi
 
 
 class Queue:
-    """Set up in the constructor, which leaves nothing behind if it fails; idle until started.
+    """One queue. The constructor allocates everything, or nothing if it fails; no frame moves
+    before :meth:`start`.
 
-    ``guest`` is the network stack's side; ``rx_batch`` takes the frames of a receive pass and may
-    be shared with other queues of the guest. ``on_broken`` hears of the backend's misbehaviour; the
-    queue then does nothing more until it is torn down. ``tx`` and ``rx`` are the passes over the
-    two rings, ``tx_port`` and ``rx_port`` their event channels (one number, unless they are split).
-    While ``link_up`` is False frames to be sent are dropped and counted. ``multicast`` takes
-    changes of the backend's multicast list.
+    ``guest`` is the network stack's endpoint; ``rx_batch`` takes the frames of a receive pass and
+    may be shared with other queues of the guest. ``on_broken`` is called with the error when the
+    backend breaks the protocol; the queue then does nothing until :meth:`disconnect`. ``tx`` and
+    ``rx`` are the passes over the two rings, ``tx_port`` and ``rx_port`` their event channels (one
+    number, unless they are split). While ``link_up`` is False frames to be sent are dropped and
+    counted. ``multicast`` takes changes of the backend's multicast list.
     """
 
     def __init__(
         self,
         hv: Hypervisor,
-        terms: Negotiated,
+        negotiated: Negotiated,
         guest: Endpoint,
         counters: NetfrontCounters,
         on_broken: Callable[[BackendError], None],
@@ -51,7 +52,7 @@ class Queue:
         self.link_up = True
         self.multicast = MulticastRequests()
         self._on_broken = on_broken
-        self._shares = shares = Shares(hv, terms.otherend_id)
+        self._shares = shares = Shares(hv, negotiated.otherend_id)
         self._running = False
         self._scheduled = False
         #: Whether the last pass over the receive ring left responses there, or more came meanwhile.
@@ -61,7 +62,7 @@ class Queue:
             tx_buffers = shares.buffers(TX_SLOTS, readonly=True)
             rx_buffers = shares.buffers(RX_SLOTS)
             self.tx_port = shares.channel()
-            self.rx_port = shares.channel() if terms.split else self.tx_port
+            self.rx_port = shares.channel() if negotiated.split else self.tx_port
         except Exception:
             shares.end()
             raise
@@ -72,21 +73,23 @@ class Queue:
         self.rx_ring_ref = rx_page.grefs[0]
         counters.tx.grants += 1 + (TX_SLOTS if tx_buffers.lasting else 0)
         counters.rx.grants += 1 + (RX_SLOTS if rx_buffers.lasting else 0)
-        #: How often a buffer is granted for each request that names it.
+        #: Number of grants counted for each request that names a buffer.
         self._grants = 0 if tx_buffers.lasting else 1
-        self.tx = TxPass(hv, self.tx_ring, terms, tx_buffers)
-        self.rx = RxPass(hv, self.rx_ring, terms, rx_buffers, rx_batch)
+        self.tx = TxPass(hv, self.tx_ring, negotiated, tx_buffers)
+        self.rx = RxPass(hv, self.rx_ring, negotiated, rx_buffers, rx_batch)
         self._tx_announcer = Announcer(hv, self.tx_port, "tx", counters.tx)
         self._rx_announcer = Announcer(hv, self.rx_port, "rx", counters.rx)
         self._tx_words, self._rx_words = self.tx_ring.sring.u32, self.rx_ring.sring.u32
-        self._eois = [LateEoi(hv, port, counters, delays=terms.late_eoi) for port in shares.ports]
-        handlers = (self._tx_event, self._rx_event) if terms.split else (self._event,)
+        self._eois = [
+            LateEoi(hv, port, counters, delays=negotiated.late_eoi) for port in shares.ports
+        ]
+        handlers = (self._tx_event, self._rx_event) if negotiated.split else (self._event,)
         for port, handler in zip(shares.ports, handlers, strict=True):
             hv.on_event(port, handler)
 
     def ready(self) -> None:
-        """The backend can find the rings: notify it once, unasked, since one that attached to
-        a restored ring may wait for it; then post all buffers."""
+        """Notify the backend once, unasked, now that it can find the rings, since a backend that
+        attached to a restored ring may wait for that; then post all buffers."""
         for port in self._shares.ports:
             self.hv.notify(port)
         self.post_buffers()
@@ -99,21 +102,21 @@ class Queue:
         self._rx_announcer.announce(notify)
 
     def start(self) -> None:
-        """The backend is connected: send and receive (never before)."""
+        """Send and receive from now on: the backend is connected."""
         self._running = True
         self.kick()
 
     def stop(self) -> None:
-        """Do nothing more until it is torn down."""
+        """Do nothing until :meth:`disconnect`."""
         self._running = False
         self._cancel_delays()
 
     def drop_waiting(self) -> None:
-        """Forget the frames that the guest gave and that are not on the ring; they are counted."""
+        """Drop and count the frames that the guest gave and that are not on the ring."""
         self.counters.lost += self.tx.drop_all()
 
     def disconnect(self) -> list[GrantedPages]:
-        """Close the channels and end all grants; twice is harmless.
+        """Close the channels and end all grants. May be repeated.
 
         Returns the pages that the backend still holds; the caller tries them again later.
         """
@@ -121,7 +124,7 @@ class Queue:
         self._cancel_delays()
         if self._shares.ports:
             self.drop_waiting()
-            # Their views go before the memory under them.
+            # The views of the buffers go before the memory under them.
             del self.tx, self.rx
         return self._shares.end()
 
@@ -129,7 +132,7 @@ class Queue:
         for eoi in self._eois:
             eoi.cancel()
 
-    # An event that brings nothing new may still find what there was no room for.
+    # An event without new responses may still find responses for which there was no room.
 
     def _tx_event(self) -> None:
         rsp_prod = self._tx_words[RSP_PROD]
@@ -151,7 +154,7 @@ class Queue:
             self.kick()
 
     def kick(self) -> None:
-        """There may be work: an event came, or the guest has frames to send."""
+        """Look for work in a later delivery: an event came, or the guest has frames to send."""
         if self._running and not self._scheduled:
             self._scheduled = True
             self.hv.defer(self._poll)
@@ -171,7 +174,8 @@ class Queue:
             self.kick()
 
     def poll_tx(self) -> bool:
-        """Take responses, then send what the guest has; True if there is more to do at once.
+        """Take responses, then send the frames that the guest has. Returns True if there is more to
+        do at once.
 
         Raises BackendError when the backend broke the protocol.
         """
@@ -194,7 +198,7 @@ class Queue:
             return more
         taken = tx.put_requests()
         if not taken:
-            return more  # the ring is full: a response will wake us
+            return more  # the ring is full: a response will bring an event
         slots, unsendable = tx.res[guest_tx.R_REQUESTS], tx.res[guest_tx.R_UNSENDABLE]
         counters.errors += unsendable
         counters.packets += taken - unsendable
@@ -207,7 +211,7 @@ class Queue:
         return more or not tx.full
 
     def _amend_multicast(self) -> None:
-        """Hear what became of the changes asked for, and ask for more."""
+        """Collect the answers to multicast requests, and make the next requests."""
         tx, counters = self.tx, self.counters.tx
         self.multicast.collect(tx)
         while self.multicast.ask(tx):
@@ -216,13 +220,15 @@ class Queue:
             self._tx_announcer.announce(tx.res[guest_tx.R_NOTIFY])
 
     def _discard(self) -> bool:
-        """The link is down: drop what waits to be sent; whether there was anything."""
+        """Drop the frames that wait to be sent, as the link is down. Returns whether there were
+        any."""
         lost = self.tx.discard(self.guest)
         self.counters.no_carrier += lost
         return lost > 0
 
     def poll_rx(self) -> bool:
-        """Take what arrived to the guest; True if there is more to do at once.
+        """Take responses and push their frames to the guest. Returns True if there is more to do at
+        once.
 
         Raises BackendError when the backend broke the protocol.
         """

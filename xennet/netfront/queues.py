@@ -27,7 +27,7 @@ class Queues:
         self,
         hv: Hypervisor,
         count: int,
-        terms: Negotiated,
+        negotiated: Negotiated,
         guest: Endpoint,
         counters: NetfrontCounters,
         hashing: HashConfig,
@@ -37,13 +37,13 @@ class Queues:
         self._counters = counters
         self._steering: Steering | None = None
         ends = [guest]
-        if count > 1 or terms.hashes:
+        if count > 1 or negotiated.hashes:
             self._steering = Steering(guest, count, hashing, self._kick_one)
             ends = self._steering.ends
         batch = rx_batch()
         try:
             for end in ends:
-                self.all.append(Queue(hv, terms, end, counters, on_broken, batch))
+                self.all.append(Queue(hv, negotiated, end, counters, on_broken, batch))
         except Exception:
             self.disconnect()
             raise

@@ -1,4 +1,4 @@
-"""A pass over the guest-receive ring: its memory and its kernels."""
+"""A pass over the guest-receive ring: the kernels and the memory they work on."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ BATCH_BYTES = RX_SLOTS * PAGE_SIZE + guest_rx.MAX_CHAIN_BYTES
 
 
 def rx_batch() -> FrameBatch:
-    """Room for the frames of one pass. The passes of several queues may share it: each is done with
-    its frames before the next begins."""
+    """A batch with room for the frames of one pass. The passes of several queues may share it, as
+    each is done with its frames before the next begins."""
     return FrameBatch(lazy_bytes(BATCH_BYTES), RX_SLOTS)
 
 
 class RxPass:
-    """``buffers``: RX_SLOTS granted pages; ``batch``: as :func:`rx_batch` makes it. After
-    :meth:`take_responses`, ``batch`` holds the frames that came and ``res`` (places guest_rx.R_*)
-    tells what happened.
-    """
+    """Runs the kernels of the guest-receive ring. ``buffers`` are RX_SLOTS granted pages, ``batch``
+    is made by :func:`rx_batch`. After :meth:`take_responses`, ``batch`` holds the frames that came,
+    and ``res`` (indices guest_rx.R_*) the counters and the evidence."""
 
     def __init__(
         self,
         hv: Hypervisor,
         ring: FrontRing,
-        terms: Negotiated,
+        negotiated: Negotiated,
         buffers: GrantedPages,
         batch: FrameBatch,
     ) -> None:
@@ -51,22 +50,23 @@ class RxPass:
         self._put_requests = engine.kernel(guest_rx.put_requests)
         self._put_args = (words, grefs, grants)
         self._take_responses = engine.kernel(guest_rx.take_responses)
-        self._take_args = (
-            *(words, (pages, grefs, view(terms.zeros)), grants),
-            batch.for_kernels(view),
-            (terms.gso_prefix_types, int(terms.checksum_setup)),
-            view(array("q", bytes(8 * guest_rx.EXTRAS))),
-            *(view(array("q", bytes(8 * guest_rx.STATES))), view(self.res)),
-        )
+        own = (pages, grefs, view(negotiated.zeros))
+        backend = negotiated.gso_prefix_types, int(negotiated.checksum_setup)
+        extras = view(array("q", bytes(8 * guest_rx.EXTRAS)))
+        state, res = view(array("q", bytes(8 * guest_rx.STATES))), view(self.res)
+        frames = batch.for_kernels(view)
+        self._take_args = (words, own, grants, frames, backend, extras, state, res)
 
     def put_requests(self) -> tuple[int, int]:
-        """Post every free buffer: how many that was, and whether they have to be announced."""
+        """Post every free buffer. Returns the number posted, and 1 if the backend has to be
+        notified."""
         before = self._ring.req_prod_pvt
         notify = self._put_requests(*self._put_args)
         return self._ring.req_prod_pvt - before, notify
 
     def take_responses(self, max_packets: int) -> int:
-        """Take at most ``max_packets`` packets, post their buffers again; the verdict."""
+        """Take at most ``max_packets`` packets and post their buffers again. Returns the
+        verdict."""
         batch, res, log = self.batch, self.res, self._log
         wanted = log.interest.any
         limit = min(max_packets, batch.max_frames)

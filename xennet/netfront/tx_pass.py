@@ -1,4 +1,4 @@
-"""A pass over the guest-transmit ring: its memory and its kernels."""
+"""A pass over the guest-transmit ring: the kernels and the memory they work on."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from xennet.netfront.negotiated import Negotiated
 from xennet.ring import FrontRing
 from xennet.vif.passlog import PassLog
 
-#: Bytes of frames that wait to be sent: eight of the longest.
+#: Bytes of the batch of frames to be sent: eight of the longest.
 BATCH_BYTES = 128 * PAGE_SIZE
 
 
 class TxPass(Outbox):
-    """``buffers``: TX_SLOTS granted pages. ``res`` (places guest_tx.R_*) tells of the last calls.
-    ``put_args`` and ``take_args`` are what the kernels take besides what changes from pass to pass,
-    for those who run kernels themselves.
-    """
+    """Runs the kernels of the guest-transmit ring. ``buffers`` are TX_SLOTS granted pages; ``res``
+    (indices guest_tx.R_*) holds the counters and the evidence of the last calls. ``put_args`` and
+    ``take_args`` are the arguments of the kernels that stay the same, for tests that run kernels
+    themselves."""
 
     def __init__(
         self,
         hv: Hypervisor,
         ring: FrontRing,
-        terms: Negotiated,
+        negotiated: Negotiated,
         buffers: GrantedPages,
     ) -> None:
         super().__init__(FrameBatch(lazy_bytes(BATCH_BYTES), TX_SLOTS))
@@ -44,8 +44,8 @@ class TxPass(Outbox):
         self._outcomes = array("I", bytes(4 * TX_SLOTS))
         self._state = array("q", (TX_SLOTS, 0))
         requests = tuple(map(view, (array("I", range(TX_SLOTS)), self._pending, self._outcomes)))
-        own, results = (pages, grefs, view(terms.zeros)), (view(self._state), view(self.res))
-        backend = int(terms.can_sg), terms.gso_types, int(terms.hashes)
+        own, results = (pages, grefs, view(negotiated.zeros)), (view(self._state), view(self.res))
+        backend = int(negotiated.can_sg), negotiated.gso_types, int(negotiated.hashes)
         self._put_requests = engine.kernel(guest_tx.put_requests)
         frames = self.batch.for_kernels(view)
         self.put_args = (words, own, grants, frames, requests, backend, *results)
@@ -56,11 +56,12 @@ class TxPass(Outbox):
 
     @property
     def full(self) -> bool:
-        """Whether every request waits for its response, which will wake us."""
+        """Whether every request waits for its response, so that an event will come."""
         return not self._state[guest_tx.S_FREE]
 
     def take_responses(self) -> int:
-        """Take all responses; the verdict. ``res[R_MORE]``: more have come meanwhile."""
+        """Take all responses. Returns the verdict; ``res[R_MORE]`` is 1 if more have come
+        meanwhile."""
         log = self.log
         wanted = log.interest.any
         verdict = self._take_responses(log.arg() if wanted else log.silent, *self.take_args)
@@ -69,9 +70,9 @@ class TxPass(Outbox):
         return verdict
 
     def put_requests(self) -> int:
-        """Send as many frames as the ring takes; how many that was.
+        """Send as many frames as the ring takes. Returns their number.
 
-        Requests are published; ``res[R_NOTIFY]`` says whether they have to be announced.
+        The requests are published; ``res[R_NOTIFY]`` is 1 if the backend has to be notified.
         """
         log, first = self.log, self.next
         wanted = log.interest.any
@@ -83,9 +84,10 @@ class TxPass(Outbox):
         return taken
 
     def put_multicast_request(self, kind: int, mac: bytes) -> int | None:
-        """Ask for a change of the multicast list; the request's id, None if the ring is full.
+        """Ask for a change of the multicast list. Returns the request's id, None if the ring is
+        full.
 
-        ``res[R_NOTIFY]`` says whether the request has to be announced.
+        ``res[R_NOTIFY]`` is 1 if the backend has to be notified.
         """
         number = int.from_bytes(mac, "big")
         ident = self._put_multicast_request(kind, number, *self._put_multicast_args)
