@@ -1,7 +1,8 @@
-"""The granting side of a grant entry: how an access ends while the other end may begin to use it.
+"""The granting side of a grant entry: ending an access that the other end may begin to use
+meanwhile.
 
 A kernel step, for drivers (:mod:`xennet.netfront`) and for a domain's own table
-(:mod:`xennet.gnttab.guest`) alike. How an access begins needs no step: frame and domid are there,
+(:mod:`xennet.gnttab.table`) alike. Beginning an access needs no step: frame and domid are there,
 and the store of the flags makes the entry valid (xen/grant_table.h, "Introducing a valid entry into
 the grant table").
 """
@@ -15,20 +16,20 @@ IN_USE = GTF_reading | GTF_writing
 
 
 def end_access(grants: Grants, gref: int) -> bool:
-    """Take the access through ``gref`` back; False while it is in use.
+    """Take the access through ``gref`` back. Returns False while it is in use.
 
     ``access`` in ``grants`` has no marks, whatever the entry says now.
 
-    Once True, nobody begins a use of it. Version 1 has the marks in the word of the flags: they
-    are swapped for 0 while there are none (xen/grant_table.h, "Invalidating an unused
-    GTF_permit_access entry"; Linux 6.1 gnttab_end_foreign_access_ref_v1). Version 2: the flags go
-    first, then the marks are looked at (gnttab_end_foreign_access_ref_v2); a use that began just
-    then goes on, but there will be no other. Pages that are granted for life (shift 0) have no
-    entry here: their access ends with them.
+    After True no use of it begins. Version 1 has the marks in the word of the flags: it is swapped
+    for 0 while it has none (xen/grant_table.h, "Invalidating an unused GTF_permit_access entry";
+    Linux 6.1 gnttab_end_foreign_access_ref_v1). Version 2: the flags go first, then the marks are
+    looked at (gnttab_end_foreign_access_ref_v2); a use that began just then goes on, but there will
+    be no other. Pages that are granted for life (shift 0) have no entry here: their access ends
+    with them.
     """
     words, shift, status, status_shift, access = grants
     if shift == 1:
-        # Most often the entry is as it was written.
+        # The usual case: the entry is as it was written.
         header = compare_and_swap(words, gref << 1, access, 0)
         if header == access:
             return True

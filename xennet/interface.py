@@ -1,4 +1,4 @@
-"""What a driver may know of the machine under it.
+"""The interface of the machine that a driver runs on.
 
 netfront and netback import this file and the abi, ring and kernel files, never the emulator's own
 classes. The emulator implements these protocols (:mod:`xennet.hypervisor.guest_kernel`); so could a
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 
 class HypercallError(Exception):
-    """A hypercall (or a XenStore-independent service of the hypervisor) refused.
+    """A hypercall (or a service of the hypervisor other than XenStore) refused.
 
     ``op`` is the hypercall's name in the public headers, ``status`` its negative GNTST_ code for
     grant operations or the negative errno for event channel operations.
@@ -27,7 +27,7 @@ class HypercallError(Exception):
 
 
 class OutOfFramesError(Exception):
-    """No run of free frames of the wanted length is left (``alloc_pages``)."""
+    """``alloc_pages`` found no run of free frames of the wanted length."""
 
 
 class PageRun(Protocol):
@@ -70,9 +70,9 @@ class GuestGrants(Protocol):
       ``(g << shift) + shift`` (v1: shift 1, v2: shift 2); the half word that holds GTF_reading and
       GTF_writing is ``status[g << status_shift]``. The hypervisor changes them too, at any time, so
       an access ends by an atomic operation (xennet.granter), not by a store.
-    * Somebody else does, for a process that has no table: Linux's gntalloc on real Xen
-      (libxengntshr), or a service of the domain's kernel. Then ``shift`` is 0, nobody asks for
-      words or claims references, and every page is granted for life: :meth:`grant_access` once,
+    * A service does, for a process that has no table: Linux's gntalloc on real Xen
+      (libxengntshr), or a service of the domain's kernel. Then ``shift`` is 0, drivers use no words
+      and claim no references, and every page is granted for life: :meth:`grant_access` once,
       :meth:`end_access` when its owner goes. A backend that still uses a page although its response
       says done (rule B5) is not noticed there before the end.
 
@@ -89,27 +89,28 @@ class GuestGrants(Protocol):
     def status_shift(self) -> int: ...
 
     def claim(self, count: int) -> Sequence[int]:
-        """Reserve ``count`` unused references, whose entries grant nothing yet.
+        """Reserve ``count`` unused references, whose entries grant nothing yet; :meth:`end_access`
+        gives them back.
 
-        HypercallError when the table is exhausted. :meth:`end_access` gives them back.
+        Raises HypercallError when the table is exhausted.
         """
         ...
 
     def grant_access(self, domid: int, frame: int, readonly: bool = False) -> int:
-        """Let ``domid`` use one of the domain's own frames; returns the grant reference.
+        """Let ``domid`` use one of the domain's own frames. Returns the grant reference.
 
         ``frame`` is PageRun.first + index; what was written into the page before may be gone, where
-        a page that can be granted is another than one that cannot (gntalloc). HypercallError when
-        there is no reference left.
+        a page that can be granted is another than one that cannot (gntalloc). Raises HypercallError
+        when there is no reference left.
         """
         ...
 
     def end_access(self, gref: int) -> bool:
         """Revoke and release ``gref``, whatever its entry grants.
 
-        False while it is in use: it is still claimed then, and its page must be kept. Whoever keeps
-        the table of others may answer True at once if he keeps the page himself until it is unused
-        (gntalloc).
+        Returns False while it is in use: it stays claimed then, and its page must be kept. A
+        service that writes the table may return True at once if it keeps the page itself until it
+        is unused (gntalloc).
         """
         ...
 
@@ -126,10 +127,11 @@ class StoreTransaction(Protocol):
 
 
 class StoreClient(StoreTransaction, Protocol):
-    """A domain's XenStore connection. Refusals raise xennet.xenstore.XsError."""
+    """A domain's XenStore connection. A refused request raises xennet.xenstore.XsError."""
 
     def transact(self, body: Callable[[Any], Any]) -> Any:
-        """Run ``body(tx)`` in a transaction, again from the start as long as it meets EAGAIN."""
+        """Run ``body(tx)`` in a transaction, again from the start as long as it meets EAGAIN.
+        Returns what ``body`` returned."""
         ...
 
     def watch(self, path: str, token: str, callback: Callable[[str, str], None]) -> None: ...
@@ -156,14 +158,15 @@ class Hypervisor(Protocol):
     def store(self) -> StoreClient: ...
 
     def alloc_pages(self, count: int) -> PageRun:
-        """``count`` consecutive zeroed pages of the domain's own; OutOfFramesError if there is no
-        such run."""
+        """Allocate ``count`` consecutive zeroed pages of the domain's own. Raises OutOfFramesError
+        if there is no such run."""
         ...
 
     def free_pages(self, pages: PageRun) -> None: ...
 
     def map_grant(self, domid: int, gref: int, readonly: bool = False) -> GrantMapping:
-        """GNTTABOP_map_grant_ref of one page; HypercallError with the GNTST_ code on refusal."""
+        """GNTTABOP_map_grant_ref of one page. Raises HypercallError, with the GNTST_ code, on
+        refusal."""
         ...
 
     def unmap_grant(self, mapping: GrantMapping) -> None: ...
@@ -177,19 +180,19 @@ class Hypervisor(Protocol):
         ...
 
     def alloc_unbound(self, remote_domid: int) -> int:
-        """EVTCHNOP_alloc_unbound for oneself; returns the local port."""
+        """EVTCHNOP_alloc_unbound for oneself. Returns the local port."""
         ...
 
     def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
-        """EVTCHNOP_bind_interdomain; returns the local port."""
+        """EVTCHNOP_bind_interdomain. Returns the local port."""
         ...
 
     def on_event(self, port: int, handler: Callable[[], None]) -> None:
-        """Run ``handler`` when an event arrives at ``port`` (which is unmasked by this)."""
+        """Run ``handler`` when an event arrives at ``port``; this unmasks the port."""
         ...
 
     def mask(self, port: int) -> None:
-        """Hold events of ``port`` back: one that comes is remembered."""
+        """Hold events of ``port`` back; an event that comes is remembered."""
         ...
 
     def unmask(self, port: int) -> None:
@@ -214,10 +217,10 @@ class Hypervisor(Protocol):
     def call_after(
         self, delay: int, work: Callable[[], None], *, background: bool = False
     ) -> Callable[[], None]:
-        """Run ``work`` in this domain ``delay`` ns from now; call what comes back to prevent it.
+        """Run ``work`` in this domain ``delay`` ns from now. Returns a function that prevents it.
 
-        ``background``: it only looks whether anything has changed, so where time is virtual, time
-        need not go on for its sake while nothing else happens.
+        ``background``: ``work`` only looks whether anything has changed, so virtual time does not
+        go on for its sake while nothing else happens.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What kernels stand on: the types of their arguments and the few steps that touch the machine.
+"""The base of all kernels: the types of their arguments and the few steps that touch the machine.
 
 A kernel is a module-level function over flat integer views and plain integers: loads, stores,
 integer arithmetic, ``while`` and ``for ... in range``. In CPython the views are memoryviews and
@@ -29,8 +29,8 @@ U32Array: TypeAlias = "array[int] | memoryview"
 #: A private vector of signed integers, for results.
 Vector: TypeAlias = "array[int]"
 
-# What belongs together is one argument. A kernel unpacks it first; whoever calls kernels makes it
-# once, when he is set up.
+# Values that belong together are one argument. A kernel unpacks it first; the caller makes it once,
+# when it is set up.
 #: page, pvt: the words of a ring page, and the private indices (FRONT_* or BACK_* of xennet.ring).
 Ring: TypeAlias = "tuple[U32Words, U32Array]"
 #: words, shift, status, status_shift: a grant table, as in xennet.interface.GuestGrants; access:
@@ -69,10 +69,11 @@ def note(log: Vector, what: int, index: int, first: int, second: int, refusal: i
 
 
 def publish(ring: U32Words, word: int, event_word: int, new: int) -> int:
-    """Store an index, then look whether the peer wants to hear of it.
+    """Store an index. Returns 1 if the peer asked for an event in the range just published
+    (xennet.ring.must_notify), else 0.
 
     One aligned store of ``new`` into ``ring[word]``, a full barrier, one load of the peer's event
-    index: 1 if that lies in the range just published (xennet.ring.must_notify), else 0.
+    index.
     """
     old = ring[word]
     ring[word] = new
@@ -81,7 +82,8 @@ def publish(ring: U32Words, word: int, event_word: int, new: int) -> int:
 
 
 def arm(ring: U32Words, event_word: int, value: int) -> None:
-    """Ask for an event at index ``value``; the peer sees that before we look again."""
+    """Ask for an event at index ``value``; the peer sees that before anything is looked at
+    again."""
     ring[event_word] = value
     memory_barrier()
 
@@ -90,14 +92,14 @@ def await_responses(ring: U32Words, cons: int) -> int:
     """Ask for an event at the first response from ``cons`` on, then look whether it is there.
 
     RING_FINAL_CHECK_FOR_RESPONSES (xen 4.17 ring.h), of a frontend that took all responses before
-    index ``cons``. Returns 1 if there is more to take: no event may come for that.
+    index ``cons``. Returns 1 if there are more to take, for which no event may come.
     """
     arm(ring, RSP_EVENT, (cons + 1) & MASK32)
     return 1 if ring[RSP_PROD] != cons else 0
 
 
 def compare_and_swap(words: U32Words, at: int, old: int, new: int) -> int:
-    """Store ``new`` into ``words[at]`` if ``old`` is there; returns what was there.
+    """Store ``new`` into ``words[at]`` if ``old`` is there. Returns the value from before.
 
     One step in the eyes of every other domain and a full barrier, as cmpxchg (xen/grant_table.h,
     "Use SMP-safe CMPXCHG"). Items of 16 and 32 bits are swapped, all of the item is compared.
@@ -111,10 +113,11 @@ def compare_and_swap(words: U32Words, at: int, old: int, new: int) -> int:
 
 
 def fetch_or(words: U32Words, at: int, bits: int) -> int:
-    """Set ``bits`` of ``words[at]`` and leave the others as they are; returns what was there.
+    """Set ``bits`` of ``words[at]`` and leave the others as they are. Returns the value from
+    before.
 
-    One step in the eyes of every other domain and a full barrier, as lock or (lock bts for one
-    bit: Xen's test_and_set_bit).
+    One step in the eyes of every other domain and a full barrier, as lock or (lock bts for one bit:
+    Xen's test_and_set_bit).
     """
     if words.obj.__class__ is not OwnMap and (way := atomics.of(words)) is not None:
         return way.fetch_or(words, at, bits)
@@ -124,10 +127,10 @@ def fetch_or(words: U32Words, at: int, bits: int) -> int:
 
 
 def fetch_and(words: U32Words, at: int, bits: int) -> int:
-    """Clear all but ``bits`` of ``words[at]``; returns what was there.
+    """Clear all but ``bits`` of ``words[at]``. Returns the value from before.
 
     One step in the eyes of every other domain and a full barrier, as lock and (Xen's clear_bit;
-    with ``bits`` 0 an exchange for 0, Xen's xchg).
+    with ``bits`` 0 as Xen's xchg with 0).
     """
     if words.obj.__class__ is not OwnMap and (way := atomics.of(words)) is not None:
         return way.fetch_and(words, at, bits)

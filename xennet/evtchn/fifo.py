@@ -40,7 +40,7 @@ from xennet.memory import PageRun
 
 #: A control block may start here at most, lest it crosses the page's end.
 LAST_OFFSET: int = PAGE_SIZE - evtchn_fifo_control_block.sizeof()
-#: As many array pages as there are ports for.
+#: The number of array pages for all ports.
 MAX_ARRAY_PAGES = EVTCHN_FIFO_NR_CHANNELS // EVTCHN_FIFO_WORDS_PER_PAGE
 
 _PENDING = 1 << EVTCHN_FIFO_PENDING
@@ -78,7 +78,7 @@ class FifoBits:
     def __init__(self, shared_info: PageRun, vcpus: int) -> None:
         #: Whether a port ever had another priority than the default.
         self.prioritised = False
-        #: The guest's pages in use, one entry for each time that one was given.
+        #: The guest's pages in use; a page is listed as often as it was given.
         self.frames: list[int] = []
         self._shared_info = shared(shared_info.u8, "shared info")
         self._blocks: list[memoryview | None] = [None] * vcpus
@@ -94,11 +94,11 @@ class FifoBits:
 
     @property
     def nr_array_pages(self) -> int:
-        """How many array pages there are, 0..128."""
+        """The number of array pages, 0..128."""
         return len(self._pages)
 
     def has_control_block(self, vcpu: int) -> bool:
-        """Whether the guest gave one for this vCPU."""
+        """Whether the guest gave a control block for this vCPU."""
         return self._blocks[vcpu] is not None
 
     def add_control_block(self, vcpu: int, page: PageRun, offset: int) -> None:
@@ -110,7 +110,7 @@ class FifoBits:
     def add_array_page(self, page: PageRun) -> list[int]:
         """Use a page for the next 1024 ports.
 
-        Returns those of them that became pending while they had no event word: the caller makes
+        Returns those of them that became pending while they had no event word; the caller makes
         them pending now.
         """
         self.frames.append(page.first)
@@ -132,11 +132,11 @@ class FifoBits:
     # Xen's side of the words
 
     def set_pending(self, port: int, vcpu: int) -> bool:
-        """Set PENDING; True when the port was linked to a queue (evtchn_fifo_set_pending).
+        """Set PENDING. Returns True when the port was linked to a queue (evtchn_fifo_set_pending).
 
-        A port that is masked is linked when it is unmasked, one that is linked already is on its
-        way. Without a control block of the vCPU nothing is linked: the guest must not unmask a
-        port before it has given one.
+        A port that is masked is linked when it is unmasked; one that is linked already is on its
+        way. Without a control block of the vCPU nothing is linked: the guest must not unmask a port
+        before it has given one.
         """
         if port >= self._nr_words:
             self._saved.add(port)
@@ -150,34 +150,36 @@ class FifoBits:
         return True
 
     def clear_pending(self, port: int) -> None:
-        """A port is closed: its event is forgotten, and its priority. It stays linked; the guest
-        takes ports off its queues and ignores those that are not pending."""
+        """Drop the event and the priority of a port that is closed. The port stays linked; the
+        guest takes ports off its queues and ignores those that are not pending."""
         self._saved.discard(port)
         self._priorities.pop(port, None)
         if port < self._nr_words:
             fetch_and(self._pages[port // _PER_PAGE], port % _PER_PAGE, ~_PENDING)
 
     def unmask(self, port: int, vcpu: int) -> bool:
-        """Clear MASKED; True when the port was pending and is linked now (evtchn_fifo_unmask)."""
+        """Clear MASKED. Returns True when the port was pending and is linked now
+        (evtchn_fifo_unmask)."""
         if port >= self._nr_words:
             return False
         fetch_and(self._pages[port // _PER_PAGE], port % _PER_PAGE, ~_MASKED)
         return self.is_pending(port) and self.set_pending(port, vcpu)
 
     def is_pending(self, port: int) -> bool:
-        """The PENDING bit."""
+        """Whether PENDING is set."""
         return bool(self._word(port) & _PENDING)
 
     def is_masked(self, port: int) -> bool:
-        """The MASKED bit."""
+        """Whether MASKED is set."""
         return bool(self._word(port) & _MASKED)
 
     def is_busy(self, port: int) -> bool:
-        """Whether the port is still linked to a queue: its number cannot be given to another."""
+        """Whether the port is still linked to a queue, so that its number cannot be given to
+        another."""
         return bool(self._word(port) & _LINKED)
 
     def is_behind(self, port: int, other: int) -> bool:
-        """Whether ``port`` was linked to a queue of the same vCPU that comes after ``other``'s."""
+        """Whether ``port`` was linked to a later queue of the same vCPU than ``other``."""
         vcpu, priority = self._last_queue.get(port, (0, 0))
         other_vcpu, other_priority = self._last_queue.get(other, (0, 0))
         return vcpu == other_vcpu and priority > other_priority
@@ -205,11 +207,12 @@ class FifoBits:
         tails[priority] = port
 
     def _set_link(self, tail: int, port: int) -> bool:
-        """Let the word of ``tail`` link to ``port``; False when the guest has taken the tail off
-        its queue (which is empty then).
+        """Link the word of ``tail`` to ``port``. Returns False when the guest has taken the tail
+        off its queue (which is empty then).
 
         The guest may mask, unmask and take ports meanwhile; BUSY, from the second try on, keeps it
-        from unmasking (evtchn_fifo_set_link). One that changes the word for ever loses its event.
+        from unmasking (evtchn_fifo_set_link). A guest that never stops changing the word loses its
+        event.
         """
         words, at = self._pages[tail // _PER_PAGE], tail % _PER_PAGE
         word = words[at]
@@ -228,22 +231,24 @@ class FifoBits:
     # The guest's side
 
     def mask(self, port: int) -> None:
-        """The guest holds back events of one port; nothing to do for one without a word."""
+        """Hold back the events of one port, for the guest; a port without a word is masked
+        already."""
         if port < self._nr_words:
             fetch_or(self._pages[port // _PER_PAGE], port % _PER_PAGE, _MASKED)
 
     def mask_all(self) -> None:
-        """The guest holds back the events of all ports."""
+        """Hold back the events of all ports, for the guest."""
         for words in self._pages:
             for at in range(_PER_PAGE):
                 fetch_or(words, at, _MASKED)
 
     def take(self, port: int, *, masked: bool = False) -> bool:
-        """The guest's upcall looks at ``port``: was it deliverable? Clears its PENDING bit.
+        """Clear PENDING of ``port`` in the guest's upcall. Returns whether the port was
+        deliverable.
 
-        ``masked``: the MASKED bit is not looked at (SCHEDOP_poll).
-        The upcall first takes all ports off the queues of its vCPUs, in the order of priority;
-        that they are pending tells it which are still to be handled.
+        With ``masked`` the MASKED bit does not matter (SCHEDOP_poll). The upcall first takes all
+        ports off the queues of its vCPUs, in the order of priority; those that are pending are
+        still to be handled.
         """
         for vcpu, block in enumerate(self._blocks):
             if block is not None and block[_READY]:

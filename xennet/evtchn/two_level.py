@@ -1,8 +1,8 @@
 """The 2-level ABI: a pending bit and a mask bit per port, and a selector of non-empty words.
 
 Everything lies in the domain's shared-info page (xen/xen.h, struct shared_info), where the guest
-can write whatever it likes: bits are evidence about the guest only, never about the hypervisor's
-own state, so no value of them can do harm to anybody else.
+can write anything. The hypervisor keeps none of its own state in these bits, so no value of them
+can harm another domain.
 
 Both sides change the same words, so each change is one atomic operation, and their order is what
 keeps events from getting lost (xen 4.17 common/event_2l.c, Linux 6.1 events_2l.c): Xen sets the
@@ -54,7 +54,8 @@ class TwoLevelBits:
         self._u64 = shared(page.u64, "shared info")
 
     def set_pending(self, port: int, vcpu: int) -> bool:
-        """Set the pending bit; True when that made the port deliverable (evtchn_2l_set_pending)."""
+        """Set the pending bit. Returns True when that made the port deliverable
+        (evtchn_2l_set_pending)."""
         u64, word, bit = self._u64, port // _WORD_BITS, 1 << port % _WORD_BITS
         if fetch_or(u64, _PENDING + word, bit) & bit:
             return False
@@ -64,12 +65,13 @@ class TwoLevelBits:
         return True
 
     def clear_pending(self, port: int) -> None:
-        """Forget an event that was not taken (a port that is closed)."""
+        """Drop an event of a port that is closed before the guest has taken it."""
         word = port // _WORD_BITS
         fetch_and(self._u64, _PENDING + word, ~(1 << port % _WORD_BITS))
 
     def unmask(self, port: int, vcpu: int) -> bool:
-        """Clear the mask bit; True when that made the port deliverable (evtchn_2l_unmask)."""
+        """Clear the mask bit. Returns True when that made the port deliverable
+        (evtchn_2l_unmask)."""
         u64, word, bit = self._u64, port // _WORD_BITS, 1 << port % _WORD_BITS
         if not fetch_and(u64, _MASK + word, ~bit) & bit:
             return False
@@ -79,36 +81,37 @@ class TwoLevelBits:
         return True
 
     def is_pending(self, port: int) -> bool:
-        """The pending bit."""
+        """Whether the pending bit is set."""
         return bool(self._u64[_PENDING + port // _WORD_BITS] >> port % _WORD_BITS & 1)
 
     def is_masked(self, port: int) -> bool:
-        """The mask bit."""
+        """Whether the mask bit is set."""
         return bool(self._u64[_MASK + port // _WORD_BITS] >> port % _WORD_BITS & 1)
 
     def is_busy(self, port: int) -> bool:
-        """Never: nothing of a closed port is left."""
+        """False: nothing of a closed port is left."""
         return False
 
     def is_behind(self, port: int, other: int) -> bool:
-        """Never: all ports are equal."""
+        """False: all ports are equal."""
         return False
 
     def mask(self, port: int) -> None:
-        """The guest holds back events of one port."""
+        """Hold back the events of one port, for the guest."""
         fetch_or(self._u64, _MASK + port // _WORD_BITS, 1 << port % _WORD_BITS)
 
     def mask_all(self) -> None:
-        """What a guest does first of all: no event channel is live yet (Linux xen_init_IRQ)."""
+        """Hold back the events of all ports, as a guest does first of all (Linux xen_init_IRQ)."""
         for word in range(_MASK, _MASK + _NR_WORDS):
             self._u64[word] = (1 << _WORD_BITS) - 1
 
     def take(self, port: int, *, masked: bool = False) -> bool:
-        """The guest's upcall looks at ``port``: was it deliverable? Clears its pending bit.
+        """Clear the pending bit of ``port`` in the guest's upcall. Returns whether the port was
+        deliverable; False for a number that has no bits.
 
-        ``masked``: the mask bit is not looked at (SCHEDOP_poll). A word in which nothing is
+        With ``masked`` the mask bit does not matter (SCHEDOP_poll). A word in which no port is
         deliverable any more leaves the selectors, and a vCPU with an empty selector has no upcall
-        pending. False for a number that has no bits.
+        pending.
         """
         if not 0 <= port < self.nr_ports:
             return False
@@ -122,11 +125,11 @@ class TwoLevelBits:
         return taken
 
     def _deliverable(self, word: int) -> bool:
-        """Whether any port of a word is."""
+        """Whether any port of a word is deliverable."""
         return bool(self._u64[_PENDING + word] & ~self._u64[_MASK + word])
 
     def _deselect(self, word: int) -> None:
-        """The guest found nothing deliverable in ``word``: it leaves the selectors."""
+        """Take ``word``, in which the guest found no port deliverable, out of the selectors."""
         u64 = self._u64
         for vcpu in range(self._vcpus):
             selector = _SELECTOR + vcpu * _VCPU_WORDS

@@ -1,8 +1,9 @@
-"""Grant tables: the bytes that domains share with the hypervisor, and what both sides do with them.
+"""Grant tables: the memory that domains share with the hypervisor, and the operations of both
+sides.
 
 ``guest`` is the granting side, ``hypercalls`` the hypervisor's operations, ``copy`` the kernel of
-GNTTABOP_copy, ``entry`` the steps that map and copy share, ``directory`` where each domain's table
-lies.
+GNTTABOP_copy, ``entry`` the steps that map and copy share, ``directory`` the positions of each
+domain's table.
 """
 
 from __future__ import annotations
@@ -29,5 +30,5 @@ _HOMES = {
     "Mapping": "xennet.gnttab.hypercalls",
 }
 
-if not TYPE_CHECKING:  # a checker sees the imports above, and no other names
+if not TYPE_CHECKING:  # a type checker sees the imports above, and no other names
     __getattr__, __dir__ = lazy_names(__name__, _HOMES)

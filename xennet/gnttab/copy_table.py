@@ -16,7 +16,7 @@ _SHOWN = 8
 
 
 class CopyTable(bytes):
-    """The bytes of whole elements; the repr says in words what they copy, and how it went."""
+    """The bytes of whole elements; the repr says in words what they copy, and their statuses."""
 
     def __repr__(self) -> str:
         size = GNTTAB_COPY.size

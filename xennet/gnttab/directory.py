@@ -1,8 +1,8 @@
-"""Where every domain's grant table lies: one flat row of words per domain id.
+"""The directory of grant tables: one flat row of words per domain id.
 
 The grant-copy kernel looks domains up here, so a row is eight 32-bit words in one array and not an
-object. There is a row for each ordinary domain id; the array is an anonymous mapping, in which
-rows that nobody touched take no memory.
+object. There is a row for each ordinary domain id; the array is an anonymous mapping, in which rows
+that were never touched take no memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DomainDirectory:
         self.rows = memoryview(mmap.mmap(-1, NR_DOMIDS * ROW_WORDS * 4)).cast("I")
 
     def row(self, domid: int) -> int:
-        """Index of the first word of ``domid``'s row, -1 when no such domain exists.
+        """The index of the first word of ``domid``'s row; -1 when no such domain exists.
 
         A dying domain still exists: Xen finds it until its last page is gone.
         """
@@ -49,6 +49,6 @@ class DomainDirectory:
         return self.rows[domid * ROW_WORDS] if 0 <= domid < NR_DOMIDS else NONE
 
     def clear(self, domid: int) -> None:
-        """Forget the domain."""
+        """Clear the row of a domain."""
         for word in range(domid * ROW_WORDS, (domid + 1) * ROW_WORDS):
             self.rows[word] = 0

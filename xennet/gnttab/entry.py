@@ -7,8 +7,8 @@ A reference has up to three places:
 * its *status* half word, in which only the hypervisor sets GTF_reading and GTF_writing: the flags
   of the entry itself in version 1, an array of its own in version 2;
 * its *active entry*, which no guest sees: who uses the reference now and what it meant when that
-  began. Once pinned, a reference means what the active entry says, whatever the guest writes
-  into its table meanwhile (Xen's struct active_grant_entry).
+  use began. Once pinned, a reference means what the active entry says, and what the guest writes
+  into its table meanwhile changes nothing (Xen's struct active_grant_entry).
 
 Active entries are four words: pin, frame, grantee | is_sub_page << 16, start | length << 16. A pin
 counts uses in four bytes, for each of device and host, reading and writing.
@@ -78,7 +78,7 @@ SUB_PAGE_S_length = _shift(GRANT_ENTRY_V2_SUB, "sub_page.length")
 TRANSITIVE_W_domid = _word(GRANT_ENTRY_V2_TRANSITIVE, "transitive.trans_domid")
 TRANSITIVE_W_gref = _word(GRANT_ENTRY_V2_TRANSITIVE, "transitive.gref")
 
-#: Active entries: words each, and as a shift; places of the words.
+#: Active entries: words each, and as a shift; indices of the words.
 ACTIVE_WORDS = 4
 ACTIVE_SHIFT = 2
 ACTIVE_PIN = 0
@@ -87,7 +87,7 @@ ACTIVE_DOMID = 2
 ACTIVE_BOUNDS = 3
 ACTIVE_SUB_PAGE = 1 << 16
 
-#: One use each; Xen's names.
+#: What one use adds to the pin (Xen's names).
 GNTPIN_hstw_inc = 1 << 0
 GNTPIN_hstr_inc = 1 << 8
 GNTPIN_devw_inc = 1 << 16
@@ -95,7 +95,7 @@ GNTPIN_devr_inc = 1 << 24
 #: Flags that a use looks at: a copy may be of a part of a page, a mapping may not.
 COPY_MASK = GTF_type_mask
 MAP_MASK = GTF_type_mask | GTF_sub_page
-#: How often a header that keeps changing is tried (Xen: retries++ == 4).
+#: Number of tries with a header that keeps changing (Xen: retries++ == 4).
 MOST_SWAPS = 5
 #: The counters of writing uses.
 GNTPIN_w_mask = 0x00FF00FF
@@ -104,19 +104,19 @@ GNTPIN_oflow_shift = 7
 
 
 def entry_word(rows: U32Array, row: int, gref: int) -> int:
-    """Index of the entry's first word in the arena (32-bit words)."""
+    """The index of the entry's first word in the arena (32-bit words)."""
     return rows[row + ROW_SHARED] * WORDS_PER_PAGE + (gref << rows[row + ROW_VERSION])
 
 
 def status_half(rows: U32Array, row: int, gref: int) -> int:
-    """Index of the entry's status half word in the arena (16-bit words)."""
+    """The index of the entry's status half word in the arena (16-bit words)."""
     if rows[row + ROW_VERSION] == 1:
         return rows[row + ROW_SHARED] * HALVES_PER_PAGE + (gref << V1_STATUS_SHIFT)
     return rows[row + ROW_STATUS] * HALVES_PER_PAGE + gref
 
 
 def active_word(rows: U32Array, row: int, gref: int) -> int:
-    """Index of the active entry's first word in the arena (32-bit words)."""
+    """The index of the active entry's first word in the arena (32-bit words)."""
     return rows[row + ROW_ACTIVE] * WORDS_PER_PAGE + (gref << ACTIVE_SHIFT)
 
 
@@ -127,7 +127,8 @@ def granted_frame(u32: U32Words, entry: int, version: int) -> int:
 
 
 def owns(owner: U32Array, domid: int, frame: int) -> bool:
-    """Whether ``frame`` is a page of ``domid`` (Xen get_page); GNTST_bad_page is for when not."""
+    """Whether ``frame`` is a page of ``domid`` (Xen get_page); if not, the status is
+    GNTST_bad_page."""
     return frame < len(owner) and owner[frame] == domid
 
 
@@ -173,9 +174,9 @@ def set_status(
 
 
 def allows(header: int, pin: int, readonly: bool, mask: int, kind: int, grantee: int) -> bool:
-    """Whether an entry with this header, read once, may be used so.
+    """Whether an entry with this header, which was read once, may be used in this way.
 
-    Type (``header & mask`` is ``kind``) and domid count only while nothing pins the entry;
+    The type (``header & mask`` is ``kind``) and the domid count only while nothing pins the entry;
     read-only entries are never written through.
     """
     if pin == 0 and (header & mask != kind or header >> HEADER_S_domid != grantee):

@@ -99,7 +99,7 @@ from xennet.gnttab.entry import (
 from xennet.interface import OutOfFramesError
 from xennet.memory import AddressSpace, Memory
 
-#: Told of every operation: caller, GNTTABOP_ name, arguments, result.
+#: Called after every operation with caller, GNTTABOP_ name, arguments and result.
 GrantObserver = Callable[[int, str, tuple[object, ...], object], None]
 
 #: Xen's default bound of mappings per domain: 1024 frames of 16-byte maptrack entries.
@@ -116,7 +116,7 @@ _PIN_INCREMENTS = (
 
 @frozen
 class Mapping:
-    """A reference that a domain has mapped: ``gref`` of ``domid``, which is page ``frame``.
+    """A page that a domain has mapped: ``gref`` of ``domid``, which is page ``frame``.
 
     ``flags`` are the GNTMAP_ flags of the map call.
     """
@@ -134,7 +134,7 @@ class Grant:
 
     ``domid`` is the grantee, ``flags`` the GTF_ flags including version 2's status word, ``pin``
     the use counts of :mod:`xennet.gnttab.entry`. For a pinned entry ``domid`` and ``frame`` are
-    what it meant when it was pinned.
+    those from when it was pinned.
     """
 
     gref: int
@@ -146,8 +146,9 @@ class Grant:
 
 @define
 class GrantStatistics:
-    """``mapped``: mappings that exist now; ``maps``: made ever; ``copies``: elements of
-    GNTTABOP_copy that succeeded; ``copied_bytes``: what they moved."""
+    """Counters of grant operations: ``mapped``: mappings that exist now; ``maps``: mappings ever
+    made; ``copies``: elements of GNTTABOP_copy that succeeded; ``copied_bytes``: bytes that they
+    moved."""
 
     mapped: int = 0
     maps: int = 0
@@ -157,10 +158,10 @@ class GrantStatistics:
 
 @define(repr=False)
 class _Table:
-    """What the hypervisor keeps of one domain beside its directory row.
+    """The hypervisor's state of one domain's table, beside its directory row.
 
     ``frames`` of the shared table are in use; ``handles`` is Xen's maptrack: the mappings that
-    *this* domain has made, with the handles that were used before and are free again.
+    *this* domain has made, and the handles that are free again.
     """
 
     frames: int = 1
@@ -176,9 +177,9 @@ class GrantTables:
     """All grant tables of a machine and the operations on them.
 
     ``spaces(domid)`` is the :class:`AddressSpace` in which that domain's mappings appear.
-    ``observer`` is called after each operation unless None. ``copy_args`` is what the copy kernel
-    takes besides the table and its caller. ``released(frame)`` is called when the
-    last mapping of a frame has gone, so that whoever keeps the pages of dead domains can free it.
+    ``observer`` is called after each operation unless None. ``copy_args`` are the arguments of the
+    copy kernel besides the table and its caller. ``released(frame)`` is called when the last
+    mapping of a frame has gone, so that the pages of dead domains can be freed.
     """
 
     def __init__(
@@ -218,7 +219,7 @@ class GrantTables:
         """Give a new domain a table of one frame.
 
         Raises ValueError for a domid that is taken or impossible and for an unknown version,
-        OutOfFramesError when the arena is full (nothing is kept then).
+        OutOfFramesError when the arena is full; nothing is kept then.
         """
         if version not in _ENTRIES_PER_FRAME:
             raise ValueError(f"domain {domid}: there is no grant table version {version!r}")
@@ -250,15 +251,14 @@ class GrantTables:
             rows[row + ROW_ENTRIES] = GRANT_ENTRIES_V2_PER_PAGE
 
     def begin_dying(self, domid: int) -> None:
-        """From now on no page can be transferred to the domain; it is still found by its id."""
+        """Refuse transfers of pages to the domain from now on; it is still found by its id."""
         self.directory.rows[domid * ROW_WORDS + ROW_STATE] = DYING
 
     def destroy(self, domid: int) -> bool:
-        """Unmap all that the domain had mapped and free its table.
+        """Unmap every mapping of the domain and free its table. Returns whether the table is freed.
 
-        While others still have pages of it mapped the table is kept, the domain stays DYING, and
-        False is returned; the last of those unmaps frees it. :meth:`pinned` names the pages which
-        must stay until then.
+        While others still have pages of it mapped the table is kept and the domain stays DYING; the
+        last of those unmaps frees it. :meth:`pinned` names the pages which must stay until then.
         """
         table = self._tables[domid]
         if not table.destroyed:
@@ -269,7 +269,7 @@ class GrantTables:
         return self._free_if_unused(domid, table)
 
     def table_frames(self, domid: int) -> list[int]:
-        """The frames of the domain's own that hold its table and status words."""
+        """The domain's own frames that hold its table and status words."""
         table = self._tables[domid]
         rows, row = self.directory.rows, domid * ROW_WORDS
         first = rows[row + ROW_SHARED]
@@ -279,11 +279,11 @@ class GrantTables:
     # -- GNTTABOP_map_grant_ref, GNTTABOP_unmap_grant_ref ----------------------------------------
 
     def map_grant_ref(self, caller: int, dom: int, ref: int, flags: int) -> tuple[int, int, int]:
-        """Map one page: (status, handle, frame); handle and frame are -1 unless GNTST_okay.
+        """Map one page. Returns (status, handle, frame); handle and frame are -1 unless GNTST_okay.
 
-        ``flags``: GNTMAP_host_map and/or GNTMAP_device_map, optionally GNTMAP_readonly. The
-        machine gives domains no page tables to edit, so GNTMAP_contains_pte and
-        GNTMAP_application_map are refused as Xen refuses them to translated guests.
+        ``flags``: GNTMAP_host_map and/or GNTMAP_device_map, optionally GNTMAP_readonly. The machine
+        gives domains no page tables to edit, so GNTMAP_contains_pte and GNTMAP_application_map are
+        refused as Xen refuses them to translated guests.
         """
         result = self._map(caller, dom, ref, flags)
         if self.observer is not None:
@@ -291,7 +291,7 @@ class GrantTables:
         return result
 
     def unmap_grant_ref(self, caller: int, handle: int) -> int:
-        """Undo one map call, by its handle."""
+        """Undo one map call, by its handle. Returns a status."""
         table = self._tables[caller]
         mapping = table.handles.get(handle)
         status = GNTST_bad_handle
@@ -322,17 +322,18 @@ class GrantTables:
             self.observer(caller, "GNTTABOP_copy", (count, table), failed)
 
     def copied_bytes(self, domid: int) -> int:
-        """Bytes that GNTTABOP_copy calls of ``domid`` have moved."""
+        """The bytes that GNTTABOP_copy calls of ``domid`` have moved."""
         word = domid * ROW_WORDS + ROW_COPIED
         return self.directory.rows[word] | self.directory.rows[word + 1] << 32
 
     # -- GNTTABOP_transfer -----------------------------------------------------------------------
 
     def transfer(self, caller: int, frame: int, dom: int, ref: int) -> int:
-        """Give one page to the domain that offers ``ref`` for it (GTF_accept_transfer).
+        """Give one page to the domain that offers ``ref`` for it (GTF_accept_transfer). Returns a
+        status.
 
         As the header says, the page no longer belongs to the caller, even when this fails, unless
-        the status is GNTST_bad_page. Views of the page are the caller's to give up.
+        the status is GNTST_bad_page. The caller must not use views of the page any more.
         """
         status = self._transfer(caller, frame, dom, ref)
         if self.observer is not None:
@@ -342,7 +343,7 @@ class GrantTables:
     # -- the table itself ------------------------------------------------------------------------
 
     def query_size(self, caller: int, dom: int) -> tuple[int, int, int]:
-        """(status, frames in use, most frames)."""
+        """Returns (status, frames in use, most frames) of a table."""
         domid, status = self._target(caller, dom)
         result = (status, 0, 0)
         if status == GNTST_okay:
@@ -352,9 +353,10 @@ class GrantTables:
         return result
 
     def setup_table(self, caller: int, dom: int, nr_frames: int) -> tuple[int, list[int]]:
-        """Grow the table to ``nr_frames`` if it is smaller: (status, its first frame numbers).
+        """Grow the table to ``nr_frames`` if it is smaller. Returns (status, its first frame
+        numbers).
 
-        The frames are consecutive. GNTST_general_error beyond ``max_frames``.
+        The frames are consecutive. The status is GNTST_general_error beyond ``max_frames``.
         """
         domid, status = self._target(caller, dom)
         frames: list[int] = []
@@ -369,7 +371,7 @@ class GrantTables:
         return status, frames
 
     def get_status_frames(self, caller: int, dom: int, nr_frames: int) -> tuple[int, list[int]]:
-        """(status, the first ``nr_frames`` frames of version 2 status words)."""
+        """Returns (status, the first ``nr_frames`` frames of version 2 status words)."""
         domid, status = self._target(caller, dom)
         frames: list[int] = []
         if status == GNTST_okay and nr_frames > self._nr_status(domid):
@@ -382,7 +384,7 @@ class GrantTables:
         return status, frames
 
     def get_version(self, caller: int, dom: int) -> int:
-        """1 or 2; -ESRCH, -EPERM."""
+        """The version of a table, 1 or 2; else -ESRCH or -EPERM."""
         domid, status = self._target(caller, dom)
         if status == GNTST_okay:
             result = self.directory.rows[domid * ROW_WORDS + ROW_VERSION]
@@ -393,10 +395,10 @@ class GrantTables:
         return result
 
     def set_version(self, caller: int, version: int) -> int:
-        """Change the layout of the caller's table: 0 or a negative errno.
+        """Change the layout of the caller's table. Returns 0 or a negative errno.
 
-        EINVAL: no such version; EBUSY: something beyond the reserved references is in use;
-        ERANGE: a reserved one cannot be said in version 1; ENOMEM: the arena is full. The reserved
+        EINVAL: no such version; EBUSY: an entry beyond the reserved references is in use; ERANGE: a
+        reserved entry cannot be expressed in version 1; ENOMEM: the arena is full. The reserved
         entries are kept, all others cleared.
         """
         result = self._set_version(caller, version)
@@ -405,7 +407,8 @@ class GrantTables:
         return result
 
     def swap_grant_ref(self, caller: int, ref_a: int, ref_b: int) -> int:
-        """Exchange two unused entries of the caller's table (GNTST_eagain while either is used)."""
+        """Swap two unused entries of the caller's table. Returns a status, GNTST_eagain while
+        either is used."""
         status = self._swap(caller, ref_a, ref_b)
         if self.observer is not None:
             self.observer(caller, "GNTTABOP_swap_grant_ref", (ref_a, ref_b), status)
@@ -414,11 +417,11 @@ class GrantTables:
     # -- who holds what ------------------------------------------------------------------------
 
     def mappings(self, domid: int) -> list[Mapping]:
-        """What ``domid`` has mapped, in the order of the map calls."""
+        """The mappings of ``domid``, in the order of the map calls."""
         return list(self._tables[domid].handles.values())
 
     def pinned(self, domid: int) -> list[Grant]:
-        """The references of ``domid``'s table that somebody uses now, whatever its entries say."""
+        """The references of ``domid``'s table that are in use now, whatever its entries say."""
         return [self._grant(domid, gref) for gref in self._pinned(domid)]
 
     def granted(self, domid: int) -> list[Grant]:
@@ -432,14 +435,15 @@ class GrantTables:
         ]
 
     def grant(self, domid: int, gref: int) -> Grant | None:
-        """Entry ``gref`` of ``domid``'s table, whatever is in it; None if there is none."""
+        """Entry ``gref`` of ``domid``'s table, whatever is in it; None if the table has no such
+        entry."""
         row = self.directory.row(domid)
         if row < 0 or not 0 <= gref < self.directory.rows[row + ROW_ENTRIES]:
             return None
         return self._grant(domid, gref)
 
     def frame_mappings(self, frame: int) -> int:
-        """How many mappings of a frame exist, in all domains together."""
+        """The number of mappings of a frame, in all domains together."""
         return self._mapped_frames.get(frame, 0)
 
     # -- map and unmap, inside -------------------------------------------------------------------
@@ -531,7 +535,7 @@ class GrantTables:
     def _transfer(self, caller: int, frame: int, dom: int, ref: int) -> int:
         """Xen gnttab_transfer."""
         memory, rows, u32 = self._memory, self.directory.rows, self._u32
-        # steal_page: an own page that nobody else uses, and not a page of the table itself.
+        # steal_page: an own page without other users, and not a page of the table itself.
         if (
             frame < 0
             or not owns(memory.owner, caller, frame)
@@ -582,7 +586,7 @@ class GrantTables:
         return _status_frames(self._tables[domid].frames)
 
     def _grow(self, domid: int, nr_frames: int) -> None:
-        """Xen gnttab_grow_table: take further frames of the run into use; they are zeroed."""
+        """Take further frames of the run into use, zeroed (Xen gnttab_grow_table)."""
         table, rows, row = self._tables[domid], self.directory.rows, domid * ROW_WORDS
         if nr_frames <= table.frames:
             return
@@ -597,7 +601,8 @@ class GrantTables:
         rows[row + ROW_ENTRIES] = nr_frames * _ENTRIES_PER_FRAME[version]
 
     def _populate_status(self, domid: int, table: _Table) -> None:
-        """Xen gnttab_populate_status_frames; the run is long enough for the largest table."""
+        """Take frames of status words into use (Xen gnttab_populate_status_frames); the run is long
+        enough for the largest table."""
         memory = self._memory
         if not table.status_run_frames:
             nr_frames = _status_frames(self.max_frames)
@@ -608,7 +613,7 @@ class GrantTables:
             memory.reassign(DOMID_XEN, frame, domid)
 
     def _unpopulate_status(self, domid: int, table: _Table) -> None:
-        """Xen gnttab_unpopulate_status_frames: the guest loses them, and they are zero again."""
+        """Take the status words from the guest, zeroed (Xen gnttab_unpopulate_status_frames)."""
         memory = self._memory
         for frame in range(table.status_run, table.status_run + _status_frames(table.frames)):
             memory.reassign(domid, frame, DOMID_XEN)
@@ -662,7 +667,8 @@ class GrantTables:
         return [(u32[entry], u32[entry + 1]) for entry in entries]
 
     def _reserved_v2(self, row: int) -> list[tuple[int, int]] | None:
-        """The same of a version 2 table; None when version 1 has no way to say one of them."""
+        """Header and frame of the reserved entries of a version 2 table; None when version 1 has no
+        way to express one of them."""
         rows, u16, u32 = self.directory.rows, self._memory.u16, self._memory.u32
         reserved = []
         for gref in range(GNTTAB_NR_RESERVED_ENTRIES):
@@ -700,7 +706,7 @@ class GrantTables:
     # -- pins and the end of a table -------------------------------------------------------------
 
     def _pinned(self, domid: int) -> Iterator[int]:
-        """References of ``domid``'s table with a pin, ascending."""
+        """The references of ``domid``'s table with a pin, ascending."""
         first = self.directory.rows[domid * ROW_WORDS + ROW_ACTIVE] * WORDS_PER_PAGE
         # Only what the largest version could reach with the frames in use was ever pinned.
         nr_active = self._tables[domid].frames * GRANT_ENTRIES_V1_PER_PAGE
@@ -727,7 +733,7 @@ class GrantTables:
         return True
 
     def _free(self, domid: int, table: _Table) -> None:
-        """The domain is gone: its frames of tables go back to the arena, its row is cleared."""
+        """Return the frames of a dead domain's table to the arena, and clear its row."""
         memory, rows, row = self._memory, self.directory.rows, domid * ROW_WORDS
         for frame in self.table_frames(domid):
             memory.reassign(domid, frame, DOMID_XEN)
@@ -740,7 +746,7 @@ class GrantTables:
 
 
 def _pin_increment(flags: int) -> int:
-    """What a map call with these GNTMAP_ flags adds to the pin."""
+    """The number that a map call with these GNTMAP_ flags adds to the pin."""
     readonly = bool(flags & GNTMAP_readonly)
     return sum(
         reading if readonly else writing for use, writing, reading in _PIN_INCREMENTS if flags & use
@@ -748,5 +754,5 @@ def _pin_increment(flags: int) -> int:
 
 
 def _status_frames(nr_frames: int) -> int:
-    """Frames of status words that ``nr_frames`` frames of version 2 entries need."""
+    """The number of frames of status words that ``nr_frames`` frames of version 2 entries need."""
     return -(-nr_frames * GRANT_ENTRIES_V2_PER_PAGE // GRANT_STATUS_PER_PAGE)

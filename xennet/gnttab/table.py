@@ -5,8 +5,8 @@ is made. The order of the stores is that of xen/grant_table.h, "Introducing a va
 grant table" and the rules after it: domid and frame first, the flags with the type last; access
 ends only while neither GTF_reading nor GTF_writing is set.
 
-References are handed out last-in first-out, the reserved ones (0 console, 1 XenStore, 8 in all)
-never. Only words of the domain's own pages are touched here.
+References are handed out last-in first-out; the reserved ones (0 console, 1 XenStore, 8 in all)
+never are. Only words of the domain's own pages are touched here.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ from xennet.gnttab.entry import (
 from xennet.granter import IN_USE, end_access
 from xennet.interface import HypercallError, PageRun
 
-#: Makes a table of (at least) so many frames: views of it and, in version 2, of its status words.
+#: Grows the table to a number of frames: views of it and, in version 2, of its status words.
 Grow = Callable[[int], "tuple[PageRun, PageRun | None]"]
 
 
 def _whole(what: str, value: int) -> int:
-    """``value`` as the integer that it is; TypeError naming ``what`` it should be if it is none."""
+    """Check that ``value`` is an integer, and return it as one. Raises TypeError, with ``what`` it
+    should be, if it is none."""
     try:
         return index(value)
     except TypeError:
@@ -62,8 +63,8 @@ class GrantTable:
     """A domain's grant table (xennet.interface.GuestGrants).
 
     ``shared`` are views of the table's frames, ``status`` of the status frames of a ``version`` 2
-    table. ``grow(nr_frames)``, when given, is asked for a longer table once all references are
-    taken; it may raise HypercallError. After that :attr:`words` and :attr:`status` are new views,
+    table. ``grow(nr_frames)``, when given, is called for a longer table once all references are
+    taken; it may raise HypercallError. After that :attr:`words` and :attr:`status` are new views;
     the old ones still show the old part.
 
     ``held`` counts the references that are claimed now, ``made`` all that ever were.
@@ -96,12 +97,14 @@ class GrantTable:
 
     @property
     def shift(self) -> int:
-        """1 or 2: an entry is 2 or 4 words long, and its frame number is word ``shift`` of it."""
+        """1 or 2: an entry has ``1 << shift`` words, and its frame number is word ``shift`` of
+        it."""
         return self.version
 
     @property
     def status(self) -> memoryview:
-        """GTF_reading and GTF_writing of entry g are in ``status[g << status_shift]``."""
+        """The half words with GTF_reading and GTF_writing: those of entry g are ``status[g <<
+        status_shift]``."""
         return self._status
 
     @property
@@ -118,7 +121,7 @@ class GrantTable:
     def claim(self, count: int) -> Sequence[int]:
         """Reserve ``count`` references, all or none.
 
-        HypercallError (GNTST_no_space) when the table is exhausted and cannot grow.
+        Raises HypercallError (GNTST_no_space) when the table is exhausted and cannot grow.
         """
         if count < 0:
             raise ValueError(f"cannot claim {count} grant references")
@@ -139,8 +142,8 @@ class GrantTable:
     def release(self, grefs: Iterable[int]) -> None:
         """Give references back whose access has ended.
 
-        ValueError for one that is not claimed or still grants something; those before it are
-        released then.
+        Raises ValueError for a reference that is not claimed or still grants something; those
+        before it are released then.
         """
         for gref in grefs:
             self._check(gref)
@@ -154,16 +157,17 @@ class GrantTable:
     # Granting
 
     def grant_access(self, domid: int, frame: int, readonly: bool = False) -> int:
-        """Let ``domid`` use one of the domain's own frames; returns the reference."""
+        """Let ``domid`` use one of the domain's own frames. Returns the reference."""
         flags = GTF_permit_access | (GTF_readonly if readonly else 0)
         return self._introduce(domid, flags, self._page(frame))
 
     def grant_sub_page(
         self, domid: int, frame: int, offset: int, length: int, readonly: bool = False
     ) -> int:
-        """Let ``domid`` copy (not map) bytes offset .. offset + length - 1 of a frame; version 2.
+        """Let ``domid`` copy (not map) bytes offset .. offset + length - 1 of a frame; version 2
+        only. Returns the reference.
 
-        ValueError in version 1, or when the bytes are not inside one page.
+        Raises ValueError in version 1, or when the bytes are not inside one page.
         """
         self._need_version_2("sub-page")
         if not (offset >= 0 and length > 0 and offset + length <= PAGE_SIZE):
@@ -175,9 +179,10 @@ class GrantTable:
     def grant_transitive(
         self, domid: int, trans_domid: int, trans_gref: int, readonly: bool = False
     ) -> int:
-        """Let ``domid`` copy through ``trans_gref``, which ``trans_domid`` granted to this domain.
+        """Let ``domid`` copy through ``trans_gref``, which ``trans_domid`` granted to this domain;
+        version 2 only. Returns the reference.
 
-        Version 2 only (ValueError in version 1).
+        Raises ValueError in version 1.
         """
         self._need_version_2("transitive")
         flags = GTF_transitive | (GTF_readonly if readonly else 0)
@@ -186,17 +191,18 @@ class GrantTable:
         )
 
     def grant_transfer(self, domid: int, frame: int = 0) -> int:
-        """Offer to take a page from ``domid``; ``frame`` is where a guest wants it to appear."""
+        """Offer to take a page from ``domid``; ``frame`` is where a guest wants it to appear.
+        Returns the reference."""
         return self._introduce(domid, GTF_accept_transfer, self._page(frame))
 
     # Ending
 
     def end_access(self, gref: int) -> bool:
-        """Revoke and release ``gref``; False while a use pins it.
+        """Revoke and release ``gref``. Returns False while a use pins it.
 
-        Nothing is changed then, but for a use that begins at this very moment: the entry of a
-        version 2 table is not valid any more, for others. ValueError when the reference is not
-        claimed.
+        The entry stays claimed then; it is as before, except that a version 2 entry is not valid
+        any more for other uses if a use began at this very moment. Raises ValueError when the
+        reference is not claimed.
         """
         self._check(gref)
         access = self._words[gref << self.version] & ~IN_USE
@@ -207,10 +213,11 @@ class GrantTable:
         return True
 
     def end_transfer(self, gref: int) -> int | None:
-        """Take the offer ``gref`` back: the number of the frame that arrived, or None.
+        """Take the offer ``gref`` back and release the reference. Returns the number of the frame
+        that arrived, or None.
 
-        The reference is released. HypercallError (GNTST_eagain), and nothing changed, between
-        GTF_transfer_committed and GTF_transfer_completed; ValueError when it is no offer.
+        Raises HypercallError (GNTST_eagain), with nothing changed, between GTF_transfer_committed
+        and GTF_transfer_completed, and ValueError when the entry is no offer.
         """
         self._check(gref)
         entry = gref << self.version
