@@ -53,6 +53,12 @@ def test_rooms_of_the_architecture_page_exist() -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_the_tests_that_other_pythons_run_are_there() -> None:
+    script = (ROOT / ".ci" / "other-pythons").read_text()
+    (folders,) = re.findall(r'^FOLDERS="(.*)"$', script, re.MULTILINE)
+    assert [path for path in folders.split() if not (ROOT / path).exists()] == []
+
+
 def test_every_finding_is_in_their_table_and_says_what_it_is_about() -> None:
     """The scripts themselves need a package mirror; no test runs them."""
     folder = ROOT / "findings"
