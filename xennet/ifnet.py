@@ -8,7 +8,7 @@ an mbuf is: the function that is given a batch owns it, and nothing is copied.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, IntFlag
 from itertools import count
 
@@ -152,15 +152,10 @@ class Interfaces:
         del self._by_name[interface.name]
 
 
-def single(batch: FrameBatch, index: int) -> FrameBatch:
-    """Copy frame ``index`` of ``batch`` into a batch of its own."""
-    return part(batch, index, index + 1)
-
-
-def part(batch: FrameBatch, first: int, end: int) -> FrameBatch:
-    """Copy frames ``first`` ... ``end - 1`` of ``batch`` into a batch of their own."""
-    size = sum(batch.length[first:end])
-    copy = FrameBatch(memoryview(bytearray(size)), end - first)
-    for index in range(first, end):
+def copied(batch: FrameBatch, indices: Sequence[int]) -> FrameBatch:
+    """Copy the frames ``indices`` of ``batch`` into a batch of their own."""
+    size = sum(batch.length[index] for index in indices)
+    copy = FrameBatch(memoryview(bytearray(size)), len(indices))
+    for index in indices:
         copy.append_from(batch, index)
     return copy

@@ -144,12 +144,8 @@ def test_behind_a_full_queue_frames_wait_in_the_send_queue_and_are_not_counted()
     assert pair.a.counters == IfCounters(opackets=1, obytes=60, oerrors=1)
 
 
-def both_on_one_cpu(limit: int) -> Pair:
-    return Pair(limit=limit)
-
-
 def test_when_the_queue_has_run_empty_what_waits_is_sent_without_counting_bytes() -> None:
-    pair = both_on_one_cpu(limit=2)
+    pair = Pair(limit=2)
     pair.send(bytes(60), bytes(60), bytes(61))
     pair.send(GROUP, bytes(62))
     assert pair.deliver() == [bytes(60), bytes(60), GROUP, bytes(62)]
@@ -159,7 +155,7 @@ def test_when_the_queue_has_run_empty_what_waits_is_sent_without_counting_bytes(
 
 
 def test_a_drain_that_overflows_frees_that_frame_and_goes_on_next_time() -> None:
-    pair = both_on_one_cpu(limit=1)
+    pair = Pair(limit=1)
     pair.send(bytes(60), bytes(61))
     for n in range(4):
         pair.send(bytes([n] * 60))
@@ -170,7 +166,7 @@ def test_a_drain_that_overflows_frees_that_frame_and_goes_on_next_time() -> None
 
 
 def test_a_busy_pair_stops_others_that_send_on_its_cpu() -> None:
-    pair = both_on_one_cpu(limit=1)
+    pair = Pair(limit=1)
     other = pair.cloner.create()
     other.a.up = other.b.up = True
     pair.listen(other.b)
@@ -183,7 +179,7 @@ def test_a_busy_pair_stops_others_that_send_on_its_cpu() -> None:
 
 
 def test_qflush_frees_what_waits_and_leaves_the_drain_list() -> None:
-    pair = both_on_one_cpu(limit=1)
+    pair = Pair(limit=1)
     pair.send(bytes(60), bytes(61))
     pair.send(GROUP)
     pair.driver.qflush(pair.a)

@@ -22,7 +22,7 @@ from attrs import define, field
 
 from xennet.epair.netisr import Netisr
 from xennet.frames import ETHERNET_HEADER, FrameBatch
-from xennet.ifnet import DrvFlags, Interface, part, single
+from xennet.ifnet import DrvFlags, Interface, copied
 from xennet.runloop import Delivery, RunLoop
 
 #: Frames that a side's queue holds in the later generation (RXRSIZE).
@@ -125,7 +125,7 @@ class NetisrDriver:
             taken = min(self.netisr.room(peer), batch.count - at)
             if taken:
                 # Without a copy where all of it goes the same way, as nearly always.
-                whole = batch if taken == batch.count else part(batch, at, at + taken)
+                whole = batch if taken == batch.count else copied(batch, range(at, at + taken))
                 self.netisr.queue(peer, whole)
                 count_sent(interface, peer, whole)
                 at += taken
@@ -160,7 +160,7 @@ class NetisrDriver:
             if len(interface.send_queue) >= interface.send_limit:
                 error = ENOBUFS
                 continue
-            interface.send_queue.append(single(batch, index))
+            interface.send_queue.append(copied(batch, [index]))
             self._drain_later(cpu, interface)
         return error
 
@@ -247,9 +247,9 @@ class TaskqueueDriver:
         if max(batch.length[: batch.count], default=0) > longest:
             kept = [i for i in range(batch.count) if batch.length[i] <= longest]
             counters.oerrors += batch.count - len(kept)
-            batch, error = _only(batch, kept), E2BIG
             if not kept:
-                return error
+                return E2BIG
+            batch, error = copied(batch, kept), E2BIG
         interface.tap(batch)
         side = self._peers[interface]
         if not side.interface.usable:
@@ -258,7 +258,7 @@ class TaskqueueDriver:
         taken = min(self.room(interface), batch.count)
         counters.oqdrops += batch.count - taken
         if taken:
-            whole = batch if taken == batch.count else part(batch, 0, taken)
+            whole = batch if taken == batch.count else copied(batch, range(taken))
             side.queue.append(whole)
             side.frames += taken
             count_sent(interface, side.interface, whole)
@@ -274,14 +274,6 @@ class TaskqueueDriver:
         side.frames = 0
         for batch in queue:
             side.interface.input(batch)
-
-
-def _only(batch: FrameBatch, kept: list[int]) -> FrameBatch:
-    """Copy the frames of ``batch`` with the indices ``kept``."""
-    copy = FrameBatch(memoryview(bytearray(max(1, batch.used))), max(1, len(kept)))
-    for index in kept:
-        copy.append_from(batch, index)
-    return copy
 
 
 #: The generations by name, the oldest first.

@@ -8,6 +8,7 @@ generation refuses frames longer than its MTU.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from attrs import define, field
 
@@ -42,13 +43,9 @@ class _Clock:
     def now(self) -> int:
         return self._run_loop.now
 
-    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], None]:
+    def call_after(self, delay: int, work: Callable[[], None]) -> Callable[[], object]:
         timer = self._run_loop.call_after(delay, 0, work)
-        return lambda: void(self._run_loop.cancel_timer(timer))
-
-
-def void(_result: object) -> None:
-    """Drop a result."""
+        return partial(self._run_loop.cancel_timer, timer)
 
 
 @define(eq=False, repr=False)
@@ -219,7 +216,7 @@ class EpairLink:
 
         def take(batch: FrameBatch) -> None:
             end.push(batch)
-            if batch.max_frames and len(batch.data) == _BATCH_BYTES:
+            if len(batch.data) == _BATCH_BYTES:  # not one that the driver has copied
                 self._kept.append(batch)
 
         return take

@@ -23,7 +23,6 @@ class Kind:
     shows.
     """
 
-    usage: str
     variants: tuple[str, ...]
     make: Callable[[str, RunOptions], tuple[Link, RunOptions]]
 
@@ -43,12 +42,8 @@ def _epair(variant: str, options: RunOptions) -> tuple[Link, RunOptions]:
 
 
 KINDS: Mapping[str, Kind] = {
-    "vif": Kind("vif: Xen netfront and netback", ("",), _vif),
-    "epair": Kind(
-        "epair[:taskqueue]: FreeBSD's, back to back; the later generation",
-        ("netisr", "taskqueue"),
-        _epair,
-    ),
+    "vif": Kind(("",), _vif),
+    "epair": Kind(("netisr", "taskqueue"), _epair),
 }
 
 

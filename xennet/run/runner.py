@@ -155,8 +155,7 @@ class Run:
     # -- carrying ----------------------------------------------------------------------------------
 
     def carry(self) -> None:
-        """Bring the link up, carry every frame, and take the link down. Raises LinkError when a vif
-        breaks."""
+        """Carry every frame over the open link. Raises LinkError when an end of it breaks."""
         started = time.perf_counter()
         if self.switch is not None:
             self.link.trickle()
