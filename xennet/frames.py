@@ -263,7 +263,7 @@ class Outbox:
 
 
 class Endpoint(Protocol):
-    """A giver and taker of frames: the network stack's side of a driver, a port, or a wrapper
+    """A source and sink of frames: the network stack's side of a driver, a port, or a wrapper
     between them.
 
     No call blocks. ``carries``: what ``push`` takes as it is; it never changes. (An edge,
@@ -324,7 +324,7 @@ class HasDescriptors(Protocol):
 
 
 def attach(endpoint: Endpoint, wake: Callable[[], None], watch: Watch) -> None:
-    """Tell ``endpoint`` whom to wake, and what watches its descriptors if it has any."""
+    """Set the listener of ``endpoint``, and have ``watch`` watch its descriptors if it has any."""
     endpoint.listen(wake)
     if isinstance(endpoint, HasDescriptors):
         endpoint.watch_descriptors(watch)

@@ -143,7 +143,7 @@ class Interest(Protocol):
 
     @property
     def any(self) -> bool:
-        """Whether anybody wants to see them now."""
+        """Whether an observer wants them now."""
         ...
 
 
@@ -225,10 +225,11 @@ class Hypervisor(Protocol):
         ...
 
     def emit(self, event: object) -> None:
-        """Tell observers; callers look at their :meth:`interest` first, so that nobody pays for
-        silence."""
+        """Pass ``event`` to the observers. Callers look at the :meth:`interest` first, so that an
+        event without observers costs nothing."""
         ...
 
     def interest(self, kind: type) -> Interest:
-        """Whether anybody wants to see events of ``kind``: to be kept, it changes by itself."""
+        """The interest of observers in events of ``kind``. Callers keep it: it changes by
+        itself."""
         ...

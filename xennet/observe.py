@@ -174,7 +174,7 @@ class Observers:
         self._interests: dict[type, Interest] = {}
 
     def interest(self, kind: type) -> Interest:
-        """The interest in events of ``kind``, one and the same for everybody who asks."""
+        """The interest in events of ``kind``; the same object for every caller."""
         interest = self._interests.get(kind)
         if interest is None:
             interest = self._interests[kind] = Interest(self._wanted(kind))

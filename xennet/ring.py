@@ -43,10 +43,10 @@ from xennet.engine.choice import shared
 
 MASK32 = 0xFFFFFFFF
 
-#: Places of the private indices in ``FrontRing.pvt``.
+#: Indices of the private indices in ``FrontRing.pvt``.
 FRONT_REQ_PROD_PVT = 0
 FRONT_RSP_CONS = 1
-#: Places of the private indices in ``BackRing.pvt``.
+#: Indices of the private indices in ``BackRing.pvt``.
 BACK_RSP_PROD_PVT = 0
 BACK_REQ_CONS = 1
 
@@ -237,7 +237,7 @@ class FrontRing:
 
     @property
     def free_requests(self) -> int:
-        """RING_FREE_REQUESTS: how many requests may still be produced."""
+        """RING_FREE_REQUESTS: the number of requests that may still be produced."""
         return self.nr_ents - ((self.req_prod_pvt - self.rsp_cons) & MASK32)
 
     @property
@@ -266,7 +266,8 @@ class FrontRing:
         self.sring.req_prod = self.req_prod_pvt
 
     def push_requests_and_check_notify(self) -> bool:
-        """RING_PUSH_REQUESTS_AND_CHECK_NOTIFY: publish; True if the backend wants an event."""
+        """RING_PUSH_REQUESTS_AND_CHECK_NOTIFY: publish the requests. Returns True if the backend
+        asked for an event."""
         old = self.sring.req_prod
         new = self.req_prod_pvt
         self.sring.req_prod = new
@@ -361,7 +362,8 @@ class BackRing:
         self.sring.rsp_prod = self.rsp_prod_pvt
 
     def push_responses_and_check_notify(self) -> bool:
-        """RING_PUSH_RESPONSES_AND_CHECK_NOTIFY: publish; True if the frontend wants an event."""
+        """RING_PUSH_RESPONSES_AND_CHECK_NOTIFY: publish the responses. Returns True if the frontend
+        asked for an event."""
         old = self.sring.rsp_prod
         new = self.rsp_prod_pvt
         self.sring.rsp_prod = new

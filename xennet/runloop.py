@@ -3,8 +3,8 @@
 Everything that happens "later" in the machine (an event upcall, a work item, a watch event, a timer
 that has run out) is a :class:`Delivery` in one queue. Nothing runs by itself: :meth:`RunLoop.step`
 makes one delivery, the oldest or one that the caller names, so a test or a fuzzer can try any
-interleaving and replay it. Time is virtual and moves only when somebody moves it: the pump
-(:mod:`xennet.pump`), or a test.
+interleaving and replay it. Time is virtual and moves only when it is moved, by the pump
+(:mod:`xennet.pump`) or by a test.
 
 A domain whose code waits in the middle of a delivery (for an answer of the store, say) calls
 :meth:`RunLoop.step_meanwhile`, which makes deliveries of other domains.

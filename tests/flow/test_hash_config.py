@@ -119,7 +119,7 @@ def test_xsa_270_a_range_is_covered_only_as_integers(size: int, offset: int, cou
     assert config.covers(offset, count) == inside
 
 
-def test_whoever_wants_to_know_hears_of_changes_and_of_nothing_else() -> None:
+def test_listeners_are_called_for_changes_and_for_nothing_else() -> None:
     changes: list[int] = []
     config = HashConfig(lambda: changes.append(config.algorithm))
     config.set_algorithm(TOEPLITZ)

@@ -221,7 +221,7 @@ def test_whatever_happens_every_question_has_an_answer_and_nothing_is_left(
 # -- nobody who could be asked ---------------------------------------------------------------------
 
 
-def test_a_guest_without_drivers_of_its_own_is_driven_by_whoever_has_its_kernel() -> None:
+def test_a_guest_without_drivers_of_its_own_is_driven_by_code_that_has_its_kernel() -> None:
     host, vif = plugged(None, "xennet")
     assert vif.guest.booted
     assert not vif.guest.buses.nodenames
@@ -242,7 +242,7 @@ def test_a_guest_without_drivers_of_its_own_is_driven_by_whoever_has_its_kernel(
     end(host, vif)
 
 
-def test_a_backend_of_whoever_has_domain_0s_kernel_is_judged_by_states_and_rings() -> None:
+def test_a_backend_made_with_domain_0s_kernel_is_judged_by_states_and_rings() -> None:
     host, vif = plugged("xennet", None)
     assert any(line.startswith("domain 0, whose drivers are not xennet's") for line in why(vif))
     OwnBackend(vif, host.dom0.kernel)

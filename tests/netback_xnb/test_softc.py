@@ -103,7 +103,7 @@ def test_without_carrier_nothing_is_sent(world):
     assert (len(world.xnb.ifp.if_snd), world.rx.sring.rsp_prod) == (1, 0)
 
 
-def test_a_long_exchange_leaves_no_mbuf_behind():
+def test_many_packets_both_ways_leave_no_mbuf_behind():
     world = World()
     for round_ in range(300):
         world.put_and_push([1500], [60, E], extra(), [3000])

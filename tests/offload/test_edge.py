@@ -505,7 +505,7 @@ class BackPressure(RuleBasedStateMachine):
         )[kind], ([55], [49], [1054, 1054, 554], [], [], [1074, 1074, 574])[kind]
 
     @rule(kinds=st.lists(st.integers(0, 5), max_size=6))
-    def offer(self, kinds: list[int]) -> None:
+    def add_frames(self, kinds: list[int]) -> None:
         for kind in kinds:
             item, lengths = self.make(kind)
             self.port.to_give.append(item)

@@ -164,7 +164,7 @@ def test_a_frame_that_is_too_long_for_the_bus_is_refused(
     assert (one.carries.max_frame, one.carries.csum_v4, one.carries.gso_types) == (1514, False, 0)
 
 
-def test_a_push_wakes_whoever_listens(pair: tuple[ShmifPort, ShmifPort]) -> None:
+def test_a_push_wakes_the_other_listener(pair: tuple[ShmifPort, ShmifPort]) -> None:
     one, other = pair
     woken: list[int] = []
     watched: dict[int, Callable[[], None] | None] = {}

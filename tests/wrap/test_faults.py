@@ -82,7 +82,7 @@ class BothWays(RuleBasedStateMachine):
     lengths = st.lists(st.sampled_from([14, 60, 1514]), min_size=1, max_size=9)
 
     @rule(lengths=lengths)
-    def offer(self, lengths: list[int]) -> None:
+    def add_frames(self, lengths: list[int]) -> None:
         frames = self.fresh(lengths)
         self.inner.to_give += frames
         self.given += frames
@@ -177,7 +177,7 @@ def test_a_chance_has_no_influence_on_what_another_one_hits() -> None:
     assert corrupted(drop=0.5) < all_of_them
 
 
-def test_the_directions_and_seeds_are_strangers_to_each_other() -> None:
+def test_the_directions_and_seeds_are_independent() -> None:
     frames = [numbered(i) for i in range(200)]
 
     def lost(seed: int, direction: str) -> frozenset[int]:

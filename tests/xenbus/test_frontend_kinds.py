@@ -62,7 +62,7 @@ SCHEDULES: dict[str, Callable[[Delivery], bool]] = {
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_freebsd_is_announced_whoever_is_connected_first(schedule: str) -> None:
+def test_freebsd_is_announced_whichever_end_connects_first(schedule: str) -> None:
     world = World(backend=XNB_BACKEND, frontend=FREEBSD_FRONTEND)
     world.create_domain()
     world.attach()

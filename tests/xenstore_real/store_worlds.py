@@ -1,6 +1,6 @@
 """The same small world twice: sockets A and B, guest 5, and a store to serve them.
 
-In one the store is the real C xenstored, in the other it is ours. :meth:`exchange` sends bytes on
+In one the store is the real C xenstored, in the other it is ours. :meth:`round_trip` sends bytes on
 one connection and returns everything that then arrived anywhere.
 """
 
@@ -41,7 +41,7 @@ _BARRIER_REPLY = message(XS_GET_DOMAIN_PATH, b"/local/domain/0\0", 0xBA88_1E88)
 
 
 class World(Protocol):
-    def exchange(self, who: str, pieces: list[bytes]) -> Arrived: ...
+    def round_trip(self, who: str, pieces: list[bytes]) -> Arrived: ...
     def create_guest(self) -> Arrived: ...
     def shut_guest_down(self) -> Arrived: ...
     def destroy_guest(self) -> Arrived: ...
@@ -64,7 +64,7 @@ class RealWorld:
         connection.settimeout(60)
         return connection
 
-    def exchange(self, who: str, pieces: list[bytes]) -> Arrived:
+    def round_trip(self, who: str, pieces: list[bytes]) -> Arrived:
         early = b""
         for piece in pieces:
             if who == GUEST:
@@ -255,7 +255,7 @@ class OurWorld:
         self._guest = OurGuest(self._server)
         self._sessions = {who: Session(self._server, 0, name=who) for who in SOCKETS}
 
-    def exchange(self, who: str, pieces: list[bytes]) -> Arrived:
+    def round_trip(self, who: str, pieces: list[bytes]) -> Arrived:
         arrived: Arrived = {}
         for piece in pieces:
             early = b""

@@ -310,7 +310,7 @@ class Differential(RuleBasedStateMachine):
         data = b"".join(message(m.type, m.payload, m.req_id, m.tx_id) for m in asked)
         edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts or ()), len(data)]
         pieces = [data[i:j] for i, j in pairwise(edges) if i < j]
-        theirs, ours = self.real.exchange(who, pieces), self.ours.exchange(who, pieces)
+        theirs, ours = self.real.round_trip(who, pieces), self.ours.round_trip(who, pieces)
         self.compare(asked, who, theirs, ours, faster_than_events=len(asked) > 1)
 
     def transaction(self, who: str, choice: int) -> int:

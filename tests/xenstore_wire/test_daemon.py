@@ -144,7 +144,7 @@ def test_client_that_reads_nothing_delays_nobody_and_is_bounded(tmp_path: Path) 
     run(tmp_path, scenario)
 
 
-def test_replies_that_had_to_wait_come_in_order_whoever_else_hears_of_them(tmp_path: Path) -> None:
+def test_replies_that_had_to_wait_come_in_order_beside_another_watcher(tmp_path: Path) -> None:
     async def scenario(daemon: Daemon) -> None:
         watcher, lazy = await Peer.connect(daemon), await Peer.connect(daemon)
         await watcher.ask("WATCH", b"/w\0t\0")
@@ -376,7 +376,7 @@ def test_second_server_on_a_path_refuses_with_exit_code_2(tmp_path: Path) -> Non
     first.communicate(timeout=10)
 
 
-def test_whoever_hears_of_a_request_finds_it_answered(tmp_path: Path) -> None:
+def test_an_observer_of_a_request_finds_it_answered(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     server = command("--socket", str(path))
     assert server.stdout is not None

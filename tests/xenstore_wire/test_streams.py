@@ -39,7 +39,7 @@ def world() -> Server:
     return Server(store, newer=True, features=3)
 
 
-def exchange(server: Server, domid: int, pieces: list[bytes]) -> bytes:
+def answers_to(server: Server, domid: int, pieces: list[bytes]) -> bytes:
     talk = Talk(server, domid)
     for piece in pieces:
         talk.session.receive(piece)
@@ -61,7 +61,9 @@ def test_any_split_of_the_requests_gives_the_same_answers(
     requests: list[bytes], cuts: list[int], domid: int
 ) -> None:
     stream = b"".join(requests)
-    assert exchange(world(), domid, in_pieces(stream, cuts)) == exchange(world(), domid, [stream])
+    assert answers_to(world(), domid, in_pieces(stream, cuts)) == answers_to(
+        world(), domid, [stream]
+    )
 
 
 @settings(max_examples=8000, deadline=None)
@@ -73,7 +75,7 @@ def test_random_and_truncated_streams_never_raise_and_never_stop_others(
     observer = Talk(server)
     observer.ask("WRITE", b"/observer\0here")
     stream = b"".join(parts)
-    exchange(server, domid, [stream[: len(stream) - cut] if cut <= len(stream) else stream])
+    answers_to(server, domid, [stream[: len(stream) - cut] if cut <= len(stream) else stream])
     answer = observer.names(message("READ", b"/observer\0"))[-1]
     assert answer == ("READ", b"here")
     assert server.store.connections_of(0) == 1
@@ -85,7 +87,7 @@ def test_random_and_truncated_streams_never_raise_and_never_stop_others(
 @given(st.binary(max_size=200))
 def test_noise_never_raises(noise: bytes) -> None:
     server = world()
-    exchange(server, 0, [noise])
+    answers_to(server, 0, [noise])
     assert server.store.connections_of(0) == 0
 
 
@@ -111,7 +113,7 @@ def test_ten_thousand_mutated_streams_leave_the_server_serving() -> None:
         stream = bytearray(base)
         for _ in range(random.randrange(1, 4)):
             stream[random.randrange(len(stream))] = random.randrange(256)
-        exchange(server, 0, [bytes(stream[: random.randrange(len(stream) + 1)])])
+        answers_to(server, 0, [bytes(stream[: random.randrange(len(stream) + 1)])])
         if round_ % 100 == 0:
             assert observer.names(message("GET_DOMAIN_PATH", b"5\0"))[-1][1] == b"/local/domain/5\0"
     assert server.store.connections_of(0) == 1

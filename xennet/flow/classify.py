@@ -26,7 +26,7 @@ from xennet.offload.headers import (
 )
 from xennet.ring import MASK32
 
-# Places in the settings of a HashConfig.
+# Indices in the settings of a HashConfig.
 #: XEN_NETIF_CTRL_HASH_ALGORITHM_*.
 ALGORITHM = 0
 #: Bits XEN_NETIF_CTRL_HASH_TYPE_*.

@@ -40,7 +40,7 @@ _ALGORITHMS = (XEN_NETIF_CTRL_HASH_ALGORITHM_NONE, XEN_NETIF_CTRL_HASH_ALGORITHM
 class HashConfig:
     """A hash configuration; at first hashing is off. ``on_change()`` is called after every change.
 
-    ``settings`` (places ALGORITHM ... of xennet.flow.classify), ``key_bytes``, ``table`` and
+    ``settings`` (indices ALGORITHM ... of xennet.flow.classify), ``key_bytes``, ``table`` and
     ``entries`` are flat arrays for kernels, which stay the same objects and are written in place.
     """
 

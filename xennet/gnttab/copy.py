@@ -132,9 +132,8 @@ def grant_copy(
     u16: U32Words,
     u32: U32Words,
 ) -> int:
-    """Run ``count`` elements of ``ops`` for ``caller``; how many failed, which moved no byte.
-
-    ``dom_rows``: the directory; ``owner``: a domid per frame; the last three are the arena."""
+    """Run ``count`` elements of ``ops`` for ``caller``. Returns the number that failed; these moved
+    no byte. ``dom_rows``: the directory; ``owner``: a domid per frame; ``u8`` ...: the arena."""
     nr_frames = len(owner)
     failed = copied = 0
     granted = caller << HEADER_S_domid | GTF_permit_access
@@ -144,7 +143,7 @@ def grant_copy(
         length = ops[op + COPY_W_len]
         flags = length >> COPY_S_flags
         length &= LOW_HALF
-        # The reference, the caller's frame; what the entry shows meanwhile; what of it must match.
+        # The reference, the caller's frame; the bits set meanwhile; the header's bits to match.
         if flags == GNTCOPY_dest_gref:
             peer = op + _DEST
             own = op
@@ -205,8 +204,9 @@ def grant_copy(
 
 
 def tables_of(domid: int, dom_rows: U32Array) -> tuple[int, int, int, int, int]:
-    """Of a domain's grant table: entries, 0 if there is no such domain; version; where in the arena
-    the table and the active entries begin, as words, and the status of version 2, as halves."""
+    """The words of a domain's row as (number of entries, 0 if there is no such domain; version;
+    first words of the table and of the active entries in the arena; first half word of version 2's
+    status)."""
     row = domid * ROW_WORDS
     if domid >= NR_DOMIDS or dom_rows[row + ROW_STATE] == NONE:
         return 0, 0, 0, 0, 0
@@ -217,7 +217,8 @@ def tables_of(domid: int, dom_rows: U32Array) -> tuple[int, int, int, int, int]:
 
 
 def count_copied(domid: int, copied: int, dom_rows: U32Array) -> None:
-    """Add to the bytes that a domain has copied, 64 bits in two words of its row."""
+    """Add ``copied`` to the number of bytes that a domain has copied: 64 bits in two words of its
+    row."""
     row = domid * ROW_WORDS + ROW_COPIED
     copied += dom_rows[row] | dom_rows[row + 1] << 32
     dom_rows[row] = copied & 0xFFFFFFFF
@@ -234,8 +235,8 @@ def copy_one(
     u16: U32Words,
     u32: U32Words,
 ) -> int:
-    """One element, which starts at word ``op`` of ``ops``, whatever it is; its status, which is
-    written there too."""
+    """Run one element of any kind, which starts at word ``op`` of ``ops``, and store its status
+    there. Returns the status."""
     result = _copy(ops, op, caller, dom_rows, owner, u8, u16, u32)
     ops[op + COPY_W_status] = ops[op + COPY_W_status] & ~STATUS_MASK | result & STATUS_MASK
     return result
@@ -251,7 +252,7 @@ def _copy(
     u16: U32Words,
     u32: U32Words,
 ) -> int:
-    """What an element asks for; its status."""
+    """Run one element of any kind. Returns its status."""
     length = ops[op + COPY_W_len] & LOW_HALF
     flags = ops[op + COPY_W_len] >> COPY_S_flags
     if length == 0:
@@ -265,7 +266,7 @@ def _copy(
     if dest_domid < 0:
         return dest_domid
 
-    # After a claim: which frame, which part of it, and the reference behind a transitive one.
+    # After a claim: the frame, the part of it, and the reference behind a transitive one.
     source_at = ops[source + _PTR_W_domid] >> COPY_S_offset
     source_frame = ops[source] | ops[source + 1] << 32
     source_bounds = PAGE_SIZE << 16
@@ -352,8 +353,8 @@ def _claim(
 ) -> tuple[int, int, int]:
     """Pin a reference for the time of one copy (Xen acquire_grant_for_copy).
 
-    Returns (status, domid, gref), the last two naming the reference behind a transitive one, which
-    is then pinned too, else -1. What was pinned is in the active entry.
+    Returns (status, domid, gref). The last two name the reference behind a transitive one, which is
+    then pinned too, else they are -1. The active entry says what was pinned.
     """
     row = granter * ROW_WORDS
     if gref < dom_rows[row + ROW_ENTRIES] and dom_rows[row + ROW_VERSION] == 2:
@@ -373,7 +374,7 @@ def _claim_page(
     u16: U32Words,
     u32: U32Words,
 ) -> int:
-    """Pin a reference to a page or a part of one; returns a status.
+    """Pin a reference to a page or a part of one. Returns a status.
 
     A transitive reference met here lies behind another one, and only one step is allowed.
     """
@@ -482,7 +483,8 @@ def _claim_transitive(
 
 
 def _held_against(u32: U32Words, active: int, pin: int, caller: int, increment: int) -> bool:
-    """Whether a pinned entry is another domain's, or one more use would overflow its counter."""
+    """Whether a pinned entry is in use by another domain, or one more use would overflow its
+    counter."""
     return pin != 0 and (
         u32[active + ACTIVE_DOMID] & LOW_HALF != caller
         or pin & increment << GNTPIN_oflow_shift != 0

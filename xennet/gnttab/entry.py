@@ -144,12 +144,12 @@ def set_status(
     u16: U32Words,
     u32: U32Words,
 ) -> int:
-    """Check an entry against a use of it and mark it used; returns its header, or a GNTST_ code
-    below 0, and it is not marked then.
+    """Check an entry against a use of it, and mark it used. Returns its header; or a GNTST_ code
+    below 0, and the entry is not marked then.
 
-    ``mask``, ``kind``: what of its flags has to be what (:func:`allows`). ``entry`` is the index of
-    its first word in ``u32``, ``status`` that of its status half word in ``u16``. Xen's
-    _set_status_v1 and _set_status_v2 (xen 4.17 common/grant_table.c).
+    ``header & mask`` has to be ``kind`` (:func:`allows`). ``entry`` is the index of its first word
+    in ``u32``, ``status`` that of its status half word in ``u16``. Xen's _set_status_v1 and
+    _set_status_v2 (xen 4.17 common/grant_table.c).
     """
     marks = GTF_reading if readonly else GTF_reading | GTF_writing
     header = u32[entry]

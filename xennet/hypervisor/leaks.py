@@ -115,7 +115,7 @@ def _numbers(noun: str, numbers: Iterable[int], form: str = "d") -> str:
 
 @frozen
 class LeakReport:
-    """What all domains hold. True if anything is held; its text tells what."""
+    """What all domains hold. True if anything is held; its text lists what."""
 
     domains: tuple[DomainLeaks, ...]
 

@@ -261,8 +261,7 @@ def _rings(vif: PluggedVif) -> list[RingState]:
 
 
 def rooms(vif: PluggedVif) -> Iterator[str]:
-    """Both network stacks take frames: those behind drivers that are somebody else's are not
-    there."""
+    """Both network stacks have room for frames (a foreign driver has none here)."""
     if vif.guest.drivers is not None and not vif.guest_end.room:
         yield f"the network stack of domain {vif.paths.frontend_domid} has room for 0 frames"
     if vif.owner.drivers is not None and not vif.host_end.room:

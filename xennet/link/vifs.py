@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Reached(Enum):
-    """How far the life of a link has got; the value is what people are told."""
+    """The state of a link; the value is the word for it in messages."""
 
     NEW = "not open yet"
     OPEN = "open"

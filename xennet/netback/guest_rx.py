@@ -104,7 +104,7 @@ from xennet.vif.ring_events import RX_COPY_FAILED, RX_PACKET
 OK = 0
 PROD_OVERFLOW = 1
 
-# Places in the result vector.
+# Indices in the result vector.
 R_VERDICT = 0
 #: req_cons and the impossible req_prod of a fatal verdict.
 R_INDEX = 1

@@ -140,7 +140,7 @@ BAD_EXTRA_TYPE = 6
 GSO_SIZE_ZERO = 7
 BAD_GSO_TYPE = 8
 
-# Places in the result vector.
+# Indices in the result vector.
 R_VERDICT = 0
 #: Evidence of a fatal verdict: ring index and the words that were loaded from it.
 R_INDEX = 1
@@ -169,7 +169,7 @@ R_BAD_CSUM = 14
 R_NOTIFY = 15
 RESULTS = 16
 
-# Places in the state vector, which lives as long as the connection.
+# Indices in the state vector, which lives as long as the connection.
 #: Bytes of the rate limit that are left.
 S_CREDIT = 0
 #: How many packets, from the first on, may have GSO or hash columns of the last pass.

@@ -78,7 +78,7 @@ class VifOptions:
 class TransmitPass(Protocol):
     """One pass over a guest-transmit ring, as a queue uses it.
 
-    ``res`` has the places R_* of xennet.netback.guest_tx, ``batch`` the packets of the last pass,
+    ``res`` has the indices R_* of xennet.netback.guest_tx, ``batch`` the packets of the last pass,
     ``credit`` the bytes that the rate limit leaves.
     """
 
@@ -103,9 +103,9 @@ class TransmitPass(Protocol):
 class ReceivePass(Protocol):
     """One pass over a guest-receive ring, as a queue uses it.
 
-    ``res`` has the places R_* of xennet.netback.guest_rx. ``next`` is the first packet of the batch
-    that has not been sent. ``filtered``: packets (frame, time stamp) that multicast control dropped
-    in the last pass, if FrameFiltered is observed.
+    ``res`` has the indices R_* of xennet.netback.guest_rx. ``next`` is the first packet of the
+    batch that has not been sent. ``filtered``: packets (frame, time stamp) that multicast control
+    dropped in the last pass, if FrameFiltered is observed.
     """
 
     @property

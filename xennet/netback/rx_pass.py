@@ -21,7 +21,7 @@ class RxPass(Outbox):
     ``stage``: the staging pages of the packets in ``batch``. ``can_sg``: the frontend takes packets
     of several slots; bit t of ``gso_types`` is set if it takes GSO type t, of ``gso_prefix_types``
     if it takes it in the old way, by a prefix. ``config``: what the vif's queues share
-    (xennet.netback.vif_config). ``res`` (places guest_rx.R_*) tells what happened in the last pass;
+    (xennet.netback.vif_config). ``res`` (indices guest_rx.R_*) has the counters of the last pass;
     ``filtered`` are the packets, with their time stamps, that multicast control dropped, as long as
     FrameFiltered is observed.
     """

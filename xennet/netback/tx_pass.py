@@ -18,7 +18,7 @@ class TxPass:
     """Runs the kernels of one guest-transmit ring.
 
     ``stage``: the TX_SLOTS staging pages. ``config``: what the vif's queues share
-    (xennet.netback.vif_config). After :meth:`run`, ``batch`` holds the packets and ``res`` (places
+    (xennet.netback.vif_config). After :meth:`run`, ``batch`` holds the packets and ``res`` (indices
     guest_tx.R_*) what happened. ``take_args``, ``put_args`` and ``await_args`` are the fixed
     arguments of the kernels, and ``ops`` is the copy table, for those who call the kernels
     themselves.

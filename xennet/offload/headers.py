@@ -1,7 +1,7 @@
 """Where the layers of an Ethernet frame lie: VLAN tags, IPv4, IPv6, TCP, UDP.
 
 Any bytes are a legal input: every load is checked against the end of the frame first, and what is
-found is noted in a vector (places H_*). Two of them are those of struct virtio_net_hdr (csum_start,
+found is noted in a vector (indices H_*). Two of them are those of struct virtio_net_hdr (csum_start,
 csum_offset), a third is its hdr_len; its gso_type and gso_size travel in the columns of a frame.
 
 The results are used in computations, so headers that contradict each other are refused. Linux's
@@ -26,7 +26,7 @@ NO_L4 = 4
 #: The IP packet ends within the TCP or UDP header.
 SHORT_L4 = 5
 
-# Places in the vector, all offsets in bytes from the first byte of the frame; 0 is "not there".
+# Indices in the vector, all offsets in bytes from the first byte of the frame; 0 is "not there".
 #: The IP header, and its version (4 or 6).
 H_L3 = 0
 H_VERSION = 1

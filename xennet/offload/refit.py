@@ -9,7 +9,7 @@ Four kernels, called in this order (fitter.py):
       move_frame      as it is, or completed
       cut_frame       segmented (xennet.offload.segment)
 
-``plan`` (places P_*) is what the receiver takes; :func:`need` decides in all of them.
+``plan`` (indices P_*) is what the receiver takes; :func:`need` decides in all of them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from xennet.offload.segment import (
     segment,
 )
 
-# Places in the plan.
+# Indices in the plan.
 #: Bit t: blank checksums of that IP version (t as in XEN_NETIF_GSO_TYPE_*) are taken.
 P_BLANK_TYPES = 0
 #: Bit t: frames of GSO type t are taken.
@@ -51,7 +51,7 @@ P_MAX_TAGGED = 3
 #: taken with neither a blank checksum nor GSO.
 P_VLAN = 4
 
-# Places in the result vector, after those of segment.py (R_COUNT, R_USED, R_RESUME, R_SEGMENTS).
+# Indices in the result vector, after those of segment.py (R_COUNT, R_USED, R_RESUME, R_SEGMENTS).
 #: The first frame of the source that is not dealt with.
 R_NEXT = R_SEGMENTS + 1
 #: Frames: checksum completed, cut into segments, longer than the receiver allows, beyond repair.

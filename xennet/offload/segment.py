@@ -44,7 +44,7 @@ NO_SIZE = 18
 #: Even a segment is longer than the receiver allows.
 LONG_SEGMENT = 19
 
-# Places in the result vector, shared with refit.py. The first three go in and out.
+# Indices in the result vector, shared with refit.py. The first three go in and out.
 #: Frames in the target and bytes of it that they take.
 R_COUNT = 0
 R_USED = 1

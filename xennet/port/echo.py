@@ -20,7 +20,7 @@ class EchoPort(BasePort):
             raise PortError(f"echo: takes no argument, not {argument!r}")
         super().__init__("echo:")
         self._queue = FrameFifo(slots)
-        self._refused = False  # somebody found no room
+        self._refused = False  # a push found no room
         self._finished = False
 
     @property

@@ -1,4 +1,4 @@
-"""``shmif:FILE``: a place on a bus that other processes share."""
+"""``shmif:FILE``: a port that is a station on a bus shared with other processes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from xennet.shmif.shared_bus import MAX_BUS_FRAME, Bus, Reader, Station
 
 
 class ShmifPort(BasePort):
-    """``shmif:FILE``: what is pushed goes to the bus, what others have sent is pulled.
+    """``shmif:FILE``: frames that are pushed go to the bus, frames that others have sent are
+    pulled.
 
-    FILE is made if it is not there. It is attached to as upstream: the newest frame that is on the
-    bus already is pulled first. Frames of its own are not pulled; of those of others it takes, in
-    this order, what is for its address, for a group, and the rest if ``station`` is promiscuous,
-    which it is by default, as a bridge's is.
+    FILE is created if it does not exist. The port joins the bus as upstream's interface does: the
+    newest frame that is on the bus already is pulled first. Its own frames are not pulled; of the
+    frames of others it takes, in this order, those for its address, those for a group, and the rest
+    if ``station`` is promiscuous, which it is by default, as a bridge's interface is.
 
-    The bus takes plain frames of up to 1514 bytes (``carries``); a longer one is a BusError (a
-    PortError), as is a damaged bus, or a lock that cannot be had for ten seconds. A bus never fills
-    up: what is written takes the place of the oldest frames. Who reads too slowly loses them, which
-    ``counters.faults`` tells with how often it was; holders of the lock that died are told there
-    too. Frames keep their time stamps, to the microsecond; those without one get the time since
-    boot, as upstream.
+    The bus takes plain frames of up to 1514 bytes (``carries``). A longer frame, a damaged bus, and
+    a lock that cannot be had for ten seconds raise BusError (a PortError). A bus never fills up:
+    new frames overwrite the oldest. A port that reads too slowly loses them; ``counters.faults``
+    says so, and how often. It also lists holders of the lock that died. Frames keep their time
+    stamps, to the microsecond; a frame without one gets the time since boot, as upstream.
     """
 
     expected = None
@@ -53,13 +53,13 @@ class ShmifPort(BasePort):
             raise
 
     def up(self) -> None:
-        """Begin anew before the newest frame, as an interface that is set up. BusError for a
-        damaged bus."""
+        """Start again before the newest frame, as an interface that is set up. Raises BusError for
+        a damaged bus."""
         self._bus.attach(self._reader)
 
     def set_link(self, up: bool) -> None:
-        """Whether the link is up. While it is down what is pushed is counted and not written, and
-        what others send is dropped when it is read."""
+        """Set the state of the link. While it is down, pushed frames are counted and not written,
+        and frames of others are dropped when they are read."""
         self.station.link = up
         self._reader.stand(self.station)
 
@@ -69,12 +69,12 @@ class ShmifPort(BasePort):
 
     @property
     def overruns(self) -> int:
-        """How often it fell behind, and lost frames."""
+        """Number of times the port fell behind and lost frames."""
         return self._reader.taken.overruns
 
     def watch_descriptors(self, watch: Watch) -> None:
-        """What can be read when there may be frames. None where a bus can only be looked at again
-        and again."""
+        """Have ``watch`` watch the descriptor that is readable when there may be frames; there is
+        none without inotify."""
         self._end_watch()
         if self._doorbell.fileno >= 0:
             self._unwatch = partial(watch, self._doorbell.fileno, None, None)
@@ -89,7 +89,8 @@ class ShmifPort(BasePort):
             self.wake()
 
     def wait(self, seconds: float) -> None:
-        """Sleep until somebody writes to the bus, or ``seconds`` are over. It may be nothing."""
+        """Sleep until the bus is written to, or ``seconds`` are over; there may be no new frame
+        then."""
         self._doorbell.wait(seconds)
 
     def pull(self, batch: FrameBatch, /) -> int:
@@ -134,4 +135,4 @@ class ShmifPort(BasePort):
 
 
 def _nothing() -> None:
-    """Ends no watch."""
+    """Do nothing: ends no watch."""

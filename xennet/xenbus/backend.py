@@ -195,7 +195,7 @@ class Backend(Generic[_D]):
             self.dev.switch_state(XenbusState.Connected)
         self._shut_down(target)
         if target is not XenbusState.Connected and row.afterwards is not Afterwards.REMOVE:
-            self._drop_hold()  # somebody waits for what comes now
+            self._drop_hold()  # a command waits for what comes now
         if self.state not in row.stay:
             self._walk(target)
         _AFTERWARDS[row.afterwards](self)

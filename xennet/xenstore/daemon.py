@@ -1,8 +1,8 @@
 """The XenStore server on a unix stream socket.
 
 Every client counts as domain 0 (the socket has mode 0600). A client that does not read its replies
-is not read from either; it delays no other client. Nothing here waits: somebody else tells when a
-descriptor is ready (:class:`Descriptors`).
+is not read from either; it delays no other client. Nothing here waits: the program
+calls back when a descriptor is ready (:class:`Descriptors`).
 """
 
 from __future__ import annotations
@@ -228,8 +228,8 @@ class Daemon:
 def listen(path: str) -> socket.socket:
     """Create a listening socket of mode 0600 at ``path``, and its directory if that is missing.
 
-    A stale socket, which nobody serves, is replaced. Raises :class:`SocketError` if somebody serves
-    it, if it is something else than a socket, or if the system refuses.
+    A stale socket, without a server, is replaced. Raises :class:`SocketError` if it has a server,
+    if it is something else than a socket, or if the system refuses.
     """
     try:
         with suppress(FileExistsError):

@@ -97,7 +97,7 @@ class Direct:
 def visible_perms(tree: Tree, node: Node) -> list[Perms]:
     """The permissions of ``node`` and of its parent.
 
-    A connection hears of a change of ``node`` if one of them lets it read.
+    A connection is told of a change of ``node`` if one of them lets it read.
     """
     return [tree.perms(n) for n in (node, node.parent) if n is not None]
 
@@ -116,7 +116,7 @@ def removal_events(tree: Tree, watches: WatchTable, path: str) -> list[tuple[str
     """The watch events that a removal of ``path`` causes, from the top down.
 
     Returns (path, permissions) for ``path`` itself and for each watched path below it. A connection
-    hears of the event if one of the permissions lets it read; a path without a node has none.
+    is told of the event if one of the permissions lets it read; a path without a node has none.
     """
     paths = (path, *sorted(watches.paths_below(path)))
     return [(told, readable_by(tree, told)) for told in paths]

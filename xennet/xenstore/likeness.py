@@ -65,7 +65,7 @@ class Likeness:
     ``gives_away`` is the errno for a domain that gives its node to another.
     ``knows_lives`` tells whether a domain's entries in permissions are void when the domain does
     not exist, or lives again, and whether a domain that does not exist cannot be made an owner;
-    else entries mean whoever has the number, and vanish with a domain's end.
+    else an entry is for any domain that has the number, and vanishes with a domain's end.
 
     Watches:
     ``unwatch_checks_path`` tells whether UNWATCH of an illegal path is EINVAL; else it is as if

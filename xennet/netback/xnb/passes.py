@@ -105,7 +105,7 @@ class XnbTransmitPass:
         return guest_tx.OK
 
     def await_requests(self) -> bool:
-        """Put req_event behind what was consumed (defects A10, A11); True if more was produced."""
+        """Put req_event behind what was consumed (A10, A11). Returns True if more was produced."""
         if self._cut:
             return True
         sring = self._ring.sring
@@ -170,7 +170,7 @@ class XnbReceivePass(Outbox):
         return super().refill()
 
     def run(self) -> int:
-        """Send what the posted buffers allow; always guest_rx.OK.
+        """Send as many packets as the posted buffers allow. Returns guest_rx.OK.
 
         A packet whose copy failed is one response and counts as sent (defect B5).
         """

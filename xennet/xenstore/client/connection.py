@@ -171,7 +171,7 @@ class WireConnection:
         if not events:
             self._alive("")
             with self._breaking(""):
-                self._exchange(lambda: bool(events), deadline)
+                self._transfer(lambda: bool(events), deadline)
         return bool(events)
 
     def arrived(self) -> None:
@@ -180,7 +180,7 @@ class WireConnection:
         with self._telling():
             self._alive("")
             with self._breaking(""):
-                self._exchange(lambda: False, self._channel.deadline(0))
+                self._transfer(lambda: False, self._channel.deadline(0))
 
     def close(self) -> None:
         """Close the channel. May be repeated."""
@@ -204,7 +204,7 @@ class WireConnection:
             answered = False
             try:
                 with self._breaking(request.path):
-                    answered = self._exchange(lambda: self._protocol.answered(req_id), deadline)
+                    answered = self._transfer(lambda: self._protocol.answered(req_id), deadline)
             finally:
                 if not answered:
                     self._protocol.abandon(req_id)
@@ -215,7 +215,7 @@ class WireConnection:
     def _patience(self) -> str:
         return "" if self.timeout is None else f" within {self.timeout:g} s"
 
-    def _exchange(self, done: Callable[[], bool], deadline: float) -> bool:
+    def _transfer(self, done: Callable[[], bool], deadline: float) -> bool:
         """Move bytes both ways until ``done()`` is True. Returns False if ``deadline`` was
         earlier."""
         protocol, channel = self._protocol, self._channel
