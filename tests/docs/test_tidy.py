@@ -40,25 +40,33 @@ TWINS = {
 }
 
 
-def packed_calls(source: str) -> list[int]:
-    """The lines of a source with a call that unpacks a display of two or more values: f(*(a, b)).
+def packed(source: str, *kinds: type[ast.expr]) -> list[int]:
+    """The lines of a source where nodes of these ``kinds`` unpack a display of two or more values,
+    f(*(a, b)) or (*(a, b), c).
 
-    Such a call hides which parameter a value is for; keywords say it.
+    It hides which parameter a value is for; keywords say it.
     """
     return [
-        argument.lineno
+        value.lineno
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Call)
-        for argument in node.args
-        if isinstance(argument, ast.Starred)
-        and isinstance(argument.value, ast.Tuple | ast.List)
-        and len(argument.value.elts) > 1
+        if isinstance(node, kinds)
+        for value in getattr(node, "args" if isinstance(node, ast.Call) else "elts")
+        if isinstance(value, ast.Starred)
+        and isinstance(value.value, ast.Tuple | ast.List)
+        and len(value.value.elts) > 1
     ]
 
 
 def test_no_call_unpacks_a_display() -> None:
-    assert packed_calls("f(*(a, b), c)\ng(*rest, *map(str, x), *(a,))\nh(*[a, b])") == [1, 3]
-    found = {str(p.relative_to(ROOT)): packed_calls(p.read_text()) for p in SOURCES}
+    assert packed("f(*(a, b), c)\ng(*rest, *map(str, x), *(a,))\nh(*[a, b])", ast.Call) == [1, 3]
+    found = {str(p.relative_to(ROOT)): packed(p.read_text(), ast.Call) for p in SOURCES}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_no_arguments_of_the_package_are_packed_twice() -> None:
+    displays = (ast.Tuple, ast.List)
+    assert packed("x = (*(a, b), c)\ny = [*rest, *[a]]\nf(*(a, b))", *displays) == [1]
+    found = {p.name: packed(p.read_text(), *displays) for p in sorted(PACKAGE.rglob("*.py"))}
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 

@@ -242,7 +242,7 @@ def test_no_memory_for_status_words_keeps_version_1() -> None:
     assert world.hypervisor.get_version(0, DOMID_SELF) == 1
 
 
-def test_swapping_exchanges_two_entries(world: World) -> None:
+def test_two_entries_are_swapped(world: World) -> None:
     table = world.table[1]
     a = table.grant_access(2, world.page[1])
     b = table.grant_access(0, world.page[1], readonly=True)

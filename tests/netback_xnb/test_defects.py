@@ -220,7 +220,7 @@ def test_A13_one_slot_may_claim_65000_bytes(world):
         world.recv()
 
 
-def test_A14_req_prod_moved_backwards_offers_a_full_ring_for_ever(world):
+def test_A14_req_prod_moved_backwards_shows_a_full_ring_for_ever(world):
     # A response overwrites its request's gref with id | status << 16: ids that are grefs live on.
     world.put(*[TX_REQUEST.pack(world.data, 0, 0, world.data, 60)] * 256)
     world.tx.sring.req_prod = 0xFFFFFFFF  # req_cons - 1

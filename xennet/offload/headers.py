@@ -1,7 +1,7 @@
 """Where the layers of an Ethernet frame lie: VLAN tags, IPv4, IPv6, TCP, UDP.
 
 Any bytes are a legal input: every load is checked against the end of the frame first, and what is
-found is noted in a vector (indices H_*). Two of them are those of struct virtio_net_hdr (csum_start,
+found is noted in a vector (H_*). Two of its values are those of struct virtio_net_hdr (csum_start,
 csum_offset), a third is its hdr_len; its gso_type and gso_size travel in the columns of a frame.
 
 The results are used in computations, so headers that contradict each other are refused. Linux's
