@@ -94,6 +94,7 @@ class FrameBatch:
     """
 
     __slots__ = (
+        "_for_kernels",
         "count",
         "data",
         "flags",
@@ -121,6 +122,7 @@ class FrameBatch:
         self.hash_value = array("I", bytes(4 * max_frames))
         self.timestamp = array("q", bytes(8 * max_frames))
         self.remarks: dict[int, object] = {}
+        self._for_kernels: tuple[object, Any] = (None, None)
         self.count = 0
         self.used = 0
 
@@ -142,13 +144,17 @@ class FrameBatch:
 
     def for_kernels(self, view: Callable[[Any], Any]) -> Any:
         """The batch as kernels take it (xennet.engine.kernel.Frames); valid as long as the batch
-        is.
+        is, which keeps it.
 
         ``view`` is that of the kernels' engine. A last word that the end of ``data`` cuts is left
         out.
         """
-        words = self.data[: len(self.data) & ~3].cast("I")
-        return tuple(map(view, (self.data, words, *self.columns, *self.hash_columns)))
+        made_by, frames = self._for_kernels
+        if made_by != view:
+            words = self.data[: len(self.data) & ~3].cast("I")
+            frames = tuple(map(view, (self.data, words, *self.columns, *self.hash_columns)))
+            self._for_kernels = view, frames
+        return frames
 
     def clear(self) -> None:
         """Forget all frames."""

@@ -13,6 +13,7 @@ from offload_frames import ETHER, l4_of, new_batch, rebuilt, rows
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Dot1Q
 
+from xennet.engine.choice import current
 from xennet.frames import DATA_VALIDATED, EVERYTHING, NOTHING, FrameBatch, Offload
 from xennet.offload.fitter import Fitter, OffloadCounters
 from xennet.port import Port, open_port
@@ -384,6 +385,22 @@ def test_a_frame_longer_than_any_netif_packet_is_refused_whatever_its_type() -> 
     pushed(edge, blank_udp(V6), row(bytes(300000), BLANK, 1448, 1), GOOD_TCP)
     assert [len(item[0]) for item in port.taken] == [69, 55]
     assert edge.pushed == OffloadCounters(completed=1, refused=1)
+
+
+def test_a_batch_is_viewed_once_however_often_frames_are_pulled_into_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    views: list[Any] = []
+    engine, view = current(), type(current()).view
+    monkeypatch.setattr(type(engine), "view", lambda self, b: views.append(b) or view(self, b))
+    edge = OffloadEdge(ScriptedPort(*[GOOD_TCP] * 9))
+    edge.negotiated(NO_GSO)
+    batch = new_batch(max_frames=1)
+    for _ in range(9):
+        views.clear()
+        assert edge.pull(batch) == 1
+        batch.clear()
+    assert views == []
 
 
 def test_segments_wait_for_a_port_that_is_full_and_keep_others_out() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from xennet.engine.choice import Engine, current
+from xennet.engine.choice import current
 from xennet.frames import ALL_GSO_TYPES, EVERYTHING, FrameBatch, Offload, large_enough
 from xennet.offload import refit, segment
 from xennet.offload.headers import PLACES
@@ -32,26 +32,6 @@ class OffloadCounters:
     wrong_checksums: int = 0
 
 
-class _Columns:
-    """The columns of a batch as kernels take them, remembered for the last batch."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._of: array[int] | None = None
-        self._columns: list[Any] = []
-        #: The column of that name of the batch that :meth:`frames` was asked for last.
-        self.timestamp: Any = None
-
-    def frames(self, batch: FrameBatch) -> Any:
-        """As ``FrameBatch.for_kernels``. Only columns are remembered: the bytes may be a driver's
-        memory, which may go."""
-        data, view = batch.data, self._engine.view
-        if self._of is not batch.offset:
-            self._of = batch.offset
-            *self._columns, self.timestamp = map(view, batch.all_columns)
-        return view(data), view(data[: len(data) & ~3].cast("I")), *self._columns
-
-
 class Fitter:
     """Makes frames fit for a receiver.
 
@@ -61,7 +41,8 @@ class Fitter:
     """
 
     def __init__(self, offload: Offload) -> None:
-        self._engine = engine = current()
+        engine = current()
+        self._view = engine.view
         self._res = array("q", bytes(8 * refit.RESULTS))
         found = array("q", bytes(8 * PLACES))
         self._vectors: tuple[Any, ...] = (engine.view(found), engine.view(self._res))
@@ -69,8 +50,6 @@ class Fitter:
         self._count_wrong = engine.kernel(refit.count_wrong)
         self._in_place = engine.kernel(refit.in_place)
         self._refit = engine.kernel(refit.refit)
-        self._source_columns = _Columns(engine)
-        self._target_columns = _Columns(engine)
         self._source: FrameBatch | None = None
         #: Whether frames that were begun are not all fitted yet.
         self.waiting = False
@@ -89,7 +68,7 @@ class Fitter:
         #: Whether the receiver takes every frame as it is.
         self.idle = plan == refit.plan_of(EVERYTHING)
         self._takes_blank = plan[refit.P_BLANK_TYPES] == ALL_GSO_TYPES
-        self._plan = self._engine.view(plan)
+        self._plan = self._view(plan)
 
     @property
     def counters(self) -> OffloadCounters:
@@ -111,7 +90,7 @@ class Fitter:
         count = batch.count
         if self.idle:
             return count
-        frames = self._target_columns.frames(batch)
+        frames = batch.for_kernels(self._view)
         if not self._takes_blank:
             self._count_wrong(first, count, self._plan, frames, *self._vectors)
         return self._first_unfit(first, count, self._plan, frames)
@@ -122,7 +101,7 @@ class Fitter:
         Returns the first frame that has to be segmented or dropped; ``batch.count`` if there is
         none.
         """
-        frames = self._target_columns.frames(batch)
+        frames = batch.for_kernels(self._view)
         return self._in_place(first, batch.count, self._plan, frames, *self._vectors)
 
     def begin(self, batch: FrameBatch, first: int) -> None:
@@ -141,10 +120,10 @@ class Fitter:
             return 0
         res[segment.R_COUNT], res[segment.R_USED] = first, target.used
         memory: tuple[Any, ...] = (
-            self._source_columns.frames(source),
-            self._source_columns.timestamp,
-            self._target_columns.frames(target),
-            self._target_columns.timestamp,
+            source.for_kernels(self._view),
+            self._view(source.timestamp),
+            target.for_kernels(self._view),
+            self._view(target.timestamp),
             self._plan,
             *self._vectors,
         )
