@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from attrs import define, field
 
 from xennet.errors import LinkError
-from xennet.frames import EVERYTHING, Endpoint, FrameBatch
+from xennet.frames import EVERYTHING, Endpoint, FrameBatch, Offload
 from xennet.link.protocol import Link
 from xennet.link.report import LinkReport
-from xennet.port import open_ports
+from xennet.port import Counters, open_ports
 from xennet.run.options import RunOptions
 from xennet.run.progress import no_progress
 from xennet.run.report import RunReport
@@ -162,3 +163,49 @@ def test_an_exception_that_it_does_not_explain_comes_out_and_the_link_is_destroy
 def test_a_store_that_it_does_not_have_cannot_be_seen() -> None:
     report = carry(Cable(), "gen:60x1", "null:", view=StoreView("/nowhere", hold=1.0))
     assert "a cable has no XenStore" in report.verdict.reasons
+
+
+class OldPort:
+    """A port as scripts have them that were written before ``carries`` and ``listen``."""
+
+    name, expected, room = "old:", 5, 3
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.left = 5
+
+    @property
+    def exhausted(self) -> bool:
+        return not self.left
+
+    def pull(self, batch: FrameBatch) -> int:
+        if not self.left:
+            return 0
+        batch.append(bytes((self.left,)) * 60)
+        self.left -= 1
+        return 1
+
+    def push(self, batch: FrameBatch) -> None:
+        self.counters.frames_out += batch.count
+
+    def negotiated(self, offload: Offload) -> None:
+        """Whatever it is."""
+
+    def finish(self) -> None:
+        """It does not end by that."""
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def test_ports_from_before_go_on_in_a_run_with_a_warning_for_each() -> None:
+    ports: list[Any] = [OldPort(), OldPort()]
+    with (
+        no_progress() as progress,
+        pytest.warns(DeprecationWarning, match="has no carries and no listen") as caught,
+    ):
+        report = run_link(Cable(), ports[:1], ports[1:], RunOptions(), progress)
+    assert len(caught) == 2
+    assert report.verdict.good, report.verdict
+    assert [port.counters.frames_out for port in ports] == [5, 5]
+    assert report.ports[0].spec == "old:"
