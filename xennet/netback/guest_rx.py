@@ -220,7 +220,7 @@ def read_requests(
         needed = 1 if left <= room else 1 + (left - 1) // room
         segment = gso_size[packet]
         if (needed > 1 and not can_sg) or (segment and not takes_gso >> gso_type[packet] & 1):
-            res[R_UNSENDABLE] += 1
+            res[R_UNSENDABLE] += 1  # feature-sg, feature-gso-tcpv4/6 say so (xen 4.17 netif.h)
             packet += 1
             continue
         extras = 0
@@ -239,19 +239,19 @@ def read_requests(
             if extras & _PREFIX:
                 slot = put_prefix(page, start, slot, segment, needed, slots)
             if extras != _PREFIX:
-                rflags |= NETRXF_extra_info
+                rflags |= NETRXF_extra_info  # of the first slot; the extra infos are behind it
         sent_bytes += left
         source = offset[packet]
         while True:
             at = RING_SLOTS + ((start + slot) & RX_MASK) * RX_STRIDE
-            chunk = left if left < room else room
+            chunk = left if left < room else room  # each slot says its own ("Guest receive")
             left -= chunk
             if left:
-                rflags |= NETRXF_more_data
+                rflags |= NETRXF_more_data  # another data slot; extra infos do not count
             out = slot * RX_STRIDE
             rsp[out] = page[at] & _MASK16  # the id; offset 0, also with headroom (B14)
             rsp[out + RXRSP_W_status] = rflags | headroom + chunk << RXRSP_S_status
-            grefs[slot] = page[at + RXREQ_W_gref]
+            grefs[slot] = page[at + RXREQ_W_gref]  # both words once (F14)
             sources[slot] = source
             sizes[slot] = chunk
             source += chunk
