@@ -61,7 +61,8 @@ _TABLE = {
     "netback/xnb/poller": "abi frames hypervisor netback netback/poll_page ring xenstored",
     # A host, and what it is made of
     "toolstack": "abi interface xenbus xenstore",
-    "port": "abi frames offload ring",
+    "plugins": "",
+    "port": "abi frames offload plugins ring",
     "wrap": "flow frames lazy offload port",
     "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
     "host": (
@@ -76,7 +77,7 @@ _TABLE = {
         "abi epair errors frames host hypervisor ifnet lazy netback netfront observe port pump "
         "runloop toolstack vif xenbus xenstore"
     ),
-    "run": "abi errors frames host lazy link netback netfront offload port wrap xenstore",
+    "run": "abi errors frames host lazy link netback netfront offload plugins port wrap xenstore",
     "lifecycle": (
         "abi frames host netback netfront observe run runloop toolstack vif xenbus xenstore"
     ),
@@ -90,8 +91,8 @@ _TABLE = {
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi engine/choice errors frames host lifecycle port pump run runloop shmif "
-        "xenstore"
+        "__init__ abi engine/choice errors frames host lifecycle plugins port pump run runloop "
+        "shmif xenstore"
     ),
     "__main__": "cli",
 }

@@ -22,6 +22,8 @@ from xennet import __version__
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import discard, open_standard_streams
 from xennet.engine.choice import EngineError
+from xennet.errors import LinkError
+from xennet.plugins import PluginError
 from xennet.port.base import PortError
 from xennet.run.printable import printable
 
@@ -100,7 +102,7 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
         return _failed(e.format_message(), e.exit_code, e.ctx)
     except click.ClickException as e:
         return _failed(e.format_message(), e.exit_code)
-    except (PortError, EngineError) as e:
+    except (PortError, EngineError, LinkError, PluginError) as e:
         return _failed(str(e), EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         if sys.stderr.isatty():

@@ -18,7 +18,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from xennet.port.spec import SCHEMES
+from xennet.port.spec import PORTS
 
 _BASH = """\
 %(complete_func)s() {
@@ -114,20 +114,33 @@ def ports(incomplete: str) -> list[str]:
     the kinds that may stand there.
     """
     before, plus, last = incomplete.rpartition("+")
-    if not plus or before.partition(":")[0] not in SCHEMES:
+    if not plus or before.partition(":")[0] not in PORTS:
         before, plus, last = "", "", incomplete
+    known = PORTS.usable()
     kind, colon, argument = last.partition(":")
     if colon:
-        scheme = SCHEMES.get(kind)
+        scheme = known.get(kind)
         has_file = scheme is not None and (scheme.reads_file or scheme.writes_file)
         return [f"{before}{plus}{kind}:{path}" for path in _files(argument)] if has_file else []
-    first = SCHEMES.get(before.partition(":")[0])
+    first = known.get(before.partition(":")[0])
     beside = () if first is None else ("records",) if first.plays else ("plays",)
     return [
         f"{before}{plus}{name}:"
-        for name, scheme in SCHEMES.items()
+        for name, scheme in known.items()
         if name.startswith(kind) and all(getattr(scheme, role) for role in beside)
     ]
+
+
+def links(incomplete: str) -> list[str]:
+    """The completions of a link's specification: kinds, and files for the kinds that have one."""
+    from xennet.run.links import LINKS
+
+    known = LINKS.usable()
+    name, colon, argument = incomplete.partition(":")
+    if not colon:
+        return [f"{one}:" if known[one].is_file else one for one in known if one.startswith(name)]
+    kind = known.get(name)
+    return [f"{name}:{path}" for path in _files(argument)] if kind and kind.is_file else []
 
 
 def _files(begun: str) -> list[str]:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
 from xennet.port import Port, PortError, open_ports
-from xennet.port.spec import SCHEMES, parse, records_to_stdout
+from xennet.port.spec import PORTS, parse, records_to_stdout
 from xennet.run.options import RunOptions
 from xennet.run.progress import Shown, no_progress, progress_bar
 from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, RunReport
@@ -44,8 +44,6 @@ _OF_VIFS = frozenset(
 
 #: A command function that gets an option.
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-_PORTS = "Ports: " + ", ".join(scheme.usage for scheme in SCHEMES.values())
 
 
 class Link(Protocol):
@@ -100,6 +98,32 @@ class _LinkType(_ParamType):
             self.fail(str(error), param, ctx)
         return value
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem
+
+        from xennet.cli.completion import links
+
+        return [CompletionItem(value) for value in links(incomplete)]
+
+
+class _RunCommand(click.Command):
+    """A command whose help ends in the ports and links that there are."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from xennet.run.links import LINKS
+
+        ports = ", ".join(scheme.usage for scheme in PORTS.usable().values())
+        links = ", ".join(kind.usage for kind in LINKS.usable().values())
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(f"Ports: {ports}; PLAYER+RECORDER joins two.")
+            formatter.write_text(f"Links: {links}.")
+            for fault in (*PORTS.faults(), *LINKS.faults()):
+                formatter.write_text(f"Not used: {fault}.")
+        super().format_epilog(ctx, formatter)
+
 
 def _count(name: str, most: int, text: str) -> Callable[[_F], _F]:
     """An option for a number from 1, the default, to ``most``."""
@@ -126,8 +150,9 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
 
 
 @click.command(
-    epilog=f"{_PORTS}; PLAYER+RECORDER joins two. Exit code: 0 good, 1 not, "
-    "2 bad input, 130 and 143 interrupted (the report tells what was done)."
+    cls=_RunCommand,
+    epilog="Exit code: 0 good, 1 not, 2 bad input, 130 and 143 interrupted "
+    "(the report tells what was done).",
 )
 @click.option(
     "--guest",
@@ -199,7 +224,7 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
     default="vif",
     show_default=True,
     metavar="LINK",
-    help="What joins the ports: vif, epair or epair:taskqueue.",
+    help="What joins the ports.",
 )
 @click.option("--allow-empty", is_flag=True, help="A run in which no port gives a frame is good.")
 @click.option(
@@ -301,9 +326,7 @@ def _vif(
     options: RunOptions,
     progress: Shown,
 ) -> RunReport:
-    """The link that the options name; a store is on ``socket``, if that is one, and signals end it
-    in order."""
-    """The vif as a :class:`Link`; its store is served on ``socket`` unless that is None.
+    """The link that the options name; its store is served on ``socket`` unless that is None.
 
     A signal ends the run in order.
     """

@@ -1,14 +1,7 @@
 """Port specifications: ``scheme:argument``, or a player and a recorder joined by ``+``.
 
-    pcap:in.pcap                   plays a capture; pcap:- reads it from standard input
-    gen:1500x1000                  plays 1000 made-up frames of 1500 bytes
-    tcp:64000x1000                 plays 1000 GSO frames of a TCP connection (tcp6: over IPv6)
-    tcp:1514x1000@8                plays 1000 frames of eight TCP connections in turn
-    record:out.pcap                records what arrives; record:- writes to standard output
-    null:                          swallows what arrives
-    echo:                          gives back what arrives
-    shmif:bus                      sends to a bus that other processes share, takes what they send
-    pcap:in.pcap+record:out.pcap   plays the one, records to the other
+``SCHEMES`` has the schemes of the package; installed packages add others by an entry point of the
+group ``xennet.ports`` (:func:`scheme_of` says what that has to name). ``PORTS`` has all of them.
 
 The argument is everything after the first colon. A ``+`` joins two parts only where a known
 scheme and a colon follow it, so ``pcap:a+b:c.pcap`` is one file name; a file name that itself
@@ -21,11 +14,11 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 from attrs import frozen
 
+from xennet.plugins import Plugin, PluginError, Registry, load
 from xennet.port.base import Port, PortError
 from xennet.port.duplex import DuplexPort
 from xennet.port.files import STANDARD, check_overwriting
@@ -35,10 +28,11 @@ from xennet.port.files import STANDARD, check_overwriting
 class Scheme:
     """One kind of port.
 
-    ``usage`` is shown to people. ``target`` is ``module:class``, as in an entry point, imported
-    when it is first used; the class is called with the argument. ``plays``, ``records``: the sides
-    of a ``+`` on which it may be. ``reads_file``, ``writes_file``: the argument is a file used that
-    way.
+    ``usage`` is shown to people; it begins with the scheme and its colon. ``target`` is
+    ``module:class``, as in an entry point, imported when it is first used; the class is called with
+    the argument. ``plays``, ``records``: the sides of a ``+`` on which it may be. ``reads_file``,
+    ``writes_file``: the argument is a file used that way. ``plugin``: the entry point that it is
+    from, None for a scheme of the package.
     """
 
     usage: str
@@ -47,10 +41,40 @@ class Scheme:
     records: bool = False
     reads_file: bool = False
     writes_file: bool = False
+    plugin: Plugin | None = None
 
     def open(self, argument: str) -> Port:
-        module, _, name = self.target.partition(":")
-        return cast(Port, getattr(import_module(module), name)(argument))
+        """Open a port. Raises PortError, also for whatever goes wrong within a plugin."""
+        port = load(self.target)
+        if self.plugin is None:
+            return cast(Port, port(argument))
+        try:
+            made = self.plugin.make(port, argument, protocol=Port, own=PortError)
+        except PluginError as error:
+            raise PortError(str(error)) from error
+        return cast(Port, made)
+
+
+#: What a class tells of itself as Scheme does of it; what it does not say is False.
+_FLAGS = ("plays", "records", "reads_file", "writes_file")
+
+
+def scheme_of(plugin: Plugin, port: Any) -> Scheme:
+    """The scheme that an entry point adds.
+
+    ``port`` is what it names: a class, or another callable, that is called with the argument and
+    returns a Port. It has an attribute ``usage``, a str, and may have ``plays``, ``records``,
+    ``reads_file`` and ``writes_file``, each as in :class:`Scheme`. Raises TypeError for any other
+    object.
+    """
+    if not callable(port):
+        raise TypeError(f"{plugin.target} is no class")
+    usage = getattr(port, "usage", None)
+    if not isinstance(usage, str) or not usage.startswith(f"{plugin.name}:"):
+        wanted = f"a str like {plugin.name + ':ARGUMENT'!r}"
+        raise TypeError(f"{plugin.target} has the usage {usage!r}, not {wanted}")
+    flags = {flag: bool(getattr(port, flag, False)) for flag in _FLAGS}
+    return Scheme(usage, plugin.target, plugin=plugin, **flags)
 
 
 SCHEMES = {
@@ -66,7 +90,11 @@ SCHEMES = {
     "tcp6": Scheme("tcp6:SIZExCOUNT[/MSS][@FLOWS]", "xennet.port.tcp:Tcp6Port", plays=True),
 }
 
+#: Every scheme, those of installed packages too.
+PORTS = Registry("xennet.ports", SCHEMES, scheme_of)
 
+#: What may be a scheme behind a plus.
+_JOINT = re.compile(r"\+([^:+]+):")
 #: Least similarity of a misspelt scheme (difflib): "pcpa" means pcap, "tap" does not mean tcp.
 _NEAR = 0.7
 
@@ -83,10 +111,16 @@ class Part:
         return self.scheme.reads_file or self.scheme.writes_file
 
 
+def split(spec: str) -> list[str]:
+    """The texts of the parts of ``spec``: each plus before a known scheme and a colon ends one."""
+    ends = [joint.start() for joint in _JOINT.finditer(spec) if joint[1] in PORTS]
+    starts = [0, *(end + 1 for end in ends)]
+    return [spec[start:end] for start, end in zip(starts, [*ends, len(spec)], strict=True)]
+
+
 def parse(spec: str) -> list[Part]:
     """The one or two parts of ``spec``, a player before its recorder. Raises PortError."""
-    joint = "|".join(map(re.escape, SCHEMES))
-    parts = [_part(text, spec) for text in re.split(rf"\+(?=(?:{joint}):)", spec)]
+    parts = [_part(text, spec) for text in split(spec)]
     if len(parts) == 1:
         return parts
     players = [part for part in parts if part.scheme.plays]
@@ -140,10 +174,13 @@ def _joined(ports: list[Port]) -> Port:
 
 def _part(text: str, spec: str) -> Part:
     name, colon, argument = text.partition(":")
-    scheme = SCHEMES.get(name)
-    if scheme is None or not colon:
+    try:
+        scheme = PORTS.get(name) if colon else None
+    except PluginError as error:
+        raise PortError(f"port {spec!r}: {error}") from error
+    if scheme is None:
         meant = _meant(name, colon, argument)
-        known = ", ".join(scheme.usage for scheme in SCHEMES.values())
+        known = ", ".join(scheme.usage for scheme in PORTS.usable().values())
         raise PortError(
             f"port {spec!r}: unknown, did you mean {meant}?"
             if meant
@@ -167,9 +204,9 @@ def _meant(name: str, colon: str, argument: str) -> str:
         return f"pcap:{text} or record:{text}"
     from difflib import get_close_matches
 
-    near = get_close_matches(name, SCHEMES, 1, cutoff=_NEAR) if colon else []
+    near = get_close_matches(name, PORTS.names(), 1, cutoff=_NEAR) if colon else []
     return f"{near[0]}:{argument}" if near else ""
 
 
 def _usages(role: str) -> str:
-    return ", ".join(scheme.usage for scheme in SCHEMES.values() if getattr(scheme, role))
+    return ", ".join(scheme.usage for scheme in PORTS.usable().values() if getattr(scheme, role))

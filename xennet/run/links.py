@@ -1,65 +1,133 @@
-"""The links of a run as ``--link`` names them, and a run over any of them."""
+"""The links of a run as ``--link`` names them, and a run over any of them.
+
+A link's specification is ``kind`` or ``kind:argument``. ``KINDS`` has the kinds of the package;
+installed packages add others by an entry point of the group ``xennet.links`` (:func:`kind_of` says
+what that has to name). ``LINKS`` has all of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve, frozen
 
-from xennet.link.protocol import Link
-from xennet.port import Port
+from xennet.errors import LinkError
+from xennet.plugins import Plugin, PluginError, Registry
 from xennet.run.options import Progress, RunOptions
-from xennet.run.report import RunReport
-from xennet.run.runner import StoreView, run_link
-from xennet.run.stop import Stop
+
+if TYPE_CHECKING:
+    from xennet.link.protocol import Link
+    from xennet.port import Port
+    from xennet.run.report import RunReport
+    from xennet.run.runner import StoreView
+    from xennet.run.stop import Stop
+
+
+def _settled(options: RunOptions) -> RunOptions:
+    return options
 
 
 @frozen
 class Kind:
     """One kind of link.
 
-    ``variants``: what may stand behind its name and a colon; the first is the default.
-    ``make(variant, options)`` makes the link, and returns it with the options that the report
-    shows.
+    ``usage`` is shown to people; it begins with the name of the kind. An argument is what stands
+    behind that and a colon, None without a colon. ``check(argument)`` raises ValueError for one
+    that the kind does not know. ``make(argument, options)`` makes the link. ``is_file``: the
+    argument is a file. ``settled(options)`` has what ``options`` leave open, as a report shows
+    them.
     """
 
-    variants: tuple[str, ...]
-    make: Callable[[str, RunOptions], tuple[Link, RunOptions]]
+    usage: str
+    check: Callable[[str | None], object]
+    make: Callable[[str | None, RunOptions], Link]
+    is_file: bool = False
+    settled: Callable[[RunOptions], RunOptions] = _settled
 
 
-def _vif(_variant: str, options: RunOptions) -> tuple[Link, RunOptions]:
+def one_of(name: str, variants: Sequence[str]) -> Callable[[str | None], None]:
+    """The check of a kind whose argument, if there is one, has to be one of ``variants``."""
+
+    def check(argument: str | None) -> None:
+        if argument is not None and argument not in variants:
+            known = ", ".join(variants) or "none"
+            raise ValueError(f"{name} has no variant {argument!r}; there are: {known}")
+
+    return check
+
+
+def _vif(_argument: str | None, options: RunOptions) -> Link:
     from xennet.link.vifs import Vifs
     from xennet.run.over_vifs import setup_of
 
-    setup = setup_of(options)
-    return Vifs(setup), evolve(options, evtchn=setup.evtchn)
+    return Vifs(setup_of(options))
 
 
-def _epair(variant: str, options: RunOptions) -> tuple[Link, RunOptions]:
+def _vif_settled(options: RunOptions) -> RunOptions:
+    from xennet.run.over_vifs import setup_of
+
+    return evolve(options, evtchn=setup_of(options).evtchn)
+
+
+def _epair(generation: str | None, options: RunOptions) -> Link:
     from xennet.link.epair import EpairLink
 
-    return EpairLink(variant, options.mtu), options
+    return EpairLink(generation or _GENERATIONS[0], options.mtu)
 
 
-KINDS: Mapping[str, Kind] = {
-    "vif": Kind(("",), _vif),
-    "epair": Kind(("netisr", "taskqueue"), _epair),
+#: FreeBSD's generations of epair; the first is the usual one.
+_GENERATIONS = ("netisr", "taskqueue")
+
+KINDS = {
+    "vif": Kind("vif", one_of("vif", ()), _vif, settled=_vif_settled),
+    "epair": Kind("epair[:netisr|:taskqueue]", one_of("epair", _GENERATIONS), _epair),
 }
 
 
-def parse(spec: str) -> tuple[Kind, str]:
-    """The kind of link that ``spec`` names, and its variant. Raises ValueError for any other
-    name."""
-    name, _, variant = spec.partition(":")
-    kind = KINDS.get(name)
-    if kind is None:
-        raise ValueError(f"{spec!r}: no link {name!r}; there are {', '.join(KINDS)}")
-    if ":" not in spec:
-        return kind, kind.variants[0]
-    if not variant or variant not in kind.variants:
-        known = ", ".join(one for one in kind.variants if one) or "none"
-        raise ValueError(f"{spec!r}: {name} has no variant {variant!r}; there are: {known}")
-    return kind, variant
+def kind_of(plugin: Plugin, link: Any) -> Kind:
+    """The kind that an entry point adds.
+
+    ``link`` is what it names: a class, or another callable, that is called with the argument and
+    the RunOptions and returns a Link. It has an attribute ``usage``, a str, and may have ``check``
+    and ``is_file``, as in :class:`Kind`; without ``check`` any argument will do. Raises TypeError
+    for any other object.
+    """
+    if not callable(link):
+        raise TypeError(f"{plugin.target} is no class")
+    usage = getattr(link, "usage", None)
+    if not isinstance(usage, str) or not usage.startswith(plugin.name):
+        raise TypeError(f"{plugin.target} has the usage {usage!r}, not one of {plugin.name!r}")
+
+    def make(argument: str | None, options: RunOptions) -> Link:
+        from xennet.link.protocol import Link
+
+        made = plugin.make(link, argument, options, protocol=Link, own=LinkError)
+        return cast(Link, made)
+
+    check = getattr(link, "check", None) or (lambda argument: None)
+    return Kind(usage, check, make, bool(getattr(link, "is_file", False)))
+
+
+#: Every kind of link, those of installed packages too.
+LINKS = Registry("xennet.links", KINDS, kind_of)
+
+
+def parse(spec: str) -> tuple[Kind, str | None]:
+    """The kind of link that ``spec`` names, and its argument. Raises ValueError, with one line,
+    for any other specification."""
+    name, colon, rest = spec.partition(":")
+    argument = rest if colon else None
+    try:
+        kind = LINKS.get(name)
+        if kind is None:
+            raise ValueError(f"no link {name!r}; there are {', '.join(LINKS.names())}")
+        if kind.is_file and not argument:
+            raise ValueError(f"no file name, wants {kind.usage}")
+        kind.check(argument)
+    except (PluginError, ValueError) as error:
+        raise ValueError(f"{spec!r}: {error}") from error
+    return kind, argument
 
 
 def run_ports(
@@ -72,9 +140,12 @@ def run_ports(
 ) -> RunReport:
     """A run (xennet.run.runner.run_link) over the link that ``options`` name.
 
-    Raises ValueError if there is no such link, LimitError for vifs that do not fit the store's
-    quotas or the host's memory.
+    Raises ValueError if there is no such link, LinkError or PluginError if it cannot be made,
+    LimitError for vifs that do not fit the store's quotas or the host's memory.
     """
-    kind, variant = parse(options.link)
-    link, options = kind.make(variant, options)
+    from xennet.run.runner import run_link
+
+    kind, argument = parse(options.link)
+    options = kind.settled(options)
+    link = kind.make(argument, options)
     return run_link(link, guests, hosts, options, progress, view, stop)
