@@ -26,8 +26,11 @@ def end_access(grants: Grants, gref: int) -> bool:
     looked at (gnttab_end_foreign_access_ref_v2); a use that began just then goes on, but there will
     be no other. Pages that are granted for life (shift 0) have no entry here: their access ends
     with them.
+
+    Where ``alone`` in ``grants`` is 1, an entry that is ``access`` may be ended in line, by a store
+    of 0: kernels do so with every buffer.
     """
-    words, shift, status, status_shift, access = grants
+    words, shift, status, status_shift, access, _ = grants
     if shift == 1:
         # The usual case: the entry is as it was written.
         header = compare_and_swap(words, gref << 1, access, 0)

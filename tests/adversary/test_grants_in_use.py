@@ -186,7 +186,7 @@ def test_an_access_with_flags_of_its_own_does_not_end_before_its_use_either() ->
     def end(entry: Entry) -> None:
         words, status = entry.table.words, entry.table.status
         access = GTF_permit_access | CALLER << 16
-        entry.ended = end_access((words, 1, status, 2, access), entry.gref)
+        entry.ended = end_access((words, 1, status, 2, access, 0), entry.gref)
 
     seen = set()
     for access, entry in interleavings(scene, end, lambda entry, _: entry.map()):

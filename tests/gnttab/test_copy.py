@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from gnttab_world import COPY_SIZE, READ, READONLY_MAP, WRITE, Own, Ref, World, element
 
-from xennet.abi.grant_table import GTF_permit_access, GTF_readonly, GTF_sub_page
+from xennet.abi.grant_table import (
+    GTF_permit_access,
+    GTF_reading,
+    GTF_readonly,
+    GTF_sub_page,
+    GTF_writing,
+)
 from xennet.abi.xen import DOMID_SELF, PAGE_SIZE
 from xennet.gnttab.copy import grant_copy
 from xennet.gnttab.entry import GNTPIN_hstr_inc
@@ -287,8 +295,11 @@ def test_a_table_shorter_than_announced_is_refused(world: World) -> None:
             world.hypervisor.copy(0, ops, count)
 
 
+@pytest.mark.parametrize("alone", [0, 1], ids=["shared", "alone"])
 @pytest.mark.parametrize("direction", ["read", "write"])
-def test_the_granter_sees_the_marks_while_bytes_move(world: World, direction: str) -> None:
+def test_the_granter_sees_the_marks_while_bytes_move(
+    world: World, direction: str, alone: int
+) -> None:
     """Set before the first byte moves, gone after the last."""
     table, seen = world.table[1], []
     gref = write_gref(world, 1)
@@ -317,10 +328,26 @@ def test_the_granter_sees_the_marks_while_bytes_move(world: World, direction: st
             SpyingBytes(),  # type: ignore[arg-type]
             world.memory.u16,
             world.memory.u32,
+            alone,
         )
         assert failed == 0
         assert not table.in_use(gref)
     assert seen == [READ if direction == "read" else WRITE] * 4
+
+
+@pytest.mark.parametrize("alone", [0, 1], ids=["shared", "alone"])
+def test_a_copy_over_its_own_entry_leaves_what_it_wrote_without_marks(alone: int) -> None:
+    """A domain may grant the page of its table; the marks that go are those of the new entry."""
+    world = World((1, 1, 1))
+    (table_frame,) = world.hypervisor.table_frames(1)
+    gref = world.table[1].grant_access(0, table_frame)
+    new = struct.pack("<HHI", 0xFFFF, 7, 0x1234)
+    world.fill(world.page[0], new + bytes(PAGE_SIZE - 8))
+    op = memoryview(bytearray(element(Own(world.page[0]), Ref(1, gref, 8 * gref), 8))).cast("I")
+    *machine, _ = world.hypervisor.copy_args
+    assert grant_copy(op, 1, 0, *machine, alone) == 0
+    left = struct.pack("<HHI", 0xFFFF & ~(GTF_reading | GTF_writing), 7, 0x1234)
+    assert world.bytes_of(table_frame, 8 * gref, 8) == left
 
 
 def test_a_copy_leaves_the_marks_of_a_mapping(world: World) -> None:

@@ -34,8 +34,9 @@ Vector: TypeAlias = "array[int]"
 #: page, pvt: the words of a ring page, and the private indices (FRONT_* or BACK_* of xennet.ring).
 Ring: TypeAlias = "tuple[U32Words, U32Array]"
 #: words, shift, status, status_shift: a grant table, as in xennet.interface.GuestGrants; access:
-#: the first word of an entry that grants one of these pages, as its owner writes it.
-Grants: TypeAlias = "tuple[U32Words, int, U32Words, int, int]"
+#: the first word of an entry that grants one of these pages, as its owner writes it; alone: 1 if
+#: the table is of version 1 and in memory that only this process has (:func:`alone`).
+Grants: TypeAlias = "tuple[U32Words, int, U32Words, int, int, int]"
 #: data, data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value: of a FrameBatch,
 #: its bytes a second time in words.
 Frames: TypeAlias = (
@@ -96,6 +97,16 @@ def await_responses(ring: U32Words, cons: int) -> int:
     """
     arm(ring, RSP_EVENT, (cons + 1) & MASK32)
     return 1 if ring[RSP_PROD] != cons else 0
+
+
+def alone(words: U32Words) -> bool:
+    """Whether only this process has the memory of ``words``. Raises as xennet.engine.atomics.of
+    does.
+
+    In one thread a load and a store are then as good as an operation in one step. Kernels that
+    change a word for each slot are told so when they are set up, and spare the calls.
+    """
+    return atomics.of(words) is None
 
 
 def compare_and_swap(words: U32Words, at: int, old: int, new: int) -> int:

@@ -131,27 +131,28 @@ def grant_copy(
     u8: Bytes,
     u16: U32Words,
     u32: U32Words,
+    alone: int,
 ) -> int:
     """Run ``count`` elements of ``ops`` for ``caller``. Returns the number that failed; these moved
-    no byte. ``dom_rows``: the directory; ``owner``: a domid per frame; ``u8`` ...: the arena."""
+    no byte. ``dom_rows``: the directory; ``owner``: a domid per frame; ``u8`` ...: the arena;
+    ``alone``: 1 if only this process has it, and nobody comes between a load and a store."""
     nr_frames = len(owner)
     failed = copied = 0
     granted = caller << HEADER_S_domid | GTF_permit_access
     cached = -1  # the domain that the last element named; the rest is its row
     entries = version = table = active = status_table = 0
+    in_line = False
     for op in range(0, count * COPY_STRIDE, COPY_STRIDE):
         length = ops[op + COPY_W_len]
         flags = length >> COPY_S_flags
         length &= LOW_HALF
         # The reference, the caller's frame; the bits set meanwhile; the header's bits to match.
         if flags == GNTCOPY_dest_gref:
-            peer = op + _DEST
-            own = op
+            peer, own = op + _DEST, op
             marks = GTF_reading | GTF_writing
             mask = _WRITE_MASK
         else:
-            peer = op
-            own = op + _DEST
+            peer, own = op, op + _DEST
             marks = GTF_reading
             mask = _READ_MASK if flags == GNTCOPY_source_gref else 0  # 0: no header matches
         peer_at = ops[peer + _PTR_W_domid]
@@ -161,8 +162,8 @@ def grant_copy(
         if domid != cached:
             cached = domid
             entries, version, table, active, status_table = tables_of(domid, dom_rows)
-        gref = ops[peer]
-        own_frame = ops[own]
+            in_line = alone == version  # a table of version 1 that nobody else changes
+        gref, own_frame = ops[peer], ops[own]
         done = False
         if (
             length
@@ -178,11 +179,9 @@ def grant_copy(
             header = u32[entry]
             if header & mask == granted and u32[active + (gref << ACTIVE_SHIFT)] == 0:
                 status = entry << 1 if version == 1 else status_table + gref
-                if version == 1:
-                    usable = compare_and_swap(u32, entry, header, header | marks) == header
-                else:  # as set_status: what the entry means is loaded behind the marks
-                    fetch_or(u16, status, marks)
-                    usable = u32[entry] & mask == granted and u32[entry + version + 1] == 0
+                if in_line:
+                    u32[entry] = header | marks
+                usable = in_line or mark(header, marks, mask, version, entry, status, u16, u32)
                 frame = u32[entry + version] if usable else nr_frames
                 if frame < nr_frames and owner[frame] == domid:
                     peer_at += frame << PAGE_SHIFT
@@ -193,7 +192,9 @@ def grant_copy(
                         u8[peer_at : peer_at + length] = u8[own_at : own_at + length]
                     ops[op + COPY_W_status] &= ~STATUS_MASK
                     done = True
-                if usable or version != 1:
+                if in_line:
+                    u32[entry] = u32[entry] & ~marks  # as it is now: bytes may have moved to it
+                elif usable or version != 1:
                     fetch_and(u16, status, ~marks)
         if done or copy_one(ops, op, caller, dom_rows, owner, u8, u16, u32) == GNTST_okay:
             copied += length
@@ -201,6 +202,26 @@ def grant_copy(
             failed += 1
     count_copied(caller, copied, dom_rows)
     return failed
+
+
+def mark(
+    header: int,
+    marks: int,
+    mask: int,
+    version: int,
+    entry: int,
+    status: int,
+    u16: U32Words,
+    u32: U32Words,
+) -> bool:
+    """Set ``marks`` of an ordinary entry, as set_status does. Returns whether it still is one.
+
+    If not, those of version 2 are set all the same.
+    """
+    if version == 1:
+        return compare_and_swap(u32, entry, header, header | marks) == header
+    fetch_or(u16, status, marks)  # what the entry means is loaded behind the marks
+    return (u32[entry] ^ header) & mask == 0 and u32[entry + 3] == 0  # and its frame is below 2^32
 
 
 def tables_of(domid: int, dom_rows: U32Array) -> tuple[int, int, int, int, int]:

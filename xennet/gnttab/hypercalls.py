@@ -53,7 +53,7 @@ from xennet.abi.grant_table import (
 from xennet.abi.words import COPY_STRIDE
 from xennet.abi.xen import DOMID_SELF, DOMID_XEN, PAGE_SIZE
 from xennet.engine.choice import current, shared
-from xennet.engine.kernel import compare_and_swap, fetch_or
+from xennet.engine.kernel import alone, compare_and_swap, fetch_or
 from xennet.gnttab.copy import grant_copy
 from xennet.gnttab.copy_table import CopyTable
 from xennet.gnttab.directory import (
@@ -211,7 +211,8 @@ class GrantTables:
             shared(part, "arena") for part in (memory.u8, memory.u16, memory.u32)
         )
         arena = (u8, self._u16, self._u32)
-        self.copy_args = tuple(map(engine.view, (directory.rows, memory.owner, *arena)))
+        views = map(engine.view, (directory.rows, memory.owner, *arena))
+        self.copy_args = (*views, int(alone(self._u32)))
 
     # -- life of a domain ---------------------------------------------------------------------
 

@@ -206,7 +206,7 @@ class GrantTable:
         """
         self._check(gref)
         access = self._words[gref << self.version] & ~IN_USE
-        table = (self._words, self.version, self._status, self.status_shift, access)
+        table = (self._words, self.version, self._status, self.status_shift, access, 0)
         if not end_access(table, gref):
             return False
         self.release((gref,))

@@ -82,8 +82,8 @@ _PVT = _HASH_VALUE + TX_SLOTS
 _SCRATCH = _PVT + 2
 
 #: What grant_copy takes beside its table: the directory, who owns each frame, the arena as bytes,
-#: halves and words.
-Machinery: TypeAlias = "tuple[U32Array, U32Array, Bytes, U32Words, U32Words]"
+#: halves and words, and whether only this process has the arena.
+Machinery: TypeAlias = "tuple[U32Array, U32Array, Bytes, U32Words, U32Words, int]"
 
 
 def poll_ring(
@@ -103,7 +103,7 @@ def poll_ring(
     ``scratch``: _SCRATCH private words; ``vif_config`` and ``state``: those of take_requests.
     Returns its verdict.
     """
-    dom_rows, owner, u8, u16, u32 = machine
+    dom_rows, owner, u8, u16, u32, alone = machine
     ring = (page, scratch[_PVT:_SCRATCH])
     ops = scratch[_OPS:_RSP]
     slots = (
@@ -129,7 +129,7 @@ def poll_ring(
     verdict = take_requests(
         max_packets, log, ring, GUEST, vif_config, slots, ops, stage_frame, frames, state, res
     )
-    grant_copy(ops, res[R_OPS], HOST, dom_rows, owner, u8, u16, u32)
+    grant_copy(ops, res[R_OPS], HOST, dom_rows, owner, u8, u16, u32, alone)
     put_responses(log, ring, slots, ops, frames, res)
     if res[R_FLAGS_SEEN] & CSUM_BLANK:
         judge_checksums(log, slots, frames, res)

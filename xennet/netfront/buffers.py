@@ -14,6 +14,7 @@ from typing import Any
 
 from xennet.abi.grant_table import GTF_permit_access, GTF_readonly
 from xennet.engine.choice import Engine, shared
+from xennet.engine.kernel import alone
 from xennet.interface import HypercallError, Hypervisor
 
 
@@ -59,10 +60,11 @@ class GrantedPages:
         grants = self._hv.grants
         if not grants.shift:
             nothing = engine.view(array("I", (0,)))
-            return nothing, 0, nothing, 0, 0
-        words = engine.view(shared(grants.words, "grant table"))
-        status = engine.view(shared(grants.status, "grant table"))
-        return words, grants.shift, status, grants.status_shift, self._access
+            return nothing, 0, nothing, 0, 0, 0
+        words, status = (shared(part, "grant table") for part in (grants.words, grants.status))
+        one_thread = int(grants.shift == 1 and alone(words))
+        words, status = engine.view(words), engine.view(status)
+        return words, grants.shift, status, grants.status_shift, self._access, one_thread
 
     def end(self) -> bool:
         """End all access, and give references and pages back.

@@ -172,7 +172,7 @@ def put_requests(ring: Ring, grefs: U32Array, grants: Grants) -> int:
     Returns 1 if the backend asked to be notified, else 0.
     """
     page, pvt = ring
-    words, shift, _, _, access = grants
+    words, shift, _, _, access, _ = grants
     prod = pvt[FRONT_REQ_PROD_PVT]
     end = (pvt[FRONT_RSP_CONS] + RX_SLOTS) & MASK32
     while prod != end:
@@ -437,12 +437,16 @@ def get_responses(
     verdict), the number of bytes copied, the reason why it is dropped, and the verdict.
     """
     pages, grefs, _ = buffers
+    words, shift, _, _, access, alone = grants
     slots = 1
     limit = XEN_NETIF_NR_SLOTS_MIN
     size = 0
     while True:
         slot = index & RX_MASK
-        if not end_access(grants, grefs[slot]):  # B5
+        gref = grefs[slot]
+        if alone and words[gref << shift] == access:  # end_access, in line
+            words[gref << shift] = 0
+        elif not end_access(grants, gref):  # B5
             return cons, index, size, drop, STILL_GRANTED
         start = word0 >> RXRSP_S_offset
         chunk = word1 >> RXRSP_S_status

@@ -148,7 +148,7 @@ def put_requests(
     """
     page, pvt = ring
     pages, grefs, _ = buffers
-    words, shift, _, _, access = grants
+    words, shift, _, _, access, _ = grants
     data, _, offset, length, flags, gso_size, _, hash_info, _ = frames
     ids, pending, _ = requests
     _, _, hashes = backend
@@ -310,6 +310,7 @@ def take_responses(
     page, pvt = ring
     pages, grefs, zeros = buffers
     ids, pending, outcomes = requests
+    words, shift, _, _, access, alone = grants
     begin = cons = pvt[FRONT_RSP_CONS]
     prod = page[RSP_PROD]  # loaded once: the value judged is the value used
     free = state[S_FREE]
@@ -345,7 +346,10 @@ def take_responses(
             if not pending[ident]:  # B4
                 verdict = NOT_PENDING
                 break
-            if not end_access(grants, grefs[ident]):  # B5
+            gref = grefs[ident]
+            if alone and words[gref << shift] == access:  # end_access, in line
+                words[gref << shift] = 0
+            elif not end_access(grants, gref):  # B5
                 verdict = STILL_GRANTED
                 break
             pending[ident] = 0
