@@ -81,6 +81,7 @@ _TABLE = {
     "lifecycle": (
         "abi frames host netback netfront observe run runloop toolstack vif xenbus xenstore"
     ),
+    "testing": "abi errors frames link offload port pump run runloop",
     "bench": (
         "abi engine/choice engine/kernel frames gnttab host link netback netback/poll_page "
         "netfront port vif xenstore"

@@ -116,7 +116,7 @@ class GenPort(BasePort):
             self._offsets = array("I", range(used, end, size))
         batch.offset[start : start + count] = self._offsets
         batch.length[start : start + count] = array("I", (size,)) * count
-        for column in (batch.flags, batch.gso_size, batch.gso_type):
+        for column in (batch.flags, batch.gso_size, batch.gso_type, batch.hash_info):
             column[start : start + count] = zeroes
         batch.timestamp[start : start + count] = array(
             "q", range(first * INTERVAL, (first + count) * INTERVAL, INTERVAL)

@@ -1,0 +1,39 @@
+"""Every link of the package passes the contract of links."""
+
+from __future__ import annotations
+
+from xennet.run.links import KINDS
+from xennet.run.options import RunOptions
+from xennet.testing import LinkContract
+
+
+class TestVif(LinkContract):
+    spec = "vif"
+    bad_specs = ("vif:", "vif:x")
+
+
+class TestVifOfSeveralQueues(TestVif):
+    options = RunOptions(queues=3)
+
+
+class TestVifWithoutOffloads(TestVif):
+    options = RunOptions(sg=False, gso=False, csum=False, mtu=1500)
+
+
+class TestVifOfFreeBSD(TestVif):
+    options = RunOptions(frontend="freebsd")
+
+
+class TestEpair(LinkContract):
+    spec = "epair"
+    bad_specs = ("epair:", "epair:x")
+
+
+class TestEpairOfTheLaterGeneration(LinkContract):
+    spec = "epair:taskqueue"
+
+
+def test_every_kind_is_here() -> None:
+    classes = LinkContract.__subclasses__()
+    held = {one.spec.partition(":")[0] for one in classes if one.__module__ == __name__}
+    assert held >= set(KINDS)

@@ -1,0 +1,191 @@
+"""Every port of the package, and wrappers in front of them, pass the contract of ports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xennet.frames import FrameBatch
+from xennet.port import Port, PortWrapper, open_port
+from xennet.port.spec import SCHEMES
+from xennet.shmif.bus_port import ShmifPort
+from xennet.testing import Outside, PortContract
+from xennet.testing.sample_frames import Frame, drain, new_batch, numbered, of_sizes
+from xennet.wrap import FaultInjector, OffloadEdge, Tracer
+
+
+def write(path: Path, frames: list[Frame]) -> None:
+    """A capture of ``frames``."""
+    port = open_port(f"record:{path}")
+    port.push(new_batch(frames))
+    port.close()
+
+
+class Recorded(Outside):
+    """A recording, which is read when it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def taken(self) -> list[Frame]:
+        port = open_port(f"pcap:{self.path}")
+        frames = drain(port)
+        port.close()
+        return frames
+
+
+class TestNull(PortContract):
+    spec = "null:"
+    bad_specs = ("null:x",)
+
+
+class TestGen(PortContract):
+    spec = "gen:60x10"
+    gives = 10
+    bad_specs = ("gen:", "gen:60", "gen:13x1", "gen:65536x1")
+
+
+class TestGenOfLongFrames(PortContract):
+    spec = "gen:65535x70"
+    gives = 70
+
+
+class TestTcp(PortContract):
+    spec = "tcp:64000x10"
+    gives = 10
+    bad_specs = ("tcp:60x1", "tcp:100x1/0", "tcp:100x1@0")
+
+
+class TestTcpOfSeveralFlows(PortContract):
+    spec = "tcp:1514x70@8"
+    gives = 70
+
+
+class TestTcp6(PortContract):
+    spec = "tcp6:9000x10/1000"
+    gives = 10
+    bad_specs = ("tcp6:85x1",)
+
+
+class TestEcho(PortContract):
+    spec = "echo:"
+    returns = bounded = True
+    bad_specs = ("echo:x",)
+
+
+class OfPcap(PortContract):
+    gives = 8
+    bad_specs = ("pcap:", "pcap:{folder}/none.pcap", "pcap:{folder}", "pcap:{folder}/bad.pcap")
+
+    def prepare(self, folder: Path) -> None:
+        frames = of_sizes([18, 60, 61, 1514, 65535])
+        for name in ("in.pcap", "in.pcapng", "in.pcap.gz", "in.pcapng.xz"):
+            write(folder / name, [*frames, *numbered(3)])
+        (folder / "bad.pcap").write_bytes(b"no capture")
+
+
+class TestPcap(OfPcap):
+    spec = "pcap:{folder}/in.pcap"
+
+
+class TestPcapng(OfPcap):
+    spec = "pcap:{folder}/in.pcapng"
+
+
+class TestGzippedPcap(OfPcap):
+    spec = "pcap:{folder}/in.pcap.gz"
+
+
+class TestRecord(PortContract):
+    spec = "record:{folder}/out.pcap"
+    outside_takes = True
+    keeps = ("timestamp",)
+    bad_specs = ("record:", "record:{folder}", "record:{folder}/none/out.pcap")
+
+    def outside(self, folder: Path, port: Port) -> Outside:
+        return Recorded(folder / self.spec.rpartition("/")[2])
+
+
+class TestRecordOfPcapng(TestRecord):
+    spec = "record:{folder}/out.pcapng"
+
+
+class TestRecordOfGzippedPcapng(TestRecord):
+    spec = "record:{folder}/out.pcapng.gz"
+
+
+class TestPlayerAndRecorder(TestRecord):
+    spec = "gen:60x10+record:{folder}/out.pcap"
+    gives = 10
+    bad_specs = ("gen:60x10+pcap:{folder}/x", "gen:60x10+echo:")
+
+
+class OtherStation(Outside):
+    """Another station of the bus, which hears everything."""
+
+    def __init__(self, path: Path) -> None:
+        self.port = ShmifPort(str(path))
+        drain(self.port)
+
+    def give(self, batch: FrameBatch) -> None:
+        self.port.push(batch)
+
+    def taken(self) -> list[Frame]:
+        return drain(self.port)
+
+    def close(self) -> None:
+        self.port.close()
+
+
+class TestShmif(PortContract):
+    spec = "shmif:{folder}/bus"
+    outside_gives = outside_takes = True
+    bad_specs = ("shmif:", "shmif:-", "shmif:{folder}", "shmif:{folder}/bad")
+
+    def prepare(self, folder: Path) -> None:
+        (folder / "bad").write_bytes(b"no bus" * 2000)
+
+    def outside(self, folder: Path, port: Port) -> Outside:
+        return OtherStation(folder / "bus")
+
+
+class TestEdge(PortContract):
+    gives = 10
+
+    def open(self, folder: Path) -> Port:
+        return OffloadEdge(open_port("tcp:64000x10"))
+
+
+class TestEdgeOfEcho(PortContract):
+    returns = bounded = True
+
+    def open(self, folder: Path) -> Port:
+        return OffloadEdge(open_port("echo:"))
+
+
+class TestTracer(PortContract):
+    returns = bounded = True
+
+    def open(self, folder: Path) -> Port:
+        return Tracer(open_port("echo:"), lambda trace: None)
+
+
+class TestFaultInjectorWithoutFaults(PortContract):
+    gives = 10
+
+    def open(self, folder: Path) -> Port:
+        return FaultInjector(open_port("gen:60x10"), seed=1)
+
+
+class TestWrapper(PortContract):
+    gives = 10
+
+    def open(self, folder: Path) -> Port:
+        return PortWrapper(open_port("gen:60x10"))
+
+
+def test_every_scheme_is_here() -> None:
+    classes = PortContract.__subclasses__()
+    for one in classes:
+        classes += one.__subclasses__()
+    held = {one.spec.partition(":")[0] for one in classes if one.__module__ == __name__}
+    assert held >= set(SCHEMES)
