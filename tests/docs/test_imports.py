@@ -77,7 +77,9 @@ _TABLE = {
         "abi epair errors frames host hypervisor ifnet lazy netback netfront observe port pump "
         "runloop toolstack vif xenbus xenstore"
     ),
-    "run": "abi errors frames host lazy link netback netfront offload plugins port wrap xenstore",
+    "run": (
+        "abi errors frames host lazy link netback netfront offload plugins port pump wrap xenstore"
+    ),
     "lifecycle": (
         "abi frames host netback netfront observe run runloop toolstack vif xenbus xenstore"
     ),

@@ -88,6 +88,9 @@ class Cable:
         while sum(plug.move(self.lossy) for plug in self.plugs):
             pass
 
+    def carry_live(self, seconds: float | None, over: Callable[[], bool]) -> None:
+        raise NotImplementedError
+
     def trickle(self) -> None:
         raise NotImplementedError
 

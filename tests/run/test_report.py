@@ -170,6 +170,8 @@ def test_json_survives_json_and_holds_the_numbers() -> None:
         "quota_nodes": None,
         "allow_empty": False,
         "arena": None,
+        "seconds": None,
+        "live": False,
     }
     assert made["vifs"][0]["down"]["segments"] == 4500
     assert made["switch"] is None

@@ -226,6 +226,14 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
     metavar="LINK",
     help="What joins the ports.",
 )
+@click.option(
+    "--for",
+    "seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Carry frames for so long; then no port is asked for more.  [default: until ports have "
+    "no more, or, where one is live, until Control-C]",
+)
 @click.option("--allow-empty", is_flag=True, help="A run in which no port gives a frame is good.")
 @click.option(
     "--xenstore-socket",

@@ -20,17 +20,19 @@ from xennet.frames import (
     NOTHING,
     Endpoint,
     FrameBatch,
+    attach,
     lazy_bytes,
     require_endpoint,
 )
 from xennet.ifnet import ETHERMTU, Interface, Interfaces
 from xennet.link.report import InterfaceReport, LinkReport
-from xennet.pump import Pump
+from xennet.pump import Clock, Pump
 from xennet.runloop import RunLoop
 
 #: Frames that are moved at a time, and the bytes for them.
 _BATCH = 256
 _BATCH_BYTES = 4 * (MAX_FRAME + 1)
+_NS = 1_000_000_000
 
 
 class _Clock:
@@ -71,14 +73,18 @@ class EpairLink:
     (xennet.link.protocol.Link).
 
     ``generation``: "netisr", the seed's, or "taskqueue". ``mtu`` in bytes, None for the usual one.
-    ``hostid``: 64 bits of which addresses are made.
+    ``hostid``: 64 bits of which addresses are made. ``clock`` is the pump's (None: virtual time).
     """
 
     def __init__(
-        self, generation: str = "netisr", mtu: int | None = None, hostid: int = 0x78656E6E6574
+        self,
+        generation: str = "netisr",
+        mtu: int | None = None,
+        hostid: int = 0x78656E6E6574,
+        clock: Clock | None = None,
     ) -> None:
         self.run_loop = RunLoop()
-        self.pump = Pump(self.run_loop)
+        self.pump = Pump(self.run_loop, clock)
         self.interfaces = Interfaces()
         self.driver: Driver = DRIVERS[generation](self.run_loop)
         self.cloner = Cloner(
@@ -93,6 +99,7 @@ class EpairLink:
         self._kept: list[FrameBatch] = []
         self._report = LinkReport()
         self._open = False
+        self._woken = False
 
     def __repr__(self) -> str:
         state = "open" if self._open else "not open"
@@ -126,6 +133,7 @@ class EpairLink:
                 side.mtu = self.mtu
                 side.input = self._into(end)
                 side.up = True
+                attach(end, self._wake, self.pump.watch)
             offload = NOTHING
             if self.driver.generation != "netisr":
                 offload = NOTHING.with_mtu(self.mtu)
@@ -137,6 +145,23 @@ class EpairLink:
         self._require_open("carry()")
         while sum(self._move(pair, _BATCH) for pair in self.pairs):
             pass
+
+    def carry_live(self, seconds: float | None, over: Callable[[], bool]) -> None:
+        """Move frames as they come for ``seconds`` (None: without end), or until ``over()`` returns
+        True; sleep while there are none."""
+        self._require_open("carry_live()")
+        now = self.pump.clock.monotonic
+        end = None if seconds is None else now() + round(seconds * _NS)
+        while not over() and (end is None or now() < end):
+            self._woken = False
+            if sum(self._move(pair, _BATCH) for pair in self.pairs):
+                self.pump.turn()
+                continue
+            left = None if end is None else max(0, end - now()) / _NS
+            self.pump.hold(left, lambda: self._woken or over())
+
+    def _wake(self) -> None:
+        self._woken = True
 
     def trickle(self) -> None:
         """Let every guest send one frame."""

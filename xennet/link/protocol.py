@@ -69,6 +69,17 @@ class Link(Protocol):
         """
         ...
 
+    def carry_live(self, seconds: float | None, over: Callable[[], bool]) -> None:
+        """Move frames as they come, in real time, for ``seconds`` (None: without end) or until
+        ``over()`` returns True.
+
+        The link sleeps while nothing is to be done: the ends call their listeners, and the link
+        watches their descriptors (xennet.frames.attach). ``over`` is called after each event and
+        every now and then in between. Frames may be on their way at the end; :meth:`carry` brings
+        them home. Raises LinkError when an end broke.
+        """
+        ...
+
     def trickle(self) -> None:
         """Let every guest send one frame, so that a switch learns where each of them is."""
         ...

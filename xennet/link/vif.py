@@ -9,6 +9,7 @@ from xennet.host.setup import Setup
 from xennet.link.vifs import Vifs
 from xennet.netback.device import Vif
 from xennet.netfront.device import Netfront
+from xennet.pump import Clock
 
 
 class VifLink(Vifs):
@@ -16,8 +17,9 @@ class VifLink(Vifs):
 
     ``guest`` is the network stack's side of netfront, ``host`` that of netback; either may give and
     take frames. ``setup`` None: Linux's drivers with their defaults, and a grant table of
-    ``grant_version``. The parts are public: ``host``, ``machine``, ``netfront``, ``netback``,
-    ``toolstack``, ``service``, ``paths``, ``timeline``.
+    ``grant_version``. ``clock`` is that of the host's pump (None: virtual time). The parts are
+    public: ``host``, ``machine``, ``netfront``, ``netback``, ``toolstack``, ``service``, ``paths``,
+    ``timeline``.
     """
 
     def __init__(
@@ -27,8 +29,9 @@ class VifLink(Vifs):
         *,
         grant_version: int = 1,
         setup: Setup | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        super().__init__(Setup(grant_version=grant_version) if setup is None else setup)
+        super().__init__(Setup(grant_version=grant_version) if setup is None else setup, clock)
         self.machine = self.host.machine
         self.toolstack = self.host.toolstack
         self.service = self.host.service

@@ -25,11 +25,12 @@ from xennet.link.timeline import Timeline
 from xennet.netback.defects import BackendPanic, DefectStruck
 from xennet.netfront.device import HELD_PERIOD
 from xennet.observe import FrameFiltered, StoreOperation
+from xennet.pump import PATIENCE, Clock
 from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.paths import VifPaths
 
 if TYPE_CHECKING:
-    from xennet.link.switch import Clock
+    from xennet.link.switch import Clock as HostClock
     from xennet.xenstore.daemon import Daemon
 
 
@@ -41,6 +42,11 @@ class Reached(Enum):
     CLOSED = "closed"
 
 
+#: In real time, ns without an arrival after which frames on their way are given up: nothing delays
+#: them longer.
+_REAL_PATIENCE = 2_000_000_000
+#: ns between two looks at what ends have against each other.
+_LOOK_AFTER = 1_000_000_000
 #: The calls of a link, in order.
 _ORDER = "first open(), once, then carry() as often as you like, then close()"
 
@@ -92,14 +98,16 @@ class Vifs:
     the first of them.
 
     Several guests take turns as on a host (xennet.host.timeslices); with one, the oldest delivery
-    is next. Raises LimitError for a setup that does not fit the store's quotas or the host's
-    memory.
+    is next. ``clock`` is that of the host's pump (None: virtual time). Raises LimitError for a
+    setup that does not fit the store's quotas or the host's memory.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, clock: Clock | None = None) -> None:
         self.setup = setup
         require_room(setup)
-        self.host = Host(setup.capacity, backend_evtchn=setup.policy.evtchn, quota=setup.quota)
+        self.host = Host(
+            setup.capacity, backend_evtchn=setup.policy.evtchn, quota=setup.quota, clock=clock
+        )
         if setup.guests > 1:
             self.host.machine.run_loop.take_turns(TimeSlices())
         self.pairs: list[VifPair] = []
@@ -113,6 +121,8 @@ class Vifs:
         subscribe(self._filtered, FrameFiltered)
         self._reached = Reached.NEW
         self._flowing = False
+        self._broken = False
+        self._look_no_more: Callable[[], object] = lambda: None
         self._daemon: Daemon | None = None
         self._news = False  # the store has changed since its clients had their turn
 
@@ -120,7 +130,7 @@ class Vifs:
         return f"<{type(self).__name__} {len(self.pairs)} vifs, {self._reached.value}>"
 
     @property
-    def host_clock(self) -> Clock:
+    def host_clock(self) -> HostClock:
         """The time in domain 0."""
         return self.host.dom0.kernel
 
@@ -209,7 +219,7 @@ class Vifs:
         self._daemon = Daemon(self.host.service.server, path, pump)
         self._daemon.start()
         if pace:
-            pump.attend(partial(self._look, self._daemon, pace), every=1)
+            pump.attend(partial(self._show, self._daemon, pace), every=1)
             self.host.machine.observers.subscribe(self._changed, StoreOperation)
 
     def _changed(self, event: object) -> None:
@@ -218,7 +228,7 @@ class Vifs:
         if event.op in ("WRITE", "RM", "MKDIR") and not event.who.startswith("socket"):
             self._news = True
 
-    def _look(self, daemon: Daemon, pace: float) -> None:
+    def _show(self, daemon: Daemon, pace: float) -> None:
         """After a delivery of a paced run that changed the store, give the socket's clients time to
         look."""
         if self._news and daemon.clients:
@@ -227,9 +237,8 @@ class Vifs:
 
     def hold(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
         """Keep the vifs as they are for ``seconds``, or until ``over()`` returns True, and serve
-        the clients of the store socket."""
-        if self._daemon is not None:
-            self.host.pump.hold(seconds, over)
+        the clients of the store socket if there is one."""
+        self.host.pump.hold(seconds, over)
 
     def trickle(self) -> None:
         """Let every guest send one frame, so that a switch learns where each of them is."""
@@ -248,7 +257,30 @@ class Vifs:
         """
         self._require("carry()", Reached.OPEN)
         self.kick()
-        self.host.settle(waiting)
+        pump = self.host.pump
+        pump.run(waiting, patience=_REAL_PATIENCE if pump.clock.real else PATIENCE)
+        self._require_no_errors()
+
+    def carry_live(self, seconds: float | None, over: Callable[[], bool]) -> None:
+        """Move frames as they come for ``seconds`` (None: without end), or until ``over()`` returns
+        True; sleep while there are none. The host's clock has to be a real one.
+
+        Raises LinkError as :meth:`carry` does, within a second after an end broke.
+        """
+        self._require("carry_live()", Reached.OPEN)
+        self.kick()
+        self._look_at_ends()
+        self.host.pump.hold(seconds, lambda: self._broken or over())
+        self._look_no_more()
+        self._require_no_errors()
+
+    def _look_at_ends(self) -> None:
+        """Note whether an end has something against the other one, now and every second from now
+        on."""
+        self._broken = bool(self._errors())
+        self._look_no_more = self.host_clock.call_after(_LOOK_AFTER, self._look_at_ends)
+
+    def _require_no_errors(self) -> None:
         if errors := self._errors():
             raise LinkError("; ".join(errors))
 

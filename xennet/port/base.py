@@ -67,7 +67,13 @@ class Counters:
 
 
 class Port(Endpoint, Protocol):
-    """The interface of a port. All calls return at once; none blocks until frames come."""
+    """The interface of a port. All calls return at once; none blocks until frames come.
+
+    A port whose frames come from outside whenever they like, without an end, has ``live = True``
+    (:func:`is_live`) and descriptors that can be waited for (xennet.frames.HasDescriptors). One
+    that keeps frames back before it writes them has ``flush()``, which a live run calls twice a
+    second.
+    """
 
     @property
     def name(self) -> str:
@@ -115,6 +121,22 @@ class Port(Endpoint, Protocol):
         ...
 
 
+def is_live(port: Port) -> bool:
+    """Whether ``port`` is live: a run with it goes by real time, sleeps until there are frames, and
+    does not end by itself as long as the port is not exhausted."""
+    return bool(getattr(port, "live", False))
+
+
+def flush(port: Port) -> None:
+    """Have ``port`` hand what was pushed to the outside, if it keeps any back. Raises PortError if
+    the outside does not take it."""
+    getattr(port, "flush", _nothing_kept)()
+
+
+def _nothing_kept() -> None:
+    """Do nothing: the flush of a port without one."""
+
+
 def short_name(port: Port) -> str:
     """The name of a port for its repr; a very long file name is cut."""
     name = port.name
@@ -125,6 +147,7 @@ class BasePort(BaseEndpoint):
     """A port without frames that swallows what is pushed: the base class of all others."""
 
     expected: int | None = 0
+    live: bool = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -184,6 +207,13 @@ class PortWrapper(Wrapper):
     @property
     def exhausted(self) -> bool:
         return self.endpoint.exhausted
+
+    @property
+    def live(self) -> bool:
+        return is_live(self.endpoint)
+
+    def flush(self) -> None:
+        flush(self.endpoint)
 
     def finish(self) -> None:
         self.endpoint.finish()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xennet.frames import FrameBatch, HasDescriptors, Offload, Watch
-from xennet.port.base import Counters, Port, short_name
+from xennet.port.base import Counters, Port, flush, is_live, short_name
 
 
 class DuplexPort:
@@ -33,6 +33,10 @@ class DuplexPort:
         return self._player.exhausted
 
     @property
+    def live(self) -> bool:
+        return is_live(self._player) or is_live(self._recorder)
+
+    @property
     def carries(self) -> Offload:
         return self._recorder.carries
 
@@ -57,6 +61,9 @@ class DuplexPort:
         for port in (self._player, self._recorder):
             if isinstance(port, HasDescriptors):
                 port.watch_descriptors(watch)
+
+    def flush(self) -> None:
+        flush(self._recorder)
 
     def finish(self) -> None:
         self._recorder.finish()

@@ -171,7 +171,7 @@ class RecordPort(BasePort):
     (pcap).
 
     An existing file is overwritten; a capture without frames is a valid file too. Records are
-    handed to the file whole, a batch at a time, and reach it at the latest when the port is closed,
+    handed to the file whole, a batch at a time, and reach it with :meth:`flush` or :meth:`close`,
     so a run that fails or is interrupted leaves a valid capture of the frames until then. Raises
     PortError if the file cannot be created or written, or a timestamp does not fit the format.
     """
@@ -197,6 +197,13 @@ class RecordPort(BasePort):
                 raise PortError(f"{self._path}: {message}") from e
         self._write(b"".join(pieces))
         super().push(batch)
+
+    def flush(self) -> None:
+        """Hand what was written to the file; of a compressed one, what is packed already."""
+        try:
+            self._target.flush()
+        except OSError as e:
+            raise self._failed(e) from e
 
     def close(self) -> None:
         if self._target.closed:

@@ -41,10 +41,10 @@ class Checker(CheckedEnd):
     @property
     def exhausted(self) -> bool:
         """Whether no more frames will come."""
-        return self.failure is not None or bool(self.stop.reason) or super().exhausted
+        return self.failure is not None or self.stop.over or super().exhausted
 
     def pull(self, batch: FrameBatch) -> int:
-        if self.failure is not None or self.stop.reason:
+        if self.failure is not None or self.stop.over:
             return 0
         first, used = batch.count, batch.used
         try:
@@ -56,7 +56,7 @@ class Checker(CheckedEnd):
             return 0
         except PortError as error:
             self.stop.pulling = False
-            self.failure = error
+            self.failure, self.stop.failed = error, True
             return 0
         if pulled:
             self.outgoing.sent(batch, first)

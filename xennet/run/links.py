@@ -14,11 +14,13 @@ from attrs import evolve, frozen
 
 from xennet.errors import LinkError
 from xennet.plugins import Plugin, PluginError, Registry
+from xennet.port.base import is_live
 from xennet.run.options import Progress, RunOptions
 
 if TYPE_CHECKING:
     from xennet.link.protocol import Link
     from xennet.port import Port
+    from xennet.pump import Clock
     from xennet.run.report import RunReport
     from xennet.run.runner import StoreView
     from xennet.run.stop import Stop
@@ -34,9 +36,9 @@ class Kind:
 
     ``usage`` is shown to people; it begins with the name of the kind. An argument is what stands
     behind that and a colon, None without a colon. ``check(argument)`` raises ValueError for one
-    that the kind does not know. ``make(argument, options)`` makes the link. ``is_file``: the
-    argument is a file. ``settled(options)`` has what ``options`` leave open, as a report shows
-    them.
+    that the kind does not know. ``make(argument, options)`` makes the link, in real time if
+    ``options.live``. ``is_file``: the argument is a file. ``settled(options)`` has what ``options``
+    leave open, as a report shows them.
     """
 
     usage: str
@@ -57,11 +59,18 @@ def one_of(name: str, variants: Sequence[str]) -> Callable[[str | None], None]:
     return check
 
 
+def clock_of(options: RunOptions) -> Clock | None:
+    """The clock of a link: None, virtual time, unless the run is live."""
+    from xennet.pump import RealClock
+
+    return RealClock() if options.live else None
+
+
 def _vif(_argument: str | None, options: RunOptions) -> Link:
     from xennet.link.vifs import Vifs
     from xennet.run.over_vifs import setup_of
 
-    return Vifs(setup_of(options))
+    return Vifs(setup_of(options), clock=clock_of(options))
 
 
 def _vif_settled(options: RunOptions) -> RunOptions:
@@ -73,7 +82,7 @@ def _vif_settled(options: RunOptions) -> RunOptions:
 def _epair(generation: str | None, options: RunOptions) -> Link:
     from xennet.link.epair import EpairLink
 
-    return EpairLink(generation or _GENERATIONS[0], options.mtu)
+    return EpairLink(generation or _GENERATIONS[0], options.mtu, clock=clock_of(options))
 
 
 #: FreeBSD's generations of epair; the first is the usual one.
@@ -138,7 +147,8 @@ def run_ports(
     view: StoreView | None = None,
     stop: Stop | None = None,
 ) -> RunReport:
-    """A run (xennet.run.runner.run_link) over the link that ``options`` name.
+    """A run (xennet.run.runner.run_link) over the link that ``options`` name; it is live if a port
+    is.
 
     Raises ValueError if there is no such link, LinkError or PluginError if it cannot be made,
     LimitError for vifs that do not fit the store's quotas or the host's memory.
@@ -146,6 +156,7 @@ def run_ports(
     from xennet.run.runner import run_link
 
     kind, argument = parse(options.link)
-    options = kind.settled(options)
+    live = any(map(is_live, (*guests, *hosts)))
+    options = kind.settled(evolve(options, live=live))
     link = kind.make(argument, options)
     return run_link(link, guests, hosts, options, progress, view, stop)

@@ -21,7 +21,9 @@ class RunOptions:
     send to each other. ``allow_empty``: a run in which no port gives a frame is good too.
     ``quota_nodes``: nodes of the store that a guest may own, 0 for any number, None for xenstored's
     default. ``arena``: MiB of the machine's memory, None for 512, or more if that many vifs can
-    need more.
+    need more. ``seconds``: the run ends when it has carried frames for so long; None: when its
+    ports have no more. ``live``: some port is live (xennet.port.base.is_live), so the run goes by
+    real time and has no end of its own.
     """
 
     grant_version: int = 1
@@ -41,6 +43,8 @@ class RunOptions:
     quota_nodes: int | None = None
     arena: int | None = None
     link: str = "vif"
+    seconds: float | None = None
+    live: bool = False
 
 
 class Progress(Protocol):

@@ -429,6 +429,6 @@ def _verdict(report: RunReport) -> RenderableType:
 
 def _label(report: RunReport) -> tuple[str, str]:
     """The verdict in a word, and its style."""
-    if report.interrupted is not None:
+    if report.interrupted is not None and not report.options.live:
         return "INTERRUPTED", "bold yellow"
     return ("GOOD", "bold green") if report.verdict.good else ("BAD", "bold red")

@@ -21,6 +21,7 @@ from xennet.link.protocol import Link, Pair
 from xennet.link.report import LinkReport, VifReport
 from xennet.port import Port
 from xennet.port.addressed import AddressedPort
+from xennet.port.base import flush, is_live
 from xennet.run import inventory
 from xennet.run.checker import Checker
 from xennet.run.options import Progress, RunOptions
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Seconds in which programs that look at a held run can read what has changed.
 _PACE = 0.02
+#: ns between two ticks of a live run.
+_TICK = 500_000_000
 #: Number of reasons that a verdict gives in full.
 _REASONS = 12
 
@@ -112,6 +115,9 @@ class Run:
         self._progress = progress
         self._told: Counter[str] = Counter()
         self._ports = (tuple(guests), tuple(hosts))
+        #: The live ports that may still give frames; the last of them is asked whether it does.
+        self._live_ports = [port for port in (*guests, *hosts) if is_live(port)]
+        self._tick_no_more: Callable[[], object] = lambda: None
         if options.switch:
             from xennet.run.checked_switch import CheckedSwitch
 
@@ -156,15 +162,40 @@ class Run:
 
     def carry(self) -> None:
         """Carry every frame over the open link. Raises LinkError when an end of it breaks."""
-        started = time.perf_counter()
+        started, options = time.perf_counter(), self.options
+        if options.seconds is not None:
+            self.stop.after(options.seconds)
         if self.switch is not None:
             self.link.trickle()
+        if options.live:
+            self._carry_live()
         self.link.carry(self._waiting)
         # An echo ends only when it knows that nothing more comes.
         for port in (*self._ports[1], *self._ports[0]):
             port.finish()
         self.link.carry(self._waiting)
         self.seconds = time.perf_counter() - started
+
+    def _carry_live(self) -> None:
+        self._tick()
+        self.link.carry_live(self.options.seconds, self._is_over)
+        self._tick_no_more()
+        if self.stop.failed:
+            self.stop.end()
+
+    def _tick(self) -> None:
+        """Let recordings be read while a live run goes on."""
+        for port in (*self._ports[0], *self._ports[1]):
+            flush(port)
+        self._tick_no_more = self.link.host_clock.call_after(_TICK, self._tick)
+
+    def _is_over(self) -> bool:
+        """Whether a live run is to end: it was asked to, a port failed, or all that are live have
+        come to an end."""
+        ports = self._live_ports
+        while ports and ports[-1].exhausted:
+            ports.pop()
+        return self.stop.failed or not ports or self.stop.over
 
     def carry_out(self, view: StoreView | None) -> None:
         """The whole run; what went wrong is in ``trouble``, except bad ports."""
@@ -174,7 +205,7 @@ class Run:
                 self.link.serve_store(view.path, _PACE if held else 0.0)
                 view.say(f"XenStore on {view.path}")
                 self._hold(view, view.hold_before, "nothing is plugged in yet")
-            if not self.stop.reason:
+            if not self.stop.over:
                 self._open()
                 self.carry()
                 if view is not None:
@@ -273,13 +304,14 @@ class Run:
         bad += self.link.left_behind()
         so_far = self._arrived("every frame that was given")
         empty = so_far == _NOTHING_GIVEN
-        if interrupted is not None:
+        if interrupted is not None and not self.options.live:
             what = f"interrupted by {interrupted}: this is what was done until then"
             bad = [what, *(bad or (so_far, _NOTHING_LEFT))]
         elif empty and not (bad or self.options.allow_empty):
             bad = [f"{_NOTHING_GIVEN}: nothing was shown (--allow-empty takes that for good)"]
         if not bad:
-            return Verdict(True, (self._arrived(), _NOTHING_LEFT, *self._remarks()))
+            given = "every frame that was given" if self.stop.over else "every frame"
+            return Verdict(True, (self._arrived(given), _NOTHING_LEFT, *self._remarks()))
         more = len(bad) - _REASONS
         if more > 0:
             bad[_REASONS:] = [f"and {more} more reasons"]

@@ -31,6 +31,7 @@ class ShmifPort(BasePort):
     """
 
     expected = None
+    live = True
     carries = evolve(NOTHING, max_frame=MAX_BUS_FRAME)
 
     def __init__(self, path: str, *, station: Station | None = None, form: str = "64") -> None:

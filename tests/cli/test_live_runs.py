@@ -1,0 +1,149 @@
+"""Live runs as a user has them: processes that share a bus, ended by signals or by their time."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from xennet.cli import main
+from xennet.frames import FrameBatch
+from xennet.port import open_port
+from xennet.xenstore import Client
+
+_SECONDS = 60
+#: In a pcap file, before the frames and before each frame.
+FILE_HEADER, FRAME_HEADER = 24, 16
+
+
+@contextmanager
+def running(*args: str) -> Iterator[subprocess.Popen[str]]:
+    """``xennet run`` as a process, which is gone afterwards."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xennet", "run", *args],
+        env={**os.environ, "XENNET_ENGINE": "plain"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(path: Path, frames: int = 0) -> None:
+    """Until ``path`` has ``frames`` frames of 60 bytes; ports that record open last."""
+    deadline = time.monotonic() + _SECONDS
+    while not path.exists() or path.stat().st_size < frames * (FRAME_HEADER + 60) + FILE_HEADER:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> str:
+    return str(tmp_path / "bus")
+
+
+@pytest.mark.parametrize("link", ["vif", "epair"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_runs_share_a_bus_until_they_are_told_to_end(
+    bus: str, tmp_path: Path, link: str, number: signal.Signals
+) -> None:
+    sent, back = tmp_path / "sent.pcap", tmp_path / "back.pcap"
+    here = ("--guest", f"record:{sent}", "--host", f"shmif:{bus}")
+    there = ("--guest", f"gen:60x300+record:{back}", "--host", f"shmif:{bus}")
+    with running("--link", link, *here, "--json") as receiver:
+        wait_for(sent)
+        with running("--link", link, *there, "--json") as sender:
+            wait_for(sent, 300)
+            assert main(["shmif", "inject", bus, str(sent)]) == 0
+            wait_for(back, 300)
+            for run in (sender, receiver):
+                run.send_signal(number)
+            reports = [run.communicate(timeout=_SECONDS) for run in (sender, receiver)]
+    assert [run.returncode for run in (sender, receiver)] == [128 + number] * 2
+    for stdout, stderr in reports:
+        assert stderr == ""
+        report = json.loads(stdout)
+        assert report["verdict"]["good"], report["verdict"]
+        assert report["interrupted"] == number.name
+        assert report["options"]["live"]
+    ways = [json.loads(stdout)["directions"] for stdout, _ in reports]
+    assert [way["frames_received"] for way in ways[0]] == [300, 300]
+    # Injected frames reach both, and each end of a bus reads the newest frame again.
+    assert 600 <= ways[1][1]["frames_received"] <= 601
+
+
+def test_it_ends_by_its_time_and_its_code_is_the_verdicts(bus: str) -> None:
+    words = ["--guest", "gen:60x10", "--host", f"shmif:{bus}", "--for", "0.2"]
+    with running(*words) as run:
+        stdout, stderr = run.communicate(timeout=_SECONDS)
+    assert (run.returncode, stderr) == (0, "")
+    assert "\nGOOD\n  every frame that was given arrived unchanged and in order\n" in stdout
+
+
+def test_the_report_of_an_interrupted_live_run_has_its_verdict(bus: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.pcap"
+    with running("--guest", f"gen:60x7+record:{out}", "--host", f"shmif:{bus}") as run:
+        wait_for(out)
+        with closing(open_port(f"shmif:{bus}")) as port:
+            batch = FrameBatch(memoryview(bytearray(1 << 16)))
+            batch.append(b"\xff" * 6 + bytes(54))
+            deadline = time.monotonic() + _SECONDS
+            while out.stat().st_size <= FILE_HEADER and time.monotonic() < deadline:
+                port.push(batch)
+                time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        stdout, stderr = run.communicate(timeout=_SECONDS)
+    assert run.returncode == 130
+    assert stderr == "xennet: SIGINT: the run ends, once more ends it at once\n"
+    assert "\nGOOD\n  every frame that was given arrived unchanged and in order\n" in stdout
+
+
+def test_while_nothing_comes_it_uses_no_processor(bus: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.pcap"
+    used = []
+    for seconds in ("0.1", "2.1"):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        words = ("--guest", f"record:{out}", "--host", f"shmif:{bus}", "--for", seconds)
+        with running(*words, "--allow-empty", "--quiet") as run:
+            assert run.communicate(timeout=_SECONDS)[1] == ""
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert used[1] - used[0] < 0.5  # two seconds longer; most of this is chance
+
+
+def test_what_a_killed_run_leaves_is_in_nobodys_way(bus: str, tmp_path: Path) -> None:
+    out, path = tmp_path / "out.pcap", str(tmp_path / "xs.sock")
+    words = ("--guest", f"gen:60x10+record:{out}", "--host", f"shmif:{bus}")
+    words += ("--xenstore-socket", path, "--quiet")
+    with running(*words) as run:
+        deadline = time.monotonic() + _SECONDS
+        while not os.path.exists(path):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with Client.connect(path, timeout=_SECONDS) as client:
+            assert client.exists("/local/domain/0")
+        run.kill()
+        run.wait(_SECONDS)
+    with running(*words, "--for", "0.2") as again:
+        stdout, _ = again.communicate(timeout=_SECONDS)
+    assert again.returncode == 0, stdout
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("value", ["-1", "soon"])
+def test_a_time_is_a_number(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--guest", "null:", "--host", "null:", "--for", value]) == 2
+    assert "--for" in capsys.readouterr().err
