@@ -144,6 +144,7 @@ class BusMachine(RuleBasedStateMachine):
         for i in range(batch.count):
             found.append((bytes(batch.frame(i)), batch.timestamp[i]))
         assert found == self.expected(place, looks)
+        assert batch.used == sum(len(data) for data, _ in found)
         assert place.reader.taken.overruns == place.overruns
         if not more:
             assert place.next == len(self.sent)

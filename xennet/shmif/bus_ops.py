@@ -121,22 +121,28 @@ def load_header(bus: BusViews, at: int) -> int:
     """Read the packet header at ``at`` into the scratch memory. Returns its sp_len, or -1 if no
     frame of that length can be on a bus."""
     _, data, header, header32, form = bus
-    copy_out(data, at, header, 0, form[F_SIZE])
+    size = form[F_SIZE]
+    if at + size <= _END:
+        header[0:size] = data[at : at + size]
+    else:
+        copy_out(data, at, header, 0, size)
     length: int = header32[PKT_W_len]
-    return -1 if length > _LONGEST - form[F_SIZE] else length
+    return -1 if length > _LONGEST - size else length
 
 
 def next_packet(bus: BusViews, at: int, res: Vector) -> int:
     """The offset of the header that follows the frame whose header is at ``at`` (shmif_nextpktoff).
     Returns -1, with a verdict in ``res``, if the frame's length is impossible."""
     _, _, _, header32, form = bus
+    size = form[F_SIZE]
     length = load_header(bus, at)
     if length < 0:
         res[R_VERDICT] = BAD_LENGTH
         res[R_PLACE] = at
         res[R_FOUND] = header32[PKT_W_len]
         return -1
-    return advance(at, form[F_SIZE] + length)
+    behind = at + size + length
+    return behind - _END if behind >= _END else behind  # shmif_advance
 
 
 def check_ends(mem: U32Words, res: Vector) -> None:
@@ -190,20 +196,26 @@ def copy_in(bus: BusViews, at: int, source: Bytes, source_at: int, count: int, r
     return wrapped
 
 
-def store_header(
-    bus: BusViews, at: int, length: int, time: int, card: U32Array, res: Vector
-) -> int:
-    """Write the packet header of a frame at ``at``. Returns as copy_in does."""
-    _, _, header, header32, form = bus
-    sender = NEW_HEADER + form[F_SENDER]
+def prepare_header(card: U32Array, header32: U32Array, form: U32Array) -> None:
+    """Fill in what all packet headers of a sender have in common: its id, and zeros where padding
+    is (the seed leaves its stack there)."""
     for word in range(form[F_SIZE] // 4):
-        header32[NEW_HEADER + word] = 0  # also what is padding, where the seed leaves its stack
-    header32[NEW_HEADER + PKT_W_len] = length
-    header32[NEW_HEADER + PKT_W_sec] = time // _SECOND & MASK32
-    header32[NEW_HEADER + PKT_W_usec] = time % _SECOND // _MICROSECOND
+        header32[NEW_HEADER + word] = 0
+    sender = NEW_HEADER + form[F_SENDER]
     header32[sender] = card[C_SENDER]
     header32[sender + 1] = card[C_SENDER + 1]
-    return copy_in(bus, at, header, 4 * NEW_HEADER, form[F_SIZE], res)
+
+
+def put_cut(
+    bus: BusViews, at: int, behind: int, payload: Bytes, start: int, size: int, res: Vector
+) -> int:
+    """Write a header at ``at`` and a frame's payload at ``behind``, where the end of the data may
+    cut either. Returns 1 if one of them reached the end."""
+    _, _, header, _, form = bus
+    wrapped = copy_in(bus, at, header, 4 * NEW_HEADER, form[F_SIZE], res)
+    if res[R_VERDICT] == OK:
+        wrapped |= copy_in(bus, behind, payload, start, size, res)
+    return wrapped
 
 
 def put_frames(
@@ -221,33 +233,48 @@ def put_frames(
     A frame is published when it is whole: shm_last first, then shm_gen if the frame reached the end
     of the data, which counts once for each frame.
     """
-    mem, _, _, _, form = bus
+    mem, data, header, header32, form = bus
     payload, offset, length, _, _, _, _, timestamp = batch
     for place in range(RESULTS):
         res[place] = 0
     check_ends(mem, res)
     if res[R_VERDICT] != OK:
         return
+    head, written = form[F_SIZE], 0
+    prepare_header(card, header32, form)
+    at = next_packet(bus, mem[MEM_W_last], res)
+    if at < 0:
+        return
     for i in range(start, start + count):
-        at = next_packet(bus, mem[MEM_W_last], res)
-        if at < 0:
-            return
-        size = length[i]
+        size, source = length[i], offset[i]
         time = timestamp[i] if timestamp[i] else now
-        wrapped = store_header(bus, at, size, time, card, res)
-        if res[R_VERDICT] == OK:
-            behind = advance(at, form[F_SIZE])
-            wrapped |= copy_in(bus, behind, payload, offset[i], size, res)
+        header32[NEW_HEADER + PKT_W_len] = size
+        header32[NEW_HEADER + PKT_W_sec] = time // _SECOND & MASK32
+        header32[NEW_HEADER + PKT_W_usec] = time % _SECOND // _MICROSECOND
+        behind = at + head
+        after, wrapped = behind + size, 0
+        if after < _END:
+            # As two calls of copy_in, one piece each: what makes room for the header and then for
+            # the payload makes it for both.
+            advance_first(bus, at, head + size, res)
+            if res[R_VERDICT] == OK:
+                data[at:behind] = header[4 * NEW_HEADER : 4 * NEW_HEADER + head]
+                data[behind:after] = payload[source : source + size]
+        else:
+            behind, after = advance(at, head), advance(advance(at, head), size)
+            wrapped = put_cut(bus, at, behind, payload, source, size, res)
         if res[R_VERDICT] != OK:
-            return
+            break
         mem[MEM_W_last] = at
         if wrapped:
             gen = mem[MEM_W_gen]
             if gen == MASK32:
                 mem[MEM_W_gen + 1] = (mem[MEM_W_gen + 1] + 1) & MASK32
             mem[MEM_W_gen] = (gen + 1) & MASK32
+        at = after
         res[R_FRAMES] += 1
-        res[R_BYTES] += size
+        written += size
+    res[R_BYTES] = written
 
 
 def attach(oldest: int, bus: BusViews, state: U32Array, res: Vector) -> None:
@@ -281,25 +308,27 @@ def set_position(state: U32Array, at: int, gen: int, gen_high: int, behind: int)
     state[S_GEN + 1] = (gen_high - 1) & MASK32 if behind > gen else gen_high
 
 
-def still_valid(at: int, behind: int, first: int, end: int) -> int:
-    """Whether a reader's next frame is still on the bus (if_shmem.c stillvalid_p).
+def window(first: int, end: int, behind: int) -> tuple[int, int]:
+    """The lowest and the highest offset at which a reader's next frame is still on the bus; 1, 0 if
+    the reader has fallen behind wherever it stands (if_shmem.c stillvalid_p).
 
-    ``at``: its offset; ``behind``: generations between the bus and the reader, mod 2^32; ``end``:
-    the offset behind the newest frame. The two offsets are compared on a line of two data sizes.
+    ``end``: the offset behind the newest frame; ``behind``: generations between the bus and the
+    reader, mod 2^32. Where the data wraps, offsets of the newer generation are one data size
+    further on.
     """
     if behind > 1:
-        return 0
+        return 1, 0
     if first < end:
-        return 1 if behind == 0 and first <= at <= end else 0
+        return (first, end) if behind == 0 else (1, 0)
     if behind == 0:
-        at += _END
-    return 1 if first <= at <= end + _END else 0
+        return first - _END, end
+    return first, end + _END
 
 
 def starts_over(mem: U32Words, state: U32Array, first: int, end: int, res: Vector) -> None:
     """Put a reader that has fallen behind to the oldest frame, and count it.
 
-    The generation there is the one before where the data wraps, the same test as in still_valid:
+    The generation there is the one before where the data wraps, the same test as in window:
     the seed compares with the newest frame's offset, and reads for ever if that frame wraps. A
     reader that falls behind again on a bus that has not moved follows headers that lead nowhere.
     """
@@ -324,12 +353,12 @@ def wanted(payload: Bytes, at: int, header32: U32Array, sender: int, card: U32Ar
         return R_DOWN
     if header32[sender] == card[C_SENDER] and header32[sender + 1] == card[C_SENDER + 1]:
         return R_OWN
+    if card[C_PROMISCUOUS] or payload[at] & 1:
+        return R_FRAMES
     same = 0
     while same < 6 and payload[at + same] == card[C_MAC + same]:
         same += 1
-    if same == 6 or payload[at] & 1 or card[C_PROMISCUOUS]:
-        return R_FRAMES
-    return R_FOREIGN
+    return R_FRAMES if same == 6 else R_FOREIGN
 
 
 def take_frames(
@@ -347,39 +376,43 @@ def take_frames(
     """
     mem, data, _, header32, form = bus
     payload, offset, length, flags, gso_size, gso_type, hash_info, timestamp = batch
-    count, used = limits[0], limits[1]
+    count, used, head = limits[0], limits[1], form[F_SIZE]
     for place in range(RESULTS):
         res[place] = 0
     check_ends(mem, res)
     if res[R_VERDICT] != OK:
         return
-    first = mem[MEM_W_first]
-    gen, gen_high = mem[MEM_W_gen], mem[MEM_W_gen + 1]
+    first, gen, gen_high = mem[MEM_W_first], mem[MEM_W_gen], mem[MEM_W_gen + 1]
     end = next_packet(bus, mem[MEM_W_last], res)
     if end < 0:
         return
+    low, high = window(first, end, (gen - state[S_GEN]) & MASK32)
     for _look in range(limits[4]):
         at = state[S_NEXT]
         if at == end and state[S_GEN] == gen and state[S_GEN + 1] == gen_high:
             return
-        if not still_valid(at, (gen - state[S_GEN]) & MASK32, first, end):
+        if at < low or at > high:
             starts_over(mem, state, first, end, res)
             if res[R_VERDICT] != OK:
                 return
             at = state[S_NEXT]
+            low, high = window(first, end, (gen - state[S_GEN]) & MASK32)
         size = load_header(bus, at)
         if size < 0 or size > limits[3]:
             res[R_VERDICT] = BAD_LENGTH
             res[R_PLACE] = at
             res[R_FOUND] = header32[PKT_W_len]
             return
-        behind = advance(at, form[F_SIZE])
+        behind = advance(at, head)
         place = R_SHORT
         if size >= ETHERNET_HEADER:
             if count >= limits[2] or used + size > len(payload):
                 res[R_MORE] = FULL
                 return
-            copy_out(data, behind, payload, used, size)
+            if behind + size <= _END:
+                payload[used : used + size] = data[behind : behind + size]
+            else:
+                copy_out(data, behind, payload, used, size)
             place = wanted(payload, used, header32, form[F_SENDER], card)
         if place == R_FRAMES:
             offset[count] = used
@@ -393,8 +426,9 @@ def take_frames(
         res[place] += 1
         state[S_NEXT] = advance(behind, size)
         # Either of the two reads may have ended where the data ends; that counts once.
-        if at + form[F_SIZE] >= _END or behind + size >= _END:
+        if at + head >= _END or behind + size >= _END:
             set_generation_after(state)
+            low, high = window(first, end, (gen - state[S_GEN]) & MASK32)
     res[R_MORE] = MORE
 
 
