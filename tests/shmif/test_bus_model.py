@@ -265,3 +265,12 @@ def test_a_frame_that_ends_at_the_oldest_one_leaves_it(engine: str) -> None:
     for _ in range(5):
         bus.write([200], 0, 3)
         bus.the_head_is_that_of_the_list()
+
+
+def test_a_frame_that_ends_anywhere_in_an_old_one_gives_up_that_one(engine: str) -> None:
+    """The second lap's frames are a byte longer, so each ends a byte further on in an old one."""
+    bus = BusMachine()
+    bus.write([200] * (END // 224), 0, 3)
+    for _ in range(260):
+        bus.write([201], 0, 3)
+        bus.the_head_is_that_of_the_list()
