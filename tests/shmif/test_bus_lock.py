@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from shmif_samples import Frame, batch_of, made, words
 
 from xennet.engine import atomics
 from xennet.frames import FrameBatch
-from xennet.shmif import owner
+from xennet.shmif import bus_lock, owner
 from xennet.shmif.errors import BusError
 from xennet.shmif.shared_bus import Bus, Reader, Station
 
@@ -174,7 +175,7 @@ def test_the_lock_of_a_holder_that_lives_is_never_taken(bus: Bus, told: list[str
             BusError, match=f"not unlocked: it is held by process {pid}, which lives"
         ):
             bus.lock.declare_dead(0.1)
-        assert word(bus) == held
+        assert word(bus) == owner.asked_for(held)
         os.kill(pid, signal.SIGCONT)
         assert keeping.stdin is not None
         print(file=keeping.stdin, flush=True)
@@ -327,10 +328,76 @@ def test_without_the_locks_of_open_files_nobody_has_a_mark(
         bus.lock.acquire(writing=False, patience=0.05)
 
 
-def test_a_child_opens_the_bus_itself(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "getpid", lambda: 1)
-    with pytest.raises(BusError, match="was opened before a fork: the child opens it itself"):
+def test_a_child_opens_the_bus_itself(path: str) -> None:
+    forks = """
+if not os.fork():
+    try:
         bus.lock.acquire(writing=False)
+    except BusError as error:
+        print(error, flush=True)
+    bus = Bus(sys.argv[1])
+    bus.lock.acquire(writing=False)
+    print("opened", flush=True)
+"""
+    with process(path, "from xennet.shmif.errors import BusError" + forks) as forking:
+        assert line(forking) == f"{path}: was opened before a fork: the child opens it itself"
+        assert line(forking) == "opened"
+
+
+@needs_proof
+def test_a_holder_for_whom_somebody_waits_gives_way(engine: str, bus: Bus) -> None:
+    """It frees the lock whoever has noted that he waits, and does not take it again before others
+    have had the processor."""
+    waits = f"""
+import xennet.engine.choice as choice
+choice._selected = choice.named({engine!r})
+bus = Bus(sys.argv[1])
+print("begins", flush=True)
+bus.lock.acquire(writing=True)
+print(bus.lock.waits, bus.lock.waited > 0, flush=True)
+bus.lock.release()
+"""
+    bus.lock.acquire(writing=True)
+    held = word(bus)
+    with process(bus.path, waits) as waiting:
+        assert line(waiting) == "begins"
+        until = time.monotonic() + 10
+        while word(bus) == held and time.monotonic() < until:
+            time.sleep(0.001)
+        assert word(bus) == owner.asked_for(held)
+        assert owner.mark_of(word(bus)) == bus.lock.mark
+        assert owner.is_writing(word(bus))
+        bus.lock.release()
+        assert line(waiting) == "1 True"
+        waiting.wait()
+    assert word(bus) == 0
+    assert bus.lock.waits == 0
+    ways: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bus_lock, "_yield", lambda: ways.append(word(bus)))
+        for _ in range(2):
+            bus.lock.acquire(writing=False)
+            bus.lock.release()
+    assert ways == [0] * bus_lock._COURTESY
+
+
+@needs_proof
+def test_a_writer_that_died_while_others_waited_is_found_out(bus: Bus, told: list[str]) -> None:
+    with process(bus.path, DIES.format(writing=True)) as dying:
+        assert line(dying)
+        dying.wait()
+    hold(bus, word(bus) & 0xFFFFFFFF, owner.asked_for(word(bus)) >> 32)
+    assert left(bus) == []
+    assert len(told) == 1
+    assert "may have been writing" in told[0]
+
+
+def test_nobody_asks_a_holder_without_a_mark(bus: Bus) -> None:
+    """A NetBSD process frees the lower half of the word only."""
+    hold(bus, 1)
+    with pytest.raises(BusError, match="leaves no mark"):
+        bus.lock.acquire(writing=False, patience=0.05)
+    assert word(bus) == 1
 
 
 @pytest.mark.parametrize("seen", [1, 0x80000001, 0x7FFFFFFF, 2])

@@ -239,3 +239,18 @@ def test_i386_processes_have_a_bus_of_their_own(path: str) -> None:
     assert words(one._bus.memory.whole)[4] == 20 + 80
     for port in one, other:
         port.close()
+
+
+def test_a_bus_that_has_not_moved_is_looked_at_without_its_lock(
+    pair: tuple[ShmifPort, ShmifPort],
+) -> None:
+    one, other = pair
+    assert pull(other) == []
+    one._bus.lock.acquire(writing=True)
+    assert pull(other) == []
+    one._bus.lock.release()
+    one.push(batch_of([made(1, 60)]))
+    assert pull(other) == [made(1, 60).data]
+    other.up()  # reads the newest frame again
+    assert pull(other) == [made(1, 60).data]
+    assert pull(other) == []

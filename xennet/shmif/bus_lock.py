@@ -1,11 +1,18 @@
 """The lock of a bus between processes: a spin lock that finds out whether its holder is dead.
 
-As upstream's shmif_lockbus (if_shmem.c 1.89) does, the lock word of the bus is swapped from 0 to 1,
-1001 tries in a row and then a sleep of a millisecond. Upstream waits for ever; here the holder is
-examined after :data:`SUSPICION` seconds (xennet.shmif.owner). If it is proven dead, the lock is
-taken over in one swap; if it may have been writing, the bus is emptied as well, and every reader
-counts an overrun. Both are reported. The lock is never taken from a holder that lives or that
-leaves no mark: the wait ends after :data:`PATIENCE` seconds in an error that names the holder.
+As upstream's shmif_lockbus (if_shmem.c 1.89) does, the lock word of the bus is swapped from 0 to
+1. Upstream swaps 1001 times in a row and then sleeps a millisecond; here a process that finds the
+lock held only looks at it until it is free, for a swap takes the word from the holder's cache, with
+the ends of the data beside it. Then it lets others have the processor, and then it sleeps, longer
+and longer, up to upstream's millisecond. Where the holder has a mark (xennet.shmif.owner) it also
+sets a bit that says that somebody waits: the holder then lets go of the processor before it takes
+the lock again, or it would nearly always be the first.
+
+Upstream waits for ever; here the holder is examined after :data:`SUSPICION` seconds. If it is
+proven dead, the lock is taken over in one swap; if it may have been writing, the bus is emptied as
+well, and every reader counts an overrun. Both are reported. The lock is never taken from a holder
+that lives or that leaves no mark: the wait ends after :data:`PATIENCE` seconds in an error that
+names the holder.
 """
 
 from __future__ import annotations
@@ -14,10 +21,10 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 from xennet.abi.shmifvar import (
     BUSMEM_DATASIZE,
-    LOCK_COOLDOWN,
     LOCK_LOCKED,
     LOCK_UNLOCKED,
     SHMIF_MEM,
@@ -36,22 +43,47 @@ from xennet.shmif.errors import BusError
 #: Seconds of waiting after which the holder is examined, and after which the wait is an error.
 SUSPICION = 0.02
 PATIENCE = 10.0
-_NAP = 0.001
+#: Looks at a lock that is held, in a row; how often a process that waits lets others have the
+#: processor after them before it sleeps; seconds of its first and its longest sleep.
+_LOOKS = 100
+_YIELDS = 20
+_FIRST_NAP, _NAP = 0.00005, 0.001
+#: How often a holder that has freed the lock for somebody lets others have the processor before it
+#: takes the lock again, unless it has been taken.
+_COURTESY = 20
 #: Index of the 64-bit word made of the lock and the spare word behind it.
 WORD = MEM_W_lock // 2
 
 _log = logging.getLogger("xennet.shmif")
+#: Lets another process have the processor, if one waits for it.
+_yield: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))
 
 
-def take_lock(words: U32Words, word: int, tries: int) -> int:
-    """Swap the lock from free to the 64-bit number ``word``, in at most ``tries`` tries.
+class _Forks:
+    """Counts how often this process is the child of a fork since this module was imported."""
 
-    Returns the value found by the last try: 0 if the lock is taken.
+    seen = 0
+
+    @classmethod
+    def count(cls) -> None:
+        cls.seen += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Forks.count)
+
+
+def take_lock(words: U32Words, word: int, looks: int) -> int:
+    """Swap the lock from free to the 64-bit number ``word``; if it is held, look at it up to
+    ``looks`` times, and swap once more if it is free.
+
+    Returns the value found last: 0 if the lock is taken.
     """
     seen = compare_and_swap(words, WORD, LOCK_UNLOCKED, word)
-    while seen != LOCK_UNLOCKED and tries > 1:
-        seen = compare_and_swap(words, WORD, LOCK_UNLOCKED, word)
-        tries -= 1
+    while seen != LOCK_UNLOCKED and looks > 0:
+        looks -= 1
+        if words[WORD] == LOCK_UNLOCKED:
+            seen = compare_and_swap(words, WORD, LOCK_UNLOCKED, word)
     return seen
 
 
@@ -97,22 +129,27 @@ class BusLock:
         self._words = engine.view(mem)
         self._take = engine.kernel(take_lock)
         self._free = engine.kernel(compare_and_swap)
-        self._pid = os.getpid()
+        self._forks = _Forks.seen
         #: The mark of this opening of the file; 0 where the system has no marks.
         self.mark = owner.claim(fd)
         self._held = 0
+        self._asked = False
         #: Number of dead holders that the lock was taken from.
         self.dead_holders = 0
+        #: How often the lock was held by another when it was wanted, and the seconds of all waits.
+        self.waits, self.waited = 0, 0.0
 
     def acquire(self, writing: bool, patience: float = PATIENCE) -> None:
         """Take the lock; ``writing``: the bus may be changed while it is held.
 
         Raises BusError, which names the holder, if the lock cannot be had for ``patience`` seconds.
         """
-        if os.getpid() != self._pid:
+        if self._forks != _Forks.seen:
             raise BusError(f"{self._name}: was opened before a fork: the child opens it itself")
+        if self._asked:
+            self._give_way()
         word = owner.held_by(self.mark, writing)
-        if self._take(self._words, word, LOCK_COOLDOWN) == LOCK_UNLOCKED:
+        if self._take(self._words, word, 0) == LOCK_UNLOCKED:
             self._held = word
         else:
             self._wait(word, patience)
@@ -121,7 +158,11 @@ class BusLock:
         """Free the lock. Raises BusError if it was not held any more: another process has broken
         it."""
         held, self._held = self._held, 0
-        if self._free(self._words, WORD, held, LOCK_UNLOCKED) != held:
+        seen = self._free(self._words, WORD, held, LOCK_UNLOCKED)
+        if seen == held:
+            return
+        self._asked = seen == owner.asked_for(held)
+        if not self._asked or self._free(self._words, WORD, seen, LOCK_UNLOCKED) != seen:
             raise BusError(
                 f"{self._name}: the lock was broken by another process while it was held"
             )
@@ -141,22 +182,39 @@ class BusLock:
         Closing the descriptor would not be enough, since the map keeps the file open."""
         owner.release(self._fd, self.mark)
 
+    def _give_way(self) -> None:
+        """Let the processes that waited when the lock was freed have a chance to take it."""
+        self._asked = False
+        for _ in range(_COURTESY):
+            if self._mem[WORD] != LOCK_UNLOCKED:
+                return
+            _yield()
+
     def _wait(self, word: int, patience: float) -> None:
         started = time.monotonic()
         asked = started + min(SUSPICION, patience)
-        while True:
-            time.sleep(_NAP)
-            seen = self._take(self._words, word, LOCK_COOLDOWN)
-            if seen == LOCK_UNLOCKED:
-                self._held = word
-                return
-            now = time.monotonic()
-            if now >= asked:
-                if self._took_over(seen, word):
-                    return
-                asked = now + SUSPICION
-            if now >= started + patience:
-                raise BusError(f"{self._name}: locked for {patience:g} s: {self._holder(seen)}")
+        yields, nap = _YIELDS, _FIRST_NAP
+        self.waits += 1
+        try:
+            while (seen := self._take(self._words, word, _LOOKS)) != LOCK_UNLOCKED:
+                now = time.monotonic()
+                if now >= asked:
+                    if self._took_over(seen, word):
+                        return
+                    asked = now + SUSPICION
+                if now >= started + patience:
+                    raise BusError(f"{self._name}: locked for {patience:g} s: {self._holder(seen)}")
+                if owner.mark_of(seen):
+                    self._free(self._words, WORD, seen, owner.asked_for(seen))
+                if yields:
+                    yields -= 1
+                    _yield()
+                else:
+                    time.sleep(nap)
+                    nap = min(2 * nap, _NAP)
+            self._held = word
+        finally:
+            self.waited += time.monotonic() - started
 
     def _took_over(self, seen: int, word: int) -> bool:
         """Take the lock over if the holder in ``seen`` is proven dead. Returns whether it was
@@ -213,7 +271,7 @@ class BusLock:
         until = time.monotonic() + patience
         word = owner.held_by(self.mark, True)
         while time.monotonic() < until:
-            seen = self._take(self._words, word, 1)
+            seen = self._take(self._words, word, 0)
             if seen == LOCK_UNLOCKED:
                 self._held = word
                 self.release()

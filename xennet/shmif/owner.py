@@ -24,8 +24,10 @@ from xennet.abi.shmifvar import LOCK_LOCKED
 #: The byte of the file that mark 0 would lock.
 _BYTES = 1 << 40
 #: A mark: the process id (Linux has less than 2^22), and the number of the opening in that process.
-_PID_BITS, _OPENINGS = 22, 256
+_PID_BITS, _OPENINGS = 22, 128
 _SHIFT = 32
+#: Set in the lock's upper half by a process that waits for the holder, who has a mark.
+_ASKED = 1 << 29
 #: Set in the lock's upper half while the holder may change the bus.
 WRITING = 1 << 30
 _FREE, _TAKEN = fcntl.F_UNLCK, fcntl.F_WRLCK
@@ -39,7 +41,12 @@ def held_by(mark: int, writing: bool) -> int:
 
 def mark_of(word: int) -> int:
     """The mark of a lock's holder; 0 for a holder that leaves none."""
-    return word >> _SHIFT & (WRITING - 1)
+    return word >> _SHIFT & (_ASKED - 1)
+
+
+def asked_for(word: int) -> int:
+    """The word of a lock whose holder knows that somebody waits for it."""
+    return word | _ASKED << _SHIFT
 
 
 def is_writing(word: int) -> bool:

@@ -19,6 +19,7 @@ from xennet.abi.shmifvar import (
     SHMIF_MAGIC,
     SHMIF_VERSION,
     MEM_W_first,
+    MEM_W_gen,
     MEM_W_lock,
     MEM_W_magic,
 )
@@ -36,6 +37,8 @@ MAX_BUS_FRAME = 1500 + ETHERNET_HEADER
 BURST = 64
 #: Number of frames that a bus can hold if they are as short as can be.
 _LAP = BUSMEM_DATASIZE // PKTHDR.size
+#: Indices of the words of struct shmif_mem, as words of 64 bits.
+_GEN, _ENDS = MEM_W_gen // 2, MEM_W_first // 2
 _DOORBELL = SHMIF_VERSION.to_bytes(4, "little")
 
 
@@ -87,22 +90,30 @@ class Taken:
         self.down += res[bus_ops.R_DOWN]
 
 
-class _Batches:
-    """Caches the views of the batch that was used last, since the same batch comes again and
-    again."""
+class _Views:
+    """Caches the views of the batch and of the card that were used last, since the same ones come
+    again and again."""
 
     def __init__(self) -> None:
         self._batch: FrameBatch | None = None
-        self._views: Any = ()
+        self._of_batch: Any = ()
+        self._card: array[int] | None = None
+        self._of_card: Any = None
 
-    def of(self, batch: FrameBatch) -> Any:
+    def batch(self, batch: FrameBatch) -> Any:
         """``batch`` as kernels take it (xennet.shmif.bus_ops.BatchViews)."""
         if batch is not self._batch:
             columns = (*batch.columns, batch.hash_info, batch.timestamp)
             view = current().view
-            self._views = tuple(view(column) for column in (batch.data, *columns))
+            self._of_batch = tuple(view(column) for column in (batch.data, *columns))
             self._batch = batch
-        return self._views
+        return self._of_batch
+
+    def card(self, card: array[int]) -> Any:
+        """``card`` as kernels take it."""
+        if card is not self._card:
+            self._card, self._of_card = card, current().view(card)
+        return self._of_card
 
 
 class Reader:
@@ -123,7 +134,9 @@ class Reader:
         fixed = self._card, self._state, self._res
         self._fixed = tuple(engine.view(vector) for vector in fixed)
         self._limits_view = engine.view(self._limits)
-        self._batches = _Batches()
+        self._views = _Views()
+        self._mem = memory.mem
+        self._seen: tuple[int, int] | None = None
         self.taken = Taken()
         self.full = False
 
@@ -135,6 +148,7 @@ class Reader:
         """Move before the newest frame, which is read (again) next, or with ``oldest`` before the
         oldest. The lock, if there is one, is held. Raises BusError for a damaged bus."""
         _, state, res = self._fixed
+        self._seen = None
         self._attach(int(oldest), self._bus, state, res)
         self._memory.judge(self._res)
 
@@ -149,15 +163,27 @@ class Reader:
             "I", [batch.count, batch.used, batch.max_frames, self._longest, looks]
         )
         card, state, res = self._fixed
-        views = self._batches.of(batch)
+        views = self._views.batch(batch)
         self._take(self._limits_view, self._bus, views, card, state, res)
         found = self._res
         batch.count += found[bus_ops.R_FRAMES]
         batch.used += found[bus_ops.R_BYTES]
         self.taken.add(found)
         self._memory.judge(found)
-        self.full = found[bus_ops.R_MORE] == bus_ops.FULL
-        return bool(found[bus_ops.R_MORE])
+        more = found[bus_ops.R_MORE]
+        self.full = more == bus_ops.FULL
+        self._seen = None if more else self._ends()
+        return bool(more)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the bus stands where the last read found no more frames: a look without the lock,
+        which says nothing if others write at this moment."""
+        return self._seen is not None and self._seen == self._ends()
+
+    def _ends(self) -> tuple[int, int]:
+        """shm_gen; shm_first and shm_last as one number. One of them changes with each frame."""
+        return self._mem[_GEN], self._mem[_ENDS]
 
     @property
     def sender(self) -> int:
@@ -200,7 +226,7 @@ class Bus:
         self._put = engine.kernel(bus_ops.put_frames)
         self._res = array("q", bytes(8 * bus_ops.RESULTS))
         self._res_view = engine.view(self._res)
-        self._batches = _Batches()
+        self._views = _Views()
 
     def _initialise(self) -> None:
         """Write the head of a new bus, unless another process has done so meanwhile (if_shmem.c
@@ -224,11 +250,12 @@ class Bus:
         is written then), for a damaged bus (the frames before the damage are written), or if the
         lock cannot be had.
         """
-        for i in range(batch.count):
-            if batch.length[i] > MAX_BUS_FRAME:
-                what = f"frame {i} has {batch.length[i]} bytes, the bus takes {MAX_BUS_FRAME}"
-                raise BusError(f"{self.path}: {what}")
-        views, view = self._batches.of(batch), current().view(card)
+        lengths = batch.length[: batch.count]
+        if max(lengths, default=0) > MAX_BUS_FRAME:
+            i = next(i for i, length in enumerate(lengths) if length > MAX_BUS_FRAME)
+            what = f"frame {i} has {lengths[i]} bytes, the bus takes {MAX_BUS_FRAME}"
+            raise BusError(f"{self.path}: {what}")
+        views, view = self._views.batch(batch), self._views.card(card)
         for start in range(0, batch.count, BURST):
             count = min(BURST, batch.count - start)
             self.lock.acquire(writing=True)
@@ -250,6 +277,8 @@ class Bus:
         damaged bus or if the lock cannot be had.
         """
         before = batch.count
+        if reader.idle:
+            return 0
         for _ in range(_LAP // BURST):
             if not self.look(reader, batch) or reader.full:
                 break
