@@ -93,7 +93,7 @@ def test_the_address_of_a_guest_is_known_before_the_link_is_open() -> None:
     for _ in range(3):
         link.join(NullPort(), NullPort())
     link.open()
-    made = [pair.epair.a.mac for pair in link.pairs if pair.epair is not None]
+    made = [epair.a.mac for epair in link.epairs.values()]
     assert made == told
     link.destroy()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -57,11 +58,23 @@ def test_its_port_carries_a_run(site: Path) -> None:
     assert out.stat().st_size == 24 + 3 * (16 + 14)
 
 
+def test_its_link_carries_a_run(site: Path) -> None:
+    ports = ["--guest", "tcp:9000x10", "--host", "tcp6:1514x10"]
+    done = run("xennet", "run", "--link", "wire:4000", "--json", *ports, on=site)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert [way["frames_received"] for way in report["directions"]] == [70, 10]
+
+
 def test_help_and_errors_know_it(site: Path) -> None:
-    assert "hex:FILE" in run("xennet", "run", "--help", on=site).stdout
+    text = " ".join(run("xennet", "run", "--help", on=site).stdout.split())
+    assert "hex:FILE; PLAYER" in text
+    assert "epair[:netisr|:taskqueue], wire[:MTU]" in text
     done = run("xennet", "run", "--guest", "hex:none", "--host", "null:", on=site)
     assert done.returncode == 2
     assert done.stderr == "xennet: none: [Errno 2] No such file or directory: 'none'\n"
+    done = run("xennet", "run", "--link", "wire:1", "--guest", "null:", "--host", "null:", on=site)
+    assert "'wire:1': an MTU is 68 to 65521 bytes, not '1'\n" in done.stderr
     done = run("xennet", "run", "--guest", "hex:x", "--host", "record:x", on=site)
     assert done.stderr == "xennet: x: cannot be recorded to, the run reads it as x\n"
 

@@ -13,7 +13,8 @@ import pytest
 from _pytest.outcomes import Failed
 
 from xennet.frames import FrameBatch
-from xennet.link.epair import EpairEnds, EpairLink
+from xennet.link.base_link import EndPair
+from xennet.link.epair import EpairLink
 from xennet.link.protocol import Link
 from xennet.port import Port
 from xennet.port.echo import EchoPort
@@ -221,10 +222,10 @@ class SaysNothing(EpairLink):
 
 
 class JoinsLate(EpairLink):
-    def join(self, *ends: Any, **more: Any) -> EpairEnds:
-        was, self._open = self._open, False
+    def join(self, *ends: Any, **more: Any) -> EndPair:
+        was, self._state = self._state, "not open"
         pair = super().join(*ends, **more)
-        self._open = was
+        self._state = was
         return pair
 
 
@@ -252,15 +253,18 @@ class HidesErrors(EpairLink):
 class Eager(EpairLink):
     """Carries before it is open."""
 
-    def _require_open(self, call: str) -> None:
+    def _require(self, call: str, state: str) -> None:
         """Whatever."""
+
+    def move(self, pair: EndPair, most: int) -> int:
+        return super().move(pair, most) if pair in self.epairs else 0
 
 
 @pytest.mark.parametrize(
     ("made", "rule"),
     [
         (Loses, "test_frames_cross_it_unchanged_and_in_order_both_ways"),
-        (SaysNothing, "test_both_ends_are_told_what_is_taken"),
+        (SaysNothing, "test_both_ends_are_told_what_is_taken_and_get_a_listener"),
         (JoinsLate, "test_what_joins_late_is_refused"),
         (LeavesInterfaces, "test_it_leaves_nothing_behind_and_close_may_be_repeated"),
         (TricklesAll, "test_a_trickle_is_a_frame_of_each_guest"),
@@ -278,7 +282,14 @@ def test_a_defect_of_a_link_is_seen(
     for kind in (EpairLink, made):
 
         class Held(LinkContract):
-            def make(self, folder: Path, pairs: int = 1, kind: type[EpairLink] = kind) -> Link:
+            def make(
+                self,
+                folder: Path,
+                pairs: int = 1,
+                *,
+                live: bool = False,
+                kind: type[EpairLink] = kind,
+            ) -> Link:
                 return kind()
 
         link, ends = kind(), (Stack(), Stack())

@@ -8,11 +8,14 @@ from xennet.lazy import lazy_names
 
 if TYPE_CHECKING:
     from xennet.errors import LimitError, LinkError
+    from xennet.link.base_link import BaseLink, EndPair
     from xennet.link.switch import Switch, SwitchPort
     from xennet.link.vif import VifLink
     from xennet.link.vifs import VifPair, Vifs
 
 __all__ = [
+    "BaseLink",
+    "EndPair",
     "LimitError",
     "LinkError",
     "Switch",
@@ -23,6 +26,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BaseLink": "xennet.link.base_link",
+    "EndPair": "xennet.link.base_link",
     "LimitError": "xennet.errors",
     "LinkError": "xennet.errors",
     "Switch": "xennet.link.switch",

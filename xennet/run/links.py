@@ -20,7 +20,6 @@ from xennet.run.options import Progress, RunOptions
 if TYPE_CHECKING:
     from xennet.link.protocol import Link
     from xennet.port import Port
-    from xennet.pump import Clock
     from xennet.run.report import RunReport
     from xennet.run.runner import StoreView
     from xennet.run.stop import Stop
@@ -59,18 +58,11 @@ def one_of(name: str, variants: Sequence[str]) -> Callable[[str | None], None]:
     return check
 
 
-def clock_of(options: RunOptions) -> Clock | None:
-    """The clock of a link: None, virtual time, unless the run is live."""
-    from xennet.pump import RealClock
-
-    return RealClock() if options.live else None
-
-
 def _vif(_argument: str | None, options: RunOptions) -> Link:
     from xennet.link.vifs import Vifs
     from xennet.run.over_vifs import setup_of
 
-    return Vifs(setup_of(options), clock=clock_of(options))
+    return Vifs(setup_of(options), clock=options.clock())
 
 
 def _vif_settled(options: RunOptions) -> RunOptions:
@@ -82,7 +74,7 @@ def _vif_settled(options: RunOptions) -> RunOptions:
 def _epair(generation: str | None, options: RunOptions) -> Link:
     from xennet.link.epair import EpairLink
 
-    return EpairLink(generation or _GENERATIONS[0], options.mtu, clock=clock_of(options))
+    return EpairLink(generation or _GENERATIONS[0], options.mtu, clock=options.clock())
 
 
 #: FreeBSD's generations of epair; the first is the usual one.

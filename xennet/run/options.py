@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
+
+if TYPE_CHECKING:
+    from xennet.pump import Clock
 
 
 @frozen
@@ -45,6 +48,12 @@ class RunOptions:
     link: str = "vif"
     seconds: float | None = None
     live: bool = False
+
+    def clock(self) -> Clock | None:
+        """The clock of the link's pump: None, virtual time, unless the run is live."""
+        from xennet.pump import RealClock
+
+        return RealClock() if self.live else None
 
 
 class Progress(Protocol):

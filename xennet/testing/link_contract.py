@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from attrs import evolve
@@ -17,6 +20,7 @@ from xennet.frames import (
     BaseEndpoint,
     FrameBatch,
     Offload,
+    Watch,
 )
 from xennet.link.protocol import Link, Pair
 from xennet.link.report import LinkReport
@@ -33,6 +37,9 @@ from xennet.testing.sample_frames import (
     offloaded,
 )
 
+#: Seconds until what comes by a descriptor has to be there.
+_PATIENCE = 5.0
+
 
 class Stack(BaseEndpoint):
     """An end that gives what it is told to and keeps what it gets, at most ``limit`` frames."""
@@ -43,6 +50,7 @@ class Stack(BaseEndpoint):
         self.got: list[Frame] = []
         self.offloads: list[Offload] = []
         self.listeners: list[Callable[[], None]] = []
+        self.watch: Watch | None = None
 
     @property
     def room(self) -> int:
@@ -85,6 +93,20 @@ class Stack(BaseEndpoint):
         self.listeners.append(wake)
         super().listen(wake)
 
+    def watch_descriptors(self, watch: Watch, /) -> None:
+        self.watch = watch
+
+    def send_when_read(self, fd: int, frames: list[Frame]) -> None:
+        """Give these frames once ``fd`` can be read."""
+        watch = self.watch
+        assert watch is not None, "a link has the descriptors of its ends watched"
+
+        def readable() -> None:
+            watch(fd, None, None)
+            self.send(frames)
+
+        watch(fd, readable, None)
+
 
 class LinkContract:
     """The rules that every link obeys.
@@ -102,10 +124,10 @@ class LinkContract:
     def prepare(self, folder: Path) -> None:
         """Make in ``folder`` what the link needs."""
 
-    def make(self, folder: Path, pairs: int = 1) -> Link:
-        """A new link for so many pairs."""
+    def make(self, folder: Path, pairs: int = 1, *, live: bool = False) -> Link:
+        """A new link for so many pairs, in real time if ``live``."""
         kind, argument = parse(self.spec.format(folder=folder))
-        return kind.make(argument, kind.settled(evolve(self.options, guests=pairs)))
+        return kind.make(argument, kind.settled(evolve(self.options, guests=pairs, live=live)))
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
@@ -166,10 +188,13 @@ class LinkContract:
     # -- coming up ---------------------------------------------------------------------------------
 
     @pytest.mark.usefixtures("up")
-    def test_both_ends_are_told_what_is_taken(self, ends: tuple[Stack, Stack]) -> None:
+    def test_both_ends_are_told_what_is_taken_and_get_a_listener(
+        self, ends: tuple[Stack, Stack]
+    ) -> None:
         for end in ends:
             assert end.offloads
             assert isinstance(end.offloads[-1], Offload)
+            assert end.listeners
 
     def test_it_carries_nothing_before_it_is_open(
         self, link: Link, ends: tuple[Stack, Stack]
@@ -281,6 +306,44 @@ class LinkContract:
         up.carry()
         assert len(ends[1].got) == 1
 
+    # -- in real time ------------------------------------------------------------------------------
+
+    def test_a_live_link_sleeps_until_a_descriptor_has_frames(
+        self, folder: Path, ends: tuple[Stack, Stack]
+    ) -> None:
+        link = self.make(folder, live=True)
+        read, write = os.pipe()
+        try:
+            link.join(*ends)
+            link.open()
+            for giver, taker in (ends, ends[::-1]):
+                giver.send(numbered(3))
+                giver.send_when_read(read, numbered(5, first=3))
+                os.write(write, b"x")
+                link.carry_live(_PATIENCE, partial(_has, taker, 8))
+                assert _bytes(taker.got) == _bytes(numbered(8))
+            link.close()
+            assert link.left_behind() == []
+        finally:
+            link.destroy()
+            os.close(read)
+            os.close(write)
+
+    def test_a_live_link_ends_in_time(self, folder: Path, ends: tuple[Stack, Stack]) -> None:
+        link = self.make(folder, live=True)
+        try:
+            link.join(*ends)
+            link.open()
+            started = monotonic()
+            link.carry_live(0.02, lambda: False)
+            assert monotonic() - started >= 0.02
+            link.carry_live(None, lambda: True)
+            ends[0].send(numbered(1))
+            link.carry()
+            assert len(ends[1].got) == 1
+        finally:
+            link.destroy()
+
     # -- going down --------------------------------------------------------------------------------
 
     def test_it_leaves_nothing_behind_and_close_may_be_repeated(
@@ -339,6 +402,11 @@ class LinkContract:
             with pytest.raises((ValueError, LinkError)) as caught:
                 run_ports([], [], options, lambda direction, frames: None)
             assert "\n" not in str(caught.value)
+
+
+def _has(end: Stack, frames: int) -> bool:
+    """Whether ``end`` has got so many frames."""
+    return len(end.got) >= frames
 
 
 def _bytes(frames: list[Frame]) -> list[bytes]:

@@ -18,11 +18,13 @@ from xennet.frames import (
     NOTHING,
     UNBOUNDED,
     FrameBatch,
+    HasDescriptors,
     Offload,
     attach,
     lazy_bytes,
 )
 from xennet.port import Counters, Port, PortError, open_port
+from xennet.port.base import flush, is_live
 from xennet.pump import Pump, RealClock
 from xennet.runloop import RunLoop
 from xennet.testing.sample_frames import (
@@ -168,6 +170,12 @@ class PortContract:
             assert carries.sg, "a segmented frame does not fit into one page"
         assert port.carries == carries, "it never changes"
 
+    def test_a_live_port_has_descriptors_and_no_end(self, port: Port) -> None:
+        if is_live(port):
+            assert isinstance(port, HasDescriptors)
+            assert port.expected is None
+            assert not port.exhausted
+
     def test_to_ask_for_its_room_changes_nothing(self, port: Port) -> None:
         room = port.room
         assert 0 <= room <= UNBOUNDED
@@ -292,6 +300,12 @@ class PortContract:
         assert batch.count == len(frames)
         assert port.counters.frames_out == len(frames)
         assert port.counters.bytes_out == batch.used
+
+    def test_what_it_keeps_back_can_be_flushed_at_any_time(self, port: Port) -> None:
+        flush(port)
+        port.push(new_batch(numbered(1)))
+        for _ in range(2):
+            flush(port)
 
     def test_it_takes_a_batch_without_frames(self, port: Port) -> None:
         room = port.room
