@@ -140,6 +140,15 @@ def test_requests_extras_and_responses_go_on_in_the_first_slot_behind_the_last(b
     assert back.counters.tx.responses == before + 4
 
 
+def test_one_pass_writes_the_last_slot_and_the_first() -> None:
+    back = RawBackend()
+    for raw in send(back, *[frame(60)] * 254):
+        back.answer(TX_REQUEST.unpack_from(raw)[3])
+    back.push_tx()
+    slots = send(back, *[frame(60 + i) for i in range(5)])
+    assert [TX_REQUEST.unpack_from(raw)[4] for raw in slots] == [60, 61, 62, 63, 64]
+
+
 def test_a_backend_without_sg_gets_no_packet_of_several_slots() -> None:
     back = RawBackend(can_sg=False)
     assert len(send(back, frame(4097), frame(4096))) == 1

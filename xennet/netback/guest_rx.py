@@ -92,7 +92,7 @@ from xennet.engine.kernel import (
     publish,
 )
 from xennet.frames import MIN_FRAME
-from xennet.netback.packets import keep_packets, split_copy
+from xennet.netback.packets import keep_packets
 from xennet.netback.vif_config import C_HASH, C_HEADROOM, MAX_HEADROOM, mcast_match
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
 from xennet.vif.extra import put_gso, put_hash, put_xdp
@@ -348,25 +348,29 @@ def put_extras(
 def plan_copies(
     otherend: int, headroom: int, source_frame: int, slots: RxSlots, ops: U32Array, res: Vector
 ) -> None:
-    """Fill the copy table: an element for each buffer with bytes, which begin at ``headroom``.
+    """Fill the copy table: an element for each buffer with bytes, which begin at ``headroom``, and
+    one more where a staging frame ends inside them.
 
     The constant words of an element (zero upper halves) are not written.
     """
     _rsp, grefs, sources, sizes = slots
     op = 0
     for slot in range(res[R_SLOTS]):
-        size = sizes[slot]
-        if size:
-            source = sources[slot]
+        left = sizes[slot]
+        source = sources[slot]
+        into = headroom
+        while left:
             source_at = source & _OFFSET_MASK
+            size = left if source_at + left <= PAGE_SIZE else PAGE_SIZE - source_at
             ops[op + COPY_W_source] = source_frame + (source >> PAGE_SHIFT)
             ops[op + COPY_W_source_domid] = _SELF | source_at << COPY_S_offset
             ops[op + COPY_W_dest] = grefs[slot]
-            ops[op + COPY_W_dest_domid] = otherend | headroom << COPY_S_offset
+            ops[op + COPY_W_dest_domid] = otherend | into << COPY_S_offset
             ops[op + COPY_W_len] = size | _DEST_GREF
-            if source_at + size > PAGE_SIZE:
-                op = split_copy(ops, op, PAGE_SIZE - source_at, COPY_W_source, COPY_W_dest)
             op += COPY_STRIDE
+            left -= size
+            source += size
+            into += size
     res[R_OPS] = op // COPY_STRIDE
 
 

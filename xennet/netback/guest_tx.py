@@ -97,7 +97,7 @@ from xennet.abi.words import (
     TXREQ_S_size,
     TXRSP_S_status,
 )
-from xennet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
+from xennet.abi.xen import DOMID_SELF, PAGE_SIZE
 from xennet.engine.kernel import (
     LOG_HEADER,
     Frames,
@@ -110,7 +110,7 @@ from xennet.engine.kernel import (
     publish,
 )
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MIN_FRAME
-from xennet.netback.packets import keep_packets, split_copy
+from xennet.netback.packets import keep_packets
 from xennet.netback.vif_config import mcast_add, mcast_del
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, MASK32
 from xennet.vif.extra import MORE_EXTRAS, extra_type, gso_of, hash_from_frontend, mac_of
@@ -198,7 +198,6 @@ _MCAST_ADD = 2 * XEN_NETIF_EXTRA_TYPE_MCAST_ADD
 _MCAST_DEL = 2 * XEN_NETIF_EXTRA_TYPE_MCAST_DEL
 
 _MASK16 = 0xFFFF
-_OFFSET_MASK = PAGE_SIZE - 1
 _SPAN_AT = _MASK16 << COPY_S_offset
 _ERROR = (NETIF_RSP_ERROR & _MASK16) << TXRSP_S_status
 _NULL = NETIF_RSP_NULL << TXRSP_S_status
@@ -540,26 +539,30 @@ def forget_extras(frames: Frames, state: Vector) -> None:
 def plan_copies(
     otherend: int, stage_frame: int, slots: TxSlots, ops: U32Array, res: Vector
 ) -> None:
-    """Fill the copy table: an element for each slot with bytes, end to end into the staging frames.
+    """Fill the copy table: an element for each slot with bytes, end to end into the staging frames,
+    and one more where a staging frame ends inside it.
 
     The constant words of an element (zero upper halves) are not written.
     """
     _rsp, grefs, spans, _begins, _extras = slots
-    op = used = 0
+    op = into = 0
     for slot in range(res[R_SLOTS]):
         span = spans[slot]
-        size = span & _MASK16
-        if size:  # F7: else nothing is copied
-            into = used & _OFFSET_MASK
+        while span & _MASK16:  # F7: else nothing is copied
+            size = span & _MASK16
+            if into + size > PAGE_SIZE:
+                size = PAGE_SIZE - into
             ops[op + COPY_W_source] = grefs[slot]
             ops[op + COPY_W_source_domid] = otherend | span & _SPAN_AT
-            ops[op + COPY_W_dest] = stage_frame + (used >> PAGE_SHIFT)
+            ops[op + COPY_W_dest] = stage_frame
             ops[op + COPY_W_dest_domid] = _SELF | into << COPY_S_offset
             ops[op + COPY_W_len] = size | _SOURCE_GREF
-            if into + size > PAGE_SIZE:
-                op = split_copy(ops, op, PAGE_SIZE - into, COPY_W_dest, COPY_W_source)
             op += COPY_STRIDE
-            used += size
+            span += (size << COPY_S_offset) - size
+            into += size
+            if into == PAGE_SIZE:
+                into = 0
+                stage_frame += 1
     res[R_OPS] = op // COPY_STRIDE
 
 

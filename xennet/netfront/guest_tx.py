@@ -127,6 +127,7 @@ RESULTS = 11
 
 _MASK16 = 0xFFFF
 _OFFSET_MASK = PAGE_SIZE - 1
+_LAST_SLOT = TX_END - TX_STRIDE
 
 
 def put_requests(
@@ -157,11 +158,11 @@ def put_requests(
     space = TX_SLOTS - ((prod - pvt[FRONT_RSP_CONS]) & MASK32)
     free = state[S_FREE]
     sent_bytes = unsendable = 0
+    at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
     frame = first
     while frame < count:
         left = size = length[frame]
-        slots = 1
-        extra = 0
+        slots, extra = 1, 0
         if size > PAGE_SIZE or gso_size[frame] or (hashes and hash_info[frame]):
             slots, extra = slots_of(frame, frames, backend)
         if not slots:
@@ -176,31 +177,34 @@ def put_requests(
         sent_bytes += size
         source = offset[frame]
         rflags = TX_OF_FRAME[flags[frame] & CSUM_BITS] | (NETTXF_extra_info if extra else 0)
-        while left:
+        while True:
             chunk = left if left < PAGE_SIZE else PAGE_SIZE
             left -= chunk
+            if left:
+                rflags |= NETTXF_more_data
             free -= 1
             ident = ids[free]
             gref = grefs[ident]
             into = ident << PAGE_SHIFT
             pages[into : into + chunk] = data[source : source + chunk]
-            # The backend may read the page as soon as it sees the request: the grant comes first.
             if shift:
-                words[gref << shift] = access
+                words[gref << shift] = access  # before the request: then the page may be read
             pending[ident] = 1
-            at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
             page[at] = gref
-            page[at + TXREQ_W_flags] = (rflags | (NETTXF_more_data if left else 0)) << TXREQ_S_flags
+            page[at + TXREQ_W_flags] = rflags << TXREQ_S_flags
             page[at + TXREQ_W_id] = ident | size << TXREQ_S_size
-            prod = (prod + 1) & MASK32
+            prod += 1
+            at = at + TX_STRIDE if at != _LAST_SLOT else RING_SLOTS
             if extra:
                 prod = put_extras(prod, extra, page, frame, frames)
-            # The first request has the size of the packet, the others have their own.
+                at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
+            if not left:
+                break
             source += chunk
-            size = left if left < PAGE_SIZE else PAGE_SIZE
+            size = left if left < PAGE_SIZE else PAGE_SIZE  # its own; the first has the packet's
             rflags = extra = 0
         frame += 1
-    push_requests(prod, free, ring, state, res)
+    push_requests(prod & MASK32, free, ring, state, res)
     res[R_BYTES] = sent_bytes
     res[R_UNSENDABLE] = unsendable
     return frame - first
