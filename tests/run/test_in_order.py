@@ -166,6 +166,25 @@ def test_any_number_of_lost_frames_take_bounded_memory() -> None:
     assert len(check._overtaken) <= 256
 
 
+def test_any_number_of_flows_whose_last_frame_is_lost_take_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_order, "NOTES", 100)
+    check = InOrderCheck(sender)
+    for number in range(1000):
+        frame = bytes(6) + number.to_bytes(6) + bytes(48)
+        check.sent(batch(frame, frame), 0)
+        check.received(batch(frame if number % 2 else bytes(6) + frame[6:12] + b"damaged"))
+    assert 75 <= sum(map(len, check._in_flight.values())) <= 101
+    assert check._kept <= 101 * 60
+    assert len(check._strays) <= 101
+    assert (check.missing, check.mismatches) == (1000, 500)
+    after = bytes(6) + b"\xff" * 6
+    check.sent(batch(after), 0)
+    check.received(batch(after))
+    assert (check.missing, check.mismatches) == (1000, 500)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data(), st.integers(1, 30), st.booleans())
 def test_what_is_blamed_is_what_happened(data: st.DataObject, count: int, digests: bool) -> None:

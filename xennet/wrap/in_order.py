@@ -3,7 +3,8 @@
 An :class:`InOrderCheck` checks one direction of a link. The sending side notes every frame that it
 gives, with its time stamp and its remark; the receiving side compares every frame that it gets with
 the oldest note. Notes are removed when their frames arrive, so there are no more of them than
-frames on the way.
+frames on the way. Of lost frames that are the last of their flow, notes stay; of more than NOTES
+the oldest are given up, so that a run may go on for days.
 
 A frame that is not the oldest is looked for among the younger notes: the frames noted before it
 were lost, or arrived damaged as frames that fit no note. So each fault is reported for the frame
@@ -38,6 +39,8 @@ DESCRIBED = 5
 SHOWN = 32
 #: Most bytes of frames on the way that are kept; of further frames only the CRC is.
 KEPT = 1 << 20
+#: Most notes: more than the frames that any link has on its way.
+NOTES = 1 << 17
 #: Most frames without a note, and most overtaken notes, that are remembered.
 _REMEMBERED = 256
 
@@ -148,37 +151,27 @@ class InOrderCheck:
     _strays: dict[bytes, int] = field(factory=dict)
     _overtaken: deque[_Overtaken] = field(factory=deque)
     _kept: int = 0
+    #: Number of frames sent before which there cannot be more than NOTES notes.
+    _count_at: int = 0
 
     def sent(self, batch: FrameBatch, first: int) -> None:
         """Note frames ``first`` ... of ``batch``, which have just been handed to the link."""
         for i in range(first, batch.count):
-            self.sent_one(batch, i)
+            self._note(batch, i)
+        if self.frames_sent >= self._count_at:
+            self._limit_notes()
+
+    def sent_one(self, batch: FrameBatch, index: int) -> None:
+        """Note frame ``index`` of ``batch``."""
+        self._note(batch, index)
+        if self.frames_sent >= self._count_at:
+            self._limit_notes()
 
     def received(self, batch: FrameBatch) -> None:
         """Compare all frames of ``batch`` with the notes, and give them their time stamps and
         remarks."""
         for i in range(batch.count):
             self.received_one(batch, i)
-
-    def sent_one(self, batch: FrameBatch, index: int) -> None:
-        """Note frame ``index`` of ``batch``."""
-        start, length = batch.offset[index], batch.length[index]
-        data = batch.data[start : start + length]
-        frame: bytes | _Digest
-        if self._kept + length <= KEPT:
-            self._kept += length
-            frame = bytes(data)
-        else:
-            frame = _Digest(data)
-        flow = self.flow_of(batch, index)
-        notes = self._in_flight.get(flow)
-        if notes is None:
-            notes = self._in_flight[flow] = deque()
-        is_blank, remark = batch.flags[index] & CSUM_BLANK, batch.remarks.get(index)
-        notes.append((frame, batch.timestamp[index], is_blank, remark))
-        self.missing += 1
-        self.frames_sent += 1
-        self.bytes_sent += length
 
     def received_one(self, batch: FrameBatch, index: int) -> None:
         """Compare frame ``index`` of ``batch`` with the notes of its flow."""
@@ -224,6 +217,25 @@ class InOrderCheck:
 
     # -- notes -------------------------------------------------------------------------------------
 
+    def _note(self, batch: FrameBatch, index: int) -> None:
+        start, length = batch.offset[index], batch.length[index]
+        data = batch.data[start : start + length]
+        frame: bytes | _Digest
+        if self._kept + length <= KEPT:
+            self._kept += length
+            frame = bytes(data)
+        else:
+            frame = _Digest(data)
+        flow = self.flow_of(batch, index)
+        notes = self._in_flight.get(flow)
+        if notes is None:
+            notes = self._in_flight[flow] = deque()
+        is_blank, remark = batch.flags[index] & CSUM_BLANK, batch.remarks.get(index)
+        notes.append((frame, batch.timestamp[index], is_blank, remark))
+        self.missing += 1
+        self.frames_sent += 1
+        self.bytes_sent += length
+
     def _end(self, flow: bytes, notes: _Notes) -> None:
         """Remove the oldest note of a flow."""
         self._forget(notes.popleft()[0])
@@ -231,6 +243,18 @@ class InOrderCheck:
             # No more memory than frames are on their way.
             del self._in_flight[flow]
             self._strays.pop(flow, None)
+
+    def _limit_notes(self) -> None:
+        """Give up the oldest notes if there are more than NOTES, those first of the flow that has
+        had some for the longest time. Their frames stay missing."""
+        count = sum(map(len, self._in_flight.values()))
+        # A quarter goes at once, or the next frame would have them counted again.
+        spare = count - NOTES * 3 // 4 if count > NOTES else 0
+        self._count_at = self.frames_sent + NOTES - (count - spare)
+        for flow, notes in list(self._in_flight.items()) if spare else ():
+            while notes and spare:
+                self._end(flow, notes)
+                spare -= 1
 
     def _forget(self, frame: bytes | _Digest) -> None:
         if type(frame) is bytes:
