@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from terminal import Terminal, plain
 
 from xennet.cli import main
 from xennet.frames import FrameBatch
@@ -141,6 +143,54 @@ def test_what_a_killed_run_leaves_is_in_nobodys_way(bus: str, tmp_path: Path) ->
         stdout, _ = again.communicate(timeout=_SECONDS)
     assert again.returncode == 0, stdout
     assert not os.path.exists(path)
+
+
+def test_on_a_terminal_a_line_says_how_it_is_doing_and_goes(bus: str) -> None:
+    command = [sys.executable, "-m", "xennet", "run", "--guest", "gen:60x1000000000"]
+    command += ["--host", f"shmif:{bus}"]
+    terminal = Terminal(command, env={"XENNET_ENGINE": "plain"})
+    try:
+        terminal.until("0 s  to host 0/s  to guest 0/s  tx ")
+        terminal.until("to host ")
+        line = terminal.until("dropped 0")
+        assert re.fullmatch(r"[1-9][\d,]*/s  to guest \d+/s  tx \d+/256  rx \d+/256  ", line)
+        terminal.type("\x03")
+        shown = terminal.rest()
+    finally:
+        terminal.close()
+    assert terminal.process.returncode == 130
+    shown, _, report = shown.partition("Handshake")
+    assert re.search(r"\r {60,79}\r[^\r ]*$", shown), "the line has been erased"
+    assert "s  to host" not in report
+    assert "\nGOOD\n" in plain(report)
+
+
+def test_lines_are_told_above_it_and_it_fits_the_terminal(bus: str, tmp_path: Path) -> None:
+    path = tmp_path / "xs.sock"
+    command = [sys.executable, "-m", "xennet", "run", "--guest", "gen:60x10"]
+    command += ["--host", f"shmif:{bus}", "--xenstore-socket", str(path), "--hold", "0.1"]
+    command += ["--for", "0.1"]
+    terminal = Terminal(command, env={"XENNET_ENGINE": "plain"}, columns=30)
+    try:
+        shown = terminal.rest()
+    finally:
+        terminal.close()
+    assert terminal.process.returncode == 0
+    assert f"XenStore on {path}\r\n" in shown
+    assert "\r0 s  to host 0/s  to guest 0/\r" in shown
+    assert "\rthe vif stays connected for 0.1 s\r\n" in shown
+
+
+def test_in_silence_a_terminal_shows_no_line(bus: str) -> None:
+    command = [sys.executable, "-m", "xennet", "run", "--guest", "gen:60x10"]
+    command += ["--host", f"shmif:{bus}", "--for", "0.1"]
+    for option in ("--json", "--quiet"):
+        terminal = Terminal([*command, option], env={"XENNET_ENGINE": "plain"})
+        try:
+            assert "to host" not in terminal.rest().replace("guest to host", "")
+        finally:
+            terminal.close()
+        assert terminal.process.returncode == 0
 
 
 @pytest.mark.parametrize("value", ["-1", "soon"])

@@ -55,6 +55,8 @@ class SocketPort(BasePort):
             except BlockingIOError:
                 self._watch(self._socket.fileno(), self._readable, None)
                 break
+            except ConnectionResetError:  # closed, with frames that the peer has not read
+                frame = b""
             if frame == BROKEN:
                 self._broken = True
                 break

@@ -11,7 +11,7 @@ from attrs import define, field
 from xennet.errors import LinkError
 from xennet.frames import EVERYTHING, Endpoint, FrameBatch, Offload
 from xennet.link.protocol import Link
-from xennet.link.report import LinkReport
+from xennet.link.report import LinkReport, LinkStatus
 from xennet.port import Counters, open_ports
 from xennet.run.options import RunOptions
 from xennet.run.progress import no_progress
@@ -108,6 +108,9 @@ class Cable:
 
     def report(self) -> LinkReport:
         return LinkReport()
+
+    def status(self) -> LinkStatus:
+        return LinkStatus()
 
     def left_behind(self) -> list[str]:
         return []

@@ -8,24 +8,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 from live_ports import BROKEN, SocketPort
 
 from xennet.cli.signals import stopping
 from xennet.errors import LinkError
+from xennet.lifecycle.stack import Stack
 from xennet.link.epair import EpairLink
 from xennet.link.protocol import Link
 from xennet.link.vif import VifLink
 from xennet.link.vifs import Vifs
 from xennet.port import Port, PortError, open_port
-from xennet.port.base import is_live
+from xennet.port.base import Counters, is_live
 from xennet.port.duplex import DuplexPort
 from xennet.port.null import NullPort
 from xennet.pump import RealClock
 from xennet.run.links import run_ports
-from xennet.run.options import RunOptions
-from xennet.run.progress import no_progress
+from xennet.run.options import RunOptions, Status
+from xennet.run.over_vifs import setup_of
+from xennet.run.progress import Shown, no_progress
 from xennet.run.report import RunReport
 from xennet.run.stop import Stop
 from xennet.wrap import OffloadEdge, Tracer
@@ -35,11 +38,14 @@ LINKS = pytest.mark.parametrize("link", ["vif", "epair"])
 _SECONDS = 30
 
 
-@pytest.fixture
-def port() -> Iterator[SocketPort]:
+def socket_port() -> Iterator[SocketPort]:
     port = SocketPort()
     yield port
     port.close()
+
+
+port = pytest.fixture(socket_port, name="port")
+other = pytest.fixture(socket_port, name="other")
 
 
 def carry(
@@ -101,10 +107,8 @@ def test_wrappers_and_joined_ports_are_live_if_one_in_them_is(port: SocketPort) 
 
 @LINKS
 def test_frames_cross_it_as_they_come_until_the_last_live_port_ends(
-    port: SocketPort, link: str
+    port: SocketPort, other: SocketPort, link: str
 ) -> None:
-    other = SocketPort()
-
     def work() -> None:
         for at in range(0, len(FRAMES), 500):
             for frame in FRAMES[at : at + 500]:
@@ -117,7 +121,6 @@ def test_frames_cross_it_as_they_come_until_the_last_live_port_ends(
 
     with meanwhile(work):
         report = carry(port, other, link=link)
-    other.close()
     assert report.verdict.good, report.verdict
     assert report.verdict.reasons[0] == "every frame arrived unchanged and in order"
     assert report.interrupted is None
@@ -197,14 +200,12 @@ def test_a_capture_is_played_once_while_the_other_end_goes_on(port: SocketPort, 
 
 
 @LINKS
-def test_a_port_that_fails_ends_it(port: SocketPort, link: str) -> None:
-    other = SocketPort()
+def test_a_port_that_fails_ends_it(port: SocketPort, other: SocketPort, link: str) -> None:
     port.peer.send(FRAMES[0])
     port.peer.send(BROKEN)
     with pytest.raises(PortError, match="socket:: broken"):
         carry(port, other, link=link)
     assert receive(other, 1) == FRAMES[:1]
-    other.close()
 
 
 def test_guests_at_a_switch_talk_live() -> None:
@@ -276,28 +277,27 @@ def test_while_nothing_comes_it_sleeps(
 
 
 @pytest.mark.parametrize("make", [of_vif, of_epair])
-def test_it_looks_when_something_comes(make: Callable[[Port, Port], Link]) -> None:
+def test_it_looks_when_something_comes(
+    make: Callable[[Port, Port], Link], port: SocketPort, other: SocketPort
+) -> None:
     """The round trip through the link, there and back, takes milliseconds at most."""
-    one, other = SocketPort(), SocketPort()
-    link = make(one, other)
+    link = make(port, other)
     times = []
 
     def work() -> None:
         for frame in FRAMES[:50]:
             began = time.perf_counter()
-            one.peer.send(frame)
+            port.peer.send(frame)
             other.peer.setblocking(True)
             other.peer.send(other.peer.recv(100))
-            one.peer.setblocking(True)
-            assert one.peer.recv(100) == frame
+            port.peer.setblocking(True)
+            assert port.peer.recv(100) == frame
             times.append(time.perf_counter() - began)
 
     with meanwhile(work):
         link.carry_live(_SECONDS, lambda: len(times) == 50)
     link.close()
     link.destroy()
-    one.close()
-    other.close()
     assert sorted(times)[25] < 0.05
 
 
@@ -330,3 +330,50 @@ def test_a_vif_in_virtual_time_is_held_without_a_store_socket_too() -> None:
     assert link.machine.run_loop.now == now
     link.close()
     link.destroy()
+
+
+# -- what it says of itself meanwhile
+
+
+def test_its_status_has_rates_queues_and_drops(port: SocketPort, other: SocketPort) -> None:
+    seen: list[Status] = []
+
+    def work() -> None:
+        port.peer.send(FRAMES[0])
+        port.peer.send(bytes(3000))  # too long for the interface
+        deadline = time.monotonic() + _SECONDS
+        while (len(seen) < 3 or not seen[-1].dropped) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        port.peer.close()
+        other.peer.close()
+
+    options = RunOptions(link="epair:taskqueue")
+    with meanwhile(work):
+        run_ports([port], [other], options, Shown(status=seen.append))
+    assert seen[0].seconds < 0.1
+    assert all(0.4 < after.seconds - before.seconds < 10 for before, after in pairwise(seen))
+    assert (seen[0].to_host, seen[0].dropped) == (0, 0)
+    assert seen[-1].dropped == 1
+    assert 0 < sum(status.to_host for status in seen) < 2.5
+    assert all(status.to_guest == 0 for status in seen)
+
+
+@pytest.mark.parametrize("queues", [1, 2])
+def test_the_rings_of_a_vif_are_as_full_as_they_are(queues: int) -> None:
+    link = VifLink(
+        open_port("gen:60x1000"), Stack(room=0), setup=setup_of(RunOptions(queues=queues))
+    )
+    link.open()
+    link.carry()
+    tx, rx = link.status().queues
+    size = 256 * queues
+    assert (tx.name, tx.size, rx.name, rx.size) == ("tx", size, "rx", size)
+    assert rx.used == size
+    assert tx.used == 256, "one flow has one queue"
+    link.close()
+    assert [queue.used for queue in link.status().queues] == [0, 0]
+    link.destroy()
+
+
+def test_a_port_counts_what_it_has_lost() -> None:
+    assert Counters(frames_in=7, refused_oversize=2, refused_time=3, truncated=9).lost == 5

@@ -15,9 +15,10 @@ from click.core import ParameterSource
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
 from xennet.port import Port, PortError, open_ports
+from xennet.port.base import is_live
 from xennet.port.spec import PORTS, parse, records_to_stdout
 from xennet.run.options import RunOptions
-from xennet.run.progress import Shown, no_progress, progress_bar
+from xennet.run.progress import Shown, live_line, no_progress, progress_bar
 from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, RunReport
 
 if TYPE_CHECKING:
@@ -374,9 +375,13 @@ def _carry(
             closing.callback(port.close)
         guests, hosts = ports[: len(guest_specs)], ports[len(guest_specs) :]
         totals = {GUEST_TO_HOST: _expected(guests), HOST_TO_GUEST: _expected(hosts or guests)}
-        progress = closing.enter_context(
-            no_progress() if silent else progress_bar(totals, sys.stderr)
-        )
+        if silent:
+            shown = no_progress()
+        elif any(map(is_live, ports)):
+            shown = live_line(sys.stderr)
+        else:
+            shown = progress_bar(totals, sys.stderr)
+        progress = closing.enter_context(shown)
         return link(guests, hosts, options, progress)
 
 

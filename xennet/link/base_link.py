@@ -22,7 +22,7 @@ from xennet.frames import (
     lazy_bytes,
     require_endpoint,
 )
-from xennet.link.report import LinkReport
+from xennet.link.report import LinkReport, LinkStatus
 from xennet.pump import Clock, Pump
 from xennet.runloop import RunLoop
 
@@ -179,6 +179,10 @@ class BaseLink:
     def report(self) -> LinkReport:
         """A report without anything: all that happens is in the reports of the ports."""
         return LinkReport()
+
+    def status(self) -> LinkStatus:
+        """The status of a link without queues that drops nothing."""
+        return LinkStatus()
 
     def left_behind(self) -> list[str]:
         """The things that are still held, a line for each: none."""

@@ -14,7 +14,7 @@ from xennet.epair.driver import DRIVERS, Driver, NetisrDriver
 from xennet.frames import NOTHING, Endpoint, FrameBatch, lazy_bytes
 from xennet.ifnet import ETHERMTU, Interface, Interfaces
 from xennet.link.base_link import BATCH, BATCH_BYTES, BaseLink, EndPair
-from xennet.link.report import InterfaceReport, LinkReport
+from xennet.link.report import InterfaceReport, LinkReport, LinkStatus
 from xennet.pump import Clock
 
 
@@ -84,6 +84,11 @@ class EpairLink(BaseLink):
         if self._report is not None:
             return self._report
         return LinkReport(interfaces=tuple(InterfaceReport.of(one) for one in self.interfaces))
+
+    def status(self) -> LinkStatus:
+        """The frames that the interfaces have dropped; their queues are empty between two moves."""
+        counters = [interface.counters for interface in self.interfaces]
+        return LinkStatus(dropped=sum(one.oerrors + one.oqdrops for one in counters))
 
     def left_behind(self) -> list[str]:
         """The interfaces that still exist, a line for each."""

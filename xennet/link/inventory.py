@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from xennet.abi.ring import NETIF_RX_RING_SIZE, NETIF_TX_RING_SIZE
 from xennet.host.domains import PluggedVif
 from xennet.host.host import DOM0, Host
-from xennet.link.report import DomainReport, Notifications, RingReport
+from xennet.link.report import (
+    DomainReport,
+    LinkStatus,
+    Notifications,
+    QueueStatus,
+    RingReport,
+)
 from xennet.vif.counters import RingCounters, VifCounters
 
 #: Most vifs with rows of their own; more have one row for each ring in all.
@@ -15,6 +22,8 @@ _RINGS: tuple[tuple[str, Callable[[VifCounters], RingCounters]], ...] = (
     ("tx (guest transmit)", lambda counters: counters.tx),
     ("rx (guest receive)", lambda counters: counters.rx),
 )
+#: Slots of a tx ring and of an rx ring.
+_RING_SIZES = (NETIF_TX_RING_SIZE, NETIF_RX_RING_SIZE)
 
 
 def rings(vifs: Sequence[PluggedVif]) -> tuple[RingReport, ...]:
@@ -36,6 +45,25 @@ def rings(vifs: Sequence[PluggedVif]) -> tuple[RingReport, ...]:
         _sum(f"{len(vifs)} vifs {name}", rows[place :: len(_RINGS)])
         for place, (name, _) in enumerate(_RINGS)
     )
+
+
+def status(vifs: Sequence[PluggedVif]) -> LinkStatus:
+    """How many requests have no response yet on all tx rings and on all rx rings, and what either
+    end has dropped."""
+    used, size, dropped = [0, 0], [0, 0], 0
+    for vif in vifs:
+        front, back = vif.netfront, vif.netback
+        if front is None or back is None:
+            continue
+        ours, theirs = front.counters, back.counters
+        for place, (_, of) in enumerate(_RINGS):
+            used[place] += of(ours).requests - of(theirs).responses
+            size[place] += _RING_SIZES[place] * len(back.queues)
+        dropped += theirs.expired + theirs.dropped + theirs.tx.errors + theirs.rx.errors
+        dropped += ours.lost + theirs.lost
+    rings = zip(("tx", "rx"), used, size, strict=True)
+    # What a frontend had posted when it disconnected has no response, and is on no ring.
+    return LinkStatus(tuple(QueueStatus(name, min(n, of), of) for name, n, of in rings), dropped)
 
 
 def _ring(name: str, front: RingCounters, back: RingCounters, lost: int) -> RingReport:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from xennet.frames import Endpoint
-from xennet.link.report import LinkReport
+from xennet.link.report import LinkReport, LinkStatus
 
 if TYPE_CHECKING:
     from xennet.link.switch import Clock
@@ -106,6 +106,10 @@ class Link(Protocol):
 
     def report(self) -> LinkReport:
         """The report of the link itself, without the frames."""
+        ...
+
+    def status(self) -> LinkStatus:
+        """How full the link's queues are, and what it has dropped; asked for twice a second."""
         ...
 
     def left_behind(self) -> list[str]:

@@ -152,6 +152,24 @@ class InterfaceReport:
 
 
 @frozen
+class QueueStatus:
+    """A queue between the ends of a link, or all of one kind together: ``used`` of ``size`` places
+    are taken."""
+
+    name: str
+    used: int
+    size: int
+
+
+@frozen
+class LinkStatus:
+    """What a link is doing just now; ``dropped``: frames that it has dropped so far."""
+
+    queues: tuple[QueueStatus, ...] = ()
+    dropped: int = 0
+
+
+@frozen
 class LinkReport:
     """A link's own part of a run's report; what a kind of link does not have is empty.
 

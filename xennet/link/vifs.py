@@ -19,8 +19,8 @@ from xennet.host.limits import require_room
 from xennet.host.setup import Setup
 from xennet.host.timeslices import TimeSlices
 from xennet.hypervisor import LeakReport
-from xennet.link.inventory import domains, rings
-from xennet.link.report import DefectReport, DomainReport, LinkReport, RingReport
+from xennet.link.inventory import domains, rings, status
+from xennet.link.report import DefectReport, DomainReport, LinkReport, LinkStatus, RingReport
 from xennet.link.timeline import Timeline
 from xennet.netback.defects import BackendPanic, DefectStruck
 from xennet.netfront.device import HELD_PERIOD
@@ -375,6 +375,10 @@ class Vifs:
             domains=self.domains(),
             defects=tuple(DefectReport(*defect, n) for defect, n in sorted(self._defects.items())),
         )
+
+    def status(self) -> LinkStatus:
+        """How full the rings are, those of all vifs together, and what the drivers have dropped."""
+        return status(self.vifs)
 
     def rings(self) -> tuple[RingReport, ...]:
         """Both rings of each vif, from the counters of both ends."""

@@ -61,6 +61,12 @@ class Counters:
     refused_time: int = 0
     faults: tuple[str, ...] = ()
 
+    @property
+    def lost(self) -> int:
+        """Frames that the port has dropped or refused, in either direction."""
+        counts = asdict(self)
+        return sum(counts[name] for name in counts if name.startswith(("dropped_", "refused_")))
+
     def __add__(self, other: Counters) -> Counters:
         mine, theirs = asdict(self), asdict(other)
         return Counters(**{name: mine[name] + theirs[name] for name in mine})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import frozen
 
 if TYPE_CHECKING:
+    from xennet.link.report import QueueStatus
     from xennet.pump import Clock
 
 
@@ -59,7 +60,23 @@ class RunOptions:
 class Progress(Protocol):
     """Called from time to time: ``frames`` in all have arrived in ``direction``.
 
-    ``direction`` is the name of a :class:`DirectionReport`.
+    ``direction`` is the name of a :class:`DirectionReport`. If it has an attribute ``status`` that
+    is not None, that is called with a :class:`Status` of a live run twice a second.
     """
 
     def __call__(self, direction: str, frames: int) -> None: ...
+
+
+@frozen
+class Status:
+    """What a live run is doing just now.
+
+    ``seconds`` since it began to carry; frames a second ``to_host`` and ``to_guest`` since the last
+    status; ``queues`` of the link; frames ``dropped`` so far, by link, switch, edges and ports.
+    """
+
+    seconds: float
+    to_host: float
+    to_guest: float
+    queues: tuple[QueueStatus, ...]
+    dropped: int

@@ -1,7 +1,9 @@
-"""A progress bar on stderr while frames are carried, and silence where stderr is no terminal."""
+"""Progress on stderr while frames are carried, bars or a line, and silence where stderr is no
+terminal."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,16 +11,19 @@ from typing import TextIO
 
 from attrs import frozen
 
+from xennet.run.options import Status
+
 _INTERVAL = 0.1  # seconds between two refreshes
 
 
 @frozen
 class Shown:
     """A :class:`Progress` that is shown: ``update`` moves the bars, ``tell`` prints a line beside
-    them."""
+    them, ``status`` shows how a live run is doing (None: nobody wants to see that)."""
 
     update: Callable[[str, int], None] = lambda direction, frames: None
     tell: Callable[[str], None] = lambda text: None
+    status: Callable[[Status], None] | None = None
 
     def __call__(self, direction: str, frames: int) -> None:
         self.update(direction, frames)
@@ -60,6 +65,46 @@ def progress_bar(totals: Mapping[str, int | None], stream: TextIO) -> Iterator[S
             console.print(text, markup=False, highlight=False)
 
         yield Shown(update, tell)
+
+
+@contextmanager
+def live_line(stream: TextIO) -> Iterator[Shown]:
+    """A context with a line on a terminal that says how a live run is doing. Elsewhere there is
+    none; it is erased at the end."""
+    if not stream.isatty():
+        yield Shown(tell=lambda text: print(text, file=stream, flush=True))
+        return
+    length = 0
+
+    def write(text: str) -> None:
+        nonlocal length
+        stream.write(f"\r{text:<{length}}")
+        stream.flush()
+        length = len(text)
+
+    def show(status: Status) -> None:
+        # A terminal of unknown width says 0. Its last column stays free: the line would wrap.
+        columns = os.get_terminal_size(stream.fileno()).columns or 80
+        write(status_text(status)[: columns - 1])
+
+    def tell(text: str) -> None:
+        write("")
+        stream.write(f"\r{text}\n")
+        stream.flush()
+
+    try:
+        yield Shown(tell=tell, status=show)
+    finally:
+        write("")
+        stream.write("\r")
+        stream.flush()
+
+
+def status_text(status: Status) -> str:
+    """One line about a live run."""
+    queues = "".join(f"  {one.name} {one.used}/{one.size}" for one in status.queues)
+    rates = f"to host {status.to_host:,.0f}/s  to guest {status.to_guest:,.0f}/s"
+    return f"{int(status.seconds)} s  {rates}{queues}  dropped {status.dropped:,}"
 
 
 @contextmanager

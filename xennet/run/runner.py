@@ -24,7 +24,7 @@ from xennet.port.addressed import AddressedPort
 from xennet.port.base import flush, is_live
 from xennet.run import inventory
 from xennet.run.checker import Checker
-from xennet.run.options import Progress, RunOptions
+from xennet.run.options import Progress, RunOptions, Status
 from xennet.run.report import (
     GUEST_TO_HOST,
     HOST_TO_GUEST,
@@ -114,6 +114,9 @@ class Run:
         self._began = True
         self._progress = progress
         self._told: Counter[str] = Counter()
+        #: What of that was in the last status, and when that was.
+        self._shown: Counter[str] = Counter()
+        self._began_at = self._shown_at = 0.0
         self._ports = (tuple(guests), tuple(hosts))
         #: The live ports that may still give frames; the last of them is asked whether it does.
         self._live_ports = [port for port in (*guests, *hosts) if is_live(port)]
@@ -177,6 +180,7 @@ class Run:
         self.seconds = time.perf_counter() - started
 
     def _carry_live(self) -> None:
+        self._began_at = self._shown_at = time.monotonic()
         self._tick()
         self.link.carry_live(self.options.seconds, self._is_over)
         self._tick_no_more()
@@ -184,10 +188,29 @@ class Run:
             self.stop.end()
 
     def _tick(self) -> None:
-        """Let recordings be read while a live run goes on."""
+        """Let recordings be read, and the status be seen, while a live run goes on."""
         for port in (*self._ports[0], *self._ports[1]):
             flush(port)
+        if (show := getattr(self._progress, "status", None)) is not None:
+            show(self._status())
         self._tick_no_more = self.link.host_clock.call_after(_TICK, self._tick)
+
+    def _status(self) -> Status:
+        now, link = time.monotonic(), self.link.status()
+        passed, self._shown_at = now - self._shown_at, now
+        rates = {}
+        for name in (GUEST_TO_HOST, HOST_TO_GUEST):
+            told = self._told[name]
+            rates[name] = (told - self._shown[name]) / passed if passed else 0.0
+            self._shown[name] = told
+        edges = [edge for one in self._checked for edge in (one.guest_edge, one.host_edge)]
+        counts = [counters for edge in edges for counters in (edge.pulled, edge.pushed)]
+        ports = (*self._ports[0], *self._ports[1])
+        dropped = sum(counters.refused + counters.errors for counters in counts)
+        dropped += sum(port.counters.lost for port in ports) + self._dropped() + link.dropped
+        return Status(
+            now - self._began_at, rates[GUEST_TO_HOST], rates[HOST_TO_GUEST], link.queues, dropped
+        )
 
     def _is_over(self) -> bool:
         """Whether a live run is to end: it was asked to, a port failed, or all that are live have

@@ -23,7 +23,7 @@ from xennet.frames import (
     Watch,
 )
 from xennet.link.protocol import Link, Pair
-from xennet.link.report import LinkReport
+from xennet.link.report import LinkReport, LinkStatus
 from xennet.port import open_ports
 from xennet.run.links import parse, run_ports
 from xennet.run.options import RunOptions
@@ -361,6 +361,15 @@ class LinkContract:
         assert isinstance(up.report(), LinkReport)
         up.close()
         assert isinstance(up.report(), LinkReport)
+
+    def test_it_says_how_full_its_queues_are(self, up: Link, ends: tuple[Stack, Stack]) -> None:
+        ends[0].send(numbered(10))
+        for _ in range(2):
+            status = up.status()
+            assert isinstance(status, LinkStatus)
+            assert all(0 <= queue.used <= queue.size for queue in status.queues)
+            up.carry()
+        assert status.dropped == 0
 
     def test_it_can_be_destroyed_in_any_state_and_again(self, folder: Path) -> None:
         for steps in range(4):
