@@ -75,7 +75,7 @@ _TABLE = {
     # What joins ports, and what is made of that
     "link": (
         "abi epair errors frames host hypervisor ifnet lazy netback netfront observe port pump "
-        "runloop toolstack vif xenbus xenstore"
+        "runloop shmif toolstack vif xenbus xenstore"
     ),
     "run": (
         "abi errors frames host lazy link netback netfront offload plugins port pump wrap xenstore"

@@ -177,7 +177,7 @@ def test_a_link_of_a_package_carries_a_run() -> None:
         ("wire:blue", "'wire:blue': wires are red, not blue"),
         ("bus", "'bus': no file name, wants bus:FILE"),
         ("bus:", "'bus:': no file name, wants bus:FILE"),
-        ("rope", "no link 'rope'; there are vif, epair, bus, wire"),
+        ("rope", "no link 'rope'; there are vif, epair, shmif, bus, wire"),
     ],
 )
 @pytest.mark.usefixtures("wire")
@@ -214,7 +214,10 @@ def test_help_has_every_usage_and_what_is_wrong() -> None:
     text = " ".join(CliRunner().invoke(run, ["--help"]).output.split())
     for usage in (*(one.usage for one in SCHEMES.values()), "some:WORD", "drain:FILE"):
         assert f" {usage}" in text
-    assert "Links: vif, epair[:netisr|:taskqueue], bus:FILE, wire[:COLOUR]." in text
+    assert (
+        "Links: vif, epair[:netisr|:taskqueue], shmif:FILE[?promisc=off], bus:FILE, wire[:COLOUR]."
+        in text
+    )
     assert "Not used: entry point 'gone' of xennet-some 1.0 (group xennet.ports) cannot be" in text
     assert "Not used: entry point 'vif' of xennet-wire 1.0 (group xennet.links) has no" in text
 
@@ -228,7 +231,7 @@ def test_completion_has_what_can_be_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert completed_ports("s") == ["shmif:", "some:"]
     assert completed_ports("some:x+d") == ["some:x+drain:"]
     assert completed_ports("drain:") == ["drain:x.bus"]
-    assert completed_links("") == ["vif", "epair", "bus:", "wire"]
+    assert completed_links("") == ["vif", "epair", "shmif:", "bus:", "wire"]
     assert completed_links("bus:x") == ["bus:x.bus"]
     assert completed_links("wire:") == []
 
@@ -241,8 +244,8 @@ def test_packages_are_not_searched_for_what_is_built_in(monkeypatch: pytest.Monk
     for registry in (PORTS, LINKS):
         registry.forget()
     parse("gen:60x1+record:out.pcap")
-    for kind in KINDS:
-        parse_link(kind)
+    for name, kind in KINDS.items():
+        parse_link(f"{name}:file" if kind.is_file else name)
     with pytest.raises(AssertionError, match="searched"):
         parse("some:x")
 

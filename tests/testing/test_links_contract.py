@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from xennet.frames import FrameBatch
+from xennet.port import open_port
 from xennet.run.links import KINDS
 from xennet.run.options import RunOptions
 from xennet.testing import LinkContract
@@ -31,6 +35,22 @@ class TestEpair(LinkContract):
 
 class TestEpairOfTheLaterGeneration(LinkContract):
     spec = "epair:taskqueue"
+
+
+class TestShmif(LinkContract):
+    spec = "shmif:{folder}/bus"
+    bad_specs = ("shmif", "shmif:", "shmif:?promisc=off", "shmif:{folder}", "shmif:{folder}/no/bus")
+
+
+class TestShmifOnABusThatIsThere(TestShmif):
+    """Frames are on it, which nobody gets."""
+
+    def prepare(self, folder: Path) -> None:
+        port = open_port(f"shmif:{folder}/bus")
+        batch = FrameBatch(memoryview(bytearray(60)))
+        batch.append(bytes(60))
+        port.push(batch)
+        port.close()
 
 
 def test_every_kind_is_here() -> None:

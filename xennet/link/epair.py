@@ -12,13 +12,13 @@ from collections.abc import Callable
 from xennet.epair.cloner import Cloner, Epair, pair_macs
 from xennet.epair.driver import DRIVERS, Driver, NetisrDriver
 from xennet.frames import NOTHING, Endpoint, FrameBatch, lazy_bytes
-from xennet.ifnet import ETHERMTU, Interface, Interfaces
-from xennet.link.base_link import BATCH, BATCH_BYTES, BaseLink, EndPair
-from xennet.link.report import InterfaceReport, LinkReport, LinkStatus
+from xennet.ifnet import ETHERMTU, Interface
+from xennet.link.base_link import BATCH, BATCH_BYTES, EndPair
+from xennet.link.interface_link import InterfaceLink
 from xennet.pump import Clock
 
 
-class EpairLink(BaseLink):
+class EpairLink(InterfaceLink):
     """One epair for each pair that is joined, all on one machine of their own.
 
     ``generation``: "netisr", the seed's, or "taskqueue". ``mtu`` in bytes, None for the usual one.
@@ -35,7 +35,6 @@ class EpairLink(BaseLink):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(clock)
-        self.interfaces = Interfaces()
         self.driver: Driver = DRIVERS[generation](self.run_loop)
         self.cloner = Cloner(
             self.interfaces,
@@ -48,7 +47,6 @@ class EpairLink(BaseLink):
         self.carries = NOTHING.with_mtu(self.mtu) if later else NOTHING
         self.epairs: dict[EndPair, Epair] = {}
         self._kept: list[FrameBatch] = []
-        self._report: LinkReport | None = None
 
     def address(self, number: int) -> bytes:
         """The MAC address of side a of pair ``number``: each pair gets two indices, in order."""
@@ -73,26 +71,6 @@ class EpairLink(BaseLink):
     def take_down(self, pair: EndPair) -> None:
         """Destroy the epair of ``pair``."""
         self.cloner.destroy(self.epairs[pair].a)
-
-    def close(self) -> None:
-        """Destroy the epairs. May be repeated."""
-        self._report = self.report()
-        super().close()
-
-    def report(self) -> LinkReport:
-        """A report of the interfaces with their counters, as they were when the link was closed."""
-        if self._report is not None:
-            return self._report
-        return LinkReport(interfaces=tuple(InterfaceReport.of(one) for one in self.interfaces))
-
-    def status(self) -> LinkStatus:
-        """The frames that the interfaces have dropped; their queues are empty between two moves."""
-        counters = [interface.counters for interface in self.interfaces]
-        return LinkStatus(dropped=sum(one.oerrors + one.oqdrops for one in counters))
-
-    def left_behind(self) -> list[str]:
-        """The interfaces that still exist, a line for each."""
-        return [f"interface {interface.name}" for interface in self.interfaces]
 
     def _send(self, giver: Endpoint, side: Interface, taker: Endpoint, most: int) -> int:
         room = min(most, taker.room, self.driver.room(side))

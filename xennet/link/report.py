@@ -173,7 +173,9 @@ class LinkStatus:
 class LinkReport:
     """A link's own part of a run's report; what a kind of link does not have is empty.
 
-    ``roots``: short names of XenStore directories for people.
+    ``roots``: short names of XenStore directories for people. ``faults``: what went wrong on the
+    link, a line each. ``filter``: what filters frames for guests, and which frames it takes, for a
+    sentence.
     """
 
     roots: dict[str, str] = field(factory=dict)
@@ -182,3 +184,8 @@ class LinkReport:
     domains: tuple[DomainReport, ...] = ()
     defects: tuple[DefectReport, ...] = ()
     interfaces: tuple[InterfaceReport, ...] = ()
+    faults: tuple[str, ...] = ()
+    filter: tuple[str, str] = (
+        "the backend's multicast filter",
+        "for groups that the guest had not asked for",
+    )

@@ -77,12 +77,26 @@ def _epair(generation: str | None, options: RunOptions) -> Link:
     return EpairLink(generation or _GENERATIONS[0], options.mtu, clock=options.clock())
 
 
+def _shmif(argument: str | None, options: RunOptions) -> Link:
+    from xennet.link.shmif_bus import ShmifLink, parse_argument
+
+    path, promiscuous = parse_argument(argument)
+    return ShmifLink(path, promiscuous=promiscuous, mtu=options.mtu, clock=options.clock())
+
+
+def _shmif_check(argument: str | None) -> None:
+    from xennet.link.shmif_bus import parse_argument
+
+    parse_argument(argument)
+
+
 #: FreeBSD's generations of epair; the first is the usual one.
 _GENERATIONS = ("netisr", "taskqueue")
 
 KINDS = {
     "vif": Kind("vif", one_of("vif", ()), _vif, settled=_vif_settled),
     "epair": Kind("epair[:netisr|:taskqueue]", one_of("epair", _GENERATIONS), _epair),
+    "shmif": Kind("shmif:FILE[?promisc=off]", _shmif_check, _shmif, is_file=True),
 }
 
 

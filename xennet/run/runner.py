@@ -321,7 +321,7 @@ class Run:
         )
 
     def _verdict(self, interrupted: str | None, of_link: LinkReport) -> Verdict:
-        bad = [*self.trouble, *self._inputs(), *self._known_defects(of_link)]
+        bad = [*self.trouble, *of_link.faults, *self._inputs(), *self._known_defects(of_link)]
         # Before the vifs are connected no port has had a chance to give anything.
         bad += [*self._lost(), *self._refused()] if self._began else ["no frame was carried"]
         bad += self.link.left_behind()
@@ -334,11 +334,11 @@ class Run:
             bad = [f"{_NOTHING_GIVEN}: nothing was shown (--allow-empty takes that for good)"]
         if not bad:
             given = "every frame that was given" if self.stop.over else "every frame"
-            return Verdict(True, (self._arrived(given), _NOTHING_LEFT, *self._remarks()))
+            return Verdict(True, (self._arrived(given), _NOTHING_LEFT, *self._remarks(of_link)))
         more = len(bad) - _REASONS
         if more > 0:
             bad[_REASONS:] = [f"and {more} more reasons"]
-        return Verdict(False, (*bad, *self._remarks()))
+        return Verdict(False, (*bad, *self._remarks(of_link)))
 
     def _arrived(self, what: str = "every frame") -> str:
         """A sentence about the frames (``what`` of them) of a run without faults."""
@@ -352,14 +352,12 @@ class Run:
         order = "in order" if self.options.queues == 1 else "in the order of its flow"
         return f"{what}{which} arrived {where} and {order}"
 
-    def _remarks(self) -> list[str]:
+    def _remarks(self, of_link: LinkReport) -> list[str]:
         """Facts about the frames that are worth knowing but no fault of the run."""
         remarks = []
         if filtered := sum(checked.down.filtered for checked in self._checked):
-            remarks.append(
-                f"{HOST_TO_GUEST}: the backend's multicast filter took {filtered} frames for "
-                "groups that the guest had not asked for"
-            )
+            who, which = of_link.filter
+            remarks.append(f"{HOST_TO_GUEST}: {who} took {filtered} frames {which}")
         vifs = self._vif_reports()
         for name, wrong in (
             (GUEST_TO_HOST, sum(vif.up.wrong_checksums for vif in vifs)),

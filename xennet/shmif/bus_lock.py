@@ -154,6 +154,11 @@ class BusLock:
         else:
             self._wait(word, patience)
 
+    @property
+    def held(self) -> bool:
+        """Whether this opening of the bus holds the lock."""
+        return bool(self._held)
+
     def release(self) -> None:
         """Free the lock. Raises BusError if it was not held any more: another process has broken
         it."""

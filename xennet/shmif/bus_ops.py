@@ -69,7 +69,9 @@ R_SHORT = 7
 R_OWN = 8
 R_FOREIGN = 9
 R_DOWN = 10
-RESULTS = 11
+#: Frames that were not appended because the reader listens to one other sender only.
+R_OTHERS = 11
+RESULTS = 12
 
 # Indices of a reader's state: the offset of its next frame, the generation (two words) that this
 # belongs to, and where the bus stood when it had last fallen behind.
@@ -79,11 +81,19 @@ S_LOST = 3
 STATE = 6
 
 # Indices of the card of a reader or writer: its sender id (two words), the six bytes of its MAC
-# address, whether it is promiscuous, whether its link is down.
+# address, whether it is promiscuous, whether its link is down; whether it listens to one sender
+# only, and that one's id (two words).
 C_SENDER = 0
 C_MAC = 2
 C_PROMISCUOUS = 8
 C_DOWN = 9
+C_ONE = 10
+C_PEER = 11
+
+#: Where a reader attaches: before the newest frame, before the oldest, behind the newest.
+NEWEST = 0
+OLDEST = 1
+BEHIND = 2
 
 #: The word of the scratch memory from which on a header is put together; one that is read, also to
 #: make room for that, is at its begin.
@@ -277,9 +287,10 @@ def put_frames(
     res[R_BYTES] = written
 
 
-def attach(oldest: int, bus: BusViews, state: U32Array, res: Vector) -> None:
-    """Put a reader before the newest frame, which is then read again, as shmif_init does; or, with
-    ``oldest``, before the oldest frame that is whole, as shmif_dumpbus does.
+def attach(where: int, bus: BusViews, state: U32Array, res: Vector) -> None:
+    """Put a reader before the newest frame (NEWEST), which is then read again, as shmif_init does;
+    before the oldest frame that is whole (OLDEST), as shmif_dumpbus does; or behind the newest one
+    (BEHIND), as if all had been read.
 
     Where the newest frame reached the end of the data, the frames before it belong to the
     generation before; the seed forgets this, and reads the whole bus again.
@@ -296,8 +307,12 @@ def attach(oldest: int, bus: BusViews, state: U32Array, res: Vector) -> None:
         return
     for place in range(STATE):
         state[place] = 0
-    at = first if oldest else last
-    set_position(state, at, mem[MEM_W_gen], mem[MEM_W_gen + 1], 1 if at >= end else 0)
+    gen, gen_high = mem[MEM_W_gen], mem[MEM_W_gen + 1]
+    if where == BEHIND:
+        set_position(state, end, gen, gen_high, 0)
+        return
+    at = first if where == OLDEST else last
+    set_position(state, at, gen, gen_high, 1 if at >= end else 0)
 
 
 def set_position(state: U32Array, at: int, gen: int, gen_high: int, behind: int) -> None:
@@ -353,6 +368,10 @@ def wanted(payload: Bytes, at: int, header32: U32Array, sender: int, card: U32Ar
         return R_DOWN
     if header32[sender] == card[C_SENDER] and header32[sender + 1] == card[C_SENDER + 1]:
         return R_OWN
+    if card[C_ONE] and (
+        header32[sender] != card[C_PEER] or header32[sender + 1] != card[C_PEER + 1]
+    ):
+        return R_OTHERS
     if card[C_PROMISCUOUS] or payload[at] & 1:
         return R_FRAMES
     same = 0

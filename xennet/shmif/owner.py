@@ -28,6 +28,8 @@ _PID_BITS, _OPENINGS = 22, 128
 _SHIFT = 32
 #: Set in the lock's upper half by a process that waits for the holder, who has a mark.
 _ASKED = 1 << 29
+#: The byte of number 0, counted from that of mark 0: behind those of all marks.
+_NUMBERS = 1 << 30
 #: Set in the lock's upper half while the holder may change the bus.
 WRITING = 1 << 30
 _FREE, _TAKEN = fcntl.F_UNLCK, fcntl.F_WRLCK
@@ -70,6 +72,20 @@ def claim(fd: int) -> int:
         if mark and _lock(fd, mark, _TAKEN):
             return mark
     return 0
+
+
+def claim_number(fd: int) -> int:
+    """Get a number (16 bits) that no other opening of the bus file has: the lowest that is free,
+    until :func:`release_number`. Where the system or the file has no such locks it is any one."""
+    for number in range(_OPENINGS):
+        if _lock(fd, _NUMBERS + number, _TAKEN):
+            return number
+    return int.from_bytes(os.urandom(2))
+
+
+def release_number(fd: int, number: int) -> None:
+    """Give back a number that :func:`claim_number` got."""
+    _lock(fd, _NUMBERS + number, _FREE)
 
 
 def died(fd: int, mark: int) -> bool:

@@ -26,7 +26,7 @@ from xennet.abi.shmifvar import (
 from xennet.engine.choice import current
 from xennet.frames import ETHERNET_HEADER, FrameBatch
 from xennet.ring import MASK32
-from xennet.shmif import bus_ops
+from xennet.shmif import bus_ops, owner
 from xennet.shmif.bus_file import BusMemory, form_named, map_bus, open_bus
 from xennet.shmif.bus_lock import BusLock
 from xennet.shmif.errors import BusError
@@ -42,36 +42,47 @@ _GEN, _ENDS = MEM_W_gen // 2, MEM_W_first // 2
 _DOORBELL = SHMIF_VERSION.to_bytes(4, "little")
 
 
+def _halves(number: int) -> tuple[int, int]:
+    """The low and the high word of a number of 64 bits."""
+    return number & MASK32, number >> 32 & MASK32
+
+
 @define
 class Station:
     """An interface as it stands on the bus: ``sender`` is its id (64 bits), ``mac`` its address (6
     bytes), ``promiscuous`` whether it takes frames for others, ``link`` False while its link is
-    down."""
+    down. ``peer``: the id of the only sender whose frames it takes, None for any."""
 
     sender: int
     mac: bytes
     promiscuous: bool = False
     link: bool = True
+    peer: int | None = None
 
     @classmethod
     def random(cls, promiscuous: bool = False) -> Station:
-        """A station with a random sender id, whose low bytes are part of the address b2:a0:..., as
-        in the seed's allocif."""
-        sender = int.from_bytes(os.urandom(8), "little")
+        """A station with a random sender id."""
+        return cls.numbered(int.from_bytes(os.urandom(8), "little"), promiscuous)
+
+    @classmethod
+    def numbered(cls, sender: int, promiscuous: bool = False, peer: int | None = None) -> Station:
+        """The station with this sender id; the low bytes of the id are part of its address, as in
+        the seed's allocif."""
         mac = b"\xb2\xa0" + sender.to_bytes(8, "little")[:4]
-        return cls(sender, mac, promiscuous)
+        return cls(sender, mac, promiscuous, peer=peer)
 
     def card(self) -> array[int]:
         """The station as kernels take it (indices C_* of xennet.shmif.bus_ops)."""
-        words = [self.sender & MASK32, self.sender >> 32 & MASK32, *self.mac]
-        return array("I", [*words, self.promiscuous, not self.link])
+        words = [*_halves(self.sender), *self.mac, self.promiscuous, not self.link]
+        return array("I", [*words, self.peer is not None, *_halves(self.peer or 0)])
 
 
 @define
 class Taken:
     """What a reader found, counted in frames. ``overruns``: number of times it had fallen behind
-    and lost frames. The last four are frames it did not return: ``short`` (less than an Ethernet
-    header), its ``own``, for ``foreign`` addresses, come while its link was ``down``."""
+    and lost frames. The last five are frames it did not return: ``short`` (less than an Ethernet
+    header), its ``own``, for ``foreign`` addresses, come while its link was ``down``, from
+    ``others`` than its peer."""
 
     frames: int = 0
     overruns: int = 0
@@ -79,6 +90,7 @@ class Taken:
     own: int = 0
     foreign: int = 0
     down: int = 0
+    others: int = 0
 
     def add(self, res: array[int]) -> None:
         """Add the counters in ``res``, the result vector of take_frames."""
@@ -88,6 +100,7 @@ class Taken:
         self.own += res[bus_ops.R_OWN]
         self.foreign += res[bus_ops.R_FOREIGN]
         self.down += res[bus_ops.R_DOWN]
+        self.others += res[bus_ops.R_OTHERS]
 
 
 class _Views:
@@ -147,9 +160,18 @@ class Reader:
     def attach(self, oldest: bool = False) -> None:
         """Move before the newest frame, which is read (again) next, or with ``oldest`` before the
         oldest. The lock, if there is one, is held. Raises BusError for a damaged bus."""
-        _, state, res = self._fixed
         self._seen = None
-        self._attach(int(oldest), self._bus, state, res)
+        self._put(bus_ops.OLDEST if oldest else bus_ops.NEWEST)
+
+    def skip(self) -> None:
+        """Move behind the newest frame, as if all had been read. The lock is held. Raises BusError
+        for a damaged bus."""
+        self._put(bus_ops.BEHIND)
+        self._seen = self._ends()
+
+    def _put(self, where: int) -> None:
+        _, state, res = self._fixed
+        self._attach(where, self._bus, state, res)
         self._memory.judge(self._res)
 
     def take(self, batch: FrameBatch, looks: int = BURST) -> bool:
@@ -227,6 +249,7 @@ class Bus:
         self._res = array("q", bytes(8 * bus_ops.RESULTS))
         self._res_view = engine.view(self._res)
         self._views = _Views()
+        self._number: int | None = None
 
     def _initialise(self) -> None:
         """Write the head of a new bus, unless another process has done so meanwhile (if_shmem.c
@@ -239,14 +262,23 @@ class Bus:
         self.lock.release()
 
     @property
+    def number(self) -> int:
+        """A number (16 bits) of this opening of the file, the lowest that no other one has; of it
+        sender ids can be made that nobody else has. It is claimed when it is first read."""
+        if self._number is None:
+            self._number = owner.claim_number(self._fd)
+        return self._number
+
+    @property
     def fileno(self) -> int:
         """The descriptor of the bus file, for watching it."""
         return self._fd
 
-    def send(self, batch: FrameBatch, card: array[int]) -> None:
+    def send(self, batch: FrameBatch, card: array[int], now: int | None = None) -> None:
         """Write all frames of a batch, each at most MAX_BUS_FRAME bytes long, and wake all readers.
 
-        ``card``: of the Station that sends. Raises BusError for a frame that is too long (no frame
+        ``card``: of the Station that sends. ``now``: the time of frames without one, in nanoseconds
+        (None: since boot). Raises BusError for a frame that is too long (no frame
         is written then), for a damaged bus (the frames before the damage are written), or if the
         lock cannot be had.
         """
@@ -256,11 +288,12 @@ class Bus:
             what = f"frame {i} has {lengths[i]} bytes, the bus takes {MAX_BUS_FRAME}"
             raise BusError(f"{self.path}: {what}")
         views, view = self._views.batch(batch), self._views.card(card)
+        time_now = time.monotonic_ns() if now is None else now
         for start in range(0, batch.count, BURST):
             count = min(BURST, batch.count - start)
             self.lock.acquire(writing=True)
             try:
-                self._put(start, count, time.monotonic_ns(), self._bus, views, view, self._res_view)
+                self._put(start, count, time_now, self._bus, views, view, self._res_view)
             except BaseException:  # raised by a signal handler, in the middle of a write
                 self.lock.give_up()
                 raise
@@ -303,6 +336,17 @@ class Bus:
         finally:
             self.lock.release()
 
+    def skip(self, reader: Reader) -> None:
+        """Put ``reader`` behind the newest frame, unless nothing has been written since its last
+        read, under the lock. Raises BusError as :meth:`take` does."""
+        if reader.idle:
+            return
+        self.lock.acquire(writing=False)
+        try:
+            reader.skip()
+        finally:
+            self.lock.release()
+
     def ring(self) -> None:
         """Wake all processes that watch the bus, by writing four bytes of the file: stores into a
         map are no event of the file. Raises BusError if they cannot be written."""
@@ -323,6 +367,8 @@ class Bus:
     def close(self) -> None:
         """Leave the bus. The map goes when the last view of it does. May be repeated."""
         if self._fd >= 0:
+            if self._number is not None:
+                owner.release_number(self._fd, self._number)
             self.lock.close()
             os.close(self._fd)
             self._fd = -1
