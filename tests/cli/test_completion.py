@@ -89,6 +89,7 @@ def test_files_of_a_capture_are_completed(captures: Path) -> None:
     assert bash(f"{run}{captures}/m") == [f"{captures}/more/"]
     assert bash(f"{run}none/", captures) == []
     assert bash("xennet run --guest gen:", captures) == []
+    assert zsh("xennet", "run", "--guest", "pcap:in.pcap?c") == ["pcap:in.pcap?csum=fix"]
 
 
 def test_a_word_that_is_quoted_or_that_bash_does_not_break_is_whole(captures: Path) -> None:

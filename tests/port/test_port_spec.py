@@ -36,6 +36,7 @@ def arguments(spec: str) -> list[str]:
         ("pcap:a+record", ["a+record"]),
         ("pcap:a++record:b", ["a+", "b"]),
         ("pcap:a+x+record:b+y", ["a+x", "b+y"]),
+        ("pcap:a?csum=fix+record:b?csum=fix", ["a?csum=fix", "b?csum=fix"]),
         ("record:b+pcap:a", ["a", "b"]),
         ("gen:60x5+null:", ["60x5", ""]),
     ],
@@ -54,14 +55,23 @@ def test_any_name_without_a_joint_is_kept_as_it_is(name: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("", "port '': unknown, known are pcap:FILE, gen:SIZExCOUNT, record:FILE, null:, echo:"),
+        (
+            "",
+            r"port '': unknown, known are pcap:FILE\[\?csum=fix\], gen:SIZExCOUNT, record:FILE, "
+            "null:, echo:",
+        ),
         ("in.pcap", "port 'in.pcap': unknown"),
         ("null", "port 'null': unknown"),
         ("tap:x", "port 'tap:x': unknown"),
         ("pcap:", "port 'pcap:': no file name, wants pcap:FILE"),
         ("pcap:a+record:", "no file name, wants record:FILE"),
+        ("pcap:none?csum=of", "none: no option 'csum=of', there is csum=fix"),
+        ("pcap:none?mss=", "none: no option 'mss=', there is csum=fix"),
+        ("pcap:none?csum=fix", "none: cannot be opened: No such file"),
+        ("pcap:none?", r"none\?: cannot be opened: No such file"),
+        ("pcap:?csum=fix", r"\?csum=fix: cannot be opened: No such file"),
         ("pcap:a\0b", "no file name"),
-        ("pcap:a+gen:60x5", r"\+ joins one that plays \(pcap:FILE, gen:SIZExCOUNT, tcp:"),
+        ("pcap:a+gen:60x5", r"\+ joins one that plays \(pcap:FILE\[\?csum=fix\], gen:SIZ"),
         ("record:a+null:", r"one that records \(record:FILE, null:\)"),
         ("echo:+record:a", r"\+ joins"),
         ("pcap:a+record:b+null:", r"\+ joins"),
@@ -103,6 +113,32 @@ def test_a_joined_port_plays_the_one_and_records_to_the_other(
 def test_ports_come_in_the_order_of_the_specifications(tmp_path: Path) -> None:
     specs = [f"record:{tmp_path}/a", "gen:60x1", "null:"]
     assert [opened(port).name for port in open_ports(specs)] == specs
+
+
+def files(spec: str) -> list[str | None]:
+    return [part.file for part in parse(spec)]
+
+
+def test_an_option_is_no_part_of_the_file_unless_a_file_is_called_so(
+    capture: Path, tmp_path: Path
+) -> None:
+    assert files(f"pcap:{capture}?csum=fix+record:b?csum=fix") == [str(capture), "b?csum=fix"]
+    assert files("pcap:-?csum=fix") == ["-"]
+    assert files("gen:60x1") == [None]
+    for name in ("what?.pcap", "a?b=c.pcap", "x?CSUM=fix"):
+        assert files(f"pcap:{name}") == [name]
+    odd = tmp_path / "in.pcap?csum=fix"
+    odd.write_bytes(capture.read_bytes())
+    assert files(f"pcap:{odd}") == [str(odd)]
+    assert files(f"pcap:{odd}?csum=fix") == [str(odd)]
+    assert len(drain(opened(open_port(f"pcap:{odd}?csum=fix")))[0]) == 2
+
+
+def test_a_file_with_an_option_behind_it_is_not_overwritten(capture: Path) -> None:
+    content = capture.read_bytes()
+    with pytest.raises(PortError, match="cannot be recorded to, the run reads it as"):
+        open_ports([f"pcap:{capture}?csum=fix", f"record:{capture}"])
+    assert capture.read_bytes() == content
 
 
 def clashing(capture: Path, tmp_path: Path, how: str) -> str:

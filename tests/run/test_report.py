@@ -68,6 +68,7 @@ def test_json_keys_are_those_of_format_1() -> None:
         "skipped_runt",
         "truncated",
         "fcs_cut",
+        "csum_completed",
         "skipped_linktype",
         "skipped_sections",
         "refused_oversize",

@@ -9,7 +9,7 @@ from xennet.port import Port, PortWrapper, open_port
 from xennet.port.spec import SCHEMES
 from xennet.shmif.bus_port import ShmifPort
 from xennet.testing import Outside, PortContract
-from xennet.testing.sample_frames import Frame, drain, new_batch, numbered, of_sizes
+from xennet.testing.sample_frames import METADATA, Frame, drain, new_batch, numbered, of_sizes
 from xennet.wrap import FaultInjector, OffloadEdge, Tracer
 
 
@@ -107,10 +107,12 @@ class TestRecord(PortContract):
 
 class TestRecordOfPcapng(TestRecord):
     spec = "record:{folder}/out.pcapng"
+    keeps = METADATA
 
 
 class TestRecordOfGzippedPcapng(TestRecord):
     spec = "record:{folder}/out.pcapng.gz"
+    keeps = METADATA
 
 
 class TestPlayerAndRecorder(TestRecord):

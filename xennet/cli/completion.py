@@ -120,8 +120,11 @@ def ports(incomplete: str) -> list[str]:
     kind, colon, argument = last.partition(":")
     if colon:
         scheme = known.get(kind)
-        has_file = scheme is not None and (scheme.reads_file or scheme.writes_file)
-        return [f"{before}{plus}{kind}:{path}" for path in _files(argument)] if has_file else []
+        if scheme is None or not (scheme.reads_file or scheme.writes_file):
+            return []
+        path, mark, begun = argument.rpartition("?")
+        options = [f"{path}?{one}" for one in scheme.options if mark and one.startswith(begun)]
+        return [f"{before}{plus}{kind}:{one}" for one in _files(argument) + options]
     first = known.get(before.partition(":")[0])
     beside = () if first is None else ("records",) if first.plays else ("plays",)
     return [

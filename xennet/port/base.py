@@ -38,7 +38,8 @@ class Counters:
     to it. ``skipped_empty``: records of length 0; ``skipped_runt``: records of 1 to 13 bytes, which
     hold no Ethernet header (a backend refuses them; hardening rule F6). ``truncated``: frames
     pulled with fewer bytes than they had on the wire (snap length). ``fcs_cut``: frames pulled
-    without the frame check sequence that they had in the capture. ``skipped_linktype``: packets
+    without the frame check sequence that they had in the capture. ``csum_completed``: frames pulled
+    with a checksum that an offload was to fill in. ``skipped_linktype``: packets
     that are no Ethernet frames; ``skipped_sections``: pcapng sections of an unknown major version.
     None of these makes a run bad.
 
@@ -55,6 +56,7 @@ class Counters:
     skipped_runt: int = 0
     truncated: int = 0
     fcs_cut: int = 0
+    csum_completed: int = 0
     skipped_linktype: int = 0
     skipped_sections: int = 0
     refused_oversize: int = 0

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from attrs import frozen
 
 from xennet.port.base import Counters
+from xennet.port.frame_options import OffloadState
 from xennet.port.window import Window
 
 #: LINKTYPE_ETHERNET of the tcpdump link-layer header types.
@@ -50,7 +51,7 @@ class Record(NamedTuple):
     ``timestamp`` in ns since the epoch, as large as the file has it; ``data``: the bytes, valid
     until the next record; ``wire_length``: bytes that it had before a snap length cut it;
     ``offset`` of the record in the file; ``fcs``: bytes at the end of the packet on the wire that
-    are its frame check sequence; ``remark``, if there is one.
+    are its frame check sequence; ``remark``, and metadata (``state``), if there are any.
     """
 
     timestamp: int
@@ -59,6 +60,7 @@ class Record(NamedTuple):
     offset: int
     fcs: int = 0
     remark: Remark | None = None
+    state: OffloadState | None = None
 
 
 class Faults:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,26 @@ from xennet.port.base import PortError
 #: The file name that stands for standard input, or for standard output.
 STANDARD = "-"
 _STDIN, _STDOUT = 0, 1
+
+
+#: Options of a capture that is played: each stands behind its name and a question mark.
+CAPTURE_OPTIONS = ("csum=fix",)
+_OPTION = re.compile(r"[a-z]+=[a-z]*", re.ASCII)
+
+
+def split_option(argument: str, options: Sequence[str]) -> tuple[str, str]:
+    """The file that ``argument`` names, and the one of ``options`` behind it and a question mark;
+    "" for none.
+
+    A file whose name is all of ``argument`` is that file. Raises PortError for what looks like an
+    option and is none.
+    """
+    path, _, option = argument.rpartition("?")
+    if not (options and path and _OPTION.fullmatch(option)) or os.path.lexists(argument):
+        return argument, ""
+    if option not in options:
+        raise PortError(f"{path}: no option {option!r}, there is {', '.join(options)}")
+    return path, option
 
 
 def shown(path: str, *, written: bool) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
 from xennet.port import pcap_format, pcapng_format
 from xennet.port.base import BasePort, PullStopped
 from xennet.port.capture import Faults, Record, without_fcs
 from xennet.port.compression import unpacked
-from xennet.port.files import open_file, shown
+from xennet.port.files import CAPTURE_OPTIONS, open_file, shown, split_option
+from xennet.port.frame_options import OffloadState
 from xennet.port.window import CaptureError, Window
 
 #: Time stamps that a batch can hold, in ns since the epoch: the years 1677 to 2262.
@@ -17,9 +18,12 @@ _TIMES = range(-(1 << 63), 1 << 63)
 
 
 class PcapPort(BasePort):
-    """``pcap:FILE``: the frames of a capture in file order. Frames that are pushed are swallowed.
+    """``pcap:FILE[?csum=fix]``: the frames of a capture in file order. Frames that are pushed are
+    swallowed.
 
-    FILE ``-`` is standard input. gzip, xz and Zstandard are decompressed.
+    FILE ``-`` is standard input. gzip, xz and Zstandard are decompressed. With ``?csum=fix``
+    checksums are completed that an offload was to fill in after the frame was captured
+    (xennet.port.checksums), and counted; a file that has this in its name is played as it is.
 
     It streams: memory does not grow with the file. Frames that a snap length cut pass with their
     captured bytes and are counted; frame check sequences are cut off and counted; records too short
@@ -33,8 +37,14 @@ class PcapPort(BasePort):
 
     expected = None
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"pcap:{path}")
+    def __init__(self, argument: str) -> None:
+        super().__init__(f"pcap:{argument}")
+        path, option = split_option(argument, CAPTURE_OPTIONS)
+        self._complete: Callable[[FrameBatch, int], bool] | None = None
+        if option:
+            from xennet.port.checksums import complete_offloaded
+
+            self._complete = complete_offloaded
         self._file = open_file(path, "rb")
         self._faults = Faults(self._counters)
         try:
@@ -57,6 +67,10 @@ class PcapPort(BasePort):
             if batch.count and not batch.has_room(len(data)):
                 break
             batch.append(data, timestamp=record.timestamp, remark=record.remark)
+            if record.state is not None:
+                _note(batch, record.state)
+            if self._complete is not None:
+                self._counters.csum_completed += self._complete(batch, batch.count - 1)
             self._counters.truncated += record.wire_length > len(data)
             try:
                 self._waiting = next(self._frames, None)
@@ -109,3 +123,20 @@ class PcapPort(BasePort):
 
     def _refuse(self, kind: str, problem: str, record: Record) -> None:
         self._faults.add(kind, str(self._window.error(problem, record.offset)))
+
+
+def _note(batch: FrameBatch, state: OffloadState) -> None:
+    """Write the metadata of the last frame into ``batch``.
+
+    Where only a word of epb_flags says that its checksum is not ready, the sum of the pseudo-header
+    is put there, as a blank checksum has it; a frame without TCP or UDP is no frame for an offload.
+    """
+    last = batch.count - 1
+    flags, size, kind, info, value, assumed = state
+    if assumed:
+        from xennet.port.checksums import make_blank
+
+        if not make_blank(batch, last):
+            return
+    batch.flags[last], batch.gso_size[last], batch.gso_type[last] = flags, size, kind
+    batch.hash_info[last], batch.hash_value[last] = info, value

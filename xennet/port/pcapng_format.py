@@ -29,6 +29,13 @@ from xennet.port.capture import (
     Section,
     check_length,
 )
+from xennet.port.frame_options import (
+    CUSTOM,
+    EPB_FLAGS,
+    FrameOptions,
+    OffloadState,
+    OptionError,
+)
 from xennet.port.window import Window
 
 #: The type of a Section Header Block, a palindrome: it reads the same in both byte orders.
@@ -49,8 +56,7 @@ _KEPT = (
     pcapng.PCAPNG_OPT_IF_NAME,
     pcapng.PCAPNG_OPT_IF_DESCRIPTION,
 )
-#: Option of packet blocks, and where its value has the length of the FCS in bytes.
-_EPB_FLAGS = 2
+#: Where the value of epb_flags has the length of the FCS in bytes.
 _FLAGS_FCS_SHIFT, _FLAGS_FCS_MASK = 5, 0xF
 
 
@@ -83,10 +89,13 @@ class _Interface:
 class _Section:
     """A section: its byte order ("<" or ">"), the codecs in it, and its interfaces so far.
 
-    ``info``: the part that recordings keep. ``skipped``: its version is not read.
+    ``faults`` takes what is wrong with metadata. ``info``: the part that recordings keep.
+    ``skipped``: its version is not read.
     """
 
-    def __init__(self, order: str) -> None:
+    def __init__(self, order: str, faults: Faults) -> None:
+        self.faults = faults
+        self.frame_options = FrameOptions(order)
         self.info = Section()
         self.skipped = False
         self.interfaces: list[_Interface] = []
@@ -120,7 +129,8 @@ class _Block:
     def options(self, at: int, strict: bool = False) -> Iterator[tuple[int, memoryview]]:
         """Yield (code, value) of the options that start at byte ``at`` of the body.
 
-        An option that the block's end cuts ends them; with ``strict`` it raises CaptureError.
+        An option that the block's end cuts ends them, a custom option with what is left of it; with
+        ``strict`` it raises CaptureError.
         """
         while at + 4 <= len(self.body):
             code, length = self.section.option.unpack_from(self.body, at)
@@ -129,6 +139,8 @@ class _Block:
             value = self.body[at + 4 : at + 4 + length]
             if len(value) < length:
                 if not strict:
+                    if code == CUSTOM:
+                        yield code, value
                     return
                 message = f"option {code} of {length} bytes runs past its block"
                 raise self.window.error(message, self.offset)
@@ -151,16 +163,27 @@ class _Block:
         fcs, remark = described.fcs, described.remark
         if timestamp is None:
             return Record(0, data, wire_length, self.offset, fcs, remark)
-        time, comments = described.nanoseconds(timestamp), []
+        time, comments, told, state = described.nanoseconds(timestamp), [], None, None
         for code, value in self.options(at + (captured + 3 & ~3)):
-            if code == _EPB_FLAGS and len(value) == self.section.word.size:
+            if code == EPB_FLAGS and len(value) == self.section.word.size:
                 (flags,) = self.section.word.unpack(value)
                 fcs = flags >> _FLAGS_FCS_SHIFT & _FLAGS_FCS_MASK or fcs
+                told = self.section.frame_options.told(flags)
             elif code == pcapng.PCAPNG_OPT_COMMENT:
                 comments.append(bytes(value))
+            elif code == CUSTOM:
+                state = self._state(value) or state
         if comments:
             remark = Remark(remark.interface, tuple(comments))
-        return Record(time, data, wire_length, self.offset, fcs, remark)
+        return Record(time, data, wire_length, self.offset, fcs, remark, state or told)
+
+    def _state(self, value: memoryview) -> OffloadState | None:
+        """The metadata in a custom option; one that cannot be read is a fault, and says nothing."""
+        try:
+            return self.section.frame_options.decode(value)
+        except OptionError as e:
+            self.section.faults.add("option", str(self.window.error(str(e), self.offset)))
+            return OffloadState()
 
     def described(self, interface: int) -> _Interface:
         """The interface of that number. Raises CaptureError if no block has described it yet."""
@@ -241,12 +264,12 @@ def records(window: Window, counters: Counters, faults: Faults) -> Iterator[Reco
     def header(block: _Block) -> None:
         _section_header(block, counters, faults)
 
-    section = _new_section(window)
+    section = _new_section(window, faults)
     while window.need(_HEADER):
         offset = window.offset
         (kind,) = section.word.unpack_from(window.view, window.pos)
         if kind == MAGIC and offset:
-            section = _new_section(window)
+            section = _new_section(window, faults)
         (length,) = section.word.unpack_from(window.view, window.pos + 4)
         if length < _SMALLEST or length % 4:
             _check_zeros(window)
@@ -318,14 +341,14 @@ def _check_zeros(window: Window) -> None:
         raise window.error("only zeros from there on", start)
 
 
-def _new_section(window: Window) -> _Section:
+def _new_section(window: Window, faults: Faults) -> _Section:
     """The section whose header block starts here, in the byte order that its magic shows."""
     if not window.need(_SMALLEST):
         raise window.error("section header cut short", window.offset)
     magic = window.view[window.pos + 8 : window.pos + _SMALLEST]
     for order in "<>":
         if Struct(order + "I").unpack(magic)[0] == pcapng.BYTE_ORDER_MAGIC:
-            return _Section(order)
+            return _Section(order, faults)
     raise window.error(f"no byte-order magic in {magic.hex()}", window.offset + 8)
 
 

@@ -3,8 +3,9 @@
 
 Both formats have nanosecond timestamps, so that every timestamp is kept exactly. A pcapng file
 keeps what the file that is played says of its sections, interfaces and packets (Remark in
-xennet.port.capture). dpkt packs the file headers. Records are packed with its layouts but not by
-its Writers, which take float timestamps and hand each record to the file in two pieces.
+xennet.port.capture), and the metadata of frames (xennet.port.frame_options). dpkt packs the file
+headers. Records are packed with its layouts but not by its Writers, which take float timestamps and
+hand each record to the file in two pieces.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from xennet.port.base import BasePort, PortError
 from xennet.port.capture import LINKTYPE_ETHERNET, NANOSECONDS, Interface, Remark, Section
 from xennet.port.compression import packing
 from xennet.port.files import open_file, shown
+from xennet.port.frame_options import FrameOptions
 
 _SNAPLEN = 262144  # tcpdump's: no frame is cut
 
@@ -37,13 +39,10 @@ class _Format(Protocol):
 
     header: bytes
 
-    def record(
-        self, timestamp: int, frame: memoryview, remark: object
-    ) -> tuple[bytes | memoryview, ...]:
-        """One record, with blocks that have to come before it, as pieces to be joined.
+    def record(self, batch: FrameBatch, index: int) -> tuple[bytes | memoryview, ...]:
+        """The record of a frame, with blocks that have to come before it, as pieces to be joined.
 
-        ``timestamp`` in ns since the epoch; raises ValueError if the format cannot hold it.
-        ``remark``: as in ``FrameBatch.remarks``, None for none.
+        Raises ValueError if the format cannot hold its time stamp.
         """
         ...
 
@@ -53,7 +52,8 @@ class _Format(Protocol):
 
 
 class _Pcap:
-    """pcap-savefile with the nanosecond magic, little-endian. It cannot hold remarks."""
+    """pcap-savefile with the nanosecond magic, little-endian. It cannot hold remarks and
+    metadata."""
 
     _LAYOUT = Struct(pcap.LEPktHdr.__hdr_fmt__)
 
@@ -64,14 +64,12 @@ class _Pcap:
             )
         )
 
-    def record(
-        self, timestamp: int, frame: memoryview, remark: object
-    ) -> tuple[bytes | memoryview, ...]:
-        seconds, fraction = divmod(timestamp, NANOSECONDS)
+    def record(self, batch: FrameBatch, index: int) -> tuple[bytes | memoryview, ...]:
+        seconds, fraction = divmod(batch.timestamp[index], NANOSECONDS)
         if not 0 <= seconds < 1 << 32:
             raise ValueError("pcap has 32 bits for the seconds since 1970; a .pcapng file holds it")
-        length = len(frame)
-        return self._LAYOUT.pack(seconds, fraction, length, length), frame
+        length = batch.length[index]
+        return self._LAYOUT.pack(seconds, fraction, length, length), batch.frame(index)
 
     def end(self) -> bytes:
         return b""
@@ -93,22 +91,23 @@ class _Pcapng:
         self._section: Section | None = None
         self._numbers: dict[tuple[Interface, int], int] = {}
         self._unknown = Interface(Section())
+        self._frame_options = FrameOptions("<")
 
-    def record(
-        self, timestamp: int, frame: memoryview, remark: object
-    ) -> tuple[bytes | memoryview, ...]:
-        interface, comments = self._unknown, b""
-        if isinstance(remark, Remark):
-            interface = remark.interface
-            if remark.comments:
-                comments = _options(_comments(remark.comments))
-        number, ticks, before = self._place(interface, timestamp)
-        length = len(frame)
+    def record(self, batch: FrameBatch, index: int) -> tuple[bytes | memoryview, ...]:
+        interface, told = self._unknown, []
+        if batch.remarks and isinstance(remark := batch.remarks.get(index), Remark):
+            interface, told = remark.interface, _comments(remark.comments)
+        if batch.flags[index] or batch.gso_size[index] or batch.hash_info[index]:
+            told += self._frame_options.encode(batch, index)
+        options = _options(told) if told else b""
+        number, ticks, before = self._place(interface, batch.timestamp[index])
+        length = batch.length[index]
         padding = -length % 4
-        total = self._OVERHEAD + length + padding + len(comments)
+        total = self._OVERHEAD + length + padding + len(options)
         high, low = ticks >> 32, ticks & 0xFFFFFFFF
         head = self._LAYOUT.pack(pcapng.PCAPNG_BT_EPB, total, number, high, low, length, length)
-        return before, head, frame, bytes(padding) + comments + total.to_bytes(4, "little")
+        end = bytes(padding) + options + total.to_bytes(4, "little")
+        return before, head, batch.frame(index), end
 
     def end(self) -> bytes:
         return b"" if self._section else self._place(self._unknown, 0)[2]
@@ -188,12 +187,11 @@ class RecordPort(BasePort):
     def push(self, batch: FrameBatch) -> None:
         pieces: list[bytes | memoryview] = []
         for i in range(batch.count):
-            timestamp = batch.timestamp[i]
             try:
-                pieces += self._format.record(timestamp, batch.frame(i), batch.remarks.get(i))
+                pieces += self._format.record(batch, i)
             except ValueError as e:
                 frame = self._counters.frames_out + i
-                message = f"timestamp of {timestamp} ns of frame {frame} does not fit: {e}"
+                message = f"timestamp of {batch.timestamp[i]} ns of frame {frame} does not fit: {e}"
                 raise PortError(f"{self._path}: {message}") from e
         self._write(b"".join(pieces))
         super().push(batch)

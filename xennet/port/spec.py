@@ -21,7 +21,7 @@ from attrs import frozen
 from xennet.plugins import Plugin, PluginError, Registry, load
 from xennet.port.base import Port, PortError
 from xennet.port.duplex import DuplexPort
-from xennet.port.files import STANDARD, check_overwriting
+from xennet.port.files import CAPTURE_OPTIONS, STANDARD, check_overwriting, split_option
 
 
 @frozen
@@ -31,7 +31,8 @@ class Scheme:
     ``usage`` is shown to people; it begins with the scheme and its colon. ``target`` is
     ``module:class``, as in an entry point, imported when it is first used; the class is called with
     the argument. ``plays``, ``records``: the sides of a ``+`` on which it may be. ``reads_file``,
-    ``writes_file``: the argument is a file used that way. ``plugin``: the entry point that it is
+    ``writes_file``: the argument is a file used that way, with one of ``options`` behind it, or
+    none (xennet.port.files.split_option). ``plugin``: the entry point that it is
     from, None for a scheme of the package.
     """
 
@@ -41,6 +42,7 @@ class Scheme:
     records: bool = False
     reads_file: bool = False
     writes_file: bool = False
+    options: tuple[str, ...] = ()
     plugin: Plugin | None = None
 
     def open(self, argument: str) -> Port:
@@ -73,12 +75,18 @@ def scheme_of(plugin: Plugin, port: Any) -> Scheme:
     if not isinstance(usage, str) or not usage.startswith(f"{plugin.name}:"):
         wanted = f"a str like {plugin.name + ':ARGUMENT'!r}"
         raise TypeError(f"{plugin.target} has the usage {usage!r}, not {wanted}")
-    flags = {flag: bool(getattr(port, flag, False)) for flag in _FLAGS}
-    return Scheme(usage, plugin.target, plugin=plugin, **flags)
+    plays, records, reads, writes = (bool(getattr(port, flag, False)) for flag in _FLAGS)
+    return Scheme(usage, plugin.target, plays, records, reads, writes, plugin=plugin)
 
 
 SCHEMES = {
-    "pcap": Scheme("pcap:FILE", "xennet.port.pcap:PcapPort", plays=True, reads_file=True),
+    "pcap": Scheme(
+        "pcap:FILE[?csum=fix]",
+        "xennet.port.pcap:PcapPort",
+        plays=True,
+        reads_file=True,
+        options=CAPTURE_OPTIONS,
+    ),
     "gen": Scheme("gen:SIZExCOUNT", "xennet.port.gen:GenPort", plays=True),
     "record": Scheme(
         "record:FILE", "xennet.port.record:RecordPort", records=True, writes_file=True
@@ -101,14 +109,11 @@ _NEAR = 0.7
 
 @frozen
 class Part:
-    """One ``scheme:argument``."""
+    """One ``scheme:argument``; ``file`` is the one that it names, if it names one."""
 
     scheme: Scheme
     argument: str
-
-    @property
-    def is_file(self) -> bool:
-        return self.scheme.reads_file or self.scheme.writes_file
+    file: str | None
 
 
 def split(spec: str) -> list[str]:
@@ -137,7 +142,7 @@ def records_to_stdout(specs: Sequence[str]) -> bool:
     """Whether one of the ports writes a capture to standard output. Raises PortError as
     :func:`parse` does."""
     parts = (part for spec in specs for part in parse(spec))
-    return any(part.scheme.writes_file and part.argument == STANDARD for part in parts)
+    return any(part.scheme.writes_file and part.file == STANDARD for part in parts)
 
 
 def open_ports(specs: Sequence[str]) -> list[Port]:
@@ -150,8 +155,8 @@ def open_ports(specs: Sequence[str]) -> list[Port]:
     parsed = [parse(spec) for spec in specs]
     parts = [part for spec_parts in parsed for part in spec_parts]
     check_overwriting(
-        [part.argument for part in parts if part.scheme.reads_file],
-        [part.argument for part in parts if part.scheme.writes_file],
+        [part.file for part in parts if part.file is not None and part.scheme.reads_file],
+        [part.file for part in parts if part.file is not None and part.scheme.writes_file],
     )
     opened: dict[int, Port] = {}
     with ExitStack() as undo:
@@ -186,10 +191,11 @@ def _part(text: str, spec: str) -> Part:
             if meant
             else f"port {spec!r}: unknown, known are {known}"
         )
-    part = Part(scheme, argument)
-    if part.is_file and (not argument or "\0" in argument):
+    if not (scheme.reads_file or scheme.writes_file):
+        return Part(scheme, argument, None)
+    if not argument or "\0" in argument:
         raise PortError(f"port {spec!r}: no file name, wants {scheme.usage}")
-    return part
+    return Part(scheme, argument, split_option(argument, scheme.options)[0])
 
 
 def _meant(name: str, colon: str, argument: str) -> str:

@@ -408,6 +408,7 @@ def _port_notes(counters: Counters) -> str:
         (counters.skipped_runt, "under 14 bytes skipped"),
         (counters.truncated, "cut by snap length"),
         (counters.fcs_cut, "without their FCS"),
+        (counters.csum_completed, "with a checksum completed"),
         (counters.skipped_linktype, "of another link type skipped"),
         (counters.skipped_sections, "sections of an unknown version skipped"),
         (counters.refused_oversize, f"of more than {_number(MAX_FRAME)} bytes refused"),
