@@ -65,6 +65,7 @@ _TABLE = {
     "port": "abi frames offload plugins ring",
     "wrap": "flow frames lazy offload port",
     "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
+    "netmap": "abi engine/choice engine/kernel ring",
     "host": (
         "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
         "toolstack vif xenbus xenstore xenstored"
@@ -94,8 +95,8 @@ _TABLE = {
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi engine/choice errors frames host lifecycle plugins port pump run runloop "
-        "shmif xenstore"
+        "__init__ abi engine/choice errors frames host lifecycle netmap plugins port pump run "
+        "runloop shmif xenstore"
     ),
     "__main__": "cli",
 }

@@ -27,6 +27,7 @@ TWINS = {
     "inventory.py": "what a vif and a run have",
     "keys.py": "the XenStore keys of a frontend: written, read (Linux, xnb), spoiled (scenarios)",
     "nodes.py": "XenStore nodes",
+    "netmap.py": "netmap: its header, its commands",
     "options.py": "what a caller may choose",
     "policy.py": "one kind of backend: the interface with Linux's, and xnb's",
     "protocol.py": "what a link is; how a client of the store and the wire's bytes go together",

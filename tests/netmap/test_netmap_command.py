@@ -1,0 +1,60 @@
+"""``xennet netmap replay``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xennet.cli import main
+
+DATA = Path(__file__).parents[1] / "data" / "netmap"
+
+
+def test_records_that_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["netmap", "replay", str(DATA / "null.json"), str(DATA / "pipe.json")]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out == [
+        "null.json: 1 of 1 cases agree",
+        "pipe.json: 15 of 15 cases agree",
+        "16 of 16 cases agree, 0 differ, 0 defects are not imitated, 0 not played",
+    ]
+
+
+def test_a_difference_is_shown_and_is_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads((DATA / "null.json").read_text())
+    step = next(s for s in record["cases"][0]["steps"] if s["op"] == "netmap_if")
+    step["name"] = "null:other"
+    path = tmp_path / "null.json"
+    path.write_text(json.dumps(record))
+    assert main(["netmap", "replay", "-v", str(path)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "null/zero-rings-with-extra: DIFFERENT",
+        "  step 3: netmap_if fd=a name=null:other",
+        "    name",
+        "      recorded  null:other",
+        "      here      null:nul",
+        "null.json: 0 of 1 cases agree",
+        "0 of 1 cases agree, 1 differ, 0 defects are not imitated, 0 not played",
+    ]
+
+
+def test_defects_are_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["netmap", "replay", str(DATA / "vale_nic.json")]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "6 of 9 cases agree, 0 differ, 2 defects are not imitated, 1 not played"
+
+
+def test_what_is_no_record_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("{}")
+    assert main(["netmap", "replay", str(path)]) == 2
+    assert "no record of netmap" in capsys.readouterr().err
+
+
+def test_every_case_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["netmap", "replay", "--verbose", str(DATA / "null.json")]) == 0
+    assert capsys.readouterr().out.startswith("null/zero-rings-with-extra: as recorded")

@@ -1,0 +1,183 @@
+"""Play record files and tell where the device does something else than the real module did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+
+from xennet.netmap.replay.control_step import masked
+from xennet.netmap.replay.prologue_tables import table
+from xennet.netmap.replay.recorded_machine import Machine
+from xennet.netmap.replay.steps import STEPS
+from xennet.netmap.replay.unrecorded import inserted, why_not_playable
+
+
+class RecordError(Exception):
+    """The file is no record of the form that is played."""
+
+
+@frozen
+class Difference:
+    """The first step of a case in which the device differs: its number in the record, what it does,
+    the value that differs, what was recorded and what came."""
+
+    step: int
+    what: str
+    key: str
+    recorded: Any
+    actual: Any
+
+    def lines(self) -> list[str]:
+        """The difference for a reader."""
+        return [
+            f"step {self.step}: {self.what}",
+            f"  {self.key}",
+            f"    recorded  {_short(self.recorded, self.actual)}",
+            f"    here      {_short(self.actual, self.recorded)}",
+        ]
+
+
+@define
+class Outcome:
+    """How a case went. Not played: ``why`` says the reason, and there is no difference."""
+
+    case_id: str
+    defect: bool = False
+    difference: Difference | None = None
+    why: str | None = None
+
+
+@define
+class Played:
+    """The outcomes of one file."""
+
+    outcomes: list[Outcome] = field(factory=list)
+
+    @property
+    def agree(self) -> list[Outcome]:
+        """Cases in which every step was as recorded."""
+        return [o for o in self.outcomes if o.difference is None and o.why is None]
+
+    @property
+    def differ(self) -> list[Outcome]:
+        """Cases with a difference, those apart that are marked as defects of the module."""
+        return [o for o in self.outcomes if o.difference is not None and not o.defect]
+
+    @property
+    def defects(self) -> list[Outcome]:
+        """Cases that are marked as defects, in which the device does something else."""
+        return [o for o in self.outcomes if o.difference is not None and o.defect]
+
+    @property
+    def not_played(self) -> list[Outcome]:
+        return [o for o in self.outcomes if o.why is not None]
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """The cases of a record file. Raises RecordError."""
+    try:
+        record = json.loads(path.read_text())
+        cases = record["cases"]
+        if not all(isinstance(case["steps"], list) and case["id"] for case in cases):
+            raise RecordError(f"{path}: a case without id or steps")
+    except OSError as e:
+        raise RecordError(f"{path}: {e.strerror}") from e
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
+        raise RecordError(f"{path}: no record of netmap ({e!r})") from e
+    return list(cases)
+
+
+def play(cases: list[dict[str, Any]]) -> Played:
+    """Play the cases of one file on one machine, in their order, as they were recorded."""
+    machine = Machine()
+    played = Played()
+    for case in cases:
+        outcome = Outcome(case["id"], bool(case.get("defect")), why=why_not_playable(case["id"]))
+        if outcome.why is None:
+            machine.begin()
+            unknown = {step["op"] for step in case["steps"]} - STEPS.keys() - {"table"}
+            if unknown:
+                outcome.why = f"no step {', '.join(sorted(unknown))}"
+            else:
+                outcome.difference = _play_case(machine, case)
+        played.outcomes.append(outcome)
+    machine.begin()
+    return played
+
+
+def _play_case(machine: Machine, case: dict[str, Any]) -> Difference | None:
+    more = inserted(case["id"])
+    difference = None
+    for number, step in enumerate(case["steps"]):
+        for extra in more.get(number, ()):
+            STEPS[extra["op"]](machine, extra)
+        # Also behind a difference the rest is done: the next case begins where this one ends.
+        found = _play_step(machine, case["id"], number, step)
+        difference = difference or found
+    for extra in more.get(-1, ()):
+        STEPS[extra["op"]](machine, extra)
+    return difference
+
+
+def _play_step(
+    machine: Machine, case_id: str, number: int, step: dict[str, Any]
+) -> Difference | None:
+    try:
+        if step["op"] == "table":
+            actual = table(machine, case_id, step)
+        else:
+            actual = STEPS[step["op"]](machine, step)
+    except Exception as e:
+        return Difference(number, _what(step), "the step cannot be played", None, repr(e))
+    for key, value in actual.items():
+        recorded = step.get(key)
+        shown = _masked_options(recorded, value) if key == "opts_out" else value
+        if shown != recorded:
+            return Difference(number, _what(step), *_narrowed(key, recorded, shown))
+    return None
+
+
+def _narrowed(key: str, recorded: Any, actual: Any) -> tuple[str, Any, Any]:
+    """Of a list that differs in one row, that row."""
+    if isinstance(recorded, list) and isinstance(actual, list) and len(recorded) == len(actual):
+        for i, (one, other) in enumerate(zip(recorded, actual, strict=True)):
+            if one != other:
+                return f"{key}[{i}]", one, other
+    return key, recorded, actual
+
+
+def _masked_options(recorded: Any, actual: list[list[Any]]) -> list[list[Any]]:
+    if not isinstance(recorded, list) or len(recorded) != len(actual):
+        return actual
+    pairs = zip(recorded, actual, strict=True)
+    return [
+        [*option[:3], masked(r[3], option[3]) if isinstance(r[3], str) else option[3]]
+        for r, option in pairs
+    ]
+
+
+_NAMES = ("fd", "reqtype", "name", "ring", "events", "length", "dev", "cmd")
+
+
+def _what(step: dict[str, Any]) -> str:
+    return " ".join([step["op"], *(f"{name}={step[name]}" for name in _NAMES if name in step)])
+
+
+def _short(value: Any, other: Any, width: int = 160) -> str:
+    """A value in one line; of a long one the part from where it differs on."""
+    text, against = str(value), str(other)
+    if len(text) <= width:
+        return text
+    same = next((i for i, (a, b) in enumerate(zip(text, against, strict=False)) if a != b), 0)
+    begin = max(0, same - 20)
+    return f"{'... ' if begin else ''}{text[begin : begin + width]} ..."
+
+
+def play_files(paths: list[Path]) -> Iterator[tuple[Path, Played]]:
+    """Play record files one after the other, each on a machine of its own. Raises RecordError."""
+    for path in paths:
+        yield path, play(load(path))
