@@ -15,7 +15,7 @@ from xennet.link.shmif_bus import ShmifLink
 from xennet.port import open_ports
 from xennet.port.gen import GenPort
 from xennet.port.null import NullPort
-from xennet.run.links import run_ports
+from xennet.run.links import file_of, run_ports
 from xennet.run.options import RunOptions
 from xennet.run.progress import no_progress
 from xennet.run.report import RunReport
@@ -252,6 +252,25 @@ def test_what_is_left_behind_is_told(path: str) -> None:
     link.destroy()
 
 
+def test_a_bus_whose_name_looks_like_an_option_is_that_bus(path: str) -> None:
+    odd = f"{path}?promisc=off"
+    assert file_of(f"shmif:{odd}") == path
+    ShmifLink(odd).destroy()
+    assert file_of(f"shmif:{odd}") == odd
+    assert file_of(f"shmif:{odd}?promisc=on") == odd
+    assert file_of(f"shmif:{path}") == path
+    assert file_of("epair") is None
+
+
+def test_a_bus_of_the_run_is_not_recorded_to(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ShmifLink(path).destroy()
+    content = Path(path).read_bytes()
+    words = ["--guest", "gen:60x1", "--host", f"record:{path}"]
+    assert main(["run", "--link", f"shmif:{path}", *words]) == 2
+    assert "cannot be recorded to, the run reads it as" in capsys.readouterr().err
+    assert Path(path).read_bytes() == content
+
+
 @pytest.mark.parametrize(
     ("link", "said"),
     [
@@ -259,7 +278,7 @@ def test_what_is_left_behind_is_told(path: str) -> None:
         ("shmif:?promisc=off", "no file name, wants shmif:FILE[?promisc=off]"),
         (
             "shmif:x?promisc=maybe",
-            "a bus has no 'promisc=maybe'; there are: promisc=on, promisc=of",
+            "x: no option 'promisc=maybe', there is promisc=on, promisc=of",
         ),
         ("shmif:/no/such/folder/bus", "/no/such/folder/bus: cannot be opened: No such file"),
     ],

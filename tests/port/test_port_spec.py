@@ -69,7 +69,7 @@ def test_any_name_without_a_joint_is_kept_as_it_is(name: str) -> None:
         ("pcap:none?mss=", "none: no option 'mss=', there is csum=fix"),
         ("pcap:none?csum=fix", "none: cannot be opened: No such file"),
         ("pcap:none?", r"none\?: cannot be opened: No such file"),
-        ("pcap:?csum=fix", r"\?csum=fix: cannot be opened: No such file"),
+        ("pcap:?csum=fix", r"port 'pcap:\?csum=fix': no file name, wants pcap:FILE\["),
         ("pcap:a\0b", "no file name"),
         ("pcap:a+gen:60x5", r"\+ joins one that plays \(pcap:FILE\[\?csum=fix\], gen:SIZ"),
         ("record:a+null:", r"one that records \(record:FILE, null:\)"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 import click
 from click.shell_completion import (
@@ -122,9 +123,8 @@ def ports(incomplete: str) -> list[str]:
         scheme = known.get(kind)
         if scheme is None or not (scheme.reads_file or scheme.writes_file):
             return []
-        path, mark, begun = argument.rpartition("?")
-        options = [f"{path}?{one}" for one in scheme.options if mark and one.startswith(begun)]
-        return [f"{before}{plus}{kind}:{one}" for one in _files(argument) + options]
+        whole = _files(argument) + _options(argument, scheme.options)
+        return [f"{before}{plus}{kind}:{one}" for one in whole]
     first = known.get(before.partition(":")[0])
     beside = () if first is None else ("records",) if first.plays else ("plays",)
     return [
@@ -143,7 +143,15 @@ def links(incomplete: str) -> list[str]:
     if not colon:
         return [f"{one}:" if known[one].is_file else one for one in known if one.startswith(name)]
     kind = known.get(name)
-    return [f"{name}:{path}" for path in _files(argument)] if kind and kind.is_file else []
+    if kind is None or not kind.is_file:
+        return []
+    return [f"{name}:{one}" for one in _files(argument) + _options(argument, kind.file_options)]
+
+
+def _options(begun: str, options: Sequence[str]) -> list[str]:
+    """A file and each of its ``options`` that completes ``begun``, if that has a question mark."""
+    path, mark, option = begun.rpartition("?")
+    return [f"{path}?{one}" for one in options if mark and one.startswith(option)]
 
 
 def _files(begun: str) -> list[str]:

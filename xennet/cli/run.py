@@ -369,8 +369,11 @@ def _carry(
 ) -> RunReport:
     """Open the ports, carry their frames, and close the ports in any case, so that recordings are
     complete."""
+    from xennet.run.links import file_of
+
     with ExitStack() as closing:
-        ports = open_ports([*guest_specs, *host_specs])
+        file = file_of(options.link)
+        ports = open_ports([*guest_specs, *host_specs], () if file is None else (file,))
         for port in ports:
             closing.callback(port.close)
         guests, hosts = ports[: len(guest_specs)], ports[len(guest_specs) :]

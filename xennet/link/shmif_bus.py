@@ -24,8 +24,6 @@ from xennet.shmif.shared_bus import MAX_BUS_FRAME, Bus, Reader, Station
 
 #: High word of the sender ids, "xenn".
 _SENDERS = 0x78656E6E << 32
-#: What may stand behind the file's name and a question mark.
-_PROMISCUOUS = {"promisc=on": True, "promisc=off": False}
 _GROUP = 1
 
 
@@ -207,14 +205,3 @@ class ShmifLink(InterfaceLink):
         """Leave the bus and release everything. May be repeated."""
         super().destroy()
         self.bus.close()
-
-
-def parse_argument(argument: str | None) -> tuple[str, bool]:
-    """The path of ``FILE[?promisc=on|off]``, and whether guests' interfaces are promiscuous. Raises
-    ValueError for any other argument."""
-    path, mark, wanted = (argument or "").partition("?")
-    if not path:
-        raise ValueError("no file name, wants shmif:FILE[?promisc=off]")
-    if mark and wanted not in _PROMISCUOUS:
-        raise ValueError(f"a bus has no {wanted!r}; there are: {', '.join(_PROMISCUOUS)}")
-    return path, _PROMISCUOUS.get(wanted, True)

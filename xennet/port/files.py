@@ -17,7 +17,7 @@ STANDARD = "-"
 _STDIN, _STDOUT = 0, 1
 
 
-#: Options of a capture that is played: each stands behind its name and a question mark.
+#: Options of a capture that is played, which stand behind its name and a question mark.
 CAPTURE_OPTIONS = ("csum=fix",)
 _OPTION = re.compile(r"[a-z]+=[a-z]*", re.ASCII)
 
@@ -26,11 +26,11 @@ def split_option(argument: str, options: Sequence[str]) -> tuple[str, str]:
     """The file that ``argument`` names, and the one of ``options`` behind it and a question mark;
     "" for none.
 
-    A file whose name is all of ``argument`` is that file. Raises PortError for what looks like an
-    option and is none.
+    A file whose name is all of ``argument`` is that file. The name is "" if there is only an
+    option. Raises PortError for what looks like an option and is none.
     """
-    path, _, option = argument.rpartition("?")
-    if not (options and path and _OPTION.fullmatch(option)) or os.path.lexists(argument):
+    path, mark, option = argument.rpartition("?")
+    if not (options and mark and _OPTION.fullmatch(option)) or os.path.lexists(argument):
         return argument, ""
     if option not in options:
         raise PortError(f"{path}: no option {option!r}, there is {', '.join(options)}")

@@ -145,8 +145,8 @@ def records_to_stdout(specs: Sequence[str]) -> bool:
     return any(part.scheme.writes_file and part.file == STANDARD for part in parts)
 
 
-def open_ports(specs: Sequence[str]) -> list[Port]:
-    """Open all ports of a run, or none.
+def open_ports(specs: Sequence[str], reads: Sequence[str] = ()) -> list[Port]:
+    """Open all ports of a run, or none. ``reads``: files that the run reads besides.
 
     Everything is checked before the first file is created or overwritten: the specifications, that
     the captures to play can be opened, and that no file is overwritten which the same run reads or
@@ -155,7 +155,10 @@ def open_ports(specs: Sequence[str]) -> list[Port]:
     parsed = [parse(spec) for spec in specs]
     parts = [part for spec_parts in parsed for part in spec_parts]
     check_overwriting(
-        [part.file for part in parts if part.file is not None and part.scheme.reads_file],
+        [
+            *reads,
+            *(part.file for part in parts if part.file is not None and part.scheme.reads_file),
+        ],
         [part.file for part in parts if part.file is not None and part.scheme.writes_file],
     )
     opened: dict[int, Port] = {}
@@ -193,9 +196,10 @@ def _part(text: str, spec: str) -> Part:
         )
     if not (scheme.reads_file or scheme.writes_file):
         return Part(scheme, argument, None)
-    if not argument or "\0" in argument:
+    file = "" if "\0" in argument else split_option(argument, scheme.options)[0]
+    if not file:
         raise PortError(f"port {spec!r}: no file name, wants {scheme.usage}")
-    return Part(scheme, argument, split_option(argument, scheme.options)[0])
+    return Part(scheme, argument, file)
 
 
 def _meant(name: str, colon: str, argument: str) -> str:

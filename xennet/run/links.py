@@ -14,7 +14,8 @@ from attrs import evolve, frozen
 
 from xennet.errors import LinkError
 from xennet.plugins import Plugin, PluginError, Registry
-from xennet.port.base import is_live
+from xennet.port.base import PortError, is_live
+from xennet.port.files import split_option
 from xennet.run.options import Progress, RunOptions
 
 if TYPE_CHECKING:
@@ -36,14 +37,16 @@ class Kind:
     ``usage`` is shown to people; it begins with the name of the kind. An argument is what stands
     behind that and a colon, None without a colon. ``check(argument)`` raises ValueError for one
     that the kind does not know. ``make(argument, options)`` makes the link, in real time if
-    ``options.live``. ``is_file``: the argument is a file. ``settled(options)`` has what ``options``
-    leave open, as a report shows them.
+    ``options.live``. ``is_file``: the argument is a file, with one of ``file_options`` behind it,
+    or none (xennet.port.files.split_option). ``settled(options)`` has what ``options`` leave open,
+    as a report shows them.
     """
 
     usage: str
     check: Callable[[str | None], object]
     make: Callable[[str | None, RunOptions], Link]
     is_file: bool = False
+    file_options: tuple[str, ...] = ()
     settled: Callable[[RunOptions], RunOptions] = _settled
 
 
@@ -56,6 +59,10 @@ def one_of(name: str, variants: Sequence[str]) -> Callable[[str | None], None]:
             raise ValueError(f"{name} has no variant {argument!r}; there are: {known}")
 
     return check
+
+
+def _any(_argument: str | None) -> None:
+    """The check of a kind for which any argument will do."""
 
 
 def _vif(_argument: str | None, options: RunOptions) -> Link:
@@ -78,25 +85,24 @@ def _epair(generation: str | None, options: RunOptions) -> Link:
 
 
 def _shmif(argument: str | None, options: RunOptions) -> Link:
-    from xennet.link.shmif_bus import ShmifLink, parse_argument
+    from xennet.link.shmif_bus import ShmifLink
 
-    path, promiscuous = parse_argument(argument)
+    path, option = split_option(argument or "", _PROMISCUITY)
+    promiscuous = option != _PROMISCUITY[1]
     return ShmifLink(path, promiscuous=promiscuous, mtu=options.mtu, clock=options.clock())
 
 
-def _shmif_check(argument: str | None) -> None:
-    from xennet.link.shmif_bus import parse_argument
-
-    parse_argument(argument)
-
-
+#: Whether interfaces of guests on a bus take all frames; the first is the usual one.
+_PROMISCUITY = ("promisc=on", "promisc=off")
 #: FreeBSD's generations of epair; the first is the usual one.
 _GENERATIONS = ("netisr", "taskqueue")
 
 KINDS = {
     "vif": Kind("vif", one_of("vif", ()), _vif, settled=_vif_settled),
     "epair": Kind("epair[:netisr|:taskqueue]", one_of("epair", _GENERATIONS), _epair),
-    "shmif": Kind("shmif:FILE[?promisc=off]", _shmif_check, _shmif, is_file=True),
+    "shmif": Kind(
+        "shmif:FILE[?promisc=off]", _any, _shmif, is_file=True, file_options=_PROMISCUITY
+    ),
 }
 
 
@@ -120,7 +126,7 @@ def kind_of(plugin: Plugin, link: Any) -> Kind:
         made = plugin.make(link, argument, options, protocol=Link, own=LinkError)
         return cast(Link, made)
 
-    check = getattr(link, "check", None) or (lambda argument: None)
+    check = getattr(link, "check", _any)
     return Kind(usage, check, make, bool(getattr(link, "is_file", False)))
 
 
@@ -137,12 +143,19 @@ def parse(spec: str) -> tuple[Kind, str | None]:
         kind = LINKS.get(name)
         if kind is None:
             raise ValueError(f"no link {name!r}; there are {', '.join(LINKS.names())}")
-        if kind.is_file and not argument:
+        if kind.is_file and not split_option(argument or "", kind.file_options)[0]:
             raise ValueError(f"no file name, wants {kind.usage}")
         kind.check(argument)
-    except (PluginError, ValueError) as error:
+    except (PluginError, PortError, ValueError) as error:
         raise ValueError(f"{spec!r}: {error}") from error
     return kind, argument
+
+
+def file_of(spec: str) -> str | None:
+    """The file that a link's specification names, None if it names none. Raises ValueError as
+    :func:`parse` does."""
+    kind, argument = parse(spec)
+    return split_option(argument or "", kind.file_options)[0] if kind.is_file else None
 
 
 def run_ports(
