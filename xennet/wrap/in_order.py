@@ -154,45 +154,107 @@ class InOrderCheck:
     #: Number of frames sent before which there cannot be more than NOTES notes.
     _count_at: int = 0
 
-    def sent(self, batch: FrameBatch, first: int) -> None:
-        """Note frames ``first`` ... of ``batch``, which have just been handed to the link."""
-        for i in range(first, batch.count):
-            self._note(batch, i)
-        if self.frames_sent >= self._count_at:
-            self._limit_notes()
-
     def sent_one(self, batch: FrameBatch, index: int) -> None:
         """Note frame ``index`` of ``batch``."""
-        self._note(batch, index)
-        if self.frames_sent >= self._count_at:
-            self._limit_notes()
-
-    def received(self, batch: FrameBatch) -> None:
-        """Compare all frames of ``batch`` with the notes, and give them their time stamps and
-        remarks."""
-        for i in range(batch.count):
-            self.received_one(batch, i)
+        self.sent(batch, index, index + 1)
 
     def received_one(self, batch: FrameBatch, index: int) -> None:
         """Compare frame ``index`` of ``batch`` with the notes of its flow."""
+        self.received(batch, index, index + 1)
+
+    def sent(self, batch: FrameBatch, first: int, end: int | None = None) -> None:
+        """Note frames ``first`` .. ``end - 1`` (None: all the others) of ``batch``, which have just
+        been handed to the link."""
+        if end is None:
+            end = batch.count
+        data, offset, length, flags = batch.data, batch.offset, batch.length, batch.flags
+        timestamp, remarks = batch.timestamp, batch.remarks
+        flow_of, in_flight = self.flow_of, self._in_flight
+        several, kept, size = flow_of is not one_flow, self._kept, 0
+        flow, notes = b"", None
+        for i in range(first, end):
+            if several:
+                flow = flow_of(batch, i)
+            if several or notes is None:
+                notes = in_flight.get(flow)
+                if notes is None:
+                    notes = in_flight[flow] = deque()
+            start, n = offset[i], length[i]
+            frame: bytes | _Digest
+            if kept + n <= KEPT:
+                kept += n
+                frame = data[start : start + n].tobytes()
+            else:
+                frame = _Digest(data[start : start + n])
+            remark = remarks.get(i) if remarks else None
+            notes.append((frame, timestamp[i], flags[i] & CSUM_BLANK, remark))
+            size += n
+        self._kept = kept
+        self.missing += end - first
+        self.frames_sent += end - first
+        self.bytes_sent += size
+        if self.frames_sent >= self._count_at:
+            self._limit_notes()
+
+    def received(self, batch: FrameBatch, first: int = 0, end: int | None = None) -> None:
+        """Compare frames ``first`` .. ``end - 1`` (None: all the others) of ``batch`` with the
+        notes, and give them their time stamps and remarks."""
+        if end is None:
+            end = batch.count
+        while (first := self._as_sent(batch, first, end)) < end:
+            self._otherwise(batch, first)
+            first += 1
+
+    def _as_sent(self, batch: FrameBatch, first: int, end: int) -> int:
+        """Take frames ``first`` .. ``end - 1`` as long as each is the oldest one of its flow,
+        unchanged, and no stray has come. Returns the number of the next frame."""
+        if self._strays:
+            return first
+        data, offset, length, flags = batch.data, batch.offset, batch.length, batch.flags
+        flow_of, in_flight = self.flow_of, self._in_flight
+        several, kept, size = flow_of is not one_flow, 0, 0
+        flow, notes = b"", in_flight.get(b"")
+        i = first
+        while i < end:
+            if several:
+                flow = flow_of(batch, i)
+                notes = in_flight.get(flow)
+            if not notes:
+                break
+            start, n = offset[i], length[i]
+            frame, timestamp, was_blank, remark = notes[0]
+            if flags[i] & CSUM_BLANK != was_blank or frame != data[start : start + n].tobytes():
+                break
+            notes.popleft()
+            if not notes:
+                del in_flight[flow]
+            if type(frame) is bytes:
+                kept += n
+            batch.timestamp[i] = timestamp
+            if remark is not None or batch.remarks:
+                batch.remark(i, remark)
+            size += n
+            i += 1
+        self._kept -= kept
+        self.missing -= i - first
+        self.frames_received += i - first
+        self.bytes_received += size
+        return i
+
+    def _otherwise(self, batch: FrameBatch, index: int) -> None:
+        """Compare a frame that need not be the oldest, or is none that was sent."""
         start, length = batch.offset[index], batch.length[index]
-        data = bytes(batch.data[start : start + length])
-        is_blank = batch.flags[index] & CSUM_BLANK
+        data = batch.data[start : start + length].tobytes()
         flow = self.flow_of(batch, index)
         notes = self._in_flight.get(flow)
         if notes is None:
             batch.remark(index, None)
             self._stray(flow, data)
         else:
-            frame, timestamp, was_blank, remark = notes[0]
-            if frame == data and is_blank == was_blank and not self._strays:
-                self._end(flow, notes)
-                self.missing -= 1
-            else:
-                _, timestamp, _, remark = self._search(flow, notes, data, is_blank)
+            is_blank = batch.flags[index] & CSUM_BLANK
+            _, timestamp, _, remark = self._search(flow, notes, data, is_blank)
             batch.timestamp[index] = timestamp
-            if remark is not None or batch.remarks:
-                batch.remark(index, remark)
+            batch.remark(index, remark)
         self.frames_received += 1
         self.bytes_received += length
 
@@ -216,25 +278,6 @@ class InOrderCheck:
         return not self.mismatches and not self.missing
 
     # -- notes -------------------------------------------------------------------------------------
-
-    def _note(self, batch: FrameBatch, index: int) -> None:
-        start, length = batch.offset[index], batch.length[index]
-        data = batch.data[start : start + length]
-        frame: bytes | _Digest
-        if self._kept + length <= KEPT:
-            self._kept += length
-            frame = bytes(data)
-        else:
-            frame = _Digest(data)
-        flow = self.flow_of(batch, index)
-        notes = self._in_flight.get(flow)
-        if notes is None:
-            notes = self._in_flight[flow] = deque()
-        is_blank, remark = batch.flags[index] & CSUM_BLANK, batch.remarks.get(index)
-        notes.append((frame, batch.timestamp[index], is_blank, remark))
-        self.missing += 1
-        self.frames_sent += 1
-        self.bytes_sent += length
 
     def _end(self, flow: bytes, notes: _Notes) -> None:
         """Remove the oldest note of a flow."""
