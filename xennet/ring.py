@@ -50,7 +50,8 @@ FRONT_RSP_CONS = 1
 BACK_RSP_PROD_PVT = 0
 BACK_REQ_CONS = 1
 
-_barrier_lock = Lock()
+#: ``with BARRIER: pass`` is :func:`memory_barrier`, for those who cannot spare the call.
+BARRIER = Lock()
 
 
 def memory_barrier() -> None:
@@ -58,7 +59,7 @@ def memory_barrier() -> None:
 
     CPython has no fence; taking and releasing a lock is one on every supported machine.
     """
-    with _barrier_lock:
+    with BARRIER:
         pass
 
 

@@ -46,8 +46,10 @@ new_delivery = cast("Callable[[tuple[str, int, int]], Delivery]", partial(tuple.
 #: waits for nobody, goes on. This bounds the depth of the Python stack.
 MOST_WAITING = 4
 
-#: Called to make a delivery.
+#: Called with a delivery to make it.
 Action = Callable[[Delivery], None]
+#: What is called to make one delivery: an action with it, or what a work item or a timer calls.
+Call = Callable[[], None]
 #: (ready deliveries) -> the index of the next one.
 Chooser = Callable[[Sequence[Delivery]], int]
 
@@ -78,25 +80,20 @@ class LivelockError(Exception):
         self.recent = recent
 
 
-def _work(call: Callable[[], None], _delivery: Delivery) -> None:
-    """The action of a work item or a timer, which calls ``call()``."""
-    call()
-
-
-def _background_work(loop: RunLoop, call: Callable[[], None], _delivery: Delivery) -> None:
-    """That of a background timer."""
+def _background_work(loop: RunLoop, call: Call) -> None:
+    """The call of a background timer, which calls ``call()``."""
     loop.background_steps += 1
     call()
 
 
-def _in_words(delivery: Delivery, action: Action) -> str:
+def _in_words(delivery: Delivery, call: Call) -> str:
     """The delivery, with the name of what a work item or a timer calls."""
-    if not isinstance(action, partial) or action.func not in (_work, _background_work):
-        return str(delivery)
-    call: object = action.args[-1]
-    while isinstance(call, partial):
-        call = call.func
-    return f"{delivery}, {getattr(call, '__qualname__', type(call).__qualname__)}"
+    what: object = call
+    while isinstance(what, partial):
+        if what.args == (delivery,):
+            return str(delivery)  # it has an action
+        what = what.args[1] if what.func is _background_work else what.func
+    return f"{delivery}, {getattr(what, '__qualname__', type(what).__qualname__)}"
 
 
 @define(order=True)
@@ -125,9 +122,9 @@ class RunLoop:
     def __init__(self) -> None:
         self.steps = self.background_steps = 0
         self.meanwhile: Chooser | None = None
-        self._ready: OrderedDict[Delivery, Action] = OrderedDict()
+        self._ready: OrderedDict[Delivery, Call] = OrderedDict()
         self._order: Order | None = None
-        self._recent: deque[tuple[Delivery, Action]] = deque(maxlen=16)
+        self._recent: deque[tuple[Delivery, Call]] = deque(maxlen=16)
         self._timers: list[Timer] = []
         self._next_ident = 0
         self._now = 0
@@ -163,7 +160,7 @@ class RunLoop:
         """
         if delivery in self._ready:
             return False
-        self._ready[delivery] = action
+        self._ready[delivery] = partial(action, delivery)
         if self._order is not None:
             self._order.add(delivery)
         return True
@@ -178,7 +175,7 @@ class RunLoop:
         """Make a work item ready that calls ``work()`` in ``domid``. Returns its delivery."""
         self._next_ident += 1
         delivery = new_delivery(("work", domid, self._next_ident))
-        self._ready[delivery] = partial(_work, work)
+        self._ready[delivery] = work
         if self._order is not None:
             self._order.add(delivery)
         return delivery
@@ -268,21 +265,21 @@ class RunLoop:
             if not self._ready:
                 return None
             if self._order is None:
-                delivery, action = self._ready.popitem(last=False)
+                delivery, call = self._ready.popitem(last=False)
             else:
                 delivery = self._order.next()
-                action = self._ready.pop(delivery)
+                call = self._ready.pop(delivery)
         else:
             delivery = self._pick(choice)
-            action = self._take(delivery)
+            call = self._take(delivery)
         self.steps += 1
-        self._recent.append((delivery, action))
+        self._recent.append((delivery, call))
         self._current = delivery
         try:
-            action(delivery)
+            call()
         except Exception as error:
             if delivery.domid not in self._ended:
-                what = _in_words(delivery, action)
+                what = _in_words(delivery, call)
                 error.add_note(f"while delivering {what} (step {self.steps})")
                 raise
         finally:
@@ -374,7 +371,7 @@ class RunLoop:
         finally:
             self.meanwhile = before
 
-    def _take(self, delivery: Delivery) -> Action:
+    def _take(self, delivery: Delivery) -> Call:
         if self._order is not None:
             self._order.remove(delivery)
         return self._ready.pop(delivery)
@@ -414,10 +411,13 @@ class RunLoop:
         while (due := self.next_timer) is not None and due <= self._now:
             timer = heapq.heappop(self._timers)
             assert timer.call is not None
-            work = partial(_work, timer.call)
+            call = timer.call
             if timer.since is not None:
-                work = partial(_background_work, self, timer.call)
-            self.post(Delivery("timer", timer.domid, timer.ident), work)
+                call = partial(_background_work, self, call)
+            delivery = Delivery("timer", timer.domid, timer.ident)
+            self._ready[delivery] = call
+            if self._order is not None:
+                self._order.add(delivery)
             timer.call = None
             fired += 1
         return fired

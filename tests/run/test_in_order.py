@@ -274,6 +274,19 @@ def test_of_more_frames_on_their_way_than_are_kept_the_digest_is_compared(
     assert check._kept == 10
 
 
+def test_frames_that_have_arrived_make_room_for_others_to_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_order, "KEPT", 25)
+    check = InOrderCheck()
+    for _ in range(10):
+        check.sent(batch(b"0123456789", b"abcdefghij"), 0)
+        check.received(batch(b"0123456789", b"abcdefghij"))
+    check.sent(batch(b"0123456789"), 0)
+    check.received(batch(b"0123456780"))
+    assert (check.evidence[0].offset, check.evidence[0].sent) == (9, b"9".hex())
+
+
 # --- frames that the link filters -----------------------------------------------------------------
 
 

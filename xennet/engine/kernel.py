@@ -17,7 +17,7 @@ from typing import TypeAlias
 from xennet.abi.words import RSP_EVENT, RSP_PROD
 from xennet.engine import atomics
 from xennet.engine.atomics import OwnMap
-from xennet.ring import MASK32, memory_barrier, must_notify
+from xennet.ring import BARRIER, MASK32, must_notify
 
 #: Bytes of memory.
 Bytes: TypeAlias = "memoryview"
@@ -78,7 +78,8 @@ def publish(ring: U32Words, word: int, event_word: int, new: int) -> int:
     """
     old = ring[word]
     ring[word] = new
-    memory_barrier()
+    with BARRIER:
+        pass
     return 1 if must_notify(old, new, ring[event_word]) else 0
 
 
@@ -86,7 +87,8 @@ def arm(ring: U32Words, event_word: int, value: int) -> None:
     """Ask for an event at index ``value``; the peer sees that before anything is looked at
     again."""
     ring[event_word] = value
-    memory_barrier()
+    with BARRIER:
+        pass
 
 
 def await_responses(ring: U32Words, cons: int) -> int:

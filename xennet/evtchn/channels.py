@@ -233,7 +233,9 @@ class EventChannels:
         From an unbound port (the other end has closed, or has not bound yet) the event is dropped
         silently. -EINVAL for a port that is closed, bound to a VIRQ, or no port at all.
         """
-        channel = self.tables[caller].lookup("EVTCHNOP_send", port)
+        table = self.tables[caller]
+        known = 0 <= port < len(table.channels)
+        channel = table.channels[port] if known else table.lookup("EVTCHNOP_send", port)
         if channel.state not in _CAN_SEND:
             raise HypercallError(
                 "EVTCHNOP_send",
@@ -244,7 +246,10 @@ class EventChannels:
         if channel.remote_port:
             table = self.tables[channel.remote_domid]
             # A port of the hypervisor's own record: there is one of that number.
-            delivered = self._set_pending(table, table.channels[channel.remote_port])
+            remote = table.channels[channel.remote_port]
+            delivered = table.bits.set_pending(remote.port, remote.vcpu)
+            if delivered:
+                self.upcall(table.domid, remote.port)
         if self._sends.any:
             self.observers.emit(
                 EventSent(caller, port, channel.remote_domid, channel.remote_port, delivered)
@@ -382,11 +387,9 @@ class EventChannels:
             self.observers.emit(VirqRaised(domid, virq, port))
         return True
 
-    def _set_pending(self, table: PortTable, channel: Channel) -> bool:
-        deliverable = table.bits.set_pending(channel.port, channel.vcpu)
-        if deliverable:
+    def _set_pending(self, table: PortTable, channel: Channel) -> None:
+        if table.bits.set_pending(channel.port, channel.vcpu):
             self.upcall(table.domid, channel.port)
-        return deliverable
 
     def _map(self, op: str, domid: int, gfn: int) -> PageRun:
         page = self.pages.map(domid, gfn)

@@ -146,7 +146,21 @@ class FifoBits:
         block = self._blocks[vcpu]
         if block is None or word & _MASKED or fetch_or(words, at, _LINKED) & _LINKED:
             return False
-        self._link(port, block, vcpu)
+        # The word says LINKED by now: append the port to its queue.
+        priority = self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
+        old_vcpu, old_priority = self._last_queue.get(port, (0, 0))
+        if self._tails[old_vcpu][old_priority] == port:
+            # As the tail of a queue it would look linked there, though that queue is empty: what
+            # came next there would be appended to the new queue.
+            self._tails[old_vcpu][old_priority] = 0
+        self._last_queue[port] = (vcpu, priority)
+        tails = self._tails[vcpu]
+        tail = tails[priority]
+        if not tail or not self._set_link(tail, port):
+            block[_HEAD + priority] = port
+            if not fetch_or(block, _READY, 1 << priority) >> priority & 1:
+                self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 1
+        tails[priority] = port
         return True
 
     def clear_pending(self, port: int) -> None:
@@ -188,23 +202,6 @@ class FifoBits:
         if port >= self._nr_words:
             return _MASKED
         return self._pages[port // _PER_PAGE][port % _PER_PAGE]
-
-    def _link(self, port: int, block: memoryview, vcpu: int) -> None:
-        """Append ``port``, whose word says LINKED by now, to its queue."""
-        priority = self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
-        old_vcpu, old_priority = self._last_queue.get(port, (0, 0))
-        if self._tails[old_vcpu][old_priority] == port:
-            # As the tail of a queue it would look linked there, though that queue is empty: what
-            # came next there would be appended to the new queue.
-            self._tails[old_vcpu][old_priority] = 0
-        self._last_queue[port] = (vcpu, priority)
-        tails = self._tails[vcpu]
-        tail = tails[priority]
-        if not tail or not self._set_link(tail, port):
-            block[_HEAD + priority] = port
-            if not fetch_or(block, _READY, 1 << priority) >> priority & 1:
-                self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 1
-        tails[priority] = port
 
     def _set_link(self, tail: int, port: int) -> bool:
         """Link the word of ``tail`` to ``port``. Returns False when the guest has taken the tail

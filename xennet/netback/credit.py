@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from attrs import frozen
+from attrs import field, frozen
 
 from xennet.interface import Hypervisor
 from xennet.netback.guest_tx import UNLIMITED
@@ -29,10 +29,11 @@ class Rate:
 
     bytes: int = 0
     usec: int = 0
+    #: Whether there is a limit.
+    limits: bool = field(init=False, eq=False, repr=False)
 
-    @property
-    def limits(self) -> bool:
-        """Whether there is a limit."""
+    @limits.default
+    def _limits(self) -> bool:
         return self.bytes > 0 and self.usec > 0
 
 

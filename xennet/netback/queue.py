@@ -144,7 +144,7 @@ class Queue:
             drain, stall = options.drain_timeout, options.stall_timeout
         else:
             drain, stall = options.drain_timeout_unnotified, 0
-        self._patience = Patience(hv, drain, stall, lambda: self._schedule(RX_WORK))
+        self._patience = Patience(hv, drain, stall, lambda: self.kick(RX_WORK))
         self._undo.append(self._patience.cancel)
 
         self._tx_words, self._rx_words = self.tx_ring.sring.u32, self.rx_ring.sring.u32
@@ -204,9 +204,13 @@ class Queue:
 
     # -- what starts work --------------------------------------------------------------------------
 
-    def kick(self) -> None:
-        """Schedule passes: the host may have frames for the guest, or room for more from it."""
-        self._schedule(TX_WORK | RX_WORK)
+    def kick(self, work: int = TX_WORK | RX_WORK) -> None:
+        """Schedule passes over the rings ``work`` (TX_WORK, RX_WORK): by default the host may have
+        frames for the guest, or room for more from it."""
+        self._work |= work
+        if not self._scheduled and self._connected:
+            self._scheduled = True
+            self.hv.defer(self._poll)
 
     def stop(self) -> None:
         """Abandon the rings; the mappings stay until the frontend closes (rules F1..F10)."""
@@ -221,19 +225,19 @@ class Queue:
 
     def _credit_added(self) -> None:
         self.tx.credit = self._credit.remaining
-        self._schedule(TX_WORK)
+        self.kick(TX_WORK)
 
     def _tx_event(self) -> None:
         req_prod = self._tx_words[REQ_PROD]
         self._tx_eoi.heard(req_prod)
         if req_prod != self.tx_ring.pvt[BACK_REQ_CONS]:
-            self._schedule(TX_WORK)
+            self.kick(TX_WORK)
 
     def _rx_event(self) -> None:
         req_prod = self._rx_words[REQ_PROD]
         self._rx_eoi.heard(req_prod)
         if req_prod != self.rx_ring.pvt[BACK_REQ_CONS]:
-            self._schedule(RX_WORK)
+            self.kick(RX_WORK)
 
     def _event(self) -> None:
         tx_prod, rx_prod = self._tx_words[REQ_PROD], self._rx_words[REQ_PROD]
@@ -242,13 +246,7 @@ class Queue:
         if rx_prod != self.rx_ring.pvt[BACK_REQ_CONS]:
             work |= RX_WORK
         if work:
-            self._schedule(work)
-
-    def _schedule(self, work: int) -> None:
-        self._work |= work
-        if not self._scheduled and self._connected:
-            self._scheduled = True
-            self.hv.defer(self._poll)
+            self.kick(work)
 
     def _poll(self) -> None:
         self._scheduled = False
@@ -269,7 +267,7 @@ class Queue:
             self.vif.on_fatal(error)
             return
         if more:
-            self._schedule(more)
+            self.kick(more)
 
     # -- guest transmit ----------------------------------------------------------------------------
 

@@ -164,13 +164,16 @@ class Queue:
         if not self._running:
             return
         try:
-            more_rx = self.poll_rx()
-            more_tx = self.poll_tx()
+            # On a ring without responses the event index stands as the last pass left it.
+            more = False
+            if self._rx_left or self._rx_words[RSP_PROD] != self.rx_ring.pvt[FRONT_RSP_CONS]:
+                more = self.poll_rx()
+            more = self.poll_tx() or more
         except BackendError as error:
             self._running = False
             self._on_broken(error)
             return
-        if more_rx or more_tx:
+        if more:
             self.kick()
 
     def poll_tx(self) -> bool:
@@ -180,7 +183,6 @@ class Queue:
         Raises BackendError when the backend broke the protocol.
         """
         tx, counters = self.tx, self.counters.tx
-        # Without responses the event index stands as the last pass left it: behind the last one.
         more = False
         if self._tx_words[RSP_PROD] != self.tx_ring.pvt[FRONT_RSP_CONS]:
             verdict = tx.take_responses()
@@ -232,8 +234,6 @@ class Queue:
 
         Raises BackendError when the backend broke the protocol.
         """
-        if not self._rx_left and self._rx_words[RSP_PROD] == self.rx_ring.pvt[FRONT_RSP_CONS]:
-            return False  # the event index stands as the last pass left it
         room = self.guest.room
         if not room:
             return False
