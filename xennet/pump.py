@@ -358,6 +358,8 @@ class Pump:
     def _steps(self, over: Callable[[], bool] | None, undisturbed: bool) -> int | None:
         """The number of deliveries before the next turn of descriptors or attendants; None if there
         is none."""
+        if over is None and not (self.clock.real or self._watched or self._attendants):
+            return None
         wanted = [CLOCK_STEPS] if self.clock.real else []
         if over is not None or (self.watching and not undisturbed):
             wanted.append(TURN_STEPS)

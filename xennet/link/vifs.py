@@ -255,7 +255,8 @@ class Vifs:
         Raises LinkError when an end broke the protocol (which xennet's never do), and for a link
         that is not open.
         """
-        self._require("carry()", Reached.OPEN)
+        if self._reached is not Reached.OPEN:
+            self._require("carry()", Reached.OPEN)
         self.kick()
         pump = self.host.pump
         pump.run(waiting, patience=_REAL_PATIENCE if pump.clock.real else PATIENCE)
@@ -286,7 +287,12 @@ class Vifs:
 
     def _errors(self) -> list[str]:
         """What ends have against each other."""
-        return [f"{vif.name}: {error}" for vif in self.vifs for error in vif.errors]
+        errors: list[str] = []
+        for pair in self.pairs:
+            if pair.vif is not None:
+                for error in pair.vif.errors:
+                    errors.append(f"{pair.vif.name}: {error}")
+        return errors
 
     @property
     def vifs(self) -> list[PluggedVif]:
@@ -299,7 +305,8 @@ class Vifs:
         :meth:`carry` begins with this. Nothing is delivered yet, so the run loop can be stepped
         from here on. Raises LinkError for a link that is not open.
         """
-        self._require("kick()", Reached.OPEN)
+        if self._reached is not Reached.OPEN:
+            self._require("kick()", Reached.OPEN)
         if not self._flowing:
             self._flowing = True
             for pair in self.pairs:
