@@ -111,6 +111,52 @@ def test_the_wheel_holds_the_package_and_nothing_else(clone: Path, wheel: zipfil
     assert of_package == {f"xennet/{name}" for name in files(clone / "xennet")}
 
 
+def test_the_contracts_come_with_it_and_their_extra(
+    wheel: zipfile.ZipFile, metadata: Message
+) -> None:
+    assert {"xennet/testing/port_contract.py", "xennet/testing/link_contract.py"} <= set(
+        wheel.namelist()
+    )
+    requires = metadata.get_all("Requires-Dist", [])
+    of_pytest = [line for line in requires if line.startswith("pytest>")]
+    assert {line.rpartition("extra == ")[2].strip("\"'") for line in of_pytest} == {
+        "dev",
+        "testing",
+    }
+
+
+def test_what_is_built_in_needs_no_entry_points(wheel: zipfile.ZipFile) -> None:
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
+    assert wheel.read(name).decode().split() == [
+        "[console_scripts]",
+        "xennet",
+        "=",
+        "xennet.cli:main",
+    ]
+
+
+def test_without_pytest_everything_but_the_contracts_can_be_imported() -> None:
+    script = """\
+import pkgutil, sys, warnings
+warnings.simplefilter("ignore")  # of moved names
+sys.modules["pytest"] = None
+import xennet
+from importlib import import_module
+for found in pkgutil.iter_modules(xennet.__path__, "xennet."):
+    if found.name not in ("xennet.testing", "xennet.__main__"):
+        import_module(found.name)
+import xennet.cli.run, xennet.run.links, xennet.port.spec, xennet.link.base_link
+try:
+    import xennet.testing
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "pytest" in done.stdout
+
+
 def test_the_license_is_an_spdx_expression_with_its_file(
     wheel: zipfile.ZipFile, metadata: Message
 ) -> None:

@@ -69,7 +69,8 @@ def test_its_link_carries_a_run(site: Path) -> None:
 def test_help_and_errors_know_it(site: Path) -> None:
     text = " ".join(run("xennet", "run", "--help", on=site).stdout.split())
     assert "hex:FILE; PLAYER" in text
-    assert "epair[:netisr|:taskqueue], wire[:MTU]" in text
+    assert "Links: vif, epair" in text
+    assert ", wire[:MTU]. Exit" in text
     done = run("xennet", "run", "--guest", "hex:none", "--host", "null:", on=site)
     assert done.returncode == 2
     assert done.stderr == "xennet: none: [Errno 2] No such file or directory: 'none'\n"

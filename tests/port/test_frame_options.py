@@ -179,6 +179,7 @@ def test_metadata_of_an_obsolete_packet_block_is_read(tmp_path: Path) -> None:
         pack("<I", 32473) + b"xennet",
         pack("<I", 9) + bytes(100),
     ],
+    ids=["number", "name", "empty", "only a number", "no version", "long"],
 )
 def test_custom_options_of_others_are_passed_over(tmp_path: Path, value: bytes) -> None:
     content = capture(enhanced(frame(1), options=option(2989, value)))
@@ -201,6 +202,11 @@ def test_custom_options_of_others_are_passed_over(tmp_path: Path, value: bytes) 
         (mine(0, info=0x105), "makes no sense: hash 0x105"),
         (mine(0, info=0x100), "makes no sense: hash 0x100"),
         (mine(0, info=0x10001), "makes no sense: hash 0x10001"),
+    ],
+    ids=[
+        *("version", "short", "cut", "long", "flags", "GSO type", "large GSO type"),
+        *("size without a type", "type without a size", "large size"),
+        *("hash type", "no hash type", "large hash"),
     ],
 )
 def test_an_option_that_cannot_be_read_is_one_fault_with_its_place(
@@ -237,6 +243,15 @@ def test_any_bytes_are_read_or_a_fault(
     frames, counters = read(path, capture(enhanced(frame(1), options=told)))
     assert [one.data for one in frames] == [frame(1)]
     assert len(counters.faults) <= 1
+
+
+def test_a_frame_that_is_not_whole_waits_for_no_offload(tmp_path: Path) -> None:
+    told = option(2989, mine(3, 1448, 1, 0x102, 9))
+    cut = enhanced(frame(1), wire_length=9000, options=told)
+    ready = enhanced(frame(1), wire_length=61, options=option(2, pack("<I", 1 << 9)))
+    frames, counters = read(tmp_path / "x", capture(cut, ready))
+    assert frames == [Frame(frame(1), hash_info=0x102, hash_value=9), Frame(frame(1))]
+    assert (counters.truncated, counters.faults) == (2, ())
 
 
 # --- what other programs say ----------------------------------------------------------------------

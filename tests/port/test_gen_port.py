@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,3 +104,12 @@ def test_count_is_known_beforehand() -> None:
 def test_a_bad_argument_is_named(argument: str, message: str) -> None:
     with pytest.raises(PortError, match=message):
         GenPort(argument)
+
+
+def test_frames_have_no_metadata_of_those_before_them_in_a_batch() -> None:
+    batch = new_batch()
+    for column in (*batch.columns[2:], *batch.hash_columns):
+        column[:] = array("I", [1] * batch.max_frames)
+    GenPort("60x3").pull(batch)
+    for column in (batch.flags, batch.gso_size, batch.gso_type, batch.hash_info):
+        assert list(column[:4]) == [0, 0, 0, 1]

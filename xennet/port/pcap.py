@@ -67,11 +67,12 @@ class PcapPort(BasePort):
             if batch.count and not batch.has_room(len(data)):
                 break
             batch.append(data, timestamp=record.timestamp, remark=record.remark)
+            truncated = record.wire_length > len(data)
             if record.state is not None:
-                _note(batch, record.state)
+                _note(batch, record.state, truncated)
             if self._complete is not None:
                 self._counters.csum_completed += self._complete(batch, batch.count - 1)
-            self._counters.truncated += record.wire_length > len(data)
+            self._counters.truncated += truncated
             try:
                 self._waiting = next(self._frames, None)
             except CaptureError as e:
@@ -125,18 +126,22 @@ class PcapPort(BasePort):
         self._faults.add(kind, str(self._window.error(problem, record.offset)))
 
 
-def _note(batch: FrameBatch, state: OffloadState) -> None:
+def _note(batch: FrameBatch, state: OffloadState, truncated: bool) -> None:
     """Write the metadata of the last frame into ``batch``.
+
+    There is no offload for a frame that a snap length cut: what is left of it is carried as it is.
 
     Where only a word of epb_flags says that its checksum is not ready, the sum of the pseudo-header
     is put there, as a blank checksum has it; a frame without TCP or UDP is no frame for an offload.
     """
     last = batch.count - 1
     flags, size, kind, info, value, assumed = state
+    batch.hash_info[last], batch.hash_value[last] = info, value
+    if truncated:
+        return
     if assumed:
         from xennet.port.checksums import make_blank
 
         if not make_blank(batch, last):
             return
     batch.flags[last], batch.gso_size[last], batch.gso_type[last] = flags, size, kind
-    batch.hash_info[last], batch.hash_value[last] = info, value
