@@ -41,7 +41,9 @@ class Counters:
     without the frame check sequence that they had in the capture. ``csum_completed``: frames pulled
     with a checksum that an offload was to fill in. ``skipped_linktype``: packets
     that are no Ethernet frames; ``skipped_sections``: pcapng sections of an unknown major version.
-    None of these makes a run bad.
+    Of interfaces: ``dropped_unread``: frames that the kernel dropped since nobody pulled them in
+    time; ``refused_headers``: frames whose checksum or GSO cannot be told to the other side;
+    ``refused_by_kernel``: frames pushed that it did not take. None of these makes a run bad.
 
     These do: ``refused_oversize``: frames of more than MAX_FRAME bytes; ``refused_time``: frames
     whose time stamp is no 64-bit number of nanoseconds; ``faults``: what was wrong with the input,
@@ -59,6 +61,9 @@ class Counters:
     csum_completed: int = 0
     skipped_linktype: int = 0
     skipped_sections: int = 0
+    dropped_unread: int = 0
+    refused_headers: int = 0
+    refused_by_kernel: int = 0
     refused_oversize: int = 0
     refused_time: int = 0
     faults: tuple[str, ...] = ()

@@ -94,6 +94,7 @@ SCHEMES = {
     "null": Scheme("null:", "xennet.port.null:NullPort", records=True),
     "echo": Scheme("echo:", "xennet.port.echo:EchoPort"),
     "shmif": Scheme("shmif:FILE", "xennet.shmif.bus_port:ShmifPort", reads_file=True),
+    "tap": Scheme("tap:NAME[@NETNS]", "xennet.tap.port:TapPort"),
     "tcp": Scheme("tcp:SIZExCOUNT[/MSS][@FLOWS]", "xennet.port.tcp:TcpPort", plays=True),
     "tcp6": Scheme("tcp6:SIZExCOUNT[/MSS][@FLOWS]", "xennet.port.tcp:Tcp6Port", plays=True),
 }

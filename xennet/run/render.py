@@ -411,6 +411,9 @@ def _port_notes(counters: Counters) -> str:
         (counters.csum_completed, "with a checksum completed"),
         (counters.skipped_linktype, "of another link type skipped"),
         (counters.skipped_sections, "sections of an unknown version skipped"),
+        (counters.dropped_unread, "dropped by the kernel, as nobody took them in time"),
+        (counters.refused_headers, "with offloads that cannot be handed on refused"),
+        (counters.refused_by_kernel, "not taken by the kernel"),
         (counters.refused_oversize, f"of more than {_number(MAX_FRAME)} bytes refused"),
         (counters.refused_time, "with a time out of range refused"),
     )

@@ -1,0 +1,187 @@
+"""A TAP interface: made in its namespace, with virtio_net_hdr, and gone when it is closed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable
+from fcntl import ioctl
+from functools import partial
+from typing import TypeVar
+
+from xennet.abi.if_tun import (
+    IFF_MULTI_QUEUE,
+    IFF_NO_PI,
+    IFF_TAP,
+    IFF_VNET_HDR,
+    IFNAMSIZ,
+    IFREQ,
+    TUN_F_CSUM,
+    TUN_F_TSO4,
+    TUN_F_TSO6,
+    TUN_F_TSO_ECN,
+    TUNSETIFF,
+    TUNSETOFFLOAD,
+    TUNSETVNETHDRSZ,
+    TUNSETVNETLE,
+)
+from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
+from xennet.abi.virtio_net import VNET_HDR
+from xennet.frames import Offload
+from xennet.tap.errors import TapError
+
+T = TypeVar("T")
+
+TUN_DEVICE = "/dev/net/tun"
+#: Most queues that Linux attaches to one interface.
+MAX_QUEUES = 256
+_FLAGS = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+_INT = struct.Struct("i")
+_PRIVILEGES = (
+    "needs root, or CAP_NET_ADMIN (and CAP_SYS_ADMIN to enter a namespace); "
+    "an interface made by `ip tuntap add NAME mode tap user YOU` needs neither"
+)
+
+
+def name_fault(name: str) -> str:
+    """What is wrong with the name of an interface; "" if nothing is (Linux's dev_valid_name, and no
+    % that asks for a number)."""
+    length = len(os.fsencode(name))
+    if not name:
+        return "no interface name"
+    if length >= IFNAMSIZ:
+        return f"a name has {IFNAMSIZ - 1} bytes at most, {name!r} has {length}"
+    if name in (".", "..") or not name.isprintable() or any(c in "/:% " for c in name):
+        return f"{name!r} is no interface name: no '/', ':', '%' or white space"
+    return ""
+
+
+def offload_flags(offload: Offload) -> int:
+    """The argument of TUNSETOFFLOAD for a receiver of frames that takes ``offload``.
+
+    Blank checksums come in both IP versions or in none: where the receiver takes one of them, they
+    are asked for only if GSO, which cannot be without, is worth that.
+    """
+    types = offload.gso_types if offload.sg else 0
+    flags = TUN_F_TSO4 if offload.csum_v4 and types >> XEN_NETIF_GSO_TYPE_TCPV4 & 1 else 0
+    flags |= TUN_F_TSO6 if offload.csum_v6 and types >> XEN_NETIF_GSO_TYPE_TCPV6 & 1 else 0
+    if flags:
+        return flags | TUN_F_TSO_ECN | TUN_F_CSUM
+    return TUN_F_CSUM if offload.csum_v4 and offload.csum_v6 else 0
+
+
+class TapDevice:
+    """The interface ``name`` of network namespace ``namespace`` (None: this process's own), with
+    one queue, set up.
+
+    It is made, and goes when it is closed or the process ends; a persistent one of that name that
+    nobody uses is taken, and stays. ``queues`` are the descriptors, non-blocking. Raises TapError.
+    """
+
+    def __init__(self, name: str, namespace: str | None = None) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.queues: list[int] = []
+        self._flags = _FLAGS | IFF_MULTI_QUEUE
+        if fault := name_fault(name):
+            raise TapError(f"tap: {fault}")
+        if namespace is not None and (not namespace or "/" in namespace):
+            raise TapError(f"{self}: {namespace!r} is no name of a network namespace")
+        try:
+            self._within(self._open)
+        except BaseException:
+            self.close()
+            raise
+
+    def __str__(self) -> str:
+        return f"tap {self.name}" + ("" if self.namespace is None else f" in {self.namespace}")
+
+    def configure(self, mtu: int | None, queues: int) -> None:
+        """Set the MTU (bytes; None: as it is), and have so many queues. A persistent interface that
+        was made with one queue keeps to that. Raises TapError."""
+        self._within(partial(self._configure, mtu, queues))
+
+    def set_offload(self, offload: Offload) -> None:
+        """Have the kernel give only frames that a receiver of ``offload`` takes, but for checksums
+        of one IP version (:func:`offload_flags`)."""
+        ioctl(self.queues[0], TUNSETOFFLOAD, offload_flags(offload))  # by value
+
+    def dropped_unread(self) -> int:
+        """The number of frames that the kernel dropped because nobody read them, since the
+        interface was made. Raises TapError."""
+        from xennet.tap.namespace import dropped_unread
+
+        return self._within(partial(dropped_unread, self.name))
+
+    def close(self) -> None:
+        """Close all queues, which takes an interface away that was made here. May be repeated."""
+        while self.queues:
+            os.close(self.queues.pop())
+
+    # -- in the namespace --------------------------------------------------------------------------
+
+    def _within(self, work: Callable[[], T]) -> T:
+        """The result of ``work()`` in the namespace, its errors as one line."""
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        from xennet.tap.namespace import within
+
+        try:
+            return within(self.namespace, work)
+        except NetlinkError as error:
+            raise TapError(f"{self}: {os.strerror(error.code)}") from None
+        except FileNotFoundError:
+            raise TapError(self._missing()) from None
+        except PermissionError:
+            raise TapError(f"{self}: {_PRIVILEGES}") from None
+        except OSError as error:
+            raise TapError(f"{self}: {error.strerror}") from None
+
+    def _missing(self) -> str:
+        if os.path.exists(TUN_DEVICE):
+            return (
+                f"{self}: there is no network namespace {self.namespace!r}; "
+                f"`ip netns add {self.namespace}` makes one"
+            )
+        return f"{self}: there is no {TUN_DEVICE}: the kernel has no TAP interfaces, or no module"
+
+    def _open(self) -> None:
+        from xennet.tap.namespace import set_up
+
+        try:
+            self._attach()
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._flags = _FLAGS  # a persistent one with one queue, perhaps
+            self._attach()
+        queue = self.queues[0]
+        # A persistent interface keeps what it was told before, so everything is said anew.
+        ioctl(queue, TUNSETVNETHDRSZ, _INT.pack(VNET_HDR.size))
+        ioctl(queue, TUNSETVNETLE, _INT.pack(1))
+        ioctl(queue, TUNSETOFFLOAD, 0)
+        set_up(self.name, None)
+
+    def _configure(self, mtu: int | None, queues: int) -> None:
+        from xennet.tap.namespace import set_up
+
+        if self._flags & IFF_MULTI_QUEUE:
+            while len(self.queues) < min(queues, MAX_QUEUES):
+                self._attach()
+        set_up(self.name, mtu)
+
+    def _attach(self) -> None:
+        """Open one queue more."""
+        queue = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            ioctl(queue, TUNSETIFF, IFREQ.pack(os.fsencode(self.name), self._flags))
+        except OSError as error:
+            os.close(queue)
+            if error.errno == errno.EBUSY:
+                raise TapError(f"{self}: another program uses it") from None
+            if error.errno == errno.EINVAL and self._flags == _FLAGS:
+                what = "there is an interface of that name that is no TAP"
+                raise TapError(f"{self}: {what}") from None
+            raise
+        self.queues.append(queue)
