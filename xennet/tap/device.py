@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from xennet.abi.if_tun import (
+    IFF_DETACH_QUEUE,
     IFF_MULTI_QUEUE,
     IFF_NO_PI,
     IFF_TAP,
@@ -23,6 +24,7 @@ from xennet.abi.if_tun import (
     TUN_F_TSO_ECN,
     TUNSETIFF,
     TUNSETOFFLOAD,
+    TUNSETQUEUE,
     TUNSETVNETHDRSZ,
     TUNSETVNETLE,
 )
@@ -76,13 +78,20 @@ class TapDevice:
     one queue, set up.
 
     It is made, and goes when it is closed or the process ends; a persistent one of that name that
-    nobody uses is taken, and stays. ``queues`` are the descriptors, non-blocking. Raises TapError.
+    nobody uses is taken, and stays. ``queues`` are the descriptors to read from, ``writer`` the one
+    to write to (-1 when closed), all of them non-blocking. Raises TapError.
+
+    Linux sends a flow by the queue on which a frame of its other direction was written last, else
+    by one that a hash chooses. A flow that changed its queue while frames of it wait in the old one
+    would be read out of order. So the writer of several queues is one that was detached: what is
+    written there arrives, and moves no flow.
     """
 
     def __init__(self, name: str, namespace: str | None = None) -> None:
         self.name = name
         self.namespace = namespace
         self.queues: list[int] = []
+        self.writer = -1
         self._flags = _FLAGS | IFF_MULTI_QUEUE
         if fault := name_fault(name):
             raise TapError(f"tap: {fault}")
@@ -116,8 +125,9 @@ class TapDevice:
 
     def close(self) -> None:
         """Close all queues, which takes an interface away that was made here. May be repeated."""
-        while self.queues:
-            os.close(self.queues.pop())
+        for queue in {*self.queues, self.writer} - {-1}:
+            os.close(queue)
+        self.queues, self.writer = [], -1
 
     # -- in the namespace --------------------------------------------------------------------------
 
@@ -150,13 +160,13 @@ class TapDevice:
         from xennet.tap.namespace import set_up
 
         try:
-            self._attach()
+            queue = self._attach()
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             self._flags = _FLAGS  # a persistent one with one queue, perhaps
-            self._attach()
-        queue = self.queues[0]
+            queue = self._attach()
+        self.queues, self.writer = [queue], queue
         # A persistent interface keeps what it was told before, so everything is said anew.
         ioctl(queue, TUNSETVNETHDRSZ, _INT.pack(VNET_HDR.size))
         ioctl(queue, TUNSETVNETLE, _INT.pack(1))
@@ -166,13 +176,15 @@ class TapDevice:
     def _configure(self, mtu: int | None, queues: int) -> None:
         from xennet.tap.namespace import set_up
 
-        if self._flags & IFF_MULTI_QUEUE:
-            while len(self.queues) < min(queues, MAX_QUEUES):
-                self._attach()
+        if queues > 1 and self._flags & IFF_MULTI_QUEUE:
+            while len(self.queues) < min(queues, MAX_QUEUES - 1):
+                self.queues.append(self._attach())
+            self.writer = self._attach()
+            ioctl(self.writer, TUNSETQUEUE, IFREQ.pack(b"", IFF_DETACH_QUEUE))
         set_up(self.name, mtu)
 
-    def _attach(self) -> None:
-        """Open one queue more."""
+    def _attach(self) -> int:
+        """One queue more."""
         queue = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             ioctl(queue, TUNSETIFF, IFREQ.pack(os.fsencode(self.name), self._flags))
@@ -184,4 +196,4 @@ class TapDevice:
                 what = "there is an interface of that name that is no TAP"
                 raise TapError(f"{self}: {what}") from None
             raise
-        self.queues.append(queue)
+        return queue

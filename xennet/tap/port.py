@@ -16,7 +16,6 @@ from xennet.port.base import BasePort, Counters
 from xennet.tap import vnet_hdr
 from xennet.tap.device import TapDevice
 from xennet.tap.errors import TapError
-from xennet.tap.flow_queues import FlowQueues
 
 #: Frames of one pull at most, so that the other direction has its turn.
 PULL_FRAMES = 64
@@ -74,7 +73,6 @@ class TapPort(BasePort):
         self._quiet = False
         self._asked = time.monotonic()
         self._device = TapDevice(name, namespace if at else None)
-        self._flows = FlowQueues(1)
         #: The queue that is read first.
         self._turn = 0
 
@@ -85,7 +83,6 @@ class TapPort(BasePort):
         """
         if mtu is not None or queues > 1:
             self._device.configure(mtu, queues)
-            self._flows = FlowQueues(len(self._device.queues))
 
     @property
     def exhausted(self) -> bool:
@@ -172,11 +169,8 @@ class TapPort(BasePort):
         for _ in queues:
             if self._waiting is not None or batch.count >= most:
                 break
-            start = batch.count
             special |= self._read(queues[self._turn], batch, first, most)
-            if self._flows.count > 1:
-                self._flows.came(batch, start, self._turn)
-                self._turn = (self._turn + 1) % len(queues)
+            self._turn = (self._turn + 1) % len(queues)
         return special
 
     def _read(self, queue: int, batch: FrameBatch, first: int, most: int) -> bool:
@@ -233,23 +227,20 @@ class TapPort(BasePort):
 
     def _write(self, batch: FrameBatch, first: int, count: int) -> None:
         data, offset, length = batch.data, batch.offset, batch.length
-        heads, words, queues = self._heads, self._words, self._device.queues
+        heads, words, writer = self._heads, self._words, self._device.writer
         special = any(batch.flags[first:count]) or any(batch.gso_size[first:count])
         if special:
             frames = batch.for_kernels(self._view)
             self._put_headers(first, count, self._headers, frames, *self._args)
         head: bytes | memoryview = _NO_HEADER
-        queue = queues[0]
         for i in range(first, count):
             if special:
                 if words[(i - first) * VNET_WORDS] == vnet_hdr.NOT_WRITTEN:
                     continue
                 head = heads[i - first]
-            if self._flows.count > 1:
-                queue = queues[self._flows.queue_for(batch, i)]
             start = offset[i]
             try:
-                os.writev(queue, (head, data[start : start + length[i]]))
+                os.writev(writer, (head, data[start : start + length[i]]))
             except OSError as error:
                 if error.errno not in _NOT_TAKEN:
                     raise TapError(f"{self._device}: {error.strerror}; was it deleted?") from None
