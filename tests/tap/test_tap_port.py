@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from namespaces import ip, namespace, why_none
+from namespaces import ip, namespace, why_none, wire
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from tap_frames import ETHER, V4, blank, tcp, udp
@@ -43,7 +43,6 @@ pytestmark = [
     pytest.mark.skipif(bool(_WHY), reason=_WHY or "-"),
 ]
 
-_SO_RCVBUFFORCE = 33
 BLANK = CSUM_BLANK | DATA_VALIDATED
 
 
@@ -58,19 +57,6 @@ def port(netns: str) -> Iterator[TapPort]:
     port = TapPort(f"t0@{netns}")
     yield port
     port.close()
-
-
-def wire(netns: str, name: str = "t0") -> socket.socket:
-    """A socket that sends and takes whole frames."""
-
-    def make() -> socket.socket:
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        made.bind((name, 3))
-        made.settimeout(5)
-        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 22)
-        return made
-
-    return within(netns, make)
 
 
 def new_batch(size: int = 1 << 19, frames: int = 256) -> FrameBatch:
@@ -105,7 +91,7 @@ def numbered(number: int, size: int = 60) -> bytes:
 
 
 def test_frames_come_in_order_and_go_in_order(port: TapPort, netns: str) -> None:
-    with wire(netns) as outside:
+    with wire(netns, "t0") as outside:
         for number in range(150):
             outside.send(numbered(number, 60 + number))
         batch = new_batch()
@@ -129,7 +115,7 @@ def test_frames_come_in_order_and_go_in_order(port: TapPort, netns: str) -> None
 
 def test_a_frame_longer_than_the_rest_of_a_batch_waits(port: TapPort, netns: str) -> None:
     frames = [numbered(number, 60 + 200 * number) for number in range(7)]
-    with wire(netns) as outside:
+    with wire(netns, "t0") as outside:
         for frame in frames:
             outside.send(frame)
     found, seen = pull(port, 1400), 0
@@ -137,7 +123,7 @@ def test_a_frame_longer_than_the_rest_of_a_batch_waits(port: TapPort, netns: str
         seen = len(found)
         found += pull(port, 1400)
     assert found == frames
-    with wire(netns) as outside:
+    with wire(netns, "t0") as outside:
         outside.send(frames[6])
         assert pull(port, 100) == []
         with pytest.raises(IndexError, match="holds no next frame"):
@@ -146,7 +132,7 @@ def test_a_frame_longer_than_the_rest_of_a_batch_waits(port: TapPort, netns: str
 
 
 def test_frames_are_put_behind_those_of_the_batch(port: TapPort, netns: str) -> None:
-    with wire(netns) as outside:
+    with wire(netns, "t0") as outside:
         outside.send(numbered(1))
         batch = new_batch()
         batch.append(numbered(0), flags=CSUM_BLANK, gso_size=9)
@@ -156,7 +142,7 @@ def test_frames_are_put_behind_those_of_the_batch(port: TapPort, netns: str) -> 
 
 
 def test_the_kernel_drops_what_nobody_pulls_and_it_is_counted(port: TapPort, netns: str) -> None:
-    with wire(netns) as outside:
+    with wire(netns, "t0") as outside:
         for number in range(1100):
             outside.send(numbered(number))
     port.finish()
@@ -299,7 +285,7 @@ def test_a_readable_interface_wakes_once_until_it_was_emptied(port: TapPort, net
     pump = Pump(RunLoop(), RealClock())
     woken: list[int] = []
     attach(port, lambda: woken.append(1), pump.watch)
-    with wire(netns) as outside:
+    with wire(netns, "t0") as outside:
         outside.send(numbered(1))
         pump.turn()
         pump.turn()
@@ -338,7 +324,7 @@ def test_flows_of_several_queues_stay_in_order_and_where_they_are(
         return bytes(Ether(src=ETHER.dst, dst=ETHER.src) / back)
 
     seen: dict[int, list[int]] = {}
-    with wire(netns) as outside:
+    with wire(netns, "t0") as outside:
         for number in range(each):
             for sport in range(flows):
                 outside.send(frame(sport + 1000, number))
@@ -406,7 +392,7 @@ def test_a_persistent_interface_is_taken_and_stays(netns: str) -> None:
 
 
 def test_an_interface_that_is_down_or_deleted(port: TapPort, netns: str) -> None:
-    with wire(netns) as outside:
+    with wire(netns, "t0") as outside:
         outside.send(numbered(1))
     ip(netns, "link", "set", "t0", "down")
     push(port, numbered(2), numbered(3))
@@ -414,7 +400,7 @@ def test_an_interface_that_is_down_or_deleted(port: TapPort, netns: str) -> None
     assert pull(port) == [numbered(1)]
     assert pull(port) == []
     ip(netns, "link", "set", "t0", "up")
-    with wire(netns) as outside:
+    with wire(netns, "t0") as outside:
         outside.send(numbered(4))
     assert pull(port) == [numbered(4)]
     ip(netns, "link", "del", "t0")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from errno import ENETDOWN
 from pathlib import Path
+
+import pytest
+from namespaces import namespace, why_none, wire
 
 from xennet.frames import FrameBatch
 from xennet.port import Port, PortWrapper, open_port
@@ -11,6 +17,8 @@ from xennet.shmif.bus_port import ShmifPort
 from xennet.testing import Outside, PortContract
 from xennet.testing.sample_frames import METADATA, Frame, drain, new_batch, numbered, of_sizes
 from xennet.wrap import FaultInjector, OffloadEdge, Tracer
+
+NO_TAP = why_none()
 
 
 def write(path: Path, frames: list[Frame]) -> None:
@@ -148,6 +156,54 @@ class TestShmif(PortContract):
 
     def outside(self, folder: Path, port: Port) -> Outside:
         return OtherStation(folder / "bus")
+
+
+class Cable(Outside):
+    """A socket at the interface of a namespace."""
+
+    def __init__(self, netns: str, interface: str) -> None:
+        self.socket = wire(netns, interface)
+
+    def give(self, batch: FrameBatch) -> None:
+        for frame in batch:
+            self.socket.send(frame)
+
+    def taken(self) -> list[Frame]:
+        self.socket.settimeout(0)
+        found = []
+        with suppress(BlockingIOError):
+            while True:
+                found += self._next()
+        return found
+
+    def _next(self) -> list[Frame]:
+        try:
+            return [Frame(self.socket.recv(1 << 17))]
+        except OSError as error:
+            if error.errno != ENETDOWN:  # said once, before the frames: the interface is gone
+                raise
+            return []
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+@pytest.mark.skipif(bool(NO_TAP), reason=NO_TAP or "-")
+class TestTap(PortContract):
+    spec = "tap:t0@NETNS"
+    outside_gives = outside_takes = True
+    bad_specs = ("tap:", "tap:t0@", "tap:t0@absent", "tap:a/b", "tap:a234567890123456", "tap:lo")
+
+    @pytest.fixture(autouse=True)
+    def _netns(self) -> Iterator[None]:
+        with namespace() as self.netns:
+            yield
+
+    def open(self, folder: Path) -> Port:
+        return open_port(f"tap:t0@{self.netns}")
+
+    def outside(self, folder: Path, port: Port) -> Outside:
+        return Cable(self.netns, "t0")
 
 
 class TestEdge(PortContract):

@@ -85,7 +85,7 @@ class Port(Endpoint, Protocol):
     A port whose frames come from outside whenever they like, without an end, has ``live = True``
     (:func:`is_live`) and descriptors that can be waited for (xennet.frames.HasDescriptors). One
     that keeps frames back before it writes them has ``flush()``, which a live run calls twice a
-    second.
+    second. One that is an interface has ``configure(mtu, queues)`` (:func:`configure`).
     """
 
     @property
@@ -144,6 +144,13 @@ def flush(port: Port) -> None:
     """Have ``port`` hand what was pushed to the outside, if it keeps any back. Raises PortError if
     the outside does not take it."""
     getattr(port, "flush", _nothing_kept)()
+
+
+def configure(port: Port, mtu: int | None, queues: int) -> None:
+    """Have a ``port`` that is an interface fit the link that it is for: its MTU (bytes; None: as it
+    is), and most queues. Raises PortError if it cannot."""
+    if (own := getattr(port, "configure", None)) is not None:
+        own(mtu, queues)
 
 
 def _nothing_kept() -> None:

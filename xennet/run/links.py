@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from xennet.errors import LinkError
 from xennet.plugins import Plugin, PluginError, Registry
-from xennet.port.base import PortError, is_live
+from xennet.port.base import PortError, configure, is_live
 from xennet.port.files import split_option
 from xennet.run.options import Progress, RunOptions
 
@@ -170,11 +170,14 @@ def run_ports(
     is.
 
     Raises ValueError if there is no such link, LinkError or PluginError if it cannot be made,
-    LimitError for vifs that do not fit the store's quotas or the host's memory.
+    PortError for a port that cannot be as the options want it, LimitError for vifs that do not fit
+    the store's quotas or the host's memory.
     """
     from xennet.run.runner import run_link
 
     kind, argument = parse(options.link)
+    for port in (*guests, *hosts):
+        configure(port, options.mtu, options.queues)
     live = any(map(is_live, (*guests, *hosts)))
     options = kind.settled(evolve(options, live=live))
     link = kind.make(argument, options)

@@ -47,6 +47,7 @@ class TapPort(BasePort):
     """
 
     expected = None
+    live = True
     carries = EVERYTHING
 
     def __init__(self, argument: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from pathlib import Path
 from xennet.tap.namespace import within
 
 _numbers = count()
+#: asm-generic/socket.h; the module socket does not have it.
+_SO_RCVBUFFORCE = 33
 
 
 def why_none(*programs: str) -> str:
@@ -51,3 +54,16 @@ def ip(name: str, *words: str) -> str:
     """What `ip -n NAME WORDS` prints."""
     done = subprocess.run(["ip", "-n", name, *words], capture_output=True, text=True, check=True)
     return done.stdout
+
+
+def wire(name: str, interface: str) -> socket.socket:
+    """A socket that sends and takes whole frames at an interface of the namespace."""
+
+    def make() -> socket.socket:
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        made.bind((interface, 3))
+        made.settimeout(5)
+        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 22)
+        return made
+
+    return within(name, make)
