@@ -66,6 +66,7 @@ _TABLE = {
     "wrap": "flow frames lazy offload port",
     "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
     "netmap": "abi engine/choice engine/kernel ring",
+    "tap": "abi engine/choice engine/kernel frames offload port",
     "host": (
         "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
         "toolstack vif xenbus xenstore xenstored"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -43,6 +44,8 @@ pytestmark = [
     pytest.mark.skipif(bool(_WHY), reason=_WHY or "-"),
 ]
 
+#: For a program that is not to load the compiled engine.
+PLAIN = {**os.environ, "XENNET_ENGINE": "plain"}
 BLANK = CSUM_BLANK | DATA_VALIDATED
 
 
@@ -457,6 +460,40 @@ def test_an_interface_that_another_program_uses(netns: str) -> None:
         os.close(holder)
 
 
+def test_an_interface_that_another_port_uses(port: TapPort, netns: str) -> None:
+    for queues in (1, 2):
+        port.configure(None, queues)
+        with pytest.raises(PortError, match=f"^tap t0 in {netns}: another program uses it$"):
+            TapPort(f"t0@{netns}")
+
+
+def test_an_interface_of_another_kind(netns: str) -> None:
+    ip(netns, "tuntap", "add", "dev", "tun0", "mode", "tun")
+    for name in ("lo", "tun0"):
+        with pytest.raises(PortError, match=f"^tap {name} in {netns}: .* that is no TAP$"):
+            TapPort(f"{name}@{netns}")
+    ip(netns, "tuntap", "del", "dev", "tun0", "mode", "tun")
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv")
+def test_an_interface_that_was_made_for_a_user_takes_no_privileges(netns: str) -> None:
+    ip(netns, "tuntap", "add", "dev", "mine0", "mode", "tap", "user", "root")
+    ip(netns, "link", "set", "mine0", "up")
+    script = (
+        "from xennet.tap.port import TapPort\n"
+        "port = TapPort('mine0')\n"
+        "port.configure(1500, 2)\n"
+        "try: port.configure(1400, 1)\n"
+        "except Exception as error: print(error)\n"
+    )
+    without = ["setpriv", "--bounding-set", "-net_admin", sys.executable, "-c", script]
+    done = subprocess.run(
+        ["ip", "netns", "exec", netns, *without], capture_output=True, text=True, env=PLAIN
+    )
+    assert done.stdout.startswith("tap mine0: needs root, or CAP_NET_ADMIN"), done
+    ip(netns, "tuntap", "del", "dev", "mine0", "mode", "tap")
+
+
 def test_without_privileges_it_says_what_is_needed() -> None:
     script = (
         "import os, pyroute2.netlink.exceptions, xennet.tap.namespace\n"
@@ -466,8 +503,7 @@ def test_without_privileges_it_says_what_is_needed() -> None:
         "try: TapPort('t0')\n"
         "except PortError as error: print(error)\n"
     )
-    env = {**os.environ, "XENNET_ENGINE": "plain"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=PLAIN)
     assert done.stdout.startswith("tap t0: needs root, or CAP_NET_ADMIN"), done
 
 

@@ -34,6 +34,7 @@ IFF_MULTI_QUEUE = 0x0100
 IFF_DETACH_QUEUE = 0x0400
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
+IFF_TUN_EXCL = 0x8000
 
 # Arguments of TUNSETOFFLOAD: what frames that are read may need. All but 0 need TUN_F_CSUM.
 TUN_F_CSUM = 0x01

@@ -15,6 +15,7 @@ from xennet.abi.if_tun import (
     IFF_MULTI_QUEUE,
     IFF_NO_PI,
     IFF_TAP,
+    IFF_TUN_EXCL,
     IFF_VNET_HDR,
     IFNAMSIZ,
     IFREQ,
@@ -140,7 +141,8 @@ class TapDevice:
         try:
             return within(self.namespace, work)
         except NetlinkError as error:
-            raise TapError(f"{self}: {os.strerror(error.code)}") from None
+            why = _PRIVILEGES if error.code == errno.EPERM else os.strerror(error.code)
+            raise TapError(f"{self}: {why}") from None
         except FileNotFoundError:
             raise TapError(self._missing()) from None
         except PermissionError:
@@ -157,14 +159,17 @@ class TapDevice:
         return f"{self}: there is no {TUN_DEVICE}: the kernel has no TAP interfaces, or no module"
 
     def _open(self) -> None:
-        from xennet.tap.namespace import set_up
+        from xennet.tap.namespace import look_up, set_up
 
-        try:
-            queue = self._attach()
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            self._flags = _FLAGS  # a persistent one with one queue, perhaps
+        there = look_up(self.name)
+        if there is None:
+            queue = self._attach(IFF_TUN_EXCL)
+        elif not there.is_tap:
+            raise TapError(f"{self}: there is an interface of that name that is no TAP")
+        elif there.queues:
+            raise TapError(f"{self}: another program uses it")
+        else:
+            self._flags = _FLAGS | (IFF_MULTI_QUEUE if there.multi_queue else 0)
             queue = self._attach()
         self.queues, self.writer = [queue], queue
         # A persistent interface keeps what it was told before, so everything is said anew.
@@ -183,17 +188,14 @@ class TapDevice:
             ioctl(self.writer, TUNSETQUEUE, IFREQ.pack(b"", IFF_DETACH_QUEUE))
         set_up(self.name, mtu)
 
-    def _attach(self) -> int:
-        """One queue more."""
+    def _attach(self, exclusive: int = 0) -> int:
+        """One queue more; with IFF_TUN_EXCL, the first one of a new interface."""
         queue = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            ioctl(queue, TUNSETIFF, IFREQ.pack(os.fsencode(self.name), self._flags))
+            ioctl(queue, TUNSETIFF, IFREQ.pack(os.fsencode(self.name), self._flags | exclusive))
         except OSError as error:
             os.close(queue)
             if error.errno == errno.EBUSY:
                 raise TapError(f"{self}: another program uses it") from None
-            if error.errno == errno.EINVAL and self._flags == _FLAGS:
-                what = "there is an interface of that name that is no TAP"
-                raise TapError(f"{self}: {what}") from None
             raise
         return queue

@@ -11,7 +11,13 @@ from socket import if_nametoindex
 from threading import Thread
 from typing import TypeVar
 
+from attrs import frozen
 from pyroute2 import IPRoute, netns
+
+from xennet.abi.if_tun import IFF_TAP
+
+#: net/if.h
+IFF_UP = 1
 
 T = TypeVar("T")
 
@@ -43,14 +49,46 @@ def within(namespace: str | None, work: Callable[[], T]) -> T:
     return done[0]
 
 
+@frozen
+class Existing:
+    """An interface that exists. ``is_tap``: it is a TAP; ``multi_queue``: made for several queues;
+    ``queues``: how many programs have open, or have detached."""
+
+    is_tap: bool
+    multi_queue: bool = False
+    queues: int = 0
+
+
+def look_up(name: str) -> Existing | None:
+    """The interface ``name`` of this namespace; None if there is none."""
+    try:
+        index = if_nametoindex(name)
+    except OSError:
+        return None
+    with IPRoute() as route:
+        (link,) = route.get_links(index)
+    tun = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA")
+    if tun is None or tun.get_attr("IFLA_TUN_TYPE") != IFF_TAP:
+        return Existing(is_tap=False)
+    # The kernel tells the numbers for several queues only; one that is busy says so when opened.
+    numbers = [tun.get_attr(f"IFLA_TUN_NUM_{which}") for which in ("QUEUES", "DISABLED_QUEUES")]
+    return Existing(True, bool(tun.get_attr("IFLA_TUN_MULTI_QUEUE")), sum(n or 0 for n in numbers))
+
+
 def set_up(name: str, mtu: int | None) -> None:
-    """Set the MTU (bytes; None: as it is) of interface ``name`` of this namespace, and set it up.
+    """Set the MTU (bytes; None: as it is) of interface ``name`` of this namespace, and set it up,
+    if it is not so yet: to change anything takes privileges.
 
     Raises OSError or pyroute2's NetlinkError, which has the member ``code`` of an errno.
     """
-    wanted = {} if mtu is None else {"mtu": mtu}
     with IPRoute() as route:
-        route.link("set", index=if_nametoindex(name), state="up", **wanted)
+        index = if_nametoindex(name)
+        (link,) = route.get_links(index)
+        wanted: dict[str, object] = {} if mtu in (None, link.get_attr("IFLA_MTU")) else {"mtu": mtu}
+        if not link["flags"] & IFF_UP:
+            wanted["state"] = "up"
+        if wanted:
+            route.link("set", index=index, **wanted)
 
 
 def dropped_unread(name: str) -> int:

@@ -230,12 +230,13 @@ class PortContract:
         assert batch.used == ends[batch.count - 1]
 
     def test_a_full_batch_takes_nothing_and_nothing_is_lost(self, folder: Path) -> None:
+        found = self._all_frames(folder)
         port = self.open(folder)
         try:
             for batch in (new_batch(numbered(1), most=1), new_batch(numbered(1), size=61)):
                 assert port.pull(batch) == 0
                 assert frames_of(batch) == numbered(1)
-            assert drain(port) == self._all_frames(folder)
+            assert drain(port) == found
         finally:
             port.close()
 
