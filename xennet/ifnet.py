@@ -1,8 +1,10 @@
 """Network interfaces as a stack sees them (FreeBSD's struct ifnet, as far as the wire matters).
 
 An :class:`Interface` has a name, an address, flags, a link state and counters, and hands incoming
-frames to its ``input``. Frames are in a :class:`~xennet.frames.FrameBatch`, which is passed on as
-an mbuf is: the function that is given a batch owns it, and nothing is copied.
+frames to its ``input``. The ends of each pair of a link are interfaces
+(xennet.link.protocol.Pair), at which others may listen (``taps``). Frames are in a
+:class:`~xennet.frames.FrameBatch`, which is passed on as an mbuf is: the function that is given a
+batch owns it, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class LinkState(IntEnum):
 @define
 class IfCounters:
     """The counters of a driver (net/if.h, enum ift_counter): packets in (``i``) and out (``o``),
-    bytes out, errors, frames for groups, frames dropped at a full queue."""
+    bytes, errors, frames for groups, frames dropped at a full queue. Drivers leave some at 0."""
 
     ipackets: int = 0
     opackets: int = 0
@@ -62,6 +64,8 @@ class IfCounters:
     obytes: int = 0
     omcasts: int = 0
     oqdrops: int = 0
+    ierrors: int = 0
+    ibytes: int = 0
 
 
 #: A function that is given frames: the stack above an interface, or a tap.
@@ -75,9 +79,9 @@ def dropped(_batch: FrameBatch) -> None:
 @define(eq=False, repr=False)
 class Interface:
     """One interface. ``mac`` has 6 bytes. ``input`` is called with incoming frames. ``taps`` are
-    called with outgoing frames, before it is known whether they get anywhere (BPF_MTAP).
-    ``send_queue`` holds frames while the hardware's queue is full, each in a batch of its own,
-    ``send_limit`` at most."""
+    called with outgoing frames, before it is known whether they get anywhere, and with incoming
+    ones (BPF_MTAP); they leave the batch as it is, and do not keep it. ``send_queue`` holds frames
+    while the hardware's queue is full, each in a batch of its own, ``send_limit`` at most."""
 
     name: str
     index: int
@@ -116,10 +120,24 @@ class Interface:
         """Whether frames pass: the interface is running, and up."""
         return self.running and self.up
 
-    def tap(self, batch: FrameBatch) -> None:
-        """Call all taps with ``batch``."""
+    def start(self) -> None:
+        """Let frames pass: running, up, with a link."""
+        self.drv_flags |= DrvFlags.RUNNING
+        self.link_state = LinkState.UP
+        self.up = True
+
+    def stop(self) -> None:
+        """Let no frames pass any more: not running, without a link."""
+        self.drv_flags &= ~DrvFlags.RUNNING
+        self.link_state = LinkState.DOWN
+
+    def tap(self, batch: FrameBatch, first: int = 0) -> None:
+        """Call all taps with the frames of ``batch`` from number ``first`` on."""
+        if not self.taps or batch.count <= first:
+            return
+        seen = copied(batch, range(first, batch.count)) if first else batch
         for taker in self.taps:
-            taker(batch)
+            taker(seen)
 
 
 class Interfaces:

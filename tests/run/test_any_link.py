@@ -10,6 +10,7 @@ from attrs import define, field
 
 from xennet.errors import LinkError
 from xennet.frames import EVERYTHING, Endpoint, FrameBatch, Offload
+from xennet.ifnet import Interface
 from xennet.link.protocol import Link
 from xennet.link.report import LinkReport, LinkStatus
 from xennet.port import Counters, open_ports
@@ -26,6 +27,7 @@ class Plug:
     name: str
     guest: Endpoint
     host: Endpoint
+    interfaces: tuple[Interface, Interface]
     queues: int = 1
     split_channels: bool = False
     was_up: bool = False
@@ -67,7 +69,8 @@ class Cable:
         host: Endpoint,
         filtered: Callable[[bytes, int], None] = lambda frame, timestamp: None,
     ) -> Plug:
-        self.plugs.append(Plug(f"cable{len(self.plugs)}", guest, host))
+        interfaces = Interface("a", 1), Interface("b", 2)
+        self.plugs.append(Plug(f"cable{len(self.plugs)}", guest, host, interfaces))
         return self.plugs[-1]
 
     def address(self, number: int) -> bytes:

@@ -239,6 +239,13 @@ class TricklesAll(EpairLink):
         self.carry()
 
 
+class Unseen(EpairLink):
+    def bring_up(self, pair: EndPair) -> None:
+        super().bring_up(pair)
+        for interface, end in zip(pair.interfaces, (pair.guest, pair.host), strict=True):
+            interface.input = end.push
+
+
 class OneAddress(EpairLink):
     def address(self, number: int) -> bytes:
         return bytes(6)
@@ -273,6 +280,7 @@ class Eager(EpairLink):
             HidesErrors,
             "test_what_an_end_raises_comes_out_and_it_can_still_be_destroyed",
         ),
+        (Unseen, "test_who_listens_at_an_interface_sees_what_is_sent_and_what_arrives"),
         (Eager, "test_it_carries_nothing_before_it_is_open"),
     ],
 )

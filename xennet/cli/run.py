@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
@@ -17,7 +19,7 @@ from xennet.cli.output import say, say_json
 from xennet.port import Port, PortError, open_ports
 from xennet.port.base import is_live
 from xennet.port.spec import PORTS, parse, records_to_stdout
-from xennet.run.options import RunOptions
+from xennet.run.options import RunOptions, TapFile
 from xennet.run.progress import Shown, live_line, no_progress, progress_bar
 from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, RunReport
 
@@ -60,6 +62,7 @@ class Link(Protocol):
         hosts: Sequence[Port],
         options: RunOptions,
         progress: Shown,
+        taps: Sequence[TapFile] = (),
     ) -> RunReport: ...
 
 
@@ -124,6 +127,32 @@ class _RunCommand(click.Command):
             for fault in (*PORTS.faults(), *LINKS.faults()):
                 formatter.write_text(f"Not used: {fault}.")
         super().format_epilog(ctx, formatter)
+
+
+class _TapType(_ParamType):
+    """END=FILE of a tap file (:func:`_tap_of`)."""
+
+    name = "tap"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            _tap_of(value)
+        except PortError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        return value
+
+
+def _tap_of(text: str) -> tuple[str, int | None, str]:
+    """Of END=FILE the side ("guest", "host"), the number of a vif from 0 or None for all, and the
+    specification of a port that records. Raises PortError for any other text."""
+    end, _, file = text.partition("=")
+    named = re.fullmatch("(guest|host)([1-9][0-9]{0,3})?", end)
+    if named is None:
+        raise PortError("wants guest=FILE or host=FILE, or guest2=FILE for vif 2 alone")
+    spec = f"record:{file}"
+    if len(parse(spec)) > 1:
+        raise PortError(f"{file!r} is no file name but ports joined by +")
+    return named[1], int(named[2]) - 1 if named[2] else None, spec
 
 
 def _count(name: str, most: int, text: str) -> Callable[[_F], _F]:
@@ -235,6 +264,15 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
     help="Carry frames for so long; then no port is asked for more.  [default: until ports have "
     "no more, or, where one is live, until Control-C]",
 )
+@click.option(
+    "--tap-file",
+    "tap_files",
+    multiple=True,
+    type=_TapType(),
+    metavar="END=FILE",
+    help="Record what an end of the link sees, both ways, as record: does. END: guest, host, or "
+    "host2 for vif 2 alone. May be given again.",
+)
 @click.option("--allow-empty", is_flag=True, help="A run in which no port gives a frame is good.")
 @click.option(
     "--xenstore-socket",
@@ -257,6 +295,7 @@ def run(
     xenstore_socket: str | None,
     hold_before: float,
     hold: float,
+    tap_files: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     **asked: Any,
@@ -274,9 +313,13 @@ def run(
     else:
         _require_no_vifs(ctx, options.link)
     silent = as_json or quiet
-    stdout_taken = records_to_stdout([*guests, *hosts])
+    taps = [_tap_of(text) for text in tap_files]
+    for side, number, _ in taps:
+        if number is not None and number >= len(guests):
+            raise click.UsageError(f"--tap-file {side}{number + 1}: the last vif is {len(guests)}.")
+    stdout_taken = records_to_stdout([*guests, *hosts, *(spec for _, _, spec in taps)])
     link = ctx.obj or partial(_vif, xenstore_socket, hold_before, hold, silent)
-    report = _carry(guests, hosts, options, link, silent)
+    report = _carry(guests, hosts, taps, options, link, silent)
     _show(report, as_json, quiet, err=stdout_taken)
     ctx.exit(_exit_code(report))
 
@@ -334,6 +377,7 @@ def _vif(
     hosts: Sequence[Port],
     options: RunOptions,
     progress: Shown,
+    taps: Sequence[TapFile] = (),
 ) -> RunReport:
     """The link that the options name; its store is served on ``socket`` unless that is None.
 
@@ -349,7 +393,7 @@ def _vif(
     stop = Stop()
     try:
         with stopping(stop, silent):
-            return run_ports(guests, hosts, options, progress, view, stop)
+            return run_ports(guests, hosts, options, progress, view, stop, taps)
     except SocketError as error:
         raise BadInputError(str(error)) from None
 
@@ -363,6 +407,7 @@ def _exit_code(report: RunReport) -> int:
 def _carry(
     guest_specs: Sequence[str],
     host_specs: Sequence[str],
+    tap_specs: Sequence[tuple[str, int | None, str]],
     options: RunOptions,
     link: Link,
     silent: bool,
@@ -373,10 +418,19 @@ def _carry(
 
     with ExitStack() as closing:
         file = file_of(options.link)
-        ports = open_ports([*guest_specs, *host_specs], () if file is None else (file,))
-        for port in ports:
+        recorders = [spec for _, _, spec in tap_specs]
+        opened = iter(
+            open_ports([*guest_specs, *host_specs, *recorders], () if file is None else (file,))
+        )
+        guests = list(islice(opened, len(guest_specs)))
+        hosts = list(islice(opened, len(host_specs)))
+        taps = [
+            TapFile(side, number, port)
+            for (side, number, _), port in zip(tap_specs, opened, strict=True)
+        ]
+        ports = [*guests, *hosts]
+        for port in (*ports, *(tap.port for tap in taps)):
             closing.callback(port.close)
-        guests, hosts = ports[: len(guest_specs)], ports[len(guest_specs) :]
         totals = {GUEST_TO_HOST: _expected(guests), HOST_TO_GUEST: _expected(hosts or guests)}
         if silent:
             shown = no_progress()
@@ -385,6 +439,8 @@ def _carry(
         else:
             shown = progress_bar(totals, sys.stderr)
         progress = closing.enter_context(shown)
+        if taps:
+            return link(guests, hosts, options, progress, taps)
         return link(guests, hosts, options, progress)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from xennet.frames import Endpoint, FrameBatch, Wrapper, pull_at_most
 
 
@@ -26,10 +28,14 @@ class Hold(Wrapper):
         self._flowing = flowing
         own = vars(self)
         if flowing:
-            own["pull"], own["push"] = self.endpoint.pull, self.endpoint.push
+            own["pull"], own["push"] = self._direct()
         else:
             own.pop("pull", None)
             own.pop("push", None)
+
+    def _direct(self) -> tuple[Callable[[FrameBatch], int], Callable[[FrameBatch], None]]:
+        """What pull and push are while nothing is held back."""
+        return self.endpoint.pull, self.endpoint.push
 
     def pull(self, batch: FrameBatch) -> int:
         pulled = pull_at_most(self.endpoint, batch, self.allowance) if self.allowance else 0

@@ -22,6 +22,7 @@ from xennet.frames import (
     lazy_bytes,
     require_endpoint,
 )
+from xennet.ifnet import Interface
 from xennet.link.report import LinkReport, LinkStatus
 from xennet.pump import Clock, Pump
 from xennet.runloop import RunLoop
@@ -54,6 +55,7 @@ class EndPair:
     name: str
     guest: Endpoint
     host: Endpoint
+    interfaces: tuple[Interface, Interface]
     queues: int = field(default=0, init=False)
     split_channels: bool = field(default=False, init=False)
     was_up: bool = field(default=False, init=False)
@@ -91,8 +93,9 @@ class BaseLink:
         """Move at most ``most`` frames each way between the ends of ``pair``, and no more than the
         other end has room for. Returns the number moved; 0: an end has to call its listener before
         there are any."""
-        return self._hand_over(pair.guest, pair.host, most) + self._hand_over(
-            pair.host, pair.guest, most
+        (guest, host), (at_guest, at_host) = (pair.guest, pair.host), pair.interfaces
+        return self._hand_over(guest, at_guest, at_host, host, most) + self._hand_over(
+            host, at_host, at_guest, guest, most
         )
 
     def take_down(self, pair: EndPair) -> None:
@@ -110,7 +113,9 @@ class BaseLink:
         :meth:`open`, TypeError for what is no endpoint."""
         self._require("join()", "not open")
         name = f"{self.name}{len(self.pairs)}"
-        pair = EndPair(name, require_endpoint("guest", guest), require_endpoint("host", host))
+        ends = require_endpoint("guest", guest), require_endpoint("host", host)
+        at_guest = Interface(f"{name}a", 1, self.address(len(self.pairs)))
+        pair = EndPair(name, *ends, (at_guest, Interface(f"{name}b", 2)))
         self.pairs.append(pair)
         return pair
 
@@ -126,6 +131,8 @@ class BaseLink:
         for pair in self.pairs:
             pair.was_up, pair.queues = True, 1
             self.bring_up(pair)
+            for interface in pair.interfaces:
+                interface.start()
             for end in (pair.guest, pair.host):
                 attach(end, self._wake, self.pump.watch)
                 end.negotiated(self.carries)
@@ -171,6 +178,8 @@ class BaseLink:
             for pair in self.pairs:
                 if pair.was_up:
                     self.take_down(pair)
+                    for interface in pair.interfaces:
+                        interface.stop()
 
     def explain(self, error: Exception) -> str | None:
         """None: nothing here raises an exception on purpose."""
@@ -202,11 +211,19 @@ class BaseLink:
         if self._state != state:
             raise LinkError(f"{call} of a link that is {self._state}")
 
-    def _hand_over(self, giver: Endpoint, taker: Endpoint, most: int) -> int:
+    def _hand_over(
+        self, giver: Endpoint, out: Interface, into: Interface, taker: Endpoint, most: int
+    ) -> int:
         batch = self._batch
         batch.clear()
         batch.max_frames = min(most, taker.room, BATCH)
         if not batch.max_frames or not giver.pull(batch):
             return 0
+        out.tap(batch)
         taker.push(batch)
+        into.tap(batch)
+        sent, received = out.counters, into.counters
+        sent.opackets, sent.obytes = sent.opackets + batch.count, sent.obytes + batch.used
+        received.ipackets += batch.count
+        received.ibytes += batch.used
         return batch.count

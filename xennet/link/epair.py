@@ -55,10 +55,10 @@ class EpairLink(InterfaceLink):
     def bring_up(self, pair: EndPair) -> None:
         """Create the epair of ``pair`` and bring both sides up."""
         epair = self.epairs[pair] = self.cloner.create()
+        pair.interfaces = epair.a, epair.b
         for side, end in ((epair.a, pair.guest), (epair.b, pair.host)):
             side.mtu = self.mtu
-            side.input = self._into(end)
-            side.up = True
+            side.input = self._into(end, side)
 
     def move(self, pair: EndPair, most: int) -> int:
         """Move at most ``most`` frames each way between the ends of ``pair``. Returns the number
@@ -88,11 +88,13 @@ class EpairLink(InterfaceLink):
         self.pump.run()
         return given
 
-    def _into(self, end: Endpoint) -> Callable[[FrameBatch], None]:
-        """The ``input`` of a side: a function that pushes incoming frames to ``end``."""
+    def _into(self, end: Endpoint, side: Interface) -> Callable[[FrameBatch], None]:
+        """The ``input`` of ``side``: a function that pushes incoming frames to ``end``, and lets
+        taps see them."""
 
         def take(batch: FrameBatch) -> None:
             end.push(batch)
+            side.tap(batch)
             if len(batch.data) == BATCH_BYTES:  # not one that the driver has copied
                 self._kept.append(batch)
 

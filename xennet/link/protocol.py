@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from xennet.frames import Endpoint
+from xennet.ifnet import Interface
 from xennet.link.report import LinkReport, LinkStatus
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ class Pair(Protocol):
 
     @property
     def split_channels(self) -> bool: ...
+
+    @property
+    def interfaces(self) -> tuple[Interface, Interface]:
+        """The interfaces at the guest's end and at the host's end, with what is known of them now;
+        the same two objects from the moment when the link is open. A link calls their taps with
+        the frames that pass, each at both ends: as they are given there and as they are taken. Who
+        wants to listen does so before frames are carried."""
+        ...
 
     @property
     def was_up(self) -> bool:

@@ -13,15 +13,16 @@ from attrs import define
 from xennet.errors import LinkError
 from xennet.frames import Endpoint, require_endpoint
 from xennet.host.domains import PluggedVif
-from xennet.host.hold import Hold
 from xennet.host.host import Host
 from xennet.host.limits import require_room
 from xennet.host.setup import Setup
 from xennet.host.timeslices import TimeSlices
 from xennet.hypervisor import LeakReport
+from xennet.ifnet import Interface
 from xennet.link.inventory import domains, rings, status
 from xennet.link.report import DefectReport, DomainReport, LinkReport, LinkStatus, RingReport
 from xennet.link.timeline import Timeline
+from xennet.link.vif_interfaces import InterfaceHold, interfaces_of, note_state
 from xennet.netback.defects import BackendPanic, DefectStruck
 from xennet.netfront.device import HELD_PERIOD
 from xennet.observe import FrameFiltered, StoreOperation
@@ -65,8 +66,8 @@ class VifPair:
     """
 
     name: str
-    guest: Hold
-    host: Hold
+    guest: InterfaceHold
+    host: InterfaceHold
     filtered: Callable[[bytes, int], None] = _ignored
     vif: PluggedVif | None = None
     queues: int = 0
@@ -78,6 +79,14 @@ class VifPair:
         if self.vif is None:
             raise LinkError("the vif has not been plugged in yet")
         return self.vif
+
+    @property
+    def interfaces(self) -> tuple[Interface, Interface]:
+        """The guest's interface and the backend domain's, as their drivers are now."""
+        guest, host = self.guest.interface, self.host.interface
+        if self.vif is not None:
+            note_state(guest, host, self.vif)
+        return guest, host
 
     @property
     def was_up(self) -> bool:
@@ -148,7 +157,10 @@ class Vifs:
         self._require("join()", Reached.NEW)
         guest, host = require_endpoint("guest", guest), require_endpoint("host", host)
         domid, handle = self._place(len(self.pairs))
-        pair = VifPair(f"vif{domid}.{handle}", Hold(guest), Hold(host), filtered)
+        name, mac = f"vif{domid}.{handle}", self.address(len(self.pairs))
+        at_guest, at_host = interfaces_of(self.setup, name, handle, mac)
+        ends = InterfaceHold(guest, at_guest), InterfaceHold(host, at_host)
+        pair = VifPair(name, *ends, filtered)
         self.pairs.append(pair)
         self._by_frontend[VifPaths(domid, handle).frontend] = pair
         return pair

@@ -16,7 +16,7 @@ from xennet.errors import LinkError
 from xennet.plugins import Plugin, PluginError, Registry
 from xennet.port.base import PortError, configure, is_live
 from xennet.port.files import split_option
-from xennet.run.options import Progress, RunOptions
+from xennet.run.options import Progress, RunOptions, TapFile
 
 if TYPE_CHECKING:
     from xennet.link.protocol import Link
@@ -165,6 +165,7 @@ def run_ports(
     progress: Progress,
     view: StoreView | None = None,
     stop: Stop | None = None,
+    taps: Sequence[TapFile] = (),
 ) -> RunReport:
     """A run (xennet.run.runner.run_link) over the link that ``options`` name; it is live if a port
     is.
@@ -181,4 +182,4 @@ def run_ports(
     live = any(map(is_live, (*guests, *hosts)))
     options = kind.settled(evolve(options, live=live))
     link = kind.make(argument, options)
-    return run_link(link, guests, hosts, options, progress, view, stop)
+    return run_link(link, guests, hosts, options, progress, view, stop, taps)

@@ -8,6 +8,7 @@ from attrs import frozen
 
 if TYPE_CHECKING:
     from xennet.link.report import QueueStatus
+    from xennet.port import Port
     from xennet.pump import Clock
 
 
@@ -55,6 +56,17 @@ class RunOptions:
         from xennet.pump import RealClock
 
         return RealClock() if self.live else None
+
+
+@frozen
+class TapFile:
+    """A recording of what an end of the link sees: ``port`` is pushed all frames that are sent and
+    received there. ``side`` is "guest" or "host", ``number`` that of the pair, from 0; None: of all
+    pairs."""
+
+    side: str
+    number: int | None
+    port: Port
 
 
 class Progress(Protocol):

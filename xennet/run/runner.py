@@ -24,7 +24,7 @@ from xennet.port.addressed import AddressedPort
 from xennet.port.base import flush, is_live
 from xennet.run import inventory
 from xennet.run.checker import Checker
-from xennet.run.options import Progress, RunOptions, Status
+from xennet.run.options import Progress, RunOptions, Status, TapFile
 from xennet.run.report import (
     GUEST_TO_HOST,
     HOST_TO_GUEST,
@@ -104,8 +104,10 @@ class Run:
         options: RunOptions,
         progress: Progress,
         stop: Stop | None = None,
+        taps: Sequence[TapFile] = (),
     ) -> None:
         self.link = link
+        self._taps = taps
         self.stop = Stop() if stop is None else stop
         self.options = options
         self.switch: CheckedSwitch | None = None
@@ -189,7 +191,7 @@ class Run:
 
     def _tick(self) -> None:
         """Let recordings be read, and the status be seen, while a live run goes on."""
-        for port in (*self._ports[0], *self._ports[1]):
+        for port in (*self._ports[0], *self._ports[1], *(tap.port for tap in self._taps)):
             flush(port)
         if (show := getattr(self._progress, "status", None)) is not None:
             show(self._status())
@@ -230,6 +232,7 @@ class Run:
                 self._hold(view, view.hold_before, "nothing is plugged in yet")
             if not self.stop.over:
                 self._open()
+                self._listen()
                 self.carry()
                 if view is not None:
                     self._hold(view, view.hold, "the vif stays connected")
@@ -254,6 +257,14 @@ class Run:
             with suppress(LinkError):
                 self.link.close()
             raise
+
+    def _listen(self) -> None:
+        """Let the recordings of ends see what passes there from now on."""
+        for tap in self._taps:
+            pairs = [checked.pair for checked in self._checked]
+            for pair in pairs if tap.number is None else [pairs[tap.number]]:
+                guest, host = pair.interfaces
+                (guest if tap.side == "guest" else host).taps.append(tap.port.push)
 
     def _hold(self, view: StoreView, seconds: float, what: str) -> None:
         if seconds and not self.stop.reason:
@@ -295,6 +306,10 @@ class Run:
                 PortReport(side, port.name, port.counters)
                 for side, ports in zip(("guest", "host"), self._ports, strict=True)
                 for port in ports
+            )
+            + tuple(
+                PortReport(f"{tap.side} tap", tap.port.name, tap.port.counters)
+                for tap in self._taps
             ),
             seconds=self.seconds,
         )
@@ -447,18 +462,19 @@ def run_link(
     progress: Progress,
     view: StoreView | None = None,
     stop: Stop | None = None,
+    taps: Sequence[TapFile] = (),
 ) -> RunReport:
     """Carry all frames of all ports over ``link`` to the other end of their pair, or through the
     switch to the next guest; take the link down, destroy it, and return the report. When ``stop``
     is asked for, ports give no more frames; frames on their way arrive, and the report covers the
     run so far.
 
-    The ports are not closed. A PortError of a port that failed is raised after the frames before
-    the failure have arrived and the link is down. While the run lasts the store can be seen by
-    ``view``. Raises xennet.xenstore.daemon.SocketError if it cannot.
+    The ports, and those of ``taps``, are not closed. A PortError of a port that failed is raised
+    after the frames before the failure have arrived and the link is down. While the run lasts the
+    store can be seen by ``view``. Raises xennet.xenstore.daemon.SocketError if it cannot.
     """
     try:
-        run = Run(link, guests, hosts, options, progress, stop)
+        run = Run(link, guests, hosts, options, progress, stop, taps)
         run.carry_out(view)
         return run.report()
     finally:

@@ -22,6 +22,7 @@ from xennet.frames import (
     Offload,
     Watch,
 )
+from xennet.ifnet import LinkState
 from xennet.link.protocol import Link, Pair
 from xennet.link.report import LinkReport, LinkStatus
 from xennet.port import open_ports
@@ -299,6 +300,35 @@ class LinkContract:
         up.carry()
         assert _bytes(host.got) == _bytes(numbered(10))
 
+    def test_who_listens_at_an_interface_sees_what_is_sent_and_what_arrives(
+        self, link: Link, ends: tuple[Stack, Stack]
+    ) -> None:
+        pair = link.join(*ends)
+        link.open()
+        seen: tuple[list[Frame], list[Frame]] = ([], [])
+        for interface, frames in zip(pair.interfaces, seen, strict=True):
+            assert interface.name
+            assert len(interface.mac) == 6
+            assert interface.mtu > 0
+            assert interface.usable
+            assert interface.link_state is LinkState.UP
+            interface.taps.append(partial(_note_frames, frames))
+        assert pair.interfaces[0].name != pair.interfaces[1].name
+        assert pair.interfaces[0].mac == link.address(0)
+        ends[0].send(numbered(7))
+        ends[1].send(numbered(5, 100))
+        link.carry()
+        for frames in seen:
+            of_guest = [frame for frame in frames if len(frame.data) != 100]
+            of_host = [frame for frame in frames if len(frame.data) == 100]
+            assert _bytes(of_guest) == _bytes(numbered(7))
+            assert _bytes(of_host) == _bytes(numbered(5, 100))
+        guest, host = (interface.counters for interface in pair.interfaces)
+        assert (guest.opackets, guest.ipackets) == (7, 5)
+        assert (host.opackets, host.ipackets) == (5, 7)
+        link.close()
+        assert not any(interface.usable for interface in pair.interfaces)
+
     def test_to_hold_it_loses_nothing(self, up: Link, ends: tuple[Stack, Stack]) -> None:
         up.hold(0.0)
         up.hold(60.0, lambda: True)
@@ -416,6 +446,10 @@ class LinkContract:
 def _has(end: Stack, frames: int) -> bool:
     """Whether ``end`` has got so many frames."""
     return len(end.got) >= frames
+
+
+def _note_frames(frames: list[Frame], batch: FrameBatch) -> None:
+    frames += frames_of(batch)
 
 
 def _bytes(frames: list[Frame]) -> list[bytes]:
