@@ -14,7 +14,7 @@ from xennet.cli import main
 from xennet.frames import FrameBatch
 from xennet.port import open_port
 
-LINKS = pytest.mark.parametrize("link", ["vif", "epair", "epair:taskqueue"])
+LINKS = pytest.mark.parametrize("link", ["vif", "epair", "epair:taskqueue", "shmif:{folder}/bus"])
 
 
 def lengths(path: Path) -> list[int]:
@@ -36,7 +36,8 @@ def run(*words: str) -> int:
 def test_both_ends_see_what_passes_both_ways(link: str, ending: str, tmp_path: Path) -> None:
     guest, host = tmp_path / f"guest.{ending}", tmp_path / f"host.{ending}"
     taps = ("--tap-file", f"guest={guest}", "--tap-file", f"host={host}")
-    assert run("--link", link, "--guest", "gen:60x700", "--host", "gen:100x500", *taps) == 0
+    words = ("--link", link.format(folder=tmp_path), *taps)
+    assert run(*words, "--guest", "gen:60x700", "--host", "gen:100x500") == 0
     for seen in (lengths(guest), lengths(host)):
         assert (seen.count(60), seen.count(100), len(seen)) == (700, 500, 1200)
 
@@ -47,9 +48,9 @@ def test_a_tap_file_is_what_the_port_records_with_its_time_stamps(
 ) -> None:
     sample = Path(__file__).parents[2] / "xennet" / "data" / "guest-and-host-tcp.pcap"
     out, tap = tmp_path / "out.pcap", tmp_path / "tap.pcap"
-    words = ("--mtu", "9000") if link != "vif" else ()
+    words = ("--mtu", "9000") if link.startswith("epair") else ()
     words += ("--guest", f"pcap:{sample}", "--host", f"record:{out}", "--tap-file", f"host={tap}")
-    run("--link", link, *words)
+    run("--link", link.format(folder=tmp_path), *words)
     assert tap.read_bytes() == out.read_bytes()
     assert len(lengths(tap)) > 100
 

@@ -129,22 +129,24 @@ class _RunCommand(click.Command):
         super().format_epilog(ctx, formatter)
 
 
-class _TapType(_ParamType):
-    """END=FILE of a tap file (:func:`_tap_of`)."""
+#: The side ("guest", "host") of a tap file, the number of a vif from 0 or None for all, and the
+#: specification of a port that records.
+_Tap = tuple[str, "int | None", str]
 
-    name = "tap"
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+def _taps(_ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[_Tap]:
+    """The tap files that an option was given. Raises BadParameter."""
+    taps = []
+    for text in texts:
         try:
-            _tap_of(value)
+            taps.append(_tap_of(text))
         except PortError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-        return value
+            raise click.BadParameter(f"{text!r}: {error}", param=param) from error
+    return taps
 
 
-def _tap_of(text: str) -> tuple[str, int | None, str]:
-    """Of END=FILE the side ("guest", "host"), the number of a vif from 0 or None for all, and the
-    specification of a port that records. Raises PortError for any other text."""
+def _tap_of(text: str) -> _Tap:
+    """The tap file that END=FILE means. Raises PortError for any other text."""
     end, _, file = text.partition("=")
     named = re.fullmatch("(guest|host)([1-9][0-9]{0,3})?", end)
     if named is None:
@@ -266,9 +268,9 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
 )
 @click.option(
     "--tap-file",
-    "tap_files",
+    "taps",
     multiple=True,
-    type=_TapType(),
+    callback=_taps,
     metavar="END=FILE",
     help="Record what an end of the link sees, both ways, as record: does. END: guest, host, or "
     "host2 for vif 2 alone. May be given again.",
@@ -295,7 +297,7 @@ def run(
     xenstore_socket: str | None,
     hold_before: float,
     hold: float,
-    tap_files: tuple[str, ...],
+    taps: list[_Tap],
     as_json: bool,
     quiet: bool,
     **asked: Any,
@@ -313,7 +315,6 @@ def run(
     else:
         _require_no_vifs(ctx, options.link)
     silent = as_json or quiet
-    taps = [_tap_of(text) for text in tap_files]
     for side, number, _ in taps:
         if number is not None and number >= len(guests):
             raise click.UsageError(f"--tap-file {side}{number + 1}: the last vif is {len(guests)}.")
@@ -407,7 +408,7 @@ def _exit_code(report: RunReport) -> int:
 def _carry(
     guest_specs: Sequence[str],
     host_specs: Sequence[str],
-    tap_specs: Sequence[tuple[str, int | None, str]],
+    tap_specs: Sequence[_Tap],
     options: RunOptions,
     link: Link,
     silent: bool,

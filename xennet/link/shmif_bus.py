@@ -14,7 +14,7 @@ from attrs import define, evolve
 
 from xennet.errors import LinkError
 from xennet.frames import NOTHING, Endpoint, FrameBatch, lazy_bytes
-from xennet.ifnet import ETHERMTU, DrvFlags, Interface, LinkState
+from xennet.ifnet import ETHERMTU, Interface
 from xennet.link.base_link import BATCH, BATCH_BYTES, EndPair
 from xennet.link.interface_link import InterfaceLink
 from xennet.link.report import LinkReport, LinkStatus
@@ -102,26 +102,22 @@ class ShmifLink(InterfaceLink):
         """Put both interfaces of ``pair`` on the bus."""
         first = 2 * self.pairs.index(pair)
         guest, host = self._senders | first, self._senders | first + 1
-        self.sides[pair] = (
+        sides = self.sides[pair] = (
             self._side(f"shmif{first}", Station.numbered(guest, self._promiscuous, peer=host)),
             self._side(f"shmif{first + 1}", Station.numbered(host, True, peer=guest)),
         )
+        pair.interfaces = sides[0].interface, sides[1].interface
 
     def _side(self, name: str, station: Station) -> BusSide:
         reader = Reader(self.bus.memory, station)
         self.bus.skip(reader)  # what is on the bus already is nobody's here
         interface = self.interfaces.add(name)
         interface.mac, interface.mtu = station.mac, self.mtu
-        interface.drv_flags |= DrvFlags.RUNNING
-        interface.link_state = LinkState.UP
-        interface.up = True
         return BusSide(interface, station, station.card(), reader)
 
     def take_down(self, pair: EndPair) -> None:
         """Take both interfaces of ``pair`` off the bus."""
         for side in self.sides.pop(pair, ()):
-            side.interface.link_state = LinkState.DOWN
-            side.interface.drv_flags &= ~DrvFlags.RUNNING
             self.interfaces.remove(side.interface)
         self.bus.ring()  # as an interface that is stopped
 
@@ -162,7 +158,9 @@ class ShmifLink(InterfaceLink):
         if not receiver.station.promiscuous:
             self._tell_filtered(filtered, receiver.station.mac, batch)
         if taken.count:
+            receiver.interface.counters.ibytes += taken.used
             taker.push(taken)
+            receiver.interface.tap(taken)
         return given
 
     @staticmethod
