@@ -9,6 +9,7 @@ from netmap_clients import Client, all_free, opened
 from xennet.abi.netmap import HEADER, NIOCCTRL, NIOCRXSYNC, NIOCTXSYNC, OPTION
 from xennet.abi.netmap_legacy import NIOCCONFIG, NIOCGINFO, NIOCREGIF, NMREQ
 from xennet.netmap.device import Device
+from xennet.netmap.kloop import Kloop
 from xennet.netmap.net_interface import NetInterface, join_pair
 from xennet.netmap.requests import REQUESTS
 
@@ -30,6 +31,10 @@ OPTIONS = st.lists(
     st.tuples(st.integers(0, 8), st.one_of(st.just(32), SMALL), st.binary(max_size=80)),
     max_size=3,
 )
+
+
+#: nr_flags and nr_mode of a registration that may be a monitor, or have control blocks.
+KINDS = st.sampled_from([0x100, 0x200, 0x400, 0x700, 0x800, 0xC00])
 
 
 def machine() -> Device:
@@ -70,6 +75,50 @@ def test_any_request_has_an_errno(
         client.close()
     if device.state.regions.shared.active == 0:
         assert all_free(device.state.regions.shared)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.sampled_from(["open", "txsync", "rxsync", "poll", "turn", "stop", "start", "close"]),
+            st.sampled_from(["vale0:a", "va", "va{1", "va}1"]),
+            KINDS,
+            st.integers(0, 40),
+        ),
+        max_size=25,
+    )
+)
+def test_monitors_and_kernel_loops_survive_any_order(
+    calls: list[tuple[int, str, str, int, int]],
+) -> None:
+    device = machine()
+    clients: dict[int, Client] = {}
+    for which, what, name, flags, value in calls:
+        client = clients.setdefault(which, Client(device))
+        if what == "open":
+            client.register(name, nr_flags=flags, nr_mode=1 + value % 3)
+            if flags & 0x800 and client.file.registration is not None:
+                blocks = [client.memory.map(bytearray(value * 64)) for _ in range(2)]
+                raw = b"".join(block.to_bytes(8, "little") for block in blocks)
+                ask(client, 15, b"", b"", [(3, 16, raw)])
+        elif what == "close":
+            clients.pop(which).close()
+        elif what == "turn":
+            if isinstance(client.file.kloop, Kloop):
+                client.memory.write(client.file.kloop.blocks.atok, value.to_bytes(4, "little") * 2)
+                client.file.kloop.turn()
+        elif what in ("start", "stop"):
+            ask(client, 13 if what == "start" else 14, b"", b"\0" if what == "start" else b"", [])
+        elif client.file.registration is not None:
+            client.write(what == "txsync", value % 9, value % 9)
+            {"txsync": client.txsync, "rxsync": client.rxsync}.get(
+                what, lambda client=client: client.file.poll(5)
+            )()
+    for client in clients.values():
+        client.close()
+    assert all_free(device.state.regions.shared)
+    assert list(device.state.regions.by_id) == [1]
 
 
 @given(st.binary(min_size=HEADER.size, max_size=HEADER.size), st.integers(0, 2**32))

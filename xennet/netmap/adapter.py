@@ -73,6 +73,9 @@ class Adapter:
     rx: list[Kring] = field(factory=list)
     #: The ends of pipes on this port, by name.
     pipes: dict[str, Adapter] = field(factory=dict)
+    #: How many monitors of this port were made, and what is called when its last client leaves.
+    monitors_made: int = 0
+    last_closed: list[Callable[[], None]] = field(factory=list)
     #: Bytes of the virtio-net header in front of each frame.
     virt_hdr_len: int = 0
     #: Frames may begin at an offset in their buffer.

@@ -25,8 +25,11 @@ class Descriptor:
     registration: Registration | None = field(init=False, default=None)
     descriptors: int = field(init=False, default=1)
     mappings: int = field(init=False, default=0)
-    #: The client syncs by control blocks in its memory, not by this file.
+    #: The control blocks (xennet.netmap.csb) by which the client syncs in place of this file, the
+    #: loop that looks at them, and whether one is to end that has not begun.
     csb: object = field(init=False, default=None)
+    kloop: object = field(init=False, default=None)
+    kloop_stops: bool = field(init=False, default=False)
 
     def bound(self) -> Registration:
         """The registration. Raises NetmapError(ENXIO) without one."""
@@ -96,5 +99,6 @@ class Descriptor:
         port = self.registration.port
         self.registration.undo()
         self.registration = None
-        self.csb = None
+        self.csb = self.kloop = None
+        self.kloop_stops = False
         port.put()

@@ -92,16 +92,24 @@ class Kring:
     pvt: array[int] = field(init=False)
     view: Any = field(init=False, default=None)
     waiters: list[Waiter] = field(factory=list)
+    #: Rings of copy monitors, of the first zero-copy one, and up to where the copies are.
+    monitors: list[Kring] = field(factory=list)
+    zero_copy_monitor: Kring | None = None
+    monitored_tail: int = 0
     sync: Sync = field(init=False)
     notified: Waiter = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         tail = self.num_slots - 1 if self.tx and self.num_slots else 0
-        self.sync = self.na.txsync if self.tx else self.na.rxsync
-        self.notified = self.wake
+        self.restore()
         self.pvt = array("I", [0] * K_PLACES)
         self.pvt[K_SLOTS] = self.num_slots
         self.pvt[K_RTAIL] = self.pvt[K_HWTAIL] = self.pvt[K_PIPE_TAIL] = tail
+
+    def restore(self) -> None:
+        """Call the ring's own functions, no monitor's."""
+        self.sync = self.na.txsync if self.tx else self.na.rxsync
+        self.notified = self.wake
 
     @property
     def name(self) -> str:

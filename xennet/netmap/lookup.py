@@ -7,7 +7,7 @@ netmap.c, netmap_get_na; netmap_bdg.c, netmap_get_bdg_na; netmap_vale.c, netmap_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOMEM, ENXIO, EOPNOTSUPP
+from errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOMEM, ENXIO
 
 from attrs import evolve, frozen
 
@@ -18,11 +18,13 @@ from xennet.abi.netmap import (
     NR_REG_NULL,
     NR_REG_PIPE_MASTER,
     NR_REG_PIPE_SLAVE,
+    NR_ZCOPY_MON,
 )
 from xennet.netmap.adapter import Adapter
 from xennet.netmap.errors import NetmapError
 from xennet.netmap.generic import GenericPort
 from xennet.netmap.module_state import State
+from xennet.netmap.monitor import Monitor, is_monitor
 from xennet.netmap.net_interface import IFNAMSIZ, NetInterface
 from xennet.netmap.null_port import NullPort
 from xennet.netmap.pipe import PipeEnd, check_mode, split_pipe
@@ -88,8 +90,8 @@ def find_port(
     if region is None and wanted.mem_id:
         region = state.regions.find(wanted.mem_id)
     port = _null_port(state, wanted, create, region)
-    if port is None and wanted.flags & (NR_MONITOR_TX | NR_MONITOR_RX):
-        raise NetmapError(EOPNOTSUPP, "the device has no monitors")
+    if port is None and is_monitor(wanted.flags):
+        return _monitor(state, wanted, create, region)
     if port is None and (pipe := split_pipe(wanted.name)) is not None:
         return _pipe_end(state, wanted, pipe, create, region)
     if port is None and is_switch_port(wanted.name):
@@ -118,6 +120,17 @@ def _null_port(state: State, wanted: Wanted, create: bool, region: Region | None
         wanted.tx_slots,
         wanted.rx_slots,
     )
+
+
+def _monitor(state: State, wanted: Wanted, create: bool, region: Region | None) -> Adapter:
+    flags = wanted.flags & ~(NR_MONITOR_TX | NR_MONITOR_RX | NR_ZCOPY_MON)
+    parent = find_port(state, evolve(wanted, flags=flags), create, region)
+    try:
+        monitor = Monitor.create(parent, wanted.flags, wanted.mode, wanted.ringid, wanted.counts)
+    finally:
+        parent.put()
+    monitor.get()
+    return monitor
 
 
 def _pipe_end(

@@ -48,12 +48,14 @@ _STATUS_AT = OPTION.offsets["nro_status"]
 @define(eq=False)
 class Option:
     """One option. ``address``: where the client has it. ``whole``: header and body as copied in; of
-    a body that is shorter than its type the rest is zeros. ``status``: an errno, or 0."""
+    a body that is shorter than its type the rest is zeros. ``size``: bytes of the body that the
+    client has, ``told_size``: its nro_size. ``status``: an errno, or 0."""
 
     address: int
     type: int
     size: int
     whole: bytearray
+    told_size: int
     status: int = EOPNOTSUPP
 
     def read(self, codec: Any) -> Any:
@@ -124,7 +126,7 @@ def read_options(memory: AddressSpace, first: int, body: int) -> Options:
             given = length
         whole = bytearray(header + memory.read(address + OPTION.size, given))
         whole += bytes(OPTION.size + length - len(whole))
-        options.all.append(Option(address, option_type, given, whole))
+        options.all.append(Option(address, option_type, given, whole, size))
         address = following
     return options
 

@@ -64,6 +64,10 @@ class Registration:
         left = self.binding.release() if self.binding.taken else []
         if self._registered and left:
             port.switched(False, left)
+        if not port.active_fds:
+            for gone in tuple(port.last_closed):
+                gone()
+            port.last_closed.clear()
         port.rings_delete()
         if not port.active_fds:
             port.krings_delete()

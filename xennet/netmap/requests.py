@@ -15,11 +15,14 @@ from attrs import define
 from xennet.abi import netmap as abi
 from xennet.abi.codec import Codec
 from xennet.netmap.adapter import Adapter
+from xennet.netmap.csb import enable
 from xennet.netmap.descriptor import Descriptor
 from xennet.netmap.errors import NetmapError
 from xennet.netmap.extmem import external_region
+from xennet.netmap.kloop import start, stop
 from xennet.netmap.lookup import Wanted, delete_interface, find_port, new_interface
 from xennet.netmap.module_state import State
+from xennet.netmap.monitor import Monitor
 from xennet.netmap.options import Options
 from xennet.netmap.region import MAX_EXTRA_BUFS, Region
 from xennet.netmap.registration import Registration
@@ -87,8 +90,13 @@ def _register_port(call: Call, port: Adapter) -> None:
     file.registration = made
     try:
         body.update(_counts(port))
+        csb = call.options.find(abi.NETMAP_REQ_OPT_CSB)
+        if csb is not None:
+            enable(file, made, csb)
         body["nr_memsize"] = port.region.memsize
         body["nr_offset"] = made.if_offset
+        if isinstance(port, Monitor):
+            body["nr_flags"] |= port.flags
         if body["nr_extra_bufs"]:
             asked = body["nr_extra_bufs"]
             if port.region.private:
@@ -224,6 +232,21 @@ def _vale_polling_disable(call: Call) -> None:
     set_polling(call.state, call.name, False, call.body)
 
 
+def _csb_enable(call: Call) -> None:
+    option = call.options.find(abi.NETMAP_REQ_OPT_CSB)
+    if option is None:
+        raise NetmapError(EINVAL, "no control blocks are given")
+    enable(call.file, call.file.registration, option)
+
+
+def _sync_kloop_start(call: Call) -> None:
+    start(call.file, call.body["sleep_us"], call.options)
+
+
+def _sync_kloop_stop(call: Call) -> None:
+    stop(call.file)
+
+
 @define
 class RequestType:
     """What a number in nr_reqtype means: the layout of the body, None for none, and what is
@@ -246,4 +269,7 @@ REQUESTS: dict[int, RequestType] = {
     abi.NETMAP_REQ_VALE_POLLING_ENABLE: RequestType(abi.VALE_POLLING, _vale_polling_enable),
     abi.NETMAP_REQ_VALE_POLLING_DISABLE: RequestType(abi.VALE_POLLING, _vale_polling_disable),
     abi.NETMAP_REQ_POOLS_INFO_GET: RequestType(abi.POOLS_INFO, _pools_info_get),
+    abi.NETMAP_REQ_SYNC_KLOOP_START: RequestType(abi.KLOOP_START, _sync_kloop_start),
+    abi.NETMAP_REQ_SYNC_KLOOP_STOP: RequestType(None, _sync_kloop_stop),
+    abi.NETMAP_REQ_CSB_ENABLE: RequestType(None, _csb_enable),
 }

@@ -15,6 +15,7 @@ from xennet.abi.netmap import NR_NO_TX_POLL, NR_TIMESTAMP, RING
 from xennet.engine.choice import current
 from xennet.netmap.adapter import NAF_CAN_FORWARD_DOWN, NAF_FORCE_READ, NAF_FORCE_RECLAIM
 from xennet.netmap.binding import Binding
+from xennet.netmap.errors import NetmapError
 from xennet.netmap.kring import K_RCUR, K_RTAIL, Kring
 from xennet.netmap.module_state import State
 from xennet.netmap.prologue import reinit, rx_prologue, tx_prologue
@@ -57,14 +58,17 @@ class Syncer:
             self._receive(kring, _flags(binding) | NAF_FORCE_READ)
 
     def _send(self, kring: Kring, flags: int) -> bool:
-        """Returns whether the client kept the contract."""
+        """Returns whether the client kept the contract and the port could be synced."""
         words = kring.na.region.view32
         if kring.stopped:
             return True
         if not self._tx_prologue(words, kring.view):
             self._reinit(words, kring.view)
             return False
-        kring.sync(kring, flags)
+        try:
+            kring.sync(kring, flags)
+        except NetmapError:
+            return False
         kring.publish_tail()
         return True
 
@@ -75,7 +79,10 @@ class Syncer:
         kept = bool(self._rx_prologue(words, kring.view))
         if not kept:
             self._reinit(words, kring.view)
-        kring.sync(kring, flags)
+        try:
+            kring.sync(kring, flags)
+        except NetmapError:
+            return False
         kring.publish_tail()
         if not self.state.parameters.no_timestamp or kring.ring_flags & NR_TIMESTAMP:
             self._stamp(kring)

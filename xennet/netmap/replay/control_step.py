@@ -17,7 +17,9 @@ from xennet.netmap.replay.recorded_machine import Client, Machine, named
 
 #: Stands in a record for a digit of an address that was another one in each run.
 POINTER = "P"
-_CSB_BYTES = 64 * 64
+#: What the arrays of control blocks were filled with, to show which entries are written.
+_CSB_WORDS = 64 * 64 // 4
+_CSB_FILL = (0xDEAD, 0xBEEF)
 
 
 def plain_hex(text: str | dict[str, Any]) -> str:
@@ -35,7 +37,7 @@ def masked(recorded: str, actual: str) -> str:
     return "".join(POINTER if r == POINTER else a for r, a in pairs)
 
 
-def _address_for(client: Client, option_type: int, body: str) -> str:
+def _address_for(machine: Machine, client: Client, option_type: int, body: str) -> str:
     """An option's body with addresses in the place of the digits that a record leaves out."""
     if POINTER not in body:
         return body
@@ -44,8 +46,13 @@ def _address_for(client: Client, option_type: int, body: str) -> str:
         address = client.memory.map(bytearray(max(1, memsize)))
         return address.to_bytes(8, "little").hex() + body[16:]
     if option_type == NETMAP_REQ_OPT_CSB:
-        client.csb = tuple(client.memory.map(bytearray(_CSB_BYTES)) for _ in range(2))  # type: ignore[assignment]
-        return "".join(address.to_bytes(8, "little").hex() for address in client.csb)
+        atok, ktoa = (
+            client.memory.map(bytearray(fill.to_bytes(4, "little") * _CSB_WORDS)) + shift
+            for fill, shift in zip(_CSB_FILL, machine.csb_shift, strict=True)
+        )
+        client.csb = (atok, ktoa)
+        told = "".join(address.to_bytes(8, "little").hex() for address in client.csb)
+        return told[: len(body)]
     return body
 
 
@@ -56,7 +63,7 @@ def ctrl(machine: Machine, step: dict[str, Any]) -> dict[str, Any]:
     body_hex = None if step["body_in"] is None else plain_hex(step["body_in"])
     body = b"" if body_hex is None else bytes.fromhex(body_hex)
     body_at = memory.map(bytearray(body)) if body_hex is not None else 0
-    options = _options_in(client, step)
+    options = _options_in(machine, client, step)
     name = step["name"].encode("latin-1")
     header = HEADER.pack(
         step.get("version", NETMAP_API),
@@ -84,11 +91,11 @@ def ctrl(machine: Machine, step: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _options_in(client: Client, step: dict[str, Any]) -> list[tuple[int, str]]:
+def _options_in(machine: Machine, client: Client, step: dict[str, Any]) -> list[tuple[int, str]]:
     """Chain the options of a step. Returns address and body of each."""
     options: list[tuple[int, str]] = []
     for option_type, size, text in step.get("opts_in") or ():
-        body = _address_for(client, option_type, plain_hex(text))
+        body = _address_for(machine, client, option_type, plain_hex(text))
         header = OPTION.pack(0, option_type, 0, size)
         options.append((client.memory.map(bytearray(header + bytes.fromhex(body))), body))
     links = [address for address, _ in options[1:]]

@@ -39,7 +39,7 @@ class Client:
 
     file: Descriptor
     memory: ClientMemory = field(factory=ClientMemory)
-    #: Addresses of the control blocks that an option was given.
+    #: Addresses of the control blocks (atok, ktoa) that an option was given.
     csb: tuple[int, int] = (0, 0)
 
     @property
@@ -125,6 +125,10 @@ class Machine:
     device: Device = field(factory=Device)
     clients: dict[str, Client] = field(factory=dict)
     seen: dict[str, list[list[Any]]] = field(factory=dict)
+    #: The descriptor of the last step that had one.
+    last: str = ""
+    #: Bytes by which the next control blocks (atok, ktoa) are not where they should be.
+    csb_shift: tuple[int, int] = (0, 0)
 
     def __attrs_post_init__(self) -> None:
         state = self.device.state
@@ -157,3 +161,4 @@ class Machine:
         for name in tuple(self.clients):
             self.close(name)
         self.seen.clear()
+        self.csb_shift = (0, 0)

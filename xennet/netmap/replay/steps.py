@@ -10,9 +10,12 @@ from typing import Any
 from attrs import evolve
 
 from xennet.abi.netmap import (
+    ATOK,
     HEADER,
+    KTOA,
     NETMAP_API,
     NETMAP_REQ_REGISTER,
+    NETMAP_REQ_SYNC_KLOOP_START,
     NIOCCTRL,
     NIOCRXSYNC,
     NIOCTXSYNC,
@@ -21,6 +24,7 @@ from xennet.abi.netmap import (
 )
 from xennet.abi.netmap_legacy import NIOCCONFIG, NIOCGINFO, NIOCREGIF
 from xennet.netmap.errors import NetmapError
+from xennet.netmap.kloop import Kloop
 from xennet.netmap.pools import PoolSize
 from xennet.netmap.replay.control_step import ctrl, plain_hex
 from xennet.netmap.replay.recorded_machine import Client, Machine, named
@@ -35,7 +39,8 @@ _CHAIN_COUNTED = 200000
 
 
 def _client(machine: Machine, step: Step) -> Client:
-    return machine.clients[step["fd"]]
+    machine.last = step.get("fd", machine.last)
+    return machine.clients[machine.last]
 
 
 def _open(machine: Machine, step: Step) -> Step:
@@ -223,10 +228,7 @@ def _received_full(machine: Machine, step: Step) -> Step:
 
 
 def _tags(machine: Machine, step: Step) -> Step:
-    client = next(c for c in machine.clients.values() if c.file.registration is not None)
-    if "fd" in step:
-        client = _client(machine, step)
-    frames = _frames(client, step["ring"], _SHOWN)["frames"]
+    frames = _frames(_client(machine, step), step["ring"], _SHOWN)["frames"]
     return {"tags": [int(data[28:30], 16) for _, _, data in frames]}
 
 
@@ -374,7 +376,60 @@ def _drop(machine: Machine, step: Step) -> Step:
     return {}
 
 
+def _child_after_parent_close(machine: Machine, step: Step) -> Step:
+    """A child that inherited the only descriptor, which the parent has closed, sends two slots."""
+    client = machine.clients[machine.last]
+    client.file.dup()
+    machine.device.close(client.file)
+    client.set_ring("tx0", head=2, cur=2)
+    synced = _synced(machine, {"fd": machine.last}, NIOCTXSYNC)
+    head = client.ring_head("tx0")
+    return {"result": [synced["ret"], [head.head, head.cur, head.tail]]}
+
+
+def _csb_shift(machine: Machine, step: Step) -> Step:
+    machine.csb_shift = (step["atok"], step["ktoa"])
+    return {}
+
+
+def _csb(machine: Machine, step: Step) -> Step:
+    client = _client(machine, step)
+    if isinstance(client.file.kloop, Kloop):
+        client.file.kloop.turn()
+    atok, ktoa = client.csb
+    number = len(step["atok"])
+    shown = [ATOK.read(client.memory.read(atok + i * ATOK.size, ATOK.size)) for i in range(number)]
+    told = [KTOA.read(client.memory.read(ktoa + i * KTOA.size, KTOA.size)) for i in range(number)]
+    return {
+        "atok": [[a.head, a.cur, a.appl_need_kick, a.sync_flags] for a in shown],
+        "ktoa": [[k.hwcur, k.hwtail, k.kern_need_kick] for k in told],
+        "ktoa_pad_zero": not any(byte for k in told for byte in k.pad),
+    }
+
+
+def _received_csb(machine: Machine, step: Step) -> Step:
+    client = _client(machine, step)
+    slot = client.slot("rx0", 0)
+    at = client.buffer_at("rx0", slot.buf_idx)
+    data = client.region[at : at + len(step["data"]) // 2].tobytes().hex()
+    return {"slot": [slot.buf_idx, slot.len, slot.flags], "data": data}
+
+
+def _write_atok(machine: Machine, step: Step) -> Step:
+    client = _client(machine, step)
+    at = client.csb[0] + step["ring"] * ATOK.size
+    client.memory.write(at, step["head"].to_bytes(4, "little") * 2)
+    return {}
+
+
+def _kloop_start(machine: Machine, step: Step) -> Step:
+    kloop_step = {"reqtype": NETMAP_REQ_SYNC_KLOOP_START, "name": "", "body_in": "64" + "0" * 14}
+    return ctrl(machine, kloop_step | {"fd": step["fd"]})
+
+
 _MTU = re.compile(r"(\w+) mtu (\d+)")
+_WRITTEN = re.compile(r"atok\[(\d+)\]\.head=cur=(\d+)( \(out of range\))? written")
+_ONE_BY_ONE = re.compile(r"(\w) sends (\d+) frames tagged 0\.\.\d+, one TXSYNC each")
 _ALL_HOLD = re.compile(r"all (\d+) tx buffers of (\w) hold 60-byte broadcast frames tagged .*")
 
 
@@ -383,12 +438,28 @@ def _note(machine: Machine, step: Step) -> Step:
     text = step.get("text", "")
     if (match := _MTU.fullmatch(text)) is not None:
         machine.device.state.interfaces[match[1]].mtu = int(match[2])
+    elif (match := _WRITTEN.fullmatch(text)) is not None:
+        _write_atok(machine, {"fd": "a", "ring": int(match[1]), "head": int(match[2])})
+    elif (match := _ONE_BY_ONE.fullmatch(text)) is not None:
+        _send_one_by_one(machine, match[1], int(match[2]))
     elif (match := _ALL_HOLD.fullmatch(text)) is not None:
         for i in range(int(match[1])):
             data = "ffffffffffff02000000000188b5" + f"{i:02x}" * 46
             where = {"fd": match[2], "ring": "tx0", "slot": i}
             _put(machine, where | {"data": data, "datalen": 60, "len": 60, "flags": 0})
     return {}
+
+
+def _send_one_by_one(machine: Machine, fd: str, number: int) -> None:
+    source = "0200000000" + ("02" if fd == "b" else "01")
+    slots = machine.clients[fd].ring_head("tx0").num_slots
+    for i in range(number):
+        data = "ffffffffffff" + source + "88b5" + f"{i:02x}" * 46
+        where = {"fd": fd, "ring": "tx0", "slot": i % slots}
+        _put(machine, where | {"data": data, "datalen": 60, "len": 60, "flags": 0})
+        head = (i + 1) % slots
+        _setring(machine, where | {"head": head, "cur": head})
+        _synced(machine, {"fd": fd}, NIOCTXSYNC)
 
 
 def _nothing(_machine: Machine, _step: Step) -> Step:
@@ -429,6 +500,9 @@ STEPS: dict[str, Callable[[Machine, Step], Step]] = {
     "NIOCGINFO": lambda machine, step: _legacy(machine, step, NIOCGINFO),
     "NIOCREGIF": lambda machine, step: _legacy(machine, step, NIOCREGIF),
     "NIOCCONFIG": _config,
+    "child_after_parent_close": _child_after_parent_close,
+    "csb": _csb,
+    "received_csb": _received_csb,
     "note": _note,
     "shell": _nothing,
     "extmem_reply": _nothing,
@@ -437,6 +511,9 @@ STEPS: dict[str, Callable[[Machine, Step], Step]] = {
     "arrives": _arrives,
     "socket_opened": _socket_opened,
     "parameter": _parameter,
+    "csb_shift": _csb_shift,
+    "write_atok": _write_atok,
+    "kloop_start": _kloop_start,
     "dup": _dup,
     "drop": _drop,
 }

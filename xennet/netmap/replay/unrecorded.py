@@ -120,6 +120,27 @@ _ROWS: tuple[tuple[str, Callable[[re.Match[str]], Inserted]], ...] = (
     (r"poll/wake-out", _wake_out),
     (r"poll/vale-wake", lambda _: {6: _sent("a", 1)}),
     (r"close/dup", _dup),
+    (r"close/poll-while-closed-by-thread", lambda _: {3: [{"op": "drop", "fd": "a"}]}),
+    (
+        r"csb_kloop/align-(atok|ktoa)",
+        lambda match: {
+            1: [
+                {
+                    "op": "csb_shift",
+                    "atok": 32 if match[1] == "atok" else 0,
+                    "ktoa": 32 if match[1] == "ktoa" else 0,
+                }
+            ]
+        },
+    ),
+    (
+        r"csb_kloop/kloop-runs",
+        lambda _: {
+            6: [{"op": "kloop_start", "fd": "a"}],
+            24: [{"op": "write_atok", "fd": "a", "ring": 1, "head": 1}],
+            27: [{"op": "write_atok", "fd": "a", "ring": 0, "head": 2}],
+        },
+    ),
     (
         r"vale_nic/attached-veth",
         lambda _: {
@@ -140,10 +161,7 @@ _ROWS: tuple[tuple[str, Callable[[re.Match[str]], Inserted]], ...] = (
 
 #: Pattern of case ids -> why they cannot be played from what the record has.
 NOT_PLAYABLE: tuple[tuple[str, str], ...] = (
-    (r"close/fork", "two processes share one descriptor"),
-    (r"close/poll-while-closed-by-thread", "a thread closes while another sleeps in poll"),
     (r"vale_nic/two-threads", "two threads in a sync of one ring"),
-    (r"csb_kloop/align-\w+", "the addresses are not in the record"),
     (r"host_rings/udp-csum", "the stack of Linux made the datagrams"),
 )
 
