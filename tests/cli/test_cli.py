@@ -170,7 +170,7 @@ def test_names_of_drivers_are_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--guest", "tap:x", "--host", "null:"), "port 'tap:x': unknown, known are pcap:FILE"),
+        (("--guest", "veth:x", "--host", "null:"), "port 'veth:x': unknown, known are pcap:FILE"),
         (("--guest", "gen:1x1", "--host", "null:"), "gen: SIZE must be 14 to 65535 bytes, not 1"),
         (("--guest", "pcap:/none", "--host", "null:"), "/none: cannot be opened: No such file"),
         (("--guest", "pcap:/", "--host", "null:"), "/: cannot be opened: Is a directory"),
@@ -218,7 +218,7 @@ def test_bad_input_is_one_line_and_exits_2(run: Run, args: tuple[str, ...], mess
 def test_an_error_about_usage_names_the_help_and_one_about_a_file_does_not(run: Run) -> None:
     hint = "\nTry 'xennet run --help'.\n"
     assert run("run", "--guest", "null:")[2].endswith(hint)
-    assert run("run", "--guest", "null:", "--host", "tap:x")[2].endswith(hint)
+    assert run("run", "--guest", "null:", "--host", "veth:x")[2].endswith(hint)
     stderr = run("run", "--guest", "pcap:/none", "--host", "null:")[2]
     assert stderr == "xennet: /none: cannot be opened: No such file or directory\n"
 

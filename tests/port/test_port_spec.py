@@ -62,7 +62,7 @@ def test_any_name_without_a_joint_is_kept_as_it_is(name: str) -> None:
         ),
         ("in.pcap", "port 'in.pcap': unknown"),
         ("null", "port 'null': unknown"),
-        ("tap:x", "port 'tap:x': unknown"),
+        ("veth:x", "port 'veth:x': unknown"),
         ("pcap:", "port 'pcap:': no file name, wants pcap:FILE"),
         ("pcap:a+record:", "no file name, wants record:FILE"),
         ("pcap:none?csum=of", "none: no option 'csum=of', there is csum=fix"),
@@ -180,7 +180,7 @@ def test_devices_may_be_recorded_to_twice() -> None:
         port.close()
 
 
-@pytest.mark.parametrize("bad", ["gen:60", "null:x", "pcap:/none", "pcap:BAD", "tap:x"])
+@pytest.mark.parametrize("bad", ["gen:60", "null:x", "pcap:/none", "pcap:BAD", "veth:x"])
 def test_nothing_is_overwritten_when_another_port_is_no_good(tmp_path: Path, bad: str) -> None:
     (tmp_path / "bad.pcap").write_bytes(b"not a capture")
     out = tmp_path / "out.pcap"
