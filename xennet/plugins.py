@@ -111,6 +111,10 @@ class Registry(Generic[K]):
                 kinds[name] = kind
         return kinds
 
+    def plugins(self) -> list[Plugin]:
+        """The entry points of the group, by name; they may be of no use (:meth:`faults`)."""
+        return [plugin for _, plugins in sorted(self._installed().items()) for plugin in plugins]
+
     def faults(self) -> list[str]:
         """What is wrong with entry points of the group, a line for each."""
         lines = []

@@ -477,7 +477,8 @@ def test_info_as_json_says_the_same(run: Run) -> None:
     code, stdout, _ = run("info", "--json")
     about = json.loads(stdout)
     assert code == 0
-    assert list(about) == ["format", "python", "packages", "arena", "engine"]
+    keys = ["format", "python", "packages", "arena", "engine", "plugins", "plugin_faults"]
+    assert list(about) == keys
     assert about["format"] == "xennet-info/1"
     assert about["arena"] == {"frames": 131072, "page_size": 4096}
     assert about["engine"] == {"name": "plain", "numba": None}

@@ -3,6 +3,7 @@ good."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,12 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from distributions import Install, install
 
+from xennet.cli import main
 from xennet.cli.completion import links as completed_links
 from xennet.cli.completion import ports as completed_ports
-from xennet.cli.run import run
 from xennet.plugins import PluginError
 from xennet.port import PortError, open_port
 from xennet.port.null import NullPort
@@ -74,6 +74,12 @@ class Bus(EpairLink):
     usage = "bus:FILE"
     is_file = True
 """
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What the command says on its standard output."""
+    assert main(words) == 0
+    return capsys.readouterr().out
 
 
 @pytest.fixture
@@ -162,13 +168,11 @@ def test_two_packages_with_one_name_are_both_named(installed: Install) -> None:
 
 
 @pytest.mark.usefixtures("wire")
-def test_a_link_of_a_package_carries_a_run() -> None:
+def test_a_link_of_a_package_carries_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     kind, argument = parse_link("wire:red")
     assert (kind.usage, argument) == ("wire[:COLOUR]", "red")
     words = ["--quiet", "--link", "wire:red", "--guest", "gen:60x3", "--host", "null:"]
-    done = CliRunner().invoke(run, words)
-    assert done.exit_code == 0, done.output
-    assert done.output.startswith("GOOD")
+    assert said(capsys, "run", *words).startswith("GOOD")
 
 
 @pytest.mark.parametrize(
@@ -186,32 +190,28 @@ def test_a_link_is_refused_in_one_line(spec: str, message: str) -> None:
         parse_link(spec)
 
 
-def test_a_link_that_cannot_be_made_is_told_in_one_line(installed: Install) -> None:
-    from xennet.cli import main
-
-    names = {"wire": "some_wire:Wire"}
-    installed("xennet-wire", "some_wire", LINK, "xennet.links", names)
-    for argument, line in (
-        ("cut", "xennet: the wire is cut\n"),
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("cut", "the wire is cut"),
         (
             "odd",
-            "xennet: entry point 'wire' of xennet-wire 1.0 (group xennet.links) failed: "
-            "KeyError: 'odd'\n",
+            "entry point 'wire' of xennet-wire 1.0 (group xennet.links) failed: KeyError: 'odd'",
         ),
-    ):
-        with pytest.MonkeyPatch.context() as patch:
-            told: list[str] = []
-            patch.setattr("click.echo", lambda text, err, told=told: told.append(f"{text}\n"))
-            assert (
-                main(["run", "--link", f"wire:{argument}", "--guest", "null:", "--host", "null:"])
-                == 2
-            )
-        assert told == [line]
+    ],
+)
+@pytest.mark.usefixtures("wire")
+def test_a_link_that_cannot_be_made_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], argument: str, line: str
+) -> None:
+    words = ["run", "--link", f"wire:{argument}", "--guest", "null:", "--host", "null:"]
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"xennet: {line}\n"
 
 
 @pytest.mark.usefixtures("some", "wire")
-def test_help_has_every_usage_and_what_is_wrong() -> None:
-    text = " ".join(CliRunner().invoke(run, ["--help"]).output.split())
+def test_help_has_every_usage_and_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(said(capsys, "run", "--help").split())
     for usage in (*(one.usage for one in SCHEMES.values()), "some:WORD", "drain:FILE"):
         assert f" {usage}" in text
     assert (
@@ -220,6 +220,19 @@ def test_help_has_every_usage_and_what_is_wrong() -> None:
     )
     assert "Not used: entry point 'gone' of xennet-some 1.0 (group xennet.ports) cannot be" in text
     assert "Not used: entry point 'vif' of xennet-wire 1.0 (group xennet.links) has no" in text
+
+
+@pytest.mark.usefixtures("some", "wire")
+def test_info_has_what_packages_add_and_what_is_wrong(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = said(capsys, "info").splitlines()
+    assert "plugin     port some, of xennet-some 1.0" in lines
+    assert "plugin     link wire, of xennet-wire 1.0" in lines
+    assert any(line.startswith("not used   entry point 'gone' of xennet-some") for line in lines)
+    told = json.loads(said(capsys, "info", "--json"))
+    assert "link bus, of xennet-wire 1.0" in told["plugins"]
+    assert told["plugin_faults"] == [*PORTS.faults(), *LINKS.faults()]
 
 
 @pytest.mark.usefixtures("some", "wire")
