@@ -43,6 +43,9 @@ class DrvFlags(IntFlag):
 
 
 _NO_DRV_FLAGS = DrvFlags(0)
+#: These are asked for with each batch, and ``&`` of two flags makes a new flag.
+_bits = int.__and__
+_UP, _RUNNING = int(Flags.UP), int(DrvFlags.RUNNING)
 
 
 class LinkState(IntEnum):
@@ -104,12 +107,12 @@ class Interface:
     @property
     def running(self) -> bool:
         """Whether the driver works (IFF_DRV_RUNNING)."""
-        return bool(self.drv_flags & DrvFlags.RUNNING)
+        return bool(_bits(self.drv_flags, _RUNNING))
 
     @property
     def up(self) -> bool:
         """Whether the administrator has brought the interface up (IFF_UP)."""
-        return bool(self.flags & Flags.UP)
+        return bool(_bits(self.flags, _UP))
 
     @up.setter
     def up(self, value: bool) -> None:

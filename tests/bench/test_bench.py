@@ -8,9 +8,11 @@ import pytest
 
 from xennet.bench import climit
 from xennet.bench.__main__ import BEGIN, END, _write
+from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
 from xennet.bench.contestants import Kernels, Vif, copy_loop, seqpacket
 from xennet.bench.features import FEATURES, Connecting, Crossing, FeatureResults
 from xennet.bench.figures import LOGGED, SEQPACKET, Results
+from xennet.bench.link_speed import LINKS, Crossed
 from xennet.bench.markdown import tables
 from xennet.bench.polling import PollPage, pages
 from xennet.bench.rounds import Contestant, Figure, race
@@ -24,6 +26,21 @@ from xennet.port.null import NullPort
 )
 def test_every_way_carries_frames_and_takes_time(way: Contestant) -> None:
     assert way(1514, 300) > 0
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_every_link_is_crossed(engine: str, link: str) -> None:
+    assert Crossed(engine, link)(1514, 3000) > 0
+
+
+@pytest.mark.skipif(why_not() != "", reason="no buses between processes here")
+@pytest.mark.parametrize("flooded", [False, True])
+def test_frames_come_from_another_process(engine: str, flooded: bool) -> None:
+    way = OverBus(engine, flooded)
+    assert way(1514, 2000) > 0
+    shares = way.shares(1514, 2000)
+    assert 0 <= shares.waiting <= shares.taking <= 1
+    assert over_socket(1514, 300) > 0
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -109,3 +126,21 @@ def test_tables_and_picture_are_written_between_the_marks(tmp_path: Path) -> Non
     assert "| plain: 8 | 150,000 | 67% |" in text
     assert "Left out: C limit: no gcc." in text
     assert (tmp_path / "performance.svg").read_text().startswith("<?xml")
+
+
+def test_links_and_buses_have_tables() -> None:
+    figure = Figure((1e5, 2e5, 1.5e5))
+    results = Results(
+        rounds=3,
+        frames={},
+        polls={},
+        startup={},
+        logs={},
+        links={"plain": {60: {"vif": figure, "epair:netisr": Figure((3e5, 6e5, 3e5))}}},
+        bus={SEQPACKET: figure, "bus, plain, flooded": Figure((5e4, 1e5, 1e5))},
+        lock={"bus, plain, flooded": Shares(0.25, 0.1)},
+    )
+    text = "\n".join(table.markdown() for table in tables(results))
+    assert "| plain: epair:netisr, 60 bytes | 300,000 | 100% | 3.00 x |" in text
+    assert "| bus, plain, flooded | 100,000 | 50% | 0.50 x | 25% | 10% |" in text
+    assert f"| {SEQPACKET} | 150,000 | 67% | 1.00 x | - | - |" in text

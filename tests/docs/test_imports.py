@@ -73,7 +73,7 @@ _TABLE = {
     ),
     # Another way between two ends
     "ifnet": "frames",
-    "epair": "frames ifnet runloop",
+    "epair": "engine/choice engine/kernel frames ifnet runloop",
     # What joins ports, and what is made of that
     "link": (
         "abi epair errors frames host hypervisor ifnet lazy netback netfront observe port pump "
@@ -88,7 +88,7 @@ _TABLE = {
     "testing": "abi errors frames link offload port pump run runloop",
     "bench": (
         "abi engine/choice engine/kernel frames gnttab host link netback netback/poll_page "
-        "netfront port vif xenstore"
+        "netfront port shmif vif xenstore"
     ),
     # The front doors
     "__init__": (

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from xennet.bench import climit, contestants, features, peak_memory
+from xennet.bench import climit, contestants, features, link_speed, peak_memory
+from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
 from xennet.bench.polling import PollPage
 from xennet.bench.rounds import Contestant, Figure, race
 from xennet.bench.startup import StartUp
 
 SIZES = (60, 1514, 9014)
+LINK_SIZES = (60, 1514)
+BUS_SIZE = 1514
 
 LINK_PLAIN = "vif, plain"
 LINK_FAST = "vif, compiled"
@@ -32,8 +35,10 @@ class Results:
 
     ``frames``: frames per second of each way, by size. ``polls``: calls per second of the harness
     entry, by engine. ``startup``: runs per second, by engine. ``logs``: the data path at 60 bytes
-    without and with its packet log, by engine. ``features``: the cost of features. ``peaks``: KiB
-    by length of the run. ``missing``: what could not be measured here, and why.
+    without and with its packet log, by engine. ``features``: the cost of features. ``links``:
+    frames per second of each link, by engine and size. ``bus``: frames per second from process to
+    process; ``lock``: the shares of a bus's lock in that, by the same names. ``peaks``: KiB by
+    length of the run. ``missing``: what could not be measured here, and why.
     """
 
     rounds: int
@@ -42,6 +47,9 @@ class Results:
     startup: dict[str, Figure]
     logs: dict[str, dict[str, Figure]]
     features: features.FeatureResults = field(factory=features.FeatureResults)
+    links: dict[str, dict[int, dict[str, Figure]]] = field(factory=dict)
+    bus: dict[str, Figure] = field(factory=dict)
+    lock: dict[str, Shares] = field(factory=dict)
     peaks: dict[int, int] = field(factory=dict)
     missing: tuple[str, ...] = ()
 
@@ -89,8 +97,64 @@ def measure(
         StartUp(name)(60, 1)  # afterwards the compiled code is on disk
     startup = race({name: StartUp(name) for name in engines}, 60, rounds, seconds, runs)
     costs = features.measure(engines, rounds, seconds, say)
+    crossed = measure_links(engines, rounds, seconds, say)
+    if reason := why_not():
+        missing.append(f"buses: {reason}")
+        buses, lock = dict[str, Figure](), dict[str, Shares]()
+    else:
+        buses, lock = measure_bus(engines, rounds, seconds, say)
     peaks = {}
     if with_memory:
         say("peak memory")
         peaks = {count: peak_memory.peak_kib(count) for count in (10_000, 1_000_000)}
-    return Results(rounds, frames, polls, startup, logs, costs, peaks, tuple(missing))
+    return Results(
+        rounds,
+        frames,
+        polls,
+        startup,
+        logs,
+        costs,
+        crossed,
+        buses,
+        lock,
+        peaks,
+        tuple(missing),
+    )
+
+
+def measure_links(
+    engines: list[str], rounds: int, seconds: float, say: Callable[[str], None]
+) -> dict[str, dict[int, dict[str, Figure]]]:
+    """Frames per second of each link, by engine and frame size."""
+    say("links")
+    return {
+        engine: {
+            size: race(
+                {link: link_speed.Crossed(engine, link) for link in link_speed.LINKS},
+                size,
+                rounds,
+                seconds,
+            )
+            for size in LINK_SIZES
+        }
+        for engine in engines
+    }
+
+
+def measure_bus(
+    engines: list[str], rounds: int, seconds: float, say: Callable[[str], None]
+) -> tuple[dict[str, Figure], dict[str, Shares]]:
+    """Frames per second from one process to another, and the shares of the bus's lock in that."""
+    say("a bus between two processes")
+    ways: dict[str, Contestant] = {SEQPACKET: over_socket}
+    buses = {
+        f"bus, {'compiled' if engine == 'fast' else engine}, {how}": OverBus(engine, flooded)
+        for engine in engines
+        for how, flooded in (("in a window", False), ("flooded", True))
+    }
+    figures = race(ways | buses, BUS_SIZE, rounds, seconds)
+    shares = {
+        name: way.shares(BUS_SIZE, int(figures[name].median * seconds))
+        for name, way in buses.items()
+    }
+    return figures, shares

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from xennet.bench.features import FEATURES, FeatureResults
-from xennet.bench.figures import C_LIMIT, LOGGED, SEQPACKET, Results
+from xennet.bench.figures import BUS_SIZE, C_LIMIT, LOGGED, SEQPACKET, Results
 from xennet.bench.rounds import Figure
 
 #: What the engines are called on the page.
@@ -70,6 +70,10 @@ def tables(results: Results) -> list[Table]:
         )
     )
     made += _of_features(results.features)
+    if results.links:
+        made.append(_links(results.links))
+    if results.bus:
+        made.append(_bus(results))
     if results.peaks:
         short = min(results.peaks.values())
         made.append(
@@ -101,6 +105,42 @@ def _frames(size: int, figures: dict[str, Figure], rounds: int) -> Table:
             for name, figure in figures.items()
         ),
     )
+
+
+def _links(by_engine: dict[str, dict[int, dict[str, Figure]]]) -> Table:
+    rows = []
+    for engine, by_size in by_engine.items():
+        for size, figures in by_size.items():
+            vif = next(iter(figures.values()))
+            for name, figure in figures.items():
+                rows.append(
+                    (
+                        f"{ENGINE[engine]}: {name}, {size} bytes",
+                        f"{figure.median:,.0f}",
+                        f"{figure.spread:.0%}",
+                        f"{figure.of(vif):.2f} x",
+                    )
+                )
+    columns = ("link", "frames/s", "spread", "of the vif")
+    return Table("Links in one process, prepared frames", columns, tuple(rows))
+
+
+def _bus(results: Results) -> Table:
+    rows = []
+    for name, figure in results.bus.items():
+        share = results.lock.get(name)
+        rows.append(
+            (
+                name,
+                f"{figure.median:,.0f}",
+                f"{figure.spread:.0%}",
+                f"{figure.of(results.bus[SEQPACKET]):.2f} x",
+                f"{share.taking:.0%}" if share else "-",
+                f"{share.waiting:.0%}" if share else "-",
+            )
+        )
+    columns = ("way", "frames/s", "spread", f"of {SEQPACKET}", "with the lock", "waiting for it")
+    return Table(f"Two processes, {BUS_SIZE}-byte frames", columns, tuple(rows))
 
 
 def _of_features(results: FeatureResults) -> list[Table]:

@@ -21,6 +21,7 @@ from typing import Protocol
 from attrs import define, field
 
 from xennet.epair.netisr import Netisr
+from xennet.epair.sent_frames import SentCounter
 from xennet.frames import ETHERNET_HEADER, FrameBatch
 from xennet.ifnet import DrvFlags, Interface, copied
 from xennet.runloop import Delivery, RunLoop
@@ -29,17 +30,6 @@ from xennet.runloop import Delivery, RunLoop
 RXRSIZE = 4096
 #: Bytes of a frame beyond the MTU: the Ethernet header and a VLAN tag.
 _OVERHEAD = ETHERNET_HEADER + 4
-_GROUP = 1
-
-
-def count_sent(sender: Interface, receiver: Interface, batch: FrameBatch) -> None:
-    """Count the frames of ``batch`` as sent, and the receiver's packets before it has them; the
-    receiver's bytes are never counted."""
-    data, counters = batch.data, sender.counters
-    counters.opackets += batch.count
-    counters.obytes += batch.used
-    counters.omcasts += sum(data[at] & _GROUP for at in batch.offset[: batch.count])
-    receiver.counters.ipackets += batch.count
 
 
 class Driver(Protocol):
@@ -91,6 +81,7 @@ class NetisrDriver:
         self.netisr = Netisr(run_loop, cpus, self._drained)
         self._cpus = [_Cpu() for _ in range(cpus)]
         self._peers: dict[Interface, Interface] = {}
+        self._sent = SentCounter()
 
     def attach(self, interface: Interface, peer: Interface) -> None:
         self._peers[interface] = peer
@@ -127,7 +118,7 @@ class NetisrDriver:
                 # Without a copy where all of it goes the same way, as nearly always.
                 whole = batch if taken == batch.count else copied(batch, range(at, at + taken))
                 self.netisr.queue(peer, whole)
-                count_sent(interface, peer, whole)
+                self._sent.count(interface, peer, whole)
                 at += taken
             if at < batch.count:
                 # This frame finds the queue full and is freed; unlike in start, the interface is
@@ -224,6 +215,7 @@ class TaskqueueDriver:
     def __init__(self, run_loop: RunLoop) -> None:
         self._run_loop = run_loop
         self._peers: dict[Interface, _Side] = {}
+        self._sent = SentCounter()
 
     def attach(self, interface: Interface, peer: Interface) -> None:
         self._peers[interface] = _Side(peer)
@@ -261,7 +253,7 @@ class TaskqueueDriver:
             whole = batch if taken == batch.count else copied(batch, range(taken))
             side.queue.append(whole)
             side.frames += taken
-            count_sent(interface, side.interface, whole)
+            self._sent.count(interface, side.interface, whole)
             ident = side.interface.index
             self._run_loop.post(Delivery("taskqueue", 0, ident), lambda _: self._run(side))
         return error

@@ -28,8 +28,8 @@ from xennet.pump import Clock, Pump
 from xennet.runloop import RunLoop
 
 #: Frames that are moved at a time, and the bytes for them.
-BATCH = 256
-BATCH_BYTES = 4 * (MAX_FRAME + 1)
+BATCH = 512
+BATCH_BYTES = 8 * (MAX_FRAME + 1)
 _NS = 1_000_000_000
 
 
