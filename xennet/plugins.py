@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -80,6 +81,7 @@ class Registry(Generic[K]):
         self._adapt = adapt
         self._plugins: dict[str, list[Plugin]] | None = None
         self._loaded: dict[str, K] = {}
+        self._unreadable: list[str] = []
 
     def __repr__(self) -> str:
         return f"<Registry {self.group}: {', '.join(self.built_in)}>"
@@ -117,8 +119,9 @@ class Registry(Generic[K]):
 
     def faults(self) -> list[str]:
         """What is wrong with entry points of the group, a line for each."""
-        lines = []
-        for name, plugins in sorted(self._installed().items()):
+        installed = self._installed()
+        lines = list(self._unreadable)
+        for name, plugins in sorted(installed.items()):
             if name in self.built_in:
                 lines += [f"{plugin} has no effect: {name!r} is built in" for plugin in plugins]
                 continue
@@ -136,16 +139,36 @@ class Registry(Generic[K]):
     def _installed(self) -> dict[str, list[Plugin]]:
         """The entry points of the group by name; of one distribution a name counts once."""
         if self._plugins is None:
-            from importlib.metadata import entry_points
-
             self._plugins = {}
-            for entry in entry_points(group=self.group):
+            for entry in self._entry_points():
                 target = entry.value.partition("[")[0].strip()  # without extras
-                plugin = Plugin(entry.name, self.group, target, _shown(entry))
+                plugin = Plugin(entry.name, self.group, target, _shown(entry.dist))
                 same = self._plugins.setdefault(plugin.name, [])
                 if plugin not in same:
                     same.append(plugin)
         return self._plugins
+
+    def _entry_points(self) -> list[Any]:
+        """The importlib.metadata.EntryPoints of the group. A distribution whose metadata cannot be
+        read has none, and is noted: importlib would give nobody's then."""
+        from importlib.metadata import distributions, entry_points
+
+        self._unreadable = []
+        with suppress(Exception):
+            return list(entry_points(group=self.group))
+        found, seen = [], set[str]()
+        for dist in distributions():
+            try:
+                name, entries = dist.name, list(dist.entry_points.select(group=self.group))
+            except Exception as error:  # whatever parsing its files raises
+                self._unreadable.append(
+                    f"{_shown(dist)} has entry points that cannot be read: {_one_line(error)}"
+                )
+                continue
+            if name not in seen:  # as importlib: the first one on the path counts
+                seen.add(name)
+                found += entries
+        return found
 
     def _load(self, name: str) -> K:
         plugin, *others = self._installed()[name]
@@ -166,7 +189,10 @@ def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _shown(entry: Any) -> str:
-    """Name and version of the distribution of an importlib.metadata.EntryPoint."""
-    dist = entry.dist
-    return "an unknown distribution" if dist is None else f"{dist.name} {dist.version}"
+def _shown(dist: Any) -> str:
+    """Name and version of an importlib.metadata.Distribution."""
+    try:
+        name, version = dist.name, dist.version
+    except Exception:  # whatever parsing its files raises
+        name = None
+    return f"{name} {version}" if name else "a distribution without a name"

@@ -20,7 +20,7 @@ from xennet.plugins import PluginError
 from xennet.port import PortError, open_port
 from xennet.port.null import NullPort
 from xennet.port.spec import PORTS, SCHEMES, parse
-from xennet.run.links import KINDS, LINKS
+from xennet.run.links import LINKS
 from xennet.run.links import parse as parse_link
 
 #: A port and a link, as small as can be.
@@ -250,28 +250,54 @@ def test_completion_has_what_can_be_used(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_packages_are_not_searched_for_what_is_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    def search(**_: object) -> object:
-        raise AssertionError("searched")
+    searched: list[str] = []
+
+    def search(group: str) -> list[object]:
+        searched.append(group)
+        return []
 
     monkeypatch.setattr("importlib.metadata.entry_points", search)
     for registry in (PORTS, LINKS):
         registry.forget()
     parse("gen:60x1+record:out.pcap")
-    for name, kind in KINDS.items():
-        parse_link(f"{name}:file" if kind.is_file else name)
-    with pytest.raises(AssertionError, match="searched"):
-        parse("some:x")
+    for kind in ("vif", "epair:netisr", "shmif:bus"):
+        parse_link(kind)
+    assert searched == []
+    for _ in range(2):
+        with pytest.raises(PortError, match="unknown"):
+            parse("some:x")
+    assert searched == ["xennet.ports"]
+    PORTS.forget()
 
 
 def test_a_run_searches_no_packages() -> None:
     script = (
         "import importlib.metadata; from xennet.cli import main\n"
-        "importlib.metadata.entry_points = None\n"
+        "importlib.metadata.entry_points = importlib.metadata.distributions = exit\n"
         "print(main('run --quiet --guest gen:60x1 --host null:'.split()))"
     )
     plain = {**os.environ, "XENNET_ENGINE": "plain"}  # numba searches for its own
     done = subprocess.run([sys.executable, "-c", script], env=plain, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["0"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("entry_points", "reason"),
+    [
+        (b"[xennet.ports]\nnonsense\n", "TypeError: "),
+        (b"\xff[xennet.ports]\n", "UnicodeDecodeError: "),
+    ],
+)
+@pytest.mark.usefixtures("some")
+def test_a_package_with_damaged_metadata_is_named_and_the_others_are_found(
+    tmp_path: Path, entry_points: bytes, reason: str
+) -> None:
+    info = tmp_path / "odd-2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 2.0\n")
+    (info / "entry_points.txt").write_bytes(entry_points)
+    assert open_port("some:x").name == "some:x"
+    assert PORTS.faults()[0].startswith(f"odd 2.0 has entry points that cannot be read: {reason}")
 
 
 def test_a_name_is_loaded_once_and_a_fault_is_raised_each_time(some: None) -> None:
