@@ -189,6 +189,7 @@ def taken_before_the_offload(tmp_path: Path) -> Path:
 ROADS = {
     "vif": ["--no-csum"],
     "epair": ["--link", "epair"],
+    "shmif": ["--link", "shmif:BUS"],
     "taskqueue": ["--link", "epair:taskqueue"],
     "freebsd": ["--no-csum", "--frontend", "freebsd"],
     "queues": ["--no-csum", "--queues", "4"],
@@ -200,15 +201,17 @@ ROADS = {
 def test_each_road_tells_of_wrong_checksums_that_it_passed_on(
     taken_before_the_offload: Path, capsys: pytest.CaptureFixture[str], road: str, way: str
 ) -> None:
+    bus = str(taken_before_the_offload.with_name("bus"))
+    options = [word.replace("BUS", bus) for word in ROADS[road]]
     other = "host" if way == "guest" else "guest"
     sent = [f"--{way}", f"pcap:{taken_before_the_offload}", f"--{other}", "null:"]
     told = (
         f"{way} to {other}: 7 frames passed on with a wrong TCP or UDP checksum, to an end that "
         "takes no blank ones"
     )
-    assert told in run(capsys, *ROADS[road], *sent)["verdict"]["reasons"]
+    assert told in run(capsys, *options, *sent)["verdict"]["reasons"]
     sent[1] += "?csum=fix"
-    report = run(capsys, *ROADS[road], *sent)
+    report = run(capsys, *options, *sent)
     assert not [reason for reason in report["verdict"]["reasons"] if "checksum" in reason]
     (port,) = [one for one in report["ports"] if one["spec"].startswith("pcap:")]
     assert port["counters"]["csum_completed"] == 7

@@ -108,6 +108,7 @@ class TestRecord(PortContract):
     outside_takes = True
     keeps = ("timestamp",)
     bad_specs = ("record:", "record:{folder}", "record:{folder}/none/out.pcap")
+    failing_specs = ("record:/dev/full", "gen:60x1+record:/dev/full")
 
     def outside(self, folder: Path, port: Port) -> Outside:
         return Recorded(folder / self.spec.rpartition("/")[2])

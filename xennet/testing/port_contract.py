@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,7 +83,8 @@ class PortContract:
     * ``bounded``: its room has an end if nothing is pulled;
     * ``outside_gives``, ``outside_takes``: what :meth:`outside` makes can send to the port, and
       knows what the port has sent; ``keeps``: names of the metadata that stay with these frames;
-    * ``bad_specs``: specifications that are refused.
+    * ``bad_specs``: specifications that are refused; ``failing_specs``: those of ports that can be
+      opened and then fail when frames are pushed, or when they are closed.
 
     What it does not say, no rule asks about. :meth:`prepare` makes what the port needs.
     """
@@ -96,6 +97,7 @@ class PortContract:
     outside_takes: ClassVar[bool] = False
     keeps: ClassVar[tuple[str, ...]] = ()
     bad_specs: ClassVar[tuple[str, ...]] = ()
+    failing_specs: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -409,5 +411,27 @@ class PortContract:
         for spec in self.bad_specs:
             with pytest.raises(PortError) as caught:
                 open_port(spec.format(folder=folder)).close()
-            assert str(caught.value).strip()
-            assert "\n" not in str(caught.value)
+            _one_line(caught.value)
+
+    def test_what_fails_later_is_told_in_one_line_and_it_can_be_closed(self, folder: Path) -> None:
+        for spec in self.failing_specs:
+            port = open_port(spec.format(folder=folder))
+            with pytest.raises(PortError) as caught:
+                _push_and_close(port)
+            _one_line(caught.value)
+            with suppress(PortError):
+                port.close()
+            port.close()
+
+
+def _push_and_close(port: Port) -> None:
+    batch = new_batch(numbered(100, ETHERNET_FRAME))
+    for _ in range(_MOST // batch.count):
+        port.push(batch)
+    port.close()
+
+
+def _one_line(error: PortError) -> None:
+    text = str(error)
+    assert text.strip()
+    assert "\n" not in text
