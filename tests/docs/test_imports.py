@@ -97,7 +97,7 @@ _TABLE = {
     ),
     "cli": (
         "__init__ abi engine/choice errors frames host lifecycle netmap plugins port pump run "
-        "runloop shmif xenstore"
+        "runloop shmif wrap xenstore"
     ),
     "__main__": "cli",
 }

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,34 @@ def test_inject_says_what_it_could_not_send(run: Run, tmp_path: Path) -> None:
     assert (code, out) == (1, "2 frames sent\n")
     assert err == f"xennet: {path}: 1 frames have more than 1514 bytes\n"
     assert len(run("dump")[1].splitlines()) == 2
+
+
+def test_inject_does_what_frames_still_wait_for(run: Run, tmp_path: Path) -> None:
+    from xennet.port import open_port
+    from xennet.testing.sample_frames import Frame, completed, drain, new_batch
+
+    frames = drain(open_port("tcp:1514x2")) + drain(open_port("tcp6:4000x1"))
+    for name in ("said.pcapng", "silent.pcap"):
+        with closing(open_port(f"record:{tmp_path / name}")) as port:
+            port.push(new_batch([*frames, Frame(bytes(60), flags=1)]))
+    run("create")
+    code, out, err = run("inject", f"{tmp_path}/said.pcapng")
+    assert (code, out) == (1, "5 frames sent\n")
+    assert err == f"xennet: {tmp_path}/said.pcapng: 1 frames are not what their flags say\n"
+    assert run("dump", "--pcap", f"{tmp_path}/out.pcap")[0] == 0
+    with closing(open_port(f"pcap:{tmp_path}/out.pcap")) as port:
+        out_frames = drain(port)
+    assert [frame.data for frame in out_frames[:2]] == [completed(one).data for one in frames[:2]]
+    assert max(len(frame.data) for frame in out_frames) == 1514
+    # Nothing in a pcap file says what is blank, and that long frames are to be segmented.
+    code, out, err = run("inject", f"{tmp_path}/silent.pcap")
+    assert (code, out) == (1, "3 frames sent\n")
+    assert err.splitlines() == [
+        f"xennet: {tmp_path}/silent.pcap: 1 frames have more than 1514 bytes",
+        f"xennet: {tmp_path}/silent.pcap: 2 frames were sent with a wrong TCP or UDP checksum",
+    ]
+    _, out, err = run("inject", f"{tmp_path}/silent.pcap?csum=fix")
+    assert (out, len(err.splitlines())) == ("3 frames sent\n", 1)
 
 
 @pytest.mark.parametrize("command", ["info", "dump", "inject", "follow", "unlock"])

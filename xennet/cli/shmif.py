@@ -118,33 +118,42 @@ def dump(bus: str, form: str, pcap: str | None) -> None:
 )
 @click.pass_context
 def inject(ctx: click.Context, bus: str, pcap: str, form: str, sender: str | None) -> None:
-    """Send the frames of a capture to a bus, as they are and as fast as it goes."""
+    """Send the frames of a capture to a bus, as fast as it goes.
+
+    Frames that wait for an offload are completed and segmented. PCAP?csum=fix completes the
+    checksums of a capture that does not say which are blank.
+    """
     from xennet.frames import MAX_FRAME, FrameBatch
     from xennet.port.pcap import PcapPort
+    from xennet.shmif.bus_port import ShmifPort
     from xennet.shmif.shared_bus import MAX_BUS_FRAME, Bus, Station
+    from xennet.wrap.offload_edge import OffloadEdge
 
     station = Station.random()
     if sender is not None:
         station.sender = _parsed_sender(sender)
-    batch, fitting = (FrameBatch(memoryview(bytearray(2 * MAX_FRAME))) for _ in range(2))
-    sent = longer = 0
+    batch, sent = FrameBatch(memoryview(bytearray(2 * MAX_FRAME))), 0
     with closing(PcapPort(pcap)) as port, closing(Bus(bus, form=form)) as onto:
-        while not port.exhausted:
+        edge = OffloadEdge(port)
+        edge.negotiated(ShmifPort.carries)
+        while not edge.exhausted:
             batch.clear()
-            fitting.clear()
-            port.pull(batch)
-            for i in range(batch.count):
-                if batch.length[i] <= MAX_BUS_FRAME:
-                    fitting.append_from(batch, i)
-            longer += batch.count - fitting.count
-            onto.send(fitting, station.card())
-            sent += fitting.count
+            sent += edge.pull(batch)
+            onto.send(batch, station.card())
     say(f"{sent} frames sent")
-    if longer:
-        say(f"xennet: {pcap}: {longer} frames have more than {MAX_BUS_FRAME} bytes", err=True)
+    done = edge.pulled
+    lost = (
+        (done.refused, f"have more than {MAX_BUS_FRAME} bytes"),
+        (done.errors, "are not what their flags say"),
+    )
+    told = (*lost, (done.wrong_checksums, "were sent with a wrong TCP or UDP checksum"))
+    for frames, what in told:
+        if frames:
+            say(f"xennet: {pcap}: {frames} frames {what}", err=True)
     for fault in port.counters.faults:
         say(f"xennet: {fault}", err=True)
-    ctx.exit(EXIT_NOT_ALL if longer or port.counters.faults else 0)
+    failed = port.counters.faults or any(frames for frames, _ in lost)
+    ctx.exit(EXIT_NOT_ALL if failed else 0)
 
 
 @shmif.command()

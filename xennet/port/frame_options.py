@@ -37,9 +37,10 @@ _NOT_READY, _SEGMENTED = 1 << 9, 1 << 11
 _EXAMPLE = 32473
 _NAME = b"xennet"
 _VERSION = 1
-_MAX_GSO_TYPE = 31
 _HEAD = "I6sB"
 _BODY = "BIIII"
+#: XEN_NETIF_GSO_TYPE_NONE, and those that a batch may have.
+_GSO_TYPES = (0, *(kind for kind in range(32) if ALL_GSO_TYPES >> kind & 1))
 #: The gso.size of struct netif_extra_info has 16 bits.
 _MAX_GSO_SIZE = 0xFFFF
 #: _XEN_NETIF_CTRL_HASH_TYPE_IPV4 + 1 to _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP + 1.
@@ -62,7 +63,7 @@ class OffloadState(NamedTuple):
         metadata."""
         if self.flags & ~(CSUM_BLANK | DATA_VALIDATED):
             return f"flags {self.flags:#x}"
-        if self.gso_type > _MAX_GSO_TYPE or not (ALL_GSO_TYPES | 1) >> self.gso_type & 1:
+        if self.gso_type not in _GSO_TYPES:
             return f"GSO type {self.gso_type}"
         if bool(self.gso_size) != bool(self.gso_type) or self.gso_size > _MAX_GSO_SIZE:
             return f"segments of {self.gso_size} bytes with GSO type {self.gso_type}"
