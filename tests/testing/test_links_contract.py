@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from xennet.frames import FrameBatch
 from xennet.port import open_port
 from xennet.run.links import KINDS
@@ -11,6 +13,7 @@ from xennet.run.options import RunOptions
 from xennet.testing import LinkContract
 
 
+@pytest.mark.usefixtures("engine")
 class TestVif(LinkContract):
     spec = "vif"
     bad_specs = ("vif:", "vif:x")
@@ -37,6 +40,7 @@ class TestEpairOfTheLaterGeneration(LinkContract):
     spec = "epair:taskqueue"
 
 
+@pytest.mark.usefixtures("engine")
 class TestShmif(LinkContract):
     spec = "shmif:{folder}/bus"
     bad_specs = ("shmif", "shmif:", "shmif:?promisc=off", "shmif:{folder}", "shmif:{folder}/no/bus")

@@ -147,6 +147,7 @@ class OtherStation(Outside):
         self.port.close()
 
 
+@pytest.mark.usefixtures("engine")
 class TestShmif(PortContract):
     spec = "shmif:{folder}/bus"
     outside_gives = outside_takes = True
