@@ -58,3 +58,18 @@ def test_what_is_no_record_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFi
 def test_every_case_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["netmap", "replay", "--verbose", str(DATA / "null.json")]) == 0
     assert capsys.readouterr().out.startswith("null/zero-rings-with-extra: as recorded")
+
+
+def test_records_of_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["netmap", "replay", str(DATA / "names_libnetmap.json")]) == 0
+    assert capsys.readouterr().out.startswith("names_libnetmap.json: 79 of 79 cases agree\n")
+    path = tmp_path / "names.json"
+    path.write_text('[{"name": "netmap:dm0{", "errno": 0}]')
+    assert main(["netmap", "replay", str(path)]) == 1
+    assert capsys.readouterr().out.splitlines()[:5] == [
+        "netmap:dm0{: DIFFERENT",
+        "  step 0: name",
+        "    errno",
+        "      recorded  0",
+        "      here      EINVAL",
+    ]

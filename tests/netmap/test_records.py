@@ -17,7 +17,7 @@ from xennet.netmap.net_interface import NetInterface
 from xennet.netmap.replay.play import Outcome, RecordError, load, play
 
 DATA = Path(__file__).parents[1] / "data" / "netmap"
-OTHER_FORMS = {"raw_regions"}
+OTHER_FORMS = {"raw_regions", *(p.stem for p in DATA.glob("names_*.json"))}
 TOPICS = sorted(p.stem for p in DATA.glob("*.json") if p.stem not in OTHER_FORMS)
 
 #: Cases that are marked as defects of the module, and what is done instead.

@@ -31,7 +31,8 @@ def replay(ctx: click.Context, files: tuple[str, ...], verbose: bool) -> None:
     on a fresh machine. Cases that are marked as defects of the module are shown apart and are no
     difference.
     """
-    from xennet.netmap.replay.play import Outcome, RecordError, play_files
+    from xennet.netmap.replay.play import Outcome, RecordError
+    from xennet.netmap.replay.record_files import play_files
 
     def show(outcome: Outcome, mark: str) -> None:
         if outcome.difference is not None:

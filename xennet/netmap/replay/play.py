@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +174,3 @@ def _short(value: Any, other: Any, width: int = 160) -> str:
     same = next((i for i, (a, b) in enumerate(zip(text, against, strict=False)) if a != b), 0)
     begin = max(0, same - 20)
     return f"{'... ' if begin else ''}{text[begin : begin + width]} ..."
-
-
-def play_files(paths: list[Path]) -> Iterator[tuple[Path, Played]]:
-    """Play record files one after the other, each on a machine of its own. Raises RecordError."""
-    for path in paths:
-        yield path, play(load(path))

@@ -1,0 +1,25 @@
+"""Record files of either form: cases of steps, or lists of names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xennet.netmap.replay.names import are_names, play_names
+from xennet.netmap.replay.play import Played, load, play
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None  # load says what is wrong
+
+
+def play_files(paths: list[Path]) -> Iterator[tuple[Path, Played]]:
+    """Play record files one after the other, each on a machine of its own. Raises RecordError."""
+    for path in paths:
+        record = _json(path)
+        yield path, play_names(record) if are_names(record) else play(load(path))
