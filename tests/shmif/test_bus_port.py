@@ -6,6 +6,7 @@ import os
 import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shmif_samples import batch_of, made, words
@@ -254,3 +255,21 @@ def test_a_bus_that_has_not_moved_is_looked_at_without_its_lock(
     other.up()  # reads the newest frame again
     assert pull(other) == [made(1, 60).data]
     assert pull(other) == []
+
+
+def test_nothing_is_compiled_while_others_wait_for_the_lock(path: str, engine: str) -> None:
+    """Each kernel has its code before the file is opened, and needs no other when it is used."""
+    one = ShmifPort(path)
+    bus, reader = one._bus, one._reader
+    kernels: list[Any] = [bus._put, bus.lock._take, bus.lock._free, reader._take, reader._attach]
+    compiled = [kernel for kernel in kernels if hasattr(kernel, "signatures")]
+    assert len(compiled) == (5 if engine == "fast" else 0)
+    versions = [len(kernel.signatures) for kernel in compiled]
+    assert all(versions)
+    other = ShmifPort(path)
+    for port in one, other:
+        port.push(batch_of([made(1, 60), made(2, 1514)]))
+    assert len(pull(one)) == 2
+    assert [len(kernel.signatures) for kernel in compiled] == versions
+    one.close()
+    other.close()

@@ -6,6 +6,7 @@ import os
 import time
 from array import array
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from attrs import define
@@ -15,6 +16,7 @@ from xennet.abi.shmifvar import (
     BUSMEM_SIZE,
     IFMEM_DATA,
     IFMEM_WAKEUP,
+    LOCK_UNLOCKED,
     PKTHDR,
     SHMIF_MAGIC,
     SHMIF_VERSION,
@@ -24,11 +26,12 @@ from xennet.abi.shmifvar import (
     MEM_W_magic,
 )
 from xennet.engine.choice import current
+from xennet.engine.kernel import compare_and_swap
 from xennet.frames import ETHERNET_HEADER, FrameBatch
 from xennet.ring import MASK32
 from xennet.shmif import bus_ops, owner
 from xennet.shmif.bus_file import BusMemory, form_named, map_bus, open_bus
-from xennet.shmif.bus_lock import BusLock
+from xennet.shmif.bus_lock import WORD, BusLock, take_lock
 from xennet.shmif.errors import BusError
 
 #: Longest frame that an interface sends, or takes: ETHERMTU and the Ethernet header.
@@ -215,6 +218,27 @@ class Reader:
         return low | high << 32
 
 
+@cache
+def _warm_up(_engine: str) -> None:
+    """Run each kernel of the engine in force once, on a bus without a file. Code is compiled when a
+    kernel is first called, which may take seconds: not with the lock of a bus, for which others
+    wait."""
+    engine = current()
+    memory = BusMemory("", memoryview(bytearray(BUSMEM_SIZE)), PKTHDR)
+    memory.mem32[MEM_W_magic], memory.mem32[MEM_W_first] = SHMIF_MAGIC, BUSMEM_DATASIZE
+    words, word = engine.view(memory.mem), owner.held_by(1, True)
+    engine.kernel(take_lock)(words, word, 0)
+    engine.kernel(compare_and_swap)(words, WORD, word, LOCK_UNLOCKED)
+    station, batch = Station(0, bytes(6), promiscuous=True), FrameBatch(memoryview(bytearray(64)))
+    reader = Reader(memory, station)
+    reader.attach()
+    batch.append(bytes(ETHERNET_HEADER))
+    bus = tuple(engine.view(part) for part in memory.views())
+    card, res = engine.view(station.card()), engine.view(array("q", bytes(8 * bus_ops.RESULTS)))
+    engine.kernel(bus_ops.put_frames)(0, 1, 1, bus, _Views().batch(batch), card, res)
+    reader.take(batch)
+
+
 class Bus:
     """The bus file ``path``, open and mapped. ``create``: create a missing file and initialise a
     new one. ``form``: the packet headers, "64" or "i386". ``tell``: as of BusLock.
@@ -231,6 +255,8 @@ class Bus:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.path = path
+        engine = current()
+        _warm_up(engine.name)
         self._fd = open_bus(path, create)
         try:
             self._map = map_bus(path, self._fd)
@@ -243,7 +269,6 @@ class Bus:
         except BaseException:
             os.close(self._fd)
             raise
-        engine = current()
         self._bus: Any = tuple(engine.view(part) for part in self.memory.views())
         self._put = engine.kernel(bus_ops.put_frames)
         self._res = array("q", bytes(8 * bus_ops.RESULTS))
