@@ -287,6 +287,155 @@ def test_frames_that_have_arrived_make_room_for_others_to_be_kept(
     assert (check.evidence[0].offset, check.evidence[0].sent) == (9, b"9".hex())
 
 
+# --- frames that are noted together ---------------------------------------------------------------
+
+
+def spaced(frames: list[tuple[bytes, int]], gap: int, stamp: int = 0) -> FrameBatch:
+    """A batch of frames with their flags, ``gap`` bytes between one and the next."""
+    made = FrameBatch(memoryview(bytearray(8192)))
+    for frame, flags in frames:
+        made.append(frame, flags=flags, timestamp=stamp + made.count)
+        made.used += gap
+    return made
+
+
+BYTES = st.sampled_from([b"a", b"b", b"cc", b"dd", b"e" * 40])
+SOME_FRAMES = st.lists(st.tuples(BYTES, st.integers(0, 3)), min_size=1, max_size=24)
+FAULTS = st.sampled_from(["", "", "", "lost", "changed", "twice", "flags", "swap", "cut"])
+COUNTS = (
+    "frames_sent",
+    "bytes_sent",
+    "frames_received",
+    "bytes_received",
+    "mismatches",
+    "missing",
+    "filtered",
+    "evidence",
+    "intact",
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_frames_noted_together_are_judged_as_those_with_notes_of_their_own(
+    data: st.DataObject,
+) -> None:
+    together, alone = InOrderCheck(), InOrderCheck(lambda _batch, _index: b"")
+    checks = together, alone
+    on_the_way: list[tuple[bytes, int]] = []
+    for turn in range(data.draw(st.integers(1, 8))):
+        frames = data.draw(SOME_FRAMES)
+        gap = data.draw(st.sampled_from([0, 0, 0, 3]))
+        before = data.draw(st.sampled_from([0, 0, 2]))
+        remark = data.draw(st.sampled_from([None, None, None, "said"]))
+        for check in checks:
+            batch_sent = spaced([(b"before", 0)] * before + frames, gap, 1000 * turn)
+            batch_sent.remark(before, remark)
+            check.sent(batch_sent, before)
+        on_the_way += frames
+        count = data.draw(st.integers(0, len(on_the_way)))
+        arriving, on_the_way = on_the_way[:count], on_the_way[count:]
+        fault = data.draw(FAULTS)
+        if len(arriving) > 1 and fault:
+            at = data.draw(st.integers(0, len(arriving) - 2))
+            (frame, flags), (other, other_flags) = arriving[at : at + 2]
+            both = frame + other
+            arriving[at : at + 2] = {
+                "lost": [(other, other_flags)],
+                "changed": [(b"?" * len(frame), flags), (other, other_flags)],
+                "twice": [(frame, flags), (frame, flags), (other, other_flags)],
+                "flags": [(frame, flags ^ 1), (other, other_flags)],
+                "swap": [(other, other_flags), (frame, flags)],
+                "cut": [(both[:1], flags), (both[1:], other_flags)],
+            }[fault]
+        if arriving:
+            gap = data.draw(st.sampled_from([0, 0, 0, 5]))
+            first = data.draw(st.integers(0, len(arriving)))
+            seen = []
+            for check in checks:
+                came = spaced(arriving, gap, -1000)
+                check.received(came, 0, first)
+                check.received(came, first)
+                seen.append((list(came.timestamp), came.remarks))
+            assert seen[0] == seen[1]
+        if on_the_way and data.draw(st.booleans()):
+            frame, stamp = on_the_way[0][0], 1000 * turn
+            for check in checks:
+                check.filter(frame, stamp)
+        for name in COUNTS:
+            assert getattr(together, name) == getattr(alone, name), name
+    assert together._kept == alone._kept
+
+
+def test_whole_batches_that_arrive_in_other_batches_need_no_note_for_each_frame() -> None:
+    check = InOrderCheck()
+    frames = [(bytes([i]) * (20 + i), i % 3) for i in range(60)]
+    check.sent(spaced(frames[:30], 0, 100), 0)
+    check.sent(spaced(frames[30:], 0, 200), 0)
+    for first, end in (0, 11), (11, 45), (45, 60):
+        came = spaced([(frame, flags ^ 2) for frame, flags in frames[first:end]], 0)
+        check.received(came)
+        assert list(came.timestamp[: came.count]) == [
+            (100 + i if i < 30 else 170 + i) for i in range(first, end)
+        ]
+        assert not check._in_flight
+    assert check.intact
+    assert check._kept == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "mismatches"),
+    [
+        ({3: (b"ccx", 0)}, 1),
+        ({3: (b"cc", 0), 4: (b"cddd", 0)}, 2),
+        ({3: (b"ccc", 1)}, 1),
+    ],
+    ids=["bytes", "lengths", "blank"],
+)
+def test_a_difference_among_frames_noted_together_is_found(
+    change: dict[int, tuple[bytes, int]], mismatches: int
+) -> None:
+    check = InOrderCheck()
+    frames = [(bytes([i]) * 3, 0) for i in b"abbcdefghi"]
+    check.sent(spaced(frames, 0), 0)
+    check.received(spaced([change.get(i, frame) for i, frame in enumerate(frames)], 0))
+    assert check.mismatches == mismatches
+    assert not check.missing
+
+
+def test_frames_that_do_not_lie_end_to_end_are_compared_one_by_one() -> None:
+    check = InOrderCheck()
+    frames = [(bytes([i]) * 3, 0) for i in b"abcdefghij"]
+    check.sent(spaced(frames, 0), 0)
+    check.received(spaced(frames, 2))
+    assert check.intact
+
+
+@pytest.mark.parametrize("end", ["sent", "received"])
+def test_frames_noted_together_lie_where_their_columns_say(end: str) -> None:
+    check = InOrderCheck()
+    frames = [(bytes([i]) * 3, 0) for i in b"abcdefghij"]
+    batches = {"sent": spaced(frames, 0), "received": spaced(frames, 0)}
+    offset = batches[end].offset
+    offset[3], offset[4] = offset[4], offset[3]
+    check.sent(batches["sent"], 0)
+    check.received(batches["received"])
+    assert check.mismatches == 2
+
+
+def test_frames_noted_together_come_before_one_with_a_remark() -> None:
+    check = InOrderCheck()
+    frames = [(bytes([i]) * 3, 0) for i in b"abcdefghij"]
+    check.sent(spaced(frames, 0), 0)
+    said = batch(b"said")
+    said.remark(0, "so")
+    check.sent(said, 0)
+    came = spaced([*frames, (b"said", 0)], 0)
+    check.received(came)
+    assert check.intact
+    assert came.remarks == {10: "so"}
+
+
 # --- frames that the link filters -----------------------------------------------------------------
 
 

@@ -4,7 +4,9 @@ An :class:`InOrderCheck` checks one direction of a link. The sending side notes 
 gives, with its time stamp and its remark; the receiving side compares every frame that it gets with
 the oldest note. Notes are removed when their frames arrive, so there are no more of them than
 frames on the way. Of lost frames that are the last of their flow, notes stay; of more than NOTES
-the oldest are given up, so that a run may go on for days.
+the oldest are given up, so that a run may go on for days. Frames of a batch that keep one order are
+noted and compared together (:mod:`xennet.wrap.noted_batch`), and have notes of their own as soon as
+one does not come as it was sent.
 
 A frame that is not the oldest is looked for among the younger notes: the frames noted before it
 were lost, or arrived damaged as frames that fit no note. So each fault is reported for the frame
@@ -32,6 +34,7 @@ from xennet.frames import CSUM_BLANK, Endpoint, FrameBatch
 from xennet.offload.checksum import blank, complete
 from xennet.offload.headers import FOUND, PLACES
 from xennet.port.base import PortWrapper
+from xennet.wrap.noted_batch import NotedBatch, end_to_end
 
 #: Most mismatches that are described; more are only counted.
 DESCRIBED = 5
@@ -41,6 +44,8 @@ SHOWN = 32
 KEPT = 1 << 20
 #: Most notes: more than the frames that any link has on its way.
 NOTES = 1 << 17
+#: Fewest frames that it is worth while to note together.
+TOGETHER = 8
 #: Most frames without a note, and most overtaken notes, that are remembered.
 _REMEMBERED = 256
 
@@ -147,6 +152,9 @@ class InOrderCheck:
     filtered: int = 0
     evidence: list[Mismatch] = field(factory=list)
     _in_flight: dict[bytes, _Notes] = field(factory=dict)
+    #: Frames that were noted together, the oldest first; all of them were sent behind those that
+    #: have notes of their own.
+    _together: deque[NotedBatch] = field(factory=deque)
     #: Frames of a flow without a note, since the last one that had one.
     _strays: dict[bytes, int] = field(factory=dict)
     _overtaken: deque[_Overtaken] = field(factory=deque)
@@ -167,6 +175,10 @@ class InOrderCheck:
         been handed to the link."""
         if end is None:
             end = batch.count
+        if self._together or end - first >= TOGETHER:
+            if self._sent_together(batch, first, end):
+                return
+            self._part()
         data, offset, length, flags = batch.data, batch.offset, batch.length, batch.flags
         timestamp, remarks = batch.timestamp, batch.remarks
         flow_of, in_flight = self.flow_of, self._in_flight
@@ -190,20 +202,58 @@ class InOrderCheck:
             notes.append((frame, timestamp[i], flags[i] & CSUM_BLANK, remark))
             size += n
         self._kept = kept
-        self.missing += end - first
-        self.frames_sent += end - first
-        self.bytes_sent += size
-        if self.frames_sent >= self._count_at:
-            self._limit_notes()
+        self._count_sent(end - first, size)
 
     def received(self, batch: FrameBatch, first: int = 0, end: int | None = None) -> None:
         """Compare frames ``first`` .. ``end - 1`` (None: all the others) of ``batch`` with the
         notes, and give them their time stamps and remarks."""
         if end is None:
             end = batch.count
-        while (first := self._as_sent(batch, first, end)) < end:
-            self._otherwise(batch, first)
-            first += 1
+        while first < end:
+            start = first
+            if self._together and not self._in_flight:
+                first = self._come_together(batch, first, end)
+            else:
+                first = self._as_sent(batch, first, end)
+            if first == start and self._together:
+                self._part()
+            elif first == start:
+                self._otherwise(batch, first)
+                first += 1
+
+    def _sent_together(self, batch: FrameBatch, first: int, end: int) -> bool:
+        """Note frames together. Returns False, with nothing changed, where that is not possible:
+        they have to keep one order and lie end to end, without remarks."""
+        if self.flow_of is not one_flow or batch.remarks or first == end:
+            return False
+        size = end_to_end(batch, first, end)
+        if size < 0 or self._kept + size > KEPT:
+            return False
+        self._together.append(NotedBatch(batch, first, end, size))
+        self._kept += size
+        self._count_sent(end - first, size)
+        return True
+
+    def _come_together(self, batch: FrameBatch, first: int, end: int) -> int:
+        """Take frames ``first`` .. ``end - 1``, or fewer, if they come as the oldest of those that
+        were noted together. Returns the number of the next frame: ``first`` if one may differ."""
+        noted = self._together[0]
+        count = min(noted.left, end - first)
+        size = -1 if batch.remarks else noted.take(batch, first, count)
+        if size < 0:
+            return first
+        if not noted.left:
+            self._together.popleft()
+        self._kept -= size
+        self._count_received(count, size)
+        return first + count
+
+    def _part(self) -> None:
+        """Give each frame that was noted with others a note of its own."""
+        while self._together:
+            notes = self._in_flight.setdefault(b"", deque())
+            for frame, timestamp, is_blank in self._together.popleft().frames():
+                notes.append((frame, timestamp, is_blank, None))
 
     def _as_sent(self, batch: FrameBatch, first: int, end: int) -> int:
         """Take frames ``first`` .. ``end - 1`` as long as each is the oldest one of its flow,
@@ -236,9 +286,7 @@ class InOrderCheck:
             size += n
             i += 1
         self._kept -= kept
-        self.missing -= i - first
-        self.frames_received += i - first
-        self.bytes_received += size
+        self._count_received(i - first, size)
         return i
 
     def _otherwise(self, batch: FrameBatch, index: int) -> None:
@@ -258,8 +306,21 @@ class InOrderCheck:
         self.frames_received += 1
         self.bytes_received += length
 
+    def _count_sent(self, frames: int, size: int) -> None:
+        self.missing += frames
+        self.frames_sent += frames
+        self.bytes_sent += size
+        if self.frames_sent >= self._count_at:
+            self._limit_notes()
+
+    def _count_received(self, frames: int, size: int) -> None:
+        self.missing -= frames
+        self.frames_received += frames
+        self.bytes_received += size
+
     def filter(self, data: bytes, timestamp: int) -> None:
         """Remove the note of a frame that the link dropped, as it may."""
+        self._part()
         flow = self.flow_of(_alone(data), 0)
         notes: _Notes = self._in_flight.get(flow, deque())
         for place, note in enumerate(notes):
@@ -291,10 +352,14 @@ class InOrderCheck:
         """Give up the oldest notes if there are more than NOTES, those first of the flow that has
         had some for the longest time. Their frames stay missing."""
         count = sum(map(len, self._in_flight.values()))
+        count += sum(noted.left for noted in self._together)
         # A quarter goes at once, or the next frame would have them counted again.
         spare = count - NOTES * 3 // 4 if count > NOTES else 0
         self._count_at = self.frames_sent + NOTES - (count - spare)
-        for flow, notes in list(self._in_flight.items()) if spare else ():
+        if not spare:
+            return
+        self._part()
+        for flow, notes in list(self._in_flight.items()):
             while notes and spare:
                 self._end(flow, notes)
                 spare -= 1
