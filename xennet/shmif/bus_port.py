@@ -74,12 +74,12 @@ class ShmifPort(BasePort):
         return self._reader.taken.overruns
 
     def watch_descriptors(self, watch: Watch) -> None:
-        """Have ``watch`` watch the descriptor that is readable when there may be frames; there is
-        none without inotify."""
+        """Have ``watch`` watch the descriptor that is readable when there may be frames: after a
+        write, or every 10 ms where there is no inotify."""
         self._end_watch()
-        if self._doorbell.fileno >= 0:
-            self._unwatch = partial(watch, self._doorbell.fileno, None, None)
-            watch(self._doorbell.fileno, self._rung, None)
+        descriptor = self._doorbell.descriptor()
+        self._unwatch = partial(watch, descriptor, None, None)
+        watch(descriptor, self._rung, None)
 
     def _end_watch(self) -> None:
         unwatch, self._unwatch = self._unwatch, _nothing
