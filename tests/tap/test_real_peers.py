@@ -32,7 +32,7 @@ RUNS = {
     "mtu": (("--mtu", "9000"), "60M"),
     "queues": (("--queues", "4"), "20M"),
     "epair": (("--link", "epair"), "8M"),
-    "epair with offloads": (("--link", "epair:taskqueue"), "20M"),
+    "epair:taskqueue": (("--link", "epair:taskqueue"), "20M"),
 }
 
 

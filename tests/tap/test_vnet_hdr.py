@@ -221,6 +221,15 @@ def test_what_is_not_what_its_columns_say_is_not_written(row: Row) -> None:
     assert headers.counts == (0, 0, 1)
 
 
+def test_nothing_behind_a_frame_is_looked_at() -> None:
+    frame = blank(ETHER / V6 / udp(0), 54, 6)
+    batch = FrameBatch(memoryview(bytearray(len(frame))), 1)
+    batch.append(frame, flags=BLANK, gso_size=1000, gso_type=TCPV6)
+    headers = Headers(array("H", bytes(VNET_HDR.size)), batch)
+    headers.put_kernel(0, 1, *headers.args)
+    assert headers.counts == (0, 0, 1)
+
+
 @pytest.mark.parametrize("gso_size", [1000, 1001, 65535])
 def test_a_single_segment_is_written_without_gso(gso_size: int) -> None:
     """gso_size 65535 (GSO_BY_FRAGS) would be EINVAL."""

@@ -70,6 +70,10 @@ class TapPort(BasePort):
         self._failure: OSError | None = None
         self._watch: Watch | None = None
         self._watched: tuple[int, ...] = ()
+        #: Whether the listener was called and has not pulled since.
+        self._told = False
+        #: Queues that the last look found empty.
+        self._empty = 0
         self._finished = False
         self._quiet = False
         self._asked = time.monotonic()
@@ -129,14 +133,25 @@ class TapPort(BasePort):
                 self._watch(queue, None, None)
 
     def _readable(self) -> None:
-        # Until a pull has found no more: a full ring must not keep the pump awake.
-        self._end_watch()
+        # Nobody has pulled since the last call, as the ring is full: that must not keep the pump
+        # awake until a pull has found no more.
+        if self._told:
+            self._end_watch()
+            return
+        self._told = True
         self.wake()
 
     # -- frames that are read ----------------------------------------------------------------------
 
     def pull(self, batch: FrameBatch, /) -> int:
         first, used = batch.count, batch.used
+        self._told = False
+        if self._empty == len(self._device.queues) and self._watch is not None:
+            # So the last pull found after its frames. What has come since is told by the watch.
+            self._empty = 0
+            self._quiet = True
+            self._begin_watch()
+            return 0
         while True:
             special = self._fill(batch, first)
             count = batch.count
@@ -159,12 +174,14 @@ class TapPort(BasePort):
         elif self._failure is not None:
             raise TapError(f"{self._device}: {self._failure.strerror}; was it deleted?")
         else:
+            self._empty = 0
             self._begin_watch()
         return self._pulled(pulled, batch.used - used)
 
     def _fill(self, batch: FrameBatch, first: int) -> bool:
         """Read frames and their headers, of which that of frame ``first`` is the first. Returns
         whether any header says anything."""
+        self._empty = 0
         special = self._waiting is not None and self._place_waiting(batch)
         queues, most = self._device.queues, min(batch.max_frames, first + PULL_FRAMES)
         for _ in queues:
@@ -199,7 +216,7 @@ class TapPort(BasePort):
                 used += n
                 i += 1
         except BlockingIOError:
-            pass
+            self._empty += 1
         except OSError as error:
             self._failure = error
         batch.count, batch.used = i, used

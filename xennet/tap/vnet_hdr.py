@@ -32,11 +32,12 @@ from xennet.offload.headers import (
     H_CSUM_OFFSET,
     H_CSUM_START,
     H_END,
-    H_HDR_LEN,
     H_PROTOCOL,
     H_VERSION,
     IPPROTO_TCP,
     IPV4_BYTES,
+    TCP_BYTES,
+    load16,
     parse,
     store16,
     usual_l4,
@@ -57,7 +58,8 @@ NOT_WRITTEN = _NO_GSO << 8 | VIRTIO_NET_HDR_F_NEEDS_CSUM
 
 _MASK16 = 0xFFFF
 _TCP_FIELD, _UDP_FIELD = 16, 6
-_TCP_FLAGS = 13
+_TOTAL_LENGTH = MIN_FRAME + 2
+_TCP_OFFSET, _TCP_FLAGS = 12, 13
 _TCP_CWR = 0x80
 _USUAL_START = MIN_FRAME + IPV4_BYTES
 
@@ -162,19 +164,27 @@ def put_headers(
         mss = gso_size[i]
         if mss or flags[i] & CSUM_BLANK:
             at = offset[i]
-            what = VIRTIO_NET_HDR_F_NEEDS_CSUM
-            protocol = 0 if mss else usual_l4(u8, at, length[i])
+            kind = XEN_NETIF_GSO_TYPE_TCPV4
+            protocol = usual_l4(u8, at, length[i])
             if protocol:
                 start = _USUAL_START
-                field = _TCP_FIELD if protocol == IPPROTO_TCP else _UDP_FIELD
-            elif parse(u8, at, length[i], found) != FOUND or not flags[i] & CSUM_BLANK:
-                what = NOT_WRITTEN
-            else:
+                end = MIN_FRAME + load16(u8, at + _TOTAL_LENGTH)
+            elif parse(u8, at, length[i], found) == FOUND:
+                protocol = found[H_PROTOCOL]
                 start = found[H_CSUM_START]
-                field = found[H_CSUM_OFFSET]
-                if mss:
-                    linear = found[H_HDR_LEN]
-                    what |= gso_bits(u8, at, mss, gso_type[i], found) << 8
+                end = found[H_END]
+                if found[H_VERSION] == 6:
+                    kind = XEN_NETIF_GSO_TYPE_TCPV6
+            what = VIRTIO_NET_HDR_F_NEEDS_CSUM
+            field = _TCP_FIELD if protocol == IPPROTO_TCP else _UDP_FIELD
+            if not protocol or not flags[i] & CSUM_BLANK:
+                what = NOT_WRITTEN
+            elif mss:
+                bits = _NO_GSO
+                if protocol == IPPROTO_TCP and kind == gso_type[i]:
+                    linear = start + ((u8[at + start + _TCP_OFFSET] >> 4) << 2)
+                    bits = gso_bits(kind, u8[at + start + _TCP_FLAGS], start, linear, end, mss)
+                what |= bits << 8
             if what == NOT_WRITTEN:
                 res[R_ERRORS] += 1
         elif flags[i] & DATA_VALIDATED:
@@ -187,19 +197,20 @@ def put_headers(
         headers[h + VNET_H_csum_offset] = field
 
 
-def gso_bits(u8: Bytes, at: int, mss: int, kind: int, found: Vector) -> int:
-    """VIRTIO_NET_HDR_GSO_* of a parsed frame that is to be cut into segments of ``mss`` payload
-    bytes; 0 if it is a single one, _NO_GSO if it cannot be cut."""
-    header = found[H_HDR_LEN]
-    bits = 0
-    if kind == XEN_NETIF_GSO_TYPE_TCPV4 and found[H_VERSION] == 4:
-        bits = VIRTIO_NET_HDR_GSO_TCPV4
-    elif kind == XEN_NETIF_GSO_TYPE_TCPV6 and found[H_VERSION] == 6:
-        bits = VIRTIO_NET_HDR_GSO_TCPV6
-    if bits == 0 or header == 0 or found[H_PROTOCOL] != IPPROTO_TCP:
+def gso_bits(kind: int, tcp_flags: int, start: int, header: int, end: int, mss: int) -> int:
+    """VIRTIO_NET_HDR_GSO_* of a frame that is to be cut into segments of ``mss`` payload bytes; 0
+    if it is a single one, _NO_GSO if it cannot be cut.
+
+    ``kind``: XEN_NETIF_GSO_TYPE_*; ``start``, ``header``, ``end``: where the TCP header begins and
+    ends, and the IP packet.
+    """
+    if header < start + TCP_BYTES or header > end:
         return _NO_GSO
-    if found[H_END] - header <= mss:
+    if end - header <= mss:
         return 0
-    if u8[at + found[H_CSUM_START] + _TCP_FLAGS] & _TCP_CWR:
+    bits = VIRTIO_NET_HDR_GSO_TCPV4
+    if kind == XEN_NETIF_GSO_TYPE_TCPV6:
+        bits = VIRTIO_NET_HDR_GSO_TCPV6
+    if tcp_flags & _TCP_CWR:
         bits |= VIRTIO_NET_HDR_GSO_ECN
     return bits
