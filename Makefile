@@ -68,6 +68,7 @@ bench: $(FAST)
 	@$(PIP) --require-hashes -r requirements-bench.lock
 	@$(BIN)/python -m xennet.bench --write docs
 	@$(BIN)/python -m xennet.bench.xenstore
+	@$(BIN)/python -m xennet.bench.taps
 
 # Resolve the locks anew, for every supported Python; index addresses stay out of them.
 LOCK = build/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xennet.bench import climit
+from xennet.bench import climit, taps
 from xennet.bench.__main__ import BEGIN, END, _write
 from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
 from xennet.bench.contestants import Kernels, Vif, copy_loop, seqpacket
@@ -144,3 +144,13 @@ def test_links_and_buses_have_tables() -> None:
     assert "| plain: epair:netisr, 60 bytes | 300,000 | 100% | 3.00 x |" in text
     assert "| bus, plain, flooded | 100,000 | 50% | 0.50 x | 25% | 10% |" in text
     assert f"| {SEQPACKET} | 150,000 | 67% | 1.00 x | - | - |" in text
+
+
+def test_a_relay_between_two_stacks_is_measured() -> None:
+    if reason := taps.missing():
+        pytest.skip(reason)
+    table = taps.measure({taps.RELAY: taps.WAYS[taps.RELAY]}, rounds=1, seconds=1)
+    (row,) = table.rows
+    assert row[0] == taps.RELAY
+    assert (row[2], row[4], row[6]) == ("1.00 x", "1.00 x", "1.00 x")
+    assert float(row[1]) > 0

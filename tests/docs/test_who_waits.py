@@ -17,6 +17,8 @@ MAY_WAIT = {
     "xennet/shmif/doorbell.py": ("who follows a bus waits for others", {"select", "sleep"}),
     "xennet/bench/real_xenstored.py": ("it starts another program", {"select", "sleep"}),
     "xennet/bench/xenstore.py": ("it starts another program", {"sleep"}),
+    "xennet/bench/taps.py": ("it starts another program", {"sleep"}),
+    "xennet/bench/tap_relay.py": ("it is a program of its own, without a machine", {"select"}),
 }
 #: Methods of a run loop; so does run_until_idle(advance_timers=True).
 _MOVES_TIME = {"advance", "jump"}

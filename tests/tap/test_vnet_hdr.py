@@ -7,8 +7,10 @@ from array import array
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP
+from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
+from scapy.layers.vxlan import VXLAN
+from scapy.packet import Packet
 from tap_frames import (
     ETHER,
     V4,
@@ -167,6 +169,28 @@ def test_a_checksum_inside_a_tunnel_is_completed() -> None:
     rows, headers = take((hexed("0100 0000 0000 5400 1000"), frame))
     assert rows == [(whole, DATA_VALIDATED, 0, 0)]
     assert headers.counts == (1, 0, 0)
+
+
+@pytest.mark.parametrize("outer", [V4, V6], ids=["v4", "v6"])
+def test_a_datagram_inside_a_datagram_is_not_mistaken_for_it(outer: Packet) -> None:
+    """Both have their checksum at the same offset of their header."""
+    inner = ETHER / V4 / udp(100)
+    whole = bytes(ETHER / outer / UDP(sport=4000, dport=4789) / VXLAN(vni=7) / inner)
+    start = len(whole) - 108
+    frame = blank(Ether(whole), start, 6)
+    assert frame != whole
+    rows, headers = take((header(1, csum_start=start, csum_offset=6), frame))
+    assert rows == [(whole, DATA_VALIDATED, 0, 0)]
+    assert headers.counts == (1, 0, 0)
+
+
+def test_a_checksum_may_be_the_last_two_bytes_of_a_frame() -> None:
+    frame = bytes(ETHER / V4 / tcp(10))
+    rows, headers = take((header(1, csum_start=len(frame) - 18, csum_offset=16), frame))
+    assert rows[0][1:] == (DATA_VALIDATED, 0, 0)
+    rows, headers = take((header(1, csum_start=len(frame) - 17, csum_offset=16), frame))
+    assert rows == []
+    assert headers.counts == (0, 1, 0)
 
 
 def test_no_checksum_is_completed_to_0() -> None:
