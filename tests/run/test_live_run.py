@@ -7,14 +7,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from live_ports import BROKEN, SocketPort
 
 from xennet.cli.signals import stopping
 from xennet.errors import LinkError
+from xennet.frames import FrameBatch
 from xennet.lifecycle.stack import Stack
 from xennet.link.epair import EpairLink
 from xennet.link.protocol import Link
@@ -330,6 +332,32 @@ def test_a_vif_in_virtual_time_is_held_without_a_store_socket_too() -> None:
     assert link.machine.run_loop.now == now
     link.close()
     link.destroy()
+
+
+def test_a_bus_without_inotify_is_looked_at_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xennet.shmif.doorbell._watch", lambda fd: -1)
+    bus, other = (open_port(f"shmif:{tmp_path}/bus") for _ in range(2))
+    assert bus.poll_after == 10_000_000  # type: ignore[attr-defined]
+    batch = FrameBatch(memoryview(bytearray(1 << 16)))
+
+    def work() -> None:
+        for number in range(3):
+            batch.clear()
+            batch.append(FRAMES[number])
+            time.sleep(0.05)
+            other.push(batch)
+
+    with meanwhile(work):
+        report = carry(NullPort(), bus, seconds=0.6)
+    monkeypatch.undo()
+    bus.close()
+    other.close()
+    with closing(open_port(f"shmif:{tmp_path}/bus")) as told:
+        assert told.poll_after is None  # type: ignore[attr-defined]
+    assert report.verdict.good, report.verdict
+    assert report.directions[1].frames_received == 3
 
 
 # -- what it says of itself meanwhile

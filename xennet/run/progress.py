@@ -69,10 +69,10 @@ def progress_bar(totals: Mapping[str, int | None], stream: TextIO) -> Iterator[S
 
 @contextmanager
 def live_line(stream: TextIO) -> Iterator[Shown]:
-    """A context with a line on a terminal that says how a live run is doing. Elsewhere there is
-    none; it is erased at the end."""
+    """A context with a line on a terminal that says how a live run is doing; it is erased at the
+    end. Elsewhere a line says once that frames are carried, for scripts that wait for it."""
     if not stream.isatty():
-        yield Shown(tell=lambda text: print(text, file=stream, flush=True))
+        yield _in_lines(stream)
         return
     length = 0
 
@@ -98,6 +98,22 @@ def live_line(stream: TextIO) -> Iterator[Shown]:
         write("")
         stream.write("\r")
         stream.flush()
+
+
+def _in_lines(stream: TextIO) -> Shown:
+    """Lines for a stream that is no terminal."""
+    begun = False
+
+    def tell(text: str) -> None:
+        print(text, file=stream, flush=True)
+
+    def begin(_status: Status) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            tell("frames are carried from now on")
+
+    return Shown(tell=tell, status=begin)
 
 
 def status_text(status: Status) -> str:
