@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import dpkt
@@ -288,3 +291,27 @@ def test_a_bus_that_cannot_be_had_is_one_line(
 ) -> None:
     assert main(["run", "--link", link, "--guest", "null:", "--host", "null:"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_runs_of_two_processes_share_a_bus_and_count_what_they_lose(path: str) -> None:
+    words = ["run", "--link", f"shmif:{path}", "--guest", "gen:1514x80000", "--host", "gen:60x5000"]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "xennet", *words, "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"XENNET_ENGINE": "plain"},
+        )
+        for _ in range(2)
+    ]
+    told = [json.loads(run.communicate(timeout=60)[0]) for run in runs]
+    for one in told:
+        ways = one["directions"]
+        lost = sum(way["frames_sent"] - way["frames_received"] for way in ways)
+        assert [way["mismatches"] for way in ways] == [0, 0]
+        assert one["verdict"]["good"] == (not lost)
+        if lost:
+            said = (
+                f"{path}: {lost} frames were overwritten by other processes before they were read"
+            )
+            assert one["verdict"]["reasons"][0].startswith(said)

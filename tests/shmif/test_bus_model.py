@@ -28,11 +28,14 @@ from xennet.shmif import bus_ops
 from xennet.shmif.shared_bus import Reader, Station
 
 NEW = bytes(bus_bytes("00_fresh_v0"))
-#: The senders, two of which read as well; addresses that frames are for.
+#: The senders, the first three, most of which read as well; the last two hear one sender only.
+#: Addresses that frames are for.
 STATIONS = [
     Station(0x1122334455667788, bytes.fromhex("b2a088776655")),
     Station(0xFFFFFFFF00000001, bytes.fromhex("b2a001000000"), promiscuous=True),
     Station(0x0000000100000001, bytes.fromhex("b2a0ffffffff"), link=False),
+    Station(0x0000000000000001, bytes.fromhex("b2a001000000"), peer=0xFFFFFFFF00000001),
+    Station(5, bytes.fromhex("b2a005000000"), promiscuous=True, peer=0x1122334455667788),
 ]
 DESTINATIONS = [*(station.mac for station in STATIONS), b"\xff" * 6, b"\x01\0\x5e\0\0\1", b"\0" * 6]
 LONGEST = bus_ops._LONGEST - 24
@@ -148,6 +151,7 @@ class BusMachine(RuleBasedStateMachine):
         assert place.reader.taken.overruns == place.overruns
         if not more:
             assert place.next == len(self.sent)
+        assert not place.reader.idle or place.next == len(self.sent)
 
     def alive(self, frame: Sent) -> bool:
         return frame.at + END >= self.covered
@@ -177,6 +181,8 @@ class BusMachine(RuleBasedStateMachine):
             or STATIONS[frame.sender].sender == station.sender
         ):
             return False
+        if station.peer not in (None, STATIONS[frame.sender].sender):
+            return False
         for_it = frame.data[:6] == station.mac or frame.data[0] & 1
         return bool(for_it or station.promiscuous)
 
@@ -186,6 +192,14 @@ class BusMachine(RuleBasedStateMachine):
         reader = Reader(self.memory, station, LONGEST)
         reader.attach()
         self.places = [*self.places, Place(reader, station, len(self.sent) - 1)][-6:]
+
+    @rule(number=st.integers(0, 5))
+    def skip(self, number: int) -> None:
+        """A reader goes on behind the newest frame."""
+        place = self.places[number % len(self.places)]
+        place.reader.skip()
+        place.next = len(self.sent)
+        assert place.reader.idle
 
     @rule()
     def read_all_that_is_left(self) -> None:
