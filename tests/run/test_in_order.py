@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import xennet.wrap.in_order as in_order
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
+from xennet.flow.dissect import find_flow
 from xennet.frames import ALL_GSO_TYPES, CSUM_BLANK, FrameBatch
 from xennet.offload.checksum import complete
 from xennet.offload.headers import FOUND, PLACES
@@ -486,6 +487,32 @@ def udp(port: int, number: int = 0, *, fragment: int = 0) -> bytes:
     ip += bytes.fromhex("4011 0000 0a000001 0a000002")
     ports = port.to_bytes(2) + (53).to_bytes(2)
     return bytes(12) + b"\x08\x00" + ip + ports + bytes(4) + number.to_bytes(4)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_the_flow_of_a_frame_is_what_find_flow_says(data: st.DataObject) -> None:
+    """Also where a frame is not the usual one: VLANs, options, fragments, cut frames."""
+    frame = bytearray(udp(7) + bytes(20))
+    for at, values in (
+        (12, (0x08, 0x81, 0x86)),
+        (13, (0x00, 0xDD)),
+        (14, (0x45, 0x46, 0x55, 0x60)),
+        (20, (0x00, 0x20, 0x40, 0x80)),
+        (21, (0, 1)),
+        (23, (6, 17, 1)),
+    ):
+        if data.draw(st.booleans()):
+            frame[at] = data.draw(st.sampled_from(values))
+    del frame[data.draw(st.integers(14, len(frame))) :]
+    one = batch(bytes(frame))
+    version, addresses, ports, protocol = find_flow(one.data, 0, len(frame))
+    flow = b""
+    if version:
+        flow = frame[addresses : addresses + (8 if version == 4 else 32)]
+        if ports:
+            flow += frame[ports : ports + 4] + bytes((protocol,))
+    assert ip_flow(one, 0) == flow
 
 
 def test_flows_may_overtake_each_other() -> None:

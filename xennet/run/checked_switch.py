@@ -9,7 +9,7 @@ arrive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from attrs import define, field
 
@@ -79,21 +79,34 @@ class CheckedSwitch:
 
     def entered(self, number: int, batch: FrameBatch) -> None:
         """Note all frames of ``batch``, which go in at port ``number``."""
-        for i in range(batch.count):
-            at = batch.offset[i]
-            if batch.data[at] & _GROUP:
+        for mac, first, end in _by_destination(batch, 0):
+            if mac[0] & _GROUP:
                 for other, check in enumerate(self.checks):
                     if other != number:
-                        check.sent_one(batch, i)
+                        check.sent(batch, first, end)
                 continue
-            to = self._number_of.get(batch.data[at : at + 6].tobytes())
+            to = self._number_of.get(mac)
             if to is not None and to != number:
-                self.checks[to].sent_one(batch, i)
+                self.checks[to].sent(batch, first, end)
 
     def left(self, number: int, batch: FrameBatch, first: int) -> None:
         """Check frames ``first`` ... of ``batch``, which come out at port ``number``."""
-        mac, check = self.macs[number], self.checks[number]
-        for i in range(first, batch.count):
-            at = batch.offset[i]
-            if batch.data[at] & _GROUP or batch.data[at : at + 6] == mac:
-                check.received_one(batch, i)
+        own, check = self.macs[number], self.checks[number]
+        for mac, begin, end in _by_destination(batch, first):
+            if mac[0] & _GROUP or mac == own:
+                check.received(batch, begin, end)
+
+
+def _by_destination(batch: FrameBatch, first: int) -> Iterator[tuple[bytes, int, int]]:
+    """The frames from ``first`` on as (destination, first, end), as long as one follows another
+    with the same destination."""
+    data, offset = batch.data, batch.offset
+    before = b""
+    for i in range(first, batch.count):
+        mac = data[offset[i] : offset[i] + 6].tobytes()
+        if mac != before:
+            if i > first:
+                yield before, first, i
+            before, first = mac, i
+    if batch.count > first:
+        yield before, first, batch.count
