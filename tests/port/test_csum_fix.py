@@ -16,6 +16,8 @@ from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.port import open_port
 from xennet.testing.sample_frames import Frame, completed, drain, new_batch
 
+#: The rules hold with either engine.
+ENGINES = pytest.mark.usefixtures("engine")
 TSHARK = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
 
@@ -99,6 +101,7 @@ def played(tmp_path: Path, *frames: bytes, option: str = "?csum=fix") -> tuple[l
     return [one.data for one in found], port.counters.csum_completed
 
 
+@ENGINES
 @pytest.mark.parametrize("name", L4)
 def test_the_sum_of_a_pseudo_header_is_completed(
     tmp_path: Path, packets: dict[str, bytes], name: str
@@ -110,6 +113,7 @@ def test_the_sum_of_a_pseudo_header_is_completed(
     assert played(tmp_path, wrong, option="") == ([wrong], 0)
 
 
+@ENGINES
 @pytest.mark.parametrize("name", ["tcp", "tcp6", "tagged"])
 def test_a_sum_without_the_length_or_nothing_at_all_is_completed(
     tmp_path: Path, packets: dict[str, bytes], name: str
@@ -120,6 +124,7 @@ def test_a_sum_without_the_length_or_nothing_at_all_is_completed(
     assert played(tmp_path, without, empty) == ([right, right], 2)
 
 
+@ENGINES
 @pytest.mark.parametrize("name", ["tcp", "udp", "tagged", "options", "icmp"])
 def test_an_empty_checksum_of_an_ipv4_header_is_completed(
     tmp_path: Path, packets: dict[str, bytes], name: str
@@ -131,12 +136,14 @@ def test_an_empty_checksum_of_an_ipv4_header_is_completed(
     assert played(tmp_path, damaged) == ([damaged], 0)
 
 
+@ENGINES
 def test_a_damaged_frame_stays_damaged(tmp_path: Path, packets: dict[str, bytes]) -> None:
     tcp, udp = packets["tcp"], packets["udp"]
     wrong = [put(tcp, field("tcp"), 0x1234), tcp[:-1] + b"\xff", udp[:-1] + b"\xff"]
     assert played(tmp_path, *wrong) == (wrong, 0)
 
 
+@ENGINES
 def test_what_has_no_checksum_or_is_not_whole_stays(
     tmp_path: Path, packets: dict[str, bytes]
 ) -> None:
@@ -147,6 +154,7 @@ def test_what_has_no_checksum_or_is_not_whole_stays(
     assert played(tmp_path, *others) == (others, 0)
 
 
+@ENGINES
 def test_checksums_that_the_capture_calls_blank_are_completed(tmp_path: Path) -> None:
     path = tmp_path / "in.pcapng"
     blank = drain(open_port("tcp:1514x1")) + drain(open_port("tcp6:1514x1"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
 from xennet.port import pcap_format, pcapng_format
@@ -12,6 +14,9 @@ from xennet.port.compression import unpacked
 from xennet.port.files import CAPTURE_OPTIONS, open_file, shown, split_option
 from xennet.port.frame_options import OffloadState
 from xennet.port.window import CaptureError, Window
+
+if TYPE_CHECKING:
+    from xennet.offload.captured import CapturedFrames
 
 #: Time stamps that a batch can hold, in ns since the epoch: the years 1677 to 2262.
 _TIMES = range(-(1 << 63), 1 << 63)
@@ -23,7 +28,7 @@ class PcapPort(BasePort):
 
     FILE ``-`` is standard input. gzip, xz and Zstandard are decompressed. With ``?csum=fix``
     checksums are completed that an offload was to fill in after the frame was captured
-    (xennet.port.checksums), and counted; a file that has this in its name is played as it is.
+    (xennet.offload.captured), and counted; a file that has this in its name is played as it is.
 
     It streams: memory does not grow with the file. Frames that a snap length cut pass with their
     captured bytes and are counted; frame check sequences are cut off and counted; records too short
@@ -40,11 +45,7 @@ class PcapPort(BasePort):
     def __init__(self, argument: str) -> None:
         super().__init__(f"pcap:{argument}")
         path, option = split_option(argument, CAPTURE_OPTIONS)
-        self._complete: Callable[[FrameBatch, int], bool] | None = None
-        if option:
-            from xennet.port.checksums import complete_offloaded
-
-            self._complete = complete_offloaded
+        self._completes = bool(option)
         self._file = open_file(path, "rb")
         self._faults = Faults(self._counters)
         try:
@@ -69,9 +70,7 @@ class PcapPort(BasePort):
             batch.append(data, timestamp=record.timestamp, remark=record.remark)
             truncated = record.wire_length > len(data)
             if record.state is not None:
-                _note(batch, record.state, truncated)
-            if self._complete is not None:
-                self._counters.csum_completed += self._complete(batch, batch.count - 1)
+                self._note(batch, record.state, truncated)
             self._counters.truncated += truncated
             try:
                 self._waiting = next(self._frames, None)
@@ -80,6 +79,8 @@ class PcapPort(BasePort):
                 self._waiting = None
             except PullStopped:
                 self._waiting = None
+        if self._completes:
+            self._counters.csum_completed += self._kernels.complete(batch, count)
         return self._pulled(batch.count - count, batch.used - used)
 
     def close(self) -> None:
@@ -125,23 +126,23 @@ class PcapPort(BasePort):
     def _refuse(self, kind: str, problem: str, record: Record) -> None:
         self._faults.add(kind, str(self._window.error(problem, record.offset)))
 
+    @cached_property
+    def _kernels(self) -> CapturedFrames:
+        from xennet.offload.captured import CapturedFrames
 
-def _note(batch: FrameBatch, state: OffloadState, truncated: bool) -> None:
-    """Write the metadata of the last frame into ``batch``.
+        return CapturedFrames()
 
-    There is no offload for a frame that a snap length cut: what is left of it is carried as it is.
+    def _note(self, batch: FrameBatch, state: OffloadState, truncated: bool) -> None:
+        """Write the metadata of the last frame into ``batch``.
 
-    Where only a word of epb_flags says that its checksum is not ready, the sum of the pseudo-header
-    is put there, as a blank checksum has it; a frame without TCP or UDP is no frame for an offload.
-    """
-    last = batch.count - 1
-    flags, size, kind, info, value, assumed = state
-    batch.hash_info[last], batch.hash_value[last] = info, value
-    if truncated:
-        return
-    if assumed:
-        from xennet.port.checksums import make_blank
-
-        if not make_blank(batch, last):
+        There is no offload for a frame that a snap length cut: what is left of it is carried as it
+        is. Where only a word of epb_flags says that its checksum is not ready, the sum of the
+        pseudo-header is put there, as a blank checksum has it; a frame without TCP or UDP is no
+        frame for an offload.
+        """
+        last = batch.count - 1
+        flags, size, kind, info, value, assumed = state
+        batch.hash_info[last], batch.hash_value[last] = info, value
+        if truncated or (assumed and not self._kernels.make_blank(batch, last)):
             return
-    batch.flags[last], batch.gso_size[last], batch.gso_type[last] = flags, size, kind
+        batch.flags[last], batch.gso_size[last], batch.gso_type[last] = flags, size, kind
