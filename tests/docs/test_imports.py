@@ -65,7 +65,7 @@ _TABLE = {
     "port": "abi frames offload plugins ring",
     "wrap": "flow frames lazy offload port",
     "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
-    "netmap": "abi engine/choice engine/kernel lazy ring",
+    "netmap": "abi engine/choice engine/kernel frames lazy port ring",
     "tap": "abi engine/choice engine/kernel frames offload port",
     "host": (
         "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
@@ -76,8 +76,8 @@ _TABLE = {
     "epair": "engine/choice engine/kernel frames ifnet runloop",
     # What joins ports, and what is made of that
     "link": (
-        "abi epair errors frames host hypervisor ifnet lazy netback netfront observe port pump "
-        "runloop shmif toolstack vif xenbus xenstore"
+        "abi epair errors frames host hypervisor ifnet lazy netback netfront netmap observe port "
+        "pump runloop shmif toolstack vif xenbus xenstore"
     ),
     "run": (
         "abi errors frames host lazy link netback netfront offload plugins port pump wrap xenstore"

@@ -219,7 +219,7 @@ def test_what_cannot_be_opened(
     with pytest.raises(NetmapError, match=says) as caught:
         opened(name.format(folder=tmp_path))
     assert caught.value.errno == errno
-    assert device.state.switches.find("vale0") is None
+    assert device.state.switches.find("vale0:x") is None
     assert all_free(device.state.regions.shared)
 
 

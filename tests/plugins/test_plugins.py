@@ -181,7 +181,7 @@ def test_a_link_of_a_package_carries_a_run(capsys: pytest.CaptureFixture[str]) -
         ("wire:blue", "'wire:blue': wires are red, not blue"),
         ("bus", "'bus': no file name, wants bus:FILE"),
         ("bus:", "'bus:': no file name, wants bus:FILE"),
-        ("rope", "no link 'rope'; there are vif, epair, shmif, bus, wire"),
+        ("rope", "no link 'rope'; there are vif, epair, netmap, shmif, bus, wire"),
     ],
 )
 @pytest.mark.usefixtures("wire")

@@ -57,6 +57,20 @@ class TestShmifOnABusThatIsThere(TestShmif):
         port.close()
 
 
+class TestNetmap(LinkContract):
+    spec = "netmap:vale0"
+    bad_specs = ("netmap", "netmap:", "netmap:em0", "netmap:vale0:1", "netmap:a{{", "netmap:vale-")
+
+
+class TestNetmapPipe(LinkContract):
+    spec = "netmap:cable{{1"
+
+
+class TestNetmapWithAnMtu(LinkContract):
+    spec = "netmap:vale0"
+    options = RunOptions(mtu=1500)
+
+
 def test_every_kind_is_here() -> None:
     classes = LinkContract.__subclasses__()
     held = {one.spec.partition(":")[0] for one in classes if one.__module__ == __name__}

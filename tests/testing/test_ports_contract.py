@@ -208,6 +208,43 @@ class TestTap(PortContract):
         return Cable(self.netns, "t0")
 
 
+class OtherPort(Outside):
+    """A port on the same switch, or the other end of the pipe."""
+
+    def __init__(self, name: str) -> None:
+        self.port = open_port(name)
+
+    def give(self, batch: FrameBatch) -> None:
+        self.port.push(batch)
+
+    def taken(self) -> list[Frame]:
+        return drain(self.port)
+
+    def close(self) -> None:
+        self.port.close()
+
+
+class TestNetmap(PortContract):
+    spec = "netmap:vale0:1"
+    outside_gives = outside_takes = True
+    bad_specs = ("netmap:", "netmap:xn0", "netmap:vale0:1-7", "netmap:vale0:1@conf", "netmap:a/x-1")
+
+    def outside(self, folder: Path, port: Port) -> Outside:
+        return OtherPort("netmap:vale0:2@conf:rings=2")
+
+
+class TestNetmapOfSeveralRings(TestNetmap):
+    spec = "netmap:vale0:1@conf:rings=3,slots=400"
+
+
+class TestNetmapPipe(PortContract):
+    spec = "netmap:cable{{1"
+    outside_gives = outside_takes = bounded = True
+
+    def outside(self, folder: Path, port: Port) -> Outside:
+        return OtherPort("netmap:cable}1")
+
+
 class TestEdge(PortContract):
     gives = 10
 

@@ -7,7 +7,7 @@ both directions. A link is opened once, carries frames any number of times, and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from xennet.frames import Endpoint
 from xennet.ifnet import Interface
@@ -127,4 +127,14 @@ class Link(Protocol):
 
     def destroy(self) -> None:
         """Release everything, whatever state the link is in."""
+        ...
+
+
+@runtime_checkable
+class FiltersUp(Protocol):
+    """What a link is as well if it need not bring every frame of a guest to its host."""
+
+    def filter_up(self, pair: Any, filtered: Callable[[bytes, int], None], /) -> None:
+        """Have ``filtered`` called with each frame (its bytes and time stamp) that the link took
+        from the guest of ``pair``, a pair of its own, and does not bring to the host."""
         ...

@@ -92,6 +92,18 @@ def _shmif(argument: str | None, options: RunOptions) -> Link:
     return ShmifLink(path, promiscuous=promiscuous, mtu=options.mtu, clock=options.clock())
 
 
+def _netmap_check(argument: str | None) -> None:
+    from xennet.link.netmap_switch import port_names
+
+    port_names(argument or "", 0)
+
+
+def _netmap(argument: str | None, options: RunOptions) -> Link:
+    from xennet.link.netmap_switch import NetmapLink
+
+    return NetmapLink(argument or "", mtu=options.mtu, clock=options.clock())
+
+
 #: Whether interfaces of guests on a bus take all frames; the first is the usual one.
 _PROMISCUITY = ("promisc=on", "promisc=off")
 #: FreeBSD's generations of epair; the first is the usual one.
@@ -100,6 +112,7 @@ _GENERATIONS = ("netisr", "taskqueue")
 KINDS = {
     "vif": Kind("vif", one_of("vif", ()), _vif, settled=_vif_settled),
     "epair": Kind("epair[:netisr|:taskqueue]", one_of("epair", _GENERATIONS), _epair),
+    "netmap": Kind("netmap:SWITCH|PIPE", _netmap_check, _netmap),
     "shmif": Kind(
         "shmif:FILE[?promisc=off]", _any, _shmif, is_file=True, file_options=_PROMISCUITY
     ),

@@ -18,7 +18,7 @@ from attrs import asdict, astuple, define, frozen
 
 from xennet.errors import LinkError
 from xennet.frames import BaseEndpoint
-from xennet.link.protocol import Link, Pair
+from xennet.link.protocol import FiltersUp, Link, Pair
 from xennet.link.report import LinkReport, VifReport
 from xennet.port import Port
 from xennet.port.addressed import AddressedPort
@@ -158,6 +158,8 @@ class Run:
         # What waits at a switch still arrives.
         host_end = Checker(host, down, up, to_host, mtu=mtu, stop=None if port else self.stop)
         pair = self.link.join(guest_end, host_end, filtered=down.filter)
+        if isinstance(self.link, FiltersUp):
+            self.link.filter_up(pair, up.filter)
         return _Checked(pair, guest_end, host_end, guest, host, up, down, port)
 
     def _tell(self, name: str, frames: int) -> None:
@@ -381,9 +383,13 @@ class Run:
     def _remarks(self, of_link: LinkReport) -> list[str]:
         """Facts about the frames that are worth knowing but no fault of the run."""
         remarks = []
-        if filtered := sum(checked.down.filtered for checked in self._checked):
-            who, which = of_link.filter
-            remarks.append(f"{HOST_TO_GUEST}: {who} took {filtered} frames {which}")
+        who, which = of_link.filter
+        for name, filtered in (
+            (GUEST_TO_HOST, sum(checked.up.filtered for checked in self._checked)),
+            (HOST_TO_GUEST, sum(checked.down.filtered for checked in self._checked)),
+        ):
+            if filtered:
+                remarks.append(f"{name}: {who} took {filtered} frames {which}")
         vifs = self._vif_reports()
         for name, wrong in (
             (GUEST_TO_HOST, sum(vif.up.wrong_checksums for vif in vifs)),

@@ -103,7 +103,8 @@ class Slot:
 class Ring:
     """A tx or rx ring in ``memory``, the mapped region of its port, ``at`` bytes from its begin.
 
-    ``tx``: it is one of the port's tx rings. ``num_slots`` and ``buf_size`` (bytes) never change.
+    ``at``, ``tx`` (it is one of the port's tx rings), ``ringid``, ``num_slots`` and ``buf_size``
+    (bytes) never change.
     The program owns the slots from head to tail (``space`` of them): it fills or empties the slots
     from head on, moves ``head`` and ``cur``, and syncs.
     """
@@ -112,6 +113,7 @@ class Ring:
         head = RING.read(memory, at)
         self._u8, self._u16 = memory, memory.cast("H")
         self._u32, self._u64 = memory.cast("I"), memory.cast("Q")
+        self.at = at
         self._at = at // 4
         self._first = self._at + RING_W_slot
         self._buffers = at + head.buf_ofs

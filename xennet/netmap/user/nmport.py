@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from errno import EBADF, EINVAL
 from itertools import pairwise
@@ -42,6 +43,7 @@ from xennet.netmap.address_space import ClientMemory
 from xennet.netmap.descriptor import Descriptor
 from xennet.netmap.device import Device
 from xennet.netmap.errors import NetmapError
+from xennet.netmap.kring import Kring
 from xennet.netmap.user.mapped_ring import Ring
 from xennet.netmap.user.port_name import Extmem, Offsets, PortName, parse_port_name
 from xennet.netmap.user.process_device import device_of_process
@@ -167,6 +169,7 @@ class Port:
         self.file = device.open(memory)
         self._eventfd = -1
         self._extmem: list[int] = []
+        self._waiting: list[tuple[Kring, Callable[[], None]]] = []
         try:
             options = self._options(wanted)
             fields = wanted.register | (more or {})
@@ -254,9 +257,15 @@ class Port:
             raise NetmapError(EBADF, f"{self.name} is closed")
         if self._eventfd < 0:
             self._eventfd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            for kring in self.file.bound().binding.every():
-                kring.waiters.append(self._wake)
+            self.notify(rx=self._wake, tx=self._wake)
         return self._eventfd
+
+    def notify(self, *, rx: Callable[[], None], tx: Callable[[], None]) -> None:
+        """Have ``rx()`` called when frames come into an rx ring, ``tx()`` when a tx ring may have
+        free slots again, as the device wakes those that sleep in poll; until the port is closed."""
+        for kring in self.file.bound().binding.every():
+            kring.waiters.append(tx if kring.tx else rx)
+            self._waiting.append((kring, tx if kring.tx else rx))
 
     def _wake(self) -> None:
         if self._eventfd >= 0:
@@ -307,9 +316,10 @@ class Port:
             self._release()
 
     def _release(self) -> None:
+        while self._waiting:
+            kring, waiter = self._waiting.pop()
+            kring.waiters.remove(waiter)
         if self._eventfd >= 0:
-            for kring in self.file.bound().binding.every():
-                kring.waiters.remove(self._wake)
             os.close(self._eventfd)
             self._eventfd = -1
         self.tx_rings, self.rx_rings = [], []
