@@ -12,6 +12,7 @@ import pytest
 from netmap_clients import Client
 
 from xennet.abi.netmap import IF, RING
+from xennet.engine.choice import using
 from xennet.netmap.device import Device
 from xennet.netmap.net_interface import NetInterface
 from xennet.netmap.replay.play import Outcome, RecordError, load, play
@@ -33,9 +34,15 @@ DEFECTS = {
 NOT_PLAYED = {"host_rings/udp-csum", "vale_nic/two-threads"}
 
 
-@pytest.fixture(scope="module", params=TOPICS)
+@pytest.fixture(
+    scope="module", params=[(topic, engine) for engine in ("plain", "fast") for topic in TOPICS]
+)
 def outcomes(request: pytest.FixtureRequest) -> list[Outcome]:
-    return play(load(DATA / f"{request.param}.json")).outcomes
+    topic, engine = request.param
+    if engine == "fast":
+        pytest.importorskip("numba")
+    with using(engine):
+        return play(load(DATA / f"{topic}.json")).outcomes
 
 
 def test_every_case_is_as_recorded(outcomes: list[Outcome]) -> None:

@@ -16,6 +16,7 @@ from xennet.netmap.kring import Kring
 from xennet.netmap.region import Region
 from xennet.netmap.vale_forward import (
     F_INDIRECT,
+    F_NONE,
     NM_BDG_BROADCAST,
     NM_BDG_MAXPORTS,
     NM_BDG_MAXRINGS,
@@ -114,6 +115,7 @@ class Forwarder:
                 staged += client.read(low | high << 32, self.length[i])
             except FaultError:
                 self.length[i] = 0
+                self.flags[i] |= F_NONE
         self.staged = current().view(memoryview(staged))
 
     def route(self, region: Region, count: int, header: int, me: int, ring: int) -> list[int]:
@@ -121,6 +123,7 @@ class Forwarder:
         port * NM_BDG_MAXRINGS + ring."""
         lists = self._route(
             region.view8,
+            region.view32,
             self.staged,
             count,
             header,
@@ -156,7 +159,6 @@ class Forwarder:
             self._batch,
             unicast,
             broadcast,
-            source.buf_size,
             region.view8,
             region.view32,
             target.view,

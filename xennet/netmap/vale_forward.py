@@ -57,8 +57,12 @@ Lists: TypeAlias = "tuple[U32Array, U32Array]"
 #: macs, ports: the table of addresses; last: the last source of each port.
 Table: TypeAlias = "tuple[Vector, U32Array, Vector]"
 
+_MORE = NS_MOREFRAG << SLOT_S_flags
+
 #: Marks a slot whose bytes the client keeps elsewhere; they are staged.
 F_INDIRECT = 1
+#: Marks a slot whose frame is nowhere: no such buffer, or memory that the client has not.
+F_NONE = 2
 
 # Results of collect
 #: Slots loaded, the ring index behind them, slots with NS_INDIRECT among them.
@@ -113,10 +117,13 @@ def collect(words: U32Words, pvt: U32Array, begin: int, end: int, batch: Batch, 
             flags[count] = F_INDIRECT
             indirect += 1
             at[count] = i
+            if size > pvt[K_BUF_WORDS] * 4:
+                size = SHORTENED
         else:
             at[count] = frame_at(words, slot, size, pvt)
             if at[count] == 0:
                 size = 0
+                flags[count] = F_NONE
         length[count] = size
         count += 1
         i += 1
@@ -135,35 +142,36 @@ def collect(words: U32Words, pvt: U32Array, begin: int, end: int, batch: Batch, 
     return count
 
 
-def lookup(data: Bytes, at: int, me: int, table: Table) -> int:
-    """The port that a frame goes to: a number, NM_BDG_BROADCAST, or ``me``.
+def address(data: Bytes, at: int) -> int:
+    """The Ethernet address in bytes ``at`` to ``at + 5`` as a number, the first byte the lowest."""
+    value = 0
+    for i in range(5, -1, -1):
+        value = value << 8 | data[at + i]
+    return value
 
-    ``data[at]`` is the first byte of its Ethernet header. Learns the source, if it is no group and
-    not the port's last one: the entry of its hash is overwritten and never expires.
-    """
+
+def learn(sender: int, me: int, table: Table) -> None:
+    """Note that ``sender`` is at port ``me``: the entry of its hash is overwritten, and never
+    expires."""
     macs, ports, last = table
-    if not data[at + 6] & 1:
-        source = 0
-        for i in range(6, 12):
-            source = source << 8 | data[at + i]
-        if source != last[me]:
-            place = rthash(data, at + 6)
-            last[me] = source
-            macs[place] = source
-            ports[place] = me
-    if data[at] & 1:
+    last[me] = sender
+    place = rthash(sender)
+    macs[place] = sender
+    ports[place] = me
+
+
+def lookup(destination: int, table: Table) -> int:
+    """The port where an address is; NM_BDG_BROADCAST for a group and for one that nobody knows."""
+    macs, ports, _ = table
+    if destination & 1:
         return NM_BDG_BROADCAST
-    destination = 0
-    for i in range(6):
-        destination = destination << 8 | data[at + i]
-    place = rthash(data, at)
-    if macs[place] == destination:
-        return ports[place]
-    return NM_BDG_BROADCAST
+    place = rthash(destination)
+    return ports[place] if macs[place] == destination else NM_BDG_BROADCAST
 
 
 def route(
     source: Bytes,
+    words: U32Words,
     staged: Bytes,
     count: int,
     header: int,
@@ -174,43 +182,63 @@ def route(
     lists: Lists,
     used: U32Array,
 ) -> int:
-    """Put each packet of a batch into the list of its destination.
+    """Put each packet of a batch into the list of its destination, and learn its source.
 
-    ``header``: bytes of the virtio-net header in front; it is in the first fragment with more
-    behind it, or is all of the first fragment. Less than an Ethernet header behind it: dropped.
-    ``me``, ``ring``: port and ring of the sender; a frame for ``me`` is dropped, one for another
-    port goes to its ring of the same number. Returns how many lists other than that of broadcasts
-    are used; ``used`` names them.
+    ``source``, ``words``: the region of the sender. ``header``: bytes of the virtio-net header in
+    front; it is in the first fragment with more behind it, or is all of the first fragment. Less
+    than an Ethernet header behind it: dropped. ``me``, ``ring``: port and ring of the sender; a
+    frame for ``me`` is dropped, one for another port goes to its ring of the same number. Returns
+    how many lists other than that of broadcasts are used; ``used`` names them.
     """
     at, length, frags, following, flags = batch
     first, last = lists
+    _, _, last_source = table
     lists_used = 0
+    previous = -1
+    port = 0
     i = 0
     while i < count:
-        step = frags[i]
-        look = i
-        skip = header
-        if header == length[i] and step > 1:
-            look = i + 1
-            skip = 0
-        if length[look] >= skip + ETHERNET_HEADER:
-            if flags[look] & F_INDIRECT:
-                port = lookup(staged, at[look] + skip, me, table)
-            else:
-                port = lookup(source, at[look] + skip, me, table)
-            if port != me:
-                place = port * NM_BDG_MAXRINGS
-                if port != NM_BDG_BROADCAST:
-                    place += ring
-                if first[place] == NO_PACKET:
-                    first[place] = i
-                    if port != NM_BDG_BROADCAST:
-                        used[lists_used] = place
-                        lists_used += 1
-                else:
-                    following[last[place]] = i
-                last[place] = i
-        i += step
+        packet = i
+        begin = at[i] + header
+        i += frags[i]
+        look = packet
+        if length[packet] < header + ETHERNET_HEADER:
+            # The header may be all of the first fragment.
+            look = packet + 1
+            if look == i or flags[packet] & F_NONE or length[packet] != header:
+                continue
+            if length[look] < ETHERNET_HEADER:
+                continue
+            begin = at[look]
+        if flags[look] & F_INDIRECT:
+            destination = address(staged, begin)
+            sender = address(staged, begin + 6)
+        elif begin & 3:
+            destination = address(source, begin)
+            sender = address(source, begin + 6)
+        else:
+            middle = words[(begin >> 2) + 1]
+            destination = words[begin >> 2] | (middle & 0xFFFF) << 32
+            sender = middle >> 16 | words[(begin >> 2) + 2] << 16
+        if sender != last_source[me] and not sender & 1:
+            learn(sender, me, table)
+            previous = -1
+        if destination != previous:
+            previous = destination
+            port = lookup(destination, table)
+        if port == me:
+            continue
+        place = port * NM_BDG_MAXRINGS
+        if port != NM_BDG_BROADCAST:
+            place += ring
+        if first[place] != NO_PACKET:
+            following[last[place]] = packet
+        else:
+            first[place] = packet
+            if port != NM_BDG_BROADCAST:
+                used[lists_used] = place
+                lists_used += 1
+        last[place] = packet
     return lists_used
 
 
@@ -220,60 +248,62 @@ def deliver(
     batch: Batch,
     unicast: int,
     broadcast: int,
-    source_size: int,
     target: Bytes,
     words: U32Words,
     pvt: U32Array,
 ) -> int:
     """Copy packets to one rx ring: those of two lists, in the order in which they were sent.
 
-    ``unicast``, ``broadcast``: the first packet of each list, or NO_PACKET. ``source_size``: bytes
-    of the sender's buffers. One slot of the ring stays free. A packet that does not fit into what
-    is left is dropped, and with it all behind it. Slot flags: the number of fragments in
-    NS_PORT_MASK, NS_MOREFRAG in all but the last; ptr 0. Returns the number of slots filled.
+    ``unicast``, ``broadcast``: the first packet of each list, or NO_PACKET. One slot of the ring
+    stays free. A packet that does not fit into what is left is dropped, and with it all behind it.
+    Slot flags: the number of fragments in NS_PORT_MASK, NS_MOREFRAG in all but the last; ptr 0.
+    Returns the number of slots filled.
     """
     at, length, frags, following, flags = batch
     slots = pvt[K_SLOTS]
     base = pvt[K_AT] + RING_W_slot
     size = pvt[K_BUF_WORDS] * 4
+    buffers = pvt[K_BUF_AT] * 4
+    limit = pvt[K_BUFS]
     place = pvt[K_HWTAIL]
     space = slots - 1 - (place - pvt[K_HWCUR] + slots) % slots
-    filled = 0
+    left = space
     while unicast != NO_PACKET or broadcast != NO_PACKET:
-        packet = min(unicast, broadcast)
-        if packet == unicast:
-            unicast = following[packet]
+        i = unicast
+        if broadcast < i:
+            i = broadcast
+            broadcast = following[i]
         else:
-            broadcast = following[packet]
-        count = frags[packet]
-        if count > space:
+            unicast = following[i]
+        count = frags[i]
+        if count > left:
             break
-        space -= count
-        for i in range(packet, packet + count):
+        left -= count
+        bits = (count << 8 & 0xFF00) << SLOT_S_flags
+        while count:
             slot = base + place * SLOT_WORDS
             index = words[slot]
-            if index < 2 or index >= pvt[K_BUFS]:
+            if index < 2 or index >= limit:
                 index = 0  # the client took the buffer away: the reserved one gets the frame
-            to = pvt[K_BUF_AT] * 4 + index * size
-            left = length[i]
-            if left > size or left > source_size:
-                left = SHORTENED
-            if flags[i] & F_INDIRECT:
-                target[to : to + left] = staged[at[i] : at[i] + left]
+            to = buffers + index * size
+            begin = at[i]
+            copied = length[i]
+            if copied > size:
+                copied = SHORTENED
+            if flags[i]:
+                target[to : to + copied] = staged[begin : begin + copied]
             else:
-                target[to : to + left] = source[at[i] : at[i] + left]
-            bits = (count << 8) & 0xFF00
-            if i < packet + count - 1:
-                bits |= NS_MOREFRAG
-            words[slot + SLOT_W_len] = left | bits << SLOT_S_flags
+                target[to : to + copied] = source[begin : begin + copied]
+            count -= 1
+            words[slot + SLOT_W_len] = copied | bits | (_MORE if count else 0)
             words[slot + SLOT_W_ptr] = 0
             words[slot + SLOT_W_ptr + 1] = 0
+            i += 1
             place += 1
             if place == slots:
                 place = 0
-        filled += count
     pvt[K_HWTAIL] = place
-    return filled
+    return space - left
 
 
 def release(words: U32Words, pvt: U32Array, head: int) -> None:

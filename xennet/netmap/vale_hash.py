@@ -1,24 +1,21 @@
 """The hash of a VALE switch: where in its table an Ethernet address lies.
 
 Bob Jenkins' mix of 1996, of the six bytes in two words; 1024 entries (netmap_vale.c,
-nm_vale_rthash).
+nm_vale_rthash). An address is a number here, its first byte the lowest one.
 """
 
 from __future__ import annotations
 
-from xennet.engine.kernel import Bytes
 from xennet.ring import MASK32
 
 NM_BDG_HASH = 1024
 _GOLDEN = 0x9E3779B9
 
 
-def rthash(data: Bytes, at: int) -> int:
-    """The table index, 0 to 1023, of the address in bytes ``at`` to ``at + 5``."""
-    a = (
-        _GOLDEN + data[at] + (data[at + 1] << 8) + (data[at + 2] << 16) + (data[at + 3] << 24)
-    ) & MASK32
-    b = (_GOLDEN + data[at + 4] + (data[at + 5] << 8)) & MASK32
+def rthash(address: int) -> int:
+    """The table index, 0 to 1023, of an address."""
+    a = (_GOLDEN + (address & MASK32)) & MASK32
+    b = (_GOLDEN + (address >> 32)) & MASK32
     c = 0
     a = (a - b - c) & MASK32 ^ c >> 13
     b = (b - c - a) & MASK32 ^ a << 8 & MASK32

@@ -1,0 +1,161 @@
+"""VALE switches: what the records do not say, or not for sure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from netmap_clients import Client, opened
+
+from xennet.engine.choice import using
+from xennet.netmap.device import Device
+from xennet.netmap.vale_forward import address
+from xennet.netmap.vale_hash import rthash
+
+VECTORS: dict[str, int] = json.loads(
+    (Path(__file__).parents[1] / "data" / "netmap_abi.json").read_text()
+)["vale_rthash_vectors"]
+MORE, INDIRECT = 32, 16
+
+
+def frame(to: int, source: int, tag: int = 0, length: int = 60) -> bytes:
+    """A frame between stations of these numbers; station 0 is the broadcast address."""
+    head = b"".join(
+        b"\xff" * 6 if number == 0 else b"\2\0\0\0\0" + bytes([number]) for number in (to, source)
+    )
+    return head + b"\x88\xb5" + bytes([tag]) * (length - 14)
+
+
+@pytest.mark.parametrize(("text", "place"), VECTORS.items())
+def test_the_hash_is_the_module_s(text: str, place: int) -> None:
+    data = bytes.fromhex(text.replace(":", ""))
+    assert rthash(address(memoryview(data), 0)) == place
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2, 3])
+def test_a_frame_may_begin_at_any_byte(offset: int) -> None:
+    """What is loaded as words where it is aligned is loaded by bytes elsewhere."""
+    device = Device()
+    one, two, three = (opened(device, f"vale0:{name}") for name in "abc")
+    two.send(frame(0, 2))
+    one.receive(), three.receive()
+    data = frame(2, 1, 7)
+    index = one.slot(True, 0)[0]
+    at = one.region.bufs.offset_of(index) + offset
+    one.region.u8[at : at + len(data)] = data
+    one.set_slot(True, 0, index, len(data), 0)
+    kring = one.ring(True)
+    kring.pvt[11], kring.pvt[12] = 8, 0xFF
+    one.region.u32[kring.slot_at(0) + 2] = offset
+    one.write(True, 1, 1)
+    assert one.txsync() == 0
+    assert two.receive() == [data]
+    assert three.receive() == []
+
+
+def test_a_learned_station_gets_its_frames_alone_and_moves_in_the_middle_of_a_batch() -> None:
+    device = Device()
+    one, two, three = (opened(device, f"vale0:{name}") for name in "abc")
+    two.send(frame(0, 2))
+    one.receive(), three.receive()
+    # Station 2 is at port b; then the very same batch says that it is at port a.
+    one.send(frame(2, 1, 1), frame(2, 1, 2), frame(9, 2, 3), frame(2, 1, 4), frame(2, 1, 5))
+    assert two.receive() == [frame(2, 1, 1), frame(2, 1, 2), frame(9, 2, 3)]
+    assert three.receive() == [frame(9, 2, 3)]
+    three.send(frame(2, 3, 6))
+    assert one.receive() == [frame(2, 3, 6)]
+
+
+def send_fragments(client: Client, *fragments: tuple[int, int, int, int]) -> None:
+    """Send one packet of slots (buffer, length, more flags, ptr); buffer 0: the slot's own."""
+    for i, (buffer, length, flags, ptr) in enumerate(fragments):
+        more = MORE if i < len(fragments) - 1 else 0
+        client.set_slot(True, i, buffer or client.slot(True, i)[0], length, flags | more)
+        client.region.u32[client.ring(True).slot_at(i) + 2] = ptr
+    client.write(True, len(fragments), len(fragments))
+    assert client.txsync() == 0
+
+
+def test_an_indirect_frame_is_read_from_the_client_s_memory() -> None:
+    device = Device()
+    one, two = opened(device, "vale0:a"), opened(device, "vale0:b")
+    data = frame(0, 1, 5, 200)
+    send_fragments(one, (0, len(data), INDIRECT, one.memory.map(bytearray(data))))
+    assert two.receive() == [data]
+
+
+@pytest.mark.parametrize(
+    "bad", [(99999, 60, 0, 0), (1, 60, 0, 0), (0, 60, INDIRECT, 4), (0, 9999, 0, 0)]
+)
+def test_a_packet_whose_first_fragment_is_nowhere_is_dropped(
+    bad: tuple[int, int, int, int],
+) -> None:
+    device = Device()
+    one, two = opened(device, "vale0:a"), opened(device, "vale0:b")
+    one.put(1, frame(0, 1))
+    send_fragments(one, bad, (0, 60, 0, 0))
+    assert two.receive() == []
+    assert one.ring(True).shown() == (2, 2, 1)
+
+
+def test_a_later_fragment_that_is_nowhere_is_empty() -> None:
+    device = Device()
+    one, two = opened(device, "vale0:a"), opened(device, "vale0:b")
+    one.put(0, frame(0, 1))
+    send_fragments(one, (0, 60, 0, 0), (0, 60, INDIRECT, 4), (0, 10, 0, 0))
+    assert two.rxsync() == 0
+    assert [two.slot(False, i)[1:] for i in range(3)] == [
+        (60, 3 << 8 | MORE),
+        (0, 3 << 8 | MORE),
+        (10, 3 << 8),
+    ]
+
+
+def test_a_packet_that_does_not_fit_stops_what_is_behind_it() -> None:
+    """As the real switch does within a batch: a short packet does not overtake a long one."""
+    device = Device()
+    one, two = opened(device, "vale0:a", nr_tx_slots=16), opened(device, "vale0:b")
+    for i in range(5):
+        one.put(i, frame(0, 1, i))
+    for i in range(5, 9):
+        one.put(i, frame(0, 1, i), MORE if i < 8 else 0)
+    one.put(9, frame(0, 1, 9))
+    one.write(True, 10, 10)
+    assert one.txsync() == 0
+    assert two.receive() == [frame(0, 1, i) for i in range(5)]
+
+
+@pytest.mark.parametrize("index", [0, 1, 4098, 2**32 - 1])
+def test_a_receiver_that_took_a_buffer_away_harms_nobody(index: int) -> None:
+    device = Device()
+    one, two = opened(device, "vale0:a"), opened(device, "vale0:b")
+    assert two.region.bufs.layout.objtotal == 4098
+    two.set_slot(False, 0, index, 0, 0)
+    one.send(frame(0, 1), frame(0, 1, 2))
+    assert two.rxsync() == 0
+    assert two.ring(False).shown() == (0, 0, 2)
+    assert two.frame(1) == frame(0, 1, 2)
+
+
+def test_both_engines_do_the_same() -> None:
+    pytest.importorskip("numba")
+
+    def play() -> list[list[bytes]]:
+        device = Device()
+        ports = [opened(device, f"vale0:{i}", nr_tx_slots=32, nr_rx_slots=16) for i in range(4)]
+        for round_number in range(12):
+            for i, port in enumerate(ports):
+                port.send(
+                    *(
+                        frame((i + k + round_number) % 5, 1 + (i + k // 3) % 4, k, 60 + 13 * k)
+                        for k in range(7)
+                    )
+                )
+        return [port.receive() for port in ports]
+
+    with using("plain"):
+        plain = play()
+    with using("fast"):
+        assert play() == plain
+    assert all(plain)
