@@ -215,8 +215,8 @@ def test_help_has_every_usage_and_what_is_wrong(capsys: pytest.CaptureFixture[st
     for usage in (*(one.usage for one in SCHEMES.values()), "some:WORD", "drain:FILE"):
         assert f" {usage}" in text
     assert (
-        "Links: vif, epair[:netisr|:taskqueue], shmif:FILE[?promisc=off], bus:FILE, wire[:COLOUR]."
-        in text
+        "Links: vif, epair[:netisr|:taskqueue], netmap:SWITCH|PIPE, shmif:FILE[?promisc=off], "
+        "bus:FILE, wire[:COLOUR]." in text
     )
     assert "Not used: entry point 'gone' of xennet-some 1.0 (group xennet.ports) cannot be" in text
     assert "Not used: entry point 'vif' of xennet-wire 1.0 (group xennet.links) has no" in text
@@ -244,7 +244,7 @@ def test_completion_has_what_can_be_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert completed_ports("s") == ["shmif:", "some:"]
     assert completed_ports("some:x+d") == ["some:x+drain:"]
     assert completed_ports("drain:") == ["drain:x.bus"]
-    assert completed_links("") == ["vif", "epair", "shmif:", "bus:", "wire"]
+    assert completed_links("") == ["vif", "epair", "netmap:", "shmif:", "bus:", "wire"]
     assert completed_links("bus:x") == ["bus:x.bus"]
     assert completed_links("wire:") == []
 

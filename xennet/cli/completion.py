@@ -141,7 +141,8 @@ def links(incomplete: str) -> list[str]:
     known = LINKS.usable()
     name, colon, argument = incomplete.partition(":")
     if not colon:
-        return [f"{one}:" if known[one].is_file else one for one in known if one.startswith(name)]
+        begun = [one for one in known if one.startswith(name)]
+        return [f"{one}:" if known[one].usage.startswith(f"{one}:") else one for one in begun]
     kind = known.get(name)
     if kind is None or not kind.is_file:
         return []
