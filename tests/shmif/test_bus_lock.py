@@ -378,7 +378,8 @@ bus.lock.release()
         for _ in range(2):
             bus.lock.acquire(writing=False)
             bus.lock.release()
-    assert ways == [0] * bus_lock._COURTESY
+    assert 1 <= len(ways) <= bus_lock._COURTESY  # once, and not at the second hold
+    assert not any(ways)
 
 
 @needs_proof

@@ -48,8 +48,8 @@ PATIENCE = 10.0
 _LOOKS = 100
 _YIELDS = 20
 _FIRST_NAP, _NAP = 0.00005, 0.001
-#: How often a holder that has freed the lock for somebody lets others have the processor before it
-#: takes the lock again, unless it has been taken.
+#: How often a holder that has freed the lock for somebody lets others have the processor, within a
+#: nap, before it takes the lock again, unless it has been taken.
 _COURTESY = 20
 #: Index of the 64-bit word made of the lock and the spare word behind it.
 WORD = MEM_W_lock // 2
@@ -190,8 +190,9 @@ class BusLock:
     def _give_way(self) -> None:
         """Let the processes that waited when the lock was freed have a chance to take it."""
         self._asked = False
+        until = time.monotonic() + _NAP  # on a busy machine one time may be long enough
         for _ in range(_COURTESY):
-            if self._mem[WORD] != LOCK_UNLOCKED:
+            if self._mem[WORD] != LOCK_UNLOCKED or time.monotonic() >= until:
                 return
             _yield()
 
