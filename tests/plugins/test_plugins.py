@@ -20,7 +20,7 @@ from xennet.plugins import PluginError
 from xennet.port import PortError, open_port
 from xennet.port.null import NullPort
 from xennet.port.spec import PORTS, SCHEMES, parse
-from xennet.run.links import LINKS
+from xennet.run.links import KINDS, LINKS
 from xennet.run.links import parse as parse_link
 
 #: A port and a link, as small as can be.
@@ -73,6 +73,12 @@ class Wire(EpairLink):
 class Bus(EpairLink):
     usage = "bus:FILE"
     is_file = True
+
+class Odd(EpairLink):
+    usage = "odd"
+
+    def check(self, argument):
+        "Not a static method."
 """
 
 
@@ -102,6 +108,7 @@ def some(installed: Install) -> None:
 @pytest.fixture
 def wire(installed: Install) -> None:
     names = {"wire": "some_wire:Wire", "bus": "some_wire:Bus", "vif": "some_wire:Wire"}
+    names["odd"] = "some_wire:Odd"
     installed("xennet-wire", "some_wire", LINK, "xennet.links", names)
 
 
@@ -180,8 +187,9 @@ def test_a_link_of_a_package_carries_a_run(capsys: pytest.CaptureFixture[str]) -
     [
         ("wire:blue", "'wire:blue': wires are red, not blue"),
         ("bus", "'bus': no file name, wants bus:FILE"),
+        ("odd", "'odd': entry point 'odd' of xennet-wire 1.0 .* failed: TypeError: .*check"),
         ("bus:", "'bus:': no file name, wants bus:FILE"),
-        ("rope", "no link 'rope'; there are vif, epair, netmap, shmif, bus, wire"),
+        ("rope", f"no link 'rope'; there are {', '.join(KINDS)}, bus, odd, wire"),
     ],
 )
 @pytest.mark.usefixtures("wire")
@@ -214,10 +222,8 @@ def test_help_has_every_usage_and_what_is_wrong(capsys: pytest.CaptureFixture[st
     text = " ".join(said(capsys, "run", "--help").split())
     for usage in (*(one.usage for one in SCHEMES.values()), "some:WORD", "drain:FILE"):
         assert f" {usage}" in text
-    assert (
-        "Links: vif, epair[:netisr|:taskqueue], netmap:SWITCH|PIPE, shmif:FILE[?promisc=off], "
-        "bus:FILE, wire[:COLOUR]." in text
-    )
+    links = ", ".join(kind.usage for kind in KINDS.values())
+    assert f"Links: {links}, bus:FILE, odd, wire[:COLOUR]." in text
     assert "Not used: entry point 'gone' of xennet-some 1.0 (group xennet.ports) cannot be" in text
     assert "Not used: entry point 'vif' of xennet-wire 1.0 (group xennet.links) has no" in text
 
@@ -244,7 +250,7 @@ def test_completion_has_what_can_be_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert completed_ports("s") == ["shmif:", "some:"]
     assert completed_ports("some:x+d") == ["some:x+drain:"]
     assert completed_ports("drain:") == ["drain:x.bus"]
-    assert completed_links("") == ["vif", "epair", "netmap:", "shmif:", "bus:", "wire"]
+    assert completed_links("") == ["vif", "epair", "netmap:", "shmif:", "bus:", "odd", "wire"]
     assert completed_links("bus:x") == ["bus:x.bus"]
     assert completed_links("wire:") == []
 

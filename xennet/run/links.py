@@ -139,7 +139,10 @@ def kind_of(plugin: Plugin, link: Any) -> Kind:
         made = plugin.make(link, argument, options, protocol=Link, own=LinkError)
         return cast(Link, made)
 
-    check = getattr(link, "check", _any)
+    def check(argument: str | None) -> None:
+        plugin.make(checked, argument, protocol=object, own=ValueError)
+
+    checked = getattr(link, "check", _any)
     return Kind(usage, check, make, bool(getattr(link, "is_file", False)))
 
 
