@@ -422,14 +422,15 @@ def take_frames(
             res[R_PLACE] = at
             res[R_FOUND] = header32[PKT_W_len]
             return
-        behind = advance(at, head)
+        behind = at + head if at + head < _END else at + head - _END  # shmif_advance
+        after = behind + size
         place = R_SHORT
         if size >= ETHERNET_HEADER:
             if count >= limits[2] or used + size > len(payload):
                 res[R_MORE] = FULL
                 return
-            if behind + size <= _END:
-                payload[used : used + size] = data[behind : behind + size]
+            if after <= _END:
+                payload[used : used + size] = data[behind:after]
             else:
                 copy_out(data, behind, payload, used, size)
             place = wanted(payload, used, header32, form[F_SENDER], card)
@@ -443,9 +444,9 @@ def take_frames(
             used += size
             res[R_BYTES] += size
         res[place] += 1
-        state[S_NEXT] = advance(behind, size)
+        state[S_NEXT] = after if after < _END else after - _END
         # Either of the two reads may have ended where the data ends; that counts once.
-        if at + head >= _END or behind + size >= _END:
+        if at + head >= _END or after >= _END:
             set_generation_after(state)
             low, high = window(first, end, (gen - state[S_GEN]) & MASK32)
     res[R_MORE] = MORE
