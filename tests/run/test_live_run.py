@@ -7,16 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from live_ports import BROKEN, SocketPort
 
 from xennet.cli.signals import stopping
 from xennet.errors import LinkError
-from xennet.frames import FrameBatch
 from xennet.lifecycle.stack import Stack
 from xennet.link.epair import EpairLink
 from xennet.link.protocol import Link
@@ -96,6 +94,8 @@ def test_a_run_is_live_if_a_port_is(port: SocketPort) -> None:
     port.peer.close()
     assert carry(port, NullPort(), allow_empty=True).options.live
     assert not carry(open_port("gen:60x10"), NullPort()).options.live
+    assert isinstance(RunOptions(live=True).clock(), RealClock)
+    assert RunOptions().clock() is None
 
 
 def test_wrappers_and_joined_ports_are_live_if_one_in_them_is(port: SocketPort) -> None:
@@ -334,30 +334,13 @@ def test_a_vif_in_virtual_time_is_held_without_a_store_socket_too() -> None:
     link.destroy()
 
 
-def test_a_bus_without_inotify_is_looked_at_again_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("xennet.shmif.doorbell._watch", lambda fd: -1)
-    bus, other = (open_port(f"shmif:{tmp_path}/bus") for _ in range(2))
-    assert bus.poll_after == 10_000_000  # type: ignore[attr-defined]
-    batch = FrameBatch(memoryview(bytearray(1 << 16)))
-
-    def work() -> None:
-        for number in range(3):
-            batch.clear()
-            batch.append(FRAMES[number])
-            time.sleep(0.05)
-            other.push(batch)
-
-    with meanwhile(work):
-        report = carry(NullPort(), bus, seconds=0.6)
-    monkeypatch.undo()
-    bus.close()
-    other.close()
-    with closing(open_port(f"shmif:{tmp_path}/bus")) as told:
-        assert told.poll_after is None  # type: ignore[attr-defined]
-    assert report.verdict.good, report.verdict
-    assert report.directions[1].frames_received == 3
+def test_what_does_not_arrive_is_given_up_after_two_seconds() -> None:
+    link = of_vif(open_port("gen:60x10"), Stack(room=0))
+    began = time.monotonic()
+    link.carry(lambda: 0)
+    assert 2 <= time.monotonic() - began < 30
+    link.close()
+    link.destroy()
 
 
 # -- what it says of itself meanwhile

@@ -85,9 +85,7 @@ class Port(Endpoint, Protocol):
     A port whose frames come from outside whenever they like, without an end, has ``live = True``
     (:func:`is_live`) and descriptors that can be waited for (xennet.frames.HasDescriptors). One
     that keeps frames back before it writes them has ``flush()``, which a live run calls twice a
-    second. One that is live but has nothing to wait for has ``poll_after``, the ns after which a
-    run wakes its listener again and again. One that is an interface has ``configure(mtu, queues)``
-    (:func:`configure`).
+    second. One that is an interface has ``configure(mtu, queues)`` (:func:`configure`).
     """
 
     @property

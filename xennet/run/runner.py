@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from attrs import asdict, astuple, define, frozen
 
 from xennet.errors import LinkError
-from xennet.frames import BaseEndpoint
 from xennet.link.protocol import FiltersUp, Link, Pair
 from xennet.link.report import LinkReport, VifReport
 from xennet.port import Port
@@ -187,20 +186,10 @@ class Run:
     def _carry_live(self) -> None:
         self._began_at = self._shown_at = time.monotonic()
         self._tick()
-        for port in self._live_ports:
-            self._poll(port)
         self.link.carry_live(self.options.seconds, self._is_over)
-        self._live_ports.clear()
         self._tick_no_more()
         if self.stop.failed:
             self.stop.end()
-
-    def _poll(self, port: Port) -> None:
-        """Wake the listener of a port without descriptors again and again while it is live."""
-        after = getattr(port, "poll_after", None)
-        if after is not None and port in self._live_ports:
-            cast(BaseEndpoint, port).wake()
-            self.link.host_clock.call_after(after, partial(self._poll, port))
 
     def _tick(self) -> None:
         """Let recordings be read, and the status be seen, while a live run goes on."""

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from xennet.frames import NOTHING, FrameBatch, Watch
 from xennet.port.base import BasePort
-from xennet.shmif.doorbell import POLLING, Doorbell
+from xennet.shmif.doorbell import Doorbell
 from xennet.shmif.errors import BusError
 from xennet.shmif.shared_bus import MAX_BUS_FRAME, Bus, Reader, Station
 
@@ -67,12 +67,6 @@ class ShmifPort(BasePort):
     @property
     def exhausted(self) -> bool:
         return self._finished and self._quiet
-
-    @property
-    def poll_after(self) -> int | None:
-        """The ns after which a live run looks at the bus again; None with inotify, which tells when
-        to."""
-        return None if self._doorbell.fileno >= 0 else round(POLLING * 1e9)
 
     @property
     def overruns(self) -> int:
