@@ -27,7 +27,8 @@ from xennet.bench.rounds import Figure
 _ENDS = (("xennet-bench-a", "guest0", "10.77.0.1"), ("xennet-bench-b", "host0", "10.77.0.2"))
 _PORTS = tuple(f"{name}@{netns}" for netns, name, _ in _ENDS)
 _SERVER = _ENDS[1][2]
-_PINGS = 300
+#: Pings, and seconds between them: by hand, and as fast as a program asks.
+_PINGS = ((30, 0.1), (500, 0.002))
 #: Seconds until frames have to pass; kernels may have to be compiled first.
 _PATIENCE = 120.0
 
@@ -98,9 +99,9 @@ def throughput(seconds: float, *words: str) -> float:
     return float(report["end"]["sum_received"]["bits_per_second"])
 
 
-def round_trips() -> float:
-    """Pings per second, one after the other: the inverse of their mean time."""
-    printed = _in_guest("ping", "-q", "-c", str(_PINGS), "-i", "0.002", _SERVER)
+def round_trips(count: int, interval: float) -> float:
+    """The inverse of the mean time of ``count`` pings, ``interval`` seconds apart."""
+    printed = _in_guest("ping", "-q", "-c", str(count), "-i", str(interval), _SERVER)
     mean = re.search(r"= [\d.]+/([\d.]+)/", printed)
     if mean is None:
         raise click.ClickException(f"ping has no times: {printed}")
@@ -109,31 +110,32 @@ def round_trips() -> float:
 
 def measure(ways: Mapping[str, tuple[tuple[str, ...], str]], rounds: int, seconds: int) -> Table:
     """All figures, in rounds in which every way has its turn."""
-    rates: dict[str, tuple[list[float], ...]] = {name: ([], [], []) for name in ways}
+    rates: dict[str, tuple[list[float], ...]] = {name: ([], [], [], []) for name in ways}
     for number in range(rounds):
         for name, (command, engine) in ways.items():
             click.echo(f"round {number + 1}: {name}", err=True)
             with between(command, engine):
                 throughput(1)  # the engine's kernels are there, and pages have been touched
-                for rate, value in zip(
-                    rates[name],
-                    (throughput(seconds), throughput(seconds, "-R"), round_trips()),
-                    strict=True,
-                ):
-                    rate.append(value)
+                values = [throughput(seconds), throughput(seconds, "-R")]
+                values += [round_trips(*pings) for pings in _PINGS]
+            for rate, value in zip(rates[name], values, strict=True):
+                rate.append(value)
     figures = {name: [Figure(tuple(rate)) for rate in of] for name, of in rates.items()}
     rows = [_row(name, of, figures[RELAY]) for name, of in figures.items()]
-    columns = ("between", "guest sends", "of relay", "host sends", "of relay")
+    columns = ["between", "guest sends", "of relay", "host sends", "of relay"]
+    for _, interval in _PINGS:
+        columns += [f"ping, {1 / interval:g} a second", "of relay"]
     title = f"TCP in Gbit/s and ping in ms, medians of {rounds} interleaved rounds"
-    return Table(title, (*columns, "ping, mean", "of relay"), tuple(rows))
+    return Table(title, tuple(columns), tuple(rows))
 
 
 def _row(name: str, figures: list[Figure], relay: list[Figure]) -> tuple[str, ...]:
-    up, down, ping = figures
     cells = [name]
-    for figure, other in zip((up, down), relay, strict=False):
+    for figure, other in zip(figures[:2], relay[:2], strict=True):
         cells += [f"{figure.median / 1e9:.2f}", f"{figure.of(other):.2f} x"]
-    return (*cells, f"{1000 / ping.median:.2f}", f"{1 / ping.of(relay[2]):.2f} x")
+    for figure, other in zip(figures[2:], relay[2:], strict=True):
+        cells += [f"{1000 / figure.median:.2f}", f"{1 / figure.of(other):.2f} x"]
+    return tuple(cells)
 
 
 @click.command()
