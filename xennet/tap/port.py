@@ -168,6 +168,7 @@ class TapPort(BasePort):
                 break
             batch.used = used  # all of them were dropped
         pulled = batch.count - first
+        octets = sum(batch.length[first : batch.count])
         self._quiet = not pulled
         if pulled:
             batch.timestamp[first : batch.count] = array("q", [time.time_ns()]) * pulled
@@ -176,7 +177,7 @@ class TapPort(BasePort):
         else:
             self._empty = 0
             self._begin_watch()
-        return self._pulled(pulled, batch.used - used)
+        return self._pulled(pulled, octets)
 
     def _fill(self, batch: FrameBatch, first: int) -> bool:
         """Read frames and their headers, of which that of frame ``first`` is the first. Returns
