@@ -15,11 +15,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 import click
+from attrs import astuple, define, field
 
 from xennet.bench.markdown import Table
 from xennet.bench.rounds import Figure
@@ -27,8 +29,8 @@ from xennet.bench.rounds import Figure
 _ENDS = (("xennet-bench-a", "guest0", "10.77.0.1"), ("xennet-bench-b", "host0", "10.77.0.2"))
 _PORTS = tuple(f"{name}@{netns}" for netns, name, _ in _ENDS)
 _SERVER = _ENDS[1][2]
-#: Pings, and seconds between them: by hand, and as fast as a program asks.
-_PINGS = ((30, 0.1), (500, 0.002))
+#: How many pings, and seconds between them: an idle machine, and one that is kept awake.
+_SLOW, _FAST = (20, 0.1), (500, 0.002)
 #: Seconds until frames have to pass; kernels may have to be compiled first.
 _PATIENCE = 120.0
 
@@ -51,8 +53,9 @@ def missing() -> str:
 
 
 @contextmanager
-def between(command: tuple[str, ...], engine: str) -> Iterator[None]:
-    """Two interfaces with addresses, joined by ``python -m`` ``command``; frames pass."""
+def between(command: tuple[str, ...], engine: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Two interfaces with addresses, joined by ``python -m`` ``command``, the process that is
+    yielded; frames pass."""
     env = {**os.environ, "XENNET_ENGINE": engine}
     with ExitStack() as undo:
         for netns, _, _ in _ENDS:
@@ -71,12 +74,18 @@ def between(command: tuple[str, ...], engine: str) -> Iterator[None]:
                 time.sleep(0.05)
         while not _in_guest("ping", "-c", "1", "-W", "1", _SERVER, check=False).count("1 received"):
             _require(process, end)
-        yield
+        yield process
 
 
 def _require(process: subprocess.Popen[bytes], end: float) -> None:
     if process.poll() is not None or time.monotonic() > end:
         raise click.ClickException(f"process {process.args!r} carries nothing")
+
+
+def processor_time(process: subprocess.Popen[bytes]) -> float:
+    """Seconds of processor time that a process has used, the kernel's work for it included."""
+    after_name = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _in_guest(*command: str, check: bool = True) -> str:
@@ -108,33 +117,72 @@ def round_trips(count: int, interval: float) -> float:
     return 1000 / float(mean[1])
 
 
+@define
+class Rates:
+    """What was measured of one way, in each round; more is better. ``up``, ``down``: bits per
+    second; ``pings``: the inverse of their times, by pace; ``bytes_each``, ``pings_each``: in a
+    second of processor time."""
+
+    up: list[float] = field(factory=list)
+    down: list[float] = field(factory=list)
+    bytes_each: list[float] = field(factory=list)
+    slow_ping: list[float] = field(factory=list)
+    fast_ping: list[float] = field(factory=list)
+    pings_each: list[float] = field(factory=list)
+
+    def add(self, process: subprocess.Popen[bytes], seconds: int) -> None:
+        """Measure for about four times ``seconds`` seconds what ``process`` carries."""
+        throughput(seconds)  # kernels are compiled then, and pages have been touched
+        before = processor_time(process)
+        self.up.append(throughput(seconds))
+        self.down.append(throughput(seconds, "-R"))
+        octets = (self.up[-1] + self.down[-1]) * seconds / 8
+        self.bytes_each.append(octets / (processor_time(process) - before))
+        self.slow_ping.append(round_trips(*_SLOW))
+        before = processor_time(process)
+        self.fast_ping.append(round_trips(*_FAST))
+        self.pings_each.append(_FAST[0] / (processor_time(process) - before))
+
+
 def measure(ways: Mapping[str, tuple[tuple[str, ...], str]], rounds: int, seconds: int) -> Table:
     """All figures, in rounds in which every way has its turn."""
-    rates: dict[str, tuple[list[float], ...]] = {name: ([], [], [], []) for name in ways}
+    rates = {name: Rates() for name in ways}
     for number in range(rounds):
         for name, (command, engine) in ways.items():
             click.echo(f"round {number + 1}: {name}", err=True)
-            with between(command, engine):
-                throughput(1)  # the engine's kernels are there, and pages have been touched
-                values = [throughput(seconds), throughput(seconds, "-R")]
-                values += [round_trips(*pings) for pings in _PINGS]
-            for rate, value in zip(rates[name], values, strict=True):
-                rate.append(value)
-    figures = {name: [Figure(tuple(rate)) for rate in of] for name, of in rates.items()}
-    rows = [_row(name, of, figures[RELAY]) for name, of in figures.items()]
-    columns = ["between", "guest sends", "of relay", "host sends", "of relay"]
-    for _, interval in _PINGS:
-        columns += [f"ping, {1 / interval:g} a second", "of relay"]
-    title = f"TCP in Gbit/s and ping in ms, medians of {rounds} interleaved rounds"
-    return Table(title, tuple(columns), tuple(rows))
+            with between(command, engine) as process:
+                rates[name].add(process, seconds)
+    figures = {
+        name: [Figure(tuple(rate)) for rate in astuple(of, recurse=False)]
+        for name, of in rates.items()
+    }
+    columns = ["between"]
+    for name, _, _ in _COLUMNS:
+        columns += [name, "of relay"]
+    return Table(
+        f"Two network stacks, medians of {rounds} interleaved rounds",
+        tuple(columns),
+        tuple(_row(name, of, figures[RELAY]) for name, of in figures.items()),
+    )
+
+
+#: Of each figure: what it is called, and how it is shown; whether it is shown as a time, so that
+#: its ratio is the other way round.
+_COLUMNS: tuple[tuple[str, Callable[[float], str], bool], ...] = (
+    ("guest sends, Gbit/s", lambda rate: f"{rate / 1e9:.2f}", False),
+    ("host sends, Gbit/s", lambda rate: f"{rate / 1e9:.2f}", False),
+    ("processor, s/GB", lambda rate: f"{1e9 / rate:.2f}", True),
+    (f"ping, {1 / _SLOW[1]:g} a second, ms", lambda rate: f"{1000 / rate:.2f}", True),
+    (f"ping, {1 / _FAST[1]:g} a second, ms", lambda rate: f"{1000 / rate:.2f}", True),
+    ("processor, us/ping", lambda rate: f"{1e6 / rate:.0f}", True),
+)
 
 
 def _row(name: str, figures: list[Figure], relay: list[Figure]) -> tuple[str, ...]:
     cells = [name]
-    for figure, other in zip(figures[:2], relay[:2], strict=True):
-        cells += [f"{figure.median / 1e9:.2f}", f"{figure.of(other):.2f} x"]
-    for figure, other in zip(figures[2:], relay[2:], strict=True):
-        cells += [f"{1000 / figure.median:.2f}", f"{1 / figure.of(other):.2f} x"]
+    for figure, other, (_, show, inverse) in zip(figures, relay, _COLUMNS, strict=True):
+        ratio = figure.of(other)
+        cells += [show(figure.median), f"{1 / ratio if inverse else ratio:.2f} x"]
     return tuple(cells)
 
 
