@@ -18,7 +18,7 @@ from xennet.run.options import RunOptions
 from xennet.testing.link_contract import Stack
 from xennet.testing.sample_frames import Frame, numbered
 
-SPECS = ("", "vif", "epair", "epair:taskqueue", "shmif:{folder}/bus")
+SPECS = ("", "vif", "epair", "epair:taskqueue", "netmap:vale0", "shmif:{folder}/bus")
 
 END = st.sampled_from([0, 1])
 STEPS = st.lists(
