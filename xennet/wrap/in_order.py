@@ -179,9 +179,54 @@ class InOrderCheck:
         been handed to the link."""
         if end is None:
             end = batch.count
+        size = -1
         if self._together or end - first >= TOGETHER:
-            if self._sent_together(batch, first, end):
-                return
+            size = self._sent_together(batch, first, end)
+        if size < 0:
+            size = self._sent_each(batch, first, end)
+        self.missing += end - first
+        self.frames_sent += end - first
+        self.bytes_sent += size
+        if self.frames_sent >= self._count_at:
+            self._limit_notes()
+
+    def received(self, batch: FrameBatch, first: int = 0, end: int | None = None) -> None:
+        """Compare frames ``first`` .. ``end - 1`` (None: all the others) of ``batch`` with the
+        notes, and give them their time stamps and remarks."""
+        if end is None:
+            end = batch.count
+        while first < end:
+            if self._together and not self._in_flight:
+                taken, size = self._come_together(batch, first, end)
+            else:
+                taken, size = self._as_sent(batch, first, end)
+            if taken:
+                self.missing -= taken
+                self.frames_received += taken
+                self.bytes_received += size
+                first += taken
+            elif self._together:
+                self._part()
+            else:
+                self._otherwise(batch, first)
+                first += 1
+
+    def _sent_together(self, batch: FrameBatch, first: int, end: int) -> int:
+        """Note frames together. Returns the number of their bytes; -1, with nothing changed, where
+        that is not possible: they have to keep one order and lie end to end, without remarks."""
+        if self.flow_of is not one_flow or batch.remarks or first == end:
+            return -1
+        size = end_to_end(batch, first, end)
+        if size >= 0:
+            if self._kept + size > KEPT:
+                return -1
+            self._together.append(NotedBatch(batch, first, end, size))
+            self._kept += size
+        return size
+
+    def _sent_each(self, batch: FrameBatch, first: int, end: int) -> int:
+        """Give each frame a note. Returns the number of their bytes."""
+        if self._together:
             self._part()
         data, offset, length, flags = batch.data, batch.offset, batch.length, batch.flags
         timestamp, remarks = batch.timestamp, batch.remarks
@@ -206,51 +251,20 @@ class InOrderCheck:
             notes.append((frame, timestamp[i], flags[i] & CSUM_BLANK, remark))
             size += n
         self._kept = kept
-        self._count_sent(end - first, size)
+        return size
 
-    def received(self, batch: FrameBatch, first: int = 0, end: int | None = None) -> None:
-        """Compare frames ``first`` .. ``end - 1`` (None: all the others) of ``batch`` with the
-        notes, and give them their time stamps and remarks."""
-        if end is None:
-            end = batch.count
-        while first < end:
-            start = first
-            if self._together and not self._in_flight:
-                first = self._come_together(batch, first, end)
-            else:
-                first = self._as_sent(batch, first, end)
-            if first == start and self._together:
-                self._part()
-            elif first == start:
-                self._otherwise(batch, first)
-                first += 1
-
-    def _sent_together(self, batch: FrameBatch, first: int, end: int) -> bool:
-        """Note frames together. Returns False, with nothing changed, where that is not possible:
-        they have to keep one order and lie end to end, without remarks."""
-        if self.flow_of is not one_flow or batch.remarks or first == end:
-            return False
-        size = end_to_end(batch, first, end)
-        if size < 0 or self._kept + size > KEPT:
-            return False
-        self._together.append(NotedBatch(batch, first, end, size))
-        self._kept += size
-        self._count_sent(end - first, size)
-        return True
-
-    def _come_together(self, batch: FrameBatch, first: int, end: int) -> int:
+    def _come_together(self, batch: FrameBatch, first: int, end: int) -> tuple[int, int]:
         """Take frames ``first`` .. ``end - 1``, or fewer, if they come as the oldest of those that
-        were noted together. Returns the number of the next frame: ``first`` if one may differ."""
+        were noted together. Returns the number of frames and bytes, 0 if one may differ."""
         noted = self._together[0]
         count = min(noted.left, end - first)
         size = -1 if batch.remarks else noted.take(batch, first, count)
         if size < 0:
-            return first
+            return 0, 0
         if not noted.left:
             self._together.popleft()
         self._kept -= size
-        self._count_received(count, size)
-        return first + count
+        return count, size
 
     def _part(self) -> None:
         """Give each frame that was noted with others a note of its own."""
@@ -259,11 +273,11 @@ class InOrderCheck:
             for frame, timestamp, is_blank in self._together.popleft().frames():
                 notes.append((frame, timestamp, is_blank, None))
 
-    def _as_sent(self, batch: FrameBatch, first: int, end: int) -> int:
+    def _as_sent(self, batch: FrameBatch, first: int, end: int) -> tuple[int, int]:
         """Take frames ``first`` .. ``end - 1`` as long as each is the oldest one of its flow,
-        unchanged, and no stray has come. Returns the number of the next frame."""
+        unchanged, and no stray has come. Returns the number of frames and of bytes."""
         if self._strays:
-            return first
+            return 0, 0
         data, offset, length, flags = batch.data, batch.offset, batch.length, batch.flags
         flow_of, in_flight = self.flow_of, self._in_flight
         several, kept, size = flow_of is not one_flow, 0, 0
@@ -290,8 +304,7 @@ class InOrderCheck:
             size += n
             i += 1
         self._kept -= kept
-        self._count_received(i - first, size)
-        return i
+        return i - first, size
 
     def _otherwise(self, batch: FrameBatch, index: int) -> None:
         """Compare a frame that need not be the oldest, or is none that was sent."""
@@ -309,18 +322,6 @@ class InOrderCheck:
             batch.remark(index, remark)
         self.frames_received += 1
         self.bytes_received += length
-
-    def _count_sent(self, frames: int, size: int) -> None:
-        self.missing += frames
-        self.frames_sent += frames
-        self.bytes_sent += size
-        if self.frames_sent >= self._count_at:
-            self._limit_notes()
-
-    def _count_received(self, frames: int, size: int) -> None:
-        self.missing -= frames
-        self.frames_received += frames
-        self.bytes_received += size
 
     def filter(self, data: bytes, timestamp: int) -> None:
         """Remove the note of a frame that the link dropped, as it may."""
