@@ -133,9 +133,10 @@ class NetmapPort(BasePort):
         if self._port.closed or not self._rx:
             self._quiet = True
             return 0
-        self._sync(self._port.rxsync)
+        if not any(ring.space for ring, _ in self._rx):
+            self._sync(self._port.rxsync)
         first, used = batch.count, batch.used
-        more = 0
+        more = bad = 0
         for ring, views in self._rx:
             count = batch.count
             if not ring.space:
@@ -152,13 +153,16 @@ class NetmapPort(BasePort):
             )
             taken = batch.count = count + self._res[R_FRAMES]
             batch.used += self._res[R_BYTES]
-            self._counters.refused_oversize += self._res[R_BAD]
+            bad += self._res[R_BAD]
             more |= self._res[R_MORE]
             stamp = ring.timestamp * 1000
             for i in range(count, taken):
                 batch.timestamp[i] = stamp
                 batch.remark(i, None)
         pulled = batch.count - first
+        self._counters.refused_oversize += bad
+        if pulled or bad:
+            self._sync(self._port.rxsync)  # gives the slots back, so that senders have them
         if more and not pulled and not first:
             raise IndexError(f"{self.name}: the batch is too small for the next frame")
         self._quiet = not pulled

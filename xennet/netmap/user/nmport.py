@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from errno import EBADF, EINVAL
+from errno import EBADF, EINVAL, ENOENT
 from itertools import pairwise
 from types import TracebackType
 from typing import Any
@@ -28,16 +28,20 @@ from xennet.abi.netmap import (
     NETMAP_REQ_IFNAMSIZ,
     NETMAP_REQ_OPT_EXTMEM,
     NETMAP_REQ_OPT_OFFSETS,
+    NETMAP_REQ_POOLS_INFO_GET,
     NETMAP_REQ_PORT_INFO_GET,
     NETMAP_REQ_REGISTER,
+    NETMAP_REQ_VALE_LIST,
     NIOCCTRL,
     NIOCRXSYNC,
     NIOCTXSYNC,
     OPT_EXTMEM,
     OPT_OFFSETS,
     OPTION,
+    POOLS_INFO,
     PORT_INFO,
     REGISTER,
+    VALE_LIST,
 )
 from xennet.netmap.address_space import ClientMemory
 from xennet.netmap.descriptor import Descriptor
@@ -107,6 +111,41 @@ def info(device: Device, name: str, **fields: int) -> Any:
     file = device.open(ClientMemory())
     try:
         return control(device, file, NETMAP_REQ_PORT_INFO_GET, name, PORT_INFO, fields)[1]
+    finally:
+        device.close(file)
+
+
+def pools(port: Port) -> list[tuple[str, int, int]]:
+    """What NETMAP_REQ_POOLS_INFO_GET tells of the memory of an open port: of each pool its name
+    ("if", "ring", "buf"), its number of objects and their size in bytes."""
+    name = port.kernel_name
+    _, told = control(port.device, port.file, NETMAP_REQ_POOLS_INFO_GET, name, POOLS_INFO, {})
+    return [
+        (
+            pool,
+            int(getattr(told, f"nr_{pool}_pool_objtotal")),
+            int(getattr(told, f"nr_{pool}_pool_objsize")),
+        )
+        for pool in ("if", "ring", "buf")
+    ]
+
+
+def ports_of_switches(device: Device) -> Iterator[tuple[int, int, str]]:
+    """The ports that are on switches, by NETMAP_REQ_VALE_LIST: number of the switch, number on it,
+    name."""
+    file = device.open(ClientMemory())
+    try:
+        switch = number = 0
+        while True:
+            fields = {"nr_bridge_idx": switch, "nr_port_idx": number}
+            try:
+                name, at = control(device, file, NETMAP_REQ_VALE_LIST, "", VALE_LIST, fields)
+            except NetmapError as e:
+                if e.errno != ENOENT:
+                    raise
+                return
+            yield at.nr_bridge_idx, at.nr_port_idx, name
+            switch, number = at.nr_bridge_idx, at.nr_port_idx + 1
     finally:
         device.close(file)
 

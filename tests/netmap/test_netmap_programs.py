@@ -1,0 +1,114 @@
+"""``xennet netmap gen``, ``sink``, ``bridge``, ``list`` and ``info``."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import xennet.netmap
+from xennet.cli import main
+from xennet.netmap.device import Device
+from xennet.netmap.user.pkt_gen import Bridge, Generator, Sink, take_turns
+
+Capture = pytest.CaptureFixture[str]
+
+
+def said(capsys: Capture, command: str, code: int = 0) -> list[str]:
+    assert main(["netmap", *command.split()]) == code
+    shown = capsys.readouterr()
+    text = re.sub(r" in [0-9.]+ s \([0-9,]+ frames/s\)", "", shown.out)
+    return [*text.splitlines(), *shown.err.splitlines()]
+
+
+def test_a_generator_and_two_sinks(capsys: Capture) -> None:
+    command = "gen vale0:1 --count 3000 --size 100 -- sink vale0:2 -- sink netmap:vale0:3 -- list"
+    assert said(capsys, command) == [
+        "switch 0  port   0  vale0:1",
+        "switch 0  port   1  vale0:2",
+        "switch 0  port   2  vale0:3",
+        "gen netmap:vale0:1: 3,000 frames sent",
+        "sink netmap:vale0:2: 3,000 frames, 300,000 bytes",
+        "sink netmap:vale0:3: 3,000 frames, 300,000 bytes",
+    ]
+
+
+def test_a_bridge_copies_between_regions(capsys: Capture) -> None:
+    assert said(capsys, "sink vale0:b -- bridge cable}1 vale0:a -- gen cable{1 --count 3000") == [
+        "sink netmap:vale0:b: 3,000 frames, 180,000 bytes",
+        "bridge netmap:cable}1 vale0:a: 3,000 there, 0 back, copied",
+        "gen netmap:cable{1: 3,000 frames sent",
+    ]
+
+
+def test_a_bridge_swaps_buffers_in_one_region(capsys: Capture) -> None:
+    command = "gen a{1 --count 3000 -- bridge a}1 a{2 -- sink a}2 -- gen a}2 --count 100"
+    # The generator on the last end shares its rings with the sink, and sends the other way.
+    assert said(capsys, command) == [
+        "gen netmap:a{1: 3,000 frames sent",
+        "bridge netmap:a}1 netmap:a{2: 3,000 there, 100 back, buffers swapped",
+        "sink netmap:a}2: 3,000 frames, 180,000 bytes",
+        "gen netmap:a}2: 100 frames sent",
+    ]
+
+
+def test_nobody_reads(capsys: Capture) -> None:
+    why = "gen netmap:x{1: 1,023 frames sent, the rest found no room: nobody reads"
+    assert said(capsys, "gen x{1 --count 2000") == [why]
+    assert said(capsys, "gen vale0:1 --count 2000") == ["gen netmap:vale0:1: 2,000 frames sent"]
+
+
+def test_what_a_port_got(capsys: Capture) -> None:
+    assert said(capsys, "info vale0:1-1/x@conf:rings=2,slots=64") == [
+        "name      vale0:1",
+        "mode      4, flags 0x800",
+        "tx rings  2 of 64 slots, 0 host",
+        "rx rings  2 of 64 slots, 0 host",
+        "memory    2, 8,855,552 bytes",
+        "if        12 of 1,024 bytes",
+        "ring      22 of 20,480 bytes",
+        "buf       4,098 of 2,048 bytes",
+        "tx1       63 of 64 slots, buffer 66 first",
+        "rx1       0 of 64 slots, buffer 2 first",
+    ]
+
+
+def test_a_device_of_its_own_has_no_port(capsys: Capture) -> None:
+    assert said(capsys, "list") == [
+        "no port is on a switch: the device is this command's own, name others behind --"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("sink xn0", "netmap:xn0: ENXIO: xn0: No such device or address"),
+        ("info x@", "EINVAL: invalid empty mem_id"),
+        ("bridge vale0:a xn0", "ENXIO: xn0: No such device or address"),
+        ("gen vale0:a --size 2049", "EINVAL: 2049 bytes do not fit a buffer of 2048 bytes"),
+        ("gen vale0:a --size 17", "17 is not in the range"),
+        ("gen vale0:a -- snk vale0:b", "No command 'snk' for behind --. Did you mean 'sink'?"),
+        ("gen vale0:a -- replay x", "No command 'replay' for behind --."),
+        ("gen vale0:a -- sink vale0:b sink", "Too much behind sink; -- has to be between two"),
+        ("gen vale0:a -- sink", "Missing argument 'PORT'"),
+        ("gen vale0:a -- --", "A command is missing beside --."),
+        ("gen vale0:a -- sink vale0:b --", "A command is missing beside --."),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(capsys: Capture, command: str, says: str) -> None:
+    lines = said(capsys, command, 2)
+    assert says in lines[0]
+    assert len(lines) <= 2
+
+
+def test_programs_close_their_ports() -> None:
+    device = Device()
+    programs = Generator("vale0:a", 60, 10, device), Sink("vale0:b", device)
+    bridge = Bridge("vale0:c", "netmap:d{1", device)
+    take_turns([*programs, bridge])
+    assert bridge.moved == [10, 0]
+    for program in (*programs, bridge):
+        program.close()
+    with pytest.raises(xennet.netmap.NetmapError):
+        Bridge("vale0:c", "netmap:e", device)
+    assert list(device.state.regions.by_id) == [1]
