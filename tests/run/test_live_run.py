@@ -159,7 +159,7 @@ def test_it_ends_when_its_time_is_up(port: SocketPort, link: str) -> None:
     port.peer.send(FRAMES[0])
     report = carry(port, NullPort(), link=link, seconds=0.2)
     assert report.verdict.good, report.verdict
-    assert 0.2 <= report.seconds < 2
+    assert 0.2 <= report.seconds < 20
     assert report.interrupted is None
     assert report.directions[0].frames_received == 1
 
@@ -188,7 +188,7 @@ def test_frames_that_never_stop_do_not_keep_it_from_its_end(port: SocketPort) ->
         finally:
             over = True
     assert report.verdict.good, report.verdict
-    assert report.seconds < 5
+    assert report.seconds < 20
     sent = report.directions[0].frames_sent
     assert report.directions[0].frames_received == sent == port.counters.frames_in > 100
 
@@ -236,7 +236,7 @@ def test_a_run_without_live_ports_may_be_given_a_time_too() -> None:
     assert report.verdict.good, report.verdict
     assert report.verdict.reasons[0] == "every frame that was given arrived unchanged and in order"
     assert not report.options.live
-    assert 0.2 <= report.seconds < 5
+    assert 0.2 <= report.seconds < 20
     assert carry(open_port("gen:60x10"), NullPort(), seconds=3600).seconds < 60
 
 
@@ -361,7 +361,7 @@ def test_its_status_has_rates_queues_and_drops(port: SocketPort, other: SocketPo
     options = RunOptions(link="epair:taskqueue")
     with meanwhile(work):
         run_ports([port], [other], options, Shown(status=seen.append))
-    assert seen[0].seconds < 0.1
+    assert seen[0].seconds < 0.4
     assert all(0.4 < after.seconds - before.seconds < 10 for before, after in pairwise(seen))
     assert (seen[0].to_host, seen[0].dropped) == (0, 0)
     assert seen[-1].dropped == 1
