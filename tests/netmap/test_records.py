@@ -35,7 +35,9 @@ NOT_PLAYED = {"host_rings/udp-csum", "vale_nic/two-threads"}
 
 
 @pytest.fixture(
-    scope="module", params=[(topic, engine) for engine in ("plain", "fast") for topic in TOPICS]
+    scope="module",
+    params=[(topic, engine) for engine in ("plain", "fast") for topic in TOPICS],
+    ids="-".join,
 )
 def outcomes(request: pytest.FixtureRequest) -> list[Outcome]:
     topic, engine = request.param

@@ -6,7 +6,6 @@ The model knows a ring as lists of indices that each side owns; it shares no cod
 from __future__ import annotations
 
 import select
-from typing import Any
 
 from attrs import define, field
 from hypothesis import strategies as st
@@ -219,4 +218,4 @@ class PipeContract(RuleBasedStateMachine):
             assert all_free(self.region)
 
 
-TestPipeContract: Any = PipeContract.TestCase
+TestPipeContract = PipeContract.TestCase

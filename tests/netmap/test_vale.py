@@ -67,6 +67,51 @@ def test_a_learned_station_gets_its_frames_alone_and_moves_in_the_middle_of_a_ba
     assert one.receive() == [frame(2, 3, 6)]
 
 
+def test_a_station_that_moves_is_found_by_the_very_frame_that_says_so() -> None:
+    device = Device()
+    one, two = opened(device, "vale0:a"), opened(device, "vale0:b")
+    two.send(frame(0, 2))
+    one.receive()
+    one.send(frame(2, 1, 1), frame(2, 2, 2), frame(2, 1, 3))
+    assert two.receive() == [frame(2, 1, 1)]
+
+
+def test_a_group_is_no_source_to_be_learned() -> None:
+    device = Device()
+    one, two, three = (opened(device, f"vale0:{name}") for name in "abc")
+    two.send(frame(0, 2))
+    one.receive(), three.receive()
+    place = rthash(address(memoryview(frame(2, 1)), 0))
+    group = next(
+        source
+        for source in (b"\1\0\x5e" + number.to_bytes(3, "big") for number in range(1 << 16))
+        if rthash(address(memoryview(source), 0)) == place
+    )
+    one.send(frame(0, 1)[:6] + group + frame(0, 1)[12:], frame(2, 1, 5))
+    assert len(two.receive()) == 2
+    assert len(three.receive()) == 1
+
+
+def test_one_slot_of_a_receiver_stays_free() -> None:
+    device = Device()
+    one, two = opened(device, "vale0:a", nr_tx_slots=16), opened(device, "vale0:b")
+    frames = [frame(0, 1, i) for i in range(10)]
+    one.send(*frames)
+    assert two.receive() == frames[:7]
+    one.send(*frames)
+    assert two.receive() == frames[:7]
+
+
+def test_a_frame_for_the_own_port_is_dropped() -> None:
+    device = Device()
+    one, two = opened(device, "vale0:a"), opened(device, "vale0:b")
+    one.send(frame(0, 1))
+    two.receive()
+    one.send(frame(1, 1, 1), frame(9, 1, 2))
+    assert one.receive() == []
+    assert two.receive() == [frame(9, 1, 2)]
+
+
 def send_fragments(client: Client, *fragments: tuple[int, int, int, int]) -> None:
     """Send one packet of slots (buffer, length, more flags, ptr); buffer 0: the slot's own."""
     for i, (buffer, length, flags, ptr) in enumerate(fragments):
