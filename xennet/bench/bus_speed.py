@@ -9,8 +9,9 @@ counted. A process that has nothing to do waits for the bus to be written to.
 from __future__ import annotations
 
 import os
-import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from tempfile import TemporaryDirectory
 
 from attrs import frozen
 
-from xennet.engine.choice import using
+from xennet.engine import atomics
+from xennet.engine.choice import VARIABLE, using
 from xennet.frames import FrameBatch
 from xennet.shmif.bus_port import ShmifPort
 
@@ -34,7 +36,11 @@ _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 def why_not() -> str:
     """Why buses cannot be measured here; empty if they can."""
-    return "" if hasattr(os, "fork") else "no fork"
+    try:
+        atomics.of_processes()
+    except atomics.AtomicsError as error:
+        return str(error)
+    return ""
 
 
 @frozen
@@ -54,21 +60,13 @@ class OverBus:
     flooded: bool = False
 
     def __call__(self, size: int, frames: int) -> float:
-        with using(self.engine), TemporaryDirectory(dir=_FOLDER) as folder:
-            path = f"{folder}/bus"
-            port = ShmifPort(path)
-            try:
-                with _child(self._writes, path, size):
-                    return _read(port, frames, answers=not self.flooded)
-            finally:
-                port.close()
+        with self._joined() as port:
+            return self._carry(port, size, frames, lambda: None)
 
     def shares(self, size: int, frames: int) -> Shares:
         """The lock's shares of the reader's time; this is measured in a run of its own, as the
         clock is asked with each hold."""
-        with using(self.engine), TemporaryDirectory(dir=_FOLDER) as folder:
-            path = f"{folder}/bus"
-            port = ShmifPort(path)
+        with self._joined() as port:
             lock, spent = port._bus.lock, [0.0]
             _timed(lock, "acquire", spent)
             _timed(lock, "release", spent)
@@ -76,48 +74,54 @@ class OverBus:
             def begins() -> None:
                 spent[0] = lock.waited = 0.0
 
-            try:
-                with _child(self._writes, path, size):
-                    seconds = _read(port, frames, begins, answers=not self.flooded)
-            finally:
-                port.close()
+            seconds = self._carry(port, size, frames, begins)
             return Shares(spent[0] / seconds, lock.waited / seconds)
 
-    def _writes(self, path: str, size: int) -> None:
-        """Write frames without end, in the child."""
-        port = ShmifPort(path)
-        out, answers = (
-            _batch_of(size, _ANSWERED),
-            FrameBatch(memoryview(bytearray(_BYTES)), _FRAMES),
-        )
-        on_their_way = 0
-        while True:
-            port.push(out)
-            if self.flooded:
-                continue
-            on_their_way += _ANSWERED
-            while on_their_way + _ANSWERED > _WINDOW:
-                answers.clear()
-                if port.pull(answers):
-                    on_their_way -= _ANSWERED * answers.count
-                else:
+    @contextmanager
+    def _joined(self) -> Iterator[ShmifPort]:
+        """A port on a bus of its own."""
+        with using(self.engine), TemporaryDirectory(dir=_FOLDER) as folder:
+            port = ShmifPort(f"{folder}/bus")
+            try:
+                yield port
+            finally:
+                port.close()
+
+    def _carry(self, port: ShmifPort, size: int, frames: int, begins: Callable[[], None]) -> float:
+        """Read frames of another process, and answer them if it waits for that. Returns the seconds
+        from the first ones on, at which ``begins()`` is called."""
+        batch, answer = FrameBatch(memoryview(bytearray(_BYTES)), _FRAMES), _batch_of(_ANSWER, 1)
+        got = answered = 0
+        started = 0.0
+        how = "flooded" if self.flooded else "window"
+        path = port.name.partition(":")[2]
+        with _process(self.engine, "bus", path, str(size), how) as alive:
+            while got < frames:
+                batch.clear()
+                pulled = port.pull(batch)
+                if not pulled:
+                    alive()
                     port.wait(1)
+                    continue
+                if not got:
+                    begins()
+                    started = time.perf_counter()
+                got += pulled
+                while not self.flooded and got - answered >= _ANSWERED:
+                    port.push(answer)
+                    answered += _ANSWERED
+            return time.perf_counter() - started
 
 
 def over_socket(size: int, frames: int) -> float:
     """A contestant: frames over a SEQPACKET socket, one send and one receive for each."""
     reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    def writes() -> None:
-        reader.close()
-        frame, send = bytes(size), writer.send
-        while True:
-            send(frame)
-
-    with reader, writer, _child(writes):
+    fd = writer.fileno()
+    with reader, writer, _process("plain", "socket", str(fd), str(size), fds=(fd,)):
         writer.close()
         buffer, receive = bytearray(65536), reader.recv_into
-        receive(buffer)
+        if not receive(buffer):
+            raise RuntimeError("the writer of the socket has ended")
         started = time.perf_counter()
         for _ in range(frames):
             receive(buffer)
@@ -125,43 +129,43 @@ def over_socket(size: int, frames: int) -> float:
 
 
 @contextmanager
-def _child(work: Callable[..., None], *arguments: object) -> Iterator[None]:
-    """A context in which a child process does ``work``; it is killed in the end."""
-    pid = os.fork()
-    if not pid:
-        try:
-            work(*arguments)
-        finally:
-            os._exit(1)
+def _process(engine: str, *words: str, fds: tuple[int, ...] = ()) -> Iterator[Callable[[], None]]:
+    """A context in which another process does what :func:`_write` says; it is killed in the end.
+    What it gives raises RuntimeError if the process has ended by itself."""
+    command = [sys.executable, "-m", "xennet.bench.bus_speed", *words]
+    process = subprocess.Popen(command, env=os.environ | {VARIABLE: engine}, pass_fds=fds)
+
+    def alive() -> None:
+        if process.poll() is not None:
+            raise RuntimeError(f"the writer has ended with {process.returncode}")
+
     try:
-        yield
+        yield alive
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        process.kill()
+        process.wait()
 
 
-def _read(
-    port: ShmifPort, frames: int, begins: Callable[[], None] = lambda: None, *, answers: bool
-) -> float:
-    """Read frames, and answer them if wanted. Returns the seconds from the first ones on, at which
-    ``begins()`` is called."""
-    batch, answer = FrameBatch(memoryview(bytearray(_BYTES)), _FRAMES), _batch_of(_ANSWER, 1)
-    got = answered = 0
-    started = 0.0
-    while got < frames:
-        batch.clear()
-        pulled = port.pull(batch)
-        if not pulled:
-            port.wait(1)
+def _write(way: str, where: str, size: int, how: str = "") -> None:
+    """Write frames without end: to the bus ``where``, or to the socket that has this number."""
+    if way == "socket":
+        send, frame = socket.socket(fileno=int(where)).send, bytes(size)
+        while True:
+            send(frame)
+    port, out = ShmifPort(where), _batch_of(size, _ANSWERED)
+    answers = FrameBatch(memoryview(bytearray(_BYTES)), _FRAMES)
+    on_their_way = 0
+    while True:
+        port.push(out)
+        if how == "flooded":
             continue
-        if not got:
-            begins()
-            started = time.perf_counter()
-        got += pulled
-        while answers and got - answered >= _ANSWERED:
-            port.push(answer)
-            answered += _ANSWERED
-    return time.perf_counter() - started
+        on_their_way += _ANSWERED
+        while on_their_way + _ANSWERED > _WINDOW:
+            answers.clear()
+            if port.pull(answers):
+                on_their_way -= _ANSWERED * answers.count
+            else:
+                port.wait(1)
 
 
 def _batch_of(size: int, count: int) -> FrameBatch:
@@ -181,3 +185,8 @@ def _timed(holder: object, name: str, spent: list[float]) -> None:
         spent[0] += time.perf_counter() - started
 
     setattr(holder, name, timed)
+
+
+if __name__ == "__main__":
+    _way, _where, _size, *_how = sys.argv[1:]
+    _write(_way, _where, int(_size), *_how)
