@@ -185,10 +185,12 @@ def test_memory_that_others_may_map_takes_atomic_operations_whatever_view_it_is_
 def test_the_views_of_an_arena_say_by_themselves_whether_it_is_shared() -> None:
     with closing(Memory(2)) as own:
         assert atomics.of(own.run(1).u16) is None
+        assert kernel.alone(own.run(1).u16)
     with closing(Memory(2, shared=True)) as common:
         run = common.run(1)
         for view in run.u8, run.u16, run.u32, run.u64:
             assert atomics.of(view) is atomics.of_processes()
+            assert not kernel.alone(view)
         run.revoke()
 
 
@@ -197,6 +199,7 @@ def test_an_adversary_watches_both_kinds_of_memory() -> None:
     adversary = Adversary()
     with using(adversary):
         views = [shared(memoryview(make).cast("I"), "words") for make in (bytearray(8), memfd())]
+    assert not any(map(kernel.alone, views))
     seen: list[str] = []
     with adversary.watching(lambda access: seen.append(str(access))):
         for view in views:

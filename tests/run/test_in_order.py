@@ -437,6 +437,20 @@ def test_frames_noted_together_come_before_one_with_a_remark() -> None:
     assert came.remarks == {10: "so"}
 
 
+def test_batches_of_which_nothing_arrives_take_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_order, "NOTES", 100)
+    check = InOrderCheck()
+    frames = [(bytes([i]) * 3, 0) for i in b"abcdefghij"]
+    for _ in range(300):
+        check.sent(spaced(frames, 0), 0)
+    left = sum(map(len, check._in_flight.values())) + sum(noted.left for noted in check._together)
+    assert 75 <= left <= 110
+    assert check._kept == 3 * left
+    assert check.missing == 3000
+
+
 # --- frames that the link filters -----------------------------------------------------------------
 
 
