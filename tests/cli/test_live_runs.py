@@ -199,6 +199,39 @@ def test_in_silence_a_terminal_shows_no_line(bus: str) -> None:
         assert terminal.process.returncode == 0
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("link", ["vif", "epair"])
+@pytest.mark.parametrize("option", ["--guest", "--tap-file"])
+def test_a_full_disk_ends_it_with_one_line(
+    link: str, option: str, bus: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "--quiet", "--link", link, "--host", f"shmif:{bus}"]
+    words += ["--guest", "record:/dev/full"] if option == "--guest" else ["--guest", "gen:60x9"]
+    words += ["--tap-file", "host=/dev/full"] if option == "--tap-file" else []
+    assert main(words) == 2
+    said = capsys.readouterr()
+    full = "/dev/full: cannot be written after 0 frames: No space left on device"
+    assert (said.out, said.err) == ("", f"xennet: {full}\n")
+
+
+@pytest.mark.parametrize("link", ["vif", "epair"])
+def test_a_bus_that_is_overwritten_ends_it_with_one_line(
+    link: str, bus: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.pcap"
+    with running("--link", link, "--guest", f"record:{out}", "--host", f"shmif:{bus}") as run:
+        assert run.stderr is not None
+        assert run.stderr.readline() == "frames are carried from now on\n"
+        with open(bus, "r+b", buffering=0) as file:
+            file.seek(4)
+            file.write(b"\xff" * 20)
+        stdout, stderr = run.communicate(timeout=_SECONDS)
+    assert run.returncode == 2
+    assert stderr.startswith(f"xennet: {bus}: ")
+    assert stderr.count("\n") == 1
+    assert stdout == ""
+
+
 @pytest.mark.parametrize("value", ["-1", "soon"])
 def test_a_time_is_a_number(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--guest", "null:", "--host", "null:", "--for", value]) == 2
