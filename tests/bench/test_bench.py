@@ -11,11 +11,13 @@ from xennet.bench.__main__ import BEGIN, END, _write
 from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
 from xennet.bench.contestants import Kernels, Vif, copy_loop, seqpacket
 from xennet.bench.features import FEATURES, Connecting, Crossing, FeatureResults
-from xennet.bench.figures import LOGGED, SEQPACKET, Results
+from xennet.bench.figures import LINK_SIZES, LOGGED, SEQPACKET, Results, netmap_ways
 from xennet.bench.link_speed import LINKS, Crossed
 from xennet.bench.markdown import tables
+from xennet.bench.netmap_speed import OverNetmap
 from xennet.bench.polling import PollPage, pages
 from xennet.bench.rounds import Contestant, Figure, race
+from xennet.netmap.user.mapped_ring import Ring
 from xennet.port.null import NullPort
 
 
@@ -31,6 +33,18 @@ def test_every_way_carries_frames_and_takes_time(way: Contestant) -> None:
 @pytest.mark.parametrize("link", LINKS)
 def test_every_link_is_crossed(engine: str, link: str) -> None:
     assert Crossed(engine, link)(1514, 3000) > 0
+
+
+@pytest.mark.parametrize("size", LINK_SIZES)
+def test_netmap_is_crossed_in_every_way(engine: str, size: int) -> None:
+    for way in netmap_ways(engine, size).values():
+        assert way(size, 1500) > 0
+
+
+def test_frames_that_netmap_drops_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ring, "hand_over", lambda ring, slots=1: None)
+    with pytest.raises(RuntimeError, match="0 of 100 frames arrived"):
+        OverNetmap("plain")(60, 100)
 
 
 @pytest.mark.skipif(why_not() != "", reason="no buses between processes here")
@@ -139,6 +153,7 @@ def test_links_and_buses_have_tables() -> None:
         links={"plain": {60: {"vif": figure, "epair:netisr": Figure((3e5, 6e5, 3e5))}}},
         bus={SEQPACKET: figure, "bus, plain, flooded": Figure((5e4, 1e5, 1e5))},
         lock={"bus, plain, flooded": Shares(0.25, 0.1)},
+        netmap={60: {SEQPACKET: figure, "plain: pipe": Figure((3e5, 6e5, 3e5))}},
     )
     text = "\n".join(table.markdown() for table in tables(results))
     assert "| plain: epair:netisr, 60 bytes | 300,000 | 100% | 3.00 x |" in text

@@ -88,7 +88,7 @@ _TABLE = {
     "testing": "abi errors frames link offload port pump run runloop",
     "bench": (
         "abi engine/atomics engine/choice engine/kernel frames gnttab host link netback "
-        "netback/poll_page netfront port shmif tap vif xenstore"
+        "netback/poll_page netfront netmap port shmif tap vif xenstore"
     ),
     # The front doors
     "__init__": (

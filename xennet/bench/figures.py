@@ -11,6 +11,7 @@ from attrs import field, frozen
 
 from xennet.bench import climit, contestants, features, link_speed, peak_memory
 from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
+from xennet.bench.netmap_speed import OverNetmap
 from xennet.bench.polling import PollPage
 from xennet.bench.rounds import Contestant, Figure, race
 from xennet.bench.startup import StartUp
@@ -37,8 +38,9 @@ class Results:
     entry, by engine. ``startup``: runs per second, by engine. ``logs``: the data path at 60 bytes
     without and with its packet log, by engine. ``features``: the cost of features. ``links``:
     frames per second of each link, by engine and size. ``bus``: frames per second from process to
-    process; ``lock``: the shares of a bus's lock in that, by the same names. ``peaks``: KiB by
-    length of the run. ``missing``: what could not be measured here, and why.
+    process; ``lock``: the shares of a bus's lock in that, by the same names. ``netmap``: frames per
+    second sent by each way through a netmap device and through a socket pair, by size. ``peaks``:
+    KiB by length of the run. ``missing``: what could not be measured here, and why.
     """
 
     rounds: int
@@ -50,6 +52,7 @@ class Results:
     links: dict[str, dict[int, dict[str, Figure]]] = field(factory=dict)
     bus: dict[str, Figure] = field(factory=dict)
     lock: dict[str, Shares] = field(factory=dict)
+    netmap: dict[int, dict[str, Figure]] = field(factory=dict)
     peaks: dict[int, int] = field(factory=dict)
     missing: tuple[str, ...] = ()
 
@@ -103,6 +106,7 @@ def measure(
         buses, lock = dict[str, Figure](), dict[str, Shares]()
     else:
         buses, lock = measure_bus(engines, rounds, seconds, say)
+    over_netmap = measure_netmap(engines, rounds, seconds, say)
     peaks = {}
     if with_memory:
         say("peak memory")
@@ -117,9 +121,34 @@ def measure(
         crossed,
         buses,
         lock,
+        over_netmap,
         peaks,
         tuple(missing),
     )
+
+
+def netmap_ways(engine: str, size: int) -> dict[str, Contestant]:
+    """The ways through a netmap device, by name; some for small frames only."""
+    called = {"plain": "plain", "fast": "compiled"}[engine]
+    ways = {"pipe": OverNetmap(engine, pipe=True), "VALE": OverNetmap(engine)}
+    if size < LINK_SIZES[-1]:
+        ways["VALE, 200 ports"] = OverNetmap(engine, others=198)
+        ways["VALE, to 8 ports"] = OverNetmap(engine, receivers=8)
+    return {f"{called}: {name}": way for name, way in ways.items()}
+
+
+def measure_netmap(
+    engines: list[str], rounds: int, seconds: float, say: Callable[[str], None]
+) -> dict[int, dict[str, Figure]]:
+    """Frames per second that are sent through a netmap device, and through a socket pair."""
+    say("netmap")
+    found = {}
+    for size in LINK_SIZES:
+        ways: dict[str, Contestant] = {SEQPACKET: contestants.seqpacket}
+        for engine in engines:
+            ways |= netmap_ways(engine, size)
+        found[size] = race(ways, size, rounds, seconds)
+    return found
 
 
 def measure_links(

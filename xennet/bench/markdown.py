@@ -74,6 +74,8 @@ def tables(results: Results) -> list[Table]:
         made.append(_links(results.links))
     if results.bus:
         made.append(_bus(results))
+    if results.netmap:
+        made.append(_netmap(results.netmap))
     if results.peaks:
         short = min(results.peaks.values())
         made.append(
@@ -141,6 +143,22 @@ def _bus(results: Results) -> Table:
         )
     columns = ("way", "frames/s", "spread", f"of {SEQPACKET}", "with the lock", "waiting for it")
     return Table(f"Two processes, {BUS_SIZE}-byte frames", columns, tuple(rows))
+
+
+def _netmap(by_size: dict[int, dict[str, Figure]]) -> Table:
+    rows = []
+    for size, figures in by_size.items():
+        for name, figure in figures.items():
+            rows.append(
+                (
+                    f"{name}, {size} bytes",
+                    f"{figure.median:,.0f}",
+                    f"{figure.spread:.0%}",
+                    f"{figure.of(figures[SEQPACKET]):.2f} x",
+                )
+            )
+    columns = ("way", "frames/s sent", "spread", f"of {SEQPACKET}")
+    return Table("netmap, 512 frames a sync", columns, tuple(rows))
 
 
 def _of_features(results: FeatureResults) -> list[Table]:
