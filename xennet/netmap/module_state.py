@@ -19,13 +19,15 @@ class Parameters:
 
     ``no_timestamp``: rings get their time only with NR_TIMESTAMP. ``bridge_batch``: 0 makes
     switches drop all. ``fwd``: NR_FORWARD of every ring. ``generic_ringsize``: slots of a generic
-    adapter made later. ``cpus``: processors of the machine.
+    adapter made later, ``generic_mit_ns``: nanoseconds in which it tells a client once of frames
+    that arrive. ``cpus``: processors of the machine.
     """
 
     no_timestamp: bool = False
     bridge_batch: int = 1024
     fwd: bool = False
     generic_ringsize: int = 1024
+    generic_mit_ns: int = 100_000
     cpus: int = 2
 
 
@@ -39,6 +41,8 @@ class State:
     interfaces: dict[str, NetInterface] = field(factory=dict)
     #: The time of day in microseconds, for time stamps of rings.
     now_us: Callable[[], int] = field(default=lambda: time.time_ns() // 1000)
+    #: Has a function called after so many nanoseconds; None: clients are told of every frame.
+    after: Callable[[int, Callable[[], None]], None] | None = None
     #: The memory of the client whose call is running.
     caller: AddressSpace = field(factory=ClientMemory)
 

@@ -18,12 +18,24 @@ _OVERHEAD = 18
 
 #: A function that is given a frame.
 Frames = Callable[[bytes], None]
+#: A driver's function to send a frame. It calls what it is given when the frame has been sent, at
+#: once or later; it returns False, and keeps nothing, if it can take none now.
+Transmit = Callable[[bytes, Callable[[], None]], bool]
 #: A function that sees a frame, and whether it goes out.
 Tap = Callable[[bytes, bool], None]
 
 
 def _dropped(_frame: bytes) -> None:
     """Nobody is there."""
+
+
+def _sent_nowhere(_frame: bytes, sent: Callable[[], None]) -> bool:
+    sent()
+    return True
+
+
+def _nobody_asks() -> None:
+    """A frame of the stack was sent."""
 
 
 @define(eq=False)
@@ -40,7 +52,7 @@ class NetInterface:
     mtu: int = 1500
     queues: int = 1
     adapter: Adapter | None = None
-    transmit: Frames = _dropped
+    transmit: Transmit = _sent_nowhere
     stack: Frames = _dropped
     taps: list[Tap] = field(factory=list)
     from_wire: Callable[[bytes, int], bool] | None = None
@@ -57,17 +69,20 @@ class NetInterface:
     def send(self, frame: bytes) -> None:
         """The stack sends a frame."""
         if self.from_stack is None or not self.from_stack(frame):
-            self.transmit(frame)
+            self.transmit(frame, _nobody_asks)
 
     def up(self, frame: bytes) -> None:
         """netmap gives a frame to the stack."""
         self._tap(frame, False)
         self.stack(frame)
 
-    def out(self, frame: bytes) -> None:
-        """netmap gives a frame to the driver."""
-        self._tap(frame, True)
-        self.transmit(frame)
+    def out(self, frame: bytes, sent: Callable[[], None] = _nobody_asks) -> bool:
+        """netmap gives a frame to the driver, which calls ``sent`` when it is on its way. Returns
+        whether it was taken."""
+        taken = self.transmit(frame, sent)
+        if taken:
+            self._tap(frame, True)
+        return taken
 
     def _tap(self, frame: bytes, outgoing: bool) -> None:
         for tap in self.taps:
@@ -76,4 +91,13 @@ class NetInterface:
 
 def join_pair(one: NetInterface, other: NetInterface) -> None:
     """Make two interfaces the ends of a veth pair."""
-    one.transmit, other.transmit = other.arrives, one.arrives
+
+    def to(peer: NetInterface) -> Transmit:
+        def transmit(frame: bytes, sent: Callable[[], None]) -> bool:
+            peer.arrives(frame)
+            sent()
+            return True
+
+        return transmit
+
+    one.transmit, other.transmit = to(other), to(one)
