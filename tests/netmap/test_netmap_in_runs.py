@@ -13,7 +13,7 @@ import xennet.netmap
 from xennet.abi.netmap import NS_MOREFRAG
 from xennet.cli import main
 from xennet.errors import LinkError
-from xennet.frames import EVERYTHING, UNBOUNDED, FrameBatch
+from xennet.frames import EVERYTHING, MAX_FRAME, MIN_FRAME, UNBOUNDED, FrameBatch
 from xennet.link.netmap_switch import NetmapLink, port_names
 from xennet.netmap.device import Device
 from xennet.netmap.user.frame_port import NetmapPort
@@ -115,7 +115,7 @@ def test_slots_that_another_client_spoiled(device: Device) -> None:
     sender.push(new_batch(numbered(4)))
     assert data(drain(receiver)) == data([numbered(4)[0], numbered(4)[3]])
     assert sender.counters.faults == (
-        "netmap:vale0:a: 2 frames were not sent: longer than a buffer, or a slot without one",
+        "netmap:vale0:a: 2 frames were not sent: longer than a buffer, or a bad slot",
     )
     with xennet.netmap.open("vale0:b", device=device) as other:
         sender.push(new_batch(numbered(3)))
@@ -125,8 +125,10 @@ def test_slots_that_another_client_spoiled(device: Device) -> None:
         assert data(drain(receiver)) == data(numbered(3, first=2)[:1])
         other.rx_rings[0].head = 5000
         assert drain(receiver) == []
+        assert receiver.room
         other.tx_rings[0].head = 5000
         receiver.push(new_batch(numbered(1)))
+        assert "1 frames were not sent" in receiver.counters.faults[0]
     assert receiver.counters.refused_oversize == 2
     sender.close()
     receiver.close()
@@ -158,6 +160,34 @@ def test_a_port_that_syncs_no_more_says_so(device: Device) -> None:
         port.pull(new_batch())
     port._port._waiting.clear()
     port.close()
+
+
+@pytest.mark.usefixtures("engine")
+def test_whatever_another_client_writes_into_the_rings_a_port_goes_on() -> None:
+    word = st.one_of(st.integers(0, 20), st.integers(0, 2**32 - 1))
+    writes = st.lists(st.tuples(st.booleans(), st.integers(0, 100), word), max_size=12)
+
+    @given(st.lists(writes, max_size=5))
+    def walk(rounds: list[list[tuple[bool, int, int]]]) -> None:
+        device = Device()
+        names = "vale0:a@conf:slots=8", "vale0:b@conf:slots=8"
+        sender, receiver = (NetmapPort(name, device=device) for name in names)
+        others = [xennet.netmap.open(name, device=device) for name in names]
+        for words in rounds:
+            sender.push(new_batch(numbered(min(3, sender.room))))
+            for of_sender, place, value in words:
+                port = others[0 if of_sender else 1]
+                ring = port.tx_rings[0] if of_sender else port.rx_rings[0]
+                # From head, cur and tail on, through the slots.
+                at = ring.at + 20 + 4 * place if place < 3 else ring.at + 256 + 4 * (place % 32)
+                port.region[at : at + 4] = value.to_bytes(4, "little")
+            frames = drain(receiver, most=4)
+            assert all(MIN_FRAME <= len(frame.data) <= MAX_FRAME for frame in frames)
+        for port in (sender, receiver, *others):
+            port.close()
+        assert list(device.state.regions.by_id) == [1]
+
+    walk()
 
 
 @pytest.mark.parametrize("name", ["vale0:a", "cable{1"])

@@ -24,6 +24,7 @@ LAZY = [
     "xennet.link",
     "xennet.netback",
     "xennet.netfront",
+    "xennet.netmap",
     "xennet.run",
     "xennet.wrap",
 ]

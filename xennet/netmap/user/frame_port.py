@@ -119,9 +119,10 @@ class NetmapPort(BasePort):
         if batch.count and self._tx is None:
             self._not_sent(batch.count, "the port has no tx ring")
         elif batch.count and self._tx is not None:
-            self._put(self._tx[1], batch.for_kernels(self._view), 0, batch.count, self._res_view)
-            if self._res[R_BAD]:
-                self._not_sent(self._res[R_BAD], "longer than a buffer, or a slot without one")
+            views, frames = self._tx[1], batch.for_kernels(self._view)
+            left = batch.count - self._put(views, frames, 0, batch.count, self._res_view)
+            if left + self._res[R_BAD]:
+                self._not_sent(left + self._res[R_BAD], "longer than a buffer, or a bad slot")
             self._sync(self._port.txsync)
         super().push(batch)
 
