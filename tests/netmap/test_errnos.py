@@ -315,6 +315,20 @@ def test_switches(asker: Asker) -> None:
     port.close()
 
 
+@pytest.mark.parametrize(
+    ("admode", "errno", "after"), [(0, 0, 0), (1, EOPNOTSUPP, 1), (2, 0, 2), (3, 0, 0), (-1, 0, 0)]
+)
+def test_which_adapter_an_interface_gets(asker: Asker, admode: int, errno: int, after: int) -> None:
+    parameters = asker.device.state.parameters
+    open_before = opened(asker.device, "fits")
+    parameters.admode = admode
+    assert asker.ask(INFO, "dm0") == asker.ask(ATTACH, "vale0:dm0") == errno
+    assert parameters.admode == after
+    assert another(asker).ask(REGISTER, "fits") == 0
+    assert asker.ask(NEWIF, "per") == another(asker).ask(REGISTER, "per") == 0
+    open_before.close()
+
+
 def test_persistent_ports(asker: Asker) -> None:
     ask = asker.ask
     for name in ("vale5", "vale0:a", "a" * 16, "", "a/b", "."):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from errno import EINVAL
+from errno import EINVAL, EOPNOTSUPP
 from functools import partial
 
 from attrs import define, field
@@ -39,6 +39,11 @@ _CHANGED = NS_BUF_CHANGED << SLOT_S_flags
 _FORWARD = NS_FORWARD << SLOT_S_flags
 _SENT = (NS_BUF_CHANGED | NS_REPORT) << SLOT_S_flags
 
+
+# Values of the parameter admode
+ADMODE_BEST = 0
+ADMODE_NATIVE = 1
+ADMODE_GENERIC = 2
 
 #: Nanoseconds below which mitigation is off: a timer would not be so exact.
 _LEAST_MITIGATION_NS = 32768
@@ -306,3 +311,20 @@ class GenericPort(Adapter):
                     break
                 words[at + RING_W_head] = words[at + RING_W_cur] = (head + 1) % kring.num_slots
                 yield kring.slot_at(head)
+
+
+def adapter_of(state: State, interface: NetInterface) -> Adapter:
+    """The adapter of a system interface; one that has none gets a generic one.
+
+    The parameter admode says which kind is wanted: 0 native, else generic; 1 native; 2 generic. Any
+    other value becomes 0. An adapter that is there already is kept. Raises NetmapError(EOPNOTSUPP)
+    for 1: no driver here has a native one.
+    """
+    parameters = state.parameters
+    if parameters.admode not in (ADMODE_BEST, ADMODE_NATIVE, ADMODE_GENERIC):
+        parameters.admode = ADMODE_BEST
+    if interface.adapter is not None:
+        return interface.adapter
+    if parameters.admode == ADMODE_NATIVE:
+        raise NetmapError(EOPNOTSUPP, f"{interface.name} has no native adapter")
+    return GenericPort.attach(state, interface)

@@ -22,7 +22,7 @@ from xennet.abi.netmap import (
 )
 from xennet.netmap.adapter import Adapter
 from xennet.netmap.errors import NetmapError
-from xennet.netmap.generic import GenericPort
+from xennet.netmap.generic import adapter_of
 from xennet.netmap.module_state import State
 from xennet.netmap.monitor import Monitor, is_monitor
 from xennet.netmap.net_interface import IFNAMSIZ, NetInterface
@@ -207,7 +207,7 @@ def _of_interface(state: State, wanted: Wanted, region: Region | None) -> Adapte
     interface = state.interfaces.get(wanted.name)
     if interface is None:
         raise NetmapError(ENXIO, f"no interface {wanted.name!r}")
-    port = interface.adapter or GenericPort.attach(state, interface)
+    port = adapter_of(state, interface)
     if region is not None:
         port.move_to(region)
     return port

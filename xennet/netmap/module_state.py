@@ -18,7 +18,8 @@ class Parameters:
     """Parameters of the module that may be changed while it runs (sysctl dev.netmap.*).
 
     ``no_timestamp``: rings get their time only with NR_TIMESTAMP. ``bridge_batch``: 0 makes
-    switches drop all. ``fwd``: NR_FORWARD of every ring. ``generic_ringsize``: slots of a generic
+    switches drop all. ``fwd``: NR_FORWARD of every ring. ``admode``: which adapters interfaces get
+    (:func:`xennet.netmap.generic.adapter_of`). ``generic_ringsize``: slots of a generic
     adapter made later, ``generic_mit_ns``: nanoseconds in which it tells a client once of frames
     that arrive. ``cpus``: processors of the machine.
     """
@@ -26,6 +27,7 @@ class Parameters:
     no_timestamp: bool = False
     bridge_batch: int = 1024
     fwd: bool = False
+    admode: int = 0
     generic_ringsize: int = 1024
     generic_mit_ns: int = 100_000
     cpus: int = 2

@@ -19,7 +19,7 @@ from xennet.abi.netmap import (
 )
 from xennet.netmap.adapter import Adapter
 from xennet.netmap.errors import NetmapError
-from xennet.netmap.generic import GenericPort
+from xennet.netmap.generic import adapter_of
 from xennet.netmap.kring import Kring
 from xennet.netmap.module_state import State
 from xennet.netmap.net_interface import NetInterface
@@ -98,7 +98,7 @@ def attach(
             raise NetmapError(EINVAL, f"no interface for {name}")
         if ringid or mode not in (NR_REG_ALL_NIC, NR_REG_NIC_SW):
             raise NetmapError(EINVAL, f"mode {mode} and ring {ringid} of {name}")
-        port = interface.adapter or GenericPort.attach(state, interface)
+        port = adapter_of(state, interface)
         if port.busy or port.active_fds:
             raise NetmapError(EBUSY, f"{interface.name} is in use")
         if isinstance(port, ValePort):
