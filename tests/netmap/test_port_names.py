@@ -16,7 +16,7 @@ from xennet.netmap import NetmapError
 from xennet.netmap.device import Device
 from xennet.netmap.replay.record_files import play_files
 from xennet.netmap.user.c_numbers import atoi, strtol
-from xennet.netmap.user.nm_open import nm_open, parse_old_name
+from xennet.netmap.user.nm_open import OldName, nm_open, parse_old_name
 from xennet.netmap.user.nmport import parsed
 from xennet.netmap.user.port_name import Extmem, Offsets, parse_port_name
 
@@ -172,6 +172,13 @@ def test_what_is_wrong_with_a_name_of_nm_open(text: str, errno: int, says: str) 
     with pytest.raises(NetmapError, match=says) as caught:
         parse_old_name(text)
     assert caught.value.errno == errno
+
+
+def test_nm_open_takes_no_number_for_zero() -> None:
+    assert parse_old_name("netmap:a-/x@7") == OldName("a", NR_REG_ONE_NIC | NR_EXCLUSIVE, 0, 7)
+    assert parse_old_name("vale0:a{@1/R").mem_id == 1
+    with pytest.raises(NetmapError, match="unexpected character: 'x'"):
+        parse_old_name("netmap:a-x")
 
 
 def test_nm_open_leaves_nothing_open_when_it_fails() -> None:

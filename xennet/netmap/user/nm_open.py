@@ -78,8 +78,8 @@ def _suffixes(name: str, rest: str) -> OldName:
         flags, numbered = _MODES[rest[0]]
         rest = rest[1:]
         if numbered:
-            ringid, length = strtol(rest)
-            if not length or not 0 <= ringid < RING_MASK:
+            ringid, length = strtol(rest)  # 0 where another suffix follows at once
+            if not rest or not 0 <= ringid < RING_MASK:
                 raise NetmapError(EINVAL, f"{rest!r} is no number from 0 to {RING_MASK - 1}")
             rest = rest[length:]
     while rest:
