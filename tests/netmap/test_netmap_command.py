@@ -73,3 +73,24 @@ def test_records_of_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         "      recorded  0",
         "      here      EINVAL",
     ]
+
+
+def test_records_of_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["netmap", "replay", str(DATA / "raw_regions.json")]) == 0
+    assert capsys.readouterr().out.startswith("raw_regions.json: 3 of 3 cases agree\n")
+    record = json.loads((DATA / "raw_regions.json").read_text())
+    record["vale"]["rings"]["tx0"][0] += 64
+    record["dummy"]["rings"]["hrx0"][1] = "ff" + record["dummy"]["rings"]["hrx0"][1][2:]
+    record["vale-16x8"]["rings"]["tx7"] = record["vale-16x8"]["rings"].pop("tx0")
+    path = tmp_path / "regions.json"
+    path.write_text(json.dumps(record))
+    assert main(["netmap", "replay", str(path)]) == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-1].startswith("0 of 3 cases agree, 3 differ")
+    assert "    tx0: offset" in shown
+    assert "    hrx0" in shown
+
+
+def test_every_record_here_is_played(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["netmap", "replay", *map(str, sorted(DATA.glob("n*.json")))]) == 0
+    assert "differ" in capsys.readouterr().out

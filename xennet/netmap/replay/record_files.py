@@ -1,4 +1,4 @@
-"""Record files of either form: cases of steps, or lists of names."""
+"""Record files of each form: cases of steps, lists of names, regions of memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from xennet.netmap.replay.names import are_names, play_names
 from xennet.netmap.replay.play import Played, load, play
+from xennet.netmap.replay.regions import are_regions, play_regions
 
 
 def _json(path: Path) -> Any:
@@ -22,4 +23,9 @@ def play_files(paths: list[Path]) -> Iterator[tuple[Path, Played]]:
     """Play record files one after the other, each on a machine of its own. Raises RecordError."""
     for path in paths:
         record = _json(path)
-        yield path, play_names(record) if are_names(record) else play(load(path))
+        if are_names(record):
+            yield path, play_names(record)
+        elif are_regions(record):
+            yield path, play_regions(record)
+        else:
+            yield path, play(load(path))
