@@ -52,6 +52,16 @@ def test_a_bridge_swaps_buffers_in_one_region(capsys: Capture) -> None:
     ]
 
 
+def test_a_pair_of_interfaces(capsys: Capture) -> None:
+    assert said(capsys, "veth em0 em1 -- gen em0 --count 3000 -- sink em1") == [
+        "gen netmap:em0: 3,000 frames sent",
+        "sink netmap:em1: 3,000 frames, 180,000 bytes",
+    ]
+    shown = said(capsys, "info em0* -- veth em0 em1")
+    assert shown[2] == "tx rings  1 of 1024 slots, 1 host"
+    assert [line.split()[0] for line in shown[-4:]] == ["tx0", "tx1", "rx0", "rx1"]
+
+
 def test_nobody_reads(capsys: Capture) -> None:
     why = "gen netmap:x{1: 1,023 frames sent, the rest found no room: nobody reads"
     assert said(capsys, "gen x{1 --count 2000") == [why]
@@ -88,6 +98,8 @@ def test_a_device_of_its_own_has_no_port(capsys: Capture) -> None:
         ("gen vale0:a --size 2049", "EINVAL: 2049 bytes do not fit a buffer of 2048 bytes"),
         ("gen vale0:a --size 17", "17 is not in the range"),
         ("gen vale0:a -- snk vale0:b", "No command 'snk' for behind --. Did you mean 'sink'?"),
+        ("veth em0 em0", "veth: 'em0' is too long for an interface, or there is one"),
+        ("veth em0 abcdefghijklmnop", "'abcdefghijklmnop' is too long"),
         ("gen vale0:a -- replay x", "No command 'replay' for behind --."),
         ("gen vale0:a -- sink vale0:b sink", "Too much behind sink; -- has to be between two"),
         ("gen vale0:a -- sink", "Missing argument 'PORT'"),

@@ -44,6 +44,7 @@ def netmap() -> None:
     \b
         xennet netmap gen vale0:1 --count 1000000 -- sink vale0:2 -- sink vale0:3
         xennet netmap gen 'cable{1' -- bridge 'cable}1' vale0:a -- sink vale0:b -- list
+        xennet netmap veth em0 em1 -- gen em0 --count 1000 -- sink em1
 
     PORT is a name as libnetmap reads it; netmap: may be left out.
     """
@@ -156,6 +157,16 @@ def bridge(ctx: click.Context, /, others: list[list[str]], **given: Any) -> None
     _run(ctx, "bridge", given, others)
 
 
+@netmap.command()
+@click.argument("a")
+@click.argument("b")
+@_others
+@click.pass_context
+def veth(ctx: click.Context, /, others: list[list[str]], **given: Any) -> None:
+    """Make the interfaces A and B, the ends of a veth pair, for the other commands."""
+    _run(ctx, "veth", given, others)
+
+
 @netmap.command(name="list")
 @_others
 @click.pass_context
@@ -186,6 +197,9 @@ def _run(ctx: click.Context, name: str, given: dict[str, Any], others: list[list
         with ExitStack() as stack:
             programs: list[tuple[str, Program]] = []
             for one, of_it in parts:
+                if one == "veth":
+                    _make_pair(device, **of_it)
+            for one, of_it in parts:
                 if one in _PROGRAMS:
                     programs.append((one, _PROGRAMS[one](device, **of_it)))
                     stack.callback(programs[-1][1].close)
@@ -205,14 +219,25 @@ def _run(ctx: click.Context, name: str, given: dict[str, Any], others: list[list
 def _parsed(ctx: click.Context, words: list[str]) -> tuple[str, dict[str, Any]]:
     """A command behind ``--``: its name and its parameters."""
     name, *args = words
-    if name not in _PROGRAMS and name not in _SHOWN:
-        near = did_you_mean(name, (*_PROGRAMS, *_SHOWN))
+    known = (*_PROGRAMS, *_SHOWN, "veth")
+    if name not in known:
+        near = did_you_mean(name, known)
         raise click.UsageError(f"No command {name!r} for behind --.{near}", ctx)
     with netmap.commands[name].make_context(name, args, parent=ctx.parent) as inner:
         given = dict(inner.params)
     if given.pop("others"):
         raise click.UsageError(f"Too much behind {name}; -- has to be between two commands.", ctx)
     return name, given
+
+
+def _make_pair(device: Device, a: str, b: str) -> None:
+    from xennet.netmap.net_interface import IFNAMSIZ, NetInterface, join_pair
+
+    for name in (a, b):
+        if not 0 < len(name.encode()) < IFNAMSIZ or name in device.state.interfaces:
+            raise BadInputError(f"veth: {name!r} is too long for an interface, or there is one")
+        device.state.add_interface(NetInterface(name))
+    join_pair(device.state.interfaces[a], device.state.interfaces[b])
 
 
 def _generator(device: Device, port: str, size: int, count: int) -> Program:
