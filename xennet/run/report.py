@@ -35,7 +35,8 @@ class DirectionReport:
     """One direction, of all vifs; ``name`` is GUEST_TO_HOST, HOST_TO_GUEST or THROUGH_SWITCH.
 
     ``mismatches``: number of frames that did not arrive as sent; ``evidence``: the first few of
-    them. ``filtered``: frames for groups that the guest did not ask for, dropped by the backend.
+    them. ``filtered``: frames that the link need not bring and said so, such as those for groups
+    that the guest did not ask for, dropped by the backend.
     """
 
     name: str
