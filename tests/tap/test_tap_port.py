@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from namespaces import ip, namespace, why_none, wire
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
@@ -134,9 +136,9 @@ def test_a_frame_longer_than_the_rest_of_a_batch_waits(port: TapPort, netns: str
     assert found == frames
     with wire(netns, "t0") as outside:
         outside.send(frames[6])
-        assert pull(port, 100) == []
-        with pytest.raises(IndexError, match="holds no next frame"):
-            pull(port, 100)
+        for _ in range(2):
+            with pytest.raises(IndexError, match="holds no next frame"):
+                pull(port, 100)
     assert pull_all(port) == [frames[6]]
 
 
@@ -158,6 +160,46 @@ def test_the_kernel_drops_what_nobody_pulls_and_it_is_counted(port: TapPort, net
     assert port.counters.dropped_unread == 100
     assert pull_all(port) == [numbered(number) for number in range(1000)]
     assert port.exhausted
+
+
+#: Frames to be sent, by length; or a pull into a batch of so many bytes and frames.
+_STEPS = st.one_of(
+    st.lists(st.integers(18, 1514), min_size=1, max_size=20),
+    st.tuples(st.integers(0, 6000), st.integers(1, 80)),
+)
+
+
+@given(steps=st.lists(_STEPS, max_size=30))
+@settings(max_examples=40)
+def test_batches_of_any_size_get_every_frame_once_and_in_order(
+    netns: str, steps: list[list[int] | tuple[int, int]]
+) -> None:
+    port, pump = TapPort(f"t0@{netns}"), Pump(RunLoop(), RealClock())
+    woken: list[int] = []
+    attach(port, lambda: woken.append(1), pump.watch)
+    sent: list[bytes] = []
+    found: list[bytes] = []
+    try:
+        with wire(netns, "t0") as outside:
+            for step in steps:
+                if isinstance(step, list):
+                    for length in step:
+                        sent.append(numbered(len(sent), length))
+                        outside.send(sent[-1])
+                    continue
+                with suppress(IndexError):  # too small for the next one
+                    more = pull(port, *step)
+                    found += more
+                    if not more and len(found) < len(sent):
+                        woken.clear()
+                        pump.turn()
+                        assert woken  # what has come since the last look is told
+            while more := pull(port) or pull(port):  # a first one may stand for the last look
+                found += more
+    finally:
+        port.close()
+        pump.close()
+    assert found == sent
 
 
 # -- offloads --------------------------------------------------------------------------------------

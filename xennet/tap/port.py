@@ -172,6 +172,9 @@ class TapPort(BasePort):
         self._quiet = not pulled
         if pulled:
             batch.timestamp[first : batch.count] = array("q", [time.time_ns()]) * pulled
+        elif self._waiting is not None:
+            if not batch.count:
+                raise IndexError(f"a batch of {len(batch.data)} bytes holds no next frame")
         elif self._failure is not None:
             raise TapError(f"{self._device}: {self._failure.strerror}; was it deleted?")
         else:
@@ -229,8 +232,6 @@ class TapPort(BasePort):
         assert self._waiting is not None
         head, frame = self._waiting
         if not batch.has_room(len(frame)):
-            if not batch.count:
-                raise IndexError(f"a batch of {len(batch.data)} bytes holds no next frame")
             return False
         self._waiting = None
         batch.append(frame)
