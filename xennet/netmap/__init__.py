@@ -2,8 +2,9 @@
 
     with xennet.netmap.open("netmap:vale0:1/R") as port: ...
 
-opens a port by its name (xennet.netmap.user). The device itself starts at
-:mod:`xennet.netmap.device`. docs/netmap.md says what is there.
+opens a port by its name (xennet.netmap.user). An :class:`InterfaceEnd` lets netmap
+have an interface of a link. The device itself starts at :mod:`xennet.netmap.device`. docs/netmap.md
+says what is there.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from xennet.lazy import lazy_names
 
 if TYPE_CHECKING:
     from xennet.netmap.errors import NetmapError as NetmapError
+    from xennet.netmap.interface_end import InterfaceEnd as InterfaceEnd
     from xennet.netmap.user.mapped_ring import Ring as Ring
     from xennet.netmap.user.mapped_ring import Slot as Slot
     from xennet.netmap.user.nmport import Port as Port
     from xennet.netmap.user.nmport import open as open
 
-__all__ = ["NetmapError", "Port", "Ring", "Slot", "open"]
+__all__ = ["InterfaceEnd", "NetmapError", "Port", "Ring", "Slot", "open"]
 
 _HOMES = {
+    "InterfaceEnd": "xennet.netmap.interface_end",
     "NetmapError": "xennet.netmap.errors",
     "Port": "xennet.netmap.user.nmport",
     "Ring": "xennet.netmap.user.mapped_ring",

@@ -112,8 +112,10 @@ class GenericPort(Adapter):
     def switched(self, on: bool, changed: Sequence[Kring]) -> None:
         Adapter.switched(self, on, changed)
         any_on = any(kring.on for kring in self.every())
-        self.interface.from_wire = self._from_wire if any_on else None
-        self.interface.from_stack = self._from_stack if any_on else None
+        if any_on:
+            self.interface.intercept(self._from_wire, self._from_stack)
+        else:
+            self.interface.intercept(None, None)
 
     def krings_delete(self) -> None:
         self.queues.clear()

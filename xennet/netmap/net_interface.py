@@ -35,7 +35,7 @@ def _sent_nowhere(_frame: bytes, sent: Callable[[], None]) -> bool:
 
 
 def _nobody_asks() -> None:
-    """A frame of the stack was sent."""
+    """A frame of the stack was sent, or netmap has taken or given back the interface."""
 
 
 @define(eq=False)
@@ -45,7 +45,8 @@ class NetInterface:
     ``adapter``: what netmap has attached to it, if anything. ``transmit``: the driver's. ``stack``
     is given the frames that arrive for it, ``taps`` see them first. ``from_wire`` and
     ``from_stack`` are where a frame goes that arrives (with its queue), or that the stack sends;
-    netmap puts its own there while a client uses the interface.
+    netmap puts its own there while a client uses the interface (:meth:`intercept`), and calls
+    ``changed`` then.
     """
 
     name: str
@@ -57,6 +58,21 @@ class NetInterface:
     taps: list[Tap] = field(factory=list)
     from_wire: Callable[[bytes, int], bool] | None = None
     from_stack: Callable[[bytes], bool] | None = None
+    changed: Callable[[], None] = _nobody_asks
+
+    @property
+    def intercepted(self) -> bool:
+        """Whether netmap has the interface."""
+        return self.from_wire is not None
+
+    def intercept(
+        self,
+        from_wire: Callable[[bytes, int], bool] | None,
+        from_stack: Callable[[bytes], bool] | None,
+    ) -> None:
+        """netmap takes the interface, or gives it back (None)."""
+        self.from_wire, self.from_stack = from_wire, from_stack
+        self.changed()
 
     def arrives(self, frame: bytes, queue: int = 0) -> None:
         """A frame comes in from the wire."""

@@ -7,6 +7,7 @@ netmap_vale_detach; netmap_bdg.c, netmap_bwrap_attach, nm_bdg_polling.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from errno import EBUSY, EFAULT, EINVAL, ENXIO, EOPNOTSUPP
 
 from attrs import define, field
@@ -134,13 +135,13 @@ def _attach_nic(
     port = _port_of(state, interface, name)
     port.registration = registration
     port.join(switch)
-    interface.from_wire = port.receive
-    interface.from_stack = _lost
+    from_stack: Callable[[bytes], bool] = _lost
     if mode == NR_REG_NIC_SW:
         port.other = _port_of(state, interface, f"{name}^")
         port.other.host_side = True
         port.other.join(switch)
-        interface.from_stack = port.other.receive
+        from_stack = port.other.receive
+    interface.intercept(port.receive, from_stack)
     return port.number
 
 
