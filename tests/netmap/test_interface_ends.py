@@ -12,7 +12,9 @@ from netmap_clients import all_free
 
 from xennet.abi.netmap import NR_REG_ALL_NIC, NR_REG_NIC_SW
 from xennet.frames import CSUM_BLANK, NOTHING, UNBOUNDED, BaseEndpoint, FrameBatch, Offload
+from xennet.host.host import Host
 from xennet.host.setup import Setup
+from xennet.ifnet import Interface
 from xennet.link.base_link import BaseLink
 from xennet.link.epair import EpairLink
 from xennet.link.vifs import Vifs
@@ -243,6 +245,72 @@ def test_a_driver_is_told_when_netmap_takes_and_gives_back_an_interface() -> Non
     assert woken == [1, 1, 1]
 
 
+def test_a_batch_that_is_too_small_for_a_frame_is_an_error_if_it_is_empty() -> None:
+    machine = Machine(BaseLink())
+    with machine.open() as port:
+        sent(port, frame(1), frame(2, size=100))
+        batch = FrameBatch(memoryview(bytearray(99)))
+        assert machine.end.pull(batch) == 1
+        batch.clear()
+        with pytest.raises(IndexError, match="a batch of 99 bytes holds no next frame"):
+            machine.end.pull(batch)
+        larger = FrameBatch(memoryview(bytearray(100)))
+        assert machine.end.pull(larger) == 1
+
+
+# --- a vif that goes while netmap has an end of it ------------------------------------------------
+
+
+def test_a_vif_is_unplugged_and_plugged_in_again_under_a_client() -> None:
+    host, device = Host(), Device()
+    host.dom0.load()
+    guest, stack, outside = host.add_guest(kind=FREEBSD), StackEnd(), StackEnd()
+    end = InterfaceEnd(stack)
+    interface = Interface("xn0", 1)
+    vif = host.plug(guest, 0, end, outside)
+    host.boot()
+    host.settle()
+    host.require_connected(vif)
+    end.add(device, interface)
+    with open_port("netmap:xn0", device=device) as port:
+        sent(port, frame(1))
+        host.settle()
+        assert outside.taken() == [frame(1)]
+        host.unplug(vif)
+        host.settle()
+        sent(port, frame(2))  # waits for a driver
+        host.settle()
+        assert outside.got == []
+        again = host.plug(guest, 0, end, outside)
+        host.settle()
+        host.require_connected(again)
+        again.kick()
+        outside.send(frame(3, A, B))
+        host.settle()
+        assert outside.taken() == [frame(2)]
+        assert received(port) == [frame(3, A, B)]
+        assert stack.got == []
+        host.unplug(again)
+        host.settle()
+    end.remove()
+    assert not host.leaks()
+    host.destroy()
+
+
+def test_a_client_outlives_a_link() -> None:
+    machine = Machine(Vifs(Setup()))
+    with machine.open() as port:
+        region = port.file.bound().port.region
+        machine.link.close()
+        assert machine.link.left_behind() == []
+        machine.link.destroy()
+        sent(port, frame(1))
+        assert received(port) == []
+        assert errno_of(machine.end.remove) == EBUSY
+    machine.end.remove()
+    assert all_free(region)
+
+
 # --- on a switch --------------------------------------------------------------------------------
 
 
@@ -334,6 +402,21 @@ def test_an_edge_completes_what_a_backend_sends_with_offloads() -> None:
     assert lengths
     assert max(lengths) <= 1514
     assert sum(length - 54 for length in lengths) >= 3 * 7900
+    assert end.refused == 0
+    link.destroy()
+
+
+def test_a_frontend_without_offloads_needs_no_edge() -> None:
+    device, end = Device(), InterfaceEnd(StackEnd())
+    link = Vifs(Setup(front=NetfrontOptions(csum=False, gso=False)))
+    pair = link.join(end, OffloadEdge(open_frame_port("tcp:8000x3/1448")))
+    link.open()
+    end.add(device, pair.interfaces[0])
+    with open_port("netmap:eth0", device=device) as port:
+        link.carry()
+        lengths = [len(packet) for packet in received(port)]
+    assert len(lengths) >= 3 * 6
+    assert max(lengths) <= 1514
     assert end.refused == 0
     link.destroy()
 

@@ -149,6 +149,8 @@ class InterfaceEnd(Wrapper):
         first = batch.count
         if self.in_netmap_mode:
             self._take_from_stack()
+        if self._out and not batch.used and len(self._out[0][0]) > len(batch.data):
+            raise IndexError(f"a batch of {len(batch.data)} bytes holds no next frame")
         while self._out and batch.has_room(len(self._out[0][0])):
             frame, sent = self._out.popleft()
             batch.append(frame)
