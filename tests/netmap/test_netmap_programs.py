@@ -62,6 +62,22 @@ def test_a_pair_of_interfaces(capsys: Capture) -> None:
     assert [line.split()[0] for line in shown[-4:]] == ["tx0", "tx1", "rx0", "rx1"]
 
 
+def test_the_ends_of_a_vif(capsys: Capture) -> None:
+    there_and_back = "gen xn0 --count 5000 -- sink vif1.0 -- gen vif1.0 --count 300 -- sink xn0"
+    assert said(capsys, f"{there_and_back} -- vif xn0 vif1.0") == [
+        "gen netmap:xn0: 5,000 frames sent",
+        "sink netmap:vif1.0: 5,000 frames, 300,000 bytes",
+        "gen netmap:vif1.0: 300 frames sent",
+        "sink netmap:xn0: 300 frames, 18,000 bytes",
+    ]
+    two = "vif xn0 vif1.0 -- vif xn1 vif2.0 -- gen xn0 --count 2000 -- bridge vif1.0 vif2.0"
+    assert said(capsys, f"{two} -- sink xn1") == [
+        "gen netmap:xn0: 2,000 frames sent",
+        "bridge netmap:vif1.0 netmap:vif2.0: 2,000 there, 0 back, buffers swapped",
+        "sink netmap:xn1: 2,000 frames, 120,000 bytes",
+    ]
+
+
 def test_nobody_reads(capsys: Capture) -> None:
     why = "gen netmap:x{1: 1,023 frames sent, the rest found no room: nobody reads"
     assert said(capsys, "gen x{1 --count 2000") == [why]
@@ -100,6 +116,8 @@ def test_a_device_of_its_own_has_no_port(capsys: Capture) -> None:
         ("gen vale0:a -- snk vale0:b", "No command 'snk' for behind --. Did you mean 'sink'?"),
         ("veth em0 em0", "veth: 'em0' is too long for an interface, or there is one"),
         ("veth em0 abcdefghijklmnop", "'abcdefghijklmnop' is too long"),
+        ("vif xn0 xn0", "EEXIST: there is an interface xn0"),
+        ("vif xn0 abcdefghijklmnop", "EINVAL: 'abcdefghijklmnop' cannot be the name"),
         ("gen vale0:a -- replay x", "No command 'replay' for behind --."),
         ("gen vale0:a -- sink vale0:b sink", "Too much behind sink; -- has to be between two"),
         ("gen vale0:a -- sink", "Missing argument 'PORT'"),

@@ -45,6 +45,7 @@ def netmap() -> None:
         xennet netmap gen vale0:1 --count 1000000 -- sink vale0:2 -- sink vale0:3
         xennet netmap gen 'cable{1' -- bridge 'cable}1' vale0:a -- sink vale0:b -- list
         xennet netmap veth em0 em1 -- gen em0 --count 1000 -- sink em1
+        xennet netmap vif xn0 vif1.0 -- gen xn0 --count 1000 -- sink vif1.0
 
     PORT is a name as libnetmap reads it; netmap: may be left out.
     """
@@ -167,6 +168,16 @@ def veth(ctx: click.Context, /, others: list[list[str]], **given: Any) -> None:
     _run(ctx, "veth", given, others)
 
 
+@netmap.command()
+@click.argument("a")
+@click.argument("b")
+@_others
+@click.pass_context
+def vif(ctx: click.Context, /, others: list[list[str]], **given: Any) -> None:
+    """Make a vif for the other commands: A is the guest's interface, B is the backend's."""
+    _run(ctx, "vif", given, others)
+
+
 @netmap.command(name="list")
 @_others
 @click.pass_context
@@ -196,9 +207,11 @@ def _run(ctx: click.Context, name: str, given: dict[str, Any], others: list[list
     try:
         with ExitStack() as stack:
             programs: list[tuple[str, Program]] = []
+            links: list[Program] = []
             for one, of_it in parts:
-                if one == "veth":
-                    _make_pair(device, **of_it)
+                if one in _MADE and (made := _MADE[one](device, **of_it)) is not None:
+                    links.append(made)
+                    stack.callback(made.close)
             for one, of_it in parts:
                 if one in _PROGRAMS:
                     programs.append((one, _PROGRAMS[one](device, **of_it)))
@@ -208,7 +221,7 @@ def _run(ctx: click.Context, name: str, given: dict[str, Any], others: list[list
                     for line in _SHOWN[one](device, **of_it):
                         say(line)
             began = time.perf_counter()
-            take_turns([program for _, program in programs])
+            take_turns([*(program for _, program in programs), *links])
             seconds = time.perf_counter() - began
             for one, program in programs:
                 say(_TOLD[one](program, seconds))
@@ -219,7 +232,7 @@ def _run(ctx: click.Context, name: str, given: dict[str, Any], others: list[list
 def _parsed(ctx: click.Context, words: list[str]) -> tuple[str, dict[str, Any]]:
     """A command behind ``--``: its name and its parameters."""
     name, *args = words
-    known = (*_PROGRAMS, *_SHOWN, "veth")
+    known = (*_PROGRAMS, *_SHOWN, *_MADE)
     if name not in known:
         near = did_you_mean(name, known)
         raise click.UsageError(f"No command {name!r} for behind --.{near}", ctx)
@@ -238,6 +251,41 @@ def _make_pair(device: Device, a: str, b: str) -> None:
             raise BadInputError(f"veth: {name!r} is too long for an interface, or there is one")
         device.state.add_interface(NetInterface(name))
     join_pair(device.state.interfaces[a], device.state.interfaces[b])
+
+
+class _Vif:
+    """A vif whose ends are the interfaces ``a`` and ``b`` of a device.
+
+    Its turn comes after those that send: what it carries is counted as theirs. Raises NetmapError
+    for a name that no interface can have, or that is taken.
+    """
+
+    def __init__(self, device: Device, a: str, b: str) -> None:
+        from xennet import VifLink
+        from xennet.frames import BaseEndpoint
+        from xennet.netmap.interface_end import InterfaceEnd
+
+        ends = InterfaceEnd(BaseEndpoint()), InterfaceEnd(BaseEndpoint())
+        self._link = VifLink(*ends)
+        try:
+            for end, its, name in zip(ends, self._link.pairs[0].interfaces, (a, b), strict=True):
+                end.add(device, its, name)
+            self._link.open()
+        except Exception:
+            self._link.destroy()
+            raise
+
+    def step(self) -> int:
+        self._link.carry()
+        return 0
+
+    def close(self) -> None:
+        self._link.close()
+        self._link.destroy()
+
+
+#: What makes interfaces for the others, and takes turns with them if it is to carry frames.
+_MADE: dict[str, Callable[..., Program | None]] = {"veth": _make_pair, "vif": _Vif}
 
 
 def _generator(device: Device, port: str, size: int, count: int) -> Program:
