@@ -297,6 +297,42 @@ def test_a_vif_is_unplugged_and_plugged_in_again_under_a_client() -> None:
     host.destroy()
 
 
+def test_a_guest_is_saved_and_restored_under_a_client() -> None:
+    host, device = Host(), Device()
+    host.dom0.load()
+    guest, outside, end = host.add_guest(), StackEnd(), InterfaceEnd(StackEnd())
+    vif = host.plug(guest, 0, end, outside)
+    host.boot()
+    host.settle()
+    end.add(device, Interface("eth0", 1))
+    with open_port("netmap:eth0", device=device) as port:
+        saved = host.save(guest)
+        sent(port, frame(1))
+        host.settle()
+        assert outside.got == []
+        host.restore(saved)
+        host.settle()
+        host.require_connected(vif)
+        vif.kick()
+        outside.send(frame(2, A, B))
+        host.settle()
+        assert outside.taken() == [frame(1)]
+        assert received(port) == [frame(2, A, B)]
+    host.destroy()
+
+
+def test_an_mtu_beyond_a_buffer_cannot_be_received_in_netmap_mode() -> None:
+    machine = Machine(Vifs(Setup(mtu=2049)))
+    assert errno_of(machine.open) == EINVAL
+    assert not machine.end.in_netmap_mode
+    with machine.open("/T") as port:
+        sent(port, frame(1, size=2048))
+        machine.link.carry()
+        assert machine.host.taken() == [frame(1, size=2048)]
+    assert machine.both_ways() == BOTH
+    machine.link.destroy()
+
+
 def test_a_client_outlives_a_link() -> None:
     machine = Machine(Vifs(Setup()))
     with machine.open() as port:
