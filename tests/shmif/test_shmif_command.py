@@ -253,3 +253,25 @@ def test_a_bus_of_i386(run: Run, tmp_path: Path) -> None:
     assert run("inject", packed(tmp_path, "02_one_frame"), "--form", "i386")[0] == 0
     assert "last        20\n" in run("info", "--form", "i386")[1]
     assert "60 bytes" in run("dump", "--form", "i386")[1]
+
+
+@pytest.mark.parametrize("name", ["a.bus", "symbolic", "hard"])
+@pytest.mark.parametrize("command", [["dump"], ["follow", "--all", "-n", "5"]])
+def test_a_bus_is_not_overwritten_by_its_capture(
+    run: Run, tmp_path: Path, command: list[str], name: str
+) -> None:
+    path = sample(tmp_path, "02_one_frame")
+    (tmp_path / "symbolic").symlink_to(path)
+    (tmp_path / "hard").hardlink_to(path)
+    target = tmp_path / name
+    code, out, err = run(*command, "--pcap", str(target))
+    assert (code, out) == (2, "")
+    assert err == f"xennet: {target}: cannot be recorded to, the run reads it as {path}\n"
+    assert path.read_bytes() == bus_bytes("02_one_frame")
+
+
+@pytest.mark.parametrize("command", ["create", "info", "dump", "follow", "unlock"])
+def test_a_bus_is_a_regular_file(run: Run, tmp_path: Path, command: str) -> None:
+    path = tmp_path / "a.bus"
+    os.mkfifo(path)
+    assert run(command) == (2, "", f"xennet: {path}: no bus, it is no regular file\n")

@@ -102,7 +102,7 @@ def info(bus: str, form: str, as_json: bool) -> None:
 def dump(bus: str, form: str, pcap: str | None) -> None:
     """Show the frames that are on a bus, oldest first."""
     copy = _looked_at(bus, form)
-    with closing(_recorder(pcap)) as port:
+    with closing(_recorder(bus, pcap)) as port:
         for sender, batch in _frames(copy):
             _show(sender, batch, port)
 
@@ -171,7 +171,7 @@ def follow(bus: str, form: str, pcap: str | None, count: int | None, oldest: boo
     with closing(Bus(bus, form=form)) as onto, closing(Doorbell(onto.fileno)) as bell:
         reader, batch = _reader(onto.memory)
         onto.attach(reader, oldest)
-        with closing(_recorder(pcap)) as port:
+        with closing(_recorder(bus, pcap)) as port:
             while shown != count:
                 batch.clear()
                 if not onto.look(reader, batch, 1):
@@ -225,12 +225,17 @@ def _parsed_sender(text: str) -> int:
     return sender
 
 
-def _recorder(pcap: str | None) -> Port:
-    """A port that writes a capture to ``pcap``, or without one drops what it gets."""
+def _recorder(bus: str, pcap: str | None) -> Port:
+    """A port that writes a capture to ``pcap``, or without one drops what it gets. Raises PortError
+    if the capture would overwrite the bus, which other processes have mapped."""
+    from xennet.port.files import STANDARD, check_overwriting
     from xennet.port.null import NullPort
     from xennet.port.record import RecordPort
 
-    return NullPort() if pcap is None else RecordPort(pcap)
+    if pcap is None:
+        return NullPort()
+    check_overwriting([bus if bus != STANDARD else f"./{bus}"], [pcap])
+    return RecordPort(pcap)
 
 
 def _reader(memory: BusMemory) -> tuple[Reader, FrameBatch]:

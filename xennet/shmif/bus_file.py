@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from array import array
 
 from attrs import frozen
@@ -103,16 +104,21 @@ def open_bus(path: str, create: bool, writable: bool = True) -> int:
     """Open the bus file ``path`` and return its descriptor. A file that is empty, or new because of
     ``create``, gets the size of a bus.
 
-    Raises BusError if the file cannot be opened, or has a size other than a bus's.
+    Raises BusError if the file cannot be opened, is no regular file, or has a size other than a
+    bus's.
     """
     flags = (os.O_RDWR if writable else os.O_RDONLY) | (os.O_CREAT if create else 0)
     try:
-        fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        # O_NONBLOCK: a FIFO is not waited for, it is refused below.
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     except (OSError, ValueError) as e:  # ValueError: a NUL in the name
         why = e.strerror if isinstance(e, OSError) else str(e)
         raise BusError(f"{path}: cannot be opened: {why}") from e
     try:
-        size = os.fstat(fd).st_size
+        about = os.fstat(fd)
+        size = about.st_size
+        if not stat.S_ISREG(about.st_mode):
+            raise BusError(f"{path}: no bus, it is no regular file")
         if size == 0 and create:
             os.ftruncate(fd, BUSMEM_SIZE)
         elif size != BUSMEM_SIZE:
