@@ -44,15 +44,16 @@ class Plugin:
         """Call ``what``, which the entry point names.
 
         Exceptions of the type ``own`` come out as they are. Raises PluginError for any other
-        exception, but in Python's development mode, and for a result without one of the public
-        members of ``protocol``.
+        exception, but in Python's development mode, for SystemExit (which says nothing by itself),
+        and for a result without one of the public members of ``protocol``.
         """
         members = [name for name in dir(protocol) if not name.startswith("_")]
         try:
             made = what(*arguments)
             missing = [name for name in members if not hasattr(made, name)]
-        except Exception as error:  # somebody else's code
-            if isinstance(error, own) or sys.flags.dev_mode:
+        except (Exception, SystemExit) as error:  # somebody else's code
+            shown = isinstance(error, own) or sys.flags.dev_mode
+            if shown and not isinstance(error, SystemExit):
                 raise
             raise PluginError(f"{self} failed: {_one_line(error)}") from error
         if missing:
@@ -181,11 +182,11 @@ class Registry(Generic[K]):
             raise PluginError(f"{plugin} cannot be used: names have letters, digits, '-', '_', '.'")
         try:
             return self._adapt(plugin, load(plugin.target))
-        except Exception as error:  # whatever an import of somebody else's code raises
+        except (Exception, SystemExit) as error:  # an import of somebody else's code
             raise PluginError(f"{plugin} cannot be used: {_one_line(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

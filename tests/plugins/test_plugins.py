@@ -39,6 +39,12 @@ class SomePort(BasePort):
 class NoUsage(BasePort):
     pass
 
+class Leaves(BasePort):
+    usage = "leaves:"
+
+    def __init__(self, argument):
+        raise SystemExit(5)
+
 class OtherUsage(BasePort):
     usage = "other:"
 
@@ -94,6 +100,7 @@ def some(installed: Install) -> None:
         "some": "some_port:SomePort",
         "drain": "some_port:Drain",
         "silent": "some_port:NoUsage",
+        "leaves": "some_port:Leaves",
         "wrong": "some_port:OtherUsage",
         "gone": "some_port:Gone",
         "lost": "no_such_module:Port",
@@ -141,12 +148,13 @@ def test_what_is_built_in_stays_and_who_wants_its_name_is_told() -> None:
         ("wrong:", "TypeError: some_port:OtherUsage has the usage 'other:', not .* 'wrong:ARG"),
         ("gone:", "cannot be used: AttributeError: module 'some_port' has no attribute 'Gone'"),
         ("lost:", "cannot be used: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("leaves:", "'leaves' of .* failed: SystemExit: 5"),
         ("none:", "gave '', which has no carries, close, counters, exhausted, "),
         ("number:", "TypeError: some_port:__name__ is no class"),
         ("a b:", "cannot be used: names have letters, digits, '-', '_', '.'"),
         ("drain:", "no file name, wants drain:FILE"),
         ("soem:x", "did you mean some:x?"),
-        ("other:", r"unknown, known are pcap:FILE.*, drain:FILE, none:, some:WORD$"),
+        ("other:", r"unknown, known are pcap:FILE.*, drain:FILE, leaves:, none:, some:WORD$"),
     ],
 )
 @pytest.mark.usefixtures("some")
@@ -158,6 +166,28 @@ def test_a_port_that_cannot_be_used_is_one_line_with_its_distribution(
     assert "\n" not in str(caught.value)
     if "entry point" in str(caught.value):
         assert "xennet-some 1.0 (group xennet.ports)" in str(caught.value)
+
+
+def test_a_package_that_exits_when_it_is_imported_silences_nothing(
+    installed: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "import sys\nsys.exit(5)\n"
+    for group, kind in (("xennet.ports", "port"), ("xennet.links", "link")):
+        installed(f"xennet-exit-{kind}", f"exit_{kind}", source, group, {"out": f"exit_{kind}:Out"})
+    faults = [
+        f"entry point 'out' of xennet-exit-{kind} 1.0 (group xennet.{kind}s) cannot be used: "
+        "SystemExit: 5"
+        for kind in ("port", "link")
+    ]
+    lines = said(capsys, "info").splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines if line.startswith("not used")] == faults
+    text = " ".join(said(capsys, "run", "--help").split())
+    for fault in faults:
+        assert f"Not used: {fault}" in text
+    with pytest.raises(PortError, match=re.escape(faults[0])):
+        open_port("out:")
+    with pytest.raises(ValueError, match=re.escape(faults[1])):
+        parse_link("out")
 
 
 def test_two_packages_with_one_name_are_both_named(installed: Install) -> None:

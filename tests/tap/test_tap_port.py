@@ -487,6 +487,23 @@ def test_a_persistent_interface_is_taken_and_stays(netns: str) -> None:
             ip(netns, "tuntap", "del", "dev", "old0", "mode", "tap", *kind)
 
 
+def test_what_was_dropped_before_is_not_counted(netns: str) -> None:
+    ip(netns, "tuntap", "add", "dev", "old1", "mode", "tap")
+    counted = []
+    try:
+        for dropped in (100, 0, 50):
+            port = TapPort(f"old1@{netns}")
+            with wire(netns, "old1") as outside:
+                for number in range(1000 + dropped if dropped else 5):
+                    outside.send(numbered(number))
+            port.finish()
+            counted.append(port.counters.dropped_unread)
+            port.close()
+    finally:
+        ip(netns, "tuntap", "del", "dev", "old1", "mode", "tap")
+    assert counted == [100, 0, 50]
+
+
 def test_an_interface_that_is_down_or_deleted(port: TapPort, netns: str) -> None:
     with wire(netns, "t0") as outside:
         outside.send(numbered(1))

@@ -94,6 +94,8 @@ class TapDevice:
         self.queues: list[int] = []
         self.writer = -1
         self._flags = _FLAGS | IFF_MULTI_QUEUE
+        #: Frames that a persistent interface had dropped before.
+        self._dropped_before = 0
         if fault := name_fault(name):
             raise TapError(f"tap: {fault}")
         if namespace is not None and (not namespace or "/" in namespace):
@@ -118,11 +120,14 @@ class TapDevice:
         ioctl(self.queues[0], TUNSETOFFLOAD, offload_flags(offload))  # by value
 
     def dropped_unread(self) -> int:
-        """The number of frames that the kernel dropped because nobody read them, since the
-        interface was made. Raises TapError."""
-        from xennet.tap.namespace import dropped_unread
+        """The number of frames that the kernel dropped because nobody read them, since this was
+        opened. Raises TapError."""
+        from xennet.tap.namespace import look_up
 
-        return self._within(partial(dropped_unread, self.name))
+        there = self._within(partial(look_up, self.name))
+        if there is None:
+            raise TapError(f"{self}: it was deleted")
+        return there.dropped_unread - self._dropped_before
 
     def close(self) -> None:
         """Close all queues, which takes an interface away that was made here. May be repeated."""
@@ -170,6 +175,7 @@ class TapDevice:
             raise TapError(f"{self}: another program uses it")
         else:
             self._flags = _FLAGS | (IFF_MULTI_QUEUE if there.multi_queue else 0)
+            self._dropped_before = there.dropped_unread
             queue = self._attach()
         self.queues, self.writer = [queue], queue
         # A persistent interface keeps what it was told before, so everything is said anew.

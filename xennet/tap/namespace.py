@@ -52,11 +52,13 @@ def within(namespace: str | None, work: Callable[[], T]) -> T:
 @frozen
 class Existing:
     """An interface that exists. ``is_tap``: it is a TAP; ``multi_queue``: made for several queues;
-    ``queues``: how many programs have open, or have detached."""
+    ``queues``: how many programs have open, or have detached; ``dropped_unread``: the number of
+    frames that the kernel dropped because nobody read them."""
 
     is_tap: bool
     multi_queue: bool = False
     queues: int = 0
+    dropped_unread: int = 0
 
 
 def look_up(name: str) -> Existing | None:
@@ -72,7 +74,8 @@ def look_up(name: str) -> Existing | None:
         return Existing(is_tap=False)
     # The kernel tells the numbers for several queues only; one that is busy says so when opened.
     numbers = [tun.get_attr(f"IFLA_TUN_NUM_{which}") for which in ("QUEUES", "DISABLED_QUEUES")]
-    return Existing(True, bool(tun.get_attr("IFLA_TUN_MULTI_QUEUE")), sum(n or 0 for n in numbers))
+    multi_queue, queues = bool(tun.get_attr("IFLA_TUN_MULTI_QUEUE")), sum(n or 0 for n in numbers)
+    return Existing(True, multi_queue, queues, link.get_attr("IFLA_STATS64")["tx_dropped"])
 
 
 def set_up(name: str, mtu: int | None) -> None:
@@ -89,11 +92,3 @@ def set_up(name: str, mtu: int | None) -> None:
             wanted["state"] = "up"
         if wanted:
             route.link("set", index=index, **wanted)
-
-
-def dropped_unread(name: str) -> int:
-    """The number of frames that the kernel dropped because nobody read them from the tap ``name``
-    of this namespace. Raises OSError if there is no such interface."""
-    with IPRoute() as route:
-        (link,) = route.get_links(if_nametoindex(name))
-        return int(link.get_attr("IFLA_STATS64")["tx_dropped"])
