@@ -63,6 +63,10 @@ class Terminal:
         rest, self._shown = self._shown, ""
         return rest
 
+    def hang_up(self) -> None:
+        """Take the terminal away from the process, which goes on if it ignores SIGHUP."""
+        os.close(self._master)
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -362,6 +363,13 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
 
 
 RUN = ("run", "--guest", "gen:60x3", "--host", "null:")
+
+
+def test_a_reader_of_messages_that_has_left_is_no_success(run: Run) -> None:
+    def broken(*_: object) -> RunReport:
+        raise BrokenPipeError(errno.EPIPE, "not of standard output")
+
+    assert run(*RUN, link=broken)[::2] == (2, "xennet: Broken pipe\n")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

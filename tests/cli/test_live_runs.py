@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from terminal import Terminal, plain
@@ -27,14 +28,14 @@ FILE_HEADER, FRAME_HEADER = 24, 16
 
 
 @contextmanager
-def running(*args: str) -> Iterator[subprocess.Popen[str]]:
+def running(*args: str, stderr: int | TextIO = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
     """``xennet run`` as a process, which is gone afterwards."""
     process = subprocess.Popen(
         [sys.executable, "-m", "xennet", "run", *args],
         env={**os.environ, "XENNET_ENGINE": "plain"},
         text=True,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
     )
     try:
         yield process
@@ -212,6 +213,53 @@ def test_a_full_disk_ends_it_with_one_line(
     said = capsys.readouterr()
     full = "/dev/full: cannot be written after 0 frames: No space left on device"
     assert (said.out, said.err) == ("", f"xennet: {full}\n")
+
+
+@pytest.mark.parametrize("silence_at", ["the start", "the end"])
+def test_messages_whose_reader_has_left_do_not_end_it(
+    bus: str, tmp_path: Path, silence_at: str
+) -> None:
+    read, write = os.pipe()
+    with open(read) as messages, open(write, "w") as stderr:
+        if silence_at == "the start":
+            messages.close()
+        with carrying(bus, tmp_path, stderr) as run:
+            messages.close()
+            stderr.close()
+            run.send_signal(signal.SIGTERM)
+            stdout, _ = run.communicate(timeout=_SECONDS)
+    assert run.returncode == 143
+    assert "\nGOOD\n  every frame that was given arrived unchanged and in order\n" in stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_messages_that_fit_nowhere_do_not_end_it(bus: str, tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full, carrying(bus, tmp_path, full) as run:
+        run.send_signal(signal.SIGINT)
+        stdout, _ = run.communicate(timeout=_SECONDS)
+    assert run.returncode == 130
+    assert "\nGOOD\n  every frame that was given arrived unchanged and in order\n" in stdout
+
+
+@contextmanager
+def carrying(bus: str, tmp_path: Path, stderr: TextIO) -> Iterator[subprocess.Popen[str]]:
+    """A live run, from when it has carried its 10 frames."""
+    seen = tmp_path / "seen.pcap"
+    words = ("--guest", "gen:60x10", "--host", f"shmif:{bus}", "--tap-file", f"host={seen}")
+    with running(*words, stderr=stderr) as run:
+        wait_for(seen, 10)
+        yield run
+
+
+def test_a_terminal_that_is_gone_does_not_end_it(bus: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = f"trap '' HUP; exec {sys.executable} -m xennet run --guest gen:60x10"
+    command += f" --host shmif:{bus} --for 1 >{out}"
+    terminal = Terminal(["sh", "-c", command], env={"XENNET_ENGINE": "plain"})
+    terminal.until("dropped 0")
+    terminal.hang_up()
+    assert terminal.process.wait(_SECONDS) == 0
+    assert "\nGOOD\n" in out.read_text()
 
 
 @pytest.mark.parametrize("link", ["vif", "epair"])

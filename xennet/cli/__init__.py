@@ -20,12 +20,13 @@ import click
 
 from xennet import __version__
 from xennet.cli.group import CommandGroup, did_you_mean
-from xennet.cli.output import discard, open_standard_streams
+from xennet.cli.output import open_standard_streams
 from xennet.engine.choice import EngineError
 from xennet.errors import LinkError
 from xennet.plugins import PluginError
 from xennet.port.base import PortError
 from xennet.run.printable import printable
+from xennet.run.streams import discard, reader_has_left
 
 if TYPE_CHECKING:
     from xennet.cli.run import Link
@@ -110,6 +111,8 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
             click.echo(err=True)  # behind the ^C that the terminal shows
         return _failed("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
+        if not reader_has_left(sys.stdout):
+            return _failed(os.strerror(errno.EPIPE), EXIT_BAD_INPUT)
         # The reader of the output has left, as head does: there is no reader for a message.
         discard(sys.stdout)
         return 0

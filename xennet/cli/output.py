@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 import click
+
+from xennet.run.streams import discard
 
 
 def say(text: str | bytes, nl: bool = True, err: bool = False) -> None:
@@ -49,10 +51,3 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def discard(stream: TextIO) -> None:
-    """Discard everything that was not written to ``stream`` yet, and all that will be."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)

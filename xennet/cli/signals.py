@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from xennet.run.stop import Stop
@@ -54,5 +54,9 @@ def stopping(stop: Stop, silent: bool) -> Iterator[None]:
 
 
 def _tell(text: str) -> None:
-    """Write to stderr's descriptor: the signal may have interrupted a write to sys.stderr."""
-    os.write(sys.stderr.fileno(), f"xennet: {text}\n".encode())
+    """Write to stderr's descriptor: the signal may have interrupted a write to sys.stderr.
+
+    What cannot be written is dropped: the run has to end in order all the same.
+    """
+    with suppress(OSError):
+        os.write(sys.stderr.fileno(), f"xennet: {text}\n".encode())

@@ -12,6 +12,7 @@ from typing import TextIO
 from attrs import frozen
 
 from xennet.run.options import Status
+from xennet.run.streams import dropping
 
 _INTERVAL = 0.1  # seconds between two refreshes
 
@@ -35,6 +36,7 @@ def progress_bar(totals: Mapping[str, int | None], stream: TextIO) -> Iterator[S
 
     The total None is unknown. Without a terminal there are no bars; they are erased at the end.
     """
+    stream = dropping(stream)
     if not stream.isatty():
         yield Shown(tell=lambda text: print(text, file=stream, flush=True))
         return
@@ -71,6 +73,7 @@ def progress_bar(totals: Mapping[str, int | None], stream: TextIO) -> Iterator[S
 def live_line(stream: TextIO) -> Iterator[Shown]:
     """A context with a line on a terminal that says how a live run is doing; it is erased at the
     end. Elsewhere a line says once that frames are carried, for scripts that wait for it."""
+    stream = dropping(stream)
     if not stream.isatty():
         yield _in_lines(stream)
         return
@@ -83,9 +86,8 @@ def live_line(stream: TextIO) -> Iterator[Shown]:
         length = len(text)
 
     def show(status: Status) -> None:
-        # A terminal of unknown width says 0. Its last column stays free: the line would wrap.
-        columns = os.get_terminal_size(stream.fileno()).columns or 80
-        write(status_text(status)[: columns - 1])
+        # The last column stays free: the line would wrap.
+        write(status_text(status)[: _columns(stream) - 1])
 
     def tell(text: str) -> None:
         write("")
@@ -98,6 +100,14 @@ def live_line(stream: TextIO) -> Iterator[Shown]:
         write("")
         stream.write("\r")
         stream.flush()
+
+
+def _columns(stream: TextIO) -> int:
+    """The width of a terminal; 80 if it is unknown, or the terminal has gone."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except OSError:
+        return 80
 
 
 def _in_lines(stream: TextIO) -> Shown:
@@ -137,6 +147,7 @@ def counter(what: str, total: int, stream: TextIO) -> Iterator[Callable[[int], N
     It is for work that counts what Python itself holds: unlike the bars it leaves nothing in any
     cache.
     """
+    stream = dropping(stream)
     if not stream.isatty():
         yield lambda done: None
         return
