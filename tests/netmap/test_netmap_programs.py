@@ -9,6 +9,7 @@ import pytest
 import xennet.netmap
 from xennet.cli import main
 from xennet.netmap.device import Device
+from xennet.netmap.errors import NetmapError
 from xennet.netmap.user.pkt_gen import Bridge, Generator, Sink, take_turns
 
 Capture = pytest.CaptureFixture[str]
@@ -111,14 +112,15 @@ def test_a_device_of_its_own_has_no_port(capsys: Capture) -> None:
         ("sink xn0", "netmap:xn0: ENXIO: xn0: No such device or address"),
         ("info x@", "EINVAL: invalid empty mem_id"),
         ("bridge vale0:a xn0", "ENXIO: xn0: No such device or address"),
-        ("gen vale0:a --size 2049", "EINVAL: 2049 bytes do not fit a buffer of 2048 bytes"),
-        ("gen vale0:a --size 17", "17 is not in the range"),
-        ("gen vale0:a -- snk vale0:b", "No command 'snk' for behind --. Did you mean 'sink'?"),
+        ("gen vale0:a --size 2049", "2049 is not in the range 18<=x<=2048."),
+        ("gen vale0:a --size 99999", "99999 is not in the range 18<=x<=2048."),
+        ("gen vale0:a --size 17", "17 is not in the range 18<=x<=2048."),
+        ("gen vale0:a -- snk vale0:b", "No such command 'snk' behind --. Did you mean 'sink'?"),
         ("veth em0 em0", "veth: 'em0' is too long for an interface, or there is one"),
         ("veth em0 abcdefghijklmnop", "'abcdefghijklmnop' is too long"),
         ("vif xn0 xn0", "EEXIST: there is an interface xn0"),
         ("vif xn0 abcdefghijklmnop", "EINVAL: 'abcdefghijklmnop' cannot be the name"),
-        ("gen vale0:a -- replay x", "No command 'replay' for behind --."),
+        ("gen vale0:a -- replay x", "No such command 'replay' behind --."),
         ("gen vale0:a -- sink vale0:b sink", "Too much behind sink; -- has to be between two"),
         ("gen vale0:a -- sink", "Missing argument 'PORT'"),
         ("gen vale0:a -- --", "A command is missing beside --."),
@@ -129,6 +131,15 @@ def test_what_cannot_be_done_is_told_in_one_line(capsys: Capture, command: str, 
     lines = said(capsys, command, 2)
     assert says in lines[0]
     assert len(lines) <= 2
+
+
+def test_a_frame_of_a_generator_fits_a_buffer(capsys: Capture) -> None:
+    assert said(capsys, "gen vale0:a --size 2048 --count 2 -- sink vale0:b") == [
+        "gen netmap:vale0:a: 2 frames sent",
+        "sink netmap:vale0:b: 2 frames, 4,096 bytes",
+    ]
+    with pytest.raises(NetmapError, match="2049 bytes do not fit a buffer of 2048 bytes"):
+        Generator("vale0:a", 2049, 1, Device())
 
 
 def test_programs_close_their_ports() -> None:

@@ -26,6 +26,9 @@ EXIT_DIFFERENT = 1
 #: Prefixes of names of ports; without one of them "netmap:" is meant.
 _PREFIXES = ("netmap:", "vale")
 
+#: Bytes of a buffer, which a frame has to fit into.
+_BUFFER = 2048
+
 #: A command function that gets an argument.
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -65,23 +68,27 @@ def replay(ctx: click.Context, files: tuple[str, ...], verbose: bool) -> None:
     from xennet.netmap.replay.play import Outcome, RecordError
     from xennet.netmap.replay.record_files import play_files
 
+    def tell(line: str) -> None:
+        """Print what is in a record: a control character or half a surrogate pair as its escape."""
+        say(line if line.isprintable() else repr(line)[1:-1])
+
     def show(outcome: Outcome, mark: str) -> None:
         if outcome.difference is not None:
-            say(f"{outcome.case_id}: {mark}")
+            tell(f"{outcome.case_id}: {mark}")
             for line in outcome.difference.lines():
-                say(f"  {line}")
+                tell(f"  {line}")
 
     cases = agree = differ = defects = not_played = 0
     try:
         for path, played in play_files([Path(name) for name in files]):
             for outcome in played.outcomes:
                 if outcome.why is not None:
-                    say(f"{outcome.case_id}: not played: {outcome.why}")
+                    tell(f"{outcome.case_id}: not played: {outcome.why}")
                 show(outcome, "a defect of the module" if outcome.defect else "DIFFERENT")
                 if verbose and outcome in played.agree:
-                    say(f"{outcome.case_id}: as recorded")
+                    tell(f"{outcome.case_id}: as recorded")
             counted = f"{len(played.agree)} of {len(played.outcomes)} cases agree"
-            say(f"{path.name}: {counted}")
+            tell(f"{path.name}: {counted}")
             cases += len(played.outcomes)
             agree += len(played.agree)
             differ += len(played.differ)
@@ -123,7 +130,11 @@ def _named(port: str) -> str:
 @netmap.command()
 @click.argument("port")
 @click.option(
-    "--size", type=click.IntRange(18), default=60, show_default=True, help="Bytes of a frame."
+    "--size",
+    type=click.IntRange(18, _BUFFER),
+    default=60,
+    show_default=True,
+    help="Bytes of a frame.",
 )
 @click.option(
     "--count", type=click.IntRange(1), default=1_000_000, show_default=True, help="So many frames."
@@ -235,7 +246,7 @@ def _parsed(ctx: click.Context, words: list[str]) -> tuple[str, dict[str, Any]]:
     known = (*_PROGRAMS, *_SHOWN, *_MADE)
     if name not in known:
         near = did_you_mean(name, known)
-        raise click.UsageError(f"No command {name!r} for behind --.{near}", ctx)
+        raise click.UsageError(f"No such command {name!r} behind --.{near}", ctx)
     with netmap.commands[name].make_context(name, args, parent=ctx.parent) as inner:
         given = dict(inner.params)
     if given.pop("others"):

@@ -41,7 +41,10 @@ def are_names(record: Any) -> bool:
     return (
         isinstance(record, list)
         and bool(record)
-        and all(isinstance(row, dict) and {"name", "errno"} <= row.keys() for row in record)
+        and all(
+            isinstance(row, dict) and isinstance(row.get("name"), str) and "errno" in row
+            for row in record
+        )
     )
 
 

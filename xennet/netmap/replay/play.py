@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from xennet.netmap.replay.prologue_tables import table
 from xennet.netmap.replay.recorded_machine import Machine
 from xennet.netmap.replay.steps import STEPS
 from xennet.netmap.replay.unrecorded import inserted, why_not_playable
+
+Shown = dict[str, Any]
+#: Values in each other, at most; those of a record of the module are eight.
+_DEEPEST = 50
 
 
 class RecordError(Exception):
@@ -76,18 +81,56 @@ class Played:
         return [o for o in self.outcomes if o.why is not None]
 
 
-def load(path: Path) -> list[dict[str, Any]]:
-    """The cases of a record file. Raises RecordError."""
+def read_record(path: Path) -> Any:
+    """The JSON value of a file. Raises RecordError."""
     try:
-        record = json.loads(path.read_text())
-        cases = record["cases"]
-        if not all(isinstance(case["steps"], list) and case["id"] for case in cases):
-            raise RecordError(f"{path}: a case without id or steps")
+        record = json.loads(path.read_bytes())
     except OSError as e:
         raise RecordError(f"{path}: {e.strerror}") from e
-    except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise RecordError(f"{path}: no record of netmap ({e!r})") from e
-    return list(cases)
+    except ValueError as e:  # no JSON; no UTF-8; a number of thousands of digits
+        raise RecordError(f"{path}: no record of netmap ({type(e).__name__}: {e})") from e
+    except RecursionError as e:
+        raise _too_deep(path) from e
+    level = [record]
+    for _ in range(_DEEPEST):
+        level = [inner for value in level for inner in _inside(value)]
+    if level:
+        raise _too_deep(path)
+    return record
+
+
+def _too_deep(path: Path) -> RecordError:
+    return RecordError(f"{path}: no record of netmap (more than {_DEEPEST} values in each other)")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """The cases of a record file. Raises RecordError."""
+    return cases_of(path, read_record(path))
+
+
+def cases_of(path: Path, record: Any) -> list[dict[str, Any]]:
+    """The cases of ``record``, which was in the file ``path``. Raises RecordError."""
+    cases = record.get("cases") if isinstance(record, dict) else None
+    if not isinstance(cases, list):
+        raise RecordError(f"{path}: no record of netmap (neither cases nor names nor regions)")
+    for number, case in enumerate(cases):
+        if not isinstance(case, dict):
+            raise RecordError(f"{path}: case number {number}: no object of id and steps")
+        case_id, steps = case.get("id"), case.get("steps")
+        if not (isinstance(case_id, str) and case_id):
+            raise RecordError(f"{path}: case number {number}: its id is no word")
+        if not isinstance(steps, list):
+            raise RecordError(f"{path}: case {case_id!r}: no list of steps")
+        for place, step in enumerate(steps):
+            if not (isinstance(step, dict) and isinstance(step.get("op"), str)):
+                raise RecordError(f"{path}: case {case_id!r}: step {place}: no object with an op")
+    return cases
 
 
 def play(cases: list[dict[str, Any]]) -> Played:
@@ -112,29 +155,42 @@ def _play_case(machine: Machine, case: dict[str, Any]) -> Difference | None:
     more = inserted(case["id"])
     difference = None
     for number, step in enumerate(case["steps"]):
-        for extra in more.get(number, ()):
-            STEPS[extra["op"]](machine, extra)
+        found: list[Difference | Shown | None] = []
+        found += [_done(machine, case["id"], number, extra) for extra in more.get(number, ())]
         # Also behind a difference the rest is done: the next case begins where this one ends.
-        found = _play_step(machine, case["id"], number, step)
-        difference = difference or found
-    for extra in more.get(-1, ()):
-        STEPS[extra["op"]](machine, extra)
-    return difference
+        found.append(_play_step(machine, case["id"], number, step))
+        difference = difference or _first(found)
+    last = len(case["steps"])
+    return difference or _first(
+        [_done(machine, case["id"], last, extra) for extra in more.get(-1, ())]
+    )
+
+
+def _first(found: Sequence[Difference | Shown | None]) -> Difference | None:
+    return next((one for one in found if isinstance(one, Difference)), None)
+
+
+def _done(machine: Machine, case_id: str, number: int, step: dict[str, Any]) -> Difference | Shown:
+    """Do a step. Returns what is shown of it in the record's form, or why it cannot be played."""
+    try:
+        if step["op"] == "table":
+            return table(machine, case_id, step)
+        shown = STEPS[step["op"]](machine, step)
+        if "opts_out" in shown:
+            shown["opts_out"] = _masked_options(step.get("opts_out"), shown["opts_out"])
+    except Exception as e:
+        return Difference(number, _what(step), "the step cannot be played", None, repr(e))
+    return shown
 
 
 def _play_step(
     machine: Machine, case_id: str, number: int, step: dict[str, Any]
 ) -> Difference | None:
-    try:
-        if step["op"] == "table":
-            actual = table(machine, case_id, step)
-        else:
-            actual = STEPS[step["op"]](machine, step)
-    except Exception as e:
-        return Difference(number, _what(step), "the step cannot be played", None, repr(e))
-    for key, value in actual.items():
+    done = _done(machine, case_id, number, step)
+    if isinstance(done, Difference):
+        return done
+    for key, shown in done.items():
         recorded = step.get(key)
-        shown = _masked_options(recorded, value) if key == "opts_out" else value
         if shown != recorded:
             return Difference(number, _what(step), *_narrowed(key, recorded, shown))
     return None

@@ -196,7 +196,9 @@ def _frames(client: Client, ring: str, shown: int | None) -> Step:
     head = client.ring_head(ring)
     frames = []
     i = head.head
-    while i != head.tail:
+    for _ in range(head.num_slots):  # tail may be what a step has written, beyond the ring
+        if i == head.tail:
+            break
         slot = client.slot(ring, i)
         at = client.buffer_at(ring, slot.buf_idx)
         length = slot.len if shown is None else min(slot.len, shown)

@@ -92,7 +92,7 @@ def _mem_params(_: re.Match[str]) -> Inserted:
 
 
 _ROWS: tuple[tuple[str, Callable[[re.Match[str]], Inserted]], ...] = (
-    (r"vale/morefrag-(\d+)", _morefrag),
+    (r"vale/morefrag-([0-9]{1,3})", _morefrag),
     (
         r"vale/timestamp-off",
         lambda _: {
