@@ -19,10 +19,16 @@ from xennet.engine.fast.translate import translate
 from xennet.engine.kernel import U32Array, U32Words
 from xennet.netback import guest_tx
 
-RUN = (
-    "import sys; from xennet.cli import main;"
-    "sys.exit(main(['run', '--quiet', '--guest', 'gen:60x10', '--host', 'null:']))"
-)
+#: A kernel of the package on a ring of its own, in a process of its own.
+RUN = """
+from array import array
+from xennet.engine.choice import current
+from xennet.netback.guest_tx import await_requests
+
+engine = current()
+ring = engine.view(array("I", bytes(4096))), engine.view(array("I", (0, 0)))
+print(engine.kernel(await_requests)(ring))
+"""
 
 
 def run(cache: Path) -> subprocess.CompletedProcess[str]:
@@ -39,7 +45,7 @@ def compiled(cache: Path) -> dict[str, int]:
 def test_compiled_code_is_kept_on_disk_and_found_again(tmp_path: Path) -> None:
     assert run(tmp_path).returncode == 0
     first = compiled(tmp_path)
-    assert any("take_requests" in name for name in first)
+    assert any("await_requests" in name for name in first)
     assert run(tmp_path).returncode == 0
     assert compiled(tmp_path) == first
 
@@ -48,7 +54,7 @@ def test_a_cache_that_cannot_be_made_does_no_harm(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a directory")
     result = run(blocked / "cache")
-    assert result.returncode == 0, result.stderr
+    assert (result.returncode, result.stdout) == (0, "0\n"), result.stderr
 
 
 def test_kernels_read_memory_that_the_caller_owns() -> None:
