@@ -30,6 +30,7 @@ RUNS = {
     "no csum": (("--no-csum",), "8M"),
     "no sg": (("--no-sg",), "8M"),
     "mtu": (("--mtu", "9000"), "60M"),
+    "mtu without sg": (("--mtu", "9000", "--no-sg"), "8M"),
     "queues": (("--queues", "4"), "20M"),
     "epair": (("--link", "epair"), "8M"),
     "epair:taskqueue": (("--link", "epair:taskqueue"), "20M"),
@@ -176,6 +177,18 @@ def test_two_stacks_talk(both: tuple[str, str], name: str) -> None:
     if name in ("no gso", "no csum", "no sg", "epair"):
         for counters in (port["counters"] for port in told["ports"]):
             assert counters["bytes_in"] <= counters["frames_in"] * 1514  # no super-frame came
+
+
+def test_what_the_kernel_sends_by_itself_fits_a_small_mtu(both: tuple[str, str]) -> None:
+    ports = ("--guest", f"tap:guest0@{both[0]}", "--host", f"tap:host0@{both[1]}")
+    words = ("--mtu", "68", "--for", "0.5", "--quiet", "--allow-empty")
+    done = subprocess.run(
+        [sys.executable, "-m", "xennet", "run", *ports, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XENNET_ENGINE": "plain"},
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -39,7 +39,7 @@ from xennet.port import PortError, open_port
 from xennet.pump import Pump, RealClock
 from xennet.runloop import RunLoop
 from xennet.tap import port as tap_port
-from xennet.tap.device import name_fault, offload_flags
+from xennet.tap.device import TUN_DEVICE, name_fault, offload_flags
 from xennet.tap.namespace import within
 from xennet.tap.port import TapPort
 from xennet.wrap import OffloadEdge, check_order
@@ -463,6 +463,48 @@ def test_the_interface_is_up_with_its_mtu_and_goes_when_it_is_closed(netns: str)
     port.close()
 
 
+def mtu(netns: str, name: str) -> int:
+    return int(ip(netns, "link", "show", name).split(" mtu ")[1].split()[0])
+
+
+def test_frames_of_a_greater_mtu_are_gone_once_it_is_smaller(port: TapPort, netns: str) -> None:
+    with wire(netns, "t0") as outside:
+        outside.send(numbered(1, 1514))
+        port.configure(9000, 1)
+        outside.send(numbered(2, 1514))
+        assert pull_all(port) == [numbered(1, 1514), numbered(2, 1514)]
+        outside.send(numbered(3, 1514))
+        port.configure(68, 2)
+        assert pull_all(port) == []
+        outside.send(numbered(4, 82))
+        assert pull_all(port) == [numbered(4, 82)]
+
+
+def test_the_mtu_is_no_more_than_the_link_takes(port: TapPort, netns: str) -> None:
+    seen = []
+    offloads = [Offload(sg=False, max_frame=length) for length in (4096, 914, 4096, 0)]
+    for wanted in (1500, 9000):
+        port.configure(wanted, 1)
+        for offload in offloads:
+            port.negotiated(offload)
+            seen.append(mtu(netns, "t0"))
+    assert seen == [1500, 900, 1500, 1500, 4082, 900, 4082, 9000]
+    ip(netns, "link", "set", "t0", "mtu", "1400")
+    port.negotiated(EVERYTHING)
+    assert mtu(netns, "t0") == 1400  # nothing has changed since
+
+
+def test_the_mtu_of_a_persistent_interface_is_its_owners(netns: str) -> None:
+    ip(netns, "tuntap", "add", "dev", "old2", "mode", "tap")
+    port = TapPort(f"old2@{netns}")
+    try:
+        port.negotiated(Offload(sg=False, max_frame=914))
+        assert mtu(netns, "old2") == 1500
+    finally:
+        port.close()
+        ip(netns, "tuntap", "del", "dev", "old2", "mode", "tap")
+
+
 def test_without_a_namespace_it_is_in_the_process_own() -> None:
     port = TapPort("xennettest0")
     try:
@@ -539,6 +581,10 @@ def test_an_interface_that_is_down_or_deleted(port: TapPort, netns: str) -> None
         ("tap%d", "tap: 'tap%d' is no interface name"),
         ("t0@", "tap t0 in : '' is no name of a network namespace"),
         ("t0@a/b", "tap t0 in a/b: 'a/b' is no name of a network namespace"),
+        ("t0@.", "tap t0 in .: '.' is no name of a network namespace"),
+        ("t0@..", "tap t0 in ..: '..' is no name of a network namespace"),
+        ("t0@a\0b", "tap t0 in a\0b: 'a\\x00b' is no name of a network namespace"),
+        ("t0@é", "tap t0 in é: there is no network namespace 'é'; `ip netns add"),
         ("t0@absent", "tap t0 in absent: there is no network namespace 'absent'; `ip netns add"),
         ("lo", "tap lo: there is an interface of that name that is no TAP"),
     ],
@@ -549,6 +595,18 @@ def test_a_bad_specification_is_one_line(argument: str, message: str) -> None:
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert not Path("/run/netns/absent").exists()
+
+
+@pytest.mark.parametrize("name", ["xennet-junk", "xennet-ä"])
+def test_a_file_that_is_no_namespace(netns: str, name: str) -> None:
+    path = Path("/run/netns") / name  # which is there: netns is in it
+    path.touch()
+    try:
+        with pytest.raises(PortError) as caught:
+            TapPort(f"t0@{name}")
+        assert str(caught.value) == f"tap t0 in {name}: {name!r} is no network namespace"
+    finally:
+        path.unlink()
 
 
 def test_names_as_the_kernel_takes_them() -> None:
@@ -588,19 +646,26 @@ def test_an_interface_of_another_kind(netns: str) -> None:
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv")
 def test_an_interface_that_was_made_for_a_user_takes_no_privileges(netns: str) -> None:
     ip(netns, "tuntap", "add", "dev", "mine0", "mode", "tap", "user", "root")
-    ip(netns, "link", "set", "mine0", "up")
     script = (
         "from xennet.tap.port import TapPort\n"
-        "port = TapPort('mine0')\n"
-        "port.configure(1500, 2)\n"
-        "try: port.configure(1400, 1)\n"
+        "try:\n"
+        "    port = TapPort('mine0')\n"
+        "    port.configure(1500, 2)\n"
+        "    port.configure(1400, 1)\n"
         "except Exception as error: print(error)\n"
     )
     without = ["setpriv", "--bounding-set", "-net_admin", sys.executable, "-c", script]
-    done = subprocess.run(
-        ["ip", "netns", "exec", netns, *without], capture_output=True, text=True, env=PLAIN
-    )
-    assert done.stdout.startswith("tap mine0: needs root, or CAP_NET_ADMIN"), done
+    said = []
+    for state in ("down", "up"):
+        ip(netns, "link", "set", "mine0", state)
+        done = subprocess.run(
+            ["ip", "netns", "exec", netns, *without], capture_output=True, text=True, env=PLAIN
+        )
+        said.append(done.stdout)
+    assert said == [
+        "tap mine0: is down: `ip link set mine0 up` sets it up\n",
+        "tap mine0: has MTU 1500: to change it needs CAP_NET_ADMIN\n",
+    ]
     ip(netns, "tuntap", "del", "dev", "mine0", "mode", "tap")
 
 
@@ -614,7 +679,9 @@ def test_without_privileges_it_says_what_is_needed() -> None:
         "except PortError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=PLAIN)
-    assert done.stdout.startswith("tap t0: needs root, or CAP_NET_ADMIN"), done
+    for_all = os.stat(TUN_DEVICE).st_mode & 0o006 == 0o006
+    why = "needs root, or CAP_NET_ADMIN" if for_all else "/dev/net/tun: Permission denied"
+    assert done.stdout.startswith(f"tap t0: {why}"), done
 
 
 def test_descriptors_do_not_go_to_children(port: TapPort) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from fcntl import ioctl
 from functools import partial
 from typing import TypeVar
@@ -31,7 +32,7 @@ from xennet.abi.if_tun import (
 )
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.abi.virtio_net import VNET_HDR
-from xennet.frames import Offload
+from xennet.frames import ETHERNET_HEADER, MAX_FRAME, Offload
 from xennet.tap.errors import TapError
 
 T = TypeVar("T")
@@ -39,6 +40,8 @@ T = TypeVar("T")
 TUN_DEVICE = "/dev/net/tun"
 #: Most queues that Linux attaches to one interface.
 MAX_QUEUES = 256
+#: Frames that a queue of an interface keeps (its txqueuelen, if nobody has changed that).
+_MOST_UNREAD = 1000
 _FLAGS = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
 _INT = struct.Struct("i")
 _PRIVILEGES = (
@@ -94,11 +97,16 @@ class TapDevice:
         self.queues: list[int] = []
         self.writer = -1
         self._flags = _FLAGS | IFF_MULTI_QUEUE
+        #: Whether it was made here, and goes again.
+        self._made = False
+        #: The MTU that it is to have, and the one that it has got from this.
+        self._mtu = self._limited = 0
         #: Frames that a persistent interface had dropped before.
         self._dropped_before = 0
         if fault := name_fault(name):
             raise TapError(f"tap: {fault}")
-        if namespace is not None and (not namespace or "/" in namespace):
+        bad = namespace in ("", ".", "..") or any(c in "/\0" for c in namespace or "")
+        if bad:
             raise TapError(f"{self}: {namespace!r} is no name of a network namespace")
         try:
             self._within(self._open)
@@ -111,13 +119,24 @@ class TapDevice:
 
     def configure(self, mtu: int | None, queues: int) -> None:
         """Set the MTU (bytes; None: as it is), and have so many queues. A persistent interface that
-        was made with one queue keeps to that. Raises TapError."""
+        was made with one queue keeps to that.
+
+        With a smaller MTU, frames that the kernel sent before are discarded: those that it sends by
+        itself as soon as an interface is up may be longer. Raises TapError.
+        """
         self._within(partial(self._configure, mtu, queues))
 
     def set_offload(self, offload: Offload) -> None:
         """Have the kernel give only frames that a receiver of ``offload`` takes, but for checksums
-        of one IP version (:func:`offload_flags`)."""
+        of one IP version (:func:`offload_flags`).
+
+        An interface that was made here has a smaller MTU than it is to have as long as the receiver
+        takes no longer frames. Raises OSError, TapError.
+        """
         ioctl(self.queues[0], TUNSETOFFLOAD, offload_flags(offload))  # by value
+        mtu = min(self._mtu, (offload.max_frame or MAX_FRAME) - ETHERNET_HEADER)
+        if self._made and mtu != self._limited:
+            self._within(partial(self._set_mtu, mtu))
 
     def dropped_unread(self) -> int:
         """The number of frames that the kernel dropped because nobody read them, since this was
@@ -141,7 +160,7 @@ class TapDevice:
         """The result of ``work()`` in the namespace, its errors as one line."""
         from pyroute2.netlink.exceptions import NetlinkError
 
-        from xennet.tap.namespace import within
+        from xennet.tap.namespace import NoNamespaceError, NotPermittedError, within
 
         try:
             return within(self.namespace, work)
@@ -150,8 +169,14 @@ class TapDevice:
             raise TapError(f"{self}: {why}") from None
         except FileNotFoundError:
             raise TapError(self._missing()) from None
-        except PermissionError:
+        except PermissionError as error:
+            if error.filename == TUN_DEVICE:
+                raise TapError(f"{self}: {TUN_DEVICE}: {error.strerror}") from None
             raise TapError(f"{self}: {_PRIVILEGES}") from None
+        except NotPermittedError as error:
+            raise TapError(f"{self}: {error}") from None
+        except NoNamespaceError:
+            raise TapError(f"{self}: {self.namespace!r} is no network namespace") from None
         except OSError as error:
             raise TapError(f"{self}: {error.strerror}") from None
 
@@ -169,6 +194,7 @@ class TapDevice:
         there = look_up(self.name)
         if there is None:
             queue = self._attach(IFF_TUN_EXCL)
+            self._made = True
         elif not there.is_tap:
             raise TapError(f"{self}: there is an interface of that name that is no TAP")
         elif there.queues:
@@ -182,17 +208,28 @@ class TapDevice:
         ioctl(queue, TUNSETVNETHDRSZ, _INT.pack(VNET_HDR.size))
         ioctl(queue, TUNSETVNETLE, _INT.pack(1))
         ioctl(queue, TUNSETOFFLOAD, 0)
-        set_up(self.name, None)
+        self._mtu = self._limited = set_up(self.name, None)
 
     def _configure(self, mtu: int | None, queues: int) -> None:
-        from xennet.tap.namespace import set_up
-
         if queues > 1 and self._flags & IFF_MULTI_QUEUE:
             while len(self.queues) < min(queues, MAX_QUEUES - 1):
                 self.queues.append(self._attach())
             self.writer = self._attach()
             ioctl(self.writer, TUNSETQUEUE, IFREQ.pack(b"", IFF_DETACH_QUEUE))
-        set_up(self.name, mtu)
+        if mtu is not None:
+            self._mtu = mtu
+            self._set_mtu(mtu)
+
+    def _set_mtu(self, mtu: int) -> None:
+        from xennet.tap.namespace import set_up
+
+        before = set_up(self.name, mtu)
+        self._limited = mtu
+        if mtu < before:
+            for queue in self.queues:
+                with suppress(BlockingIOError):  # empty
+                    for _ in range(_MOST_UNREAD):
+                        os.read(queue, VNET_HDR.size)  # takes the whole frame away
 
     def _attach(self, exclusive: int = 0) -> int:
         """One queue more; with IFF_TUN_EXCL, the first one of a new interface."""

@@ -6,6 +6,8 @@ afterwards, so that the caller never leaves its own.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from socket import if_nametoindex
 from threading import Thread
@@ -13,6 +15,7 @@ from typing import TypeVar
 
 from attrs import frozen
 from pyroute2 import IPRoute, netns
+from pyroute2.netlink.exceptions import NetlinkError
 
 from xennet.abi.if_tun import IFF_TAP
 
@@ -22,12 +25,21 @@ IFF_UP = 1
 T = TypeVar("T")
 
 
+class NotPermittedError(Exception):
+    """An interface is not as it is to be, and to change it takes privileges. The message says how
+    it is, and what to do; it goes behind the interface's name."""
+
+
+class NoNamespaceError(Exception):
+    """What has the name of a network namespace is none."""
+
+
 def within(namespace: str | None, work: Callable[[], T]) -> T:
     """The result of ``work()``, called in the namespace of that name (``ip netns``); None: in this
     process's own.
 
     Raises what ``work`` raises; FileNotFoundError if there is no namespace of that name,
-    PermissionError without CAP_SYS_ADMIN.
+    NoNamespaceError if something else has it, PermissionError without CAP_SYS_ADMIN.
     """
     done: list[T] = []
     failed: list[BaseException] = []
@@ -35,8 +47,7 @@ def within(namespace: str | None, work: Callable[[], T]) -> T:
     def enter() -> None:
         try:
             if namespace is not None:
-                # flags: by default pyroute2 makes a namespace that does not exist.
-                netns.setns(namespace, flags=0, fork=False)
+                _enter(namespace)
             done.append(work())
         except BaseException as error:
             failed.append(error)
@@ -47,6 +58,19 @@ def within(namespace: str | None, work: Callable[[], T]) -> T:
     if failed:
         raise failed[0]
     return done[0]
+
+
+def _enter(namespace: str) -> None:
+    # pyroute2 takes names in ASCII only, and makes a namespace that does not exist.
+    descriptor = os.open(os.path.join(netns.NETNS_RUN_DIR, namespace), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        netns.setns(descriptor, flags=0, fork=False)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise NoNamespaceError from None
+    finally:
+        os.close(descriptor)
 
 
 @frozen
@@ -78,17 +102,27 @@ def look_up(name: str) -> Existing | None:
     return Existing(True, multi_queue, queues, link.get_attr("IFLA_STATS64")["tx_dropped"])
 
 
-def set_up(name: str, mtu: int | None) -> None:
+def set_up(name: str, mtu: int | None) -> int:
     """Set the MTU (bytes; None: as it is) of interface ``name`` of this namespace, and set it up,
-    if it is not so yet: to change anything takes privileges.
+    if it is not so yet: to change anything takes privileges. Returns the MTU that it had.
 
-    Raises OSError or pyroute2's NetlinkError, which has the member ``code`` of an errno.
+    Raises NotPermittedError, OSError, or pyroute2's NetlinkError, which has the member ``code`` of
+    an errno.
     """
     with IPRoute() as route:
         index = if_nametoindex(name)
         (link,) = route.get_links(index)
-        wanted: dict[str, object] = {} if mtu in (None, link.get_attr("IFLA_MTU")) else {"mtu": mtu}
+        before: int = link.get_attr("IFLA_MTU")
+        wanted: dict[str, object] = {} if mtu in (None, before) else {"mtu": mtu}
+        faults = [f"has MTU {before}: to change it needs CAP_NET_ADMIN"] if wanted else []
         if not link["flags"] & IFF_UP:
             wanted["state"] = "up"
+            faults.append(f"is down: `ip link set {name} up` sets it up")
         if wanted:
-            route.link("set", index=index, **wanted)
+            try:
+                route.link("set", index=index, **wanted)
+            except NetlinkError as error:
+                if error.code != errno.EPERM:
+                    raise
+                raise NotPermittedError("; it ".join(faults)) from None
+        return before

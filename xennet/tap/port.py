@@ -110,7 +110,7 @@ class TapPort(BasePort):
                 self._counters.dropped_unread = self._device.dropped_unread()
 
     def negotiated(self, offload: Offload, /) -> None:
-        with suppress(OSError):  # deleted: the next pull says so
+        with suppress(OSError, TapError):  # deleted: the next pull says so
             self._device.set_offload(offload)
 
     # -- waiting -----------------------------------------------------------------------------------
