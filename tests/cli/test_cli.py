@@ -196,6 +196,14 @@ def test_names_of_drivers_are_those_that_there_are() -> None:
             ("--guest", "null:", "--host", "null:", "--host", "null:"),
             "--host is given 2 times for 1 vifs.",
         ),
+        (
+            ("--guest", "tap:s@a", "--host", "tap:s@a"),
+            "port 'tap:s@a' is given 2 times, it is one tap.",
+        ),
+        (
+            ("--guest", "tap:s", "--host", "null:", "--guests", "3"),
+            "port 'tap:s' is given 3 times, it is one tap.",
+        ),
         (("--guest", "null:", "--host", "null:", "--switch"), "leave --host out"),
         (("--guest", "null:", "--switch"), "--switch needs two vifs at least"),
         (
@@ -214,6 +222,18 @@ def test_bad_input_is_one_line_and_exits_2(run: Run, args: tuple[str, ...], mess
     assert stderr.startswith("xennet: ")
     assert message in stderr
     assert stderr.splitlines()[1:] in ([], ["Try 'xennet run --help'."])
+
+
+@pytest.mark.parametrize("value", ["-1", "soon", "nan", "inf", "-inf", "1e7", "1e308"])
+@pytest.mark.parametrize("option", ["--for", "--hold", "--hold-before", "xs --timeout"])
+def test_a_time_is_a_number_of_seconds_in_range(run: Run, option: str, value: str) -> None:
+    ports = ("run", "--guest", "null:", "--host", "null:", "--xenstore-socket", "x")
+    words = (option.split() if " " in option else [*ports, option]) + [value]
+    code, stdout, stderr = run(*words, *(("ls",) if words[0] == "xs" else ()))
+    assert (code, stdout) == (2, "")
+    least = "above 0" if words[0] == "xs" else "from 0"
+    said = f"Invalid value for '{words[-2]}': {value!r} is no number {least} to 1000000"
+    assert stderr.splitlines()[0] == f"xennet: {said}"
 
 
 def test_an_error_about_usage_names_the_help_and_one_about_a_file_does_not(run: Run) -> None:

@@ -278,9 +278,3 @@ def test_a_bus_that_is_overwritten_ends_it_with_one_line(
     assert stderr.startswith(f"xennet: {bus}: ")
     assert stderr.count("\n") == 1
     assert stdout == ""
-
-
-@pytest.mark.parametrize("value", ["-1", "soon"])
-def test_a_time_is_a_number(value: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--guest", "null:", "--host", "null:", "--for", value]) == 2
-    assert "--for" in capsys.readouterr().err

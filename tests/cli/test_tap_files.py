@@ -103,8 +103,8 @@ def test_it_can_be_piped_on(tmp_path: Path) -> None:
     ("tap", "said"),
     [
         ("gest=x", "'gest=x': wants guest=FILE or host=FILE, or guest2=FILE for vif 2 alone"),
-        ("guest", "no file name"),
-        ("guest=", "no file name"),
+        ("guest", "'guest': no file name, wants guest=FILE"),
+        ("host2=", "'host2=': no file name, wants host2=FILE"),
         ("guest0=x", "wants guest=FILE"),
         ("guest3=x", "--tap-file guest3: the last vif is 2."),
         ("host=x.pcap+gen:60x1", "is no file name but ports joined by +"),

@@ -16,9 +16,10 @@ from click.core import ParameterSource
 
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
+from xennet.cli.seconds import Seconds
 from xennet.port import Port, PortError, open_ports
 from xennet.port.base import is_live
-from xennet.port.spec import PORTS, parse, records_to_stdout
+from xennet.port.spec import PORTS, parse, records_to_stdout, split
 from xennet.run.options import RunOptions, TapFile
 from xennet.run.progress import Shown, live_line, no_progress, progress_bar
 from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, RunReport
@@ -151,6 +152,8 @@ def _tap_of(text: str) -> _Tap:
     named = re.fullmatch("(guest|host)([1-9][0-9]{0,3})?", end)
     if named is None:
         raise PortError("wants guest=FILE or host=FILE, or guest2=FILE for vif 2 alone")
+    if not file:
+        raise PortError(f"no file name, wants {end}=FILE")
     spec = f"record:{file}"
     if len(parse(spec)) > 1:
         raise PortError(f"{file!r} is no file name but ports joined by +")
@@ -174,7 +177,7 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
     """An option for a time in which the run's store can be looked at."""
     return click.option(
         name,
-        type=click.FloatRange(min=0),
+        type=Seconds(),
         default=0.0,
         metavar="SECONDS",
         help=f"{text}; needs --xenstore-socket.",
@@ -261,7 +264,7 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
 @click.option(
     "--for",
     "seconds",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     metavar="SECONDS",
     help="Carry frames for so long; then no port is asked for more.  [default: until ports have "
     "no more, or, where one is live, until Control-C]",
@@ -309,6 +312,7 @@ def run(
             raise click.UsageError(f"{option} {looking}")
     options = RunOptions(sg=not no_sg, gso=not no_gso, csum=not no_csum, **asked)
     guests, hosts = _ports_of(guest, host, options)
+    _require_own_taps([*guests, *hosts])
     if options.link == "vif":
         if ctx.obj is None:
             _require_room(options)
@@ -323,6 +327,14 @@ def run(
     report = _carry(guests, hosts, taps, options, link, silent)
     _show(report, as_json, quiet, err=stdout_taken)
     ctx.exit(_exit_code(report))
+
+
+def _require_own_taps(specs: Sequence[str]) -> None:
+    """Refuse two ports that are the same interface: the kernel gives a tap to one at a time."""
+    taps = [part for spec in specs for part in split(spec) if part.startswith("tap:")]
+    for tap in taps:
+        if taps.count(tap) > 1:
+            raise click.UsageError(f"port {tap!r} is given {taps.count(tap)} times, it is one tap.")
 
 
 def _require_no_vifs(ctx: click.Context, link: str) -> None:

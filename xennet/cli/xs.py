@@ -15,6 +15,7 @@ import click
 
 from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup
+from xennet.cli.seconds import Seconds
 from xennet.cli.xs_text import ListStyle, list_line, parse_value, show_value
 from xennet.run.printable import printable
 
@@ -43,7 +44,7 @@ PATH = click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(positive=True),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

@@ -1,0 +1,38 @@
+"""A time in seconds as an option of a command."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[float]
+else:  # older clicks have no type arguments there
+    _ParamType = click.ParamType
+
+#: Seconds, about 11 days: the system calls that wait take 2^31 ms at most (poll(2), epoll_wait(2)).
+MAX_SECONDS = 1e6
+
+
+class Seconds(_ParamType):
+    """Seconds from 0, without that itself if ``positive``, to MAX_SECONDS."""
+
+    name = "seconds"
+
+    def __init__(self, positive: bool = False) -> None:
+        self.positive = positive
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        # Not a number is not in any range.
+        if not 0 <= seconds <= MAX_SECONDS or (self.positive and not seconds):
+            least = "above 0" if self.positive else "from 0"
+            self.fail(f"{value!r} is no number {least} to {MAX_SECONDS:.0f}", param, ctx)
+        return seconds
