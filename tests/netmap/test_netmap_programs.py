@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 import xennet.netmap
 from xennet.cli import main
 from xennet.netmap.device import Device
-from xennet.netmap.errors import NetmapError
 from xennet.netmap.user.pkt_gen import Bridge, Generator, Sink, take_turns
 
 Capture = pytest.CaptureFixture[str]
@@ -100,6 +100,11 @@ def test_what_a_port_got(capsys: Capture) -> None:
     ]
 
 
+def test_the_longest_names_of_a_switch_and_its_port(capsys: Capture) -> None:
+    longest = "vale" + "a" * 11 + ":" + "b" * 15
+    assert said(capsys, f"list -- sink {longest}")[0] == f"switch 0  port   0  {longest}"
+
+
 def test_a_device_of_its_own_has_no_port(capsys: Capture) -> None:
     assert said(capsys, "list") == [
         "no port is on a switch: the device is this command's own, name others behind --"
@@ -112,10 +117,14 @@ def test_a_device_of_its_own_has_no_port(capsys: Capture) -> None:
         ("sink xn0", "netmap:xn0: ENXIO: xn0: No such device or address"),
         ("info x@", "EINVAL: invalid empty mem_id"),
         ("bridge vale0:a xn0", "ENXIO: xn0: No such device or address"),
-        ("gen vale0:a --size 2049", "2049 is not in the range 18<=x<=2048."),
-        ("gen vale0:a --size 99999", "99999 is not in the range 18<=x<=2048."),
-        ("gen vale0:a --size 17", "17 is not in the range 18<=x<=2048."),
+        ("gen vale0:a --size 2049", "EINVAL: 2049 bytes do not fit a buffer of 2048 bytes"),
+        ("gen vale0:a --size 65535", "EINVAL: 65535 bytes do not fit a buffer of 2048 bytes"),
+        ("gen vale0:a --size 65536", "65536 is not in the range 18<=x<=65535."),
+        ("gen vale0:a --size 17", "17 is not in the range 18<=x<=65535."),
         ("gen vale0:a -- snk vale0:b", "No such command 'snk' behind --. Did you mean 'sink'?"),
+        ("sink vale0:" + "a" * 16, "ENOMEM"),
+        ("sink vale" + "a" * 12 + ":a", "ENOMEM"),
+        ("sink vale0:" + "a" * 58, "too long"),
         ("veth em0 em0", "veth: 'em0' is too long for an interface, or there is one"),
         ("veth em0 abcdefghijklmnop", "'abcdefghijklmnop' is too long"),
         ("vif xn0 xn0", "EEXIST: there is an interface xn0"),
@@ -138,8 +147,15 @@ def test_a_frame_of_a_generator_fits_a_buffer(capsys: Capture) -> None:
         "gen netmap:vale0:a: 2 frames sent",
         "sink netmap:vale0:b: 2 frames, 4,096 bytes",
     ]
-    with pytest.raises(NetmapError, match="2049 bytes do not fit a buffer of 2048 bytes"):
-        Generator("vale0:a", 2049, 1, Device())
+
+
+def test_buffers_of_a_file_may_be_longer(capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "memory"
+    file.write_bytes(bytes(32 << 20))
+    options = f"@extmem:file={file},buf-size=4096,buf-num=4098"
+    assert said(capsys, f"gen vale0:a{options} --size 4000 --count 2") == [
+        "gen netmap:vale0:a" + options + ": 2 frames sent",
+    ]
 
 
 def test_programs_close_their_ports() -> None:

@@ -21,7 +21,7 @@ from xennet.pump import RealClock
 from xennet.shmif import doorbell
 from xennet.shmif.bus_port import ShmifPort
 from xennet.shmif.errors import BusError
-from xennet.shmif.shared_bus import Station
+from xennet.shmif.shared_bus import Bus, Station
 
 MAC = bytes.fromhex("b2a000000001")
 pytestmark = pytest.mark.usefixtures("engine")
@@ -309,3 +309,15 @@ def test_nothing_is_compiled_while_others_wait_for_the_lock(path: str, engine: s
     assert [len(kernel.signatures) for kernel in compiled] == versions
     one.close()
     other.close()
+
+
+@pytest.mark.parametrize("option", ["promisc=off", "promisc=on"])
+def test_an_option_of_the_link_is_no_name_of_a_new_bus(tmp_path: Path, option: str) -> None:
+    path = tmp_path / f"bus?{option}"
+    with pytest.raises(PortError) as raised:
+        open_port(f"shmif:{path}")
+    told = f"a port takes the frames for all addresses; ?{option} is an option of --link"
+    assert str(raised.value) == f"{path}: {told} shmif:{tmp_path / 'bus'}"
+    assert not path.exists()
+    Bus(str(path), create=True).close()
+    open_port(f"shmif:{path}").close()

@@ -26,8 +26,8 @@ EXIT_DIFFERENT = 1
 #: Prefixes of names of ports; without one of them "netmap:" is meant.
 _PREFIXES = ("netmap:", "vale")
 
-#: Bytes of a buffer, which a frame has to fit into.
-_BUFFER = 2048
+#: Bytes of the longest frame (xennet.frames.MAX_FRAME).
+_LONGEST = 65535
 
 #: A command function that gets an argument.
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -131,10 +131,10 @@ def _named(port: str) -> str:
 @click.argument("port")
 @click.option(
     "--size",
-    type=click.IntRange(18, _BUFFER),
+    type=click.IntRange(18, _LONGEST),
     default=60,
     show_default=True,
-    help="Bytes of a frame.",
+    help="Bytes of a frame, which has to fit into a buffer of PORT: 2048 mostly.",
 )
 @click.option(
     "--count", type=click.IntRange(1), default=1_000_000, show_default=True, help="So many frames."

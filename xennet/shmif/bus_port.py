@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -38,6 +39,10 @@ class ShmifPort(BasePort):
         super().__init__(f"shmif:{path}")
         if path == "-":
             raise BusError("shmif: a bus is a file, not standard input")
+        name, mark, option = path.rpartition("?")
+        if mark and option.startswith("promisc=") and not os.path.lexists(path):
+            hint = f"?{option} is an option of --link shmif:{name}"
+            raise BusError(f"{path}: a port takes the frames for all addresses; {hint}")
         self._told: list[str] = []
         self.station = station or Station.random(promiscuous=True)
         self._bus = Bus(path, create=True, form=form, tell=self._tell)
