@@ -236,6 +236,49 @@ def test_a_time_is_a_number_of_seconds_in_range(run: Run, option: str, value: st
     assert stderr.splitlines()[0] == f"xennet: {said}"
 
 
+@pytest.mark.parametrize(
+    ("link", "more", "said"),
+    [
+        ("netmap:vale0", "--mtu 9000", "an MTU of 9000, a buffer has 2048 bytes"),
+        ("netmap:p{1", "--mtu 2049", "an MTU of 2049, a buffer has 2048 bytes"),
+        ("netmap:vale0", "--guests 9", "9 pairs, netmap has 8 switches and a pair takes one"),
+        ("netmap:vale" + 12 * "x", "", "is too long for a switch's name"),
+        ("netmap:vale" + 10 * "x", "--guests 2", "_1' is too long for a switch's name"),
+        ("netmap:" + 16 * "x" + "{1", "", "too long for a pipe, 15 letters at most"),
+        ("shmif:{folder}/bus", "--mtu 1501", "the interfaces of a bus have 1500"),
+    ],
+)
+def test_a_link_that_cannot_be_is_refused_before_a_recording_is_begun(
+    run: Run, tmp_path: Path, link: str, more: str, said: str
+) -> None:
+    keep = tmp_path / "keep.pcap"
+    keep.write_bytes(b"kept")
+    link = link.replace("{folder}", str(tmp_path))
+    words = ("--link", link, *more.split(), "--guest", "gen:60x10")
+    tap = ("--host", "null:", "--tap-file", f"host={keep}")
+    code, stdout, stderr = run("run", *words, *tap)
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert stderr.startswith(f"xennet: --link {link}: ")
+    assert said in stderr
+    assert keep.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("netmap:vale0", "--mtu", "2048"),
+        ("netmap:vale0", "--guests", "8"),
+        ("netmap:vale" + 11 * "x",),
+        ("netmap:" + 15 * "x" + "{1",),
+        ("shmif:{folder}/bus", "--mtu", "1500"),
+    ],
+)
+def test_a_link_at_its_limits_carries(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+    words = tuple(word.replace("{folder}", str(tmp_path)) for word in words)
+    ports = ("--guest", "gen:60x10", "--host", "null:")
+    assert run("run", *ports, "--link", *words, link=None)[0] == 0
+
+
 def test_an_error_about_usage_names_the_help_and_one_about_a_file_does_not(run: Run) -> None:
     hint = "\nTry 'xennet run --help'.\n"
     assert run("run", "--guest", "null:")[2].endswith(hint)

@@ -318,6 +318,7 @@ def run(
             _require_room(options)
     else:
         _require_no_vifs(ctx, options.link)
+        _require_link_room(options)
     silent = as_json or quiet
     for side, number, _ in taps:
         if number is not None and number >= len(guests):
@@ -356,6 +357,17 @@ def _require_room(options: RunOptions) -> None:
         require_room(setup_of(options))
     except LimitError as error:
         raise BadInputError(f"{error}; see --quota-nodes" if error.quota else str(error)) from None
+
+
+def _require_link_room(options: RunOptions) -> None:
+    """The same for a link that is no vif."""
+    from xennet.run.links import parse as parse_link
+
+    kind, argument = parse_link(options.link)
+    try:
+        kind.require_room(argument, options)
+    except ValueError as error:
+        raise BadInputError(f"--link {options.link}: {error}") from None
 
 
 def _ports_of(

@@ -17,8 +17,11 @@ from xennet.link.base_link import BATCH, BATCH_BYTES, EndPair
 from xennet.link.interface_link import InterfaceLink
 from xennet.link.report import LinkReport
 from xennet.netmap.device import Device
+from xennet.netmap.net_interface import IFNAMSIZ
+from xennet.netmap.region import GLOBAL_SIZES
 from xennet.netmap.user.frame_port import NetmapPort
 from xennet.netmap.user.port_name import is_identifier
+from xennet.netmap.vale_switch import NM_BRIDGES, is_switch_port, split_name
 from xennet.port.base import PortError
 from xennet.pump import Clock
 
@@ -44,6 +47,30 @@ def port_names(argument: str, number: int) -> tuple[str, str]:
     if not argument.startswith("vale") or not is_identifier(argument):
         raise ValueError(f"{argument!r} is no VALE switch, as vale0 is, and no pipe, as cable{{1")
     return f"{argument}{behind}:guest", f"{argument}{behind}:host"
+
+
+def require_room(argument: str, pairs: int, mtu: int | None) -> None:
+    """Refuse what a netmap device of the usual size has no room for: a switch for each of ``pairs``
+    (NM_BRIDGES), their names, frames of ``mtu`` bytes in a buffer.
+
+    Raises ValueError, with one line, also as :func:`port_names` does.
+    """
+    guest, _ = port_names(argument, pairs - 1)
+    if is_switch_port(guest):
+        if pairs > NM_BRIDGES:
+            raise ValueError(
+                f"{pairs} pairs, netmap has {NM_BRIDGES} switches and a pair takes one"
+            )
+        if split_name(guest) is None:
+            switch = guest.partition(":")[0]
+            raise ValueError(f"{switch!r} is too long for a switch's name")
+    else:
+        base = guest.partition("{")[0]
+        if len(base) >= IFNAMSIZ:
+            raise ValueError(f"{base!r} is too long for a pipe, {IFNAMSIZ - 1} letters at most")
+    most = GLOBAL_SIZES.bufs.size
+    if mtu is not None and mtu > most:
+        raise ValueError(f"an MTU of {mtu}, a buffer has {most} bytes")
 
 
 class NetmapLink(InterfaceLink):

@@ -45,6 +45,12 @@ def _unfiltered(_frame: bytes, _timestamp: int) -> None:
     """Do nothing: nobody asks which frames were filtered."""
 
 
+def require_room(mtu: int | None) -> None:
+    """Raise ValueError, with one line, for an ``mtu`` that no interface of a bus has."""
+    if mtu is not None and mtu > ETHERMTU:
+        raise ValueError(f"shmif: an MTU of {mtu}, the interfaces of a bus have {ETHERMTU}")
+
+
 class ShmifLink(InterfaceLink):
     """Two interfaces for each pair that is joined, all on the bus file ``path``
     (xennet.link.protocol.Link), which is created if it does not exist and stays where it is.
@@ -71,9 +77,11 @@ class ShmifLink(InterfaceLink):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(clock)
+        try:
+            require_room(mtu)
+        except ValueError as error:
+            raise LinkError(str(error)) from error
         self.mtu = ETHERMTU if mtu is None else mtu
-        if self.mtu > ETHERMTU:
-            raise LinkError(f"shmif: an MTU of {mtu}, the interfaces of a bus have {ETHERMTU}")
         self.path = path
         self._promiscuous = promiscuous
         self._told: list[str] = []

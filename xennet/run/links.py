@@ -30,6 +30,10 @@ def _settled(options: RunOptions) -> RunOptions:
     return options
 
 
+def _roomy(_argument: str | None, _options: RunOptions) -> None:
+    """The room of a kind that can be whatever a run's options want."""
+
+
 @frozen
 class Kind:
     """One kind of link.
@@ -39,7 +43,8 @@ class Kind:
     that the kind does not know. ``make(argument, options)`` makes the link, in real time if
     ``options.live``. ``is_file``: the argument is a file, with one of ``file_options`` behind it,
     or none (xennet.port.files.split_option). ``settled(options)`` has what ``options`` leave open,
-    as a report shows them.
+    as a report shows them. ``require_room(argument, options)`` raises ValueError, with one line, if
+    no such link can be what the options want, before anything is opened.
     """
 
     usage: str
@@ -48,6 +53,7 @@ class Kind:
     is_file: bool = False
     file_options: tuple[str, ...] = ()
     settled: Callable[[RunOptions], RunOptions] = _settled
+    require_room: Callable[[str | None, RunOptions], None] = _roomy
 
 
 def one_of(name: str, variants: Sequence[str]) -> Callable[[str | None], None]:
@@ -104,6 +110,18 @@ def _netmap(argument: str | None, options: RunOptions) -> Link:
     return NetmapLink(argument or "", mtu=options.mtu, clock=options.clock())
 
 
+def _shmif_room(_argument: str | None, options: RunOptions) -> None:
+    from xennet.link.shmif_bus import require_room
+
+    require_room(options.mtu)
+
+
+def _netmap_room(argument: str | None, options: RunOptions) -> None:
+    from xennet.link.netmap_switch import require_room
+
+    require_room(argument or "", options.guests, options.mtu)
+
+
 #: Whether interfaces of guests on a bus take all frames; the first is the usual one.
 _PROMISCUITY = ("promisc=on", "promisc=off")
 #: FreeBSD's generations of epair; the first is the usual one.
@@ -112,9 +130,14 @@ _GENERATIONS = ("netisr", "taskqueue")
 KINDS = {
     "vif": Kind("vif", one_of("vif", ()), _vif, settled=_vif_settled),
     "epair": Kind("epair[:netisr|:taskqueue]", one_of("epair", _GENERATIONS), _epair),
-    "netmap": Kind("netmap:SWITCH|PIPE", _netmap_check, _netmap),
+    "netmap": Kind("netmap:SWITCH|PIPE", _netmap_check, _netmap, require_room=_netmap_room),
     "shmif": Kind(
-        "shmif:FILE[?promisc=off]", _any, _shmif, is_file=True, file_options=_PROMISCUITY
+        "shmif:FILE[?promisc=off]",
+        _any,
+        _shmif,
+        is_file=True,
+        file_options=_PROMISCUITY,
+        require_room=_shmif_room,
     ),
 }
 
