@@ -231,8 +231,8 @@ def test_a_time_is_a_number_of_seconds_in_range(run: Run, option: str, value: st
     words = (option.split() if " " in option else [*ports, option]) + [value]
     code, stdout, stderr = run(*words, *(("ls",) if words[0] == "xs" else ()))
     assert (code, stdout) == (2, "")
-    least = "above 0" if words[0] == "xs" else "from 0"
-    said = f"Invalid value for '{words[-2]}': {value!r} is no number {least} to 1000000"
+    least = "0<x" if words[0] == "xs" else "0<=x"
+    said = f"Invalid value for '{words[-2]}': {value!r} is not in the range {least}<=1000000"
     assert stderr.splitlines()[0] == f"xennet: {said}"
 
 

@@ -131,7 +131,7 @@ def test_refusal_is_one_line_and_exit_code_1(xs: Xs, args: tuple[str, ...], mess
         (("write", "/t/v"), "PATH '/t/v' without a VALUE"),
         (("read",), "Missing argument 'PATH...'."),
         (("watch", "-n", "0", "/t"), "0 is not in the range"),
-        (("--timeout", "0", "ls"), "0.0 is not in the range"),
+        (("--timeout", "0", "ls"), "'0' is not in the range 0<x<=1000000"),
         (("--socket", "/none/socket", "ls"), "/none/socket: No such file or directory (ENOENT, "),
         (("--socket", "/dev", "exists", "/"), "/dev: Socket operation on non-socket (ENOTSOCK, "),
     ],

@@ -17,7 +17,7 @@ MAX_SECONDS = 1e6
 
 
 class Seconds(_ParamType):
-    """Seconds from 0, without that itself if ``positive``, to MAX_SECONDS."""
+    """Seconds from 0 (more than that if ``positive``) to MAX_SECONDS."""
 
     name = "seconds"
 
@@ -33,6 +33,6 @@ class Seconds(_ParamType):
             seconds = math.nan
         # Not a number is not in any range.
         if not 0 <= seconds <= MAX_SECONDS or (self.positive and not seconds):
-            least = "above 0" if self.positive else "from 0"
-            self.fail(f"{value!r} is no number {least} to {MAX_SECONDS:.0f}", param, ctx)
+            least = "0<x" if self.positive else "0<=x"
+            self.fail(f"{value!r} is not in the range {least}<={MAX_SECONDS:.0f}", param, ctx)
         return seconds
