@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
+from xennet.cli.param_type import ParamType
 from xennet.cli.seconds import Seconds
 from xennet.port import Port, PortError, open_ports
 from xennet.port.base import is_live
@@ -26,10 +27,6 @@ from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, RunReport
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-    _ParamType = click.ParamType[str]
-else:  # older clicks have no type arguments there
-    _ParamType = click.ParamType
 
 #: Most guests (and vifs in all) of a run, most vifs of a guest, most queues of a vif.
 MAX_GUESTS, MAX_VIFS, MAX_QUEUES = 1000, 64, 8
@@ -67,7 +64,7 @@ class Link(Protocol):
     ) -> RunReport: ...
 
 
-class _PortType(_ParamType):
+class _PortType(ParamType[str]):
     """A port specification; a wrong one is reported before any port is opened."""
 
     name = "port"
@@ -89,7 +86,7 @@ class _PortType(_ParamType):
         return [CompletionItem(value) for value in ports(incomplete)]
 
 
-class _LinkType(_ParamType):
+class _LinkType(ParamType[str]):
     """A link's specification."""
 
     name = "link"

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[float]
-else:  # older clicks have no type arguments there
-    _ParamType = click.ParamType
+from xennet.cli.param_type import ParamType
 
 #: Seconds, about 11 days: the system calls that wait take 2^31 ms at most (poll(2), epoll_wait(2)).
 MAX_SECONDS = 1e6
 
 
-class Seconds(_ParamType):
+class Seconds(ParamType[float]):
     """Seconds from 0 (more than that if ``positive``) to MAX_SECONDS."""
 
     name = "seconds"
