@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from xennet.abi.shmifvar import BUSMEM_SIZE
 from xennet.engine.choice import using
 from xennet.frames import MAX_FRAME, FrameBatch
 from xennet.port.base import PortError
+from xennet.shmif import bus_ops
 from xennet.shmif.bus_file import snapshot
 from xennet.shmif.errors import BusError
 from xennet.shmif.shared_bus import Bus, Reader, Station
@@ -113,6 +116,32 @@ def read_all(reader: Reader) -> int:
         # Every frame of a bus full of empty ones, and those before an overrun.
         assert looked <= 3 * END // 24
     return looked
+
+
+def read(reader: Reader) -> None:
+    reader.take(FrameBatch(memoryview(bytearray(1 << 20)), 1000), 1000)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "look"), [("take_frames", read), ("attach", Reader.skip)], ids=["read", "skip"]
+)
+def test_damage_behind_the_last_load_of_a_look_is_left_for_the_next(
+    kernel: str, look: Callable[[Reader], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever damages a bus takes no lock, and wakes its readers but once."""
+    content, original = bytearray(FULL), getattr(bus_ops, kernel)
+
+    def then_damaged(*args: Any) -> None:
+        original(*args)
+        put(content, 20, END)
+
+    with using("plain"):
+        monkeypatch.setattr(bus_ops, kernel, then_damaged)
+        reader = Reader(memory(content), Station(1, bytes(6), promiscuous=True))
+        look(reader)
+        assert not reader.idle
+        with pytest.raises(BusError, match="shm_last"):
+            look(reader)
 
 
 HEADS = st.sampled_from([0, 1, 24, END - 1, END, END + 1, 2**32 - 1]) | st.integers(0, 2**32 - 1)

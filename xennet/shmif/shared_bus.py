@@ -169,8 +169,9 @@ class Reader:
     def skip(self) -> None:
         """Move behind the newest frame, as if all had been read. The lock is held. Raises BusError
         for a damaged bus."""
+        ends = self._ends()
         self._put(bus_ops.BEHIND)
-        self._seen = self._ends()
+        self._seen = ends
 
     def _put(self, where: int) -> None:
         _, state, res = self._fixed
@@ -189,6 +190,8 @@ class Reader:
         )
         card, state, res = self._fixed
         views = self._views.batch(batch)
+        # Before the read: what changes behind it, by a writer without the lock, is looked at next.
+        ends = self._ends()
         self._take(self._limits_view, self._bus, views, card, state, res)
         found = self._res
         batch.count += found[bus_ops.R_FRAMES]
@@ -197,7 +200,7 @@ class Reader:
         self._memory.judge(found)
         more = found[bus_ops.R_MORE]
         self.full = more == bus_ops.FULL
-        self._seen = None if more else self._ends()
+        self._seen = None if more else ends
         return bool(more)
 
     @property
