@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -43,6 +44,8 @@ class Terminal:
             start_new_session=True,
         )
         os.close(slave)
+        #: A read may end in the middle of a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._shown = ""
 
     def type(self, text: str) -> None:
@@ -77,7 +80,7 @@ class Terminal:
         if not select.select([self._master], [], [], SECONDS)[0]:
             return False
         try:
-            self._shown += os.read(self._master, 65536).decode()
+            self._shown += self._decoder.decode(os.read(self._master, 65536))
         except OSError:  # EIO: the other end is closed
             return False
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,14 +63,16 @@ def bus(tmp_path: Path) -> str:
 def test_two_runs_share_a_bus_until_they_are_told_to_end(
     bus: str, tmp_path: Path, link: str, number: signal.Signals
 ) -> None:
-    sent, back = tmp_path / "sent.pcap", tmp_path / "back.pcap"
+    sent, back, copy = (tmp_path / f"{name}.pcap" for name in ("sent", "back", "copy"))
     here = ("--guest", f"record:{sent}", "--host", f"shmif:{bus}")
     there = ("--guest", f"gen:60x300+record:{back}", "--host", f"shmif:{bus}")
     with running("--link", link, *here, "--json") as receiver:
         wait_for(sent)
         with running("--link", link, *there, "--json") as sender:
             wait_for(sent, 300)
-            assert main(["shmif", "inject", bus, str(sent)]) == 0
+            shutil.copy(sent, copy)  # the receiver goes on recording
+            assert main(["shmif", "inject", bus, str(copy)]) == 0
+            wait_for(sent, 600)
             wait_for(back, 300)
             for run in (sender, receiver):
                 run.send_signal(number)
@@ -88,7 +91,7 @@ def test_two_runs_share_a_bus_until_they_are_told_to_end(
 
 
 def test_it_ends_by_its_time_and_its_code_is_the_verdicts(bus: str) -> None:
-    words = ["--guest", "gen:60x10", "--host", f"shmif:{bus}", "--for", "0.2"]
+    words = ["--guest", "gen:60x10", "--host", f"shmif:{bus}", "--for", "1.5"]
     with running(*words) as run:
         stdout, stderr = run.communicate(timeout=_SECONDS)
     assert (run.returncode, stderr) == (0, "frames are carried from now on\n")
@@ -103,7 +106,8 @@ def test_the_report_of_an_interrupted_live_run_has_its_verdict(bus: str, tmp_pat
             batch = FrameBatch(memoryview(bytearray(1 << 16)))
             batch.append(b"\xff" * 6 + bytes(54))
             deadline = time.monotonic() + _SECONDS
-            while out.stat().st_size <= FILE_HEADER and time.monotonic() < deadline:
+            while out.stat().st_size <= FILE_HEADER:
+                assert time.monotonic() < deadline
                 port.push(batch)
                 time.sleep(0.05)
         run.send_signal(signal.SIGINT)
@@ -120,11 +124,16 @@ def test_while_nothing_comes_it_uses_no_processor(bus: str) -> None:
     with running("--guest", "null:", "--host", f"shmif:{bus}") as run:
         assert run.stderr is not None
         assert run.stderr.readline() == "frames are carried from now on\n"
-        time.sleep(0.3)
-        before = ticks(run.pid)
-        time.sleep(1.5)
-        used = (ticks(run.pid) - before) / os.sysconf("SC_CLK_TCK")
-    assert used < 0.15
+        deadline = time.monotonic() + _SECONDS
+        while used_in_a_second(run.pid) >= 0.1:  # on a busy machine it begins slowly
+            assert time.monotonic() < deadline
+
+
+def used_in_a_second(pid: int) -> float:
+    """The seconds that a process uses of the next one."""
+    before = ticks(pid)
+    time.sleep(1)
+    return (ticks(pid) - before) / os.sysconf("SC_CLK_TCK")
 
 
 def ticks(pid: int) -> int:
@@ -146,7 +155,7 @@ def test_what_a_killed_run_leaves_is_in_nobodys_way(bus: str, tmp_path: Path) ->
             assert client.exists("/local/domain/0")
         run.kill()
         run.wait(_SECONDS)
-    with running(*words, "--for", "0.2") as again:
+    with running(*words, "--for", "1.5") as again:
         stdout, _ = again.communicate(timeout=_SECONDS)
     assert again.returncode == 0, stdout
     assert not os.path.exists(path)
@@ -176,7 +185,7 @@ def test_lines_are_told_above_it_and_it_fits_the_terminal(bus: str, tmp_path: Pa
     path = tmp_path / "xs.sock"
     command = [sys.executable, "-m", "xennet", "run", "--guest", "gen:60x10"]
     command += ["--host", f"shmif:{bus}", "--xenstore-socket", str(path), "--hold", "0.1"]
-    command += ["--for", "0.1"]
+    command += ["--for", "0.1", "--allow-empty"]
     terminal = Terminal(command, env={"XENNET_ENGINE": "plain"}, columns=30)
     try:
         shown = terminal.rest()
@@ -190,7 +199,7 @@ def test_lines_are_told_above_it_and_it_fits_the_terminal(bus: str, tmp_path: Pa
 
 def test_in_silence_a_terminal_shows_no_line(bus: str) -> None:
     command = [sys.executable, "-m", "xennet", "run", "--guest", "gen:60x10"]
-    command += ["--host", f"shmif:{bus}", "--for", "0.1"]
+    command += ["--host", f"shmif:{bus}", "--for", "0.1", "--allow-empty"]
     for option in ("--json", "--quiet"):
         terminal = Terminal([*command, option], env={"XENNET_ENGINE": "plain"})
         try:

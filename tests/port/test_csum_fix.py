@@ -238,7 +238,7 @@ def test_a_bus_is_told_of_too(
     taken_before_the_offload: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = f"pcap:{taken_before_the_offload}"
-    words = ["--guest", source, "--host", f"shmif:{tmp_path}/bus", "--for", "0.2"]
+    words = ["--guest", source, "--host", f"shmif:{tmp_path}/bus", "--for", "1.5"]
     told = "guest to host: 7 frames passed on with a wrong TCP or UDP checksum"
     assert [one for one in run(capsys, *words)["verdict"]["reasons"] if one.startswith(told)]
 

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from xenstore_servers import our_daemon, ring_client, session_client
+from xenstore_servers import PATIENCE, our_daemon, ring_client, session_client
 
 from xennet.bench.real_xenstored import CannotStartError, RealXenstored
 from xennet.xenstore import Client, Store
@@ -58,7 +58,7 @@ def open_client(request: pytest.FixtureRequest) -> Callable[[], Client]:
     if request.param in LOCAL:
         return functools.partial(LOCAL[request.param], Store())
     path = str(request.getfixturevalue(SOCKETS[request.param]))
-    return functools.partial(Client.connect, path, timeout=10)
+    return functools.partial(Client.connect, path, timeout=PATIENCE)
 
 
 @pytest.fixture

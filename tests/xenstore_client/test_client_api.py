@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from xenstore_servers import PATIENCE
 
 from xennet.xenstore import Client, ClientTransaction, WatchEvent, XsError, XsTimeoutError
 
@@ -163,7 +164,7 @@ def test_attempts_are_given_up_with_a_clear_error(client: Client, rival: Client)
 
 
 def test_watch_iterates_over_events_the_first_being_the_path(client: Client) -> None:
-    with client.watch("/t", timeout=5) as events:
+    with client.watch("/t", timeout=PATIENCE) as events:
         assert next(events) == WatchEvent("/t", events.token)
         for change in (lambda: client.write("/t/a", 1), lambda: client.rm("/t/a")):
             change()
@@ -172,7 +173,7 @@ def test_watch_iterates_over_events_the_first_being_the_path(client: Client) -> 
 
 
 def test_watch_hears_of_another_client(client: Client, rival: Client) -> None:
-    with client.watch("/t", "token", timeout=5) as events:
+    with client.watch("/t", "token", timeout=PATIENCE) as events:
         assert next(events) == WatchEvent("/t", "token")
         rival.write("/t/x/y", 1)
         assert next(events) == WatchEvent("/t/x/y", "token")
@@ -180,13 +181,13 @@ def test_watch_hears_of_another_client(client: Client, rival: Client) -> None:
 
 def test_watch_that_stays_silent_times_out_naming_its_path(client: Client) -> None:
     with client.watch("/t", timeout=0.05) as events:
-        next(events)
+        events.next(PATIENCE)
         with pytest.raises(TimeoutError, match=r"'/t': no watch event within 0.05 s") as caught:
             next(events)
         assert isinstance(caught.value, XsTimeoutError)
         assert caught.value.path == "/t"
         client.write("/t/a", 1)
-        assert events.next(5).path == "/t/a"
+        assert events.next(PATIENCE).path == "/t/a"
 
 
 def test_closed_watch_is_gone_from_the_server(client: Client, rival: Client) -> None:
@@ -199,7 +200,10 @@ def test_closed_watch_is_gone_from_the_server(client: Client, rival: Client) -> 
 
 
 def test_two_watches_of_one_client_do_not_mix(client: Client) -> None:
-    with client.watch("/t/a", timeout=5) as first, client.watch("/t/b", timeout=5) as second:
+    with (
+        client.watch("/t/a", timeout=PATIENCE) as first,
+        client.watch("/t/b", timeout=PATIENCE) as second,
+    ):
         assert [next(second).path, next(first).path] == ["/t/b", "/t/a"]
         client.write("/t/b/x", 1)
         client.write("/t/a/x", 1)
@@ -210,7 +214,7 @@ def test_callbacks_get_events_when_polled(client: Client, rival: Client) -> None
     heard: list[tuple[str, str]] = []
     client.watch("/t", "token", lambda path, token: heard.append((path, token)))
     rival.write("/t/a", 1)
-    client.wait(lambda: len(heard) == 2, 5)
+    client.wait(lambda: len(heard) == 2, PATIENCE)
     assert heard == [("/t", "token"), ("/t/a", "token")]
     client.unwatch("/t", "token")
     rival.write("/t/a", 1)
@@ -229,7 +233,7 @@ def test_callback_may_use_the_client_and_end_its_watch(client: Client) -> None:
     client.watch("/t", "token", callback)
     client.write("/t/a", 1)
     client.write("/t/b", 1)
-    client.wait(lambda: bool(seen and seen[-1]), 5)
+    client.wait(lambda: bool(seen and seen[-1]), PATIENCE)
     assert seen[-1][:1] == ["a"]
     client.watch("/t", "token", callback)
 
@@ -252,7 +256,7 @@ def test_duplicate_watch_is_refused(client: Client) -> None:
 def test_relative_paths_are_those_of_domain_0(client: Client) -> None:
     client.write("t", 1)
     assert client.read("/local/domain/0/t") == b"1"
-    with client.watch("t", timeout=5) as events:
+    with client.watch("t", timeout=PATIENCE) as events:
         assert next(events).path == "t"
         client.write("/local/domain/0/t/x", 1)
         assert next(events).path == "t/x"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from xenstore_servers import HANG_UP, Script, frame, session_client
+from xenstore_servers import HANG_UP, PATIENCE, Script, frame, session_client
 
 from xennet.xenstore import (
     Client,
@@ -27,7 +27,7 @@ from xennet.xenstore.client.socket import open_channel, socket_path
 READ, DIRECTORY, START, WRITE, EVENT, ERROR, PART = 2, 1, 6, 11, 15, 16, 22
 
 
-def client_of(script: Script, timeout: float = 5) -> Client:
+def client_of(script: Script, timeout: float = PATIENCE) -> Client:
     return Client.over(FdChannel(script.fd()), timeout=timeout)
 
 
@@ -41,6 +41,8 @@ def test_timeout_names_the_request_and_the_path_and_the_client_goes_on() -> None
             client.read("/slow")
         assert isinstance(caught.value, XsTimeoutError)
         assert str(caught.value) == "ETIMEDOUT '/slow': no answer to READ within 0.1 s"
+        script.wait_for(1)
+        client._connection.timeout = PATIENCE
         assert client.read("/t") == b"v"
 
 
@@ -314,7 +316,7 @@ def test_busy_server_is_waited_for(full_backlog: tuple[Path, socket.socket]) -> 
     path, listener = full_backlog
     accepting = threading.Timer(0.1, lambda: listener.accept()[0].close())
     accepting.start()
-    open_channel(str(path), timeout=5).close()
+    open_channel(str(path), timeout=PATIENCE).close()
     accepting.join()
 
 
@@ -331,7 +333,7 @@ def test_device_is_spoken_to_like_a_socket() -> None:
     tty.setraw(device)
     os.write(master, frame(READ, 1, 0, b"hello"))
     try:
-        with Client.connect(os.ttyname(device), timeout=5) as client:
+        with Client.connect(os.ttyname(device), timeout=PATIENCE) as client:
             assert client.read("/a") == b"hello"
         assert os.read(master, 100) == frame(READ, 1, 0, b"/a\0")
     finally:

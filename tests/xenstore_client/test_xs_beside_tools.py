@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from xenstore_servers import tool_environment
+from xenstore_servers import PATIENCE, tool_environment
 
 from xennet.cli import main
 from xennet.cli.xs_text import parse_value, show_value
@@ -70,7 +70,7 @@ def debian(path: Path) -> Run:
             env=tool_environment(path),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         )
         return done.returncode, done.stdout

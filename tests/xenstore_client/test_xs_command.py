@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from xenstore_servers import HANG_UP, Script, frame, tool_environment
+from xenstore_servers import HANG_UP, PATIENCE, Script, frame, tool_environment
 
 from xennet.cli import main
 from xennet.xenstore import Client
@@ -21,7 +21,7 @@ Xs = Callable[..., tuple[int, str, str]]
 def path(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A server with /t/a = "hello" and /t/b/c = "x\\0y"."""
     path: Path = request.getfixturevalue(request.param)
-    with Client.connect(str(path), timeout=10) as client:
+    with Client.connect(str(path), timeout=PATIENCE) as client:
         client.rm("/t")
         client.write("/t/a", "hello")
         client.write("/t/b/c", b"x\0y")
@@ -151,18 +151,26 @@ def test_values_that_were_read_before_an_error_are_shown(xs: Xs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "errno"),
-    [(HANG_UP, "ECONNRESET"), (b"\xff" * 16, "EPROTO"), (b"\0", "ETIMEDOUT")],
+    ("answer", "errno", "seconds"),
+    [
+        (HANG_UP, "ECONNRESET", PATIENCE),
+        (b"\xff" * 16, "EPROTO", PATIENCE),
+        (b"\0", "ETIMEDOUT", 0.1),
+    ],
 )
 def test_server_that_fails_is_exit_code_2(
-    answer: bytes, errno: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    answer: bytes,
+    errno: str,
+    seconds: float,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from xennet.xenstore.client import socket as client_socket
     from xennet.xenstore.client.channel import FdChannel
 
     script = Script(answer)
     monkeypatch.setattr(client_socket, "open_channel", lambda *_: FdChannel(script.fd()))
-    assert main(["xs", "--timeout", "0.1", "read", "/a"]) == 2
+    assert main(["xs", "--timeout", str(seconds), "read", "/a"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("xennet: /a: ")
@@ -190,7 +198,7 @@ def test_watch_shows_n_changes_as_they_come(path: Path) -> None:
         assert watching.stdout.readline() == b"/t/b/new\n"
         client.write("/t/other", 1)
         client.rm("/t/a")
-    out, err = watching.communicate(timeout=10)
+    out, err = watching.communicate(timeout=PATIENCE)
     assert (watching.returncode, out, err) == (0, b"/t/a\n", b"")
 
 
@@ -205,7 +213,7 @@ def test_watch_can_show_the_values_that_are_there_then(path: Path) -> None:
         client.rm("/t/a")
         assert watching.stdout.readline() == b"/t/a: gone\n"
         client.write("/t/d", "")
-    out, err = watching.communicate(timeout=10)
+    out, err = watching.communicate(timeout=PATIENCE)
     assert (watching.returncode, out, err) == (0, b'/t/d = ""\n', b"")
 
 
@@ -214,7 +222,7 @@ def test_watch_is_ended_by_control_c(path: Path) -> None:
     assert watching.stdout is not None
     assert watching.stdout.readline() == b"/t\n"
     watching.send_signal(signal.SIGINT)
-    assert watching.communicate(timeout=10) == (b"", b"xennet: interrupted\n")
+    assert watching.communicate(timeout=PATIENCE) == (b"", b"xennet: interrupted\n")
     assert watching.returncode == 130
 
 
@@ -225,4 +233,4 @@ def test_reader_that_leaves_early_is_no_error_message(path: Path) -> None:
     assert listing.stderr is not None
     with listing.stderr:
         assert listing.stderr.read() == b""
-    assert listing.wait(timeout=10) == 0
+    assert listing.wait(timeout=PATIENCE) == 0

@@ -21,6 +21,9 @@ from xennet.xenstore.ring_page import RingPage
 from xennet.xenstore.ring_server import RingServer
 from xennet.xenstore.session import Session
 
+#: Seconds until a thing that has to happen counts as one that does not.
+PATIENCE = 60.0
+
 
 class SessionChannel:
     """The client's end of a session, moving at most ``piece`` bytes a call, as a ring does."""
@@ -98,7 +101,7 @@ def frame(kind: int, req_id: int, tx_id: int, payload: bytes) -> bytes:
 
 def wait_for_socket(path: Path, process: subprocess.Popen[bytes]) -> None:
     """Until somebody accepts connections at ``path``."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end and process.poll() is None:
         with socket.socket(socket.AF_UNIX) as probe:
             try:
@@ -126,7 +129,7 @@ def our_daemon(directory: Path) -> Iterator[Path]:
         yield path
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
 
 
 class Script:
@@ -151,6 +154,13 @@ class Script:
                 ours.sendall(answer)
             while request := ours.recv(65536):
                 self.requests.append(request)
+
+    def wait_for(self, requests: int) -> None:
+        """Wait until so many requests have come: two that come together count as one."""
+        end = time.monotonic() + PATIENCE
+        while len(self.requests) < requests:
+            assert time.monotonic() < end
+            time.sleep(0.001)
 
     def fd(self) -> int:
         """The client's descriptor, which the caller owns."""

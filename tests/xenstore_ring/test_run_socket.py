@@ -27,6 +27,7 @@ from xennet.xenstore.wire import Decoder, Message, encode
 
 BACKEND = "/local/domain/0/backend/vif/1/0"
 FRONTEND = "/local/domain/1/device/vif/0"
+_SECONDS = 60
 
 
 class SocketClient:
@@ -68,6 +69,18 @@ def link(path: str) -> Iterator[VifLink]:
     link.destroy()
 
 
+def served(link: VifLink, client: SocketClient, messages: int) -> list[Message]:
+    """Hold the link until so many messages have come to ``client``. Returns all that came."""
+    came: list[Message] = []
+
+    def all_there() -> bool:
+        came.extend(client.receive())
+        return len(came) >= messages
+
+    link.hold(_SECONDS, all_there)
+    return came
+
+
 Look = Callable[[], SocketClient]
 
 
@@ -84,16 +97,14 @@ def test_the_store_can_be_read_while_the_vif_is_connected(
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     client = look()
     client.send(XS_READ, f"{BACKEND}/state\0".encode())
-    link.hold(0.05)
-    assert client.receive() == [Message(XS_READ, 1, 0, b"4")]
+    assert served(link, client, 1) == [Message(XS_READ, 1, 0, b"4")]
 
 
 def test_a_client_may_make_a_device_that_nobody_plugged(link: VifLink, look: Look) -> None:
     client = look()
     client.send(XS_WRITE, b"/local/domain/1/device/vif/7/state\x001")
     client.send(XS_WRITE, b"/local/domain/0/backend/vif/1/9/state\x001")
-    link.hold(0.05)
-    assert [message.payload for message in client.receive()] == [b"OK\0", b"OK\0"]
+    assert [message.payload for message in served(link, client, 2)] == [b"OK\0", b"OK\0"]
     link.carry()
     link.close()
     assert not link.leaks(), str(link.leaks())
@@ -113,11 +124,12 @@ def test_what_clients_write_reaches_the_drivers_and_watches_the_clients(
     client = look()
     client.send(XS_WATCH, f"{FRONTEND}/state\0t\0".encode())
     client.send(XS_WRITE, f"{BACKEND}/state\0".encode() + b"5")
-    link.hold(0.1)
-    kinds = [message.type for message in client.receive()]
+    netfront = link.netfront
+    assert netfront is not None
+    link.hold(_SECONDS, lambda: not netfront.carrier)
+    kinds = [message.type for message in served(link, client, 4)]
     assert kinds.count(XS_WATCH_EVENT) >= 2  # at first, and when netfront closed
-    assert link.netfront is not None
-    assert not link.netfront.carrier
+    assert not netfront.carrier
 
 
 def test_unplugging_is_seen_and_the_socket_goes_with_the_run(
@@ -125,8 +137,7 @@ def test_unplugging_is_seen_and_the_socket_goes_with_the_run(
 ) -> None:
     client = look()
     client.send(XS_WATCH, f"{BACKEND}\0t\0".encode())
-    link.hold(0.05)
-    assert len(client.receive()) == 2
+    assert len(served(link, client, 2)) == 2
     link.close()
     events = [m.payload.split(b"\0")[0].decode() for m in client.receive()]
     assert f"{BACKEND}/state" in events
@@ -146,8 +157,7 @@ def test_a_client_that_dies_in_the_middle_of_a_message_stops_nobody(
     dead.close()
     client = look()
     client.send(XS_READ, b"/tool\0")
-    link.hold(0.05)
-    assert len(client.receive()) == 1
+    assert len(served(link, client, 1)) == 1
     link.close()
 
 
@@ -172,8 +182,7 @@ def test_those_who_look_at_a_paced_run_can_read_each_state_of_a_handshake(
     client = look()
     for end in (FRONTEND, BACKEND):
         client.send(XS_WATCH, f"{end}/state\0t\0".encode())
-    link.hold(0.05)
-    client.receive()
+    served(link, client, 4)
     monkeypatch.setattr(Pump, "serve", turn)
     try:
         link.open()
@@ -209,9 +218,11 @@ def test_a_run_with_a_socket_reports_as_without_and_removes_it(path: str, capsys
 
 
 def test_a_client_that_writes_without_end_does_not_keep_a_run_from_its_end(path: str) -> None:
+    over = threading.Event()
+
     def write_on() -> None:
-        while not os.path.exists(path):
-            time.sleep(0.01)
+        while not os.path.exists(path) and not over.wait(0.01):
+            pass
         with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
             client.connect(path)
             while True:
@@ -220,8 +231,9 @@ def test_a_client_that_writes_without_end_does_not_keep_a_run_from_its_end(path:
 
     writer = threading.Thread(target=write_on)
     writer.start()
-    code = main([*ARGS, "--quiet", "--xenstore-socket", path, "--hold", "0.1"])
-    writer.join(10)
+    code = main([*ARGS, "--quiet", "--xenstore-socket", path, "--hold", "0.3"])
+    over.set()
+    writer.join(_SECONDS)
     assert (code, writer.is_alive()) == (0, False)
 
 
@@ -267,14 +279,14 @@ def test_a_person_can_look_and_an_interrupt_removes_the_socket(
 ) -> None:
     run = held(path)
     try:
-        with Client.connect(path, timeout=10) as client:
+        with Client.connect(path, timeout=_SECONDS) as client:
             assert client.read(f"{FRONTEND}/state") == b"4"
         if (tool := shutil.which("xenstore-ls")) is not None:
             env = {**os.environ, "XENSTORED_PATH": path}
             shown = subprocess.run([tool, "-f", "/"], env=env, capture_output=True, text=True)
             assert f'{BACKEND}/state = "4"' in shown.stdout
         run.send_signal(number)
-        _, stderr = run.communicate(timeout=20)
+        _, stderr = run.communicate(timeout=_SECONDS)
     finally:
         run.kill()
     assert run.returncode == code

@@ -28,6 +28,8 @@ from xennet.xenstore.likeness import LIKENESSES
 from xennet.xenstore.session import Limits
 from xennet.xenstore.wire import HEADER, Message
 
+#: Seconds until a thing that has to happen counts as one that does not.
+_SECONDS = 60
 Scenario = Callable[[Daemon], Awaitable[None]]
 
 
@@ -76,7 +78,7 @@ def serving(path: Path, limits: Limits | None = None) -> Iterator[Daemon]:
 def run(path: Path, scenario: Scenario, limits: Limits | None = None) -> None:
     async def main() -> None:
         with serving(path, limits) as daemon:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(_SECONDS):
                 await scenario(daemon)
         assert daemon.clients == 0
         assert store_of(daemon).connections_of(0) == 0
@@ -354,7 +356,7 @@ def test_signal_ends_the_server_and_removes_the_socket(
         assert client.recv(100) == message("READ", b"")
         server.send_signal(number)
         assert client.recv(100) == b""
-    output, errors = server.communicate(timeout=10)
+    output, errors = server.communicate(timeout=_SECONDS)
     assert (server.returncode, output, errors) == (0, "", "")
     assert not path.exists()
 
@@ -365,7 +367,7 @@ def test_second_server_on_a_path_refuses_with_exit_code_2(tmp_path: Path) -> Non
     assert first.stdout is not None
     assert first.stdout.readline() == f"XenStore on {path}\n"
     second = command("--socket", str(path))
-    output, errors = second.communicate(timeout=10)
+    output, errors = second.communicate(timeout=_SECONDS)
     assert (second.returncode, output) == (2, "")
     told, hint = errors.splitlines()
     assert told == f"xennet: {path}: another XenStore server answers there"
@@ -373,7 +375,7 @@ def test_second_server_on_a_path_refuses_with_exit_code_2(tmp_path: Path) -> Non
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     first.terminate()
-    first.communicate(timeout=10)
+    first.communicate(timeout=_SECONDS)
 
 
 def test_an_observer_of_a_request_finds_it_answered(tmp_path: Path) -> None:
@@ -384,7 +386,7 @@ def test_an_observer_of_a_request_finds_it_answered(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as watcher, socket.socket(socket.AF_UNIX) as asker:
         for client in (watcher, asker):
             client.connect(str(path))
-            client.settimeout(10)
+            client.settimeout(_SECONDS)
         watcher.sendall(message("WATCH", b"/w\0t\0"))
         first = message("WATCH", b"OK\0") + message("WATCH_EVENT", b"/w\0t\0")
         assert watcher.recv(len(first), socket.MSG_WAITALL) == first
@@ -393,7 +395,7 @@ def test_an_observer_of_a_request_finds_it_answered(tmp_path: Path) -> None:
             assert watcher.recv(100) == message("WATCH_EVENT", b"/w\0t\0")
             assert asker.recv(100, socket.MSG_DONTWAIT) == message("WRITE", b"OK\0")
     server.terminate()
-    server.communicate(timeout=10)
+    server.communicate(timeout=_SECONDS)
 
 
 def test_death_of_a_watcher_is_silent(tmp_path: Path) -> None:
@@ -403,7 +405,7 @@ def test_death_of_a_watcher_is_silent(tmp_path: Path) -> None:
     server.stdout.readline()
     with socket.socket(socket.AF_UNIX) as asker:
         asker.connect(str(path))
-        asker.settimeout(10)
+        asker.settimeout(_SECONDS)
         stream = b"".join(message("WRITE", b"/w/%d\0" % i) for i in range(100))
         answers = message("WRITE", b"OK\0") * 100
         for _ in range(10):
@@ -420,7 +422,7 @@ def test_death_of_a_watcher_is_silent(tmp_path: Path) -> None:
                 received += asker.recv(1 << 16)
             assert received == answers
     server.terminate()
-    _, errors = server.communicate(timeout=10)
+    _, errors = server.communicate(timeout=_SECONDS)
     assert (server.returncode, errors) == (0, "")
 
 
@@ -436,13 +438,13 @@ def test_option_like_chooses_the_daemon(tmp_path: Path, args: tuple[str, ...], l
         answers = {"4.17": message("ERROR", b"EINVAL\0"), "4.20": message("GET_PERMS", b"n0\0")}
         assert client.recv(100) == answers[like]
     server.terminate()
-    server.communicate(timeout=10)
+    server.communicate(timeout=_SECONDS)
 
 
 def test_option_like_knows_every_daemon_and_no_other(tmp_path: Path) -> None:
     assert set(DAEMONS) == set(LIKENESSES)
     server = command("--socket", str(tmp_path / "socket"), "--like", "4.18")
-    _, errors = server.communicate(timeout=10)
+    _, errors = server.communicate(timeout=_SECONDS)
     assert server.returncode == 2
     assert "--like" in errors
     assert all(name in errors for name in LIKENESSES)
@@ -463,7 +465,7 @@ def test_limits_are_those_of_the_daemon_unless_an_option_sets_them(tmp_path: Pat
             client.sendall(message("GET_QUOTA", name + b"\0"))
             assert client.recv(100) == message("GET_QUOTA", value + b"\0")
     server.terminate()
-    server.communicate(timeout=10)
+    server.communicate(timeout=_SECONDS)
 
 
 def test_options_set_quotas_and_newer_messages(tmp_path: Path) -> None:
@@ -481,12 +483,12 @@ def test_options_set_quotas_and_newer_messages(tmp_path: Path) -> None:
         client.sendall(message("MKDIR", b"/x\0"))
         assert client.recv(100) == message("MKDIR", b"OK\0")
     server.terminate()
-    server.communicate(timeout=10)
+    server.communicate(timeout=_SECONDS)
     assert "MKDIR tx=0 '/x'" in trace.read_text()
 
 
 def test_trace_file_that_cannot_be_opened_is_bad_usage(tmp_path: Path) -> None:
     server = command("--socket", str(tmp_path / "socket"), "--trace-file", "/none/none")
-    _, errors = server.communicate(timeout=10)
+    _, errors = server.communicate(timeout=_SECONDS)
     assert server.returncode == 2
     assert "--trace-file /none/none: cannot be opened" in errors
