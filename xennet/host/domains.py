@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Literal, Protocol, TypeAlias
 
 from attrs import define, evolve, field, frozen
@@ -24,6 +25,7 @@ from xennet.netfront.device import Netfront
 from xennet.netfront.kinds import FrontendKind
 from xennet.netfront.options import NetfrontOptions
 from xennet.port.null import NullPort
+from xennet.toolstack.device_model import RUNNING, DeviceModel, model_state
 from xennet.toolstack.domain_nodes import DomainConfig
 from xennet.toolstack.toolstack import Toolstack, VifOperation
 from xennet.toolstack.vif_nodes import AttachedVif, VifConfig
@@ -50,6 +52,8 @@ class HostServices(Protocol):
     def toolstack(self) -> Toolstack: ...
     @property
     def guests(self) -> Mapping[int, Guest]: ...
+    @property
+    def serve_unknown(self) -> bool: ...
 
     def destroy_guest(self, domid: int) -> None: ...
     def forget_backend(self, domid: int) -> None: ...
@@ -61,6 +65,9 @@ class PluggedVif:
     attached it last.
 
     ``front`` and ``back`` are the options of xennet's drivers (None: those usual for ``policy``).
+    ``guest_served``, ``host_served``: whether the drivers that its domain loads serve that end; if
+    not they leave it alone, for a program that the host does not know. ``device_model`` is the part
+    that a device model has in the vif: if any, the frontend is started when it runs.
     ``guest_driver`` and ``host_driver`` are the drivers of the newest devices that the buses found
     for the vif: None before one is found, and for drivers that are not known here. A changed
     attribute takes effect with the next device.
@@ -75,13 +82,16 @@ class PluggedVif:
     front: NetfrontOptions
     policy: BackendPolicy
     back: VifOptions | None
+    guest_served: bool = True
+    host_served: bool = True
+    device_model: DeviceModel = DeviceModel.NONE
     guest_driver: VifEnd[NetfrontCounters] | None = None
     host_driver: VifEnd[BackendCounters] | None = None
     operation: VifOperation = field(init=False)
 
     def __repr__(self) -> str:
-        front = _said(self.guest_driver, self.guest.drivers, self.guest.kind.name)
-        back = _said(self.host_driver, self.owner.drivers, self.policy.name)
+        front = _said(self.guest_driver, self.guest_drivers, self.guest.kind.name)
+        back = _said(self.host_driver, self.host_drivers, self.policy.name)
         state = "connected" if self.connected else "not connected"
         return f"<PluggedVif {self.name}: {front} to {back}, {state}>"
 
@@ -89,6 +99,24 @@ class PluggedVif:
     def name(self) -> str:
         """The name of the backend's interface in Linux: vif1.0."""
         return self.paths.name
+
+    @property
+    def guest_drivers(self) -> GuestDrivers:
+        """The drivers of the guest for this vif, None if they leave it alone."""
+        return self.guest.drivers if self.guest_served else None
+
+    @property
+    def host_drivers(self) -> HostDrivers:
+        """The drivers of the backend domain for this vif, None if they leave it alone."""
+        return self.owner.drivers if self.host_served else None
+
+    @property
+    def awaits_model(self) -> bool:
+        """Whether the frontend must not be started, because its device model does not run."""
+        return (
+            self.device_model is not DeviceModel.NONE
+            and model_state(self.store, self.paths) != RUNNING
+        )
 
     @property
     def netfront(self) -> Netfront | None:
@@ -317,15 +345,20 @@ class Guest:
         foreign = ForeignBus(self.kernel, "device", ("vif",), 1, self._make_foreign)
         self.buses = Buses(self.frontends, foreign)
 
-    def _make(self, nodename: str) -> Netfront:
+    def model_runs(self, vif: PluggedVif) -> None:
+        """Start the frontend of ``vif``, whose device model runs now."""
+        self.kernel.defer(partial(self.frontends.look_at, vif.paths.frontend_node))
+
+    def _make(self, nodename: str) -> Netfront | None:
         vif = self._vif(nodename)
         if vif is None:
-            return Netfront(self.kernel, NullPort(), self.kind)
-        return vif.make_netfront()
+            serve = self.host.serve_unknown
+            return Netfront(self.kernel, NullPort(), self.kind) if serve else None
+        return vif.make_netfront() if vif.guest_served and not vif.awaits_model else None
 
     def _make_foreign(self, nodename: str) -> VifEnd[NetfrontCounters] | None:
         vif = self._vif(nodename)
-        if vif is not None and callable(self.drivers):
+        if vif is not None and vif.guest_served and callable(self.drivers):
             vif.guest_driver = self.drivers(vif, self.kernel)
             return vif.guest_driver
         return None
@@ -413,15 +446,16 @@ class BackendDomain:
         vif = self._vif(nodename)
         return (LINUX if vif is None else vif.policy).rules
 
-    def _make(self, nodename: str) -> Vif:
+    def _make(self, nodename: str) -> Vif | None:
         vif = self._vif(nodename)
         if vif is None:
-            return Vif(self.kernel, NullPort(), stage=self.stage)
-        return vif.make_netback()
+            serve = self.host.serve_unknown
+            return Vif(self.kernel, NullPort(), stage=self.stage) if serve else None
+        return vif.make_netback() if vif.host_served else None
 
     def _make_foreign(self, nodename: str) -> VifEnd[BackendCounters] | None:
         vif = self._vif(nodename)
-        if vif is not None and callable(self.drivers):
+        if vif is not None and vif.host_served and callable(self.drivers):
             vif.host_driver = self.drivers(vif, self.kernel)
             return vif.host_driver
         return None

@@ -34,10 +34,11 @@ from xennet.netfront.kinds import FrontendKind
 from xennet.netfront.options import DEFAULTS, NetfrontOptions
 from xennet.pump import Clock, Pump
 from xennet.toolstack import relocation
+from xennet.toolstack.device_model import DeviceModel
 from xennet.toolstack.domain_nodes import DomainConfig
 from xennet.toolstack.hotplug import HotplugScript
 from xennet.toolstack.nodelist import remove_with_empty_parents
-from xennet.toolstack.toolstack import Outcome, Toolstack, VifOperation
+from xennet.toolstack.toolstack import INIT_TIMEOUT, Outcome, Toolstack, VifOperation
 from xennet.toolstack.vif_nodes import AttachedVif, VifConfig
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenstore import Quota, Store
@@ -64,7 +65,9 @@ class Host:
     loads, as for :meth:`add_driver_domain`. ``quota`` limits domains other than domain 0 in the
     store (None: xenstored's defaults). With ``store_deliveries`` each request of a guest to the
     store is a delivery of its own, and other domains go on before it is answered, as the run loop's
-    ``meanwhile`` picks. ``clock`` is the pump's (None: virtual time).
+    ``meanwhile`` picks. ``clock`` is the pump's (None: virtual time). ``serve_unknown``: whether
+    xennet's drivers serve devices that other programs made in the store and that nobody plugged in
+    here, with nothing behind them; if not they leave them alone.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class Host:
         quota: Quota | None = None,
         store_deliveries: bool = False,
         clock: Clock | None = None,
+        serve_unknown: bool = True,
     ) -> None:
+        self.serve_unknown = serve_unknown
         self._backend_evtchn, self._backend_types = backend_evtchn, backend_types
         self.machine = Machine(capacity.nr_frames, max_grant_frames=capacity.max_grant_frames)
         self.pump = Pump(self.machine.run_loop, clock)
@@ -177,6 +182,9 @@ class Host:
         front: NetfrontOptions = DEFAULTS,
         policy: BackendPolicy = LINUX,
         back: VifOptions | None = None,
+        guest_served: bool = True,
+        host_served: bool = True,
+        device_model: DeviceModel = DeviceModel.NONE,
     ) -> PluggedVif:
         """Have the toolstack attach a vif (xl network-attach), and return it; its ``operation``
         says how the command goes.
@@ -187,6 +195,10 @@ class Host:
         administrator, ``back`` those set by the host's (None: what is usual for ``policy``, the
         backend's implementation). A driver that has not seen an earlier vif of this handle go
         stays, with the options that it has, and goes on at the new end with its next connection.
+        An end that is not ``guest_served`` or not ``host_served`` the drivers of its domain leave
+        alone: another program serves it, and for the backend there is no time limit. So it is where
+        ``device_model`` says that a device model has the backend; the frontend is then started when
+        that runs.
 
         Raises LinkError for a handle in use, TypeError for an end that is no frame endpoint;
         nothing has happened then.
@@ -209,15 +221,35 @@ class Host:
             front,
             policy,
             back,
+            guest_served,
+            host_served and device_model is DeviceModel.NONE,
+            device_model,
         )
         guest.vifs[handle] = vif
         vif.find_guest_driver()
         vif.find_host_driver()
         vif.attach_ends(self.pump.watch)
-        vif.operation = self.toolstack.attach_vif(
-            guest.domid, handle, vif.config, backend_domid=backend_domid
-        )
+        vif.operation = self._attach(vif)
         return vif
+
+    def _attach(self, vif: PluggedVif) -> VifOperation:
+        toolstack, paths = self.toolstack, vif.paths
+        domid, handle, backend_domid = paths.frontend_domid, paths.handle, paths.backend_domid
+        if vif.device_model is DeviceModel.PLUGS:
+            return toolstack.expect_vif(
+                domid,
+                handle,
+                vif.config,
+                backend_domid=backend_domid,
+                on_done=lambda operation: vif.guest.model_runs(vif),
+            )
+        limit = INIT_TIMEOUT if vif.host_served else None
+        operation = toolstack.attach_vif(
+            domid, handle, vif.config, backend_domid=backend_domid, limit_ns=limit
+        )
+        if vif.device_model is DeviceModel.SERVES:
+            toolstack.await_model(paths, lambda problem: vif.guest.model_runs(vif))
+        return operation
 
     def unplug(self, vif: PluggedVif, *, force: bool = False) -> VifOperation:
         """Have the toolstack take a vif away (xl network-detach)."""

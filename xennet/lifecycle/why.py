@@ -14,6 +14,7 @@ from xennet.host.buses import XENNET
 from xennet.host.domains import PluggedVif
 from xennet.host.evidence import blocked, full_quotas, unattached
 from xennet.host.shared_rings import RingState, event_state, published, rings
+from xennet.toolstack.device_model import model_directory, model_state
 from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
@@ -112,7 +113,7 @@ def feature_rx_copy(vif: PluggedVif) -> Iterator[str]:
     """A backend whose features are in the store can copy to the frontend, and said so in time."""
     kind, (frontend, backend) = vif.guest.kind, _store(vif)
     if (
-        vif.guest.drivers != XENNET
+        vif.guest_drivers != XENNET
         or not kind.needs_rx_copy
         or read_state(backend.store, backend.path) not in _ADVERTISED
         or read_state(frontend.store, frontend.path) != S.Initialising
@@ -169,31 +170,41 @@ def running(vif: PluggedVif) -> Iterator[str]:
             yield f"domain {domain.domid}, which has the {side}, does not run"
 
 
+def device_model(vif: PluggedVif) -> Iterator[str]:
+    """The device model that the frontend waits for runs."""
+    if vif.awaits_model:
+        node, state = f"{model_directory(vif.paths)}/state", model_state(vif.store, vif.paths)
+        yield f'the frontend is not started before its device model runs: {node} = "{state}"'
+
+
 def drivers(vif: PluggedVif) -> Iterator[str]:
     """Both ends have a driver; a foreign one that is on no bus is recognised by a state that only
     drivers show."""
-    for served, drivers, domid, end in _served(vif):
+    for served, foreign, domid, end in _served(vif):
         if served:
             continue
-        if drivers is None:
+        if foreign:
             yield (
-                f"domain {domid}, whose drivers are not xennet's, has shown no state of a driver: "
+                f"domain {domid}, {foreign}, has shown no state of a driver: "
                 f"{end.node('state')} = {state_name(read_state(end.store, end.path))}"
             )
         else:
             yield f"no driver of domain {domid} serves {end.path}"
 
 
-def _served(vif: PluggedVif) -> Iterator[tuple[bool, object, int, NodeDirectory]]:
-    """For each end: whether a driver serves it, whose drivers its domain has, the domain's number
-    and the end's directory."""
+def _served(vif: PluggedVif) -> Iterator[tuple[bool, str, int, NodeDirectory]]:
+    """For each end: whether a driver serves it, what is foreign about the drivers of its domain
+    ("" for nothing), the domain's number and the end's directory."""
     paths, (frontend, backend) = vif.paths, _store(vif)
-    for driver, domain, node, end in (
-        (vif.guest_driver, vif.guest, paths.frontend_node, frontend),
-        (vif.host_driver, vif.owner, paths.backend_node, backend),
+    for driver, domain, drivers, node, end in (
+        (vif.guest_driver, vif.guest, vif.guest_drivers, paths.frontend_node, frontend),
+        (vif.host_driver, vif.owner, vif.host_drivers, paths.backend_node, backend),
     ):
+        foreign = "whose drivers leave this end to another program" if drivers is None else ""
+        if domain.drivers is None:
+            foreign = "whose drivers are not xennet's"
         brought = driver is None and read_state(end.store, end.path) in _OF_DRIVERS
-        yield node in domain.buses.nodenames or brought, domain.drivers, domain.domid, end
+        yield node in domain.buses.nodenames or brought, foreign, domain.domid, end
 
 
 def progress(vif: PluggedVif) -> Iterator[str]:
@@ -262,9 +273,9 @@ def _rings(vif: PluggedVif) -> list[RingState]:
 
 def rooms(vif: PluggedVif) -> Iterator[str]:
     """Both network stacks have room for frames (a foreign driver has none here)."""
-    if vif.guest.drivers is not None and not vif.guest_end.room:
+    if vif.guest_drivers is not None and not vif.guest_end.room:
         yield f"the network stack of domain {vif.paths.frontend_domid} has room for 0 frames"
-    if vif.owner.drivers is not None and not vif.host_end.room:
+    if vif.host_drivers is not None and not vif.host_end.room:
         yield f"what {vif.name} leads to on the host has room for 0 frames"
 
 
@@ -280,6 +291,7 @@ CHECKS: tuple[Check, ...] = (
     feature_rx_copy,
     ring_keys,
     running,
+    device_model,
     drivers,
     whereabouts,
     progress,

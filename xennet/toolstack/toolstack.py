@@ -14,6 +14,7 @@ from attrs import define, field
 
 from xennet.abi.xenbus import XenbusState
 from xennet.interface import StoreClient, StoreTransaction
+from xennet.toolstack.device_model import DeviceModelWait
 from xennet.toolstack.devstate import After, DeviceStateWait, WaitResult
 from xennet.toolstack.domain_nodes import (
     DomainConfig,
@@ -98,6 +99,7 @@ class Toolstack:
     after: After | None = None
     _tokens: int = field(init=False, default=0)
     _plugged: dict[tuple[int, int], AttachedVif] = field(init=False, factory=dict)
+    _models: dict[tuple[int, int], DeviceModelWait] = field(init=False, factory=dict)
 
     # -- domains -----------------------------------------------------------------------------------
 
@@ -123,7 +125,8 @@ class Toolstack:
         self.store.transact(lambda tx: _remove_all(tx, console_paths(domid)))
         handles = NodeDirectory(self.store, f"/libxl/{domid}/device/vif").names()
         # Names that are no numbers are no devices of libxl's.
-        numbers = [int(handle) for handle in handles if handle.isdecimal()]
+        numbers = {int(handle): None for handle in handles if handle.isdecimal()}
+        numbers |= dict.fromkeys(vif.handle for vif in self.vifs(domid))
         devices = [self.known_paths(domid, handle) for handle in numbers]
         left = len(devices)
 
@@ -147,19 +150,20 @@ class Toolstack:
         config: VifConfig,
         *,
         backend_domid: int = 0,
+        limit_ns: int | None = INIT_TIMEOUT,
         on_done: Callable[[VifOperation], None] | None = None,
     ) -> VifOperation:
         """Attach vif number ``handle`` to domain ``domid`` (xl network-attach).
 
         The operation is DONE when the hotplug script has succeeded. It is FAILED if the device
-        exists already, if the backend does not answer in time or goes away, or if the script fails.
-        A failed device stays in the store.
+        exists already, if the backend does not answer within ``limit_ns`` (None: however long that
+        takes) or goes away, or if the script fails. A failed device stays in the store.
         """
         vif = AttachedVif(handle, config, backend_domid)
         paths = vif.paths(domid)
         if NodeDirectory(self.store, paths.libxl).exists():
             return VifOperation.refused(paths, f"{paths.libxl}: the device exists already", on_done)
-        return self.plug(vif, domid, on_done=on_done)
+        return self.plug(vif, domid, limit_ns=limit_ns, on_done=on_done)
 
     def plug(
         self,
@@ -167,6 +171,7 @@ class Toolstack:
         domid: int,
         *,
         before: Callable[[StoreTransaction], None] | None = None,
+        limit_ns: int | None = INIT_TIMEOUT,
         on_done: Callable[[VifOperation], None] | None = None,
     ) -> VifOperation:
         """As :meth:`attach_vif`, but without a look at what exists; ``before(tx)`` begins its
@@ -187,8 +192,48 @@ class Toolstack:
             else:
                 operation.finish(f"backend did not come up: {result.value}")
 
-        self.wait(operation.paths, _ATTACHED, INIT_TIMEOUT, answered)
+        self.wait(operation.paths, _ATTACHED, limit_ns, answered)
         return operation
+
+    def expect_vif(
+        self,
+        domid: int,
+        handle: int,
+        config: VifConfig,
+        *,
+        backend_domid: int = 0,
+        on_done: Callable[[VifOperation], None] | None = None,
+    ) -> VifOperation:
+        """Note a vif whose nodes a device model makes, in place of attaching it
+        (DeviceModel.PLUGS).
+
+        The operation is DONE when the device model runs. It is FAILED if the device exists already,
+        or if it is detached before.
+        """
+        vif = AttachedVif(handle, config, backend_domid)
+        paths = vif.paths(domid)
+        if (
+            self.plugged(domid, handle) is not None
+            or NodeDirectory(self.store, paths.libxl).exists()
+        ):
+            return VifOperation.refused(paths, f"{paths.libxl}: the device exists already", on_done)
+        operation = VifOperation(paths, on_done=on_done)
+        self._plugged[domid, handle] = vif
+        self.await_model(paths, operation.finish)
+        return operation
+
+    def await_model(self, paths: VifPaths, done: Callable[[str], None]) -> None:
+        """Call ``done("")`` when the device model of a vif runs; ``done(problem)`` when the vif is
+        removed before."""
+        self._tokens += 1
+        key = paths.frontend_domid, paths.handle
+
+        def ended(problem: str) -> None:
+            del self._models[key]
+            done(problem)
+
+        wait = self._models[key] = DeviceModelWait(self.store, paths, f"4/{self._tokens:x}", ended)
+        wait.start()
 
     def detach_vif(
         self,
@@ -247,19 +292,24 @@ class Toolstack:
 
     def forget_vif(self, paths: VifPaths) -> None:
         """Forget a vif that is being removed, or has been."""
-        self._plugged.pop((paths.frontend_domid, paths.handle), None)
+        key = paths.frontend_domid, paths.handle
+        self._plugged.pop(key, None)
+        if (wait := self._models.get(key)) is not None:
+            wait.end("the vif was removed before its device model ran")
 
     def wait(
         self,
         paths: VifPaths,
         wanted: frozenset[XenbusState],
-        limit_ns: int,
+        limit_ns: int | None,
         done: Callable[[WaitResult], None],
     ) -> None:
-        """Wait for the backend of ``paths`` to show one of the states ``wanted``."""
+        """Wait for the backend of ``paths`` to show one of the states ``wanted``, at most
+        ``limit_ns`` (None: however long that takes)."""
         self._tokens += 1
         node, token = f"{paths.backend}/state", f"3/{self._tokens:x}"
-        DeviceStateWait(self.store, node, token, wanted, done).start(self.after, limit_ns)
+        wait = DeviceStateWait(self.store, node, token, wanted, done)
+        wait.start(None if limit_ns is None else self.after, limit_ns or 0)
 
     def hotplug(self, action: HotplugAction, paths: VifPaths, done: Callable[[str], None]) -> None:
         """Run the hotplug script of a vif, if the backend names one. Calls ``done(problem)``, ""

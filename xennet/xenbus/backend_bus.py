@@ -12,8 +12,9 @@ from xennet.xenbus.bus import Bus
 from xennet.xenbus.tables import LINUX_BACKEND
 
 _D = TypeVar("_D", bound=BackendDriver)
-#: Makes the driver for the device in a directory (``backend/<type>/<frontend domid>/<handle>``).
-BackendFactory = Callable[[str], _D]
+#: Makes the driver for the device in a directory (``backend/<type>/<frontend domid>/<handle>``);
+#: None: the device is left alone.
+BackendFactory = Callable[[str], _D | None]
 #: Gives the rules of the device in a directory.
 BackendRulesOf = Callable[[str], BackendRules]
 
@@ -64,9 +65,12 @@ class BackendBus(Generic[_D]):
         """
         self._bus.load()
 
-    def _make(self, nodename: str) -> Backend[_D]:
+    def _make(self, nodename: str) -> Backend[_D] | None:
+        driver = self._factory(nodename)
+        if driver is None:
+            return None
         rules = self._rules if isinstance(self._rules, BackendRules) else self._rules(nodename)
-        return Backend(self._hv, nodename, self._factory(nodename), self._removed, rules)
+        return Backend(self._hv, nodename, driver, self._removed, rules)
 
     def _removed(self, backend: Backend[_D]) -> None:
         self._bus.forget(backend.nodename)

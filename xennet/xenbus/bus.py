@@ -36,14 +36,15 @@ _D = TypeVar("_D", bound=BusDevice)
 class Bus(Generic[_D]):
     """The devices of type ``kind`` whose directories lie ``levels`` below ``root``.
 
-    ``make(nodename)`` makes the object of a device. ``devices`` maps nodenames to them.
+    ``make(nodename)`` makes the object of a device, or returns None: then the device is left alone,
+    and looked at again with the next event of its directory. ``devices`` maps nodenames to objects.
     """
 
     store: StoreClient
     root: str
     kinds: Collection[str]
     levels: int
-    make: Callable[[str], _D]
+    make: Callable[[str], _D | None]
     devices: dict[str, _D] = field(init=False, factory=dict)
     _unbound: list[str] | None = field(init=False, default=None)
 
@@ -77,6 +78,10 @@ class Bus(Generic[_D]):
         """Use another store. The watch on the old one went with it."""
         self.store = store
         self.start()
+
+    def look_at(self, nodename: str) -> None:
+        """Look at the directory of a device, as if it had just changed."""
+        self._probe(nodename)
 
     def forget(self, nodename: str) -> None:
         """Forget a device that removed itself; its directory counts as new from now on."""
@@ -118,8 +123,10 @@ class Bus(Generic[_D]):
             self._bind(nodename)
 
     def _bind(self, nodename: str) -> None:
-        device = self.devices[nodename] = self.make(nodename)
-        device.start()
+        device = self.make(nodename)
+        if device is not None:
+            self.devices[nodename] = device
+            device.start()
 
     def _remove_below(self, path: str) -> None:
         below = f"{path}/"

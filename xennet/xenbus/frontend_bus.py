@@ -12,8 +12,8 @@ from xennet.xenbus.frontend_rules import LINUX_FRONTEND, FrontendRules
 from xennet.xenbus.nodes import NodeDirectory
 
 _D = TypeVar("_D", bound=FrontendDriver)
-#: nodename (``device/vif/<handle>``) -> the driver of that device.
-FrontendFactory = Callable[[str], _D]
+#: nodename (``device/vif/<handle>``) -> the driver of that device; None: it is left alone.
+FrontendFactory = Callable[[str], _D | None]
 
 
 class FrontendBus(Generic[_D]):
@@ -43,6 +43,10 @@ class FrontendBus(Generic[_D]):
         """Find the devices that exist, then those that come and go."""
         self._bus.start()
 
+    def look_at(self, nodename: str) -> None:
+        """Look at the directory of a device that the factory has left alone once more."""
+        self._bus.look_at(nodename)
+
     def stop(self) -> None:
         """Drop every device without a word to its backend, as in a guest that is killed."""
         self._bus.stop()
@@ -62,5 +66,6 @@ class FrontendBus(Generic[_D]):
                 self._bus.forget(nodename)
                 frontend.remove()
 
-    def _make(self, nodename: str) -> Frontend[_D]:
-        return Frontend(self._hv, nodename, self._factory(nodename), rules=self._rules)
+    def _make(self, nodename: str) -> Frontend[_D] | None:
+        driver = self._factory(nodename)
+        return None if driver is None else Frontend(self._hv, nodename, driver, rules=self._rules)
