@@ -65,7 +65,7 @@ _TABLE = {
     "port": "abi frames offload plugins ring",
     "wrap": "flow frames lazy offload port",
     "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
-    "netmap": "abi engine/choice engine/kernel frames ifnet lazy port ring",
+    "netmap": "abi engine/choice engine/kernel frames ifnet lazy port pump ring runloop",
     "tap": "abi engine/choice engine/kernel frames offload port",
     "host": (
         "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "

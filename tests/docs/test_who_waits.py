@@ -15,6 +15,10 @@ MAY_WAIT = {
     "xennet/xenstore/client/channel.py": ("a client waits for its server", {"selectors"}),
     "xennet/shmif/bus_lock.py": ("another process holds the lock", {"sleep"}),
     "xennet/shmif/doorbell.py": ("who follows a bus waits for others", {"select", "sleep"}),
+    "xennet/netmap/loop_events.py": (
+        "it asks for each write to an eventfd, without waiting: the pump waits",
+        {"select"},
+    ),
     "xennet/run/streams.py": ("it asks whether a reader has left, without waiting", {"select"}),
     "xennet/bench/real_xenstored.py": ("it starts another program", {"select", "sleep"}),
     "xennet/bench/xenstore.py": ("it starts another program", {"sleep"}),

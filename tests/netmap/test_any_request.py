@@ -107,7 +107,7 @@ def test_monitors_and_kernel_loops_survive_any_order(
         elif what == "turn":
             if isinstance(client.file.kloop, Kloop):
                 client.memory.write(client.file.kloop.blocks.atok, value.to_bytes(4, "little") * 2)
-                client.file.kloop.turn()
+            device.state.pump.pass_time(1_000_000)
         elif what in ("start", "stop"):
             ask(client, 13 if what == "start" else 14, b"", b"\0" if what == "start" else b"", [])
         elif client.file.registration is not None:

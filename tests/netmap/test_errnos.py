@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from errno import (
+    EBADF,
     EBUSY,
     EEXIST,
     EFAULT,
@@ -20,7 +22,7 @@ from netmap_clients import Client, opened
 
 from xennet.abi import netmap as abi
 from xennet.abi.netmap_legacy import NIOCCONFIG, NIOCGINFO, NIOCREGIF, NMREQ
-from xennet.netmap.device import Device
+from xennet.netmap.device import PENDING, Device
 from xennet.netmap.errors import NetmapError
 from xennet.netmap.net_interface import NetInterface
 
@@ -276,7 +278,15 @@ def test_control_blocks_and_the_kernel_loop(asker: Asker) -> None:
     assert asker.file.poll(5) == 8
     assert asker.ask(START, "", (MODE, 8, bytes([4] + [0] * 7))) == EINVAL
     assert asker.ask(START, "", (EVENTFDS, 39, bytes(16))) == EINVAL
-    assert asker.ask(START, "", (EVENTFDS, 40, bytes(16))) == 0
+    assert (
+        asker.ask(START, "", (EVENTFDS, 40, b"\xff" * 16), (MODE, 8, bytes([1] + [0] * 7)))
+        == EINVAL
+    )
+    assert asker.ask(START, "", (EVENTFDS, 40, b"\x00\x00\xff\x7f" * 4)) == EBADF
+    with open(os.devnull) as no_eventfd:
+        fds = no_eventfd.fileno().to_bytes(4, "little") * 4
+        assert asker.ask(START, "", (EVENTFDS, 40, fds)) == EINVAL
+    assert asker.ask(START, "", (EVENTFDS, 40, b"\xff" * 16)) == PENDING
     assert asker.ask(START) == EBUSY
     assert asker.ask(CSB, "", control_blocks(asker)) == EBUSY
     assert asker.ask(STOP) == 0

@@ -1,7 +1,9 @@
-"""A client's memory, as the device reaches it: by address, and any access may fault."""
+"""A client's memory, as the device reaches it: by address, and any access may fault; and its
+descriptors by number."""
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
 
 PAGE_SIZE = 4096
@@ -26,6 +28,11 @@ class AddressSpace(Protocol):
     def pin(self, address: int, length: int) -> memoryview:
         """The memory itself, writable, for as long as the view lives. Raises FaultError if any of
         it is not mapped or it does not lie in one piece."""
+        ...
+
+    def descriptor(self, number: int) -> int:
+        """A duplicate, for the caller to close, of the client's descriptor ``number``. Raises
+        OSError(EBADF) if it has none."""
         ...
 
 
@@ -56,6 +63,9 @@ class ClientMemory:
             if start <= address and address + length <= start + len(view):
                 return view[address - start : address - start + length]
         raise FaultError(f"{length} bytes at {address:#x} are not mapped")
+
+    def descriptor(self, number: int) -> int:
+        return os.dup(number)
 
     def read(self, address: int, length: int) -> bytes:
         return self.pin(address, length).tobytes() if length else b""

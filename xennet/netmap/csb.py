@@ -23,6 +23,15 @@ from xennet.netmap.registration import Registration
 _KICK = KTOA.offsets["kern_need_kick"]
 
 
+@frozen
+class Written:
+    """What a client has written for a ring: ``flags`` are those of the sync that it wants."""
+
+    head: int
+    cur: int
+    flags: int
+
+
 @frozen(eq=False)
 class ControlBlocks:
     """The control blocks of a registration: two arrays at addresses of the client."""
@@ -32,10 +41,17 @@ class ControlBlocks:
     ktoa: int
     rings: tuple[Kring, ...]
 
-    def written(self, index: int) -> tuple[int, int]:
-        """The head and cur that the client has written for ring ``index``. Raises FaultError."""
-        told: Any = ATOK.read(self.memory.read(self.atok + index * ATOK.size, ATOK.size))
-        return told.head, told.cur
+    def _atok(self, index: int) -> Any:
+        return ATOK.read(self.memory.read(self.atok + index * ATOK.size, ATOK.size))
+
+    def written(self, index: int) -> Written:
+        """What the client has written for ring ``index``. Raises FaultError."""
+        told = self._atok(index)
+        return Written(told.head, told.cur, told.sync_flags)
+
+    def wants_interrupt(self, index: int) -> bool:
+        """Whether the client wants to be told of news of ring ``index``. Raises FaultError."""
+        return bool(self._atok(index).appl_need_kick)
 
     def answer(self, index: int, hwcur: int, hwtail: int) -> None:
         """Tell the client how far ring ``index`` is. Raises FaultError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EBADF, EBUSY, EINVAL, ENXIO
+from typing import Protocol
 
 from attrs import define, field
 
@@ -10,6 +11,13 @@ from xennet.netmap.address_space import AddressSpace
 from xennet.netmap.errors import NetmapError
 from xennet.netmap.registration import Registration
 from xennet.netmap.sync import POLLERR, Syncer
+
+
+class Loop(Protocol):
+    """A kernel loop (xennet.netmap.kloop.Kloop)."""
+
+    def end(self) -> None:
+        """The loop is over."""
 
 
 @define(eq=False)
@@ -28,7 +36,7 @@ class Descriptor:
     #: The control blocks (xennet.netmap.csb) by which the client syncs in place of this file, the
     #: loop that looks at them, and whether one is to end that has not begun.
     csb: object = field(init=False, default=None)
-    kloop: object = field(init=False, default=None)
+    kloop: Loop | None = field(init=False, default=None)
     kloop_stops: bool = field(init=False, default=False)
 
     def bound(self) -> Registration:
@@ -86,6 +94,8 @@ class Descriptor:
         if not self.descriptors:
             raise NetmapError(EBADF, "closed before")
         self.descriptors -= 1
+        if not self.descriptors and self.kloop is not None:
+            self.kloop.end()  # nobody is left who could stop it
         self._release_if_unused()
 
     def _release_if_unused(self) -> None:
@@ -96,9 +106,11 @@ class Descriptor:
         """Leave the port, if there is one."""
         if self.registration is None:
             return
+        if self.kloop is not None:
+            self.kloop.end()
         port = self.registration.port
         self.registration.undo()
         self.registration = None
-        self.csb = self.kloop = None
+        self.csb = None
         self.kloop_stops = False
         port.put()

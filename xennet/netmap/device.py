@@ -5,12 +5,15 @@
     file = device.open(memory)
     device.ioctl(file, NIOCCTRL, memory.map(bytearray(request)))
 
-Every answer is an errno (0 is fine); nothing that a client passes raises.
+Every answer is an errno (0 is fine); nothing that a client passes raises. The request that starts a
+kernel loop is answered when the loop ends: it is ``PENDING`` until then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from errno import EFAULT, EINVAL, EOPNOTSUPP
+from functools import partial
 
 from attrs import define, field
 
@@ -34,6 +37,9 @@ from xennet.netmap.options import read_options
 from xennet.netmap.requests import REQUESTS, Call
 from xennet.netmap.sync import Syncer
 
+#: What :meth:`Device.ioctl` returns for a request that is answered later.
+PENDING = -1
+
 _RESERVED = HEADER.offsets["nr_reserved"]
 _NAME = HEADER.offsets["nr_name"]
 
@@ -52,8 +58,18 @@ class Device:
         """Open the device for a client with this memory."""
         return Descriptor(memory, self._syncer)
 
-    def ioctl(self, file: Descriptor, command: int, address: int = 0) -> int:
-        """One ioctl; ``address`` is that of the request. Returns 0 or an errno."""
+    def ioctl(
+        self,
+        file: Descriptor,
+        command: int,
+        address: int = 0,
+        answer: Callable[[int], None] | None = None,
+    ) -> int:
+        """One ioctl; ``address`` is that of the request. Returns 0 or an errno.
+
+        For NIOCCTRL with NETMAP_REQ_SYNC_KLOOP_START it is PENDING while the loop runs;
+        ``answer(errno)`` is called when it has ended.
+        """
         self.state.caller = file.memory
         try:
             if command == NIOCTXSYNC:
@@ -61,7 +77,7 @@ class Device:
             elif command == NIOCRXSYNC:
                 file.rxsync()
             elif command == NIOCCTRL:
-                self._control(file, address)
+                return self._control(file, address, answer)
             elif command in (NIOCREGIF, NIOCGINFO):
                 legacy_ioctl(self.state, file, command, address)
             elif command == NIOCCONFIG:
@@ -74,8 +90,9 @@ class Device:
             return EFAULT
         return 0
 
-    def _control(self, file: Descriptor, address: int) -> None:
-        """NIOCCTRL: copy in, run, copy out. Raises NetmapError or FaultError."""
+    def _control(self, file: Descriptor, address: int, answer: Callable[[int], None] | None) -> int:
+        """NIOCCTRL: copy in, run, copy out. Returns 0 or PENDING. Raises NetmapError or
+        FaultError."""
         memory = file.memory
         header = HEADER.read(memory.read(address, HEADER.size))
         if not NETMAP_MIN_API <= header.nr_version <= NETMAP_MAX_API:
@@ -100,7 +117,12 @@ class Device:
         except NetmapError:
             options.write_back(memory, False)
             raise
-        _write_back(memory, address, name, call, header.nr_body, codec)
+        copy_out = partial(_write_back, memory, address, name, call, header.nr_body, codec)
+        if call.loop is not None:
+            call.loop.when_ended.append(partial(_answer_later, copy_out, answer))
+            return PENDING
+        copy_out()
+        return 0
 
     def read_write(self) -> int:
         """read() and write(): the device has neither. Returns EINVAL."""
@@ -109,6 +131,16 @@ class Device:
     def close(self, file: Descriptor) -> None:
         """close(): the file goes with its last descriptor and mapping."""
         file.close()
+
+
+def _answer_later(copy_out: Callable[[], None], answer: Callable[[int], None] | None) -> None:
+    errno = 0
+    try:
+        copy_out()
+    except FaultError:
+        errno = EFAULT
+    if answer is not None:
+        answer(errno)
 
 
 def _read_body(memory: AddressSpace, address: int, codec: Codec | None) -> dict[str, int]:

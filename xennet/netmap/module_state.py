@@ -11,6 +11,8 @@ from xennet.netmap.address_space import AddressSpace, ClientMemory
 from xennet.netmap.net_interface import NetInterface
 from xennet.netmap.region import Regions
 from xennet.netmap.vale_switch import Switches
+from xennet.pump import Pump
+from xennet.runloop import RunLoop
 
 
 @define
@@ -35,7 +37,11 @@ class Parameters:
 
 @define(eq=False)
 class State:
-    """State of one device."""
+    """State of one device. ``pump`` makes its kernel loops go on, as deliveries of domain
+    ``domid``."""
+
+    pump: Pump = field(factory=lambda: Pump(RunLoop()))
+    domid: int = 0
 
     parameters: Parameters = field(factory=Parameters)
     regions: Regions = field(factory=Regions)
@@ -47,6 +53,8 @@ class State:
     after: Callable[[int, Callable[[], None]], None] | None = None
     #: The memory of the client whose call is running.
     caller: AddressSpace = field(factory=ClientMemory)
+    #: Number of kernel loops so far.
+    loops: int = 0
 
     def add_interface(self, interface: NetInterface) -> NetInterface:
         """Make a system interface known under its name."""

@@ -19,7 +19,7 @@ from xennet.netmap.csb import enable
 from xennet.netmap.descriptor import Descriptor
 from xennet.netmap.errors import NetmapError
 from xennet.netmap.extmem import external_region
-from xennet.netmap.kloop import start, stop
+from xennet.netmap.kloop import Kloop, start, stop
 from xennet.netmap.lookup import Wanted, delete_interface, find_port, new_interface
 from xennet.netmap.module_state import State
 from xennet.netmap.monitor import Monitor
@@ -34,13 +34,17 @@ from xennet.netmap.vale_switch import is_switch_port
 
 @define(eq=False)
 class Call:
-    """One request of a client. ``name`` may be changed, and is given back in any case."""
+    """One request of a client. ``name`` may be changed, and is given back in any case.
+
+    ``loop``: the request is answered when this one ends.
+    """
 
     state: State
     file: Descriptor
     name: str
     body: dict[str, int]
     options: Options
+    loop: Kloop | None = None
 
 
 def _register(call: Call) -> None:
@@ -240,7 +244,7 @@ def _csb_enable(call: Call) -> None:
 
 
 def _sync_kloop_start(call: Call) -> None:
-    start(call.file, call.body["sleep_us"], call.options)
+    call.loop = start(call.file, call.body["sleep_us"], call.options)
 
 
 def _sync_kloop_stop(call: Call) -> None:

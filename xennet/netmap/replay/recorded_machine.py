@@ -127,6 +127,8 @@ class Machine:
     seen: dict[str, list[list[Any]]] = field(factory=dict)
     #: The descriptor of the last step that had one.
     last: str = ""
+    #: Errnos of requests that were answered later: of threads that have started a kernel loop.
+    answers: list[int] = field(factory=list)
     #: Bytes by which the next control blocks (atok, ktoa) are not where they should be.
     csb_shift: tuple[int, int] = (0, 0)
 
@@ -161,4 +163,5 @@ class Machine:
         for name in tuple(self.clients):
             self.close(name)
         self.seen.clear()
+        self.answers.clear()
         self.csb_shift = (0, 0)

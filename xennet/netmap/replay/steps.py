@@ -24,7 +24,6 @@ from xennet.abi.netmap import (
 )
 from xennet.abi.netmap_legacy import NIOCCONFIG, NIOCGINFO, NIOCREGIF
 from xennet.netmap.errors import NetmapError
-from xennet.netmap.kloop import Kloop
 from xennet.netmap.pools import PoolSize
 from xennet.netmap.replay.control_step import ctrl, plain_hex
 from xennet.netmap.replay.recorded_machine import Client, Machine, named
@@ -396,8 +395,7 @@ def _csb_shift(machine: Machine, step: Step) -> Step:
 
 def _csb(machine: Machine, step: Step) -> Step:
     client = _client(machine, step)
-    if isinstance(client.file.kloop, Kloop):
-        client.file.kloop.turn()
+    machine.device.state.pump.pass_time(_A_WHILE)
     atok, ktoa = client.csb
     number = len(step["atok"])
     shown = [ATOK.read(client.memory.read(atok + i * ATOK.size, ATOK.size)) for i in range(number)]
@@ -429,6 +427,9 @@ def _kloop_start(machine: Machine, step: Step) -> Step:
     return ctrl(machine, kloop_step | {"fd": step["fd"]})
 
 
+#: ns in which a kernel loop sees what was written.
+_A_WHILE = 1_000_000
+
 _MTU = re.compile(r"(\w+) mtu (\d+)")
 _WRITTEN = re.compile(r"atok\[(\d+)\]\.head=cur=(\d+)( \(out of range\))? written")
 _ONE_BY_ONE = re.compile(r"(\w) sends (\d+) frames tagged 0\.\.\d+, one TXSYNC each")
@@ -449,6 +450,9 @@ def _note(machine: Machine, step: Step) -> Step:
             data = "ffffffffffff02000000000188b5" + f"{i:02x}" * 46
             where = {"fd": match[2], "ring": "tx0", "slot": i}
             _put(machine, where | {"data": data, "datalen": 60, "len": 60, "flags": 0})
+    elif text == "START (in the thread) returned":
+        errno = machine.answers.pop()
+        return {"ret": -1 if errno else 0, "errno": named(errno)}
     return {}
 
 

@@ -103,14 +103,15 @@ class Slot:
 class Ring:
     """A tx or rx ring in ``memory``, the mapped region of its port, ``at`` bytes from its begin.
 
-    ``at``, ``tx`` (it is one of the port's tx rings), ``ringid``, ``num_slots`` and ``buf_size``
-    (bytes) never change.
+    ``memory``, ``at``, ``tx`` (it is one of the port's tx rings), ``ringid``, ``num_slots`` and
+    ``buf_size`` (bytes) never change.
     The program owns the slots from head to tail (``space`` of them): it fills or empties the slots
     from head on, moves ``head`` and ``cur``, and syncs.
     """
 
     def __init__(self, memory: memoryview, at: int, tx: bool) -> None:
         head = RING.read(memory, at)
+        self.memory = memory
         self._u8, self._u16 = memory, memory.cast("H")
         self._u32, self._u64 = memory.cast("I"), memory.cast("Q")
         self.at = at

@@ -26,8 +26,11 @@ from xennet.abi.netmap import (
     IF,
     NETMAP_API,
     NETMAP_REQ_IFNAMSIZ,
+    NETMAP_REQ_OPT_CSB,
     NETMAP_REQ_OPT_EXTMEM,
     NETMAP_REQ_OPT_OFFSETS,
+    NETMAP_REQ_OPT_SYNC_KLOOP_EVENTFDS,
+    NETMAP_REQ_OPT_SYNC_KLOOP_MODE,
     NETMAP_REQ_POOLS_INFO_GET,
     NETMAP_REQ_PORT_INFO_GET,
     NETMAP_REQ_REGISTER,
@@ -45,15 +48,22 @@ from xennet.abi.netmap import (
 )
 from xennet.netmap.address_space import ClientMemory
 from xennet.netmap.descriptor import Descriptor
-from xennet.netmap.device import Device
+from xennet.netmap.device import PENDING, Device
 from xennet.netmap.errors import NetmapError
 from xennet.netmap.kring import Kring
+from xennet.netmap.user.kernel_loop import KernelLoop
 from xennet.netmap.user.mapped_ring import Ring
 from xennet.netmap.user.port_name import Extmem, Offsets, PortName, parse_port_name
 from xennet.netmap.user.process_device import device_of_process
 
 #: Names of options in messages (nmreq_option_name).
-_OPTION_NAMES = {NETMAP_REQ_OPT_EXTMEM: "extmem", NETMAP_REQ_OPT_OFFSETS: "offsets"}
+_OPTION_NAMES = {
+    NETMAP_REQ_OPT_EXTMEM: "extmem",
+    NETMAP_REQ_OPT_SYNC_KLOOP_EVENTFDS: "sync-kloop-eventfds",
+    NETMAP_REQ_OPT_CSB: "csb",
+    NETMAP_REQ_OPT_SYNC_KLOOP_MODE: "sync-kloop-mode",
+    NETMAP_REQ_OPT_OFFSETS: "offsets",
+}
 
 
 def control(
@@ -64,9 +74,11 @@ def control(
     codec: Codec | None,
     fields: dict[str, int],
     options: tuple[tuple[int, bytes], ...] = (),
+    answer: Callable[[int], None] | None = None,
 ) -> tuple[str, Any]:
     """A NIOCCTRL of ``file``, whose memory is a ClientMemory. Returns the name and the body (None
-    without a ``codec``) of the reply.
+    without a ``codec``) of the reply. A request that is answered later (``answer``, as
+    :meth:`~xennet.netmap.device.Device.ioctl` has it) stays mapped.
 
     ``fields`` of the body that are not named are 0. ``options``: type, and the whole option as
     bytes. Raises NetmapError with the errno; the message names an option that was refused.
@@ -83,7 +95,10 @@ def control(
     header = HEADER.pack(NETMAP_API, reqtype, 0, raw_name, mapped[0] if mapped else 0, body_at)
     header_at = memory.map(bytearray(header))
     try:
-        errno = device.ioctl(file, NIOCCTRL, header_at)
+        errno = device.ioctl(file, NIOCCTRL, header_at, answer)
+        if errno == PENDING:
+            mapped, header_at, body_at = [], 0, 0
+            return name, None
         if errno:
             raise NetmapError(errno, _refused(memory, name, errno, mapped))
         told = HEADER.read(memory.read(header_at, HEADER.size))
@@ -275,6 +290,39 @@ class Port:
         self._quiet()
         self._ioctl(NIOCRXSYNC)
         self._ring_if_unread()
+
+    def control(
+        self,
+        reqtype: int,
+        codec: Codec | None,
+        fields: dict[str, int],
+        options: tuple[tuple[int, bytes], ...] = (),
+        answer: Callable[[int], None] | None = None,
+    ) -> Any:
+        """A NIOCCTRL of this port's file, as :func:`control`. Returns the body of the reply. Raises
+        NetmapError."""
+        device, file = self.device, self.file
+        return control(device, file, reqtype, self.kernel_name, codec, fields, options, answer)[1]
+
+    def kernel_loop(
+        self,
+        sleep_us: int = 100,
+        *,
+        events: bool = False,
+        direct_tx: bool = False,
+        direct_rx: bool = False,
+    ) -> KernelLoop:
+        """Sync by control blocks and a kernel loop from now on. Returns the loop, with the rings to
+        use in place of this port's.
+
+        The loop looks every ``sleep_us`` microseconds; with ``events`` it is kicked and interrupts
+        by eventfds; ``direct_tx`` and ``direct_rx``: a kick syncs its ring at once. Raises
+        NetmapError: EINVAL for a port that was not opened exclusively (/x), a sleep of more than a
+        second, direct mode without events.
+        """
+        if (direct_tx or direct_rx) and not events:
+            raise NetmapError(EINVAL, "direct mode needs events")
+        return KernelLoop(self, sleep_us, events, direct_tx, direct_rx)
 
     def poll(self, events: int) -> int:
         """Sync as poll(2) does. Returns which of ``events`` (select.POLLIN, POLLOUT ...) are so
