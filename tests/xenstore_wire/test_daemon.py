@@ -58,11 +58,11 @@ def store_of(daemon: Daemon) -> Store:
 
 
 @contextmanager
-def serving(path: Path, limits: Limits | None = None) -> Iterator[Daemon]:
+def serving(path: Path, limits: Limits | None = None, domid: int = 0) -> Iterator[Daemon]:
     """A daemon that is served by the event loop that its clients live in."""
     with selectors.DefaultSelector() as selector:
         pump = Pump(RunLoop(), selector=selector)
-        daemon = Daemon(Server(Store()), str(path / "socket"), pump, limits)
+        daemon = Daemon(Server(Store()), str(path / "socket"), pump, limits, domid)
         daemon.start()
         loop = asyncio.get_running_loop()
         loop.add_reader(selector.fileno(), pump.turn)
@@ -75,13 +75,13 @@ def serving(path: Path, limits: Limits | None = None) -> Iterator[Daemon]:
         assert not pump.watching
 
 
-def run(path: Path, scenario: Scenario, limits: Limits | None = None) -> None:
+def run(path: Path, scenario: Scenario, limits: Limits | None = None, domid: int = 0) -> None:
     async def main() -> None:
-        with serving(path, limits) as daemon:
+        with serving(path, limits, domid) as daemon:
             async with asyncio.timeout(_SECONDS):
                 await scenario(daemon)
         assert daemon.clients == 0
-        assert store_of(daemon).connections_of(0) == 0
+        assert store_of(daemon).connections_of(domid) == 0
 
     asyncio.run(main())
     assert not (path / "socket").exists()
@@ -114,6 +114,30 @@ def test_killed_client_leaves_nothing_behind(tmp_path: Path) -> None:
         observer.kill()
 
     run(tmp_path, scenario)
+
+
+def test_clients_of_a_socket_of_another_domain_have_its_rights_until_it_dies(
+    tmp_path: Path,
+) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        store = store_of(daemon)
+        early = await Peer.connect(daemon)
+        assert await early.reader.read() == b""  # it is not introduced yet
+        store.domain_created(5)
+        store.introduce(5)
+        peer = await Peer.connect(daemon)
+        assert await peer.ask("GET_DOMAIN_PATH", b"5\0") == b"/local/domain/5\0"
+        assert await peer.ask("WRITE", b"/elsewhere\0x") == b"EACCES\0"
+        assert await peer.ask("RELEASE", b"5\0") == b"EACCES\0"
+        assert await peer.ask("WATCH", b"@releaseDomain\0t\0") == b"OK\0"
+        store.domain_died(5)
+        while await peer.reader.read(4096):
+            pass  # what it was told before
+        for one in (early, peer):
+            one.kill()
+        await until(lambda: daemon.clients == 0)
+
+    run(tmp_path, scenario, domid=5)
 
 
 def test_oversized_message_closes_the_socket_after_the_answers_before_it(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The XenStore server on a unix stream socket.
 
-Every client counts as domain 0 (the socket has mode 0600). A client that does not read its replies
-is not read from either; it delays no other client. Nothing here waits: the program
-calls back when a descriptor is ready (:class:`Descriptors`).
+Every client of a socket counts as the same domain, 0 as a rule (the socket has mode 0600). A client
+that does not read its replies is not read from either; it delays no other client. Nothing here
+waits: the program calls back when a descriptor is ready (:class:`Descriptors`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from xennet.xenstore.errors import XsError
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.session import Limits, Session
 
@@ -48,12 +49,32 @@ class Descriptors(Protocol):
         can be written to. With neither, the descriptor is left alone from now on."""
 
 
+class ByteSession(Protocol):
+    """What one client of a socket talks to, without I/O (xennet.xenstore.session.Session)."""
+
+    on_output: Callable[[], object] | None
+
+    @property
+    def pending(self) -> bool: ...
+    @property
+    def blocked(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+
+    def receive(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    def take(self) -> bytes: ...
+    def resume(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class _Peer:
     """One client of the socket."""
 
     __slots__ = ("_daemon", "_ending", "_reading", "_socket", "_unsent", "_writing", "session")
 
-    def __init__(self, daemon: Daemon, connected: socket.socket, session: Session) -> None:
+    def __init__(
+        self, daemon: SocketServer, connected: socket.socket, session: ByteSession
+    ) -> None:
         self.session = session
         self._daemon = daemon
         self._socket = connected
@@ -152,25 +173,23 @@ class _Peer:
             )
 
 
-class Daemon:
-    """``server`` on the socket ``path``, from :meth:`start` to :meth:`stop`.
+class SocketServer:
+    """A server on the socket ``path``, from :meth:`start` to :meth:`stop`, with a session for each
+    client. ``descriptors`` tells when its sockets are ready."""
 
-    ``descriptors`` tells when its sockets are ready. ``limits`` are those of each client.
-    """
-
-    def __init__(
-        self, server: Server, path: str, descriptors: Descriptors, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, path: str, descriptors: Descriptors) -> None:
         self.path = path
         self.descriptors = descriptors
         self.peers: set[_Peer] = set()
         #: Filled and used up within one call: all clients share it.
         self.buffer = memoryview(bytearray(_RECEIVE))
-        self._server = server
-        self._limits = limits or Limits()
         self._accepted = 0
         self._listening: socket.socket | None = None
         self._inode: tuple[int, int] | None = None
+
+    def session(self, number: int) -> ByteSession | None:
+        """A session for the ``number``-th client, from 1; None if there shall be none."""
+        raise NotImplementedError
 
     @property
     def clients(self) -> int:
@@ -219,10 +238,42 @@ class Daemon:
             if self.peers:  # until one of them goes
                 self.descriptors.watch(listening.fileno())
             return
+        self.adopt(connected)
+
+    def adopt(self, connected: socket.socket) -> None:
+        """Serve one more client, whose end of the connection is the other one of ``connected``."""
         connected.setblocking(False)
         self._accepted += 1
-        session = Session(self._server, name=f"socket{self._accepted}", limits=self._limits)
-        self.peers.add(_Peer(self, connected, session))
+        session = self.session(self._accepted)
+        if session is None:
+            connected.close()
+        else:
+            self.peers.add(_Peer(self, connected, session))
+
+
+class Daemon(SocketServer):
+    """The XenStore ``server`` on a socket, whose clients are domain ``domid``. ``limits`` are those
+    of each client. A client is hung up on while the domain is not introduced."""
+
+    def __init__(
+        self,
+        server: Server,
+        path: str,
+        descriptors: Descriptors,
+        limits: Limits | None = None,
+        domid: int = 0,
+    ) -> None:
+        super().__init__(path, descriptors)
+        self._server = server
+        self._limits = limits or Limits()
+        self._domid = domid
+
+    def session(self, number: int) -> ByteSession | None:
+        name = f"socket{number}" if self._domid == 0 else f"dom{self._domid}-socket{number}"
+        try:
+            return Session(self._server, self._domid, name=name, limits=self._limits)
+        except XsError:
+            return None
 
 
 def listen(path: str) -> socket.socket:
