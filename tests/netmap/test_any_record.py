@@ -140,3 +140,54 @@ def test_a_tail_beyond_the_ring_ends(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text(json.dumps(record))
     assert replayed(path)[0] == 1
+
+
+_REGISTER = {"op": "ctrl", "fd": "a", "reqtype": 1, "name": "vale0:a", "ret": 0, "errno": 0}
+_BODY = "00" * 36 + "01000000" + "00" * 16
+_PUT = {"op": "put", "fd": "a", "ring": "tx0", "slot": 0, "len": 60, "flags": 0}
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (_PUT | {"data": "00", "datalen": 10**15}, "bytes of a frame: 1000000000000000, at most"),
+        (
+            _PUT | {"data": {"hex": "", "then": "00", "times": 10**15}, "datalen": 60},
+            "bytes repeated: 1000000000000000, at most",
+        ),
+        (
+            {"op": "note", "text": f"a sends {10**12} frames tagged 0..9, one TXSYNC each"},
+            "frames: 1000000000000, at most",
+        ),
+        ({"op": "parameter", "buf_num": 10**9, "buf_size": 64}, "buffers: 1000000000, at most"),
+        (
+            _REGISTER
+            | {"body_in": _BODY, "opts_in": [[1, 72, "P" * 16 + "f" * 12 + "0" * 4 + "00" * 56]]},
+            "bytes of extmem: 281474976710655, at most",
+        ),
+    ],
+)
+def test_a_record_that_asks_for_much_is_told_so(
+    tmp_path: Path, step: dict[str, Any], why: str
+) -> None:
+    opened = [{"op": "open", "fd": "a"}, _REGISTER | {"body_in": _BODY}]
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps({"cases": [{"id": "much", "steps": [*opened, step]}]}))
+    code, out, _ = replayed(path)
+    assert code == 1
+    assert why in out
+
+
+def test_a_record_has_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xennet.netmap.replay.play.MOST_SECONDS", -1)
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps({"cases": [{"id": "long", "steps": []}]}))
+    code, _, err = replayed(path)
+    assert code == 2
+    assert "case 'long': more than -1 s until here" in err
+
+
+def test_a_file_without_end_is_no_record() -> None:
+    code, _, err = replayed(Path("/dev/zero"))
+    assert code == 2
+    assert "/dev/zero: no record of netmap (more than 67108864 bytes)" in err

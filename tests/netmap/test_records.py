@@ -31,7 +31,7 @@ DEFECTS = {
     "vale_nic/broadcast-and-unicast-one-batch-rings": "a broadcast is delivered once, to ring 0",
 }
 #: Cases that cannot be played from their record, which says why (replay/unrecorded.py).
-NOT_PLAYED = {"host_rings/udp-csum", "vale_nic/two-threads"}
+NOT_PLAYED = {"host_rings/udp-csum"}
 
 
 @pytest.fixture(

@@ -14,6 +14,7 @@ from xennet.abi.netmap import (
     OPTION,
 )
 from xennet.netmap.device import PENDING
+from xennet.netmap.replay.record_limits import MOST_BYTES, MOST_MAPPED, bounded
 from xennet.netmap.replay.recorded_machine import Client, Machine, named
 
 #: Stands in a record for a digit of an address that was another one in each run.
@@ -27,7 +28,8 @@ def plain_hex(text: str | dict[str, Any]) -> str:
     """The hex digits of a record, which are written shorter where a byte is repeated."""
     if isinstance(text, str):
         return text
-    return str(text["hex"]) + str(text["then"]) * int(text["times"])
+    times = bounded("bytes repeated", text["times"], MOST_BYTES)
+    return str(text["hex"]) + str(text["then"])[:2] * times
 
 
 def masked(recorded: str, actual: str) -> str:
@@ -44,6 +46,7 @@ def _address_for(machine: Machine, client: Client, option_type: int, body: str) 
         return body
     if option_type == NETMAP_REQ_OPT_EXTMEM:
         memsize = int.from_bytes(bytes.fromhex(body[16:32]), "little")
+        bounded("bytes of extmem", memsize, MOST_MAPPED)
         address = client.memory.map(bytearray(max(1, memsize)))
         return address.to_bytes(8, "little").hex() + body[16:]
     if option_type == NETMAP_REQ_OPT_CSB:

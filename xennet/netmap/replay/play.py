@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from attrs import define, field, frozen
 
 from xennet.netmap.replay.control_step import masked
 from xennet.netmap.replay.prologue_tables import table
+from xennet.netmap.replay.record_limits import MOST_FILE_BYTES, MOST_SECONDS
 from xennet.netmap.replay.recorded_machine import Machine
 from xennet.netmap.replay.steps import STEPS
 from xennet.netmap.replay.unrecorded import inserted, why_not_playable
@@ -84,7 +86,11 @@ class Played:
 def read_record(path: Path) -> Any:
     """The JSON value of a file. Raises RecordError."""
     try:
-        record = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            raw = file.read(MOST_FILE_BYTES + 1)
+        if len(raw) > MOST_FILE_BYTES:
+            raise RecordError(f"{path}: no record of netmap (more than {MOST_FILE_BYTES} bytes)")
+        record = json.loads(raw)
     except OSError as e:
         raise RecordError(f"{path}: {e.strerror}") from e
     except ValueError as e:  # no JSON; no UTF-8; a number of thousands of digits
@@ -134,12 +140,16 @@ def cases_of(path: Path, record: Any) -> list[dict[str, Any]]:
 
 
 def play(cases: list[dict[str, Any]]) -> Played:
-    """Play the cases of one file on one machine, in their order, as they were recorded."""
+    """Play the cases of one file on one machine, in their order, as they were recorded. Raises
+    RecordError if they take too long."""
     machine = Machine()
     played = Played()
+    until = time.process_time() + MOST_SECONDS
     for case in cases:
         outcome = Outcome(case["id"], bool(case.get("defect")), why=why_not_playable(case["id"]))
         if outcome.why is None:
+            if time.process_time() > until:
+                raise RecordError(f"case {case['id']!r}: more than {MOST_SECONDS} s until here")
             machine.begin()
             unknown = {step["op"] for step in case["steps"]} - STEPS.keys() - {"table"}
             if unknown:
@@ -154,7 +164,12 @@ def play(cases: list[dict[str, Any]]) -> Played:
 def _play_case(machine: Machine, case: dict[str, Any]) -> Difference | None:
     more = inserted(case["id"])
     difference = None
+    until = time.process_time() + MOST_SECONDS
     for number, step in enumerate(case["steps"]):
+        if time.process_time() > until:
+            raise RecordError(
+                f"case {case['id']!r}: more than {MOST_SECONDS} s until step {number}"
+            )
         found: list[Difference | Shown | None] = []
         found += [_done(machine, case["id"], number, extra) for extra in more.get(number, ())]
         # Also behind a difference the rest is done: the next case begins where this one ends.

@@ -13,6 +13,7 @@ from xennet.netmap.address_space import ClientMemory
 from xennet.netmap.descriptor import Descriptor
 from xennet.netmap.device import Device
 from xennet.netmap.net_interface import NetInterface, join_pair
+from xennet.netmap.replay.record_limits import BoundedMemory
 
 #: Name -> address, MTU, queues.
 _INTERFACES = {
@@ -146,7 +147,7 @@ class Machine:
         self.seen.setdefault(name, []).append(shown)
 
     def open(self, name: str) -> Client:
-        memory = ClientMemory()
+        memory = BoundedMemory()
         client = self.clients[name] = Client(self.device.open(memory), memory)
         return client
 

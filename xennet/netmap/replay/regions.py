@@ -10,6 +10,7 @@ from typing import Any
 from xennet.abi.netmap import IF
 from xennet.netmap.address_space import ClientMemory
 from xennet.netmap.replay.play import Difference, Outcome, Played
+from xennet.netmap.replay.record_limits import MOST_BYTES
 from xennet.netmap.replay.recorded_machine import Machine
 from xennet.netmap.user.nmport import Port
 from xennet.netmap.user.port_name import PortName
@@ -77,5 +78,5 @@ def _found(recorded: dict[str, Any], port: Port) -> Iterator[tuple[str, Any, Any
         yield f"{ring}: offset", offset, here
         yield ring, text, region[here : here + len(text) // 2].hex()
     if (packed := recorded.get("first_64k_zlib_b64")) is not None:
-        first = zlib.decompress(base64.b64decode(packed))
+        first = zlib.decompressobj().decompress(base64.b64decode(packed), MOST_BYTES)
         yield "first bytes", first.hex(), region[: len(first)].hex()

@@ -26,6 +26,7 @@ from xennet.abi.netmap_legacy import NIOCCONFIG, NIOCGINFO, NIOCREGIF
 from xennet.netmap.errors import NetmapError
 from xennet.netmap.pools import PoolSize
 from xennet.netmap.replay.control_step import ctrl, plain_hex
+from xennet.netmap.replay.record_limits import MOST_BUFFERS, MOST_BYTES, MOST_FRAMES, bounded
 from xennet.netmap.replay.recorded_machine import Client, Machine, named
 from xennet.netmap.sync import POLLERR, POLLIN, POLLOUT
 
@@ -95,7 +96,8 @@ def _setslot(machine: Machine, step: Step) -> Step:
 def _put(machine: Machine, step: Step) -> Step:
     client = _client(machine, step)
     data = bytes.fromhex(plain_hex(step["data"]))
-    data += bytes([step.get("fill", 0)]) * (step["datalen"] - len(data))
+    length = bounded("bytes of a frame", step["datalen"], MOST_BYTES)
+    data += bytes([step.get("fill", 0)]) * (length - len(data))
     index = client.slot(step["ring"], step["slot"]).buf_idx
     at = client.buffer_at(step["ring"], index) + step.get("at", 0)
     client.region[at : at + len(data)] = data
@@ -360,6 +362,7 @@ def _parameter(machine: Machine, step: Step) -> Step:
     values = {name: value for name, value in step.items() if name != "op"}
     buf_num, buf_size = values.pop("buf_num", None), values.pop("buf_size", None)
     if buf_num is not None and buf_size is not None:
+        bounded("buffers", buf_num, MOST_BUFFERS)
         sizes = state.regions.shared.sizes
         state.regions.shared.resize(evolve(sizes, bufs=PoolSize(buf_num, buf_size)))
     for name, value in values.items():
@@ -430,6 +433,9 @@ def _kloop_start(machine: Machine, step: Step) -> Step:
 #: ns in which a kernel loop sees what was written.
 _A_WHILE = 1_000_000
 
+#: How often each of two threads synced.
+_ROUNDS = 200
+
 _MTU = re.compile(r"(\w+) mtu (\d+)")
 _WRITTEN = re.compile(r"atok\[(\d+)\]\.head=cur=(\d+)( \(out of range\))? written")
 _ONE_BY_ONE = re.compile(r"(\w) sends (\d+) frames tagged 0\.\.\d+, one TXSYNC each")
@@ -444,16 +450,24 @@ def _note(machine: Machine, step: Step) -> Step:
     elif (match := _WRITTEN.fullmatch(text)) is not None:
         _write_atok(machine, {"fd": "a", "ring": int(match[1]), "head": int(match[2])})
     elif (match := _ONE_BY_ONE.fullmatch(text)) is not None:
-        _send_one_by_one(machine, match[1], int(match[2]))
+        _send_one_by_one(machine, match[1], bounded("frames", match[2], MOST_FRAMES))
     elif (match := _ALL_HOLD.fullmatch(text)) is not None:
-        for i in range(int(match[1])):
+        for i in range(bounded("frames", match[1], MOST_FRAMES)):
             data = "ffffffffffff02000000000188b5" + f"{i:02x}" * 46
             where = {"fd": match[2], "ring": "tx0", "slot": i}
             _put(machine, where | {"data": data, "datalen": 60, "len": 60, "flags": 0})
     elif text == "START (in the thread) returned":
         errno = machine.answers.pop()
         return {"ret": -1 if errno else 0, "errno": named(errno)}
+    elif text == "distinct results":
+        # The calls of two threads: the device serves one after the other.
+        results = {_two_numbers(_synced(machine, {}, NIOCTXSYNC)) for _ in range(2 * _ROUNDS)}
+        return {"results": sorted(results)}
     return {}
+
+
+def _two_numbers(shown: Step) -> str:
+    return f"({shown['ret']}, {shown['errno']})"
 
 
 def _send_one_by_one(machine: Machine, fd: str, number: int) -> None:

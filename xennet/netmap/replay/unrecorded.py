@@ -161,7 +161,6 @@ _ROWS: tuple[tuple[str, Callable[[re.Match[str]], Inserted]], ...] = (
 
 #: Pattern of case ids -> why they cannot be played from what the record has.
 NOT_PLAYABLE: tuple[tuple[str, str], ...] = (
-    (r"vale_nic/two-threads", "two threads in a sync of one ring"),
     (r"host_rings/udp-csum", "the stack of Linux made the datagrams"),
 )
 
