@@ -12,6 +12,8 @@ VERSION := $(or $(HAS),$(shell $(PYTHON) $(SAY_VERSION)))
 RUN := $(VENV)/.run-$(VERSION)
 DEV := $(VENV)/.dev
 FAST := $(VENV)/.fast
+# Hundreds of processes of the tests would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check
 
 .PHONY: help demo test explore mutants lint types unit bench lock clean $(if $(HAS),,$(RUN))
@@ -56,6 +58,7 @@ types: $(DEV)
 
 # Tests wait for other processes a third of their time: one more of them than there are cores.
 unit: $(FAST)
+	@$(BIN)/python -m compileall -q xennet
 	PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1))
 
 # What it finds is kept in explore-out, which `make clean` leaves alone.

@@ -41,9 +41,13 @@ NO_NUMBA = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ordinary_terminal() -> Iterator[None]:
-    """Whatever the tests were started from, rich sees the same terminal."""
+def _ordinary_environment() -> Iterator[None]:
+    """Whatever the tests were started from, rich sees the same terminal; processes that are started
+    run plain kernels, as tests do."""
+    from xennet.engine.choice import VARIABLE
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "plain")
         patch.setenv("TERM", "xterm-256color")
         for name in OF_TERMINALS:
             patch.delenv(name, raising=False)

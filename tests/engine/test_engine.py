@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -12,9 +13,10 @@ from xennet.engine import choice as engine
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What ``code`` does in a process of its own, with the engine that is there by default."""
     return subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, **environment},
+        env={**os.environ, "XENNET_ENGINE": "", **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -62,6 +64,12 @@ def test_without_numba_the_plain_engine_is_taken(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(engine, "_selected", None)
     monkeypatch.delenv(engine.VARIABLE, raising=False)
     assert engine.current().name == "plain"
+
+
+@pytest.mark.skipif(find_spec("numba") is None, reason="numba is not installed: no fast engine")
+def test_with_numba_the_fast_engine_is_taken() -> None:
+    result = python("from xennet.engine.choice import current; print(current().name)")
+    assert result.stdout.strip() == "fast", result.stderr
 
 
 def test_a_run_with_an_engine_that_cannot_be_had_is_bad_input() -> None:
