@@ -12,13 +12,38 @@ from collections.abc import Iterator
 
 from construct import Array, Construct, Padded, Renamed, Struct, Union
 
-from xennet.abi import event_channel, grant_table, netif, ring, sched, xen, xenbus, xs_wire
+from xennet.abi import (
+    event_channel,
+    grant_table,
+    netif,
+    ring,
+    sched,
+    version,
+    xen,
+    xenbus,
+    xenmem,
+    xs_wire,
+)
 from xennet.abi.codec import Codec, derive, layout
 
-MODULES = (xen, sched, grant_table, event_channel, ring, netif, xs_wire, xenbus)
+MODULES = (
+    xen,
+    sched,
+    xenmem,
+    version,
+    grant_table,
+    event_channel,
+    ring,
+    netif,
+    xs_wire,
+    xenbus,
+)
 HEADERS = (
     "xen/xen.h",
     "xen/sched.h",
+    "xen/memory.h",
+    "xen/version.h",
+    "xen/features.h",
     "xen/grant_table.h",
     "xen/event_channel.h",
     "xen/io/ring.h",
@@ -89,7 +114,7 @@ _C_TYPES = {
 }
 
 # Pointers in C (XEN_GUEST_HANDLE), integers for us.
-_GUEST_HANDLES = {"frame_list"}
+_GUEST_HANDLES = {"frame_list", "extent_start", "ports"}
 
 
 def definitions() -> dict[str, Construct]:

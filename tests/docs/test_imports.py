@@ -39,6 +39,7 @@ _TABLE = {
     "gnttab": "abi engine/choice engine/kernel granter interface lazy memory",
     "evtchn": "abi engine/choice engine/kernel interface memory observe",
     "hypervisor": "abi evtchn gnttab interface memory observe runloop",
+    "hypercall": "abi hypervisor interface",
     # The store
     "xenstore": "abi interface",
     "xenstored": "abi hypervisor interface observe runloop xenstore",

@@ -154,3 +154,21 @@ evtchn_fifo_control_block = "evtchn_fifo_control_block" / Struct(
 )
 
 FIFO_CONTROL_BLOCK = derive(evtchn_fifo_control_block)
+EVTCHN_ALLOC_UNBOUND = derive(evtchn_alloc_unbound)
+EVTCHN_BIND_INTERDOMAIN = derive(evtchn_bind_interdomain)
+EVTCHN_BIND_VIRQ = derive(evtchn_bind_virq)
+EVTCHN_BIND_PIRQ = derive(evtchn_bind_pirq)
+EVTCHN_BIND_IPI = derive(evtchn_bind_ipi)
+EVTCHN_BIND_VCPU = derive(evtchn_bind_vcpu)
+EVTCHN_CLOSE = derive(evtchn_close)
+EVTCHN_SEND = derive(evtchn_send)
+EVTCHN_UNMASK = derive(evtchn_unmask)
+EVTCHN_RESET = derive(evtchn_reset)
+EVTCHN_INIT_CONTROL = derive(evtchn_init_control)
+EVTCHN_EXPAND_ARRAY = derive(evtchn_expand_array)
+EVTCHN_SET_PRIORITY = derive(evtchn_set_priority)
+
+# evtchn_status by its state; of a port that is closed or an IPI the union says nothing
+EVTCHN_STATUS_UNBOUND = derive(evtchn_status, union={"u": "unbound"})
+EVTCHN_STATUS_INTERDOMAIN = derive(evtchn_status, union={"u": "interdomain"})
+EVTCHN_STATUS_VIRQ = derive(evtchn_status, union={"u": "virq"})

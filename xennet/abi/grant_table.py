@@ -254,6 +254,12 @@ GRANT_ENTRY_V2_TRANSITIVE = derive(grant_entry_v2, union={"": "transitive"})
 GNTTAB_MAP_GRANT_REF = derive(gnttab_map_grant_ref)
 GNTTAB_UNMAP_GRANT_REF = derive(gnttab_unmap_grant_ref)
 GNTTAB_TRANSFER = derive(gnttab_transfer)
+GNTTAB_SETUP_TABLE = derive(gnttab_setup_table)
+GNTTAB_QUERY_SIZE = derive(gnttab_query_size)
+GNTTAB_SET_VERSION = derive(gnttab_set_version)
+GNTTAB_GET_STATUS_FRAMES = derive(gnttab_get_status_frames)
+GNTTAB_GET_VERSION = derive(gnttab_get_version)
+GNTTAB_SWAP_GRANT_REF = derive(gnttab_swap_grant_ref)
 
 # gnttab_copy by its GNTCOPY_* flags (0..3): each end is u.ref or u.gmfn
 GNTTAB_COPY_BY_FLAGS = tuple(

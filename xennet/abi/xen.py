@@ -1,4 +1,5 @@
-"""xen/xen.h: pages, domain ids, virtual interrupts, and the shared info page (LP64 x86).
+"""xen/xen.h: pages, domain ids, hypercalls, virtual interrupts, the shared info page and what a PV
+guest finds when it starts (LP64 x86).
 
 A 32-bit x86 guest has 4-byte words here: 1024 event channels and other offsets.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from construct import Array, Bytes, Int8sl, Int8ul, Int32ul, Int64ul, Padding, Struct
 
-from xennet.abi.codec import derive
+from xennet.abi.codec import derive, union
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
@@ -22,6 +23,13 @@ DOMID_INVALID = 0x7FF4
 DOMID_ANY = 0x7FF5  # younger than the 4.17 headers
 DOMID_IDLE = 0x7FFF
 DOMID_MASK = 0x7FFF
+
+# Numbers of hypercalls
+__HYPERVISOR_memory_op = 12
+__HYPERVISOR_xen_version = 17
+__HYPERVISOR_grant_table_op = 20
+__HYPERVISOR_sched_op = 29
+__HYPERVISOR_event_channel_op = 32
 
 # enum virq; 5, 14 and 15 have no name
 VIRQ_TIMER = 0
@@ -99,4 +107,32 @@ shared_info = "shared_info" / Struct(
     "arch" / arch_shared_info,
 )
 
+# start_info.cmd_line, in bytes
+MAX_GUEST_CMDLINE = 1024
+
+start_info = "start_info" / Struct(
+    "magic" / Bytes(32),
+    "nr_pages" / Int64ul,
+    "shared_info" / Int64ul,
+    "flags" / Int32ul,
+    Padding(4),
+    "store_mfn" / Int64ul,
+    "store_evtchn" / Int32ul,
+    Padding(4),
+    "console"
+    / union(
+        "domU" / Struct("mfn" / Int64ul, "evtchn" / Int32ul, Padding(4)),
+        "dom0" / Struct("info_off" / Int32ul, "info_size" / Int32ul),
+    ),
+    "pt_base" / Int64ul,
+    "nr_pt_frames" / Int64ul,
+    "mfn_list" / Int64ul,
+    "mod_start" / Int64ul,
+    "mod_len" / Int64ul,
+    "cmd_line" / Bytes(MAX_GUEST_CMDLINE),
+    "first_p2m_pfn" / Int64ul,
+    "nr_p2m_frames" / Int64ul,
+)
+
 VCPU_INFO = derive(vcpu_info)
+START_INFO = derive(start_info, union={"console": "domU"})

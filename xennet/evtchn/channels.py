@@ -7,7 +7,7 @@ in the same order (xen/common/event_channel.c).
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from attrs import define, field, frozen
 
@@ -248,7 +248,7 @@ class EventChannels:
             # A port of the hypervisor's own record: there is one of that number.
             remote = table.channels[channel.remote_port]
             delivered = table.bits.set_pending(remote.port, remote.vcpu)
-            if delivered:
+            if delivered or (table.awaited and table.is_awaited(remote.port)):
                 self.upcall(table.domid, remote.port)
         if self._sends.any:
             self.observers.emit(
@@ -371,6 +371,21 @@ class EventChannels:
         channel = table.lookup("SCHEDOP_poll", port)
         return channel.open and table.bits.take(port, masked=True)
 
+    def await_ports(self, caller: int, ports: Collection[int]) -> bool:
+        """SCHEDOP_poll without the sleep. Returns whether an event of any of ``ports`` is pending,
+        masked or not; if not, the next event of one of them makes an upcall, masked or not, once
+        (xen/common/sched/core.c do_poll, event_channel.c evtchn_check_pollers).
+
+        -EINVAL if one of them is no port; the caller awaits none then.
+        """
+        table = self.tables[caller]
+        table.awaited = frozenset()
+        channels = [table.lookup("SCHEDOP_poll", port) for port in ports]
+        if any(channel.open and table.bits.is_pending(channel.port) for channel in channels):
+            return True
+        table.awaited = frozenset(ports)
+        return False
+
     # What the hypervisor itself does
 
     def raise_virq(self, domid: int, virq: int, vcpu: int = 0) -> bool:
@@ -388,7 +403,8 @@ class EventChannels:
         return True
 
     def _set_pending(self, table: PortTable, channel: Channel) -> None:
-        if table.bits.set_pending(channel.port, channel.vcpu):
+        deliverable = table.bits.set_pending(channel.port, channel.vcpu)
+        if deliverable or (table.awaited and table.is_awaited(channel.port)):
             self.upcall(table.domid, channel.port)
 
     def _map(self, op: str, domid: int, gfn: int) -> PageRun:

@@ -74,7 +74,7 @@ class PortTable:
 
     ``channels`` are the records, by port; ``virqs`` is Xen's virq_to_evtchn: (vcpu, virq) -> port.
     Every domain starts with the 2-level ABI; ``fifo`` is the other one while it is in use,
-    ``bits`` the one in use.
+    ``bits`` the one in use. ``awaited`` are the ports that a vCPU polls.
     """
 
     domid: int
@@ -86,6 +86,7 @@ class PortTable:
     bits: PortBits = field(init=False)
     virqs: dict[tuple[int, int], int] = field(factory=dict)
     channels: list[Channel] = field(factory=list)
+    awaited: frozenset[int] = frozenset()
     _free: list[int] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
@@ -103,6 +104,13 @@ class PortTable:
                 f"domain {self.domid} has no port {port} (0..{len(self.channels) - 1} exist)",
             )
         return self.channels[port]
+
+    def is_awaited(self, port: int) -> bool:
+        """Whether ``port`` is polled; if so the poll is over."""
+        if port not in self.awaited:
+            return False
+        self.awaited = frozenset()
+        return True
 
     def use_fifo(self, fifo: FifoBits) -> None:
         """Change to the FIFO ABI. Pending events are saved until the ports have event words (Xen's

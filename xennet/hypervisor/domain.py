@@ -9,7 +9,7 @@ Code that plays by the rules cannot come across another domain's memory.)
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from attrs import define
@@ -129,11 +129,36 @@ class Domain:
         del self._record.runs[run.first]
         take_away(run)
 
+    def free_frame(self, frame: int) -> None:
+        """Free one page, also of a longer run, or one that arrived by a transfer: what
+        :meth:`free_pages` does with whole runs.
+
+        The views of the whole run end; :meth:`adopt` returns new ones of the pages that are left.
+        Raises ValueError if ``frame`` is no page that the domain can free.
+        """
+        record, op = self._record, "XENMEM_decrease_reservation"
+        self._require_running(op)
+        if not record.take_apart(frame):
+            raise ValueError(f"domain {self.domid} cannot free frame {frame:#x}")
+        self._issue(op, self._services.frames.free, frame, 1)
+        record.received.remove(frame)
+
+    @property
+    def allocated(self) -> int:
+        """Number of pages that the domain allocated or received: what it can free."""
+        return self._record.allocated
+
+    def can_access(self, frame: int, *, write: bool = False) -> bool:
+        """Whether the domain may read ``frame``, or ``write`` it too: it is its own, or mapped by a
+        grant."""
+        space = self._record.space
+        return space.can_write(frame) if write else space.can_access(frame)
+
     def adopt(self, frame: int) -> PageRun:
         """Views of a page that arrived by GNTTABOP_transfer (its frame is in the grant entry).
 
-        Also for a page that is left of a run from which another page was transferred away. Raises
-        ValueError if ``frame`` is no such page.
+        Also for a page that is left of a run from which another page was transferred away or freed.
+        Raises ValueError if ``frame`` is no such page.
         """
         if frame not in self._record.received:
             raise ValueError(f"no page {frame:#x} waits to be adopted by domain {self.domid}")
@@ -203,19 +228,16 @@ class Domain:
         left.
         """
         self._require_running("GNTTABOP_transfer")
-        run = self._record.run_with(frame)
-        if run is None and frame not in self._record.received:
+        record = self._record
+        if record.run_with(frame) is None and frame not in record.received:
             return GNTST_bad_page
         if self._services.channels.pages.mappings(frame):
             return GNTST_bad_page
         status = self._services.grant_tables.transfer(self.domid, frame, dom, ref)
         if status == GNTST_bad_page:
             return status
-        if run is not None:
-            del self._record.runs[run.first]
-            self._record.received.update(range(run.first, run.first + run.count))
-            take_away(run)
-        self._record.received.remove(frame)
+        record.take_apart(frame)
+        record.received.remove(frame)
         if status == GNTST_okay:
             self._services.page_arrived(dom, frame)
         return status
@@ -306,17 +328,19 @@ class Domain:
         """EVTCHNOP_close. The handler of the port is removed.
 
         The mask bit is set first, as Linux does, or a later user of the port could get an event at
-        once.
+        once; not where the domain's own code takes its upcalls.
         """
         self._issue("EVTCHNOP_close", self._services.channels.close, port)
         self._record.handlers.pop(port, None)
-        self.mask(port)
+        if self._record.upcall is None:
+            self.mask(port)
 
     def reset(self, dom: int) -> None:
         """EVTCHNOP_reset: close all ports of the domain and return it to the 2-level ABI."""
         self._issue("EVTCHNOP_reset", self._services.channels.reset, dom)
         self._record.handlers.clear()
-        self._services.channels.bits(self.domid).mask_all()
+        if self._record.upcall is None:
+            self._services.channels.bits(self.domid).mask_all()
 
     def init_control(self, control_gfn: int, offset: int, vcpu: int) -> int:
         """EVTCHNOP_init_control. Returns link_bits."""
@@ -381,6 +405,36 @@ class Domain:
         self._require_running("set_handler")
         self._reach(port)
         self._record.handlers[port] = handler
+
+    @property
+    def own_kernel(self) -> bool:
+        """Whether the domain's kernel is code outside of this process (:meth:`take_upcalls`)."""
+        return self._record.upcall is not None
+
+    def take_upcalls(self, upcall: Callable[[], None]) -> None:
+        """Leave the domain to a kernel of its own, outside of this process: it reads and clears the
+        event bits and uses the store ring. ``upcall()`` is called for every event that arrives.
+
+        Raises ValueError if a kernel is at work already: one of its own, or here, where ports have
+        handlers, but for that of the store.
+        """
+        record = self._record
+        self._require_running("take_upcalls")
+        ring = set() if record.store_ring is None else {record.store_ring.port}
+        if record.upcall is not None or record.handlers.keys() - ring:
+            raise ValueError(f"domain {self.domid} has a kernel")
+        record.upcall = upcall
+        record.handlers.clear()
+
+    def await_ports(self, ports: Collection[int]) -> bool:
+        """SCHEDOP_poll as Xen begins it. Returns whether an event of any of ``ports`` is pending
+        now, masked or not; if not, the next one makes an upcall even though it is masked.
+
+        Another call forgets the ports of this one. -EINVAL if one of them is no port.
+        """
+        op = "SCHEDOP_poll"
+        self._require_running(op)
+        return self._services.channels.await_ports(self.domid, ports)
 
     @property
     def now(self) -> int:

@@ -42,7 +42,8 @@ class DomainRecord:
     handle): pages of other domains. ``received``: frames that arrived by GNTTABOP_transfer and have
     no views yet. ``handlers``: by port. ``store_ring``: the page and port that its builder made for
     the store. ``event_pages``: the pages by which its kernel uses the FIFO ABI of event channels.
-    The last two may be None.
+    ``upcall``: what is called in place of handlers, for a domain whose own code reads its event
+    bits. The last three may be None.
     """
 
     info: DomainInfo
@@ -57,6 +58,7 @@ class DomainRecord:
     handlers: dict[int, Callable[[], None]] = field(factory=dict)
     store_ring: StoreRing | None = None
     event_pages: EventPages | None = None
+    upcall: Callable[[], None] | None = None
 
     def stop(self, *, shutdown: int | None = None, dying: bool = False) -> None:
         """Stop the domain's code for good."""
@@ -68,12 +70,29 @@ class DomainRecord:
         )
         self.handlers.clear()
 
+    @property
+    def allocated(self) -> int:
+        """Number of pages that the domain allocated or received."""
+        return sum(run.count for run in self.runs.values()) + len(self.received)
+
     def run_with(self, frame: int) -> PageRun | None:
         """The run in :attr:`runs` that contains ``frame``; None if there is none."""
+        if (single := self.runs.get(frame)) is not None:
+            return single
         for run in self.runs.values():
             if run.first <= frame < run.first + run.count:
                 return run
         return None
+
+    def take_apart(self, frame: int) -> bool:
+        """Make the pages of the run that contains ``frame`` pages without views, in
+        :attr:`received`. Returns whether ``frame`` is one of those now."""
+        run = self.run_with(frame)
+        if run is not None:
+            del self.runs[run.first]
+            self.received.update(range(run.first, run.first + run.count))
+            take_away(run)
+        return frame in self.received
 
     def give_up_memory(self) -> list[tuple[int, int]]:
         """End all views. Returns (first frame, count) of what the domain owned.

@@ -312,7 +312,7 @@ class Machine:
             ports=tuple(
                 c.port for c in channels if c.state in _SHARED_STATES and c.port not in ports
             ),
-            pages=sum(run.count for run in record.runs.values()) + len(record.received),
+            pages=record.allocated,
             lingering=tuple(self._frames.lingering(domid)),
             store_ring=None if ring is None else StoreRingReport.of(ring),
         )
@@ -356,12 +356,17 @@ class Machine:
         """Make one upcall: take the pending bit of the port and run its handler.
 
         Nothing happens if the port was masked or closed, or its bit cleared, since the delivery was
-        posted.
+        posted. A domain whose own code takes upcalls is only told, as by an interrupt.
         """
         _, domid, port = delivery
+        record = self._records[domid]
+        if record.upcall is not None:
+            if self._events.any:
+                self.observers.emit(EventDelivered(domid, port, True))
+            record.upcall()
+            return
         if not self.channels.tables[domid].bits.take(port):
             return
-        record = self._records[domid]
         handler = record.handlers.get(port)
         if self._events.any:
             self.observers.emit(EventDelivered(domid, port, handler is not None))

@@ -141,7 +141,7 @@ class _GuestPort:
 
     @property
     def up(self) -> bool:
-        return self._domain.running
+        return self._domain.running and not self._domain.own_kernel
 
     def notify(self) -> None:
         self.send_event()
