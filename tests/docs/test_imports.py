@@ -86,6 +86,11 @@ _TABLE = {
     "lifecycle": (
         "abi frames host netback netfront observe run runloop toolstack vif xenbus xenstore"
     ),
+    # Another machine: a real one, as a process of one of its domains sees it
+    "xen": (
+        "abi engine/choice engine/kernel engine/libatomic errors frames interface lazy memory "
+        "netback netfront observe port pump ring runloop vif wrap xenbus xenstore"
+    ),
     "testing": "abi errors frames link offload port pump run runloop",
     "bench": (
         "abi engine/atomics engine/choice engine/kernel frames gnttab host link netback "
@@ -97,8 +102,8 @@ _TABLE = {
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi engine/choice errors frames host lifecycle netmap plugins port pump run "
-        "runloop shmif wrap xenstore"
+        "__init__ abi engine/choice errors frames host lifecycle netback netfront netmap plugins "
+        "port pump run runloop shmif wrap xen xenstore"
     ),
     "__main__": "cli",
 }

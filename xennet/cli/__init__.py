@@ -39,7 +39,7 @@ EXIT_INTERRUPTED = 130
 COMPLETE_VARIABLE = "_XENNET_COMPLETE"
 
 #: The commands. Each is in a module of its own, and only the one that is called is imported.
-_COMMANDS = ("run", "info", "lifecycle", "netmap", "shmif", "xs", "xenstored")
+_COMMANDS = ("run", "back", "front", "info", "lifecycle", "netmap", "shmif", "xs", "xenstored")
 
 #: Errors in writing output, and of resources that the system has run out of: no errors of xennet.
 _NO_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
@@ -48,9 +48,9 @@ _RUN_OUT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 _EXIT_CODES = """\b
 Exit codes:
   0    done; of run and lifecycle: the verdict is good
-  1    the verdict is not good; of xs: refused, or not there; of shmif
-       inject: some frames could not be sent; of netmap replay: the device
-       differs from a record
+  1    the verdict is not good; of back and front: a vif broke; of xs: refused,
+       or not there; of shmif inject: some frames could not be sent; of netmap
+       replay: the device differs from a record
   2    bad input or usage, or the system refuses (no file, no memory ...)
   70   an error of xennet's own
   130  interrupted (Ctrl-C, SIGINT)

@@ -74,6 +74,12 @@ class Bus(Generic[_D]):
                 self._bind(nodename)
         self._probe_below(self.root, 1)
 
+    def adopt(self, nodename: str) -> None:
+        """Bind the driver to a device that is there already, in whatever state it is: what an
+        earlier driver, or one of another program, has left."""
+        if nodename not in self.devices:
+            self._bind(nodename)
+
     def move(self, store: StoreClient) -> None:
         """Use another store. The watch on the old one went with it."""
         self.store = store
