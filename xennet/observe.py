@@ -108,6 +108,22 @@ class StoreOperation:
 
 
 @frozen
+class ProgramCall:
+    """A program of another process made a call of a device file (xennet.exec).
+
+    ``device`` is the path of the file, ``call`` the name of the ioctl (its number in hexadecimal
+    if it has none), or open, mmap or munmap; ``result`` is what it got: a negative errno if it was
+    refused.
+    """
+
+    domid: int
+    pid: int
+    device: str
+    call: str
+    result: int
+
+
+@frozen
 class StateChanged:
     """An end of a XenBus device went from state ``old`` to ``new`` (XenbusState numbers)."""
 

@@ -24,10 +24,11 @@ _TABLE = {
     "pump": "runloop",
     "moved": "",
     "lazy": "moved",
+    "user_cache": "",
     # How kernels run
     "engine": "",
     "engine/choice": "engine/fast",
-    "engine/fast": "engine/kernel engine/libatomic ring",
+    "engine/fast": "engine/kernel engine/libatomic ring user_cache",
     "engine/atomics": "engine/fast engine/libatomic",
     "engine/libatomic": "",
     "engine/kernel": "abi engine/atomics ring",
@@ -72,6 +73,9 @@ _TABLE = {
         "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
         "toolstack vif xenbus xenstore xenstored"
     ),
+    # Programs of other processes in domains
+    "exec": ("abi errors hypervisor interface memory observe pump runloop user_cache xenstore"),
+    "exec/own_host": "exec host pump",
     # Another way between two ends
     "ifnet": "frames",
     "epair": "engine/choice engine/kernel frames ifnet runloop",
@@ -102,8 +106,8 @@ _TABLE = {
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi engine/choice errors frames host lifecycle netback netfront netmap plugins "
-        "port pump run runloop shmif wrap xen xenstore"
+        "__init__ abi engine/choice errors exec exec/own_host frames host lifecycle netback "
+        "netfront netmap plugins port pump run runloop shmif wrap xen xenstore"
     ),
     "__main__": "cli",
 }

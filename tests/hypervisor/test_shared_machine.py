@@ -3,16 +3,13 @@ operations."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
 from vif_peers import Stack
 
 from xennet.engine import atomics
-from xennet.host import host as host_module
 from xennet.host.host import Host
-from xennet.hypervisor import Machine
 
 FRAMES = [bytes([size & 0xFF]) * size for size in (60, 9000, 4096, 1514)] * 3
 
@@ -29,9 +26,9 @@ class Counting:
         return getattr(self.way, name)
 
 
-def run(grant_version: int, evtchn_abi: str) -> list[Any]:
+def run(grant_version: int, evtchn_abi: str, *, shared: bool) -> list[Any]:
     """What a vif carried both ways, and what was left in its rings and in the guest's pages."""
-    host = Host()
+    host = Host(shared=shared)
     guest = host.add_guest(grant_version=grant_version, evtchn_abi=evtchn_abi)
     host.boot()
     ends = Stack(), Stack()
@@ -56,11 +53,10 @@ def run(grant_version: int, evtchn_abi: str) -> list[Any]:
 def test_a_shared_machine_does_the_same_in_the_same_bytes(
     grant_version: int, evtchn_abi: str, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = run(grant_version, evtchn_abi)
+    own = run(grant_version, evtchn_abi, shared=False)
     counting = Counting(atomics.of_processes())
     monkeypatch.setattr(atomics, "of_processes", lambda: counting)
-    monkeypatch.setattr(host_module, "Machine", partial(Machine, shared=True))
-    shared = run(grant_version, evtchn_abi)
+    shared = run(grant_version, evtchn_abi, shared=True)
     assert shared == own
     assert own[1:] == [FRAMES, FRAMES, False]
     # Events and mappings are changed by code that is never compiled; grants of packets by kernels.

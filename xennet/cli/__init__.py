@@ -39,7 +39,18 @@ EXIT_INTERRUPTED = 130
 COMPLETE_VARIABLE = "_XENNET_COMPLETE"
 
 #: The commands. Each is in a module of its own, and only the one that is called is imported.
-_COMMANDS = ("run", "back", "front", "info", "lifecycle", "netmap", "shmif", "xs", "xenstored")
+_COMMANDS = (
+    "run",
+    "exec",
+    "back",
+    "front",
+    "info",
+    "lifecycle",
+    "netmap",
+    "shmif",
+    "xs",
+    "xenstored",
+)
 
 #: Errors in writing output, and of resources that the system has run out of: no errors of xennet.
 _NO_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}

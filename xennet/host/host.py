@@ -67,7 +67,8 @@ class Host:
     store is a delivery of its own, and other domains go on before it is answered, as the run loop's
     ``meanwhile`` picks. ``clock`` is the pump's (None: virtual time). ``serve_unknown``: whether
     xennet's drivers serve devices that other programs made in the store and that nobody plugged in
-    here, with nothing behind them; if not they leave them alone.
+    here, with nothing behind them; if not they leave them alone. The memory of a ``shared`` machine
+    can be mapped by other processes.
     """
 
     def __init__(
@@ -81,10 +82,13 @@ class Host:
         store_deliveries: bool = False,
         clock: Clock | None = None,
         serve_unknown: bool = True,
+        shared: bool = False,
     ) -> None:
         self.serve_unknown = serve_unknown
         self._backend_evtchn, self._backend_types = backend_evtchn, backend_types
-        self.machine = Machine(capacity.nr_frames, max_grant_frames=capacity.max_grant_frames)
+        self.machine = Machine(
+            capacity.nr_frames, shared=shared, max_grant_frames=capacity.max_grant_frames
+        )
         self.pump = Pump(self.machine.run_loop, clock)
         dom0 = self.machine.create_domain(DOM0, name="Domain-0", evtchn_abi=backend_evtchn)
         self.service = XenStoreService(self.machine, Store(quota), deliveries=store_deliveries)

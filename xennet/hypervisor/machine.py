@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from xennet.abi.event_channel import EVTCHNSTAT_interdomain, EVTCHNSTAT_unbound
 from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE
@@ -57,6 +57,7 @@ class Machine:
         self._records: dict[int, DomainRecord] = {}
         self._domains: dict[int, Domain] = {}
         self._zombies: set[int] = set()
+        self._shown: dict[int, int] = {}
         self._on_create: list[Callable[[Domain], None]] = []
         self._next_domid = 0
         self._directory = DomainDirectory()
@@ -221,6 +222,24 @@ class Machine:
         record = self._records.get(domid)
         return None if record is None else record.info
 
+    # Frames that other processes have mapped
+
+    def show_frames(self, frames: Iterable[int]) -> None:
+        """Count a mapping of each frame (negative: none) by another process. A frame that is given
+        up gets no other owner before :meth:`hide_frames`."""
+        for frame in frames:
+            if frame >= 0:
+                self._shown[frame] = self._shown.get(frame, 0) + 1
+
+    def hide_frames(self, frames: Iterable[int]) -> None:
+        """Uncount mappings that :meth:`show_frames` counted."""
+        for frame in frames:
+            if frame >= 0:
+                self._shown[frame] -= 1
+                if not self._shown[frame]:
+                    del self._shown[frame]
+                    self._unmapped(frame)
+
     def leaks(self) -> LeakReport:
         """What each domain and zombie holds beyond what it was created with."""
         return LeakReport(tuple(map(self._leaks_of, self._records.values())))
@@ -262,8 +281,12 @@ class Machine:
         return None if gfn in self.grant_tables.table_frames(domid) else self.memory.run(gfn)
 
     def _mappings(self, frame: int) -> int:
-        """Number of mappings of a frame, by domains and by the hypervisor."""
-        return self.grant_tables.frame_mappings(frame) + self.channels.pages.mappings(frame)
+        """Number of mappings of a frame, by domains, by the hypervisor and by processes."""
+        return (
+            self.grant_tables.frame_mappings(frame)
+            + self.channels.pages.mappings(frame)
+            + self._shown.get(frame, 0)
+        )
 
     def _unmapped(self, frame: int) -> None:
         """Free a frame that was given up, if no domain and not the hypervisor has it mapped any

@@ -70,12 +70,26 @@ class ByteSession(Protocol):
 class _Peer:
     """One client of the socket."""
 
-    __slots__ = ("_daemon", "_ending", "_reading", "_socket", "_unsent", "_writing", "session")
+    __slots__ = (
+        "_daemon",
+        "_ending",
+        "_gone",
+        "_reading",
+        "_socket",
+        "_unsent",
+        "_writing",
+        "session",
+    )
 
     def __init__(
-        self, daemon: SocketServer, connected: socket.socket, session: ByteSession
+        self,
+        daemon: SocketServer,
+        connected: socket.socket,
+        session: ByteSession,
+        gone: Callable[[], object] | None,
     ) -> None:
         self.session = session
+        self._gone = gone
         self._daemon = daemon
         self._socket = connected
         self._unsent = bytearray()
@@ -90,6 +104,8 @@ class _Peer:
         self._socket.close()
         self.session.close()
         self._daemon.gone(self)
+        if self._gone is not None:
+            self._gone()
 
     # -- when the socket is ready ------------------------------------------------------------------
 
@@ -207,13 +223,14 @@ class SocketServer:
     def stop(self) -> None:
         """Close all clients' connections and remove the socket, if it is still the one that was
         made. May be repeated."""
-        if self._listening is None:
-            return
-        self.descriptors.watch(self._listening.fileno())
-        self._listening.close()
-        self._listening = None
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            self.descriptors.watch(listening.fileno())
+            listening.close()
         for peer in list(self.peers):
             peer.close()
+        if listening is None:
+            return
         with suppress(OSError):
             info = os.stat(self.path)
             if (info.st_dev, info.st_ino) == self._inode:
@@ -240,15 +257,18 @@ class SocketServer:
             return
         self.adopt(connected)
 
-    def adopt(self, connected: socket.socket) -> None:
-        """Serve one more client, whose end of the connection is the other one of ``connected``."""
+    def adopt(self, connected: socket.socket, gone: Callable[[], object] | None = None) -> None:
+        """Serve one more client, whose end of the connection is the other one of ``connected``,
+        which is closed in the end; ``gone()`` is called then."""
         connected.setblocking(False)
         self._accepted += 1
         session = self.session(self._accepted)
-        if session is None:
-            connected.close()
-        else:
-            self.peers.add(_Peer(self, connected, session))
+        if session is not None:
+            self.peers.add(_Peer(self, connected, session, gone))
+            return
+        connected.close()
+        if gone is not None:
+            gone()
 
 
 class Daemon(SocketServer):
@@ -276,7 +296,7 @@ class Daemon(SocketServer):
             return None
 
 
-def listen(path: str) -> socket.socket:
+def listen(path: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
     """Create a listening socket of mode 0600 at ``path``, and its directory if that is missing.
 
     A stale socket, without a server, is replaced. Raises :class:`SocketError` if it has a server,
@@ -287,7 +307,7 @@ def listen(path: str) -> socket.socket:
             os.mkdir(os.path.dirname(path) or ".", 0o755)
         with _locked_directory(path):
             _remove_stale(path)
-            return _bind(path)
+            return _bind(path, kind)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise SocketError(f"{path}: cannot listen there: {reason}") from None
@@ -322,7 +342,7 @@ def _remove_stale(path: str) -> None:
     os.unlink(path)
 
 
-def _bind(path: str) -> socket.socket:
+def _bind(path: str, kind: socket.SocketKind) -> socket.socket:
     """A listening socket at ``path``.
 
     It is bound under another name and renamed when it listens, so that who sees ``path`` can
@@ -331,7 +351,7 @@ def _bind(path: str) -> socket.socket:
     # As long as the name itself: the system limits the length.
     unready = path[:-1] + ("~" if path[-1:] != "~" else "_")
     _remove_stale(unready)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening = socket.socket(socket.AF_UNIX, kind)
     try:
         # bind gives the file the descriptor's mode, so it is never open to others.
         os.fchmod(listening.fileno(), 0o600)

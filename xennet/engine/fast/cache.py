@@ -1,15 +1,13 @@
 """A cache of compiled code on disk, so that code is compiled once and not in every process.
 
-It lies below the directory named by XENNET_CACHE_DIR, else in ``xennet`` in the user's cache
-directory (XDG_CACHE_HOME, ``~/.cache``). Cached code is used if it was compiled from these very
-sources. Where the cache cannot be written (read-only, missing, full), code is compiled again next
-time, and nothing fails.
+It lies in the user's cache directory (xennet.user_cache). Cached code is used if it was compiled
+from these very sources. Where the cache cannot be written (read-only, missing, full), code is
+compiled again next time, and nothing fails.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,8 +18,8 @@ from typing import Any
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
-#: The environment variable that names the directory.
-VARIABLE = "XENNET_CACHE_DIR"
+from xennet.user_cache import directory
+
 #: Generations of compiled code that are kept: other versions and checkouts may be in use.
 KEPT = 8
 
@@ -42,15 +40,6 @@ _ROOMS = (
 _SOURCES = ("*.py", *(f"{room}/*.py" for room in _ROOMS))
 
 
-def directory() -> Path:
-    """The directory of the cache; it need not exist."""
-    chosen = os.environ.get(VARIABLE)
-    if chosen:
-        return Path(chosen)
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "xennet"
-
-
 @cache
 def stamp() -> str:
     """A digest of every source that the package's kernels can depend on."""
@@ -67,7 +56,8 @@ def _prepare(mine: Path) -> None:
     with suppress(OSError):
         if not mine.exists():
             mine.mkdir(parents=True)
-            others = sorted(mine.parent.iterdir(), key=lambda path: path.stat().st_mtime)
+            kept = (path for path in mine.parent.iterdir() if path.is_dir())
+            others = sorted(kept, key=lambda path: path.stat().st_mtime)
             for old in others[:-KEPT]:
                 shutil.rmtree(old, ignore_errors=True)
 

@@ -1,0 +1,59 @@
+"""``xennet exec``: run a program in a domain of the machine."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+
+@click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.option(
+    "--domain",
+    "domid",
+    type=click.IntRange(0, 0x7FEF),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The domain that it runs in.",
+)
+@click.option(
+    "--host",
+    "directory",
+    metavar="DIR",
+    help="Run it on the machine of the `xennet host` whose sockets are in DIR  [default: a "
+    "machine of its own, with domain 0 and one guest].",
+)
+@click.option(
+    "--crash",
+    is_flag=True,
+    help="The program's end is the crash of its domain: everything that it had stays in place "
+    "until the toolstack destroys the domain.",
+)
+@click.argument("program", nargs=-1, required=True, metavar="PROGRAM [ARGS]...")
+def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...]) -> int:
+    """Run PROGRAM, which speaks to Xen's device files or to a xenstored, in a domain.
+
+    It is an ordinary program of Linux, as it is: libxengnttab, libxenevtchn, libxenstore and the
+    like find /dev/xen/gntdev, gntalloc, evtchn, xenbus and privcmd. Its exit code is the command's.
+    Needs a C compiler on the first use. See docs/exec.md.
+    """
+    from xennet.exec.launch import exit_code, launch
+    from xennet.exec.own_host import OwnHost, socket_paths
+
+    if directory is None:
+        own = OwnHost(domid)
+        try:
+            return exit_code(own.run(program, domid, crash=crash))
+        finally:
+            own.close()
+    path, store_path = socket_paths(directory, domid)
+    if not os.path.exists(path):
+        raise click.UsageError(f"{path}: no domain {domid} is served there")
+    child = launch(program, path, store_path, crash=crash)
+    try:
+        return exit_code(child.wait())
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()

@@ -1,0 +1,87 @@
+"""Starting a program in a domain, and what its end means."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xennet.exec import messages
+from xennet.exec.errors import ExecError
+from xennet.exec.shim import shim_path
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def environment(
+    path: str, store_path: str | None, base: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment of a program in the domain whose socket is ``path``; ``store_path`` is the
+    socket of its store (None: /dev/xen/xenbus). ``base`` is the rest (None: this process's).
+
+    Raises ExecError if the shim cannot be built.
+    """
+    env = dict(os.environ if base is None else base)
+    others = [part for part in env.get("LD_PRELOAD", "").split(":") if part]
+    env["LD_PRELOAD"] = ":".join([str(shim_path()), *others])
+    env["XENNET_EXEC"] = path
+    env.pop("XENSTORED_PATH", None)
+    if store_path is not None:
+        env["XENSTORED_PATH"] = store_path
+    return env
+
+
+def launch(
+    argv: Sequence[str],
+    path: str,
+    store_path: str | None = None,
+    *,
+    crash: bool = False,
+    env: Mapping[str, str] | None = None,
+    **options: Any,
+) -> subprocess.Popen[bytes]:
+    """Start a program in the domain whose socket is ``path``, and return its process.
+
+    It is killed if this process ends before it. With ``crash`` its end is the crash of the domain:
+    that asks the domain's server, which has to be another process (if it is this one, see
+    ExecServer.crashes_with). ``options`` are those of subprocess.Popen. Raises ExecError if there
+    is no such program.
+    """
+    parent = os.getpid()
+
+    def begin() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
+        if crash:
+            ask_for_crash(path)
+
+    try:
+        return subprocess.Popen(
+            list(argv), env=environment(path, store_path, env), preexec_fn=begin, **options
+        )
+    except OSError as error:
+        raise ExecError(f"{argv[0]}: {error.strerror or error}") from None
+    except subprocess.SubprocessError as error:
+        raise ExecError(f"{path}: no server answers there ({error})") from None
+
+
+def ask_for_crash(path: str) -> None:
+    """Make the end of this process the crash of the domain whose socket is ``path``. Raises OSError
+    if nobody answers there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.connect(path)
+        server.send(messages.REQUEST.pack(messages.OP_CRASH, 0, 0, 0, 0, 0, 0))
+        if len(server.recv(messages.ANSWER.size)) != messages.ANSWER.size:
+            raise OSError("no answer")
+
+
+def exit_code(returncode: int) -> int:
+    """The exit code of a shell for a process that ended: 128 and the signal's number if one ended
+    it."""
+    return returncode if returncode >= 0 else 128 - returncode

@@ -1,0 +1,100 @@
+"""A host for one program: domain 0 and a guest, with a socket for each of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from xennet.exec.launch import launch
+from xennet.exec.server import ExecServer
+from xennet.host import Host
+from xennet.host.capacity import Capacity
+from xennet.pump import RealClock
+
+
+def socket_paths(directory: str | Path, domid: int) -> tuple[str, str]:
+    """The paths of a domain's socket and of the socket of its store, below ``directory``."""
+    return f"{directory}/exec-{domid}.sock", f"{directory}/xenstored-{domid}.sock"
+
+
+class OwnHost:
+    """A host on the real clock whose domain 0 and guest ``guest`` programs can run in.
+
+    A domain in which a program is to run (``domid``) has no drivers of xennet's; the other one has.
+    """
+
+    def __init__(self, domid: int, guest: int | None = None) -> None:
+        guest = guest or domid or 1
+        self.host = Host(Capacity(), clock=RealClock(), shared=True, serve_unknown=False)
+        self.directory = tempfile.mkdtemp(prefix="xennet-exec-")
+        self.server = ExecServer(self.host.machine, self.host.pump, self.host.service.server)
+        try:
+            one = self.host.add_guest(guest, drivers=None if domid else "xennet")
+            for domain, grants in (
+                (self.host.dom0.domain, self.host.dom0.kernel.grants),
+                (one.domain, one.kernel.grants),
+            ):
+                self.server.serve(domain, grants, *socket_paths(self.directory, domain.domid))
+            if domid:
+                self.host.dom0.load()
+            else:
+                one.boot()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, argv: Sequence[str], domid: int, *, crash: bool = False) -> int:
+        """Run a program in domain ``domid`` and return its exit status, negative for a signal.
+
+        SIGINT and SIGTERM are passed on to it. With ``crash`` its end is the crash of the domain.
+        Raises ExecError if it cannot be started.
+        """
+        program = launch(argv, *socket_paths(self.directory, domid))
+        try:
+            if crash:
+                with suppress(OSError):
+                    self.server.crashes_with(domid, program.pid)
+            wait_for(self, program)
+        finally:
+            if program.poll() is None:
+                program.kill()
+                program.wait()
+        # What it left behind is cleared away.
+        self.host.pump.run()
+        return int(program.returncode)
+
+    def close(self) -> None:
+        """Switch it off."""
+        self.server.close()
+        self.host.destroy()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def wait_for(own: OwnHost, program: subprocess.Popen[bytes]) -> None:
+    """Keep the machine going until the program has ended; pass signals on to it."""
+    pump = own.host.pump
+    ended = False
+
+    def end() -> None:
+        nonlocal ended
+        ended = program.poll() is not None
+
+    pidfd = os.pidfd_open(program.pid)
+    before = {
+        number: signal.signal(number, lambda number, _frame: program.send_signal(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    pump.watch(pidfd, end)
+    try:
+        pump.hold(None, lambda: ended)
+    finally:
+        pump.unwatch(pidfd)
+        os.close(pidfd)
+        for number, handler in before.items():
+            signal.signal(number, handler)
