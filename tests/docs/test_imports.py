@@ -100,14 +100,18 @@ _TABLE = {
         "abi engine/atomics engine/choice engine/kernel frames gnttab host link netback "
         "netback/poll_page netfront netmap port shmif tap vif xenstore"
     ),
+    "hostd": (
+        "abi errors frames host ifnet interface lifecycle link netback netfront plugins port pump "
+        "toolstack wrap xenbus xenstore"
+    ),
     # The front doors
     "__init__": (
         "errors frames host hypervisor interface lazy lifecycle link moved netback "
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi engine/choice errors exec exec/own_host frames host lifecycle netback "
-        "netfront netmap plugins port pump run runloop shmif wrap xen xenstore"
+        "__init__ abi engine/choice errors exec exec/own_host frames host hostd interface "
+        "lifecycle netback netfront netmap plugins port pump run runloop shmif wrap xen xenstore"
     ),
     "__main__": "cli",
 }

@@ -24,6 +24,7 @@ TWINS = {
     "fifo.py": "first in, first out: events, frames",
     "guest_rx.py": "one ring, two ends",
     "guest_tx.py": "one ring, two ends",
+    "host.py": "a host: of the library, and the commands of one that stays up",
     "inventory.py": "what a vif and a run have",
     "keys.py": "the XenStore keys of a frontend: written, read (Linux, xnb), spoiled (scenarios)",
     "nodes.py": "XenStore nodes",

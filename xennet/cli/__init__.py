@@ -41,6 +41,7 @@ COMPLETE_VARIABLE = "_XENNET_COMPLETE"
 #: The commands. Each is in a module of its own, and only the one that is called is imported.
 _COMMANDS = (
     "run",
+    "host",
     "exec",
     "back",
     "front",
@@ -59,7 +60,8 @@ _RUN_OUT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 _EXIT_CODES = """\b
 Exit codes:
   0    done; of run and lifecycle: the verdict is good
-  1    the verdict is not good; of back and front: a vif broke; of xs: refused,
+  1    the verdict is not good; of host: a vif is not connected, or
+       something is not gone; of back and front: a vif broke; of xs: refused,
        or not there; of shmif inject: some frames could not be sent; of netmap
        replay: the device differs from a record
   2    bad input or usage, or the system refuses (no file, no memory ...)

@@ -27,7 +27,7 @@ from xennet.host.domains import (
 )
 from xennet.hypervisor import Domain, LeakReport, Machine
 from xennet.hypervisor.guest_kernel import GuestKernel
-from xennet.interface import HypercallError
+from xennet.interface import HypercallError, OutOfFramesError
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netfront.kinds import LINUX as LINUX_GUEST
 from xennet.netfront.kinds import FrontendKind
@@ -383,12 +383,16 @@ class Host:
         self, domid: int | None, name: str, grant_version: int, evtchn_abi: str
     ) -> tuple[Domain, DomainConfig]:
         domid = self._next_domid if domid is None else domid
-        self._next_domid = max(self._next_domid, domid + 1)
         name = name or f"domU{domid}"
         domain = self.machine.create_domain(
             domid, name=name, grant_version=grant_version, evtchn_abi=evtchn_abi
         )
-        ring = self.machine.build_store_ring(domid)
+        self._next_domid = max(self._next_domid, domid + 1)
+        try:
+            ring = self.machine.build_store_ring(domid)
+        except OutOfFramesError:
+            self.machine.destroy_domain(domid)
+            raise
         uuid = f"00000000-0000-4000-8000-{domid:012x}"
         config = DomainConfig(domid, name, uuid, store_gfn=ring.gfn, store_port=ring.port)
         return domain, config
@@ -397,8 +401,12 @@ class Host:
         self, domid: int | None, name: str, grant_version: int, evtchn_abi: str
     ) -> tuple[Domain, DomainConfig, GuestKernel]:
         domain, config = self._build(domid, name, grant_version, evtchn_abi)
-        self.toolstack.create_domain(config)
-        return domain, config, GuestKernel(domain, self.service.connect(domain, config.name))
+        try:
+            self.toolstack.create_domain(config)
+            return domain, config, GuestKernel(domain, self.service.connect(domain, config.name))
+        except OutOfFramesError:
+            self.toolstack.destroy_domain(domain.domid)
+            raise
 
     def _introduce(self, domid: int) -> None:
         ring = self.machine.build_store_ring(domid)
