@@ -1,5 +1,6 @@
 """Makes the shared helper modules of this directory importable, and both engines choosable."""
 
+import gc
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -38,6 +39,13 @@ OF_TERMINALS = (
 NO_NUMBA = pytest.mark.skipif(
     find_spec("numba") is None, reason="numba is not installed: no fast engine"
 )
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected is there until the end: the garbage collector does not look
+    through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from xennet.bench import climit, taps
+from xennet.bench import climit, rounds, taps
 from xennet.bench.__main__ import BEGIN, END, _write
 from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
 from xennet.bench.contestants import Kernels, Vif, copy_loop, seqpacket
@@ -95,8 +97,17 @@ def test_a_ratio_is_taken_round_by_round() -> None:
     assert Figure((100.0, 50.0, 100.0)).of(Figure((200.0, 100.0, 200.0))) == 0.5
 
 
-def test_all_take_turns() -> None:
+@pytest.fixture(autouse=True)
+def collector(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """In place of the garbage collector, for which a process of tests has a lot to look through."""
+    collector = Mock(spec=gc)
+    monkeypatch.setattr(rounds, "gc", collector)
+    return collector
+
+
+def test_all_take_turns_and_no_garbage_is_collected_meanwhile(collector: Mock) -> None:
     turns: list[str] = []
+    collector.freeze.side_effect = lambda: turns.append("frozen")
 
     def contestant(name: str) -> Contestant:
         def run(_size: int, _count: int) -> float:
@@ -106,7 +117,8 @@ def test_all_take_turns() -> None:
         return run
 
     race({"a": contestant("a"), "b": contestant("b")}, 60, 3, 1.0, {"a": 1, "b": 1})
-    assert turns == ["a", "b"] * 3
+    assert turns == ["frozen", "a", "frozen", "b"] * 3
+    assert collector.collect.call_count == collector.unfreeze.call_count == 6
 
 
 def test_tables_and_picture_are_written_between_the_marks(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def bare(word: str) -> str:
 
 def in_names(source: str) -> Iterator[str]:
     """The words that names of a source are made of."""
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.NAME:
-            yield from (part.lower() for part in _PART.findall(token.string))
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    for name in {token.string for token in tokens if token.type == tokenize.NAME}:
+        yield from (part.lower() for part in _PART.findall(name))
 
 
 def in_sentences(source: str) -> Iterator[str]:

@@ -44,7 +44,7 @@ COUNTER = 144
 SPINS = 20_000
 #: Seconds that each test takes; rounds of publishing and sleeping, at least; and of the others at
 #: once, between two looks at the clock.
-SECONDS, LEAST, CHUNK = 0.5, 100, 1000
+SECONDS, LEAST, CHUNK = 0.2, 100, 1000
 #: Seconds after which the other process is taken for dead.
 DEAD = 60.0
 

@@ -297,6 +297,7 @@ def test_it_looks_when_something_comes(
             port.peer.setblocking(True)
             assert port.peer.recv(100) == frame
             times.append(time.perf_counter() - began)
+        port.peer.send(FRAMES[0])  # wakes the link, so that it looks whether this is over
 
     with meanwhile(work):
         link.carry_live(_SECONDS, lambda: len(times) == 50)

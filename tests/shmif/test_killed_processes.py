@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from zlib import crc32
 
@@ -22,7 +23,7 @@ import pytest
 from xennet.frames import FrameBatch
 from xennet.shmif.bus_port import ShmifPort
 
-SECONDS = float(os.environ.get("XENNET_SHMIF_SECONDS", "4"))
+SECONDS = float(os.environ.get("XENNET_SHMIF_SECONDS", "2"))
 
 #: Writes frames of random lengths (number of the process, serial, sum) as fast as it can, and reads
 #: what others wrote; on a line of input it says what it found, and ends.
@@ -94,14 +95,15 @@ def test_processes_that_are_killed_leave_a_bus_that_works(tmp_path: Path, engine
     # Four write and read; the engines do not matter to each other.
     staying = [start(path, place, one) for place, one in enumerate((engine, engine, "plain"))]
     killed = start(path, number, engine, "dies")
-    kills, seen, read = 0, dict[int, tuple[int, int]](), 0
+    kills, seen, read = 0, dict[int, tuple[int, int]](), Counter[int]()
     try:
         for process in (*staying, killed):
             assert process.stdout is not None
             assert process.stdout.readline() == "begins\n"
         next_kill = time.monotonic()
         until = time.monotonic() + SECONDS
-        while time.monotonic() < until or kills < 3:
+        # On a busy machine, until those that stay have all done something.
+        while time.monotonic() < until or kills < 3 or any(read[n] <= 200 for n in range(3)):
             batch.clear()
             before = here.overruns
             here.pull(batch)
@@ -113,7 +115,7 @@ def test_processes_that_are_killed_leave_a_bus_that_works(tmp_path: Path, engine
                 assert count > last, "out of order"
                 assert count == last + 1 or when < here.overruns, "missing"
                 seen[sender] = count, before
-                read += 1
+                read[sender] += 1
             if time.monotonic() > next_kill:
                 if number % 2:
                     killed.kill()
@@ -133,7 +135,6 @@ def test_processes_that_are_killed_leave_a_bus_that_works(tmp_path: Path, engine
             process.kill()
             process.communicate()
         here.close()
-    assert read
     dead = sum("died while it held" in fault for fault in here.counters.faults)
     for got, torn, missing, senders, sent, told in found:
         dead += told

@@ -584,7 +584,7 @@ small_bursts = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(Walk.kinds),
     vif=vifs,
@@ -616,4 +616,4 @@ def test_mixed_frames_for_a_taker_with_little_room_arrive_whole_or_are_counted(
 TestWalk = Walk.TestCase
 TestXnbWalk = XnbWalk.TestCase
 TestXnbWalk.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
-TestWalk.settings = settings(max_examples=90, stateful_step_count=30, deadline=None)
+TestWalk.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -306,7 +306,7 @@ class Lives(RuleBasedStateMachine):
 
 
 TestRandomLives = Lives.TestCase
-TestRandomLives.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestRandomLives.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 def test_an_idle_phase_follows_every_unload() -> None:

@@ -408,7 +408,7 @@ class Differential420(Differential):
 
 
 SETTINGS = settings(
-    max_examples=250,
+    max_examples=150,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+from unittest.mock import Mock
+
 import pytest
 
-from xennet.bench import xenstore
+from xennet.bench import rounds, xenstore
 from xennet.bench.real_xenstored import CannotStartError
 from xennet.bench.xenstore_load import WORKLOADS, Load
 
@@ -12,6 +15,12 @@ from xennet.bench.xenstore_load import WORKLOADS, Load
 @pytest.fixture(autouse=True)
 def two_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xenstore, "CLIENTS", (2,))
+
+
+@pytest.fixture(autouse=True)
+def no_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of tests has a lot to look through."""
+    monkeypatch.setattr(rounds, "gc", Mock(spec=gc))
 
 
 def quick() -> xenstore.Results:
