@@ -11,7 +11,7 @@ import mmap
 import sys
 import warnings
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from attrs import evolve, frozen
@@ -326,6 +326,64 @@ class HasDescriptors(Protocol):
         it is so. An endpoint ends a watch when it has called its listener, begins it again when a
         pull has found no more, and ends it before it closes the descriptor.
         """
+        ...
+
+
+class RingPair(Protocol):
+    """Both rings of one queue of a driver, for who drives them past pull and push (netmap).
+
+    ``slots``: of a ring. ``longest``: bytes of the longest frame that can be sent now, 0 if none
+    can. ``waiting``: at most so many frames have arrived and were not taken. A driver whose other
+    end breaks the protocol does nothing more; no call raises.
+    """
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def longest(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+    def drive_tx(self, unanswered: array[int] | None, event: Callable[[bool], None] | None) -> None:
+        """Send past pull, too: ``unanswered`` counts by tag what the other end has not answered,
+        and ``event(answered)`` is called when the ring was looked at. None: no more."""
+        ...
+
+    def drive_rx(self, event: Callable[[], None] | None) -> None:
+        """Call ``event`` when frames arrive, in place of pushing them. None: push them again, also
+        those that wait."""
+        ...
+
+    def send(self, batch: FrameBatch, tags: array[int]) -> int:
+        """Send the frames of ``batch``, of at most ``longest`` bytes; ``tags`` has the tag of each.
+        Returns how many were taken: their bytes are copied, what they were in may change."""
+        ...
+
+    def collect(self) -> None:
+        """Take what the other end has answered out of ``unanswered``."""
+        ...
+
+    def receive(self, frames: int) -> FrameBatch:
+        """Take up to ``frames`` frames that have arrived; they stay valid until the next call. The
+        other end cannot send others in their place before :meth:`post`."""
+        ...
+
+    def post(self, kept: int) -> None:
+        """Let the other end send as much as the ring holds, less ``kept`` slots."""
+        ...
+
+
+@runtime_checkable
+class DrivesRings(Protocol):
+    """What an endpoint is as well if it may drive a driver's rings itself.
+
+    Wrappers that change frames are none: what is sent past them would escape them.
+    """
+
+    def rings(self, queues: Sequence[RingPair], /) -> None:
+        """Note the queues of the driver's connection, which begins; none: it has ended."""
         ...
 
 

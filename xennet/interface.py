@@ -10,7 +10,7 @@ ring pages) and the batched grant copy (payload).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class HypercallError(Exception):
@@ -232,4 +232,15 @@ class Hypervisor(Protocol):
     def interest(self, kind: type) -> Interest:
         """The interest of observers in events of ``kind``. Callers keep it: it changes by
         itself."""
+        ...
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """What a :class:`Hypervisor` is as well if others go on in the process of a domain that has
+    stopped, and may call its drivers."""
+
+    @property
+    def running(self) -> bool:
+        """Whether the domain's code may run: it is neither destroyed nor shut down."""
         ...

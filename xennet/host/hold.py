@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from xennet.frames import Endpoint, FrameBatch, Wrapper, pull_at_most
+from xennet.frames import (
+    DrivesRings,
+    Endpoint,
+    FrameBatch,
+    RingPair,
+    Wrapper,
+    pull_at_most,
+)
 
 
 class Hold(Wrapper):
@@ -41,3 +48,7 @@ class Hold(Wrapper):
         pulled = pull_at_most(self.endpoint, batch, self.allowance) if self.allowance else 0
         self.allowance -= pulled
         return pulled
+
+    def rings(self, queues: Sequence[RingPair]) -> None:
+        if isinstance(self.endpoint, DrivesRings):
+            self.endpoint.rings(queues)

@@ -64,6 +64,11 @@ class GuestKernel:
         return self._domain.domid
 
     @property
+    def running(self) -> bool:
+        """Whether the domain's code may run (xennet.interface.Stoppable)."""
+        return self._domain.running
+
+    @property
     def grants(self) -> GrantTable:
         """The domain's own grant table."""
         return self._grants

@@ -15,12 +15,13 @@ from typing import Protocol
 
 from xennet.abi.netif import XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL
 from xennet.flow.hash_config import HashConfig
-from xennet.frames import ETHERNET_HEADER, Endpoint
+from xennet.frames import ETHERNET_HEADER, DrivesRings, Endpoint
 from xennet.interface import Hypervisor
 from xennet.netfront.backend_features import BackendFeatures, prefix_types, read_backend_features
 from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.control_ring import ControlClient
 from xennet.netfront.counters import NetfrontCounters
+from xennet.netfront.driven import DrivenRings
 from xennet.netfront.keys import FrontendKeys, stale
 from xennet.netfront.kinds import LINUX, FrontendKind
 from xennet.netfront.multicast import MulticastChange
@@ -186,8 +187,11 @@ class Netfront:
             ask_for_hashes(self.control, len(queues.all), self.hashing)
         self._watch_carrier(dev)
         queues.start()
+        self._lend(queues.all)
 
     def disconnect(self, dev: XenbusDevice) -> None:
+        if self._connected:
+            self._lend([])
         self._connected = False
         if self._carrier_watch is not None:
             self._carrier_watch.cancel()
@@ -203,6 +207,7 @@ class Netfront:
         domain."""
         self.hv = hv
         if self._queues is not None:
+            self._lend([])
             self._queues.stop()
             self._queues.drop_waiting()
         self._held.clear()
@@ -275,6 +280,12 @@ class Netfront:
         return self._amend(XEN_NETIF_EXTRA_TYPE_MCAST_DEL, mac)
 
     # -- the rest ----------------------------------------------------------------------------------
+
+    def _lend(self, queues: Sequence[Queue]) -> None:
+        """Show the guest the rings of the connection, if it may drive some itself; without any, it
+        has ended."""
+        if isinstance(self.guest, DrivesRings):
+            self.guest.rings([DrivenRings(queue) for queue in queues])
 
     def _amend(self, kind: int, mac: bytes) -> MulticastChange | None:
         if self._queues is None or not self._connected or not self._takes_multicast_requests():

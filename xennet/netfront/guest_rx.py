@@ -119,7 +119,9 @@ STILL_GRANTED = 3
 # Indices of the state vector, which lives as long as the connection.
 #: Responses that were seen but not consumed by the last pass, for rule B2.
 S_UNCONSUMED = 0
-STATES = 1
+#: Slots that are not requested again, as many as another reader keeps (xennet.netfront.driven).
+S_KEPT = 1
+STATES = 2
 
 # Indices of the vector that get_extras fills; 0 is "not there".
 E_GSO_SIZE = 0
@@ -166,15 +168,16 @@ _SIGN16 = 0x8000
 _SPECIAL = NETRXF_extra_info | NETRXF_gso_prefix
 
 
-def put_requests(ring: Ring, grefs: U32Array, grants: Grants) -> int:
-    """Grant and request every free slot.
+def put_requests(kept: int, ring: Ring, grefs: U32Array, grants: Grants) -> int:
+    """Grant and request every free slot but ``kept`` of them.
 
     Returns 1 if the backend asked to be notified, else 0.
     """
     page, pvt = ring
     words, shift, _, _, access, _ = grants
     prod = pvt[FRONT_REQ_PROD_PVT]
-    end = (pvt[FRONT_RSP_CONS] + RX_SLOTS) & MASK32
+    left = RX_SLOTS - kept - ((prod - pvt[FRONT_RSP_CONS]) & MASK32)
+    end = (prod + left) & MASK32 if left > 0 else prod
     while prod != end:
         slot = prod & RX_MASK
         gref = grefs[slot]
@@ -233,7 +236,7 @@ def take_responses(
     if cons != begin:
         if len(zeros) == PAGE_SIZE:
             wipe(pages, zeros, begin, cons)
-        res[R_NOTIFY] = put_requests(ring, grefs, grants)
+        res[R_NOTIFY] = put_requests(state[S_KEPT], ring, grefs, grants)
     # An event is asked for if nothing is left; else the pass is to be repeated without one.
     res[R_MORE] = await_responses(page, cons) if cons == prod else 1
     return OK

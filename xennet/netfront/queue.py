@@ -7,9 +7,11 @@ pages, each with its grant reference, and one or two unbound event channels for 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from xennet.abi.words import RSP_PROD, RX_SLOTS, TX_SLOTS
-from xennet.frames import Endpoint, FrameBatch
+from xennet.abi.xen import PAGE_SIZE
+from xennet.frames import MAX_FRAME, Endpoint, FrameBatch
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx, guest_tx
 from xennet.netfront.buffers import GrantedPages, Shares
@@ -19,9 +21,12 @@ from xennet.netfront.negotiated import Negotiated
 from xennet.netfront.rx_pass import RxPass
 from xennet.netfront.tx_pass import TxPass
 from xennet.netfront.verdict import BackendError, drop_reason, rx_error, tx_error
-from xennet.ring import FRONT_RSP_CONS, FrontRing, rx_ring, tx_ring
+from xennet.ring import FRONT_RSP_CONS, MASK32, FrontRing, rx_ring, tx_ring
 from xennet.vif.announce import Announcer
 from xennet.vif.late_eoi import LateEoi
+
+if TYPE_CHECKING:
+    from xennet.netfront.driven import DrivenRings
 
 
 class Queue:
@@ -52,6 +57,10 @@ class Queue:
         self.link_up = True
         self.multicast = MulticastRequests()
         self._on_broken = on_broken
+        #: Who drives the rings past ``guest``, if anybody does (xennet.netfront.driven).
+        self.driven: DrivenRings | None = None
+        #: Bytes of the longest frame that the backend takes.
+        self.longest = MAX_FRAME if negotiated.can_sg else PAGE_SIZE
         self._shares = shares = Shares(hv, negotiated.otherend_id)
         self._running = False
         self._scheduled = False
@@ -95,11 +104,13 @@ class Queue:
         self.post_buffers()
 
     def post_buffers(self) -> None:
-        """Post all receive buffers; the backend may find them when it attaches."""
+        """Post all receive buffers, but those that are kept; the backend may find them when it
+        attaches."""
         posted, notify = self.rx.put_requests()
         self.counters.rx.requests += posted
         self.counters.rx.grants += posted * self._grants
-        self._rx_announcer.announce(notify)
+        if posted:
+            self._rx_announcer.announce(notify)
 
     def start(self) -> None:
         """Send and receive from now on: the backend is connected."""
@@ -153,6 +164,17 @@ class Queue:
         if tx_prod != tx_cons or rx_prod != rx_cons:
             self.kick()
 
+    @property
+    def running(self) -> bool:
+        """Whether frames pass: the backend is connected, and keeps to the protocol."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """How many responses of the receive ring are to be looked at, as far as that can be."""
+        there = (self._rx_words[RSP_PROD] - self.rx_ring.pvt[FRONT_RSP_CONS]) & MASK32
+        return min(there, RX_SLOTS) or int(self._rx_left)
+
     def kick(self) -> None:
         """Look for work in a later delivery: an event came, or the guest has frames to send."""
         if self._running and not self._scheduled:
@@ -166,15 +188,23 @@ class Queue:
         try:
             # On a ring without responses the event index stands as the last pass left it.
             more = False
+            driven = self.driven
             if self._rx_left or self._rx_words[RSP_PROD] != self.rx_ring.pvt[FRONT_RSP_CONS]:
-                more = self.poll_rx()
-            more = self.poll_tx() or more
+                more = (driven is None or not driven.arrived()) and self.poll_rx()
+            if self._running:
+                more = self.poll_tx() or more
         except BackendError as error:
-            self._running = False
-            self._on_broken(error)
+            self.broken(error)
             return
+        if driven is not None:
+            driven.looked()
         if more:
             self.kick()
+
+    def broken(self, error: BackendError) -> None:
+        """Do nothing more until :meth:`disconnect`: the backend broke the protocol."""
+        self._running = False
+        self._on_broken(error)
 
     def poll_tx(self) -> bool:
         """Take responses, then send the frames that the guest has. Returns True if there is more to
@@ -182,15 +212,10 @@ class Queue:
 
         Raises BackendError when the backend broke the protocol.
         """
-        tx, counters = self.tx, self.counters.tx
+        tx = self.tx
         more = False
         if self._tx_words[RSP_PROD] != self.tx_ring.pvt[FRONT_RSP_CONS]:
-            verdict = tx.take_responses()
-            counters.responses += tx.res[guest_tx.R_RESPONSES]
-            counters.errors += tx.res[guest_tx.R_ERRORS]
-            if verdict != guest_tx.OK:
-                raise tx_error(tx.res)
-            more = tx.res[guest_tx.R_MORE] != 0
+            more = self._take_tx()
         if self.multicast.busy:
             self._amend_multicast()
         if not self.link_up:
@@ -201,6 +226,42 @@ class Queue:
         taken = tx.put_requests()
         if not taken:
             return more  # the ring is full: a response will bring an event
+        self._announce_tx(taken)
+        return more or not tx.full
+
+    def collect(self) -> None:
+        """Take all responses of the transmit ring. Raises BackendError as :meth:`poll_tx` does."""
+        while self._tx_words[RSP_PROD] != self.tx_ring.pvt[FRONT_RSP_CONS]:
+            self._take_tx()
+
+    def _take_tx(self) -> bool:
+        """Take responses. Returns whether more have come meanwhile."""
+        tx, counters, free = self.tx, self.counters.tx, self.tx.free
+        verdict = tx.take_responses()
+        counters.responses += tx.res[guest_tx.R_RESPONSES]
+        counters.errors += tx.res[guest_tx.R_ERRORS]
+        if self.driven is not None:
+            self.driven.answered(free)
+        if verdict != guest_tx.OK:
+            raise tx_error(tx.res)
+        return tx.res[guest_tx.R_MORE] != 0
+
+    def flush(self) -> bool:
+        """Send what was taken from the guest. Returns whether that is all on the ring."""
+        if not self.tx.empty and (taken := self.tx.put_requests()):
+            self._announce_tx(taken)
+        return self.tx.empty
+
+    def send_others(self, batch: FrameBatch) -> int:
+        """Send frames that are not the guest's. Returns how many the ring has taken."""
+        taken = self.tx.put_others(batch)
+        if taken:
+            self._announce_tx(taken)
+        return taken
+
+    def _announce_tx(self, taken: int) -> None:
+        """Count what was sent, and notify the backend if it asked for that."""
+        tx, counters = self.tx, self.counters.tx
         slots, unsendable = tx.res[guest_tx.R_REQUESTS], tx.res[guest_tx.R_UNSENDABLE]
         counters.errors += unsendable
         counters.packets += taken - unsendable
@@ -210,7 +271,6 @@ class Queue:
             counters.requests += slots
             counters.grants += (slots - tx.res[guest_tx.R_EXTRAS]) * self._grants
             self._tx_announcer.announce(tx.res[guest_tx.R_NOTIFY])
-        return more or not tx.full
 
     def _amend_multicast(self) -> None:
         """Collect the answers to multicast requests, and make the next requests."""
@@ -238,7 +298,33 @@ class Queue:
         if not room:
             return False
         rx, counters = self.rx, self.counters.rx
-        verdict = rx.take_responses(room)
+        verdict = self._take_rx(room)
+        if rx.batch.count:
+            self.guest.push(rx.batch)
+        if verdict != guest_rx.OK:
+            raise rx_error(rx.res)
+        slots = rx.res[guest_rx.R_SLOTS]
+        if slots:
+            counters.requests += slots
+            counters.slots += slots
+            counters.grants += slots * self._grants
+            self._rx_announcer.announce(rx.res[guest_rx.R_NOTIFY])
+        return self._rx_left
+
+    def receive(self, frames: int) -> FrameBatch:
+        """Take at most ``frames`` frames that are not for the guest, without posting their buffers
+        again. Returns the batch that has them. Raises BackendError as :meth:`poll_rx` does."""
+        self.rx.kept = RX_SLOTS
+        verdict = self._take_rx(frames)
+        if verdict != guest_rx.OK:
+            raise rx_error(self.rx.res)
+        self.counters.rx.slots += self.rx.res[guest_rx.R_SLOTS]
+        return self.rx.batch
+
+    def _take_rx(self, frames: int) -> int:
+        """Take at most ``frames`` frames, and count them. Returns the verdict."""
+        rx, counters = self.rx, self.counters.rx
+        verdict = rx.take_responses(frames)
         self._rx_left = rx.res[guest_rx.R_MORE] != 0
         slots = rx.res[guest_rx.R_SLOTS]
         if slots:
@@ -250,13 +336,4 @@ class Queue:
                 self.last_drop = drop_reason(rx.res)
             counters.packets += rx.batch.count
             counters.bytes += rx.batch.used
-            if rx.batch.count:
-                self.guest.push(rx.batch)
-        if verdict != guest_rx.OK:
-            raise rx_error(rx.res)
-        if slots:
-            counters.requests += slots
-            counters.slots += slots
-            counters.grants += slots * self._grants
-            self._rx_announcer.announce(rx.res[guest_rx.R_NOTIFY])
-        return self._rx_left
+        return verdict

@@ -53,15 +53,25 @@ class RxPass:
         own = (pages, grefs, view(negotiated.zeros))
         backend = negotiated.gso_prefix_types, int(negotiated.checksum_setup)
         extras = view(array("q", bytes(8 * guest_rx.EXTRAS)))
-        state, res = view(array("q", bytes(8 * guest_rx.STATES))), view(self.res)
+        self._state = array("q", bytes(8 * guest_rx.STATES))
+        state, res = view(self._state), view(self.res)
         frames = batch.for_kernels(view)
         self._take_args = (words, own, grants, frames, backend, extras, state, res)
 
+    @property
+    def kept(self) -> int:
+        """How many buffers stay free when others are posted."""
+        return self._state[guest_rx.S_KEPT]
+
+    @kept.setter
+    def kept(self, slots: int) -> None:
+        self._state[guest_rx.S_KEPT] = slots
+
     def put_requests(self) -> tuple[int, int]:
-        """Post every free buffer. Returns the number posted, and 1 if the backend has to be
-        notified."""
+        """Post every free buffer but ``kept``. Returns the number posted, and 1 if the backend has
+        to be notified."""
         before = self._ring.req_prod_pvt
-        notify = self._put_requests(*self._put_args)
+        notify = self._put_requests(self.kept, *self._put_args)
         return self._ring.req_prod_pvt - before, notify
 
     def take_responses(self, max_packets: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 from xennet.abi.words import TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
@@ -40,10 +41,11 @@ class TxPass(Outbox):
         view = engine.view
         words, grants = (view(ring.sring.u32), view(ring.pvt)), buffers.for_kernels(engine)
         grefs, pages = view(buffers.grefs), view(shared(buffers.pages.u8, "tx buffers"))
+        self.ids = array("I", range(TX_SLOTS))
         self._pending = array("I", bytes(4 * TX_SLOTS))
         self._outcomes = array("I", bytes(4 * TX_SLOTS))
         self._state = array("q", (TX_SLOTS, 0))
-        requests = tuple(map(view, (array("I", range(TX_SLOTS)), self._pending, self._outcomes)))
+        requests = tuple(map(view, (self.ids, self._pending, self._outcomes)))
         own, results = (pages, grefs, view(negotiated.zeros)), (view(self._state), view(self.res))
         backend = int(negotiated.can_sg), negotiated.gso_types, int(negotiated.hashes)
         self._put_requests = engine.kernel(guest_tx.put_requests)
@@ -53,6 +55,12 @@ class TxPass(Outbox):
         self.take_args = (words, own, grants, requests, *results)
         self._put_multicast_request = engine.kernel(guest_tx.put_multicast_request)
         self._put_multicast_args = (words, requests, *results)
+
+    @property
+    def free(self) -> int:
+        """Number of free request ids: the first so many of ``ids``, which the next requests get
+        from the last one on."""
+        return self._state[guest_tx.S_FREE]
 
     @property
     def full(self) -> bool:
@@ -74,13 +82,22 @@ class TxPass(Outbox):
 
         The requests are published; ``res[R_NOTIFY]`` is 1 if the backend has to be notified.
         """
-        log, first = self.log, self.next
+        taken = self._put(self.next, self.batch.count, self.put_args)
+        self.next += taken
+        return taken
+
+    def put_others(self, batch: FrameBatch) -> int:
+        """The same with the frames of another batch than that of the guest."""
+        words, own, grants, _, *rest = self.put_args
+        frames = batch.for_kernels(current().view)
+        return self._put(0, batch.count, (words, own, grants, frames, *rest))
+
+    def _put(self, first: int, count: int, args: tuple[Any, ...]) -> int:
+        log = self.log
         wanted = log.interest.any
-        arg = log.arg() if wanted else log.silent
-        taken = self._put_requests(first, self.batch.count, arg, *self.put_args)
+        taken: int = self._put_requests(first, count, log.arg() if wanted else log.silent, *args)
         if wanted:
             log.emit()
-        self.next += taken
         return taken
 
     def put_multicast_request(self, kind: int, mac: bytes) -> int | None:

@@ -1,14 +1,15 @@
 """An end of a link that netmap can take from its network stack, and give back.
 
 This is where the module intercepts an interface: between driver and stack (FreeBSD's if_input and
-if_transmit, netmap_generic.c, nm_os_catch_rx and nm_os_catch_tx). No driver has a native adapter,
-so the adapter is the generic one (xennet.netmap.generic), whatever the link.
+if_transmit, netmap_generic.c, nm_os_catch_rx and nm_os_catch_tx). A driver that shows its rings, as
+netfront does, gets a native adapter (xennet.netmap.native), any other the generic one
+(xennet.netmap.generic).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from errno import EBUSY, EEXIST, EINVAL
 
 from attrs import evolve
@@ -21,6 +22,7 @@ from xennet.frames import (
     Endpoint,
     FrameBatch,
     Offload,
+    RingPair,
     Wrapper,
     lazy_bytes,
     pull_at_most,
@@ -28,7 +30,7 @@ from xennet.frames import (
 from xennet.ifnet import Interface
 from xennet.netmap.device import Device
 from xennet.netmap.errors import NetmapError
-from xennet.netmap.net_interface import IFNAMSIZ, NetInterface
+from xennet.netmap.net_interface import IFNAMSIZ, Driver, NetInterface
 
 #: Frames of netmap that wait for the driver at most (Linux, DEFAULT_TX_QUEUE_LEN).
 TX_QUEUE_LEN = 1000
@@ -59,10 +61,18 @@ class InterfaceEnd(Wrapper):
         self._wake: Callable[[], None] = lambda: None
         self._device: Device | None = None
         self._net = NetInterface("")
+        self._driver: Driver | None = None
         #: Frames for the driver, each with what is called when the driver takes it.
         self._out: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._of_stack = FrameBatch(lazy_bytes(_BATCH * (MAX_FRAME + 1)), _BATCH)
         self._to_stack = FrameBatch(lazy_bytes(MAX_FRAME + 1), 1)
+
+    def rings(self, queues: Sequence[RingPair], /) -> None:
+        """Note the rings of a driver that netmap can drive natively (xennet.netmap.native)."""
+        if self._driver is None and queues:
+            self._driver = self._net.driver = Driver()
+        if self._driver is not None:
+            self._driver.connected(queues)
 
     @property
     def in_netmap_mode(self) -> bool:
@@ -92,6 +102,8 @@ class InterfaceEnd(Wrapper):
             transmit=self._transmit,
             stack=self._up,
             changed=self._changed,
+            driver=self._driver,
+            refused=self._refuse,
         )
         device.state.add_interface(self._net)
 
@@ -104,6 +116,9 @@ class InterfaceEnd(Wrapper):
             raise NetmapError(EBUSY, f"{self._net.name} is in use")
         del self._device.state.interfaces[self._net.name]
         self._device = None
+
+    def _refuse(self, frames: int) -> None:
+        self.refused += frames
 
     def _changed(self) -> None:
         # There may be room now that the stack did not have, or frames that wait in it.

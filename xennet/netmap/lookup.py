@@ -21,8 +21,8 @@ from xennet.abi.netmap import (
     NR_ZCOPY_MON,
 )
 from xennet.netmap.adapter import Adapter
+from xennet.netmap.admode import adapter_of
 from xennet.netmap.errors import NetmapError
-from xennet.netmap.generic import adapter_of
 from xennet.netmap.module_state import State
 from xennet.netmap.monitor import Monitor, is_monitor
 from xennet.netmap.net_interface import IFNAMSIZ, NetInterface

@@ -21,7 +21,7 @@ class Parameters:
 
     ``no_timestamp``: rings get their time only with NR_TIMESTAMP. ``bridge_batch``: 0 makes
     switches drop all. ``fwd``: NR_FORWARD of every ring. ``admode``: which adapters interfaces get
-    (:func:`xennet.netmap.generic.adapter_of`). ``generic_ringsize``: slots of a generic
+    (:func:`xennet.netmap.admode.adapter_of`). ``generic_ringsize``: slots of a generic
     adapter made later, ``generic_mit_ns``: nanoseconds in which it tells a client once of frames
     that arrive. ``cpus``: processors of the machine.
     """

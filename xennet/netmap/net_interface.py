@@ -5,16 +5,17 @@ Two joined by :func:`join_pair` are a veth pair; one alone is a dummy, which dro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from attrs import define, field
 
+from xennet.frames import RingPair
 from xennet.netmap.adapter import Adapter
 
 #: Length of a name with its NUL.
 IFNAMSIZ = 16
 #: What a frame may have beyond the MTU to be taken by the other end of a pair: header and VLAN tag.
-_OVERHEAD = 18
+FRAME_OVERHEAD = 18
 
 #: A function that is given a frame.
 Frames = Callable[[bytes], None]
@@ -34,8 +35,32 @@ def _sent_nowhere(_frame: bytes, sent: Callable[[], None]) -> bool:
     return True
 
 
-def _nobody_asks() -> None:
-    """A frame of the stack was sent, or netmap has taken or given back the interface."""
+def nobody_asks() -> None:
+    """A frame of the stack was sent, netmap has taken or given back the interface, or a driver has
+    other queues."""
+
+
+def _not_counted(_frames: int) -> None:
+    """Frames were refused."""
+
+
+@define(eq=False)
+class Driver:
+    """A driver whose rings netmap may have. ``queues``: those of its connection, none without one.
+    ``count``: how many it had last, of ``slots`` slots. ``changed`` is called when they are
+    others."""
+
+    queues: Sequence[RingPair] = ()
+    count: int = 1
+    slots: int = 0
+    changed: Callable[[], None] = nobody_asks
+
+    def connected(self, queues: Sequence[RingPair]) -> None:
+        """The driver has these queues from now on."""
+        self.queues = queues
+        if queues:
+            self.count, self.slots = len(queues), queues[0].slots
+        self.changed()
 
 
 @define(eq=False)
@@ -46,7 +71,8 @@ class NetInterface:
     is given the frames that arrive for it, ``taps`` see them first. ``from_wire`` and
     ``from_stack`` are where a frame goes that arrives (with its queue), or that the stack sends;
     netmap puts its own there while a client uses the interface (:meth:`intercept`), and calls
-    ``changed`` then.
+    ``changed`` then. ``driver``: one that netmap can drive natively. ``refused`` counts frames that
+    it has brought and that netmap does not take.
     """
 
     name: str
@@ -58,7 +84,9 @@ class NetInterface:
     taps: list[Tap] = field(factory=list)
     from_wire: Callable[[bytes, int], bool] | None = None
     from_stack: Callable[[bytes], bool] | None = None
-    changed: Callable[[], None] = _nobody_asks
+    changed: Callable[[], None] = nobody_asks
+    driver: Driver | None = None
+    refused: Callable[[int], None] = _not_counted
 
     @property
     def intercepted(self) -> bool:
@@ -76,7 +104,7 @@ class NetInterface:
 
     def arrives(self, frame: bytes, queue: int = 0) -> None:
         """A frame comes in from the wire."""
-        if len(frame) > self.mtu + _OVERHEAD:
+        if len(frame) > self.mtu + FRAME_OVERHEAD:
             return
         self._tap(frame, False)
         if self.from_wire is None or not self.from_wire(frame, queue):
@@ -85,14 +113,14 @@ class NetInterface:
     def send(self, frame: bytes) -> None:
         """The stack sends a frame."""
         if self.from_stack is None or not self.from_stack(frame):
-            self.transmit(frame, _nobody_asks)
+            self.transmit(frame, nobody_asks)
 
     def up(self, frame: bytes) -> None:
         """netmap gives a frame to the stack."""
         self._tap(frame, False)
         self.stack(frame)
 
-    def out(self, frame: bytes, sent: Callable[[], None] = _nobody_asks) -> bool:
+    def out(self, frame: bytes, sent: Callable[[], None] = nobody_asks) -> bool:
         """netmap gives a frame to the driver, which calls ``sent`` when it is on its way. Returns
         whether it was taken."""
         taken = self.transmit(frame, sent)

@@ -1,16 +1,13 @@
-"""NICs on a switch: ATTACH, DETACH and POLLING, and the ports that an attached interface has.
+"""NICs on a switch: ATTACH, DETACH and POLLING.
 
-What the switch delivers to such a port leaves through the driver at once, or goes up to the host's
-stack; what arrives is sent to the switch. Rules: netmap_vale.c, netmap_vale_attach,
-netmap_vale_detach; netmap_bdg.c, netmap_bwrap_attach, nm_bdg_polling.
+Rules: netmap_vale.c, netmap_vale_attach, netmap_vale_detach; netmap_bdg.c, netmap_bwrap_attach,
+nm_bdg_polling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from errno import EBUSY, EFAULT, EINVAL, ENXIO, EOPNOTSUPP
-
-from attrs import define, field
 
 from xennet.abi.netmap import (
     NETMAP_POLLING_MODE_MULTI_CPU,
@@ -19,58 +16,17 @@ from xennet.abi.netmap import (
     NR_REG_NIC_SW,
 )
 from xennet.netmap.adapter import Adapter
+from xennet.netmap.admode import adapter_of
 from xennet.netmap.errors import NetmapError
-from xennet.netmap.generic import adapter_of
-from xennet.netmap.kring import Kring
 from xennet.netmap.module_state import State
+from xennet.netmap.native import NativePort
 from xennet.netmap.net_interface import NetInterface
+from xennet.netmap.nic_port import NativeNicPort, NicPort
 from xennet.netmap.region import Region
 from xennet.netmap.registration import Registration
 from xennet.netmap.switch_port import SwitchPort
 from xennet.netmap.vale import ValePort
-from xennet.netmap.vale_batch import Forwarder
 from xennet.netmap.vale_switch import Switch, is_switch_port
-
-
-@define(eq=False)
-class NicPort(SwitchPort):
-    """The port of an attached interface, or of its host stack (``host_side``).
-
-    ``registration``: the kernel's own of the interface, so that no client can have it. ``polling``:
-    threads of the kernel look at the NIC. ``other``: the port of the host stack, if that is
-    attached too.
-    """
-
-    interface: NetInterface = field(kw_only=True)
-    registration: Registration | None = None
-    host_side: bool = False
-    polling: bool = False
-    other: NicPort | None = None
-
-    @property
-    def netmap_on(self) -> bool:
-        return True
-
-    def receive(self, frame: bytes, queue: int = 0) -> bool:
-        """A frame from the wire, or from the stack, goes to the switch. Returns that it is
-        taken."""
-        if self.switch is not None and self.state.parameters.bridge_batch > 0:
-            self.flush(self.switch, self.switch.forwarder.load([frame]), queue)
-        return True
-
-    def accept(
-        self,
-        forwarder: Forwarder,
-        source: Region,
-        header: int,
-        ring: int,
-        unicast: int,
-        broadcast: int,
-    ) -> list[Kring]:
-        give = self.interface.up if self.host_side else self.interface.out
-        for packet in forwarder.packets(source, unicast, broadcast):
-            give(b"".join(packet)[header:])
-        return []
 
 
 def _check(name: str) -> None:
@@ -135,10 +91,11 @@ def _attach_nic(
     port = _port_of(state, interface, name)
     port.registration = registration
     port.join(switch)
+    if isinstance(port, NativeNicPort):
+        port.take_rings()
     from_stack: Callable[[bytes], bool] = _lost
     if mode == NR_REG_NIC_SW:
-        port.other = _port_of(state, interface, f"{name}^")
-        port.other.host_side = True
+        port.other = _port_of(state, interface, f"{name}^", host_side=True)
         port.other.join(switch)
         from_stack = port.other.receive
     interface.intercept(port.receive, from_stack)
@@ -150,10 +107,11 @@ def _lost(_frame: bytes) -> bool:
     return True
 
 
-def _port_of(state: State, interface: NetInterface, name: str) -> NicPort:
+def _port_of(state: State, interface: NetInterface, name: str, host_side: bool = False) -> NicPort:
     hardware = interface.adapter
     assert hardware is not None
-    port = NicPort(
+    native = isinstance(hardware, NativePort) and not host_side
+    port = (NativeNicPort if native else NicPort)(
         name,
         state.regions,
         state.regions.get(hardware.region),
@@ -166,6 +124,7 @@ def _port_of(state: State, interface: NetInterface, name: str) -> NicPort:
         host_rx_rings=hardware.host_rx_rings,
         state=state,
         interface=interface,
+        host_side=host_side,
         busy=True,
     )
     port.get()
