@@ -18,6 +18,7 @@ from xennet.ifnet import Interface
 from xennet.link.base_link import BaseLink
 from xennet.link.epair import EpairLink
 from xennet.link.vifs import Vifs
+from xennet.netback.policy import VifOptions
 from xennet.netback.xnb.policy import XNB
 from xennet.netfront.kinds import FREEBSD
 from xennet.netfront.options import NetfrontOptions
@@ -113,7 +114,9 @@ BOTH = [frame(101)], [frame(102, A, B)]
 LINKS: dict[str, Callable[[], Link]] = {
     "linux vif": lambda: Vifs(Setup()),
     "freebsd vif": lambda: Vifs(Setup(kind=FREEBSD)),
-    "two queues": lambda: Vifs(Setup(front=NetfrontOptions(queues=2))),
+    "two queues": lambda: Vifs(
+        Setup(front=NetfrontOptions(queues=2), back=VifOptions(max_queues=2))
+    ),
     "freebsd backend": lambda: Vifs(Setup(policy=XNB)),
     "epair": EpairLink,
     "cable": BaseLink,

@@ -79,6 +79,21 @@ def test_the_ends_of_a_vif(capsys: Capture) -> None:
     ]
 
 
+def test_a_vif_has_a_ring_pair_for_each_queue(capsys: Capture) -> None:
+    traffic = "gen xn0-2 --count 700 -- sink vif1.0"
+    shown = said(capsys, f"vif xn0 vif1.0 --queues 3 -- info xn0 -- {traffic}")
+    assert shown[2:4] == [
+        "tx rings  3 of 256 slots, 1 host",
+        "rx rings  3 of 256 slots, 1 host",
+    ]
+    assert shown[-2:] == [
+        "gen netmap:xn0-2: 700 frames sent",
+        "sink netmap:vif1.0: 700 frames, 42,000 bytes",
+    ]
+    shown = said(capsys, "vif xn0 vif1.0 --queues 3 --admode 2 -- info xn0")
+    assert shown[2] == "tx rings  1 of 1024 slots, 1 host"
+
+
 def test_nobody_reads(capsys: Capture) -> None:
     why = "gen netmap:x{1: 1,023 frames sent, the rest found no room: nobody reads"
     assert said(capsys, "gen x{1 --count 2000") == [why]
@@ -127,6 +142,8 @@ def test_a_device_of_its_own_has_no_port(capsys: Capture) -> None:
         ("sink vale0:" + "a" * 58, "too long"),
         ("veth em0 em0", "veth: 'em0' is too long for an interface, or there is one"),
         ("veth em0 abcdefghijklmnop", "'abcdefghijklmnop' is too long"),
+        ("vif xn0 vif1.0 --admode 1 -- sink vif1.0", "ENOTSUP: vif1.0: Operation not supported"),
+        ("vif xn0 vif1.0 --queues 9", "9 is not in the range 1<=x<=8."),
         ("vif xn0 xn0", "EEXIST: there is an interface xn0"),
         ("vif xn0 abcdefghijklmnop", "EINVAL: 'abcdefghijklmnop' cannot be the name"),
         ("gen vale0:a -- replay x", "No such command 'replay' behind --."),

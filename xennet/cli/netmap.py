@@ -182,10 +182,24 @@ def veth(ctx: click.Context, /, others: list[list[str]], **given: Any) -> None:
 @netmap.command()
 @click.argument("a")
 @click.argument("b")
+@click.option(
+    "--queues", type=click.IntRange(1, 8), default=1, show_default=True, help="Queues of the vif."
+)
+@click.option(
+    "--admode",
+    type=click.IntRange(0, 2),
+    default=0,
+    show_default=True,
+    help="Adapters of interfaces: 0 native if the driver can, 1 native only, 2 generic only.",
+)
 @_others
 @click.pass_context
 def vif(ctx: click.Context, /, others: list[list[str]], **given: Any) -> None:
-    """Make a vif for the other commands: A is the guest's interface, B is the backend's."""
+    """Make a vif for the other commands: A is the guest's interface, B is the backend's.
+
+    netfront has a native adapter, with a ring pair for each queue; the backend's interface has a
+    generic one. The guest takes no offloads, as netmap.
+    """
     _run(ctx, "vif", given, others)
 
 
@@ -271,13 +285,17 @@ class _Vif:
     for a name that no interface can have, or that is taken.
     """
 
-    def __init__(self, device: Device, a: str, b: str) -> None:
+    def __init__(self, device: Device, a: str, b: str, queues: int, admode: int) -> None:
         from xennet import VifLink
         from xennet.frames import BaseEndpoint
         from xennet.netmap.interface_end import InterfaceEnd
+        from xennet.run.options import RunOptions
+        from xennet.run.over_vifs import setup_of
 
+        device.state.parameters.admode = admode
         ends = InterfaceEnd(BaseEndpoint()), InterfaceEnd(BaseEndpoint())
-        self._link = VifLink(*ends)
+        setup = setup_of(RunOptions(queues=queues, gso=False, csum=False))
+        self._link = VifLink(*ends, setup=setup)
         try:
             for end, its, name in zip(ends, self._link.pairs[0].interfaces, (a, b), strict=True):
                 end.add(device, its, name)

@@ -7,7 +7,7 @@ pages, each with its grant reference, and one or two unbound event channels for 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from xennet.abi.words import RSP_PROD, RX_SLOTS, TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
@@ -25,8 +25,22 @@ from xennet.ring import FRONT_RSP_CONS, MASK32, FrontRing, rx_ring, tx_ring
 from xennet.vif.announce import Announcer
 from xennet.vif.late_eoi import LateEoi
 
-if TYPE_CHECKING:
-    from xennet.netfront.driven import DrivenRings
+
+class RingUser(Protocol):
+    """Who drives the rings of a queue past the guest's endpoint (xennet.netfront.driven)."""
+
+    def answered(self, free: int) -> None:
+        """Note that responses were taken; ``free`` request ids were free before."""
+        ...
+
+    def arrived(self) -> bool:
+        """Note that there are responses on the receive ring. Returns whether the guest has nothing
+        to do with them."""
+        ...
+
+    def looked(self) -> None:
+        """Note that the queue has looked at its rings, and for frames of the guest."""
+        ...
 
 
 class Queue:
@@ -57,8 +71,7 @@ class Queue:
         self.link_up = True
         self.multicast = MulticastRequests()
         self._on_broken = on_broken
-        #: Who drives the rings past ``guest``, if anybody does (xennet.netfront.driven).
-        self.driven: DrivenRings | None = None
+        self.driven: RingUser | None = None
         #: Bytes of the longest frame that the backend takes.
         self.longest = MAX_FRAME if negotiated.can_sg else PAGE_SIZE
         self._shares = shares = Shares(hv, negotiated.otherend_id)
