@@ -74,7 +74,9 @@ _TABLE = {
         "toolstack vif xenbus xenstore xenstored"
     ),
     # Programs of other processes in domains
-    "exec": ("abi errors hypervisor interface memory observe pump runloop user_cache xenstore"),
+    "exec": (
+        "abi errors hypervisor interface memory netmap observe pump runloop user_cache xenstore"
+    ),
     "exec/own_host": "exec host pump",
     # Another way between two ends
     "ifnet": "frames",

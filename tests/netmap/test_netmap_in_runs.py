@@ -50,6 +50,10 @@ def test_what_a_receiver_has_no_room_for_is_dropped(pair: tuple[NetmapPort, Netm
     sender.push(new_batch(numbered(40)))
     assert data(drain(receiver)) == data(numbered(15))
     assert sender.room == 1023
+    sender.push(new_batch(numbered(16)))  # one more, behind 15 that fit
+    assert data(drain(receiver)) == data(numbered(15))
+    assert receiver.counters.dropped_unread == receiver.counters.lost == 25 + 1
+    assert sender.counters.lost == 0
 
 
 def test_frames_have_the_time_of_the_ring(pair: tuple[NetmapPort, NetmapPort]) -> None:

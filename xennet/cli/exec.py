@@ -32,10 +32,11 @@ import click
 )
 @click.argument("program", nargs=-1, required=True, metavar="PROGRAM [ARGS]...")
 def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...]) -> int:
-    """Run PROGRAM, which speaks to Xen's device files or to a xenstored, in a domain.
+    """Run PROGRAM, which speaks to device files of Xen or netmap or to a xenstored, in a domain.
 
     It is an ordinary program of Linux, as it is: libxengnttab, libxenevtchn, libxenstore and the
-    like find /dev/xen/gntdev, gntalloc, evtchn, xenbus and privcmd. Its exit code is the command's.
+    like find /dev/xen/gntdev, gntalloc, evtchn, xenbus and privcmd, and programs of netmap
+    /dev/netmap (docs/netmap.md). Its exit code is the command's.
     Needs a C compiler on the first use. See docs/exec.md.
     """
     from xennet.exec.launch import exit_code, launch

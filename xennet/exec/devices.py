@@ -11,12 +11,15 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
+from xennet.exec import messages
 from xennet.exec.client_memory import ClientMemory
 from xennet.exec.served_domain import ServedDomain
+from xennet.pump import Pump
 
 PROT_WRITE = 2
 MAP_SHARED = 1
@@ -28,7 +31,8 @@ class OpenFile:
     program has; ``domain`` is the domain that it was opened in.
 
     ``common`` is one dictionary for all files of the server: what a device keeps for the whole
-    machine is there, under the device's own key. ``mappings`` counts those that hold the file.
+    machine is there, under the device's own key. ``pump`` makes the machine go. ``mappings`` counts
+    those that hold the file.
     """
 
     domain: ServedDomain
@@ -36,6 +40,7 @@ class OpenFile:
     cookie: int
     socket: socket.socket
     common: dict[str, Any] = field(repr=False)
+    pump: Pump = field(repr=False)
     mappings: int = 0
     open: bool = True
     device: Device = field(init=False, repr=False)
@@ -60,10 +65,30 @@ class Client(Protocol):
     @property
     def pid(self) -> int: ...
     @property
+    def pidfd(self) -> int: ...
+    @property
     def memory(self) -> ClientMemory: ...
     def mapping_at(self, address: int) -> tuple[Mapping, int] | None:
         """The mapping of a page of the machine at ``address``, and which of its pages that is."""
         ...
+
+
+class Later:
+    """The answer of a call that is not over yet. ``theirs``: what the program waits on for it."""
+
+    def __init__(self) -> None:
+        self._mine: socket.socket | None = None
+
+    def begin(self) -> int:
+        """The call is not over. Returns the program's descriptor, for the caller to close."""
+        self._mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return theirs.detach()
+
+    def answer(self, error: int) -> None:
+        """The call is over, with an errno or 0."""
+        if self._mine is not None:
+            with self._mine, suppress(OSError):  # the program is gone
+                self._mine.send(messages.ANSWER.pack(error, 0, 0, 0, 0, 0), socket.MSG_DONTWAIT)
 
 
 @define(eq=False, repr=False)
@@ -81,6 +106,7 @@ class Call:
     data: bytes | None
     out: bytes = b""
     pages: Pages | None = None
+    later: Later | None = None
 
     def argument(self) -> bytes:
         """The argument's bytes. Raises OSError EFAULT as copy_from_user() would."""
@@ -149,6 +175,9 @@ class Device:
 
     #: The socket's type: SOCK_STREAM, or SOCK_SEQPACKET where each message is one.
     kind = socket.SOCK_STREAM
+    #: Whether poll(2) of a descriptor asks :meth:`poll`; the socket is at its end then, so that a
+    #: read asks :meth:`overflowed`.
+    polled = False
 
     def __init__(self, file: OpenFile) -> None:
         self.file = file
@@ -178,6 +207,24 @@ class Device:
     def overflowed(self) -> int:
         """The errno of a read that gave nothing; 0: it is the end of the file."""
         return 0
+
+    def poll(self, client: Client, events: int, wake: Callable[[], None] | None) -> int:
+        """Returns which of ``events`` of poll(2) are so.
+
+        If none is, ``wake`` (None: the program does not wait) is called once, as soon as that may
+        be another.
+        """
+        raise OSError(errno.ENOTTY, "not to be polled")
+
+    def at_once(
+        self, client: Client, op: int, arg: int, wake: Callable[[], None] | None
+    ) -> int | None:
+        """The result of an ioctl or a poll (``op``, ``arg``: as in messages.py) of a device that is
+        polled, if it needs no delivery and is not refused; None for any other."""
+        return None
+
+    def last_close(self) -> None:
+        """The last descriptor is closed; pages may still be mapped."""
 
     def release(self) -> None:
         """The last descriptor is closed and the last page unmapped. In a domain that does not run

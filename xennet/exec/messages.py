@@ -36,11 +36,20 @@ OP_EMPTY_READ = 6
 """A read of the device file gave nothing. Error EFBIG or EAGAIN (read again); 0: it is the end."""
 OP_CRASH = 7
 """The end of this process is to be the crash of its domain."""
+OP_POLL = 8
+"""arg: events of poll(2); a: SO_COOKIE of the thread's waker, 0 if it does not wait. The result is
+what is so of them."""
+OP_WAKER = 9
+"""The answer has a descriptor that can be read when OP_POLL may find something."""
 
 #: Flag of OP_IOCTL: the program cannot read what the argument points to.
 UNREADABLE = 1
+
+#: SO_MAX_PACING_RATE, which means nothing to such a socket, of a device file that OP_POLL is for.
+POLLED = int.from_bytes(b"netmap", "big")
 
 # Flags of an answer
 MAPS = 1
 DONT_FORK = 2
 LATER = 4
+"""The answer comes by the descriptor that is with this one."""

@@ -25,6 +25,7 @@ from xennet.exec.device_table import DEVICES
 from xennet.exec.devices import Call, MakeDevice, MapRequest, OpenFile, Pages
 from xennet.exec.programs import Program
 from xennet.exec.served_domain import ServedDomain
+from xennet.exec.wakers import Wakers
 from xennet.hypervisor import Domain, Machine
 from xennet.interface import GuestGrants, HypercallError, OutOfFramesError
 from xennet.observe import DomainDestroyed, DomainShutdown, ProgramCall
@@ -33,6 +34,7 @@ from xennet.runloop import Delivery
 from xennet.xenstore.daemon import Daemon, listen
 from xennet.xenstore.handlers import Server as StoreServer
 
+_SO_MAX_PACING_RATE = 47
 _SO_COOKIE = 57
 _SO_PEERPIDFD = 77
 _PAGE = 4096
@@ -74,6 +76,9 @@ class _Connection:
             return
         if not self.program.domain.running:
             self._answer(messages.ANSWER.pack(errno.EIO, 0, -1, 0, 0, 0))
+            return
+        if not self._messages and (answer := self._server.at_once(self.program, message)):
+            self._answer(answer)
             return
         self._messages.append(message)
         self._post(self._delivery, self._deliver)
@@ -121,6 +126,7 @@ class ExecServer:
         self.refused: Counter[tuple[str, str, int]] = Counter()
         #: What devices keep for the whole machine.
         self.common: dict[str, Any] = {}
+        self.wakers = Wakers(pump)
         self._store = store
         self._devices = DEVICES if devices is None else devices
         self._numbers = 0
@@ -136,6 +142,8 @@ class ExecServer:
             messages.OP_MMAP: self._mmap,
             messages.OP_MUNMAP: self._munmap,
             messages.OP_EMPTY_READ: self._empty_read,
+            messages.OP_POLL: self._poll,
+            messages.OP_WAKER: self._waker,
             messages.OP_CRASH: self._crash,
         }
 
@@ -193,6 +201,7 @@ class ExecServer:
         for kept in self.common.values():
             kept.close()
         self.common.clear()
+        self.wakers.close()
         self._unsubscribe()
 
     def crashes_with(self, domid: int, pid: int) -> None:
@@ -288,6 +297,20 @@ class ExecServer:
             )
         return answer, fd
 
+    def at_once(self, program: Program, message: bytes) -> bytes | None:
+        """The answer of a call that needs no delivery: it concerns nothing of the Xen machine, is
+        frequent, and nobody observes it. None for any other."""
+        op, arg, cookie, first, *_ = messages.REQUEST.unpack_from(message)
+        file = self.files.get(cookie)
+        if file is None or not file.device.polled or self._interest.any:
+            return None
+        wake = self.wakers.by(first) if op == messages.OP_POLL else None
+        result = file.device.at_once(program, op, arg, wake)
+        if result is None:
+            return None
+        self.calls[file.path, "poll" if op == messages.OP_POLL else hex(arg)] += 1
+        return messages.ANSWER.pack(0, 0, result, 0, 0, 0)
+
     def _file(self, request: _Request) -> OpenFile:
         file = self.files.get(request.cookie)
         if file is None:
@@ -305,8 +328,17 @@ class ExecServer:
         mine.setblocking(False)
         raw = theirs.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
         file = OpenFile(
-            program.domain, request.path, int.from_bytes(raw, "little"), mine, self.common
+            program.domain,
+            request.path,
+            int.from_bytes(raw, "little"),
+            mine,
+            self.common,
+            self.pump,
         )
+        if getattr(make, "polled", False):
+            rate = messages.POLLED.to_bytes(8, "little")
+            theirs.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
+            theirs.shutdown(socket.SHUT_RD)
         try:
             file.device = make(file)
             file.device.closed = partial(self._closed, file)
@@ -338,6 +370,8 @@ class ExecServer:
         data = request.data if whole else None
         call = Call(program, number, request.a[0], data)
         result = file.device.ioctl(call)
+        if call.later is not None:
+            return messages.ANSWER.pack(0, messages.LATER, 0, 0, 0, 0), call.later.begin()
         if call.pages is None:
             return messages.ANSWER.pack(0, 0, result, 0, 0, 0) + call.out, -1
         pages = call.pages
@@ -364,6 +398,16 @@ class ExecServer:
         request.name = "read"
         error = self._file(request).device.overflowed()
         return messages.ANSWER.pack(error, 0, 0, 0, 0, 0), -1
+
+    def _poll(self, program: Program, request: _Request) -> tuple[bytes, int]:
+        request.name = "poll"
+        file = self._file(request)
+        found = file.device.poll(program, request.arg, self.wakers.by(request.a[0]))
+        return messages.ANSWER.pack(0, 0, found, 0, 0, 0), -1
+
+    def _waker(self, program: Program, request: _Request) -> tuple[bytes, int]:
+        request.name = "waker"
+        return messages.ANSWER.pack(0, 0, 0, 0, 0, 0), self.wakers.new()
 
     def _crash(self, program: Program, request: _Request) -> tuple[bytes, int]:
         request.name = "crash"
@@ -399,6 +443,7 @@ class ExecServer:
         if file.socket.fileno() >= 0:
             self.pump.unwatch(file.socket.fileno())
             file.socket.close()
+        file.device.last_close()
         self._release(file)
 
     def _release(self, file: OpenFile) -> None:

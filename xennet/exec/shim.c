@@ -11,18 +11,22 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PAGE 4096UL
@@ -32,7 +36,7 @@
 /* What is only open to be found is out of the way of programs that count on low numbers. */
 #define HIGH_FD 700
 
-enum { OP_OPEN = 1, OP_ACCESS, OP_IOCTL, OP_MMAP, OP_MUNMAP, OP_EMPTY_READ };
+enum { OP_OPEN = 1, OP_ACCESS, OP_IOCTL, OP_MMAP, OP_MUNMAP, OP_EMPTY_READ, OP_POLL = 8, OP_WAKER };
 /* Flags of an answer. */
 enum { MAPS = 1, DONT_FORK = 2, LATER = 4 };
 /* Flags of OP_IOCTL: the argument could not be read. */
@@ -265,7 +269,9 @@ int ioctl(int fd, unsigned long cmd, ...) {
     if (!error && a.flags & LATER) { /* the answer comes there; a signal gives the wait up */
         struct iovec parts[] = { { &a, sizeof a }, { (void *)arg, _IOC_SIZE(cmd) } };
         struct msghdr m = { .msg_iov = parts, .msg_iovlen = 2 };
-        ssize_t n = syscall(SYS_recvmsg, more, &m, 0);
+        ssize_t n;
+        /* NIOCCTRL, a kernel loop: netmap's is not ended by a signal */
+        do n = syscall(SYS_recvmsg, more, &m, 0); while (n < 0 && errno == EINTR && _IOC_TYPE(cmd) == 'i');
         error = n < 0 ? errno : n < (ssize_t)sizeof a ? EIO : a.error;
     }
     if (more >= 0) syscall(SYS_close, more);
@@ -338,3 +344,277 @@ ssize_t read(int fd, void *data, size_t size) {
         return -1;
     }
 }
+
+/* poll and its like. netmap's device files have to be synced then, so the server is asked (OP_POLL);
+ * a thread for which nothing is ready sleeps on a socket of its own, its waker. */
+#define POLLED 0x6e65746d6170UL /* by this SO_MAX_PACING_RATE they are known */
+static int polled(int fd) {
+    uint64_t rate = 0;
+    socklen_t size = sizeof rate;
+    int saved = errno, rc = getsockopt(fd, SOL_SOCKET, 47, &rate, &size);
+    errno = saved;
+    return !rc && size == sizeof rate && rate == POLLED;
+}
+
+static __thread struct { int fd; uint64_t cookie, process; } waker = { -1, 0, 0 };
+static pthread_key_t leaving;
+static void leave(void *unused) {
+    (void)unused;
+    if (waker.fd >= 0 && cookie_of(waker.fd) == waker.cookie) syscall(SYS_close, waker.fd);
+    waker.fd = -1;
+}
+static pthread_once_t waker_once = PTHREAD_ONCE_INIT;
+static void waker_start(void) { pthread_key_create(&leaving, leave); }
+
+/* The thread's waker, whose socket is made when it is first needed, and anew in a child. With the lock
+ * held. Returns its cookie, 0 if there is none. */
+static uint64_t the_waker(void) {
+    if (connection() < 0) return 0;
+    if (waker.fd >= 0 && waker.process == me->cookie && cookie_of(waker.fd) == waker.cookie) return waker.cookie;
+    struct request q = { OP_WAKER, 0, 0, { 0 } };
+    struct answer a;
+    int fd;
+    if (waker.fd >= 0 && cookie_of(waker.fd) == waker.cookie) syscall(SYS_close, waker.fd);
+    waker.fd = -1;
+    if (ask(&q, NULL, 0, &a, &fd) || fd < 0) return 0;
+    int up = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+    if (up >= 0) { syscall(SYS_close, fd); fd = up; }
+    waker.fd = fd;
+    waker.cookie = cookie_of(fd);
+    waker.process = me->cookie;
+    pthread_once(&waker_once, waker_start);
+    pthread_setspecific(leaving, &waker);
+    return waker.cookie;
+}
+
+/* What is so of events on a device file; if nothing is and the caller waits, its waker is told. */
+static short ask_poll(int fd, short events, int waits) {
+    struct answer a;
+    int none;
+    lock();
+    struct request q = { OP_POLL, (uint16_t)events, cookie_of(fd), { waits ? the_waker() : 0 } };
+    int error = ask(&q, NULL, 0, &a, &none);
+    unlock();
+    return error ? POLLERR : (short)a.result;
+}
+
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static int (*real_ppoll)(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
+static int (*real_pselect)(int, fd_set *, fd_set *, fd_set *, const struct timespec *, const sigset_t *);
+static void __attribute__((constructor)) find_polls(void) {
+    *(void **)&real_ppoll = dlsym(RTLD_NEXT, "ppoll");
+    *(void **)&real_pselect = dlsym(RTLD_NEXT, "pselect");
+}
+
+/* ppoll with devices of fds[] among the n. timeout in ns, negative for none. */
+static int poll_devices(struct pollfd *fds, nfds_t n, int64_t timeout, const sigset_t *mask) {
+    struct pollfd few[16], *others = n < 16 ? few : malloc((n + 1) * sizeof *others);
+    int64_t end = timeout < 0 ? -1 : now() + timeout;
+    int result = -1, wait = timeout != 0;
+    nfds_t devices = 0;
+    if (!others) return -1;
+    for (nfds_t i = 0; i < n; i++) {
+        others[i] = fds[i];
+        if (fds[i].fd >= 0 && polled(fds[i].fd)) { others[i].fd = -1; devices++; }
+    }
+    for (;;) {
+        int ready = 0;
+        for (nfds_t i = 0; i < n; i++) {
+            if (others[i].fd >= 0 || fds[i].fd < 0) continue;
+            fds[i].revents = ask_poll(fds[i].fd, fds[i].events, wait && !ready);
+            ready += fds[i].revents != 0;
+        }
+        int rc = 0;
+        others[n] = (struct pollfd){ -1, POLLIN, 0 };
+        if (!ready || devices < n) {
+            int64_t left = ready || !wait ? 0 : end < 0 ? -1 : end - now();
+            if (left < 0 && end >= 0) left = 0;
+            struct timespec t = { left / 1000000000, left % 1000000000 };
+            /* Without a waker (the server is gone, or has no descriptors left) it looks now and then. */
+            if (left) others[n].fd = waker.fd;
+            if (left && waker.fd < 0 && (left < 0 || left > 10000000)) t = (struct timespec){ 0, 10000000 }, left = 1;
+            rc = real_ppoll(others, n + 1, left < 0 ? NULL : &t, mask);
+            if (rc < 0) goto out;
+            if (others[n].fd >= 0 && others[n].revents) {
+                char byte[64];
+                rc--;
+                if (others[n].revents & ~POLLIN) waker.fd = -1; /* the server is gone */
+                else while (syscall(SYS_recvfrom, waker.fd, byte, sizeof byte, MSG_DONTWAIT, NULL, NULL) > 0) ;
+            }
+        }
+        for (nfds_t i = 0; i < n; i++) if (others[i].fd >= 0 || fds[i].fd < 0) fds[i].revents = others[i].revents;
+        result = rc + ready;
+        if (result || !wait) break;
+        if (end >= 0 && now() >= end) wait = 0; /* a last look, for what came at the same time */
+    }
+out:
+    if (others != few) { int saved = errno; free(others); errno = saved; }
+    return result;
+}
+
+static int has_device(const struct pollfd *fds, nfds_t n) {
+    if (!emulated()) return 0;
+    for (nfds_t i = 0; i < n; i++) if (fds[i].fd >= 0 && polled(fds[i].fd)) return 1;
+    return 0;
+}
+static int64_t in_ns(const struct timespec *t) {
+    if (!t) return -1;
+    return t->tv_sec > 9000000000 ? -1 : t->tv_sec * 1000000000LL + t->tv_nsec;
+}
+
+int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask) {
+    return has_device(fds, n) ? poll_devices(fds, n, in_ns(timeout), mask) : real_ppoll(fds, n, timeout, mask);
+}
+int poll(struct pollfd *fds, nfds_t n, int timeout) {
+    if (has_device(fds, n)) return poll_devices(fds, n, timeout < 0 ? -1 : timeout * 1000000LL, NULL);
+    struct timespec t = { timeout / 1000, timeout % 1000 * 1000000L };
+    return real_ppoll(fds, n, timeout < 0 ? NULL : &t, NULL);
+}
+int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size) {
+    if (size / sizeof *fds < n) abort();
+    return poll(fds, n, timeout);
+}
+int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t size) {
+    if (size / sizeof *fds < n) abort();
+    return ppoll(fds, n, timeout, mask);
+}
+
+/* select of sets with a device is a poll. */
+static int select_devices(int n, fd_set *sets[3], int64_t timeout, const sigset_t *mask) {
+    static const short asked[] = { POLLIN | POLLRDNORM | POLLRDBAND, POLLOUT | POLLWRNORM | POLLWRBAND, POLLPRI };
+    static const short told[] = { POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR, POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR, POLLPRI };
+    struct pollfd fds[FD_SETSIZE];
+    nfds_t used = 0;
+    for (int fd = 0; fd < n; fd++) {
+        struct pollfd p = { fd, 0, 0 };
+        for (int i = 0; i < 3; i++) if (sets[i] && FD_ISSET(fd, sets[i])) p.events |= asked[i];
+        if (p.events) fds[used++] = p;
+    }
+    int rc = poll_devices(fds, used, timeout, mask);
+    if (rc < 0) return -1;
+    for (nfds_t i = 0; i < used; i++) if (fds[i].revents & POLLNVAL) { errno = EBADF; return -1; }
+    rc = 0;
+    for (nfds_t i = 0; i < used; i++)
+        for (int k = 0; k < 3; k++)
+            if (sets[k] && FD_ISSET(fds[i].fd, sets[k])) {
+                if (fds[i].revents & told[k]) rc++;
+                else FD_CLR(fds[i].fd, sets[k]);
+            }
+    return rc;
+}
+static int selects_device(int n, fd_set *sets[3]) {
+    if (n <= 0 || n > FD_SETSIZE || !emulated()) return 0;
+    for (int fd = 0; fd < n; fd++)
+        for (int i = 0; i < 3; i++)
+            if (sets[i] && FD_ISSET(fd, sets[i]) && polled(fd)) return 1;
+    return 0;
+}
+int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout, const sigset_t *mask) {
+    fd_set *sets[] = { r, w, e };
+    if (selects_device(n, sets)) return select_devices(n, sets, in_ns(timeout), mask);
+    return real_pselect(n, r, w, e, timeout, mask);
+}
+int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout) {
+    fd_set *sets[] = { r, w, e };
+    int64_t before = 0;
+    struct timespec t = { 0, 0 };
+    if (timeout) {
+        if (timeout->tv_sec < 0 || timeout->tv_usec < 0) { errno = EINVAL; return -1; }
+        t = (struct timespec){ timeout->tv_sec + timeout->tv_usec / 1000000, timeout->tv_usec % 1000000 * 1000 };
+        before = now();
+    }
+    int rc = selects_device(n, sets) ? select_devices(n, sets, timeout ? in_ns(&t) : -1, NULL)
+                                     : real_pselect(n, r, w, e, timeout ? &t : NULL, NULL);
+    if (timeout) { /* Linux tells how much of it is left */
+        int64_t left = in_ns(&t) - (now() - before);
+        if (left < 0) left = in_ns(&t) < 0 ? in_ns(&t) : 0;
+        *timeout = (struct timeval){ left / 1000000000, left % 1000000000 / 1000 };
+    }
+    return rc;
+}
+
+/* epoll: device files are in a table here and not in the kernel's set. It is level-triggered for them. */
+#define MAX_EPOLLED 256
+static struct epolled { int set, fd; uint64_t cookie; struct epoll_event event; } epolled[MAX_EPOLLED];
+static unsigned epolleds;
+static pthread_mutex_t epoll_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Forget the entries of a set, or (-1) those whose descriptor is closed. */
+static void drop_epolled(int set) {
+    for (unsigned i = 0; i < epolleds; )
+        if (epolled[i].set == set || (set < 0 && cookie_of(epolled[i].fd) != epolled[i].cookie)) epolled[i] = epolled[--epolleds];
+        else i++;
+}
+static int new_set(int set) { /* the number of one that was closed, perhaps */
+    pthread_mutex_lock(&epoll_lock);
+    if (set >= 0) drop_epolled(set);
+    pthread_mutex_unlock(&epoll_lock);
+    return set;
+}
+int epoll_create(int size) { return size <= 0 ? (errno = EINVAL, -1) : new_set((int)syscall(SYS_epoll_create1, 0)); }
+int epoll_create1(int flags) { return new_set((int)syscall(SYS_epoll_create1, flags)); }
+
+int epoll_ctl(int set, int op, int fd, struct epoll_event *event) {
+    if (!emulated() || !polled(fd)) return (int)syscall(SYS_epoll_ctl, set, op, fd, event);
+    if (op != EPOLL_CTL_DEL && !event) { errno = EFAULT; return -1; }
+    int error = 0;
+    unsigned i = 0;
+    pthread_mutex_lock(&epoll_lock);
+    drop_epolled(-1);
+    while (i < epolleds && (epolled[i].set != set || epolled[i].fd != fd)) i++;
+    if (op == EPOLL_CTL_ADD) {
+        if (i < epolleds) error = EEXIST;
+        else if (epolleds == MAX_EPOLLED) error = ENOSPC;
+        else epolled[epolleds++] = (struct epolled){ set, fd, cookie_of(fd), *event };
+    } else if (i == epolleds) error = ENOENT;
+    else if (op == EPOLL_CTL_MOD) epolled[i].event = *event;
+    else epolled[i] = epolled[--epolleds];
+    pthread_mutex_unlock(&epoll_lock);
+    if (error) { errno = error; return -1; }
+    return 0;
+}
+
+static int (*real_epoll_pwait)(int, struct epoll_event *, int, int, const sigset_t *);
+static void __attribute__((constructor)) find_epoll(void) { *(void **)&real_epoll_pwait = dlsym(RTLD_NEXT, "epoll_pwait"); }
+
+int epoll_pwait(int set, struct epoll_event *events, int most, int timeout, const sigset_t *mask) {
+    struct pollfd fds[MAX_EPOLLED + 1];
+    struct epoll_event told[MAX_EPOLLED + 1];
+    nfds_t n = 1;
+    if (epolleds) {
+        pthread_mutex_lock(&epoll_lock);
+        drop_epolled(-1);
+        for (unsigned i = 0; i < epolleds; i++)
+            if (epolled[i].set == set && epolled[i].event.events) {
+                told[n] = epolled[i].event;
+                fds[n++] = (struct pollfd){ epolled[i].fd, (short)(epolled[i].event.events & 0x7fff), 0 };
+            }
+        pthread_mutex_unlock(&epoll_lock);
+    }
+    if (n == 1 || most <= 0) return real_epoll_pwait(set, events, most, timeout, mask);
+    fds[0] = (struct pollfd){ set, POLLIN, 0 };
+    int found = 0, rc = poll_devices(fds, n, timeout < 0 ? -1 : timeout * 1000000LL, mask);
+    if (rc <= 0) return rc;
+    for (nfds_t i = 1; i < n && found < most; i++) {
+        if (!fds[i].revents) continue;
+        events[found] = told[i];
+        events[found++].events = (uint16_t)fds[i].revents;
+        if (told[i].events & EPOLLONESHOT) {
+            pthread_mutex_lock(&epoll_lock);
+            for (unsigned k = 0; k < epolleds; k++)
+                if (epolled[k].set == set && epolled[k].fd == fds[i].fd) epolled[k].event.events = 0;
+            pthread_mutex_unlock(&epoll_lock);
+        }
+    }
+    if (fds[0].revents && found < most) {
+        rc = real_epoll_pwait(set, events + found, most - found, 0, mask);
+        if (rc > 0) found += rc;
+    }
+    return found;
+}
+int epoll_wait(int set, struct epoll_event *events, int most, int timeout) { return epoll_pwait(set, events, most, timeout, NULL); }

@@ -101,6 +101,8 @@ class GenericPort(InterfacePort):
         waiting = self.queues.setdefault(kring.ring_id, deque())
         if len(waiting) <= kring.num_slots and len(frame) <= self.region.buf_size:
             waiting.append(frame)
+        else:
+            kring.dropped += 1
         self._tell(kring)
         return True
 

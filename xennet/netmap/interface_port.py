@@ -93,6 +93,8 @@ class InterfacePort(Adapter):
         if busy < kring.num_slots - 1 and len(frame) <= self.region.buf_size:
             waiting.append(frame)
             kring.notified()
+        else:
+            kring.dropped += 1
         return True
 
     # --- slots ------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from xennet.netmap.kring import Kring
 from xennet.netmap.loop_events import PAIR_BYTES, LoopEvents
 from xennet.netmap.loop_ring import LoopRing
 from xennet.netmap.options import Options
+from xennet.pump import Pump
 from xennet.runloop import Delivery, Timer
 
 #: Most microseconds between two rounds.
@@ -57,6 +58,8 @@ class Kloop:
     direct: dict[bool, bool]
     events: LoopEvents | None
     number: int
+    #: The one that the device had when the loop began.
+    pump: Pump
     rings: list[LoopRing] = field(init=False)
     #: The ioctl that started the loop has returned.
     ended: bool = field(init=False, default=False)
@@ -86,7 +89,7 @@ class Kloop:
     def begin(self) -> None:
         """Go on from now on."""
         if self.events is not None and self.kicked:
-            self.file.syncer.state.pump.watch(self.events.fileno(), self._kicks)
+            self.pump.watch(self.events.fileno(), self._kicks)
             for kring in self.blocks.rings:
                 waiter = self._due
                 if self.direct[kring.tx]:
@@ -97,7 +100,7 @@ class Kloop:
 
     def _due(self) -> None:
         if not self.ended:
-            self.file.syncer.state.pump.run_loop.post(self._delivery, self._round)
+            self.pump.run_loop.post(self._delivery, self._round)
 
     def _interrupt_all(self, tx: bool) -> None:
         """A port has something for a ring of a direction that is synced by kicks."""
@@ -123,7 +126,7 @@ class Kloop:
                 self._kicked(ring)
 
         delivery = self._delivery._replace(kind=f"kloop ring {ring.index}")
-        self.file.syncer.state.pump.run_loop.post(delivery, work)
+        self.pump.run_loop.post(delivery, work)
 
     def _round(self, _delivery: Delivery) -> None:
         """One round over all rings, and when the next one is due."""
@@ -135,8 +138,8 @@ class Kloop:
         delay = _LOOKS_AFTER if self.kicked else max(1000 * self.sleep_us, _LEAST_SLEEP)
         state = self.file.syncer.state
         if self._timer is not None:
-            state.pump.run_loop.cancel_timer(self._timer)
-        self._timer = state.pump.run_loop.call_after(delay, state.domid, self._due, background=True)
+            self.pump.run_loop.cancel_timer(self._timer)
+        self._timer = self.pump.run_loop.call_after(delay, state.domid, self._due, background=True)
 
     def _work(self, rings: list[LoopRing]) -> bool:
         """Sync rings. Returns whether there is nothing left to do. A client that takes its control
@@ -158,7 +161,7 @@ class Kloop:
         self.ended = True
         self.file.kloop = None
         self.file.kloop_stops = False
-        pump = self.file.syncer.state.pump
+        pump = self.pump
         while self._waiting:
             kring, waiter = self._waiting.pop()
             kring.waiters.remove(waiter)
@@ -197,7 +200,7 @@ def start(file: Descriptor, sleep_us: int, options: Options) -> Kloop | None:
         raise
     state = file.syncer.state
     state.loops += 1
-    loop = Kloop(file, blocks, sleep_us, direct, events, state.loops)
+    loop = Kloop(file, blocks, sleep_us, direct, events, state.loops, state.pump)
     file.kloop = loop
     if file.kloop_stops:
         loop.end()

@@ -88,6 +88,8 @@ class Kring:
     stopped: bool = False
     #: Frames of the host were put into tx rings, which a poll flushes.
     forwarded: bool = False
+    #: Packets for this ring that were dropped because it had no room.
+    dropped: int = 0
     offset_mask: int = 0
     pvt: array[int] = field(init=False)
     view: Any = field(init=False, default=None)

@@ -56,6 +56,14 @@ class State:
     #: Number of kernel loops so far.
     loops: int = 0
 
+    def run_on(self, pump: Pump) -> None:
+        """Let kernel loops that start from now on, and mitigation, go by ``pump``."""
+        self.pump = pump
+        self.after = self._after
+
+    def _after(self, ns: int, call: Callable[[], None]) -> None:
+        self.pump.run_loop.call_after(ns, self.domid, call)
+
     def add_interface(self, interface: NetInterface) -> NetInterface:
         """Make a system interface known under its name."""
         self.interfaces[interface.name] = interface

@@ -6,6 +6,7 @@ is gone every object of its pools is free again, also those that a client lost.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from errno import EINVAL, ENOMEM
@@ -26,6 +27,22 @@ BUF_LIMITS = PoolLimits("buf", 64, 65536, 4, 1000000)
 RESERVED_BUFFERS = 2
 #: Most extra buffers that a private region makes room for (NM_BDG_MAXSLOTS * 128).
 MAX_EXTRA_BUFS = 524288
+
+
+#: A program that has the memory mapped cannot take it away from the device.
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+def new_memfd(size: int) -> int:
+    """A memfd of ``size`` bytes, which stays as large as it is. Raises OSError."""
+    fd = os.memfd_create("netmap", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 @frozen
@@ -154,8 +171,7 @@ class Region:
         memory = self._pinned
         if memory is None:
             try:
-                self.memfd = os.memfd_create("netmap", os.MFD_CLOEXEC)
-                os.ftruncate(self.memfd, self.memsize)
+                self.memfd = new_memfd(self.memsize)
                 memory = memoryview(mmap.mmap(self.memfd, self.memsize))
             except OSError as e:
                 raise NetmapError(ENOMEM, str(e)) from e

@@ -141,6 +141,7 @@ class ValePort(SwitchPort):
         region = self.region
         slots = converted(packet, header, self.virt_hdr_len, region.buf_size, self.mfs)
         if len(slots) > target.num_slots - 1 - target.pending:
+            target.dropped += 1
             return 0
         place = target.hwtail
         for data, flags in slots:

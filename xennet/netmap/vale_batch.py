@@ -15,6 +15,7 @@ from xennet.netmap.address_space import AddressSpace, FaultError
 from xennet.netmap.kring import Kring
 from xennet.netmap.region import Region
 from xennet.netmap.vale_forward import (
+    DROPPED,
     F_INDIRECT,
     F_NONE,
     NM_BDG_BROADCAST,
@@ -151,9 +152,10 @@ class Forwarder:
             self._lists[0][place] = NO_PACKET
 
     def deliver(self, source: Region, unicast: int, broadcast: int, target: Kring) -> int:
-        """Copy the packets of two lists to an rx ring. Returns the number of slots filled."""
+        """Copy the packets of two lists to an rx ring, which counts those it has no room for.
+        Returns the number of slots filled."""
         region = target.na.region
-        filled: int = self._deliver(
+        result: int = self._deliver(
             source.view8,
             self.staged,
             self._batch,
@@ -163,7 +165,8 @@ class Forwarder:
             region.view32,
             target.view,
         )
-        return filled
+        target.dropped += result // DROPPED
+        return result % DROPPED
 
     def packets(self, source: Region, unicast: int, broadcast: int) -> list[list[bytes]]:
         """The packets of two lists in the order in which they were sent, each as its fragments."""

@@ -44,6 +44,8 @@ NM_BDG_MAXSLOTS = 4096
 NM_BDG_BATCH = 1024
 #: Bytes of an Ethernet header; less is no frame.
 ETHERNET_HEADER = 14
+#: In the result of :func:`deliver`: one packet that was dropped.
+DROPPED = 1 << 16
 #: No packet behind this one in a list.
 NO_PACKET = 0xFFFFFFFF
 #: What a slot gets whose frame is longer than the buffers of one of the two ports (netmap_vale.c).
@@ -257,7 +259,7 @@ def deliver(
     ``unicast``, ``broadcast``: the first packet of each list, or NO_PACKET. One slot of the ring
     stays free. A packet that does not fit into what is left is dropped, and with it all behind it.
     Slot flags: the number of fragments in NS_PORT_MASK, NS_MOREFRAG in all but the last; ptr 0.
-    Returns the number of slots filled.
+    Returns the number of slots filled, plus DROPPED for each packet that was dropped.
     """
     at, length, frags, following, flags = batch
     slots = pvt[K_SLOTS]
@@ -268,6 +270,7 @@ def deliver(
     place = pvt[K_HWTAIL]
     space = slots - 1 - (place - pvt[K_HWCUR] + slots) % slots
     left = space
+    count = 0
     while unicast != NO_PACKET or broadcast != NO_PACKET:
         i = unicast
         if broadcast < i:
@@ -303,7 +306,16 @@ def deliver(
             if place == slots:
                 place = 0
     pvt[K_HWTAIL] = place
-    return space - left
+    result = space - left
+    if count > left:
+        while unicast != NO_PACKET:
+            unicast = following[unicast]
+            result += DROPPED
+        while broadcast != NO_PACKET:
+            broadcast = following[broadcast]
+            result += DROPPED
+        result += DROPPED
+    return result
 
 
 def release(words: U32Words, pvt: U32Array, head: int) -> None:

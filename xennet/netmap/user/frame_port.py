@@ -42,8 +42,9 @@ class NetmapPort(BasePort):
 
     A frame has to fit into a buffer, and is as it is on a wire (``carries``). A packet that comes
     in several slots is one frame. A VALE switch never keeps a sender waiting: what a receiver has
-    no room for is dropped there; a pipe has room (``room``) when its reader has pulled. Frames get
-    the time stamp of the ring. What cannot be sent is in ``counters.faults``.
+    no room for is dropped there, and in the receiver's ``counters.dropped_unread``; a pipe has room
+    (``room``) when its reader has pulled. Frames get the time stamp of the ring. What cannot be
+    sent is in ``counters.faults``.
     """
 
     expected = None
@@ -69,6 +70,7 @@ class NetmapPort(BasePort):
         self._refused = False
         self._finished = self._quiet = False
         self._unsent = 0
+        self._krings = self._port.file.bound().binding.rings(False)
         self._port.notify(rx=self._arrived, tx=self._has_room)
 
     def _views(self, ring: Ring) -> Any:
@@ -136,6 +138,7 @@ class NetmapPort(BasePort):
             return 0
         if not any(ring.space for ring, _ in self._rx):
             self._sync(self._port.rxsync)
+        self._counters.dropped_unread = sum(kring.dropped for kring in self._krings)
         first, used = batch.count, batch.used
         more = bad = 0
         for ring, views in self._rx:
