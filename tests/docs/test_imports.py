@@ -103,8 +103,8 @@ _TABLE = {
         "netback/poll_page netfront netmap port shmif tap vif xenstore"
     ),
     "hostd": (
-        "abi errors frames host ifnet interface lifecycle link netback netfront plugins port pump "
-        "toolstack wrap xenbus xenstore"
+        "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "
+        "netfront plugins port pump toolstack wrap xenbus xenstore"
     ),
     # The front doors
     "__init__": (

@@ -31,7 +31,7 @@ def test_every_key_is_described_and_no_other() -> None:
     rows = re.findall(r"^\| (`.*?) \| ", section, re.MULTILINE)
     described = {key for row in rows for key in re.findall(r"`([^`]+)`", row)}
     # The sockets are the process's.
-    assert {*keys(told), "domains[].store"} == described
+    assert {*keys(told), "domains[].store", "domains[].exec"} == described
     assert told["format"] == "xennet-host/1"
     why = console.do("why", domain=1)
     assert why == told["domains"][1]["vifs"][0] | {"why": []}

@@ -107,7 +107,7 @@ def _serve(path: str | None, guests: int, arena: int | None, quiet: bool) -> int
                     served.live.create_guest()
                 served.start()
                 if not quiet:
-                    _tell(directory.path)
+                    _tell(directory.path, served.live.shared)
                 served.run(lambda: bool(ended))
             finally:
                 left = served.end(lambda: len(ended) > 1)
@@ -120,7 +120,7 @@ def _serve(path: str | None, guests: int, arena: int | None, quiet: bool) -> int
     return EXIT_NOT_GOOD if left else 0
 
 
-def _tell(path: str) -> None:
+def _tell(path: str, programs: bool) -> None:
     import os
 
     from xennet.hostd.host_directory import HOST_VARIABLE, store_socket
@@ -128,6 +128,8 @@ def _tell(path: str) -> None:
     say(f"host {path} (process {os.getpid()})")
     say(f"  export {HOST_VARIABLE}={path}        # for xennet host COMMAND")
     say(f"  export XENSTORED_PATH={store_socket(path, 0)}        # for xenstore-ls and others")
+    if programs:
+        say(f"  xennet exec --host {path} --domain 1 -- PROGRAM")
     sys.stdout.flush()
 
 
@@ -243,7 +245,10 @@ def create(directory: str | None, as_json: bool, **asked: Any) -> None:
     "frontend waits until it runs.  [default: plugs, if another program has a backend of another "
     "type than vif]",
 )
-@_wait("Wait so long for the vif to be connected.  [default: 20; 0 if another program has an end]")
+@_wait(
+    "Wait so long for the vif to be connected.  [default: 20; if another program has an end, as "
+    "xl does: for a backend of xennet's, not for others]"
+)
 @_of_a_host
 @click.pass_context
 def attach(

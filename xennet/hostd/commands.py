@@ -29,6 +29,7 @@ from xennet.plugins import PluginError
 from xennet.port.base import PortError
 from xennet.toolstack.device_model import DeviceModel
 from xennet.toolstack.toolstack import Outcome
+from xennet.xenstore.daemon import SocketError
 from xennet.xenstore.errors import XsError
 
 #: Seconds that a command may wait at most.
@@ -45,7 +46,9 @@ _MAC = re.compile("([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 #: What can be wrong with a command that is well formed.
-_REFUSALS = LinkError | PortError | PluginError | XsError | HypercallError | OutOfFramesError
+_REFUSALS = (
+    SocketError | LinkError | PortError | PluginError | XsError | HypercallError | OutOfFramesError
+)
 
 
 @frozen
@@ -193,7 +196,8 @@ class Commands:
         return describe_domain(self.live, made) | self.about(made) | {"vifs": []}
 
     def attach(self, arguments: Arguments) -> Json | Later:
-        """A vif; waits until it is connected if xennet's drivers serve both ends."""
+        """A vif; waits until it is connected. If another program serves an end and no time is given
+        it waits as xl does: until the backend is there, if that is xennet's."""
         guest = self._guest(arguments)
         backend = self._domain(arguments, "backend", "0")
         front, back = arguments.text("front", "null:"), arguments.text("back", SWITCH)
@@ -219,8 +223,8 @@ class Commands:
             arguments.optional_number("mtu", MIN_MTU, MAX_MTU),
             arguments.number("queues", 1, MAX_QUEUES, 1),
         )
-        served = OTHER not in (front, back)
-        wait = arguments.seconds("wait", MOST_SECONDS, _ATTACH_SECONDS if served else 0.0)
+        to_connect = OTHER not in (front, back) or arguments.values.get("wait") is not None
+        wait = arguments.seconds("wait", MOST_SECONDS, _ATTACH_SECONDS if back != OTHER else 0.0)
         arguments.require_no_more()
         if not guest.domain.running:
             raise CommandError(f"domain {guest.domid} does not run")
@@ -235,15 +239,17 @@ class Commands:
             hosted = self.live.attach(request)
         except ValueError as error:  # a type that names no directory
             raise CommandError(str(error)) from error
-        return self._attached(hosted, wait)
+        return self._attached(hosted, wait, to_connect)
 
-    def _attached(self, hosted: HostedVif, wait: float) -> Json | Later:
+    def _attached(self, hosted: HostedVif, wait: float, to_connect: bool) -> Json | Later:
         def told() -> Json:
             return describe_vif(hosted) | {"why": reasons(hosted)}
 
         def ready() -> Json | None:
-            over = hosted.removal is not None or hosted.vif.operation.outcome is Outcome.FAILED
-            return told() if over or hosted.vif.connected else None
+            outcome = hosted.vif.operation.outcome
+            over = hosted.removal is not None or outcome is Outcome.FAILED
+            attached = outcome is Outcome.DONE and (hosted.vif.connected or not to_connect)
+            return told() if over or attached else None
 
         return Later(ready, told, wait)
 

@@ -46,6 +46,11 @@ def store_socket(path: str, domid: int) -> str:
     return os.path.join(path, f"xenstored-{domid}.sock")
 
 
+def exec_socket(path: str, domid: int) -> str:
+    """The socket of domain ``domid`` for programs of the host in the directory ``path``."""
+    return os.path.join(path, f"exec-{domid}.sock")
+
+
 def known_directories() -> Iterator[str]:
     """The directories that hosts of this user made for themselves and have a socket in, dead hosts'
     too."""

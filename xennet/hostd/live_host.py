@@ -74,14 +74,16 @@ class HostedVif:
 
 @define(eq=False)
 class LiveHost:
-    """A host of a ``capacity`` by the ``clock`` of its pump (None: virtual time). ``vifs`` by domid
-    and handle; ``switch`` joins those whose backend's end is it.
+    """A host of a ``capacity`` by the ``clock`` of its pump (None: virtual time); other processes
+    can map the memory of a ``shared`` one. ``vifs`` by domid and handle; ``switch`` joins those
+    whose backend's end is it.
 
     Devices that nobody attached here are left alone, and so are the ends that other programs serve.
     """
 
     capacity: Capacity = ONE_VIF
     clock: Clock | None = None
+    shared: bool = False
     host: Host = field(init=False)
     switch: Switch = field(init=False)
     vifs: dict[tuple[int, int], HostedVif] = field(init=False, factory=dict)
@@ -95,6 +97,7 @@ class LiveHost:
             backend_types=BACKEND_TYPES,
             clock=self.clock,
             serve_unknown=False,
+            shared=self.shared,
         )
         self.switch = Switch(self.host.dom0.kernel)
         self.host.boot()
