@@ -29,8 +29,10 @@ from xennet.exec.program_memory import ProgramMemory
 from xennet.netmap.device import PENDING
 from xennet.netmap.errors import NetmapError
 from xennet.netmap.kring import Kring
+from xennet.netmap.module_state import State
 from xennet.netmap.sync import POLLIN, POLLOUT
 from xennet.netmap.user.process_device import device_of_process
+from xennet.pump import Pump
 
 _PAGE = 4096
 #: What files have in common.
@@ -44,6 +46,20 @@ _OUT = POLLOUT | 0x100  # POLLWRNORM
 Wake = Callable[[], None]
 
 
+class _Served:
+    """The device while a server serves it: it goes by the server's pump, and has interfaces of
+    Linux."""
+
+    def __init__(self, state: State, pump: Pump) -> None:
+        self._state, self._before = state, (state.pump, state.after)
+        self.interfaces = LinuxInterfaces(state)
+        state.run_on(pump)
+
+    def close(self) -> None:
+        self.interfaces.close()
+        self._state.pump, self._state.after = self._before
+
+
 class NetmapFile(Device):
     """One open file of /dev/netmap."""
 
@@ -52,8 +68,9 @@ class NetmapFile(Device):
     def __init__(self, file: OpenFile) -> None:
         super().__init__(file)
         self._device = device_of_process()
-        self._interfaces = file.common.setdefault(_KEY, LinuxInterfaces(self._device.state))
-        self._device.state.run_on(file.pump)
+        if _KEY not in file.common:
+            file.common[_KEY] = _Served(self._device.state, file.pump)
+        self._interfaces = file.common[_KEY].interfaces
         self._open = self._device.open(self._device.state.caller)
         #: The threads that sleep, and the events for which they do.
         self._sleeping: dict[Wake, int] = {}

@@ -21,7 +21,8 @@ from xennet.netmap.net_interface import IFNAMSIZ
 from xennet.netmap.region import GLOBAL_SIZES
 from xennet.netmap.user.frame_port import NetmapPort
 from xennet.netmap.user.port_name import is_identifier
-from xennet.netmap.vale_switch import NM_BRIDGES, is_switch_port, split_name
+from xennet.netmap.user.process_device import device_of_process
+from xennet.netmap.vale_switch import is_switch_port, split_name
 from xennet.port.base import PortError
 from xennet.pump import Clock
 
@@ -50,17 +51,13 @@ def port_names(argument: str, number: int) -> tuple[str, str]:
 
 
 def require_room(argument: str, pairs: int, mtu: int | None) -> None:
-    """Refuse what a netmap device of the usual size has no room for: a switch for each of ``pairs``
-    (NM_BRIDGES), their names, frames of ``mtu`` bytes in a buffer.
+    """Refuse what a netmap device has no room for: names of a switch or pipe for each of ``pairs``,
+    frames of ``mtu`` bytes in a buffer.
 
     Raises ValueError, with one line, also as :func:`port_names` does.
     """
     guest, _ = port_names(argument, pairs - 1)
     if is_switch_port(guest):
-        if pairs > NM_BRIDGES:
-            raise ValueError(
-                f"{pairs} pairs, netmap has {NM_BRIDGES} switches and a pair takes one"
-            )
         if split_name(guest) is None:
             switch = guest.partition(":")[0]
             raise ValueError(f"{switch!r} is too long for a switch's name")
@@ -119,9 +116,12 @@ class NetmapLink(InterfaceLink):
         """Open both ports of ``pair``."""
         ports = self.ports[pair] = []
         names = port_names(self.argument, self.pairs.index(pair))
+        device = device_of_process() if self._device is None else self._device
+        if is_switch_port(names[0]):
+            device.state.switches.require_unused(1)
         try:
             for name in names:
-                ports.append(NetmapPort(name, device=self._device))
+                ports.append(NetmapPort(name, device=device))
         except PortError as error:
             raise LinkError(f"{pair.name}: {error}") from error
         self.carries, most = ports[0].carries, ports[0].carries.max_frame

@@ -1,6 +1,7 @@
 """VALE switches: which ports are on which, under what number.
 
-A switch is there while it has a port; there are NM_BRIDGES of them. Rules: netmap_bdg.c.
+A switch is there while it has a port; there are NM_BRIDGES of them, or more if asked for. Rules:
+netmap_bdg.c.
 """
 
 from __future__ import annotations
@@ -96,6 +97,12 @@ class Switches:
     """All switches of a device."""
 
     all: list[Switch] = field(factory=lambda: [Switch(i) for i in range(NM_BRIDGES)])
+
+    def require_unused(self, number: int) -> None:
+        """Have so many switches that are not in use, as the module's parameter max_bridges can."""
+        unused = sum(not switch.active for switch in self.all)
+        for _ in range(number - unused):
+            self.all.append(Switch(len(self.all)))
 
     def find(self, name: str) -> Switch | None:
         """The switch of the port called ``name``, None if there is none or the name is no name."""
