@@ -110,12 +110,36 @@ def test_a_frontend_is_started_when_its_device_model_runs(part: DeviceModel) -> 
     assert (operation.outcome, operation.forced) == (Outcome.DONE, False)
 
 
-@pytest.mark.parametrize("part", [DeviceModel.SERVES, DeviceModel.PLUGS])
-def test_a_vif_of_a_device_model_that_runs_already_is_started_at_once(part: DeviceModel) -> None:
+def test_a_device_model_may_have_plugged_a_vif_before_the_toolstack_hears_of_it() -> None:
+    host, guest = booted()
+    vif = plug(host, guest, "qnic", device_model=DeviceModel.PLUGS)
+    first = Model(host, vif, True)
+    del guest.vifs[0]
+    host.toolstack.forget_vif(vif.paths)
+    first.runs()
+    assert not guest.frontends.devices
+    again = plug(host, guest, "qnic", device_model=DeviceModel.PLUGS)
+    host.require_connected(again)
+    host.destroy()
+
+
+def test_a_state_that_a_dead_device_model_left_does_not_count() -> None:
     host, guest = booted()
     host.store.write(MODEL, "running")
-    vif = plug(host, guest, "qnic", device_model=part)
-    Model(host, vif, part is DeviceModel.PLUGS)
+    vif = plug(host, guest, "qnic", device_model=DeviceModel.PLUGS)
+    model = Model(host, vif, True)
+    assert vif.awaits_model
+    assert vif.guest_driver is None
+    model.runs()
+    host.require_connected(vif)
+    host.destroy()
+
+
+def test_a_vif_that_the_toolstack_plugs_for_one_that_runs_is_started_at_once() -> None:
+    host, guest = booted()
+    host.store.write(MODEL, "running")
+    vif = plug(host, guest, "qnic", device_model=DeviceModel.SERVES)
+    Model(host, vif, False)
     assert vif.netfront is not None
     # It has looked too early, as in the field.
     host.store.write(f"{QNIC}/feature-rx-copy", "1")

@@ -14,7 +14,7 @@ from attrs import define, field
 
 from xennet.abi.xenbus import XenbusState
 from xennet.interface import StoreClient, StoreTransaction
-from xennet.toolstack.device_model import DeviceModelWait
+from xennet.toolstack.device_model import DeviceModelWait, model_directory
 from xennet.toolstack.devstate import After, DeviceStateWait, WaitResult
 from xennet.toolstack.domain_nodes import (
     DomainConfig,
@@ -205,7 +205,8 @@ class Toolstack:
         on_done: Callable[[VifOperation], None] | None = None,
     ) -> VifOperation:
         """Note a vif whose nodes a device model makes, in place of attaching it
-        (DeviceModel.PLUGS).
+        (DeviceModel.PLUGS). If the backend is not there yet, a state that an earlier device model
+        has left is removed.
 
         The operation is DONE when the device model runs. It is FAILED if the device exists already,
         or if it is detached before.
@@ -219,6 +220,8 @@ class Toolstack:
             return VifOperation.refused(paths, f"{paths.libxl}: the device exists already", on_done)
         operation = VifOperation(paths, on_done=on_done)
         self._plugged[domid, handle] = vif
+        if not NodeDirectory(self.store, paths.backend).exists():
+            remove_if_there(self.store, f"{model_directory(paths)}/state")
         self.await_model(paths, operation.finish)
         return operation
 
