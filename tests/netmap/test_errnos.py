@@ -265,6 +265,25 @@ def test_offsets_of_a_second_client(asker: Asker) -> None:
     assert monitor.ask(REGISTER, "vale0:a", offsets(8), nr_flags=abi.NR_ZCOPY_MON) == EOPNOTSUPP
 
 
+def test_memory_that_the_pools_fill_to_the_last_byte(asker: Asker) -> None:
+    """What is asked for counts, not what it is rounded up to: there are fewer buffers then."""
+    asked = (2, 1024), (64, 512), (4096, 2048)
+    exact = sum(number * size for number, size in asked)
+    for memsize, errno in ((exact + 1, 0), (exact, 0), (exact - 1, ENOMEM)):
+        info = [(memsize, 8), (0, 4), (0, 4)]
+        for number, size in asked:
+            info += [(0, 8), (number, 4), (size, 4)]
+        address = asker.memory.map(bytearray(memsize))
+        body = address.to_bytes(8, "little") + b"".join(n.to_bytes(k, "little") for n, k in info)
+        client = another(asker)
+        client.memory = client.file.memory = asker.memory
+        slots = {"nr_tx_slots": 16, "nr_rx_slots": 16}
+        assert client.ask(REGISTER, "vale0:e", (EXTMEM, 72, body), **slots) == errno
+        if not errno:
+            assert client.region.bufs.layout.objtotal == 4094
+        client.close()
+
+
 def test_control_blocks_and_the_kernel_loop(asker: Asker) -> None:
     assert asker.ask(REGISTER, "vale0:a", control_blocks(asker)) == EINVAL
     exclusive = {"nr_flags": abi.NR_EXCLUSIVE}

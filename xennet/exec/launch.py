@@ -29,7 +29,7 @@ def environment(
     env = dict(os.environ if base is None else base)
     others = [part for part in env.get("LD_PRELOAD", "").split(":") if part]
     env["LD_PRELOAD"] = ":".join([str(shim_path()), *others])
-    env["XENNET_EXEC"] = path
+    env["XENNET_EXEC"] = os.path.abspath(path)  # a daemon changes its directory
     env.pop("XENSTORED_PATH", None)
     if store_path is not None:
         env["XENSTORED_PATH"] = store_path

@@ -51,6 +51,7 @@ class ProgramMemory:
             raise FaultError(f"{address:#x} is no begin of a page")
         if length > _MOST:
             raise NetmapError(ENOMEM, f"{length} bytes of a program's memory")
+        length = -(-length // PAGE_SIZE) * PAGE_SIZE
         for at in range(0, length, PAGE_SIZE):  # each page has to be writable, too
             self.write(address + at, self.read(address + at, 1))
         fd = new_memfd(length)

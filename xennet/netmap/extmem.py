@@ -8,7 +8,7 @@ from __future__ import annotations
 from errno import EFAULT, ENOMEM
 
 from xennet.abi.netmap import OPT_EXTMEM
-from xennet.netmap.address_space import PAGE_SIZE, AddressSpace, FaultError
+from xennet.netmap.address_space import AddressSpace, FaultError
 from xennet.netmap.errors import NetmapError
 from xennet.netmap.module_state import State
 from xennet.netmap.options import Option
@@ -40,7 +40,7 @@ def external_region(state: State, memory: AddressSpace, option: Option) -> Regio
         option.status = 0
         raise NetmapError(ENOMEM, f"ring objects of {sizes[1].size} bytes")
     try:
-        length = asked.nro_info_nr_memsize // PAGE_SIZE * PAGE_SIZE
+        length = asked.nro_info_nr_memsize
         if not length:
             raise NetmapError(ENOMEM, "no memory is given")
         pages = memory.pin(asked.nro_usrptr, length)

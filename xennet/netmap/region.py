@@ -128,14 +128,17 @@ class Region:
     def on_client_memory(cls, nm_id: int, sizes: Sizes, memory: memoryview) -> Region:
         """A region in the client's own pages (NETMAP_REQ_OPT_EXTMEM).
 
-        What the pools of interfaces and rings leave becomes buffers. Raises NetmapError(ENOMEM) if
-        the pools do not fit.
+        What the pools of interfaces and rings leave becomes buffers: more than asked for, or fewer
+        since the other pools were rounded up. Raises NetmapError(ENOMEM) if what is asked for does
+        not fit.
         """
         ifs = laid_out(sizes.ifs, IF_LIMITS)
         rings = laid_out(sizes.rings, RING_LIMITS)
         bufs = laid_out(sizes.bufs, BUF_LIMITS)
+        asked = sum(pool.number * pool.size for pool in (sizes.ifs, sizes.rings, sizes.bufs))
+        given, memory = len(memory), memory[: len(memory) // PAGE_SIZE * PAGE_SIZE]
         left = len(memory) - ifs.memtotal - rings.memtotal
-        if left < bufs.memtotal:
+        if given < asked or left < RESERVED_BUFFERS * bufs.objsize:
             raise NetmapError(ENOMEM, "the pools are larger than the memory given")
         whole = PAGE_SIZE // min(bufs.objsize, PAGE_SIZE)
         number = left // bufs.objsize // whole * whole
