@@ -75,7 +75,8 @@ _TABLE = {
     ),
     # Programs of other processes in domains
     "exec": (
-        "abi errors hypervisor interface memory netmap observe pump runloop user_cache xenstore"
+        "abi errors hypercall hypervisor interface memory netmap observe pump runloop user_cache "
+        "xenstore"
     ),
     "exec/own_host": "exec host pump",
     # Another way between two ends

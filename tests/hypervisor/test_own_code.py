@@ -69,14 +69,35 @@ def test_a_domain_with_a_kernel_gets_no_other(site) -> None:
         site.back.take_upcalls(lambda: None)
 
 
+def test_its_own_kernel_begins_with_the_2_level_abi(site) -> None:
+    near, far = channel(site)
+    used = site.machine.memory.used
+    upcalls: list[int] = []
+    site.front.take_upcalls(lambda: upcalls.append(1))
+    assert site.front.evtchn_abi == "2l"
+    assert (site.machine.memory.used < used) == (site.abi == "fifo")
+    site.front.unmask(far)
+    site.back.send(near)
+    site.run()
+    assert upcalls == [1]
+    # It may change to the FIFO ABI by pages of its own.
+    pages = site.front.alloc_pages(2)
+    site.front.init_control(pages.first, 0, 0)
+    site.front.alloc_unbound(DOMID_SELF, 0)
+    site.front.expand_array(pages.first + 1)
+    assert site.front.evtchn_abi == "fifo"
+    site.machine.destroy_domain(site.front.domid)
+    site.run()
+    assert not [leaks for leaks in site.machine.leaks().domains if leaks.pages]
+
+
 def test_close_and_reset_leave_the_mask_bits_as_xen_does(site, upcalls: list[int]) -> None:
     _, far = channel(site)
     site.front.unmask(far)
     site.front.close(far)
-    if site.abi == "2l":
-        assert not masked(site, far)
-        site.front.reset(DOMID_SELF)
-        assert not masked(site, far)
+    assert not masked(site, far)
+    site.front.reset(DOMID_SELF)
+    assert not masked(site, far)
 
 
 def test_no_upcall_of_a_domain_that_has_stopped(site, upcalls: list[int]) -> None:

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
+
+#: The directory of the C header for kernels, and of its source.
+INCLUDE = Path(__file__).parents[1] / "include"
+
+
+def _show_include(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(INCLUDE)
+        context.exit()
 
 
 @click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
@@ -30,6 +40,15 @@ import click
     help="The program's end is the crash of its domain: everything that it had stays in place "
     "until the toolstack destroys the domain.",
 )
+@click.option(
+    "--include",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_include,
+    help="Show the directory of xennet-guest.h and xennet-guest.c, for kernels that call the "
+    "hypervisor themselves, and end.",
+)
 @click.argument("program", nargs=-1, required=True, metavar="PROGRAM [ARGS]...")
 def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...]) -> int:
     """Run PROGRAM, which speaks to device files of Xen or netmap or to a xenstored, in a domain.
@@ -37,7 +56,8 @@ def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...
     It is an ordinary program of Linux, as it is: libxengnttab, libxenevtchn, libxenstore and the
     like find /dev/xen/gntdev, gntalloc, evtchn, xenbus and privcmd, and programs of netmap
     /dev/netmap (docs/netmap.md). Its exit code is the command's.
-    Needs a C compiler on the first use. See docs/exec.md.
+    Needs a C compiler on the first use. See docs/exec.md, and docs/foreign.md for programs that
+    make hypercalls themselves.
     """
     from xennet.exec.launch import exit_code, launch
     from xennet.exec.own_host import OwnHost, socket_paths

@@ -115,6 +115,11 @@ class EventChannels:
         """The event bits of a domain, by the ABI that it uses."""
         return self.tables[domid].bits
 
+    def use_two_level(self, domid: int) -> None:
+        """Take a domain back to the 2-level ABI for a kernel that knows nothing of the one before:
+        its ports stay open, the pages of the FIFO ABI are not used any more."""
+        self._leave_fifo(self.tables[domid])
+
     def open_channels(self, domid: int) -> list[Channel]:
         """The ports of a domain that are in use, ascending. For reports: do not change them."""
         return self.tables[domid].open_channels()

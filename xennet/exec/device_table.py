@@ -6,6 +6,7 @@ from xennet.exec.devices import MakeDevice
 from xennet.exec.evtchn import EvtchnFile
 from xennet.exec.gntalloc import GntallocFile
 from xennet.exec.gntdev import GntdevFile
+from xennet.exec.guest_file import GuestFile
 from xennet.exec.netmap_file import NetmapFile
 from xennet.exec.privcmd import PrivcmdFile
 from xennet.exec.proc_xen import Capabilities, XsdKva, XsdPort
@@ -17,6 +18,7 @@ DEVICES: dict[str, MakeDevice] = {
     "/dev/xen/evtchn": EvtchnFile,
     "/dev/xen/gntalloc": GntallocFile,
     "/dev/xen/gntdev": GntdevFile,
+    "/dev/xen/guest": GuestFile,
     "/dev/xen/privcmd": PrivcmdFile,
     "/dev/xen/xenbus": XenbusFile,
     "/proc/xen/capabilities": Capabilities,

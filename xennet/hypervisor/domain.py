@@ -413,10 +413,12 @@ class Domain:
 
     def take_upcalls(self, upcall: Callable[[], None]) -> None:
         """Leave the domain to a kernel of its own, outside of this process: it reads and clears the
-        event bits and uses the store ring. ``upcall()`` is called for every event that arrives.
+        event bits, which are those of the 2-level ABI at first, and uses the store ring.
+        ``upcall()`` is called for every event that arrives.
 
-        Raises ValueError if a kernel is at work already: one of its own, or here, where ports have
-        handlers, but for that of the store.
+        Ports stay as they are, masked if the domain used the FIFO ABI. Raises ValueError if a
+        kernel is at work already: one of its own, or here, where ports have handlers, but for that
+        of the store.
         """
         record = self._record
         self._require_running("take_upcalls")
@@ -425,6 +427,11 @@ class Domain:
             raise ValueError(f"domain {self.domid} has a kernel")
         record.upcall = upcall
         record.handlers.clear()
+        self._services.channels.use_two_level(self.domid)
+        pages, record.event_pages = record.event_pages or (), None
+        for page in pages:
+            take_away(page)
+            self._services.frames.free(self.domid, page.first, 1)
 
     def await_ports(self, ports: Collection[int]) -> bool:
         """SCHEDOP_poll as Xen begins it. Returns whether an event of any of ``ports`` is pending
