@@ -79,6 +79,9 @@ class BackService(Service):
                 "rmmod xen-netback first"
             )
 
+    def _open_devices(self) -> None:
+        self.hv.gntdev.open()
+
     def _numbers(self, nodename: str) -> tuple[int, int] | None:
         _, _, domid, handle = nodename.split("/")
         if not (domid.isdecimal() and handle.isdecimal()):

@@ -55,7 +55,7 @@ class EventChannels:
 
     def bind_unbound(self, remote_domid: int) -> int:
         """EVTCHNOP_alloc_unbound. Raises HypercallError; XenError if there is no such device."""
-        handle = self._open()
+        handle = self.open()
         return self._bound(
             self._library.xenevtchn_bind_unbound_port(handle, remote_domid),
             "EVTCHNOP_alloc_unbound",
@@ -64,7 +64,7 @@ class EventChannels:
 
     def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
         """EVTCHNOP_bind_interdomain. Raises HypercallError; XenError if there is no such device."""
-        handle = self._open()
+        handle = self.open()
         domid = self._domid if remote_domid == DOMID_SELF else remote_domid
         return self._bound(
             self._library.xenevtchn_bind_interdomain(handle, domid, remote_port),
@@ -158,7 +158,8 @@ class EventChannels:
             raise HypercallError(op, -errno.EINVAL, f"port {port} is not bound")
         return self._ports[port]
 
-    def _open(self) -> int:
+    def open(self) -> int:
+        """Open the device if it is not open yet. Returns the library's handle. Raises XenError."""
         if self._handle is None:
             self._library = library("libxenevtchn.so.1")
             handle = self._library.xenevtchn_open(quiet_logger(), 0)

@@ -65,7 +65,7 @@ class Gntdev:
         """Map a page. Raises HypercallError if it is refused: the device does not say more than
         EINVAL. Raises XenError if there is no such device."""
         access = mmap.PROT_READ | (0 if readonly else mmap.PROT_WRITE)
-        handle, ctypes_errno = self._open(), ctypes.get_errno
+        handle, ctypes_errno = self.open(), ctypes.get_errno
         address = self._library.xengnttab_map_grant_ref(handle, domid, gref, access)
         if address is None:
             raise _refused("GNTTABOP_map_grant_ref", domid, gref, ctypes_errno())
@@ -101,7 +101,7 @@ class Gntdev:
         segments, pages = self._of_segments, self._pages
         self._put(count, table, segments, self._arena, pages.base, pages.nr_frames)
         address, _ = self._segments.buffer_info()
-        handle = self._open()
+        handle = self.open()
         while self._library.xengnttab_grant_copy(handle, count, address):
             number = ctypes.get_errno()
             if number == errno.EINTR:
@@ -130,7 +130,8 @@ class Gntdev:
             known = self._tables[id(ops)] = ops, self._view(ops)
         return known[1]
 
-    def _open(self) -> int:
+    def open(self) -> int:
+        """Open the device if it is not open yet. Returns the library's handle. Raises XenError."""
         if self._handle is None:
             self._library = library("libxengnttab.so.1")
             self._handle = self._library.xengnttab_open(quiet_logger(), 0)

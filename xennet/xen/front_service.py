@@ -42,6 +42,9 @@ class FrontService(Service):
     def require_no_kernel_driver(self) -> None:
         """Do nothing: the kernel's frontend may have other vifs, and each is looked at."""
 
+    def _open_devices(self) -> None:
+        self.hv.grants.open()
+
     def _numbers(self, nodename: str) -> tuple[int, int] | None:
         _, _, handle = nodename.split("/")
         if not handle.isdecimal() or (self._wanted and int(handle) not in self._wanted):

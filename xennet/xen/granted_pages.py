@@ -16,9 +16,9 @@ import os
 from collections.abc import Sequence
 
 from xennet.abi.grant_table import GNTST_general_error, GNTST_no_space
-from xennet.abi.linux_gntalloc import (
-    ALLOC_GREF,
-    DEALLOC_GREF,
+from xennet.abi.linux_xen import (
+    GNTALLOC_ALLOC_GREF,
+    GNTALLOC_DEALLOC_GREF,
     GNTALLOC_FLAG_WRITABLE,
     IOCTL_GNTALLOC_ALLOC_GREF,
     IOCTL_GNTALLOC_DEALLOC_GREF,
@@ -29,6 +29,8 @@ from xennet.xen.own_pages import OwnPages
 
 DEVICE = "/dev/xen/gntalloc"
 _LIMIT = "/sys/module/xen_gntalloc/parameters/limit"
+#: Bytes of gref_ids[1] and what pads it.
+_GREF_IDS = 8
 _NOTHING = memoryview(b"").cast("I")
 
 
@@ -62,24 +64,23 @@ class GntallocGrants:
 
         Raises HypercallError if the kernel refuses, XenError if it has no such device.
         """
-        fd = self._device()
-        request = bytearray(ALLOC_GREF.size)
+        fd = self.open()
         flags = 0 if readonly else GNTALLOC_FLAG_WRITABLE
-        ALLOC_GREF.pack_into(request, 0, domid, flags, 1, 0, 0)
+        request = bytearray(GNTALLOC_ALLOC_GREF.pack(domid, flags, 1, 0) + bytes(_GREF_IDS))
         try:
             fcntl.ioctl(fd, IOCTL_GNTALLOC_ALLOC_GREF, request)
         except OSError as error:
             raise self._refused(error, domid) from None
-        answer = ALLOC_GREF.read(request)
+        index = GNTALLOC_ALLOC_GREF.read(request).index
         try:
-            self._pages.replace(frame, fd, answer.index)
+            self._pages.replace(frame, fd, index)
         except OSError as error:
             raise self._refused(error, domid) from None
         finally:
             # The mapping keeps the page from now on (gntalloc.h: "the page will be freed when all
             # are unmapped").
-            fcntl.ioctl(fd, IOCTL_GNTALLOC_DEALLOC_GREF, DEALLOC_GREF.pack(answer.index, 1))
-        gref: int = answer.gref_ids
+            fcntl.ioctl(fd, IOCTL_GNTALLOC_DEALLOC_GREF, GNTALLOC_DEALLOC_GREF.pack(index, 1))
+        gref = int.from_bytes(request[GNTALLOC_ALLOC_GREF.size :][:4], "little")
         self._frames[gref] = frame
         return gref
 
@@ -97,7 +98,8 @@ class GntallocGrants:
             os.close(self._fd)
             self._fd = -1
 
-    def _device(self) -> int:
+    def open(self) -> int:
+        """Open the device if it is not open yet. Returns its descriptor. Raises XenError."""
         if self._fd < 0:
             try:
                 self._fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)

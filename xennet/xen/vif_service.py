@@ -120,6 +120,8 @@ class Service(ABC):
         """Find the vifs that are there, in any state, and watch for those that come and go. Raises
         PortError or XenError."""
         self.require_no_kernel_driver()
+        self._open_devices()
+        self.hv.events.open()
         self.ports.open_now()
         with suppress(XsError):
             for nodename in self._there(f"{self.root}/vif", self.levels):
@@ -157,6 +159,10 @@ class Service(ABC):
         return left
 
     # -- devices -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _open_devices(self) -> None:
+        """Open the devices that drivers will need. Raises XenError."""
 
     @abstractmethod
     def _numbers(self, nodename: str) -> tuple[int, int] | None:
