@@ -96,7 +96,7 @@ _TABLE = {
     # Another machine: a real one, as a process of one of its domains sees it
     "xen": (
         "abi engine/choice engine/kernel engine/libatomic errors frames interface lazy memory "
-        "netback netfront observe port pump ring runloop vif wrap xenbus xenstore"
+        "netback netfront observe plugins port pump ring runloop vif wrap xenbus xenstore"
     ),
     "testing": "abi errors frames link offload port pump run runloop",
     "bench": (

@@ -16,6 +16,7 @@ from xen_world import Frames, World, numbered
 from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE
 from xennet.frames import FrameBatch
 from xennet.port import open_port
+from xennet.toolstack.toolstack import Outcome
 from xennet.xen.errors import because
 
 pytestmark = pytest.mark.usefixtures("libraries")
@@ -137,6 +138,24 @@ def test_a_killed_backend_holds_nothing_and_the_next_one_goes_on_at_its_rings() 
         nothing_held(world)
 
 
+def test_a_vif_that_is_being_detached_gets_its_closed() -> None:
+    with World(0) as world:
+        vif = world.plug(guest_end=Frames())
+        first = world.start(0, "back", "--host", "null:")
+        world.connect(vif)
+        first.end(signal.SIGKILL)
+        world.guest.crash()  # it does not answer any more
+        operation = world.host.unplug(vif)
+        world.hold(lambda: world.node(BACK_STATE) == "5")
+        second = world.start(0, "back", "--host", "null:")
+        world.hold(lambda: operation.outcome is not Outcome.PENDING)
+        assert operation.outcome is Outcome.DONE
+        world.guest.destroy()
+        assert second.end(signal.SIGTERM) == TERMINATED
+        assert second.report["vifs"] == []  # it was not served again for that
+        nothing_held(world)
+
+
 def test_a_vif_that_another_backend_serves_is_left_alone() -> None:
     with World(0) as world:
         end = Frames(numbered(2000), window=64)
@@ -164,6 +183,34 @@ def test_a_guest_that_crashes_and_is_destroyed_leaves_the_backend_alive() -> Non
         nothing_held(world)
 
 
+def test_a_port_that_fails_ends_the_command_and_closes_its_vifs() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    with World(0) as world:
+        vif = world.plug(guest_end=Frames(numbered(100)))
+        full = world.path("full.pcap")
+        full.symlink_to("/dev/full")
+        back = world.start(0, "back", "--host", f"record:{full}")
+        back.ending = True
+        world.hold(lambda: vif.connected or back.process.poll() is not None)
+        vif.kick()
+        assert back.wait() == 2
+        assert f"xennet: {full}" in back.told
+        world.hold(lambda: not vif.connected)
+
+
+def test_a_store_that_goes_ends_the_command() -> None:
+    with World(0) as world:
+        vif = world.plug(guest_end=Frames(numbered(100), window=10))
+        back = world.start(0, "back", "--host", "echo:")
+        world.connect(vif)
+        back.ending = True
+        assert world.served[0].store is not None
+        world.served[0].store.stop()
+        assert back.wait() == 2
+        assert "xennet: XenStore: " in back.told
+
+
 def test_a_vif_is_detached_and_attached_again() -> None:
     with World(0) as world:
         back = world.start(0, "back", "--host", "echo:")
@@ -173,7 +220,7 @@ def test_a_vif_is_detached_and_attached_again() -> None:
             world.connect(vif)
             world.hold(lambda end=end: len(end.got) == 100)
             operation = world.host.unplug(vif)
-            world.hold(lambda operation=operation: operation.outcome is not None)
+            world.hold(lambda operation=operation: operation.outcome is Outcome.DONE)
             world.hold(lambda turn=turn: back.told.count("gone") == turn + 1)
             world.host.require(vif, operation)
         assert back.end(signal.SIGTERM) == TERMINATED

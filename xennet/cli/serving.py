@@ -11,6 +11,8 @@ import click
 from xennet.cli.output import say, say_json
 from xennet.cli.run import MAX_MTU, MAX_QUEUES, MIN_MTU
 from xennet.cli.seconds import Seconds
+from xennet.errors import LinkError
+from xennet.port import PortError
 
 if TYPE_CHECKING:
     from xennet.xen.vif_service import Service
@@ -104,10 +106,13 @@ def run_service(
             service.start()
             tell(f"domain {service.hv.domid} serves {service.root}/vif")
             service.serve(lambda: stop.over or (once and service.deserted))
-            service.end(PATIENCE)
-            document = service.report()
-        finally:
-            left = service.close()
+        except (PortError, LinkError):
+            service.end(0.0)
+            service.close()
+            raise
+        service.end(PATIENCE)
+        document = service.report()
+        left = service.close()
     interrupted = stop.reason or None
     faults = [f"{vif['name']}: {fault}" for vif in document["vifs"] for fault in vif["faults"]]
     faults += [f"not given back: {left}"] if left else []

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xennet.frames import Watch
+from xennet.plugins import load
 from xennet.port import open_port
 from xennet.port.base import configure
+from xennet.port.spec import parse
 from xennet.xen.live_port import LivePort
 
 #: What stands for numbers of a vif in a port's specification.
@@ -31,9 +33,13 @@ class VifPorts:
         return iter(self._open.values())
 
     def open_now(self) -> None:
-        """Open the port that is not any one vif's."""
+        """Open the port that is not any one vif's. Else import what ports are made of: a toolstack
+        waits ten seconds for a backend."""
         if not self._each:
             self._opened(self._spec)
+            return
+        for part in parse(self._spec):
+            load(part.scheme.target)
 
     def take(self, user: str, domid: int, handle: int) -> LivePort | None:
         """The port for the vif called ``user``; None if another vif has it."""
