@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,7 @@ static long copy(void *to, const void *from, size_t n) {
 
 int main(int argc, char **argv) {
     (void)argc;
+    signal(SIGPIPE, SIG_IGN);
     while (fgets(line, sizeof line, stdin)) {
         char *word[8] = { "", "", "", "", "", "", "", "" };
         int n = 0;

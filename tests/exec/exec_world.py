@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
+
+import pytest
 
 from xennet.abi.linux_xen import (
     EVTCHN_BIND_INTERDOMAIN,
@@ -37,6 +40,11 @@ RDWR = os.O_RDWR
 READ, WRITE, BOTH = 1, 2, 3
 SHARED, PRIVATE = 1, 2
 GNTDEV, GNTALLOC, EVTCHN = "/dev/xen/gntdev", "/dev/xen/gntalloc", "/dev/xen/evtchn"
+
+
+def refused(number: int) -> AbstractContextManager[object]:
+    """A context in which the program gets this errno."""
+    return pytest.raises(OSError, check=lambda error: error.errno == number)
 
 
 class Caller:

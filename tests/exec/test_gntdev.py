@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from exec_world import BOTH, EVTCHN, GNTDEV, PRIVATE, READ, SHARED, Caller, World
+from exec_world import BOTH, EVTCHN, GNTDEV, PRIVATE, READ, SHARED, Caller, World, refused
 
 from xennet.abi.linux_xen import (
     GNTDEV_GET_OFFSET_FOR_VADDR,
@@ -19,11 +19,6 @@ from xennet.abi.linux_xen import (
 @pytest.fixture
 def program(world: World) -> Caller:
     return world.caller()
-
-
-def refused(number: int) -> pytest.RaisesExc[OSError]:
-    """A context in which the program gets this errno."""
-    return pytest.raises(OSError, check=lambda error: error.errno == number)
 
 
 def test_a_page_is_shared(world: World, program: Caller) -> None:

@@ -55,9 +55,10 @@ class Program:
         return sum(view.count for view in self._views)
 
     def kill(self) -> None:
-        """SIGKILL."""
-        with suppress(OSError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        """SIGKILL, unless it is the machine's own process."""
+        if self.pid != os.getpid():
+            with suppress(OSError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def gone(self) -> bool:
         """Whether the process has ended and somebody has waited for it, so that its number may be

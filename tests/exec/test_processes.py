@@ -1,0 +1,153 @@
+"""Processes that end, crash, are killed; domains that go; who sees what."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from exec_world import EVTCHN, GNTALLOC, GNTDEV, PATIENCE, World, refused
+
+from xennet.abi.sched import SHUTDOWN_crash
+from xennet.exec import shim
+from xennet.exec.errors import ExecError
+from xennet.exec.own_host import socket_paths
+from xennet.observe import ProgramCall
+
+
+def test_with_a_crash_everything_stays_until_the_domain_is_destroyed(world: World) -> None:
+    program = world.caller()
+    world.server.crashes_with(2, program.process.pid)
+    page, gref = world.page()
+    page.u8[0] = 1
+    port = world.kernel.alloc_unbound(2)
+    fd, channels = program.open(GNTDEV), program.open(EVTCHN)
+    program.bind(channels, 1, port)
+    offset = program.map_grants(fd, [(1, gref)])
+    program.notify_at_unmap(fd, offset, 1)
+    program.mmap(fd, offset)
+    program.open(GNTALLOC)
+    program.end()
+    info = world.host.machine.domain_info(2)
+    assert info is not None
+    assert info.shutdown == SHUTDOWN_crash
+    assert world.in_use(gref)
+    assert page.u8[0] == 1, "nothing is cleared"
+    world.guests[1].destroy()
+    world.hold(lambda: not world.in_use(gref))
+    world.kernel.close_port(port)
+    world.give_back(page, gref)
+
+
+def test_the_programs_of_a_domain_that_is_destroyed_are_killed(world: World) -> None:
+    program = world.caller()
+    fd = program.open(GNTALLOC)
+    offset, _ = program.alloc(fd, 1)
+    program.mmap(fd, offset)
+    world.guests[1].destroy()
+    world.hold(lambda: not world.server.programs)
+    assert program.process.wait() == -signal.SIGKILL
+    world.settle()
+    assert world.host.machine.domain_info(2) is None, "its pages are freed when they are unmapped"
+
+
+def test_a_process_of_two_domains_is_two_programs(world: World) -> None:
+    ours, theirs = world.caller(1), world.caller(2)
+    assert ours.open(GNTDEV) == theirs.open(GNTDEV)
+    assert {domid for domid, _ in world.server.programs} == {1, 2}
+
+
+def test_calls_are_seen(world: World) -> None:
+    seen: list[ProgramCall] = []
+    world.host.machine.observers.subscribe(seen.append, ProgramCall)
+    program = world.caller()
+    fd = program.open(GNTDEV)
+    program.map_grants(fd, [(1, 8)])
+    with refused(errno.EINVAL):
+        program.mmap(fd, 0)
+    pid = program.process.pid
+    assert seen == [
+        ProgramCall(2, pid, GNTDEV, "open", 0),
+        ProgramCall(2, pid, GNTDEV, "IOCTL_GNTDEV_MAP_GRANT_REF", 0),
+        ProgramCall(2, pid, GNTDEV, "mmap", -errno.EINVAL),
+    ]
+
+
+def test_other_paths_do_not_exist(world: World) -> None:
+    program = world.caller()
+    for path in ("/dev/xen/hypercall", "/proc/xen/xsd_port", "/dev/xen/" + "x" * 300):
+        with refused(errno.ENOENT):
+            program.open(path)
+    with refused(errno.ENOENT):
+        program.ask("access", "/dev/xen/hypercall")
+    assert program.ask("access", "/dev/xen/xenbus") == 0
+    fd = program.open("/proc/xen/capabilities")
+    assert program.fetch("read", fd, 64) == b""
+    control = world.caller(0)
+    fd = control.open("/proc/xen/capabilities")
+    assert control.fetch("read", fd, 64) + control.fetch("read", fd, 64) == b"control_d\n"
+
+
+def test_the_store_is_the_domains_own(world: World) -> None:
+    program = world.caller()
+    fd = program.open("/dev/xen/xenbus")
+    request = b"".join(word.to_bytes(4, "little") for word in (2, 7, 0, 6)) + b"domid\0"
+    program.ask("write", fd, request[:10].hex())
+    program.ask("write", fd, request[10:].hex())
+    answer = program.fetch("read", fd, 64)
+    assert (answer[:8], answer[16:]) == (request[:8], b"2")
+    program.ask("close", fd)
+
+
+def test_messages_that_are_nonsense_end_the_connection_and_nothing_else(world: World) -> None:
+    program = world.caller()
+    fd = program.open(GNTDEV)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as hostile:
+        hostile.connect(socket_paths(world.directory, 2)[0])
+        hostile.send(b"x")
+        world.hold(lambda: os.getpid() in world.pids)
+        hostile.settimeout(PATIENCE)
+        world.hold(lambda: not any(c.program.pid == os.getpid() for c in world.server.connections))
+        assert hostile.recv(64) == b""
+    assert program.map_grants(fd, [(1, 8)]) == 0
+    world.server.end(2)  # this process, which has connected, is not killed with the others
+    assert program.process.wait() == -signal.SIGKILL
+
+
+def test_no_compiler_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(ExecError, match="a C compiler is needed"):
+        shim.shim_path()
+
+
+def test_the_shim_is_built_once_by_many(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path))
+    code = "from xennet.exec.shim import shim_path; print(shim_path())"
+    many = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    paths = {one.communicate()[0].strip() for one in many}
+    assert len(paths) == 1
+    assert os.listdir(str(tmp_path)) == [os.path.basename(paths.pop())]
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 7", 7), ("kill -9 $$", 137), ("test -e /dev/xen/evtchn", 0)]
+)
+def test_the_exit_code_is_the_programs(caller: str, script: str, code: int) -> None:
+    command = [sys.executable, "-m", "xennet", "exec", "--", "sh", "-c", script]
+    assert subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode == code
+
+
+def test_no_program_is_one_line(caller: str) -> None:
+    for words in (["/nonexistent"], ["--host", "/nonexistent", "x"]):
+        command = [sys.executable, "-m", "xennet", "exec", *words]
+        told = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert told.returncode == 2
+        assert "/nonexistent" in told.stderr.splitlines()[0]
