@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from exec_world import EVTCHN, GNTALLOC, GNTDEV, PATIENCE, World, refused
+from exec_world import BOTH, EVTCHN, GNTALLOC, GNTDEV, PATIENCE, SHARED, World, refused
 
 from xennet.abi.sched import SHUTDOWN_crash
 from xennet.exec import shim
@@ -53,6 +53,28 @@ def test_the_programs_of_a_domain_that_is_destroyed_are_killed(world: World) -> 
     assert program.process.wait() == -signal.SIGKILL
     world.settle()
     assert world.host.machine.domain_info(2) is None, "its pages are freed when they are unmapped"
+
+
+def test_a_call_of_a_process_that_has_ended_is_not_made(world: World) -> None:
+    """Its end is seen between the message and the delivery."""
+    page, gref = world.page()
+    parent = world.caller()
+    fd = parent.open(GNTDEV)
+    known = set(world.pids)
+    child = parent  # it speaks for the child until that ends
+    child.ask("fork")
+    offset = child.map_grants(fd, [(1, gref)])
+    (pid,) = world.pids - known
+    child.tell("mmap", 0, 4096, BOTH, SHARED, fd, offset)
+    while world.host.machine.run_loop.idle:
+        world.host.pump.turn()
+    os.kill(pid, signal.SIGKILL)
+    while pid in world.pids:
+        world.host.pump.turn()
+    world.settle()
+    parent.ask("close", fd)
+    world.hold(lambda: not world.server.files)
+    world.give_back(page, gref)
 
 
 def test_a_process_of_two_domains_is_two_programs(world: World) -> None:

@@ -56,7 +56,8 @@ class _Connection:
         server.pump.watch(connected.fileno(), self._readable)
 
     def close(self) -> None:
-        """Close it. May be repeated."""
+        """Close it; what was asked and not answered yet is not done. May be repeated."""
+        self._messages.clear()
         if self._socket.fileno() >= 0:
             self._server.pump.unwatch(self._socket.fileno())
             self._socket.close()
@@ -84,6 +85,8 @@ class _Connection:
         self._post(self._delivery, self._deliver)
 
     def _deliver(self, delivery: Delivery) -> None:
+        if not self._messages:
+            return  # closed meanwhile: nothing is done for a process that may be gone
         message = self._messages.popleft()
         if self._messages:
             self._post(delivery, self._deliver)
