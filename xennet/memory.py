@@ -21,7 +21,7 @@ import sys
 from attrs import define, field
 
 from xennet.abi.xen import DOMID_INVALID, PAGE_SIZE
-from xennet.engine.atomics import OwnMap, of_processes
+from xennet.engine.atomics import OwnMap, SharedMap, of_processes
 from xennet.interface import OutOfFramesError
 
 #: The owner of a free frame.
@@ -83,11 +83,11 @@ class Memory:
         self.fd: int | None = None
         size = nr_frames * PAGE_SIZE
         try:
-            self._map: mmap.mmap
+            self._map: OwnMap | SharedMap
             if shared:
                 self.fd = os.memfd_create("xennet-arena")
                 os.ftruncate(self.fd, size)
-                self._map = mmap.mmap(self.fd, size)
+                self._map = SharedMap(self.fd, size)
             else:
                 self._map = OwnMap(size)
         except OSError as error:
@@ -103,6 +103,18 @@ class Memory:
         self._free = bytearray(b"\x01" * nr_frames)
         self._hint = 0
         self._used = 0
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no other process has a page of a shared arena in which there are words that this
+        process changes by atomic operations: those of grant tables and of event channels. To be set
+        by who knows; False until then."""
+        return isinstance(self._map, SharedMap) and self._map.quiet
+
+    @quiet.setter
+    def quiet(self, quiet: bool) -> None:
+        if isinstance(self._map, SharedMap):
+            self._map.quiet = quiet
 
     def close(self) -> None:
         """Give the arena back to the system. Views that are still held keep its memory mapped."""

@@ -181,6 +181,23 @@ def test_memory_that_others_may_map_takes_atomic_operations_whatever_view_it_is_
     assert not any(words)
 
 
+def test_memory_that_is_quiet_takes_plain_operations_until_it_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(atomics, "of_processes", lambda: recorder)
+    memory = Memory(1, shared=True)
+    assert not memory.quiet
+    memory.quiet = True
+    assert kernel.fetch_or(memory.u32, 2, 6) == 0
+    assert not kernel.alone(memory.u32), "a kernel that is set up now may run later"
+    memory.quiet = False
+    assert kernel.fetch_or(memory.u32, 2, 1) == 2
+    assert memory.u32[2] == 6
+    assert recorder.asked == [("fetch_or", 2, 1)]
+    memory.close()
+
+
 @pytest.mark.usefixtures("sharing")
 def test_the_views_of_an_arena_say_by_themselves_whether_it_is_shared() -> None:
     with closing(Memory(2)) as own:

@@ -35,6 +35,14 @@ class OwnMap(mmap.mmap):
         return super().__new__(cls, -1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
+class SharedMap(mmap.mmap):
+    """Pages that other processes map as well. While none of them has a word that this process
+    changes by an atomic operation (only pages of payload, say), it may be called ``quiet``: plain
+    operations are enough then, and several times as quick."""
+
+    quiet = False
+
+
 class ReadModifyWrite(Protocol):
     """The three operations on item ``at`` of a view of unsigned integers (1, 2, 4 or 8 bytes).
 
@@ -48,17 +56,24 @@ class ReadModifyWrite(Protocol):
 
 
 def of(words: memoryview) -> ReadModifyWrite | None:
-    """The operations that change items of ``words`` in one step; None if only this process has the
-    memory.
+    """The operations that change items of ``words`` in one step; None if only this process changes
+    them, now at least (:func:`alone`).
 
     Raises AtomicsError if another process may have it and there are no such operations.
     """
     owner = words.obj
+    if owner.__class__ is SharedMap:
+        return None if owner.quiet else of_processes()
     if isinstance(owner, OwnMap | bytearray | array):
         return None
     if hasattr(type(owner), "compare_and_swap"):
         return cast(ReadModifyWrite, owner)
     return of_processes()
+
+
+def alone(words: memoryview) -> bool:
+    """Whether only this process will ever have the memory of ``words``. Raises as :func:`of`."""
+    return words.obj.__class__ is not SharedMap and of(words) is None
 
 
 @cache

@@ -102,13 +102,13 @@ def await_responses(ring: U32Words, cons: int) -> int:
 
 
 def alone(words: U32Words) -> bool:
-    """Whether only this process has the memory of ``words``. Raises as xennet.engine.atomics.of
-    does.
+    """Whether only this process has the memory of ``words``. Raises as
+    xennet.engine.atomics.of does.
 
     In one thread a load and a store are then as good as an operation in one step. Kernels that
     change a word for each slot are told so when they are set up, and spare the calls.
     """
-    return atomics.of(words) is None
+    return atomics.alone(words)
 
 
 def compare_and_swap(words: U32Words, at: int, old: int, new: int) -> int:

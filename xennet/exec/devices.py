@@ -148,10 +148,22 @@ class Pages:
 
 
 def of_frames(
-    domain: ServedDomain, frames: Sequence[int], prot: int, tag: Any = None, *, address: int = 0
+    domain: ServedDomain,
+    frames: Sequence[int],
+    prot: int,
+    tag: Any = None,
+    *,
+    address: int = 0,
+    payload: bool = False,
 ) -> Pages:
     """Pages of the machine's memory; of a read-only descriptor if ``prot`` is without PROT_WRITE. A
-    negative frame is a hole."""
+    negative frame is a hole.
+
+    ``payload``: they are no pages of a grant table or of event channels, whose words the hypervisor
+    changes too, by atomic operations from now on (Memory.quiet).
+    """
+    if not payload and prot & PROT_WRITE:
+        domain.machine.memory.quiet = False
     extents: list[tuple[int | None, int]] = []
     first, count = 0, 0
     for frame in frames:

@@ -146,7 +146,7 @@ class GntallocFile(Device):
         for page in found:
             page.users += 1
         frames = [one.page.first for one in found]
-        return of_frames(self._domain, frames, request.prot, found)
+        return of_frames(self._domain, frames, request.prot, found, payload=True)
 
     def munmap(self, mapping: Mapping, first: int, count: int) -> None:
         for page in mapping.tag[first : first + count]:

@@ -180,7 +180,7 @@ class GntdevFile(Device):
         prot = request.prot
         if map.flags & GNTMAP_readonly:
             prot &= ~PROT_WRITE
-        return of_frames(self._domain, map.frames, prot, map)
+        return of_frames(self._domain, map.frames, prot, map, payload=True)
 
     def _map_grants(self, map: GrantMap) -> None:
         map_grant_ref = self._domain.domain.map_grant_ref

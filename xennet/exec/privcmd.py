@@ -54,7 +54,7 @@ class PrivcmdFile(Device):
         # Only the addresses: what is there comes with IOCTL_PRIVCMD_MMAPBATCH_V2.
         if not 0 < request.count <= _MOST_PAGES:
             raise OSError(errno.ENOMEM, f"{request.count} pages")
-        return of_frames(self.file.domain, [-1] * request.count, request.prot)
+        return of_frames(self.file.domain, [-1] * request.count, request.prot, payload=True)
 
     def munmap(self, mapping: Mapping, first: int, count: int) -> None:
         pass

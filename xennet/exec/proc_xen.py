@@ -55,7 +55,7 @@ class XsdKva(Device):
         assert domain.xsd is not None
         if request.offset or request.count != 1:
             raise OSError(errno.EINVAL, "it is one page")
-        return of_frames(domain, [domain.xsd[0].first], request.prot)
+        return of_frames(domain, [domain.xsd[0].first], request.prot, payload=True)
 
     def munmap(self, mapping: Mapping, first: int, count: int) -> None:
         pass

@@ -130,6 +130,8 @@ class ExecServer:
         #: What devices keep for the whole machine.
         self.common: dict[str, Any] = {}
         self.wakers = Wakers(pump)
+        # Until a device shows one of the pages that the hypervisor shares with a kernel.
+        machine.memory.quiet = True
         self._store = store
         self._devices = DEVICES if devices is None else devices
         self._numbers = 0
