@@ -14,7 +14,7 @@ DEV := $(VENV)/.dev
 FAST := $(VENV)/.fast
 # Hundreds of processes of the tests would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
-PIP := $(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check $(PIP_OPTIONS)
 
 .PHONY: help demo test explore mutants lint types unit bench lock clean $(if $(HAS),,$(RUN))
 
