@@ -88,11 +88,26 @@ def test_options_reach_the_vif(console: Console) -> None:
 
 def test_a_domain_for_backends_has_backends(console: Console) -> None:
     made = console.do("create", name="drivers", driver_domain=True)
-    assert made == {"domid": 3, "name": "drivers", "state": "running", "vifs": []}
+    known = {"domid": 3, "name": "drivers", "state": "running", "drivers": "xennet"}
+    assert made == {**known, "vifs": []}
     told = console.do("attach", domain=1, backend="drivers", back="echo:")
     assert (told["backend_domid"], told["connected"]) == (3, True)
     assert console.do("destroy", domain="drivers") == {"domid": 3, "name": "drivers", "gone": True}
     assert "domain 3, which has the backend, does not run" in console.do("why", domain=1)["why"]
+
+
+def test_a_guest_whose_kernel_is_a_program_is_left_alone(console: Console) -> None:
+    made = console.do("create", drivers="other")
+    assert (made["domid"], made["drivers"]) == (3, "other")
+    assert console.refused("attach", domain=3, front="null:") == (
+        "domain 3 has no drivers of xennet's: front has to be 'other'"
+    )
+    told = console.do("attach", domain=3)
+    assert (told["frontend"]["end"], told["backend"]["state"]) == ("other", "InitWait (2)")
+    assert "domain 3, whose drivers are not xennet's, has shown no state of a driver: " in " ".join(
+        console.do("why", domain=3)["why"]
+    )
+    assert console.do("destroy", domain=3)["gone"]
 
 
 def test_a_guest_is_created_and_destroyed_with_its_vifs(console: Console) -> None:

@@ -203,6 +203,12 @@ def _line(vif: Mapping[str, Any]) -> str:
 @click.option(
     "--grant-version", type=click.IntRange(1, 2), help="Version of its grant table.  [default: 1]"
 )
+@click.option(
+    "--drivers",
+    type=click.Choice(("xennet", "other")),
+    help="Whose drivers it has; other: a program is its kernel (docs/foreign.md).  "
+    "[default: xennet]",
+)
 @click.option("--driver-domain", is_flag=True, help="A domain for backends in place of a guest.")
 @_of_a_host
 def create(directory: str | None, as_json: bool, **asked: Any) -> None:
@@ -220,7 +226,7 @@ def create(directory: str | None, as_json: bool, **asked: Any) -> None:
     "--front",
     metavar="PORT",
     help="The guest's network stack: a port, or 'other', if another program is the frontend.  "
-    "[default: null:]",
+    "[default: null:; other in a domain without xennet's drivers]",
 )
 @click.option(
     "--back",

@@ -178,6 +178,7 @@ class Commands:
         driver_domain = arguments.flag("driver_domain")
         kind = arguments.choice("frontend", KINDS, "linux")
         version = arguments.number("grant_version", 1, 2, 1)
+        drivers = arguments.choice("drivers", ("xennet", OTHER), "xennet")
         arguments.require_no_more()
         domains = list(self.live.domains)
         if name and (not _NAME.fullmatch(name) or name.isdecimal()):
@@ -191,7 +192,7 @@ class Commands:
         if driver_domain:
             made: AnyDomain = self.live.create_driver_domain(name)
         else:
-            made = self.live.create_guest(name, kind, version)
+            made = self.live.create_guest(name, kind, version, drivers=drivers != OTHER)
         self.changed()
         return describe_domain(self.live, made) | self.about(made) | {"vifs": []}
 
@@ -200,7 +201,8 @@ class Commands:
         it waits as xl does: until the backend is there, if that is xennet's."""
         guest = self._guest(arguments)
         backend = self._domain(arguments, "backend", "0")
-        front, back = arguments.text("front", "null:"), arguments.text("back", SWITCH)
+        front = arguments.text("front", OTHER if guest.drivers is None else "null:")
+        back = arguments.text("back", SWITCH)
         kind = arguments.text("type", "vif")
         by_model = back == OTHER and kind not in ("vif", "vif_ioemu")
         model = DeviceModel(
@@ -230,6 +232,10 @@ class Commands:
             raise CommandError(f"domain {guest.domid} does not run")
         if mac is not None and (not _MAC.fullmatch(mac) or int(mac[:2], 16) & 1):
             raise CommandError(f"{mac[:80]!r} is no address of one interface (00:16:3e:00:00:01)")
+        if front != OTHER and guest.drivers is None:
+            raise CommandError(
+                f"domain {guest.domid} has no drivers of xennet's: front has to be {OTHER!r}"
+            )
         if back != OTHER and model is not DeviceModel.NONE:
             raise CommandError(f"a device model has the backend: back has to be {OTHER!r}")
         if back != OTHER and kind not in (*BACKEND_TYPES, "vif_ioemu"):

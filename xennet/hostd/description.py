@@ -9,6 +9,7 @@ from xennet.abi.sched import (
     SHUTDOWN_suspend,
     SHUTDOWN_watchdog,
 )
+from xennet.hostd.ends import OTHER
 from xennet.hostd.json_lines import Json
 from xennet.hostd.live_host import AnyDomain, HostedVif, LiveHost
 from xennet.lifecycle.why import why
@@ -46,6 +47,7 @@ def describe_domain(live: LiveHost, domain: AnyDomain) -> Json:
         "domid": domain.domid,
         "name": domain_name(domain),
         "state": domain_state(live, domain),
+        "drivers": OTHER if domain.drivers is None else "xennet",
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from attrs import define, evolve, field
 
 from xennet.errors import LinkError
+from xennet.host.buses import XENNET
 from xennet.host.capacity import ONE_VIF, Capacity
 from xennet.host.domains import BackendDomain, Guest, PluggedVif
 from xennet.host.host import DOM0, Host, guest_mac
@@ -110,9 +111,17 @@ class LiveHost:
         yield from self.host.backend_domains.values()
         yield from self.host.guests.values()
 
-    def create_guest(self, name: str = "", kind: str = "linux", grant_version: int = 1) -> Guest:
-        """Create a guest with xennet's drivers and boot it. Raises OutOfFramesError."""
-        guest = self.host.add_guest(name=name, kind=KINDS[kind], grant_version=grant_version)
+    def create_guest(
+        self, name: str = "", kind: str = "linux", grant_version: int = 1, *, drivers: bool = True
+    ) -> Guest:
+        """Create a guest with xennet's drivers and boot it; without ``drivers`` a program is its
+        kernel. Raises OutOfFramesError."""
+        guest = self.host.add_guest(
+            name=name,
+            kind=KINDS[kind],
+            grant_version=grant_version,
+            drivers=XENNET if drivers else None,
+        )
         guest.boot()
         return guest
 
