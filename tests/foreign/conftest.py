@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +32,40 @@ SOURCES = {
 HEADERS = ("xen/io/netif.h", "xengnttab.h", "xenevtchn.h", "xenstore.h")
 
 
+class Programs(dict[str, str]):
+    """Program -> its path; compiled when it is first needed, once for all processes of a test run:
+    ``folder`` is theirs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def __missing__(self, name: str) -> str:
+        source, options = SOURCES[name]
+        path = self.folder / name
+        command = ["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-o", str(path)]
+        with open(self.folder / "lock", "w") as lock:
+            flock(lock, LOCK_EX)
+            if not path.exists():
+                made = subprocess.run(
+                    [*command, str(source), *options], capture_output=True, text=True
+                )
+                assert not made.returncode, made.stderr
+        self[name] = str(path)
+        return self[name]
+
+
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The paths of the compiled programs."""
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    """The paths of the programs in C."""
     if reason := why_not(*HEADERS):
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("foreign")
-    built = {}
-    for name, (source, options) in SOURCES.items():
-        built[name] = str(folder / name)
-        command = ["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-o"]
-        made = subprocess.run(
-            [*command, built[name], str(source), *options], capture_output=True, text=True
-        )
-        assert not made.returncode, made.stderr
-    return built
+    base = tmp_path_factory.getbasetemp()
+    return Programs((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "foreign")
 
 
 @pytest.fixture
-def worlds(programs: dict[str, str]) -> Iterator[Callable[..., World]]:
+def worlds(programs: Programs) -> Iterator[Callable[..., World]]:
     """Makes hosts; what they hold at the end is an error."""
     made: list[World] = []
 

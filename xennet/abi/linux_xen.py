@@ -10,6 +10,7 @@ from __future__ import annotations
 from construct import Int16sl, Int16ul, Int32ul, Int64ul, Padding, Struct
 
 from xennet.abi.codec import derive
+from xennet.abi.xen import START_INFO
 
 
 def _IOC_NONE(kind: str, nr: int, size: int) -> int:
@@ -123,6 +124,11 @@ IOCTL_PRIVCMD_HYPERCALL = _IOC_NONE("P", 0, 48)
 IOCTL_PRIVCMD_MMAPBATCH_V2 = _IOC_NONE("P", 4, 32)
 IOCTL_PRIVCMD_DM_OP = _IOC_NONE("P", 5, 16)
 IOCTL_PRIVCMD_RESTRICT = _IOC_NONE("P", 6, 2)
+
+# xennet's own device /dev/xen/guest (xennet/include/xennet-guest.c)
+
+IOCTL_GUEST_HYPERCALL = _IOC_NONE("X", 0, PRIVCMD_HYPERCALL.size)
+IOCTL_GUEST_START_INFO = _IOC_NONE("X", 1, START_INFO.size)
 
 #: The names of all ioctls that are answered, for observers. gntdev's and gntalloc's unmap notify
 #: have one number.

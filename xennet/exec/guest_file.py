@@ -10,11 +10,15 @@ in place for its toolstack: a kernel that ends without SCHEDOP_shutdown has cras
 from __future__ import annotations
 
 import errno
-import struct
 from contextlib import suppress
 
+from xennet.abi.linux_xen import (
+    IOCTL_GUEST_HYPERCALL,
+    IOCTL_GUEST_START_INFO,
+    PRIVCMD_HYPERCALL,
+)
 from xennet.abi.sched import SHUTDOWN_crash
-from xennet.abi.xen import PAGE_SIZE, START_INFO
+from xennet.abi.xen import PAGE_SIZE
 from xennet.abi.xs_wire import XENSTORE_RECONNECT, XENSTORE_SERVER_FEATURE_RECONNECTION
 from xennet.exec.devices import (
     MAP_SHARED,
@@ -28,11 +32,6 @@ from xennet.exec.devices import (
 )
 from xennet.hypercall import Caller, hypercall, start_info
 from xennet.xenstore.ring_page import RingPage
-
-#: Number and five arguments of a hypercall, as struct privcmd_hypercall (xen/sys/privcmd.h).
-_CALL = struct.Struct("=6Q")
-_HYPERCALL = _CALL.size << 16 | ord("X") << 8
-_START_INFO = START_INFO.size << 16 | ord("X") << 8 | 1
 
 
 class GuestFile(Device):
@@ -62,12 +61,12 @@ class GuestFile(Device):
 
     def ioctl(self, call: Call) -> int:
         """A hypercall, or the start info."""
-        if call.number == _START_INFO:
+        if call.number == IOCTL_GUEST_START_INFO:
             call.out = start_info(self._domain)
             return 0
-        if call.number != _HYPERCALL:
+        if call.number != IOCTL_GUEST_HYPERCALL:
             raise OSError(errno.ENOTTY, "no such ioctl")
-        number, a1, a2, a3, _, _ = _CALL.unpack(call.argument())
+        number, a1, a2, a3, _, _ = PRIVCMD_HYPERCALL.unpack_from(call.argument())
         if self._reason is not None:
             raise OSError(errno.ESRCH, "the domain has shut down")
         caller = Caller(self._domain, call.client.memory, self._shut_down)
