@@ -7,7 +7,9 @@ import os
 import re
 import signal
 import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from shmif_processes import DIES, KEEPS, line, process
@@ -213,6 +215,25 @@ def test_a_bus_that_moves_is_in_use_whatever_is_declared(
     hold(bus, 1)
     monkeypatch.setattr("xennet.shmif.bus_lock.time.sleep", moves)
     with pytest.raises(BusError, match="not unlocked: the bus is in use, it moves"):
+        bus.lock.declare_dead(60)
+    assert word(bus) == 1
+
+
+def test_a_bus_that_moved_while_the_one_who_waits_was_away_is_in_use(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has slept until the time was over looks once more."""
+    now = 0.0
+
+    def moves(_: float) -> None:
+        nonlocal now
+        now += 1
+        bus.memory.mem32[5] += 24
+
+    hold(bus, 1)
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=moves)
+    monkeypatch.setattr(bus_lock, "time", clock)
+    with pytest.raises(BusError, match="not unlocked: the bus is in use, it moves"):
         bus.lock.declare_dead(0.5)
     assert word(bus) == 1
 
@@ -361,7 +382,7 @@ bus.lock.release()
     held = word(bus)
     with process(bus.path, waits) as waiting:
         assert line(waiting) == "begins"
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while word(bus) == held and time.monotonic() < until:
             time.sleep(0.001)
         assert word(bus) == owner.asked_for(held)
@@ -380,6 +401,20 @@ bus.lock.release()
             bus.lock.release()
     assert 1 <= len(ways) <= bus_lock._COURTESY  # once, and not at the second hold
     assert not any(ways)
+
+
+def test_a_holder_gives_way_once_however_busy_the_machine_is(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was away for a second before it did so."""
+    ways: list[int] = []
+    seconds = count()
+    monkeypatch.setattr(bus_lock, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    monkeypatch.setattr(bus_lock, "_yield", lambda: ways.append(word(bus)))
+    bus.lock._asked = True
+    bus.lock.acquire(writing=False)
+    bus.lock.release()
+    assert ways == [0]
 
 
 @needs_proof

@@ -192,9 +192,11 @@ class BusLock:
         self._asked = False
         until = time.monotonic() + _NAP  # on a busy machine one time may be long enough
         for _ in range(_COURTESY):
-            if self._mem[WORD] != LOCK_UNLOCKED or time.monotonic() >= until:
+            if self._mem[WORD] != LOCK_UNLOCKED:
                 return
             _yield()
+            if time.monotonic() >= until:
+                return
 
     def _wait(self, word: int, patience: float) -> None:
         started = time.monotonic()
@@ -276,7 +278,9 @@ class BusLock:
         before = self._moves()
         until = time.monotonic() + patience
         word = owner.held_by(self.mark, True)
-        while time.monotonic() < until:
+        over = False
+        while not over:
+            over = time.monotonic() >= until  # the last look comes after the time, not before
             seen = self._take(self._words, word, 0)
             if seen == LOCK_UNLOCKED:
                 self._held = word
@@ -289,7 +293,8 @@ class BusLock:
                 raise BusError(f"{self._name}: not unlocked: it is held {self._holder(seen)}")
             if self._moves() != before:
                 raise BusError(f"{self._name}: not unlocked: the bus is in use, it moves")
-            time.sleep(_NAP)
+            if not over:
+                time.sleep(_NAP)
         what = "a process without a mark was declared dead while it held the lock"
         if not self._swapped(LOCK_LOCKED, word, what):
             raise BusError(f"{self._name}: not unlocked: its holder has changed")
