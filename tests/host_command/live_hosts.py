@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import json
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from xennet.cli import main
 from xennet.host.capacity import Capacity
 from xennet.hostd.commands import Commands
 from xennet.hostd.control_socket import ControlSession
@@ -117,21 +119,16 @@ class HostProcess:
         until(lambda: os.path.exists(f"{self.directory}/control.sock"), self.process)
 
     def xennet(self, *words: str, code: int = 0) -> str:
-        """What a command prints: stdout, or stderr for an error."""
-        done = subprocess.run(
-            [sys.executable, "-m", "xennet", "host", *words],
-            env=environment(XENNET_HOST=self.directory),
-            text=True,
-            capture_output=True,
-            check=False,
-            preexec_fn=die_with_parent,
-            timeout=SECONDS * 2,
-        )
-        assert done.returncode == code, (words, done)
-        return done.stdout if code != 2 else done.stderr
-
-    def list(self) -> dict[str, Any]:
-        return json.loads(self.xennet("list", "--json"))
+        """What a command prints: stdout, or stderr for an error. It runs in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, XENNET_HOST=self.directory),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            done = main(["host", *words])
+        assert done == code, (words, done, out.getvalue(), err.getvalue())
+        return out.getvalue() if code != 2 else err.getvalue()
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """End it by a signal. Returns its exit code, and what it wrote to stderr."""

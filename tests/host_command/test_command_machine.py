@@ -149,4 +149,4 @@ class Commands(RuleBasedStateMachine):
 
 
 TestCommands = Commands.TestCase
-TestCommands.settings = settings(max_examples=25, stateful_step_count=14)
+TestCommands.settings = settings(max_examples=15, stateful_step_count=14)

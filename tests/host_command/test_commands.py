@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,15 @@ MODEL = "/local/domain/0/device-model/1/state"
 
 
 @pytest.fixture
-def console():
+def console() -> Iterator[Console]:
+    console = Console()
+    yield console
+    console.end()
+
+
+@pytest.fixture(scope="module")
+def unchanged() -> Iterator[Console]:
+    """One for all tests that leave it as it was."""
     console = Console()
     yield console
     console.end()
@@ -242,14 +251,14 @@ REFUSED = [
 
 @pytest.mark.parametrize(("command", "arguments", "reason"), REFUSED)
 def test_what_cannot_be_is_refused_with_one_line_and_nothing_happens(
-    console: Console, command: str, arguments: dict[str, Any], reason: str
+    unchanged: Console, command: str, arguments: dict[str, Any], reason: str
 ) -> None:
-    before = console.do("list")
-    refused = console.refused(command, **arguments)
+    before = unchanged.do("list")
+    refused = unchanged.refused(command, **arguments)
     assert reason in refused
     assert "\n" not in refused
-    assert console.do("list") == before
-    assert console.live.switch.ports == []
+    assert unchanged.do("list") == before
+    assert unchanged.live.switch.ports == []
 
 
 def test_a_handle_in_use_is_refused_and_its_ports_are_closed(
@@ -415,9 +424,9 @@ def test_requests_are_cut_anywhere_and_answered_in_order(console: Console) -> No
     ],
 )
 def test_a_client_that_sends_garbage_is_told_and_hung_up_on(
-    console: Console, line: bytes, reason: str
+    unchanged: Console, line: bytes, reason: str
 ) -> None:
-    session = ControlSession(console.commands.perform)
+    session = ControlSession(unchanged.commands.perform)
     session.receive(line + b'{"command": "create"}\n')
     answer = decode(session.take())
     assert answer["error"].startswith(f"no request: {reason}")
@@ -425,7 +434,7 @@ def test_a_client_that_sends_garbage_is_told_and_hung_up_on(
     session.receive(b'{"command": "create"}\n')
     session.resume()
     assert not session.pending
-    assert len(console.do("list")["domains"]) == 3
+    assert len(unchanged.do("list")["domains"]) == 3
 
 
 def test_a_client_that_goes_hears_nothing_and_its_command_is_done(console: Console) -> None:

@@ -93,14 +93,15 @@ def _serve(path: str | None, guests: int, arena: int | None, quiet: bool) -> int
     from xennet.xenstore.daemon import SocketError
 
     ended: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: ended.append(number))
     frames = None if arena is None else mib_frames(arena)
     left: list[str] = []
     try:
         directory = HostDirectory.at(path)
         try:
             directory.take()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda number, _frame: ended.append(number))
+            _have_many_descriptors()
             served = ServedHost(directory, Capacity(max(1, guests), vifs=4, frames=frames))
             try:
                 for _ in range(guests):
@@ -118,6 +119,14 @@ def _serve(path: str | None, guests: int, arena: int | None, quiet: bool) -> int
     for line in left:
         say(f"xennet: left behind: {line}", err=True)
     return EXIT_NOT_GOOD if left else 0
+
+
+def _have_many_descriptors() -> None:
+    """Have as many descriptors as the system allows: each domain takes some, each client one."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _tell(path: str, programs: bool) -> None:
