@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -163,6 +164,25 @@ def answers(directory: Path) -> bool:
     with suppress(Exception):
         return bool(request(str(directory), "list", {}))
     return False
+
+
+def test_one_for_which_the_system_has_not_enough_leaves_nothing(tmp_path: Path) -> None:
+    def few_descriptors() -> None:
+        die_with_parent()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "xennet", "host", "--socket", tmp_path / "d", "--guests", "30"],
+        env=environment(),
+        text=True,
+        capture_output=True,
+        check=False,
+        preexec_fn=few_descriptors,
+        timeout=SECONDS,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "Too many open files" in done.stderr
+    assert os.listdir(tmp_path / "d") == []
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import struct
 from collections import Counter, deque
 from collections.abc import Callable
 from collections.abc import Mapping as AnyMapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -160,16 +160,21 @@ class ExecServer:
         """Let programs run in ``domain``: they connect to the socket ``path``, and its connections
         to the store to ``store_path`` (None: by /dev/xen/xenbus only). Both have mode 0600.
 
-        Raises SocketError if it cannot listen there.
+        Raises SocketError if it cannot listen there, OSError if the system has no descriptor left;
+        nothing is there then.
         """
         domid = domain.domid
         daemon = None
-        if self._store is not None:
-            daemon = Daemon(self._store, store_path or "", self.pump, domid=domid)
-            if store_path is not None:
-                daemon.start()
-        served = ServedDomain(self.machine, domain, grants, daemon)
-        listening = listen(path, socket.SOCK_SEQPACKET)
+        with ExitStack() as undo:
+            if self._store is not None:
+                daemon = Daemon(self._store, store_path or "", self.pump, domid=domid)
+                if store_path is not None:
+                    undo.callback(daemon.stop)
+                    daemon.start()
+            served = ServedDomain(self.machine, domain, grants, daemon)
+            undo.callback(served.close)
+            listening = listen(path, socket.SOCK_SEQPACKET)
+            undo.pop_all()
         listening.setblocking(False)
         self.domains[domid] = served
         self._listening[domid] = listening, path
