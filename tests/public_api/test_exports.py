@@ -27,6 +27,7 @@ LAZY = [
     "xennet.netmap",
     "xennet.run",
     "xennet.wrap",
+    "xennet.xen",
 ]
 
 

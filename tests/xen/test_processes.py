@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from test_cli_page import check as check_keys
 from xen_world import Frames, World, numbered
 
 from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE
@@ -59,6 +60,7 @@ def test_a_backend_process_serves_the_emulated_frontend(options: tuple[str, ...]
         assert back.end(signal.SIGTERM) == TERMINATED, back.told
         report = back.report
         assert report["good"], report
+        check_keys(report, "xennet-back/1")
         (seen,) = report["vifs"]
         assert (seen["name"], seen["connections"], seen["faults"]) == ("vif1.0", 1, [])
         assert seen["counters"]["tx"]["packets"] == seen["counters"]["rx"]["packets"] == 600
@@ -79,6 +81,7 @@ def test_a_frontend_process_drives_the_emulated_backend(options: tuple[str, ...]
         assert end.got == end.frames
         assert front.end(signal.SIGTERM) == TERMINATED, front.told
         assert front.report["good"], front.report
+        check_keys(front.report, "xennet-front/1")
         assert (world.node(FRONT_STATE), world.node(BACK_STATE)) == ("6", "6")
         world.guest.destroy()
         nothing_held(world)
