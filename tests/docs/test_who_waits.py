@@ -15,6 +15,7 @@ MAY_WAIT = {
     "xennet/xenstore/client/channel.py": ("a client waits for its server", {"selectors"}),
     "xennet/shmif/bus_lock.py": ("another process holds the lock", {"sleep"}),
     "xennet/shmif/doorbell.py": ("who follows a bus waits for others", {"select", "sleep"}),
+    "xennet/exec/follow_ups.py": ("it looks who calls, without waiting", {"select"}),
     "xennet/netmap/loop_events.py": (
         "it asks for each write to an eventfd, without waiting: the pump waits",
         {"select"},

@@ -23,6 +23,7 @@ from xennet.abi.sched import SHUTDOWN_crash
 from xennet.exec import messages
 from xennet.exec.device_table import DEVICES
 from xennet.exec.devices import Call, MakeDevice, MapRequest, OpenFile, Pages
+from xennet.exec.follow_ups import FollowUps
 from xennet.exec.programs import Program
 from xennet.exec.served_domain import ServedDomain
 from xennet.exec.wakers import Wakers
@@ -60,29 +61,37 @@ class _Connection:
         self._messages.clear()
         if self._socket.fileno() >= 0:
             self._server.pump.unwatch(self._socket.fileno())
+            self._server.follow_ups.forget(self._socket.fileno())
             self._socket.close()
             self._server.connections.discard(self)
 
     def _readable(self) -> None:
+        if self.take():
+            self._server.follow_ups.serve(self._socket.fileno(), self)
+
+    def take(self) -> bool:
+        """Take the next call. Returns whether it has been answered; else it is for a delivery, or
+        there is none."""
         try:
             message = self._socket.recv(messages.MOST_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             message = b""
         if len(message) < messages.REQUEST.size:
             # Its end, or nonsense. The process may go on, and may run another program now.
             self.close()
             self.program.compare()
-            return
+            return False
         if not self.program.domain.running:
             self._answer(messages.ANSWER.pack(errno.EIO, 0, -1, 0, 0, 0))
-            return
+            return False
         if not self._messages and (answer := self._server.at_once(self.program, message)):
             self._answer(answer)
-            return
+            return self._socket.fileno() >= 0
         self._messages.append(message)
         self._post(self._delivery, self._deliver)
+        return False
 
     def _deliver(self, delivery: Delivery) -> None:
         if not self._messages:
@@ -132,6 +141,7 @@ class ExecServer:
         self.wakers = Wakers(pump)
         # Until a device shows one of the pages that the hypervisor shares with a kernel.
         machine.memory.quiet = True
+        self.follow_ups = FollowUps()
         self._store = store
         self._devices = DEVICES if devices is None else devices
         self._numbers = 0
@@ -212,6 +222,7 @@ class ExecServer:
             kept.close()
         self.common.clear()
         self.wakers.close()
+        self.follow_ups.close()
         self._unsubscribe()
 
     def crashes_with(self, domid: int, pid: int) -> None:
