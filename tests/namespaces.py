@@ -62,7 +62,7 @@ def wire(name: str, interface: str) -> socket.socket:
     def make() -> socket.socket:
         made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         made.bind((interface, 3))
-        made.settimeout(5)
+        made.settimeout(60)
         made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 22)
         return made
 

@@ -185,13 +185,13 @@ def test_a_push_wakes_the_other_listener(pair: tuple[ShmifPort, ShmifPort]) -> N
     ready()
     assert not woken
     push(one, 0, 3)
-    assert select.select([fd], [], [], 5)[0]
+    assert select.select([fd], [], [], 60)[0]
     ready()
     assert woken == [1]
     assert not select.select([fd], [], [], 0)[0]
     other.wait(0.01)
     push(one, 0, 1)
-    other.wait(5)
+    other.wait(60)
     assert words(other._bus.memory.whole)[1] == 3
     other.watch_descriptors(lambda fd, readable, _: watched.update({fd: readable and ready}))
     assert watched == {fd: ready}  # by the new one: the one before was ended
@@ -210,7 +210,7 @@ def test_without_inotify_the_bus_is_looked_at(path: str, monkeypatch: pytest.Mon
     woken: list[int] = []
     port.listen(lambda: woken.append(1))
     for number in range(2):
-        assert select.select([fd], [], [], 5)[0]
+        assert select.select([fd], [], [], 60)[0]
         ready()
         assert len(woken) == number + 1
     push(other, 0, 3)
@@ -232,7 +232,7 @@ def test_a_live_run_looks_at_a_bus_without_inotify(
     link.open()
     ends = threading.Timer(0.1, push, (other, 0, 3))
     ends.start()
-    link.carry_live(10, lambda: sink.counters.frames_out == 3)
+    link.carry_live(60, lambda: sink.counters.frames_out == 3)
     assert sink.counters.frames_out == 3
     ends.join()
     link.destroy()

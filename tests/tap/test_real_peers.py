@@ -21,7 +21,7 @@ _WHY = why_none("ping", "iperf3")
 pytestmark = pytest.mark.skipif(bool(_WHY), reason=_WHY or "-")
 
 #: Seconds until a thing that has to happen counts as one that does not.
-PATIENCE = 30.0
+PATIENCE = 60.0
 ADDRESSES = (("10.77.0.1", "fd77::1"), ("10.77.0.2", "fd77::2"))
 #: Options of the runs, and the bytes that iperf3 sends through each of them.
 RUNS = {
@@ -163,9 +163,9 @@ def test_two_stacks_talk(both: tuple[str, str], name: str) -> None:
         for words in ((v4,), (v4, "-R"), (v6,)):
             report = run.iperf3("-n", amount, "-c", *words)
             assert report["end"]["sum_received"]["bytes"] > 0
-        # Fewer datagrams than an interface keeps; a busy machine still drops some.
-        report = run.iperf3("-u", "-b", "50M", "-n", "1M", "-c", v4)
-        assert report["end"]["sum"]["lost_percent"] < 50
+        # Fewer datagrams than a queue of an interface or a socket keeps, however late it is read.
+        report = run.iperf3("-u", "-b", "50M", "-n", "100K", "-c", v4)
+        assert report["end"]["sum"]["lost_percent"] == 0
     finally:
         code, stdout = run.end(signal.SIGTERM)
     told = json.loads(stdout)

@@ -259,7 +259,7 @@ def test_a_blank_checksum_that_is_pushed_is_trusted(port: TapPort, netns: str) -
     errors = checksum_errors(netns)
     server = within(netns, partial(socket.socket, socket.AF_INET, socket.SOCK_DGRAM))
     server.bind(("10.77.0.2", 5201))
-    server.settimeout(5)
+    server.settimeout(60)
     packet = Ether(src="02:00:00:00:00:01", dst=mac) / V4 / udp(8)
     frame = blank(packet, 34, 6)
     push(port, frame)  # nothing says that it is blank: a wrong checksum
