@@ -1,16 +1,16 @@
 """The ring contract against a model: clients that write anything into their rings, on a pipe.
 
-The model knows a ring as lists of indices that each side owns; it shares no code with the device.
+The model (ring_model.py) knows a ring as lists of indices that each side owns.
 """
 
 from __future__ import annotations
 
 import select
 
-from attrs import define, field
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from netmap_clients import Client, all_free, opened
+from ring_model import Side, steps, stretch
 
 from xennet.netmap.device import Device
 from xennet.netmap.net_interface import NetInterface
@@ -18,75 +18,6 @@ from xennet.netmap.net_interface import NetInterface
 N = 8
 MORE, CHANGED = 32, 1
 ANY_INDEX = st.one_of(st.integers(0, N - 1), st.sampled_from([N, N + 1, 2**32 - 1]))
-
-
-def stretch(first: int, last: int) -> list[int]:
-    """The slots from ``first`` to ``last`` in ring order, both included."""
-    found = [first]
-    while found[-1] != last:
-        found.append((found[-1] + 1) % N)
-    return found
-
-
-def allowed(first: int, last: int, head: int, cur: int) -> bool:
-    """Whether a client that may use ``first`` to ``last`` may write this."""
-    mine = stretch(first, last)
-    if head not in mine:
-        return False
-    if cur in mine[mine.index(head) :]:
-        return True
-    # A quirk of the real module: where the window wraps, a cur beyond the ring is not noticed
-    # while head is in the upper part.
-    return cur >= N and last < first <= head
-
-
-@define
-class Side:
-    """One direction of one end: what the client sees, and what the kernel has accepted."""
-
-    tx: bool
-    shown: list[int]
-    rhead: int = 0
-    rcur: int = 0
-    rtail: int = 0
-    hwcur: int = 0
-    hwtail: int = 0
-    published: int = 0
-    slots: list[list[int]] = field(factory=list)
-
-    @classmethod
-    def fresh(cls, tx: bool, buffers: list[int]) -> Side:
-        tail = N - 1 if tx else 0
-        slots = [[buffer, 2048, 0] for buffer in buffers]
-        return cls(tx, [0, 0, tail], 0, 0, tail, 0, tail, tail, slots)
-
-    def prologue(self) -> bool:
-        head, cur, _ = self.shown
-        if self.tx:
-            good = allowed(self.rhead, self.rtail, head, cur)
-            if good:
-                self.rhead, self.rcur = head, cur
-        else:
-            good = allowed(self.hwcur, self.hwtail, head, cur)
-            self.rhead, self.rcur = head, cur
-        if good:
-            self.shown[2] = self.rtail
-        else:
-            self.reinit()
-        return good
-
-    def reinit(self) -> None:
-        if max(self.shown) >= N:
-            self.shown = [self.hwcur, self.hwcur, self.hwtail]
-        self.rhead, self.rcur, self.rtail = self.shown
-
-    def finish(self) -> None:
-        self.rtail = self.shown[2] = self.hwtail
-
-
-def steps(first: int, last: int) -> list[int]:
-    """The slots from ``first`` up to, not including ``last``."""
-    return stretch(first, last)[:-1]
 
 
 class PipeContract(RuleBasedStateMachine):
@@ -119,7 +50,7 @@ class PipeContract(RuleBasedStateMachine):
     def move_on(self, end: int, tx: bool, number: int) -> None:
         """What a client does that keeps the contract."""
         client, side = self.pick(end, tx)
-        mine = stretch(side.shown[0] % N, side.hwtail)
+        mine = stretch(side.shown[0] % N, side.hwtail, N)
         head = mine[min(number, len(mine) - 1)]
         client.write(tx, head, head)
         side.shown[:2] = [head, head]
@@ -127,7 +58,7 @@ class PipeContract(RuleBasedStateMachine):
     @rule(end=st.integers(0, 1), slot=st.integers(0, N - 1), other=st.integers(0, N - 1))
     def swap_own_buffers(self, end: int, slot: int, other: int) -> None:
         client, side = self.pick(end, True)
-        owned = steps(side.hwcur, side.hwtail)
+        owned = steps(side.hwcur, side.hwtail, N)
         if slot not in owned or other not in owned or slot == other:
             return
         one, two = side.slots[slot], side.slots[other]
@@ -140,14 +71,14 @@ class PipeContract(RuleBasedStateMachine):
     @rule(end=st.integers(0, 1), slot=st.integers(0, N - 1), more=st.booleans())
     def mark(self, end: int, slot: int, more: bool) -> None:
         client, side = self.pick(end, True)
-        if slot in steps(side.hwcur, side.hwtail):
+        if slot in steps(side.hwcur, side.hwtail, N):
             side.slots[slot][2] = MORE if more else 0
             client.set_slot(True, slot, *side.slots[slot])
 
     def model_txsync(self, end: int) -> None:
         side, peer = self.model[end][True], self.model[1 - end][False]
         side.hwtail = side.published
-        for i in steps(side.hwcur, side.rhead):
+        for i in steps(side.hwcur, side.rhead, N):
             peer.slots[i] = list(side.slots[i])
             side.slots[i][2] &= ~CHANGED
             if not peer.slots[i][2] & MORE:
@@ -158,7 +89,7 @@ class PipeContract(RuleBasedStateMachine):
     def model_rxsync(self, end: int) -> None:
         side, peer = self.model[end][False], self.model[1 - end][True]
         side.hwtail = side.published
-        for i in steps(side.hwcur, side.rhead):
+        for i in steps(side.hwcur, side.rhead, N):
             if side.slots[i][2] & CHANGED:
                 peer.slots[i] = list(side.slots[i])
                 side.slots[i][2] &= ~CHANGED

@@ -88,6 +88,7 @@ class Netfront:
         self.control: ControlClient | None = None
         self.multicast: list[bytes] = []
         self._queues: Queues | None = None
+        self._lent_to: DrivesRings | None = None
         self._features: BackendFeatures | None = None
         self._headroom = False
         self._connected = False
@@ -190,8 +191,7 @@ class Netfront:
         self._lend(queues.all)
 
     def disconnect(self, dev: XenbusDevice) -> None:
-        if self._connected:
-            self._lend([])
+        self._lend([])
         self._connected = False
         if self._carrier_watch is not None:
             self._carrier_watch.cancel()
@@ -206,8 +206,8 @@ class Netfront:
         """Go on as a driver of ``hv``; everything that was shared stays behind in the old
         domain."""
         self.hv = hv
+        self._lend([])
         if self._queues is not None:
-            self._lend([])
             self._queues.stop()
             self._queues.drop_waiting()
         self._held.clear()
@@ -282,10 +282,14 @@ class Netfront:
     # -- the rest ----------------------------------------------------------------------------------
 
     def _lend(self, queues: Sequence[Queue]) -> None:
-        """Show the guest the rings of the connection, if it may drive some itself; without any, it
-        has ended."""
-        if isinstance(self.guest, DrivesRings):
-            self.guest.rings([DrivenRings(queue) for queue in queues])
+        """Show the guest the rings of the connection, if it may drive some itself; none: it is over
+        for whom was shown some."""
+        if queues:
+            self._lent_to = self.guest if isinstance(self.guest, DrivesRings) else None
+        if self._lent_to is not None:
+            self._lent_to.rings([DrivenRings(queue) for queue in queues])
+        if not queues:
+            self._lent_to = None
 
     def _amend(self, kind: int, mac: bytes) -> MulticastChange | None:
         if self._queues is None or not self._connected or not self._takes_multicast_requests():

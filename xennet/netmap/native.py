@@ -47,12 +47,14 @@ RX_BUF_MAXSIZE = 4096
 class _TxRing:
     """What the driver has of a tx ring. ``unanswered``: by slot, requests without an answer.
     ``frames``: those that are to be sent, in the region; ``joined``: one of several slots.
-    ``cut``: the rest of a packet that no ring holds is to be passed over."""
+    ``handed``: up to where the client has handed slots over. ``cut``: the rest of a packet that no
+    ring holds is to be passed over."""
 
     unanswered: array[int]
     tags: array[int]
     frames: FrameBatch
     joined: FrameBatch
+    handed: int = 0
     cut: bool = False
     res: array[int] = field(factory=lambda: array("q", [0] * R_PLACES))
 
@@ -178,9 +180,9 @@ class NativePort(InterfacePort):
             kring.notified()
 
     def _tx_event(self, kring: Kring, answered: bool) -> None:
-        # The client has handed these over: a full ring or a lost connection has held them up.
-        if kring.pvt[K_HWCUR] != kring.pvt[K_RHEAD]:
-            self._transmit(kring)
+        # What a full ring or a lost connection has held up. (A head that is not accepted yet, or
+        # was refused, is in rhead too.)
+        self._transmit(kring)
         if answered:
             kring.notified()
 
@@ -192,20 +194,23 @@ class NativePort(InterfacePort):
     def send(self, kring: Kring, flags: int) -> None:
         for queue in self._queues(kring):
             queue.collect()
+        self._tx_ring(kring).handed = kring.pvt[K_RHEAD]
         self._transmit(kring)
         self._free(kring.view, self._view(self._tx_ring(kring).unanswered))
 
     def _transmit(self, kring: Kring) -> None:
-        """Send the packets from hwcur to rhead, or as many as the driver's ring has room for."""
+        """Send the packets that were handed over, or as many as the driver's ring has room for."""
+        handed = self._tx_ring(kring).handed
         for queue in self._queues(kring):
-            while kring.pvt[K_HWCUR] != kring.pvt[K_RHEAD]:
+            while kring.pvt[K_HWCUR] != handed:
                 if not queue.longest or not self._send_some(kring, queue):
                     return
 
     def _send_some(self, kring: Kring, queue: RingPair) -> bool:
         """Send the packets before one of several slots, or that one. Returns whether all of that
         was taken."""
-        ring, region, head = self._tx_ring(kring), self.region, kring.pvt[K_RHEAD]
+        ring, region = self._tx_ring(kring), self.region
+        head = ring.handed
         if ring.cut:
             return self._send_joined(kring, queue)
         frames, words = ring.frames, region.view32
@@ -226,8 +231,7 @@ class NativePort(InterfacePort):
         It stays if its last slot is not there yet, unless no other slot is left for that.
         """
         ring, region, pvt = self._tx_ring(kring), self.region, kring.pvt
-        first, head = pvt[K_HWCUR], pvt[K_RHEAD]
-        joined = ring.joined
+        first, head, joined = pvt[K_HWCUR], ring.handed, ring.joined
         into = self._view(joined.data), self._view(ring.res)
         size = self._join(head, region.view8, region.view32, kring.view, *into)
         whole = bool(ring.res[R_WHOLE])
