@@ -170,10 +170,10 @@ def test_slots_with_morefrag_are_one_packet(sizes: list[int]) -> None:
     assert len(packets[1].ids) == -(-len(whole) // 4096)
     taken = range(1, 1 + len(sizes))
     assert not any(world.client.slot(True, slot)[2] & GONE for slot in taken)
-    world.answer(*packets[0].ids, *packets[2].ids, *packets[1].ids[1:])
+    world.answer(*packets[0].ids, *packets[2].ids, *packets[1].ids[:-1])
     world.client.txsync()
     assert world.tx.shown()[2] == 0
-    world.answer(packets[1].ids[0])
+    world.answer(packets[1].ids[-1])
     world.client.txsync()
     assert space(world) == N - 1
 
@@ -213,9 +213,9 @@ def test_a_packet_without_end_is_cut_when_it_fills_the_ring() -> None:
     world.put(*[b"x"] * (N - 1), flags=NS_MOREFRAG)
     world.client.txsync()
     assert space(world) == N - 1
-    world.put(b"x", b"x", flags=NS_MOREFRAG)
+    world.put(b"x" * 20, b"x" * 20, flags=NS_MOREFRAG)
     world.client.txsync()
-    world.put(b"its end", frame(9))
+    world.put(b"its end" * 3, frame(9))
     world.client.txsync()
     assert [packet.data for packet in world.sent()] == [frame(9)]
     assert world.tx.hwcur == (N - 1 + 4) % N
@@ -277,11 +277,31 @@ def test_frames_that_were_taken_from_the_stack_go_first() -> None:
     assert len(packets) == N
     world.open()
     world.client.send(frame(1))
-    world.answer(*[ident for packet in packets for ident in packet.ids])
+    assert world.sent() == []
+    for packet in packets:
+        world.raw.answer(*packet.ids)
+    world.raw.publish_tx()  # the client is there before the event
+    world.client.txsync()
     assert [packet.data for packet in world.sent()] == [
         *frames[56:100],
         frame(1),
     ]
+
+
+def test_what_the_driver_had_counts_as_sent_when_its_connection_goes() -> None:
+    world = NativeWorld()
+    world.client.send(frame(1), frame(2))
+    world.end.rings([])
+    assert world.woken == ["rx", "tx"]
+    assert world.tx.shown() == (2, 2, N - 1)
+    world.client.txsync()
+    assert space(world) == N - 1
+    world.client.send(frame(3))  # waits
+    assert world.client.rxsync() == 0
+    assert len(world.sent()) == 2
+    world.end.rings([world.driven])
+    world.raw.run()
+    assert [packet.data for packet in world.sent()] == [frame(3)]
 
 
 # --- receiving ------------------------------------------------------------------------------------
