@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from xennet.bench import climit, contestants, features, link_speed, peak_memory
 from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
-from xennet.bench.netmap_speed import OverNetmap
+from xennet.bench.netmap_speed import OverNetmap, OverVif
 from xennet.bench.polling import PollPage
 from xennet.bench.rounds import Contestant, Figure, race
 from xennet.bench.startup import StartUp
@@ -130,7 +130,14 @@ def measure(
 def netmap_ways(engine: str, size: int) -> dict[str, Contestant]:
     """The ways through a netmap device, by name; some for small frames only."""
     called = {"plain": "plain", "fast": "compiled"}[engine]
-    ways = {"pipe": OverNetmap(engine, pipe=True), "VALE": OverNetmap(engine)}
+    ways: dict[str, Contestant] = {
+        "pipe": OverNetmap(engine, pipe=True),
+        "VALE": OverNetmap(engine),
+        "vif, native, sent": OverVif(engine, native=True),
+        "vif, generic, sent": OverVif(engine, native=False),
+        "vif, native, received": OverVif(engine, native=True, receives=True),
+        "vif, generic, received": OverVif(engine, native=False, receives=True),
+    }
     if size < LINK_SIZES[-1]:
         ways["VALE, 200 ports"] = OverNetmap(engine, others=198)
         ways["VALE, to 8 ports"] = OverNetmap(engine, receivers=8)

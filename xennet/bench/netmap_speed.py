@@ -1,4 +1,5 @@
-"""netmap in one process, each way as a contestant: a pipe, and a VALE switch with some ports.
+"""netmap in one process, each way as a contestant: a pipe, a VALE switch with some ports, and a vif
+whose guest's interface a program has.
 
 Slots are filled before the clock starts; then programs only move head and cur and sync, 512 frames
 at a time, as pkt-gen does without copying. So it is the device that is measured.
@@ -9,16 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from attrs import frozen
 
+from xennet.bench.link_speed import PreparedFrames
 from xennet.engine.choice import using
+from xennet.link.vif import VifLink
+from xennet.netmap import InterfaceEnd
+from xennet.netmap.admode import ADMODE_GENERIC, ADMODE_NATIVE
 from xennet.netmap.device import Device
 from xennet.netmap.user.nmport import Port, open_port
+from xennet.port.null import NullPort
 
 #: Frames of a sync.
 BURST = 512
 _WARM_UP = 4 * BURST
+#: Frames that a ring of a vif has room for.
+_VIF_BURST = 255
 _GROUP = b"\xff" * 6
 
 
@@ -87,4 +96,69 @@ def _carry(sender: Port, receivers: Sequence[Port], frames: int) -> int:
             arrived += got.space
             got.hand_over(got.space)
             port.rxsync()
+    return arrived
+
+
+@frozen
+class OverVif:
+    """A contestant: a program on netfront's interface sends frames to the backend's end of a vif,
+    which forgets them, or takes those that come from there (``receives``). ``native``: by the
+    native adapter, in place of the generic one."""
+
+    engine: str
+    native: bool
+    receives: bool = False
+
+    def __call__(self, size: int, frames: int) -> float:
+        with using(self.engine), ExitStack() as stack:
+            device = Device()
+            device.state.parameters.admode = ADMODE_NATIVE if self.native else ADMODE_GENERIC
+            source, sink = PreparedFrames(size, 0), NullPort()
+            end = InterfaceEnd(NullPort())
+            link = VifLink(end, source if self.receives else sink)
+            stack.callback(link.destroy)
+            link.open()
+            end.add(device, link.pairs[0].interfaces[0])
+            port = stack.enter_context(open_port("netmap:eth0", device=device))
+            for slot in port.tx_rings[0].owned():
+                slot.put(bytes(size))
+            port.tx_rings[0][port.tx_rings[0].num_slots - 1].put(bytes(size))
+            carry = partial(_take, source) if self.receives else _send
+            carry(port, link, _WARM_UP)
+            arrived = -sink.counters.frames_out
+            started = time.perf_counter()
+            arrived += carry(port, link, frames)
+            seconds = time.perf_counter() - started
+            arrived += sink.counters.frames_out
+        if arrived != frames:
+            raise RuntimeError(f"{arrived} of {frames} frames arrived")
+        return seconds
+
+
+def _send(port: Port, link: VifLink, frames: int) -> int:
+    """Send ``frames`` frames over a vif. Returns 0: who gets them counts them."""
+    ring = port.tx_rings[0]
+    while frames:
+        burst = min(BURST, frames, ring.space)
+        ring.hand_over(burst)
+        port.txsync()
+        link.carry()
+        frames -= burst
+        port.txsync()
+    return 0
+
+
+def _take(source: PreparedFrames, port: Port, link: VifLink, frames: int) -> int:
+    """Have ``frames`` frames come over a vif, as many at a time as a ring of it holds. Returns how
+    many came."""
+    ring, arrived = port.rx_rings[0], 0
+    while frames:
+        source.left = min(_VIF_BURST, frames)
+        frames -= source.left
+        source.wake()
+        link.carry()
+        port.rxsync()
+        arrived += ring.space
+        ring.hand_over(ring.space)
+        port.rxsync()
     return arrived
