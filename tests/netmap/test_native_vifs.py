@@ -17,7 +17,7 @@ from test_interface_ends import (
     sent,
 )
 
-from xennet.abi.netmap import NR_FORWARD, NR_REG_ALL_NIC, NS_FORWARD
+from xennet.abi.netmap import NR_FORWARD, NR_REG_ALL_NIC, NS_FORWARD, NS_MOREFRAG
 from xennet.host.domains import PluggedVif
 from xennet.host.host import Host
 from xennet.host.setup import Setup
@@ -162,6 +162,28 @@ def test_two_clients_with_a_ring_each_come_and_go() -> None:
     region = machine.device.state.regions.shared
     assert all_free(region)
     assert sorted(machine.host.taken()) == [frame(3)]
+    machine.link.destroy()
+
+
+def test_a_ring_that_is_taken_again_begins_anew() -> None:
+    machine = Machine(queues(2))
+    with machine.open("-0"):
+        with machine.open("-1") as second:
+            sent(second, frame(1), frame(2))
+            ring = second.tx_rings[0]
+            ring[ring.head].put(frame(3)[:30], NS_MOREFRAG)
+            ring.hand_over()
+            second.txsync()
+        with machine.open("-1") as third:
+            assert third.tx_rings[0].space == 255
+            machine.link.carry()
+            assert machine.host.taken() == [frame(1), frame(2)]
+            third.txsync()
+            sent(third, frame(4))
+            machine.link.carry()
+            assert machine.host.taken() == [frame(4)]
+            third.txsync()
+            assert third.tx_rings[0].space == 255
     machine.link.destroy()
 
 

@@ -54,7 +54,7 @@ class _TxRing:
     tags: array[int]
     frames: FrameBatch
     joined: FrameBatch
-    handed: int = 0
+    handed: int
     cut: bool = False
     res: array[int] = field(factory=lambda: array("q", [0] * R_PLACES))
 
@@ -121,6 +121,8 @@ class NativePort(InterfacePort):
         InterfacePort.switched(self, on, changed)
         for kring in changed:
             if not kring.host:
+                if on:
+                    _reset(kring)
                 self._drive(kring, on)
 
     def krings_delete(self) -> None:
@@ -161,6 +163,7 @@ class NativePort(InterfacePort):
                 array("I", none),
                 FrameBatch(self.region.u8, kring.num_slots),
                 FrameBatch(lazy_bytes(MAX_FRAME + 1)[:MAX_FRAME], 1),
+                kring.pvt[K_HWCUR],
             )
         return self._tx_rings[kring.ring_id]
 
@@ -272,3 +275,12 @@ class NativePort(InterfacePort):
         if not kring.host:
             for queue in self._queues(kring):
                 queue.post(kring.pending)
+
+
+def _reset(kring: Kring) -> None:
+    """Begin where the last client of a ring has stopped: what it has not sent is forgotten
+    (netmap_reset)."""
+    head = kring.pvt[K_HWCUR] = kring.pvt[K_RHEAD]
+    if kring.tx:
+        kring.pvt[K_HWTAIL] = (head or kring.num_slots) - 1
+        kring.publish_tail()
