@@ -57,7 +57,7 @@ class ReadModifyWrite(Protocol):
 
 def of(words: memoryview) -> ReadModifyWrite | None:
     """The operations that change items of ``words`` in one step; None if only this process changes
-    them, now at least (:func:`alone`).
+    them, now at least (:attr:`SharedMap.quiet`).
 
     Raises AtomicsError if another process may have it and there are no such operations.
     """
@@ -69,11 +69,6 @@ def of(words: memoryview) -> ReadModifyWrite | None:
     if hasattr(type(owner), "compare_and_swap"):
         return cast(ReadModifyWrite, owner)
     return of_processes()
-
-
-def alone(words: memoryview) -> bool:
-    """Whether only this process will ever have the memory of ``words``. Raises as :func:`of`."""
-    return words.obj.__class__ is not SharedMap and of(words) is None
 
 
 @cache

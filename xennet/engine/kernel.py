@@ -102,13 +102,14 @@ def await_responses(ring: U32Words, cons: int) -> int:
 
 
 def alone(words: U32Words) -> bool:
-    """Whether only this process has the memory of ``words``. Raises as
-    xennet.engine.atomics.of does.
+    """Whether only this process changes ``words``, now at least. Raises as xennet.engine.atomics.of
+    does.
 
     In one thread a load and a store are then as good as an operation in one step. Kernels that
-    change a word for each slot are told so when they are set up, and spare the calls.
+    change a word for each slot are told so when they are set up, and spare the calls. It stays so
+    for a guest's own entries, which nobody else writes but the hypervisor, in this process too.
     """
-    return atomics.alone(words)
+    return atomics.of(words) is None
 
 
 def compare_and_swap(words: U32Words, at: int, old: int, new: int) -> int:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable
+from typing import TypeAlias
 
 #: IOV_MAX of Linux.
 _MOST_PARTS = 1024
-
-
-class _Iovec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
+#: No process of any machine has such an address.
+_ADDRESSES = 1 << 63
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -25,16 +25,17 @@ for _call in (_readv, _writev):
     _call.restype = ctypes.c_ssize_t
     _call.argtypes = (ctypes.c_int, *_part, *_part, ctypes.c_ulong)
 
-#: Address and length of one part.
-Part = tuple[int, int]
-
-
-def _iovecs(parts: Sequence[Part]) -> ctypes.Array[_Iovec]:
-    return (_Iovec * len(parts))(*(_Iovec(*part) for part in parts))
+#: Parts of memory: address and length, one behind the other (struct iovec).
+Parts: TypeAlias = "array[int]"
 
 
 def _fault(where: str) -> OSError:
     return OSError(errno.EFAULT, f"the program cannot {where} there")
+
+
+def address_of(buffer: bytearray) -> int:
+    """The address of a buffer that is not empty; it stays as long as the buffer does not grow."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
 class ClientMemory:
@@ -45,34 +46,37 @@ class ClientMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """``size`` bytes at ``address``. Raises OSError EFAULT if the program cannot read them."""
-        buffer = ctypes.create_string_buffer(size)
+        return bytes(self.fetch(address, size))
+
+    def fetch(self, address: int, size: int) -> bytearray:
+        """As :meth:`read`, in a buffer of their own."""
+        buffer = bytearray(size)
         if size:
-            self.gather([(address, size)], [(ctypes.addressof(buffer), size)])
-        return buffer.raw
+            self.gather(array("Q", (address, size)), array("Q", (address_of(buffer), size)))
+        return buffer
 
     def write(self, address: int, data: bytes | bytearray) -> None:
         """Write ``data`` at ``address``. Raises OSError EFAULT if the program cannot write it."""
         if data:
-            buffer = (ctypes.c_char * len(data)).from_buffer_copy(data)
-            self.scatter([(ctypes.addressof(buffer), len(data))], [(address, len(data))])
+            buffer, size = bytearray(data), len(data)
+            self.scatter(array("Q", (address_of(buffer), size)), array("Q", (address, size)))
 
-    def gather(self, theirs: Sequence[Part], mine: Sequence[Part]) -> None:
+    def gather(self, theirs: Parts, mine: Parts) -> None:
         """Copy the program's parts ``theirs`` to own memory, which ``mine`` names, pair by pair of
         equal lengths. Raises OSError EFAULT; some may have been copied then."""
         self._move(_readv, "read", theirs, mine)
 
-    def scatter(self, mine: Sequence[Part], theirs: Sequence[Part]) -> None:
+    def scatter(self, mine: Parts, theirs: Parts) -> None:
         """Copy own memory to the program's, as :meth:`gather`."""
         self._move(_writev, "write", theirs, mine)
 
-    def _move(self, call: object, verb: str, theirs: Sequence[Part], mine: Sequence[Part]) -> None:
-        assert callable(call)
-        for first in range(0, len(theirs), _MOST_PARTS):
-            remote = theirs[first : first + _MOST_PARTS]
-            local = mine[first : first + _MOST_PARTS]
-            if any(not 0 <= address < 1 << 63 for address, _ in remote):
-                raise _fault(verb)
-            size = sum(length for _, length in remote)
-            moved = call(self._pid, _iovecs(local), len(local), _iovecs(remote), len(remote), 0)
-            if moved != size:
+    def _move(self, call: Callable[..., int], verb: str, theirs: Parts, mine: Parts) -> None:
+        if max(theirs[::2]) >= _ADDRESSES:
+            raise _fault(verb)
+        remote, local = theirs.buffer_info()[0], mine.buffer_info()[0]
+        for first in range(0, len(theirs) // 2, _MOST_PARTS):
+            count = min(_MOST_PARTS, len(theirs) // 2 - first)
+            size = sum(theirs[2 * first + 1 : 2 * (first + count) : 2])
+            at = 16 * first
+            if call(self._pid, local + at, count, remote + at, count, 0) != size:
                 raise _fault(verb)

@@ -9,17 +9,31 @@ from __future__ import annotations
 
 import errno
 from array import array
+from collections.abc import Sequence
 
 from xennet.abi.grant_table import GNTCOPY_dest_gref, GNTCOPY_source_gref
 from xennet.abi.linux_xen import GNTDEV_GRANT_COPY_SEGMENT
-from xennet.abi.words import COPY_STRIDE, COPY_W_status
+from xennet.abi.words import (
+    COPY_STRIDE,
+    COPY_W_dest,
+    COPY_W_dest_domid,
+    COPY_W_len,
+    COPY_W_source,
+    COPY_W_source_domid,
+    COPY_W_status,
+)
 from xennet.abi.xen import DOMID_SELF, PAGE_SIZE
-from xennet.exec.client_memory import ClientMemory, Part
+from xennet.exec.client_memory import ClientMemory, Parts, address_of
 from xennet.exec.served_domain import ServedDomain
 
 #: Segments that are copied at a time; each takes one bounce frame.
 _BATCH = 256
 _SIZE = GNTDEV_GRANT_COPY_SEGMENT.size
+#: In 16-bit items.
+_STATUS = GNTDEV_GRANT_COPY_SEGMENT.offsets["status"] // 2
+#: In the word with length, flags and status.
+_U32 = 0xFFFFFFFF
+_FROM_GRANT, _TO_GRANT = GNTCOPY_source_gref << 16, GNTCOPY_dest_gref << 16
 
 
 def copy_segments(domain: ServedDomain, memory: ClientMemory, address: int, count: int) -> None:
@@ -28,56 +42,70 @@ def copy_segments(domain: ServedDomain, memory: ClientMemory, address: int, coun
     Raises OSError EFAULT or EINVAL as Linux does, for the first segment that is wrong; those of
     earlier batches were copied then.
     """
-    raw = bytearray(memory.read(address, count * _SIZE))
     for first in range(0, count, _BATCH):
         part = min(_BATCH, count - first)
-        _copy_batch(domain, memory, memoryview(raw)[first * _SIZE : (first + part) * _SIZE], part)
-        at = first * _SIZE
-        memory.write(address + at, raw[at : at + part * _SIZE])
+        _copy_batch(domain, memory, address + first * _SIZE, part)
 
 
-def _copy_batch(
-    domain: ServedDomain, memory: ClientMemory, segments: memoryview, count: int
-) -> None:
-    frame = domain.bounce(count).first
-    at = domain.address_of(frame)
-    words = segments.cast("Q").tolist()
-    table = array("I")
-    put = table.extend
-    own: list[Part] = []
-    theirs: list[Part] = []
-    back: list[tuple[int, Part, Part]] = []
-    for i in range(count):
-        source, dest, rest = words[3 * i : 3 * i + 3]
-        size, flags = rest & 0xFFFF, rest >> 16 & 0xFFFF
-        ends = [0, 0, 0, 0, 0, 0, 0, 0, size | flags << 16, 0]
-        if flags & GNTCOPY_source_gref:
-            if (source >> 32 & 0xFFFF) + size > PAGE_SIZE:
-                raise OSError(errno.EINVAL, "the source leaves its granted page")
-            ends[0], ends[2] = source & 0xFFFFFFFF, source >> 48 | (source >> 16 & 0xFFFF0000)
-        elif flags & GNTCOPY_dest_gref:
-            own.append((at, size))
-            theirs.append((source, size))
-            ends[0], ends[2] = frame, DOMID_SELF
-        else:
-            raise OSError(errno.EINVAL, "neither end is a grant")
-        if flags & GNTCOPY_dest_gref:
-            if (dest >> 32 & 0xFFFF) + size > PAGE_SIZE:
-                raise OSError(errno.EINVAL, "the destination leaves its granted page")
-            ends[4], ends[6] = dest & 0xFFFFFFFF, dest >> 48 | (dest >> 16 & 0xFFFF0000)
-        else:
-            back.append((i, (at, size), (dest, size)))
-            ends[4], ends[6] = frame, DOMID_SELF
-        put(ends)
-        frame += 1
-        at += PAGE_SIZE
-    if own:
-        memory.gather(theirs, own)
+def _copy_batch(domain: ServedDomain, memory: ClientMemory, address: int, count: int) -> None:
+    raw = memory.fetch(address, count * _SIZE)
+    words = memoryview(raw).cast("Q").tolist()
+    sources, dests, rests = words[::3], words[1::3], words[2::3]
+    _check(sources, dests, rests)
+    first = domain.bounce(count).first
+    at = domain.address_of(first)
+    frames, own = range(first, first + count), range(at, at + count * PAGE_SIZE, PAGE_SIZE)
+    table = array("I", bytes(4 * COPY_STRIDE * count))
+    for ref, domid, ends, is_grant in (
+        (COPY_W_source, COPY_W_source_domid, sources, _FROM_GRANT),
+        (COPY_W_dest, COPY_W_dest_domid, dests, _TO_GRANT),
+    ):
+        rows = list(zip(ends, rests, frames, strict=True))
+        table[ref::COPY_STRIDE] = array(
+            "I", [end & _U32 if rest & is_grant else frame for end, rest, frame in rows]
+        )
+        table[domid::COPY_STRIDE] = array(
+            "I",
+            [
+                end >> 48 | (end >> 16 & 0xFFFF0000) if rest & is_grant else DOMID_SELF
+                for end, rest, _ in rows
+            ],
+        )
+    table[COPY_W_len::COPY_STRIDE] = array("I", [rest & _U32 for rest in rests])
+    taken = [i for i in range(count) if not rests[i] & _FROM_GRANT]
+    if taken:
+        memory.gather(_parts(taken, sources, rests), _parts(taken, own, rests))
     domain.domain.grant_copy(memoryview(table), count)
-    statuses = memoryview(table).cast("B").cast("h")
-    shorts = segments.cast("h")
-    for i in range(count):
-        shorts[12 * i + 10] = statuses[2 * (COPY_STRIDE * i + COPY_W_status)]
-    good = [(mine, their) for i, mine, their in back if not shorts[12 * i + 10]]
-    if good:
-        memory.scatter([mine for mine, _ in good], [their for _, their in good])
+    statuses = memoryview(table).cast("B").cast("h")[2 * COPY_W_status :: 2 * COPY_STRIDE]
+    memoryview(raw).cast("h")[_STATUS :: _SIZE // 2] = statuses
+    # What was not copied leaves the program's memory as it is.
+    given = [
+        i
+        for i, (rest, status) in enumerate(zip(rests, statuses.tolist(), strict=True))
+        if not (rest & _TO_GRANT or status)
+    ]
+    mine, theirs = _parts(given, own, rests), _parts(given, dests, rests)
+    mine.extend((address_of(raw), len(raw)))
+    theirs.extend((address, len(raw)))
+    memory.scatter(mine, theirs)
+
+
+def _check(sources: list[int], dests: list[int], rests: list[int]) -> None:
+    """Raises OSError EINVAL for a segment without a grant, or that leaves its granted page."""
+    for is_grant, ends in ((_FROM_GRANT, sources), (_TO_GRANT, dests)):
+        rows = zip(ends, rests, strict=True)
+        if any(
+            rest & is_grant and (end >> 32 & 0xFFFF) + (rest & 0xFFFF) > PAGE_SIZE
+            for end, rest in rows
+        ):
+            raise OSError(errno.EINVAL, "a range that leaves its granted page")
+    if not all(rest & (_FROM_GRANT | _TO_GRANT) for rest in rests):
+        raise OSError(errno.EINVAL, "neither end is a grant")
+
+
+def _parts(numbers: list[int], addresses: Sequence[int], rests: list[int]) -> Parts:
+    """The parts of memory of some segments."""
+    parts = array("Q", bytes(16 * len(numbers)))
+    parts[::2] = array("Q", [addresses[i] for i in numbers])
+    parts[1::2] = array("Q", [rests[i] & 0xFFFF for i in numbers])
+    return parts

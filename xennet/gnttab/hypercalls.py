@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from attrs import define, field, frozen
 
@@ -211,8 +212,12 @@ class GrantTables:
             shared(part, "arena") for part in (memory.u8, memory.u16, memory.u32)
         )
         arena = (u8, self._u16, self._u32)
-        views = map(engine.view, (directory.rows, memory.owner, *arena))
-        self.copy_args = (*views, int(alone(self._u32)))
+        self._copy_views = tuple(map(engine.view, (directory.rows, memory.owner, *arena)))
+
+    @property
+    def copy_args(self) -> tuple[Any, ...]:
+        """The arguments of the copy kernel that are the machine's, as they are now."""
+        return (*self._copy_views, int(alone(self._u32)))
 
     # -- life of a domain ---------------------------------------------------------------------
 
