@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import unpacked_qemu
 from peer_world import PeerWorld
 
 from xennet.bench.real_xenstored import CannotStartError, Prepared, prepare
@@ -57,3 +58,12 @@ def xen_utils() -> Prepared:
         return prepare("4.17")
     except CannotStartError as reason:
         pytest.skip(f"xen-utils-4.17 cannot be had: {reason}")
+
+
+@pytest.fixture(scope="session")
+def qemu() -> unpacked_qemu.Qemu:
+    """QEMU for Xen, 10.0 or later."""
+    try:
+        return unpacked_qemu.prepare()
+    except unpacked_qemu.NoQemuError as reason:
+        pytest.skip(f"QEMU for Xen cannot be had: {reason}")

@@ -152,7 +152,8 @@ class Programs:
             return reached
 
         self.hold_for(PATIENCE, over)
-        assert reached, "it has not come to that in time:" + self._outputs()
+        held = self.machine.leaks()
+        assert reached, f"it has not come to that in time; {held}{self._outputs()}"
 
     def hold_for(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Keep the machine going for a time, or until something is so."""
@@ -202,6 +203,12 @@ class PeerWorld(Programs):
         guest = self.host.add_guest(**options)
         self.serve(guest.domain, guest.kernel)
         return guest
+
+    def require_nothing_left(self) -> None:
+        for guest in list(self.host.guests.values()):
+            guest.destroy()
+        self.hold(lambda: not self.host.guests)
+        super().require_nothing_left()
 
     def node(self, path: str) -> str:
         """The value of a node of the store; "" if there is none."""

@@ -1,0 +1,121 @@
+"""A vif whose backend is QEMU's ``xen-net-device``, and the host behind it: a socket."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from peer_world import PeerWorld
+from unpacked_qemu import Qemu
+
+from xennet.frames import Endpoint
+from xennet.host.host import guest_mac
+from xennet.port.null import NullPort
+from xennet.toolstack.device_model import DeviceModel
+from xennet.toolstack.vif_nodes import VifConfig
+from xennet.xenbus.frontend_rules import Phase
+
+
+class HostEnd:
+    """The other end of QEMU's netdev: takes frames, and sends them back if it is to ``echo``."""
+
+    def __init__(self, world: PeerWorld, echo: bool) -> None:
+        self._world, self._echo = world, echo
+        self.mine, self.theirs = (str(world.directory / name) for name in ("host", "qemu"))
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.mine)
+        self._socket.setblocking(False)
+        #: Frames that came, and frames to send.
+        self.taken: list[bytes] = []
+        self.to_send: deque[bytes] = deque()
+        self._connected = False
+        world.pump.watch(self._socket.fileno(), self._readable)
+
+    def send(self) -> None:
+        """Send what is to be sent, as far as there is room; the rest when there is."""
+        if not self._connected:  # so that it can be waited for
+            self._socket.connect(self.theirs)
+            self._connected = True
+        with suppress(BlockingIOError):
+            try:
+                while self.to_send:
+                    self._socket.send(self.to_send[0])
+                    self.to_send.popleft()
+            except ConnectionError:  # QEMU is gone
+                self.to_send.clear()
+        self._world.pump.watch(
+            self._socket.fileno(), self._readable, self.send if self.to_send else None
+        )
+
+    def close(self) -> None:
+        """No more frames."""
+        self._world.pump.unwatch(self._socket.fileno())
+        self._socket.close()
+
+    def _readable(self) -> None:
+        with suppress(BlockingIOError, ConnectionError):
+            for _ in range(64):
+                frame = self._socket.recv(65536)
+                self.taken.append(frame)
+                if self._echo:
+                    self.to_send.append(frame)
+        if self.to_send:
+            self.send()
+
+
+class QemuVif:
+    """Guest 1 of a host, its vif 0, and a QEMU that plugs the backend in and serves it. The
+    guest's network stack is ``guest_end``."""
+
+    def __init__(
+        self,
+        world: PeerWorld,
+        qemu: Qemu,
+        guest_end: Endpoint,
+        *,
+        echo: bool = True,
+        **options: Any,
+    ) -> None:
+        self.world = world
+        self.guest = world.add_guest()
+        self.host_end = HostEnd(world, echo)
+        self.guest.boot()
+        config = VifConfig(guest_mac(1), type="qnic", script=None)
+        self.vif = world.host.plug(
+            self.guest, 0, guest_end, NullPort(), config, device_model=DeviceModel.PLUGS, **options
+        )
+        netdev = "dgram,id=n0,local.type=unix,remote.type=unix,"
+        netdev += f"local.path={self.host_end.theirs},remote.path={self.host_end.mine}"
+        words = ["-M", "xenpv", "-xen-domid", "1", "-xen-attach", "-nodefaults", "-no-user-config"]
+        words += ["-display", "none", "-monitor", "none", "-serial", "none", "-netdev", netdev]
+        words += ["-device", f"xen-net-device,netdev=n0,mac={config.mac},idx=0"]
+        self.qemu = world.launch(0, [qemu.program, *words], env=qemu.environment())
+        self.connected()
+
+    def connected(self) -> None:
+        """Wait until frames can flow."""
+        self.world.hold(lambda: self.vif.connected or self.qemu.poll() is not None)
+        assert self.vif.connected, self.world.output(self.qemu)
+
+    @property
+    def state(self) -> str:
+        """The state that QEMU's end shows."""
+        return self.world.node("/local/domain/0/backend/qnic/1/0/state")
+
+    @property
+    def unloaded(self) -> bool:
+        """Whether the guest's driver has ended."""
+        return self.vif.frontend is not None and self.vif.frontend.phase is Phase.IDLE
+
+    def hold_running(self, until: Any) -> None:
+        """Keep everything going until something is so; QEMU has to run meanwhile."""
+        self.world.hold(lambda: until() or self.qemu.poll() is not None)
+        assert self.qemu.poll() is None, self.world.output(self.qemu)
+
+    @property
+    def mapped(self) -> int:
+        """Number of pages of the guest's that domain 0 has mapped, but for its ring to the
+        store."""
+        return sum(program.mappings for program in self.world.server.programs.values())

@@ -1,0 +1,145 @@
+"""QEMU's own network backend (hw/net/xen_nic.c) serves netfront of an emulated guest."""
+
+from __future__ import annotations
+
+import signal
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+from peer_world import PeerWorld
+from qemu_vif import QemuVif
+from unpacked_qemu import Qemu
+from vif_peers import Stack
+
+from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE
+from xennet.frames import Endpoint
+from xennet.port import open_port
+from xennet.toolstack.toolstack import DESTROY_TIMEOUT, Outcome
+
+Plug = Callable[..., QemuVif]
+
+
+@pytest.fixture
+def plug(world: PeerWorld, qemu: Qemu) -> Iterator[Plug]:
+    """Makes the one vif of the world."""
+    made: list[QemuVif] = []
+
+    def make(guest_end: Endpoint, **options: bool) -> QemuVif:
+        made.append(QemuVif(world, qemu, guest_end, **options))
+        return made[0]
+
+    yield make
+    for one in made:
+        if one.qemu.poll() is None and 1 in world.host.guests:
+            destroyed(one)
+        one.host_end.close()
+
+
+def frames(count: int, first: int = 0) -> list[bytes]:
+    """Frames of all sizes that differ from each other."""
+    head = bytes.fromhex("02aabbccddee 00163e000001 88b5")
+    return [
+        head + number.to_bytes(4, "big") + bytes(i * 5 + number & 255 for i in range(size))
+        for number in range(first, first + count)
+        for size in (42 + number * 97 % 1455,)
+    ]
+
+
+def carry(plugged: QemuVif, stack: Stack, count: int = 300, first: int = 0) -> None:
+    """Frames go out, come back, and are the same."""
+    sent = frames(count, first)
+    stack.received.clear()
+    plugged.host_end.taken.clear()
+    for start in range(0, count, 64):
+        stack.to_send = sent[start : start + 64]
+        plugged.vif.kick_guest()
+        done = min(start + 64, count)
+        plugged.hold_running(lambda done=done: len(stack.received) >= done)
+    assert plugged.host_end.taken == sent
+    assert stack.received == sent
+
+
+def destroyed(plugged: QemuVif) -> None:
+    """Destroy the guest; QEMU lets go of it and goes on."""
+    world = plugged.world
+    plugged.guest.destroy()
+    plugged.hold_running(lambda: 1 not in world.host.guests)
+    plugged.hold_running(lambda: not plugged.mapped and not world.machine.leaks())
+    for path in ("backend/qnic", "backend/vif"):
+        assert not world.host.store.exists(f"/local/domain/0/{path}/1"), path
+
+
+def test_frames_go_out_and_come_back(plug: Plug) -> None:
+    stack = Stack()
+    plugged = plug(stack)
+    carry(plugged, stack)
+    plugged.guest.unload()
+    plugged.hold_running(lambda: plugged.unloaded and not plugged.mapped)
+    assert plugged.state == "6"
+    assert plugged.vif.netfront is not None
+    assert not plugged.vif.netfront.held_pages
+    plugged.guest.load()
+    plugged.connected()
+    carry(plugged, stack, first=1000)
+    operation = plugged.world.host.unplug(plugged.vif)
+    plugged.hold_running(lambda: operation.outcome is not Outcome.PENDING)
+    assert operation.outcome is Outcome.DONE, operation
+    plugged.hold_running(lambda: not plugged.mapped and not plugged.world.machine.leaks())
+
+
+def summed(data: bytes) -> int:
+    """The sum of the Internet checksum."""
+    data += b"\0" * (len(data) & 1)
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def test_qemu_completes_blank_checksums(plug: Plug) -> None:
+    plugged = plug(open_port("tcp:1400x200"), echo=False)
+    plugged.vif.kick_guest()
+    taken = plugged.host_end.taken
+    plugged.hold_running(lambda: len(taken) >= 200)
+    netfront = plugged.vif.netfront
+    assert netfront is not None
+    for frame in taken:
+        packet = frame[14:]
+        segment = packet[(packet[0] & 15) * 4 : int.from_bytes(packet[2:4], "big")]
+        pseudo = packet[12:20] + b"\0\x06" + len(segment).to_bytes(2, "big")
+        assert summed(pseudo + segment) == 0xFFFF
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_guest_ends_in_mid_traffic(plug: Plug, crash: bool) -> None:
+    stack = Stack()
+    plugged = plug(stack)
+    carry(plugged, stack, 64)
+    stack.to_send = frames(2000)
+    plugged.vif.kick_guest()
+    plugged.hold_running(lambda: len(plugged.host_end.taken) > 150)
+    if crash:
+        plugged.guest.crash()
+        plugged.world.settle()
+        assert plugged.mapped, "QEMU has not been told, and keeps the rings"
+    destroyed(plugged)
+
+
+def test_qemu_is_killed_in_mid_traffic(plug: Plug) -> None:
+    stack = Stack()
+    plugged = plug(stack)
+    world = plugged.world
+    stack.to_send = frames(2000)
+    plugged.vif.kick_guest()
+    plugged.hold_running(lambda: len(plugged.host_end.taken) > 150)
+    plugged.qemu.send_signal(signal.SIGKILL)
+    world.hold(lambda: not world.server.programs and not world.server.files)
+    world.settle()
+    used = {grant.gref for grant in world.machine.grant_tables.pinned(1)}
+    assert used == {GNTTAB_RESERVED_XENSTORE}
+    assert plugged.vif.netfront is not None
+    assert plugged.vif.netfront.carrier, "the guest has not been told"
+    plugged.guest.destroy()
+    world.pump.pass_time(DESTROY_TIMEOUT)
+    assert not world.host.guests
