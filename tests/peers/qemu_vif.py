@@ -21,9 +21,11 @@ from xennet.xenbus.frontend_rules import Phase
 class HostEnd:
     """The other end of QEMU's netdev: takes frames, and sends them back if it is to ``echo``."""
 
-    def __init__(self, world: PeerWorld, echo: bool) -> None:
+    def __init__(self, world: PeerWorld, domid: int, echo: bool) -> None:
         self._world, self._echo = world, echo
-        self.mine, self.theirs = (str(world.directory / name) for name in ("host", "qemu"))
+        self.mine, self.theirs = (
+            str(world.directory / f"{end}-{domid}") for end in ("host", "qemu")
+        )
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.mine)
         self._socket.setblocking(False)
@@ -66,7 +68,7 @@ class HostEnd:
 
 
 class QemuVif:
-    """Guest 1 of a host, its vif 0, and a QEMU that plugs the backend in and serves it. The
+    """A new guest of a host, its vif 0, and a QEMU that plugs the backend in and serves it. The
     guest's network stack is ``guest_end``."""
 
     def __init__(
@@ -80,16 +82,28 @@ class QemuVif:
     ) -> None:
         self.world = world
         self.guest = world.add_guest()
-        self.host_end = HostEnd(world, echo)
+        domid = self.guest.domid
+        self.host_end = HostEnd(world, domid, echo)
         self.guest.boot()
-        config = VifConfig(guest_mac(1), type="qnic", script=None)
+        config = VifConfig(guest_mac(domid), type="qnic", script=None)
         self.vif = world.host.plug(
             self.guest, 0, guest_end, NullPort(), config, device_model=DeviceModel.PLUGS, **options
         )
         netdev = "dgram,id=n0,local.type=unix,remote.type=unix,"
         netdev += f"local.path={self.host_end.theirs},remote.path={self.host_end.mine}"
-        words = ["-M", "xenpv", "-xen-domid", "1", "-xen-attach", "-nodefaults", "-no-user-config"]
-        words += ["-display", "none", "-monitor", "none", "-serial", "none", "-netdev", netdev]
+        words = ["-M", "xenpv", "-xen-domid", str(domid), "-xen-attach"]
+        words += [
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "none",
+            "-netdev",
+            netdev,
+        ]
         words += ["-device", f"xen-net-device,netdev=n0,mac={config.mac},idx=0"]
         self.qemu = world.launch(0, [qemu.program, *words], env=qemu.environment())
         self.connected()
@@ -102,7 +116,7 @@ class QemuVif:
     @property
     def state(self) -> str:
         """The state that QEMU's end shows."""
-        return self.world.node("/local/domain/0/backend/qnic/1/0/state")
+        return self.world.node(f"/local/domain/0/backend/qnic/{self.guest.domid}/0/state")
 
     @property
     def unloaded(self) -> bool:
