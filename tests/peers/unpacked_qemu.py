@@ -24,6 +24,8 @@ _PROGRAM = "usr/libexec/xen-qemu-system-i386"
 _OLDEST = (10, 0)
 #: What a machine without a screen, a disk and a BIOS does without.
 _UNUSED = re.compile(r"(qemu-system-(data|common|x86)|seabios|ipxe-qemu|iso-codes)=")
+#: No other user of apt's can write where the download goes.
+_AS_ROOT = ["-o", "APT::Sandbox::User=root"]
 _ETC = Path("/etc/apt")
 _LISTS = Path("/var/lib/apt/lists")
 
@@ -76,21 +78,12 @@ def _download(cache: Path, root: Path) -> None:
             version = _known(options)
         if version is None:
             raise NoQemuError(f"apt knows no {_PACKAGE} from {_OLDEST[0]}.{_OLDEST[1]} on")
-        said = _run(
-            "apt-get",
-            *options,
-            *("-s", "--no-install-recommends", "-t", "*-backports", "install"),
-            f"{_PACKAGE}={version}",
-        )
+        simulate = ["-s", "--no-install-recommends", "-t", "*-backports", "install"]
+        said = _run("apt-get", *options, *simulate, f"{_PACKAGE}={version}")
         wanted = re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", said, re.MULTILINE)
         names = [f"{name}={new}" for name, new in wanted]
-        _run(
-            "apt-get",
-            *options,
-            *("-q", "-o", "APT::Sandbox::User=root", "download"),
-            *(name for name in names if not _UNUSED.match(name)),
-            cwd=scratch,
-        )
+        names = [name for name in names if not _UNUSED.match(name)]
+        _run("apt-get", *options, *_AS_ROOT, "-q", "download", *names, cwd=scratch)
         unpacked = Path(scratch) / "root"
         for package in sorted(Path(scratch).glob("*.deb")):
             _run("dpkg", "-x", str(package), str(unpacked))
@@ -137,19 +130,17 @@ def _with_backports(scratch: Path) -> list[str]:
             (parts / f"backports{source.suffix}").write_text(backports)
     if not added:
         raise NoQemuError(f"apt has no source of {release[1]}")
-    settings = [f"Dir::State::lists={lists}", f"Dir::Cache={scratch}"]
+    own = [f"Dir::State::lists={lists}", f"Dir::Cache={scratch}"]
     # Without this each call reads all lists anew, where caches are switched off.
-    settings += [f"Dir::Cache::{kind}pkgcache={kind}pkgcache.bin" for kind in ("", "src")]
-    own = [word for setting in settings for word in ("-o", setting)]
-    only = next(parts.glob("backports.*"))
-    _run(
-        "apt-get",
-        *own,
-        *("-o", f"Dir::Etc::sourcelist={only}", "-o", "Dir::Etc::sourceparts=-"),
-        *("-o", "APT::Get::List-Cleanup=0", "-o", "APT::Sandbox::User=root"),
-        *("-o", "Acquire::http::Timeout=20", "-o", "Acquire::Languages=none", "-q", "update"),
-    )
-    return [*own, "-o", f"Dir::Etc::sourceparts={parts}"]
+    own += [f"Dir::Cache::{kind}pkgcache={kind}pkgcache.bin" for kind in ("", "src")]
+    only = [f"Dir::Etc::sourcelist={next(parts.glob('backports.*'))}", "Dir::Etc::sourceparts=-"]
+    only += ["APT::Get::List-Cleanup=0", "Acquire::http::Timeout=20", "Acquire::Languages=none"]
+    _run("apt-get", *_options([*own, *only]), *_AS_ROOT, "-q", "update")
+    return _options([*own, f"Dir::Etc::sourceparts={parts}"])
+
+
+def _options(settings: list[str]) -> list[str]:
+    return [word for setting in settings for word in ("-o", setting)]
 
 
 def _backports_of(text: str, release: str) -> str:
