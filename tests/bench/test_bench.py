@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from xennet.bench import climit, rounds, taps
+from xennet.bench import climit, compiler, netmap_programs, rounds, taps
 from xennet.bench.__main__ import BEGIN, END, _write
 from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
 from xennet.bench.contestants import Kernels, Vif, copy_loop, seqpacket
@@ -183,3 +183,12 @@ def test_a_relay_between_two_stacks_is_measured(monkeypatch: pytest.MonkeyPatch)
     assert row[0] == taps.RELAY
     assert row[2::2] == ("1.00 x",) * 6
     assert float(row[1]) > 0
+
+
+def test_programs_on_netmap_are_measured(tmp_path: Path) -> None:
+    if reason := compiler.why_not():
+        pytest.skip(reason)
+    costs = netmap_programs.measure("plain", netmap_programs.built(tmp_path), 5000, calls=5)
+    (row,) = netmap_programs.table({"plain": costs}).rows
+    assert row[0] == "plain"
+    assert all(float(cell.replace(",", "")) > 0 for cell in row[1:])
