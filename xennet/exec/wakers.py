@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from errno import EAGAIN
 from functools import partial
 
 from xennet.pump import Pump
 
 _SO_COOKIE = 57
+#: Threads of all programs that can sleep.
+_MOST = 256
 
 
 class _Waker:
@@ -29,7 +32,10 @@ class Wakers:
         self._all: dict[int, _Waker] = {}
 
     def new(self) -> int:
-        """Make one. Returns the thread's end, for the caller to close."""
+        """Make one. Returns the thread's end, for the caller to close. Raises OSError(EAGAIN) if
+        there are very many: a thread without one looks now and then."""
+        if len(self._all) >= _MOST:
+            raise OSError(EAGAIN, f"{_MOST} threads sleep")
         mine, theirs = socket.socketpair()
         mine.setblocking(False)
         cookie = int.from_bytes(theirs.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), "little")
