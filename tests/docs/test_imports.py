@@ -78,7 +78,7 @@ _TABLE = {
         "abi errors hypercall hypervisor interface memory netmap observe pump runloop user_cache "
         "xenstore"
     ),
-    "exec/own_host": "exec host pump",
+    "exec/own_host": "exec host port pump toolstack",
     # Another way between two ends
     "ifnet": "frames",
     "epair": "engine/choice engine/kernel frames ifnet runloop",

@@ -18,6 +18,16 @@ from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.frontend_rules import Phase
 
 
+def command(domid: int, mine: str, theirs: str) -> list[str]:
+    """The arguments of a QEMU that plugs vif 0 of a domain in; its netdev has the socket ``mine``
+    and sends to ``theirs``."""
+    netdev = f"dgram,id=n0,local.type=unix,remote.type=unix,local.path={mine},remote.path={theirs}"
+    words = ["-M", "xenpv", "-xen-domid", str(domid), "-xen-attach"]
+    words += ["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none"]
+    words += ["-serial", "none", "-netdev", netdev]
+    return [*words, "-device", f"xen-net-device,netdev=n0,mac={guest_mac(domid)},idx=0"]
+
+
 class HostEnd:
     """The other end of QEMU's netdev: takes frames, and sends them back if it is to ``echo``."""
 
@@ -89,22 +99,7 @@ class QemuVif:
         self.vif = world.host.plug(
             self.guest, 0, guest_end, NullPort(), config, device_model=DeviceModel.PLUGS, **options
         )
-        netdev = "dgram,id=n0,local.type=unix,remote.type=unix,"
-        netdev += f"local.path={self.host_end.theirs},remote.path={self.host_end.mine}"
-        words = ["-M", "xenpv", "-xen-domid", str(domid), "-xen-attach"]
-        words += [
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-monitor",
-            "none",
-            "-serial",
-            "none",
-            "-netdev",
-            netdev,
-        ]
-        words += ["-device", f"xen-net-device,netdev=n0,mac={config.mac},idx=0"]
+        words = command(domid, self.host_end.theirs, self.host_end.mine)
         self.qemu = world.launch(0, [qemu.program, *words], env=qemu.environment())
         self.connected()
 

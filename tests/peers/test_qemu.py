@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import struct
 from collections.abc import Callable, Iterator
 
 import pytest
 from peer_world import PeerWorld
-from qemu_vif import QemuVif
+from qemu_vif import QemuVif, command
 from unpacked_qemu import Qemu
 from vif_peers import Stack
 
 from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE
+from xennet.exec.own_host import OwnHost
 from xennet.frames import Endpoint
 from xennet.port import open_port
 from xennet.toolstack.toolstack import DESTROY_TIMEOUT, Outcome
@@ -143,3 +146,38 @@ def test_qemu_is_killed_in_mid_traffic(plug: Plug) -> None:
     plugged.guest.destroy()
     world.pump.pass_time(DESTROY_TIMEOUT)
     assert not world.host.guests
+
+
+def test_on_a_machine_of_its_own_the_guest_sends_frames_back(
+    qemu: Qemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """xennet exec --domain 0 -- qemu-system-i386 ..."""
+    own = OwnHost(0)
+    mine, theirs = f"{own.directory}/host", f"{own.directory}/qemu"
+    sent, taken = frames(20), list[bytes]()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(mine)
+        end.setblocking(False)
+
+        def readable() -> None:
+            taken.append(end.recv(65536))
+            if len(taken) == len(sent):
+                (program,) = own.server.programs.values()
+                os.kill(program.pid, signal.SIGTERM)
+            else:
+                end.sendto(sent[len(taken)], theirs)
+
+        def connected() -> None:
+            if own.host.vifs[0].connected:
+                leave()
+                end.sendto(sent[0], theirs)
+
+        leave = own.host.pump.attend(connected, every=1)
+        own.host.pump.watch(end.fileno(), readable)
+        monkeypatch.setenv("LD_LIBRARY_PATH", qemu.environment()["LD_LIBRARY_PATH"])
+        try:
+            status = own.run([qemu.program, *command(1, theirs, mine)], 0)
+            assert status in (0, -signal.SIGSEGV)  # 10.0.13 was seen to crash at its end
+        finally:
+            own.close()
+    assert taken == sent

@@ -15,7 +15,12 @@ from xennet.exec.launch import launch
 from xennet.exec.server import ExecServer
 from xennet.host import Host
 from xennet.host.capacity import Capacity
+from xennet.host.host import guest_mac
+from xennet.port.echo import EchoPort
+from xennet.port.null import NullPort
 from xennet.pump import RealClock
+from xennet.toolstack.device_model import DeviceModel
+from xennet.toolstack.vif_nodes import VifConfig
 
 
 def socket_paths(directory: str | Path, domid: int) -> tuple[str, str]:
@@ -27,6 +32,9 @@ class OwnHost:
     """A host on the real clock whose domain 0 and guest ``guest`` programs can run in.
 
     A domain in which a program is to run (``domid``) has no drivers of xennet's; the other one has.
+    Beside domain 0's programs the guest has a vif 0 of the type "qnic", which appears when a device
+    model plugs it in and says that it runs (QEMU's ``-device xen-net-device``); the guest sends
+    every frame back.
     """
 
     def __init__(self, domid: int, guest: int | None = None) -> None:
@@ -45,6 +53,9 @@ class OwnHost:
                 self.host.dom0.load()
             else:
                 one.boot()
+                config = VifConfig(guest_mac(guest), type="qnic", script=None)
+                model = DeviceModel.PLUGS
+                self.host.plug(one, 0, EchoPort(), NullPort(), config, device_model=model)
         except BaseException:
             self.close()
             raise
