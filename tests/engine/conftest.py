@@ -7,5 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "netback"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "netmap"))
 
-collect_ignore = [] if find_spec("numba") else ["test_equality.py", "test_fast.py"]
+_BOTH = ["test_equality.py", "test_fast.py", "test_native_equality.py"]
+collect_ignore = [] if find_spec("numba") else _BOTH
