@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EINVAL
+from random import Random
 
 import pytest
 from native_world import N, NativeWorld, frame
@@ -495,3 +496,26 @@ def test_a_backend_that_breaks_it_while_the_queue_looks() -> None:
     world.raw.push_rx()
     assert [error.rule for error in world.raw.broken] == ["B1"]
     world.client.close()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_backend_that_writes_anything_never_makes_a_call_raise(seed: int) -> None:
+    random = Random(seed)
+    world = NativeWorld()
+    for _ in range(30):
+        for ring in (world.raw.tx_ring.sring, world.raw.rx_ring.sring):
+            words = ring.u32
+            for _ in range(random.randrange(8)):
+                words[random.randrange(len(words))] = random.randrange(2**32)
+            if random.random() < 0.2:
+                ring.rsp_prod += random.randrange(6)
+        world.raw.notify()
+        if space(world):
+            world.client.send(frame(1))
+        assert world.client.rxsync() == 0
+        world.client.receive()
+    world.client.close()
+    world.raw.run()
+    assert all_free(world.region)
+    world.open()
+    assert world.client.txsync() == world.client.rxsync() == 0

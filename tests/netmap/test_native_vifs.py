@@ -234,6 +234,24 @@ def test_monitors_see_both_ways(flags: str) -> None:
     machine.link.destroy()
 
 
+def test_a_kernel_loop_on_a_native_port() -> None:
+    machine = Machine(Vifs(Setup()))
+    with machine.open("/x") as port, port.kernel_loop(sleep_us=100) as loop:
+        tx, rx = loop.tx_rings[0], loop.rx_rings[0]
+        loop.go_on(1_000_000)
+        for number in range(3):
+            tx[tx.head].put(frame(number))
+            tx.hand_over()
+        machine.host.send(frame(9, A, B))
+        loop.go_on(1_000_000)
+        machine.link.carry()
+        loop.go_on(1_000_000)
+        assert machine.host.taken() == [frame(number) for number in range(3)]
+        assert (tx.hwcur, tx.tail) == (3, 2)
+        assert [bytes(slot.data) for slot in rx.owned()] == [frame(9, A, B)]
+    machine.link.destroy()
+
+
 def test_pipes_on_a_native_port() -> None:
     machine = Machine(Vifs(Setup()))
     with machine.open("{1") as one, machine.open("}1") as other, machine.open() as port:

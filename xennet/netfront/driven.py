@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from typing import Any
 
 from xennet.abi.words import RX_SLOTS, TX_SLOTS
 from xennet.engine.choice import current
@@ -20,6 +19,28 @@ from xennet.netfront.verdict import BackendError
 from xennet.ring import MASK32
 
 
+class _Tags:
+    """The tags of requests. ``ids``: the stack of free ids; ``unanswered``: by tag, how many
+    requests wait for their response."""
+
+    def __init__(self, ids: array[int], unanswered: array[int]) -> None:
+        engine = current()
+        self._view = view = engine.view
+        self._tag_requests = engine.kernel(tag_requests)
+        self._answer_tags = engine.kernel(answer_tags)
+        self._args = view(ids), view(array("I", [NO_TAG]) * TX_SLOTS), view(unanswered)
+
+    def sent(self, batch: FrameBatch, count: int, tags: array[int], free: int) -> None:
+        """The first ``count`` frames of a batch were sent, when ``free`` ids were free."""
+        _, _, _, length, *_ = batch.for_kernels(self._view)
+        self._tag_requests(count, free, self._view(tags), length, *self._args)
+
+    def answered(self, before: int, free: int) -> int:
+        """Responses came, by which ``free`` ids are free instead of ``before``. Returns how many of
+        them had a tag."""
+        return self._answer_tags(before, free, *self._args)
+
+
 class DrivenRings:
     """The rings of ``queue`` (xennet.frames.RingPair)."""
 
@@ -28,14 +49,7 @@ class DrivenRings:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._domain = queue.hv if isinstance(queue.hv, Stoppable) else None
-        engine = current()
-        self._view = engine.view
-        self._ids = engine.view(queue.tx.ids)
-        self._tag_requests = engine.kernel(tag_requests)
-        self._answer_tags = engine.kernel(answer_tags)
-        #: By id, the tag of its request; and by tag, how many requests wait, None if nobody sends.
-        self._tag_of: Any = None
-        self._unanswered: Any = None
+        self._tags: _Tags | None = None
         self._answered = 0
         self._tx_event: Callable[[bool], None] | None = None
         self._rx_event: Callable[[], None] | None = None
@@ -59,10 +73,7 @@ class DrivenRings:
     def drive_tx(self, unanswered: array[int] | None, event: Callable[[bool], None] | None) -> None:
         self._answered = 0
         self._tx_event = event
-        self._unanswered = self._tag_of = None
-        if unanswered is not None:
-            self._unanswered = self._view(unanswered)
-            self._tag_of = self._view(array("I", [NO_TAG]) * TX_SLOTS)
+        self._tags = None if unanswered is None else _Tags(self._queue.tx.ids, unanswered)
         self._hook()
 
     def drive_rx(self, event: Callable[[], None] | None) -> None:
@@ -72,7 +83,7 @@ class DrivenRings:
         self._hook()
 
     def _hook(self) -> None:
-        driven = self._unanswered is not None or self._rx_event is not None
+        driven = self._tags is not None or self._rx_event is not None
         self._queue.driven = self if driven else None
         if self._live:
             self._queue.kick()
@@ -81,14 +92,12 @@ class DrivenRings:
 
     def send(self, batch: FrameBatch, tags: array[int]) -> int:
         queue = self._queue
-        if not self.longest or not queue.flush():
+        if self._tags is None or not self.longest or not queue.flush():
             return 0
         free = queue.tx.free
         taken = queue.send_others(batch)
         if taken:
-            _, _, _, length, *_ = batch.for_kernels(self._view)
-            counted = self._ids, self._tag_of, self._unanswered
-            self._tag_requests(taken, free, self._view(tags), length, *counted)
+            self._tags.sent(batch, taken, tags, free)
         return taken
 
     def collect(self) -> None:
@@ -120,11 +129,8 @@ class DrivenRings:
 
     def answered(self, free: int) -> None:
         """Responses were taken; ``free`` ids were free before."""
-        if self._unanswered is not None:
-            now = self._queue.tx.free
-            self._answered += self._answer_tags(
-                free, now, self._ids, self._tag_of, self._unanswered
-            )
+        if self._tags is not None:
+            self._answered += self._tags.answered(free, self._queue.tx.free)
 
     def arrived(self) -> bool:
         """Responses are on the receive ring. Returns whether they are the driver's business."""
