@@ -101,7 +101,7 @@ _TABLE = {
     "testing": "abi errors frames link offload port pump run runloop",
     "bench": (
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "
-        "netback netback/poll_page netfront netmap port pump shmif tap vif xenstore"
+        "netback netback/poll_page netfront netmap port pump shmif tap user_cache vif xenstore"
     ),
     "hostd": (
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "

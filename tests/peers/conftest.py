@@ -12,9 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import unpacked_qemu
 from peer_world import PeerWorld
 
+from xennet.bench import real_qemu
 from xennet.bench.real_xenstored import CannotStartError, Prepared, prepare
 
 
@@ -61,9 +61,9 @@ def xen_utils() -> Prepared:
 
 
 @pytest.fixture(scope="session")
-def qemu() -> unpacked_qemu.Qemu:
+def qemu() -> real_qemu.Qemu:
     """QEMU for Xen, 10.0 or later."""
     try:
-        return unpacked_qemu.prepare()
-    except unpacked_qemu.NoQemuError as reason:
+        return real_qemu.prepare()
+    except real_qemu.NoQemuError as reason:
         pytest.skip(f"QEMU for Xen cannot be had: {reason}")

@@ -8,24 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 from peer_world import PeerWorld
-from unpacked_qemu import Qemu
 
+from xennet.bench.real_qemu import Qemu
 from xennet.frames import Endpoint
 from xennet.host.host import guest_mac
 from xennet.port.null import NullPort
 from xennet.toolstack.device_model import DeviceModel
 from xennet.toolstack.vif_nodes import VifConfig
 from xennet.xenbus.frontend_rules import Phase
-
-
-def command(domid: int, mine: str, theirs: str) -> list[str]:
-    """The arguments of a QEMU that plugs vif 0 of a domain in; its netdev has the socket ``mine``
-    and sends to ``theirs``."""
-    netdev = f"dgram,id=n0,local.type=unix,remote.type=unix,local.path={mine},remote.path={theirs}"
-    words = ["-M", "xenpv", "-xen-domid", str(domid), "-xen-attach"]
-    words += ["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none"]
-    words += ["-serial", "none", "-netdev", netdev]
-    return [*words, "-device", f"xen-net-device,netdev=n0,mac={guest_mac(domid)},idx=0"]
 
 
 class HostEnd:
@@ -99,8 +89,8 @@ class QemuVif:
         self.vif = world.host.plug(
             self.guest, 0, guest_end, NullPort(), config, device_model=DeviceModel.PLUGS, **options
         )
-        words = command(domid, self.host_end.theirs, self.host_end.mine)
-        self.qemu = world.launch(0, [qemu.program, *words], env=qemu.environment())
+        words = qemu.command(domid, config.mac, self.host_end.theirs, self.host_end.mine)
+        self.qemu = world.launch(0, words, env=qemu.environment())
         self.connected()
 
     def connected(self) -> None:

@@ -11,11 +11,11 @@ import random
 import subprocess
 import sys
 
-import unpacked_qemu
 from peer_world import PeerWorld
 from qemu_vif import QemuVif
 from vif_peers import Stack
 
+from xennet.bench import real_qemu
 from xennet.host.domains import Guest
 from xennet.toolstack.toolstack import DESTROY_TIMEOUT
 
@@ -43,7 +43,7 @@ class Fleet:
     """Pairs of a libxenvchan's ends, a client of the store in each of their guests, and a QEMU that
     serves another guest's vif."""
 
-    def __init__(self, world: PeerWorld, vchan: str, qemu: unpacked_qemu.Qemu | None) -> None:
+    def __init__(self, world: PeerWorld, vchan: str, qemu: real_qemu.Qemu | None) -> None:
         self.world, self.vchan, self.qemu = world, vchan, qemu
         self.vif: QemuVif | None = None
         self.stack = Stack()
@@ -69,7 +69,7 @@ class Fleet:
         if self.qemu is not None and (self.vif is None or self.vif.qemu.poll() is not None):
             self._renew_vif(self.qemu)
 
-    def _renew_vif(self, qemu: unpacked_qemu.Qemu) -> None:
+    def _renew_vif(self, qemu: real_qemu.Qemu) -> None:
         self.remove_vif()
         self.vif = QemuVif(self.world, qemu, self.stack)
         self.running.append(self.vif.qemu)
@@ -100,8 +100,8 @@ class Fleet:
 
 def test_the_machine_goes_on_when_programs_are_killed(world: PeerWorld, vchan: str) -> None:
     try:
-        qemu = unpacked_qemu.prepare()
-    except unpacked_qemu.NoQemuError:
+        qemu = real_qemu.prepare()
+    except real_qemu.NoQemuError:
         qemu = None  # without one then
     chance = random.Random(ROUNDS)
     fleet = Fleet(world, vchan, qemu)

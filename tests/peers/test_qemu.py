@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from peer_world import PeerWorld
-from qemu_vif import QemuVif, command
-from unpacked_qemu import Qemu
+from qemu_vif import QemuVif
 from vif_peers import Stack
 
 from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE
+from xennet.bench.real_qemu import Qemu
 from xennet.exec.own_host import OwnHost
 from xennet.frames import Endpoint
+from xennet.host.host import guest_mac
 from xennet.port import open_port
 from xennet.toolstack.toolstack import DESTROY_TIMEOUT, Outcome
 
@@ -176,7 +177,7 @@ def test_on_a_machine_of_its_own_the_guest_sends_frames_back(
         own.host.pump.watch(end.fileno(), readable)
         monkeypatch.setenv("LD_LIBRARY_PATH", qemu.environment()["LD_LIBRARY_PATH"])
         try:
-            status = own.run([qemu.program, *command(1, theirs, mine)], 0)
+            status = own.run(qemu.command(1, guest_mac(1), theirs, mine), 0)
             assert status in (0, -signal.SIGSEGV)  # 10.0.13 was seen to crash at its end
         finally:
             own.close()

@@ -47,6 +47,15 @@ class Qemu:
         """The environment in which it runs."""
         return {**os.environ, "LD_LIBRARY_PATH": ":".join(self.libraries)}
 
+    def command(self, domid: int, mac: str, mine: str, theirs: str) -> list[str]:
+        """Its command as the backend of vif 0 of domain ``domid``, which it plugs in; its netdev
+        has the socket ``mine`` and sends to ``theirs``."""
+        netdev = "dgram,id=n0,local.type=unix,remote.type=unix"
+        words = [self.program, "-M", "xenpv", "-xen-domid", str(domid), "-xen-attach"]
+        words += ["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none"]
+        words += ["-serial", "none", "-netdev", f"{netdev},local.path={mine},remote.path={theirs}"]
+        return [*words, "-device", f"xen-net-device,netdev=n0,mac={mac},idx=0"]
+
 
 def prepare() -> Qemu:
     """Download QEMU, if need be. Raises NoQemuError."""
