@@ -1,6 +1,7 @@
 """Makes the shared helper modules of this directory importable, and both engines choosable."""
 
 import gc
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -51,9 +52,12 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _ordinary_environment() -> Iterator[None]:
     """Whatever the tests were started from, rich sees the same terminal; processes that are started
-    run plain kernels, as tests do."""
+    run plain kernels, as tests do, and heed SIGINT, which a shell lets its background jobs ignore.
+    """
     from xennet.engine.choice import VARIABLE
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, "plain")
         patch.setenv("TERM", "xterm-256color")
