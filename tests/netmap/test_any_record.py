@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,17 @@ def test_a_file_without_end_is_no_record() -> None:
     code, _, err = replayed(Path("/dev/zero"))
     assert code == 2
     assert "/dev/zero: no record of netmap (more than 67108864 bytes)" in err
+
+
+def test_event_descriptors_are_those_of_the_recorders_process(tmp_path: Path) -> None:
+    """Numbers of eventfds that only that process had; and one that it did not have."""
+    record = json.loads((Path(__file__).parents[1] / "data/netmap/csb_eventfds.json").read_text())
+    case = next(c for c in record["cases"] if c["id"] == "csb_eventfds/minus-one")
+    fds = b"".join(number.to_bytes(4, "little") for number in (19, 20, 21, 22)).hex()
+    before = len(os.listdir("/proc/self/fd"))
+    for option, code in ((fds, 0), (fds[:8] + "e7030000" + fds[16:], 1)):
+        case["steps"][-1]["opts_in"] = [[2, 40, option]]
+        path = tmp_path / "record.json"
+        path.write_text(json.dumps({"cases": [case]}))
+        assert replayed(path)[0] == code
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from errno import EBADF
 from typing import Any
 
 from xennet.netmap.address_space import ClientMemory
@@ -15,6 +17,8 @@ MOST_MAPPED = 1 << 28
 #: Bytes that one value may say in short form; frames that one step may send; buffers.
 MOST_BYTES = 1 << 20
 MOST_FRAMES = 1 << 16
+#: Descriptors that the client of a record has at most.
+_DESCRIPTORS = 256
 MOST_BUFFERS = 1 << 18
 
 
@@ -31,11 +35,18 @@ def bounded(what: str, value: Any, most: int) -> int:
 
 
 class BoundedMemory(ClientMemory):
-    """A client's memory, which may not grow without end. Raises TooMuchError in :meth:`map`."""
+    """A client's memory, which may not grow without end (:meth:`map` raises TooMuchError), and its
+    descriptors."""
 
     def __init__(self) -> None:
         super().__init__()
         self._mapped = 0
+
+    def descriptor(self, number: int) -> int:
+        # A record has the numbers that eventfds had in the process that made it.
+        if number >= _DESCRIPTORS:
+            raise OSError(EBADF, "no descriptor")
+        return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def map(self, memory: bytearray | memoryview) -> int:
         self._mapped = bounded("bytes mapped", self._mapped + len(memory), MOST_MAPPED)
