@@ -88,7 +88,8 @@ _TABLE = {
         "pump runloop shmif toolstack vif xenbus xenstore"
     ),
     "run": (
-        "abi errors frames host lazy link netback netfront offload plugins port pump wrap xenstore"
+        "abi errors exec exec/own_host frames host lazy link netback netfront observe offload "
+        "plugins port pump toolstack wrap xenbus xenstore"
     ),
     "lifecycle": (
         "abi frames host netback netfront observe run runloop toolstack vif xenbus xenstore"

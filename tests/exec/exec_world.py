@@ -205,9 +205,9 @@ class World:
             if kind is None:
                 for caller in self.callers:
                     caller.end()
+                # Children of theirs may still be on their way out.
+                self.hold(lambda: not self.server.programs and not self.server.files)
                 self.settle()
-                assert not self.server.programs
-                assert not self.server.files
                 assert not self.host.leaks(), str(self.host.leaks())
         finally:
             for caller in self.callers:

@@ -46,6 +46,11 @@ class TestNull(PortContract):
     bad_specs = ("null:x",)
 
 
+class TestProgramEnd(PortContract):
+    spec = "exec:true"
+    bad_specs = ("exec:", "exec:'")
+
+
 class TestGen(PortContract):
     spec = "gen:60x10"
     gives = 10

@@ -93,6 +93,7 @@ SCHEMES = {
     ),
     "null": Scheme("null:", "xennet.port.null:NullPort", records=True),
     "echo": Scheme("echo:", "xennet.port.echo:EchoPort"),
+    "exec": Scheme("exec:COMMAND", "xennet.port.program:ProgramEnd"),
     "netmap": Scheme("netmap:PORT", "xennet.netmap.user.frame_port:NetmapPort"),
     "shmif": Scheme("shmif:FILE", "xennet.shmif.bus_port:ShmifPort", reads_file=True),
     "tap": Scheme("tap:NAME[@NETNS]", "xennet.tap.port:TapPort"),

@@ -214,7 +214,10 @@ def run_ports(
     the store's quotas or the host's memory.
     """
     from xennet.run.runner import run_link
+    from xennet.run.with_program import program_of, run_with_program
 
+    if program_of((*guests, *hosts)) is not None:
+        return run_with_program(guests, hosts, _vif_settled(options), stop)
     kind, argument = parse(options.link)
     for port in (*guests, *hosts):
         configure(port, options.mtu, options.queues)
