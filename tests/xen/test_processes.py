@@ -15,6 +15,7 @@ from test_cli_page import check as check_keys
 from xen_world import Frames, World, numbered
 
 from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE
+from xennet.abi.words import REQ_PROD
 from xennet.frames import FrameBatch
 from xennet.port import open_port
 from xennet.toolstack.toolstack import Outcome
@@ -212,6 +213,32 @@ def test_a_store_that_goes_ends_the_command() -> None:
         world.served[0].store.stop()
         assert back.wait() == 2
         assert "xennet: XenStore: " in back.told
+
+
+def test_a_frontend_that_breaks_the_protocol_is_told_of_and_others_go_on() -> None:
+    with World(0) as world:
+        good = Frames(numbered(300), window=50)
+        vifs = [world.plug(guest_end=end, handle=n) for n, end in enumerate((good, Frames()))]
+        back = world.start(0, "back", "--host", "echo:", "--vif=1/0")
+        bad = world.start(0, "back", "--host", "echo:", "--vif=1/1")
+        for vif in vifs:
+            world.connect(vif)
+        broken = vifs[1].netfront
+        assert broken is not None
+        queue = broken.queue
+        assert queue is not None
+        queue.tx_ring.sring.u32[REQ_PROD] = 0x7777
+        world.guest.kernel.notify(queue.tx_port)
+        world.hold(lambda: bad.told.count("vif1.1: ") > 2)
+        assert bad.end(signal.SIGTERM) == TERMINATED
+        assert not bad.report["good"]
+        (seen,) = bad.report["vifs"]
+        (fault,) = seen["faults"]
+        assert "req_prod" in fault
+        vifs[0].kick()
+        world.hold(lambda: len(good.got) == 300)
+        assert back.end(signal.SIGTERM) == TERMINATED
+        assert back.report["good"]
 
 
 def test_a_vif_is_detached_and_attached_again() -> None:
