@@ -72,17 +72,17 @@ class World:
         self.device = Device()
         self.pump = Pump(RunLoop())
         self.events = EventChannels(self.pump.run_loop, 0, self.pump.watch)
-        self.handled: list[int] = []
+        self.ran: list[int] = []
 
     def handle(self, port: int) -> None:
-        self.events.on_event(port, lambda: self.handled.append(port))
+        self.events.on_event(port, lambda: self.ran.append(port))
 
     def step(self) -> list[int]:
         """Serve the device and make all deliveries. Returns the ports whose handlers ran."""
         self.pump.turn()
         self.pump.run()
-        handled, self.handled = self.handled, []
-        return handled
+        ran, self.ran = self.ran, []
+        return ran
 
 
 @pytest.fixture

@@ -124,6 +124,8 @@ class World:
     def __init__(self, *processes: int) -> None:
         drivers: Any = None if 0 in processes else "xennet"
         self.host = Host(clock=RealClock(), shared=True, drivers=drivers, serve_unknown=False)
+        # A process may wait for its turn for long: only PATIENCE is a limit.
+        self.host.toolstack.after = None
         self.directory = tempfile.mkdtemp(prefix="xennet-test-")
         self.server = ExecServer(self.host.machine, self.host.pump, self.host.service.server)
         self.drivers: list[Driver] = []
@@ -161,10 +163,12 @@ class World:
         self.drivers.append(Driver(self, domid, words, preload))
         return self.drivers[-1]
 
-    def plug(self, guest_end: Any = None, host_end: Any = None, handle: int = 0) -> PluggedVif:
-        """Have the toolstack attach a vif."""
+    def plug(
+        self, guest_end: Any = None, host_end: Any = None, handle: int = 0, **options: Any
+    ) -> PluggedVif:
+        """Have the toolstack attach a vif; ``options`` are those of Host.plug."""
         ends = guest_end or NullPort(), host_end or NullPort()
-        return self.host.plug(self.guest, handle, *ends)
+        return self.host.plug(self.guest, handle, *ends, **options)
 
     def hold(self, until: Callable[[], bool]) -> None:
         """Keep the machine going until something is so. No driver may end meanwhile."""
