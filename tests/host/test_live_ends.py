@@ -123,6 +123,7 @@ def test_a_driver_that_takes_nothing_leaves_the_pump_asleep(wires: list[socket.s
     host.settle()
     for frame in FRAMES:
         guest_wire.send(frame)
+    host.pump.hold(60, lambda: bool(guest.readable))
     host.pump.hold(0.2)
     assert 0 < guest.readable < 10
     assert outside.received == 0

@@ -340,7 +340,7 @@ class RealXenstored:
         self._events.send(struct.pack("<I", port))
         deadline = time.monotonic() + _TIMEOUT
         while wait and self._handled.get(port, 0) == before:
-            self._listen(deadline - time.monotonic())
+            self._listen(max(0.001, deadline - time.monotonic()))
 
     def listen(self, seconds: float) -> None:
         """Wait until the daemon has something to report, a notification for instance.
