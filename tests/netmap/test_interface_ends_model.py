@@ -6,10 +6,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from netmap_clients import all_free
-from test_interface_ends import A, B, Machine, frame, received, sent
+from test_interface_ends import A, B, Link, Machine, frame, received, sent
 
 from xennet.abi.netmap import NR_REG_ALL_NIC, NR_REG_NIC_SW
+from xennet.host.setup import Setup
 from xennet.link.base_link import BaseLink
+from xennet.link.vifs import Vifs
 from xennet.netmap import Port
 from xennet.netmap import open as open_port
 from xennet.netmap.vale_nic import attach, detach
@@ -21,11 +23,16 @@ class WhoGetsFrames(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.machine = Machine(BaseLink())
+        self.machine = Machine(self.made())
         self.has = "stack"
         self.number = 0
         self.port: Port | None = None
         self.switch = open_port("vale0:p", device=self.machine.device)
+
+    @staticmethod
+    def made() -> Link:
+        """The link whose interface it is."""
+        return BaseLink()
 
     @initialize()
     def addresses_are_learned(self) -> None:
@@ -119,5 +126,18 @@ TOGETHER: dict[str, list[set[str]]] = {
     "switch*": [{"wire", "switch", "stack"}],
 }
 
+
+class WhoGetsFramesOfAVif(WhoGetsFrames):
+    """The same with netfront's interface, which has a native adapter."""
+
+    @staticmethod
+    def made() -> Link:
+        return Vifs(Setup())
+
+
 WhoGetsFrames.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 TestWhoGetsFrames = WhoGetsFrames.TestCase
+WhoGetsFramesOfAVif.TestCase.settings = settings(
+    max_examples=12, stateful_step_count=20, deadline=None
+)
+TestWhoGetsFramesOfAVif = WhoGetsFramesOfAVif.TestCase
