@@ -308,7 +308,7 @@ def test_a_program_that_is_killed_in_a_kernel_loop(world: World) -> None:
         program.kill()
         world.hold(lambda: not world.server.files)
         assert world.state.loops == loops
-        assert world.host.machine.run_loop.idle
+        world.hold(lambda: world.host.machine.run_loop.idle)
 
 
 def test_a_descriptor_that_is_passed_on(world: World) -> None:
