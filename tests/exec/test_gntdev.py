@@ -107,6 +107,18 @@ def test_pages_of_the_file_are_used_again(program: Caller) -> None:
     assert program.map_grants(fd, [(1, 8)] * 3) == 5 * 4096, "as gntdev_add_map looks for room"
 
 
+def test_a_file_has_so_many_references_at_most(program: Caller) -> None:
+    fd = program.open(GNTDEV)
+    at = program.ask("mmap", 0, 1 << 20, BOTH, 0x22, -1, 0)
+    program.poke(at, GNTDEV_MAP_GRANT_REF.pack(1 << 16, 0, 0))
+    for _ in range(4):
+        program.ask("ioctl_at", fd, IOCTL_GNTDEV_MAP_GRANT_REF, at)
+    with refused(errno.ENOMEM):
+        program.ask("ioctl_at", fd, IOCTL_GNTDEV_MAP_GRANT_REF, at)
+    program.unmap_grants(fd, 0, 1 << 16)
+    assert program.map_grants(fd, [(1, 8)]) == 0
+
+
 def test_a_reader_cannot_write(world: World, program: Caller) -> None:
     page, gref = world.page(readonly=True)
     page.u8[:4] = b"read"

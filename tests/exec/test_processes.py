@@ -141,6 +141,31 @@ def test_messages_that_are_nonsense_end_the_connection_and_nothing_else(world: W
     assert program.process.wait() == -signal.SIGKILL
 
 
+def test_a_program_on_a_host_that_is_gone_is_killed(world: World) -> None:
+    words = ["--host", world.directory, "--domain", "2", "--", world.program]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "xennet", "exec", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        assert command.stdin is not None
+        command.stdin.write(f"open {GNTDEV} 2\n".encode())
+        command.stdin.flush()
+        served = world.server.domains[2]
+        assert served.store is not None
+        world.hold(lambda: bool(world.server.files) and served.store.clients == 1)
+        served.store.stop()
+        ended = os.pidfd_open(command.pid)
+        over: list[int] = []
+        world.hold(lambda: bool(over), ended, lambda: over.append(1))
+        os.close(ended)
+        assert command.wait() == 128 + signal.SIGKILL
+    finally:
+        command.kill()
+        command.communicate()
+
+
 def test_no_compiler_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.delenv("CC", raising=False)

@@ -59,7 +59,7 @@ def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...
     Needs a C compiler on the first use. See docs/exec.md, and docs/foreign.md for programs that
     make hypercalls themselves.
     """
-    from xennet.exec.launch import exit_code, launch
+    from xennet.exec.launch import exit_code, launch, wait_while_served
     from xennet.exec.own_host import OwnHost, socket_paths
 
     if directory is None:
@@ -73,8 +73,8 @@ def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...
         raise click.UsageError(f"{path}: no domain {domid} is served there")
     child = launch(program, path, store_path, crash=crash)
     try:
-        return exit_code(child.wait())
+        wait_while_served(child, store_path)
     finally:
         if child.poll() is None:
             child.kill()
-            child.wait()
+    return exit_code(child.wait())

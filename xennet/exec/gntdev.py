@@ -47,6 +47,8 @@ from xennet.exec.unmap_notify import UnmapNotify, read_notify
 _PAGE = 4096
 #: The parameter "limit" of the module.
 MOST_GRANTS = 64 * 1024
+#: References of one file in all: Linux has no limit but its memory.
+MOST_OF_A_FILE = 4 * MOST_GRANTS
 #: Segments of one grant copy: Linux has no limit.
 MOST_SEGMENTS = 64 * 1024
 
@@ -104,6 +106,8 @@ class GntdevFile(Device):
         count, pad, _ = GNTDEV_MAP_GRANT_REF.unpack_from(data)
         if not 0 < count <= MOST_GRANTS:
             raise OSError(errno.EINVAL, f"{count} grants at once")
+        if sum(map.count for map in self._maps) + count > MOST_OF_A_FILE:
+            raise OSError(errno.ENOMEM, f"more than {MOST_OF_A_FILE} grants of one file")
         at, size = GNTDEV_MAP_GRANT_REF.size, GNTDEV_GRANT_REF.size
         refs = data[at : at + size]
         if count > 1:

@@ -13,6 +13,8 @@ from typing import Any
 from xennet.exec import messages
 from xennet.exec.errors import ExecError
 from xennet.exec.shim import shim_path
+from xennet.pump import Pump
+from xennet.runloop import RunLoop
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -79,6 +81,25 @@ def ask_for_crash(path: str) -> None:
         server.send(messages.REQUEST.pack(messages.OP_CRASH, 0, 0, 0, 0, 0, 0))
         if len(server.recv(messages.ANSWER.size)) != messages.ANSWER.size:
             raise OSError("no answer")
+
+
+def wait_while_served(program: subprocess.Popen[bytes], store_path: str) -> None:
+    """Wait until a program has ended, or whoever serves its domain has, or the domain: it has
+    nothing to speak to then, and goes too."""
+    pump = Pump(RunLoop())
+    over: list[bool] = []
+    pidfd = os.pidfd_open(program.pid)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    pump.watch(pidfd, lambda: over.append(True))
+    try:
+        if not server.connect_ex(store_path):
+            # The store says nothing that nobody asked for.
+            pump.watch(server.fileno(), lambda: over.append(True))
+        pump.hold(None, lambda: bool(over))
+    finally:
+        pump.close()
+        server.close()
+        os.close(pidfd)
 
 
 def exit_code(returncode: int) -> int:
