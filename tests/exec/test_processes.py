@@ -17,6 +17,7 @@ from xennet.cli import main
 from xennet.exec import shim
 from xennet.exec.errors import ExecError
 from xennet.exec.own_host import socket_paths
+from xennet.memory import FREE
 from xennet.observe import ProgramCall
 
 
@@ -76,6 +77,23 @@ def test_a_call_of_a_process_that_has_ended_is_not_made(world: World) -> None:
     parent.ask("close", fd)
     world.hold(lambda: not world.server.files)
     world.give_back(page, gref)
+
+
+def test_a_frame_that_a_process_sees_gets_no_other_owner(world: World) -> None:
+    """Its domain is destroyed, and the process not gone yet: it is stopped."""
+    program = world.caller()
+    fd = program.open(GNTALLOC)
+    offset, _ = program.alloc(fd, 1)
+    program.mmap(fd, offset)
+    (mapping,) = [view.mapping for one in world.server.programs.values() for view in one.views]
+    assert mapping.frames is not None
+    (frame,) = mapping.frames
+    memory = world.host.machine.memory
+    world.host.machine.destroy_domain(2)
+    assert memory.owner[frame] not in (2, FREE)
+    world.hold(lambda: not world.server.programs)
+    assert memory.owner[frame] == FREE
+    program.kill()
 
 
 def test_a_process_of_two_domains_is_two_programs(world: World) -> None:

@@ -46,13 +46,13 @@ class Program:
         self.memory = ClientMemory(pid)
         self.crashes = False
         self._unmapped = unmapped
-        #: In the order of addresses, which do not overlap.
-        self._views: list[_View] = []
+        #: Views of mappings, in the order of their addresses, which do not overlap.
+        self.views: list[_View] = []
 
     @property
     def mappings(self) -> int:
         """Number of pages of the machine that it has mapped."""
-        return sum(view.count for view in self._views)
+        return sum(view.count for view in self.views)
 
     def kill(self) -> None:
         """SIGKILL, unless it is the machine's own process."""
@@ -87,10 +87,10 @@ class Program:
 
     def mapping_at(self, address: int) -> tuple[Mapping, int] | None:
         """The mapping of a page of the machine at ``address``, and which of its pages that is."""
-        place = bisect_right(self._views, address, key=lambda view: view.lo) - 1
-        if place < 0 or address >= self._views[place].hi:
+        place = bisect_right(self.views, address, key=lambda view: view.lo) - 1
+        if place < 0 or address >= self.views[place].hi:
             return None
-        view = self._views[place]
+        view = self.views[place]
         return view.mapping, view.first + (address - view.lo) // _PAGE
 
     def add(self, file: OpenFile, address: int, count: int, pages: Pages) -> None:
@@ -102,8 +102,8 @@ class Program:
         if frames is not None:
             self.domain.machine.show_frames(frames)
         view = _View(mapping, address, 0, count)
-        place = bisect_right(self._views, address, key=lambda other: other.lo)
-        self._views.insert(place, view)
+        place = bisect_right(self.views, address, key=lambda other: other.lo)
+        self.views.insert(place, view)
 
     def fill(self, address: int, frames: list[int]) -> None:
         """Note that frames are being mapped into holes of a mapping."""
@@ -116,11 +116,11 @@ class Program:
     def unmap(self, address: int, size: int) -> None:
         """Note that the pages in ``size`` bytes from ``address`` on are there no more."""
         end = address + size
-        hit = [view for view in self._views if view.lo < end and address < view.hi]
+        hit = [view for view in self.views if view.lo < end and address < view.hi]
         for view in hit:
             first = max(0, (address - view.lo) // _PAGE)
             last = min(view.count, -(-(end - view.lo) // _PAGE))
-            self._views.remove(view)
+            self.views.remove(view)
             rest = [
                 _View(view.mapping, view.lo, view.first, first),
                 _View(
@@ -130,19 +130,19 @@ class Program:
                     view.count - last,
                 ),
             ]
-            self._views += [part for part in rest if part.count]
-            self._views.sort(key=lambda part: part.lo)
+            self.views += [part for part in rest if part.count]
+            self.views.sort(key=lambda part: part.lo)
             self._end(view.mapping, view.first + first, last - first)
 
     def unmap_all(self) -> None:
         """Note that nothing is mapped: the process is gone, or runs another program."""
-        views, self._views = self._views, []
+        views, self.views = self.views, []
         for view in views:
             self._end(view.mapping, view.first, view.count)
 
     def compare(self) -> None:
         """Note what is not mapped any more, as /proc/PID/maps shows it."""
-        if not self._views:
+        if not self.views:
             return
         try:
             with open(f"/proc/{self.pid}/maps", "rb") as maps:
@@ -154,7 +154,7 @@ class Program:
             range_, protection, *_ = line.split(None, 2)
             if protection[3:4] == b"s":
                 shared.append(tuple(int(end, 16) for end in range_.split(b"-")))
-        for view in list(self._views):
+        for view in list(self.views):
             if view.mapping.frames is not None and max(view.mapping.frames) < 0:
                 continue  # holes are no shared memory
             at = view.lo
