@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,6 +59,8 @@ class Programs(dict[str, str]):
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     """The paths of the programs in C."""
+    if platform.machine() not in ("x86_64", "amd64"):
+        pytest.skip("the shared-info page is that of 64-bit x86")
     if reason := why_not(*HEADERS):
         pytest.skip(reason)
     base = tmp_path_factory.getbasetemp()

@@ -40,7 +40,7 @@ class Site:
         self.attach(*words, **options)
 
     def attach(self, *words: object, **options: Any) -> None:
-        options["backend_domid"] = self.owner.domid
+        options |= {"backend_domid": self.owner.domid, "host_served": False}
         self.vif, self.guest_end, _ = self.world.plug(self.guest, **options)
         self.program: Running = self.world.start("netback", self.owner.domid, *words)
         self.world.connect(self.vif)
@@ -197,7 +197,7 @@ def test_both_ends_in_c(worlds: MakeWorld) -> None:
     played, recorded = world.capture("out.pcap", sent), world.capture("back.pcap")
     world.serve(world.host.dom0)
     guest = world.guest()
-    vif, *_ = world.plug(guest)
+    vif, *_ = world.plug(guest, guest_served=False, host_served=False)
     back = world.start("netback", 0, "-e")
     front = world.start("netfront", 1, "-r", played, "-w", recorded, "-n", len(sent))
     assert world.finish(front) == 0

@@ -31,7 +31,7 @@ class Site:
         world.host.dom0.load()
         self.vif: PluggedVif
         self.ends: tuple[Stack, Stack]
-        self.vif, *ends = world.plug(self.guest)
+        self.vif, *ends = world.plug(self.guest, guest_served=False)
         self.ends = (ends[0], ends[1])
         self.program: Running = world.start("netfront", 1, *words)
         world.connect(self.vif)
@@ -89,7 +89,7 @@ def test_it_goes_on_with_the_next_attach_and_ends_when_it_is_asked_to(worlds: Ma
         assert operation.outcome is Outcome.DONE
         world.hold(lambda: not site.guest.domain.allocated)
         assert not world.held(), "the frontend has taken everything back"
-        site.vif, _, end = world.plug(site.guest)
+        site.vif, _, end = world.plug(site.guest, guest_served=False)
         site.ends = (site.ends[0], end)
         world.connect(site.vif)
     host.store.write("/local/domain/1/control/shutdown", "poweroff")
@@ -128,7 +128,7 @@ def test_killed_while_it_connects(worlds: MakeWorld) -> None:
     world = worlds()
     guest = world.guest()
     world.host.dom0.load()
-    vif, *_ = world.plug(guest)
+    vif, *_ = world.plug(guest, guest_served=False)
     program = world.start("netfront", 1)
     world.hold(lambda: any(path == "/dev/xen/guest" for path, _ in world.server.calls))
     for _ in range(200):

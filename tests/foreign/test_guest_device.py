@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from foreign_world import PATIENCE, World
+from foreign_world import World
 
 from xennet.abi.sched import SHUTDOWN_crash, SHUTDOWN_reboot
-from xennet.exec.launch import launch
-from xennet.exec.own_host import socket_paths
 
 MakeWorld = Callable[..., World]
 
@@ -93,57 +88,21 @@ def test_the_bench_that_the_document_shows(programs: dict[str, str]) -> None:
     assert (ran.stdout, ran.stderr) == (shown[2], "")
 
 
-def test_a_host_that_stays_up_serves_both_examples(
-    programs: dict[str, str], tmp_path: Path
-) -> None:
-    place = str(tmp_path / "host")
-    host = subprocess.Popen(
-        [sys.executable, "-m", "xennet", "host", "--socket", place, "--guests", "2"],
-        stdout=subprocess.PIPE,
-    )
-    assert host.stdout is not None
-    client = socket.socket(socket.AF_UNIX)
-    client.settimeout(PATIENCE)
-    try:
-        host.stdout.readline()  # its sockets are there now
-        client.connect(f"{place}/control.sock")
-        answers = client.makefile("r")
-
-        def ask(command: str, **arguments: object) -> dict[str, Any]:
-            client.sendall(
-                json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
-            )
-            answer = json.loads(answers.readline())
-            assert "error" not in answer, answer
-            return dict(answer["result"])
-
-        def run(name: str, domid: int, *words: str) -> str:
-            program = launch(
-                [programs[name], *words], *socket_paths(place, domid), stdout=subprocess.PIPE
-            )
-            try:
-                said, _ = program.communicate(timeout=PATIENCE)
-            finally:
-                program.kill()
-            assert not program.returncode
-            return said.decode()
-
-        ask("attach", domain="1", front="other", back="gen:600x100", wait=0)
-        ask("attach", domain="2", front="gen:600x100", back="other", wait=0)
-        said = run("netfront", 1, "-e", "-n", "100")
-        assert "100 sent, 100 received (60000 bytes), 0 failed" in said
-        said = run("netback", 0, "-d", "2", "-e", "-n", "100")
-        assert "100 received (60000 bytes), 100 given, 0 failed" in said
-        states = {domain["domid"]: domain["state"] for domain in ask("list")["domains"]}
-        assert states == {0: "running", 1: "powered off", 2: "running"}
-        ask("destroy", domain="1")
-        host.terminate()
-        assert host.wait(PATIENCE) == 0
-    finally:
-        client.close()
-        host.kill()
-        host.wait()
-        host.stdout.close()
+def test_a_vif_that_is_left_to_a_program_in_a_domain_that_has_booted(worlds: MakeWorld) -> None:
+    world = worlds()
+    guest = world.host.add_guest()
+    world.serve(guest)
+    world.host.boot()
+    world.settle()
+    vif, _, end = world.plug(guest, guest_served=False)
+    program = world.start("netfront", 1, "-e", "-n", 20)
+    world.connect(vif)
+    end.to_send += [bytes([n]) * 600 for n in range(20)]
+    vif.kick_host()
+    assert world.finish(program) == 0
+    assert end.received == [bytes([n]) * 600 for n in range(20)]
+    guest.destroy()
+    world.hold(lambda: world.host.machine.domain_info(1) is None)
 
 
 def test_where_the_header_is(tmp_path: Path) -> None:

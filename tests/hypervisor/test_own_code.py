@@ -71,9 +71,11 @@ def test_a_domain_with_a_kernel_gets_no_other(site) -> None:
 
 def test_its_own_kernel_begins_with_the_2_level_abi(site) -> None:
     near, far = channel(site)
+    site.front.unmask(far)
     used = site.machine.memory.used
     upcalls: list[int] = []
     site.front.take_upcalls(lambda: upcalls.append(1))
+    assert masked(site, far)
     assert site.front.evtchn_abi == "2l"
     assert (site.machine.memory.used < used) == (site.abi == "fifo")
     site.front.unmask(far)

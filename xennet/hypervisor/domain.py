@@ -416,9 +416,8 @@ class Domain:
         event bits, which are those of the 2-level ABI at first, and uses the store ring.
         ``upcall()`` is called for every event that arrives.
 
-        Ports stay as they are, masked if the domain used the FIFO ABI. Raises ValueError if a
-        kernel is at work already: one of its own, or here, where ports have handlers, but for that
-        of the store.
+        Ports stay open, and all are masked. Raises ValueError if a kernel is at work already: one
+        of its own, or here, where ports have handlers, but for that of the store.
         """
         record = self._record
         self._require_running("take_upcalls")
@@ -428,6 +427,7 @@ class Domain:
         record.upcall = upcall
         record.handlers.clear()
         self._services.channels.use_two_level(self.domid)
+        self._services.channels.bits(self.domid).mask_all()
         pages, record.event_pages = record.event_pages or (), None
         for page in pages:
             take_away(page)

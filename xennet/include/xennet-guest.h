@@ -21,6 +21,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifndef __x86_64__
+#error "the machine's shared-info page is that of 64-bit x86"
+#endif
 #ifndef __XEN_INTERFACE_VERSION__
 #define __XEN_INTERFACE_VERSION__ 0x00040d00
 #endif
