@@ -106,14 +106,14 @@ static void answer(uint16_t id, int16_t status)
 }
 
 /* Extra infos follow the first request, each in a slot of its own. What we did not offer makes the
- * packet wrong, not the ring. Returns the number of slots, -1 if they are not all there. */
+ * packet wrong, not the ring. Returns the number of slots, -1 after breaking off. */
 static int take_extras(RING_IDX at, RING_IDX prod, int *wrong)
 {
     netif_tx_request_t slot;
     netif_extra_info_t info;
     int n = 0;
     do {
-        if (at + n == prod) return -1;
+        if (at + n == prod) { break_off("extra infos that are not all there"); return -1; }
         RING_COPY_REQUEST(&tx, at + n, &slot);
         memcpy(&info, &slot, sizeof info);
         if (info.type == XEN_NETIF_EXTRA_TYPE_GSO || !info.type || info.type >= XEN_NETIF_EXTRA_TYPE_MAX) *wrong = 1;
@@ -123,14 +123,16 @@ static int take_extras(RING_IDX at, RING_IDX prod, int *wrong)
 }
 
 /* The slots of a packet, each loaded once: its first request has the size of the whole packet, the
- * others have their own. Returns their number, 0 if the packet is not all there yet. */
+ * others have their own. A frontend publishes whole packets. Returns their number, 0 if there is no
+ * packet or after breaking off. */
 static unsigned int take_slots(netif_tx_request_t *slot, RING_IDX prod, int *extras, int *wrong)
 {
     unsigned int n = 0, rest;
     RING_IDX at = tx.req_cons;
     *extras = *wrong = 0;
+    if (at == prod) return 0;
     do {
-        if (at == prod) return 0;
+        if (at == prod) { break_off("a packet that is not all there"); return 0; }
         if (n == MOST_SLOTS) { break_off("a packet of too many slots"); return 0; }
         RING_COPY_REQUEST(&tx, at, &slot[n]);
         at++;

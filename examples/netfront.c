@@ -112,9 +112,9 @@ static void notify_backend(void)
 
 static unsigned char rx_frame[MOST_FRAME], tx_frame[MOST_FRAME];
 static unsigned int rx_length, tx_length;
-static int rx_bad, rx_more;
+static int rx_bad, rx_more, rx_extra; /* of the packet that is being received */
 
-/* Give the backend a page to fill: request i of the ring always has id i. */
+/* Give the backend a page to fill. As it answers in order, the request in slot i has id i. */
 static void post_buffer(uint16_t id)
 {
     netif_rx_request_t *req = RING_GET_REQUEST(&rx, rx.req_prod_pvt);
@@ -159,25 +159,25 @@ static void take_slot(const netif_rx_response_t *rsp)
 /* Responses are packets. An echo of one has to be on its way before the next one is taken. */
 static int take_responses(void)
 {
-    int work = 0, extra = 0;
+    int work = 0;
     RING_IDX prod = __atomic_load_n(&rx.sring->rsp_prod, __ATOMIC_ACQUIRE);
     if (RING_RESPONSE_PROD_OVERFLOW(&rx, prod)) { broken++; return 0; }
     while (rx.rsp_cons != prod && !(echo && backlog) && !broken) {
         netif_rx_response_t rsp;
         RING_COPY_RESPONSE(&rx, rx.rsp_cons, &rsp);
-        if (extra) { /* a struct netif_extra_info: its buffer was not used, and has the slot's id */
+        if (rx_extra) { /* a struct netif_extra_info: its buffer was not used, and has the slot's id */
             netif_extra_info_t *info = (netif_extra_info_t *)&rsp;
-            extra = info->flags & XEN_NETIF_EXTRA_FLAG_MORE;
+            rx_extra = info->flags & XEN_NETIF_EXTRA_FLAG_MORE;
             if (info->type == XEN_NETIF_EXTRA_TYPE_GSO) rx_bad = 1; /* not asked for */
             post_buffer(rx.rsp_cons % SLOTS);
         } else {
             take_slot(&rsp);
-            extra = rsp.flags & NETRXF_extra_info;
+            rx_extra = rsp.flags & NETRXF_extra_info;
             rx_more = !!(rsp.flags & NETRXF_more_data);
         }
         rx.rsp_cons++;
         work = 1;
-        if (!rx_more && !extra) packet_received();
+        if (!rx_more && !rx_extra) packet_received();
     }
     return work;
 }
@@ -346,7 +346,7 @@ static void disconnect_backend(void)
         buffer_close(&tx_buffer[id]);
         buffer_close(&rx_buffer[id]);
     }
-    rx_length = rx_bad = rx_more = 0;
+    rx_length = rx_bad = rx_more = rx_extra = backlog = 0;
 }
 
 /* -- the life of the device --------------------------------------------------------------------- */
