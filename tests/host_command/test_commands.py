@@ -228,6 +228,7 @@ REFUSED = [
     ),
     ("attach", {"domain": 1, "device_model": "plugs"}, "a device model has the backend: back has"),
     ("attach", {"domain": 1, "front": "bla:"}, "port 'bla:': unknown, known are"),
+    ("attach", {"domain": 1, "back": "exec:./x"}, "'xennet exec --host' starts it, and the end is"),
     ("attach", {"domain": 1, "front": "pcap:x"}, "a host takes absolute file names only"),
     ("attach", {"domain": 1, "front": "record:-"}, "a host has no standard input or output for it"),
     ("attach", {"domain": 1, "front": "pcap:/n/x"}, "/n/x: cannot be opened: No such file"),

@@ -14,6 +14,7 @@ from xennet.link.switch import Switch, SwitchPort
 from xennet.port.base import Port, PortError, PortWrapper, configure
 from xennet.port.files import STANDARD, check_overwriting
 from xennet.port.null import NullPort
+from xennet.port.program import ProgramEnd
 from xennet.port.spec import Part, open_port, parse, split
 from xennet.wrap.offload_edge import OffloadEdge
 
@@ -153,6 +154,8 @@ def open_end(
         [*(path for end in taken for path in end.writes), *writes],
     )
     opened = open_port(spec)
+    if isinstance(opened, ProgramEnd):
+        raise PortError(f"port {spec!r}: 'xennet exec --host' starts it, and the end is {OTHER!r}")
     try:
         configure(opened, mtu, queues)
     except BaseException:
