@@ -84,7 +84,7 @@ def ask_for_crash(path: str) -> None:
 
 
 def wait_while_served(program: subprocess.Popen[bytes], store_path: str) -> None:
-    """Wait until a program has ended, or whoever serves its domain has, or the domain: it has
+    """Wait until a program has ended, or the host of its domain has, or the domain: it has
     nothing to speak to then, and goes too."""
     pump = Pump(RunLoop())
     over: list[bool] = []
