@@ -37,16 +37,17 @@ class HostEnd:
 
     def send(self) -> None:
         """Send what is to be sent, as far as there is room; the rest when there is."""
-        if not self._connected:  # so that it can be waited for
-            self._socket.connect(self.theirs)
-            self._connected = True
-        with suppress(BlockingIOError):
-            try:
-                while self.to_send:
-                    self._socket.send(self.to_send[0])
-                    self.to_send.popleft()
-            except ConnectionError:  # QEMU is gone
-                self.to_send.clear()
+        try:
+            if not self._connected:  # so that it can be waited for
+                self._socket.connect(self.theirs)
+                self._connected = True
+            while self.to_send:
+                self._socket.send(self.to_send[0])
+                self.to_send.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:  # QEMU is gone
+            self.to_send.clear()
         self._world.pump.watch(
             self._socket.fileno(), self._readable, self.send if self.to_send else None
         )

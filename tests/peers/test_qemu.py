@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 import pytest
-from peer_world import PeerWorld
+from peer_world import PATIENCE, PeerWorld
 from qemu_vif import QemuVif
 from vif_peers import Stack
 
@@ -160,11 +160,14 @@ def test_on_a_machine_of_its_own_the_guest_sends_frames_back(
         end.bind(mine)
         end.setblocking(False)
 
+        def end_with(number: int) -> None:
+            for program in own.server.programs.values():
+                os.kill(program.pid, number)
+
         def readable() -> None:
             taken.append(end.recv(65536))
             if len(taken) == len(sent):
-                (program,) = own.server.programs.values()
-                os.kill(program.pid, signal.SIGTERM)
+                end_with(signal.SIGTERM)
             else:
                 end.sendto(sent[len(taken)], theirs)
 
@@ -175,6 +178,10 @@ def test_on_a_machine_of_its_own_the_guest_sends_frames_back(
 
         leave = own.host.pump.attend(connected, every=1)
         own.host.pump.watch(end.fileno(), readable)
+        limit = round(PATIENCE * 1e9)
+        own.host.machine.run_loop.call_after(
+            limit, 0, lambda: end_with(signal.SIGKILL), background=True
+        )
         monkeypatch.setenv("LD_LIBRARY_PATH", qemu.environment()["LD_LIBRARY_PATH"])
         try:
             status = own.run(qemu.command(1, guest_mac(1), theirs, mine), 0)

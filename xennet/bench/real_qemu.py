@@ -24,8 +24,8 @@ _PROGRAM = "usr/libexec/xen-qemu-system-i386"
 _OLDEST = (10, 0)
 #: What a machine without a screen, a disk and a BIOS does without.
 _UNUSED = re.compile(r"(qemu-system-(data|common|x86)|seabios|ipxe-qemu|iso-codes)=")
-#: No other user of apt's can write where the download goes.
-_AS_ROOT = ["-o", "APT::Sandbox::User=root"]
+#: No other user of apt's can write where a download goes; a server that does not answer is given up.
+_FETCH = ["-o", "APT::Sandbox::User=root", "-o", "Acquire::http::Timeout=20"]
 _ETC = Path("/etc/apt")
 _LISTS = Path("/var/lib/apt/lists")
 
@@ -72,7 +72,10 @@ def prepare() -> Qemu:
         fcntl.flock(lock, fcntl.LOCK_EX)
         root = cache / "root"
         if not (root / _PROGRAM).exists():
-            _download(cache, root)
+            try:
+                _download(cache, root)
+            except OSError as error:
+                raise NoQemuError(f"it cannot be unpacked: {error}") from None
         libraries = [*root.glob("usr/lib/*-linux-gnu"), *root.glob("lib/*-linux-gnu")]
         version = (root / "version").read_text()
         return Qemu(str(root / _PROGRAM), tuple(map(str, libraries)), version)
@@ -92,7 +95,7 @@ def _download(cache: Path, root: Path) -> None:
         wanted = re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", said, re.MULTILINE)
         names = [f"{name}={new}" for name, new in wanted]
         names = [name for name in names if not _UNUSED.match(name)]
-        _run("apt-get", *options, *_AS_ROOT, "-q", "download", *names, cwd=scratch)
+        _run("apt-get", *options, *_FETCH, "-q", "download", *names, cwd=scratch)
         unpacked = Path(scratch) / "root"
         for package in sorted(Path(scratch).glob("*.deb")):
             _run("dpkg", "-x", str(package), str(unpacked))
@@ -143,8 +146,8 @@ def _with_backports(scratch: Path) -> list[str]:
     # Without this each call reads all lists anew, where caches are switched off.
     own += [f"Dir::Cache::{kind}pkgcache={kind}pkgcache.bin" for kind in ("", "src")]
     only = [f"Dir::Etc::sourcelist={next(parts.glob('backports.*'))}", "Dir::Etc::sourceparts=-"]
-    only += ["APT::Get::List-Cleanup=0", "Acquire::http::Timeout=20", "Acquire::Languages=none"]
-    _run("apt-get", *_options([*own, *only]), *_AS_ROOT, "-q", "update")
+    only += ["APT::Get::List-Cleanup=0", "Acquire::Languages=none"]
+    _run("apt-get", *_options([*own, *only]), *_FETCH, "-q", "update")
     return _options([*own, f"Dir::Etc::sourceparts={parts}"])
 
 
@@ -166,9 +169,12 @@ def _backports_of(text: str, release: str) -> str:
 def _run(*command: str, cwd: str | None = None) -> str:
     """Run a command. Returns its output. Raises NoQemuError with the last line of what it said."""
     env = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(
-        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=180, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, env=env, capture_output=True, text=True, timeout=180, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoQemuError(f"{command[0]} failed: {error}") from None
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise NoQemuError(f"{command[0]} failed: {said[-1] if said else done.returncode}")
