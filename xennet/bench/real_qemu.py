@@ -24,7 +24,7 @@ _PROGRAM = "usr/libexec/xen-qemu-system-i386"
 _OLDEST = (10, 0)
 #: What a machine without a screen, a disk and a BIOS does without.
 _UNUSED = re.compile(r"(qemu-system-(data|common|x86)|seabios|ipxe-qemu|iso-codes)=")
-#: No other user of apt's can write where a download goes; a server that does not answer is given up.
+#: No other user of apt's can write where a download goes; a silent server is given up.
 _FETCH = ["-o", "APT::Sandbox::User=root", "-o", "Acquire::http::Timeout=20"]
 _ETC = Path("/etc/apt")
 _LISTS = Path("/var/lib/apt/lists")
