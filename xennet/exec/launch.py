@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,10 +64,12 @@ def launch(
         if crash:
             ask_for_crash(path)
 
+    whole = environment(path, store_path, env)
     try:
-        return subprocess.Popen(
-            list(argv), env=environment(path, store_path, env), preexec_fn=begin, **options
-        )
+        with warnings.catch_warnings():
+            # Of a process with threads (Python 3.12): begin() takes no lock of theirs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return subprocess.Popen(list(argv), env=whole, preexec_fn=begin, **options)
     except OSError as error:
         raise ExecError(f"{argv[0]}: {error.strerror or error}") from None
     except subprocess.SubprocessError as error:
