@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import errno
 from array import array
-from collections.abc import Sequence
+from operator import add
 
 from xennet.abi.grant_table import GNTCOPY_dest_gref, GNTCOPY_source_gref
 from xennet.abi.linux_xen import GNTDEV_GRANT_COPY_SEGMENT
 from xennet.abi.words import (
     COPY_STRIDE,
     COPY_W_dest,
-    COPY_W_dest_domid,
     COPY_W_len,
     COPY_W_source,
-    COPY_W_source_domid,
     COPY_W_status,
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SIZE
@@ -29,11 +27,17 @@ from xennet.exec.served_domain import ServedDomain
 #: Segments that are copied at a time; each takes one bounce frame.
 _BATCH = 256
 _SIZE = GNTDEV_GRANT_COPY_SEGMENT.size
-#: In 16-bit items.
-_STATUS = GNTDEV_GRANT_COPY_SEGMENT.offsets["status"] // 2
-#: In the word with length, flags and status.
-_U32 = 0xFFFFFFFF
-_FROM_GRANT, _TO_GRANT = GNTCOPY_source_gref << 16, GNTCOPY_dest_gref << 16
+#: Of a segment and of an element of the table, in 16-bit items.
+_STRIDE, _OUT_STRIDE = _SIZE // 2, 2 * COPY_STRIDE
+_LEN, _FLAGS, _STATUS = (
+    GNTDEV_GRANT_COPY_SEGMENT.offsets[name] // 2 for name in ("len", "flags", "status")
+)
+_EITHER = GNTCOPY_source_gref | GNTCOPY_dest_gref
+#: Either end: its flag, its 16-bit item of a segment, its word of an element.
+_ENDS = (
+    (GNTCOPY_source_gref, GNTDEV_GRANT_COPY_SEGMENT.offsets["source"] // 2, COPY_W_source),
+    (GNTCOPY_dest_gref, GNTDEV_GRANT_COPY_SEGMENT.offsets["dest"] // 2, COPY_W_dest),
+)
 
 
 def copy_segments(domain: ServedDomain, memory: ClientMemory, address: int, count: int) -> None:
@@ -49,63 +53,64 @@ def copy_segments(domain: ServedDomain, memory: ClientMemory, address: int, coun
 
 def _copy_batch(domain: ServedDomain, memory: ClientMemory, address: int, count: int) -> None:
     raw = memory.fetch(address, count * _SIZE)
-    words = memoryview(raw).cast("Q").tolist()
-    sources, dests, rests = words[::3], words[1::3], words[2::3]
-    _check(sources, dests, rests)
-    first = domain.bounce(count).first
-    at = domain.address_of(first)
-    frames, own = range(first, first + count), range(at, at + count * PAGE_SIZE, PAGE_SIZE)
     table = array("I", bytes(4 * COPY_STRIDE * count))
-    for ref, domid, ends, is_grant in (
-        (COPY_W_source, COPY_W_source_domid, sources, _FROM_GRANT),
-        (COPY_W_dest, COPY_W_dest_domid, dests, _TO_GRANT),
-    ):
-        rows = list(zip(ends, rests, frames, strict=True))
-        table[ref::COPY_STRIDE] = array(
-            "I", [end & _U32 if rest & is_grant else frame for end, rest, frame in rows]
-        )
-        table[domid::COPY_STRIDE] = array(
-            "I",
-            [
-                end >> 48 | (end >> 16 & 0xFFFF0000) if rest & is_grant else DOMID_SELF
-                for end, rest, _ in rows
-            ],
-        )
-    table[COPY_W_len::COPY_STRIDE] = array("I", [rest & _U32 for rest in rests])
-    taken = [i for i in range(count) if not rests[i] & _FROM_GRANT]
+    u16, out = memoryview(raw).cast("H"), memoryview(table).cast("B").cast("H")
+    sizes, flags = u16[_LEN::_STRIDE].tolist(), u16[_FLAGS::_STRIDE].tolist()
+    first = domain.bounce(count).first
+    local: list[list[int]] = []
+    for is_grant, end, word in _ENDS:
+        # (ref, offset, domid) of a segment; (ref, domid, offset) of an element.
+        at = 2 * word
+        for there, here in ((0, 0), (1, 1), (2, 5), (3, 4)):
+            out[at + here :: _OUT_STRIDE] = u16[end + there :: _STRIDE]
+        own = [i for i, flag in enumerate(flags) if not flag & is_grant]
+        if len(own) == count:
+            table[word::COPY_STRIDE] = array("I", range(first, first + count))
+            table[word + 2 :: COPY_STRIDE] = array("I", [DOMID_SELF]) * count
+        else:
+            for i in own:
+                table[COPY_STRIDE * i + word] = first + i
+                table[COPY_STRIDE * i + word + 2] = DOMID_SELF
+        _require_room(u16[end + 2 :: _STRIDE].tolist(), sizes, own)
+        local.append(own)
+    out[2 * COPY_W_len :: _OUT_STRIDE] = u16[_LEN::_STRIDE]
+    out[2 * COPY_W_len + 1 :: _OUT_STRIDE] = u16[_FLAGS::_STRIDE]
+    taken, given = local
+    if not all(flag & _EITHER for flag in set(flags)):
+        raise OSError(errno.EINVAL, "neither end is a grant")
+    addresses = memoryview(raw).cast("Q")
+    start = domain.address_of(first)
+    bounce = memoryview(array("Q", range(start, start + count * PAGE_SIZE, PAGE_SIZE)))
     if taken:
-        memory.gather(_parts(taken, sources, rests), _parts(taken, own, rests))
+        memory.gather(_parts(taken, addresses[::3], sizes), _parts(taken, bounce, sizes))
     domain.domain.grant_copy(memoryview(table), count)
-    statuses = memoryview(table).cast("B").cast("h")[2 * COPY_W_status :: 2 * COPY_STRIDE]
-    memoryview(raw).cast("h")[_STATUS :: _SIZE // 2] = statuses
-    # What was not copied leaves the program's memory as it is.
-    given = [
-        i
-        for i, (rest, status) in enumerate(zip(rests, statuses.tolist(), strict=True))
-        if not (rest & _TO_GRANT or status)
-    ]
-    mine, theirs = _parts(given, own, rests), _parts(given, dests, rests)
+    statuses = out[2 * COPY_W_status :: _OUT_STRIDE]
+    u16[_STATUS::_STRIDE] = statuses
+    if any(statuses.tolist()):
+        # What was not copied leaves the program's memory as it is.
+        given = [i for i in given if not statuses[i]]
+    mine, theirs = _parts(given, bounce, sizes), _parts(given, addresses[1::3], sizes)
     mine.extend((address_of(raw), len(raw)))
     theirs.extend((address, len(raw)))
     memory.scatter(mine, theirs)
 
 
-def _check(sources: list[int], dests: list[int], rests: list[int]) -> None:
-    """Raises OSError EINVAL for a segment without a grant, or that leaves its granted page."""
-    for is_grant, ends in ((_FROM_GRANT, sources), (_TO_GRANT, dests)):
-        rows = zip(ends, rests, strict=True)
-        if any(
-            rest & is_grant and (end >> 32 & 0xFFFF) + (rest & 0xFFFF) > PAGE_SIZE
-            for end, rest in rows
-        ):
-            raise OSError(errno.EINVAL, "a range that leaves its granted page")
-    if not all(rest & (_FROM_GRANT | _TO_GRANT) for rest in rests):
-        raise OSError(errno.EINVAL, "neither end is a grant")
+def _require_room(offsets: list[int], sizes: list[int], own: list[int]) -> None:
+    """Raises OSError EINVAL for a range that leaves its granted page; ``own`` are no grants."""
+    ends = list(map(add, offsets, sizes))
+    for i in own:
+        ends[i] = 0
+    if max(ends) > PAGE_SIZE:
+        raise OSError(errno.EINVAL, "a range that leaves its granted page")
 
 
-def _parts(numbers: list[int], addresses: Sequence[int], rests: list[int]) -> Parts:
-    """The parts of memory of some segments."""
+def _parts(numbers: list[int], addresses: memoryview, sizes: list[int]) -> Parts:
+    """The parts of memory of some segments, of which ``addresses`` and ``sizes`` are all."""
     parts = array("Q", bytes(16 * len(numbers)))
-    parts[::2] = array("Q", [addresses[i] for i in numbers])
-    parts[1::2] = array("Q", [rests[i] & 0xFFFF for i in numbers])
+    if len(numbers) == len(sizes):
+        memoryview(parts)[::2] = addresses
+        parts[1::2] = array("Q", sizes)
+    else:
+        parts[::2] = array("Q", [addresses[i] for i in numbers])
+        parts[1::2] = array("Q", [sizes[i] for i in numbers])
     return parts
