@@ -57,8 +57,11 @@ def test_a_program_that_ends_at_once_is_told_of(
         (["--guest", "exec:a", "--host", "exec:b"], "one end of the vif is xennet's"),
         (["--guest", "exec:a", "--host", "null:", "--link", "epair"], "one end of one vif"),
         (["--guest", "exec:a", "--host", "null:", "--guests", "2"], "one end of one vif"),
-        (["--guest", "exec:/nonexistent", "--host", "null:"], "/nonexistent: No such file"),
         (["--guest", "exec:", "--host", "null:"], "no command"),
+        (
+            ["--guest", "exec:a", "--host", "null:", "--tap-file", "host=/dev/null"],
+            "no --tap-file",
+        ),
     ],
 )
 def test_where_a_program_cannot_be_is_one_line(
@@ -66,6 +69,13 @@ def test_where_a_program_cannot_be_is_one_line(
 ) -> None:
     assert main(["run", *words]) == 2
     assert line in capsys.readouterr().err.splitlines()[0]
+
+
+def test_a_program_that_is_not_there_is_one_line(
+    programs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--guest", "exec:/nonexistent", "--host", "null:"]) == 2
+    assert "/nonexistent: No such file" in capsys.readouterr().err.splitlines()[0]
 
 
 def test_a_command_is_divided_as_a_shell_does() -> None:

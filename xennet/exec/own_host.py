@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -97,9 +98,11 @@ def wait_for(own: OwnHost, program: subprocess.Popen[bytes]) -> None:
         ended = program.poll() is not None
 
     pidfd = os.pidfd_open(program.pid)
+    # Signals are the main thread's.
+    main = threading.current_thread() is threading.main_thread()
     before = {
         number: signal.signal(number, lambda number, _frame: program.send_signal(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in ((signal.SIGINT, signal.SIGTERM) if main else ())
     }
     pump.watch(pidfd, end)
     try:

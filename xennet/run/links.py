@@ -217,6 +217,8 @@ def run_ports(
     from xennet.run.with_program import program_of, run_with_program
 
     if program_of((*guests, *hosts)) is not None:
+        if view is not None or taps:
+            raise LinkError("exec: no --tap-file and no --xenstore-socket with a program")
         return run_with_program(guests, hosts, _vif_settled(options), stop)
     kind, argument = parse(options.link)
     for port in (*guests, *hosts):
