@@ -341,7 +341,8 @@ def test_what_does_not_arrive_is_given_up_after_two_seconds() -> None:
     link = of_vif(open_port("gen:60x10"), Stack(room=0))
     began = time.monotonic()
     link.carry(lambda: 0)
-    assert time.monotonic() - began >= 2
+    # By the time limits of a run in virtual time it takes 40 seconds.
+    assert 2 <= time.monotonic() - began < 30
     link.close()
     link.destroy()
 
