@@ -23,6 +23,7 @@ from attrs import define, field
 from xennet.abi.xen import DOMID_INVALID, PAGE_SIZE
 from xennet.engine.atomics import OwnMap, SharedMap, of_processes
 from xennet.interface import OutOfFramesError
+from xennet.memfd import new_memfd
 
 #: The owner of a free frame.
 FREE = DOMID_INVALID
@@ -85,8 +86,7 @@ class Memory:
         try:
             self._map: OwnMap | SharedMap
             if shared:
-                self.fd = os.memfd_create("xennet-arena")
-                os.ftruncate(self.fd, size)
+                self.fd = new_memfd("xennet-arena", size)
                 self._map = SharedMap(self.fd, size)
             else:
                 self._map = OwnMap(size)

@@ -35,7 +35,8 @@ _TABLE = {
     "adversary": "engine/choice engine/kernel",
     # The machine
     "ring": "abi engine/choice",
-    "memory": "abi engine/atomics interface",
+    "memfd": "",
+    "memory": "abi engine/atomics interface memfd",
     "granter": "abi engine/kernel",
     "gnttab": "abi engine/choice engine/kernel granter interface lazy memory",
     "evtchn": "abi engine/choice engine/kernel interface memory observe",
@@ -67,7 +68,7 @@ _TABLE = {
     "port": "abi frames offload plugins ring",
     "wrap": "flow frames lazy offload port",
     "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
-    "netmap": "abi engine/choice engine/kernel frames ifnet lazy port pump ring runloop",
+    "netmap": "abi engine/choice engine/kernel frames ifnet lazy memfd port pump ring runloop",
     "tap": "abi engine/choice engine/kernel frames offload port",
     "host": (
         "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
@@ -75,8 +76,8 @@ _TABLE = {
     ),
     # Programs of other processes in domains
     "exec": (
-        "abi errors hypercall hypervisor interface memory netmap observe pump runloop user_cache "
-        "xenstore"
+        "abi errors hypercall hypervisor interface memfd memory netmap observe pump runloop "
+        "user_cache xenstore"
     ),
     "exec/own_host": "exec host port pump toolstack",
     # Another way between two ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,15 @@ def test_a_negative_length_is_refused(memory: Memory) -> None:
 
 
 @pytest.mark.usefixtures("sharing")
+def test_who_has_a_shared_arena_cannot_take_it_away() -> None:
+    memory = Memory(4, shared=True)
+    assert memory.fd is not None
+    for size in (0, 8 * PAGE_SIZE):
+        with pytest.raises(PermissionError):
+            os.ftruncate(memory.fd, size)
+    memory.close()
+
+
 def test_a_shared_arena_is_seen_through_another_mapping_of_its_fd() -> None:
     memory = Memory(4, shared=True)
     assert memory.fd is not None

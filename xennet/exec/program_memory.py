@@ -9,9 +9,9 @@ from errno import EBADF, ENOMEM
 
 from xennet.exec.client_memory import ClientMemory
 from xennet.exec.devices import Client, Pages
+from xennet.memfd import new_memfd
 from xennet.netmap.address_space import PAGE_SIZE, FaultError
 from xennet.netmap.errors import NetmapError
-from xennet.netmap.region import new_memfd
 
 _SYS_PIDFD_GETFD = 438
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
@@ -54,7 +54,7 @@ class ProgramMemory:
         length = -(-length // PAGE_SIZE) * PAGE_SIZE
         for at in range(0, length, PAGE_SIZE):  # each page has to be writable, too
             self.write(address + at, self.read(address + at, 1))
-        fd = new_memfd(length)
+        fd = new_memfd("netmap", length)
         try:
             pages = mmap.mmap(fd, length)
             for at in range(0, length, _PART):

@@ -6,7 +6,6 @@ is gone every object of its pools is free again, also those that a client lost.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 from errno import EINVAL, ENOMEM
@@ -16,6 +15,7 @@ from attrs import define, field, frozen
 
 from xennet.abi.netmap import IF, RING, SLOT
 from xennet.engine.choice import current, shared
+from xennet.memfd import new_memfd
 from xennet.netmap.address_space import PAGE_SIZE
 from xennet.netmap.errors import NetmapError
 from xennet.netmap.pools import Layout, Pool, PoolLimits, PoolSize, laid_out
@@ -27,22 +27,6 @@ BUF_LIMITS = PoolLimits("buf", 64, 65536, 4, 1000000)
 RESERVED_BUFFERS = 2
 #: Most extra buffers that a private region makes room for (NM_BDG_MAXSLOTS * 128).
 MAX_EXTRA_BUFS = 524288
-
-
-#: A program that has the memory mapped cannot take it away from the device.
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-
-
-def new_memfd(size: int) -> int:
-    """A memfd of ``size`` bytes, which stays as large as it is. Raises OSError."""
-    fd = os.memfd_create("netmap", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.ftruncate(fd, size)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 @frozen
@@ -174,7 +158,7 @@ class Region:
         memory = self._pinned
         if memory is None:
             try:
-                self.memfd = new_memfd(self.memsize)
+                self.memfd = new_memfd("netmap", self.memsize)
                 memory = memoryview(mmap.mmap(self.memfd, self.memsize))
             except OSError as e:
                 raise NetmapError(ENOMEM, str(e)) from e
