@@ -14,6 +14,7 @@ from xennet.abi.linux_xen import (
     IOCTL_GNTDEV_GET_OFFSET_FOR_VADDR,
     IOCTL_GNTDEV_MAP_GRANT_REF,
 )
+from xennet.exec import messages
 
 
 @pytest.fixture
@@ -117,6 +118,20 @@ def test_a_file_has_so_many_references_at_most(program: Caller) -> None:
         program.ask("ioctl_at", fd, IOCTL_GNTDEV_MAP_GRANT_REF, at)
     program.unmap_grants(fd, 0, 1 << 16)
     assert program.map_grants(fd, [(1, 8)]) == 0
+
+
+def test_a_map_in_too_many_pieces_leaves_nothing_mapped(
+    world: World, program: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "MAX_EXTENTS", 1)
+    page, gref = world.page()
+    fd = program.open(GNTDEV)
+    offset = program.map_grants(fd, [(1, gref)] * 2)
+    for _ in range(2):
+        with refused(errno.ENOMEM):
+            program.mmap(fd, offset, 2)
+        assert not world.in_use(gref)
+    world.give_back(page, gref)
 
 
 def test_a_reader_cannot_write(world: World, program: Caller) -> None:

@@ -14,7 +14,7 @@ from exec_world import BOTH, EVTCHN, GNTALLOC, GNTDEV, PATIENCE, SHARED, World, 
 
 from xennet.abi.sched import SHUTDOWN_crash
 from xennet.cli import main
-from xennet.exec import shim
+from xennet.exec import messages, shim
 from xennet.exec.errors import ExecError
 from xennet.exec.own_host import socket_paths
 from xennet.memory import FREE
@@ -116,6 +116,41 @@ def test_calls_are_seen(world: World) -> None:
         ProgramCall(2, pid, GNTDEV, "IOCTL_GNTDEV_MAP_GRANT_REF", 0),
         ProgramCall(2, pid, GNTDEV, "mmap", -errno.EINVAL),
     ]
+
+
+def test_calls_are_counted_under_names_that_no_program_makes_up(world: World) -> None:
+    program = world.caller()
+    fd = program.open(GNTDEV)
+    for number in range(3):
+        with refused(errno.ENOENT):
+            program.open(f"/dev/xen/{number}")
+        with refused(errno.ENOTTY):
+            program.ioctl(fd, 0x4700 + 0x80 + number)
+    assert world.server.refused == {
+        ("other", "open", errno.ENOENT): 3,
+        (GNTDEV, "other", errno.ENOTTY): 3,
+    }
+    assert world.server.calls == {
+        (GNTDEV, "open"): 1,
+        ("other", "open"): 3,
+        (GNTDEV, "other"): 3,
+    }
+
+
+def test_a_call_that_cannot_be_answered_at_once_gets_a_delivery(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_once(*_: object) -> int:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+    program = world.caller()
+    program.open(GNTDEV)
+    (cookie,) = world.server.files
+    monkeypatch.setattr(world.server.files[cookie].device, "polled", True)
+    monkeypatch.setattr(world.server.files[cookie].device, "at_once", at_once)
+    (one,) = world.server.programs.values()
+    request = messages.REQUEST.pack(messages.OP_POLL, 1, cookie, 0, 0, 0, 0)
+    assert world.server.at_once(one, request) is None
 
 
 def test_other_paths_do_not_exist(world: World) -> None:

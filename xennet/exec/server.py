@@ -19,6 +19,8 @@ from functools import partial
 from typing import Any
 
 from xennet.abi.linux_xen import IOCTL_NAMES
+from xennet.abi.netmap import NIOCCTRL, NIOCRXSYNC, NIOCTXSYNC
+from xennet.abi.netmap_legacy import NIOCCONFIG, NIOCGINFO, NIOCREGIF
 from xennet.abi.sched import SHUTDOWN_crash
 from xennet.exec import messages
 from xennet.exec.device_table import DEVICES
@@ -39,6 +41,15 @@ _SO_MAX_PACING_RATE = 47
 _SO_COOKIE = 57
 _SO_PEERPIDFD = 77
 _PAGE = 4096
+#: What the ioctls of devices are called.
+_NAMES = IOCTL_NAMES | {
+    NIOCCTRL: "NIOCCTRL",
+    NIOCTXSYNC: "NIOCTXSYNC",
+    NIOCRXSYNC: "NIOCRXSYNC",
+    NIOCGINFO: "NIOCGINFO",
+    NIOCREGIF: "NIOCREGIF",
+    NIOCCONFIG: "NIOCCONFIG",
+}
 _RECEIVE = 16 << 10
 #: More messages than a socket of the usual size holds.
 _MOST_MESSAGES = 1024
@@ -119,7 +130,8 @@ class ExecServer:
     ``machine``, whose memory has to be shared; ``pump`` tells when descriptors are ready. ``store``
     is the machine's (None: it has none).
 
-    ``calls`` counts the programs' calls by device and name, ``refused`` those that got an errno.
+    ``calls`` counts the programs' calls by device and name ("other": what no device of this server
+    and no ioctl of them is called), ``refused`` those that got an errno.
     """
 
     def __init__(
@@ -307,10 +319,11 @@ class ExecServer:
             error = errno.ENOMEM
         except OSError as refusal:
             error = refusal.errno or errno.EIO
+        counted = self._counted(request)
         if error:
             answer, fd = messages.ANSWER.pack(error, 0, -1, 0, 0, 0), -1
-            self.refused[request.device, request.name, error] += 1
-        self.calls[request.device, request.name] += 1
+            self.refused[*counted, error] += 1
+        self.calls[counted] += 1
         if self._interest.any:
             result = -error if error else messages.ANSWER.unpack_from(answer)[2]
             self.machine.observers.emit(
@@ -326,11 +339,22 @@ class ExecServer:
         if file is None or not file.device.polled or self._interest.any:
             return None
         wake = self.wakers.by(first) if op == messages.OP_POLL else None
-        result = file.device.at_once(program, op, arg, wake)
+        try:
+            result = file.device.at_once(program, op, arg, wake)
+        except OSError:  # its delivery tells
+            return None
         if result is None:
             return None
-        self.calls[file.path, "poll" if op == messages.OP_POLL else hex(arg)] += 1
+        self.calls[file.path, "poll" if op == messages.OP_POLL else _NAMES.get(arg, "other")] += 1
         return messages.ANSWER.pack(0, 0, result, 0, 0, 0)
+
+    def _counted(self, request: _Request) -> tuple[str, str]:
+        """Device and name under which a call is counted: "other" for those that programs make
+        up."""
+        device, name = request.device, request.name
+        if device and device not in self._devices:
+            device = "other"
+        return device, "other" if name.startswith("0x") else name
 
     def _file(self, request: _Request) -> OpenFile:
         file = self.files.get(request.cookie)
@@ -383,7 +407,7 @@ class ExecServer:
 
     def _ioctl(self, program: Program, request: _Request) -> tuple[bytes, int]:
         number = request.arg
-        request.name = IOCTL_NAMES.get(number) or hex(number)
+        request.name = _NAMES.get(number) or hex(number)
         file = self._file(request)
         whole = (
             len(request.data) == number >> 16 & 0x3FFF and not request.a[1] & messages.UNREADABLE
@@ -396,8 +420,9 @@ class ExecServer:
         if call.pages is None:
             return messages.ANSWER.pack(0, 0, result, 0, 0, 0) + call.out, -1
         pages = call.pages
+        answer = _with_pages(pages, pages.address, result, call.out)
         program.fill(pages.address, list(pages.frames or ()))
-        return _with_pages(pages, pages.address, result, call.out)
+        return answer
 
     def _mmap(self, program: Program, request: _Request) -> tuple[bytes, int]:
         request.name = "mmap"
@@ -408,7 +433,11 @@ class ExecServer:
             raise OSError(errno.EINVAL, "no whole pages")
         pages = file.device.mmap(MapRequest(program, address, count, offset, request.arg, flags))
         program.add(file, address, count, pages)
-        return _with_pages(pages, address, 0, b"")
+        try:
+            return _with_pages(pages, address, 0, b"")
+        except OSError:  # too many pieces, or no descriptor is left: nothing gets mapped
+            program.unmap(address, size)
+            raise
 
     def _munmap(self, program: Program, request: _Request) -> tuple[bytes, int]:
         request.name = "munmap"
