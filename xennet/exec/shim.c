@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,7 +32,9 @@
 
 #define PAGE 4096UL
 #define MAX_EXTENTS 4096
+#ifndef MAX_RANGES
 #define MAX_RANGES 8192
+#endif
 #define HOLE UINT64_MAX
 /* What is only open to be found is out of the way of programs that count on low numbers. */
 #define HIGH_FD 700
@@ -50,6 +53,7 @@ struct range { uintptr_t lo, hi; };
 
 static struct process {
     pthread_mutex_t lock;
+    sigset_t signals; /* of the thread that has the lock, before it had it */
     int up, control;
     uint64_t cookie; /* of the control connection */
     struct range range[MAX_RANGES];
@@ -72,7 +76,9 @@ static uint64_t cookie_of(int fd) {
 /* The parent's connection, which a child has no use for. */
 static int inherited = -1;
 static uint64_t inherited_cookie;
+static pthread_mutex_t epoll_lock = PTHREAD_MUTEX_INITIALIZER;
 static void child(void) {
+    epoll_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; /* a thread that is not here may have had it */
     if (inherited >= 0 && cookie_of(inherited) == inherited_cookie) syscall(SYS_close, inherited);
     inherited = -1;
 }
@@ -88,8 +94,19 @@ static void start(void) {
     me = at;
 }
 static int emulated(void) { pthread_once(&once, start); return me != NULL; }
-static void lock(void) { pthread_mutex_lock(&me->lock); }
-static void unlock(void) { pthread_mutex_unlock(&me->lock); }
+/* Signals wait meanwhile: a handler may call read, open and poll, and would find its own thread's lock. */
+static void lock(void) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_mutex_lock(&me->lock);
+    me->signals = before;
+}
+static void unlock(void) {
+    sigset_t before = me->signals;
+    pthread_mutex_unlock(&me->lock);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
 
 /* One message into parts. *fd is the descriptor that came along, -1 if none did. Not a point where a
  * thread is cancelled. Returns its size, -1 with errno. */
@@ -149,10 +166,13 @@ static int ask(struct request *q, void *data, size_t size, struct answer *r, int
     return r->error;
 }
 
+/* Without room all ranges become one. What one holds beyond pages of the machine costs questions of
+ * the server, which knows what is mapped, and nothing else. */
 static void remember(uintptr_t lo, uintptr_t hi) {
-    me->range[me->ranges++] = (struct range){ lo, hi };
     if (!me->lowest || lo < me->lowest) me->lowest = lo;
     if (hi > me->highest) me->highest = hi;
+    if (me->ranges == MAX_RANGES) { me->ranges = 0; lo = me->lowest; hi = me->highest; }
+    me->range[me->ranges++] = (struct range){ lo, hi };
 }
 
 /* Whether [lo, hi) may have pages of the machine. */
@@ -168,6 +188,8 @@ static void forget(uintptr_t lo, uintptr_t hi) {
         struct answer a;
         int fd;
         ask(&q, NULL, 0, &a, &fd);
+        /* Without room for both rests it stays whole. */
+        if (old.lo < from && to < old.hi && me->ranges == MAX_RANGES) { i++; continue; }
         *r = me->range[--me->ranges];
         if (old.lo < from) remember(old.lo, from);
         if (to < old.hi) remember(to, old.hi);
@@ -293,7 +315,7 @@ void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off) {
     if (base != MAP_FAILED && device) {
         struct request q = { OP_MMAP, (uint32_t)prot, cookie, { (uint64_t)base, whole, (uint64_t)off, (uint64_t)flags } };
         struct answer a;
-        int pages = -1, error = me->ranges < MAX_RANGES - 2 ? ask(&q, NULL, 0, &a, &pages) : ENOMEM;
+        int pages = -1, error = ask(&q, NULL, 0, &a, &pages);
         if (!error) {
             remember((uintptr_t)base, (uintptr_t)base + whole);
             error = show(&a, pages);
@@ -335,13 +357,14 @@ ssize_t read(int fd, void *data, size_t size) {
         struct request q = { OP_EMPTY_READ, 0, cookie, { 0 } };
         struct answer a;
         int none;
+        int saved = errno;
         lock();
         int error = ask(&q, NULL, 0, &a, &none);
         unlock();
         if (error == EAGAIN) continue; /* it was reset meanwhile */
-        if (error == EIO || !error) return 0;
-        errno = error;
-        return -1;
+        if (error && error != EIO && error != ENOTTY) { errno = error; return -1; }
+        errno = saved; /* the end of a file, or of a socket that is no device (ENOTTY) */
+        return 0;
     }
 }
 
@@ -406,10 +429,14 @@ static int64_t now(void) {
 
 static int (*real_ppoll)(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
 static int (*real_pselect)(int, fd_set *, fd_set *, fd_set *, const struct timespec *, const sigset_t *);
+static int (*real_epoll_pwait)(int, struct epoll_event *, int, int, const sigset_t *);
 static void __attribute__((constructor)) find_polls(void) {
     *(void **)&real_ppoll = dlsym(RTLD_NEXT, "ppoll");
     *(void **)&real_pselect = dlsym(RTLD_NEXT, "pselect");
+    *(void **)&real_epoll_pwait = dlsym(RTLD_NEXT, "epoll_pwait");
 }
+/* The C library's function. A constructor of another library may be called before the one here. */
+#define REAL(name) (real_##name ? real_##name : (find_polls(), real_##name))
 
 /* ppoll with devices of fds[] among the n. timeout in ns, negative for none. */
 static int poll_devices(struct pollfd *fds, nfds_t n, int64_t timeout, const sigset_t *mask) {
@@ -438,7 +465,7 @@ static int poll_devices(struct pollfd *fds, nfds_t n, int64_t timeout, const sig
             /* Without a waker (the server is gone, or has no descriptors left) it looks now and then. */
             if (left) others[n].fd = waker.fd;
             if (left && waker.fd < 0 && (left < 0 || left > 10000000)) t = (struct timespec){ 0, 10000000 }, left = 1;
-            rc = real_ppoll(others, n + 1, left < 0 ? NULL : &t, mask);
+            rc = REAL(ppoll)(others, n + 1, left < 0 ? NULL : &t, mask);
             if (rc < 0) goto out;
             if (others[n].fd >= 0 && others[n].revents) {
                 char byte[64];
@@ -468,12 +495,12 @@ static int64_t in_ns(const struct timespec *t) {
 }
 
 int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask) {
-    return has_device(fds, n) ? poll_devices(fds, n, in_ns(timeout), mask) : real_ppoll(fds, n, timeout, mask);
+    return has_device(fds, n) ? poll_devices(fds, n, in_ns(timeout), mask) : REAL(ppoll)(fds, n, timeout, mask);
 }
 int poll(struct pollfd *fds, nfds_t n, int timeout) {
     if (has_device(fds, n)) return poll_devices(fds, n, timeout < 0 ? -1 : timeout * 1000000LL, NULL);
     struct timespec t = { timeout / 1000, timeout % 1000 * 1000000L };
-    return real_ppoll(fds, n, timeout < 0 ? NULL : &t, NULL);
+    return REAL(ppoll)(fds, n, timeout < 0 ? NULL : &t, NULL);
 }
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size) {
     if (size / sizeof *fds < n) abort();
@@ -517,7 +544,7 @@ static int selects_device(int n, fd_set *sets[3]) {
 int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout, const sigset_t *mask) {
     fd_set *sets[] = { r, w, e };
     if (selects_device(n, sets)) return select_devices(n, sets, in_ns(timeout), mask);
-    return real_pselect(n, r, w, e, timeout, mask);
+    return REAL(pselect)(n, r, w, e, timeout, mask);
 }
 int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout) {
     fd_set *sets[] = { r, w, e };
@@ -529,7 +556,7 @@ int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout) {
         before = now();
     }
     int rc = selects_device(n, sets) ? select_devices(n, sets, timeout ? in_ns(&t) : -1, NULL)
-                                     : real_pselect(n, r, w, e, timeout ? &t : NULL, NULL);
+                                     : REAL(pselect)(n, r, w, e, timeout ? &t : NULL, NULL);
     if (timeout) { /* Linux tells how much of it is left */
         int64_t left = in_ns(&t) - (now() - before);
         if (left < 0) left = in_ns(&t) < 0 ? in_ns(&t) : 0;
@@ -542,7 +569,6 @@ int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout) {
 #define MAX_EPOLLED 256
 static struct epolled { int set, fd; uint64_t cookie; struct epoll_event event; } epolled[MAX_EPOLLED];
 static unsigned epolleds;
-static pthread_mutex_t epoll_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Forget the entries of a set, or (-1) those whose descriptor is closed. */
 static void drop_epolled(int set) {
@@ -551,8 +577,9 @@ static void drop_epolled(int set) {
         else i++;
 }
 static int new_set(int set) { /* the number of one that was closed, perhaps */
+    if (set < 0 || !emulated()) return set;
     pthread_mutex_lock(&epoll_lock);
-    if (set >= 0) drop_epolled(set);
+    drop_epolled(set);
     pthread_mutex_unlock(&epoll_lock);
     return set;
 }
@@ -579,9 +606,6 @@ int epoll_ctl(int set, int op, int fd, struct epoll_event *event) {
     return 0;
 }
 
-static int (*real_epoll_pwait)(int, struct epoll_event *, int, int, const sigset_t *);
-static void __attribute__((constructor)) find_epoll(void) { *(void **)&real_epoll_pwait = dlsym(RTLD_NEXT, "epoll_pwait"); }
-
 int epoll_pwait(int set, struct epoll_event *events, int most, int timeout, const sigset_t *mask) {
     struct pollfd fds[MAX_EPOLLED + 1];
     struct epoll_event told[MAX_EPOLLED + 1];
@@ -596,7 +620,7 @@ int epoll_pwait(int set, struct epoll_event *events, int most, int timeout, cons
             }
         pthread_mutex_unlock(&epoll_lock);
     }
-    if (n == 1 || most <= 0) return real_epoll_pwait(set, events, most, timeout, mask);
+    if (n == 1 || most <= 0) return REAL(epoll_pwait)(set, events, most, timeout, mask);
     fds[0] = (struct pollfd){ set, POLLIN, 0 };
     int found = 0, rc = poll_devices(fds, n, timeout < 0 ? -1 : timeout * 1000000LL, mask);
     if (rc <= 0) return rc;
@@ -612,7 +636,7 @@ int epoll_pwait(int set, struct epoll_event *events, int most, int timeout, cons
         }
     }
     if (fds[0].revents && found < most) {
-        rc = real_epoll_pwait(set, events + found, most - found, 0, mask);
+        rc = REAL(epoll_pwait)(set, events + found, most - found, 0, mask);
         if (rc > 0) found += rc;
     }
     return found;
