@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import termios
 from collections.abc import Callable
 
 import pytest
@@ -141,6 +143,11 @@ def test_the_ring_overflows_and_is_reset(
     for _ in range(2):
         with refused(errno.EFBIG):
             program.event(fd)
+    (file,) = world.server.files.values()
+    unread = fcntl.ioctl(file.socket, termios.TIOCOUTQ, bytes(4))
+    for _ in range(50):  # as many threads that have read the same nothing ask
+        assert file.device.overflowed() == errno.EFBIG
+    assert fcntl.ioctl(file.socket, termios.TIOCOUTQ, bytes(4)) == unread
     program.ioctl(fd, IOCTL_EVTCHN_RESET)
     program.ask("write", fd, b"".join(p.to_bytes(4, "little") for p in (last[1], over[1])).hex())
     world.kernel.notify(last[0])

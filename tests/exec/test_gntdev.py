@@ -212,6 +212,23 @@ def test_at_unmapping_a_byte_is_cleared_and_an_event_sent(world: World, program:
     world.give_back(page, gref)
 
 
+@pytest.mark.parametrize("granted_readonly", [False, True])
+def test_no_byte_of_a_page_that_is_mapped_for_reading_is_cleared(
+    world: World, program: Caller, granted_readonly: bool
+) -> None:
+    page, gref = world.page(readonly=granted_readonly)
+    page.u8[100] = 1
+    fd = program.open(GNTDEV)
+    offset = program.map_grants(fd, [(1, gref)])
+    program.notify_at_unmap(fd, offset + 100, 1)  # before it is known how it will be mapped
+    at = program.mmap(fd, offset, prot=READ)
+    with refused(errno.EINVAL):
+        program.notify_at_unmap(fd, offset + 100, 1)
+    program.munmap(at)
+    assert page.u8[100] == 1
+    world.give_back(page, gref)
+
+
 def test_the_port_of_a_notification_stays_open_until_it_is_sent(
     world: World, program: Caller
 ) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 from exec_world import BOTH, EVTCHN, GNTALLOC, GNTDEV, PATIENCE, SHARED, World, refused
@@ -151,6 +152,63 @@ def test_a_call_that_cannot_be_answered_at_once_gets_a_delivery(
     (one,) = world.server.programs.values()
     request = messages.REQUEST.pack(messages.OP_POLL, 1, cookie, 0, 0, 0, 0)
     assert world.server.at_once(one, request) is None
+
+
+def test_a_program_opens_so_many_files_and_others_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xennet.exec.server.MOST_FILES", 3)
+    greedy, other = world.caller(), world.caller()
+    fds = [greedy.open(GNTDEV) for _ in range(3)]
+    with refused(errno.EMFILE):
+        greedy.open(EVTCHN)
+    other.open(EVTCHN)
+    greedy.ask("close", fds[0])
+    world.hold(lambda: len(world.server.files) == 3)
+    greedy.open(EVTCHN)
+
+
+def test_a_program_has_so_many_connections(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xennet.exec.server.MOST_CONNECTIONS", 2)
+    with ExitStack() as stack:
+        many = [
+            stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            for _ in range(3)
+        ]
+        for number, one in enumerate(many):
+            one.connect(socket_paths(world.directory, 2)[0])
+            world.hold(lambda number=number: len(world.server.connections) == min(number + 1, 2))
+        over: list[bytes] = []
+        world.hold(lambda: bool(over), many[2].fileno(), lambda: over.append(many[2].recv(64)))
+        assert over == [b""]
+        assert len(world.server.connections) == 2
+    world.server.end(2)
+
+
+def test_where_no_descriptor_is_left_a_program_waits_and_nothing_spins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = socket.socket.accept
+    tried: list[int] = []
+
+    def full(listening: socket.socket) -> object:
+        tried.append(listening.fileno())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("xennet.exec.server.ACCEPT_AGAIN", 3600 * 10**9)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
+        monkeypatch.setattr(socket.socket, "accept", full)
+        one.connect(socket_paths(world.directory, 1)[0])
+        world.hold(lambda: bool(tried))
+        for _ in range(20):
+            world.settle()
+        assert len(tried) == 1, "nothing asks again and again"
+    monkeypatch.setattr("xennet.exec.server.ACCEPT_AGAIN", 1)
+    program = world.caller()
+    program.tell("open", GNTDEV, 2)
+    world.hold(lambda: len(tried) > 1)
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    assert program.answer()[0] > 0
 
 
 def test_other_paths_do_not_exist(world: World) -> None:

@@ -88,7 +88,8 @@ class EvtchnFile(Device):
         if not self.file.open:
             return 0
         if self._overflow:
-            self._send(b"")
+            if not self._waiting and not self._sent():  # one is enough to be found
+                self._send(b"")
             return errno.EFBIG
         return errno.EAGAIN
 
@@ -184,9 +185,13 @@ class EvtchnFile(Device):
 
     def _in_ring(self) -> int:
         """Number of ports that the program has not read."""
-        sent = int.from_bytes(fcntl.ioctl(self.file.socket, termios.TIOCOUTQ, bytes(4)), "little")
-        self._unread = 1 + len(self._waiting) + (sent // self._unit if self._unit else 0)
+        sent = self._sent() // self._unit if self._unit else 0
+        self._unread = 1 + len(self._waiting) + sent
         return self._unread - 1
+
+    def _sent(self) -> int:
+        """Bytes that what the program has not read takes in the socket."""
+        return int.from_bytes(fcntl.ioctl(self.file.socket, termios.TIOCOUTQ, bytes(4)), "little")
 
     def _send(self, message: bytes) -> None:
         if self._waiting:
@@ -201,8 +206,7 @@ class EvtchnFile(Device):
             pass  # it has just been closed
         else:
             if not self._unit:
-                raw = fcntl.ioctl(self.file.socket, termios.TIOCOUTQ, bytes(4))
-                self._unit = int.from_bytes(raw, "little")
+                self._unit = self._sent()
 
     def _watch_room(self) -> None:
         self.watch_writable(self._room)

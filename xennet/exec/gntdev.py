@@ -203,7 +203,8 @@ class GntdevFile(Device):
 
     def _unmap_grants(self, map: GrantMap, first: int, count: int) -> None:
         """__unmap_grant_pages."""
-        if map.notify is not None:
+        # A notification may be older than the mmap for reading only: such a page is not written to.
+        if map.notify is not None and not map.flags & GNTMAP_readonly:
             map.notify.unmapped(map.frames, first, count)
         running = self._domain.running
         for page in range(first, first + count):

@@ -46,6 +46,8 @@ class Program:
         self.memory = ClientMemory(pid)
         self.crashes = False
         self._unmapped = unmapped
+        #: Files that it opened; some may be closed by now.
+        self.opened: list[OpenFile] = []
         #: Views of mappings, in the order of their addresses, which do not overlap.
         self.views: list[_View] = []
 

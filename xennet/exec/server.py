@@ -34,7 +34,7 @@ from xennet.interface import GuestGrants, HypercallError, OutOfFramesError
 from xennet.observe import DomainDestroyed, DomainShutdown, ProgramCall
 from xennet.pump import Pump
 from xennet.runloop import Delivery
-from xennet.xenstore.daemon import Daemon, listen
+from xennet.xenstore.daemon import TOO_MANY, Daemon, listen
 from xennet.xenstore.handlers import Server as StoreServer
 
 _SO_MAX_PACING_RATE = 47
@@ -51,6 +51,13 @@ _NAMES = IOCTL_NAMES | {
     NIOCCONFIG: "NIOCCONFIG",
 }
 _RECEIVE = 16 << 10
+#: Files that one program may have open: Linux's own limit is RLIMIT_NOFILE, 1024 as a rule. Each is
+#: a descriptor of this process, too.
+MOST_FILES = 256
+#: Connections of one program, which needs one.
+MOST_CONNECTIONS = 16
+#: ns after which the next program may connect where no descriptor was left.
+ACCEPT_AGAIN = 100_000_000
 #: More messages than a socket of the usual size holds.
 _MOST_MESSAGES = 1024
 
@@ -200,7 +207,7 @@ class ExecServer:
         listening.setblocking(False)
         self.domains[domid] = served
         self._listening[domid] = listening, path
-        self.pump.watch(listening.fileno(), partial(self._accept, served, listening))
+        self._accept_next(served, listening)
         return served
 
     def end(self, domid: int) -> None:
@@ -251,10 +258,19 @@ class ExecServer:
 
     # -- processes ---------------------------------------------------------------------------------
 
+    def _accept_next(self, served: ServedDomain, listening: socket.socket) -> None:
+        """Accept who connects, unless the domain is not served any more."""
+        if listening.fileno() >= 0:
+            self.pump.watch(listening.fileno(), partial(self._accept, served, listening))
+
     def _accept(self, served: ServedDomain, listening: socket.socket) -> None:
         try:
             connected = listening.accept()[0]
-        except OSError:
+        except OSError as error:
+            if error.errno in TOO_MANY:  # it waits, and nothing tells when there is a descriptor
+                self.pump.unwatch(listening.fileno())
+                again = partial(self._accept_next, served, listening)
+                self.machine.run_loop.call_after(ACCEPT_AGAIN, 0, again, background=True)
             return
         connected.setblocking(False)
         credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
@@ -262,6 +278,9 @@ class ExecServer:
         try:
             program = self._program(served, pid, _pidfd(connected, pid))
         except OSError:  # it has ended already
+            connected.close()
+            return
+        if sum(one.program is program for one in self.connections) >= MOST_CONNECTIONS:
             connected.close()
             return
         self._numbers += 1
@@ -368,6 +387,9 @@ class ExecServer:
         make = self._devices.get(request.path)
         if make is None:
             raise OSError(errno.ENOENT, "no such device")
+        program.opened = [file for file in program.opened if file.open]
+        if len(program.opened) >= MOST_FILES:
+            raise OSError(errno.EMFILE, f"{MOST_FILES} files of one program")
         kind = getattr(make, "kind", socket.SOCK_STREAM)
         mine, theirs = socket.socketpair(socket.AF_UNIX, kind)
         mine.setblocking(False)
@@ -397,6 +419,7 @@ class ExecServer:
             mine.close()
             theirs.close()
             raise
+        program.opened.append(file)
         return messages.ANSWER.pack(0, 0, 0, 0, 0, 0), theirs.detach()
 
     def _access(self, program: Program, request: _Request) -> tuple[bytes, int]:

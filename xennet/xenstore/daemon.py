@@ -29,7 +29,7 @@ _UNSENT = 64 << 10
 _BACKLOG = 128
 
 #: The system has no descriptor or no memory for one more client.
-_TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class SocketError(Exception):
@@ -250,7 +250,7 @@ class SocketServer:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
-            if error.errno not in _TOO_MANY:
+            if error.errno not in TOO_MANY:
                 raise
             if self.peers:  # until one of them goes
                 self.descriptors.watch(listening.fileno())
