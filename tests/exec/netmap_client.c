@@ -82,7 +82,8 @@ static char *buffer(char *r, char *slot) {
 #define SLOTS(r) U32(r, OFF_netmap_ring_num_slots)
 static uint32_t space(char *r) { int n = (int)(TAIL(r) - HEAD(r)); return n < 0 ? n + SLOTS(r) : n; }
 
-/* Wait until something is so, by "poll", "ppoll", "select" or "epoll". */
+/* Wait until something is so, by "poll", "ppoll", "select" or "epoll"; "twice": and for something else of
+ * the same file. */
 static void wait_for(int fd, int events, const char *how) {
     if (!strcmp(how, "select")) {
         fd_set set;
@@ -102,7 +103,7 @@ static void wait_for(int fd, int events, const char *how) {
         if (epoll_wait(set, &e, 1, -1) != 1 || !(e.events & events) || e.data.u64 != 7) fail("epoll_wait");
         return;
     }
-    struct pollfd f[2] = { { fd, events, 0 }, { -1, POLLIN, 0 } };
+    struct pollfd f[2] = { { fd, events, 0 }, { strcmp(how, "twice") ? -1 : fd, POLLPRI, 0 } };
     int rc = strcmp(how, "ppoll") ? poll(f, 2, -1) : ppoll(f, 2, NULL, NULL);
     if (rc != 1 || !(f[0].revents & events)) { printf("poll: %d %d\n", rc, f[0].revents); exit(1); }
 }

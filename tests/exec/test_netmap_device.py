@@ -28,6 +28,7 @@ from xennet.abi.netmap_legacy import NIOCGINFO, NIOCREGIF
 from xennet.cli import main
 from xennet.exec import messages
 from xennet.exec.launch import launch
+from xennet.exec.netmap_file import NetmapFile
 from xennet.exec.own_host import socket_paths
 from xennet.exec.server import ExecServer
 from xennet.host import Host
@@ -371,12 +372,32 @@ def test_a_program_that_is_killed(world: World, what: str) -> None:
 
 def test_a_sleeper_is_woken(world: World) -> None:
     with xennet.netmap.open("vale3:here") as port:
-        sleepers = [world.start("sleep", f"vale3:s{i}", 0, how) for i, how in enumerate(HOWS)]
+        hows = (*HOWS, "twice")
+        sleepers = [world.start("sleep", f"vale3:s{i}", 0, how) for i, how in enumerate(hows)]
         for sleeper in sleepers:
             assert sleeper.line() == "ready"
         send(world, port, 1)
         for sleeper in sleepers:
             assert sleeper.line() == "woken 1"
+
+
+def test_a_thread_that_has_ended_is_not_kept(world: World) -> None:
+    with xennet.netmap.open("vale3:here") as port:
+        sleeper = world.start("sleep", "vale3:s", 0, "poll")
+        assert sleeper.line() == "ready"
+        (file,) = world.server.files.values()
+        assert isinstance(file.device, NetmapFile)
+        sleeping = file.device._sleeping
+        world.hold(lambda: len(sleeping) == 1)
+        (client,) = world.server.programs.values()
+        with socket.socket(fileno=world.server.wakers.new()) as another:
+            cookie = int.from_bytes(another.getsockopt(socket.SOL_SOCKET, 57, 8), "little")
+            assert not file.device.poll(client, select.POLLIN, world.server.wakers.by(cookie))
+            assert len(sleeping) == 2
+        world.hold(lambda: len(sleeping) == 1)
+        send(world, port, 1)
+        assert sleeper.line() == "woken 1"
+        assert not sleeping
 
 
 def test_a_child_has_what_its_parent_had(world: World) -> None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from errno import ENODEV
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from xennet.abi.netmap import NIOCRXSYNC, NIOCTXSYNC
 from xennet.exec.devices import (
@@ -72,8 +73,9 @@ class NetmapFile(Device):
             file.common[_KEY] = _Served(self._device.state, file.pump)
         self._interfaces = file.common[_KEY].interfaces
         self._open = self._device.open(self._device.state.caller)
-        #: The threads that sleep, and the events for which they do.
-        self._sleeping: dict[Wake, int] = {}
+        #: The threads that sleep, and the events for which they do. A waker that is let go of (its
+        #: thread has ended) is not in it any more.
+        self._sleeping: WeakKeyDictionary[Wake, int] = WeakKeyDictionary()
         self._waiting: list[tuple[Kring, Wake]] = []
 
     # -- calls -------------------------------------------------------------------------------------
@@ -161,7 +163,8 @@ class NetmapFile(Device):
         self._called_by(client)
         found = self._open.poll(events)
         if not found and wake is not None:
-            self._sleeping[wake] = events
+            # One call may ask more than once: for a duplicate, or for each event apart.
+            self._sleeping[wake] = self._sleeping.get(wake, 0) | events
         return found
 
     def _wait_on_rings(self) -> None:
