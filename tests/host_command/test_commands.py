@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from live_hosts import Console
 
-from xennet.hostd.control_socket import ControlSession
+from xennet.host.capacity import Capacity
+from xennet.hostd.control_socket import MOST_CLIENTS, ControlSession, ControlSocket
 from xennet.hostd.ends import FailingPort
+from xennet.hostd.host_directory import HostDirectory
 from xennet.hostd.json_lines import LONGEST, decode, encode
-from xennet.hostd.live_host import LiveHost
+from xennet.hostd.live_host import AnyDomain, LiveHost
+from xennet.hostd.serve import ServedHost
 from xennet.interface import OutOfFramesError
 from xennet.port.base import BasePort, PortError
+from xennet.pump import Pump, RealClock
+from xennet.runloop import RunLoop
+from xennet.xenstore.daemon import Daemon, SocketError
 
 QNIC = "/local/domain/0/backend/qnic/1/0"
 MODEL = "/local/domain/0/device-model/1/state"
@@ -456,3 +462,98 @@ def test_commands_that_wait_hear_of_the_end(console: Console) -> None:
     assert not console.session.pending
     console.commands.give_up()
     assert decode(console.session.take()) == {"error": "the host ends"}
+
+
+# -- a system that has nothing left ----------------------------------------------------------------
+
+
+def test_a_domain_that_cannot_have_its_sockets_is_none(console: Console) -> None:
+    def refuse() -> None:
+        raise SocketError("/nowhere: cannot listen there: Too many open files")
+
+    console.commands.changed = refuse
+    for command in ({}, {"driver_domain": True, "name": "store"}):
+        assert "Too many open files" in console.refused("create", **command)
+        console.rest()
+        assert [domain["domid"] for domain in console.do("list")["domains"]] == [0, 1, 2]
+    assert console.do("destroy", domain=2)["gone"]
+
+
+def test_sockets_are_closed_before_others_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = HostDirectory.at(str(tmp_path / "d"))
+    directory.take()
+    served = ServedHost(directory, Capacity(guests=4, vifs=4))
+    try:
+        served.start()
+        live = served.live
+        old, last = live.create_guest(), live.create_guest()
+        served.commands.changed()
+
+        def path(domain: AnyDomain) -> Path:
+            return tmp_path / "d" / f"xenstored-{domain.domid}.sock"
+
+        assert path(old).exists()
+        open_sockets = ServedHost._open_sockets
+
+        def refuse(self: ServedHost, domain: AnyDomain) -> Daemon | None:
+            assert not path(old).exists()
+            if domain is new:
+                raise SocketError("no more")
+            return open_sockets(self, domain)
+
+        monkeypatch.setattr(ServedHost, "_open_sockets", refuse)
+        old_is_gone = live.destroy(old)
+        live.host.pump.hold(60.0, lambda: live.look() or old_is_gone())
+        new, other = live.create_guest(), live.create_guest()
+        with pytest.raises(SocketError, match="no more"):
+            served.commands.changed()
+        assert path(other).exists()
+        live.destroy(last)
+        live.host.pump.hold(60.0, lambda: last not in live.domains)
+        served.commands.look()  # tries again, in vain, and goes on
+        assert not path(last).exists()
+        monkeypatch.undo()
+        served.commands.changed()
+        assert path(new).exists()
+    finally:
+        served.end(lambda: False)
+        directory.leave()
+
+
+# -- clients that are gone -------------------------------------------------------------------------
+
+
+def test_clients_that_are_gone_while_their_command_waits_keep_no_place(tmp_path: Path) -> None:
+    waiting: list[Any] = []
+    with closing(Pump(RunLoop(), RealClock())) as pump, ExitStack() as clients:
+        path = str(tmp_path / "s")
+        server = ControlSocket(path, pump, lambda command, values, answer: waiting.append(answer))
+        server.start()
+        clients.callback(server.stop)
+
+        def client(number: int) -> socket.socket:
+            one = clients.enter_context(socket.socket(socket.AF_UNIX))
+            one.connect(path)
+            one.sendall(encode({"command": "attach", "arguments": {}}))
+            pump.hold(60.0, lambda: len(waiting) == number)
+            assert len(waiting) == number
+            return one
+
+        first = client(1)
+        half = client(2)
+        half.shutdown(socket.SHUT_WR)  # it still reads its answer
+        for number in range(3, MOST_CLIENTS + 1):
+            client(number).close()
+        for number in range(MOST_CLIENTS + 1, 2 * MOST_CLIENTS - 1):
+            client(number)
+            assert server.clients == MOST_CLIENTS
+        for answer, one in zip(waiting, (first, half), strict=False):
+            answer({"result": {}})
+            assert one.recv(100) == encode({"result": {}})
+        first.close()
+        # Nobody is gone and all wait: the oldest has to go, or nobody could ask any more.
+        for number in range(2 * MOST_CLIENTS - 1, 2 * MOST_CLIENTS + 10):
+            client(number)
+            assert server.clients <= MOST_CLIENTS

@@ -13,7 +13,7 @@ from xennet.abi import sched, version
 from xennet.abi import xen as xh
 from xennet.abi import xenmem as xm
 from xennet.abi.xen import DOMID_SELF, PAGE_SIZE, START_INFO, VIRQ_TIMER
-from xennet.hypercall import start_info
+from xennet.hypercall import memory_op, start_info
 from xennet.hypercall.caller import MOST_ELEMENTS
 from xennet.hypercall.memory_op import MOST_PAGES
 
@@ -313,6 +313,21 @@ def test_extents_of_several_pages(front: Program) -> None:
     front.memory.write(LIST, (first + 3).to_bytes(8, "little"))
     assert reserve(front, xm.XENMEM_decrease_reservation) == 1, "a page in the middle"
     assert front.domain.allocated == 15
+
+
+def test_pages_that_were_given_up_and_are_still_mapped_count(
+    front: Program, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_op, "MOST_PAGES", 8)
+    assert reserve(front, xm.XENMEM_increase_reservation, nr_extents=6) == 6
+    mapped = frames_in_list(front, 4)
+    site.machine.show_frames(mapped)
+    assert reserve(front, xm.XENMEM_decrease_reservation, nr_extents=6) == 6
+    assert (front.domain.allocated, front.domain.lingering) == (0, 4)
+    assert reserve(front, xm.XENMEM_increase_reservation, nr_extents=9) == 4
+    site.machine.hide_frames(mapped)
+    assert front.domain.lingering == 0
+    assert reserve(front, xm.XENMEM_increase_reservation, nr_extents=9) == 4
 
 
 def test_memory_that_is_not_there(front: Program) -> None:

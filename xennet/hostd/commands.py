@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 from attrs import define, field, frozen
 
@@ -65,6 +67,7 @@ class Later:
 class _Waiting:
     later: Later
     until: int
+    end_timer: Callable[[], object]
     answer: Answer
 
 
@@ -73,7 +76,8 @@ class Commands:
     """The commands of ``live``; ``about`` is what ``list`` tells of the process besides.
 
     :meth:`look` answers those that wait, and has to be called from time to time. ``changed()`` is
-    called when a domain was created, or has gone.
+    called when a domain was created, or has gone; it may raise SocketError or OSError if the system
+    has nothing left for what a domain needs.
     """
 
     live: LiveHost
@@ -101,7 +105,9 @@ class Commands:
     def look(self) -> None:
         """Let go of what has gone, and answer the commands whose result is there."""
         if self.live.look():
-            self.changed()
+            # What the other domains still need, they get with the next change.
+            with suppress(SocketError, OSError):
+                self.changed()
         if not self._waiting:
             return
         now = self.live.host.machine.run_loop.now
@@ -109,6 +115,7 @@ class Commands:
             message = _answer_to(waiting.later, now >= waiting.until)
             if message is not None:
                 self._waiting.remove(waiting)
+                waiting.end_timer()
                 waiting.answer(message)
 
     def give_up(self) -> None:
@@ -120,8 +127,10 @@ class Commands:
     def _wait(self, later: Later, answer: Answer) -> None:
         loop = self.live.host.machine.run_loop
         limit = round(later.seconds * _NS)
-        self._waiting.append(_Waiting(later, loop.now + limit, answer))
-        loop.call_after(limit, 0, lambda: None)  # so that it is looked at then
+        timer = loop.call_after(limit, 0, lambda: None)  # so that it is looked at then
+        self._waiting.append(
+            _Waiting(later, loop.now + limit, partial(loop.cancel_timer, timer), answer)
+        )
 
     # -- what arguments name -----------------------------------------------------------------------
 
@@ -193,7 +202,11 @@ class Commands:
             made: AnyDomain = self.live.create_driver_domain(name)
         else:
             made = self.live.create_guest(name, kind, version, drivers=drivers != OTHER)
-        self.changed()
+        try:
+            self.changed()
+        except BaseException:
+            self.live.destroy(made)
+            raise
         return describe_domain(self.live, made) | self.about(made) | {"vifs": []}
 
     def attach(self, arguments: Arguments) -> Json | Later:

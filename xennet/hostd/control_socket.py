@@ -1,7 +1,7 @@
 """The socket for commands: a session for each client, of which none can stop or delay the host.
 
 A client that sends garbage is told so and hung up on. One that sends nothing, or does not read, has
-its place until another one needs it.
+its place until another one needs it; so has one whose command waits, if no other client can go.
 """
 
 from __future__ import annotations
@@ -119,12 +119,13 @@ class ControlSocket(SocketServer):
         self._perform = perform
 
     def session(self, number: int) -> ByteSession | None:
-        """A session for one more client. Where there are too many, the one that has waited longest
-        without a command of its own goes; if all have one, the new one does."""
+        """A session for one more client. Where there are too many, the oldest goes: of those that
+        are gone anyway, of those without a command, or of all, in this order."""
         if len(self.peers) >= MOST_CLIENTS:
-            sessions = {peer.session: peer for peer in self.peers}
-            idle = [one for one in sessions if isinstance(one, ControlSession) and not one.busy]
-            if not idle:
-                return None
-            sessions[min(idle, key=lambda session: session.number)].close()
+            ranks = [
+                (not peer.hung_up, peer.session.busy, peer.session.number, peer)
+                for peer in self.peers
+                if isinstance(peer.session, ControlSession)
+            ]
+            min(ranks)[-1].close()
         return ControlSession(self._perform, number)

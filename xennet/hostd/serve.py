@@ -15,7 +15,7 @@ from xennet.hostd.host_directory import HostDirectory, control_socket, exec_sock
 from xennet.hostd.json_lines import Json
 from xennet.hostd.live_host import AnyDomain, LiveHost
 from xennet.pump import RealClock
-from xennet.xenstore.daemon import Daemon
+from xennet.xenstore.daemon import Daemon, SocketError
 
 #: Seconds in which vifs, and then domains, may go in order when the host ends.
 _PATIENCE = 5.0
@@ -86,12 +86,21 @@ class ServedHost:
         return False
 
     def _look_at_domains(self) -> None:
-        """Have sockets for each domain that there is."""
+        """Have sockets for each domain that runs, and for none that has gone. Raises SocketError or
+        OSError, after all others have theirs, if a domain cannot have them."""
         there = {domain.domid: domain for domain in self.live.domains}
-        for domid in there.keys() - self._stores.keys():
-            self._stores[domid] = self._open_sockets(there[domid])
         for domid in self._stores.keys() - there.keys():
             self._close_sockets_of(domid)
+        refused: SocketError | OSError | None = None
+        for domid in there.keys() - self._stores.keys():
+            if not there[domid].domain.running:
+                continue
+            try:
+                self._stores[domid] = self._open_sockets(there[domid])
+            except (SocketError, OSError) as error:
+                refused = error
+        if refused is not None:
+            raise refused
 
     def _open_sockets(self, domain: AnyDomain) -> Daemon | None:
         """Open the sockets of a domain. Returns the server of the one to the store, unless the

@@ -22,7 +22,8 @@ from xennet.abi.xenmem import (
 from xennet.hypercall.caller import MOST_ELEMENTS, Caller, no_such_op, refused
 from xennet.interface import OutOfFramesError
 
-#: Most pages that a domain may hold by these calls: 64 MiB.
+#: Most pages that a domain may hold by these calls, with those it gave up that are still mapped:
+#: 64 MiB.
 MOST_PAGES = 16384
 #: The largest extent is 2 to the power of this (Xen's CONFIG_DOMU_MAX_ORDER).
 LARGEST_ORDER = 9
@@ -43,7 +44,9 @@ def _extents(caller: Caller, asked: Any, start: int) -> range:
 def _increase(caller: Caller, asked: Any, extents: range) -> int:
     """Returns the number of extents that are there: fewer than asked for when memory runs out."""
     domain, pages = caller.domain, 1 << asked.extent_order
-    held = domain.allocated
+    # Xen counts a page in tot_pages until its last reference is gone (common/page_alloc.c,
+    # free_domheap_pages), so a kernel gains nothing by giving up pages that it has mapped.
+    held = domain.allocated + domain.lingering
     for i in extents:
         if held + pages > MOST_PAGES:
             return i

@@ -148,6 +148,12 @@ class Domain:
         """Number of pages that the domain allocated or received: what it can free."""
         return self._record.allocated
 
+    @property
+    def lingering(self) -> int:
+        """Number of pages that the domain gave up and that are still mapped: memory that nobody
+        else gets."""
+        return self._services.frames.nr_lingering(self.domid)
+
     def can_access(self, frame: int, *, write: bool = False) -> bool:
         """Whether the domain may read ``frame``, or ``write`` it too: it is its own, or mapped by a
         grant."""

@@ -8,6 +8,7 @@ writes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from attrs import define, field
@@ -27,6 +28,7 @@ class FrameAllocator:
     memory: Memory
     mappings: Callable[[int], int]
     _lingering: dict[int, int] = field(factory=dict, init=False)
+    _count: Counter[int] = field(factory=Counter, init=False)
 
     def alloc(self, domid: int, count: int) -> int:
         """Allocate ``count`` consecutive zeroed frames. Returns the first. Raises
@@ -44,13 +46,19 @@ class FrameAllocator:
             if self.mappings(frame):
                 self.memory.reassign(domid, frame, DOMID_XEN)
                 self._lingering[frame] = domid
+                self._count[domid] += 1
             else:
                 self.memory.free(domid, frame)
 
     def unmapped(self, frame: int) -> None:
         """Free ``frame`` if it lingers: its last mapping is gone."""
-        if self._lingering.pop(frame, None) is not None:
+        if (domid := self._lingering.pop(frame, None)) is not None:
+            self._count[domid] -= 1
             self.memory.free(DOMID_XEN, frame)
+
+    def nr_lingering(self, domid: int) -> int:
+        """The number of frames that ``domid`` gave up and that are still mapped."""
+        return self._count[domid]
 
     def lingering(self, domid: int) -> list[int]:
         """The frames that ``domid`` gave up and that are still mapped."""

@@ -98,6 +98,17 @@ class _Peer:
         session.on_output = self._send
         self._watch(True)
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether the client has closed the connection: it reads no answers either."""
+        try:
+            self._socket.send(b"")  # a client that has ended its requests only still takes it
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return False
+
     def close(self) -> None:
         """End the session and the connection."""
         self._watch(False, False)
