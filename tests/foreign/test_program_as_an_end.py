@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
 import pytest
 
 from xennet.cli import main
+from xennet.host.domains import Guest
 from xennet.port import PortError, open_port
+from xennet.run.options import RunOptions
+from xennet.run.stop import Stop
+from xennet.run.with_program import ProgramRun
 
 
 def ran(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
@@ -49,6 +54,24 @@ def test_a_program_that_ends_at_once_is_told_of(
     reasons = report["verdict"]["reasons"]
     assert reasons[0].startswith("exec:sh -c 'exit 3' did not connect: ")
     assert "exec:sh -c 'exit 3' ended with exit code 3" in reasons
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_program_does_not_outlive_a_run_that_cannot_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def boot(_: Guest) -> None:
+        raise MemoryError("no guest")
+
+    monkeypatch.setattr(Guest, "boot", boot)
+    run = ProgramRun(open_port("null:"), open_port("exec:sleep 1000"), RunOptions(), Stop())
+    try:
+        with pytest.raises(MemoryError, match="no guest"):
+            run.carry_out()
+        assert run.program is not None
+        assert run.program.returncode == -signal.SIGKILL
+    finally:
+        run.machine.destroy()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from xennet.errors import LinkError
@@ -151,17 +151,21 @@ class ProgramRun:
         # Standard output is the report's.
         program = launch(self.end.words, *paths, stdin=subprocess.DEVNULL, stdout=2)
         self.program = program
-        pidfd = os.pidfd_open(program.pid)
-        host.pump.watch(pidfd, partial(self._program_ended, pidfd))
-        guest.boot()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._kill)
+            pidfd = os.pidfd_open(program.pid)
+            undo.callback(os.close, pidfd)
+            host.pump.watch(pidfd, partial(self._program_ended, pidfd))
+            undo.callback(host.pump.unwatch, pidfd)
+            guest.boot()
             yield
-        finally:
-            host.pump.unwatch(pidfd)
-            os.close(pidfd)
-            if program.poll() is None:
-                program.kill()
-                program.wait()
+
+    def _kill(self) -> None:
+        """Kill the program, if it has not ended."""
+        assert self.program is not None
+        if self.program.poll() is None:
+            self.program.kill()
+            self.program.wait()
 
     def _program_ended(self, pidfd: int) -> None:
         assert self.program is not None
@@ -232,9 +236,7 @@ class ProgramRun:
             asked = True
             program.send_signal(signal.SIGTERM)
             self._hold(_END, lambda: self._ended)
-        if not self._ended:
-            program.kill()
-            program.wait()
+        self._kill()
         code = program.wait()
         if code and not (asked and code in (-signal.SIGTERM, 128 + signal.SIGTERM)):
             what = f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -12,6 +12,7 @@ import errno
 import os
 from array import array
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from attrs import define
@@ -103,14 +104,17 @@ class EventChannels:
             raise _refused("EVTCHNOP_close", f"port {port}")
 
     def close(self) -> None:
-        """Close all ports, and the device."""
-        if self._handle is None:
+        """Close all ports, and the device. May be repeated. Raises HypercallError if a port is
+        refused; all else is done nevertheless."""
+        handle, fd = self._handle, self._fd
+        if handle is None:
             return
-        for port in list(self._ports):
-            self.unbind(port)
-        self._watch(self._fd, None, None)
-        self._library.xenevtchn_close(self._handle)
-        self._handle = None
+        with ExitStack() as rest:
+            rest.callback(setattr, self, "_handle", None)
+            rest.callback(self._library.xenevtchn_close, handle)
+            rest.callback(self._watch, fd, None, None)
+            for port in self._ports:
+                rest.callback(self.unbind, port)
 
     # -- events ------------------------------------------------------------------------------------
 

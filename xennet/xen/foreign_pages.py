@@ -6,6 +6,7 @@ import ctypes
 import errno
 import mmap
 from array import array
+from contextlib import ExitStack
 from typing import Any
 
 from attrs import frozen
@@ -52,7 +53,7 @@ class Gntdev:
         self._put = engine.kernel(put_segments)
         self._take = engine.kernel(take_statuses)
         self._fail = engine.kernel(fail_all)
-        self._arena = engine.view(pages.u8)
+        self._arena: Any = engine.view(pages.u8)
         self._tables: dict[int, tuple[memoryview, Any]] = {}
         self._segments = array("I")
         self._of_segments: Any = None
@@ -112,14 +113,16 @@ class Gntdev:
         self._take(count, table, segments)
 
     def close(self) -> None:
-        """Unmap everything and close the device."""
-        for mapping in list(self._mapped):
-            self.unmap(mapping)
-        self._tables.clear()
-        del self._arena
-        if self._handle is not None:
-            self._library.xengnttab_close(self._handle)
-            self._handle = None
+        """Unmap everything and close the device. May be repeated. Raises HypercallError if a page
+        is refused; all else is done nevertheless."""
+        with ExitStack() as rest:
+            if self._handle is not None:
+                rest.callback(setattr, self, "_handle", None)
+                rest.callback(self._library.xengnttab_close, self._handle)
+            for mapping in self._mapped:
+                rest.callback(self.unmap, mapping)
+            self._tables.clear()
+            self._arena = None
 
     def _table(self, ops: memoryview) -> Any:
         """The view of a copy table, which is the same one for each pass of a queue."""

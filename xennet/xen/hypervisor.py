@@ -7,6 +7,7 @@ kernel do for the emulated machine's guests. netback and netfront run on both, u
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from xennet.interface import GrantMapping, PageRun, StoreClient
 from xennet.observe import Interest, Observers
@@ -130,9 +131,11 @@ class XenHypervisor:
         return ", ".join(f"{count} {what}" for count, what in held if count)
 
     def close(self) -> None:
-        """Give everything back and close all devices. May be repeated."""
-        self.events.close()
-        self.gntdev.close()
-        self._grants.close()
-        self.pages.close()
-        self._store.close()
+        """Give everything back and close all devices. May be repeated. Raises HypercallError if
+        one refuses; all others are closed nevertheless."""
+        with ExitStack() as rest:
+            rest.callback(self._store.close)
+            rest.callback(self.pages.close)
+            rest.callback(self._grants.close)
+            rest.callback(self.gntdev.close)
+            rest.callback(self.events.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from xennet.frames import Watch
 from xennet.runloop import Delivery, RunLoop
@@ -41,11 +42,14 @@ class StoreConnection:
     def __init__(self, loop: RunLoop, watch: Watch, path: str | None = None) -> None:
         self._loop, self._watch, self._fd = loop, watch, -1
         try:
-            channel = open_channel(path, TIMEOUT)
-            ending = _Lost(channel, self._closing)
-            self._connection = WireConnection(ending, "xennet", TIMEOUT)
-            self.client = Client(self._connection, "xennet")
-            self.domid = int(self.client.read("domid"))
+            with ExitStack() as undo:
+                channel = open_channel(path, TIMEOUT)
+                undo.callback(channel.close)
+                ending = _Lost(channel, self._closing)
+                self._connection = WireConnection(ending, "xennet", TIMEOUT)
+                self.client = Client(self._connection, "xennet")
+                self.domid = int(self.client.read("domid"))
+                undo.pop_all()
         except (XsError, ValueError) as error:
             raise XenError(f"XenStore: {error}") from None
         self._fd = channel.fileno()
