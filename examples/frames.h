@@ -30,6 +30,17 @@ static void frames_open_source(struct source *s, const char *path)
     }
 }
 
+static void frames_set_size(struct source *s, const char *text)
+{
+    char *end;
+    long size = strtol(text, &end, 10);
+    if (end == text || *end || size < 0 || size > MOST_FRAME) {
+        fprintf(stderr, "%s: a frame has 0 to %d bytes\n", text, MOST_FRAME);
+        exit(2);
+    }
+    s->size = size;
+}
+
 static void frames_open_sink(struct sink *s, const char *path)
 {
     struct pcap_head head = { 0xa1b2c3d4, 2, 4, 0, 0, MOST_FRAME, 1 };

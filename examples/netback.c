@@ -88,7 +88,7 @@ static void show_state(enum xenbus_state state)
 
 static netif_tx_back_ring_t tx;
 static netif_rx_back_ring_t rx;
-static xenevtchn_port_or_error_t port;
+static xenevtchn_port_or_error_t port = -1;
 static int connected, broken, guest_sg;
 static unsigned char *tx_page, *rx_frame; /* payload, copied out of, and into, the guest's pages */
 static unsigned int rx_length;
@@ -289,9 +289,10 @@ static void disconnect(void)
 {
     if (tx.sring) xengnttab_unmap(gnttab, tx.sring, 1);
     if (rx.sring) xengnttab_unmap(gnttab, rx.sring, 1);
-    if (connected) xenevtchn_unbind(evtchn, port);
+    if (port >= 0) xenevtchn_unbind(evtchn, port);
     tx.sring = NULL;
     rx.sring = NULL;
+    port = -1;
     connected = broken = 0;
 }
 
@@ -383,7 +384,7 @@ static void options(int argc, char **argv)
     case 'd': frontend_domid = atoi(optarg); break;
     case 'v': handle = atoi(optarg); break;
     case 'r': frames_open_source(&source, optarg); break;
-    case 'g': source.size = atoi(optarg) % (MOST_FRAME + 1); break;
+    case 'g': frames_set_size(&source, optarg); break;
     case 'c': source.count = atol(optarg); break;
     case 'w': frames_open_sink(&sink, optarg); break;
     case 'e': echo = 1; break;

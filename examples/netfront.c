@@ -424,7 +424,7 @@ static void options(int argc, char **argv)
     for (int c; (c = getopt(argc, argv, "v:r:g:c:w:en:")) != -1; ) switch (c) {
     case 'v': handle = atoi(optarg); break;
     case 'r': frames_open_source(&source, optarg); break;
-    case 'g': source.size = atoi(optarg) % (MOST_FRAME + 1); break;
+    case 'g': frames_set_size(&source, optarg); break;
     case 'c': source.count = atol(optarg); break;
     case 'w': frames_open_sink(&sink, optarg); break;
     case 'e': echo = 1; break;

@@ -13,7 +13,7 @@
 #define STORE_TRIES 100 /* of a transaction that others get in the way of */
 
 static unsigned char store_mail[XENSTORE_PAYLOAD_MAX + 1]; /* the payload that was received last */
-static struct { char path[256]; } store_event[64];       /* of watch events, oldest first */
+static struct { char path[256]; } store_event[64];       /* of watch events, oldest first, each once */
 static unsigned int store_events;
 
 static void store_notify(void)
@@ -65,6 +65,18 @@ static void store_get(void *data, size_t size)
     }
 }
 
+/* An event says that something has changed, not what: one for each path is enough. */
+static void store_keep_event(const char *path)
+{
+    for (unsigned int i = 0; i < store_events; i++)
+        if (!strncmp(store_event[i].path, path, sizeof store_event->path - 1)) return;
+    if (store_events == sizeof store_event / sizeof *store_event) {
+        fprintf(stderr, "store: events of more than %u paths\n", store_events);
+        exit(1);
+    }
+    snprintf(store_event[store_events++].path, sizeof store_event->path, "%.255s", path);
+}
+
 /* One message into store_mail, with a nul behind it. Returns its header; a watch event is kept. */
 static struct xsd_sockmsg store_receive(void)
 {
@@ -76,8 +88,7 @@ static struct xsd_sockmsg store_receive(void)
     }
     store_get(store_mail, head.len);
     store_mail[head.len] = 0;
-    if (head.type == XS_WATCH_EVENT && store_events < sizeof store_event / sizeof *store_event)
-        snprintf(store_event[store_events++].path, sizeof store_event->path, "%.255s", store_mail);
+    if (head.type == XS_WATCH_EVENT) store_keep_event((char *)store_mail);
     return head;
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -140,3 +141,12 @@ def test_killed_while_it_connects(worlds: MakeWorld) -> None:
     assert not vif.errors
     guest.destroy()
     world.hold(lambda: world.host.machine.domain_info(1) is None)
+
+
+@pytest.mark.parametrize("size", ["-5", "65536", "99999999999999999999", "6x", ""])
+def test_frames_of_no_size_are_refused(programs: dict[str, str], size: str) -> None:
+    done = subprocess.run(
+        [programs["netfront"], "-g", size], capture_output=True, text=True, timeout=60
+    )
+    said = f"{size}: a frame has 0 to 65535 bytes\n"
+    assert (done.returncode, done.stderr) == (2, said)

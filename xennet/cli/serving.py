@@ -115,6 +115,11 @@ def run_service(
         left = service.close()
     interrupted = stop.reason or None
     faults = [f"{vif['name']}: {fault}" for vif in document["vifs"] for fault in vif["faults"]]
+    faults += [
+        f"{vif['name']}: {vif['earlier_faults']:,} others before these"
+        for vif in document["vifs"]
+        if vif["earlier_faults"]
+    ]
     faults += [f"not given back: {left}"] if left else []
     document = {"format": layout, "good": not faults, "interrupted": interrupted, **document}
     document["left"] = left

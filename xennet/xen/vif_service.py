@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar, Protocol
@@ -33,6 +34,8 @@ from xennet.xenstore.errors import XsError
 
 #: ns between two looks at ports and drivers.
 _TICK = 500_000_000
+#: Faults of a vif that are kept.
+_MOST_FAULTS = 20
 
 
 class Driver(VifEnd[Any], Protocol):
@@ -44,25 +47,44 @@ class Driver(VifEnd[Any], Protocol):
 
 @define(eq=False)
 class ServedVif:
-    """One vif over all its devices: ``name`` (vif1.0), the ``drivers`` that it had, oldest first,
-    and what was seen of it. ``present``: its directory is there, and a driver serves it."""
+    """One vif over all its devices: ``name`` (vif1.0), the ``driver`` that it has, and what was
+    seen of it. ``present``: its directory is there, and a driver serves it. ``faults`` are the last
+    ones, ``earlier_faults`` counts those before: a peer makes as many as it likes."""
 
     name: str
-    drivers: list[Driver] = field(factory=list)
+    driver: Driver | None = None
     present: bool = True
     connections: int = 0
-    faults: list[str] = field(factory=list)
+    faults: deque[str] = field(factory=lambda: deque(maxlen=_MOST_FAULTS))
+    earlier_faults: int = 0
     port: dict[str, Any] = field(factory=dict)
+    _past: dict[str, Any] = field(init=False, factory=dict)
+
+    def drive(self, driver: Driver | None) -> None:
+        """Have another driver, or none: of the one before only its counters are kept."""
+        if self.driver is not None:
+            _add(self._past, asdict(self.driver.counters))
+        self.driver = driver
+
+    def note(self, fault: str) -> bool:
+        """Keep a fault. Returns whether it is a new one."""
+        if fault in self.faults:
+            return False
+        self.earlier_faults += len(self.faults) == _MOST_FAULTS
+        self.faults.append(fault)
+        return True
 
     def report(self) -> dict[str, Any]:
         """What it did, for JSON. Counters are sums over its drivers."""
         counters: dict[str, Any] = {}
-        for driver in self.drivers:
-            _add(counters, asdict(driver.counters))
+        _add(counters, self._past)
+        if self.driver is not None:
+            _add(counters, asdict(self.driver.counters))
         return {
             "name": self.name,
             "connections": self.connections,
-            "faults": self.faults,
+            "faults": list(self.faults),
+            "earlier_faults": self.earlier_faults,
             "counters": counters,
             "port": self.port,
         }
@@ -141,7 +163,8 @@ class Service(ABC):
         return bool(self.vifs) and not any(vif.present for vif in self.vifs.values())
 
     def end(self, patience: float) -> None:
-        """End all connections in order; others have ``patience`` seconds to do their part."""
+        """End all connections in order. Backends have ``patience`` seconds to do their part; a
+        frontend has none in the end of a backend."""
         self._close_all(patience)
         with suppress(XsError):
             self.bus.stop()
@@ -200,7 +223,7 @@ class Service(ABC):
 
     def _drive(self, vif: ServedVif, port: LivePort, driver: Driver) -> None:
         """Note that ``driver`` serves ``vif`` at ``port`` from now on."""
-        vif.drivers.append(driver)
+        vif.drive(driver)
         port.driver = driver
 
     def _gone(self, nodename: str) -> None:
@@ -208,6 +231,7 @@ class Service(ABC):
         vif = self.vifs[nodename]
         vif.present = False
         self._look_at(nodename, vif)
+        vif.drive(None)
         self.ports.give_back(nodename)
         self.say(f"{vif.name}: gone")
 
@@ -245,23 +269,23 @@ class Service(ABC):
     def _look_at(self, nodename: str, vif: ServedVif) -> None:
         """Note what went wrong with a vif, once: its error node, and how the peer broke the
         protocol; and what its port counts."""
-        faults = [str(driver.error) for driver in vif.drivers[-1:] if driver.error is not None]
+        driver = vif.driver
+        faults = [str(driver.error)] if driver is not None and driver.error is not None else []
         with suppress(XsError):
             if text := self.hv.store.read(error_node(nodename)):
                 faults.append(text.decode("utf-8", "backslashreplace"))
         for fault in faults:
-            if fault not in vif.faults:
-                vif.faults.append(fault)
+            if vif.note(fault):
                 self.say(f"{vif.name}: {fault}")
         for port in self.ports:
-            if vif.drivers and port.driver is vif.drivers[-1]:
+            if driver is not None and port.driver is driver:
                 vif.port = port.report()
 
     def _tick(self) -> None:
         for port in self.ports:
             port.flush()
         for nodename, vif in self.vifs.items():
-            if vif.present and vif.drivers and vif.drivers[-1].error is not None:
+            if vif.present and vif.driver is not None and vif.driver.error is not None:
                 self._look_at(nodename, vif)
         self.hv.call_after(_TICK, self._tick)
 
