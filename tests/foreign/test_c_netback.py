@@ -12,11 +12,13 @@ import pytest
 from foreign_world import Running, World
 from test_c_netfront import frames
 
+from xennet.abi.xenbus import XenbusState
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.host.domains import BackendDomain
 from xennet.netfront.kinds import FREEBSD, LINUX, WINDOWS, FrontendKind
 from xennet.netfront.options import NetfrontOptions
 from xennet.toolstack.toolstack import Outcome
+from xennet.xenbus.state import read_state
 
 MakeWorld = Callable[..., World]
 
@@ -205,3 +207,28 @@ def test_both_ends_in_c(worlds: MakeWorld) -> None:
     operation = world.host.unplug(vif)
     world.hold(lambda: operation.outcome is not Outcome.PENDING)
     assert world.finish(back) == 0
+
+
+def test_of_a_vif_whose_rings_cannot_be_mapped_nothing_stays(worlds: MakeWorld) -> None:
+    world = worlds()
+    world.serve(world.host.dom0)
+    guest = world.host.add_guest(1, drivers=None)
+    vif, *_ = world.plug(guest, guest_served=False, host_served=False)
+    world.start("netback", 0, "-d", 1)
+    kernel, store = guest.kernel, guest.kernel.store
+    front, back = vif.paths.frontend, vif.paths.backend
+
+    def shows(state: XenbusState) -> bool:
+        return read_state(world.host.dom0.kernel.store, back) == state
+
+    world.hold(lambda: shows(XenbusState.InitWait))
+    port = kernel.alloc_unbound(0)
+    keys = {"tx-ring-ref": 99999, "rx-ring-ref": 99998, "event-channel": port}
+    for key, value in {**keys, "request-rx-copy": 1, "state": 4}.items():
+        store.write(f"{front}/{key}", str(value))
+    world.hold(lambda: shows(XenbusState.Closing))
+    world.settle()
+    ports = {one.domid: one.ports for one in world.host.machine.leaks().domains}
+    assert ports[0] == ()
+    kernel.close_port(port)
+    vif.guest.destroy()
