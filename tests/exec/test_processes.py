@@ -13,9 +13,12 @@ from contextlib import ExitStack
 import pytest
 from exec_world import BOTH, EVTCHN, GNTALLOC, GNTDEV, PATIENCE, SHARED, World, refused
 
+from xennet.abi.linux_xen import IOCTL_GNTDEV_MAP_GRANT_REF
 from xennet.abi.sched import SHUTDOWN_crash
 from xennet.cli import main
 from xennet.exec import messages, shim
+from xennet.exec.client_memory import address_of
+from xennet.exec.devices import Later
 from xennet.exec.errors import ExecError
 from xennet.exec.own_host import socket_paths
 from xennet.memory import FREE
@@ -78,6 +81,45 @@ def test_a_call_of_a_process_that_has_ended_is_not_made(world: World) -> None:
     parent.ask("close", fd)
     world.hold(lambda: not world.server.files)
     world.give_back(page, gref)
+
+
+def test_nothing_is_done_for_a_process_whose_number_may_be_anothers(
+    world: World,
+) -> None:
+    """Somebody has waited for it before the machine saw its end."""
+    program = world.caller()
+    fd = program.open(GNTDEV)
+    program.tell("ioctl", fd, IOCTL_GNTDEV_MAP_GRANT_REF, bytes(24).hex())
+    run_loop = world.host.machine.run_loop
+    while run_loop.idle:
+        world.host.pump.turn()
+    program.kill()
+    run_loop.deliver()
+    assert world.server.calls == {(GNTDEV, "open"): 1}
+
+
+def test_the_memory_of_a_process_that_has_ended_is_no_more_there(world: World) -> None:
+    mine = bytearray(b"mine")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as here:
+        here.connect(socket_paths(world.directory, 2)[0])
+        world.hold(lambda: os.getpid() in world.pids)
+        (program,) = world.server.programs.values()
+        assert program.memory.read(address_of(mine), 4) == b"mine"
+        world.server.end(2)  # as if it had ended
+    with refused(errno.EFAULT):
+        program.memory.read(address_of(mine), 4)
+    with refused(errno.EFAULT):
+        program.memory.write(address_of(mine), b"none")
+    assert (mine, program.pidfd) == (b"mine", -1)
+
+
+def test_where_no_descriptor_is_left_no_long_call_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", full)
+    with refused(errno.EMFILE):
+        Later()
 
 
 def test_a_frame_that_a_process_sees_gets_no_other_owner(world: World) -> None:

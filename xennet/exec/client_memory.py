@@ -43,6 +43,11 @@ class ClientMemory:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
+        self._ended = False
+
+    def end(self) -> None:
+        """The process has ended, and its number may be another's: every access is EFAULT."""
+        self._ended = True
 
     def read(self, address: int, size: int) -> bytes:
         """``size`` bytes at ``address``. Raises OSError EFAULT if the program cannot read them."""
@@ -71,7 +76,7 @@ class ClientMemory:
         self._move(_writev, "write", theirs, mine)
 
     def _move(self, call: Callable[..., int], verb: str, theirs: Parts, mine: Parts) -> None:
-        if max(theirs[::2]) >= _ADDRESSES:
+        if self._ended or max(theirs[::2]) >= _ADDRESSES:
             raise _fault(verb)
         remote, local = theirs.buffer_info()[0], mine.buffer_info()[0]
         for first in range(0, len(theirs) // 2, _MOST_PARTS):

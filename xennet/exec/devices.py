@@ -74,21 +74,25 @@ class Client(Protocol):
 
 
 class Later:
-    """The answer of a call that is not over yet. ``theirs``: what the program waits on for it."""
+    """The answer of a call that may go on for long. To be made before that begins: raises OSError
+    if there is no descriptor left for what the program waits on."""
 
     def __init__(self) -> None:
-        self._mine: socket.socket | None = None
+        self._ends: tuple[socket.socket, ...] = ()
+        self._ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def __del__(self) -> None:
+        for end in self._ends:
+            end.close()
 
     def begin(self) -> int:
         """The call is not over. Returns the program's descriptor, for the caller to close."""
-        self._mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return theirs.detach()
+        return self._ends[1].detach()
 
     def answer(self, error: int) -> None:
         """The call is over, with an errno or 0."""
-        if self._mine is not None:
-            with self._mine, suppress(OSError):  # the program is gone
-                self._mine.send(messages.ANSWER.pack(error, 0, 0, 0, 0, 0), socket.MSG_DONTWAIT)
+        with self._ends[0] as mine, suppress(OSError):  # the program is gone
+            mine.send(messages.ANSWER.pack(error, 0, 0, 0, 0, 0), socket.MSG_DONTWAIT)
 
 
 @define(eq=False, repr=False)

@@ -56,6 +56,13 @@ class Program:
         """Number of pages of the machine that it has mapped."""
         return sum(view.count for view in self.views)
 
+    def end(self) -> None:
+        """The process has ended: nothing of it is reached any more, nor of one that gets its
+        number."""
+        self.memory.end()
+        os.close(self.pidfd)
+        self.pidfd = -1
+
     def kill(self) -> None:
         """SIGKILL, unless it is the machine's own process."""
         if self.pid != os.getpid():

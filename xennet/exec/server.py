@@ -112,8 +112,8 @@ class _Connection:
         return False
 
     def _deliver(self, delivery: Delivery) -> None:
-        if not self._messages:
-            return  # closed meanwhile: nothing is done for a process that may be gone
+        if not self._messages or self.program.gone():
+            return  # nothing is done for a process that is gone: its number may be another's
         message = self._messages.popleft()
         if self._messages:
             self._post(delivery, self._deliver)
@@ -308,7 +308,7 @@ class ExecServer:
         self._crash_of(program)
         del self.programs[key]
         self.pump.unwatch(program.pidfd)
-        os.close(program.pidfd)
+        program.end()
         program.unmap_all()
         for connection in list(self.connections):
             if connection.program is program:
