@@ -1,4 +1,5 @@
-"""The directory for what is made on the user's machine and kept: compiled code."""
+"""The directory for what is made on the user's machine and kept: compiled kernels,
+the preload shim, a QEMU."""
 
 from __future__ import annotations
 
