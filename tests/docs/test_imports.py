@@ -89,7 +89,7 @@ _TABLE = {
         "pump runloop shmif toolstack vif xenbus xenstore"
     ),
     "run": (
-        "abi errors exec exec/own_host frames host lazy link netback netfront observe offload "
+        "abi errors exec frames host lazy link netback netfront observe offload "
         "plugins port pump toolstack wrap xenbus xenstore"
     ),
     "lifecycle": (

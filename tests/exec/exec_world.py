@@ -28,8 +28,7 @@ from xennet.abi.linux_xen import (
     IOCTL_GNTDEV_UNMAP_GRANT_REF,
     UNMAP_NOTIFY,
 )
-from xennet.exec.launch import launch
-from xennet.exec.own_host import socket_paths
+from xennet.exec.launch import launch, socket_paths
 from xennet.exec.server import ExecServer
 from xennet.host import Host
 from xennet.pump import RealClock

@@ -16,7 +16,7 @@ from exec_world import EVTCHN, GNTALLOC, GNTDEV, Caller, World
 
 from xennet.abi.linux_xen import IOCTL_NAMES
 from xennet.exec import messages
-from xennet.exec.own_host import socket_paths
+from xennet.exec.launch import socket_paths
 
 PATHS = (GNTDEV, GNTALLOC, EVTCHN, "/dev/xen/privcmd", "/dev/xen/xenbus")
 SECONDS = float(os.environ.get("XENNET_EXEC_SECONDS", 0))

@@ -27,9 +27,8 @@ from xennet.abi.netmap import NIOCCTRL, NIOCRXSYNC, NIOCTXSYNC
 from xennet.abi.netmap_legacy import NIOCGINFO, NIOCREGIF
 from xennet.cli import main
 from xennet.exec import messages
-from xennet.exec.launch import launch
+from xennet.exec.launch import launch, socket_paths
 from xennet.exec.netmap_file import NetmapFile
-from xennet.exec.own_host import socket_paths
 from xennet.exec.server import ExecServer
 from xennet.host import Host
 from xennet.netmap import Port

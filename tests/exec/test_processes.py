@@ -20,7 +20,7 @@ from xennet.exec import messages, shim
 from xennet.exec.client_memory import address_of
 from xennet.exec.devices import Later
 from xennet.exec.errors import ExecError
-from xennet.exec.own_host import socket_paths
+from xennet.exec.launch import socket_paths
 from xennet.memory import FREE
 from xennet.observe import ProgramCall
 

@@ -11,8 +11,7 @@ import pytest
 from exec_world import GNTALLOC, World
 
 from xennet.exec import shim
-from xennet.exec.launch import launch
-from xennet.exec.own_host import socket_paths
+from xennet.exec.launch import launch, socket_paths
 
 HERE = Path(__file__).parent
 _STRICT = ("-Wall", "-Wextra", "-Werror", "-O2", "-pthread")

@@ -14,8 +14,7 @@ import dpkt
 from attrs import define, field
 from vif_peers import Stack
 
-from xennet.exec.launch import launch
-from xennet.exec.own_host import socket_paths
+from xennet.exec.launch import launch, socket_paths
 from xennet.exec.server import ExecServer
 from xennet.host import Host
 from xennet.host.domains import Guest, PluggedVif

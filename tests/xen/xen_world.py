@@ -13,8 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xennet.exec.launch import launch
-from xennet.exec.own_host import socket_paths
+from xennet.exec.launch import launch, socket_paths
 from xennet.exec.served_domain import ServedDomain
 from xennet.exec.server import ExecServer
 from xennet.frames import UNBOUNDED, BaseEndpoint, FrameBatch

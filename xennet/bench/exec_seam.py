@@ -25,8 +25,7 @@ from xennet.abi.xenbus import XenbusState
 from xennet.bench.compiler import why_not
 from xennet.bench.link_speed import PreparedFrames
 from xennet.engine.choice import using
-from xennet.exec.launch import launch
-from xennet.exec.own_host import socket_paths
+from xennet.exec.launch import launch, socket_paths
 from xennet.exec.server import ExecServer
 from xennet.host.host import Host
 from xennet.host.setup import Setup

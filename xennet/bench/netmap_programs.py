@@ -26,8 +26,8 @@ from xennet.abi import netmap as abi
 from xennet.bench.compiler import why_not
 from xennet.bench.markdown import Table
 from xennet.engine.choice import using
-from xennet.exec.launch import launch
-from xennet.exec.own_host import OwnHost, socket_paths
+from xennet.exec.launch import launch, socket_paths
+from xennet.exec.own_host import OwnHost
 
 _CODECS = ("HEADER", "REGISTER", "IF", "RING", "SLOT")
 _NUMBERS = ("NETMAP_API", "NETMAP_REQ_REGISTER", "NR_REG_ALL_NIC", "NIOCCTRL", "NIOCTXSYNC")

@@ -59,8 +59,8 @@ def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...
     Needs a C compiler on the first use. See docs/exec.md, and docs/foreign.md for programs that
     make hypercalls themselves.
     """
-    from xennet.exec.launch import exit_code, launch, wait_while_served
-    from xennet.exec.own_host import OwnHost, socket_paths
+    from xennet.exec.launch import exit_code, launch, socket_paths, wait_while_served
+    from xennet.exec.own_host import OwnHost
 
     if directory is None:
         own = OwnHost(domid)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from xennet.exec import messages
@@ -19,6 +20,11 @@ from xennet.runloop import RunLoop
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def socket_paths(directory: str | Path, domid: int) -> tuple[str, str]:
+    """The paths of a domain's socket and of the socket of its store, below ``directory``."""
+    return f"{directory}/exec-{domid}.sock", f"{directory}/xenstored-{domid}.sock"
 
 
 def environment(

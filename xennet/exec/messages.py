@@ -6,6 +6,7 @@ perhaps a descriptor. Both processes are of one machine, so numbers are in its o
 
 from __future__ import annotations
 
+import socket
 import struct
 
 #: struct request: op, arg, cookie, a[0..3]. ``cookie`` is the SO_COOKIE of the device file.
@@ -20,6 +21,14 @@ MOST_BYTES = REQUEST.size + (1 << 14)
 MAX_EXTENTS = 4096
 #: First page of an extent that is not mapped.
 HOLE = (1 << 64) - 1
+
+_SO_COOKIE = 57
+
+
+def cookie_of(end: socket.socket) -> int:
+    """The SO_COOKIE of the socket that a program gets, by which both sides call it."""
+    return int.from_bytes(end.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), "little")
+
 
 OP_OPEN = 1
 """arg: flags of open(2); data: the path. The answer has the descriptor."""

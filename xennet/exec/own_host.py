@@ -10,9 +10,8 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
-from xennet.exec.launch import launch
+from xennet.exec.launch import launch, socket_paths
 from xennet.exec.server import ExecServer
 from xennet.host import Host
 from xennet.host.capacity import Capacity
@@ -22,11 +21,6 @@ from xennet.port.null import NullPort
 from xennet.pump import RealClock
 from xennet.toolstack.device_model import DeviceModel
 from xennet.toolstack.vif_nodes import VifConfig
-
-
-def socket_paths(directory: str | Path, domid: int) -> tuple[str, str]:
-    """The paths of a domain's socket and of the socket of its store, below ``directory``."""
-    return f"{directory}/exec-{domid}.sock", f"{directory}/xenstored-{domid}.sock"
 
 
 class OwnHost:

@@ -38,7 +38,6 @@ from xennet.xenstore.daemon import TOO_MANY, Daemon, listen
 from xennet.xenstore.handlers import Server as StoreServer
 
 _SO_MAX_PACING_RATE = 47
-_SO_COOKIE = 57
 _SO_PEERPIDFD = 77
 _PAGE = 4096
 #: What the ioctls of devices are called.
@@ -393,11 +392,10 @@ class ExecServer:
         kind = getattr(make, "kind", socket.SOCK_STREAM)
         mine, theirs = socket.socketpair(socket.AF_UNIX, kind)
         mine.setblocking(False)
-        raw = theirs.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
         file = OpenFile(
             program.domain,
             request.path,
-            int.from_bytes(raw, "little"),
+            messages.cookie_of(theirs),
             mine,
             self.common,
             self.pump,

@@ -8,9 +8,9 @@ from contextlib import suppress
 from errno import EAGAIN
 from functools import partial
 
+from xennet.exec.messages import cookie_of
 from xennet.pump import Pump
 
-_SO_COOKIE = 57
 #: Threads of all programs that can sleep.
 _MOST = 256
 
@@ -38,7 +38,7 @@ class Wakers:
             raise OSError(EAGAIN, f"{_MOST} threads sleep")
         mine, theirs = socket.socketpair()
         mine.setblocking(False)
-        cookie = int.from_bytes(theirs.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), "little")
+        cookie = cookie_of(theirs)
         self._all[cookie] = _Waker(mine)
         self._pump.watch(mine.fileno(), partial(self._readable, cookie))
         return theirs.detach()

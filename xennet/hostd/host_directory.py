@@ -15,6 +15,8 @@ from contextlib import suppress
 
 from attrs import define, field
 
+from xennet.exec.launch import socket_paths
+
 #: The environment variable that names the directory of the host that commands mean.
 HOST_VARIABLE = "XENNET_HOST"
 #: Begin of the names of directories that hosts made for themselves.
@@ -43,12 +45,12 @@ def control_socket(path: str) -> str:
 
 def store_socket(path: str, domid: int) -> str:
     """The socket of the store for domain ``domid`` of the host in the directory ``path``."""
-    return os.path.join(path, f"xenstored-{domid}.sock")
+    return socket_paths(path, domid)[1]
 
 
 def exec_socket(path: str, domid: int) -> str:
     """The socket of domain ``domid`` for programs of the host in the directory ``path``."""
-    return os.path.join(path, f"exec-{domid}.sock")
+    return socket_paths(path, domid)[0]
 
 
 def known_directories() -> Iterator[str]:

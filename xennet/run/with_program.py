@@ -18,8 +18,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from xennet.errors import LinkError
-from xennet.exec.launch import launch
-from xennet.exec.own_host import socket_paths
+from xennet.exec.launch import launch, socket_paths
 from xennet.exec.server import ExecServer
 from xennet.host.domains import PluggedVif
 from xennet.host.host import DOM0, Host
