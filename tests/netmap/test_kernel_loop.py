@@ -19,6 +19,7 @@ from netmap_clients import Client, all_free, opened
 import xennet.netmap
 from xennet.netmap import NetmapError, Port
 from xennet.netmap.device import Device
+from xennet.netmap.loop_events import LoopEvents
 from xennet.netmap.user.kernel_loop import KernelLoop
 from xennet.netmap.user.mapped_ring import Ring
 from xennet.pump import Pump, RealClock
@@ -208,6 +209,25 @@ def test_a_ring_without_a_descriptor_makes_it_sleep(device: Device) -> None:
     os.close(kick)
     client.close()
     other.close()
+
+
+def test_a_full_counter_holds_nobody_up(device: Device) -> None:
+    """It is counted up as the kernel's eventfd_signal() does, which ends where write() waits."""
+    client = opened(device, "vale0:k")
+    full = os.eventfd(2, 0)
+    events = LoopEvents.of(client.memory, words(-1, full, -1, -1))
+    for _ in range(500):  # more than the kernel keeps answers of
+        events.interrupt(0)
+    assert os.eventfd_read(full) == 502
+    os.eventfd_write(full, 2**64 - 2)
+    for _ in range(2):
+        events.interrupt(0)
+    events.interrupt(1)
+    assert os.eventfd_read(full) == 2**64 - 1
+    assert os.get_blocking(full)
+    events.close()
+    os.close(full)
+    client.close()
 
 
 def words(*values: int, size: int = 4) -> bytes:

@@ -12,13 +12,13 @@ import os
 import select
 from array import array
 from collections.abc import Iterator
-from contextlib import suppress
-from errno import EBADF, EINVAL
+from errno import EBADF, EINVAL, ENOSYS
 
 from attrs import define, field
 
 from xennet.netmap.address_space import AddressSpace
 from xennet.netmap.errors import NetmapError
+from xennet.netmap.event_signal import EventSignal
 
 #: Two descriptors of each ring in the option: its ioeventfd, its irqfd.
 PAIR_BYTES = 8
@@ -33,11 +33,12 @@ class LoopEvents:
     irqfds: list[int] = field(factory=list)
     ioeventfds: list[int] = field(factory=list)
     _epoll: select.epoll | None = None
+    _signal: EventSignal | None = None
 
     @classmethod
     def of(cls, memory: AddressSpace, raw: bytes) -> LoopEvents:
         """From the body of the option. Raises NetmapError: EBADF for a descriptor that the client
-        does not have, EINVAL for one that is no eventfd."""
+        does not have, EINVAL for one that is no eventfd; that of EventSignal if there is none."""
         numbers = array("i", raw)
         kicks, interrupts = numbers[0::2], numbers[1::2]
         events = cls()
@@ -47,6 +48,8 @@ class LoopEvents:
                 events.irqfds.append(_eventfd(memory, interrupt) if interrupt >= 0 else -1)
                 if kicked:
                     events.ioeventfds.append(_eventfd(memory, kick))
+            if max(interrupts, default=-1) >= 0:
+                events._signal = _event_signal()
         except NetmapError:
             events.close()
             raise
@@ -67,12 +70,10 @@ class LoopEvents:
                 yield self.ioeventfds.index(fd)
 
     def interrupt(self, ring: int) -> None:
-        """Tell the client of news of a ring."""
+        """Tell the client of news of a ring. Nobody waits for it to read its counter."""
         fd = self.irqfds[ring]
-        # A counter that is full stays full, and nobody waits for the client to read it.
-        if fd >= 0 and _writable(fd):
-            with suppress(BlockingIOError):
-                os.eventfd_write(fd, 1)
+        if fd >= 0 and self._signal is not None:
+            self._signal.signal(fd)
 
     def close(self) -> None:
         """Let go of the descriptors."""
@@ -96,7 +97,8 @@ def _eventfd(memory: AddressSpace, number: int) -> int:
     return fd
 
 
-def _writable(fd: int) -> bool:
-    poller = select.poll()
-    poller.register(fd, select.POLLOUT)
-    return bool(poller.poll(0))
+def _event_signal() -> EventSignal:
+    try:
+        return EventSignal()
+    except OSError as e:
+        raise NetmapError(e.errno or ENOSYS, str(e)) from e
