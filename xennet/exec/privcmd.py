@@ -18,7 +18,7 @@ from xennet.abi.linux_xen import (
     PRIVCMD_HYPERCALL,
     PRIVCMD_MMAPBATCH_V2,
 )
-from xennet.abi.xen import DOMID_FIRST_RESERVED
+from xennet.abi.xen import DOMID_FIRST_RESERVED, PAGE_SIZE
 from xennet.exec.devices import Call, Device, Mapping, MapRequest, OpenFile, Pages, of_frames
 
 #: xen/xen.h
@@ -101,6 +101,11 @@ class PrivcmdFile(Device):
         shown = mapping.frames or []
         if not 0 < num <= mapping.count - first:
             raise OSError(errno.EINVAL, f"{num} pages where {mapping.count - first} are")
+        there = (call.client.mapping_at(address + nr * PAGE_SIZE) for nr in range(num))
+        if address % PAGE_SIZE or any(
+            page != (mapping, nr) for nr, page in enumerate(there, first)
+        ):
+            raise OSError(errno.EINVAL, f"not all of {num} pages at {address:#x} are still there")
         if any(frame >= 0 for frame in shown[first : first + num]):
             raise OSError(errno.EBUSY, "pages are there already")
         gfns = struct.unpack(f"={num}Q", memory.read(array, 8 * num))
