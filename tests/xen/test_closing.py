@@ -107,4 +107,5 @@ def test_a_store_without_a_domid_is_let_go(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(Client, "read", lambda _self, _path: b"none")
         with pytest.raises(XenError, match="none"):
             StoreConnection(pump.run_loop, pump.watch)
+        theirs.setblocking(False)  # it is closed by now, or never
         assert theirs.recv(1) == b""
