@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from exec_world import BOTH, EVTCHN, GNTALLOC, GNTDEV, PATIENCE, SHARED, World, refused
@@ -47,6 +48,18 @@ def test_with_a_crash_everything_stays_until_the_domain_is_destroyed(world: Worl
     world.hold(lambda: not world.in_use(gref))
     world.kernel.close_port(port)
     world.give_back(page, gref)
+
+
+def test_no_program_crashes_domain_0(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(PermissionError):
+        world.server.crashes_with(0, os.getpid())
+    for words in ([], ["--host", str(tmp_path)]):
+        assert main(["exec", *words, "--domain", "0", "--crash", "true"]) == 2
+        said = capsys.readouterr().err
+        assert "--crash: a crash of domain 0 is the machine's" in said
+        assert "no domain 0" not in said
 
 
 def test_the_programs_of_a_domain_that_is_destroyed_are_killed(world: World) -> None:

@@ -62,6 +62,8 @@ def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...
     from xennet.exec.launch import exit_code, launch, socket_paths, wait_while_served
     from xennet.exec.own_host import OwnHost
 
+    if crash and domid == 0:
+        raise click.UsageError("--crash: a crash of domain 0 is the machine's, not a program's")
     if directory is None:
         own = OwnHost(domid)
         try:

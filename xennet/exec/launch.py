@@ -84,12 +84,15 @@ def launch(
 
 def ask_for_crash(path: str) -> None:
     """Make the end of this process the crash of the domain whose socket is ``path``. Raises OSError
-    if nobody answers there."""
+    if nobody answers there, or if it is refused: the crash of domain 0 is the machine's."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.connect(path)
         server.send(messages.REQUEST.pack(messages.OP_CRASH, 0, 0, 0, 0, 0, 0))
-        if len(server.recv(messages.ANSWER.size)) != messages.ANSWER.size:
+        answer = server.recv(messages.ANSWER.size)
+        if len(answer) != messages.ANSWER.size:
             raise OSError("no answer")
+        if error := messages.ANSWER.unpack(answer)[0]:
+            raise OSError(error, os.strerror(error))
 
 
 def wait_while_served(program: subprocess.Popen[bytes], store_path: str) -> None:

@@ -245,7 +245,9 @@ class ExecServer:
 
     def crashes_with(self, domid: int, pid: int) -> None:
         """Make the end of process ``pid`` the crash of domain ``domid``: everything stays in place
-        until the toolstack destroys it. Raises OSError if there is no such process."""
+        until the toolstack destroys it. Raises OSError if there is no such process, or for
+        domain 0, whose crash is the machine's."""
+        _require_guest(domid)
         self._program(self.domains[domid], pid, os.pidfd_open(pid)).crashes = True
 
     def _stopped(self, event: DomainShutdown | DomainDestroyed) -> None:
@@ -482,6 +484,7 @@ class ExecServer:
 
     def _crash(self, program: Program, request: _Request) -> tuple[bytes, int]:
         request.name = "crash"
+        _require_guest(program.domain.domid)
         program.crashes = True
         return messages.ANSWER.pack(0, 0, 0, 0, 0, 0), -1
 
@@ -555,6 +558,12 @@ def _pidfd(connected: socket.socket, pid: int) -> int:
         return connected.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
     except OSError:  # before Linux 6.5
         return os.pidfd_open(pid)
+
+
+def _require_guest(domid: int) -> None:
+    """Raises OSError for domain 0: no program's end is its crash, which is the machine's."""
+    if domid == 0:
+        raise OSError(errno.EPERM, "a crash of domain 0 is the machine's")
 
 
 def _at_end(mine: socket.socket) -> bool:
