@@ -252,6 +252,10 @@ REFUSED = [
     ("create", {"name": "17"}, "a name has up to 64 letters"),
     ("create", {"name": "domU1"}, "there is a domain 'domU1' already"),
     ("create", {"frontend": "dos"}, "frontend has to be one of linux, freebsd, windows, not 'dos'"),
+    *(
+        ("create", {"driver_domain": True} | of_a_guest, "a domain for backends has xennet's")
+        for of_a_guest in ({"drivers": "other"}, {"frontend": "freebsd"}, {"grant_version": 2})
+    ),
     ("create", {"driver_domain": 1}, "driver_domain has to be true or false, not 1"),
 ]
 
@@ -266,6 +270,16 @@ def test_what_cannot_be_is_refused_with_one_line_and_nothing_happens(
     assert "\n" not in refused
     assert unchanged.do("list") == before
     assert unchanged.live.switch.ports == []
+
+
+def test_an_error_of_the_system_without_a_number_is_told_by_its_text(
+    unchanged: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("nothing is left")
+
+    monkeypatch.setattr(LiveHost, "create_guest", fail)
+    assert unchanged.refused("create") == "the system: nothing is left"
 
 
 def test_a_handle_in_use_is_refused_and_its_ports_are_closed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -54,6 +55,8 @@ def ask(host: HostProcess, command: str, **arguments: Any) -> dict[str, Any]:
 
 
 def test_it_says_where_it_is_and_ends_in_order(tmp_path: Path) -> None:
+    tmp_path /= "a #b"
+    tmp_path.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "xennet", "host", "--guests", "1"],
         env=environment(XDG_RUNTIME_DIR=str(tmp_path)),
@@ -67,15 +70,19 @@ def test_it_says_where_it_is_and_ends_in_order(tmp_path: Path) -> None:
         lines = [process.stdout.readline() for _ in range(3)]
         (directory,) = tmp_path.iterdir()
         assert lines[0] == f"host {directory} (process {process.pid})\n"
-        assert f"export XENNET_HOST={directory} " in lines[1]
-        assert f"export XENSTORED_PATH={directory}/xenstored-0.sock " in lines[2]
+        # To be pasted into a shell.
+        named = [shlex.split(line, comments=True)[1] for line in lines[1:]]
+        assert named == [
+            f"XENNET_HOST={directory}",
+            f"XENSTORED_PATH={directory}/xenstored-0.sock",
+        ]
         modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in directory.iterdir()}
         assert {"control.sock", "lock", "xenstored-0.sock", "xenstored-1.sock"} <= set(modes)
         assert set(modes.values()) == {0o600}
         assert request(str(directory), "attach", {"domain": 1, "front": "gen:60x100"})["connected"]
         process.send_signal(signal.SIGINT)
         rest, stderr = process.communicate(timeout=SECONDS)
-        assert (rest.partition(f" --host {directory} ")[0], stderr) in (
+        assert (rest.partition(f" --host '{directory}' ")[0], stderr) in (
             ("  xennet exec", ""),
             ("", ""),  # where no memory can be shared
         )

@@ -131,14 +131,16 @@ def _have_many_descriptors() -> None:
 
 def _tell(path: str, programs: bool) -> None:
     import os
+    from shlex import quote
 
     from xennet.hostd.host_directory import HOST_VARIABLE, store_socket
 
     say(f"host {path} (process {os.getpid()})")
-    say(f"  export {HOST_VARIABLE}={path}        # for xennet host COMMAND")
-    say(f"  export XENSTORED_PATH={store_socket(path, 0)}        # for xenstore-ls and others")
+    say(f"  export {HOST_VARIABLE}={quote(path)}        # for xennet host COMMAND")
+    store = quote(store_socket(path, 0))
+    say(f"  export XENSTORED_PATH={store}        # for xenstore-ls and others")
     if programs:
-        say(f"  xennet exec --host {path} --domain 1 -- PROGRAM")
+        say(f"  xennet exec --host {quote(path)} --domain 1 -- PROGRAM")
     sys.stdout.flush()
 
 

@@ -189,6 +189,11 @@ class Commands:
         version = arguments.number("grant_version", 1, 2, 1)
         drivers = arguments.choice("drivers", ("xennet", OTHER), "xennet")
         arguments.require_no_more()
+        if driver_domain and (kind, version, drivers) != ("linux", 1, "xennet"):
+            raise CommandError(
+                "a domain for backends has xennet's drivers, and no frontend, drivers or "
+                "grant_version of its own"
+            )
         domains = list(self.live.domains)
         if name and (not _NAME.fullmatch(name) or name.isdecimal()):
             raise CommandError(
@@ -333,7 +338,7 @@ def _refusal(error: Exception) -> str:
     if isinstance(error, CommandError | _REFUSALS):
         return str(error)
     if isinstance(error, OSError):
-        return f"{error.filename or 'the system'}: {error.strerror}"
+        return f"{error.filename or 'the system'}: {error.strerror or error}"
     if isinstance(error, MemoryError):
         return f"out of memory: {error}"
     return f"internal error: {type(error).__name__}: {error}"
