@@ -59,7 +59,13 @@ def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...
     Needs a C compiler on the first use. See docs/exec.md, and docs/foreign.md for programs that
     make hypercalls themselves.
     """
-    from xennet.exec.launch import exit_code, launch, socket_paths, wait_while_served
+    from xennet.exec.launch import (
+        exit_code,
+        launch,
+        passing_signals_on,
+        socket_paths,
+        wait_while_served,
+    )
     from xennet.exec.own_host import OwnHost
 
     if crash and domid == 0:
@@ -73,10 +79,12 @@ def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...
     path, store_path = socket_paths(directory, domid)
     if not os.path.exists(path):
         raise click.UsageError(f"{path}: no domain {domid} is served there")
-    child = launch(program, path, store_path, crash=crash)
-    try:
-        wait_while_served(child, store_path)
-    finally:
-        if child.poll() is None:
-            child.kill()
-    return exit_code(child.wait())
+    with passing_signals_on() as pass_on_to:
+        child = launch(program, path, store_path, crash=crash)
+        pass_on_to(child)
+        try:
+            wait_while_served(child, store_path)
+        finally:
+            if child.poll() is None:
+                child.kill()
+        return exit_code(child.wait())

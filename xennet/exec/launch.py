@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,53 @@ def ask_for_crash(path: str) -> None:
             raise OSError("no answer")
         if error := messages.ANSWER.unpack(answer)[0]:
             raise OSError(error, os.strerror(error))
+
+
+@contextmanager
+def passing_signals_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """A context in which SIGINT and SIGTERM are the business of a program, which is named by
+    calling what the context gives; those that came before are passed on then.
+
+    A Control-C that the terminal has sent to the program too is not passed on. A signal that is
+    ignored (``command &`` in a script) stays ignored.
+    """
+    programs: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def passed_on(number: int, _frame: object) -> None:
+        if not programs:
+            early.append(number)
+        elif number != signal.SIGINT or not _has_the_terminal(programs[0].pid):
+            programs[0].send_signal(number)
+
+    def name(program: subprocess.Popen[bytes]) -> None:
+        programs.append(program)
+        for number in early:
+            program.send_signal(number)
+
+    # Signals are the main thread's.
+    main = threading.current_thread() is threading.main_thread()
+    before = {
+        number: signal.signal(number, passed_on)
+        for number in ((signal.SIGINT, signal.SIGTERM) if main else ())
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield name
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _has_the_terminal(pid: int) -> bool:
+    """Whether a process is in this one's group, and that is the foreground of its terminal."""
+    with suppress(OSError):
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+        try:
+            return os.tcgetpgrp(terminal) == os.getpgrp() == os.getpgid(pid)
+        finally:
+            os.close(terminal)
+    return False
 
 
 def wait_while_served(program: subprocess.Popen[bytes], store_path: str) -> None:

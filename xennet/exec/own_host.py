@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-from xennet.exec.launch import launch, socket_paths
+from xennet.exec.launch import launch, passing_signals_on, socket_paths
 from xennet.exec.server import ExecServer
 from xennet.host import Host
 from xennet.host.capacity import Capacity
@@ -61,16 +59,18 @@ class OwnHost:
         SIGINT and SIGTERM are passed on to it. With ``crash`` its end is the crash of the domain.
         Raises ExecError if it cannot be started.
         """
-        program = launch(argv, *socket_paths(self.directory, domid))
-        try:
-            if crash:
-                with suppress(OSError):
-                    self.server.crashes_with(domid, program.pid)
-            wait_for(self, program)
-        finally:
-            if program.poll() is None:
-                program.kill()
-                program.wait()
+        with passing_signals_on() as pass_on_to:
+            program = launch(argv, *socket_paths(self.directory, domid))
+            pass_on_to(program)
+            try:
+                if crash:
+                    with suppress(OSError):
+                        self.server.crashes_with(domid, program.pid)
+                wait_for(self, program)
+            finally:
+                if program.poll() is None:
+                    program.kill()
+                    program.wait()
         # What it left behind is cleared away.
         self.host.pump.run()
         return int(program.returncode)
@@ -83,7 +83,7 @@ class OwnHost:
 
 
 def wait_for(own: OwnHost, program: subprocess.Popen[bytes]) -> None:
-    """Keep the machine going until the program has ended; pass signals on to it."""
+    """Keep the machine going until the program has ended."""
     pump = own.host.pump
     ended = False
 
@@ -92,17 +92,9 @@ def wait_for(own: OwnHost, program: subprocess.Popen[bytes]) -> None:
         ended = program.poll() is not None
 
     pidfd = os.pidfd_open(program.pid)
-    # Signals are the main thread's.
-    main = threading.current_thread() is threading.main_thread()
-    before = {
-        number: signal.signal(number, lambda number, _frame: program.send_signal(number))
-        for number in ((signal.SIGINT, signal.SIGTERM) if main else ())
-    }
     pump.watch(pidfd, end)
     try:
         pump.hold(None, lambda: ended)
     finally:
         pump.unwatch(pidfd)
         os.close(pidfd)
-        for number, handler in before.items():
-            signal.signal(number, handler)
