@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
+
+from xennet.cli.errors import BadInputError
 
 #: The directory of the C header for kernels, and of its source.
 INCLUDE = Path(__file__).parents[1] / "include"
@@ -60,6 +61,7 @@ def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...
     make hypercalls themselves.
     """
     from xennet.exec.launch import (
+        connect_to_store,
         exit_code,
         launch,
         passing_signals_on,
@@ -67,23 +69,24 @@ def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...
         wait_while_served,
     )
     from xennet.exec.own_host import OwnHost
+    from xennet.xenstore.daemon import SocketError
 
     if crash and domid == 0:
         raise click.UsageError("--crash: a crash of domain 0 is the machine's, not a program's")
     if directory is None:
-        own = OwnHost(domid)
+        try:
+            own = OwnHost(domid)
+        except SocketError as error:
+            raise BadInputError(str(error)) from None
         try:
             return exit_code(own.run(program, domid, crash=crash))
         finally:
             own.close()
-    path, store_path = socket_paths(directory, domid)
-    if not os.path.exists(path):
-        raise click.UsageError(f"{path}: no domain {domid} is served there")
-    with passing_signals_on() as pass_on_to:
-        child = launch(program, path, store_path, crash=crash)
+    with connect_to_store(directory, domid) as store, passing_signals_on() as pass_on_to:
+        child = launch(program, *socket_paths(directory, domid), crash=crash)
         pass_on_to(child)
         try:
-            wait_while_served(child, store_path)
+            wait_while_served(child, store)
         finally:
             if child.poll() is None:
                 child.kill()

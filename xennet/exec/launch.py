@@ -21,6 +21,8 @@ from xennet.pump import Pump
 from xennet.runloop import RunLoop
 
 _PR_SET_PDEATHSIG = 1
+#: Bytes of a path in struct sockaddr_un, without the zero.
+_LONGEST_PATH = 107
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -35,12 +37,18 @@ def environment(
     """The environment of a program in the domain whose socket is ``path``; ``store_path`` is the
     socket of its store (None: /dev/xen/xenbus). ``base`` is the rest (None: this process's).
 
-    Raises ExecError if the shim cannot be built.
+    Raises ExecError if the shim cannot be built or a path is too long for a socket.
     """
+    # A program may have another directory.
+    path = os.path.abspath(path)
+    store_path = None if store_path is None else os.path.abspath(store_path)
+    for one in (path, store_path or ""):
+        if len(os.fsencode(one)) > _LONGEST_PATH:
+            raise ExecError(f"{one}: longer than the {_LONGEST_PATH} bytes of a socket's path")
     env = dict(os.environ if base is None else base)
     others = [part for part in env.get("LD_PRELOAD", "").split(":") if part]
     env["LD_PRELOAD"] = ":".join([str(shim_path()), *others])
-    env["XENNET_EXEC"] = os.path.abspath(path)  # a daemon changes its directory
+    env["XENNET_EXEC"] = path
     env.pop("XENSTORED_PATH", None)
     if store_path is not None:
         env["XENSTORED_PATH"] = store_path
@@ -144,22 +152,40 @@ def _has_the_terminal(pid: int) -> bool:
     return False
 
 
-def wait_while_served(program: subprocess.Popen[bytes], store_path: str) -> None:
+def connect_to_store(directory: str, domid: int) -> socket.socket:
+    """A connection to the store as a domain of the host whose sockets are in ``directory``, which
+    ends with the host and with the domain. Raises ExecError if there is none."""
+    path, store_path = socket_paths(directory, domid)
+    try:
+        os.stat(path)
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            server.connect(store_path)
+        except BaseException:
+            server.close()
+            raise
+    except FileNotFoundError:
+        raise ExecError(f"{path}: no domain {domid} is served there") from None
+    except ConnectionRefusedError:
+        raise ExecError(f"{store_path}: no host answers there") from None
+    except OSError as error:
+        raise ExecError(f"{directory}: {error.strerror or error}") from None
+    return server
+
+
+def wait_while_served(program: subprocess.Popen[bytes], store: socket.socket) -> None:
     """Wait until a program has ended, or the host of its domain has, or the domain: it has
     nothing to speak to then, and goes too."""
     pump = Pump(RunLoop())
     over: list[bool] = []
     pidfd = os.pidfd_open(program.pid)
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     pump.watch(pidfd, lambda: over.append(True))
+    # The store says nothing that nobody asked for.
+    pump.watch(store.fileno(), lambda: over.append(True))
     try:
-        if not server.connect_ex(store_path):
-            # The store says nothing that nobody asked for.
-            pump.watch(server.fileno(), lambda: over.append(True))
         pump.hold(None, lambda: bool(over))
     finally:
         pump.close()
-        server.close()
         os.close(pidfd)
 
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from xennet.exec.errors import ExecError
-from xennet.user_cache import directory
+from xennet.user_cache import VARIABLE, directory
 
 _SOURCE = Path(__file__).with_name("shim.c")
 _FLAGS = ("-O2", "-shared", "-fPIC", "-pthread", "-o")
@@ -23,7 +23,7 @@ def shim_path() -> Path:
 
     It is found by a digest of its source and of the compiler, and appears all at once, so several
     processes may need it at the same time. Raises ExecError if there is no C compiler, or it
-    refuses, or the directory cannot be written.
+    refuses, or the directory cannot be used.
     """
     compiler = _compiler()
     digest = hashlib.blake2b(_SOURCE.read_bytes(), digest_size=12)
@@ -31,16 +31,34 @@ def shim_path() -> Path:
         digest.update(part.encode() + b"\0")
     info = os.stat(compiler[0])
     digest.update(f"{info.st_size} {info.st_mtime_ns}".encode())
-    built = directory() / f"exec-shim-{digest.hexdigest()}.so"
-    if not built.exists():
+    built = directory().absolute() / f"exec-shim-{digest.hexdigest()}.so"
+    if set(" :") & set(str(built)):
+        raise ExecError(
+            f"the cache directory {built.parent}: LD_PRELOAD takes no path with a space or a "
+            f"colon; {VARIABLE} names another one"
+        )
+    try:
+        there = built.stat().st_size > 0
+    except FileNotFoundError:
+        there = False
+    except OSError as error:
+        raise _unusable(built.parent, error) from None
+    if not there:
         _build(compiler, built)
     return built
+
+
+def _unusable(path: Path, error: OSError) -> ExecError:
+    return ExecError(f"the cache directory {path}: {error.strerror or error}")
 
 
 def _compiler() -> list[str]:
     """The command of the C compiler: that of the variable CC, else cc, else gcc."""
     for command in (os.environ.get("CC", ""), "cc", "gcc"):
-        words = shlex.split(command)
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise ExecError(f"the variable CC is no command: {command}: {error}") from None
         if words and (found := shutil.which(words[0])):
             return [os.path.realpath(found), *words[1:]]
     raise ExecError("a C compiler is needed, once, to run programs in domains: no cc, no gcc")
@@ -66,7 +84,7 @@ def _build(compiler: list[str], built: Path) -> None:
         os.rename(unready, built)
         unready = None
     except OSError as error:
-        raise ExecError(f"{built.parent}: {error.strerror or error}") from None
+        raise _unusable(built.parent, error) from None
     finally:
         if unready is not None:
             os.unlink(unready)
