@@ -105,3 +105,14 @@ def test_a_command_is_divided_as_a_shell_does() -> None:
     assert open_port("exec:a 'b c'").words == ["a", "b c"]  # type: ignore[attr-defined]
     with pytest.raises(PortError, match="No closing quotation"):
         open_port("exec:a 'b")
+
+
+@pytest.mark.usefixtures("programs")
+def test_the_time_of_a_run_counts_while_a_program_does_not_connect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("xennet.run.with_program._CONNECT", 3600.0)
+    words = "--guest", "gen:600x10", "--host", "exec:sleep 3600", "--for", "0.2"
+    code, report = ran(capsys, *words)
+    assert code == 1
+    assert report["verdict"]["reasons"][0].startswith("exec:sleep 3600 did not connect: ")

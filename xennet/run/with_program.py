@@ -94,6 +94,7 @@ class ProgramRun:
         self.vif: PluggedVif | None = None
         self.program: subprocess.Popen[bytes] | None = None
         self._ended = False
+        self._connected = False
 
     @property
     def _other(self) -> Port:
@@ -180,15 +181,18 @@ class ProgramRun:
     def _connect(self) -> None:
         vif, host = self.vif, self.machine
         assert vif is not None
-        self._hold(_CONNECT, lambda: vif.connected or self._ended or self.stop.over)
-        if not vif.connected and not self.stop.over:
+        most = _CONNECT
+        if (seconds := self.options.seconds) is not None:
+            self.stop.after(seconds)
+            most = min(most, seconds)
+        self._hold(most, lambda: vif.connected or self._ended or self.stop.over)
+        self._connected = vif.connected
+        if not self._connected and not self.stop.reason:
             raise LinkError(f"{self.end.name} did not connect: {host.states(vif)}")
 
     def _carry(self) -> None:
         vif, stop = self.vif, self.stop
         assert vif is not None
-        if self.options.seconds is not None:
-            stop.after(self.options.seconds)
         began = time.perf_counter()
         vif.kick()
 
@@ -222,6 +226,9 @@ class ProgramRun:
         host, vif, program = self.machine, self.vif, self.program
         assert vif is not None
         assert program is not None
+        asked = not self._connected and not self._ended
+        if asked:  # a vif that it has not connected it would not close either
+            self._terminate(program)
         if self._ended and not vif.connected:
             vif.guest.destroy()  # nobody closes any more
         else:
@@ -230,11 +237,9 @@ class ProgramRun:
                 self.bad.append("the vif was not taken away in time")
             elif operation.forced:
                 self.bad.append(f"{vif.name} did not close and had to be taken away by force")
-        asked = False
-        if not self._hold(_END, lambda: self._ended):
+        if not asked and not self._hold(_END, lambda: self._ended):
             asked = True
-            program.send_signal(signal.SIGTERM)
-            self._hold(_END, lambda: self._ended)
+            self._terminate(program)
         self._kill()
         code = program.wait()
         if code and not (asked and code in (-signal.SIGTERM, 128 + signal.SIGTERM)):
@@ -242,6 +247,10 @@ class ProgramRun:
             self.bad.append(f"{self.end.name} ended with {what}")
         self._served.no_bounce()
         self._hold(_END, lambda: not host.leaks())
+
+    def _terminate(self, program: subprocess.Popen[bytes]) -> None:
+        program.send_signal(signal.SIGTERM)
+        self._hold(_END, lambda: self._ended)
 
     def _taken(self) -> int:
         """Frames of the port that the program has taken from the ring."""
