@@ -239,6 +239,12 @@ def test_a_guest_without_drivers_of_its_own_is_driven_by_code_that_has_its_kerne
     vif.kick()
     host.settle()
     assert received(vif) == sent
+    vif.seen.frontend.store.write(f"{FE}/state", "6")
+    assert (
+        "domain 1, whose drivers are not xennet's, serves this end no more: "
+        f"{FE}/state = Closed (6)"
+    ) in why(vif)
+    vif.seen.frontend.store.write(f"{FE}/state", "4")
     end(host, vif)
 
 

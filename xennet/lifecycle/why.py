@@ -184,10 +184,10 @@ def drivers(vif: PluggedVif) -> Iterator[str]:
         if served:
             continue
         if foreign:
-            yield (
-                f"domain {domid}, {foreign}, has shown no state of a driver: "
-                f"{end.node('state')} = {state_name(read_state(end.store, end.path))}"
-            )
+            state = read_state(end.store, end.path)
+            closed = state in (S.Closing, S.Closed)
+            what = "serves this end no more" if closed else "has shown no state of a driver"
+            yield f"domain {domid}, {foreign}, {what}: {end.node('state')} = {state_name(state)}"
         else:
             yield f"no driver of domain {domid} serves {end.path}"
 
