@@ -33,7 +33,8 @@ def test_without_a_store_there_is_one_line(
     monkeypatch.setenv("XENSTORED_PATH", "/nowhere/socket")
     assert main(words) == 2
     assert capsys.readouterr().err == (
-        "xennet: XenStore: ENOENT '/nowhere/socket': cannot connect to XenStore\n"
+        "xennet: XenStore: ENOENT '/nowhere/socket': cannot connect to XenStore; "
+        "a XenStore is xenstored's socket in domain 0, /dev/xen/xenbus in other domains\n"
     )
 
 

@@ -16,6 +16,7 @@ from xennet.xenstore.errors import XsError
 
 #: Seconds for the connection and for each answer.
 TIMEOUT = 30.0
+_NO_STORE = "; a XenStore is xenstored's socket in domain 0, /dev/xen/xenbus in other domains"
 
 
 class _Lost:
@@ -51,7 +52,8 @@ class StoreConnection:
                 self.domid = int(self.client.read("domid"))
                 undo.pop_all()
         except (XsError, ValueError) as error:
-            raise XenError(f"XenStore: {error}") from None
+            missing = isinstance(error, XsError) and error.errno == "ENOENT"
+            raise XenError(f"XenStore: {error}{_NO_STORE if missing else ''}") from None
         self._fd = channel.fileno()
         self._delivery = Delivery("xenstore", self.domid, 1)
         self.client.on_pending = self._pending
