@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,11 @@ from xennet.exec.errors import ExecError
 from xennet.exec.launch import environment, socket_paths
 
 _EXEC = [sys.executable, "-m", "xennet", "exec"]
-#: Tells of each SIGINT, and ends with 7 at SIGTERM.
+#: Tells of each SIGINT and SIGHUP, and ends with 7 at SIGTERM.
 _PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGINT, lambda *_: print("int", flush=True))
+signal.signal(signal.SIGHUP, lambda *_: print("hup", flush=True))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 print("ready", flush=True)
 while True:
@@ -45,6 +47,7 @@ def test_signals_are_the_programs_on_a_host_too(world: World) -> None:
         [*_EXEC, "--host", world.directory, "--domain", "2", "--", sys.executable, "-c", _PROGRAM],
         stdout=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # below nohup too
     )
     try:
         assert command.stdout is not None
@@ -57,6 +60,8 @@ def test_signals_are_the_programs_on_a_host_too(world: World) -> None:
         world.hold(lambda: b"".join(told) == b"ready\n", out, read)
         command.send_signal(signal.SIGINT)
         world.hold(lambda: b"".join(told) == b"ready\nint\n", out, read)
+        command.send_signal(signal.SIGHUP)
+        world.hold(lambda: b"".join(told) == b"ready\nint\nhup\n", out, read)
         command.send_signal(signal.SIGTERM)
         world.hold(lambda: told[-1] == b"", out, read)
         assert command.wait(PATIENCE) == 7

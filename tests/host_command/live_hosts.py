@@ -92,7 +92,9 @@ class Console:
 
 
 def die_with_parent() -> None:
-    """For a child process: no test that is killed leaves it behind."""
+    """For a child process: no test that is killed leaves it behind, and SIGHUP is not ignored,
+    as it is below nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

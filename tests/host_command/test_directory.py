@@ -122,6 +122,33 @@ def test_what_a_killed_host_left_is_taken_over(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["notes", "notes.sock", "run"]
 
 
+def test_a_host_removes_what_dead_ones_made_for_themselves() -> None:
+    above = Path(runtime_directory())
+    for name in ("xennet-host-dead", "xennet-host-alive"):
+        with subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(above / name)],
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=die_with_parent,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            if name.endswith("alive"):
+                (above / "xennet-host-new").mkdir()
+                (above / "xennet-host-new" / "lock").touch()  # its host is about to take it
+                (above / "notes").mkdir()
+                one = HostDirectory.at(None)
+                one.take()
+                one.leave()
+                assert sorted(os.listdir(above)) == [
+                    "notes",
+                    "xennet-host-alive",
+                    "xennet-host-new",
+                ]
+                assert "control.sock" in os.listdir(above / name)
+            process.kill()
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("file", "is no directory"), ("file/x", "Not a directory"), ("x" * 90, "sockets in it would")],

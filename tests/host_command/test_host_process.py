@@ -208,20 +208,24 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 # -- programs in its domains -----------------------------------------------------------------------
 
-#: Opens a device file, binds a port for domain 0, says its number, and waits.
+#: Opens a device file, binds a port for domain 0, says its number, and waits. Without an argument
+#: it opens none, and says 1.
 PROGRAM = """
 import fcntl, os, sys
-fd = os.open("/dev/xen/evtchn", os.O_RDWR)
-print(fcntl.ioctl(fd, int(sys.argv[1]), bytearray(4), True), flush=True)
+if sys.argv[1:]:
+    fd = os.open("/dev/xen/evtchn", os.O_RDWR)
+    print(fcntl.ioctl(fd, int(sys.argv[1]), bytearray(4), True), flush=True)
+else:
+    print(1, flush=True)
 sys.stdin.read()
 """
 
 
-def program(host: HostProcess, domid: int) -> subprocess.Popen[str]:
+def program(host: HostProcess, domid: int, device: bool = True) -> subprocess.Popen[str]:
     words = ["exec", "--host", host.directory, "--domain", str(domid), "--", sys.executable]
     return subprocess.Popen(
         [sys.executable, "-m", "xennet", *words, "-c", PROGRAM]
-        + [str(IOCTL_EVTCHN_BIND_UNBOUND_PORT)],
+        + [str(IOCTL_EVTCHN_BIND_UNBOUND_PORT)] * device,
         env=environment(),
         text=True,
         stdin=subprocess.PIPE,
@@ -238,7 +242,8 @@ def test_programs_run_in_its_domains_and_end_with_them(tmp_path: Path, sharing: 
             f"{tmp_path}/d/exec-{domid}.sock" for domid in range(3)
         ]
         one, two, of_host = (program(host, domid) for domid in (1, 1, 0))
-        for started in one, two, of_host:
+        without_device = program(host, 2, device=False)
+        for started in one, two, of_host, without_device:
             ends.enter_context(started)
             ends.callback(started.kill)
             assert started.stdout is not None
@@ -249,9 +254,10 @@ def test_programs_run_in_its_domains_and_end_with_them(tmp_path: Path, sharing: 
         assert one.wait(SECONDS) == 0
         ask(host, "destroy", domain=1)
         assert two.wait(SECONDS) == 128 + signal.SIGKILL
-        assert of_host.poll() is None
-        assert host.end() == (0, "")
-        assert of_host.wait(SECONDS) == 128 + signal.SIGKILL
+        assert of_host.poll() is without_device.poll() is None
+        assert host.end(signal.SIGHUP) == (0, "")
+        for left in of_host, without_device:
+            assert left.wait(SECONDS) == 128 + signal.SIGKILL
     assert os.listdir(tmp_path / "d") == []
 
 

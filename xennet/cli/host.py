@@ -72,8 +72,8 @@ def host(
 ) -> None:
     """A machine that stays up: domain 0 with store, toolstack and switch, and guests.
 
-    Without COMMAND it runs until SIGTERM or SIGINT. Commands act on one that runs: the one that
-    --host, --socket or $XENNET_HOST names, or else the only one in a directory of its own.
+    Without COMMAND it runs until SIGTERM, SIGINT or SIGHUP. Commands act on one that runs: the one
+    that --host, --socket or $XENNET_HOST names, or else the only one in a directory of its own.
 
     \b
         xennet host --guests 2 &
@@ -99,8 +99,9 @@ def _serve(path: str | None, guests: int, arena: int | None, quiet: bool) -> int
         directory = HostDirectory.at(path)
         try:
             directory.take()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda number, _frame: ended.append(number))
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, lambda number, _frame: ended.append(number))
             _have_many_descriptors()
             served = ServedHost(directory, Capacity(max(1, guests), vifs=4, frames=frames))
             try:

@@ -107,8 +107,8 @@ def ask_for_crash(path: str) -> None:
 
 @contextmanager
 def passing_signals_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """A context in which SIGINT and SIGTERM are the business of a program, which is named by
-    calling what the context gives; those that came before are passed on then.
+    """A context in which SIGINT, SIGTERM and SIGHUP are the business of a program, which is named
+    by calling what the context gives; those that came before are passed on then.
 
     A Control-C that the terminal has sent to the program too is not passed on. A signal that is
     ignored (``command &`` in a script) stays ignored.
@@ -131,7 +131,7 @@ def passing_signals_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
     main = threading.current_thread() is threading.main_thread()
     before = {
         number: signal.signal(number, passed_on)
-        for number in ((signal.SIGINT, signal.SIGTERM) if main else ())
+        for number in ((signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main else ())
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:

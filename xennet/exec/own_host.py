@@ -56,8 +56,8 @@ class OwnHost:
     def run(self, argv: Sequence[str], domid: int, *, crash: bool = False) -> int:
         """Run a program in domain ``domid`` and return its exit status, negative for a signal.
 
-        SIGINT and SIGTERM are passed on to it. With ``crash`` its end is the crash of the domain.
-        Raises ExecError if it cannot be started.
+        SIGINT, SIGTERM and SIGHUP are passed on to it. With ``crash`` its end is the crash of the
+        domain. Raises ExecError if it cannot be started.
         """
         with passing_signals_on() as pass_on_to:
             program = launch(argv, *socket_paths(self.directory, domid))

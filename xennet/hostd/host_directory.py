@@ -77,11 +77,13 @@ class HostDirectory:
 
     @classmethod
     def at(cls, path: str | None) -> HostDirectory:
-        """The directory ``path``, made if it is missing, of mode 0700; None: a fresh one.
+        """The directory ``path``, made if it is missing, of mode 0700; None: a fresh one, and what
+        dead hosts made for themselves is removed.
 
         Raises DirectoryError if it cannot be one.
         """
         if path is None:
+            _remove_dead()
             try:
                 fresh = tempfile.mkdtemp(prefix=_PREFIX, dir=runtime_directory())
             except OSError as error:
@@ -154,6 +156,26 @@ class HostDirectory:
             if name.endswith((".sock", ".soc~")):
                 return stat.S_ISSOCK(os.lstat(os.path.join(self.path, name)).st_mode)
         return False
+
+
+def _remove_dead() -> None:
+    """Remove the directories that hosts of this user made for themselves and left as they died."""
+    above = runtime_directory()
+    with suppress(OSError):
+        for name in os.listdir(above):
+            path = os.path.join(above, name)
+            with suppress(OSError, DirectoryError):
+                if name.startswith(_PREFIX) and _was_taken(path):
+                    dead = HostDirectory(path, True)
+                    dead.take()
+                    dead.leave()
+
+
+def _was_taken(path: str) -> bool:
+    """Whether ``path`` is a directory of this user that a host has, or had: the process id is in
+    the lock. A host that is about to take it has not written it yet."""
+    info, lock = os.lstat(path), os.lstat(os.path.join(path, "lock"))
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and lock.st_size > 0
 
 
 def _is_at(fd: int, path: str) -> bool:
