@@ -64,21 +64,8 @@ class GenericPort(InterfacePort):
     @classmethod
     def attach(cls, state: State, interface: NetInterface) -> GenericPort:
         """The port of an interface, which has none yet; in the global region."""
-        slots, rings = state.parameters.generic_ringsize, interface.queues
-        port = cls(
-            interface.name,
-            state.regions,
-            state.regions.get(state.regions.shared),
-            rings,
-            rings,
-            slots,
-            slots,
-            host_rings=True,
-            state=state,
-            interface=interface,
-        )
-        interface.adapter = port
-        return port
+        slots = state.parameters.generic_ringsize
+        return cls.attach_rings(state, interface, interface.queues, slots)
 
     # --- registrations ----------------------------------------------------------------------------
 

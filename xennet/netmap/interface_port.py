@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 from attrs import define, field
 
@@ -46,6 +47,28 @@ class InterfacePort(Adapter):
     state: State = field(kw_only=True)
     interface: NetInterface = field(kw_only=True)
     queues: dict[int, deque[bytes]] = field(factory=dict)
+
+    @classmethod
+    def attach_rings(
+        cls, state: State, interface: NetInterface, rings: int, slots: int, **of_kind: Any
+    ) -> Self:
+        """The port of an interface, which has none yet, with ``rings`` NIC ring pairs of ``slots``
+        slots; in the global region."""
+        port = cls(
+            interface.name,
+            state.regions,
+            state.regions.get(state.regions.shared),
+            rings,
+            rings,
+            slots,
+            slots,
+            host_rings=True,
+            state=state,
+            interface=interface,
+            **of_kind,
+        )
+        interface.adapter = port
+        return port
 
     def destroy(self) -> None:
         self.interface.adapter = None

@@ -88,21 +88,7 @@ class NativePort(InterfacePort):
     @classmethod
     def attach(cls, state: State, interface: NetInterface, driver: Driver) -> NativePort:
         """The port of an interface, which has none yet; in the global region."""
-        rings, slots = driver.count, driver.slots
-        port = cls(
-            interface.name,
-            state.regions,
-            state.regions.get(state.regions.shared),
-            rings,
-            rings,
-            slots,
-            slots,
-            host_rings=True,
-            state=state,
-            interface=interface,
-            driver=driver,
-        )
-        interface.adapter = port
+        port = cls.attach_rings(state, interface, driver.count, driver.slots, driver=driver)
         driver.changed = port._driver_changed
         return port
 
