@@ -194,9 +194,13 @@ class Device:
     #: Whether poll(2) of a descriptor asks :meth:`poll`; the socket is at its end then, so that a
     #: read asks :meth:`overflowed`.
     polled = False
+    #: The errno of an ioctl that is not there.
+    no_ioctl = errno.ENOTTY
 
     def __init__(self, file: OpenFile) -> None:
         self.file = file
+        #: The ioctls by their numbers: what does one returns what ioctl(2) does, None for 0.
+        self.ioctls: dict[int, Callable[[Call], int | None]] = {}
         #: What the server calls for it: the program's end of the socket is closed.
         self.closed: Callable[[], None] = lambda: None
         #: Call a function whenever the socket has room (None: no more).
@@ -207,7 +211,10 @@ class Device:
 
     def ioctl(self, call: Call) -> int:
         """Returns what ioctl(2) returns, not negative."""
-        raise OSError(errno.ENOTTY, "no such ioctl")
+        handler = self.ioctls.get(call.number)
+        if handler is None:
+            raise OSError(self.no_ioctl, f"no such ioctl of {self.file.path}")
+        return handler(call) or 0
 
     def mmap(self, request: MapRequest) -> Pages:
         """Returns what is to be mapped."""

@@ -46,6 +46,7 @@ class EvtchnFile(Device):
     """One open file of /dev/xen/evtchn."""
 
     kind = socket.SOCK_SEQPACKET
+    no_ioctl = errno.ENOSYS  # evtchn_ioctl
 
     def __init__(self, file: OpenFile) -> None:
         super().__init__(file)
@@ -58,7 +59,7 @@ class EvtchnFile(Device):
         self._waiting: deque[bytes] = deque()
         #: Messages in the socket, at most; bytes that one of them takes there.
         self._unread = self._unit = 0
-        self._ioctls = {
+        self.ioctls = {
             IOCTL_EVTCHN_BIND_VIRQ: self._bind_virq,
             IOCTL_EVTCHN_BIND_INTERDOMAIN: self._bind_interdomain,
             IOCTL_EVTCHN_BIND_UNBOUND_PORT: self._bind_unbound,
@@ -67,12 +68,6 @@ class EvtchnFile(Device):
             IOCTL_EVTCHN_RESET: self._reset,
             IOCTL_EVTCHN_RESTRICT_DOMID: self._restrict,
         }
-
-    def ioctl(self, call: Call) -> int:
-        handler = self._ioctls.get(call.number)
-        if handler is None:
-            raise OSError(errno.ENOSYS, "no such ioctl of evtchn")  # not ENOTTY: evtchn_ioctl
-        return handler(call)
 
     def readable(self, data: bytes) -> None:
         data = data[:_PAGE]

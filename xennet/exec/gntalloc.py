@@ -59,18 +59,11 @@ class GntallocFile(Device):
         self._domain = file.domain
         self._pages: dict[int, GrantedPage] = {}
         self._next = 0
-        self._ioctls = {
+        self.ioctls = {
             IOCTL_GNTALLOC_ALLOC_GREF: self._alloc,
             IOCTL_GNTALLOC_DEALLOC_GREF: self._dealloc,
             IOCTL_GNTDEV_SET_UNMAP_NOTIFY: self._set_notify,
         }
-
-    def ioctl(self, call: Call) -> int:
-        handler = self._ioctls.get(call.number)
-        if handler is None:
-            raise OSError(errno.ENOTTY, "no such ioctl of gntalloc")
-        handler(call)
-        return 0
 
     # -- ioctls ------------------------------------------------------------------------------------
 

@@ -84,20 +84,13 @@ class GntdevFile(Device):
         self._domain = file.domain
         #: In the order of their indices.
         self._maps: list[GrantMap] = []
-        self._ioctls = {
+        self.ioctls = {
             IOCTL_GNTDEV_MAP_GRANT_REF: self._map,
             IOCTL_GNTDEV_UNMAP_GRANT_REF: self._unmap,
             IOCTL_GNTDEV_GET_OFFSET_FOR_VADDR: self._offset,
             IOCTL_GNTDEV_SET_UNMAP_NOTIFY: self._set_notify,
             IOCTL_GNTDEV_GRANT_COPY: self._copy,
         }
-
-    def ioctl(self, call: Call) -> int:
-        handler = self._ioctls.get(call.number)
-        if handler is None:
-            raise OSError(errno.ENOTTY, "no such ioctl of gntdev")
-        handler(call)
-        return 0
 
     # -- ioctls ------------------------------------------------------------------------------------
 

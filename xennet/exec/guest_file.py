@@ -41,6 +41,10 @@ class GuestFile(Device):
         super().__init__(file)
         self._domain = file.domain.domain
         self._reason: int | None = None
+        self.ioctls = {
+            IOCTL_GUEST_START_INFO: self._start_info,
+            IOCTL_GUEST_HYPERCALL: self._hypercall,
+        }
 
     def opened(self) -> None:
         """EPERM in domain 0, EBUSY if the domain has a kernel, ENXIO without a store ring."""
@@ -59,13 +63,10 @@ class GuestFile(Device):
             page.connection = XENSTORE_RECONNECT
             domain.send(ring.port)
 
-    def ioctl(self, call: Call) -> int:
-        """A hypercall, or the start info."""
-        if call.number == IOCTL_GUEST_START_INFO:
-            call.out = start_info(self._domain)
-            return 0
-        if call.number != IOCTL_GUEST_HYPERCALL:
-            raise OSError(errno.ENOTTY, "no such ioctl")
+    def _start_info(self, call: Call) -> None:
+        call.out = start_info(self._domain)
+
+    def _hypercall(self, call: Call) -> int:
         number, a1, a2, a3, _, _ = PRIVCMD_HYPERCALL.unpack_from(call.argument())
         if self._reason is not None:
             raise OSError(errno.ESRCH, "the domain has shut down")

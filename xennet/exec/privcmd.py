@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable
 
 from xennet.abi.linux_xen import (
     IOCTL_PRIVCMD_DM_OP,
@@ -19,7 +18,7 @@ from xennet.abi.linux_xen import (
     PRIVCMD_MMAPBATCH_V2,
 )
 from xennet.abi.xen import DOMID_FIRST_RESERVED, PAGE_SIZE
-from xennet.exec.devices import Call, Device, Mapping, MapRequest, OpenFile, Pages, of_frames
+from xennet.exec.devices import Call, Device, MapRequest, OpenFile, Pages, of_frames
 
 #: xen/xen.h
 _HYPERVISOR_domctl = 36
@@ -37,27 +36,18 @@ class PrivcmdFile(Device):
     def __init__(self, file: OpenFile) -> None:
         super().__init__(file)
         self._restricted: int | None = None
-        self._ioctls: dict[int, Callable[[Call], int]] = {
+        self.ioctls = {
             IOCTL_PRIVCMD_HYPERCALL: self._hypercall,
             IOCTL_PRIVCMD_MMAPBATCH_V2: self._mmapbatch,
             IOCTL_PRIVCMD_DM_OP: self._dm_op,
             IOCTL_PRIVCMD_RESTRICT: self._restrict,
         }
 
-    def ioctl(self, call: Call) -> int:
-        handler = self._ioctls.get(call.number)
-        if handler is None:
-            raise OSError(errno.ENOTTY, "no such ioctl of privcmd")
-        return handler(call)
-
     def mmap(self, request: MapRequest) -> Pages:
         # Only the addresses: what is there comes with IOCTL_PRIVCMD_MMAPBATCH_V2.
         if not 0 < request.count <= _MOST_PAGES:
             raise OSError(errno.ENOMEM, f"{request.count} pages")
         return of_frames(self.file.domain, [-1] * request.count, request.prot, payload=True)
-
-    def munmap(self, mapping: Mapping, first: int, count: int) -> None:
-        pass
 
     # -- ioctls ------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import errno
 import socket
 from contextlib import suppress
 
-from xennet.exec.devices import Device, Mapping, MapRequest, OpenFile, Pages, of_frames
+from xennet.exec.devices import Device, MapRequest, OpenFile, Pages, of_frames
 
 
 class TextFile(Device):
@@ -56,6 +56,3 @@ class XsdKva(Device):
         if request.offset or request.count != 1:
             raise OSError(errno.EINVAL, "it is one page")
         return of_frames(domain, [domain.xsd[0].first], request.prot, payload=True)
-
-    def munmap(self, mapping: Mapping, first: int, count: int) -> None:
-        pass
