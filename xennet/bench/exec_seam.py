@@ -25,7 +25,7 @@ from xennet.abi.xenbus import XenbusState
 from xennet.bench.compiler import why_not
 from xennet.bench.link_speed import PreparedFrames
 from xennet.engine.choice import using
-from xennet.exec.launch import launch, socket_paths
+from xennet.exec.launch import launch, socket_paths, watching_end
 from xennet.exec.server import ExecServer
 from xennet.host.host import Host
 from xennet.host.setup import Setup
@@ -82,7 +82,7 @@ class _Machine:
         """Keep the machine going until the program has ended."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.process_time()
-        with self._ended(program) as ended:
+        with watching_end(program, self.host.pump) as ended:
             self.host.pump.hold(None, ended)
         here = time.process_time() - began
         out, _ = program.communicate()
@@ -92,17 +92,6 @@ class _Machine:
         theirs = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         passed = int(out.split()[-1]) / 1000
         return Cost(here * 1e6 / count, theirs * 1e6 / count, passed / count)
-
-    @contextmanager
-    def _ended(self, program: subprocess.Popen[bytes]) -> Iterator[Callable[[], bool]]:
-        over: list[int] = []
-        fd = os.pidfd_open(program.pid)
-        self.host.pump.watch(fd, lambda: over.append(1))
-        try:
-            yield lambda: bool(over)
-        finally:
-            self.host.pump.unwatch(fd)
-            os.close(fd)
 
 
 def call(program: str, count: int) -> Cost:

@@ -173,20 +173,38 @@ def connect_to_store(directory: str, domid: int) -> socket.socket:
     return server
 
 
+@contextmanager
+def watching_end(program: subprocess.Popen[bytes], pump: Pump) -> Iterator[Callable[[], bool]]:
+    """A context in which ``pump`` watches for the end of a program. It gives a function that says
+    whether the program has ended."""
+    over = False
+    pidfd = os.pidfd_open(program.pid)
+
+    def end() -> None:
+        nonlocal over
+        over = True
+        pump.unwatch(pidfd)  # it stays readable
+
+    pump.watch(pidfd, end)
+    try:
+        yield lambda: over
+    finally:
+        pump.unwatch(pidfd)
+        os.close(pidfd)
+
+
 def wait_while_served(program: subprocess.Popen[bytes], store: socket.socket) -> None:
     """Wait until a program has ended, or the host of its domain has, or the domain: it has
     nothing to speak to then, and goes too."""
     pump = Pump(RunLoop())
-    over: list[bool] = []
-    pidfd = os.pidfd_open(program.pid)
-    pump.watch(pidfd, lambda: over.append(True))
+    gone: list[bool] = []
     # The store says nothing that nobody asked for.
-    pump.watch(store.fileno(), lambda: over.append(True))
+    pump.watch(store.fileno(), lambda: gone.append(True))
     try:
-        pump.hold(None, lambda: bool(over))
+        with watching_end(program, pump) as ended:
+            pump.hold(None, lambda: ended() or bool(gone))
     finally:
         pump.close()
-        os.close(pidfd)
 
 
 def exit_code(returncode: int) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 
-from xennet.exec.launch import launch, passing_signals_on, socket_paths
+from xennet.exec.launch import launch, passing_signals_on, socket_paths, watching_end
 from xennet.exec.server import ExecServer
 from xennet.host import Host
 from xennet.host.capacity import Capacity
@@ -84,17 +83,5 @@ class OwnHost:
 
 def wait_for(own: OwnHost, program: subprocess.Popen[bytes]) -> None:
     """Keep the machine going until the program has ended."""
-    pump = own.host.pump
-    ended = False
-
-    def end() -> None:
-        nonlocal ended
-        ended = program.poll() is not None
-
-    pidfd = os.pidfd_open(program.pid)
-    pump.watch(pidfd, end)
-    try:
-        pump.hold(None, lambda: ended)
-    finally:
-        pump.unwatch(pidfd)
-        os.close(pidfd)
+    with watching_end(program, own.host.pump) as ended:
+        own.host.pump.hold(None, ended)

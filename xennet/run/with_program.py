@@ -7,7 +7,6 @@ nobody broke the protocol; the program ended well; and nothing is left behind.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -15,10 +14,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 
 from xennet.errors import LinkError
-from xennet.exec.launch import launch, socket_paths
+from xennet.exec.launch import launch, socket_paths, watching_end
 from xennet.exec.server import ExecServer
 from xennet.host.domains import PluggedVif
 from xennet.host.host import DOM0, Host
@@ -93,7 +91,7 @@ class ProgramRun:
         self.seconds = 0.0
         self.vif: PluggedVif | None = None
         self.program: subprocess.Popen[bytes] | None = None
-        self._ended = False
+        self._ended: Callable[[], bool] = lambda: False
         self._connected = False
 
     @property
@@ -153,10 +151,7 @@ class ProgramRun:
         self.program = program
         with ExitStack() as undo:
             undo.callback(self._kill)
-            pidfd = os.pidfd_open(program.pid)
-            undo.callback(os.close, pidfd)
-            host.pump.watch(pidfd, partial(self._program_ended, pidfd))
-            undo.callback(host.pump.unwatch, pidfd)
+            self._ended = undo.enter_context(watching_end(program, host.pump))
             guest.boot()
             yield
 
@@ -166,12 +161,6 @@ class ProgramRun:
         if self.program.poll() is None:
             self.program.kill()
             self.program.wait()
-
-    def _program_ended(self, pidfd: int) -> None:
-        assert self.program is not None
-        self._ended = self.program.poll() is not None
-        if self._ended:
-            self.machine.pump.unwatch(pidfd)
 
     def _hold(self, seconds: float | None, until: Callable[[], bool]) -> bool:
         """Keep the machine going until something is so, for ``seconds`` at most."""
@@ -185,7 +174,7 @@ class ProgramRun:
         if (seconds := self.options.seconds) is not None:
             self.stop.after(seconds)
             most = min(most, seconds)
-        self._hold(most, lambda: vif.connected or self._ended or self.stop.over)
+        self._hold(most, lambda: vif.connected or self._ended() or self.stop.over)
         self._connected = vif.connected
         if not self._connected and not self.stop.reason:
             raise LinkError(f"{self.end.name} did not connect: {host.states(vif)}")
@@ -199,15 +188,15 @@ class ProgramRun:
         # What is taken from the guest's port is over when it is answered; what comes from a
         # program has no end but its own.
         def over() -> bool:
-            return self._all_taken() or self._ended or stop.over or bool(vif.errors)
+            return self._all_taken() or self._ended() or stop.over or bool(vif.errors)
 
         while not self._hold(_LOOK, over):
             vif.kick()  # a frontend is not told of each response
         self.seconds = time.perf_counter() - began
         came = -1
-        while not (self._ended or stop.reason) and came != (now := self._came()):
+        while not (self._ended() or stop.reason) and came != (now := self._came()):
             came = now
-            self._hold(_QUIET, lambda: self._ended or bool(stop.reason))
+            self._hold(_QUIET, lambda: self._ended() or bool(stop.reason))
         self._other.finish()
         self.bad += vif.errors
 
@@ -226,10 +215,10 @@ class ProgramRun:
         host, vif, program = self.machine, self.vif, self.program
         assert vif is not None
         assert program is not None
-        asked = not self._connected and not self._ended
+        asked = not self._connected and not self._ended()
         if asked:  # a vif that it has not connected it would not close either
             self._terminate(program)
-        if self._ended and not vif.connected:
+        if self._ended() and not vif.connected:
             vif.guest.destroy()  # nobody closes any more
         else:
             operation = host.unplug(vif)
@@ -237,7 +226,7 @@ class ProgramRun:
                 self.bad.append("the vif was not taken away in time")
             elif operation.forced:
                 self.bad.append(f"{vif.name} did not close and had to be taken away by force")
-        if not asked and not self._hold(_END, lambda: self._ended):
+        if not asked and not self._hold(_END, self._ended):
             asked = True
             self._terminate(program)
         self._kill()
@@ -250,7 +239,7 @@ class ProgramRun:
 
     def _terminate(self, program: subprocess.Popen[bytes]) -> None:
         program.send_signal(signal.SIGTERM)
-        self._hold(_END, lambda: self._ended)
+        self._hold(_END, self._ended)
 
     def _taken(self) -> int:
         """Frames of the port that the program has taken from the ring."""
