@@ -105,6 +105,7 @@ _TABLE = {
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "
         "netback netback/poll_page netfront netmap port pump shmif tap user_cache vif xenstore"
     ),
+    "fuzz": "abi netback/poll_page",
     "hostd": (
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "
         "netfront plugins port pump toolstack wrap xenbus xenstore"

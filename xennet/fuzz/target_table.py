@@ -1,0 +1,43 @@
+"""The targets of the fuzzer by name; each is imported when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import cast
+
+from attrs import frozen
+
+from xennet.fuzz.target import Target
+
+Factory = Callable[[frozenset[str]], Target]
+
+
+@frozen
+class TargetEntry:
+    """``module`` and ``factory``: what makes it; ``shows``: a line about it."""
+
+    module: str
+    factory: str
+    shows: str
+
+
+#: Name -> a target. Its factory takes the rules that are known and play as if they were repaired,
+#: where the target can do that.
+TARGETS = {
+    "tx": TargetEntry(
+        "xennet.fuzz.tx_target", "TxTarget", "the hardened backend takes requests of a tx ring page"
+    ),
+}
+
+
+class UnknownTargetError(ValueError):
+    """There is no target of a name."""
+
+
+def open_target(name: str, known: frozenset[str] = frozenset()) -> Target:
+    """The target ``name``, behind the rules ``known``. Raises UnknownTargetError."""
+    if name not in TARGETS:
+        raise UnknownTargetError(f"there is no target {name!r}; there are {', '.join(TARGETS)}")
+    entry = TARGETS[name]
+    return cast(Factory, getattr(import_module(entry.module), entry.factory))(known)
