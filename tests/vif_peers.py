@@ -11,8 +11,6 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
-from minimal_hv import MinimalHypervisor, MinimalMachine
-
 from xennet.abi.netif import (
     EXTRA_GSO,
     RX_REQUEST,
@@ -37,6 +35,7 @@ from xennet.netfront.queue import Queue as FrontQueue
 from xennet.netfront.rx_pass import rx_batch
 from xennet.netfront.verdict import BackendError
 from xennet.ring import BackRing, FrontRing, rx_ring, tx_ring
+from xennet.testing.minimal_hypervisor import MinimalHypervisor, MinimalMachine
 from xennet.vif.counters import BackendCounters
 
 GUEST, HOST = 1, 0

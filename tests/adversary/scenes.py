@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 from ip_frames import ipv4, tcp
-from minimal_hv import MinimalMachine
 from vif_peers import GUEST, RawBackend, RawFrontend
 
 from xennet.abi.netif import (
@@ -35,6 +34,7 @@ from xennet.abi.netif import (
 )
 from xennet.frames import CSUM_BLANK
 from xennet.netback.vif_config import C_HASH, C_HEADROOM
+from xennet.testing.minimal_hypervisor import MinimalMachine
 
 FRAME = bytes(range(60))
 #: A TCP segment whose checksum field is free for a pseudo-header sum.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from minimal_hv import MinimalMachine
 from vif_peers import announce
 
 from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE
@@ -17,6 +16,7 @@ from xennet.netback.verdict import FrontendError
 from xennet.netfront.control_ring import ControlClient, Reply
 from xennet.netfront.verdict import BackendError
 from xennet.ring import BackRing, FrontRing, ctrl_ring
+from xennet.testing.minimal_hypervisor import MinimalMachine
 from xennet.vif.counters import BackendCounters
 from xennet.xenstored.service import XenStoreService
 

@@ -8,10 +8,10 @@ import pytest
 from control_sites import RawBackend, Site
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minimal_hv import MinimalMachine
 
 from xennet.interface import HypercallError
 from xennet.netfront.control_ring import ControlClient, Reply
+from xennet.testing.minimal_hypervisor import MinimalMachine
 
 GET_FLAGS, SET_KEY, GET_SIZE, SET_SIZE = 1, 3, 4, 5
 RING = 128

@@ -100,7 +100,9 @@ _TABLE = {
         "abi engine/choice engine/kernel engine/libatomic errors frames interface lazy memory "
         "netback netfront observe plugins port pump ring runloop vif wrap xenbus xenstore"
     ),
-    "testing": "abi errors frames link offload port pump run runloop",
+    "testing": (
+        "abi errors frames interface lazy link offload port pump ring run runloop xenbus xenstore"
+    ),
     "bench": (
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "
         "netback netback/poll_page netfront netmap port pump shmif tap user_cache vif xenstore"

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from minimal_hv import MinimalMachine
 from vif_peers import GUEST, HOST, Stack, announce, back_side
 
 from xennet.abi.netif import (
@@ -34,6 +33,7 @@ from xennet.netback.keys import FrontendFeatures, QueueKeys
 from xennet.netback.queue import Queue
 from xennet.netback.verdict import FrontendError
 from xennet.ring import FrontRing, SharedRing, rx_ring, tx_ring
+from xennet.testing.minimal_hypervisor import MinimalMachine
 from xennet.vif.counters import BackendCounters
 
 Event = dict[str, Any]

@@ -6,13 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from minimal_hv import MinimalMachine, MinimalStore
 from vif_peers import GUEST, HOST, Stack, announce
 
 from xennet.abi.netif import TX_REQUEST, TX_RESPONSE
 from xennet.netback.device import Vif
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.ring import FrontRing, ctrl_ring, rx_ring, tx_ring
+from xennet.testing.minimal_hypervisor import MinimalMachine, MinimalStore
 from xennet.xenbus.backend import Backend
 from xennet.xenstore.errors import XsError
 

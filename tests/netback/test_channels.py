@@ -6,11 +6,11 @@ import pytest
 from back_world import BackWorld
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minimal_hv import MinimalMachine
 from vif_peers import RawFrontend
 
 from xennet.netback.queue import Queue
 from xennet.netback.xnb.policy import XNB
+from xennet.testing.minimal_hypervisor import MinimalMachine
 from xennet.vif.late_eoi import HZ, JIFFY
 
 U32 = st.integers(0, 0xFFFFFFFF)

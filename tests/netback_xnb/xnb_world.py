@@ -8,7 +8,6 @@ world.post(gref, gref)          post rx buffers
 
 from __future__ import annotations
 
-from minimal_hv import MinimalMachine
 from vif_peers import announce
 
 from xennet.abi.netif import (
@@ -26,6 +25,7 @@ from xennet.abi.netif import (
 )
 from xennet.netback.xnb import Ifnet, MbufPool, XnbSoftc, chain_bytes, intr, recv, send
 from xennet.ring import BackRing, FrontRing, rx_ring, tx_ring
+from xennet.testing.minimal_hypervisor import MinimalMachine
 
 C, V, M, E = NETTXF_csum_blank, NETTXF_data_validated, NETTXF_more_data, NETTXF_extra_info
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from minimal_hv import MinimalMachine
 from vif_peers import GUEST, HOST, Stack
 
 from xennet.netfront.device import Netfront
 from xennet.netfront.kinds import LINUX, FrontendKind
 from xennet.netfront.options import DEFAULTS, NetfrontOptions
+from xennet.testing.minimal_hypervisor import MinimalMachine
 from xennet.xenbus.device import StoreValue
 from xennet.xenbus.frontend import Frontend
 

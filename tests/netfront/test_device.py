@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minimal_hv import MinimalHypervisor
 from netfront_world import BE, FrontendWorld
 from vif_peers import RawBackend
 
@@ -16,6 +15,7 @@ from xennet.frames import NOTHING, Offload
 from xennet.interface import HypercallError
 from xennet.netfront.kinds import FREEBSD, KINDS, LINUX, WINDOWS, FrontendKind
 from xennet.netfront.options import NetfrontOptions
+from xennet.testing.minimal_hypervisor import MinimalHypervisor
 from xennet.vif.late_eoi import HZ, JIFFY
 from xennet.xenbus.errors import XenbusError
 from xennet.xenstore.errors import XsError

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
-from minimal_hv import MinimalGrants
 from vif_peers import HOST, RawBackend, Stack
 
 from xennet.abi.grant_table import GTF_permit_access, GTF_readonly
@@ -19,6 +18,7 @@ from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.negotiated import Negotiated
 from xennet.netfront.queue import Queue
 from xennet.netfront.rx_pass import rx_batch
+from xennet.testing.minimal_hypervisor import MinimalGrants
 
 FRAMES = [bytes([size & 0xFF]) * size for size in (60, 9000, 4096, 1514)] * 50
 

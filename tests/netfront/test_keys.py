@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import minimal_hv
 import pytest
 from netfront_world import FrontendWorld
 
 from xennet.netfront.kinds import FREEBSD, LINUX, WINDOWS
 from xennet.netfront.options import NetfrontOptions
+from xennet.testing import minimal_hypervisor
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "handshake"
 SPLIT = {"feature-split-event-channels": 1, "multi-queue-max-queues": 4}
@@ -67,7 +67,7 @@ def test_two_queues_have_directories_and_no_flat_keys() -> None:
 def test_the_number_of_queues_is_what_both_ends_want(
     wanted: int, offered: int | str, agreed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(minimal_hv, "GRANT_ENTRIES", 8192)
+    monkeypatch.setattr(minimal_hypervisor, "GRANT_ENTRIES", 8192)
     options = NetfrontOptions(queues=wanted)
     world = FrontendWorld(options=options, features={"multi-queue-max-queues": offered}).start()
     assert world.keys["multi-queue-num-queues"] == str(agreed)

@@ -143,11 +143,12 @@ sys.modules["pytest"] = None
 import xennet
 from importlib import import_module
 for found in pkgutil.iter_modules(xennet.__path__, "xennet."):
-    if found.name not in ("xennet.testing", "xennet.__main__"):
+    if found.name != "xennet.__main__":
         import_module(found.name)
 import xennet.cli.run, xennet.run.links, xennet.port.spec, xennet.link.base_link
+from xennet.testing import MinimalMachine, RawBackend, RawFrontend
 try:
-    import xennet.testing
+    xennet.testing.PortContract
 except ImportError as error:
     print(error)
 """

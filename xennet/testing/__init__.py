@@ -1,6 +1,7 @@
-"""Contract tests for ports and links: what a run relies on, for one's own to pass too.
+"""What a test of a port, a link or a driver needs, each name imported when it is first used.
 
-A test module of yours has a class for each kind of port or link; pytest runs what it inherits::
+* :class:`PortContract` and :class:`LinkContract`: contract tests, which a class for each kind of
+  port or link inherits::
 
     from xennet.testing import PortContract
 
@@ -8,18 +9,53 @@ A test module of yours has a class for each kind of port or link; pytest runs wh
         spec = "count:5"
         gives = 5
 
-:class:`PortContract` and :class:`LinkContract` say what a class tells of its port or link; their
-methods ``test_...`` are the contract, one rule each. They need pytest; nothing else of xennet does.
+  They say what a class tells of its port or link; their methods ``test_...`` are the contract, one
+  rule each. They need pytest.
+* :class:`RawFrontend` and :class:`RawBackend`: peers that are driven by hand, written on
+  :mod:`xennet.interface` alone, so that they can face any driver.
+* :class:`MinimalMachine`: the smallest machine that implements :class:`xennet.Hypervisor`.
 """
 
 from __future__ import annotations
 
-import pytest
+import sys
+from typing import TYPE_CHECKING
 
-for _module in ("sample_frames", "link_contract", "port_contract"):
-    pytest.register_assert_rewrite(f"xennet.testing.{_module}")
+from xennet.lazy import lazy_names
 
-from xennet.testing.link_contract import LinkContract  # noqa: E402
-from xennet.testing.port_contract import Outside, PortContract  # noqa: E402
+if TYPE_CHECKING:
+    from xennet.testing.link_contract import LinkContract
+    from xennet.testing.minimal_hypervisor import MinimalHypervisor, MinimalMachine
+    from xennet.testing.notes import Note
+    from xennet.testing.port_contract import Outside, PortContract
+    from xennet.testing.raw_backend import RawBackend
+    from xennet.testing.raw_frontend import RawFrontend
 
-__all__ = ["LinkContract", "Outside", "PortContract"]
+_HOMES = {
+    "LinkContract": "xennet.testing.link_contract",
+    "MinimalHypervisor": "xennet.testing.minimal_hypervisor",
+    "MinimalMachine": "xennet.testing.minimal_hypervisor",
+    "Note": "xennet.testing.notes",
+    "Outside": "xennet.testing.port_contract",
+    "PortContract": "xennet.testing.port_contract",
+    "RawBackend": "xennet.testing.raw_backend",
+    "RawFrontend": "xennet.testing.raw_frontend",
+}
+__all__ = [
+    "LinkContract",
+    "MinimalHypervisor",
+    "MinimalMachine",
+    "Note",
+    "Outside",
+    "PortContract",
+    "RawBackend",
+    "RawFrontend",
+]
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+
+# Asserts of the contracts say what they compare, where pytest runs them.
+if sys.modules.get("pytest") is not None:
+    import pytest
+
+    for _module in ("sample_frames", "link_contract", "port_contract"):
+        pytest.register_assert_rewrite(f"xennet.testing.{_module}")

@@ -42,6 +42,7 @@ from xennet.abi.grant_table import (
 )
 from xennet.abi.xen import DOMID_SELF, PAGE_SIZE
 from xennet.interface import HypercallError
+from xennet.xenstore.errors import XsError
 
 GRANT_ENTRIES = 2048
 GNTTABOP_map = "GNTTABOP_map_grant_ref"
@@ -267,7 +268,7 @@ class MinimalStore:
             if (watch.domid, watch.given, watch.token) == (self.domid, path, token):
                 self.machine.watches.remove(watch)
                 return
-        raise self._refusal("ENOENT", path)
+        raise XsError("ENOENT", path)
 
     def _full(self, path: str) -> str:
         return path if path.startswith("/") else f"/local/domain/{self.domid}/{path}"
@@ -275,7 +276,7 @@ class MinimalStore:
     def _existing(self, path: str) -> str:
         full = self._full(path)
         if full not in self.machine.nodes:
-            raise self._refusal("ENOENT", path)
+            raise XsError("ENOENT", path)
         return full
 
     def _make_parents(self, full: str) -> None:
@@ -305,12 +306,6 @@ class MinimalStore:
                 watch.callback(shown, watch.token)
 
         self.machine.queue.append(deliver)
-
-    @staticmethod
-    def _refusal(name: str, path: str) -> Exception:
-        from xennet.xenstore.errors import XsError  # the interface's one exception of the store
-
-        return XsError(name, path)
 
 
 class MinimalInterest:

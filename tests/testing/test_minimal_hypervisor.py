@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from minimal_hv import MinimalMachine
 
 from xennet.abi.grant_table import GNTTAB_COPY_BY_FLAGS
 from xennet.abi.xen import DOMID_SELF
 from xennet.interface import HypercallError
+from xennet.testing.minimal_hypervisor import MinimalMachine
 
 SELF = DOMID_SELF
 
