@@ -101,7 +101,8 @@ _TABLE = {
         "netback netfront observe plugins port pump ring runloop vif wrap xenbus xenstore"
     ),
     "testing": (
-        "abi errors frames interface lazy link offload port pump ring run runloop xenbus xenstore"
+        "abi errors frames interface lazy link netback offload port pump ring run runloop xenbus "
+        "xenstore"
     ),
     "bench": (
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "

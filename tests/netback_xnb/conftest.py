@@ -9,9 +9,10 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import pytest  # noqa: E402
-from xnb_world import World  # noqa: E402
+
+from xennet.testing.xnb_world import XnbWorld  # noqa: E402
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> XnbWorld:
+    return XnbWorld()

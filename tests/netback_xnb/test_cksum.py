@@ -9,7 +9,6 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
-from xnb_world import World
 
 from xennet.netback.xnb import (
     BackendPanic,
@@ -20,8 +19,9 @@ from xennet.netback.xnb import (
     internet_sum,
 )
 from xennet.netback.xnb.mbuf import CSUM_IP_VALID
+from xennet.testing.xnb_world import XnbWorld
 
-WORLD = World()
+WORLD = XnbWorld()
 ETHER = Ether(src="00:16:3e:00:00:01", dst="00:16:3e:00:00:02")
 TRANSPORT_AT = {6: 14 + 20 + 16, 17: 14 + 20 + 6}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 
 import pytest
-from xnb_world import FIRST_ID, FRONT, C, E, M, V, extra, pattern
 
 from xennet.abi.netif import (
     NETIF_RSP_ERROR,
@@ -36,6 +35,7 @@ from xennet.netback.xnb import (
     txpkt2rsp,
 )
 from xennet.netback.xnb.mbuf import CSUM_TSO
+from xennet.testing.xnb_world import FIRST_ID, FRONT, C, E, M, V, extra, pattern
 
 OK, ERROR, NULL = NETIF_RSP_OKAY, NETIF_RSP_ERROR, NETIF_RSP_NULL
 BAD_COPY_ARG = -10

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from xnb_world import extra
-
 from xennet.netback.xnb import (
     GnttabCopyTable,
     Pkt,
@@ -14,6 +12,7 @@ from xennet.netback.xnb import (
     dump_txreq,
 )
 from xennet.netback.xnb.slots import tx_request
+from xennet.testing.xnb_world import extra
 
 
 def test_dump_rings_shows_all_indices_of_both_rings_signed(world):

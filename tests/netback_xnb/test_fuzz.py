@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xnb_world import E, M, World, extra
 
 from xennet.abi.netif import TX_REQUEST
 from xennet.netback.xnb import BackendPanic, chain
+from xennet.testing.xnb_world import E, M, XnbWorld, extra
 
 RULES = {"A1/A2", "A3/A4", "A9", "A12/A13", "A14/A15", "A17", "B2", "B8"}
 
@@ -36,7 +36,7 @@ slot = st.one_of(
 )
 @settings(max_examples=200, deadline=None)
 def test_an_interrupt_returns_or_panics(pushes, start, lie, waiting, posted):
-    world = World()
+    world = XnbWorld()
     world.start_at(start)
     world.post(*posted)
     world.xnb.ifp.if_snd.extend(world.packet(length) for length in waiting)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from xnb_world import World, pattern
 
 from xennet.netback.xnb import MbufPool, chain, chain_bytes
 from xennet.netback.xnb.mbuf import (
@@ -16,6 +15,7 @@ from xennet.netback.xnb.mbuf import (
     MJUMPAGESIZE,
     MLEN,
 )
+from xennet.testing.xnb_world import XnbWorld, pattern
 
 
 @pytest.mark.parametrize(("pkthdr", "size"), [(False, MLEN), (True, MHLEN)])
@@ -63,7 +63,7 @@ def test_frame_and_offset_follow_the_data_across_pages(world):
 
 @pytest.mark.parametrize("jumbo", [MJUM9BYTES, MJUM16BYTES])
 def test_the_jumbo_size_of_m_getm_can_be_chosen(jumbo):
-    pool = World(jumbo=jumbo).pool
+    pool = XnbWorld(jumbo=jumbo).pool
     assert [mbuf.size for mbuf in chain(pool.m_getm(jumbo + 2049))] == [jumbo, jumbo]
 
 
@@ -92,7 +92,7 @@ def test_freeing_twice_is_refused(world):
 
 
 def test_a_bounded_pool_says_no_and_recovers():
-    pool = World(max_pages=1).pool
+    pool = XnbWorld(max_pages=1).pool
     first, second = pool.m_getjcl(MCLBYTES), pool.m_getjcl(MCLBYTES)
     assert pool.m_getjcl(MCLBYTES) is None
     assert pool.m_get() is None
@@ -125,7 +125,7 @@ def test_segments_that_do_not_hold_the_packet_are_refused(world, segments):
 
 
 def test_building_from_an_empty_pool_is_a_memory_error_that_leaks_nothing():
-    pool = World(max_pages=1).pool
+    pool = XnbWorld(max_pages=1).pool
     with pytest.raises(MemoryError, match="no more than 1 pages"):
         pool.build(bytes(3 * 2048))
     assert pool.in_use == 0

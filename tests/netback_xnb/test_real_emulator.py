@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 from xnb_host import XnbHost, gso_extra
-from xnb_world import C, E, M, V
 
 from xennet.abi.netif import (
     NETIF_RSP_ERROR,
@@ -20,6 +19,7 @@ from xennet.frames import DATA_VALIDATED
 from xennet.netback.policies import policy
 from xennet.netback.xnb import BackendPanic
 from xennet.netback.xnb.keys import STACK_BYTE, read_softc_features, scan_long
+from xennet.testing.xnb_world import C, E, M, V
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
 
@@ -106,8 +106,10 @@ def test_c1_without_feature_no_csum_offload_a_stack_byte_decides(fresh, said, ip
 
 def test_c2_a_reference_is_cut_to_32_bits(fresh):
     fresh.prepare()
-    node = fresh.plugged.paths.frontend_node
-    fresh.guest.store.write(f"{node}/tx-ring-ref", f" {fresh.tx_ref + (1 << 32)} and more")
+    node, gref = fresh.plugged.paths.frontend_node, fresh.front.queues[0].tx_ref
+    fresh.guest.store.write(f"{node}/tx-ring-ref", f" {gref + (1 << 32)} and more")
+        f"{node}/tx-ring-ref", f" {fresh.front.queues[0].tx_ref + (1 << 32)} and more"
+    )
     fresh.state(4)
     assert fresh.own("state") == "4"
     fresh.put_and_push([60])
@@ -229,7 +231,7 @@ def test_a_panic_leaves_the_run_loop_with_the_delivery_it_happened_in(xnb, slots
 def test_a3_the_second_event_meets_the_answered_request_again(xnb):
     xnb.put_and_push([0])
     assert xnb.statuses() == [ERROR]
-    xnb.guest.notify(xnb.port)
+    xnb.front.notify()
     with pytest.raises(BackendPanic) as panic:
         xnb.host.settle()
     assert panic.value.rule == "A3/A4"
@@ -264,11 +266,11 @@ def test_a11_a_half_pushed_packet_stalls_the_ring(xnb):
 
 def test_a14_a_producer_that_moved_back_is_followed_until_the_interrupt_counts_as_endless(xnb):
     # An id that is the gref: the response puts back what it overwrites.
-    xnb.put_and_push(*[TX_REQUEST.pack(xnb.data, 0, 0, xnb.data, 60)] * 256)
+    xnb.put_and_push(*[TX_REQUEST.pack(xnb.front.gref, 0, 0, xnb.front.gref, 60)] * 256)
     xnb.vif.queues[0].tx.interrupt_limit = 600
     received = len(xnb.stack.received)
     xnb.tx.sring.req_prod = 255
-    xnb.guest.notify(xnb.port)
+    xnb.front.notify()
     with pytest.raises(BackendPanic, match="has not returned") as panic:
         xnb.host.settle()
     assert panic.value.rule == "A14/A15"

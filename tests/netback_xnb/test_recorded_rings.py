@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from xnb_world import FRONT, World
 
 from xennet.abi.netif import (
     EXTRA_GSO,
@@ -19,6 +18,7 @@ from xennet.netback.xnb import GnttabCopyTable, Pkt, mbufc2pkt, ring2pkt, rxpkt2
 from xennet.netback.xnb.mbuf import CSUM_DELAY_DATA, CSUM_TSO
 from xennet.netback.xnb.slots import rx_request, tx_request
 from xennet.ring import BackRing, FrontRing, rx_ring, tx_ring
+from xennet.testing.xnb_world import FRONT, XnbWorld
 
 RINGS = Path(__file__).parent.parent / "data" / "rings"
 RECORDINGS = ["split", "single-channel"]
@@ -114,7 +114,7 @@ def test_the_seed_would_have_answered_alike_but_for_one_more_data_of_each_tso_pa
     """Each recorded packet, sent again by rxpkt2rsp into requests with the recorded ids."""
     sring, facts = rx
     for chain in facts["chains"]:
-        world, lens, tso = World(), chain["lens"], bool(chain["extras"])
+        world, lens, tso = XnbWorld(), chain["lens"], bool(chain["extras"])
         count = len(lens) + len(chain["extras"])
         world.start_at(chain["first"])
         world.post(*range(100, 100 + count))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xnb_world import C, E, M, V, World, extra
 
 from xennet.abi.netif import EXTRA_GSO, TX_REQUEST
 from xennet.netback.xnb import Extra, Pkt, ring2pkt
 from xennet.ring import BackRing, tx_ring
+from xennet.testing.xnb_world import C, E, M, V, XnbWorld, extra
 
 TOP = 0xFFFFFFFF
 
 
-def parse(world: World, start: int | None = None) -> tuple[Pkt, int]:
+def parse(world: XnbWorld, start: int | None = None) -> tuple[Pkt, int]:
     pkt = Pkt()
     consumed = ring2pkt(pkt, world.txb, world.txb.req_cons if start is None else start)
     return pkt, consumed

@@ -7,7 +7,6 @@ import errno
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xnb_world import FIRST_ID, FRONT, World, pattern
 
 from xennet.abi.grant_table import GNTCOPY_dest_gref
 from xennet.abi.netif import (
@@ -30,6 +29,7 @@ from xennet.netback.xnb import (
     rxpkt2rsp,
 )
 from xennet.netback.xnb.mbuf import CSUM_DELAY_DATA, CSUM_TCP, CSUM_TSO, MJUM9BYTES, MJUMPAGESIZE
+from xennet.testing.xnb_world import FIRST_ID, FRONT, XnbWorld, pattern
 
 CHECKED = NETRXF_csum_blank | NETRXF_data_validated
 
@@ -263,7 +263,7 @@ def test_unaligned_jumbo_clusters_cross_pages_and_are_refused(world):
 )
 @settings(max_examples=100, deadline=None)
 def test_every_chain_arrives_whole_in_full_pages(lengths, lead, cluster, start):
-    world = World()
+    world = XnbWorld()
     world.start_at(start)
     total = sum(lengths)
     slots = -(-total // 4096)

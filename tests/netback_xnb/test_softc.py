@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from xnb_world import FIRST_ID, E, World, extra, pattern
-
 from xennet.abi.netif import NETIF_RSP_OKAY
 from xennet.netback.xnb import intr, start
+from xennet.testing.xnb_world import FIRST_ID, E, XnbWorld, extra, pattern
 
 
 def test_all_packets_of_one_push_are_delivered_answered_and_signalled_once(world):
@@ -104,7 +103,7 @@ def test_without_carrier_nothing_is_sent(world):
 
 
 def test_many_packets_both_ways_leave_no_mbuf_behind():
-    world = World()
+    world = XnbWorld()
     for round_ in range(300):
         world.put_and_push([1500], [60, E], extra(), [3000])
         world.post(world.buffer() if round_ == 0 else world.data)

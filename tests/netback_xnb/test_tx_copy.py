@@ -7,7 +7,6 @@ import errno
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xnb_world import FIRST_ID, FRONT, E, M, V, World, extra, pattern
 
 from xennet.abi.grant_table import GNTCOPY_source_gref
 from xennet.abi.netif import NETIF_RSP_ERROR, NETIF_RSP_NULL, NETIF_RSP_OKAY
@@ -30,6 +29,7 @@ from xennet.netback.xnb.mbuf import (
     CSUM_PSEUDO_HDR,
     MHLEN,
 )
+from xennet.testing.xnb_world import FIRST_ID, FRONT, E, M, V, XnbWorld, extra, pattern
 
 
 def plan(world, *slots):
@@ -85,7 +85,7 @@ def test_without_data_validated_nothing_is_claimed(world):
 
 
 def test_no_chain_when_the_pool_is_exhausted_and_nothing_is_kept():
-    world = World(max_pages=2)
+    world = XnbWorld(max_pages=2)
     assert pkt2mbufc(Pkt(size=3 * 4096), world.xnb.ifp, world.pool) is None
     assert world.pool.in_use == 0
 
@@ -222,7 +222,7 @@ def test_garbage_is_answered_error_consumed_and_counted(world):
 
 
 def test_without_mbufs_the_packet_is_answered_error_and_counted_as_dropped():
-    world = World(max_pages=0)
+    world = XnbWorld(max_pages=0)
     world.put_and_push([60])
     assert world.recv() == (errno.ENOMEM, None)
     assert world.tx_responses(1) == [(FIRST_ID, NETIF_RSP_ERROR)]
@@ -252,7 +252,7 @@ def test_only_the_granted_bytes_that_the_slot_names_are_read(world):
 )
 @settings(max_examples=100, deadline=None)
 def test_every_honest_packet_arrives_as_it_was_cut_up(cuts, offsets, with_extra, start):
-    world = World()
+    world = XnbWorld()
     world.start_at(start)
     total, expected, slots = sum(cuts), b"", []
     for i, (length, wish) in enumerate(zip(cuts, offsets, strict=False)):

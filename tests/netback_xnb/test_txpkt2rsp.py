@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from xnb_world import FIRST_ID, E, M, extra
 
 from xennet.abi.netif import NETIF_RSP_ERROR, NETIF_RSP_NULL, NETIF_RSP_OKAY
 from xennet.netback.xnb import BackendPanic, Pkt, ring2pkt, txpkt2rsp
+from xennet.testing.xnb_world import FIRST_ID, E, M, extra
 
 
 def respond(world, *slots, error=False, start=0):

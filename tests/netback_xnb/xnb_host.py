@@ -3,20 +3,19 @@ and every slot by hand."""
 
 from __future__ import annotations
 
-from vif_peers import Stack, announce
+from vif_peers import Stack
 
-from xennet.abi.netif import EXTRA_GSO, RX_REQUEST, RX_RESPONSE, TX_REQUEST, TX_RESPONSE
+from xennet.abi.netif import EXTRA_GSO, RX_REQUEST
 from xennet.abi.xen import PAGE_SIZE
 from xennet.host.host import Host
 from xennet.netback.policies import policy
-from xennet.ring import FrontRing, rx_ring, tx_ring
+from xennet.ring import FrontRing
+from xennet.testing.raw_frontend import RawFrontend, RxResponse
 from xennet.xenbus.nodes import NodeDirectory
-
-BACK = 0
 
 
 class XnbHost:
-    """The vif waits in InitWait; ``stack`` is the host's side of it."""
+    """The vif waits in InitWait; ``stack`` is the host's side of it, ``front`` the guest's."""
 
     def __init__(self) -> None:
         self.host = Host()
@@ -26,46 +25,21 @@ class XnbHost:
             self.host.add_guest(), 0, Stack(), self.stack, policy=policy("xnb")
         )
         self.guest = self.plugged.guest.kernel
-        self.events = 0
+        self.front = RawFrontend(self.guest, settle=self.host.settle)
+        self.payload = self.front.data
         self.host.settle()
 
     # What a frontend does
 
     def prepare(self, start: int = 0, **changes: str | None) -> None:
         """Rings whose indices are all ``start``, a channel, and the keys for them."""
-        grants = self.guest.grants
-        pages = [self.guest.alloc_pages(1) for _ in range(3)]
-        self.tx = FrontRing.init(tx_ring(pages[0].u8, pages[0].u32))
-        self.rx = FrontRing.init(rx_ring(pages[1].u8, pages[1].u32))
-        for ring in (self.tx, self.rx):
-            ring.req_prod_pvt = ring.rsp_cons = start
-            ring.sring.req_prod = ring.sring.rsp_prod = start
-            ring.sring.req_event = ring.sring.rsp_event = start + 1
-        self.tx_ref, self.rx_ref, self.data = (
-            grants.grant_access(BACK, page.first) for page in pages
-        )
-        self.payload = bytes((7 * i + (i >> 8)) & 0xFF for i in range(PAGE_SIZE))
-        pages[2].u8[:] = self.payload
-        self.port = self.guest.alloc_unbound(BACK)
-        self.guest.on_event(self.port, self._event)
-        keys: dict[str, str | None] = {
-            "tx-ring-ref": str(self.tx_ref),
-            "rx-ring-ref": str(self.rx_ref),
-            "event-channel": str(self.port),
-            "request-rx-copy": "1",
-            "feature-sg": "1",
-            "feature-gso-tcpv4": "1",
-            "feature-no-csum-offload": "0",
-        }
-        for name, value in changes.items():
-            keys[name.replace("_", "-")] = value
-        for name, value in keys.items():
-            if value is not None:
-                self.guest.store.write(f"{self.plugged.paths.frontend_node}/{name}", value)
+        self.front.allocate(start=start)
+        keys = {name.replace("_", "-"): value for name, value in changes.items()}
+        self.front.publish({"feature-no-csum-offload": "0", **keys})
 
     def state(self, number: int) -> None:
         """The guest writes its state."""
-        self.guest.store.write(f"{self.plugged.paths.frontend_node}/state", str(number))
+        self.front.set_state(number)
         self.host.settle()
 
     def connect(self, start: int = 0, **changes: str | None) -> XnbHost:
@@ -77,28 +51,25 @@ class XnbHost:
         """Push tx slots [size, flags, gref, offset] or raw extras; send an event if one is asked
         for, and say so."""
         for slot in slots:
-            raw = slot
-            if not isinstance(slot, bytes):
-                size, flags, gref, offset = (*slot, *(0, 0, self.data, 0)[len(slot) :])
-                raw = TX_REQUEST.pack(gref, offset, flags, self.tx.req_prod_pvt & 0xFFFF, size)
-            self.tx.sring.write_slot(self.tx.req_prod_pvt, raw)
-            self.tx.req_prod_pvt += 1
-        asked = announce(self.tx.push_requests_and_check_notify(), self.guest, self.port)
+            if isinstance(slot, bytes):
+                self.front.slot(slot)
+            else:
+                size, flags, gref, offset = (*slot, *(0, 0, None, 0)[len(slot) :])
+                self.front.tx(size, flags, gref=gref, offset=offset)
+        asked = self.front.push_tx()
         self.host.settle()
         return asked
 
     def post(self, *grefs: int) -> None:
         """Push rx buffers."""
         for gref in grefs:
-            raw = RX_REQUEST.pack(self.rx.req_prod_pvt & 0xFFFF, 0xAAAA, gref)
-            self.rx.sring.write_slot(self.rx.req_prod_pvt, raw)
-            self.rx.req_prod_pvt += 1
-        announce(self.rx.push_requests_and_check_notify(), self.guest, self.port)
+            self.front.slot(RX_REQUEST.pack(self.rx.req_prod_pvt & 0xFFFF, 0xAAAA, gref), ring="rx")
+        self.front.push_rx()
         self.host.settle()
 
     def buffer(self) -> int:
         """A granted page."""
-        return self.guest.grants.grant_access(BACK, self.guest.alloc_pages(1).first)
+        return self.front.page().gref
 
     # What a host does
 
@@ -114,6 +85,14 @@ class XnbHost:
     # What a test looks at
 
     @property
+    def tx(self) -> FrontRing:
+        return self.front.ring("tx")
+
+    @property
+    def rx(self) -> FrontRing:
+        return self.front.ring("rx")
+
+    @property
     def vif(self):
         return self.plugged.netback
 
@@ -127,22 +106,11 @@ class XnbHost:
 
     def statuses(self) -> list[int]:
         """All new tx responses."""
-        taken = []
-        while self.tx.unconsumed_responses:
-            taken.append(TX_RESPONSE.unpack_from(self.tx.sring.copy_slot(self.tx.rsp_cons))[1])
-            self.tx.rsp_cons += 1
-        return taken
+        return [response.status for response in self.front.responses(arm=False)]
 
-    def rx_responses(self):
+    def rx_responses(self) -> list[RxResponse]:
         """All new rx responses."""
-        taken = []
-        while self.rx.unconsumed_responses:
-            taken.append(RX_RESPONSE.read(self.rx.sring.copy_slot(self.rx.rsp_cons)))
-            self.rx.rsp_cons += 1
-        return taken
-
-    def _event(self) -> None:
-        self.events += 1
+        return self.front.rx_responses(arm=False)
 
 
 def gso_extra(kind: int = 1, flags: int = 0) -> bytes:

@@ -14,6 +14,7 @@
 * :class:`RawFrontend` and :class:`RawBackend`: peers that are driven by hand, written on
   :mod:`xennet.interface` alone, so that they can face any driver.
 * :class:`MinimalMachine`: the smallest machine that implements :class:`xennet.Hypervisor`.
+* :class:`XnbWorld`: FreeBSD's netback function by function, and a frontend driven by hand.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from xennet.testing.port_contract import Outside, PortContract
     from xennet.testing.raw_backend import RawBackend
     from xennet.testing.raw_frontend import RawFrontend
+    from xennet.testing.xnb_world import XnbWorld
 
 _HOMES = {
     "LinkContract": "xennet.testing.link_contract",
@@ -40,6 +42,7 @@ _HOMES = {
     "PortContract": "xennet.testing.port_contract",
     "RawBackend": "xennet.testing.raw_backend",
     "RawFrontend": "xennet.testing.raw_frontend",
+    "XnbWorld": "xennet.testing.xnb_world",
 }
 __all__ = [
     "LinkContract",
@@ -50,6 +53,7 @@ __all__ = [
     "PortContract",
     "RawBackend",
     "RawFrontend",
+    "XnbWorld",
 ]
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
