@@ -28,7 +28,7 @@ _TABLE = {
     # How kernels run
     "engine": "",
     "engine/choice": "engine/fast",
-    "engine/fast": "engine/kernel engine/libatomic ring user_cache",
+    "engine/fast": "engine engine/kernel engine/libatomic ring user_cache",
     "engine/atomics": "engine/fast engine/libatomic",
     "engine/libatomic": "",
     "engine/kernel": "abi engine/atomics ring",

@@ -20,6 +20,9 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 
 from xennet.user_cache import directory
 
+#: The attribute of a function that is compiled in another form than its source has; its value goes
+#: into the name under which it is cached.
+VARIANT = "_xennet_variant"
 #: Generations of compiled code that are kept: other versions and checkouts may be in use.
 KEPT = 8
 
@@ -30,6 +33,7 @@ _ROOMS = (
     "engine",
     "engine/fast",
     "flow",
+    "fuzz",
     "gnttab",
     "netback",
     "netfront",
@@ -67,7 +71,8 @@ class _Locator(_CacheLocator):
     file's digest as well."""
 
     def __init__(self, function: Callable[..., Any], file: str) -> None:
-        self._line = function.__code__.co_firstlineno
+        variant = function.__dict__.get(VARIANT, "")
+        self._name = f"{function.__code__.co_firstlineno}{variant}"
         self._own = hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
 
     def get_cache_path(self) -> str:
@@ -77,7 +82,7 @@ class _Locator(_CacheLocator):
         return stamp() + self._own
 
     def get_disambiguator(self) -> str:
-        return str(self._line)
+        return self._name
 
     def ensure_cache_path(self) -> None:
         _prepare(Path(self.get_cache_path()))

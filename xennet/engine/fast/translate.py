@@ -24,13 +24,13 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from types import FunctionType, MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from xennet.engine import kernel as plain_kernel
 from xennet.engine.fast import primitives
-from xennet.engine.fast.cache import compile_cached
+from xennet.engine.fast.cache import VARIANT, compile_cached
 
 _LOAD = "_xennet_int64"
 _ONCE = "_xennet_load_once"
@@ -127,10 +127,27 @@ def translate(tree: ast.Module, names: Mapping[str, object] = MappingProxyType({
     return ast.fix_missing_locations(ast.Module(functions, []))
 
 
+class Added(Protocol):
+    """What is added to the source of kernels before they are adapted
+    (:mod:`xennet.engine.fast.counted`).
+
+    ``variant``: a name for it, under which what is compiled is cached. ``names``: what the source
+    that was added calls.
+    """
+
+    variant: str
+    names: dict[str, Any]
+
+    def add(self, tree: ast.Module, module: ModuleType) -> ast.Module:
+        """The tree of ``module`` with what is added."""
+        ...
+
+
 class Translator:
     """Makes the compiled twins of kernels, each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, added: Added | None = None) -> None:
+        self._added = added
         self._spaces: dict[str, dict[str, Any]] = {}
         self._twins: dict[FunctionType, Any] = {
             getattr(plain_kernel, name): twin for name, twin in primitives.TWINS.items()
@@ -143,6 +160,8 @@ class Translator:
         if function not in self._twins:
             space = self._space(sys.modules[function.__module__])
             twin = space[function.__name__]
+            if self._added:
+                twin.__dict__[VARIANT] = self._added.variant
             # In place before its names are resolved, for kernels that call each other.
             self._twins[function] = space[function.__name__] = compile_cached(twin)
             self._resolve(twin, space)
@@ -151,8 +170,12 @@ class Translator:
     def _space(self, module: ModuleType) -> dict[str, Any]:
         """The names of ``module``, with translated functions in the place of its own."""
         if module.__name__ not in self._spaces:
-            tree = translate(ast.parse(inspect.getsource(module)), vars(module))
+            tree = ast.parse(inspect.getsource(module))
             space = dict(vars(module))
+            if self._added:
+                tree = self._added.add(tree, module)
+                space |= self._added.names
+            tree = translate(tree, vars(module))
             space[_LOAD] = np.int64
             space[_ONCE] = primitives.load_once
             space[_COPY] = primitives.copy_bytes
