@@ -93,8 +93,11 @@ _TABLE = {
         "plugins port pump toolstack wrap xenbus xenstore"
     ),
     "lifecycle": (
-        "abi frames host netback netfront observe run runloop toolstack vif xenbus xenstore"
+        "abi frames host interface netback netfront observe run runloop toolstack vif xenbus "
+        "xenstore"
     ),
+    # What was taken from a real host
+    "dumps": "abi engine/kernel netback netfront ring vif xenstore",
     # Another machine: a real one, as a process of one of its domains sees it
     "xen": (
         "abi engine/choice engine/kernel engine/libatomic errors frames interface lazy memory "
@@ -119,8 +122,9 @@ _TABLE = {
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi engine/choice errors exec exec/own_host frames host hostd interface "
-        "lifecycle netback netfront netmap plugins port pump run runloop shmif wrap xen xenstore"
+        "__init__ abi dumps engine/choice errors exec exec/own_host frames host hostd interface "
+        "lifecycle netback netfront netmap plugins port pump run runloop shmif wrap xen xenbus "
+        "xenstore"
     ),
     "__main__": "cli",
 }

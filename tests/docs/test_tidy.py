@@ -34,11 +34,12 @@ TWINS = {
     "protocol.py": "what a link is; how a client of the store and the wire's bytes go together",
     "queue.py": "one queue of a vif, two ends",
     "report.py": "what is told of a link, and of a run",
-    "ring.py": "ring.h: its layout, its macros",
+    "ring.py": "ring.h: its layout, its macros; the command that reads a page of one",
     "rx_pass.py": "one ring, two ends",
     "tx_pass.py": "one ring, two ends",
     "verdict.py": "what a kernel has refused, at two ends",
     "watch.py": "a XenStore watch: the server's end and the client's",
+    "why.py": "why a vif passes no traffic: the reasons, the command",
 }
 
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from xenstore_servers import PATIENCE, tool_environment
 
 from xennet.cli import main
-from xennet.cli.xs_text import parse_value, show_value
+from xennet.dumps.store_dump import read_store_dump
 from xennet.xenstore import Client
+from xennet.xenstore.value_text import parse_value, show_value
 
 pytestmark = pytest.mark.skipif(
     shutil.which("xenstore-ls") is None, reason="Debian's xenstore-utils is not installed"
@@ -173,3 +174,18 @@ def test_every_byte_is_shown_as_xenstore_read_shows_it(our_socket: Path) -> None
         client.write("/t/v", value)
         assert debian(our_socket)("read", ["/t/v"]) == (0, show_value(value).encode() + b"\n")
         client.rm("/t")
+
+
+def test_what_xenstore_ls_prints_can_be_read_as_a_dump(our_socket: Path) -> None:
+    nodes = {"/t": b"", "/t/a": bytes(range(256)), "/t/a/b": b'"   (n0)', "/t/c": b'" = "\\'}
+    with Client.connect(str(our_socket)) as client:
+        for path, value in nodes.items():
+            client.write(path, value)
+        client.set_perms("/t/c", ["n0", "r7"])
+        code, text = debian(our_socket)("ls", ["-fp", "/"])
+        client.rm("/t")
+    assert code == 0
+    dump = read_store_dump(text.splitlines(keepends=True))
+    assert {path: dump.read(path) for path in nodes} == nodes
+    assert dump.directory("/t") == ["a", "c"]
+    assert [dump.may_read("/t/c", domid) for domid in (0, 5, 7)] == [True, False, True]

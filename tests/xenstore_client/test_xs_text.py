@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xennet.cli.xs_text import ListStyle, list_line, parse_value, show_value
+from xennet.cli.xs_text import ListStyle, list_line
+from xennet.xenstore.value_text import parse_value, show_value
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ _COMMANDS = (
     "info",
     "lifecycle",
     "netmap",
+    "ring",
     "shmif",
+    "why",
     "xs",
     "xenstored",
 )
@@ -63,7 +65,8 @@ Exit codes:
   1    the verdict is not good; of host: a vif is not connected, or
        something is not gone; of back and front: a vif broke; of xs: refused,
        or not there; of shmif inject: some frames could not be sent; of netmap
-       replay: the device differs from a record
+       replay: the device differs from a record; of ring and why:
+       something is wrong
   2    bad input or usage, or the system refuses (no file, no memory ...)
   70   an error of xennet's own
   130  interrupted (Ctrl-C, SIGINT)

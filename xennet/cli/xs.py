@@ -16,8 +16,9 @@ import click
 from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup
 from xennet.cli.seconds import Seconds
-from xennet.cli.xs_text import ListStyle, list_line, parse_value, show_value
+from xennet.cli.xs_text import ListStyle, list_line
 from xennet.run.printable import printable
+from xennet.xenstore.value_text import parse_value, show_value
 
 if TYPE_CHECKING:
     from xennet.xenstore import Client, XsError

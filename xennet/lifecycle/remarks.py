@@ -16,6 +16,7 @@ from xennet.netback.credit import NO_LIMIT, parse_rate
 from xennet.netfront.counters import NetfrontCounters
 from xennet.netfront.device import DEFAULT_MTU, MAX_MTU, MIN_MTU
 from xennet.vif.counters import BackendCounters
+from xennet.xenbus.paths import VifDirectories
 from xennet.xenbus.scan import scan_unsigned
 from xennet.xenstore.errors import XsError
 
@@ -85,19 +86,20 @@ OF_BACKEND = (
 
 def remarks(vif: PluggedVif) -> list[str]:
     """All remarks on ``vif``, one line each."""
-    return [remark for look in (unreadable, unheeded, said, refused, lost) for remark in look(vif)]
+    found = [remark for look in (unheeded, said, refused, lost) for remark in look(vif)]
+    return [*unreadable(vif.seen), *found]
 
 
-def unreadable(vif: PluggedVif) -> Iterator[str]:
+def unreadable(seen: VifDirectories) -> Iterator[str]:
     """Nodes whose value their reader cannot use."""
-    paths = vif.paths
+    paths = seen.paths
     for path, rows in (
         (paths.frontend, (*OF_FRONTEND, *OF_GUEST)),
         (paths.backend, OF_BACKEND),
     ):
         for row in rows:
             try:
-                value = vif.store.read(f"{path}/{row.key}")
+                value = seen.store.read(f"{path}/{row.key}")
             except XsError:
                 continue
             if not row.usable(value):

@@ -13,19 +13,24 @@ from xennet.abi.xenbus import XenbusState
 from xennet.host.buses import XENNET
 from xennet.host.domains import PluggedVif
 from xennet.host.evidence import blocked, full_quotas, unattached
-from xennet.host.shared_rings import RingState, event_state, published, rings
+from xennet.host.shared_rings import RingState, event_state, rings
+from xennet.lifecycle.store_checks import (
+    StoreCheck,
+    both_connected,
+    directories,
+    errors,
+    hotplug,
+    ring_keys,
+    states,
+)
 from xennet.toolstack.device_model import model_directory, model_state
 from xennet.toolstack.toolstack import Outcome
-from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.state import read_state, state_name
-from xennet.xenstore.errors import XsError
 
 Check = Callable[[PluggedVif], Iterator[str]]
 
 S = XenbusState
-#: Frontend states in which all keys are in the store.
-_PUBLISHED = frozenset({S.Initialised, S.Connected, S.Reconfiguring})
 #: States that no toolstack writes.
 _OF_DRIVERS = frozenset(S) - {S.Unknown, S.Initialising, S.Closing, S.Closed}
 #: Backend states in which all features are in the store.
@@ -37,8 +42,9 @@ def why(vif: PluggedVif) -> list[str]:
     return [reason for check in CHECKS for reason in check(vif)]
 
 
-def _both_connected(vif: PluggedVif) -> bool:
-    return all(vif.shows_connected(directory.path) for directory in _store(vif))
+def _of_store(check: StoreCheck) -> Check:
+    """A check of what any client of the store sees."""
+    return lambda vif: check(vif.seen)
 
 
 def _store(vif: PluggedVif) -> tuple[NodeDirectory, NodeDirectory]:
@@ -49,63 +55,16 @@ def _store(vif: PluggedVif) -> tuple[NodeDirectory, NodeDirectory]:
 # -- the store -------------------------------------------------------------------------------------
 
 
-def directories(vif: PluggedVif) -> Iterator[str]:
-    """Both directories exist."""
-    for side, directory in zip(("frontend", "backend"), _store(vif), strict=True):
-        if not directory.exists():
-            yield f"the {side}'s directory {directory.path} does not exist"
-
-
-def states(vif: PluggedVif) -> Iterator[str]:
-    """Both ends show Connected."""
-    for side, directory in zip(("frontend", "backend"), _store(vif), strict=True):
-        state = read_state(directory.store, directory.path)
-        if state != S.Connected and directory.exists():
-            yield f"the {side} is not Connected: {directory.node('state')} = {state_name(state)}"
-
-
 def quotas(vif: PluggedVif) -> Iterator[str]:
     """No quota of the store was in the way of an end that is not Connected."""
-    if not _both_connected(vif):
+    if not both_connected(vif.seen):
         yield from full_quotas(vif)
-
-
-def hotplug(vif: PluggedVif) -> Iterator[str]:
-    """The hotplug script has reported success."""
-    _, backend = _store(vif)
-    if not backend.exists():
-        return
-    node = backend.node("hotplug-status")
-    try:
-        status = backend.text("hotplug-status")
-    except XenbusError:
-        yield f"nobody has run the hotplug script: {node} does not exist"
-        return
-    if status != "connected":
-        what = "has failed" if status == "error" else "has not answered"
-        yield f'the hotplug script {what}: {node} = "{status}"'
-    if error := backend.optional_text("hotplug-error"):
-        yield f'the hotplug script says: {backend.node("hotplug-error")} = "{error}"'
-
-
-def errors(vif: PluggedVif) -> Iterator[str]:
-    """No end that is not Connected has left an error node. (An older one may still be there.)"""
-    paths = vif.paths
-    for directory, node in zip(
-        _store(vif), (paths.frontend_error, paths.backend_error), strict=True
-    ):
-        try:
-            text = directory.store.read(node).decode("ascii", "backslashreplace")
-        except XsError:
-            continue
-        if text and read_state(directory.store, directory.path) != S.Connected:
-            yield f'a driver gave up: {node} = "{text}"'
 
 
 def command(vif: PluggedVif) -> Iterator[str]:
     """The toolstack's last command about a vif that is not connected has not failed."""
     operation = vif.operation
-    if operation.outcome is Outcome.FAILED and not _both_connected(vif):
+    if operation.outcome is Outcome.FAILED and not both_connected(vif.seen):
         yield f"the toolstack gave up attaching {operation.paths.backend}: {operation.reason}"
 
 
@@ -140,17 +99,6 @@ def whereabouts(vif: PluggedVif) -> Iterator[str]:
             f"the frontend still looks at {front.dev.otherend.path}, its backend is another now: "
             f'{node} = "{named}"'
         )
-
-
-def ring_keys(vif: PluggedVif) -> Iterator[str]:
-    """A frontend in a state that says so has published all of its keys."""
-    frontend, _ = _store(vif)
-    if read_state(frontend.store, frontend.path) not in _PUBLISHED:
-        return
-    try:
-        published(vif.seen)
-    except XenbusError as wrong:
-        yield f"the frontend's keys are not complete: {wrong}"
 
 
 def script_held(vif: PluggedVif) -> Iterator[str]:
@@ -213,7 +161,7 @@ def progress(vif: PluggedVif) -> Iterator[str]:
         return
     if not any(feature_rx_copy(vif)):  # or the frontend waits for another InitWait
         yield from blocked(vif)
-    if not _both_connected(vif):
+    if not both_connected(vif.seen):
         return
     front = vif.frontend
     if front is not None and not front.announced:
@@ -281,15 +229,15 @@ def rooms(vif: PluggedVif) -> Iterator[str]:
 
 #: The checks in order.
 CHECKS: tuple[Check, ...] = (
-    directories,
-    states,
+    _of_store(directories),
+    _of_store(states),
     quotas,
-    hotplug,
+    _of_store(hotplug),
     script_held,
-    errors,
+    _of_store(errors),
     command,
     feature_rx_copy,
-    ring_keys,
+    _of_store(ring_keys),
     running,
     device_model,
     drivers,
