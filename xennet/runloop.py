@@ -144,6 +144,11 @@ class RunLoop:
         return not self._ready
 
     @property
+    def last(self) -> Delivery | None:
+        """The delivery that was made last, or is being made; None before the first."""
+        return self._recent[-1][0] if self._recent else None
+
+    @property
     def timers(self) -> int:
         """Number of timers: those that wait, and cancelled ones that are not cleared away yet."""
         return len(self._timers)

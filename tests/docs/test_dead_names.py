@@ -32,7 +32,7 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 #: Whoever inherits from these is called back by nobody.
 _MERE_BASES = {"Protocol", "Exception", "Enum", "IntEnum", "IntFlag", "NamedTuple", "Generic"}
 #: Decorators by which a function is put where it is called from.
-_REGISTERS = {"command", "group", "default", "validator", "setter", "fixture"}
+_REGISTERS = {"command", "group", "default", "validator", "setter", "fixture", "check"}
 
 Sources = dict[str, str]
 
@@ -148,7 +148,7 @@ def defined(node: ast.stmt) -> list[str]:
 
 def registered(node: ast.FunctionDef | ast.ClassDef) -> bool:
     called = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
-    return any(isinstance(d, ast.Attribute) and d.attr in _REGISTERS for d in called)
+    return any(getattr(d, "attr", getattr(d, "id", "")) in _REGISTERS for d in called)
 
 
 def may_be_called_back(node: ast.ClassDef, outside: set[str]) -> bool:

@@ -107,6 +107,10 @@ _TABLE = {
         "abi errors frames interface lazy link netback offload port pump ring run runloop xenbus "
         "xenstore"
     ),
+    "check": (
+        "abi engine/choice host hypervisor interface lazy netback netfront port ring testing "
+        "xenbus xenstore"
+    ),
     "bench": (
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "
         "netback netback/poll_page netfront netmap port pump shmif tap user_cache vif xenstore"
@@ -122,9 +126,9 @@ _TABLE = {
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi dumps engine/choice errors exec exec/own_host frames host hostd interface "
-        "lifecycle netback netfront netmap plugins port pump run runloop shmif wrap xen xenbus "
-        "xenstore"
+        "__init__ abi check dumps engine/choice errors exec exec/own_host frames host hostd "
+        "interface lifecycle netback netfront netmap plugins port pump run runloop shmif wrap xen "
+        "xenbus xenstore"
     ),
     "__main__": "cli",
 }

@@ -14,6 +14,7 @@ SOURCES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("
 #: Base name of files of the package -> why it means the same wherever it stands.
 TWINS = {
     "__main__.py": "Python's own name",
+    "check.py": "what a check is, and the command that plays checks",
     "connection.py": "a connection to the store: the server's end and the client's",
     "control_ring.py": "one ring, two ends",
     "counters.py": "what an end of a vif counts",
@@ -35,7 +36,9 @@ TWINS = {
     "queue.py": "one queue of a vif, two ends",
     "report.py": "what is told of a link, and of a run",
     "ring.py": "ring.h: its layout, its macros; the command that reads a page of one",
+    "runner.py": "what runs: frames over a link, checks of the suite",
     "rx_pass.py": "one ring, two ends",
+    "target.py": "what is tested: a driver by the suite, code by the fuzzer",
     "tx_pass.py": "one ring, two ends",
     "verdict.py": "what a kernel has refused, at two ends",
     "watch.py": "a XenStore watch: the server's end and the client's",

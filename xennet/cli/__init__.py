@@ -46,6 +46,7 @@ _COMMANDS = (
     "back",
     "front",
     "info",
+    "check",
     "lifecycle",
     "netmap",
     "ring",

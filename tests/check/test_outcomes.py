@@ -1,0 +1,111 @@
+"""Each way in which a driver can take a hostile move gets its own outcome, within the bounds."""
+
+from __future__ import annotations
+
+import mock_drivers as mocks
+import pytest
+
+from xennet.check.check import Check, Field, Side
+from xennet.check.outcome import Outcome
+from xennet.check.peers import FrontendPeer
+from xennet.check.python_target import PythonTarget
+from xennet.check.runner import Result, run_checks
+
+RULE = "netif.tx.slot-in-page"
+
+
+def bad_slot(peer: FrontendPeer, offset: int) -> None:
+    peer.tx(200, offset=offset)
+    peer.push_tx()
+    peer.rest()
+
+
+def one_check(*accepts: Outcome) -> Check:
+    return Check(
+        id="netback.tx.example",
+        rule=RULE,
+        side=Side.NETBACK,
+        accepts=frozenset(accepts),
+        summary="A slot that reaches out of its page is not copied.",
+        play=bad_slot,
+        field=Field("offset", hostile=4000, control=0),
+    )
+
+
+def run(driver: type, *accepts: Outcome) -> Result:
+    target = PythonTarget(driver.__name__, Side.NETBACK, driver, cpu=0.2, deliveries=3000)
+    (result,) = run_checks(target, [one_check(*accepts)])
+    return result
+
+
+@pytest.mark.parametrize(
+    ("driver", "outcome", "reason"),
+    [
+        (mocks.Answers, Outcome.ANSWERED, ""),
+        (mocks.Refuses, Outcome.REFUSED, ""),
+        (mocks.ShutsDown, Outcome.SHUT_DOWN, "it went to state 5"),
+        (mocks.Unmaps, Outcome.SHUT_DOWN, "it has unmapped ring page"),
+        (mocks.FallsSilent, Outcome.WEDGED, "a well-formed request gets no response"),
+        (mocks.Wedges, Outcome.WEDGED, "a well-formed request gets no response"),
+        (mocks.Loops, Outcome.HUNG, "0.2 s of CPU time"),
+        (mocks.LoopsStubbornly, Outcome.HUNG, "0.2 s of CPU time"),
+        (mocks.Busy, Outcome.HUNG, "within 3000 deliveries"),
+        (mocks.Crashes, Outcome.CRASHED, "ValueError: slot 0 is bad"),
+    ],
+)
+def test_a_hostile_move_ends_as_the_driver_takes_it(
+    driver: type, outcome: Outcome, reason: str
+) -> None:
+    result = run(driver, outcome)
+    assert (result.seen, result.control, result.problems) == (outcome, Outcome.ANSWERED, ())
+    assert result.good
+    assert result.play is not None
+    assert reason in result.play.reason
+
+
+def test_silence_until_it_is_connected_again_is_shut_down_where_that_is_accepted() -> None:
+    result = run(mocks.FallsSilent, Outcome.REFUSED, Outcome.SHUT_DOWN)
+    assert (result.seen, result.good) == (Outcome.SHUT_DOWN, True)
+
+
+def test_silence_for_ever_is_wedged_even_there() -> None:
+    result = run(mocks.Wedges, Outcome.REFUSED, Outcome.SHUT_DOWN)
+    assert (result.seen, result.good) == (Outcome.WEDGED, False)
+
+
+def test_a_driver_that_refuses_everything_fails_the_control() -> None:
+    result = run(mocks.RefusesAll, Outcome.REFUSED)
+    assert not result.good
+    assert result.control is not Outcome.ANSWERED
+    assert any(problem.startswith("the control twin: ") for problem in result.problems)
+
+
+@pytest.mark.parametrize(
+    ("driver", "outcome", "reason"),
+    [
+        (mocks.CrashesAtOnce, Outcome.CRASHED, "RuntimeError: no driver here"),
+        (mocks.NeverConnects, Outcome.WEDGED, "it does not connect"),
+        (mocks.CrashesWhenItCloses, Outcome.CRASHED, "when it closes: KeyError: 'rings'"),
+    ],
+)
+def test_a_driver_that_fails_apart_from_the_move_fails(
+    driver: type, outcome: Outcome, reason: str
+) -> None:
+    result = run(driver, Outcome.REFUSED)
+    assert (result.seen, result.good) == (outcome, False)
+    assert result.play is not None
+    assert reason in result.play.reason
+
+
+def test_what_a_driver_keeps_is_a_failure() -> None:
+    result = run(mocks.KeepsItsRings, Outcome.REFUSED)
+    assert (result.seen, result.good) == (Outcome.REFUSED, False)
+    assert "the driver still holds" in result.problems[0]
+
+
+def test_the_difference_to_the_control_twin_is_one_slot() -> None:
+    result = run(mocks.Answers, Outcome.REFUSED)
+    assert result.diff == [
+        "wrote queue 0 tx ring, index 0: 00000008 00000fa0 00c80000 | 00000008 00000000 00c80000"
+    ]
+    assert result.evidence["words"] == "00000008 00000fa0 00c80000"

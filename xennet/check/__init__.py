@@ -1,0 +1,47 @@
+"""The conformance suite: checks of netfronts and netbacks, each for a rule of the protocol.
+
+A driver under test, in whichever language, is at one end of a vif; a hand-driven peer
+(xennet.testing) is at the other, and plays the checks. docs/conformance.md is the guide.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xennet.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from xennet.check.check import Check, Field, Side, Violation, all_checks, check
+    from xennet.check.outcome import Outcome, Severity, Tier
+    from xennet.check.rule_book import Rule, rule_book
+
+__all__ = [
+    "Check",
+    "Field",
+    "Outcome",
+    "Rule",
+    "Severity",
+    "Side",
+    "Tier",
+    "Violation",
+    "all_checks",
+    "check",
+    "rule_book",
+]
+
+_HOMES = {
+    "Check": "xennet.check.check",
+    "Field": "xennet.check.check",
+    "Outcome": "xennet.check.outcome",
+    "Rule": "xennet.check.rule_book",
+    "Severity": "xennet.check.outcome",
+    "Side": "xennet.check.check",
+    "Tier": "xennet.check.outcome",
+    "Violation": "xennet.check.check",
+    "all_checks": "xennet.check.check",
+    "check": "xennet.check.check",
+    "rule_book": "xennet.check.rule_book",
+}
+
+if not TYPE_CHECKING:  # a type checker sees the imports above, and no other names
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

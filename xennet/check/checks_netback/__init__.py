@@ -1,0 +1,1 @@
+"""Checks of netbacks, by topic; each module enters its own."""

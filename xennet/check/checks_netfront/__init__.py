@@ -1,0 +1,1 @@
+"""Checks of netfronts, by topic; each module enters its own."""

@@ -1,0 +1,119 @@
+"""A life of a driver that runs in this process, on a host in virtual time."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import partial
+
+from xennet.check.check import Side
+from xennet.check.cpu_bound import CpuTimeError, cpu_bound
+from xennet.check.target import Liveness
+from xennet.host import Host
+from xennet.host.domains import PluggedVif
+from xennet.interface import Hypervisor
+
+#: Most deliveries in which a driver has to come to rest. A ring full of packets takes hundreds.
+DELIVERIES = 20_000
+#: Most seconds of CPU time for that.
+CPU_SECONDS = 5.0
+#: Nanoseconds of virtual time for which an answer is waited.
+PATIENCE = 3_000_000_000
+#: Deliveries between two looks at their number.
+_COUNT = 1000
+
+
+class _DeliveriesError(Exception):
+    """The driver has had its deliveries."""
+
+
+class HostSession:
+    """A life (xennet.check.target.Session) on ``host``, whose ``vif`` is plugged in already.
+
+    ``side`` is that of the driver under test. It may make ``deliveries`` and use ``cpu`` seconds
+    of CPU time until it rests.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        host: Host,
+        vif: PluggedVif,
+        *,
+        deliveries: int = DELIVERIES,
+        cpu: float = CPU_SECONDS,
+    ) -> None:
+        self.side, self.host, self.vif = side, host, vif
+        self.liveness, self.reason = Liveness.RESTS, ""
+        self._most, self._cpu = deliveries, cpu
+        self._closed = False
+        self._loop = host.machine.run_loop
+        self._begin = 0
+        host.pump.attend(self._count, every=_COUNT)
+        if side is Side.NETBACK:
+            self.kernel: Hypervisor = vif.guest.kernel
+            self.node, self._domid = vif.paths.frontend_node, vif.owner.domid
+        else:
+            self.kernel = vif.owner.kernel
+            self.node, self._domid = vif.paths.backend_node, vif.guest.domid
+
+    def settle(self, until: Callable[[], bool] | None = None) -> Liveness:
+        """As Session.settle says; a driver that is busy or dead is left alone from then on."""
+        pump = self.host.pump
+        if until is None:
+            return self._bounded(pump.run)
+
+        def waiting() -> int | None:
+            return None if until() else 0
+
+        return self._bounded(partial(pump.run, waiting, patience=PATIENCE))
+
+    def pass_time(self, ns: int) -> Liveness:
+        return self._bounded(partial(self.host.pump.pass_time, ns))
+
+    def close(self) -> tuple[str, ...]:
+        if self._closed:
+            return ()
+        self._closed = True
+        held: tuple[str, ...] = ()
+        if self.liveness is Liveness.RESTS:
+            self.host.unplug(self.vif)
+            self.pass_time(PATIENCE)
+        if self.liveness is Liveness.RESTS:
+            domains = self.host.leaks().domains
+            held = tuple(
+                line for one in domains if one.domid == self._domid for line in one.lines()
+            )
+        self.host.destroy()
+        return held
+
+    def _bounded(self, run: Callable[[], None]) -> Liveness:
+        """Have the pump ``run``, within the bounds."""
+        if self.liveness is not Liveness.RESTS:
+            return self.liveness
+        self._begin = self._loop.steps
+        try:
+            with cpu_bound(self._cpu):
+                run()
+        except (_DeliveriesError, CpuTimeError) as over:
+            return self._over(Liveness.BUSY, str(over))
+        except Exception as error:
+            if self._loop.last is None or self._loop.last.domid != self._domid:
+                raise  # of the peer or the toolstack: the suite is broken, not the driver
+            return self._over(Liveness.DEAD, _in_words(error))
+        return self.liveness
+
+    def _count(self) -> None:
+        if self._loop.steps - self._begin > self._most:
+            raise _DeliveriesError(f"it does not come to rest within {self._most} deliveries")
+
+    def _over(self, liveness: Liveness, reason: str) -> Liveness:
+        self.liveness, self.reason = liveness, reason
+        return liveness
+
+
+def _in_words(error: Exception) -> str:
+    """The error, and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {frames[-1].name}" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"

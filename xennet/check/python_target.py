@@ -1,0 +1,77 @@
+"""A driver in Python, on xennet.interface alone, as a target: ``module:factory``.
+
+``factory(hv, node)`` makes the driver of a device: ``hv`` is its domain (xennet.Hypervisor),
+``node`` its directory there ("device/vif/0" of a netfront, "backend/vif/1/0" of a netback), which
+exists. What it returns is kept until the end. All else it does when it is called back: by watches,
+events and timers. A driver that raises has crashed, one that loops hangs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from attrs import field, frozen
+
+from xennet.check.builtin_target import write_nodes
+from xennet.check.check import Side
+from xennet.check.host_session import CPU_SECONDS, DELIVERIES, HostSession
+from xennet.check.profile import Profile
+from xennet.host import Host
+from xennet.host.capacity import Capacity
+from xennet.interface import Hypervisor
+from xennet.port.null import NullPort
+
+Factory = Callable[[Hypervisor, str], object]
+
+
+class PythonTargetError(Exception):
+    """There is no such factory; the message says why."""
+
+
+@frozen
+class PythonTarget:
+    """The drivers that ``factory`` makes. ``deliveries``, and ``cpu`` seconds of CPU time: in these
+    a driver has to come to rest."""
+
+    name: str
+    side: Side
+    factory: Factory
+    profile: Profile = field(factory=Profile)
+    deliveries: int = DELIVERIES
+    cpu: float = CPU_SECONDS
+
+    def open(self, nodes: Mapping[str, str], queues: int = 1) -> HostSession:
+        """As Target.open says."""
+        host = Host(Capacity(queues=queues), drivers=None)
+        guest = host.add_guest(drivers=None)
+        back = self.side is Side.NETBACK
+        vif = host.plug(guest, 0, NullPort(), NullPort(), guest_served=back, host_served=not back)
+        paths = vif.paths
+        directory = paths.backend if back else paths.frontend
+        write_nodes(host, directory, nodes)
+        session = HostSession(self.side, host, vif, deliveries=self.deliveries, cpu=self.cpu)
+        kernel = vif.owner.kernel if back else guest.kernel
+        made: list[object] = []
+        node = paths.backend_node if back else paths.frontend_node
+        kernel.defer(lambda: made.append(self.factory(kernel, node)))
+        session.settle()
+        return session
+
+    def close(self) -> None:
+        """Do nothing: sessions share nothing."""
+
+
+def load_factory(spec: str) -> Factory:
+    """The factory that ``spec`` names ("module:name"). Raises PythonTargetError."""
+    module, colon, name = spec.partition(":")
+    if not (module and colon and name):
+        raise PythonTargetError(f"{spec!r} is not module:factory")
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as error:
+        raise PythonTargetError(f"{spec}: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise PythonTargetError(f"{spec} is a {type(found).__name__} and cannot be called")
+    factory: Factory = found
+    return factory

@@ -1,0 +1,42 @@
+"""Results for a reader at a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from xennet.check.reports.as_json import versions
+from xennet.check.runner import Result
+from xennet.check.target import Target
+
+
+def result_lines(result: Result) -> Iterator[str]:
+    """One line; of a result that is not as expected, all that is known as well."""
+    seen = "" if result.seen is None else f"  {result.seen}"
+    yield f"{result.word:11} {result.check.id}{seen}"
+    if result.outcome == "unsupported":
+        yield from (f"    declared: {problem}" for problem in result.problems)
+    if result.good:
+        return
+    rule, evidence = result.rule, result.evidence
+    yield from (f"    {problem}" for problem in result.problems)
+    yield f"    rule {rule.id} ({rule.severity}, tier {rule.tier}): {rule.text}"
+    yield f"    {rule.source} of Xen {rule.release}: {rule.anchor}"
+    place = ", ".join(f"{key} {value}" for key, value in evidence.items() if key != "hint")
+    if place:
+        yield f"    evidence: {place}"
+    if result.diff:
+        yield "    the control twin differs in: " + "; ".join(result.diff[:4])
+    if "hint" in evidence:
+        yield f"    hint: {evidence['hint']}"
+
+
+def summary(target: Target, results: Sequence[Result]) -> str:
+    """The last line of a run."""
+    counts = Counter(result.word for result in results)
+    told = ", ".join(f"{counts[word]} {word}" for word in sorted(counts)) or "no check"
+    known = versions()
+    return (
+        f"{target.side} {target.name}: {told} (suite {known['suite']}, rules {known['rules']} "
+        f"{known['rules_digest']})"
+    )
