@@ -100,6 +100,14 @@ def test_every_key_of_other_commands_is_described_and_no_other(
     check(json.loads(capsys.readouterr().out), layout)
 
 
+def test_every_key_of_a_campaign_is_described_and_no_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = ("--known", "T2")
+    assert main(["fuzz", "toy_target:ToyTarget", "--rounds", "1", "--json", "-", *known]) == 1
+    check(json.loads(capsys.readouterr().out), "xennet-fuzz/1")
+
+
 def test_every_exit_code_of_the_help_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     codes = re.findall(r"^ +(\d+)  ", capsys.readouterr().out, re.MULTILINE)

@@ -115,7 +115,8 @@ _TABLE = {
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "
         "netback netback/poll_page netfront netmap port pump shmif tap user_cache vif xenstore"
     ),
-    "fuzz": "abi netback/poll_page",
+    "fuzz": "abi netback/poll_page workers",
+    "workers": "",
     "hostd": (
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "
         "netfront plugins port pump toolstack wrap xenbus xenstore"
@@ -126,9 +127,9 @@ _TABLE = {
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi check dumps engine/choice errors exec exec/own_host frames host hostd "
-        "interface lifecycle netback netfront netmap plugins port pump run runloop shmif wrap xen "
-        "xenbus xenstore"
+        "__init__ abi check dumps engine/choice errors exec exec/own_host frames fuzz host hostd "
+        "interface lifecycle netback netfront netmap plugins port pump run runloop shmif workers "
+        "wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }

@@ -138,8 +138,8 @@ def functions_of(module: ModuleType) -> Iterator[FunctionType]:
 class CountedCode:
     """While it is open, the functions and methods of ``modules`` count in ``trace``.
 
-    They stay the same objects, so those who have imported one have the counting code. Functions that
-    refer to variables around them (``super()`` does) are left as they are.
+    They stay the same objects, so those who have imported one have the counting code. Functions
+    that refer to variables around them (``super()`` does) are left as they are.
     """
 
     def __init__(self, modules: list[ModuleType], more: int = 0) -> None:

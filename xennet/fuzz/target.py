@@ -49,13 +49,15 @@ class Target(Protocol):
     """Something that executes inputs.
 
     ``name``: as in the table of targets. ``sections``: what its inputs are made of; the first is
-    what a corpus of raw pages has. ``counters``: a byte for each branch or state of the last
+    what a corpus of raw pages has. ``unit_executions``: how many executions are a unit of work, for
+    about half a second. ``counters``: a byte for each branch or state of the last
     execution, how often it was there, 255 for more; their number never changes. ``packets``: how
     many packets the last execution has carried, for statistics.
     """
 
     name: str
     sections: tuple[Section, ...]
+    unit_executions: int
 
     @property
     def counters(self) -> memoryview: ...

@@ -36,8 +36,18 @@ class UnknownTargetError(ValueError):
 
 
 def open_target(name: str, known: frozenset[str] = frozenset()) -> Target:
-    """The target ``name``, behind the rules ``known``. Raises UnknownTargetError."""
-    if name not in TARGETS:
-        raise UnknownTargetError(f"there is no target {name!r}; there are {', '.join(TARGETS)}")
-    entry = TARGETS[name]
-    return cast(Factory, getattr(import_module(entry.module), entry.factory))(known)
+    """The target ``name``, behind the rules ``known``: one of the table, or one of another package,
+    "package.module:Factory", which has that name itself. Raises UnknownTargetError."""
+    if name in TARGETS:
+        module, factory = TARGETS[name].module, TARGETS[name].factory
+    elif ":" in name:
+        module, _, factory = name.partition(":")
+    else:
+        raise UnknownTargetError(
+            f"there is no target {name!r}; there are {', '.join(TARGETS)}, and MODULE:FACTORY"
+        )
+    try:
+        make = cast(Factory, getattr(import_module(module), factory))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownTargetError(f"there is no target {name!r}: {error}") from error
+    return make(known)

@@ -38,6 +38,7 @@ class TxTarget:
 
     name = "tx"
     sections = (Section(PAGE, PAGE_SIZE), Section(START, 4))
+    unit_executions = 8192
 
     def __init__(self, known: frozenset[str] = frozenset()) -> None:
         self._poller = PagePoller()
@@ -98,7 +99,7 @@ class TxTarget:
         return fuzz_input.with_section(PAGE, bytes(page))
 
     def fields(self, fuzz_input: FuzzInput) -> Sequence[InputField]:
-        found = [InputField("req_prod", PAGE, 0, 4)]
+        found = [InputField("req_prod", PAGE, 0, 4), InputField("start", START, 0, 4)]
         for slot, at in enumerate(_places(_start(fuzz_input), self.slots(fuzz_input))):
             for name in TX_REQUEST.fields:
                 field = (PAGE, at + TX_REQUEST.offsets[name], TX_REQUEST.sizes[name])

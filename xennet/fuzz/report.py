@@ -1,0 +1,78 @@
+"""What is told of a campaign: as a document for programs, in lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from xennet.fuzz.campaign import Result, Settings, Statistics
+from xennet.fuzz.clusters import Cluster
+
+#: Name of the JSON layout; a new number when a key changes its meaning or goes away.
+FORMAT = "xennet-fuzz/1"
+
+
+def document(
+    settings: Settings, result: Result, files: Mapping[str, Path], interrupted: str
+) -> dict[str, Any]:
+    """A campaign as JSON. ``files``: where the findings are, by the names of their clusters;
+    ``interrupted``: the signal that ended it, "" if none did."""
+    return {
+        "format": FORMAT,
+        "target": settings.target,
+        "seeds": list(settings.seeds),
+        "known": sorted(settings.known),
+        "interrupted": interrupted or None,
+        "statistics": result.statistics.to_json(),
+        "unsorted": result.unsorted,
+        "findings": [_finding(cluster, files.get(cluster.name)) for cluster in result.clusters],
+    }
+
+
+def _finding(cluster: Cluster, file: Path | None) -> dict[str, Any]:
+    return {
+        "name": cluster.name,
+        "rule": cluster.finding.rule,
+        "where": cluster.finding.where,
+        "trace": cluster.trace.hex(),
+        "count": cluster.count,
+        "size": cluster.fuzz_input.size,
+        "file": None if file is None else str(file),
+    }
+
+
+def lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """The same in lines."""
+    statistics = document["statistics"]
+    yield f"{document['target']}: {progress(statistics)}"
+    yield (
+        f"  {statistics['rounds']} rounds of {len(document['seeds'])} seeds from "
+        f"{document['seeds'][0]}, {statistics['packets_per_execution']:.2f} packets an execution, "
+        f"{statistics['branches']} branches, stability {100 * statistics['stability']:.1f} %"
+    )
+    for finding in document["findings"]:
+        yield f"  {finding['rule']}: {finding['count']} times, {finding['where']}"
+        if finding["file"] is not None:
+            yield f"    {finding['file']}"
+    if document["unsorted"]:
+        yield f"  and {document['unsorted']} more crashes of these rules"
+    if document["interrupted"]:
+        yield f"  INTERRUPTED by {document['interrupted']}"
+    elif not document["findings"]:
+        yield "  nothing was found"
+
+
+def progress(statistics: Mapping[str, Any]) -> str:
+    """How far a campaign is, in one line."""
+    return (
+        f"{statistics['executions']:,} executions in {statistics['seconds']:.1f} s, "
+        f"{statistics['executions_per_second']:,.0f}/s, {statistics['features']} features, "
+        f"corpus {statistics['corpus']}, {statistics['findings']:,} crashes in "
+        f"{statistics['clusters']} clusters"
+    )
+
+
+def progress_of(statistics: Statistics) -> str:
+    """:func:`progress` of a campaign that goes on."""
+    return progress(statistics.to_json())

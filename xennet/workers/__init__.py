@@ -1,0 +1,1 @@
+"""One function for many items, in this process, in several, or on the machines of a cluster."""

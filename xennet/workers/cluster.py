@@ -1,0 +1,59 @@
+"""Workers of a dask.distributed cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from uuid import uuid4
+
+from xennet.workers.mapping import MAX_DEATHS, R, T, WorkersError
+
+#: Seconds for the scheduler to answer.
+_PATIENCE = 60
+
+
+class Cluster:
+    """The workers of the scheduler at ``address``, "tcp://HOST:PORT". Raises WorkersError."""
+
+    def __init__(self, address: str) -> None:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise WorkersError(
+                "dask.distributed is not installed: pip install 'xennet[campaign]'"
+            ) from None
+        try:
+            self._client: Any = Client(address, timeout=_PATIENCE, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise WorkersError(f"no dask scheduler at {address}: {error}") from error
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        name = uuid4().hex
+        submitted = [
+            (item, self._submit(function, item, f"{name}-{i}")) for i, item in enumerate(items)
+        ]
+        for i, (item, future) in enumerate(submitted):
+            yield self._result(function, item, future, f"{name}-{i}")
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _submit(self, function: Callable[[T], R], item: T, key: str) -> Any:
+        return self._client.submit(function, item, key=key, pure=False)
+
+    def _result(self, function: Callable[[T], R], item: T, future: Any, key: str) -> R:
+        """The result of ``future``. A task during which several workers died, which the scheduler
+        gives up, is submitted again."""
+        from concurrent.futures import CancelledError
+
+        from distributed.scheduler import KilledWorker
+
+        for again in range(MAX_DEATHS):
+            try:
+                result: R = future.result()
+                return result
+            except KilledWorker:
+                future = self._submit(function, item, f"{key}-{again}")
+            except CancelledError as error:
+                raise WorkersError("the dask scheduler is gone") from error
+        raise WorkersError(f"{item!r:.80} has ended {MAX_DEATHS} times all workers that took it")
