@@ -203,6 +203,17 @@ class Crashes(EchoNetback):
         raise ValueError(f"slot {slot.id} is bad")
 
 
+#: What a report has to survive: control bytes, ends of CDATA and of tags, bytes that are no UTF-8.
+NASTY = "\0\x1b[31m]]></failure><b>&amp;\x7f\x9f\udcff\ufffe\n\t\U0001f40d"
+
+
+class CrashesNastily(EchoNetback):
+    """Raises at a bad slot, with a text that breaks reports."""
+
+    def bad(self, slot: Any) -> None:
+        raise ValueError(NASTY)
+
+
 class CrashesWhenItCloses(EchoNetback):
     """Raises when it is to close."""
 

@@ -4,38 +4,9 @@ from __future__ import annotations
 
 import mock_drivers as mocks
 import pytest
+from example_check import run
 
-from xennet.check.check import Check, Field, Side
 from xennet.check.outcome import Outcome
-from xennet.check.peers import FrontendPeer
-from xennet.check.python_target import PythonTarget
-from xennet.check.runner import Result, run_checks
-
-RULE = "netif.tx.slot-in-page"
-
-
-def bad_slot(peer: FrontendPeer, offset: int) -> None:
-    peer.tx(200, offset=offset)
-    peer.push_tx()
-    peer.rest()
-
-
-def one_check(*accepts: Outcome) -> Check:
-    return Check(
-        id="netback.tx.example",
-        rule=RULE,
-        side=Side.NETBACK,
-        accepts=frozenset(accepts),
-        summary="A slot that reaches out of its page is not copied.",
-        play=bad_slot,
-        field=Field("offset", hostile=4000, control=0),
-    )
-
-
-def run(driver: type, *accepts: Outcome) -> Result:
-    target = PythonTarget(driver.__name__, Side.NETBACK, driver, cpu=0.2, deliveries=3000)
-    (result,) = run_checks(target, [one_check(*accepts)])
-    return result
 
 
 @pytest.mark.parametrize(

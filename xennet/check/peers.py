@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from xennet.abi.netif import (
     CTRL_RESPONSE,
@@ -18,6 +19,7 @@ from xennet.check.target import DriverEndedError, Liveness, Session
 from xennet.testing.notes import Note
 from xennet.testing.raw_backend import RawBackend
 from xennet.testing.raw_frontend import RawFrontend
+from xennet.testing.raw_peer import Packet
 
 #: Probes before a driver counts as wedged: the first ones may end a packet that a move began.
 PROBES = 3
@@ -27,11 +29,24 @@ _FRAME = 60
 
 
 class FrontendPeer(RawFrontend):
-    """The frontend that faces a netback under test in ``session``."""
+    """The frontend that faces a netback under test in ``session``. ``frames``: those that it has
+    sent and received, each with its time in ns."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session.kernel, session.node, settle=self.rest)
         self.session = session
+        self.frames: list[tuple[int, bytes]] = []
+
+    def send(self, frame: bytes, flags: int = 0, **options: Any) -> list[int]:
+        """As RawFrontend.send."""
+        self.frames.append((self.hv.now, frame))
+        return super().send(frame, flags, **options)
+
+    def packets(self, queue: int = 0) -> list[Packet]:
+        """As RawFrontend.packets."""
+        found = super().packets(queue)
+        self.frames += [(self.hv.now, packet.frame) for packet in found]
+        return found
 
     def rest(self) -> None:
         """Let everything happen. Raises DriverEndedError if the driver is dead or busy then."""
@@ -98,11 +113,24 @@ class FrontendPeer(RawFrontend):
 
 
 class BackendPeer(RawBackend):
-    """The backend that faces a netfront under test in ``session``."""
+    """The backend that faces a netfront under test in ``session``. ``frames``: those that it has
+    delivered and received, each with its time in ns."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session.kernel, session.node, settle=self.rest)
         self.session = session
+        self.frames: list[tuple[int, bytes]] = []
+
+    def deliver(self, frame: bytes, flags: int = 0, **options: Any) -> int:
+        """As RawBackend.deliver."""
+        self.frames.append((self.hv.now, frame))
+        return super().deliver(frame, flags, **options)
+
+    def packets(self, queue: int = 0, **options: Any) -> list[Packet]:
+        """As RawBackend.packets."""
+        found = super().packets(queue, **options)
+        self.frames += [(self.hv.now, packet.frame) for packet in found]
+        return found
 
     def rest(self) -> None:
         """Let everything happen. Raises DriverEndedError if the driver is dead or busy then."""

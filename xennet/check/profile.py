@@ -6,7 +6,8 @@ what fails is never taken for unsupported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Mapping
 
 from attrs import field, frozen
 
@@ -31,15 +32,39 @@ FEATURES = {
 }
 
 
-class UnknownFeatureError(Exception):
-    """A check or a profile names a feature that there is not; the message lists those there are."""
+class ProfileError(Exception):
+    """A check or a profile names a feature that there is not (the message lists those there are),
+    or a file with a profile is not as it has to be."""
 
 
-def require_known(names: Mapping[str, str] | frozenset[str], where: str) -> None:
-    """Raises UnknownFeatureError, which says ``where``, unless all ``names`` are features."""
+def require_known(names: Iterable[str], where: str) -> None:
+    """Raises ProfileError, which says ``where``, unless all ``names`` are features."""
     for name in sorted(set(names) - set(FEATURES)):
         known = ", ".join(FEATURES)
-        raise UnknownFeatureError(f"{where}: there is no feature {name!r}; there are {known}")
+        raise ProfileError(f"{where}: there is no feature {name!r}; there are {known}")
+
+
+def read_profile(text: str, where: str) -> dict[str, str]:
+    """The features that a file declares not to be there, with reasons; ``text`` is its content,
+    ``where`` names it. Raises ProfileError.
+
+        [unsupported]
+        multi-queue = "one queue is enough for a console"
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{where}: {error}") from None
+    if unknown := sorted(set(tables) - {"unsupported"}):
+        raise ProfileError(f"{where}: there is only a table [unsupported], no {unknown[0]!r}")
+    lacks = tables.get("unsupported", {})
+    if not isinstance(lacks, dict):
+        raise ProfileError(f"{where}: unsupported is a table")
+    for name, reason in lacks.items():
+        if not isinstance(reason, str) or not reason.strip():
+            raise ProfileError(f"{where}: {name} has no reason")
+    require_known(lacks, where)
+    return lacks
 
 
 @frozen

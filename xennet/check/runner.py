@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from xennet.abi.xenbus import XenbusState
 from xennet.check.attachment import Attachment
@@ -43,17 +43,25 @@ _LEFT = (XenbusState.Closing, XenbusState.Closed)
 _SLOT = re.compile(r"(?:queue (\d+) )?(tx|rx|ctrl) ring, index (\d+)")
 
 
+class SuiteError(Exception):
+    """A check broke, or the peer or the toolstack: nothing is said about the driver."""
+
+
 @frozen
 class Play:
-    """One play of a check: its ``outcome``, the ``problems`` beside it (a violation, what the
-    driver still held), ``reason``: how the outcome was seen. ``notes`` are the peer's from the
-    first step of the play on, ``trace`` the events of the machine if they were wanted."""
+    """One play of a check: its ``outcome``, and how it was seen (``reason``).
+
+    ``notes``: what the peer did and saw in the play. ``violation``: what it found wrong. ``held``:
+    what the driver held at the end. ``frames``: those of the peer, with their times in ns.
+    ``trace``: the events of the machine, if they were wanted.
+    """
 
     outcome: Outcome
     reason: str
     notes: tuple[Note, ...]
     violation: Violation | None = None
     held: tuple[str, ...] = ()
+    frames: tuple[tuple[int, bytes], ...] = ()
     trace: Trace | None = None
 
 
@@ -84,6 +92,14 @@ class Result:
         """The verdict in one word: pass, FAIL, xfail, XPASS, unsupported."""
         words = {Outcome.UNSUPPORTED: "unsupported", Outcome.XFAIL: "xfail", Outcome.XPASS: "XPASS"}
         return words.get(self.outcome, "pass" if self.good else "FAIL")
+
+    def without_trace(self) -> Result:
+        """The same without the events and frames of its plays, which are large."""
+        bare = [
+            None if play is None else evolve(play, trace=None, frames=())
+            for play in (self.play, self.twin)
+        ]
+        return evolve(self, play=bare[0], twin=bare[1])
 
     @property
     def diff(self) -> list[str]:
@@ -126,15 +142,18 @@ def run_checks(
     """Play the ``checks`` against ``target``; what fails as one of the ``known`` failures does is
     expected. ``traced``: keep the events of each play. ``told(result)`` is called for each.
 
-    Raises RuleBookError for a check of a rule that there is not.
+    Raises SuiteError, which names the check, if the suite or the target breaks.
     """
     listed = {one.check: one for one in known}
     results = []
     for one in checks:
         begin = time.perf_counter()
-        result = _run(target, one, listed.get(one.id), traced, begin)
-        results.append(result)
+        try:
+            result = _run(target, one, listed.get(one.id), traced, begin)
+        except Exception as error:
+            raise SuiteError(f"{one.id}: {type(error).__name__}: {error}") from error
         told(result)
+        results.append(result.without_trace())
     return results
 
 
@@ -233,7 +252,8 @@ class _Playing:
         if self.one.may_hold or outcome not in _JUDGED:
             held = ()
         notes = () if self.peer is None else tuple(self.peer.notes[self.begin : self.finish])
-        return Play(outcome, self.reason, notes, self.violation, held, self.trace)
+        frames = () if self.peer is None else tuple(self.peer.frames)
+        return Play(outcome, self.reason, notes, self.violation, held, frames, self.trace)
 
     def _guarded(self, steps: Callable[[], Outcome]) -> Outcome:
         """What ``steps()`` returns, or the outcome of a driver that ends in the middle."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,62 +12,75 @@ import click
 
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import say, say_json
+from xennet.run.printable import printable
 
 if TYPE_CHECKING:
     from xennet.check.check import Check
     from xennet.check.known_failures import KnownFailure
+    from xennet.check.profile import Profile
     from xennet.check.runner import Result
     from xennet.check.target import Target
 
-_F = Callable[..., Any]
+_INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
+_OUTPUT = click.Path(dir_okay=False, path_type=Path)
+_EXIT_CODES = (
+    "Exit code: 0 all is as expected, 1 a check is not, 2 the suite or the driver cannot be run."
+)
+_OPTIONS = (
+    click.option("--builtin", metavar="KIND", help="One of xennet's own drivers."),
+    click.option("--python", metavar="MODULE:FACTORY", help="A driver on xennet.interface."),
+    click.option("--only", multiple=True, metavar="PATTERN", help="Only checks like this."),
+    click.option(
+        "--profile", type=_INPUT, metavar="FILE", help="What the driver lacks, with reasons (TOML)."
+    ),
+    click.option(
+        "--without", multiple=True, metavar="FEATURE[=REASON]", help="Declare one such feature."
+    ),
+    click.option(
+        "--known", type=_INPUT, metavar="FILE", help="Failures that are known, with reasons (TOML)."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print the results as JSON."),
+    click.option("--junit", type=_OUTPUT, metavar="FILE", help="Write them as JUnit XML too."),
+    click.option("--html", type=_OUTPUT, metavar="FILE", help="Write them as a page too."),
+    click.option(
+        "--evidence",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Write slots, traces and captures of what fails.",
+    ),
+)
 
 
 @click.group(cls=CommandGroup, short_help="Test a netfront or a netback against the protocol.")
 def check() -> None:
-    """Test a netfront or a netback against the protocol: each check has an outcome, and cites the
-    rule that it is for."""
+    """Test a netfront or a netback against the protocol.
+
+    Each check has one of nine outcomes, and cites the rule that it is for.
+    """
 
 
-def _options(function: _F) -> _F:
-    for option in reversed(
-        (
-            click.option("--builtin", metavar="KIND", help="One of xennet's own drivers."),
-            click.option(
-                "--python", metavar="MODULE:FACTORY", help="A driver on xennet.interface."
-            ),
-            click.option("--only", multiple=True, metavar="PATTERN", help="Only these checks."),
-            click.option(
-                "--without",
-                multiple=True,
-                metavar="FEATURE[=REASON]",
-                help="Declare that the driver lacks a feature.",
-            ),
-            click.option(
-                "--known",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                metavar="FILE",
-                help="Failures that are known, with reasons (TOML).",
-            ),
-            click.option("--json", "as_json", is_flag=True, help="Print it as JSON."),
-        )
-    ):
-        function = option(function)
-    return function
+def _command(side: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command that plays the checks of a ``side``, with all options."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        for option in reversed(_OPTIONS):
+            function = option(function)
+        return check.command(side, short_help=f"Test a {side}.", epilog=_EXIT_CODES)(function)
+
+    return decorate
 
 
-@check.command(short_help="Test a netback.")
-@_options
+@_command("netback")
 @click.pass_context
 def netback(ctx: click.Context, /, **options: Any) -> None:
-    """Test a netback."""
+    """Test a netback: it has to give every frame that it takes back to the guest."""
     ctx.exit(_run("netback", **options))
 
 
-@check.command(short_help="Test a netfront.")
-@_options
+@_command("netfront")
 @click.pass_context
 def netfront(ctx: click.Context, /, **options: Any) -> None:
-    """Test a netfront."""
+    """Test a netfront: it has to send every frame back that it receives."""
     ctx.exit(_run("netfront", **options))
 
 
@@ -86,59 +100,119 @@ def list_(as_json: bool) -> None:
         say(f"{one.id:{width}}  {one.summary}")
 
 
+@check.command(short_help="Tell a rule, and which checks it has.")
+@click.argument("rule")
+def explain(rule: str) -> None:
+    """Tell RULE (or the rule of a check of that name): its words, its source, its checks."""
+    from xennet.check.check import all_checks
+    from xennet.check.reports.as_text import rule_lines
+    from xennet.check.rule_book import rule_book
+
+    book, checks = rule_book(), all_checks()
+    of_check = {one.id: one.rule for one in checks}
+    wanted = book.get(of_check.get(rule, rule))
+    if wanted is None:
+        near = did_you_mean(rule, [*book, *of_check]) or " 'xennet check list' lists the checks."
+        raise click.UsageError(f"There is no rule and no check {rule!r}.{near}")
+    for line in rule_lines(wanted, checks):
+        say(line)
+
+
 def _run(
     side: str,
     *,
     builtin: str | None,
     python: str | None,
     only: Sequence[str],
+    profile: Path | None,
     without: Sequence[str],
     known: Path | None,
     as_json: bool,
+    junit: Path | None,
+    html: Path | None,
+    evidence: Path | None,
 ) -> int:
     from xennet.check.check import Side, all_checks
+    from xennet.check.reports.as_html import results_html
     from xennet.check.reports.as_json import results_json
+    from xennet.check.reports.as_junit import results_junit
     from xennet.check.reports.as_text import result_lines, summary
-    from xennet.check.runner import run_checks
+    from xennet.check.reports.evidence_files import write_evidence
+    from xennet.check.runner import SuiteError, run_checks
 
-    target = _target(side, builtin, python, without)
-    checks = _selected(all_checks(Side(side)), only)
+    target = _target(side, builtin, python, _profile(profile, without))
+    checks = all_checks(Side(side))
+    chosen = _selected(checks, only)
     failures = _known(known, checks)
 
     def tell(result: Result) -> None:
+        if evidence is not None and (not result.good or result.known is not None):
+            _written(evidence, write_evidence, result)
         if not as_json:
             for line in result_lines(result):
-                say(line)
+                say(printable(line))
 
-    results = run_checks(target, checks, failures, told=tell)
+    try:
+        results = run_checks(target, chosen, failures, traced=evidence is not None, told=tell)
+    except SuiteError as error:
+        if sys.flags.dev_mode:
+            raise
+        raise click.ClickException(str(error)) from error
+    finally:
+        target.close()
+    if junit is not None:
+        _written(junit, Path.write_bytes, results_junit(target, results))
+    if html is not None:
+        _written(html, Path.write_text, results_html(target, results), encoding="utf-8")
     if as_json:
         say_json(results_json(target, results))
     else:
-        say(summary(target, results))
+        say(printable(summary(target, results)))
     return 0 if all(result.good for result in results) else 1
 
 
-def _target(side: str, builtin: str | None, python: str | None, without: Sequence[str]) -> Target:
+def _written(path: Path, write: Callable[..., object], *values: object, **options: object) -> None:
+    """Write a report. Raises UsageError, which names the file, if the system refuses."""
+    try:
+        write(path, *values, **options)
+    except OSError as error:
+        raise click.UsageError(f"{path}: {error.strerror}") from None
+
+
+def _target(side: str, builtin: str | None, python: str | None, profile: Profile) -> Target:
     from attrs import evolve
 
     from xennet.check.builtin_target import BUILTIN
     from xennet.check.check import Side
-    from xennet.check.profile import Profile, UnknownFeatureError
+    from xennet.check.profile import Profile
     from xennet.check.python_target import PythonTarget, PythonTargetError, load_factory
 
     if (builtin is None) == (python is None):
-        raise click.UsageError("One driver: --builtin KIND or --python MODULE:FACTORY.")
-    lacks = {name: reason or "declared" for name, _, reason in (w.partition("=") for w in without)}
+        raise click.UsageError("Name one driver: --builtin KIND or --python MODULE:FACTORY.")
+    if python is not None:
+        try:
+            return PythonTarget(python, Side(side), load_factory(python), profile)
+        except PythonTargetError as error:
+            raise click.UsageError(str(error)) from None
+    kinds = [name for one, name in BUILTIN if one == side]
+    if builtin not in kinds:
+        near = did_you_mean(str(builtin), kinds) or f" There are {', '.join(kinds)}."
+        raise click.UsageError(f"There is no {side} {builtin!r}.{near}")
+    target = BUILTIN[Side(side), builtin]
+    lacks = {**target.profile.unsupported, **profile.unsupported}
+    return evolve(target, profile=Profile(lacks))
+
+
+def _profile(path: Path | None, without: Sequence[str]) -> Profile:
+    from xennet.check.profile import Profile, ProfileError, read_profile
+
     try:
-        if python is not None:
-            return PythonTarget(python, Side(side), load_factory(python), Profile(lacks))
-        kinds = [name for one, name in BUILTIN if one == side]
-        if builtin not in kinds:
-            near = did_you_mean(str(builtin), kinds) or f" There are {', '.join(kinds)}."
-            raise click.UsageError(f"There is no {side} {builtin!r}.{near}")
-        target = BUILTIN[Side(side), builtin]
-        return evolve(target, profile=Profile({**target.profile.unsupported, **lacks}))
-    except (PythonTargetError, UnknownFeatureError) as error:
+        lacks = {} if path is None else read_profile(path.read_text(), str(path))
+        for declared in without:
+            name, _, reason = declared.partition("=")
+            lacks[name] = reason or "declared"
+        return Profile(lacks)
+    except (ProfileError, UnicodeDecodeError) as error:
         raise click.UsageError(str(error)) from None
 
 

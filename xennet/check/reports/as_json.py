@@ -33,11 +33,12 @@ def results_json(target: Target, results: Sequence[Result]) -> dict[str, Any]:
         },
         "counts": {word: words.count(word) for word in sorted(set(words))},
         "good": all(result.good for result in results),
-        "results": [_result(result) for result in results],
+        "results": [result_json(result) for result in results],
     }
 
 
-def _result(result: Result) -> dict[str, Any]:
+def result_json(result: Result) -> dict[str, Any]:
+    """One result; with evidence unless it passes."""
     play = result.play
     said: dict[str, Any] = {
         "check": result.check.id,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from xennet.check.check import Check
 from xennet.check.reports.as_json import versions
+from xennet.check.rule_book import Rule
 from xennet.check.runner import Result
 from xennet.check.target import Target
 
@@ -40,3 +42,17 @@ def summary(target: Target, results: Sequence[Result]) -> str:
         f"{target.side} {target.name}: {told} (suite {known['suite']}, rules {known['rules']} "
         f"{known['rules_digest']})"
     )
+
+
+def rule_lines(rule: Rule, checks: Iterable[Check]) -> Iterator[str]:
+    """A rule, its source, and its checks, or why there is none."""
+    yield f"{rule.id} ({rule.severity}, tier {rule.tier})"
+    yield f"  {rule.text}"
+    yield f"  {rule.source} of Xen {rule.release}: {rule.anchor}"
+    if rule.unseen:
+        yield f"  No peer can see whether it is kept: {rule.unseen}"
+    for one in checks:
+        if one.rule == rule.id:
+            yield f"  {one.id}: {one.summary}"
+            field = f", {one.field.name} is the hostile field" if one.field is not None else ""
+            yield f"    accepted: {', '.join(sorted(one.accepts))}{field}"

@@ -1,0 +1,126 @@
+"""``xennet check``: exit codes, files, and what it lists."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from xennet.check.check import all_checks
+from xennet.check.rule_book import rule_book
+from xennet.cli import main
+
+#: A check that xnb fails and linux passes.
+CHECK = "netback.tx.slot-in-page"
+KNOWN = f"""
+[[known]]
+check = "{CHECK}"
+outcome = "crashed"
+text = "A12/A13"
+reason = "FreeBSD's netback panics"
+"""
+
+
+def run(*args: str) -> int:
+    return main(["check", *args])
+
+
+def test_the_exit_code_is_the_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("netback", "--builtin", "linux", "--only", CHECK) == 0
+    assert run("netback", "--builtin", "xnb", "--only", CHECK) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"pass        {CHECK}  shut down"
+    assert told[1].startswith("netback linux: 1 pass (suite ")
+    assert told[2] == f"FAIL        {CHECK}  crashed"
+
+
+def test_a_known_failure_is_green_and_one_that_is_gone_red(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "known.toml").write_text(KNOWN)
+    known = ("--known", str(tmp_path / "known.toml"), "--only", CHECK)
+    assert run("netback", "--builtin", "xnb", *known) == 0
+    assert run("netback", "--builtin", "linux", *known) == 1
+    assert "XPASS" in capsys.readouterr().out
+
+
+def test_reports_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ("--junit", str(tmp_path / "j.xml"), "--html", str(tmp_path / "h.html"))
+    out = ("--evidence", str(tmp_path / "evidence"), "--json")
+    assert run("netback", "--builtin", "xnb", "--only", CHECK, *files, *out) == 1
+    assert json.loads(capsys.readouterr().out)["results"][0]["outcome"] == "crashed"
+    ElementTree.parse(tmp_path / "j.xml")
+    ElementTree.parse(tmp_path / "h.html")
+    assert (tmp_path / "evidence" / CHECK / "trace.jsonl").exists()
+
+
+def test_a_feature_can_be_declared_not_to_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "profile.toml").write_text('[unsupported]\nsg = "one slot"\n')
+    options = ("--profile", str(tmp_path / "profile.toml"), "--without", "rate=no", "--json")
+    assert run("netback", "--builtin", "linux", "--only", CHECK, *options) == 0
+    declared = json.loads(capsys.readouterr().out)["target"]["unsupported"]
+    assert declared == {"sg": "one slot", "rate": "no"}
+
+
+def test_a_driver_in_python_is_named_by_its_factory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("netback", "--python", "mock_drivers:Refuses", "--only", CHECK) == 0
+    assert run("netback", "--python", "mock_drivers:Crashes", "--only", CHECK) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("netback",), "Name one driver"),
+        (("netback", "--builtin", "lunix"), "Did you mean 'linux'?"),
+        (("netfront", "--builtin", "xnb"), "There are linux, freebsd, windows"),
+        (("netback", "--python", "mock_drivers"), "'mock_drivers' is not module:factory"),
+        (("netback", "--python", "no_such:driver"), "no_such:driver: ModuleNotFoundError"),
+        (("netback", "--python", "mock_drivers:NASTY"), "is a str and cannot be called"),
+        (("netback", "--builtin", "linux", "--only", "tx.*"), "No check is like tx.*"),
+        (("netback", "--builtin", "linux", "--without", "wings"), "there is no feature 'wings'"),
+        (("netback", "--builtin", "linux", "--only", CHECK, "--junit", "/"), "is a directory"),
+        (("explain", "netif.tx.slot-in-pages"), "Did you mean 'netif.tx.slot-in-page'"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_and_exit_code_2(
+    args: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*args) == 2
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith("xennet: ")
+    assert said in first
+
+
+def test_a_report_that_cannot_be_written_names_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(tmp_path / "no" / "j.xml")
+    assert run("netback", "--builtin", "linux", "--only", CHECK, "--junit", place) == 2
+    assert f"{place}: No such file" in capsys.readouterr().err
+
+
+def test_the_list_has_all_that_a_foreign_runner_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["format"] == "xennet-checks/1"
+    assert [one["check"] for one in document["checks"]] == [one.id for one in all_checks()]
+    for one in document["checks"]:
+        assert set(one) == {
+            *("check", "side", "summary", "rule", "severity", "tier", "accepts"),
+            *("control_accepts", "field", "needs", "queues"),
+        }
+    assert run("list") == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(all_checks())
+
+
+def test_a_rule_is_told_with_its_checks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("explain", "netif.tx.slot-in-page") == 0
+    by_rule = capsys.readouterr().out
+    assert run("explain", CHECK) == 0
+    assert capsys.readouterr().out == by_rule
+    assert CHECK in by_rule
+    assert rule_book()["netif.tx.slot-in-page"].text in by_rule
