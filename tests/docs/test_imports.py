@@ -104,8 +104,8 @@ _TABLE = {
         "netback netfront observe plugins port pump ring runloop vif wrap xenbus xenstore"
     ),
     "testing": (
-        "abi errors frames interface lazy link netback offload port pump ring run runloop xenbus "
-        "xenstore"
+        "abi adversary errors frames interface lazy link netback offload port pump ring run "
+        "runloop xenbus xenstore"
     ),
     "check": (
         "abi engine/choice host hypervisor interface lazy netback netfront port ring testing "

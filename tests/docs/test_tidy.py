@@ -28,6 +28,7 @@ TWINS = {
     "host.py": "a host: of the library, and the commands of one that stays up",
     "inventory.py": "what a vif and a run have",
     "keys.py": "the XenStore keys of a frontend: written, read (Linux, xnb), spoiled (scenarios)",
+    "moves.py": "scenarios of guests that move; what a peer does that it must not",
     "nodes.py": "XenStore nodes",
     "netmap.py": "netmap: its header, its commands",
     "options.py": "what a caller may choose",

@@ -13,6 +13,8 @@
   rule each. They need pytest.
 * :class:`RawFrontend` and :class:`RawBackend`: peers that are driven by hand, written on
   :mod:`xennet.interface` alone, so that they can face any driver.
+* :data:`FRONTEND_MOVES` and :data:`BACKEND_MOVES`: what a peer can do that it must not, by name;
+  :func:`live` puts moves into a peer's normal life (:mod:`xennet.testing.moves`).
 * :class:`MinimalMachine`: the smallest machine that implements :class:`xennet.Hypervisor`.
 * :class:`XnbWorld`: FreeBSD's netback function by function, and a frontend driven by hand.
 """
@@ -25,8 +27,11 @@ from typing import TYPE_CHECKING
 from xennet.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from xennet.testing.backend_moves import BACKEND_LIFE, BACKEND_MOVES
+    from xennet.testing.frontend_moves import FRONTEND_LIFE, FRONTEND_MOVES
     from xennet.testing.link_contract import LinkContract
     from xennet.testing.minimal_hypervisor import MinimalHypervisor, MinimalMachine
+    from xennet.testing.moves import Move, Planned, at_point, live
     from xennet.testing.notes import Note
     from xennet.testing.port_contract import Outside, PortContract
     from xennet.testing.raw_backend import RawBackend
@@ -34,26 +39,42 @@ if TYPE_CHECKING:
     from xennet.testing.xnb_world import XnbWorld
 
 _HOMES = {
+    "BACKEND_LIFE": "xennet.testing.backend_moves",
+    "BACKEND_MOVES": "xennet.testing.backend_moves",
+    "FRONTEND_LIFE": "xennet.testing.frontend_moves",
+    "FRONTEND_MOVES": "xennet.testing.frontend_moves",
     "LinkContract": "xennet.testing.link_contract",
     "MinimalHypervisor": "xennet.testing.minimal_hypervisor",
     "MinimalMachine": "xennet.testing.minimal_hypervisor",
+    "Move": "xennet.testing.moves",
     "Note": "xennet.testing.notes",
     "Outside": "xennet.testing.port_contract",
+    "Planned": "xennet.testing.moves",
     "PortContract": "xennet.testing.port_contract",
     "RawBackend": "xennet.testing.raw_backend",
     "RawFrontend": "xennet.testing.raw_frontend",
     "XnbWorld": "xennet.testing.xnb_world",
+    "at_point": "xennet.testing.moves",
+    "live": "xennet.testing.moves",
 }
 __all__ = [
+    "BACKEND_LIFE",
+    "BACKEND_MOVES",
+    "FRONTEND_LIFE",
+    "FRONTEND_MOVES",
     "LinkContract",
     "MinimalHypervisor",
     "MinimalMachine",
+    "Move",
     "Note",
     "Outside",
+    "Planned",
     "PortContract",
     "RawBackend",
     "RawFrontend",
     "XnbWorld",
+    "at_point",
+    "live",
 ]
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 

@@ -112,7 +112,8 @@ class BackQueue(RawQueue[BackRing]):
 class RawBackend(RawPeer[BackRing]):
     """The backend at ``node`` of the domain of ``hv``; ``settle`` lets everything else happen.
 
-    ``queues`` and ``ctrl_ring`` are there from :meth:`attach` to :meth:`detach`.
+    ``queues`` and ``ctrl_ring`` are there from :meth:`attach` to :meth:`detach`. ``held`` are pages
+    of the frontend that :meth:`detach` unmaps as well, ``withheld`` requests to be answered later.
     """
 
     queues: list[BackQueue]  # type: ignore[assignment]
@@ -122,6 +123,8 @@ class RawBackend(RawPeer[BackRing]):
     ) -> None:
         super().__init__(hv, node, "frontend", settle)
         self._ctrl_mapping: GrantMapping | None = None
+        self.held: list[GrantMapping] = []
+        self.withheld: list[TxRequest] = []
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -179,15 +182,23 @@ class RawBackend(RawPeer[BackRing]):
         if self.state not in ANSWERS.values():
             self.announce(changes)
             self.settle()
-        while self.state != (due := ANSWERS.get(self.otherend_state, self.state)):
-            self.set_state(due)
-            self.settle()
+        self.answer_state()
         if self.otherend_state not in (XenbusState.Initialised, XenbusState.Connected):
             return False
         self.attach()
         self.set_state(XenbusState.Connected)
         self.settle()
         return self.connected
+
+    def answer_state(self) -> None:
+        """Answer what the frontend shows while it is not connected, as ANSWERS says, until there is
+        nothing to answer, or it has closed eight times."""
+        for _ in range(3 * 8):
+            due = ANSWERS.get(self.otherend_state, self.state)
+            if self.state == due:
+                return
+            self.set_state(due)
+            self.settle()
 
     def close(self) -> None:
         """Closing, :meth:`detach`, Closed."""
@@ -198,12 +209,14 @@ class RawBackend(RawPeer[BackRing]):
         self.settle()
 
     def detach(self) -> None:
-        """Close the channels and unmap all rings."""
+        """Close the channels, unmap all rings and what is ``held``."""
         self.close_ports()
         mappings = [mapping for queue in self.queues for mapping in queue.mappings]
+        mappings += self.held
         if self._ctrl_mapping is not None:
             mappings.append(self._ctrl_mapping)
         self.queues.clear()
+        self.held.clear()
         self.ctrl_ring = self._ctrl_mapping = None
         for mapping in mappings:
             self.unmap(mapping)

@@ -119,7 +119,7 @@ class RawFrontend(RawPeer[FrontRing]):
 
     ``gref`` is a reference to a page that holds ``data`` and may be read; requests of :meth:`tx`
     name it unless told otherwise. ``queues`` and ``ctrl_ring`` are there from :meth:`allocate` to
-    :meth:`release`.
+    :meth:`release`. ``changes`` are those of :meth:`publish` where it is given none.
     """
 
     queues: list[FrontQueue]  # type: ignore[assignment]
@@ -135,6 +135,7 @@ class RawFrontend(RawPeer[FrontRing]):
         self.data = pattern(PAGE_SIZE)
         self.gref = -1
         self.ctrl_ref = -1
+        self.changes: dict[str, NodeValue | None] = {}
         self._pages: list[GrantedPage] = []
         self._spare: list[GrantedPage] = []
 
@@ -203,7 +204,7 @@ class RawFrontend(RawPeer[FrontRing]):
     def publish(self, changes: Mapping[str, NodeValue | None] | None = None) -> None:
         """Write the :meth:`keys` in one transaction, with ``changes``: other values, further
         nodes; None leaves one out."""
-        keys = {**self.keys(), **(changes or {})}
+        keys = {**self.keys(), **(self.changes if changes is None else changes)}
         wanted = {name: value for name, value in keys.items() if value is not None}
 
         def body(tx: StoreTransaction) -> None:
