@@ -32,7 +32,10 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 #: Whoever inherits from these is called back by nobody.
 _MERE_BASES = {"Protocol", "Exception", "Enum", "IntEnum", "IntFlag", "NamedTuple", "Generic"}
 #: Decorators by which a function is put where it is called from.
-_REGISTERS = {"command", "group", "default", "validator", "setter", "fixture", "check"}
+_REGISTERS = {"command", "group", "default", "validator", "setter", "fixture", "check"} | {
+    "backend_move",
+    "frontend_move",
+}
 
 Sources = dict[str, str]
 
