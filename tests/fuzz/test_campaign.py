@@ -179,7 +179,7 @@ def test_a_corpus_is_kept_in_a_directory(tmp_path: Path, undisturbed: Result) ->
     campaign = Campaign(SETTINGS, keep=corpus.add)
     result = campaign.run(InProcess())
     assert sorted(corpus.load(), key=repr) == sorted(undisturbed.corpus, key=repr)
-    files = campaign.write_findings(corpus, result)
+    files = campaign.write_findings(corpus, result.clusters)
     assert {path: recorded.finding for path, recorded in corpus.recorded_findings()} == {
         files[each.name]: each.finding for each in result.clusters
     }

@@ -6,10 +6,11 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +25,7 @@ from xennet.run.streams import dropping
 
 if TYPE_CHECKING:
     from xennet.fuzz.campaign import Statistics
+    from xennet.fuzz.target import Target
 
 EXIT_FOUND = 1
 #: Units of a round, where nobody says.
@@ -64,28 +66,48 @@ def _rules(ctx: click.Context, param: click.Parameter, value: str) -> frozenset[
     return frozenset(filter(None, value.split(",")))
 
 
-@click.command("TARGET", epilog="'xennet fuzz --help' lists the targets.")
-@click.argument("target")
-@click.option("--time", "seconds", type=Seconds(positive=True), help="End after so many seconds.")
-@click.option("--rounds", type=click.IntRange(1), help="End after so many rounds.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="The first seed.")
-@click.option("--seeds", type=click.IntRange(1, 10_000), help="Seeds: units of work in a round.")
-@click.option(
-    "--corpus",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="A directory: begin with its inputs, keep inputs and findings there.",
+FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+TARGET = click.argument("target")
+DIRECTORY = click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+SEED = click.option("--seed", type=click.IntRange(0), default=0, help="The first seed.")
+SEEDS = click.option(
+    "--seeds",
+    type=click.IntRange(1, 10_000),
+    help=f"Seeds: units of work in a round ({_SEEDS}, or as many as jobs).",
 )
-@click.option(
+KNOWN = click.option(
     "--known",
     callback=_rules,
     default="",
     metavar="A12,...",
     help="Rules whose findings are none; xnb plays as if those defects were repaired.",
 )
-@click.option("--jobs", type=click.IntRange(1, 512), default=1, help="Work in so many processes.")
-@click.option("--dask", metavar="ADDRESS", help="Work on the cluster of a dask scheduler.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - prints it.")
+JOBS = click.option(
+    "--jobs", type=click.IntRange(1, 512), default=1, help="Work in so many processes."
+)
+DASK = click.option("--dask", metavar="ADDRESS", help="Work on the cluster of a dask scheduler.")
+JSON = click.option(
+    "--json", "json_file", metavar="FILE", help="Write the report as JSON; - prints it."
+)
+_NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("TARGET", epilog="'xennet fuzz --help' lists the targets.")
+@TARGET
+@click.option("--time", "seconds", type=Seconds(positive=True), help="End after so many seconds.")
+@click.option("--rounds", type=click.IntRange(1), help="End after so many rounds.")
+@SEED
+@SEEDS
+@click.option(
+    "--corpus",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A directory: begin with its inputs, keep inputs and findings there.",
+)
+@KNOWN
+@JOBS
+@DASK
+@JSON
 @click.option(
     "--statistics",
     "statistics_file",
@@ -116,37 +138,276 @@ def campaign(
     from xennet.fuzz.report import document, lines
     from xennet.workers.chosen import open_workers
 
-    number = seeds or max(_SEEDS, jobs)
-    settings = Settings(target, tuple(range(seed, seed + number)), known, rounds)
-    stop = Stop()
-    if seconds is not None:
-        stop.after(seconds)
+    settings = Settings(target, _seeds(seed, seeds, jobs), known, rounds)
     silent = json_file == "-"
     with ExitStack() as closed:
         closed.enter_context(_errors())
         report = closed.enter_context(_opened(None if silent else json_file))
         progress = _Progress(closed.enter_context(_opened(statistics_file)), silent)
         workers = closed.enter_context(closing(open_workers(jobs, dask)))
-        closed.enter_context(stopping(stop, silent))
+        stop = closed.enter_context(_stop(seconds, silent))
         if directory is None:
             made = Campaign(settings, tell=progress)
         else:
             corpus = Corpus(directory, target)
             made = Campaign(settings, list(corpus.load()), progress, corpus.add)
         result = made.run(workers, lambda: stop.over)
-        files = {} if directory is None else made.write_findings(corpus, result)
+        files = {} if directory is None else made.write_findings(corpus, result.clusters)
         progress.end()
         told = document(settings, result, files, stop.reason)
-        if report is not None:
-            report.write(json.dumps(told, indent=2) + "\n")
-    if silent:
-        say_json(told)
+        _write(report, told)
+    _show(told, silent, lines(told))
+    ctx.exit(_exit_code(stop, bool(result.clusters)))
+
+
+@fuzz.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option(
+    "--base",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="A directory as --corpus keeps it: inputs to begin with, findings that are none.",
+)
+@click.option(
+    "--time",
+    "seconds",
+    type=Seconds(positive=True),
+    default=600.0,
+    show_default=True,
+    help="End after so many seconds, which all targets share.",
+)
+@click.option("--rounds", type=click.IntRange(1), help="End each target after so many rounds.")
+@click.option(
+    "--new",
+    "new",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A directory for new findings, as --corpus keeps it.",
+)
+@SEED
+@SEEDS
+@KNOWN
+@JOBS
+@DASK
+@JSON
+@click.pass_context
+def ci(
+    ctx: click.Context,
+    targets: tuple[str, ...],
+    base: Path,
+    seconds: float,
+    rounds: int | None,
+    new: Path | None,
+    seed: int,
+    seeds: int | None,
+    known: frozenset[str],
+    jobs: int,
+    dask: str | None,
+    json_file: str | None,
+) -> None:
+    """Look for findings that are not in a base directory, in all targets or some.
+
+    The base is only read. Exit code: 0 nothing new was found, 1 something was, 2 bad usage.
+    """
+    from xennet.fuzz.campaign import Settings
+    from xennet.fuzz.ci import new_findings
+    from xennet.fuzz.report import ci_document, ci_lines
+    from xennet.fuzz.target_table import TARGETS
+    from xennet.workers.chosen import open_workers
+
+    silent = json_file == "-"
+    wanted = targets or tuple(TARGETS)
+    told = []
+    with ExitStack() as closed:
+        closed.enter_context(_errors())
+        report = closed.enter_context(_opened(None if silent else json_file))
+        progress = _Progress(None, silent)
+        workers = closed.enter_context(closing(open_workers(jobs, dask)))
+        stop = closed.enter_context(_stop(None, silent))
+        for target in wanted:
+            settings = Settings(target, _seeds(seed, seeds, jobs), known, rounds)
+            mine = Stop()
+            mine.after(seconds / len(wanted))
+            over = partial(_any_over, stop, mine)
+            told.append(new_findings(settings, base, new, workers, over, progress))
+            if stop.reason:
+                break
+        progress.end()
+        document = ci_document(told, stop.reason)
+        _write(report, document)
+    _show(document, silent, ci_lines(document))
+    ctx.exit(_exit_code(stop, any(target.result.clusters for target in told)))
+
+
+@fuzz.command()
+@FILE
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_context
+def replay(ctx: click.Context, file: Path, as_json: bool) -> None:
+    """Execute a finding again.
+
+    Exit code: 0 it is the same, 1 it is a different one, 2 it is gone (or bad usage).
+    """
+    from xennet.fuzz.replay import replay as replay_file
+
+    with _errors():
+        replayed = replay_file(file)
+    verdict = replayed.verdict
+    if as_json:
+        say_json(replayed.to_json())
     else:
-        for line in lines(told):
-            say(printable(line))
+        say(f"{verdict.name.lower()}: {printable(replayed.says)}")
+    ctx.exit(verdict.value)
+
+
+@fuzz.command()
+@FILE
+@click.option("-o", "--output", type=_NEW_FILE, help="Write the reduced input to this file.")
+@click.option("--pytest", "test", type=_NEW_FILE, help="Write the test to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_context
+def minimise(
+    ctx: click.Context, file: Path, output: Path | None, test: Path | None, as_json: bool
+) -> None:
+    """Reduce a finding to the fewest slots, and tell which fields matter.
+
+    Then comes a test of it. Exit code: 0 done, 1 the finding is gone, 2 bad usage.
+    """
+    from xennet.fuzz.container import write_whole
+    from xennet.fuzz.finding_file import write_finding
+    from xennet.fuzz.minimise import GoneError, minimised
+    from xennet.fuzz.replay import open_recorded
+
+    with _errors():
+        recorded, target = open_recorded(file)
+        try:
+            small = minimised(recorded, target)
+        except GoneError as error:
+            say(f"{file}: {error}")
+            ctx.exit(EXIT_FOUND)
+        finally:
+            target.close()
+        if output is not None:
+            write_finding(output, small.recorded)
+        if test is not None:
+            write_whole(test, small.test.encode())
+    if as_json:
+        say_json(small.to_json())
+        return
+    for line in small.lines():
+        say(printable(line))
+    say(f"\n{small.test}", nl=False)
+
+
+@fuzz.group(cls=CommandGroup)
+def corpus() -> None:
+    """Inputs of a target, and raw files of other fuzzers."""
+
+
+@corpus.command("import")
+@TARGET
+@DIRECTORY
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+def import_(target: str, directory: Path, files: tuple[Path, ...]) -> None:
+    """Put raw FILES into the corpus in DIRECTORY: pages, or folders of them."""
+    from xennet.fuzz.corpus import Corpus, import_raw
+
+    with _errors(), closing(_target(target)) as opened:
+        number = import_raw(Corpus(directory, target), opened, files)
+    say(f"{number} inputs were imported")
+
+
+@corpus.command()
+@TARGET
+@DIRECTORY
+@click.argument("output", type=click.Path(file_okay=False, path_type=Path))
+def export(target: str, directory: Path, output: Path) -> None:
+    """Write the inputs in DIRECTORY to raw files in the folder OUTPUT."""
+    from xennet.fuzz.corpus import Corpus, export_raw
+
+    with _errors(), closing(_target(target)) as opened:
+        number = export_raw(Corpus(directory, target), opened, output)
+    say(f"{number} files were written")
+
+
+@corpus.command()
+@TARGET
+@DIRECTORY
+def prune(target: str, directory: Path) -> None:
+    """Remove the inputs that show nothing which others do not show."""
+    from xennet.fuzz.corpus import Corpus, pruned
+
+    corpus = Corpus(directory, target)
+    with _errors(), closing(_target(target)) as opened:
+        inputs = list(corpus.load())
+        kept = pruned(opened, inputs)
+        removed = corpus.keep_only(kept)
+    say(f"{len(kept)} inputs were kept, {removed} removed")
+
+
+@corpus.command()
+@TARGET
+@DIRECTORY
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def coverage(target: str, directory: Path, as_json: bool) -> None:
+    """Tell which lines of the source the inputs reach, and how stable they are.
+
+    Of functions that were never entered nothing is told.
+    """
+    from xennet.engine.choice import using
+    from xennet.fuzz.campaign import stability
+    from xennet.fuzz.corpus import Corpus
+    from xennet.fuzz.line_coverage import line_coverage
+    from xennet.fuzz.report import coverage_document, coverage_lines
+
+    with _errors(), using("plain"), closing(_target(target)) as opened:
+        inputs = list(Corpus(directory, target).load())
+        document = coverage_document(
+            target, len(inputs), stability(opened, inputs), line_coverage(opened, inputs)
+        )
+    _show(document, as_json, coverage_lines(document))
+
+
+def _target(name: str) -> Target:
+    from xennet.fuzz.target_table import open_target
+
+    return open_target(name)
+
+
+def _seeds(first: int, number: int | None, jobs: int) -> tuple[int, ...]:
+    return tuple(range(first, first + (number or max(_SEEDS, jobs))))
+
+
+@contextmanager
+def _stop(seconds: float | None, silent: bool) -> Iterator[Stop]:
+    """A context in which a signal or ``seconds`` end what goes on."""
+    stop = Stop()
+    if seconds is not None:
+        stop.after(seconds)
+    with stopping(stop, silent):
+        yield stop
+
+
+def _any_over(*stops: Stop) -> bool:
+    return any(stop.over for stop in stops)
+
+
+def _exit_code(stop: Stop, found: bool) -> int:
     if stop.reason:
-        ctx.exit(128 + signal.Signals[stop.reason])
-    ctx.exit(EXIT_FOUND if result.clusters else 0)
+        return 128 + signal.Signals[stop.reason]
+    return EXIT_FOUND if found else 0
+
+
+def _write(file: IO[str] | None, document: Mapping[str, Any]) -> None:
+    if file is not None:
+        file.write(json.dumps(document, indent=2) + "\n")
+
+
+def _show(document: Mapping[str, Any], as_json: bool, lines: Iterable[str]) -> None:
+    if as_json:
+        say_json(document)
+        return
+    for line in lines:
+        say(printable(line))
 
 
 @contextmanager

@@ -147,14 +147,18 @@ class Campaign:
             bytes(self._coverage),
         )
 
-    def write_findings(self, corpus: Corpus, result: Result) -> dict[str, Path]:
+    def write_findings(self, corpus: Corpus, clusters: Iterable[Cluster]) -> dict[str, Path]:
         """Write a finding of each cluster to ``corpus``. Returns where, by the clusters' names.
         Raises OSError."""
         known = self._settings.known
         return {
-            cluster.name: corpus.add_finding(cluster, known, self._target)
-            for cluster in result.clusters
+            cluster.name: corpus.add_finding(cluster, known, self._target) for cluster in clusters
         }
+
+    def key_of(self, fuzz_input: FuzzInput) -> tuple[str, bytes] | None:
+        """Rule and trace of the finding that ``fuzz_input`` has now; None without one."""
+        finding = self._target.execute(fuzz_input)
+        return None if finding is None else (finding.rule, self._target.trace())
 
     def statistics(self) -> Statistics:
         """How far it is."""

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from xennet.fuzz.clusters import Cluster
 from xennet.fuzz.container import ContainerError, read_file, to_bytes, write_whole
+from xennet.fuzz.coverage import Coverage
 from xennet.fuzz.finding_file import Recorded, read_recorded, write_finding
-from xennet.fuzz.fuzz_input import FuzzInput
+from xennet.fuzz.fuzz_input import FuzzInput, RawError, from_raw, to_raw
 from xennet.fuzz.pytest_text import pytest_text
 from xennet.fuzz.target import Target
 
@@ -77,3 +78,47 @@ class Corpus:
 def files_of(folder: Path) -> list[Path]:
     """The containers in ``folder``, sorted; none if it is not there. Raises OSError."""
     return sorted(folder.glob(f"[!.]*{SUFFIX}"))
+
+
+def import_raw(corpus: Corpus, target: Target, files: Iterable[Path]) -> int:
+    """Add raw inputs (xennet.fuzz.fuzz_input.from_raw) of ``target``: files, and all files in
+    folders. Returns how many. Raises RawError, OSError."""
+    number = 0
+    for path in _files_in(files):
+        try:
+            fuzz_input = from_raw(target.name, target.sections, path.read_bytes())
+        except RawError as error:
+            raise RawError(f"{path}: {error}") from None
+        corpus.add(fuzz_input)
+        number += 1
+    return number
+
+
+def _files_in(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from (each for each in sorted(path.glob("[!.]*")) if each.is_file())
+        else:
+            yield path
+
+
+def export_raw(corpus: Corpus, target: Target, folder: Path) -> int:
+    """Write the inputs of ``corpus`` to ``folder`` as raw files. Returns how many. Raises
+    ContainerError, OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    for fuzz_input in corpus.load():
+        raw = to_raw(target.sections, fuzz_input)
+        write_whole(folder / sha256(raw).hexdigest()[:16], raw)
+        number += 1
+    return number
+
+
+def pruned(target: Target, inputs: Iterable[FuzzInput]) -> list[FuzzInput]:
+    """Those of ``inputs``, small ones first, that show something which no other before does."""
+    coverage, kept = Coverage(), []
+    for fuzz_input in sorted(inputs, key=lambda each: (each.size, each.sections)):
+        target.execute(fuzz_input)
+        if coverage.add(bytes(target.counters)):
+            kept.append(fuzz_input)
+    return kept

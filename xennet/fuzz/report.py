@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from xennet.fuzz.campaign import Result, Settings, Statistics
+from xennet.fuzz.ci import NewFindings
 from xennet.fuzz.clusters import Cluster
+from xennet.fuzz.line_coverage import FileCoverage
 
-#: Name of the JSON layout; a new number when a key changes its meaning or goes away.
-FORMAT = "xennet-fuzz/1"
+#: Names of the JSON layouts; a new number when a key changes its meaning or goes away.
+FORMAT, CI_FORMAT, COVERAGE_FORMAT = "xennet-fuzz/1", "xennet-fuzz-ci/1", "xennet-fuzz-coverage/1"
 
 
 def document(
@@ -76,3 +78,65 @@ def progress(statistics: Mapping[str, Any]) -> str:
 def progress_of(statistics: Statistics) -> str:
     """:func:`progress` of a campaign that goes on."""
     return progress(statistics.to_json())
+
+
+def ci_document(targets: Sequence[NewFindings], interrupted: str) -> dict[str, Any]:
+    """What is new in each target, as JSON. ``interrupted``: as for :func:`document`."""
+    return {
+        "format": CI_FORMAT,
+        "interrupted": interrupted or None,
+        "targets": [_new(target) for target in targets],
+    }
+
+
+def _new(target: NewFindings) -> dict[str, Any]:
+    about = document(target.settings, target.result, target.files, "")
+    kept = ("target", "seeds", "known", "statistics", "findings")
+    files = {"old": [str(path) for path in target.old], "gone": [str(path) for path in target.gone]}
+    return {key: about[key] for key in kept} | files
+
+
+def ci_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """The same in lines."""
+    for target in document["targets"]:
+        yield f"{target['target']}: {progress(target['statistics'])}"
+        for path in target["gone"]:
+            yield f"  gone: {path}"
+        for finding in target["findings"]:
+            yield f"  NEW {finding['rule']}: {finding['count']} times, {finding['where']}"
+            if finding["file"] is not None:
+                yield f"    {finding['file']}"
+    if document["interrupted"]:
+        yield f"INTERRUPTED by {document['interrupted']}"
+    elif not any(target["findings"] for target in document["targets"]):
+        yield "nothing new was found"
+
+
+def coverage_document(
+    target: str, inputs: int, stability: float, files: Sequence[FileCoverage]
+) -> dict[str, Any]:
+    """Which lines a corpus of ``inputs`` reaches, as JSON."""
+    return {
+        "format": COVERAGE_FORMAT,
+        "target": target,
+        "inputs": inputs,
+        "stability": stability,
+        "files": [
+            {
+                "file": each.file,
+                "lines": len(each.lines),
+                "executed": len(each.executed),
+                "missed": each.missed,
+            }
+            for each in files
+        ],
+    }
+
+
+def coverage_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """The same in lines."""
+    stable = f"stability {100 * document['stability']:.1f} %"
+    yield f"{document['target']}: {document['inputs']} inputs, {stable}"
+    for file in document["files"]:
+        missed = f", not {file['missed']}" if file["missed"] else ""
+        yield f"  {file['file']}: {file['executed']} of {file['lines']} lines{missed}"
