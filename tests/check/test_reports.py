@@ -71,7 +71,8 @@ def test_json_is_read_again_as_it_was(results: list[Result]) -> None:
     failed = document["results"][2]
     assert failed["evidence"]["words"] == "00000008 00000fa0 00c80000"
     assert len(failed["slot_diff"]) == 1
-    assert "evidence" not in document["results"][0]
+    assert failed["evidence"]["path"] is None
+    assert document["results"][0]["evidence"] is None
 
 
 def test_text_cites_the_rule(results: list[Result]) -> None:

@@ -26,6 +26,16 @@ def test_the_life_cycle_page_is_what_the_tables_say() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_the_conformance_page_has_every_check_as_it_is() -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / "tools" / "conformance_doc.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):

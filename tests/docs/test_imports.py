@@ -108,8 +108,8 @@ _TABLE = {
         "runloop xenbus xenstore"
     ),
     "check": (
-        "abi engine/choice host hypervisor interface lazy netback netfront port ring testing "
-        "xenbus xenstore"
+        "abi engine/choice host hypervisor interface lazy link netback netfront port ring run "
+        "testing xenbus xenstore"
     ),
     "bench": (
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "

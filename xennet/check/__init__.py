@@ -11,36 +11,39 @@ from typing import TYPE_CHECKING
 from xennet.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from xennet.check.check import Check, Field, Side, Violation, all_checks, check
+    from xennet.check.check import Check, Field, Side, Violation, all_checks
     from xennet.check.outcome import Outcome, Severity, Tier
     from xennet.check.rule_book import Rule, rule_book
+    from xennet.check.runner import Result, run_checks
 
 __all__ = [
     "Check",
     "Field",
     "Outcome",
+    "Result",
     "Rule",
     "Severity",
     "Side",
     "Tier",
     "Violation",
     "all_checks",
-    "check",
     "rule_book",
+    "run_checks",
 ]
 
 _HOMES = {
     "Check": "xennet.check.check",
     "Field": "xennet.check.check",
     "Outcome": "xennet.check.outcome",
+    "Result": "xennet.check.runner",
     "Rule": "xennet.check.rule_book",
     "Severity": "xennet.check.outcome",
     "Side": "xennet.check.check",
     "Tier": "xennet.check.outcome",
     "Violation": "xennet.check.check",
     "all_checks": "xennet.check.check",
-    "check": "xennet.check.check",
     "rule_book": "xennet.check.rule_book",
+    "run_checks": "xennet.check.runner",
 }
 
 if not TYPE_CHECKING:  # a type checker sees the imports above, and no other names

@@ -68,7 +68,8 @@ Exit codes:
        something is not gone; of back and front: a vif broke; of xs: refused,
        or not there; of shmif inject: some frames could not be sent; of netmap
        replay: the device differs from a record; of ring and why:
-       something is wrong; of fuzz: something was found
+       something is wrong; of fuzz: something was found; of check: a check
+       is not as expected
   2    bad input or usage, or the system refuses (no file, no memory ...)
   70   an error of xennet's own
   130  interrupted (Ctrl-C, SIGINT)

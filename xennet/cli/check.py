@@ -118,6 +118,40 @@ def explain(rule: str) -> None:
         say(line)
 
 
+@check.command(
+    short_help="Play traffic between all built-in drivers.",
+    epilog="Exit code: 0 all pairs carry all traffic, 1 one does not.",
+)
+@click.option("--only", multiple=True, metavar="PATTERN", help="Only cases like this.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option(
+    "--evidence",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write traces and captures of what fails.",
+)
+@click.pass_context
+def matrix(
+    ctx: click.Context, /, only: Sequence[str], as_json: bool, evidence: Path | None
+) -> None:
+    """Play traffic between each built-in frontend and each built-in backend."""
+    from xennet.check.matrix import CASES, matrix_json, matrix_lines, play_matrix
+
+    cases = [case for case in CASES if _is_wanted(case.name, only)]
+    if not cases:
+        raise click.UsageError(f"No case is like {' or '.join(only)}.")
+    try:
+        cells = play_matrix(cases, evidence)
+    except OSError as error:
+        raise click.UsageError(f"{error.filename}: {error.strerror}") from None
+    if as_json:
+        say_json(matrix_json(cells))
+    else:
+        for line in matrix_lines(cells):
+            say(line)
+    ctx.exit(1 if any(cell.reasons for cell in cells) else 0)
+
+
 def _run(
     side: str,
     *,
@@ -221,6 +255,10 @@ def _selected(checks: Iterable[Check], only: Sequence[str]) -> list[Check]:
     if not chosen:
         raise click.UsageError(f"No check is like {' or '.join(only)}.")
     return chosen
+
+
+def _is_wanted(name: str, only: Sequence[str]) -> bool:
+    return not only or any(fnmatchcase(name, pattern) for pattern in only)
 
 
 def _known(path: Path | None, checks: Iterable[Check]) -> list[KnownFailure]:

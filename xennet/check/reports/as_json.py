@@ -14,6 +14,8 @@ from xennet.check.target import Target
 #: The names of the layouts; each gets a new number when a key changes its meaning or is removed.
 FORMAT, LIST_FORMAT = "xennet-check/1", "xennet-checks/1"
 
+_EVIDENCE = ("ring", "queue", "index", "words", "path", "value", "hint")
+
 
 def versions() -> dict[str, str]:
     """The versions by which a verdict can be told from another: of the suite, of its rules."""
@@ -38,28 +40,25 @@ def results_json(target: Target, results: Sequence[Result]) -> dict[str, Any]:
 
 
 def result_json(result: Result) -> dict[str, Any]:
-    """One result; with evidence unless it passes."""
-    play = result.play
-    said: dict[str, Any] = {
+    """One result; of one that passes no evidence and no notes."""
+    shown = result.play is not None and (not result.good or result.known is not None)
+    return {
         "check": result.check.id,
         "rule": result.rule.id,
+        "severity": result.rule.severity,
+        "tier": result.rule.tier,
         "outcome": result.outcome,
         "good": result.good,
         "seen": result.seen,
-        "control": result.control,
         "accepts": sorted(result.check.accepts),
-        "severity": result.rule.severity,
-        "tier": result.rule.tier,
+        "control": result.control,
         "problems": list(result.problems),
+        "known": "" if result.known is None else result.known.reason,
+        "evidence": dict.fromkeys(_EVIDENCE) | result.evidence if shown else None,
+        "slot_diff": result.diff if shown else [],
+        "notes": [str(note) for note in result.play.notes] if shown and result.play else [],
         "seconds": round(result.seconds, 3),
     }
-    if not result.good or result.known is not None:
-        said["evidence"] = result.evidence
-        said["slot_diff"] = result.diff
-        said["notes"] = [] if play is None else [str(note) for note in play.notes]
-    if result.known is not None:
-        said["known"] = result.known.reason
-    return said
 
 
 def list_json(checks: Iterable[Check]) -> dict[str, Any]:
