@@ -61,7 +61,8 @@ _TABLE = {
     "netback/poll_page": (
         "abi engine/choice engine/kernel frames gnttab hypervisor netback ring vif"
     ),
-    "netback/xnb/poller": "abi frames hypervisor netback netback/poll_page ring xenstored",
+    "netback/xnb/poller": "abi hypervisor netback netback/poll_page ring xenstored",
+    "netback/xnb/oracle": "abi netback/xnb/poller",
     # A host, and what it is made of
     "toolstack": "abi interface xenbus xenstore",
     "plugins": "",

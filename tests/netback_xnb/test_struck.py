@@ -16,8 +16,10 @@ from xennet.frames import CSUM_BLANK, DATA_VALIDATED, BaseEndpoint, FrameBatch
 from xennet.host.setup import Setup
 from xennet.link.vif import VifLink
 from xennet.netback.defects import DefectStruck
-from xennet.netback.policies import policy
+from xennet.netback.policy import BackendPolicy
 from xennet.netback.xnb import passes
+from xennet.netback.xnb.known import FIXED
+from xennet.netback.xnb.policy import XNB, xnb_policy
 from xennet.netfront.kinds import KINDS
 from xennet.offload.checksum import blank, complete
 from xennet.offload.headers import FOUND, PLACES
@@ -83,7 +85,7 @@ class End(BaseEndpoint):
         self.got += [(bytes(batch.frame(i)), batch.flags[i]) for i in range(batch.count)]
 
 
-def over_xnb(up: list[Item], down: list[Item], kind: str = "linux"):
+def over_xnb(up: list[Item], down: list[Item], kind: str = "linux", backend: BackendPolicy = XNB):
     """Both ends, and the rows that struck each packet: of those from the guest, of those to it."""
     guest, host = End(up), End(down)
     struck: list[str] = []
@@ -104,7 +106,7 @@ def over_xnb(up: list[Item], down: list[Item], kind: str = "linux"):
             by_packet[1].append(struck[before:])
         return error
 
-    setup = Setup(policy=policy("xnb"), back=policy("xnb").options, kind=KINDS[kind])
+    setup = Setup(policy=backend, back=backend.options, kind=KINDS[kind])
     link = VifLink(OffloadEdge(guest), OffloadEdge(host), setup=setup)
     link.machine.observers.subscribe(lambda event: struck.append(event.row), DefectStruck)
     with pytest.MonkeyPatch.context() as patch:
@@ -170,6 +172,18 @@ def test_every_frame_arrives_whole_or_a_defect_is_named_for_it(
         assert len(sent) == len(struck)
         for (frame, more), rows in zip(sent, struck, strict=True):
             assert arrived(got, frame, more.get("flags", 0)) == (not rows), rows
+
+
+@settings(max_examples=10, deadline=None)
+@given(items, items | laps, st.sampled_from(["linux", "freebsd"]))
+def test_with_all_rows_known_every_frame_arrives_whole(
+    up: list[Item], down: list[Item], kind: str
+) -> None:
+    guest, host, from_guest, to_guest = over_xnb(up, down, kind, xnb_policy(FIXED))
+    for sent, got, struck in ((up, host.got, from_guest), (down, guest.got, to_guest)):
+        assert not any(struck)
+        assert len(got) == len(sent)
+        assert all(arrived(got, frame, more.get("flags", 0)) for frame, more in sent)
 
 
 def behind_a_long_one() -> list[bytes]:

@@ -17,7 +17,9 @@ from typing import Protocol
 
 from attrs import define, field
 
+from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.abi.xen import PAGE_SHIFT, PAGE_SIZE
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.interface import PageRun
 
 #: Bytes of an mbuf, and of its storage without and with a packet header.
@@ -36,7 +38,9 @@ MINCLSIZE = MHLEN + 1
 # m_pkthdr.csum_flags towards the wire (what the hardware shall do) ...
 CSUM_UDP = 0x2
 CSUM_TCP = 0x4
-CSUM_TSO = 0x10 | 0x1000
+CSUM_IP_TSO = 0x10
+CSUM_IP6_TSO = 0x1000
+CSUM_TSO = CSUM_IP_TSO | CSUM_IP6_TSO
 CSUM_DELAY_DATA = CSUM_TCP | CSUM_UDP
 # ... and from the wire (what the hardware has done).
 CSUM_IP_CHECKED = 0x0100_0000
@@ -108,6 +112,18 @@ def chain(mbuf: Mbuf | None) -> Iterator[Mbuf]:
 def chain_bytes(mbuf: Mbuf | None) -> bytes:
     """The valid bytes of a whole chain (m_copydata of all of it)."""
     return b"".join(segment.valid() for segment in chain(mbuf))
+
+
+def offload_of(mbufc: Mbuf) -> tuple[int, int, int]:
+    """What the packet header says about a received chain, as a frame has it (xennet.frames): flags,
+    GSO size and GSO type."""
+    header = mbufc.pkthdr
+    assert header is not None
+    if header.csum_flags & CSUM_TSO:
+        v4 = header.csum_flags & CSUM_IP_TSO
+        kind = XEN_NETIF_GSO_TYPE_TCPV4 if v4 else XEN_NETIF_GSO_TYPE_TCPV6
+        return CSUM_BLANK | DATA_VALIDATED, header.tso_segsz, kind
+    return DATA_VALIDATED if header.csum_flags & CSUM_DATA_VALID else 0, 0, 0
 
 
 class PageSource(Protocol):

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import errno
 from array import array
+from collections.abc import Iterable
 
-from xennet.abi.netif import NETRXF_extra_info
 from xennet.abi.words import RX_SLOTS, TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
-from xennet.frames import CSUM_BLANK, DATA_VALIDATED, MAX_FRAME, FrameBatch, Outbox, lazy_bytes
+from xennet.frames import CSUM_BLANK, MAX_FRAME, FrameBatch, Outbox, lazy_bytes
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.defects import BackendPanic
@@ -26,20 +26,21 @@ from xennet.netback.keys import FrontendFeatures
 from xennet.netback.xnb.copytable import GnttabCopyTable
 from xennet.netback.xnb.defects import NEVER_RETURNS, NO_IFNET
 from xennet.netback.xnb.keys import XnbFeatures
+from xennet.netback.xnb.known import Rows
 from xennet.netback.xnb.mbuf import (
-    CSUM_DATA_VALID,
     CSUM_DELAY_DATA,
     CSUM_TSO,
     Ifnet,
     Mbuf,
     chain_bytes,
+    offload_of,
 )
 from xennet.netback.xnb.pkt import Pkt
-from xennet.netback.xnb.rx import mbufc2pkt, send
-from xennet.netback.xnb.softc import INTERRUPT_LIMIT
+from xennet.netback.xnb.rx import EVERY_FEATURE, mbufc2pkt, send, slots_of
+from xennet.netback.xnb.softc import INTERRUPT_LIMIT, event_index, goes_on, is_impossible
 from xennet.netback.xnb.stage_pages import stage_pool
 from xennet.netback.xnb.tx import recv
-from xennet.ring import MASK32, BackRing, memory_barrier, overflows
+from xennet.ring import MASK32, BackRing, memory_barrier
 
 #: Room that nobody lacks: mbufc2pkt is asked only what a packet needs.
 _ANY_SPACE = 1 << 16
@@ -50,6 +51,7 @@ class XnbTransmitPass:
 
     ``ifp`` has the driver's own counters. ``interrupt_limit``: packets that are taken from a ring
     which claims more requests than it has slots (defect A14) before this counts as not returning.
+    ``rows``: the defects that are ``known`` and those that were met (xennet.netback.xnb.known).
     """
 
     def __init__(
@@ -59,7 +61,10 @@ class XnbTransmitPass:
         otherend_id: int,
         stage: PageRun,
         config: array[int],
+        *,
+        known: Iterable[str] = (),
     ) -> None:
+        self.rows = Rows(known)
         self._hv = hv
         self._ring = ring
         self._otherend_id = otherend_id
@@ -76,30 +81,50 @@ class XnbTransmitPass:
         self.credit = guest_tx.UNLIMITED
 
     def run(self, max_packets: int) -> int:
-        """Take packets until there is none, or an error, or ``max_packets``; always guest_tx.OK.
+        """Take packets until there is none, or an error, or ``max_packets``. Returns guest_tx.OK;
+        with A14 known also PROD_OVERFLOW.
 
         ``res[R_SLOTS]`` is the number of responses, which is not always that of requests (defects
         A3, A4). Raises BackendPanic where xnb's kernel ends.
         """
-        ring, batch, res = self._ring, self.batch, self.res
+        ring, batch, res, rows = self._ring, self.batch, self.res, self.rows
         batch.clear()
+        rows.lines = 0
         self._seen = ring.sring.req_prod
+        res[guest_tx.R_SLOTS] = errors = bad_csum = 0
+        if is_impossible(ring, self._seen) and rows.fixed("A14"):
+            guest_tx.give_up(res, guest_tx.PROD_OVERFLOW, ring.req_cons, self._seen, 0, 0)
+            return guest_tx.PROD_OVERFLOW
         answered = ring.rsp_prod_pvt
         limit = min(max_packets, batch.max_frames)
-        error = 0
+        taken = 0
         self._cut = True
-        while batch.count < limit and batch.has_room(MAX_FRAME):
+        while taken < limit and batch.has_room(MAX_FRAME):
+            begin = ring.req_cons
             error, mbufc = recv(
-                ring, self._otherend_id, self.ifp, self._gnttab, self._hv, self._pool
+                ring,
+                self._otherend_id,
+                self.ifp,
+                self._gnttab,
+                self._hv,
+                self._pool,
+                None,
+                rows,
             )
-            if error or mbufc is None:
-                self._cut = False
-                break
-            self._input(mbufc)
+            if mbufc is not None:
+                self._input(mbufc)
+            else:
+                bad_csum += error == errno.EBADMSG
+                errors += error not in (0, errno.EBADMSG)
+                if not goes_on(ring, error, begin, rows):
+                    self._cut = False
+                    break
+            taken += 1
         res[guest_tx.R_SLOTS] = (ring.rsp_prod_pvt - answered) & MASK32
         res[guest_tx.R_PACKETS] = batch.count
         res[guest_tx.R_BYTES] = batch.used
-        res[guest_tx.R_ERRORS] = int(error != 0)
+        res[guest_tx.R_ERRORS] = errors
+        res[guest_tx.R_BAD_CSUM] = bad_csum
         res[guest_tx.R_NOTIFY] = int(ring.push_responses_and_check_notify())
         self._look_for_the_end()
         return guest_tx.OK
@@ -109,25 +134,24 @@ class XnbTransmitPass:
         if self._cut:
             return True
         sring = self._ring.sring
-        sring.req_event = self._ring.req_cons + 1
+        sring.req_event = event_index(self._ring, self._seen, self.rows)
         memory_barrier()
         return sring.req_prod != self._seen
 
     def _input(self, mbufc: Mbuf) -> None:
         """if_input. GSO data is lost on the way (defect A20)."""
-        assert mbufc.pkthdr is not None
-        validated = mbufc.pkthdr.csum_flags & CSUM_DATA_VALID
-        self.batch.append(chain_bytes(mbufc), flags=DATA_VALIDATED if validated else 0)
+        flags, gso_size, gso_type = offload_of(mbufc)
+        self.batch.append(chain_bytes(mbufc), flags=flags, gso_size=gso_size, gso_type=gso_type)
         self._pool.m_freem(mbufc)
 
     def _look_for_the_end(self) -> None:
         ring = self._ring
         prod = ring.sring.req_prod
-        if not overflows(prod, ring.req_cons, ring.nr_ents):
+        if not is_impossible(ring, prod):
             self._stale = 0
             return
         self._stale += self.batch.count
-        if self._stale >= self.interrupt_limit:
+        if self._stale >= self.interrupt_limit and not self.rows.fixed("A15"):
             raise BackendPanic(
                 f"xnb_intr: has not returned after {self._stale} packets; {ring.sring.name} ring: "
                 f"req_prod {prod}, req_cons {ring.req_cons}",
@@ -138,7 +162,8 @@ class XnbTransmitPass:
 class XnbReceivePass(Outbox):
     """xnb_start_locked. ``stage``: pages that become mbufs.
 
-    ``features`` are believed in one thing only: whether there is an ifnet.
+    ``features`` are believed in one thing only: whether there is an ifnet; with B10 known, in all.
+    ``rows``: the defects that are ``known`` and those that were met (xennet.netback.xnb.known).
     """
 
     #: There is no multicast control (C10).
@@ -152,11 +177,16 @@ class XnbReceivePass(Outbox):
         features: FrontendFeatures,
         stage: PageRun,
         config: array[int],
+        *,
+        known: Iterable[str] = (),
     ) -> None:
+        self.rows = Rows(known)
         self._hv = hv
         self._ring = ring
         self._otherend_id = otherend_id
-        self._no_ifnet = isinstance(features, XnbFeatures) and features.no_ifnet
+        self._features, self._no_ifnet = EVERY_FEATURE, False
+        if isinstance(features, XnbFeatures):
+            self._features, self._no_ifnet = features.softc, features.no_ifnet
         self._pool = stage_pool(stage)
         self._gnttab = GnttabCopyTable()
         self._seen = ring.req_cons
@@ -170,7 +200,8 @@ class XnbReceivePass(Outbox):
         return super().refill()
 
     def run(self) -> int:
-        """Send as many packets as the posted buffers allow. Returns guest_rx.OK.
+        """Send as many packets as the posted buffers allow. Returns guest_rx.OK; with B6 known also
+        PROD_OVERFLOW.
 
         A packet whose copy failed is one response and counts as sent (defect B5).
         """
@@ -181,10 +212,23 @@ class XnbReceivePass(Outbox):
         first = self.next
         while self.next < batch.count:
             mbufc = self._mbuf(self.next)
-            error = send(ring, self._otherend_id, mbufc, self._gnttab, self._hv)
+            error = send(
+                ring,
+                self._otherend_id,
+                mbufc,
+                self._gnttab,
+                self._hv,
+                None,
+                self._features,
+                self.rows,
+            )
             if error == errno.EAGAIN:
                 needed = _slots(mbufc)
             self._pool.m_freem(mbufc)
+            if error == errno.EPROTO:
+                res[guest_rx.R_VERDICT] = guest_rx.PROD_OVERFLOW
+                res[guest_rx.R_INDEX], res[guest_rx.R_WORD0] = ring.req_cons, ring.sring.req_prod
+                return guest_rx.PROD_OVERFLOW
             if needed:
                 break
             if error:
@@ -225,4 +269,4 @@ def _slots(mbufc: Mbuf) -> int:
     """Slots that a packet needs."""
     pkt = Pkt()
     mbufc2pkt(mbufc, pkt, 0, _ANY_SPACE)
-    return pkt.list_len + (1 if pkt.flags & NETRXF_extra_info else 0)
+    return slots_of(pkt)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from attrs import define, field
+
+#: Most packets need none.
+_NONE: Mapping[int, Any] = MappingProxyType({})
 
 
 @define
@@ -35,6 +42,16 @@ class Pkt:
     ``list_len``  data slots, extra info not counted. 0 means that there was no packet; a packet
                   that is in error keeps its count (defect A21)
     ``error``     the packet must not be used
+
+    What follows is no part of the struct; only fixed defects (xennet.netback.xnb.known) use it.
+
+    ``extras``    extra infos behind the first data slot (0) and behind later ones
+    ``adds_up``   the later slots hold no more than ``size``
+    ``oversize``  a slot is longer than a page, and ``adds_up``
+    ``amends``    the request amends the multicast list and carries no packet
+    ``gso``       ``extra`` has GSO data that counts
+    ``slots``     data slots of a packet in error whose list_len is 0
+    ``copies``    ring index -> the slot as it was when it was first read
     """
 
     car: int = 0
@@ -45,12 +62,22 @@ class Pkt:
     flags: int = 0
     list_len: int = 0
     error: bool = False
+    extras: Mapping[int, int] = field(default=_NONE, eq=False)
+    adds_up: bool = field(default=True, eq=False)
+    oversize: bool = field(default=False, eq=False)
+    amends: bool = field(default=False, eq=False)
+    gso: bool = field(default=False, eq=False)
+    slots: int = field(default=0, eq=False)
+    copies: Mapping[int, bytes] = field(default=_NONE, eq=False, repr=False)
 
     def initialize(self) -> None:
         """All fields zero, which is a valid packet of no slots (xnb_pkt_initialize)."""
         self.car = self.cdr = self.size = self.car_size = self.flags = self.list_len = 0
         self.extra = Extra()
         self.error = False
+        self.extras = self.copies = _NONE
+        self.adds_up, self.slots = True, 0
+        self.oversize = self.amends = self.gso = False
 
     def validate(self) -> None:
         """xnb_pkt_validate."""

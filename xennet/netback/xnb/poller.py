@@ -18,23 +18,27 @@ This file is no driver: it stands outside the machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from xennet.abi.words import TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
-from xennet.frames import DATA_VALIDATED
 from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.netback.defects import BackendPanic, DefectStruck
 from xennet.netback.poll_page import GUEST, HOST, PolledGuest, PolledPacket
 from xennet.netback.xnb.copytable import GnttabCopyTable
 from xennet.netback.xnb.dump import Log
+from xennet.netback.xnb.known import FIXED, Rows, known_rows
 from xennet.netback.xnb.mbuf import (
-    CSUM_DATA_VALID,
     CSUM_DELAY_DATA,
     CSUM_TSO,
+    MCLBYTES,
     Ifnet,
     Mbuf,
     MbufPool,
     chain_bytes,
+    offload_of,
 )
+from xennet.netback.xnb.rx import EVERY_FEATURE, SoftcFeatures
 from xennet.netback.xnb.softc import XnbSoftc, intr
 from xennet.ring import BackRing, rx_ring, tx_ring
 from xennet.xenstored.service import XenStoreService
@@ -51,9 +55,17 @@ class XnbPoller(PolledGuest):
 
     ``rx_page``: 4096 writable bytes, the rx ring. ``struck``: the defects that damaged a packet of
     the last pass in silence. ``log`` takes the driver's console lines, without limit (A18).
+
+    ``known``: defect rows that play as if they were fixed (xennet.netback.xnb.known); the attribute
+    of that name may be set between passes. After a pass ``met`` has the rows that are not known and
+    made a difference. ``features``: what the frontend takes (B10). ``meanwhile``, if it is set, is
+    called with each step at which a frontend may act (xennet.netback.xnb.known.STEPS).
+
+    Raises ValueError that lists the rows if one of ``known`` is unknown.
     """
 
-    def __init__(self, log: Log = None) -> None:
+    def __init__(self, log: Log = None, *, known: Iterable[str] = ()) -> None:
+        rows = Rows(known)
         super().__init__(_FRAMES)
         self._rx_ring = self._guest.alloc_pages(1)
         self.rx_page = self._rx_ring.u8
@@ -72,15 +84,58 @@ class XnbPoller(PolledGuest):
             ifp=Ifnet(if_input=self._input),
             pool=MbufPool(kernel, max_pages=_POOL_PAGES),
             log=log,
+            rows=rows,
         )
         self._machine.observers.subscribe(self._observe, DefectStruck)
 
-    def queue(self, frame: bytes, *, csum_blank: bool = False, gso_size: int = 0) -> None:
+    @property
+    def softc(self) -> XnbSoftc:
+        """The driver's state."""
+        return self._xnb
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The rows that play as if they were fixed."""
+        return self._xnb.rows.known
+
+    @known.setter
+    def known(self, rows: Iterable[str]) -> None:
+        self._xnb.rows.known = known_rows(rows)
+
+    @property
+    def met(self) -> frozenset[str]:
+        """The rows that the last pass came to, and that are not known."""
+        return frozenset(self._xnb.rows.met)
+
+    @property
+    def meanwhile(self) -> Callable[[str], None] | None:
+        """What a frontend does while xnb works."""
+        return self._xnb.rows.meanwhile
+
+    @meanwhile.setter
+    def meanwhile(self, act: Callable[[str], None] | None) -> None:
+        self._xnb.rows.meanwhile = act
+
+    @property
+    def features(self) -> SoftcFeatures:
+        """What the frontend takes."""
+        return self._xnb.features
+
+    @features.setter
+    def features(self, features: SoftcFeatures) -> None:
+        self._xnb.features = features
+
+    def queue(
+        self, frame: bytes, *, csum_blank: bool = False, gso_size: int = 0, segment: int = MCLBYTES
+    ) -> None:
         """Queue ``frame`` for the guest; the next :meth:`poll` tries to send it.
 
-        Raises MemoryError if too much is queued.
+        It lies in mbufs of ``segment`` bytes each, 1..2048. Raises MemoryError if too much is
+        queued.
         """
-        mbufc = self._xnb.pool.build(frame)
+        whole, rest = divmod(len(frame), segment)
+        segments = [segment] * whole + [rest] * (rest > 0 or not frame)
+        mbufc = self._xnb.pool.build(frame, segments=segments)
         assert mbufc.pkthdr is not None
         if csum_blank:
             mbufc.pkthdr.csum_flags |= CSUM_DELAY_DATA
@@ -99,12 +154,15 @@ class XnbPoller(PolledGuest):
         xnb = self._xnb
         xnb.txb.rsp_prod_pvt = xnb.txb.req_cons = start
         xnb.rxb.rsp_prod_pvt = xnb.rxb.req_cons = rx_start
+        xnb.carrier = True
+        xnb.rows.clear()
         self._packets, self._panic = [], None
         self.struck.clear()
         try:
             intr(xnb, max_packets)
         except BackendPanic as panic:
             self._panic = panic
+            xnb.rows.met |= FIXED.keys() & set(panic.rule.split("/"))
             self._boot()
         return int(self._panic is not None)
 
@@ -119,6 +177,9 @@ class XnbPoller(PolledGuest):
     def reset(self) -> None:
         super().reset()
         self.rx_page[:] = bytes(PAGE_SIZE)
+        ifp = self._xnb.ifp
+        ifp.ipackets = ifp.ierrors = ifp.iqdrops = ifp.opackets = ifp.oerrors = 0
+        self.features, self.meanwhile = EVERY_FEATURE, None
         self._boot()
 
     def _boot(self) -> None:
@@ -130,10 +191,7 @@ class XnbPoller(PolledGuest):
         xnb.tx_gnttab, xnb.rx_gnttab = GnttabCopyTable(), GnttabCopyTable()
 
     def _input(self, mbufc: Mbuf) -> None:
-        assert mbufc.pkthdr is not None
-        validated = mbufc.pkthdr.csum_flags & CSUM_DATA_VALID
-        flags = DATA_VALIDATED if validated else 0
-        self._packets.append(PolledPacket(chain_bytes(mbufc), flags, 0, 0))
+        self._packets.append(PolledPacket(chain_bytes(mbufc), *offload_of(mbufc)))
         self._xnb.pool.m_freem(mbufc)
 
     def _observe(self, event: object) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import errno
 
+from attrs import frozen
+
 from xennet.abi.grant_table import GNTCOPY_dest_gref, GNTST_okay
 from xennet.abi.netif import (
     NETIF_RSP_ERROR,
@@ -27,18 +29,49 @@ from xennet.netback.xnb import defects
 from xennet.netback.xnb.copytable import GNTTAB_LEN, GnttabCopyTable
 from xennet.netback.xnb.defects import MBUF_CHAIN_LIES, RX_TABLE_TOO_SHORT, TABLE_WALK_LEAVES
 from xennet.netback.xnb.dump import Log, printf
+from xennet.netback.xnb.known import PLANNED, SHIPPED, Rows
 from xennet.netback.xnb.mbuf import CSUM_DELAY_DATA, CSUM_TSO, Mbuf
 from xennet.netback.xnb.pkt import Extra, Pkt
-from xennet.netback.xnb.slots import GnttabCopy, extra_info, rx_request, rx_response
-from xennet.ring import MASK32, BackRing
+from xennet.netback.xnb.slots import extra_info, rx_request, rx_response
+from xennet.ring import MASK32, BackRing, overflows
 
 MASK16 = 0xFFFF
 SIZE_T = 0xFFFF_FFFF_FFFF_FFFF
 #: FreeBSD's value for "no grant reference".
 GRANT_REF_INVALID = 0xFFFF_FFFF
+#: In place of the number of elements: the table is too short, and B8 is known.
+TOO_MANY = -1
 
 
-def mbufc2pkt(mbufc: Mbuf | None, pkt: Pkt, start: int, space: int) -> int:
+@frozen
+class SoftcFeatures:
+    """The frontend's features in struct xnb_softc, 8 bits each; ``ip_csum`` is a boolean."""
+
+    can_sg: int
+    gso: int
+    gso_prefix: int
+    ip_csum: bool
+
+    def covers(self, pkt: Pkt) -> bool:
+        """Whether the frontend can take ``pkt``."""
+        if pkt.flags & NETRXF_extra_info and not self.gso:
+            return False
+        if pkt.flags & NETRXF_more_data and not self.can_sg:
+            return False
+        return self.ip_csum or not pkt.flags & NETRXF_csum_blank
+
+
+EVERY_FEATURE = SoftcFeatures(1, 1, 0, True)
+
+
+def mbufc2pkt(
+    mbufc: Mbuf | None,
+    pkt: Pkt,
+    start: int,
+    space: int,
+    features: SoftcFeatures = EVERY_FEATURE,
+    rows: Rows = SHIPPED,
+) -> int:
     """Say which slots a chain will take, the first being index ``start`` (xnb_mbufc2pkt).
 
     ``space``: free slots in the rx ring, a signed number. Returns 0, or EINVAL (no chain, no packet
@@ -53,7 +86,9 @@ def mbufc2pkt(mbufc: Mbuf | None, pkt: Pkt, start: int, space: int) -> int:
     header = mbufc.pkthdr
     pkt.validate()
     pkt.flags = 0
-    pkt.size = header.len & MASK16
+    pkt.size = header.len
+    if pkt.size > MASK16 and not rows.fixed("B9"):
+        pkt.size &= MASK16
     pkt.car = start & MASK32
     pkt.car_size = mbufc.len & MASK16
 
@@ -74,15 +109,28 @@ def mbufc2pkt(mbufc: Mbuf | None, pkt: Pkt, start: int, space: int) -> int:
     if pkt.list_len > 1:
         pkt.flags |= NETRXF_more_data
 
-    slots_required = pkt.list_len + (1 if pkt.flags & NETRXF_extra_info else 0)
+    if not features.covers(pkt) and rows.fixed("B10"):
+        pkt.invalidate()
+        return errno.EINVAL
+    slots_required = slots_of(pkt)
     if slots_required > space:
         pkt.invalidate()
         return errno.EAGAIN
     return 0
 
 
+def slots_of(pkt: Pkt) -> int:
+    """Slots of the rx ring that a packet takes."""
+    return pkt.list_len + (1 if pkt.flags & NETRXF_extra_info else 0)
+
+
 def rxpkt2gnttab(
-    pkt: Pkt, mbufc: Mbuf, gnttab: GnttabCopyTable, rxb: BackRing, otherend_id: int
+    pkt: Pkt,
+    mbufc: Mbuf,
+    gnttab: GnttabCopyTable,
+    rxb: BackRing,
+    otherend_id: int,
+    rows: Rows = SHIPPED,
 ) -> int:
     """Plan the copy from a chain into the guest's buffers (xnb_rxpkt2gnttab).
 
@@ -90,17 +138,22 @@ def rxpkt2gnttab(
     where a buffer (4096 bytes) or an mbuf ends, *not* where the mbuf's storage crosses into its
     next page: a 9216- or 16384-byte cluster whose data is not page aligned gives elements that the
     hypervisor refuses (GNTST_bad_copy_arg). Raises BackendPanic (B8) when 64 elements do not
-    suffice, BackendPanic (mbuf) when the chain is shorter than its packet header says.
+    suffice, or returns :data:`TOO_MANY` with that row known; BackendPanic (mbuf) when the chain is
+    shorter than its packet header says.
     """
     mbuf: Mbuf | None = mbufc
     gnt_idx = 0
     r_idx = pkt.car
     r_ofs = 0
     m_ofs = 0
+    gref = GRANT_REF_INVALID
     size_remaining = pkt.size if pkt.is_valid else 0
 
     while size_remaining > 0:
-        rxq = rx_request(rxb, r_idx)
+        again = rx_request(rxb, r_idx).gref
+        # Once for each element, not for each slot (defect B7).
+        if r_ofs == 0 or again == gref or not rows.fixed("B7"):
+            gref = again
         if mbuf is None:
             raise BackendPanic(
                 f"xnb_rxpkt2gnttab: packet of {pkt.size} bytes: the mbuf chain ends with "
@@ -111,12 +164,14 @@ def rxpkt2gnttab(
         space = min(PAGE_SIZE - r_ofs, mbuf_space)
 
         if gnt_idx >= GNTTAB_LEN:
+            if rows.fixed("B8"):
+                return TOO_MANY
             raise BackendPanic(
                 f"xnb_rxpkt2gnttab: packet of {pkt.size} bytes needs more than {GNTTAB_LEN} copies",
                 RX_TABLE_TOO_SHORT,
             )
         entry = gnttab[gnt_idx]
-        entry.dest_ref = rxq.gref
+        entry.dest_ref = gref
         entry.dest_domid = otherend_id
         entry.dest_offset = r_ofs
         entry.source_gmfn = mbuf.frame_at(m_ofs)
@@ -128,7 +183,9 @@ def rxpkt2gnttab(
         gnt_idx += 1
         r_ofs += space
         m_ofs += space
-        size_remaining = (size_remaining - space) & MASK16
+        size_remaining -= space
+        if pkt.size <= MASK16:
+            size_remaining &= MASK16
         if r_ofs == PAGE_SIZE:
             r_ofs = 0
             r_idx = pkt.cdr if r_idx == pkt.car else (r_idx + 1) & MASK32
@@ -140,7 +197,12 @@ def rxpkt2gnttab(
 
 
 def rxpkt2rsp(
-    pkt: Pkt, gnttab: GnttabCopyTable, n_entries: int, ring: BackRing, log: Log = None
+    pkt: Pkt,
+    gnttab: GnttabCopyTable,
+    n_entries: int,
+    ring: BackRing,
+    log: Log = None,
+    rows: Rows = SHIPPED,
 ) -> int:
     """Write the responses to a packet, unpublished (xnb_rxpkt2rsp).
 
@@ -155,21 +217,32 @@ def rxpkt2rsp(
     """
     n_responses = 0
     last_gref = GRANT_REF_INVALID
+    into: list[tuple[int, int]] = []  # of each element: its data slot, and the gref of that
+    done = 0
     for i in range(n_entries):
         entry = gnttab[i]
+        gref = entry.dest_ref
         if entry.status != GNTST_okay:
-            printf(log, "xnb_rxpkt2rsp", f"copy {i} has status {entry.status}")
-            _error_response(ring)
-            return 1
-        if entry.dest_ref != last_gref:
+            if rows.may_print(1):
+                printf(log, "xnb_rxpkt2rsp", f"copy {i} has status {entry.status}")
+            n_responses = slots_of(pkt) if rows.fixed("B5") else 1
+            for _ in range(n_responses):
+                _error_response(ring, rows)
+            return n_responses
+        if gref != last_gref:
             n_responses += 1
-            last_gref = entry.dest_ref
+            last_gref = gref
+        into.append((done // PAGE_SIZE, gref))
+        done += entry.len
+    if n_responses != pkt.list_len and n_entries and rows.fixed("B1"):
+        n_responses = pkt.list_len
 
     has_extra = pkt.flags & NETRXF_extra_info
     if has_extra:
         n_responses += 1
 
     gnt_idx = 0
+    slot = -1
     for i in range(n_responses):
         r_idx = ring.rsp_prod_pvt + i
         if has_extra and i == 1:
@@ -182,17 +255,26 @@ def rxpkt2rsp(
             ext.gso_features = 0
             continue
 
+        slot += 1
         gref = rx_request(ring, r_idx).gref
+        used = next((used for at, used in into if at == slot), gref)
+        if used != gref and rows.fixed("B7"):
+            gref = used
         flags = 0
         # The number of the response, in which the extra info counts (defect B4).
-        if i < pkt.list_len - 1:
+        more = i < pkt.list_len - 1
+        if more != (slot < pkt.list_len - 1) and rows.fixed("B4"):
+            more = not more
+        if more:
             flags |= NETRXF_more_data
         if i == 0 and has_extra:
             flags |= NETRXF_extra_info
         if i == 0 and pkt.flags & NETRXF_data_validated:
             flags |= NETRXF_data_validated | NETRXF_csum_blank
         status = 0
-        while _element(gnttab, gnt_idx).dest_ref == gref:
+        while _carries(gnttab, gnt_idx, n_entries, gref, rows):
+            if gnt_idx < n_entries and into[gnt_idx][0] != slot and rows.fixed("B1"):
+                break
             status += gnttab[gnt_idx].len
             gnt_idx += 1
         rsp = rx_response(ring, r_idx)  # the id stays: request and response have it in one place
@@ -205,22 +287,30 @@ def rxpkt2rsp(
     return n_responses
 
 
-def _error_response(ring: BackRing) -> None:
+def _error_response(ring: BackRing, rows: Rows) -> None:
     """Write the response to a packet that could not be copied: the id (unchanged) and the status
-    alone."""
-    rx_response(ring, ring.rsp_prod_pvt).status = NETIF_RSP_ERROR
+    alone (defect B3)."""
+    rsp = rx_response(ring, ring.rsp_prod_pvt)
+    if (rsp.offset or rsp.flags) and rows.fixed("B3"):
+        rsp.offset = rsp.flags = 0
+    rsp.status = NETIF_RSP_ERROR
     ring.req_cons += 1
     ring.rsp_prod_pvt += 1
 
 
-def _element(gnttab: GnttabCopyTable, gnt_idx: int) -> GnttabCopy:
-    """The element that the search for a gref reads next."""
-    if gnt_idx >= GNTTAB_LEN:
+def _carries(gnttab: GnttabCopyTable, gnt_idx: int, n_entries: int, gref: int, rows: Rows) -> bool:
+    """Whether the search for ``gref`` goes on over element ``gnt_idx``, which an earlier packet may
+    have left (defect B2)."""
+    beyond = gnt_idx >= GNTTAB_LEN
+    found = not beyond and gnttab[gnt_idx].dest_ref == gref
+    if gnt_idx >= n_entries and (found or beyond) and rows.fixed("B2"):
+        return False
+    if beyond:
         raise BackendPanic(
             f"xnb_rxpkt2rsp: the search for a gref leaves the table of {GNTTAB_LEN} copies",
             TABLE_WALK_LEAVES,
         )
-    return gnttab[gnt_idx]
+    return found
 
 
 def send(
@@ -230,6 +320,8 @@ def send(
     gnttab: GnttabCopyTable,
     hv: Hypervisor,
     log: Log = None,
+    features: SoftcFeatures = EVERY_FEATURE,
+    rows: Rows = SHIPPED,
 ) -> int:
     """Put one packet on the rx ring, unpublished; the caller keeps the chain (xnb_send).
 
@@ -237,20 +329,33 @@ def send(
     touched) or EINVAL (not a packet). The room is ``req_prod - req_cons`` as the frontend claims
     it: 1000 in a ring of 256 is believed, 2^31 and more is negative and EAGAIN for ever (defect
     B6). Raises BackendPanic as the steps do. Observers hear of a packet that a defect damaged.
+
+    With rows known also EIO (the copy failed, the requests are answered), EMSGSIZE (too many
+    copies) and EPROTO (an impossible req_prod); nothing is touched for the last two.
     """
-    space = (ring.sring.req_prod - ring.req_cons) & MASK32
+    req_prod = ring.sring.req_prod
+    if overflows(req_prod, ring.req_cons, ring.nr_ents) and rows.fixed("B6"):
+        return errno.EPROTO
+    space = (req_prod - ring.req_cons) & MASK32
     if space > MASK32 >> 1:  # a RING_IDX passed as an int
         space -= 1 << 32
     pkt = Pkt()
-    error = mbufc2pkt(mbufc, pkt, ring.rsp_prod_pvt, space)
+    error = mbufc2pkt(mbufc, pkt, ring.rsp_prod_pvt, space, features, rows)
     if error:
         return error
     assert mbufc is not None
-    n_entries = rxpkt2gnttab(pkt, mbufc, gnttab, ring, otherend)
+    n_entries = rxpkt2gnttab(pkt, mbufc, gnttab, ring, otherend, rows)
+    if n_entries == TOO_MANY:
+        return errno.EMSGSIZE
+    if rows.meanwhile is not None:
+        rows.meanwhile(PLANNED)
     if n_entries != 0:
         hv.grant_copy(gnttab.u32, n_entries)
-    n_responses = rxpkt2rsp(pkt, gnttab, n_entries, ring, log)
+    n_responses = rxpkt2rsp(pkt, gnttab, n_entries, ring, log, rows)
     if hv.interest(DefectStruck).any:
-        for row in defects.to_guest(pkt, gnttab, n_entries, n_responses):
+        for row in defects.to_guest(pkt, gnttab, n_entries, n_responses, rows.known):
+            rows.met.add(row)
             hv.emit(DefectStruck(hv.domid, otherend, row, defects.WHAT[row]))
+    if "B5" in rows.known and any(gnttab[i].status != GNTST_okay for i in range(n_entries)):
+        return errno.EIO
     return 0

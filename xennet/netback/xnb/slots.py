@@ -38,12 +38,17 @@ class Field:
         self.signed = signed
 
     def __get__(self, pointer: Pointer, owner: type[Pointer] | None = None) -> int:
-        raw = pointer.memory[pointer.base + self.at : pointer.base + self.end]
-        return int.from_bytes(raw, "little", signed=self.signed)
+        base = pointer.base
+        raw = pointer.memory[base + self.at : base + self.end]
+        if self.signed:
+            return int.from_bytes(raw, "little", signed=True)
+        return int.from_bytes(raw, "little")
 
     def __set__(self, pointer: Pointer, value: int) -> None:
-        raw = (value & self.mask).to_bytes(self.size, "little")
-        pointer.memory[pointer.base + self.at : pointer.base + self.end] = raw
+        base = pointer.base
+        pointer.memory[base + self.at : base + self.end] = (value & self.mask).to_bytes(
+            self.size, "little"
+        )
 
 
 class TxRequest(Pointer):
