@@ -19,7 +19,6 @@ from xennet.abi.netif import (
     TX_RESPONSE,
     XEN_NETIF_EXTRA_TYPE_GSO,
 )
-from xennet.frames import EVERYTHING, BaseEndpoint, FrameBatch, Offload
 from xennet.netback.credit import NO_LIMIT, Rate
 from xennet.netback.drain import Carrier
 from xennet.netback.keys import FrontendFeatures, QueueKeys
@@ -36,41 +35,10 @@ from xennet.netfront.rx_pass import rx_batch
 from xennet.netfront.verdict import BackendError
 from xennet.ring import BackRing, FrontRing, rx_ring, tx_ring
 from xennet.testing.minimal_hypervisor import MinimalHypervisor, MinimalMachine
+from xennet.testing.network_stack import NetworkStack as Stack
 from xennet.vif.counters import BackendCounters
 
 GUEST, HOST = 1, 0
-
-
-class Stack(BaseEndpoint):
-    """A network stack's side of a driver: ``to_send`` goes out, ``received`` came in."""
-
-    room = 1 << 30
-
-    def __init__(self) -> None:
-        self.to_send: list[bytes] = []
-        self.flags: list[int] = []
-        self.gso: tuple[int, int] = (0, 0)
-        self.received: list[bytes] = []
-        self.meta: list[tuple[int, int, int]] = []
-        self.offload = EVERYTHING
-
-    def negotiated(self, offload: Offload) -> None:
-        self.offload = offload
-
-    def pull(self, batch: FrameBatch) -> int:
-        pulled = 0
-        while self.to_send and batch.has_room(len(self.to_send[0])):
-            flags = self.flags.pop(0) if self.flags else 0
-            batch.append(
-                self.to_send.pop(0), flags=flags, gso_size=self.gso[0], gso_type=self.gso[1]
-            )
-            pulled += 1
-        return pulled
-
-    def push(self, batch: FrameBatch) -> None:
-        self.received += [bytes(frame) for frame in batch]
-        for i in range(batch.count):
-            self.meta.append((batch.flags[i], batch.gso_size[i], batch.gso_type[i]))
 
 
 def back_side(

@@ -105,8 +105,8 @@ _TABLE = {
         "netback netfront observe plugins port pump ring runloop vif wrap xenbus xenstore"
     ),
     "testing": (
-        "abi adversary errors frames interface lazy link netback offload port pump ring run "
-        "runloop xenbus xenstore"
+        "abi adversary errors frames host hypervisor interface lazy link netback netfront offload "
+        "port pump ring run runloop toolstack xenbus xenstore"
     ),
     "check": (
         "abi engine/choice host hypervisor interface lazy link netback netfront port ring run "

@@ -13,42 +13,43 @@ from hypothesis import strategies as st
 from xennet.abi.xenbus import XenbusState
 from xennet.adversary import LOAD, Access, Adversary
 from xennet.engine.choice import using
-from xennet.host.domains import PluggedVif
-from xennet.host.host import Host
 from xennet.netfront.kinds import KINDS
-from xennet.port import open_port
+from xennet.port.echo import EchoPort
+from xennet.port.null import NullPort
 from xennet.testing.backend_moves import BACKEND_LIFE, BACKEND_MOVES
 from xennet.testing.frontend_moves import FRONTEND_LIFE, FRONTEND_MOVES
 from xennet.testing.moves import Move, Planned, at_point, live
 from xennet.testing.raw_backend import RawBackend
 from xennet.testing.raw_frontend import RawFrontend
+from xennet.testing.vif_setup import VifSetup
 from xennet.vif.ring_events import RingEvent
 
 FRAME = bytes(range(14)) + bytes(46)
-#: Deliveries that only a hang makes.
-MANY = 50_000
 
 
 @define
 class Scene:
-    """A host, a vif, a hand-driven peer at one of its ends; ``seen`` are the rules of what the
+    """A vif with a hand-driven ``peer`` at one of its ends; ``seen`` are the rules of what the
     driver at the other one refused."""
 
-    host: Host
-    vif: PluggedVif
-    peer: Any
+    setup: VifSetup
     seen: set[str] = field(factory=set)
 
     def __attrs_post_init__(self) -> None:
         def note(event: RingEvent) -> None:
             self.seen.add(event.rule)
 
-        self.host.machine.observers.subscribe(note, RingEvent)
+        self.setup.host.machine.observers.subscribe(note, RingEvent)
+
+    @property
+    def peer(self) -> Any:
+        return self.setup.frontend or self.setup.backend
 
     @property
     def driver(self) -> Any:
         """xennet's driver."""
-        return self.vif.netback if isinstance(self.peer, RawFrontend) else self.vif.netfront
+        vif = self.setup.vif
+        return vif.netfront if self.setup.frontend is None else vif.netback
 
     @property
     def error(self) -> str:
@@ -57,25 +58,12 @@ class Scene:
         return error.rule if error is not None else ""
 
 
-def quiet(host: Host) -> Callable[[], int]:
-    return lambda: host.machine.run_loop.run_until_idle(limit=MANY)
-
-
 def facing_netback() -> Scene:
-    host = Host()
-    host.dom0.load()
-    guest = host.add_guest(drivers=None)
-    vif = host.plug(guest, 0, open_port("null:"), open_port("echo:"))
-    return Scene(host, vif, RawFrontend(guest.kernel, settle=quiet(host)))
+    return Scene(VifSetup.make(frontend="raw"))
 
 
 def facing_netfront(kind: str = "linux") -> Scene:
-    host = Host(drivers=None)
-    guest = host.add_guest(kind=KINDS[kind])
-    vif = host.plug(guest, 0, open_port("echo:"), open_port("null:"))
-    guest.boot()
-    peer = RawBackend(host.dom0.kernel, "backend/vif/1/0", settle=quiet(host))
-    return Scene(host, vif, peer)
+    return Scene(VifSetup.make(backend="raw", kind=KINDS[kind]))
 
 
 # -- each move, alone, on a vif that is connected --------------------------------------------------
@@ -228,14 +216,9 @@ BACKEND: dict[str, Check] = {
 
 
 def finished(scene: Scene) -> None:
-    """The vif is taken away, the peer gives everything back, and nothing is left of either."""
-    host, peer = scene.host, scene.peer
-    peer.release() if isinstance(peer, RawFrontend) else peer.detach()
-    host.unplug(scene.vif, force=True)
-    host.machine.run_loop.run_until_idle(limit=MANY, advance_timers=True)
-    if isinstance(peer, RawFrontend):
-        assert peer.release() == []
-    assert not host.leaks(), str(host.leaks())
+    """Nothing is left of either end."""
+    left = scene.setup.finish()
+    assert not left, str(left)
 
 
 @pytest.mark.parametrize("name", FRONTEND)
@@ -383,10 +366,10 @@ def test_netback_survives_any_moves_of_a_frontend(plan: Any, settle: bool) -> No
     live(scene.peer, FRONTEND_LIFE, plan, settle=settle)
     finished(scene)
     # The next guest is served as if nothing had happened.
-    host = scene.host
+    host = scene.setup.host
     guest = host.add_guest(drivers=None)
-    host.plug(guest, 0, open_port("null:"), open_port("echo:"))
-    fresh = RawFrontend(guest.kernel, settle=quiet(host))
+    host.plug(guest, 0, NullPort(), EchoPort())
+    fresh = RawFrontend(guest.kernel, settle=scene.setup.settle)
     assert fresh.connect()
     assert fresh.echo(FRAME) is not None
     assert fresh.close() == []
@@ -402,9 +385,9 @@ def test_netfront_survives_any_moves_of_a_backend(plan: Any, settle: bool, kind:
     live(scene.peer, BACKEND_LIFE, plan, settle=settle)
     finished(scene)
     # The guest's next vif works as if nothing had happened.
-    host = scene.host
-    vif = host.plug(scene.vif.guest, 1, open_port("echo:"), open_port("null:"))
-    fresh = RawBackend(host.dom0.kernel, "backend/vif/1/1", settle=quiet(host))
+    host = scene.setup.host
+    vif = host.plug(scene.setup.vif.guest, 1, EchoPort(), NullPort())
+    fresh = RawBackend(host.dom0.kernel, "backend/vif/1/1", settle=scene.setup.settle)
     assert fresh.connect()
     assert fresh.echo(FRAME) is not None
     fresh.close()

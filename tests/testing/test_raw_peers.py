@@ -14,16 +14,15 @@ from xennet.abi.netif import (
     NETTXF_csum_blank,
     NETTXF_more_data,
 )
-from xennet.host.host import Host
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netback.xnb.policy import XNB
 from xennet.netfront.kinds import KINDS, FrontendKind
 from xennet.netfront.kinds import LINUX as LINUX_GUEST
 from xennet.netfront.options import NetfrontOptions
-from xennet.port import open_port
 from xennet.ring import RingOverflowError
 from xennet.testing import RawBackend, RawFrontend
 from xennet.testing.notes import Note, slot_diff
+from xennet.testing.vif_setup import VifSetup
 from xennet.xenbus.errors import XenbusError
 
 GUESTS = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
@@ -31,28 +30,23 @@ FRAME = bytes(range(14)) + bytes(46)
 SIZES = (60, 1514, 9000, 65000)
 
 
-def facing_netback(policy: BackendPolicy = LINUX, **options: int) -> tuple[Host, RawFrontend]:
-    host = Host(backend_evtchn=policy.evtchn)
-    host.dom0.load()
-    guest = host.add_guest(drivers=None)
+def facing_netback(policy: BackendPolicy = LINUX, **options: int) -> tuple[VifSetup, RawFrontend]:
     back = VifOptions(**options) if options else None
-    host.plug(guest, 0, open_port("null:"), open_port("echo:"), policy=policy, back=back)
-    return host, RawFrontend(guest.kernel, settle=host.settle)
+    setup = VifSetup.make(frontend="raw", policy=policy, back=back)
+    return setup, setup.frontend
 
 
-def facing_netfront(kind: FrontendKind = LINUX_GUEST, **options: int) -> tuple[Host, RawBackend]:
-    host = Host(drivers=None)
-    guest = host.add_guest(kind=kind)
-    front = NetfrontOptions(**options)
-    host.plug(guest, 0, open_port("echo:"), open_port("null:"), front=front)
-    guest.boot()
-    return host, RawBackend(host.dom0.kernel, "backend/vif/1/0", settle=host.settle)
+def facing_netfront(
+    kind: FrontendKind = LINUX_GUEST, **options: int
+) -> tuple[VifSetup, RawBackend]:
+    setup = VifSetup.make(backend="raw", kind=kind, front=NetfrontOptions(**options))
+    return setup, setup.backend
 
 
-def end(host: Host) -> None:
-    host.unplug(host.vifs[0])
-    host.settle()
-    assert not host.leaks(), str(host.leaks())
+def end(setup: VifSetup) -> None:
+    left = setup.finish()
+    assert not left, str(left)
+    setup.host.destroy()
 
 
 def padded(size: int) -> bytes:
@@ -64,7 +58,7 @@ def padded(size: int) -> bytes:
 
 @pytest.mark.parametrize("start", [0, 0xFFFFFFF0])
 def test_a_frontend_lives_its_life(start: int) -> None:
-    host, front = facing_netback()
+    setup, front = facing_netback()
     assert front.connect(start=start), front.otherend_nodes()
     assert front.features()["feature-sg"] == "1"
     for size in SIZES:
@@ -74,22 +68,22 @@ def test_a_frontend_lives_its_life(start: int) -> None:
     assert front.reconnect(start=start)
     assert front.echo(FRAME) is not None
     assert front.close() == []
-    end(host)
+    end(setup)
 
 
 def test_a_frontend_lives_its_life_with_freebsds_netback() -> None:
-    host, front = facing_netback(XNB)
+    setup, front = facing_netback(XNB)
     assert front.connect()
     came = front.echo(padded(9000))
     assert came is not None
     assert came.frame == padded(9000)
     assert front.close() == []
-    end(host)
+    end(setup)
 
 
 @GUESTS
 def test_a_backend_lives_its_life(kind: FrontendKind) -> None:
-    host, back = facing_netfront(kind)
+    setup, back = facing_netfront(kind)
     assert back.connect(), (back.state, back.otherend_nodes())
     for size in SIZES:
         came = back.echo(padded(size))
@@ -97,11 +91,11 @@ def test_a_backend_lives_its_life(kind: FrontendKind) -> None:
         assert came.frame == padded(size)
     back.close()
     assert back.queues == []
-    end(host)
+    end(setup)
 
 
 def test_a_frontend_has_queues_with_channels_of_their_own_and_a_control_ring() -> None:
-    host, front = facing_netback(max_queues=4)
+    setup, front = facing_netback(max_queues=4)
     assert front.connect(queues=3, split=True, ctrl=True, start=7)
     for number in range(3):
         front.send(FRAME, queue=number)
@@ -116,11 +110,11 @@ def test_a_frontend_has_queues_with_channels_of_their_own_and_a_control_ring() -
     assert (response.id, response.status, response.data) == (9, 0, 128)
     assert front.ctrl_events == 1
     assert front.close() == []
-    end(host)
+    end(setup)
 
 
 def test_a_backend_has_queues_with_channels_of_their_own() -> None:
-    host, back = facing_netfront(queues=2)
+    setup, back = facing_netfront(queues=2)
     assert back.connect({"multi-queue-max-queues": 2})
     assert len(back.queues) == 2
     for number in range(2):
@@ -130,11 +124,11 @@ def test_a_backend_has_queues_with_channels_of_their_own() -> None:
     back.settle()
     assert [p.frame for n in range(2) for p in back.packets(n)] == [FRAME, FRAME]
     back.close()
-    end(host)
+    end(setup)
 
 
 def test_a_backend_answers_on_the_control_ring() -> None:
-    host, back = facing_netfront(KINDS["windows"])
+    setup, back = facing_netfront(KINDS["windows"])
     assert back.connect()
     requests = back.ctrl_requests()
     assert [request.index for request in requests] == list(range(len(requests)))
@@ -144,50 +138,50 @@ def test_a_backend_answers_on_the_control_ring() -> None:
     assert back.ctrl_events
     assert back.push_ctrl()
     back.settle()
-    assert host.vifs[0].netfront.error is None
+    assert setup.host.vifs[0].netfront.error is None
     back.close()
-    end(host)
+    end(setup)
 
 
 def test_nodes_can_be_left_out_or_be_other_ones() -> None:
-    host, front = facing_netback()
+    setup, front = facing_netback()
     assert not front.connect({"tx-ring-ref": None, "feature-sg": "no"})
     assert front.read("tx-ring-ref") is None
     assert front.read("feature-sg") == "no"
     assert front.otherend_state == 5
     assert front.close() == []
-    end(host)
+    end(setup)
 
 
 def test_a_backend_names_the_key_that_it_misses() -> None:
-    host, back = facing_netfront()
+    setup, back = facing_netfront()
     back.announce()
     back.settle()
-    host.store.rm("/local/domain/1/device/vif/0/rx-ring-ref")
+    setup.host.store.rm("/local/domain/1/device/vif/0/rx-ring-ref")
     with pytest.raises(XenbusError, match="rx-ring-ref"):
         back.attach()
     back.detach()
     assert back.queues == []
-    host.destroy()
+    setup.host.destroy()
 
 
 def test_a_page_that_the_backend_holds_is_kept_until_it_is_given_back() -> None:
-    host, front = facing_netback()
+    setup, front = facing_netback()
     assert front.connect()
     page = front.page(b"mine")
-    mapping = host.dom0.kernel.map_grant(1, page.gref)
+    mapping = setup.host.dom0.kernel.map_grant(1, page.gref)
     gref = page.gref
     assert front.close() == [f"gref {gref}"]
-    host.dom0.kernel.unmap_grant(mapping)
+    setup.host.dom0.kernel.unmap_grant(mapping)
     assert front.release() == []
-    end(host)
+    end(setup)
 
 
 # -- raw things ------------------------------------------------------------------------------------
 
 
 def test_slots_are_answered_one_by_one() -> None:
-    host, front = facing_netback()
+    setup, front = facing_netback()
     assert front.connect()
     front.tx(60, ident=11)
     front.tx(60, ident=12, offset=4090)  # F5: fatal
@@ -204,11 +198,11 @@ def test_slots_are_answered_one_by_one() -> None:
     assert front.reconnect()
     assert front.echo(FRAME) is not None
     assert front.close() == []
-    end(host)
+    end(setup)
 
 
 def test_packets_of_several_slots_and_with_extras_are_well_formed() -> None:
-    host, front = facing_netback()
+    setup, front = facing_netback()
     assert front.connect()
     frame = padded(3000)
     front.post_rx(4)
@@ -224,11 +218,11 @@ def test_packets_of_several_slots_and_with_extras_are_well_formed() -> None:
     front.settle()
     assert front.statuses() == [0, 1]
     assert front.close() == []
-    end(host)
+    end(setup)
 
 
 def test_a_backend_writes_whatever_it_likes() -> None:
-    host, back = facing_netfront()
+    setup, back = facing_netfront()
     assert back.connect()
     posted = back.buffers()
     assert posted > 100
@@ -248,15 +242,15 @@ def test_a_backend_writes_whatever_it_likes() -> None:
     back.answer(300)  # B3
     back.push_tx()
     back.settle()
-    assert host.vifs[0].netfront.error is not None
+    assert setup.host.vifs[0].netfront.error is not None
     with pytest.raises(LookupError, match=r"\d+ buffers are needed, \d+ are posted"):
         back.deliver(bytes(65000), sizes=[1] * 300)
     back.close()
-    end(host)
+    end(setup)
 
 
 def test_any_index_can_be_set() -> None:
-    host, front = facing_netback()
+    setup, front = facing_netback()
     assert front.connect()
     front.set_index("req_prod", -1)
     assert front.index("req_prod") == 0xFFFFFFFF
@@ -271,11 +265,11 @@ def test_any_index_can_be_set() -> None:
     with pytest.raises(LookupError, match="has no control ring"):
         front.ring("ctrl")
     assert front.close() == []
-    end(host)
+    end(setup)
 
 
 def test_a_page_whose_grant_has_ended_is_not_used_again() -> None:
-    host, front = facing_netback()
+    setup, front = facing_netback()
     assert front.connect()
     page = front.page(b"x")
     gref = page.gref
@@ -287,14 +281,14 @@ def test_a_page_whose_grant_has_ended_is_not_used_again() -> None:
     with pytest.raises(ValueError, match="has been ended"):
         front.end(page)
     assert front.close() == []
-    end(host)
+    end(setup)
 
 
 # -- what they note --------------------------------------------------------------------------------
 
 
 def test_all_that_is_done_is_noted() -> None:
-    host, front = facing_netback()
+    setup, front = facing_netback()
     assert front.connect(split=True)
     said = [str(note) for note in front.notes]
     assert said[0].startswith("granted gref ")
@@ -313,20 +307,20 @@ def test_all_that_is_done_is_noted() -> None:
         "took queue 0 tx ring, index 0: 00000003 00000000 003c0003",
         "kept queue 0 tx ring, event",
     ]
-    host.destroy()
+    setup.host.destroy()
 
 
 def test_two_runs_differ_in_what_was_done_differently() -> None:
     runs = []
     for flags in (NETTXF_more_data, 0):
-        host, front = facing_netback()
+        setup, front = facing_netback()
         assert front.connect()
         front.slot(TX_REQUEST.pack(front.gref, 0, flags, 0, 60))
         front.push_tx()
         front.settle()
         front.responses()
         runs.append(front.notes)
-        host.destroy()
+        setup.host.destroy()
     assert slot_diff(*runs) == [
         "wrote queue 0 tx ring, index 0: 00000008 00040000 003c0000 | 00000008 00000000 003c0000"
     ]

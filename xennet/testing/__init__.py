@@ -15,6 +15,9 @@
   :mod:`xennet.interface` alone, so that they can face any driver.
 * :data:`FRONTEND_MOVES` and :data:`BACKEND_MOVES`: what a peer can do that it must not, by name;
   :func:`live` puts moves into a peer's normal life (:mod:`xennet.testing.moves`).
+* :class:`VifSetup`: a host with one vif whose ends are hand-driven peers, xennet's drivers or one's
+  own; :class:`NetworkStack` is a stack's side of a driver. In pytest they are fixtures
+  (:mod:`xennet.testing.pytest_plugin`).
 * :class:`MinimalMachine`: the smallest machine that implements :class:`xennet.Hypervisor`.
 * :class:`XnbWorld`: FreeBSD's netback function by function, and a frontend driven by hand.
 """
@@ -32,10 +35,12 @@ if TYPE_CHECKING:
     from xennet.testing.link_contract import LinkContract
     from xennet.testing.minimal_hypervisor import MinimalHypervisor, MinimalMachine
     from xennet.testing.moves import Move, Planned, at_point, live
+    from xennet.testing.network_stack import NetworkStack
     from xennet.testing.notes import Note
     from xennet.testing.port_contract import Outside, PortContract
     from xennet.testing.raw_backend import RawBackend
     from xennet.testing.raw_frontend import RawFrontend
+    from xennet.testing.vif_setup import VifSetup
     from xennet.testing.xnb_world import XnbWorld
 
 _HOMES = {
@@ -47,12 +52,14 @@ _HOMES = {
     "MinimalHypervisor": "xennet.testing.minimal_hypervisor",
     "MinimalMachine": "xennet.testing.minimal_hypervisor",
     "Move": "xennet.testing.moves",
+    "NetworkStack": "xennet.testing.network_stack",
     "Note": "xennet.testing.notes",
     "Outside": "xennet.testing.port_contract",
     "Planned": "xennet.testing.moves",
     "PortContract": "xennet.testing.port_contract",
     "RawBackend": "xennet.testing.raw_backend",
     "RawFrontend": "xennet.testing.raw_frontend",
+    "VifSetup": "xennet.testing.vif_setup",
     "XnbWorld": "xennet.testing.xnb_world",
     "at_point": "xennet.testing.moves",
     "live": "xennet.testing.moves",
@@ -66,12 +73,14 @@ __all__ = [
     "MinimalHypervisor",
     "MinimalMachine",
     "Move",
+    "NetworkStack",
     "Note",
     "Outside",
     "Planned",
     "PortContract",
     "RawBackend",
     "RawFrontend",
+    "VifSetup",
     "XnbWorld",
     "at_point",
     "live",

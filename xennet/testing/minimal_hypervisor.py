@@ -153,6 +153,17 @@ class MinimalMachine:
             done += 1
         return done
 
+    def held(self) -> list[str]:
+        """What domains hold, one line for each thing; empty if nothing: frames, mappings, ports,
+        claimed grant references."""
+        lines = [f"domain {frame.owner} has frame {n:#x}" for n, frame in self.frames.items()]
+        for domid, hv in self.domains.items():
+            lines += [f"domain {domid} maps gref {one.gref}" for one in hv.mappings]
+            lines += [f"domain {domid} has port {port}" for port in hv.ports]
+            claimed = len(hv.grants.pins) - GNTTAB_NR_RESERVED_ENTRIES - len(hv.grants.free)
+            lines += [f"domain {domid} has claimed {claimed} references"] if claimed else []
+        return lines
+
     def alloc(self, owner: int, count: int) -> Pages:
         pages = Pages(self.next_frame, count, bytearray(count * PAGE_SIZE))
         self.next_frame += count + 1  # a hole: runs never touch each other
