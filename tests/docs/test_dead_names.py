@@ -138,7 +138,7 @@ def loads_of(node: ast.AST, name: str) -> int:
 def defined(node: ast.stmt) -> list[str]:
     """The names that a statement of a module's or class' body defines."""
     match node:
-        case ast.FunctionDef(name=name) if name.startswith("test_"):
+        case ast.FunctionDef(name=name) if name.startswith(("test_", "pytest_")):
             return []  # pytest calls it (xennet.testing)
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             return [] if registered(node) else [name]

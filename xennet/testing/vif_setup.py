@@ -120,5 +120,5 @@ class VifSetup:
 
     def _unplug(self, *, force: bool) -> Outcome:
         operation = self.host.unplug(self.vif, force=force)
-        self.host.machine.run_loop.run_until_idle(limit=MANY, advance_timers=True)
+        self.host.pump.run_out(MANY)
         return operation.outcome
