@@ -1,0 +1,70 @@
+"""Verdicts depend on the driver only: not on the run, the order of hashes, or who judges."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xennet.check.check import Side, all_checks
+from xennet.cli import main
+
+RUNNER = Path(__file__).with_name("foreign_runner.py")
+#: Of each side a few checks, spread over all topics.
+PLAYED = {side: [one.id for one in all_checks(side)][::60] for side in Side}
+
+
+def command(side: Side, kind: str) -> list[str]:
+    only = [word for name in PLAYED[side] for word in ("--only", name)]
+    return ["check", side, "--builtin", kind, *only, "--json"]
+
+
+def without_times(printed: str) -> str:
+    """The JSON but for durations, byte for byte."""
+    return re.sub(r'"seconds": [0-9.]+', '"seconds": 0', printed)
+
+
+@pytest.mark.parametrize(("side", "kind"), [(Side.NETBACK, "xnb"), (Side.NETFRONT, "linux")])
+def test_each_run_prints_the_same_bytes(
+    side: Side, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(command(side, kind))
+    first = without_times(capsys.readouterr().out)
+    main(command(side, kind))
+    assert without_times(capsys.readouterr().out) == first
+    other = subprocess.run(
+        [sys.executable, "-m", "xennet", *command(side, kind)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+    )
+    assert without_times(other.stdout) == first
+
+
+def test_a_runner_of_60_lines_that_reads_the_list_comes_to_the_same_verdicts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert len(RUNNER.read_text().splitlines()) <= 60
+    target = ["--builtin", "xnb"]
+    main(["check", "netback", *target, "--only", "netback.*.slot-*", "--json"])
+    own = json.loads(capsys.readouterr().out)
+    lacks = ",".join(own["target"]["unsupported"])
+    foreign = subprocess.run(
+        [sys.executable, RUNNER, "", lacks, "netback.*.slot-*", "netback", *target],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = {"unsupported": "unsupported"}
+    mine = [
+        (one["check"], words.get(one["outcome"], "pass" if one["good"] else "FAIL"))
+        for one in own["results"]
+    ]
+    assert [tuple(line.split()) for line in foreign.stdout.splitlines()] == mine
+    assert mine
