@@ -18,9 +18,10 @@ from xennet.port.echo import EchoPort
 from xennet.port.null import NullPort
 from xennet.testing.backend_moves import BACKEND_LIFE, BACKEND_MOVES
 from xennet.testing.frontend_moves import FRONTEND_LIFE, FRONTEND_MOVES
-from xennet.testing.moves import Move, Planned, at_point, live
+from xennet.testing.moves import at_point, live
 from xennet.testing.raw_backend import RawBackend
 from xennet.testing.raw_frontend import RawFrontend
+from xennet.testing.strategies import backend_plans, frontend_plans
 from xennet.testing.vif_setup import VifSetup
 from xennet.vif.ring_events import RingEvent
 
@@ -349,18 +350,9 @@ def test_a_grant_that_ends_in_the_middle_of_a_copy_is_used_to_its_end_or_not_at_
 
 # -- any moves, at any steps -----------------------------------------------------------------------
 
-VALUES = st.none() | st.integers(0, 20) | st.integers(0, 0xFFFFFFFF)
-
-
-def plans(life: dict[str, Any], moves: dict[str, Move[Any]]) -> st.SearchStrategy[Any]:
-    planned = st.builds(
-        Planned, st.sampled_from(list(life)), st.sampled_from(list(moves.values())), VALUES
-    )
-    return st.lists(planned, max_size=8)
-
 
 @settings(max_examples=60)
-@given(plan=plans(FRONTEND_LIFE, FRONTEND_MOVES), settle=st.booleans())
+@given(plan=frontend_plans(), settle=st.booleans())
 def test_netback_survives_any_moves_of_a_frontend(plan: Any, settle: bool) -> None:
     scene = facing_netback()
     live(scene.peer, FRONTEND_LIFE, plan, settle=settle)
@@ -377,9 +369,7 @@ def test_netback_survives_any_moves_of_a_frontend(plan: Any, settle: bool) -> No
 
 
 @settings(max_examples=60)
-@given(
-    plan=plans(BACKEND_LIFE, BACKEND_MOVES), settle=st.booleans(), kind=st.sampled_from(list(KINDS))
-)
+@given(plan=backend_plans(), settle=st.booleans(), kind=st.sampled_from(list(KINDS)))
 def test_netfront_survives_any_moves_of_a_backend(plan: Any, settle: bool, kind: str) -> None:
     scene = facing_netfront(kind)
     live(scene.peer, BACKEND_LIFE, plan, settle=settle)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from attrs import field, frozen
@@ -108,24 +109,33 @@ class Planned(Generic[P]):
 
 
 def live(
-    peer: P, life: Mapping[str, Step[P]], plan: Sequence[Planned[P]] = (), *, settle: bool = True
+    peer: P,
+    life: Mapping[str, Step[P]],
+    plan: Sequence[Planned[P]] = (),
+    *,
+    steps: Sequence[str] | None = None,
+    settle: bool = True,
 ) -> list[str]:
     """Have a peer live through the steps of a life, with the moves that are planned.
+
+    ``steps``: their names in another order, None for that of the life; the moves in front of a step
+    are done where it is first.
 
     A step that is not possible any more after what was done is left out. ``settle``: everything
     settles after each step and each move, so that the other end acts on it. Returns the names of
     the moves that could be done.
     """
     done = []
-    for name, step in life.items():
-        for planned in plan:
-            if planned.step == name:
-                if planned.move.play(peer, planned.value):
-                    done.append(planned.move.name)
-                if settle:
-                    peer.settle()
+    left = list(plan)
+    for name in life if steps is None else steps:
+        for planned in [one for one in left if one.step == name]:
+            left.remove(planned)
+            if planned.move.play(peer, planned.value):
+                done.append(planned.move.name)
+            if settle:
+                peer.settle()
         peer.note("step", name)
-        attempt(peer, name, lambda step=step: step(peer))  # type: ignore[misc]
+        attempt(peer, name, partial(life[name], peer))
         if settle:
             peer.settle()
     return done

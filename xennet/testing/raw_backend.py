@@ -113,7 +113,8 @@ class RawBackend(RawPeer[BackRing]):
     """The backend at ``node`` of the domain of ``hv``; ``settle`` lets everything else happen.
 
     ``queues`` and ``ctrl_ring`` are there from :meth:`attach` to :meth:`detach`. ``held`` are pages
-    of the frontend that :meth:`detach` unmaps as well, ``withheld`` requests to be answered later.
+    of the frontend that :meth:`detach` unmaps as well, ``withheld`` requests to be answered later,
+    ``changes`` those of :meth:`announce` where it is given none.
     """
 
     queues: list[BackQueue]  # type: ignore[assignment]
@@ -125,12 +126,13 @@ class RawBackend(RawPeer[BackRing]):
         self._ctrl_mapping: GrantMapping | None = None
         self.held: list[GrantMapping] = []
         self.withheld: list[TxRequest] = []
+        self.changes: dict[str, NodeValue | None] = {}
 
     # -- life --------------------------------------------------------------------------------------
 
     def announce(self, changes: Mapping[str, NodeValue | None] | None = None) -> None:
         """Write FEATURES, with ``changes`` (None leaves one out), then InitWait."""
-        for name, value in {**FEATURES, **(changes or {})}.items():
+        for name, value in {**FEATURES, **(self.changes if changes is None else changes)}.items():
             if value is not None:
                 self.write(name, value)
         self.set_state(XenbusState.InitWait)
@@ -139,8 +141,11 @@ class RawBackend(RawPeer[BackRing]):
         """Read the frontend's keys, map its rings, bind its event channels; no state changes.
 
         Raises XenbusError for keys that cannot be read, HypercallError for rings and channels that
-        cannot be had; what had been attached before stays, for :meth:`detach`.
+        cannot be had; what had been attached before stays, for :meth:`detach`. Raises LookupError
+        if there are rings already.
         """
+        if self.queues:
+            raise LookupError(f"{self.node} has rings, which are to be detached first")
         keys = self.otherend
         count = keys.optional_unsigned("multi-queue-num-queues", 1)
         for number in range(count):

@@ -151,8 +151,10 @@ class RawFrontend(RawPeer[FrontRing]):
         """Make rings, grant their pages and allocate event channels; nothing is published.
 
         ``split``: a channel for each ring. ``start``: the free-running index of all rings.
-        ``ctrl``: a control ring as well.
+        ``ctrl``: a control ring as well. Raises LookupError if there are rings already.
         """
+        if self.queues:
+            raise LookupError(f"{self.node} has rings, which are to be released first")
         self.gref = self._number(self.page(self.data, readonly=True))
         for _ in range(queues):
             tx, tx_ref = self._new_ring(tx_ring, start)
