@@ -241,3 +241,14 @@ class KeepsItsRings(EchoNetback):
     def give_up(self) -> None:
         self.hv.close_port(self.port)
         self.ring, self.rx, self.kept = None, None, self.mapped
+
+
+class LoopsAtOnce:
+    """Loops when it is made."""
+
+    made = 0
+
+    def __init__(self, hv: Any, node: str) -> None:
+        type(self).made += 1
+        while True:
+            pass

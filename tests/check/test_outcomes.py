@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import mock_drivers as mocks
 import pytest
-from example_check import run
+from attrs import evolve
+from example_check import one_check, run, target
 
 from xennet.check.outcome import Outcome
+from xennet.check.runner import HOPELESS, run_checks
 
 
 @pytest.mark.parametrize(
@@ -80,3 +82,21 @@ def test_the_difference_to_the_control_twin_is_one_slot() -> None:
         "wrote queue 0 tx ring, index 0: 00000008 00000fa0 00c80000 | 00000008 00000000 00c80000"
     ]
     assert result.evidence["words"] == "00000008 00000fa0 00c80000"
+
+
+@pytest.mark.parametrize(
+    ("driver", "outcome"),
+    [
+        (mocks.LoopsAtOnce, Outcome.HUNG),
+        (mocks.CrashesAtOnce, Outcome.CRASHED),
+        (mocks.NeverConnects, Outcome.WEDGED),
+    ],
+)
+def test_a_driver_that_never_comes_so_far_is_given_up_soon(driver: type, outcome: Outcome) -> None:
+    hopeless = evolve(target(driver), cpu=0.05)
+    results = run_checks(hopeless, [one_check(Outcome.REFUSED)] * 50)
+    assert {result.outcome for result in results} == {outcome}
+    assert not any(result.good for result in results)
+    assert sum(result.play is not None for result in results) == HOPELESS
+    assert "it is not played" in results[-1].problems[0]
+    assert getattr(driver, "made", 0) in (0, 2 * HOPELESS)  # each with its twin

@@ -19,6 +19,7 @@ ROOT = Path(xennet.__file__).parents[1]
 #: Packages whose names are imported when they are used.
 LAZY = [
     "xennet",
+    "xennet.check",
     "xennet.gnttab",
     "xennet.host",
     "xennet.link",

@@ -16,7 +16,7 @@ from xennet.interface import Hypervisor
 #: Most deliveries in which a driver has to come to rest. A ring full of packets takes hundreds.
 DELIVERIES = 20_000
 #: Most seconds of CPU time for that.
-CPU_SECONDS = 5.0
+CPU_SECONDS = 2.0
 #: Nanoseconds of virtual time for which an answer is waited.
 PATIENCE = 3_000_000_000
 #: Deliveries between two looks at their number.

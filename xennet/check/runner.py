@@ -40,6 +40,9 @@ _ENDED = frozenset({Outcome.CRASHED, Outcome.HUNG})
 _JUDGED = frozenset({Outcome.ANSWERED, Outcome.REFUSED, Outcome.SHUT_DOWN})
 _LEFT = (XenbusState.Closing, XenbusState.Closed)
 
+#: Checks in a row before whose plays a driver may fail until the others are given up.
+HOPELESS = 5
+
 _SLOT = re.compile(r"(?:queue (\d+) )?(tx|rx|ctrl) ring, index (\d+)")
 
 
@@ -53,7 +56,8 @@ class Play:
 
     ``notes``: what the peer did and saw in the play. ``violation``: what it found wrong. ``held``:
     what the driver held at the end. ``frames``: those of the peer, with their times in ns.
-    ``trace``: the events of the machine, if they were wanted.
+    ``began``: whether the vif was connected, or the play had to do that. ``trace``: the events of
+    the machine, if they were wanted.
     """
 
     outcome: Outcome
@@ -62,6 +66,7 @@ class Play:
     violation: Violation | None = None
     held: tuple[str, ...] = ()
     frames: tuple[tuple[int, bytes], ...] = ()
+    began: bool = True
     trace: Trace | None = None
 
 
@@ -142,23 +147,37 @@ def run_checks(
     """Play the ``checks`` against ``target``; what fails as one of the ``known`` failures does is
     expected. ``traced``: keep the events of each play. ``told(result)`` is called for each.
 
+    If the driver has not come as far as the play HOPELESS times in a row, the other checks are not
+    played: they end as the last of these did.
+
     Raises SuiteError, which names the check, if the suite or the target breaks.
     """
     listed = {one.check: one for one in known}
-    results = []
+    results: list[Result] = []
+    in_vain: list[Play] = []
     for one in checks:
         begin = time.perf_counter()
+        hopeless = in_vain[-1] if len(in_vain) >= HOPELESS else None
         try:
-            result = _run(target, one, listed.get(one.id), traced, begin)
+            result = _run(target, one, listed.get(one.id), traced, begin, hopeless)
         except Exception as error:
             raise SuiteError(f"{one.id}: {type(error).__name__}: {error}") from error
         told(result)
         results.append(result.without_trace())
+        if result.play is not None and not result.play.began:
+            in_vain.append(result.play)
+        elif result.good and result.play is not None:
+            in_vain.clear()
     return results
 
 
 def _run(
-    target: Target, one: Check, known: KnownFailure | None, traced: bool, begin: float
+    target: Target,
+    one: Check,
+    known: KnownFailure | None,
+    traced: bool,
+    begin: float,
+    hopeless: Play | None,
 ) -> Result:
     rule = rule_book().get(one.rule)
     if rule is None:
@@ -166,6 +185,10 @@ def _run(
     if missing := target.profile.missing(one.needs):
         return Result(one, rule, Outcome.UNSUPPORTED, True, problems=missing)
     twin = None
+    if hopeless is not None:
+        problem = f"it is not played: the driver was {hopeless.outcome} before it, again and again"
+        why = f"{problem} ({hopeless.reason})"
+        return Result(one, rule, hopeless.outcome, False, problems=(why,))
     if one.field is not None:
         twin = play_once(target, one, one.field.control, one.control_accepts, traced=traced)
     value = None if one.field is None else one.field.hostile
@@ -253,7 +276,8 @@ class _Playing:
             held = ()
         notes = () if self.peer is None else tuple(self.peer.notes[self.begin : self.finish])
         frames = () if self.peer is None else tuple(self.peer.frames)
-        return Play(outcome, self.reason, notes, self.violation, held, frames, self.trace)
+        began = self.begin is not None
+        return Play(outcome, self.reason, notes, self.violation, held, frames, began, self.trace)
 
     def _guarded(self, steps: Callable[[], Outcome]) -> Outcome:
         """What ``steps()`` returns, or the outcome of a driver that ends in the middle."""
