@@ -13,7 +13,7 @@ from xennet.lazy import lazy_names
 if TYPE_CHECKING:
     from xennet.check.check import Check, Field, Side, Violation, all_checks
     from xennet.check.outcome import Outcome, Severity, Tier
-    from xennet.check.rule_book import Rule, rule_book
+    from xennet.check.rule_book import Rule
     from xennet.check.runner import Result, run_checks
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Tier",
     "Violation",
     "all_checks",
-    "rule_book",
     "run_checks",
 ]
 
@@ -42,7 +41,6 @@ _HOMES = {
     "Tier": "xennet.check.outcome",
     "Violation": "xennet.check.check",
     "all_checks": "xennet.check.check",
-    "rule_book": "xennet.check.rule_book",
     "run_checks": "xennet.check.runner",
 }
 
