@@ -110,7 +110,7 @@ _TABLE = {
     ),
     "check": (
         "abi engine/choice host hypervisor interface lazy link netback netfront port ring run "
-        "testing xenbus xenstore"
+        "testing wrap xenbus xenstore"
     ),
     "bench": (
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from xennet.check.check import Side
 from xennet.check.host_session import CPU_SECONDS, HostSession
@@ -23,6 +23,7 @@ from xennet.netfront.kinds import LINUX as LINUX_FRONT
 from xennet.netfront.options import DEFAULTS, NetfrontOptions
 from xennet.port.echo import EchoPort
 from xennet.port.null import NullPort
+from xennet.wrap.offload_edge import OffloadEdge
 
 
 @frozen
@@ -70,7 +71,10 @@ class BuiltinNetfront:
         """As Target.open says."""
         host = Host(Capacity(queues=queues), drivers=None)
         guest = host.add_guest(kind=self.kind)
-        vif = host.plug(guest, 0, EchoPort(), NullPort(), front=self.options)
+        # A network stack makes the frames that it sends fit what the backend takes.
+        stack = OffloadEdge(EchoPort())
+        options = evolve(self.options, queues=queues)
+        vif = host.plug(guest, 0, stack, NullPort(), front=options)
         write_nodes(host, vif.paths.frontend, nodes)
         guest.boot()
         session = HostSession(Side.NETFRONT, host, vif, cpu=_cpu_seconds())

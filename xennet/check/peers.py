@@ -144,28 +144,22 @@ class BackendPeer(RawBackend):
     def enter(self, queues: int) -> bool:
         """Connect as a backend does usually, with ``queues`` to be had. Returns whether both ends
         are Connected."""
-        self.follow()
         self.connect({"multi-queue-max-queues": queues})
         if not self.wait(lambda: self.otherend_state in _READY):
             return False
         return self.connected or (self.connect() and self.wait(lambda: self.connected))
 
-    def follow(self) -> None:
-        """Answer a frontend that closes first what an earlier driver has left (win-xenvif)."""
-        self.rest()
-        for state in (XenbusState.Closing, XenbusState.Closed):
-            if self.otherend_state == state:
-                self.set_state(state)
-                self.rest()
-
     def enter_again(self, queues: int) -> bool:
-        """Close and connect again. Returns whether both ends are Connected."""
+        """Close, and connect again with a frontend that starts again by itself. Returns whether
+        both ends are Connected, or the frontend is Closed: most wait for their toolstack there."""
         self.set_state(XenbusState.Closing)
-        self.wait(lambda: self.otherend_state == XenbusState.Closed)
+        if not self.wait(lambda: self.otherend_state == XenbusState.Closed):
+            return False
         self.detach()
         self.set_state(XenbusState.Closed)
-        self.wait(lambda: self.otherend_state == XenbusState.Initialising)
-        return self.enter(queues)
+        if self.wait(lambda: self.otherend_state == XenbusState.Initialising):
+            return self.enter(queues)
+        return self.otherend_state == XenbusState.Closed
 
     def drain(self) -> None:
         """Take all packets that have come, and answer them."""

@@ -27,6 +27,8 @@ FEATURES = {
     "rate": "the toolstack's rate limit (rate)",
     "late-eoi": "events without work delay the next ones",
     "carrier": "the node carrier (netif.h, link state)",
+    "per-packet-grants": "grants that end with their response, where others last for a vif's life",
+    "trusted": "the node trusted (netif.h): nothing else is in a page that is granted",
     "reconnect": "Connected again after Closed",
     "virtual-time": "time that the suite can let pass: drivers in other processes have none",
 }

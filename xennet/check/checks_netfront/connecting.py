@@ -9,6 +9,7 @@ from typing import Any
 
 from xennet.abi.xenbus import XenbusState
 from xennet.check.check import Side, Violation, check
+from xennet.check.check_ids import check_id
 from xennet.check.checks_netfront.grants import granted
 from xennet.check.checks_netfront.sent_packets import EchoEnd, enter_with
 from xennet.check.ip_frames import plain
@@ -159,7 +160,7 @@ _KEYS: tuple[tuple[str, Callable[[BackendPeer, NodeDirectory], None], frozenset[
         "write event-channel, or both event-channel-tx and event-channel-rx",
     ),
     (
-        "xenbus.frontend.split-only-if-offered",
+        "xenbus.frontend.split-only-if-there",
         _split,
         frozenset({"split-channels"}),
         "remove the key of an earlier connection that this one does not use",
@@ -186,7 +187,7 @@ _KEYS: tuple[tuple[str, Callable[[BackendPeer, NodeDirectory], None], frozenset[
     ("xenbus.frontend.gso-needs-sg", _gso_sg, frozenset(), "publish feature-sg, or no GSO"),
     ("xenbus.end.state-is-decimal", _state_text, frozenset(), "write the number as decimal text"),
     (
-        "xs_wire.value-without-nul",
+        "xs-wire.value-without-nul",
         _no_nul,
         frozenset(),
         "the length of a value does not count a nul",
@@ -209,7 +210,7 @@ def _enter_keys() -> None:
 
         told = " ".join((judge.__doc__ or "").split())
         play.__doc__ = f"When it is Connected, {told}."
-        name = f"{rule}/netfront" if rule.startswith(("xenbus.end", "xs_wire")) else rule
+        name = check_id(Side.NETFRONT, rule)
         check(id=name, rule=rule, side=Side.NETFRONT, needs=needs, hint=hint)(play)
 
 
@@ -217,8 +218,8 @@ _enter_keys()
 
 
 @check(
-    id="xenbus.frontend.split-only-if-offered/not-offered",
-    rule="xenbus.frontend.split-only-if-offered",
+    id="netfront.life.split-only-if-there-not-there",
+    rule="xenbus.frontend.split-only-if-there",
     side=Side.NETFRONT,
     connect=False,
     hint="read feature-split-event-channels at each connect",
@@ -233,7 +234,7 @@ def split_not_offered(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.ctrl.keys/not-offered",
+    id="netfront.ctrl.keys-not-there",
     rule="netif.front.ctrl.keys",
     side=Side.NETFRONT,
     connect=False,
@@ -249,7 +250,7 @@ def ctrl_not_offered(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="xenbus.frontend.number-of-queues/none-offered",
+    id="netfront.life.number-of-queues-none-there",
     rule="xenbus.frontend.number-of-queues",
     side=Side.NETFRONT,
     connect=False,
@@ -265,7 +266,7 @@ def queues_not_offered(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="xenbus.frontend.number-of-queues/one-offered",
+    id="netfront.life.number-of-queues-one-there",
     rule="xenbus.frontend.number-of-queues",
     side=Side.NETFRONT,
     queues=4,
@@ -280,7 +281,7 @@ def one_queue_offered(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="xenbus.frontend.queue-directories",
+    id="netfront.life.queue-directories",
     rule="xenbus.frontend.queue-directories",
     side=Side.NETFRONT,
     queues=4,
@@ -304,7 +305,7 @@ def queue_directories(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.rx.any-queue",
+    id="netfront.rx.any-queue",
     rule="netif.front.rx.any-queue",
     side=Side.NETFRONT,
     queues=4,
@@ -330,7 +331,7 @@ def _answered(end: EchoEnd) -> list[bytes]:
 
 
 @check(
-    id="netif.front.tx.any-queue",
+    id="netfront.tx.any-queue",
     rule="netif.front.tx.any-queue",
     side=Side.NETFRONT,
     queues=4,
@@ -361,7 +362,7 @@ def any_queue_tx(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="xenbus.frontend.waits-for-initwait",
+    id="netfront.life.waits-for-initwait",
     rule="xenbus.frontend.waits-for-initwait",
     side=Side.NETFRONT,
     connect=False,
@@ -385,7 +386,7 @@ def waits_for_initwait(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="xenbus.frontend.keys-before-connected",
+    id="netfront.life.keys-before-connected",
     rule="xenbus.frontend.keys-before-connected",
     side=Side.NETFRONT,
     connect=False,
@@ -413,7 +414,7 @@ def keys_before_connected(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="xenbus.frontend.no-request-before-connected",
+    id="netfront.life.no-request-before-connected",
     rule="xenbus.frontend.no-request-before-connected",
     side=Side.NETFRONT,
     connect=False,
@@ -439,7 +440,7 @@ def no_request_before_connected(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="ring.front.initialised",
+    id="netfront.ring.initialised",
     rule="ring.front.initialised",
     side=Side.NETFRONT,
     connect=False,

@@ -24,7 +24,7 @@ def _events(peer: BackendPeer) -> int:
 
 
 @check(
-    id="ring.front.notify-if-asked/tx",
+    id="netfront.ring.notify-if-asked-tx",
     rule="ring.front.notify-if-asked",
     side=Side.NETFRONT,
     hint="RING_PUSH_REQUESTS_AND_CHECK_NOTIFY says whether to send an event",
@@ -45,7 +45,7 @@ def notify_tx(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="ring.front.no-notify-unasked/tx",
+    id="netfront.ring.no-notify-unasked-tx",
     rule="ring.front.no-notify-unasked",
     side=Side.NETFRONT,
     hint="compare the new req_prod, and the one before, with req_event",
@@ -67,7 +67,7 @@ def no_notify_tx(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="ring.front.notify-if-asked/rx",
+    id="netfront.ring.notify-if-asked-rx",
     rule="ring.front.notify-if-asked",
     side=Side.NETFRONT,
     needs={"rx-notify"},
@@ -93,7 +93,7 @@ def notify_rx(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="ring.front.final-check/tx",
+    id="netfront.ring.final-check-tx",
     rule="ring.front.final-check",
     side=Side.NETFRONT,
     hint="set rsp_event behind what was taken, then look at rsp_prod once more",
@@ -115,7 +115,7 @@ def final_check_tx(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="ring.front.final-check/rx",
+    id="netfront.ring.final-check-rx",
     rule="ring.front.final-check",
     side=Side.NETFRONT,
     hint="set rsp_event behind what was taken, then look at rsp_prod once more",
@@ -136,7 +136,7 @@ def final_check_rx(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="ring.front.final-check/garbage-before",
+    id="netfront.ring.final-check-garbage-before",
     rule="ring.front.final-check",
     side=Side.NETFRONT,
     hint="ask for the next event on every way out of a pass, errors too",
@@ -157,8 +157,8 @@ def final_check_garbage(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="event_channel.front.spurious",
-    rule="event_channel.front.spurious",
+    id="netfront.event.spurious",
+    rule="event.front.spurious",
     side=Side.NETFRONT,
     hint="an event says to look; it does not say that there is something",
 )
@@ -177,8 +177,8 @@ def spurious(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="event_channel.front.work-without-event",
-    rule="event_channel.front.work-without-event",
+    id="netfront.event.work-without-event",
+    rule="event.front.work-without-event",
     side=Side.NETFRONT,
     hint="look at the indices, not at what the event was for",
 )
@@ -198,8 +198,8 @@ def work_without_event(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="event_channel.front.storm",
-    rule="event_channel.front.storm",
+    id="netfront.event.storm",
+    rule="event.front.storm",
     side=Side.NETFRONT,
     accepts=SURVIVED,
     field=Field("events without work", 400, 0),
@@ -217,8 +217,8 @@ def storm(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="event_channel.front.closed-port",
-    rule="event_channel.front.closed-port",
+    id="netfront.event.closed-port",
+    rule="event.front.closed-port",
     side=Side.NETFRONT,
     accepts=SURVIVED,
     probe=False,
@@ -242,8 +242,8 @@ def closed_port(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="event_channel.front.wrong-channel",
-    rule="event_channel.front.work-without-event",
+    id="netfront.event.wrong-channel",
+    rule="event.front.work-without-event",
     side=Side.NETFRONT,
     needs={"split-channels"},
     accepts=SURVIVED,
@@ -268,7 +268,7 @@ def wrong_channel(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="ring.front.notify-if-asked/one-channel",
+    id="netfront.ring.notify-if-asked-one-channel",
     rule="ring.front.notify-if-asked",
     side=Side.NETFRONT,
     connect=False,

@@ -27,8 +27,8 @@ def granted(peer: BackendPeer, gref: int, *, readonly: bool = True) -> bool:
 
 
 @check(
-    id="grant_table.front.tx-readonly",
-    rule="grant_table.front.tx-readonly",
+    id="netfront.grant.tx-readonly",
+    rule="grant.front.tx-readonly",
     side=Side.NETFRONT,
     hint="set GTF_readonly for pages to be sent",
 )
@@ -42,8 +42,8 @@ def tx_readonly(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="grant_table.front.rings-writable",
-    rule="grant_table.front.rings-writable",
+    id="netfront.grant.rings-writable",
+    rule="grant.front.rings-writable",
     side=Side.NETFRONT,
     hint="a ring's grant is ended when the backend is Closed, not earlier",
 )
@@ -62,8 +62,8 @@ def rings_writable(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="grant_table.front.valid-before-request",
-    rule="grant_table.front.valid-before-request",
+    id="netfront.grant.valid-before-request",
+    rule="grant.front.valid-before-request",
     side=Side.NETFRONT,
     hint="fill the entry, then the request, then req_prod",
 )
@@ -78,8 +78,8 @@ def valid_before_request(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="grant_table.front.tx-ended",
-    rule="grant_table.front.tx-ended",
+    id="netfront.grant.tx-ended",
+    rule="grant.front.tx-ended",
     side=Side.NETFRONT,
     needs={"per-packet-grants"},
     hint=_ENDED,
@@ -96,8 +96,8 @@ def tx_ended(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="grant_table.front.rx-ended",
-    rule="grant_table.front.rx-ended",
+    id="netfront.grant.rx-ended",
+    rule="grant.front.rx-ended",
     side=Side.NETFRONT,
     needs={"per-packet-grants"},
     hint=_ENDED,
@@ -117,8 +117,8 @@ def rx_ended(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="grant_table.front.reference-reuse",
-    rule="grant_table.front.reference-reuse",
+    id="netfront.grant.reference-reuse",
+    rule="grant.front.reference-reuse",
     side=Side.NETFRONT,
     hint="a reference goes back to the free list when its grant has been ended",
 )
@@ -139,8 +139,8 @@ def reference_reuse(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="grant_table.front.in-use-is-kept/tx",
-    rule="grant_table.front.in-use-is-kept",
+    id="netfront.grant.in-use-is-kept-tx",
+    rule="grant.front.in-use-is-kept",
     side=Side.NETFRONT,
     accepts=SURVIVED,
     needs={"per-packet-grants"},
@@ -173,8 +173,8 @@ def tx_in_use(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="grant_table.front.in-use-is-kept/rx",
-    rule="grant_table.front.in-use-is-kept",
+    id="netfront.grant.in-use-is-kept-rx",
+    rule="grant.front.in-use-is-kept",
     side=Side.NETFRONT,
     accepts=SURVIVED,
     needs={"per-packet-grants"},
@@ -207,7 +207,7 @@ def rx_in_use(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.trusted",
+    id="netfront.trusted",
     rule="netif.front.trusted",
     side=Side.NETFRONT,
     needs={"trusted"},
@@ -238,8 +238,8 @@ def untrusted(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="grant_table.front.ended-at-close",
-    rule="grant_table.front.ended-at-close",
+    id="netfront.grant.ended-at-close",
+    rule="grant.front.ended-at-close",
     side=Side.NETFRONT,
     accepts={Outcome.SHUT_DOWN},
     hint="end every grant when the backend is Closed: rings, buffers, pages that were to be sent",

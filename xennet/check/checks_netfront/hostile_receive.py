@@ -21,6 +21,7 @@ from xennet.abi.netif import (
 )
 from xennet.abi.xen import PAGE_SIZE
 from xennet.check.check import Field, Side, Violation, check
+from xennet.check.check_ids import check_id
 from xennet.check.checks_netfront.sent_packets import (
     DROPPED,
     SURVIVED,
@@ -139,7 +140,7 @@ def _table() -> dict[str, Bad]:
         hint: str = "",
     ) -> None:
         for key, value in values.items():
-            found[f"netif.front.rx.{rule}/{key}"] = Bad(
+            found[check_id(Side.NETFRONT, f"netif.front.rx.{rule}", key)] = Bad(
                 f"netif.front.rx.{rule}", move, Field(name, value, control), needs, accepts, hint
             )
 
@@ -346,7 +347,7 @@ def _enter_slots(count: int) -> None:
 
     play.__doc__ = f"A packet of {count} slots arrives whole or not at all."
     check(
-        id=f"netif.front.rx.too-many-slots/{count}",
+        id=f"netfront.rx.too-many-slots-{count}",
         rule="netif.front.rx.too-many-slots",
         side=Side.NETFRONT,
         accepts=SURVIVED,
@@ -395,14 +396,14 @@ def _enter_index(name: str, rule: str, ahead: int, what: str) -> None:
 
 for _key, _ahead in {"ring": 256, "far": 0x1000, "half": 0x80000000}.items():
     _enter_index(
-        f"ring.front.rsp-prod-overflow/rx-{_key}",
+        f"netfront.ring.rsp-prod-overflow-rx-{_key}",
         "ring.front.rsp-prod-overflow",
         _ahead,
         f"rsp_prod of the receive ring stands {_ahead} past what was answered.",
     )
 for _key, _ahead in {"one": -1, "two": -2, "ring": -256}.items():
     _enter_index(
-        f"ring.front.rsp-prod-backwards/rx-{_key}",
+        f"netfront.ring.rsp-prod-backwards-rx-{_key}",
         "ring.front.rsp-prod-backwards",
         _ahead,
         f"rsp_prod of the receive ring stands {-_ahead} before what was answered.",
@@ -410,7 +411,7 @@ for _key, _ahead in {"one": -1, "two": -2, "ring": -256}.items():
 
 
 @check(
-    id="netif.front.rx.missing-extra/chain-around-the-ring",
+    id="netfront.rx.missing-extra-chain-around-the-ring",
     rule="netif.front.rx.missing-extra",
     side=Side.NETFRONT,
     accepts=SURVIVED,

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from xennet.abi.netif import NETIF_RSP_NULL, NETIF_RSP_OKAY
 from xennet.check.check import Field, Side, Violation, check
+from xennet.check.check_ids import check_id
 from xennet.check.checks_netfront.sent_packets import SURVIVED, EchoEnd, Sent
 from xennet.check.ip_frames import plain
 from xennet.check.outcome import Outcome
@@ -74,7 +75,7 @@ def _table() -> dict[str, Answer]:
         **more: Any,
     ) -> None:
         for key, value in values.items():
-            found[f"{rule}/{key}"] = Answer(
+            found[check_id(Side.NETFRONT, rule, key)] = Answer(
                 rule, move, Field(name, value, control), hint=hint, **more
             )
 
@@ -192,7 +193,7 @@ def _enter_index(key: str, ahead: int) -> None:
 
     play.__doc__ = f"rsp_prod of the transmit ring stands {ahead} past what was answered."
     check(
-        id=f"ring.front.rsp-prod-overflow/tx-{key}",
+        id=f"netfront.ring.rsp-prod-overflow-tx-{key}",
         rule="ring.front.rsp-prod-overflow",
         side=Side.NETFRONT,
         accepts=SURVIVED,
@@ -207,7 +208,7 @@ for _key, _ahead in {"one": 1, "ring": 256, "ring-and-one": 257, "half": 0x80000
 
 
 @check(
-    id="ring.front.rsp-prod-backwards/tx",
+    id="netfront.ring.rsp-prod-backwards-tx",
     rule="ring.front.rsp-prod-backwards",
     side=Side.NETFRONT,
     accepts=SURVIVED,

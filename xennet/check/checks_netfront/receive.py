@@ -40,7 +40,7 @@ def _about(request: RxRequest, message: str, hint: str = "") -> Violation:
 
 
 @check(
-    id="netif.front.rx.posted",
+    id="netfront.rx.posted",
     rule="netif.front.rx.posted",
     side=Side.NETFRONT,
     hint="fill the receive ring before Connected is shown",
@@ -54,7 +54,7 @@ def buffers_posted(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.rx.request-id",
+    id="netfront.rx.request-id",
     rule="netif.front.rx.request-id",
     side=Side.NETFRONT,
     hint="the number of the slot makes a good id",
@@ -72,7 +72,7 @@ def request_ids(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.rx.request-gref",
+    id="netfront.rx.request-gref",
     rule="netif.front.rx.request-gref",
     side=Side.NETFRONT,
     hint="grant each buffer for writing, before its request is published",
@@ -107,7 +107,7 @@ def request_pads(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.rx.reposted",
+    id="netfront.rx.reposted",
     rule="netif.front.rx.reposted",
     side=Side.NETFRONT,
     hint="post buffers again at the end of each pass, those of dropped packets as well",
@@ -169,7 +169,7 @@ def _enter_places() -> None:
             f"A packet of {length} bytes from offset {offset} of its page is taken whole."
         )
         check(
-            id=f"netif.front.rx.content/{name}",
+            id=f"netfront.rx.content-{name}",
             rule="netif.front.rx.content",
             side=Side.NETFRONT,
             hint="the bytes are those from offset on, not from the page's first",
@@ -186,7 +186,7 @@ def _enter_slots() -> None:
             f"A packet in {len(lengths)} slots, the first of {lengths[0]} bytes, is whole."
         )
         check(
-            id=f"netif.front.rx.several-slots/{name}",
+            id=f"netfront.rx.several-slots-{name}",
             rule="netif.front.rx.several-slots",
             side=Side.NETFRONT,
             needs={"sg"},
@@ -199,7 +199,7 @@ _enter_slots()
 
 
 @check(
-    id="netif.front.rx.several-slots/offsets",
+    id="netfront.rx.several-slots-offsets",
     rule="netif.front.rx.several-slots",
     side=Side.NETFRONT,
     needs={"sg"},
@@ -219,7 +219,7 @@ def slots_with_offsets(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.rx.empty-slot",
+    id="netfront.rx.empty-slot",
     rule="netif.front.rx.empty-slot",
     side=Side.NETFRONT,
     needs={"sg"},
@@ -239,7 +239,7 @@ def empty_slot(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.rx.gso",
+    id="netfront.rx.gso",
     rule="netif.front.rx.gso",
     side=Side.NETFRONT,
     needs={"sg", "csum", "gso-tcpv4"},
@@ -260,7 +260,7 @@ def gso_whole(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.rx.gso-unvalidated",
+    id="netfront.rx.gso-unvalidated",
     rule="netif.front.rx.gso-unvalidated",
     side=Side.NETFRONT,
     needs={"sg", "gso-tcpv4"},
@@ -274,7 +274,7 @@ def gso_unvalidated(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.rx.other-extras",
+    id="netfront.rx.other-extras",
     rule="netif.front.rx.other-extras",
     side=Side.NETFRONT,
     needs={"sg", "csum", "gso-tcpv4"},
@@ -295,7 +295,7 @@ def other_extras(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.rx.in-pieces",
+    id="netfront.rx.in-pieces",
     rule="netif.front.rx.in-pieces",
     side=Side.NETFRONT,
     hint="a pass takes what is there, a later event brings the rest",
@@ -318,7 +318,7 @@ def in_pieces(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.rx.same-slot",
+    id="netfront.rx.same-slot",
     rule="netif.front.rx.same-slot",
     side=Side.NETFRONT,
     accepts=SURVIVED,

@@ -25,6 +25,7 @@ from xennet.abi.netif import (
     NETTXF_more_data,
 )
 from xennet.check.check import Field, Side, Violation, check
+from xennet.check.check_ids import check_id
 from xennet.check.checks_netfront.sent_packets import (
     SURVIVED,
     EchoEnd,
@@ -230,9 +231,13 @@ def _enter_judges(rule: str, judge: Judge, shapes: dict[str, Shape], hint: str) 
             end.answer(sent)
 
         play.__doc__ = f"Of a packet ({name}) that is sent back, {judge.__doc__}."
-        check(id=f"{rule}/{name}", rule=rule, side=Side.NETFRONT, needs=shape.needs, hint=hint)(
-            play
-        )
+        check(
+            id=check_id(Side.NETFRONT, rule, name),
+            rule=rule,
+            side=Side.NETFRONT,
+            needs=shape.needs,
+            hint=hint,
+        )(play)
 
 
 def _pick(*names: str) -> dict[str, Shape]:
@@ -347,30 +352,30 @@ def _no_blank(sent: Sent, shape: Shape) -> None:
 
 _NO_GSO = {"feature-gso-tcpv4": 0, "feature-gso-tcpv6": 0}
 WITHOUT = {
-    "netif.front.tx.no-sg/two-slots": Without(
+    ("netif.front.tx.no-sg", "two-slots"): Without(
         {"feature-sg": 0, **_NO_GSO}, SHAPES["two-slots"], _one_slot
     ),
-    "netif.front.tx.no-sg/one-slot": Without(
+    ("netif.front.tx.no-sg", "one-slot"): Without(
         {"feature-sg": 0, **_NO_GSO}, SHAPES["1514"], _one_slot
     ),
-    "netif.front.tx.no-gso/tcpv4": Without(_NO_GSO, SHAPES["gso-tcpv4"], _no_gso),
-    "netif.front.tx.no-gso/tcpv6": Without(_NO_GSO, SHAPES["gso-tcpv6"], _no_gso),
-    "netif.front.tx.no-gso/tcpv6-only": Without(
+    ("netif.front.tx.no-gso", "tcpv4"): Without(_NO_GSO, SHAPES["gso-tcpv4"], _no_gso),
+    ("netif.front.tx.no-gso", "tcpv6"): Without(_NO_GSO, SHAPES["gso-tcpv6"], _no_gso),
+    ("netif.front.tx.no-gso", "tcpv6-only"): Without(
         {"feature-gso-tcpv6": 0}, SHAPES["gso-tcpv6"], _no_gso
     ),
-    "netif.front.tx.no-csum/tcpv4": Without(
+    ("netif.front.tx.no-csum", "tcpv4"): Without(
         {"feature-no-csum-offload": 1, **_NO_GSO}, SHAPES["tcpv4"], _no_blank
     ),
-    "netif.front.tx.no-csum/udpv4": Without(
+    ("netif.front.tx.no-csum", "udpv4"): Without(
         {"feature-no-csum-offload": 1, **_NO_GSO}, SHAPES["udpv4"], _no_blank
     ),
-    "netif.front.tx.no-csum/tcpv6": Without(
+    ("netif.front.tx.no-csum", "tcpv6"): Without(
         {"feature-ipv6-csum-offload": 0, **_NO_GSO}, SHAPES["tcpv6"], _no_blank
     ),
 }
 
 
-def _enter_without(name: str, case: Without) -> None:
+def _enter_without(rule: str, name: str, case: Without) -> None:
     """A packet that would need what the backend lacks is changed, cut up or not sent."""
 
     def play(peer: BackendPeer, value: Any) -> None:
@@ -385,8 +390,8 @@ def _enter_without(name: str, case: Without) -> None:
     lacks = ", ".join(f"{node} = {value}" for node, value in case.nodes.items())
     play.__doc__ = f"What is sent to a backend with {lacks} does without."
     check(
-        id=name,
-        rule=name.partition("/")[0],
+        id=check_id(Side.NETFRONT, rule, name),
+        rule=rule,
         side=Side.NETFRONT,
         accepts={Outcome.ANSWERED, Outcome.REFUSED},
         needs=case.shape.needs,
@@ -395,8 +400,8 @@ def _enter_without(name: str, case: Without) -> None:
     )(play)
 
 
-for _name, _case in WITHOUT.items():
-    _enter_without(_name, _case)
+for (_rule, _name), _case in WITHOUT.items():
+    _enter_without(_rule, _name, _case)
 
 
 # -- many packets ----------------------------------------------------------------------------------
@@ -412,7 +417,7 @@ def _deliver_some(end: EchoEnd, sizes: Sequence[int], number: int = 0) -> list[b
 
 
 @check(
-    id="netif.front.tx.order",
+    id="netfront.tx.order",
     rule="netif.front.tx.order",
     side=Side.NETFRONT,
     hint="a queue is first in, first out, also where the ring was full in between",
@@ -428,7 +433,7 @@ def order(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.tx.id-unique",
+    id="netfront.tx.id-unique",
     rule="netif.front.tx.id-unique",
     side=Side.NETFRONT,
     hint="keep a free list of ids; an id is free again when its response has come",
@@ -446,7 +451,7 @@ def id_unique(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.tx.answered-slots-return",
+    id="netfront.tx.answered-slots-return",
     rule="netif.front.tx.answered-slots-return",
     side=Side.NETFRONT,
     hint="each response frees its slot; look at the indices modulo the ring's size",
@@ -465,7 +470,7 @@ def answered_slots_return(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="ring.front.wrap",
+    id="netfront.ring.wrap",
     rule="ring.front.wrap",
     side=Side.NETFRONT,
     needs={"sg"},
@@ -479,7 +484,7 @@ def wrap(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="ring.front.outstanding",
+    id="netfront.ring.outstanding",
     rule="ring.front.outstanding",
     side=Side.NETFRONT,
     hint="stop when the ring is full, go on when responses come",
@@ -516,7 +521,7 @@ def _within_ring(peer: BackendPeer) -> None:
 
 
 @check(
-    id="ring.front.req-prod-moves-forward",
+    id="netfront.ring.req-prod-moves-forward",
     rule="ring.front.req-prod-moves-forward",
     side=Side.NETFRONT,
     hint="req_prod is published once for each batch and never taken back",
@@ -542,7 +547,7 @@ def moves_forward(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.tx.whole-packets",
+    id="netfront.tx.whole-packets",
     rule="netif.front.tx.whole-packets",
     side=Side.NETFRONT,
     needs={"sg"},
@@ -563,7 +568,7 @@ def whole_packets(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.tx.max-size",
+    id="netfront.tx.max-size",
     rule="netif.front.tx.max-size",
     side=Side.NETFRONT,
     accepts=SURVIVED,
@@ -578,7 +583,7 @@ def max_size(peer: BackendPeer, value: Any) -> None:
 
 
 @check(
-    id="netif.front.tx.min-size",
+    id="netfront.tx.min-size",
     rule="netif.front.tx.min-size",
     side=Side.NETFRONT,
     accepts=SURVIVED,
@@ -605,7 +610,7 @@ def _long_or_short(peer: BackendPeer, size: int, legal: int) -> None:
 
 
 @check(
-    id="netif.front.tx.error-response/mixed",
+    id="netfront.tx.error-response-mixed",
     rule="netif.front.tx.error-response",
     side=Side.NETFRONT,
     needs={"sg"},
