@@ -94,14 +94,17 @@ class FrontendPeer(RawFrontend):
         frame = probe_frame(number, queue)
         statuses: dict[int, int] = {}
         frames: list[bytes] = []
-        self.post_rx(2, queue=queue)
-        self.push_rx(queue)
+        everywhere = range(len(self.queues))  # a backend chooses the queue of what it sends
+        for other in everywhere:
+            self.post_rx(2, queue=other)
+            self.push_rx(other)
         (ident,) = self.send(frame, queue=queue)
         self.push_tx(queue)
 
         def over() -> bool:
             statuses.update((one.id, one.status) for one in self.responses(queue))
-            frames.extend(packet.frame for packet in self.packets(queue))
+            for other in everywhere:
+                frames.extend(packet.frame for packet in self.packets(other))
             return ident in statuses and frame in frames
 
         if self.wait(over):

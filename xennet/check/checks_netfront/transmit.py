@@ -24,6 +24,7 @@ from xennet.abi.netif import (
     NETTXF_extra_info,
     NETTXF_more_data,
 )
+from xennet.abi.xen import PAGE_SIZE
 from xennet.check.check import Field, Side, Violation, check
 from xennet.check.check_ids import check_id
 from xennet.check.checks_netfront.sent_packets import (
@@ -133,6 +134,18 @@ def more_data(sent: Sent, shape: Shape) -> None:
         raise about(sent.data[-1], f"the packet ends after {len(sent.frame)} bytes")
 
 
+def content(sent: Sent, shape: Shape) -> None:
+    """its bytes are those that were delivered"""
+    require_same(sent, shape.frame)
+
+
+def in_page(sent: Sent, shape: Shape) -> None:
+    """each slot lies in its page"""
+    for request, size in zip(sent.data, sent.sizes, strict=True):
+        if request.offset + size > PAGE_SIZE:
+            raise about(request, f"{size} bytes from offset {request.offset} are not in a page")
+
+
 def slots_filled(sent: Sent, shape: Shape) -> None:
     """no slot of the packet is empty"""
     for request, size in zip(sent.data, sent.sizes, strict=True):
@@ -164,7 +177,7 @@ def no_offload_flags(sent: Sent, shape: Shape) -> None:
 def layout(sent: Sent, shape: Shape) -> None:
     """the bytes of a request are where netif.h has them"""
     fields = TX_REQUEST.unpack_from(sent.first.raw)
-    if fields[4] != len(shape.frame) or fields[1] + sent.sizes[0] > 4096:
+    if fields[4] != len(shape.frame) or fields[1] + sent.sizes[0] > PAGE_SIZE:
         raise about(sent.first, "offset and size are not where netif.h has them")
 
 
@@ -261,6 +274,18 @@ _enter_judges(
     more_data,
     {**SEVERAL_SLOTS, **_pick("gso-tcpv4")},
     "set more_data on every data request but the last; extra infos do not count",
+)
+_enter_judges(
+    "netif.front.tx.content",
+    content,
+    _pick("60", "4096", "three-slots", "65535"),
+    "the bytes lie at offset of the page whose reference the slot has",
+)
+_enter_judges(
+    "netif.front.tx.slot-in-page",
+    in_page,
+    _pick("4096", "short-first-slot", "65535"),
+    "end a slot where its page ends",
 )
 _enter_judges(
     "netif.front.tx.no-empty-slot",
