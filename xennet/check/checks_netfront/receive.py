@@ -94,7 +94,12 @@ def request_grefs(peer: BackendPeer, value: Any) -> None:
         end.echoed(plain(60, number))
 
 
-@check(id="netif.front.rx.request-pad", rule="netif.front.rx.request-pad", side=Side.NETFRONT)
+@check(
+    id="netfront.rx.request-pad",
+    rule="netif.front.rx.request-pad",
+    side=Side.NETFRONT,
+    hint="write all eight bytes of a request",
+)
 def request_pads(peer: BackendPeer, value: Any) -> None:
     """The padding of requests is 0, also where a response has stood in the slot."""
     end = EchoEnd(peer)

@@ -10,7 +10,7 @@ from xennet.abi.netif import NETRXF_csum_blank, NETTXF_csum_blank, NETTXF_data_v
 from xennet.abi.xenbus import XenbusState
 from xennet.check.check import Field, Side, Violation, check
 from xennet.check.check_ids import check_id
-from xennet.check.checks_netback.life import (
+from xennet.check.checks_netback.backend_life import (
     GIVEN_UP,
     require_connected,
     require_echo,

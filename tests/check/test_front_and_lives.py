@@ -1,0 +1,51 @@
+"""xennet's netfronts under every check of netfronts, its netbacks under those of their lives: what
+fails is known, with a reason."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+
+from xennet.check.builtin_target import BUILTIN
+from xennet.check.check import Check, Side, all_checks
+from xennet.check.known_failures import KnownFailure, read_known_failures
+from xennet.check.outcome import Outcome
+from xennet.check.runner import run_checks
+
+#: What the kinds of netfronts share: the kernels of the receive ring. One kind plays all.
+_SHARED = ("netfront.rx.", "netfront.ring.")
+
+
+def wanted(side: Side, name: str) -> list[Check]:
+    checks = all_checks(side)
+    if side is Side.NETBACK:
+        return [one for one in checks if one.id.startswith(("netback.life.", "netback.store."))]
+    return [one for one in checks if name == "linux" or not one.id.startswith(_SHARED)]
+
+
+def known(side: Side, name: str) -> list[KnownFailure]:
+    file = files("xennet.check") / "known" / f"{side}-{name}.toml"
+    if not file.is_file():
+        return []
+    ids = [one.id for one in all_checks(side)]
+    return read_known_failures(file.read_text(), ids, str(file))
+
+
+@pytest.mark.parametrize(("side", "name"), BUILTIN)
+def test_every_check_ends_as_expected(side: Side, name: str) -> None:
+    checks = wanted(side, name)
+    results = run_checks(BUILTIN[side, name], checks, known(side, name))
+    bad = [f"{one.check.id}: {'; '.join(one.problems)}" for one in results if not one.good]
+    assert bad == []
+    assert len(results) == len(checks)
+
+
+def test_known_failures_of_xnb_are_all_seen() -> None:
+    listed = known(Side.NETBACK, "xnb")
+    assert {one.outcome for one in listed} > {Outcome.CRASHED, Outcome.ANSWERED}
+    assert all(one.reason[:1].isalpha() for one in listed)
+
+
+def test_every_check_has_a_hint_for_the_author_of_a_driver() -> None:
+    assert [one.id for one in all_checks() if not one.hint] == []
