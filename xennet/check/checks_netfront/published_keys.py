@@ -10,7 +10,7 @@ from typing import Any
 from xennet.abi.xenbus import XenbusState
 from xennet.check.check import Side, Violation, check
 from xennet.check.check_ids import check_id
-from xennet.check.checks_netfront.granted_pages import granted
+from xennet.check.checks_netfront.page_grants import granted
 from xennet.check.checks_netfront.sent_packets import EchoEnd, enter_with
 from xennet.check.ip_frames import plain
 from xennet.check.outcome import Outcome
