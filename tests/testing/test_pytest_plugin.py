@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -187,6 +188,19 @@ def test_a_test_that_fails_is_not_blamed_for_what_it_left(outcomes: dict[str, li
 def test_a_peer_has_to_be_asked_for_in_time(outcomes: dict[str, list[str]]) -> None:
     (problem,) = outcomes["test_asks_late[xennet_frontend]"]
     assert "xennet_frontend has to be among the arguments" in problem
+
+
+def test_the_tests_of_the_drivers_on_the_page_pass(site: Path, tmp_path: Path) -> None:
+    """Drivers and tests as they stand in docs/own-driver.md."""
+    page = (ROOT / "docs" / "own-driver.md").read_text()
+    programs = re.findall(r"^```python\n(.*?)^```\n", page, re.M | re.S)
+    for name, program in zip(("my_netfront", "my_netback"), programs, strict=False):
+        of_driver, _, _ = program.partition("\n\nhost = Host(")
+        (tmp_path / f"{name}.py").write_text(of_driver)
+    for name, text in re.findall(r"^<!-- file: (\S+) -->\n```py\n(.*?)^```\n", page, re.M | re.S):
+        (tmp_path / name).write_text(text)
+    done = run("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", on=site, cwd=tmp_path)
+    assert "6 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_without_a_fixture_nothing_is_loaded(site: Path, tmp_path: Path) -> None:
