@@ -224,6 +224,11 @@ class Pump:
         """Whether any descriptor is watched."""
         return len(self._watched) > (self._wake is not None)
 
+    @property
+    def ready(self) -> bool:
+        """Whether any watched descriptor is ready now."""
+        return bool(self._watched) and bool(self._the_selector().select(0))
+
     def turn(self) -> None:
         """Call the callbacks of the descriptors that are ready now, then all attendants. Nothing is
         delivered. Inside a turn this does nothing."""

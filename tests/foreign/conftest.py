@@ -23,10 +23,13 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
 INCLUDE = HERE.parents[1] / "xennet" / "include"
 GUEST = [f"-I{INCLUDE}", str(INCLUDE / "xennet-guest.c")]
+XEN = ["-lxengnttab", "-lxenevtchn", "-lxenstore"]
 #: Program -> its source and what it is built with.
 SOURCES = {
     "netfront": (EXAMPLES / "netfront.c", GUEST),
-    "netback": (EXAMPLES / "netback.c", ["-lxengnttab", "-lxenevtchn", "-lxenstore"]),
+    "netback": (EXAMPLES / "netback.c", XEN),
+    "check_netfront": (HERE / "check_netfront.c", [f"-I{EXAMPLES}", *GUEST]),
+    "check_netback": (HERE / "check_netback.c", XEN),
     "guest_calls": (HERE / "guest_calls.c", GUEST),
     "hostile_guest": (HERE / "hostile_guest.c", GUEST),
 }
@@ -35,16 +38,18 @@ HEADERS = ("xen/io/netif.h", "xengnttab.h", "xenevtchn.h", "xenstore.h")
 
 class Programs(dict[str, str]):
     """Program -> its path; compiled when it is first needed, once for all processes of a test run:
-    ``folder`` is theirs."""
+    ``folder`` is theirs. "check_netback-16" is compiled with bug 16."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
 
     def __missing__(self, name: str) -> str:
-        source, options = SOURCES[name]
+        program, _, bug = name.partition("-")
+        source, options = SOURCES[program]
         path = self.folder / name
         command = ["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-o", str(path)]
+        command += [f"-DBUG_{bug}"] if bug else []
         with open(self.folder / "lock", "w") as lock:
             flock(lock, LOCK_EX)
             if not path.exists():

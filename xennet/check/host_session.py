@@ -44,7 +44,7 @@ class HostSession:
         cpu: float = CPU_SECONDS,
     ) -> None:
         self.side, self.host, self.vif = side, host, vif
-        self.liveness, self.reason = Liveness.RESTS, ""
+        self.liveness, self.reason, self.output = Liveness.RESTS, "", ""
         self._most, self._cpu = deliveries, cpu
         self._closed = False
         self._loop = host.machine.run_loop

@@ -56,8 +56,18 @@ class Play:
 
     ``notes``: what the peer did and saw in the play. ``violation``: what it found wrong. ``held``:
     what the driver held at the end. ``frames``: those of the peer, with their times in ns.
-    ``began``: whether the vif was connected, or the play had to do that. ``trace``: the events of
-    the machine, if they were wanted.
+        began = self.begin is not None
+        return Play(
+            outcome,
+            self.reason,
+            notes,
+            self.violation,
+            held,
+            frames,
+            began,
+            self.trace,
+            self.session.output,
+        )
     """
 
     outcome: Outcome
@@ -68,6 +78,7 @@ class Play:
     frames: tuple[tuple[int, bytes], ...] = ()
     began: bool = True
     trace: Trace | None = None
+    output: str = ""
 
 
 @frozen
@@ -277,7 +288,17 @@ class _Playing:
         notes = () if self.peer is None else tuple(self.peer.notes[self.begin : self.finish])
         frames = () if self.peer is None else tuple(self.peer.frames)
         began = self.begin is not None
-        return Play(outcome, self.reason, notes, self.violation, held, frames, began, self.trace)
+        return Play(
+            outcome,
+            self.reason,
+            notes,
+            self.violation,
+            held,
+            frames,
+            began,
+            self.trace,
+            self.session.output,
+        )
 
     def _guarded(self, steps: Callable[[], Outcome]) -> Outcome:
         """What ``steps()`` returns, or the outcome of a driver that ends in the middle."""

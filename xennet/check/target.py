@@ -33,7 +33,8 @@ class Session(Protocol):
     ``kernel`` is the domain of the peer at the other end, ``node`` the peer's directory in the
     store, relative to that domain ("device/vif/0", "backend/vif/1/0"). ``host`` and ``vif`` are for
     what the toolstack does, and for evidence. ``liveness`` is what the last :meth:`settle` has
-    found, ``reason`` says it in one line ("" while the driver rests).
+    found, ``reason`` says it in one line ("" while the driver rests). ``output``: what a driver
+    that is a program has written, which says nothing about the verdict.
     """
 
     @property
@@ -48,6 +49,8 @@ class Session(Protocol):
     def liveness(self) -> Liveness: ...
     @property
     def reason(self) -> str: ...
+    @property
+    def output(self) -> str: ...
 
     def settle(self, until: Callable[[], bool] | None = None) -> Liveness:
         """Let everything happen that is due, within a bound.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import say, say_json
 from xennet.run.printable import printable
@@ -48,6 +49,7 @@ _OPTIONS = (
         metavar="DIR",
         help="Write slots, traces and captures of what fails.",
     ),
+    click.argument("program", nargs=-1, metavar="[-- PROGRAM [ARGS]...]"),
 )
 
 
@@ -65,7 +67,12 @@ def _command(side: str) -> Callable[[Callable[..., Any]], click.Command]:
     def decorate(function: Callable[..., Any]) -> click.Command:
         for option in reversed(_OPTIONS):
             function = option(function)
-        return check.command(side, short_help=f"Test a {side}.", epilog=_EXIT_CODES)(function)
+        # What follows the program is its own.
+        settings = {"ignore_unknown_options": False, "allow_interspersed_args": False}
+        command = check.command(
+            side, short_help=f"Test a {side}.", epilog=_EXIT_CODES, context_settings=settings
+        )
+        return command(function)
 
     return decorate
 
@@ -73,14 +80,22 @@ def _command(side: str) -> Callable[[Callable[..., Any]], click.Command]:
 @_command("netback")
 @click.pass_context
 def netback(ctx: click.Context, /, **options: Any) -> None:
-    """Test a netback: it has to give every frame that it takes back to the guest."""
+    """Test a netback: it has to give every frame that it takes back to the guest.
+
+    PROGRAM runs in domain 0 of an emulated machine; the frontend is vif 0 of domain 1
+    (docs/foreign.md).
+    """
     ctx.exit(_run("netback", **options))
 
 
 @_command("netfront")
 @click.pass_context
 def netfront(ctx: click.Context, /, **options: Any) -> None:
-    """Test a netfront: it has to send every frame back that it receives."""
+    """Test a netfront: it has to send every frame back that it receives.
+
+    PROGRAM runs in domain 1 of an emulated machine, as its kernel if it likes; the vif is
+    device/vif/0 (docs/foreign.md).
+    """
     ctx.exit(_run("netfront", **options))
 
 
@@ -157,6 +172,7 @@ def _run(
     *,
     builtin: str | None,
     python: str | None,
+    program: Sequence[str],
     only: Sequence[str],
     profile: Path | None,
     without: Sequence[str],
@@ -174,7 +190,7 @@ def _run(
     from xennet.check.reports.evidence_files import write_evidence
     from xennet.check.runner import SuiteError, run_checks
 
-    target = _target(side, builtin, python, _profile(profile, without))
+    target = _target(side, builtin, python, program, _profile(profile, without))
     checks = all_checks(Side(side))
     chosen = _selected(checks, only)
     failures = _known(known, checks)
@@ -213,16 +229,31 @@ def _written(path: Path, write: Callable[..., object], *values: object, **option
         raise click.UsageError(f"{path}: {error.strerror}") from None
 
 
-def _target(side: str, builtin: str | None, python: str | None, profile: Profile) -> Target:
+def _target(
+    side: str,
+    builtin: str | None,
+    python: str | None,
+    program: Sequence[str],
+    profile: Profile,
+) -> Target:
     from attrs import evolve
 
     from xennet.check.builtin_target import BUILTIN
     from xennet.check.check import Side
     from xennet.check.profile import Profile
+    from xennet.check.program_target import ProgramTarget
     from xennet.check.python_target import PythonTarget, PythonTargetError, load_factory
+    from xennet.exec.errors import ExecError
 
-    if (builtin is None) == (python is None):
-        raise click.UsageError("Name one driver: --builtin KIND or --python MODULE:FACTORY.")
+    if (builtin is not None) + (python is not None) + bool(program) != 1:
+        raise click.UsageError(
+            "Name one driver: --builtin KIND, --python MODULE:FACTORY or -- PROGRAM."
+        )
+    if program:
+        try:
+            return ProgramTarget(tuple(program), Side(side), profile)
+        except ExecError as error:
+            raise BadInputError(str(error)) from None
     if python is not None:
         try:
             return PythonTarget(python, Side(side), load_factory(python), profile)

@@ -20,6 +20,8 @@ from xennet.exec.shim import shim_path
 from xennet.pump import Pump
 from xennet.runloop import RunLoop
 
+#: A variable of the environment: what such a program starts ends with it (shim.c).
+TIED = "XENNET_EXEC_TIED"
 _PR_SET_PDEATHSIG = 1
 #: Bytes of a path in struct sockaddr_un, without the zero.
 _LONGEST_PATH = 107

@@ -22,6 +22,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -82,6 +83,11 @@ static void child(void) {
     if (inherited >= 0 && cookie_of(inherited) == inherited_cookie) syscall(SYS_close, inherited);
     inherited = -1;
 }
+
+/* Where it is asked for, a program ends with the one that started it, by whatever means that ended:
+ * a child says so when it begins, and again when it runs another program. */
+static void tie(void) { if (getenv("XENNET_EXEC_TIED")) prctl(PR_SET_PDEATHSIG, SIGKILL); }
+static void __attribute__((constructor)) tie_to_parent(void) { tie(); pthread_atfork(NULL, NULL, tie); }
 
 static void start(void) {
     const char *path = getenv("XENNET_EXEC");

@@ -11,6 +11,9 @@ from xennet.check.rule_book import Rule
 from xennet.check.runner import Result
 from xennet.check.target import Target
 
+#: Lines of a program's output that are shown.
+_LINES = 3
+
 
 def result_lines(result: Result) -> Iterator[str]:
     """One line; of a result that is not as expected, all that is known as well."""
@@ -31,6 +34,9 @@ def result_lines(result: Result) -> Iterator[str]:
         yield "    the control twin differs in: " + "; ".join(result.diff[:4])
     if "hint" in evidence:
         yield f"    hint: {evidence['hint']}"
+    for what, play in (("its output", result.play), ("the control twin's output", result.twin)):
+        for line in () if play is None else play.output.splitlines()[-_LINES:]:
+            yield f"    {what}: {line}"
 
 
 def summary(target: Target, results: Sequence[Result]) -> str:

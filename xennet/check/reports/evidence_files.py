@@ -18,7 +18,7 @@ def write_evidence(folder: Path, result: Result) -> None:
     """Write ``folder/CHECK/``: ``result.json``; ``slot-diff.txt``; and of the play, and with
     ``control-`` before the name of its control twin: ``notes.txt`` (what the peer did and saw),
     ``trace.jsonl`` (the events of the machine), ``frames.pcap`` (well-formed frames that went to
-    the driver and came back). Raises OSError."""
+    the driver and came back), ``output.txt`` (what a program has written). Raises OSError."""
     place = folder / result.check.id
     place.mkdir(parents=True, exist_ok=True)
     (place / "result.json").write_text(json.dumps(result_json(result), indent=2) + "\n")
@@ -34,6 +34,8 @@ def _write_play(place: Path, prefix: str, play: Play) -> None:
     if play.trace is not None:
         lines = "".join(f"{line}\n" for line in play.trace.lines())
         (place / f"{prefix}trace.jsonl").write_text(lines)
+    if play.output:
+        (place / f"{prefix}output.txt").write_text(play.output)
     write_pcap(place / f"{prefix}frames.pcap", play.frames)
 
 

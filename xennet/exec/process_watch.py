@@ -1,0 +1,139 @@
+"""What a program and the processes that it started are doing, as /proc shows it (proc(5)).
+
+It tells a program that has nothing to do from one that has not come to do it: a thread that sleeps
+until somebody outside does something, from one that runs, waits for a processor, or will wake up by
+itself. No clock is needed for that, so the answer is the same on a busy machine. What /proc cannot
+tell are timers of other kinds (timerfd, setitimer).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+
+#: Units of the times in /proc/PID/stat in a second.
+_TICKS = os.sysconf("SC_CLK_TCK")
+#: System calls of x86-64 (asm/unistd_64.h) with a timeout -> which argument that is; it is a number
+#: of milliseconds, negative for none, or the address of a timespec or timeval, NULL for none.
+_MILLISECONDS = {7: 2, 232: 3, 281: 3}  # poll, epoll_wait, epoll_pwait
+_ADDRESS = {271: 2, 23: 4, 270: 4, 441: 3, 128: 2, 202: 3}  # ppoll, (p)select, ..., futex
+#: Those that wait without one: reads and writes, pause, wait4, waitid, rt_sigsuspend, connect and
+#: accept, messages, locks.
+_ENDLESS = frozenset({0, 1, 19, 20, 34, 42, 43, 44, 45, 46, 47, 61, 72, 73, 130, 247, 288})
+_TABLE = platform.machine() in ("x86_64", "amd64")
+
+
+class ThreadState(NamedTuple):
+    """A thread: ``state`` as in proc(5), "S" if it sleeps; ``runs``, how often it came to run;
+    ``sleeps`` of one that may wake up by itself: how often it went to sleep (else None)."""
+
+    state: str
+    runs: int
+    sleeps: int | None
+
+
+#: (process, thread) -> its state.
+Look: TypeAlias = Mapping[tuple[int, int], ThreadState]
+
+
+class ProcessWatch:
+    """The processes of the session that process ``pid`` leads (setsid(2))."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._processes = [pid]
+        self._newest = b""
+
+    def look(self) -> Look:
+        """The threads of all processes that have not ended."""
+        return {
+            (pid, int(thread)): state
+            for pid in self.processes()
+            for thread in _names(f"/proc/{pid}/task")
+            if (state := _thread(f"/proc/{pid}/task/{thread}")) is not None
+        }
+
+    def cpu_time(self) -> float:
+        """The seconds of CPU time that the processes have used, with children that have ended."""
+        return sum(_cpu_time(pid) for pid in self.processes())
+
+    def processes(self) -> list[int]:
+        """The processes; all processes of the system are looked through if one was made since."""
+        newest = _read("/proc/loadavg").rpartition(b" ")[2]
+        if newest != self._newest or not newest:
+            self._newest = newest
+            self._processes = list(self._in_session())
+        return self._processes
+
+    def _in_session(self) -> Iterator[int]:
+        for name in _names("/proc"):
+            fields = _stat(f"/proc/{name}") if name.isdigit() else []
+            if fields and int(fields[3]) == self.pid and fields[0] not in (b"Z", b"X"):
+                yield int(name)
+
+
+def at_rest(first: Look, second: Look) -> bool:
+    """Whether all threads slept at one moment between two looks, one right after the other, and
+    none ran from then until the second."""
+    return first == second and all(thread.state == "S" for thread in first.values())
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:  # it has ended
+        return []
+
+
+def _read(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            return os.read(fd, 4096)
+        finally:
+            os.close(fd)
+    except OSError:
+        return b""
+
+
+def _stat(path: str) -> list[bytes]:
+    """The fields of a stat file from the state on; none for a process or thread that is gone. Its
+    name, before them, may hold anything."""
+    return _read(f"{path}/stat").rpartition(b")")[2].split()
+
+
+def _cpu_time(pid: int) -> float:
+    """utime, stime, cutime, cstime."""
+    return sum(map(int, _stat(f"/proc/{pid}")[11:15])) / _TICKS
+
+
+def _thread(path: str) -> ThreadState | None:
+    fields = _stat(path)
+    if not fields or fields[0] in (b"Z", b"X"):
+        return None
+    state = fields[0].decode()
+    schedstat = _read(f"{path}/schedstat").split()
+    runs = int(schedstat[2]) if len(schedstat) == 3 else 0
+    timed = state == "S" and _timed(_read(f"{path}/syscall").split())
+    return ThreadState(state, runs, _sleeps(path) if timed else None)
+
+
+def _sleeps(path: str) -> int:
+    number = _read(f"{path}/status").partition(b"\nvoluntary_ctxt_switches:")[2].split(None, 1)
+    return int(number[0]) if number else 0
+
+
+def _timed(call: list[bytes]) -> bool:
+    """Whether the system call in which a thread sleeps, with its arguments, ends by itself; True
+    if that cannot be known."""
+    if len(call) < 7 or not _TABLE:
+        return True
+    number = int(call[0])
+    if number in _MILLISECONDS:
+        return ctypes.c_int(int(call[1 + _MILLISECONDS[number]], 16)).value >= 0
+    if number in _ADDRESS:
+        return int(call[1 + _ADDRESS[number]], 16) != 0
+    return number not in _ENDLESS
