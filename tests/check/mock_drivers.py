@@ -214,6 +214,14 @@ class CrashesNastily(EchoNetback):
         raise ValueError(NASTY)
 
 
+class Exits(EchoNetback):
+    """Ends its process at a bad slot, and talks to everybody."""
+
+    def bad(self, slot: Any) -> None:
+        print("bye")
+        raise SystemExit(0)
+
+
 class CrashesWhenItCloses(EchoNetback):
     """Raises when it is to close."""
 

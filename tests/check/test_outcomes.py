@@ -24,6 +24,7 @@ from xennet.check.runner import HOPELESS, run_checks
         (mocks.LoopsStubbornly, Outcome.HUNG, "0.2 s of CPU time"),
         (mocks.Busy, Outcome.HUNG, "within 3000 deliveries"),
         (mocks.Crashes, Outcome.CRASHED, "ValueError: slot 0 is bad"),
+        (mocks.Exits, Outcome.CRASHED, "SystemExit: 0 in bad"),
     ],
 )
 def test_a_hostile_move_ends_as_the_driver_takes_it(
@@ -100,3 +101,11 @@ def test_a_driver_that_never_comes_so_far_is_given_up_soon(driver: type, outcome
     assert sum(result.play is not None for result in results) == HOPELESS
     assert "it is not played" in results[-1].problems[0]
     assert getattr(driver, "made", 0) in (0, 2 * HOPELESS)  # each with its twin
+
+
+def test_what_a_driver_prints_is_not_what_the_suite_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(mocks.Exits, Outcome.REFUSED)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "bye\n")

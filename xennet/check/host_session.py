@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import partial
 
 from xennet.check.check import Side
@@ -93,11 +95,14 @@ class HostSession:
             return self.liveness
         self._begin = self._loop.steps
         try:
-            with cpu_bound(self._cpu):
+            # What a driver prints must not get into what the suite prints.
+            with redirect_stdout(sys.stderr), cpu_bound(self._cpu):
                 run()
         except (_DeliveriesError, CpuTimeError) as over:
             return self._over(Liveness.BUSY, str(over))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too
             if self._loop.last is None or self._loop.last.domid != self._domid:
                 raise  # of the peer or the toolstack: the suite is broken, not the driver
             return self._over(Liveness.DEAD, _in_words(error))
@@ -112,7 +117,7 @@ class HostSession:
         return liveness
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: BaseException) -> str:
     """The error, and where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" in {frames[-1].name}" if frames else ""

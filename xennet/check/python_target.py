@@ -8,7 +8,9 @@ events and timers. A driver that raises has crashed, one that loops hangs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from importlib import import_module
 
 from attrs import field, frozen
@@ -70,8 +72,9 @@ def load_factory(spec: str) -> Factory:
     if not (module and colon and name):
         raise PythonTargetError(f"{spec!r} is not module:factory")
     try:
-        found = getattr(import_module(module), name)
-    except Exception as error:
+        with redirect_stdout(sys.stderr):
+            found = getattr(import_module(module), name)
+    except (Exception, SystemExit) as error:
         raise PythonTargetError(f"{spec}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise PythonTargetError(f"{spec} is a {type(found).__name__} and cannot be called")
