@@ -27,7 +27,7 @@ _TABLE = {
     "user_cache": "",
     # How kernels run
     "engine": "",
-    "engine/choice": "engine/fast",
+    "engine/choice": "engine engine/fast",
     "engine/fast": "engine engine/kernel engine/libatomic ring user_cache",
     "engine/atomics": "engine/fast engine/libatomic",
     "engine/libatomic": "",
@@ -116,7 +116,8 @@ _TABLE = {
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "
         "netback netback/poll_page netfront netmap port pump shmif tap user_cache vif xenstore"
     ),
-    "fuzz": "abi netback/poll_page workers",
+    "fuzz": "abi engine engine/choice engine/kernel ring workers",
+    "fuzz/targets": ("abi engine/choice engine/kernel frames fuzz netback netback/poll_page ring"),
     "workers": "",
     "hostd": (
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "

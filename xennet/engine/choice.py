@@ -27,7 +27,10 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, Protocol, TypeVar
+from types import FunctionType
+from typing import Any, Protocol, TypeVar, cast
+
+from xennet.engine.counted_plain import Trace, counting_kernel
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -113,6 +116,19 @@ def current() -> Engine:
         wanted = os.environ.get(VARIABLE, "")
         _selected = named(wanted or ("fast" if find_spec("numba") is not None else "plain"))
     return _selected
+
+
+def counting(root: FunctionType, trace: Trace) -> Callable[..., Any]:
+    """The callable form of a kernel for the engine in force, which counts in ``trace`` the branches
+    of those kernels that ``trace`` has counters for (:mod:`xennet.engine.branches`).
+
+    The others, and all that is not run through it, are as they always are.
+    """
+    if current().name == "fast":
+        from xennet.engine.fast import FAST
+
+        return cast(Callable[..., Any], FAST.counting(root, trace))
+    return counting_kernel(root, trace)
 
 
 def shared(memory: memoryview, what: str) -> memoryview:

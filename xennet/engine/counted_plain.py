@@ -22,7 +22,7 @@ _MISSED = "_xennet_missed"
 #: Counter -> counter after one more.
 _NEXT_COUNT = bytes([*range(1, MOST + 1), MOST])
 #: Operands that are kept fit into a signed 64-bit integer.
-_LIMIT = 1 << 62
+_LIMIT = 1 << 63
 
 
 class Trace:
@@ -47,7 +47,7 @@ class Trace:
             return value
 
         def missed(index: int, left: Any, right: Any) -> bool:
-            if type(left) is type(right) is int and -_LIMIT < left < _LIMIT > right > -_LIMIT:
+            if type(left) is type(right) is int and -_LIMIT <= left < _LIMIT > right >= -_LIMIT:
                 operands[2 * index] = left
                 operands[2 * index + 1] = right
             return False

@@ -26,7 +26,9 @@ class TargetEntry:
 #: where the target can do that.
 TARGETS = {
     "tx": TargetEntry(
-        "xennet.fuzz.tx_target", "TxTarget", "the hardened backend takes requests of a tx ring page"
+        "xennet.fuzz.targets.tx_page",
+        "TxTarget",
+        "the hardened backend takes requests of a tx ring page",
     ),
 }
 

@@ -41,6 +41,7 @@ from xennet.netback.guest_tx import (
     R_VERDICT,
     RESULTS,
     S_CREDIT,
+    S_EXTRAS,
     STATES,
     UNLIMITED,
     await_requests,
@@ -137,6 +138,19 @@ def poll_ring(
     return verdict
 
 
+def packet_at(scratch: U32Array, packet: int) -> tuple[int, int]:
+    """A kernel: where a packet of the last pass lies in the staging pages, and its length."""
+    return scratch[_OFFSET + packet], scratch[_LENGTH + packet]
+
+
+def forget_pass(scratch: U32Array, state: Vector) -> None:
+    """A kernel: take back what the last pass left for the next one, the extra infos of packets."""
+    for packet in range(state[S_EXTRAS]):
+        scratch[_GSO_SIZE + packet] = scratch[_GSO_TYPE + packet] = 0
+        scratch[_HASH_INFO + packet] = 0
+    state[S_EXTRAS] = 0
+
+
 @frozen
 class PolledPacket:
     """A packet that the host would have received; ``flags`` as in xennet.frames."""
@@ -157,19 +171,21 @@ class PolledGuest:
 
     ``ring_page``: 4096 writable bytes, the tx ring. ``grant_table``: the guest's table, 4096 bytes
     of struct grant_entry_v1. ``pages``: PAGES payload pages, which references FIRST_GREF and up
-    grant to the backend at the start. All of it belongs to domain 1; a canary domain 2 exists, and
+    grant to the backend at the start; ``table`` and ``payload`` are the same two as runs of pages,
+    ``memory`` is the whole machine's. All of it belongs to domain 1; a canary domain 2 exists, and
     nothing may ever change its memory.
     """
 
     def __init__(self, nr_frames: int) -> None:
         self._machine = machine = Machine(nr_frames, max_grant_frames=1)
+        self.memory = machine.memory
         self._host, self._guest = machine.create_domain(HOST), machine.create_domain(GUEST)
         machine.create_domain(2)
         frames = self._guest.setup_table(GUEST, 1)[1]
-        self._table = self._guest.table_pages(frames[0], 1)
-        self._ring, self._payload = self._guest.alloc_pages(1), self._guest.alloc_pages(PAGES)
-        self.ring_page, self.grant_table = self._ring.u8, self._table.u8
-        self.pages = self._payload.u8
+        self.table = self._guest.table_pages(frames[0], 1)
+        self._ring, self.payload = self._guest.alloc_pages(1), self._guest.alloc_pages(PAGES)
+        self.ring_page, self.grant_table = self._ring.u8, self.table.u8
+        self.pages = self.payload.u8
         self._grant_pages()
 
     def load(self, ring_page: bytes, grant_table: bytes | None = None) -> None:
@@ -200,9 +216,9 @@ class PolledGuest:
         self._machine.close()
 
     def _grant_pages(self) -> None:
-        words = self._table.u32
+        words = self.table.u32
         for i in range(PAGES):
-            words[2 * (FIRST_GREF + i) + 1] = self._payload.first + i
+            words[2 * (FIRST_GREF + i) + 1] = self.payload.first + i
             words[2 * (FIRST_GREF + i)] = GTF_permit_access | HOST << 16
 
 
@@ -220,7 +236,8 @@ class PagePoller(PolledGuest):
         self.config = new_vif_config()
         self._scratch = memoryview(bytearray(4 * _SCRATCH)).cast("I")
         self._kernel = engine.kernel(poll_ring)
-        self._args = (
+        #: What :func:`poll_ring` takes behind ``max_packets``.
+        self.pass_args = (
             view(silent_log()),
             view(shared(self._ring.u32, "tx ring")),
             self._stage.first,
@@ -239,7 +256,7 @@ class PagePoller(PolledGuest):
         ring's rsp_prod for one that was in use, such as a recorded page. A req_prod that is more
         than 256 slots ahead of it is rule F1, and nothing else is read. ``max_packets``: 0..256.
         """
-        return self._kernel(start, max_packets, *self._args)
+        return self._kernel(start, max_packets, *self.pass_args)
 
     def error(self) -> FrontendError | None:
         """The error for which the last pass gave the frontend up, with its evidence; None without

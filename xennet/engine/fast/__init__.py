@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from xennet.engine.counted_plain import Trace
+from xennet.engine.fast.counted import counting_kernel
 from xennet.engine.fast.translate import Translator
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +37,10 @@ class FastEngine:
 
     def kernel(self, function: F) -> F:
         return cast(F, self._translator.compiled(function))
+
+    def counting(self, root: FunctionType, trace: Trace) -> Any:
+        """The compiled form of a kernel that counts (xennet.engine.choice.counting)."""
+        return counting_kernel(root, trace)
 
     def view(self, buffer: memoryview | array[int]) -> Any:
         # A view of its own of the buffer, so that the caller's can be released.
