@@ -119,6 +119,7 @@ BUILTIN: Mapping[tuple[Side, str], BuiltinNetback | BuiltinNetfront] = {
                         "rate",
                         "late-eoi",
                         "carrier",
+                        "hotplug-script",
                     ),
                     _XNB_LACKS,
                 )

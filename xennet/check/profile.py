@@ -29,6 +29,7 @@ FEATURES = {
     "carrier": "the node carrier (netif.h, link state)",
     "per-packet-grants": "grants that end with their response, where others last for a vif's life",
     "trusted": "the node trusted (netif.h): nothing else is in a page that is granted",
+    "hotplug-script": "an interface that a script plugs in (hotplug-status)",
     "reconnect": "Connected again after Closed",
     "virtual-time": "time that the suite can let pass: drivers in other processes have none",
 }

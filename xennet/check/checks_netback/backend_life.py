@@ -452,6 +452,66 @@ def requests_before_connected(peer: FrontendPeer, value: Any) -> None:
         raise Violation("a request that was there before it connected is not served", ring="tx")
 
 
+def _set_hotplug_status(peer: FrontendPeer, status: NodeValue) -> None:
+    """What the toolstack's script does when it ends."""
+    session = peer.session
+    session.host.store.write(f"{session.vif.paths.backend}/hotplug-status", status)
+    peer.rest()
+
+
+def _enter_hotplug() -> None:
+    rule = "xenbus.backend.waits-for-hotplug-status"
+    for name, status in {"empty": "", "error": "error", "nul": b"connected\0"}.items():
+
+        def play(peer: FrontendPeer, value: Any) -> None:
+            peer.rest()
+            _set_hotplug_status(peer, value)
+            peer.connect()
+            if value != "connected":
+                if peer.wait(lambda: peer.otherend_state == _CONNECTED):
+                    raise Violation(
+                        f"it is Connected though hotplug-status is {value!r}",
+                        path=peer.otherend.node("state"),
+                    )
+                _set_hotplug_status(peer, "connected")
+            if not peer.wait(lambda: peer.connected):
+                raise Violation("it is not Connected though the script has ended", path=peer.node)
+
+        play.__doc__ = f"While hotplug-status is {status!r} a backend is not Connected; then it is."
+        check(
+            id=check_id(Side.NETBACK, rule, name),
+            rule=rule,
+            side=Side.NETBACK,
+            needs={"hotplug-script"},
+            connect=False,
+            field=Field("hotplug-status", status, "connected"),
+            hint="map the rings, watch hotplug-status, show Connected when it is that very word",
+        )(play)
+
+
+_enter_hotplug()
+
+
+@check(
+    id="netback.life.closes-while-script-runs",
+    rule="xenbus.backend.closes-while-script-runs",
+    side=Side.NETBACK,
+    needs={"hotplug-script"},
+    connect=False,
+    probe=False,
+    accepts=GIVEN_UP,
+    hint="what the frontend does counts more than what the script has not done yet",
+)
+def closes_while_script_runs(peer: FrontendPeer, value: Any) -> None:
+    """A frontend that closes while the script still runs is answered at once, and gets everything
+    back."""
+    peer.rest()
+    _set_hotplug_status(peer, "")
+    peer.connect()
+    _close(peer, (_CLOSING, _CLOSED))
+    require_released(peer, "Closed")
+
+
 @check(
     id="netback.store.watch-before-read",
     rule="xs-wire.watch-before-read",

@@ -59,16 +59,24 @@ class Shape:
     gso_type: int = 0
     flow: Flow | None = None
 
+    def deliver(self, end: EchoEnd) -> None:
+        """Deliver it, and let the netfront do what it does."""
+        end.deliver(self.frame, self.flags, **self._slots)
+
     def returned(self, end: EchoEnd) -> Sent:
         """Deliver it. Returns what the netfront sends back, not answered, the same but for a
         checksum that may be filled in."""
-        gso = {"gso_size": self.gso_size, "gso_type": self.gso_type} if self.gso_size else {}
-        sent = end.returned(self.frame, self.flags, sizes=self.sizes, **gso)
+        sent = end.returned(self.frame, self.flags, **self._slots)
         if self.flow is None or without_sum(sent.frame, self.flow) != without_sum(
             self.frame, self.flow
         ):
             require_same(sent, self.frame)
         return sent
+
+    @property
+    def _slots(self) -> dict[str, Any]:
+        gso = {"gso_size": self.gso_size, "gso_type": self.gso_type} if self.gso_size else {}
+        return {"sizes": self.sizes, **gso}
 
 
 _SG = frozenset({"sg"})
@@ -406,8 +414,7 @@ def _enter_without(rule: str, name: str, case: Without) -> None:
     def play(peer: BackendPeer, value: Any) -> None:
         enter_with(peer, case.nodes)
         end, shape = EchoEnd(peer), case.shape
-        gso = {"gso_size": shape.gso_size, "gso_type": shape.gso_type} if shape.gso_size else {}
-        end.deliver(shape.frame, shape.flags, sizes=shape.sizes, **gso)
+        shape.deliver(end)
         for sent in end.collect(1):
             case.judge(sent, shape)
             end.answer(sent)
@@ -571,25 +578,42 @@ def moves_forward(peer: BackendPeer, value: Any) -> None:
             before[ring] = new
 
 
-@check(
-    id="netfront.tx.whole-packets",
-    rule="netif.front.tx.whole-packets",
-    side=Side.NETFRONT,
-    needs={"sg"},
-    hint="publish req_prod behind whole packets only, also where the ring fills up",
-)
-def whole_packets(peer: BackendPeer, value: Any) -> None:
-    """While the ring fills up with packets of five slots none is published in part."""
-    end = EchoEnd(peer)
-    came: list[Sent] = []
-    for number in range(60):
-        if peer.buffers() < 5:
-            break
-        end.deliver(plain(20_000, number))
-        came += end.take()
-    while came:
-        end.answer(*came)
-        came = end.collect(1)
+#: Name -> the packet with which the ring is filled.
+_FILLS = {
+    "five-slots": Shape(plain(20_000), _SG),
+    "extra-info": GSO["gso-tcpv4"],
+    "eighteen-slots": Shape(plain(65535), _SG, sizes=(3700,) * 17),
+}
+
+
+def _enter_fills() -> None:
+    for name, shape in _FILLS.items():
+
+        def play(peer: BackendPeer, value: Any, shape: Shape = shape) -> None:
+            end = EchoEnd(peer)
+            came: list[Sent] = []
+            for _ in range(80):
+                if peer.buffers() < 20:
+                    break  # it takes no more while it cannot send
+                shape.deliver(end)
+                came += end.take()
+                _within_ring(peer)
+            while came:
+                end.answer(*came)
+                came = end.collect(1)
+                _within_ring(peer)
+
+        play.__doc__ = f"While the ring fills up ({name}) no packet is published in part."
+        check(
+            id=f"netfront.tx.whole-packets-{name}",
+            rule="netif.front.tx.whole-packets",
+            side=Side.NETFRONT,
+            needs=shape.needs,
+            hint="count all slots of a packet, extra infos too, before its first is written",
+        )(play)
+
+
+_enter_fills()
 
 
 @check(
