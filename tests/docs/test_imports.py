@@ -117,7 +117,10 @@ _TABLE = {
         "netback netback/poll_page netfront netmap port pump shmif tap user_cache vif xenstore"
     ),
     "fuzz": "abi engine engine/choice engine/kernel ring workers",
-    "fuzz/targets": ("abi engine/choice engine/kernel frames fuzz netback netback/poll_page ring"),
+    "fuzz/targets": (
+        "abi engine engine/choice engine/kernel frames fuzz netback netback/poll_page "
+        "netback/xnb/oracle netback/xnb/poller ring"
+    ),
     "workers": "",
     "hostd": (
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "

@@ -30,6 +30,21 @@ TARGETS = {
         "TxTarget",
         "the hardened backend takes requests of a tx ring page",
     ),
+    "xnb-tx": TargetEntry(
+        "xennet.fuzz.targets.xnb_rings",
+        "XnbTx",
+        "FreeBSD's netback takes requests of a tx ring page",
+    ),
+    "xnb-rx": TargetEntry(
+        "xennet.fuzz.targets.xnb_rings",
+        "XnbRx",
+        "FreeBSD's netback sends frames into the buffers of an rx ring page",
+    ),
+    "xnb-intr": TargetEntry(
+        "xennet.fuzz.targets.xnb_rings",
+        "XnbIntr",
+        "a whole interrupt of FreeBSD's netback, with a frontend that acts meanwhile",
+    ),
 }
 
 
