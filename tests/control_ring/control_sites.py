@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from vif_peers import announce
+from vif_peers import BACKEND, FRONTEND
 
+from xennet import testing
 from xennet.abi.netif import CTRL_REQUEST, CTRL_RESPONSE
 from xennet.flow.hash_config import HashConfig
 from xennet.hypervisor import Machine
@@ -15,7 +16,6 @@ from xennet.netback.control_ring import ControlRing
 from xennet.netback.verdict import FrontendError
 from xennet.netfront.control_ring import ControlClient, Reply
 from xennet.netfront.verdict import BackendError
-from xennet.ring import BackRing, FrontRing, ctrl_ring
 from xennet.testing.minimal_hypervisor import MinimalMachine
 from xennet.vif.counters import BackendCounters
 from xennet.xenstored.service import XenStoreService
@@ -125,28 +125,26 @@ class Ends:
 
 
 class RawFrontend:
-    """A guest that writes raw slots and indices for a real backend end."""
+    """A guest that writes raw slots and indices for a real backend end, by a peer that is driven by
+    hand."""
 
     def __init__(self, *, start: int = 0, queues: int = 4, static_grefs: int = 0) -> None:
         self.site = MinimalSite()
         guest = self.site.guest
-        self.page = guest.alloc_pages(1)
-        self.ring = FrontRing.init(ctrl_ring(self.page.u8, self.page.u32))
-        self.ring.req_prod_pvt = self.ring.rsp_cons = start
-        sring = self.ring.sring
-        sring.req_prod = sring.rsp_prod = start
-        sring.req_event = sring.rsp_event = start + 1
-        self.ring_ref = guest.grants.grant_access(0, self.page.first)
-        self.port = guest.alloc_unbound(0)
-        self.events = 0
-        guest.on_event(self.port, self._event)
+        guest.store.write("device/vif/0/backend", BACKEND)
+        guest.store.write("device/vif/0/backend-id", 0)
+        self.peer = testing.RawFrontend(guest, settle=self.site.run)
+        self.peer.allocate(queues=0, ctrl=True, start=start)
+        self.ring = self.peer.ring("ctrl")
+        self.ring_ref, self.port = self.peer.ctrl_ref, self.peer.ctrl_port
         self.fatal: list[FrontendError] = []
         self.counters = BackendCounters()
         self.config = HashConfig()
         self.options = {"queues": queues, "static_grefs": static_grefs}
 
-    def _event(self) -> None:
-        self.events += 1
+    @property
+    def events(self) -> int:
+        return self.peer.ctrl_events
 
     def connect(self, **instead: int) -> ControlRing:
         """The backend connects, with what was published or something else ``instead``."""
@@ -165,16 +163,14 @@ class RawFrontend:
 
     def put(self, raw: bytes) -> None:
         """A raw slot at the next request's place."""
-        self.ring.sring.write_slot(self.ring.req_prod_pvt, raw)
-        self.ring.req_prod_pvt += 1
+        self.peer.slot(raw, ring="ctrl")
 
     def request(self, kind: int, *data: int, ident: int = 0) -> None:
-        self.put(CTRL_REQUEST.pack(ident, kind, *(*data, 0, 0, 0)[:3]))
+        self.peer.ctrl(kind, *data, ident=ident)
 
     def publish(self) -> bool:
         """Publish the requests, with an event if the backend wants one; whether it does."""
-        wanted = self.ring.push_requests_and_check_notify()
-        return announce(wanted, self.site.guest, self.port)
+        return self.peer.push_ctrl()
 
     def push(self) -> None:
         self.publish()
@@ -182,17 +178,12 @@ class RawFrontend:
 
     def notify(self) -> None:
         """An event, whether or not it is wanted; then everything settles."""
-        self.site.guest.notify(self.port)
+        self.peer.notify("ctrl")
         self.site.run()
 
     def raw_responses(self) -> list[bytes]:
         """The new response slots, whole."""
-        taken = []
-        prod = self.ring.response_prod()
-        while self.ring.rsp_cons != prod:
-            taken.append(self.ring.sring.copy_slot(self.ring.rsp_cons))
-            self.ring.rsp_cons += 1
-        return taken
+        return [one.raw for one in self.peer.ctrl_responses(arm=False)]
 
     def responses(self) -> list[tuple[int, ...]]:
         """(id, type, status, data) of the new responses."""
@@ -200,27 +191,40 @@ class RawFrontend:
 
 
 class RawBackend:
-    """A driver domain that answers a real client with raw slots."""
+    """A driver domain that answers a real client with raw slots, by a peer that is driven by
+    hand."""
 
     def __init__(self) -> None:
         self.site = MinimalSite()
         self.broken: list[BackendError] = []
         self.client = ControlClient(self.site.guest, 0, self.broken.append)
         host = self.site.host
-        self.mapping = host.map_grant(1, self.client.ring_ref)
-        page = self.mapping.page
-        self.ring = BackRing.attach(ctrl_ring(page.u8, page.u32))
-        self.port = host.bind_interdomain(1, self.client.port)
-        self.events = 0
-        host.on_event(self.port, self._event)
+        for node, value in (
+            (f"{FRONTEND}/multi-queue-num-queues", 0),
+            (f"{FRONTEND}/ctrl-ring-ref", self.client.ring_ref),
+            (f"{FRONTEND}/event-channel-ctrl", self.client.port),
+            (f"{BACKEND}/frontend", FRONTEND),
+            (f"{BACKEND}/frontend-id", 1),
+        ):
+            host.store.write(node, value)
+        self.peer = testing.RawBackend(host, BACKEND, settle=self.site.run)
+        self.peer.attach()
+        self.ring, self.port = self.peer.ring("ctrl"), self.peer.ctrl_port
+        (self.mapping,) = host.mappings
         self.site.run()
-        self.events = 0
+        self.peer.ctrl_events = 0
 
-    def _event(self) -> None:
-        self.events += 1
+    @property
+    def events(self) -> int:
+        return self.peer.ctrl_events
+
+    @events.setter
+    def events(self, count: int) -> None:
+        self.peer.ctrl_events = count
 
     def requests(self) -> list[tuple[int, ...]]:
-        """(id, type, data 0, 1, 2) of the new requests."""
+        """(id, type, data 0, 1, 2) of the new requests, as many as a ring has, wherever req_prod
+        is."""
         self.site.run()
         taken = []
         while self.ring.unconsumed_requests:
@@ -230,14 +234,11 @@ class RawBackend:
         return taken
 
     def answer(self, ident: int, kind: int, status: int = 0, data: int = 0) -> None:
-        raw = CTRL_RESPONSE.pack(ident, kind, status, data)
-        self.ring.sring.write_slot(self.ring.rsp_prod_pvt, raw)
-        self.ring.rsp_prod_pvt += 1
+        self.peer.answer_ctrl(ident, kind, status, data)
 
     def publish(self) -> bool:
         """Publish the responses, with an event if the frontend wants one; whether it does."""
-        wanted = self.ring.push_responses_and_check_notify()
-        return announce(wanted, self.site.host, self.port)
+        return self.peer.push_ctrl()
 
     def push(self) -> None:
         self.publish()
@@ -245,5 +246,5 @@ class RawBackend:
 
     def notify(self) -> None:
         """An event, whether or not it is wanted; then everything settles."""
-        self.site.host.notify(self.port)
+        self.peer.notify("ctrl")
         self.site.run()

@@ -251,7 +251,7 @@ def test_any_bytes_are_answered_and_nothing_leaks(data: st.DataObject) -> None:
 def test_a_damaged_ring_page_never_raises(seed: int, start: int, ahead: int) -> None:
     front, random = RawFrontend(start=start, static_grefs=2), Random(seed)
     back = front.connect()
-    front.page.u8[64:] = random.randbytes(4096 - 64)
+    front.ring.sring.u8[64:] = random.randbytes(4096 - 64)
     front.ring.sring.req_prod = start + ahead
     front.ring.sring.rsp_event = random.getrandbits(32)
     front.notify()

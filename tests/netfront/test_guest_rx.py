@@ -365,7 +365,7 @@ def test_random_responses_never_raise_and_never_lose_a_buffer(
     back.notify()
     if not back.broken:
         assert back.rx_ring.sring.req_prod - back.rx_ring.sring.rsp_prod == 256
-    for mapping in back._maps:
+    for mapping in back.peer.queues[0].mappings:
         back.host.unmap_grant(mapping)
     assert back.queue.disconnect() == []
     assert not back.guest.ports

@@ -210,7 +210,7 @@ def test_B5_a_response_while_the_page_is_still_mapped_breaks_the_device_and_keep
     back.answer(ident)
     back.push_tx()
     assert back.broken[0].rule == "B5"
-    for ring in back._maps:
+    for ring in back.peer.queues[0].mappings:
         back.host.unmap_grant(ring)
     (held,) = back.queue.disconnect()
     assert list(held.grefs) == [gref]

@@ -117,9 +117,10 @@ class FrontQueue(RawQueue[FrontRing]):
 class RawFrontend(RawPeer[FrontRing]):
     """The frontend at ``node`` of the domain of ``hv``; ``settle`` lets everything else happen.
 
-    ``gref`` is a reference to a page that holds ``data`` and may be read; requests of :meth:`tx`
-    name it unless told otherwise. ``queues`` and ``ctrl_ring`` are there from :meth:`allocate` to
-    :meth:`release`. ``changes`` are those of :meth:`publish` where it is given none.
+    ``gref`` is a reference to ``data_page``, which holds ``data`` and may be read; requests of
+    :meth:`tx` name it unless told otherwise. ``queues`` and ``ctrl_ring`` are there from
+    :meth:`allocate` to :meth:`release`. ``changes`` are those of :meth:`publish` where it is given
+    none.
     """
 
     queues: list[FrontQueue]  # type: ignore[assignment]
@@ -133,6 +134,7 @@ class RawFrontend(RawPeer[FrontRing]):
     ) -> None:
         super().__init__(hv, node, "backend", settle)
         self.data = pattern(PAGE_SIZE)
+        self.data_page: GrantedPage
         self.gref = -1
         self.ctrl_ref = -1
         self.changes: dict[str, NodeValue | None] = {}
@@ -155,7 +157,8 @@ class RawFrontend(RawPeer[FrontRing]):
         """
         if self.queues:
             raise LookupError(f"{self.node} has rings, which are to be released first")
-        self.gref = self._number(self.page(self.data, readonly=True))
+        self.data_page = self.page(self.data, readonly=True)
+        self.gref = self._number(self.data_page)
         for _ in range(queues):
             tx, tx_ref = self._new_ring(tx_ring, start)
             rx, rx_ref = self._new_ring(rx_ring, start)
