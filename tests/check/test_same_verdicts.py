@@ -47,6 +47,15 @@ def test_each_run_prints_the_same_bytes(
     assert without_times(other.stdout) == first
 
 
+def test_several_processes_come_to_the_same_verdicts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(command(Side.NETBACK, "xnb"))
+    first = without_times(capsys.readouterr().out)
+    main([*command(Side.NETBACK, "xnb"), "--jobs", "2"])
+    assert without_times(capsys.readouterr().out) == first
+
+
 def test_a_runner_of_60_lines_that_reads_the_list_comes_to_the_same_verdicts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

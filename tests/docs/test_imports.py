@@ -110,7 +110,7 @@ _TABLE = {
     ),
     "check": (
         "abi engine/choice exec host hypervisor interface lazy link netback netfront port pump "
-        "ring run testing toolstack wrap xenbus xenstore"
+        "ring run testing toolstack workers wrap xenbus xenstore"
     ),
     "bench": (
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "

@@ -53,6 +53,9 @@ class BuiltinNetback:
     def close(self) -> None:
         """Do nothing: sessions share nothing."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _builtin, (self.side, self.name, self.profile)  # policies cannot be pickled
+
 
 @frozen
 class BuiltinNetfront:
@@ -83,6 +86,9 @@ class BuiltinNetfront:
 
     def close(self) -> None:
         """Do nothing: sessions share nothing."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _builtin, (self.side, self.name, self.profile)
 
 
 def _cpu_seconds() -> float:
@@ -147,3 +153,8 @@ BUILTIN: Mapping[tuple[Side, str], BuiltinNetback | BuiltinNetfront] = {
         BuiltinNetfront("windows", WINDOWS),
     )
 }
+
+
+def _builtin(side: Side, name: str, profile: Profile) -> BuiltinNetback | BuiltinNetfront:
+    """A built-in driver as another process knows it."""
+    return evolve(BUILTIN[side, name], profile=profile)

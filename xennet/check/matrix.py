@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from xennet.run.options import RunOptions, TapFile
 from xennet.run.over_vifs import setup_of
 from xennet.run.report import RunReport
 from xennet.run.runner import run_link
+from xennet.workers.mapping import Workers
 
 #: The name of the layout; it gets a new number when a key changes its meaning or is removed.
 FORMAT = "xennet-check-matrix/1"
@@ -77,23 +78,11 @@ class Cell:
         return f"{self.frontend}-{self.backend}-{self.case.name}"
 
 
-def play_matrix(
-    cases: Sequence[Case] = CASES,
-    evidence: Path | None = None,
-    told: Callable[[Cell], None] = lambda cell: None,
-) -> list[Cell]:
-    """All cells. ``evidence``: a directory for the red ones (:func:`write_cell`). ``told(cell)`` is
-    called for each. Raises OSError."""
-    cells = []
-    for frontend in KINDS:
-        for backend in POLICIES:
-            for case in cases:
-                cell = _play(frontend, backend, case)
-                if cell.reasons and evidence is not None:
-                    write_cell(evidence, cell)
-                told(cell)
-                cells.append(cell)
-    return cells
+def play_matrix(cases: Sequence[Case], workers: Workers) -> Iterator[Cell]:
+    """All cells, as the ``workers`` play them."""
+    pairs = [(frontend, backend) for frontend in KINDS for backend in POLICIES]
+    jobs = [(frontend, backend, case.name) for frontend, backend in pairs for case in cases]
+    return workers.map(_play, jobs)
 
 
 def matrix_json(cells: Sequence[Cell]) -> dict[str, Any]:
@@ -157,7 +146,9 @@ def write_cell(folder: Path, cell: Cell) -> None:
     (place / "trace.jsonl").write_text("".join(f"{line}\n" for line in trace.lines()))
 
 
-def _play(frontend: str, backend: str, case: Case) -> Cell:
+def _play(job: tuple[str, str, str]) -> Cell:
+    frontend, backend, name = job
+    (case,) = (case for case in CASES if case.name == name)
     options, link = _link(frontend, backend, case)
     verdict = _run(link, case, options).verdict
     return Cell(frontend, backend, case, () if verdict.good else tuple(verdict.reasons))

@@ -8,6 +8,7 @@ events and timers. A driver that raises has crashed, one that loops hangs.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
@@ -67,10 +68,13 @@ class PythonTarget:
 
 
 def load_factory(spec: str) -> Factory:
-    """The factory that ``spec`` names ("module:name"). Raises PythonTargetError."""
+    """The factory that ``spec`` names ("module:name"); modules are looked for in the working
+    directory too. Raises PythonTargetError."""
     module, colon, name = spec.partition(":")
     if not (module and colon and name):
         raise PythonTargetError(f"{spec!r} is not module:factory")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
     try:
         with redirect_stdout(sys.stderr):
             found = getattr(import_module(module), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -12,16 +13,17 @@ from attrs import evolve, field, frozen
 
 from xennet.abi.xenbus import XenbusState
 from xennet.check.attachment import Attachment
-from xennet.check.check import Check, Side, Violation
+from xennet.check.check import Check, Side, Violation, all_checks
 from xennet.check.event_trace import Trace
 from xennet.check.known_failures import KnownFailure
 from xennet.check.outcome import Outcome
 from xennet.check.peers import PROBES, Peer, new_peer, refused
-from xennet.check.rule_book import Rule, RuleBookError, rule_book
+from xennet.check.rule_book import Rule, rule_book
 from xennet.check.target import DriverEndedError, Liveness, Session, Target
 from xennet.interface import HypercallError
 from xennet.ring import RingOverflowError
 from xennet.testing.notes import Note, raw_words, slot_diff
+from xennet.workers.mapping import Workers
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.state import read_state
@@ -40,7 +42,8 @@ _ENDED = frozenset({Outcome.CRASHED, Outcome.HUNG})
 _JUDGED = frozenset({Outcome.ANSWERED, Outcome.REFUSED, Outcome.SHUT_DOWN})
 _LEFT = (XenbusState.Closing, XenbusState.Closed)
 
-#: Checks in a row before whose plays a driver may fail until the others are given up.
+#: Checks that a driver is asked first: if it comes as far as the play in none, the others are given
+#: up.
 HOPELESS = 5
 
 _SLOT = re.compile(r"(?:queue (\d+) )?(tx|rx|ctrl) ring, index (\d+)")
@@ -65,8 +68,7 @@ class Play:
             held,
             frames,
             began,
-            self.trace,
-            self.session.output,
+            output=self.session.output,
         )
     """
 
@@ -77,7 +79,7 @@ class Play:
     held: tuple[str, ...] = ()
     frames: tuple[tuple[int, bytes], ...] = ()
     began: bool = True
-    trace: Trace | None = None
+    trace: tuple[str, ...] = ()
     output: str = ""
 
 
@@ -112,7 +114,7 @@ class Result:
     def without_trace(self) -> Result:
         """The same without the events and frames of its plays, which are large."""
         bare = [
-            None if play is None else evolve(play, trace=None, frames=())
+            None if play is None else evolve(play, trace=(), frames=())
             for play in (self.play, self.twin)
         ]
         return evolve(self, play=bare[0], twin=bare[1])
@@ -147,6 +149,19 @@ class Result:
         return found | ({"hint": hint} if hint else {})
 
 
+@frozen
+class Plays:
+    """What was played of a check, and in how many ``seconds``: the ``play`` and its ``twin``, or
+    nothing, for features that are ``missing`` or because the driver is ``hopeless`` (this is how
+    an earlier play of it ended)."""
+
+    play: Play | None = None
+    twin: Play | None = None
+    missing: tuple[str, ...] = ()
+    hopeless: Play | None = None
+    seconds: float = 0.0
+
+
 def run_checks(
     target: Target,
     checks: Iterable[Check],
@@ -154,60 +169,100 @@ def run_checks(
     *,
     traced: bool = False,
     told: Callable[[Result], None] = lambda result: None,
+    workers: Workers | None = None,
 ) -> list[Result]:
     """Play the ``checks`` against ``target``; what fails as one of the ``known`` failures does is
-    expected. ``traced``: keep the events of each play. ``told(result)`` is called for each.
+    expected. ``traced``: keep the events of plays with problems. ``told(result)`` is called for
+    each, in order. ``workers``: those who play, other processes for example, to which ``target``
+    and the ids of checks are sent.
 
-    If the driver has not come as far as the play HOPELESS times in a row, the other checks are not
+    If the driver has not come as far as the play in the first HOPELESS checks, the others are not
     played: they end as the last of these did.
 
     Raises SuiteError, which names the check, if the suite or the target breaks.
     """
     listed = {one.check: one for one in known}
+    left = deque(checks)
     results: list[Result] = []
-    in_vain: list[Play] = []
-    for one in checks:
-        begin = time.perf_counter()
-        hopeless = in_vain[-1] if len(in_vain) >= HOPELESS else None
-        try:
-            result = _run(target, one, listed.get(one.id), traced, begin, hopeless)
-        except Exception as error:
-            raise SuiteError(f"{one.id}: {type(error).__name__}: {error}") from error
+    tried: list[Play] = []
+
+    def finish(one: Check, plays: Plays) -> None:
+        result = judged(one, plays, listed.get(one.id))
         told(result)
         results.append(result.without_trace())
-        if result.play is not None and not result.play.began:
-            in_vain.append(result.play)
-        elif result.good and result.play is not None:
-            in_vain.clear()
+
+    while left and len(tried) < HOPELESS:
+        one = left.popleft()
+        plays = play_check(target, one, traced=traced)
+        if plays.play is not None:
+            tried.append(plays.play)
+        finish(one, plays)
+    if tried and not any(play.began for play in tried):
+        for one in left:
+            missing = target.profile.missing(one.needs)
+            finish(one, Plays(missing=missing, hopeless=tried[-1]))
+    elif workers is None:
+        for one in left:
+            finish(one, play_check(target, one, traced=traced))
+    else:
+        jobs = [_Job(target, one.id, traced) for one in left]
+        for one, plays in zip(left, workers.map(_play_job, jobs), strict=True):
+            finish(one, plays)
     return results
 
 
-def _run(
-    target: Target,
-    one: Check,
-    known: KnownFailure | None,
-    traced: bool,
-    begin: float,
-    hopeless: Play | None,
-) -> Result:
+@frozen
+class _Job:
+    """A check for another process, which knows it by its id."""
+
+    target: Target
+    check: str
+    traced: bool
+
+
+def _play_job(job: _Job) -> Plays:
+    one = next((one for one in all_checks() if one.id == job.check), None)
+    if one is None:
+        raise SuiteError(f"{job.check}: workers know the checks of the package only")
+    return play_check(job.target, one, traced=job.traced)
+
+
+def play_check(target: Target, one: Check, *, traced: bool = False) -> Plays:
+    """Play a check and its control twin. Raises SuiteError if the suite or the target breaks."""
+    if missing := target.profile.missing(one.needs):
+        return Plays(missing=missing)
+    begin = time.perf_counter()
+    twin = twins = None
+    try:
+        if one.field is not None:
+            twin, twins = play_once(
+                target, one, one.field.control, one.control_accepts, traced=traced
+            )
+        value = None if one.field is None else one.field.hostile
+        play, trace = play_once(target, one, value, one.accepts, traced=traced)
+    except Exception as error:
+        raise SuiteError(f"{one.id}: {type(error).__name__}: {error}") from error
+    if trace is not None and _all_problems(one, play, twin):
+        play = evolve(play, trace=tuple(trace.lines()))
+        if twin is not None and twins is not None:
+            twin = evolve(twin, trace=tuple(twins.lines()))
+    return Plays(play, twin, seconds=time.perf_counter() - begin)
+
+
+def judged(one: Check, plays: Plays, known: KnownFailure | None = None) -> Result:
+    """The result of a check that was played. Raises SuiteError if there is no such rule."""
     rule = rule_book().get(one.rule)
     if rule is None:
-        raise RuleBookError(f"check {one.id}: there is no rule {one.rule!r}")
-    if missing := target.profile.missing(one.needs):
-        return Result(one, rule, Outcome.UNSUPPORTED, True, problems=missing)
-    twin = None
-    if hopeless is not None:
-        problem = f"it is not played: the driver was {hopeless.outcome} before it, again and again"
-        why = f"{problem} ({hopeless.reason})"
-        return Result(one, rule, hopeless.outcome, False, problems=(why,))
-    if one.field is not None:
-        twin = play_once(target, one, one.field.control, one.control_accepts, traced=traced)
-    value = None if one.field is None else one.field.hostile
-    play = play_once(target, one, value, one.accepts, traced=traced)
-    problems = [*_problems(play, one.accepts)]
-    if twin is not None:
-        twins = _problems(twin, one.control_accepts)
-        problems += [f"the control twin: {problem}" for problem in twins]
+        raise SuiteError(f"{one.id}: there is no rule {one.rule!r}")
+    if plays.missing:
+        return Result(one, rule, Outcome.UNSUPPORTED, True, problems=plays.missing)
+    if plays.play is None:
+        assert plays.hopeless is not None
+        outcome, reason = plays.hopeless.outcome, plays.hopeless.reason
+        why = f"it is not played: the driver was {outcome} before it, again and again ({reason})"
+        return Result(one, rule, outcome, False, problems=(why,))
+    play, twin = plays.play, plays.twin
+    problems = _all_problems(one, play, twin)
     outcome, good = play.outcome, not problems
     if known is not None and problems:
         if known.matches(outcome, problems):
@@ -228,8 +283,16 @@ def _run(
         play,
         twin,
         known,
-        time.perf_counter() - begin,
+        plays.seconds,
     )
+
+
+def _all_problems(one: Check, play: Play, twin: Play | None) -> list[str]:
+    problems = [*_problems(play, one.accepts)]
+    if twin is not None:
+        of_twin = _problems(twin, one.control_accepts)
+        problems += [f"the control twin: {problem}" for problem in of_twin]
+    return problems
 
 
 def _problems(play: Play, accepts: frozenset[Outcome]) -> Iterator[str]:
@@ -245,12 +308,13 @@ def _problems(play: Play, accepts: frozenset[Outcome]) -> Iterator[str]:
 
 def play_once(
     target: Target, one: Check, value: object, accepts: frozenset[Outcome], *, traced: bool = False
-) -> Play:
-    """Play a check once, with ``value``, in a life of the driver of its own."""
+) -> tuple[Play, Trace | None]:
+    """Play a check once, with ``value``, in a life of the driver of its own. Returns the play, and
+    the events of its machine if they are ``traced``."""
     session = target.open(one.nodes, one.queues)
     trace = Trace(session.host.machine) if traced else None
     try:
-        return _Playing(session, one, value, accepts, trace).play()
+        return _Playing(session, one, value, accepts).play(), trace
     finally:
         if trace is not None:
             trace.end()
@@ -266,10 +330,8 @@ class _Playing:
         one: Check,
         value: object,
         accepts: frozenset[Outcome],
-        trace: Trace | None,
     ) -> None:
         self.session, self.one, self.value, self.accepts = session, one, value, accepts
-        self.trace = trace
         self.reason = ""
         self.violation: Violation | None = None
         self.peer: Peer | None = None
@@ -296,8 +358,7 @@ class _Playing:
             held,
             frames,
             began,
-            self.trace,
-            self.session.output,
+            output=self.session.output,
         )
 
     def _guarded(self, steps: Callable[[], Outcome]) -> Outcome:

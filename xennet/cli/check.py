@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from xennet.check.profile import Profile
     from xennet.check.runner import Result
     from xennet.check.target import Target
+    from xennet.workers.mapping import Workers
 
 _INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.Path(dir_okay=False, path_type=Path)
@@ -53,6 +55,14 @@ _OPTIONS = (
 )
 
 
+_WORKERS = (
+    click.option(
+        "--jobs", type=click.IntRange(1, 512), default=1, help="Play in so many processes."
+    ),
+    click.option("--dask", metavar="ADDRESS", help="Play on the cluster of a dask scheduler."),
+)
+
+
 @click.group(cls=CommandGroup, short_help="Test a netfront or a netback against the protocol.")
 def check() -> None:
     """Test a netfront or a netback against the protocol.
@@ -65,7 +75,7 @@ def _command(side: str) -> Callable[[Callable[..., Any]], click.Command]:
     """A command that plays the checks of a ``side``, with all options."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
-        for option in reversed(_OPTIONS):
+        for option in reversed((*_OPTIONS, *_WORKERS)):
             function = option(function)
         # What follows the program is its own.
         settings = {"ignore_unknown_options": False, "allow_interspersed_args": False}
@@ -145,20 +155,29 @@ def explain(rule: str) -> None:
     metavar="DIR",
     help="Write traces and captures of what fails.",
 )
+@_WORKERS[0]
+@_WORKERS[1]
 @click.pass_context
 def matrix(
-    ctx: click.Context, /, only: Sequence[str], as_json: bool, evidence: Path | None
+    ctx: click.Context,
+    /,
+    only: Sequence[str],
+    as_json: bool,
+    evidence: Path | None,
+    jobs: int,
+    dask: str | None,
 ) -> None:
     """Play traffic between each built-in frontend and each built-in backend."""
-    from xennet.check.matrix import CASES, matrix_json, matrix_lines, play_matrix
+    from xennet.check.matrix import CASES, matrix_json, matrix_lines, play_matrix, write_cell
 
     cases = [case for case in CASES if _is_wanted(case.name, only)]
     if not cases:
         raise click.UsageError(f"No case is like {' or '.join(only)}.")
-    try:
-        cells = play_matrix(cases, evidence)
-    except OSError as error:
-        raise click.UsageError(f"{error.filename}: {error.strerror}") from None
+    with _working(jobs, dask) as workers:
+        cells = list(play_matrix(cases, workers))
+    for cell in cells:
+        if cell.reasons and evidence is not None:
+            _written(evidence, write_cell, cell)
     if as_json:
         say_json(matrix_json(cells))
     else:
@@ -181,6 +200,8 @@ def _run(
     junit: Path | None,
     html: Path | None,
     evidence: Path | None,
+    jobs: int,
+    dask: str | None,
 ) -> int:
     from xennet.check.check import Side, all_checks
     from xennet.check.reports.as_html import results_html
@@ -202,8 +223,12 @@ def _run(
             for line in result_lines(result):
                 say(printable(line))
 
+    traced = evidence is not None
     try:
-        results = run_checks(target, chosen, failures, traced=evidence is not None, told=tell)
+        with _working(jobs, dask) as workers:
+            results = run_checks(
+                target, chosen, failures, traced=traced, told=tell, workers=workers
+            )
     except SuiteError as error:
         if sys.flags.dev_mode:
             raise
@@ -219,6 +244,19 @@ def _run(
     else:
         say(printable(summary(target, results)))
     return 0 if all(result.good for result in results) else 1
+
+
+@contextmanager
+def _working(jobs: int, dask: str | None) -> Iterator[Workers]:
+    """Those who play. Raises ClickException if they cannot go on."""
+    from xennet.workers.chosen import open_workers
+    from xennet.workers.mapping import WorkersError
+
+    try:
+        with closing(open_workers(jobs, dask)) as workers:
+            yield workers
+    except WorkersError as error:
+        raise BadInputError(str(error)) from None
 
 
 def _written(path: Path, write: Callable[..., object], *values: object, **options: object) -> None:

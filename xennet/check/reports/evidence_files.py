@@ -31,8 +31,8 @@ def write_evidence(folder: Path, result: Result) -> None:
 
 def _write_play(place: Path, prefix: str, play: Play) -> None:
     (place / f"{prefix}notes.txt").write_text("".join(f"{note}\n" for note in play.notes))
-    if play.trace is not None:
-        lines = "".join(f"{line}\n" for line in play.trace.lines())
+    if play.trace:
+        lines = "".join(f"{line}\n" for line in play.trace)
         (place / f"{prefix}trace.jsonl").write_text(lines)
     if play.output:
         (place / f"{prefix}output.txt").write_text(play.output)
