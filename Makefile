@@ -12,6 +12,7 @@ VERSION := $(or $(HAS),$(shell $(PYTHON) $(SAY_VERSION)))
 RUN := $(VENV)/.run-$(VERSION)
 DEV := $(VENV)/.dev
 FAST := $(VENV)/.fast
+FUZZ := $(VENV)/.fuzz
 # Hundreds of processes of the tests would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check $(PIP_OPTIONS)
@@ -44,6 +45,11 @@ $(FAST): requirements-fast.lock $(DEV)
 	@$(PIP) --retries 1 --require-hashes -r requirements-fast.lock && touch $@ || \
 	  echo "numba could not be installed; the next make tries again, tests that need it skip till then"
 
+# So are a scheduler for campaigns, and atheris, which is built for Linux.
+$(FUZZ): requirements-fuzz.lock $(DEV)
+	@$(PIP) --retries 1 --require-hashes -r requirements-fuzz.lock && touch $@ || \
+	  echo "dask.distributed and atheris could not be installed; the next make tries again, tests that need them skip till then"
+
 demo: $(RUN)
 	@$(BIN)/python tools/demo.py
 
@@ -57,7 +63,7 @@ types: $(DEV)
 	$(BIN)/mypy
 
 # Tests wait for other processes a third of their time: one more of them than there are cores.
-unit: $(FAST)
+unit: $(FAST) $(FUZZ)
 	@$(BIN)/python -m compileall -q xennet
 	PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1))
 
@@ -88,6 +94,9 @@ lock:
 	$(LOCK) pyproject.toml --extra dev --constraint requirements-run.lock \
 	  --output-file requirements.lock
 	echo numba | $(LOCK) - --constraint requirements.lock --output-file requirements-fast.lock
+	printf '%s\n' distributed 'atheris<3.1; python_version < "3.12" and sys_platform == "linux"' \
+	  'atheris; python_version >= "3.12" and sys_platform == "linux"' | $(LOCK) - \
+	  --constraint requirements.lock --constraint requirements-fast.lock --output-file requirements-fuzz.lock
 	echo matplotlib | $(LOCK) - --constraint requirements.lock --constraint requirements-fast.lock \
 	  --output-file requirements-bench.lock
 

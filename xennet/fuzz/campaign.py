@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from attrs import asdict, field, frozen
@@ -99,9 +100,14 @@ def _opened(name: str, known: frozenset[str]) -> Target:
     return open_target(name, known)
 
 
+#: A target executes one input at a time; the workers of a cluster may be threads of one process.
+_ONE_AT_A_TIME = Lock()
+
+
 def do(work: Work) -> Explored:
     """Do a unit of work, in whatever process."""
-    return explore(_opened(work.target, work.known), work)
+    with _ONE_AT_A_TIME:
+        return explore(_opened(work.target, work.known), work)
 
 
 class Campaign:

@@ -1,0 +1,147 @@
+"""A campaign on the workers of a dask.distributed cluster."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+from toy_target import NAME
+
+from xennet.cli import main
+
+pytestmark = pytest.mark.skipif(
+    find_spec("distributed") is None, reason="dask.distributed is not installed"
+)
+
+_PR_SET_PDEATHSIG = 1
+ENV = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+CAMPAIGN = ["--rounds", "3", "--seeds", "3", "--json", "-"]
+
+#: A campaign during which the workers given are killed, one after each round.
+KILLING = """
+import json, os, signal, sys
+from attrs import asdict
+from xennet.fuzz.campaign import Campaign, Settings
+from xennet.fuzz.report import document
+from xennet.workers.cluster import Cluster
+
+address, name, *pids = sys.argv[1:]
+settings = Settings(name, (0, 1, 2), rounds=3)
+left = list(map(int, pids))
+
+def tell(statistics):
+    if left:
+        os.kill(left.pop(), signal.SIGKILL)
+
+workers = Cluster(address)
+result = Campaign(settings, tell=tell).run(workers)
+workers.close()
+assert not left
+print(json.dumps(document(settings, result, {}, "")))
+"""
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def dask(*args: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of dask's command, which is gone afterwards."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "dask", *args],
+        env=ENV,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=_end_with_parent,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@frozen
+class DaskCluster:
+    address: str
+    workers: tuple[subprocess.Popen[bytes], ...]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    """A scheduler and three workers of one thread each."""
+    file = tmp_path_factory.mktemp("dask") / "scheduler.json"
+    common = ("--no-dashboard", "--scheduler-file", str(file))
+    with ExitStack() as closing:
+        run = closing.enter_context
+        scheduler = run(dask("scheduler", "--host", "127.0.0.1", "--port", "0", *common))
+        address = _address(file, scheduler)
+        worker = ("worker", address, "--no-nanny", "--no-dashboard", "--nthreads", "1")
+        yield DaskCluster(address, tuple(run(dask(*worker)) for _ in range(3)))
+
+
+def _address(file: Path, scheduler: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + 120
+    while True:
+        assert scheduler.poll() is None
+        assert time.monotonic() < deadline
+        try:
+            address: str = json.loads(file.read_text())["address"]
+            return address
+        except (FileNotFoundError, ValueError):  # it is not there yet, or not as a whole
+            time.sleep(0.02)
+
+
+def without_time(document: dict[str, Any]) -> dict[str, Any]:
+    for name in ("seconds", "executions_per_second"):
+        del document["statistics"][name]
+    return document
+
+
+@pytest.fixture
+def undisturbed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    main(["fuzz", NAME, *CAMPAIGN])
+    return without_time(json.loads(capsys.readouterr().out))
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command], env=ENV, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_cluster_finds_what_one_process_finds(
+    cluster: DaskCluster, undisturbed: dict[str, Any]
+) -> None:
+    done = run(["-m", "xennet", "fuzz", NAME, *CAMPAIGN, "--dask", cluster.address])
+    assert done.returncode == 1, done.stderr
+    assert without_time(json.loads(done.stdout)) == undisturbed
+
+
+def test_workers_that_are_killed_lose_nothing(
+    cluster: DaskCluster, undisturbed: dict[str, Any]
+) -> None:
+    pids = [str(worker.pid) for worker in cluster.workers[:2]]
+    done = run(["-c", KILLING, cluster.address, NAME, *pids])
+    assert done.returncode == 0, done.stderr
+    assert without_time(json.loads(done.stdout)) == undisturbed
+
+
+def test_an_address_without_a_scheduler_is_told() -> None:
+    done = run(["-m", "xennet", "fuzz", NAME, "--dask", "nowhere://127.0.0.1:1"])
+    assert done.returncode == 2
+    assert done.stderr.startswith("xennet: no dask scheduler at nowhere://127.0.0.1:1: ")
+    assert done.stderr.count("\n") == 1
