@@ -6,10 +6,16 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
+from toy_target import COPY, NAME, page
 
 from xennet.cli import main
+from xennet.fuzz.corpus import Corpus
+from xennet.fuzz.finding_file import Recorded, write_finding
+from xennet.fuzz.target import Finding
+from xennet.fuzz.target_table import open_target
 from xennet.port import Counters
 from xennet.run import (
     GUEST_TO_HOST,
@@ -109,6 +115,31 @@ def test_every_key_of_a_campaign_is_described_and_no_other(
     known = ("--known", "T2")
     assert main(["fuzz", "toy_target:ToyTarget", "--rounds", "1", "--json", "-", *known]) == 1
     check(json.loads(capsys.readouterr().out), "xennet-fuzz/1")
+
+
+@pytest.mark.parametrize(
+    ("layout", "code", "args"),
+    [
+        ("xennet-fuzz-ci/1", 1, "ci toy_target:ToyTarget --base DIR --rounds 1 --json -"),
+        ("xennet-fuzz-replay/1", 1, "replay DIR/crossing.xenfuzz --json"),
+        ("xennet-fuzz-map/1", 0, "minimise DIR/crossing.xenfuzz --json"),
+        ("xennet-fuzz-coverage/1", 0, "corpus coverage tx DIR --json"),
+    ],
+)
+def test_every_key_about_findings_is_described_and_no_other(
+    layout: str, code: int, args: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    crossing = page((COPY, 0, 4000, 200, 0))
+    Corpus(tmp_path, NAME).findings.mkdir(parents=True)
+    for name in ("crossing.xenfuzz", f"{NAME}/findings/old.xenfuzz"):
+        write_finding(tmp_path / name, Recorded(crossing, Finding("T9", "")))
+    gone = tmp_path / NAME / "findings" / "gone.xenfuzz"
+    write_finding(gone, Recorded(page(), Finding("T1", "")))
+    target = open_target("tx")
+    Corpus(tmp_path, "tx").add(target.start(Random(1)))
+    target.close()
+    assert main(["fuzz", *args.replace("DIR", str(tmp_path)).split()]) == code
+    check(json.loads(capsys.readouterr().out), layout)
 
 
 def test_every_exit_code_of_the_help_is_described(capsys: pytest.CaptureFixture[str]) -> None:

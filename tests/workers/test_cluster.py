@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 ENV = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 CAMPAIGN = ["--rounds", "3", "--seeds", "3", "--json", "-"]
 
-#: A campaign during which the workers given are killed, one after each round.
+#: A campaign during which the processes given are killed, one after each unit.
 KILLING = """
 import json, os, signal, sys
 from attrs import asdict
@@ -77,20 +77,21 @@ def dask(*args: str) -> Iterator[subprocess.Popen[bytes]]:
 @frozen
 class DaskCluster:
     address: str
+    scheduler: subprocess.Popen[bytes]
     workers: tuple[subprocess.Popen[bytes], ...]
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
     """A scheduler and three workers of one thread each."""
-    file = tmp_path_factory.mktemp("dask") / "scheduler.json"
+    file = tmp_path / "scheduler.json"
     common = ("--no-dashboard", "--scheduler-file", str(file))
     with ExitStack() as closing:
         run = closing.enter_context
         scheduler = run(dask("scheduler", "--host", "127.0.0.1", "--port", "0", *common))
         address = _address(file, scheduler)
         worker = ("worker", address, "--no-nanny", "--no-dashboard", "--nthreads", "1")
-        yield DaskCluster(address, tuple(run(dask(*worker)) for _ in range(3)))
+        yield DaskCluster(address, scheduler, tuple(run(dask(*worker)) for _ in range(3)))
 
 
 def _address(file: Path, scheduler: subprocess.Popen[bytes]) -> str:
@@ -123,25 +124,28 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_cluster_finds_what_one_process_finds(
+def test_a_cluster_finds_what_one_process_finds_whatever_dies(
     cluster: DaskCluster, undisturbed: dict[str, Any]
 ) -> None:
     done = run(["-m", "xennet", "fuzz", NAME, *CAMPAIGN, "--dask", cluster.address])
     assert done.returncode == 1, done.stderr
     assert without_time(json.loads(done.stdout)) == undisturbed
-
-
-def test_workers_that_are_killed_lose_nothing(
-    cluster: DaskCluster, undisturbed: dict[str, Any]
-) -> None:
-    pids = [str(worker.pid) for worker in cluster.workers[:2]]
-    done = run(["-c", KILLING, cluster.address, NAME, *pids])
+    first, second, _ = (str(worker.pid) for worker in cluster.workers)
+    done = run(["-c", KILLING, cluster.address, NAME, first, second])
     assert done.returncode == 0, done.stderr
     assert without_time(json.loads(done.stdout)) == undisturbed
+    done = run(["-c", KILLING, cluster.address, NAME, str(cluster.scheduler.pid)])
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("WorkersError: the dask scheduler is gone")
 
 
-def test_an_address_without_a_scheduler_is_told() -> None:
-    done = run(["-m", "xennet", "fuzz", NAME, "--dask", "nowhere://127.0.0.1:1"])
-    assert done.returncode == 2
-    assert done.stderr.startswith("xennet: no dask scheduler at nowhere://127.0.0.1:1: ")
+@pytest.mark.parametrize("address", ["nowhere://127.0.0.1:1", "tcp://127.0.0.1:1"])
+def test_an_address_without_a_scheduler_is_told(address: str) -> None:
+    code = (
+        "import sys; from xennet.workers import cluster; cluster._PATIENCE = 0.1;"
+        f"from xennet.cli import main; sys.exit(main(['fuzz', '{NAME}', '--dask', '{address}']))"
+    )
+    done = run(["-c", code])
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"xennet: no dask scheduler at {address}: ")
     assert done.stderr.count("\n") == 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -10,6 +13,15 @@ from xennet.workers.mapping import MAX_DEATHS, R, T, WorkersError
 
 #: Seconds for the scheduler to answer.
 _PATIENCE = 60
+
+
+async def _answers(address: str) -> None:
+    """Raises OSError or ValueError if nobody listens at ``address``. A Client that finds out by
+    itself hinders the end of the process for minutes."""
+    from distributed.comm import connect
+
+    comm = await connect(address, timeout=_PATIENCE)
+    comm.abort()
 
 
 class Cluster:
@@ -22,18 +34,24 @@ class Cluster:
             raise WorkersError(
                 "dask.distributed is not installed: pip install 'xennet[campaign]'"
             ) from None
+        # What goes wrong is told by exceptions, and not pages of tracebacks beside them.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
+            asyncio.run(_answers(address))
             self._client: Any = Client(address, timeout=_PATIENCE, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
             raise WorkersError(f"no dask scheduler at {address}: {error}") from error
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         name = uuid4().hex
-        submitted = [
-            (item, self._submit(function, item, f"{name}-{i}")) for i, item in enumerate(items)
-        ]
+        with self._scheduler_alive():
+            submitted = [
+                (item, self._submit(function, item, f"{name}-{i}")) for i, item in enumerate(items)
+            ]
         for i, (item, future) in enumerate(submitted):
-            yield self._result(function, item, future, f"{name}-{i}")
+            with self._scheduler_alive():
+                result = self._result(function, item, future, f"{name}-{i}")
+            yield result
 
     def close(self) -> None:
         self._client.close()
@@ -44,8 +62,6 @@ class Cluster:
     def _result(self, function: Callable[[T], R], item: T, future: Any, key: str) -> R:
         """The result of ``future``. A task during which several workers died, which the scheduler
         gives up, is submitted again."""
-        from concurrent.futures import CancelledError
-
         from distributed.scheduler import KilledWorker
 
         for again in range(MAX_DEATHS):
@@ -54,6 +70,19 @@ class Cluster:
                 return result
             except KilledWorker:
                 future = self._submit(function, item, f"{key}-{again}")
-            except CancelledError as error:
-                raise WorkersError("the dask scheduler is gone") from error
         raise WorkersError(f"{item!r:.80} has ended {MAX_DEATHS} times all workers that took it")
+
+    @contextmanager
+    def _scheduler_alive(self) -> Iterator[None]:
+        """A context in which the end of the scheduler is a WorkersError, however it shows."""
+        from concurrent.futures import CancelledError
+
+        from distributed.comm import CommClosedError
+
+        try:
+            yield
+        except Exception as error:
+            lost = isinstance(error, CancelledError | CommClosedError)
+            if lost or self._client.status != "running":
+                raise WorkersError("the dask scheduler is gone") from error
+            raise
