@@ -13,7 +13,7 @@
 #define STORE_TRIES 100 /* of a transaction that others get in the way of */
 
 static unsigned char store_mail[XENSTORE_PAYLOAD_MAX + 1]; /* the payload that was received last */
-static struct { char path[256]; } store_event[64];       /* of watch events, oldest first, each once */
+static struct { char path[256]; } store_event[16];       /* watches that have fired, oldest first */
 static unsigned int store_events;
 
 static void store_notify(void)
@@ -65,13 +65,14 @@ static void store_get(void *data, size_t size)
     }
 }
 
-/* An event says that something has changed, not what: one for each path is enough. */
+/* An event says that something has changed: one for each watch is enough, however much it was that
+ * the other end has written. The token of a watch is its path. */
 static void store_keep_event(const char *path)
 {
     for (unsigned int i = 0; i < store_events; i++)
         if (!strncmp(store_event[i].path, path, sizeof store_event->path - 1)) return;
     if (store_events == sizeof store_event / sizeof *store_event) {
-        fprintf(stderr, "store: events of more than %u paths\n", store_events);
+        fprintf(stderr, "store: more than %u watches\n", store_events);
         exit(1);
     }
     snprintf(store_event[store_events++].path, sizeof store_event->path, "%.255s", path);
@@ -88,7 +89,7 @@ static struct xsd_sockmsg store_receive(void)
     }
     store_get(store_mail, head.len);
     store_mail[head.len] = 0;
-    if (head.type == XS_WATCH_EVENT) store_keep_event((char *)store_mail);
+    if (head.type == XS_WATCH_EVENT) store_keep_event((char *)store_mail + strlen((char *)store_mail) + 1);
     return head;
 }
 
@@ -138,12 +139,12 @@ static int store_write(uint32_t tx, const char *directory, const char *name, uns
 
 static int store_watch(const char *path)
 {
-    return store_ask(XS_WATCH, 0, 2, (const char *const[]){ path, "w" }, (const int[]){ 1, 1 });
+    return store_ask(XS_WATCH, 0, 2, (const char *const[]){ path, path }, (const int[]){ 1, 1 });
 }
 
 static int store_unwatch(const char *path)
 {
-    return store_ask(XS_UNWATCH, 0, 2, (const char *const[]){ path, "w" }, (const int[]){ 1, 1 });
+    return store_ask(XS_UNWATCH, 0, 2, (const char *const[]){ path, path }, (const int[]){ 1, 1 });
 }
 
 static uint32_t store_begin(void)
@@ -165,7 +166,8 @@ static int store_has_mail(void)
     return store_events || __atomic_load_n(&xennet_store_ring->rsp_prod, __ATOMIC_ACQUIRE) != xennet_store_ring->rsp_cons;
 }
 
-/* Take the oldest watch event; without one nothing happens. Returns whether there was one. */
+/* The path of the watch that has fired first; without one nothing happens. Returns whether there was
+ * one. */
 static int store_take_event(char *path, size_t size)
 {
     if (!store_events && store_has_mail()) {

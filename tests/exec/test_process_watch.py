@@ -38,6 +38,7 @@ def start() -> Iterator[Start]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.communicate()
+        watch.close()
 
 
 def python(start: Start, source: str) -> ProcessWatch:

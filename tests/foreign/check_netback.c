@@ -264,8 +264,10 @@ static int prepare(struct packet *p)
     unsigned int slots = (p->length + PAGE - 1) / PAGE;
     if (filtered(p->frame) || (slots > 1 && !takes.sg)) return 0;
     if (p->gso_type && !takes.gso[p->gso_type]) return 0;
-    if (!p->checksum_blank) return 1;
+    if (!p->gso_type && !p->checksum_blank) return 1;
     if (!find_checksum(p->frame, p->length, &c)) return 0;
+    if (!p->checksum_blank) blank(p->frame, &c);
+    p->checksum_blank = 1;
     if (c.version == 4 ? takes.csum_v4 : takes.csum_v6) return 1;
     if (p->gso_type) return 0;
     complete_blank(p->frame, &c);
@@ -286,7 +288,6 @@ static void take_packet(struct queue *q, const struct request *r, int *good)
     if (r->has[XEN_NETIF_EXTRA_TYPE_GSO]) {
         p->gso_type = r->extra[XEN_NETIF_EXTRA_TYPE_GSO].u.gso.type;
         p->gso_size = r->extra[XEN_NETIF_EXTRA_TYPE_GSO].u.gso.size;
-        if (!p->checksum_blank) return; /* it may be sent like that, and has no way back */
     }
     if (room && all && prepare(room)) packets_add(&q->echo);
 }
@@ -567,14 +568,18 @@ static void close_down(enum xenbus_state state)
     if (BUG(4) && state == XenbusStateClosed) xs_rm(store, XBT_NULL, own_path);
 }
 
-/* What a new state of the frontend asks for. Returns 0 when the device is gone for good. */
-static int frontend_changed(void)
+/* What a new state of the frontend asks for. */
+static void frontend_changed(void)
 {
-    static enum xenbus_state before = XenbusStateReconfigured;
+    static enum xenbus_state before = XenbusStateUnknown;
     enum xenbus_state theirs = read_number(frontend_path, "state", XenbusStateUnknown);
-    if (!there()) { disconnect(); return 0; }
+    if (!there()) { /* whoever made it has taken it away, and may make it again */
+        disconnect();
+        shown = before = XenbusStateUnknown;
+        return;
+    }
     int plugging = theirs == XenbusStateConnected && shown == XenbusStateInitWait;
-    if (theirs == before && !plugging) return 1;
+    if (theirs == before && !plugging) return;
     before = theirs;
     switch (theirs) {
     case XenbusStateInitialising:
@@ -597,7 +602,6 @@ static int frontend_changed(void)
     default:
         break;
     }
-    return 1;
 }
 
 static void wait_for_events(void)
@@ -633,15 +637,13 @@ int main(int argc, char **argv)
     options(argc, argv);
     xs_watch(store, own_path, "own");
     xs_watch(store, frontend_path, "frontend");
-    for (int alive = 1, seen = 0; alive; ) {
+    for (;;) {
         int work = 0;
         for (char **event; (event = xs_check_watch(store)); work = 1) {
             free(event);
-            seen |= there();
-            if (seen && alive) alive = frontend_changed();
+            frontend_changed();
         }
         for (unsigned int i = 0; i < queues; i++) work |= serve(&queue[i]);
-        if (!work && alive) wait_for_events();
+        if (!work) wait_for_events();
     }
-    return 0;
 }

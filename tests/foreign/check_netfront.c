@@ -44,8 +44,9 @@ static struct queue queue[MOST_QUEUES];
 static unsigned int queues, most_queues = 1;
 static char device_path[64], error_path[80], backend_path[256], watched_path[256];
 static domid_t backend_domid;
-static struct { int sg, gso[XEN_NETIF_GSO_TYPE_TCPV6 + 1], csum_v6, split; } takes;
-static int sending; /* the backend has said that it is Connected */
+static struct { int sg, gso[XEN_NETIF_GSO_TYPE_TCPV6 + 1], csum_v4, csum_v6, split; } takes;
+static int sending;     /* the backend has said that it is Connected */
+static int link_up = 1; /* as its carrier node says */
 
 /* -- the grant table ---------------------------------------------------------------------------- */
 
@@ -83,13 +84,36 @@ static void buffers_make(struct buffer *b, unsigned int count)
     for (unsigned int i = 0; i < count; i++) b[i] = (struct buffer){ next_ref++, pages + i * PAGE, 0 };
 }
 
-/* Take a buffer back. One that the other end still uses is never used for anything else. */
+/* Buffers that the other end has kept in use: they are nothing else before it lets go. */
+static struct buffer kept[2 * MOST_QUEUES * (SLOTS + 1)];
+static unsigned int nr_kept, nr_spare; /* spare ones are behind them */
+
+/* Take a buffer back, and have another one in its place if the other end still uses it. */
 static void buffer_end(struct buffer *b)
 {
-    if (b->granted && !end_access(b)) {
-        fprintf(stderr, "check_netfront: reference %u is still in use\n", b->ref);
-        buffers_make(b, 1);
+    if (!b->granted || end_access(b)) return;
+    fprintf(stderr, "check_netfront: reference %u is still in use\n", b->ref);
+    if (nr_kept + nr_spare == sizeof kept / sizeof *kept) {
+        fprintf(stderr, "check_netfront: the backend keeps everything\n");
+        exit(1);
     }
+    struct buffer used = *b;
+    if (nr_spare) *b = kept[nr_kept + --nr_spare];
+    else buffers_make(b, 1);
+    kept[nr_kept + nr_spare] = kept[nr_kept];
+    kept[nr_kept++] = used;
+}
+
+/* The other end does not say when it lets go. */
+static void look_at_kept(void)
+{
+    for (unsigned int i = 0; i < nr_kept; )
+        if (end_access(&kept[i])) {
+            struct buffer spare = kept[i];
+            kept[i] = kept[--nr_kept];
+            kept[nr_kept] = spare;
+            nr_spare++;
+        } else i++;
 }
 
 /* -- what does not stand in the protocol ---------------------------------------------------------- */
@@ -121,6 +145,7 @@ static void broken(const char *why)
 static void post_buffer(struct queue *q)
 {
     uint16_t id = q->rx.req_prod_pvt % SLOTS;
+    memset(q->rx_buffer[id].page, 0, PAGE); /* the other end reads what is there */
     grant(&q->rx_buffer[id], 0);
     *RING_GET_REQUEST(&q->rx, q->rx.req_prod_pvt) = (netif_rx_request_t){ .id = id, .gref = q->rx_buffer[id].ref };
     q->rx.req_prod_pvt++;
@@ -132,10 +157,12 @@ static int prepare(struct packet *p)
     struct checksum c;
     if (BUG(10) && !p->gso_type && p->length > MTU) return 0;
     if (p->length < 14 || (p->length > PAGE && !takes.sg)) return 0;
-    if (p->gso_type && (!p->checksum_blank || !takes.gso[p->gso_type])) return 0;
-    if (!p->checksum_blank) return 1;
+    if (p->gso_type && !takes.gso[p->gso_type]) return 0;
+    if (!p->gso_type && !p->checksum_blank) return 1;
     if (BUG(11) || !find_checksum(p->frame, p->length, &c)) return 0;
-    if (c.version == 4 || takes.csum_v6) return 1;
+    if (!p->checksum_blank) blank(p->frame, &c);
+    p->checksum_blank = 1;
+    if (c.version == 4 ? takes.csum_v4 : takes.csum_v6) return 1;
     if (p->gso_type) return 0;
     complete_blank(p->frame, &c);
     p->checksum_blank = 0;
@@ -159,7 +186,7 @@ static int take_extras(struct queue *q, RING_IDX prod, struct packet *p)
             p->gso_type = info.u.gso.type;
             p->gso_size = info.u.gso.size;
             good &= info.u.gso.size && (p->gso_type == XEN_NETIF_GSO_TYPE_TCPV4 || p->gso_type == XEN_NETIF_GSO_TYPE_TCPV6);
-        } else good &= info.type == XEN_NETIF_EXTRA_TYPE_HASH;
+        } else good &= info.type > XEN_NETIF_EXTRA_TYPE_NONE && info.type < XEN_NETIF_EXTRA_TYPE_MAX;
     }
     return good;
 }
@@ -192,7 +219,7 @@ static void take_packet(struct queue *q, RING_IDX prod)
             p->length += rsp.status;
         }
     }
-    if (good && room && prepare(room)) packets_add(&q->echo);
+    if (good && room && link_up && prepare(room)) packets_add(&q->echo);
 }
 
 static int take_responses(struct queue *q)
@@ -268,6 +295,7 @@ static void put_packet(struct queue *q, const struct packet *p)
             req.size = id;
         }
         memcpy(b->page, p->frame + i * PAGE, part);
+        memset(b->page + part, 0, PAGE - part);
         grant(b, 1);
         *RING_GET_REQUEST(&q->tx, q->tx.req_prod_pvt) = req;
         q->tx.req_prod_pvt++;
@@ -278,7 +306,7 @@ static void put_packet(struct queue *q, const struct packet *p)
 static int send_packets(struct queue *q)
 {
     int work = 0;
-    for (struct packet *p; (sending || BUG(5)) && (p = packets_oldest(&q->echo)); work = 1) {
+    for (struct packet *p; ((sending && link_up) || BUG(5)) && (p = packets_oldest(&q->echo)); work = 1) {
         if (RING_FREE_REQUESTS(&q->tx) < pages_of(p) + !!p->gso_type || q->tx_frees < pages_of(p)) break;
         put_packet(q, p);
         packets_drop_oldest(&q->echo);
@@ -361,16 +389,17 @@ static void publish_queue(uint32_t t, const struct queue *q, const char *directo
     }
 }
 
-/* All keys in one transaction: the backend sees none of them or all. Keys of an earlier connection
- * with another number of queues go. */
+/* All keys in one transaction: the backend sees none of them or all. Those of an earlier connection
+ * go. */
 static void publish_keys(unsigned int count)
 {
+    static int again;
     static const char *const flat[] = { "tx-ring-ref", "rx-ring-ref", "event-channel", "event-channel-tx",
                                         "event-channel-rx", "queue-0", "queue-1", "multi-queue-num-queues" };
     char path[128];
     for (int tries = 0; tries < STORE_TRIES; tries++) {
         uint32_t t = store_begin();
-        for (unsigned int i = 0; i < sizeof flat / sizeof *flat; i++) {
+        for (unsigned int i = 0; again && i < sizeof flat / sizeof *flat; i++) {
             snprintf(path, sizeof path, "%s/%s", device_path, flat[i]);
             store_ask(XS_RM, t, 1, (const char *const[]){ path }, (const int[]){ 1 });
         }
@@ -385,7 +414,10 @@ static void publish_keys(unsigned int count)
         store_write(t, device_path, "feature-gso-tcpv4", 1);
         store_write(t, device_path, "feature-gso-tcpv6", 1);
         store_write(t, device_path, "feature-ipv6-csum-offload", 1);
-        if (store_commit(t) != -EAGAIN) return;
+        if (store_commit(t) != -EAGAIN) {
+            again = 1;
+            return;
+        }
     }
     fprintf(stderr, "check_netfront: the store has no rest\n");
     exit(1);
@@ -403,6 +435,15 @@ static void send_early(void)
 
 static int backend_says(const char *name) { return store_number(backend_path, name, 0) == 1; }
 
+static int has_address(void)
+{
+    unsigned int byte[6], length = 0;
+    char value[32];
+    store_read(0, device_path, "mac", value, sizeof value);
+    return sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%n", byte, byte + 1, byte + 2, byte + 3, byte + 4, byte + 5, &length) == 6
+        && length == 17 && !value[17];
+}
+
 static void connect_backend(void)
 {
     if (!backend_says("feature-rx-copy")) {
@@ -410,9 +451,11 @@ static void connect_backend(void)
         broken("the backend has no feature-rx-copy: it only flips pages");
         return;
     }
+    if (!has_address()) { broken("mac is no address"); return; }
     takes.sg = backend_says("feature-sg");
     takes.gso[XEN_NETIF_GSO_TYPE_TCPV4] = backend_says("feature-gso-tcpv4");
     takes.gso[XEN_NETIF_GSO_TYPE_TCPV6] = backend_says("feature-gso-tcpv6");
+    takes.csum_v4 = !backend_says("feature-no-csum-offload");
     takes.csum_v6 = backend_says("feature-ipv6-csum-offload");
     takes.split = backend_says("feature-split-event-channels");
     backend_domid = (domid_t)store_number(device_path, "backend-id", 0);
@@ -463,11 +506,17 @@ static int ending, shutdown_reason = -1;
 /* Follow the toolstack: which backend is ours, if any. Returns whether there is one. */
 static int find_backend(void)
 {
+    static const char *const watched[] = { "state", "carrier" };
+    char path[300];
     if (store_read(0, device_path, "backend", backend_path, sizeof backend_path)) return 0;
     if (!strcmp(backend_path, watched_path)) return 1;
-    if (*watched_path) store_unwatch(watched_path);
+    for (unsigned int i = 0; i < sizeof watched / sizeof *watched; i++) {
+        snprintf(path, sizeof path, "%s/%s", watched_path, watched[i]);
+        if (*watched_path) store_unwatch(path);
+        snprintf(path, sizeof path, "%s/%s", backend_path, watched[i]);
+        store_watch(path);
+    }
     snprintf(watched_path, sizeof watched_path, "%s", backend_path);
-    store_watch(watched_path);
     return 1;
 }
 
@@ -488,6 +537,7 @@ static void backend_changed(void)
     int there = find_backend();
     enum xenbus_state theirs = there ? store_number(backend_path, "state", XenbusStateUnknown) : XenbusStateUnknown;
     shown = store_number(device_path, "state", XenbusStateUnknown);
+    link_up = !there || store_number(backend_path, "carrier", 1) != 0;
     if (shown == XenbusStateInitialising && !ending && begin(theirs)) return;
     switch (theirs) {
     case XenbusStateInitWait: /* another one has begun */
@@ -555,6 +605,7 @@ int main(int argc, char **argv)
     store_watch("control/shutdown");
     while (!ending || queues) {
         int work = 0;
+        look_at_kept();
         while (store_take_event(path, sizeof path)) {
             work = 1;
             if (!strcmp(path, "control/shutdown")) control_changed();

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define MOST_FRAME 65535u
-#define MOST_WAITING 32u /* packets that wait for room; more are dropped */
+#define MOST_WAITING 256u /* packets that wait for room; more are dropped */
 
 /* A frame with its offloads: checksum_blank, a checksum to fill in; validated, one that is known to
  * be good; gso_type 0 (none) or XEN_NETIF_GSO_TYPE_TCPV4 or _TCPV6. */
@@ -71,6 +71,12 @@ static void put_sum(unsigned char *field, uint32_t sum)
     while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
     field[0] = sum >> 8 & 0xff;
     field[1] = sum & 0xff;
+}
+
+/* Leave the checksum blank: the sum of the pseudo header is there then. */
+static void blank(unsigned char *frame, const struct checksum *c)
+{
+    put_sum(frame + c->field, sum_bytes(frame + c->addresses, c->address_bytes, c->protocol + c->length));
 }
 
 /* Fill the checksum in that was left blank. */

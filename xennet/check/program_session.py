@@ -18,13 +18,14 @@ from attrs import evolve
 from xennet.check.check import Side
 from xennet.check.target import Liveness
 from xennet.exec.launch import TIED, launch, socket_paths
-from xennet.exec.process_watch import Look, ProcessWatch, at_rest
+from xennet.exec.process_watch import Look, ProcessWatch, at_rest, sleeps
 from xennet.exec.server import ExecServer
 from xennet.host import Host
 from xennet.host.domains import BackendDomain, Guest, PluggedVif
 from xennet.interface import Hypervisor
 from xennet.pump import Pump
 from xennet.toolstack.toolstack import Outcome
+from xennet.xenbus.nodes import NodeDirectory
 
 #: Seconds of its own CPU time in which a program has to come to rest.
 CPU_SECONDS = 2.0
@@ -44,8 +45,8 @@ _WAITS = {
 _UNPLUG = 60_000_000_000
 #: Turns of descriptors in one go, while a program makes calls without end.
 _CALLS = 256
-#: Seconds between two looks at a program: at first, and at most.
-_LOOK, _LONGEST_LOOK = 0.0001, 0.005
+#: Seconds between two looks at a program: at first, and at most; looks between two at its CPU time.
+_LOOK, _LONGEST_LOOK, _LOOKS = 0.0001, 0.005, 8
 #: Bytes of output that are kept, of its beginning and of its end.
 _KEPT = 4096
 _PAGE = 4096
@@ -76,9 +77,11 @@ class ProgramSession:
         self.kernel: Hypervisor
         own: BackendDomain | Guest
         if side is Side.NETBACK:
-            own, self.kernel, self.node = vif.owner, vif.guest.kernel, vif.paths.frontend_node
+            own, self._own = vif.owner, vif.paths.backend
+            self.kernel, self.node = vif.guest.kernel, vif.paths.frontend_node
         else:
-            own, self.kernel, self.node = vif.guest, vif.owner.kernel, vif.paths.backend_node
+            own, self._own = vif.guest, vif.paths.frontend
+            self.kernel, self.node = vif.owner.kernel, vif.paths.backend_node
         self._domid = own.domid
         self._pump, self._loop = host.pump, host.machine.run_loop
         self._output = _Output()
@@ -148,29 +151,33 @@ class ProgramSession:
             if not self._rest(_LONG_SLEEP) and not pump.clock.idle(pump, end):
                 return
 
-    def _rest(self, sleeps: float) -> bool:
+    def _rest(self, nap: float) -> bool:
         """Wait until the program rests, or its end. Returns whether it or the machine has done
-        anything since it rested last. ``sleeps``: seconds for which a thread with a timeout has to
+        anything since it rested last. ``nap``: seconds for which a thread with a timeout has to
         sleep on."""
         bound = _Bound(self._watch, self._cpu)
-        wait = _LOOK
+        wait, looks = _LOOK, 0
         while self.liveness is Liveness.RESTS:
             quiet = self._deliver()
             first, steps = self._watch.look(), self._loop.steps
-            quiet &= self._deliver()
-            second = self._watch.look()
-            if self._ended:
-                if self._program_ended():
-                    return True
-            elif quiet and steps == self._loop.steps and at_rest(first, second):
-                if self._naps.over(second, self._progress, sleeps):
-                    before, self._found = self._found, self._seen(second)
-                    return before != self._found
-            elif reason := bound.exceeded(second):
+            if self._ended and self._program_ended():
+                return self._is_new((self._loop.steps,))
+            if quiet and sleeps(first) and self._deliver() and steps == self._loop.steps:
+                second = self._watch.look()
+                rests = not self._ended and at_rest(first, second)
+                if rests and self._naps.over(second, self._progress, nap):
+                    return self._is_new(self._seen(second))
+            looks += 1
+            if looks % _LOOKS == 0 and (reason := bound.exceeded(first)):
                 self._over(Liveness.BUSY, reason)
             self._pump.sleep(wait)
             wait = min(2 * wait, _LONGEST_LOOK)
         return True
+
+    def _is_new(self, seen: tuple[object, ...]) -> bool:
+        """Whether ``seen`` differs from what was seen when the program rested last."""
+        before, self._found = self._found, seen
+        return before != seen
 
     def _seen(self, look: Look) -> tuple[object, ...]:
         """What differs if the program or the machine has done anything."""
@@ -209,10 +216,10 @@ class ProgramSession:
 
     def _program_ended(self) -> bool:
         """Note how the program has ended. Returns whether that is in order: it may end when its vif
-        is taken away."""
+        or its directory is taken away."""
         assert self._program is not None
         code = self._program.wait()
-        if self._closed and not code:
+        if not code and (self._closed or not NodeDirectory(self.host.store, self._own).exists()):
             return True
         if code >= 0:
             how = f"the program ended with exit code {code}"
@@ -254,10 +261,11 @@ class ProgramSession:
 
     def _switch_off(self) -> None:
         if self._program is not None:
-            for pid in {self._program.pid, *ProcessWatch(self._program.pid).processes()}:
+            for pid in {self._program.pid, *self._watch.processes()}:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
             self._program.wait()
+            self._watch.close()
         self._output.close(self._pump)
         self._server.close()
         if self._pidfd >= 0:
@@ -276,10 +284,10 @@ class _Naps:
         self._first: dict[tuple[int, int], int] = {}
         self._asleep: dict[tuple[int, int], tuple[int, float]] = {}
 
-    def over(self, look: Look, progress: Callable[[], object], sleeps: float) -> bool:
+    def over(self, look: Look, progress: Callable[[], object], nap: float) -> bool:
         """Whether all threads of ``look``, which sleep, have nothing to do: without a timeout at
         once; otherwise after a whole sleep, and what they do then, without any ``progress()``, or
-        when they have slept on for ``sleeps`` seconds."""
+        when they have slept on for ``nap`` seconds."""
         napping = {thread: one for thread, one in look.items() if one.sleeps is not None}
         if not napping:
             return True
@@ -292,7 +300,7 @@ class _Naps:
             if self._asleep.get(thread, (None, now))[0] != one.runs:
                 self._asleep[thread] = one.runs, now
             often = slept - self._first.setdefault(thread, slept) >= _WAKES
-            long = now - self._asleep[thread][1] >= sleeps
+            long = now - self._asleep[thread][1] >= nap
             over = over and (often or long)
         return over
 

@@ -16,6 +16,10 @@ from typing import NamedTuple, TypeAlias
 
 #: Units of the times in /proc/PID/stat in a second.
 _TICKS = os.sysconf("SC_CLK_TCK")
+#: States of those that have ended.
+_ENDED = (b"Z", b"X")
+#: Files that are open at a time, and bytes of one of them.
+_MOST_FILES, _MOST_BYTES = 256, 4096
 #: System calls of x86-64 (asm/unistd_64.h) with a timeout -> which argument that is; it is a number
 #: of milliseconds, negative for none, or the address of a timespec or timeval, NULL for none.
 _MILLISECONDS = {7: 2, 232: 3, 281: 3}  # poll, epoll_wait, epoll_pwait
@@ -40,12 +44,13 @@ Look: TypeAlias = Mapping[tuple[int, int], ThreadState]
 
 
 class ProcessWatch:
-    """The processes of the session that process ``pid`` leads (setsid(2))."""
+    """The processes of the session that process ``pid`` leads (setsid(2)), until :meth:`close`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._processes = [pid]
         self._newest = b""
+        self._files: dict[str, int] = {}
 
     def look(self) -> Look:
         """The threads of all processes that have not ended."""
@@ -53,32 +58,75 @@ class ProcessWatch:
             (pid, int(thread)): state
             for pid in self.processes()
             for thread in _names(f"/proc/{pid}/task")
-            if (state := _thread(f"/proc/{pid}/task/{thread}")) is not None
+            if (state := self._thread(f"/proc/{pid}/task/{thread}")) is not None
         }
 
     def cpu_time(self) -> float:
         """The seconds of CPU time that the processes have used, with children that have ended."""
-        return sum(_cpu_time(pid) for pid in self.processes())
+        return sum(self._cpu_time(pid) for pid in self.processes())
 
     def processes(self) -> list[int]:
         """The processes; all processes of the system are looked through if one was made since."""
-        newest = _read("/proc/loadavg").rpartition(b" ")[2]
+        newest = self._read("/proc/loadavg").rpartition(b" ")[2]
         if newest != self._newest or not newest:
             self._newest = newest
             self._processes = list(self._in_session())
         return self._processes
 
+    def close(self) -> None:
+        """Let go of all files. May be repeated."""
+        for fd in self._files.values():
+            os.close(fd)
+        self._files.clear()
+
     def _in_session(self) -> Iterator[int]:
         for name in _names("/proc"):
-            fields = _stat(f"/proc/{name}") if name.isdigit() else []
-            if fields and int(fields[3]) == self.pid and fields[0] not in (b"Z", b"X"):
+            fields = _fields(_read_once(f"/proc/{name}/stat")) if name.isdigit() else []
+            if fields and int(fields[3]) == self.pid and fields[0] not in _ENDED:
                 yield int(name)
+
+    def _cpu_time(self, pid: int) -> float:
+        """utime, stime, cutime, cstime."""
+        return sum(map(int, _fields(self._read(f"/proc/{pid}/stat"))[11:15])) / _TICKS
+
+    def _thread(self, path: str) -> ThreadState | None:
+        fields = _fields(self._read(f"{path}/stat"))
+        if not fields or fields[0] in _ENDED:
+            return None
+        state = fields[0].decode()
+        schedstat = self._read(f"{path}/schedstat").split()
+        runs = int(schedstat[2]) if len(schedstat) == 3 else 0
+        timed = state == "S" and _timed(self._read(f"{path}/syscall").split())
+        return ThreadState(state, runs, self._sleeps(path) if timed else None)
+
+    def _sleeps(self, path: str) -> int:
+        status = self._read(f"{path}/status")
+        number = status.partition(b"\nvoluntary_ctxt_switches:")[2].split(None, 1)
+        return int(number[0]) if number else 0
+
+    def _read(self, path: str) -> bytes:
+        """The bytes of a file, which stays open; none of a process or thread that has ended."""
+        try:
+            if path not in self._files:
+                if len(self._files) >= _MOST_FILES:
+                    self.close()
+                self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.pread(self._files[path], _MOST_BYTES, 0)
+        except OSError:
+            if path in self._files:
+                os.close(self._files.pop(path))
+            return b""
+
+
+def sleeps(look: Look) -> bool:
+    """Whether all threads sleep."""
+    return all(thread.state == "S" for thread in look.values())
 
 
 def at_rest(first: Look, second: Look) -> bool:
     """Whether all threads slept at one moment between two looks, one right after the other, and
     none ran from then until the second."""
-    return first == second and all(thread.state == "S" for thread in first.values())
+    return first == second and sleeps(first)
 
 
 def _names(path: str) -> list[str]:
@@ -88,42 +136,17 @@ def _names(path: str) -> list[str]:
         return []
 
 
-def _read(path: str) -> bytes:
+def _read_once(path: str) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            return os.read(fd, 4096)
-        finally:
-            os.close(fd)
+        with open(path, "rb", buffering=0) as file:
+            return file.read(_MOST_BYTES)
     except OSError:
         return b""
 
 
-def _stat(path: str) -> list[bytes]:
-    """The fields of a stat file from the state on; none for a process or thread that is gone. Its
-    name, before them, may hold anything."""
-    return _read(f"{path}/stat").rpartition(b")")[2].split()
-
-
-def _cpu_time(pid: int) -> float:
-    """utime, stime, cutime, cstime."""
-    return sum(map(int, _stat(f"/proc/{pid}")[11:15])) / _TICKS
-
-
-def _thread(path: str) -> ThreadState | None:
-    fields = _stat(path)
-    if not fields or fields[0] in (b"Z", b"X"):
-        return None
-    state = fields[0].decode()
-    schedstat = _read(f"{path}/schedstat").split()
-    runs = int(schedstat[2]) if len(schedstat) == 3 else 0
-    timed = state == "S" and _timed(_read(f"{path}/syscall").split())
-    return ThreadState(state, runs, _sleeps(path) if timed else None)
-
-
-def _sleeps(path: str) -> int:
-    number = _read(f"{path}/status").partition(b"\nvoluntary_ctxt_switches:")[2].split(None, 1)
-    return int(number[0]) if number else 0
+def _fields(stat: bytes) -> list[bytes]:
+    """The fields of a stat file from the state on. The name, before them, may hold anything."""
+    return stat.rpartition(b")")[2].split()
 
 
 def _timed(call: list[bytes]) -> bool:
