@@ -118,8 +118,8 @@ _TABLE = {
     ),
     "fuzz": "abi engine engine/choice engine/kernel ring workers",
     "fuzz/targets": (
-        "abi engine engine/choice engine/kernel frames fuzz netback netback/poll_page "
-        "netback/xnb/oracle netback/xnb/poller ring"
+        "abi engine engine/choice engine/kernel flow frames fuzz gnttab hypervisor netback "
+        "netback/poll_page netback/xnb/oracle netback/xnb/poller netfront ring vif xenstored"
     ),
     "workers": "",
     "hostd": (

@@ -147,10 +147,12 @@ class CountedCode:
         self.trace = Trace(Branches(found), more)
         self._modules = modules
         self._plain: dict[FunctionType, CodeType] = {}
+        self._users = 0
 
     def open(self) -> None:
-        """Lend the counting code. Does nothing if it is lent already."""
-        if self._plain:
+        """Lend the counting code, if it is not lent already."""
+        self._users += 1
+        if self._users > 1:
             return
         names = self.trace.names()
         for module in self._modules:
@@ -160,7 +162,10 @@ class CountedCode:
             function.__code__ = _code(self.trace.branches, function)
 
     def close(self) -> None:
-        """Take it back."""
+        """Take it back when each who has opened it has closed it."""
+        self._users -= 1
+        if self._users:
+            return
         for function, code in self._plain.items():
             function.__code__ = code
         self._plain.clear()

@@ -20,7 +20,7 @@ from attrs import frozen
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.branches import Branches, reached
 from xennet.engine.choice import counting, current
-from xennet.engine.counted_plain import Trace
+from xennet.engine.counted_plain import CountedCode, Trace
 from xennet.fuzz.compiled_loop import (
     L_ENTRIES,
     L_FINDING,
@@ -28,6 +28,8 @@ from xennet.fuzz.compiled_loop import (
     L_PACKETS,
     RECORD_BYTES,
     LoopMemory,
+    keep,
+    next_input,
 )
 from xennet.fuzz.exploration import Crash, CrashTable, Explored, Work
 from xennet.fuzz.fuzz_input import FuzzInput, Section, from_raw, to_raw
@@ -55,6 +57,16 @@ _FIELDS = (
     (("id", 0, 2), ("status", 2, 2)),
     (("id", 0, 2), ("offset", 2, 2), ("flags", 4, 2), ("status", 6, 2)),
     (("id", 0, 2), ("type", 2, 2), ("data0", 4, 4), ("data1", 8, 4), ("data2", 12, 4)),
+    (
+        *(
+            ("source", 0, 4),
+            ("source high", 4, 4),
+            ("source domid", 8, 2),
+            ("source offset", 10, 2),
+        ),
+        *(("dest", 16, 4), ("dest high", 20, 4), ("dest domid", 24, 2), ("dest offset", 26, 2)),
+        *(("len", 32, 2), ("flags", 34, 2)),
+    ),
 )
 _INDEX_NAMES = {0: "req_prod", 2: "rsp_prod"}
 #: Inputs that a loop without any begins with.
@@ -238,6 +250,54 @@ class RecordTarget:
 
     def _input(self, raw: bytes) -> FuzzInput:
         return from_raw(self.name, self.sections, raw)
+
+
+class PlainTarget(RecordTarget):
+    """A target whose driver is no kernel: one of modules whose code counts (``counted``) while the
+    target is open. Mutations are compiled where the fast engine is in force.
+
+    A subclass restores and executes the record (:meth:`execute_record`, which leaves ``packets``)
+    and judges what came of it (:meth:`judge`, which may execute it again).
+    """
+
+    def __init__(self, counted: CountedCode) -> None:
+        counted.open()
+        self._counted = counted
+        super().__init__(counted.trace)
+        engine = current()
+        self._next, self._keep = engine.kernel(next_input), engine.kernel(keep)
+        #: Index of the first counter of a state.
+        self.states = len(self.branches.names)
+
+    def execute_record(self) -> None:
+        """Execute the record in ``loop.record``."""
+        raise NotImplementedError
+
+    def judge(self) -> Finding | None:
+        """What was wrong with the last execution."""
+        raise NotImplementedError
+
+    def run(self) -> Finding | None:
+        self.execute_record()
+        return self.judge()
+
+    def burst(self, count: int) -> Burst:
+        return self._burst(lambda: self._loop(count))
+
+    def close(self) -> None:
+        self._counted.close()
+
+    def _loop(self, count: int) -> tuple[int, Finding | None]:
+        arrays, state = self.loop.arrays, self.loop.state
+        for done in range(1, count + 1):
+            self._next(arrays)
+            self.execute_record()
+            state[L_PACKETS] += self.packets
+            self._keep(arrays)
+            finding = self.judge()
+            if finding is not None:
+                return done, finding
+        return count, None
 
 
 class KernelTarget(RecordTarget):

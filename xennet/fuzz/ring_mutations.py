@@ -24,6 +24,7 @@ from xennet.abi.netif import (
     NETTXF_more_data,
 )
 from xennet.abi.words import REQ_PROD, RING_SLOTS, RSP_PROD, TXREQ_S_flags, TXREQ_S_size
+from xennet.abi.xen import DOMID_SELF
 from xennet.engine.kernel import U32Array, Vector
 from xennet.ring import MASK32
 
@@ -46,12 +47,14 @@ RX_REQUESTS = 1
 TX_RESPONSES = 2
 RX_RESPONSES = 3
 CTRL_REQUESTS = 4
-KINDS = 5
+# No ring: a table of struct gnttab_copy behind a header, whose first word is their number.
+GRANT_COPIES = 5
+KINDS = 6
 
 # Of each kind: words of a slot, slots of a ring, and the header word of the index that is produced.
-STRIDES = (3, 2, 3, 2, 4)
-SLOTS = (256, 256, 256, 256, 128)
-PRODUCED = (REQ_PROD, REQ_PROD, RSP_PROD, RSP_PROD, REQ_PROD)
+STRIDES = (3, 2, 3, 2, 4, 10)
+SLOTS = (256, 256, 256, 256, 128, 64)
+PRODUCED = (REQ_PROD, REQ_PROD, RSP_PROD, RSP_PROD, REQ_PROD, REQ_PROD)
 
 # What a field holds.
 GREF = 0
@@ -62,9 +65,11 @@ SIZE = 4
 STATUS = 5
 ANY = 6
 CTRL_TYPE = 7
+DOMID = 8
+COPY_FLAGS = 9
 
-#: Fields of a slot, FIELDS of each kind: word, shift, bits, what it holds.
-FIELDS = 5
+#: Fields of a slot, FIELDS of each kind, some twice: word, shift, bits, what it holds.
+FIELDS = 8
 _FIELD = 4
 _FIELD_ROWS = (
     # netif_tx_request: gref | offset, flags | id, size
@@ -101,8 +106,16 @@ _FIELD_ROWS = (
         (2, 0, 32, SIZE),
         (3, 0, 32, SIZE),
     ),
+    # gnttab_copy: source and dest (reference or frame, domid, offset), len, flags
+    (
+        *((0, 0, 32, GREF), (2, 0, 16, DOMID), (2, 16, 16, OFFSET)),
+        *((4, 0, 32, GREF), (6, 0, 16, DOMID), (6, 16, 16, OFFSET)),
+        *((8, 0, 16, SIZE), (8, 16, 16, COPY_FLAGS)),
+    ),
 )
-_FIELD_TABLE = tuple(value for row in _FIELD_ROWS for field in row for value in field)
+_FIELD_TABLE = tuple(
+    value for row in _FIELD_ROWS for field in (row * FIELDS)[:FIELDS] for value in field
+)
 
 #: Values worth a try, 16 for each thing that a field holds.
 _CHOICES = 16
@@ -115,6 +128,25 @@ _VALUE_ROWS = (
     (0, 0, 0, 0, 0, 60, 1514, 4096, 0xFFFF, 0xFFFE, 0xFFFD, 1, 1, 14, 100, 0x8000),
     (0, 0, 1, 2, 3, 4, 8, 16, 60, 255, 256, 4096, 0x7FFF, 0x8000, 0xFFFF, MASK32),
     (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1, 4, 255, 0xFFFF),
+    (
+        DOMID_SELF,
+        DOMID_SELF,
+        DOMID_SELF,
+        0,
+        0,
+        1,
+        1,
+        1,
+        2,
+        2,
+        3,
+        100,
+        0x7FEF,
+        0x7FFF,
+        0x8000,
+        0xFFFF,
+    ),
+    (1, 1, 1, 1, 2, 2, 2, 2, 3, 0, 4, 5, 6, 0x8001, 0xFFFF, 1),
 )
 _VALUES = tuple(value for row in _VALUE_ROWS for value in row)
 #: Extra infos: type by chance.
@@ -236,6 +268,13 @@ def put_good(rng: U32Array, record: U32Array, kind: int, slot: int) -> None:
     elif kind == RX_RESPONSES:
         record[at] = (record[START] + slot) & 0xFF
         record[at + 1] = 60 << 16
+    elif kind == GRANT_COPIES:
+        give = 4 * below(rng, 2)  # from a page of the guest, or into one
+        record[at + give] = gref
+        record[at + 4 - give] = slot & 3
+        record[at + 2 + give] = 1
+        record[at + 6 - give] = DOMID_SELF
+        record[at + 8] = 60 | (2 if give else 1) << 16
     else:
         record[at] = slot & 0xFF | (1 + below(rng, 10)) << 16
         record[at + 1] = below(rng, 2) * gref

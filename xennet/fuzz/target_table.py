@@ -30,6 +30,29 @@ TARGETS = {
         "TxTarget",
         "the hardened backend takes requests of a tx ring page",
     ),
+    "rx": TargetEntry(
+        "xennet.fuzz.targets.rx_page",
+        "RxTarget",
+        "the hardened backend sends frames into the buffers of an rx ring page",
+    ),
+    "ctrl": TargetEntry(
+        "xennet.fuzz.targets.ctrl_page",
+        "CtrlTarget",
+        "the hardened backend answers the requests of a control ring page",
+    ),
+    "frontend-tx": TargetEntry(
+        "xennet.fuzz.targets.frontend_tx",
+        "FrontendTx",
+        "netfront takes a hostile backend's responses to its requests",
+    ),
+    "frontend-rx": TargetEntry(
+        "xennet.fuzz.targets.frontend_rx",
+        "FrontendRx",
+        "netfront takes the frames of a hostile backend",
+    ),
+    "copy": TargetEntry(
+        "xennet.fuzz.targets.grant_copies", "CopyTarget", "the hypervisor makes grant copies"
+    ),
     "xnb-tx": TargetEntry(
         "xennet.fuzz.targets.xnb_rings",
         "XnbTx",

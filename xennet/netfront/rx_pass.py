@@ -28,7 +28,8 @@ def rx_batch() -> FrameBatch:
 class RxPass:
     """Runs the kernels of the guest-receive ring. ``buffers`` are RX_SLOTS granted pages, ``batch``
     is made by :func:`rx_batch`. After :meth:`take_responses`, ``batch`` holds the frames that came,
-    and ``res`` (indices guest_rx.R_*) the counters and the evidence."""
+    and ``res`` (indices guest_rx.R_*) the counters and the evidence. ``take_args`` are the
+    arguments of the kernel that stay the same, for those who call it themselves."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class RxPass:
         self._state = array("q", bytes(8 * guest_rx.STATES))
         state, res = view(self._state), view(self.res)
         frames = batch.for_kernels(view)
-        self._take_args = (words, own, grants, frames, backend, extras, state, res)
+        self.take_args = (words, own, grants, frames, backend, extras, state, res)
 
     @property
     def kept(self) -> int:
@@ -81,7 +82,7 @@ class RxPass:
         wanted = log.interest.any
         limit = min(max_packets, batch.max_frames)
         arg = log.arg() if wanted else log.silent
-        verdict = self._take_responses(limit, arg, *self._take_args)
+        verdict = self._take_responses(limit, arg, *self.take_args)
         if wanted:
             log.emit()
         batch.count = res[guest_rx.R_PACKETS]

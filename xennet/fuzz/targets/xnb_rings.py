@@ -18,24 +18,21 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from functools import cache
 
 from xennet.abi.netif import RX_REQUEST
 from xennet.abi.ring import SRING_HEADER
 from xennet.abi.words import REQ_PROD
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine.choice import current
 from xennet.engine.counted_plain import CountedCode
 from xennet.fuzz.compiled_loop import (
     HALVES_PER_PAGE,
-    L_PACKETS,
     apply_pokes,
-    keep,
-    next_input,
     size_class,
     undo_pokes,
 )
 from xennet.fuzz.payload import fill_pages
-from xennet.fuzz.record_target import Burst, RecordTarget
+from xennet.fuzz.record_target import PlainTarget
 from xennet.fuzz.ring_mutations import (
     MORE,
     NR_POKES,
@@ -75,28 +72,14 @@ _CLASSES = 10
 #: Counters of states: rows, then classes of packets, slots consumed of either ring, and waiting.
 _STATES = len(ROWS) + 4 * _CLASSES
 
-_counted: CountedCode | None = None
-_users = 0
+
+@cache
+def _counted() -> CountedCode:
+    """The counters of xnb's functions, which all targets that are open share."""
+    return CountedCode([tx, rx, softc, pkt, cksum, defects], _STATES)
 
 
-def _count() -> CountedCode:
-    """The counters of xnb's functions, shared by all targets that are open."""
-    global _counted, _users
-    if _counted is None:
-        _counted = CountedCode([tx, rx, softc, pkt, cksum, defects], _STATES)
-    _users += 1
-    _counted.open()
-    return _counted
-
-
-def _forget() -> None:
-    global _users
-    _users -= 1
-    if not _users and _counted is not None:
-        _counted.close()
-
-
-class XnbTarget(RecordTarget):
+class XnbTarget(PlainTarget):
     """One interrupt over a page. ``known``: rows that play as if they were fixed; it may be changed
     between executions.
 
@@ -104,17 +87,12 @@ class XnbTarget(RecordTarget):
     """
 
     def __init__(self, known: frozenset[str] = frozenset()) -> None:
-        counted = _count()
-        super().__init__(counted.trace)
-        self.states = len(self.branches.names)
+        super().__init__(_counted())
         self.known = known.intersection(FIXED)
         self.poller = poller = XnbPoller(known=self.known)
-        engine = current()
-        self._next, self._keep = engine.kernel(next_input), engine.kernel(keep)
         fill_pages(poller.pages)
         self._filled = bytes(poller.pages)
         poller.reset()
-        self._granted = bytes(poller.grant_table)
         poller.pages[:] = self._filled
         self._places = (
             poller.table.first * HALVES_PER_PAGE,
@@ -124,33 +102,11 @@ class XnbTarget(RecordTarget):
         self._posted = _posted()
         self._dirty = False
 
-    def run(self) -> Finding | None:
-        self._execute()
-        return self._judge(self.poller.met)
-
-    def burst(self, count: int) -> Burst:
-        return self._burst(lambda: self._loop(count))
-
     def close(self) -> None:
-        _forget()
+        super().close()
         self.poller.close()
 
-    def _loop(self, count: int) -> tuple[int, Finding | None]:
-        arrays, poller, state = self.loop.arrays, self.poller, self.loop.state
-        for done in range(1, count + 1):
-            self._next(arrays)
-            self._execute()
-            state[L_PACKETS] += self.packets
-            self._keep(arrays)
-            if poller.met:
-                record = bytes(self.loop.record8)
-                finding = self._judge(poller.met)
-                self.loop.record8[:] = record
-                if finding:
-                    return done, finding
-        return count, None
-
-    def _execute(self) -> None:
+    def execute_record(self) -> None:
         """Restore what the last execution changed, and execute the record."""
         poller, loop = self.poller, self.loop
         softc = poller.softc
@@ -185,9 +141,9 @@ class XnbTarget(RecordTarget):
             hits[at + size_class(count, _CLASSES - 1)] = 1
             at += _CLASSES
 
-    def _judge(self, met: frozenset[str]) -> Finding | None:
+    def judge(self) -> Finding | None:
         """The first of the rows met that makes a difference."""
-        if not met:
+        if not self.poller.met:
             return None
         found = rows_met(self.poller, self._replay, self.known)
         undo_pokes(self.poller.memory.u16, self._places[2])
