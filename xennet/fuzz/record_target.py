@@ -58,14 +58,16 @@ _FIELDS = (
     (("id", 0, 2), ("offset", 2, 2), ("flags", 4, 2), ("status", 6, 2)),
     (("id", 0, 2), ("type", 2, 2), ("data0", 4, 4), ("data1", 8, 4), ("data2", 12, 4)),
     (
-        *(
-            ("source", 0, 4),
-            ("source high", 4, 4),
-            ("source domid", 8, 2),
-            ("source offset", 10, 2),
-        ),
-        *(("dest", 16, 4), ("dest high", 20, 4), ("dest domid", 24, 2), ("dest offset", 26, 2)),
-        *(("len", 32, 2), ("flags", 34, 2)),
+        ("source", 0, 4),
+        ("source high", 4, 4),
+        ("source domid", 8, 2),
+        ("source offset", 10, 2),
+        ("dest", 16, 4),
+        ("dest high", 20, 4),
+        ("dest domid", 24, 2),
+        ("dest offset", 26, 2),
+        ("len", 32, 2),
+        ("flags", 34, 2),
     ),
 )
 _INDEX_NAMES = {0: "req_prod", 2: "rsp_prod"}

@@ -108,9 +108,14 @@ _FIELD_ROWS = (
     ),
     # gnttab_copy: source and dest (reference or frame, domid, offset), len, flags
     (
-        *((0, 0, 32, GREF), (2, 0, 16, DOMID), (2, 16, 16, OFFSET)),
-        *((4, 0, 32, GREF), (6, 0, 16, DOMID), (6, 16, 16, OFFSET)),
-        *((8, 0, 16, SIZE), (8, 16, 16, COPY_FLAGS)),
+        (0, 0, 32, GREF),
+        (2, 0, 16, DOMID),
+        (2, 16, 16, OFFSET),
+        (4, 0, 32, GREF),
+        (6, 0, 16, DOMID),
+        (6, 16, 16, OFFSET),
+        (8, 0, 16, SIZE),
+        (8, 16, 16, COPY_FLAGS),
     ),
 )
 _FIELD_TABLE = tuple(
