@@ -196,6 +196,26 @@ class Busy(EchoNetback):
         self.hv.defer(lambda: self.bad(slot))
 
 
+class Polls(EchoNetback):
+    """Looks at its rings every millisecond, and for ever."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.poll()
+
+    def poll(self) -> None:
+        if self.ring is not None:
+            self.event()
+            self.hv.call_after(1_000_000, self.poll)
+
+
+class Spins(EchoNetback):
+    """Looks at its rings every nanosecond, from a bad slot on."""
+
+    def bad(self, slot: Any) -> None:
+        self.hv.call_after(1, lambda: self.bad(slot))
+
+
 class Crashes(EchoNetback):
     """Raises at a bad slot."""
 

@@ -7,8 +7,11 @@ import pytest
 from attrs import evolve
 from example_check import one_check, run, target
 
+from xennet.check.check import Side
 from xennet.check.outcome import Outcome
+from xennet.check.peers import new_peer
 from xennet.check.runner import HOPELESS, run_checks
+from xennet.check.target import Liveness
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,8 @@ from xennet.check.runner import HOPELESS, run_checks
         (mocks.Loops, Outcome.HUNG, "0.2 s of CPU time"),
         (mocks.LoopsStubbornly, Outcome.HUNG, "0.2 s of CPU time"),
         (mocks.Busy, Outcome.HUNG, "within 3000 deliveries"),
+        (mocks.Polls, Outcome.REFUSED, ""),
+        (mocks.Spins, Outcome.HUNG, "within 3000 deliveries"),
         (mocks.Crashes, Outcome.CRASHED, "ValueError: slot 0 is bad"),
         (mocks.Exits, Outcome.CRASHED, "SystemExit: 0 in bad"),
     ],
@@ -109,3 +114,12 @@ def test_what_a_driver_prints_is_not_what_the_suite_prints(
     run(mocks.Exits, Outcome.REFUSED)
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "bye\n")
+
+
+def test_a_driver_may_poll_while_minutes_pass() -> None:
+    session = target(mocks.Polls).open({})
+    peer = new_peer(session, Side.NETBACK)
+    assert peer.enter(1)
+    assert session.pass_time(20_000_000_000) is Liveness.RESTS
+    assert not peer.probe(0)
+    session.close()

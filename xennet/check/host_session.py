@@ -23,6 +23,9 @@ CPU_SECONDS = 2.0
 PATIENCE = 3_000_000_000
 #: Deliveries between two looks at their number.
 _COUNT = 1000
+#: What a driver may use more of in a second that passes: it may poll, every millisecond.
+_DELIVERIES_A_SECOND, _CPU_A_SECOND = 10_000, 0.2
+_NS = 1_000_000_000
 
 
 class _DeliveriesError(Exception):
@@ -33,7 +36,7 @@ class HostSession:
     """A life (xennet.check.target.Session) on ``host``, whose ``vif`` is plugged in already.
 
     ``side`` is that of the driver under test. It may make ``deliveries`` and use ``cpu`` seconds
-    of CPU time until it rests.
+    of CPU time until it rests, and more of both where time passes.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class HostSession:
         self._most, self._cpu = deliveries, cpu
         self._closed = False
         self._loop = host.machine.run_loop
-        self._begin = 0
+        self._begin = 0, 0
         host.pump.attend(self._count, every=_COUNT)
         if side is Side.NETBACK:
             self.kernel: Hypervisor = vif.guest.kernel
@@ -61,17 +64,23 @@ class HostSession:
 
     def settle(self, until: Callable[[], bool] | None = None) -> Liveness:
         """As Session.settle says; a driver that is busy or dead is left alone from then on."""
-        pump = self.host.pump
         if until is None:
-            return self._bounded(pump.run)
-
-        def waiting() -> int | None:
-            return None if until() else 0
-
-        return self._bounded(partial(pump.run, waiting, patience=PATIENCE))
+            return self._bounded(self.host.pump.run)
+        return self._wait(until, PATIENCE)
 
     def pass_time(self, ns: int) -> Liveness:
-        return self._bounded(partial(self.host.pump.pass_time, ns))
+        """As Session.pass_time says."""
+        end = self._loop.now + ns
+        self._wait(lambda: False, ns)
+        rest = max(0, end - self._loop.now)
+        return self._bounded(partial(self.host.pump.pass_time, rest), ns)
+
+    def _wait(self, until: Callable[[], bool], ns: int) -> Liveness:
+        def waiting() -> int | None:
+            self._count()
+            return None if until() else 0
+
+        return self._bounded(partial(self.host.pump.run, waiting, patience=ns), ns)
 
     def close(self) -> tuple[str, ...]:
         if self._closed:
@@ -89,14 +98,14 @@ class HostSession:
         self.host.destroy()
         return held
 
-    def _bounded(self, run: Callable[[], None]) -> Liveness:
-        """Have the pump ``run``, within the bounds."""
+    def _bounded(self, run: Callable[[], None], ns: int = 0) -> Liveness:
+        """Have the pump ``run``, within the bounds; up to ``ns`` of time pass in it."""
         if self.liveness is not Liveness.RESTS:
             return self.liveness
-        self._begin = self._loop.steps
+        self._begin = self._loop.steps, self._loop.now
         try:
             # What a driver prints must not get into what the suite prints.
-            with redirect_stdout(sys.stderr), cpu_bound(self._cpu):
+            with redirect_stdout(sys.stderr), cpu_bound(self._cpu + ns / _NS * _CPU_A_SECOND):
                 run()
         except (_DeliveriesError, CpuTimeError) as over:
             return self._over(Liveness.BUSY, str(over))
@@ -109,8 +118,10 @@ class HostSession:
         return self.liveness
 
     def _count(self) -> None:
-        if self._loop.steps - self._begin > self._most:
-            raise _DeliveriesError(f"it does not come to rest within {self._most} deliveries")
+        steps, begin = self._begin
+        most = self._most + (self._loop.now - begin) * _DELIVERIES_A_SECOND // _NS
+        if self._loop.steps - steps > most:
+            raise _DeliveriesError(f"it does not come to rest within {most} deliveries")
 
     def _over(self, liveness: Liveness, reason: str) -> Liveness:
         self.liveness, self.reason = liveness, reason
