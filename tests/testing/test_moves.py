@@ -348,6 +348,47 @@ def test_a_grant_that_ends_in_the_middle_of_a_copy_is_used_to_its_end_or_not_at_
     assert results[-1][0] == [(9, 0)]
 
 
+POINTS = st.integers(1, 30) | st.integers(1, 400)
+VALUES = st.none() | st.integers(0, 20) | st.integers(0, 0xFFFFFFFF)
+
+
+@settings(max_examples=60)
+@given(move=st.sampled_from([*FRONTEND_MOVES.values()]), value=VALUES, number=POINTS)
+def test_netback_survives_any_move_at_any_point(move: Any, value: int | None, number: int) -> None:
+    adversary = Adversary()
+    with using(adversary):
+        scene = facing_netback()
+        front = scene.peer
+        assert front.connect(ctrl=True)
+        front.post_rx(8)
+        front.push_rx()
+        front.send(FRAME.ljust(9000, b"x"))
+        front.push_tx()
+        front.ctrl(4)
+        front.push_ctrl()
+        with at_point(adversary, number, lambda: move.play(front, value)):
+            front.settle()
+        finished(scene)
+        scene.setup.host.destroy()
+
+
+@settings(max_examples=60)
+@given(move=st.sampled_from([*BACKEND_MOVES.values()]), value=VALUES, number=POINTS)
+def test_netfront_survives_any_move_at_any_point(move: Any, value: int | None, number: int) -> None:
+    adversary = Adversary()
+    with using(adversary):
+        scene = facing_netfront()
+        back = scene.peer
+        assert back.connect()
+        for _ in range(4):
+            back.deliver(FRAME.ljust(5000, b"x"))
+        back.push_rx()
+        with at_point(adversary, number, lambda: move.play(back, value)):
+            back.settle()
+        finished(scene)
+        scene.setup.host.destroy()
+
+
 # -- any moves, at any steps -----------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from xennet.netfront.kinds import KINDS, FrontendKind
 from xennet.netfront.kinds import LINUX as LINUX_GUEST
 from xennet.netfront.options import NetfrontOptions
 from xennet.ring import RingOverflowError
-from xennet.testing import RawBackend, RawFrontend
+from xennet.testing import MinimalMachine, RawBackend, RawFrontend
 from xennet.testing.notes import Note, slot_diff
 from xennet.testing.vif_setup import VifSetup
 from xennet.xenbus.errors import XenbusError
@@ -175,6 +175,40 @@ def test_a_page_that_the_backend_holds_is_kept_until_it_is_given_back() -> None:
     setup.host.dom0.kernel.unmap_grant(mapping)
     assert front.release() == []
     end(setup)
+
+
+def test_they_face_each_other_on_the_minimal_machine() -> None:
+    machine = MinimalMachine()
+    guest, host = machine.domain(1), machine.domain(0)
+    for hv, node, key, other in (
+        (guest, "device/vif/0", "backend", "/local/domain/0/backend/vif/1/0"),
+        (host, "backend/vif/1/0", "frontend", "/local/domain/1/device/vif/0"),
+    ):
+        hv.store.write(f"{node}/{key}", other)
+        hv.store.write(f"{node}/{key}-id", 1 - hv.domid)
+        hv.store.write(f"{node}/state", 1)
+    front = RawFrontend(guest, settle=machine.run)
+    back = RawBackend(host, "backend/vif/1/0", settle=machine.run)
+    back.announce()
+    assert not front.connect(queues=2, split=True, start=0xFFFFFFFF, ctrl=True)
+    assert back.connect()
+    assert front.connected
+    for number in range(2):
+        front.send(padded(9000), queue=number)
+        front.post_rx(3, queue=number)
+        front.push_tx(number)
+        front.push_rx(number)
+        assert [packet.frame for packet in back.packets(number)] == [padded(9000)]
+        assert front.statuses(number) == [0, 0, 0]
+        back.deliver(padded(5000), gso_size=1000, queue=number)
+        back.push_rx(number)
+        (packet,) = front.packets(number)
+        assert (packet.frame, len(packet.extras), packet.status) == (padded(5000), 1, 0)
+    machine.run()
+    assert [(q.tx_events, q.rx_events) for q in front.queues] == [(1, 1)] * 2
+    back.close()
+    assert front.close() == []
+    assert machine.held() == []
 
 
 # -- raw things ------------------------------------------------------------------------------------
