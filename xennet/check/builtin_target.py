@@ -43,7 +43,7 @@ class BuiltinNetback:
         """As Target.open says."""
         host = Host(Capacity(queues=queues), backend_evtchn=self.policy.evtchn)
         guest = host.add_guest(drivers=None)
-        vif = host.plug(guest, 0, NullPort(), EchoPort(), policy=self.policy, back=self.options)
+        vif = host.plug(guest, 0, NullPort(), _echo(), policy=self.policy, back=self.options)
         write_nodes(host, vif.paths.backend, nodes)
         host.dom0.load()
         session = HostSession(Side.NETBACK, host, vif, cpu=_cpu_seconds())
@@ -74,10 +74,8 @@ class BuiltinNetfront:
         """As Target.open says."""
         host = Host(Capacity(queues=queues), drivers=None)
         guest = host.add_guest(kind=self.kind)
-        # A network stack makes the frames that it sends fit what the backend takes.
-        stack = OffloadEdge(EchoPort())
         options = evolve(self.options, queues=queues)
-        vif = host.plug(guest, 0, stack, NullPort(), front=options)
+        vif = host.plug(guest, 0, _echo(), NullPort(), front=options)
         write_nodes(host, vif.paths.frontend, nodes)
         guest.boot()
         session = HostSession(Side.NETFRONT, host, vif, cpu=_cpu_seconds())
@@ -94,6 +92,11 @@ class BuiltinNetfront:
 def _cpu_seconds() -> float:
     """The bound on CPU time: an engine that compiles kernels does so when they first run."""
     return CPU_SECONDS if current().name == "plain" else 50 * CPU_SECONDS
+
+
+def _echo() -> OffloadEdge:
+    """An echo behind an edge, which makes frames fit what the other end of the vif takes."""
+    return OffloadEdge(EchoPort())
 
 
 def write_nodes(host: Host, directory: str, nodes: Mapping[str, str]) -> None:

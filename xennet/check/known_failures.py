@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
+from importlib.resources import files
 
 from attrs import fields_dict, frozen
 
@@ -40,6 +41,15 @@ class KnownFailure:
     def matches(self, outcome: Outcome, problems: Iterable[str]) -> bool:
         """Whether this is the known failure."""
         return outcome is self.outcome and any(self.text in problem for problem in problems)
+
+
+def built_in_known_failures(driver: str, checks: Iterable[str]) -> list[KnownFailure]:
+    """The known failures of a driver of xennet, "netback-xnb" for instance; none for one that has
+    no file of them."""
+    path = files("xennet.check") / "known" / f"{driver}.toml"
+    if not path.is_file():
+        return []
+    return read_known_failures(path.read_text(), checks, path.name)
 
 
 def read_known_failures(text: str, checks: Iterable[str], where: str) -> list[KnownFailure]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xennet.abi.netif import (
@@ -19,7 +19,7 @@ from xennet.check.target import DriverEndedError, Liveness, Session
 from xennet.testing.notes import Note
 from xennet.testing.raw_backend import RawBackend
 from xennet.testing.raw_frontend import RawFrontend
-from xennet.testing.raw_peer import Packet
+from xennet.testing.raw_peer import NodeValue, Packet
 
 #: Probes before a driver counts as wedged: the first ones may end a packet that a move began.
 PROBES = 3
@@ -36,6 +36,7 @@ class FrontendPeer(RawFrontend):
         super().__init__(session.kernel, session.node, settle=self.rest)
         self.session = session
         self.frames: list[tuple[int, bytes]] = []
+        self._published: set[str] = set()
 
     def send(self, frame: bytes, flags: int = 0, **options: Any) -> list[int]:
         """As RawFrontend.send."""
@@ -57,6 +58,12 @@ class FrontendPeer(RawFrontend):
         _settle(self.session, until)
         return until()
 
+    def publish(self, changes: Mapping[str, NodeValue | None] | None = None) -> None:
+        """As RawFrontend.publish; what is written is remembered."""
+        super().publish(changes)
+        values = {**self.keys(), **(changes or {})}
+        self._published |= {name for name, value in values.items() if value is not None}
+
     def enter(self, queues: int) -> bool:
         """Connect as a frontend does usually, with ``queues``. Returns whether both ends are
         Connected."""
@@ -64,12 +71,16 @@ class FrontendPeer(RawFrontend):
         return self.wait(lambda: self.connected)
 
     def enter_again(self, queues: int) -> bool:
-        """Close and connect again. Returns whether both ends are Connected."""
+        """Close, take back the keys, and connect again as usual. Returns whether both ends are
+        Connected."""
         self.set_state(XenbusState.Closing)
         self.rest()
         self.set_state(XenbusState.Closed)
         self.wait(lambda: self.otherend_state in (XenbusState.Closed, XenbusState.InitWait))
         self.release()
+        for name in sorted(self._published):
+            self.remove(name)
+        self._published.clear()
         self.set_state(XenbusState.Initialising)
         self.wait(lambda: self.otherend_state == XenbusState.InitWait)
         return self.enter(queues)
@@ -83,8 +94,8 @@ class FrontendPeer(RawFrontend):
             self.ctrl_responses()
 
     def probe(self, number: int) -> str:
-        """Send a well-formed packet through each queue, and have it come back. Returns what is
-        missing, "" if nothing is."""
+        """Send a well-formed packet through each queue, and have it come back, by whichever queue
+        the backend chooses. Returns what is missing, "" if nothing is."""
         for queue in range(len(self.queues)):
             if missing := self._probe(number, queue):
                 return f"queue {queue}: {missing}" if queue else missing

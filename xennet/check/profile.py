@@ -22,6 +22,7 @@ FEATURES = {
     "split-channels": "an event channel for each ring (feature-split-event-channels)",
     "multi-queue": "several queues (multi-queue-max-queues above 1)",
     "ctrl-ring": "the control ring (feature-ctrl-ring)",
+    "dynamic-multicast-control": "multicast control that is switched while connected",
     "multicast-control": "multicast filters in extra info (feature-multicast-control)",
     "xdp-headroom": "headroom in received buffers (feature-xdp-headroom)",
     "rate": "the toolstack's rate limit (rate)",
