@@ -109,8 +109,8 @@ _TABLE = {
         "port pump ring run runloop toolstack xenbus xenstore"
     ),
     "check": (
-        "abi engine/choice exec host hypervisor interface lazy link netback netfront port pump "
-        "ring run testing toolstack workers wrap xenbus xenstore"
+        "abi engine/choice exec host hypervisor interface lazy link netback netfront observe port "
+        "pump ring run testing toolstack workers wrap xenbus xenstore"
     ),
     "bench": (
         "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "

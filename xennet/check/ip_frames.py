@@ -114,6 +114,14 @@ def payload(frame: bytes, flow: Flow) -> bytes:
     return frame[flow.headers :]
 
 
+def with_header_sum(frame: bytes) -> bytes:
+    """The frame with the right checksum of an IPv4 header of 20 bytes."""
+    at = ETHERNET_HEADER
+    head = frame[at : at + 10] + bytes(2) + frame[at + 12 : at + 20]
+    total = _complement(_ones(head)).to_bytes(2, "big")
+    return frame[: at + 10] + total + frame[at + 12 :]
+
+
 def toeplitz(key: bytes, data: bytes) -> int:
     """The hash of ``data``, bit by bit as xen 4.17 netif.h says ("Hash algorithms")."""
     register = int.from_bytes(key.ljust(len(data) + 4, b"\0")[: len(data) + 4], "big")
