@@ -66,6 +66,17 @@ def test_a_feature_can_be_declared_not_to_be_there(
     assert declared == {"sg": "one slot", "rate": "no"}
 
 
+def test_checks_of_weaker_rules_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    weak = [one for one in all_checks() if rule_book()[one.rule].severity == "SHOULD"]
+    side, name = weak[0].side, weak[0].id
+    args = (side, "--builtin", "linux", "--only", name, "--only", f"{side}.*.slot-in-page")
+    assert run(*args, "--json") == 0
+    played = {one["check"] for one in json.loads(capsys.readouterr().out)["results"]}
+    assert run(*args, "--severity", "MUST", "--json") == 0
+    bound = {one["check"] for one in json.loads(capsys.readouterr().out)["results"]}
+    assert played - bound == {name}
+
+
 def test_a_driver_in_python_is_named_by_its_factory(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("netback", "--python", "mock_drivers:Refuses", "--only", CHECK) == 0
     assert run("netback", "--python", "mock_drivers:Crashes", "--only", CHECK) == 1

@@ -34,6 +34,12 @@ _OPTIONS = (
     click.option("--python", metavar="MODULE:FACTORY", help="A driver on xennet.interface."),
     click.option("--only", multiple=True, metavar="PATTERN", help="Only checks like this."),
     click.option(
+        "--severity",
+        type=click.Choice(["MUST", "SHOULD", "NOTE"]),
+        default="NOTE",
+        help="Only checks of rules that bind so much or more.",
+    ),
+    click.option(
         "--profile", type=_INPUT, metavar="FILE", help="What the driver lacks, with reasons (TOML)."
     ),
     click.option(
@@ -193,6 +199,7 @@ def _run(
     python: str | None,
     program: Sequence[str],
     only: Sequence[str],
+    severity: str,
     profile: Path | None,
     without: Sequence[str],
     known: Path | None,
@@ -213,7 +220,7 @@ def _run(
 
     target = _target(side, builtin, python, program, _profile(profile, without))
     checks = all_checks(Side(side))
-    chosen = _selected(checks, only)
+    chosen = _selected(checks, only, severity)
     failures = _known(known, checks)
 
     def tell(result: Result) -> None:
@@ -319,8 +326,17 @@ def _profile(path: Path | None, without: Sequence[str]) -> Profile:
         raise click.UsageError(str(error)) from None
 
 
-def _selected(checks: Iterable[Check], only: Sequence[str]) -> list[Check]:
-    chosen = [one for one in checks if not only or any(fnmatchcase(one.id, part) for part in only)]
+def _selected(checks: Iterable[Check], only: Sequence[str], severity: str) -> list[Check]:
+    from xennet.check.outcome import Severity
+    from xennet.check.rule_book import rule_book
+
+    book, binding = rule_book(), list(Severity)
+    least = binding.index(Severity(severity))
+    chosen = [
+        one
+        for one in checks
+        if _is_wanted(one.id, only) and binding.index(book[one.rule].severity) <= least
+    ]
     if not chosen:
         raise click.UsageError(f"No check is like {' or '.join(only)}.")
     return chosen

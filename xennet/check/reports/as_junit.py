@@ -42,7 +42,7 @@ def results_junit(target: Target, results: Sequence[Result]) -> bytes:
         )
         if not result.good:
             told = "; ".join(result.problems)
-            failure = _element(case, "failure", type=str(result.seen or ""), message=told)
+            failure = _element(case, "failure", type=result.outcome, message=told)
             failure.text = fit_for_xml("\n".join(result_lines(result)))
         elif _is_skipped(result):
             known = result.known.reason if result.known is not None else ""
