@@ -328,11 +328,14 @@ static void publish_features(void)
     write_number("feature-ipv6-csum-offload", 0);
 }
 
-/* With a script the interface is plugged in when that says so. */
+/* With a script the interface is plugged in when that says so, in nine bytes and no more. */
 static int plugged_in(void)
 {
-    char *script = read_node(own_path, "script"), *status = read_node(own_path, "hotplug-status");
-    int done = !script || (status && !strcmp(status, "connected"));
+    unsigned int length = 0;
+    char *script = read_node(own_path, "script"), path[256];
+    snprintf(path, sizeof path, "%s/hotplug-status", own_path);
+    char *status = xs_read(store, XBT_NULL, path, &length);
+    int done = !script || (status && length == 9 && !memcmp(status, "connected", 9));
     free(script);
     free(status);
     return done;

@@ -44,7 +44,6 @@ struct queue {
     netif_tx_back_ring_t tx;
     netif_rx_back_ring_t rx;
     xenevtchn_port_or_error_t tx_port, rx_port;
-    int takes_over; /* requests are there that another backend may have begun to answer */
     struct packets echo;
 };
 
@@ -307,12 +306,23 @@ static void answer_packet(struct queue *q, const struct request *r, const int *g
     q->tx.req_cons += r->slots + r->extras;
 }
 
-/* Requests that were there when we took the ring over: the oldest may be the rest of a packet whose
- * head is answered, so none of them is taken for a packet. */
-static void refuse_old_requests(struct queue *q, RING_IDX prod)
+/* The ring was in use before, and is entered where its last response stands. A response covers the
+ * first four bytes of its slot only, so the flags of the request before tell whether that is in the
+ * middle of a packet. Its rest is answered, and is no packet. */
+static void refuse_rest(struct queue *q)
 {
-    while (q->tx.req_cons != prod) {
-        netif_tx_request_t slot;
+    netif_tx_request_t slot;
+    RING_IDX prod = q->tx.sring->req_prod;
+    RING_COPY_REQUEST(&q->tx, q->tx.req_cons - 1, &slot);
+    for (int extra = slot.flags & NETTXF_extra_info; extra && q->tx.req_cons != prod; q->tx.req_cons++) {
+        netif_extra_info_t info;
+        netif_tx_request_t raw;
+        RING_COPY_REQUEST(&q->tx, q->tx.req_cons, &raw);
+        memcpy(&info, &raw, sizeof info);
+        extra = info.flags & XEN_NETIF_EXTRA_FLAG_MORE;
+        answer(q, 0, NETIF_RSP_NULL);
+    }
+    while (slot.flags & NETTXF_more_data && q->tx.req_cons != prod) {
         RING_COPY_REQUEST(&q->tx, q->tx.req_cons, &slot);
         q->tx.req_cons++;
         answer(q, slot.id, NETIF_RSP_ERROR);
@@ -326,10 +336,6 @@ static int take_packets(struct queue *q)
     int work = 0;
     RING_IDX prod = __atomic_load_n(&q->tx.sring->req_prod, __ATOMIC_ACQUIRE);
     if (RING_REQUEST_PROD_OVERFLOW(&q->tx, prod)) { fatal("more requests than slots"); return 0; }
-    if (q->takes_over) {
-        q->takes_over = 0;
-        refuse_old_requests(q, prod);
-    }
     while (queues) {
         int good[FATAL_SLOTS] = { 0 };
         enum verdict verdict = take_slots(q, prod, &r);
@@ -481,7 +487,7 @@ static const char *connect_queue(struct queue *q, const char *directory)
     BACK_RING_ATTACH(&q->rx, q->rx.sring, rx, PAGE);
     if (RING_REQUEST_PROD_OVERFLOW(&q->tx, q->tx.sring->req_prod)) return "more requests than slots";
     if (RING_REQUEST_PROD_OVERFLOW(&q->rx, q->rx.sring->req_prod)) return "more buffers than slots";
-    q->takes_over = tx != 0 && !BUG(22);
+    if (!BUG(22)) refuse_rest(q);
     return NULL;
 }
 
@@ -500,7 +506,6 @@ static const char *connect_frontend(void)
     takes.gso[XEN_NETIF_GSO_TYPE_TCPV6] = read_number(frontend_path, "feature-gso-tcpv6", 0) == 1;
     takes.csum_v4 = read_number(frontend_path, "feature-no-csum-offload", 0) != 1;
     takes.csum_v6 = read_number(frontend_path, "feature-ipv6-csum-offload", 0) == 1;
-    takes.filter = read_number(frontend_path, "request-multicast-control", 0) == 1;
     for (long i = 0; i < wanted && !why; i++) {
         if (wanted == 1) snprintf(directory, sizeof directory, "%s", frontend_path);
         else snprintf(directory, sizeof directory, "%s/queue-%ld", frontend_path, i);
@@ -521,6 +526,7 @@ static void publish_features(void)
     write_number("feature-gso-tcpv6", 1);
     write_number("feature-ipv6-csum-offload", 1);
     write_number("feature-multicast-control", 1);
+    write_number("feature-dynamic-multicast-control", 1);
     write_number("feature-split-event-channels", 1);
     write_number("multi-queue-max-queues", MOST_QUEUES);
 }
@@ -533,11 +539,14 @@ static void begin(void)
     show_state(XenbusStateInitWait);
 }
 
-/* With a script the interface is plugged in when that says so. */
+/* With a script the interface is plugged in when that says so, in nine bytes and no more. */
 static int plugged_in(void)
 {
-    char *script = read_node(own_path, "script"), *status = read_node(own_path, "hotplug-status");
-    int done = !script || (status && !strcmp(status, "connected"));
+    unsigned int length = 0;
+    char *script = read_node(own_path, "script"), path[256];
+    snprintf(path, sizeof path, "%s/hotplug-status", own_path);
+    char *status = xs_read(store, XBT_NULL, path, &length);
+    int done = !script || (status && length == 9 && !memcmp(status, "connected", 9));
     free(script);
     free(status);
     return done;
@@ -578,6 +587,7 @@ static void frontend_changed(void)
         shown = before = XenbusStateUnknown;
         return;
     }
+    takes.filter = read_number(frontend_path, "request-multicast-control", 0) == 1; /* at any time */
     int plugging = theirs == XenbusStateConnected && shown == XenbusStateInitWait;
     if (theirs == before && !plugging) return;
     before = theirs;

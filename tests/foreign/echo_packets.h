@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define MOST_FRAME 65535u
-#define MOST_WAITING 256u /* packets that wait for room; more are dropped */
+#define MOST_WAITING 1024u /* packets that wait for room; more are dropped */
 
 /* A frame with its offloads: checksum_blank, a checksum to fill in; validated, one that is known to
  * be good; gso_type 0 (none) or XEN_NETIF_GSO_TYPE_TCPV4 or _TCPV6. */

@@ -10,6 +10,7 @@ from functools import partial
 
 from xennet.check.check import Side
 from xennet.check.cpu_bound import CpuTimeError, cpu_bound
+from xennet.check.node_log import NodeLog
 from xennet.check.target import Liveness
 from xennet.host import Host
 from xennet.host.domains import PluggedVif
@@ -58,9 +59,11 @@ class HostSession:
         if side is Side.NETBACK:
             self.kernel: Hypervisor = vif.guest.kernel
             self.node, self._domid = vif.paths.frontend_node, vif.owner.domid
+            self.log = NodeLog(host.machine, vif.paths.backend)
         else:
             self.kernel = vif.owner.kernel
             self.node, self._domid = vif.paths.backend_node, vif.guest.domid
+            self.log = NodeLog(host.machine, vif.paths.frontend)
 
     def settle(self, until: Callable[[], bool] | None = None) -> Liveness:
         """As Session.settle says; a driver that is busy or dead is left alone from then on."""

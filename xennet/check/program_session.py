@@ -16,6 +16,7 @@ from functools import partial
 from attrs import evolve
 
 from xennet.check.check import Side
+from xennet.check.node_log import NodeLog
 from xennet.check.target import Liveness
 from xennet.exec.launch import TIED, launch, socket_paths
 from xennet.exec.process_watch import Look, ProcessWatch, at_rest, sleeps
@@ -83,6 +84,7 @@ class ProgramSession:
             own, self._own = vif.guest, vif.paths.frontend
             self.kernel, self.node = vif.owner.kernel, vif.paths.backend_node
         self._domid = own.domid
+        self.log = NodeLog(host.machine, self._own)
         self._pump, self._loop = host.pump, host.machine.run_loop
         self._output = _Output()
         self._directory = tempfile.mkdtemp(prefix="xennet-check-")

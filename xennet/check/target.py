@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from xennet.check.check import Side
+from xennet.check.node_log import NodeLog
 from xennet.check.profile import Profile
 from xennet.host import Host
 from xennet.host.domains import PluggedVif
@@ -34,7 +35,8 @@ class Session(Protocol):
     store, relative to that domain ("device/vif/0", "backend/vif/1/0"). ``host`` and ``vif`` are for
     what the toolstack does, and for evidence. ``liveness`` is what the last :meth:`settle` has
     found, ``reason`` says it in one line ("" while the driver rests). ``output``: what a driver
-    that is a program has written, which says nothing about the verdict.
+    that is a program has written, which says nothing about the verdict. ``log``: what was written
+    into the directory of the driver since it was loaded.
     """
 
     @property
@@ -51,6 +53,8 @@ class Session(Protocol):
     def reason(self) -> str: ...
     @property
     def output(self) -> str: ...
+    @property
+    def log(self) -> NodeLog: ...
 
     def settle(self, until: Callable[[], bool] | None = None) -> Liveness:
         """Let everything happen that is due, within a bound.

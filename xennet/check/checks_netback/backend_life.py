@@ -354,18 +354,15 @@ def frontend_vanishes(peer: FrontendPeer, value: Any) -> None:
 def features_before_initwait(peer: FrontendPeer, value: Any) -> None:
     """At the moment at which a backend shows InitWait, feature-rx-copy stands in the store (field
     bug 21)."""
-    missing: list[str] = []
-
-    def changed(_path: str, _token: str) -> None:
-        if peer.otherend_state == _INIT_WAIT and not peer.otherend.optional_text("feature-rx-copy"):
-            missing.append("feature-rx-copy")
-
-    node = peer.otherend.node("state")
-    peer.hv.store.watch(node, "features", changed)
+    names = [
+        name if name != "state" else f"state {value.decode('ascii', 'replace')}"
+        for name, value in peer.session.log.written
+    ]
+    shown = f"state {_INIT_WAIT:d}"
+    if shown in names and "feature-rx-copy" not in names[: names.index(shown)]:
+        path = peer.otherend.node("feature-rx-copy")
+        raise Violation("feature-rx-copy is not there yet", path=path)
     require_connected(peer)
-    peer.hv.store.unwatch(node, "features")
-    if missing:
-        raise Violation("feature-rx-copy is not there yet", path=peer.otherend.node(missing[0]))
 
 
 @check(
