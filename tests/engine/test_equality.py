@@ -7,6 +7,7 @@ keep (counters, free ids) and everything they say (errors, events).
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from random import Random
 
@@ -20,6 +21,8 @@ from test_guest_tx_model import FRAMES, frontend, macs, raw, slots
 from tx_model import expect
 from vif_peers import GUEST, RawBackend, RawFrontend, Stack
 
+from xennet.abi.xen import DOMID_SELF
+from xennet.hypervisor import Machine
 from xennet.link.vif import VifLink
 from xennet.netback.poll_page import FIRST_GREF, PAGES, PagePoller
 from xennet.netback.vif_config import C_HASH, C_HEADROOM, C_MCAST_FILTER, mcast_add
@@ -227,3 +230,33 @@ def test_the_recorded_streams_go_through_both(sample: str) -> None:
     plain, fast = on_both(run)
     assert len(plain) > 100
     assert plain == fast
+
+
+@given(st.sampled_from([2**31, 2**32, 2**62, 2**63, 2**64 - 1, 0xA907E61D << 32 | 1]))
+@settings(max_examples=6, deadline=None)
+def test_a_frame_number_of_64_bits_names_no_page(frame: int) -> None:
+    """Compiled, 2^63 and more are negative numbers, and must not be places before the owners."""
+
+    def run() -> tuple[object, ...]:
+        machine = Machine(64, max_grant_frames=2)
+        host, guest = machine.create_domain(0), machine.create_domain(1, grant_version=2)
+        pages = host.alloc_pages(1)
+        table = guest.table_pages(guest.setup_table(1, 1)[1][0], 1)
+        entry = table.u32
+        entry[8] = 1  # reference 2: GTF_permit_access to domain 0
+        entry[10], entry[11] = frame & 0xFFFFFFFF, frame >> 32
+        ops = memoryview(bytearray(3 * 40))
+        own = struct.pack("<QHH4x", frame, DOMID_SELF, 0), struct.pack("<QHH4x", 2, 1, 0)
+        page = struct.pack("<QHH4x", pages.first, DOMID_SELF, 0)
+        for i, (source, dest, flags) in enumerate(
+            [(own[0], own[1], 2), (own[1], own[0], 1), (own[1], page, 1)]
+        ):
+            ops[40 * i : 40 * i + 40] = source + dest + struct.pack("<HHhH", 60, flags, 0, 0)
+        host.grant_copy(ops.cast("I"), 3)
+        statuses = [struct.unpack_from("<h", ops, 40 * i + 36)[0] for i in range(3)]
+        machine.close()
+        return tuple(statuses)
+
+    plain, fast = on_both(run)
+    assert plain == fast
+    assert all(status < 0 for status in plain)

@@ -129,7 +129,8 @@ def granted_frame(u32: U32Words, entry: int, version: int) -> int:
 def owns(owner: U32Array, domid: int, frame: int) -> bool:
     """Whether ``frame`` is a page of ``domid`` (Xen get_page); if not, the status is
     GNTST_bad_page."""
-    return frame < len(owner) and owner[frame] == domid
+    # Frame numbers have 64 bits: compiled, the upper half of them is below 0.
+    return 0 <= frame < len(owner) and owner[frame] == domid
 
 
 def set_status(
