@@ -6,13 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from vif_peers import GUEST, HOST, Stack, announce
+from vif_peers import GUEST, HOST, Stack
 
-from xennet.abi.netif import TX_REQUEST, TX_RESPONSE
 from xennet.netback.device import Vif
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
-from xennet.ring import FrontRing, ctrl_ring, rx_ring, tx_ring
 from xennet.testing.minimal_hypervisor import MinimalMachine, MinimalStore
+from xennet.testing.raw_frontend import RawFrontend
 from xennet.xenbus.backend import Backend
 from xennet.xenstore.errors import XsError
 
@@ -22,16 +21,6 @@ MUST_FAIL = pytest.StashKey[str]()
 BE = f"/local/domain/{HOST}/backend/vif/{GUEST}/0"
 FE = f"/local/domain/{GUEST}/device/vif/0"
 NODENAME = f"backend/vif/{GUEST}/0"
-
-#: What a Linux frontend says besides rings and channels.
-FEATURES = {
-    "request-rx-copy": "1",
-    "feature-rx-notify": "1",
-    "feature-sg": "1",
-    "feature-gso-tcpv4": "1",
-    "feature-gso-tcpv6": "1",
-    "feature-ipv6-csum-offload": "1",
-}
 
 
 class LoggedStore(MinimalStore):
@@ -59,54 +48,31 @@ class LoggedStore(MinimalStore):
 
 
 class GuestQueue:
-    """Rings, granted pages and unbound channels of one queue, as a guest sets them up."""
+    """One queue of a guest whose frontend is driven by hand."""
 
-    def __init__(self, world: BackWorld, *, split: bool) -> None:
-        self.world = world
-        guest = world.guest
-        grant = guest.grants.grant_access
-        pages = guest.alloc_pages(1), guest.alloc_pages(1)
-        self.tx_ring = FrontRing.init(tx_ring(pages[0].u8, pages[0].u32))
-        self.rx_ring = FrontRing.init(rx_ring(pages[1].u8, pages[1].u32))
-        self.tx_ref, self.rx_ref = (grant(HOST, page.first) for page in pages)
-        self.tx_port = self.rx_port = guest.alloc_unbound(HOST)
-        if split:
-            self.rx_port = guest.alloc_unbound(HOST)
-        self.split = split
-        self.payload = guest.alloc_pages(1)
-        self.gref = grant(HOST, self.payload.first)
-
-    def keys(self) -> dict[str, str]:
-        found = {"tx-ring-ref": self.tx_ref, "rx-ring-ref": self.rx_ref}
-        if self.split:
-            found |= {"event-channel-tx": self.tx_port, "event-channel-rx": self.rx_port}
-        else:
-            found["event-channel"] = self.tx_port
-        return {name: str(value) for name, value in found.items()}
+    def __init__(self, front: RawFrontend, number: int) -> None:
+        self.front, self.number = front, number
+        made = front.queues[number]
+        self.tx_ring, self.tx_ref, self.rx_ref = made.tx, made.tx_ref, made.rx_ref
+        self.tx_port, self.rx_port = made.tx_port, made.rx_port
+        self.payload = front.data_page.run
 
     def tx(self, size: int = 60, flags: int = 0) -> None:
-        raw = TX_REQUEST.pack(self.gref, 0, flags, self.tx_ring.req_prod_pvt & 0xFF, size)
-        self.tx_ring.sring.write_slot(self.tx_ring.req_prod_pvt, raw)
-        self.tx_ring.req_prod_pvt += 1
+        ident = self.tx_ring.req_prod_pvt & 0xFF
+        self.front.tx(size, flags, ident, queue=self.number)
 
     def publish(self) -> None:
         """Publish the tx requests, with an event if the backend wants one."""
-        wanted = self.tx_ring.push_requests_and_check_notify()
-        announce(wanted, self.world.guest, self.tx_port)
+        self.front.push_tx(self.number)
 
     def send(self, size: int = 60, flags: int = 0) -> None:
         """One request, published; then everything settles."""
         self.tx(size, flags)
         self.publish()
-        self.world.run()
+        self.front.settle()
 
     def statuses(self) -> list[int]:
-        taken = []
-        while self.tx_ring.unconsumed_responses:
-            raw = self.tx_ring.sring.copy_slot(self.tx_ring.rsp_cons)
-            taken.append(TX_RESPONSE.unpack_from(raw)[1])
-            self.tx_ring.rsp_cons += 1
-        return taken
+        return [one.status for one in self.front.responses(self.number, arm=False)]
 
 
 class BackWorld:
@@ -163,14 +129,10 @@ class BackWorld:
 
     def prepare(self, queues: int = 1, *, split: bool = False) -> None:
         """Fresh rings and all keys of a Linux frontend for them."""
-        self.queues = [GuestQueue(self, split=split) for _ in range(queues)]
-        for name, value in FEATURES.items():
-            self.guest.store.write(f"{FE}/{name}", value)
-        self.guest.store.write(f"{FE}/multi-queue-num-queues", str(queues))
-        for number, queue in enumerate(self.queues):
-            below = f"{FE}/queue-{number}" if queues > 1 else FE
-            for name, value in queue.keys().items():
-                self.guest.store.write(f"{below}/{name}", value)
+        front = RawFrontend(self.guest, settle=self.run)
+        front.allocate(queues=queues, split=split)
+        self.queues = [GuestQueue(front, number) for number in range(queues)]
+        front.publish({"multi-queue-num-queues": queues})
 
     def state(self, number: int) -> None:
         """The guest writes its state."""
@@ -190,14 +152,12 @@ class BackWorld:
         self.state(1)
         self.connect(queues, split=split)
 
-    def add_ctrl_ring(self) -> tuple[FrontRing, int]:
-        """A control ring, published; the ring and its port."""
-        page = self.guest.alloc_pages(1)
-        ring = FrontRing.init(ctrl_ring(page.u8, page.u32))
-        port = self.guest.alloc_unbound(HOST)
-        ref = self.guest.grants.grant_access(HOST, page.first)
-        self.publish(ctrl_ring_ref=str(ref), event_channel_ctrl=str(port))
-        return ring, port
+    def add_ctrl_ring(self) -> RawFrontend:
+        """A frontend that has a control ring, published, and nothing else."""
+        front = RawFrontend(self.guest, settle=self.run)
+        front.allocate(queues=0, ctrl=True)
+        self.publish(ctrl_ring_ref=str(front.ctrl_ref), event_channel_ctrl=str(front.ctrl_port))
+        return front
 
     @property
     def own_state(self) -> str:

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 from back_world import BE, FE, BackWorld
-from vif_peers import announce
 
 from xennet.abi.netif import (
-    CTRL_REQUEST,
     XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ,
     XEN_NETIF_CTRL_HASH_TYPE_IPV4,
     XEN_NETIF_CTRL_TYPE_SET_HASH_ALGORITHM,
@@ -190,16 +188,15 @@ def test_the_algorithm_of_the_control_ring_reaches_the_queues_and_goes_with_the_
 ):
     world = BackWorld()
     world.prepare()
-    ring, port = world.add_ctrl_ring()
+    front = world.add_ctrl_ring()
     world.state(4)
     for kind, data in (
         (XEN_NETIF_CTRL_TYPE_SET_HASH_ALGORITHM, XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ),
         (XEN_NETIF_CTRL_TYPE_SET_HASH_FLAGS, XEN_NETIF_CTRL_HASH_TYPE_IPV4),
     ):
         assert world.vif.config[C_HASH] == 0
-        ring.sring.write_slot(ring.req_prod_pvt, CTRL_REQUEST.pack(1, kind, data, 0, 0))
-        ring.req_prod_pvt += 1
-        announce(ring.push_requests_and_check_notify(), world.guest, port)
+        front.ctrl(kind, data, ident=1)
+        front.push_ctrl()
         world.run()
     assert world.vif.config[C_HASH] == XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ
     world.publish(ctrl_ring_ref=None)
@@ -218,10 +215,10 @@ def test_the_multicast_list_goes_with_the_connection() -> None:
 def test_an_impossible_index_in_the_control_ring_disables_the_vif() -> None:
     world = BackWorld()
     world.prepare()
-    ring, port = world.add_ctrl_ring()
+    front = world.add_ctrl_ring()
     world.state(4)
-    ring.sring.req_prod = FAR
-    world.guest.notify(port)
+    front.set_index("req_prod", FAR, ring="ctrl")
+    front.notify("ctrl")
     world.run()
     assert world.vif.error is not None
     assert (world.vif.error.rule, world.vif.error.ring) == ("F1", "ctrl")
