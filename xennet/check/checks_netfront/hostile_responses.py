@@ -226,3 +226,30 @@ def tx_backwards(peer: BackendPeer, value: Any) -> None:
     peer.settle()
     peer.set_index("rsp_prod", right)
     _flood(end, 100)
+
+
+@check(
+    id="netfront.tx.null-response-many",
+    rule="netif.front.tx.null-response",
+    side=Side.NETFRONT,
+    accepts=SURVIVED,
+    field=Field("status of 300 responses", NETIF_RSP_NULL, NETIF_RSP_OKAY),
+    hint="NULL answers extra info slots; count those, or free the slot",
+    may_hold=True,
+)
+def many_nulls(peer: BackendPeer, value: Any) -> None:
+    """Three hundred packets are answered NULL, one by one: it gives the vif up at once, or loses no
+    slot by it."""
+    end = EchoEnd(peer)
+    for number in range(300):
+        if not peer.buffers():
+            break
+        end.deliver(plain(60, number))
+        came = end.take()
+        if not came:
+            if number > _WAITING:
+                raise Violation(
+                    f"{number} packets were answered NULL, and no more is sent", ring="tx"
+                )
+            break
+        end.answer(*came, status=value)
