@@ -20,6 +20,7 @@ from xennet.testing.notes import Note
 from xennet.testing.raw_backend import RawBackend
 from xennet.testing.raw_frontend import RawFrontend
 from xennet.testing.raw_peer import NodeValue, Packet
+from xennet.xenbus.nodes import NodeDirectory
 
 #: Probes before a driver counts as wedged: the first ones may end a packet that a move began.
 PROBES = 3
@@ -212,6 +213,18 @@ _READY = (XenbusState.Initialised, XenbusState.Connected)
 def new_peer(session: Session, side: Side) -> Peer:
     """The peer that faces the driver under test on ``side``."""
     return FrontendPeer(session) if side is Side.NETBACK else BackendPeer(session)
+
+
+def otherend_error(peer: Peer) -> str:
+    """What the driver under test says in its error node (xenbus_dev_error); "" if nothing."""
+    directory = error_directory(peer.otherend.path)
+    return NodeDirectory(peer.session.host.store, directory).optional_text("error")
+
+
+def error_directory(directory: str) -> str:
+    """Where the driver of a device directory writes its errors: /local/domain/D/error/NODENAME."""
+    _, local, domain, domid, nodename = directory.split("/", 4)
+    return f"/{local}/{domain}/{domid}/error/{nodename}"
 
 
 def probe_frame(number: int, queue: int) -> bytes:

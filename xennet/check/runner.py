@@ -17,7 +17,7 @@ from xennet.check.check import Check, Side, Violation, all_checks
 from xennet.check.event_trace import Trace
 from xennet.check.known_failures import KnownFailure
 from xennet.check.outcome import Outcome
-from xennet.check.peers import PROBES, Peer, new_peer, refused
+from xennet.check.peers import PROBES, Peer, error_directory, new_peer, refused
 from xennet.check.rule_book import Rule, rule_book
 from xennet.check.target import DriverEndedError, Liveness, Session, Target
 from xennet.interface import HypercallError
@@ -441,7 +441,7 @@ class _Playing:
         if state in _LEFT or (self.shared is not None and state != XenbusState.Connected):
             self.reason = f"it went to state {state}"
             return True
-        error = NodeDirectory(host.store, _error_directory(directory)).optional_text("error")
+        error = NodeDirectory(host.store, error_directory(directory)).optional_text("error")
         if error:
             self.reason = f"it says: {error}"
             return True
@@ -468,9 +468,3 @@ def _last_slot(notes: Sequence[Note]) -> dict[str, Any]:
         if note.what in ("node", "removed"):
             return {"path": note.where, "value": note.value}
     return {}
-
-
-def _error_directory(directory: str) -> str:
-    """Where a driver writes its errors (xenbus_dev_error): /local/domain/D/error/NODENAME."""
-    _, local, domain, domid, nodename = directory.split("/", 4)
-    return f"/{local}/{domain}/{domid}/error/{nodename}"

@@ -18,9 +18,8 @@ from xennet.check.checks_netback.backend_life import (
 )
 from xennet.check.ip_frames import Flow, Sum, judge_sum, packet, plain
 from xennet.check.outcome import Outcome
-from xennet.check.peers import FrontendPeer
+from xennet.check.peers import FrontendPeer, otherend_error
 from xennet.testing.raw_peer import NodeValue
-from xennet.xenbus.nodes import NodeDirectory
 
 _CONNECTED, _CLOSED = XenbusState.Connected, XenbusState.Closed
 #: Keys that cannot be used are refused, in whatever way.
@@ -217,9 +216,7 @@ def error_node(peer: FrontendPeer, value: Any) -> None:
     peer.publish({"tx-ring-ref": "no number"})
     peer.set_state(_CONNECTED)
     peer.rest()
-    node = peer.session.vif.paths.backend_node
-    directory = f"/local/domain/{peer.otherend_id}/error/{node}"
-    error = NodeDirectory(peer.session.host.store, directory).optional_text("error")
+    error = otherend_error(peer)
     if "tx-ring-ref" not in error:
         told = f"{error!r} does not name tx-ring-ref" if error else "there is no error node"
         raise Violation(told, path=peer.otherend.path)

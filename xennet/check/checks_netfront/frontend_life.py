@@ -11,7 +11,7 @@ from xennet.check.check_ids import check_id
 from xennet.check.checks_netfront.sent_packets import SURVIVED, EchoEnd, enter_with
 from xennet.check.ip_frames import packet, plain
 from xennet.check.outcome import Outcome
-from xennet.check.peers import BackendPeer
+from xennet.check.peers import BackendPeer, otherend_error
 from xennet.interface import HypercallError
 from xennet.testing.raw_peer import NodeValue
 
@@ -546,11 +546,16 @@ def garbage_mtu(peer: BackendPeer, value: Any) -> None:
     side=Side.NETFRONT,
     nodes={"mac": "no address"},
     connect=False,
-    probe=False,
-    accepts=_SHUT_DOWN,
+    accepts=_GIVEN_UP,
     hint="write what is wrong into error/device/vif/N/error, then show Closing",
 )
 def garbage_mac(peer: BackendPeer, value: Any) -> None:
-    """A mac that is none: the netfront says so in its error node, and holds nothing."""
+    """A mac that is none: a netfront that cannot use it names the node in its error node, one that
+    does not read it connects."""
     peer.connect()
-    peer.rest()
+    if peer.wait(lambda: peer.connected):
+        return
+    error = otherend_error(peer)
+    if "mac" not in error:
+        told = f"{error!r} does not name mac" if error else "there is no error node"
+        raise Violation(told, path=peer.otherend.node("mac"))

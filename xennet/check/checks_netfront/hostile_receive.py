@@ -372,6 +372,10 @@ def _enter_index(name: str, rule: str, ahead: int, what: str) -> None:
             end.echoed(frame)
         peer.rx(frame)
         right = peer.index("rsp_prod_pvt", ring="rx")
+        beyond = range(right, right + peer.buffers()) if ahead > 0 else range(0)
+        requests = [peer.shared("rx").copy_slot(index) for index in beyond]
+        for index in beyond:  # what lies there would do as a response
+            peer.write_slot(index, RX_RESPONSE.pack(index & 0xFF, 0, 0, 60), ring="rx")
         peer.set_index("rsp_prod", right + value, ring="rx")
         peer.notify("rx")
         peer.settle()
@@ -382,6 +386,8 @@ def _enter_index(name: str, rule: str, ahead: int, what: str) -> None:
             raise Violation(f"1 packet was delivered, {len(came)} are sent back", ring="rx")
         end.answer(*came)
         peer.set_index("rsp_prod", right, ring="rx")
+        for index, raw in zip(beyond, requests, strict=True):
+            peer.write_slot(index, raw, ring="rx")
 
     play.__doc__ = what
     check(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from xennet.abi.netif import RX_RESPONSE
+from xennet.abi.netif import NETRXF_csum_blank, NETRXF_data_validated
 from xennet.check.check import Field, Side, Violation, check
+from xennet.check.check_ids import check_id
 from xennet.check.checks_netfront.receive import posted
-from xennet.check.checks_netfront.sent_packets import SURVIVED, EchoEnd, about
-from xennet.check.ip_frames import plain
+from xennet.check.checks_netfront.sent_packets import SURVIVED, EchoEnd, about, echo_all
+from xennet.check.ip_frames import packet, plain
 from xennet.check.outcome import Outcome
 from xennet.check.peers import BackendPeer
 from xennet.interface import HypercallError
@@ -172,38 +173,60 @@ def tx_in_use(peer: BackendPeer, value: Any) -> None:
             peer.unmap(held)
 
 
-@check(
-    id="netfront.grant.in-use-is-kept-rx",
-    rule="grant.front.in-use-is-kept",
-    side=Side.NETFRONT,
-    accepts=SURVIVED,
-    needs={"per-packet-grants"},
-    field=Field("page is mapped when its response comes", 1, 0),
-    hint="gnttab_end_foreign_access may fail: keep the page then, and its reference",
-    may_hold=True,
-)
-def rx_in_use(peer: BackendPeer, value: Any) -> None:
-    """A buffer is answered while the backend still has it mapped: it is neither posted again nor
-    used for anything that is sent."""
+_GSO = {"sg", "csum", "gso-tcpv4"}
+
+
+def _enter_rx_in_use() -> None:
+    for name, place in {"rx": 0, "rx-extra": 1}.items():
+
+        def play(peer: BackendPeer, value: Any, place: int = place) -> None:
+            _rx_in_use(peer, place, bool(value))
+
+        what = "under an extra info" if place else "with a packet"
+        play.__doc__ = (
+            f"A buffer {what} is answered while the backend has it mapped: it is neither posted "
+            "again nor used for anything that is sent."
+        )
+        check(
+            id=check_id(Side.NETFRONT, "grant.front.in-use-is-kept", name),
+            rule="grant.front.in-use-is-kept",
+            side=Side.NETFRONT,
+            accepts=SURVIVED,
+            needs={"per-packet-grants", "sg", "csum", "gso-tcpv4"}
+            if place
+            else {"per-packet-grants"},
+            field=Field("page is mapped when its response comes", 1, 0),
+            hint="gnttab_end_foreign_access may fail: keep the page then, and its reference",
+            may_hold=True,
+        )(play)
+
+
+def _rx_in_use(peer: BackendPeer, place: int, mapped: bool) -> None:
+    """Deliver a packet while the buffer of its slot number ``place`` is mapped."""
     end = EchoEnd(peer)
-    request = peer.buffer()
-    held = peer.hold(request.gref) if value else None
+    held = peer.hold(peer.buffer(place).gref) if mapped else None
     try:
-        peer.fill(request.gref, plain(200))
-        peer.raw_rx(RX_RESPONSE.pack(request.id, 0, 0, 200))
+        if place:
+            blank = NETRXF_csum_blank | NETRXF_data_validated
+            peer.deliver(packet(3000, blank=True), blank, gso_size=1448)
+        else:
+            peer.deliver(plain(200))
         end.push()
         end.answer(*end.take())
         for number in range(10):
             if held is None or not peer.connected or not peer.buffers():
                 break
+            if any(one.gref == held.gref for one in posted(peer)):
+                raise Violation(f"gref {held.gref} is posted again while it is mapped", ring="rx")
             held.page.u8[:] = b"\xee" * 4096
             end.deliver(plain(201, number))
             end.answer(*end.take())
-            if any(one.gref == held.gref for one in posted(peer)[-20:]):
-                raise Violation(f"gref {held.gref} is posted again while it is mapped", ring="rx")
     finally:
         if held is not None:
             peer.unmap(held)
+
+
+_enter_rx_in_use()
 
 
 @check(
@@ -218,8 +241,8 @@ def untrusted(peer: BackendPeer, value: Any) -> None:
     """With trusted = 0 the rest of a page that is granted to send a short packet holds nothing of a
     longer one before."""
     end = EchoEnd(peer)
-    for number in range(300):  # each of the frontend's pages was used
-        end.echoed(b"\xff" * 12 + b"\x88\xb5" + b"\xa5" * (4000 + number % 7))
+    for number in range(15):  # each of the frontend's pages was used
+        echo_all(end, [b"\xff" * 12 + b"\x88\xb5" + b"\xa5" * (4000 + number)] * 20)
     for number in range(40):
         sent = end.returned(plain(60, number))
         page = peer.fetch(sent.first.gref)

@@ -20,7 +20,7 @@ from xennet.abi.netif import (
 )
 from xennet.abi.xen import PAGE_SIZE
 from xennet.check.check import Field, Side, Violation, check
-from xennet.check.checks_netfront.sent_packets import SURVIVED, EchoEnd, require_same
+from xennet.check.checks_netfront.sent_packets import SURVIVED, EchoEnd, echo_all, require_same
 from xennet.check.ip_frames import packet, plain
 from xennet.check.peers import BackendPeer
 from xennet.interface import HypercallError
@@ -103,8 +103,8 @@ def request_grefs(peer: BackendPeer, value: Any) -> None:
 def request_pads(peer: BackendPeer, value: Any) -> None:
     """The padding of requests is 0, also where a response has stood in the slot."""
     end = EchoEnd(peer)
-    for number in range(peer.buffers() + 10):
-        end.echoed(plain(60, number))
+    for number in range(0, peer.buffers() + 10, 20):
+        echo_all(end, [plain(60, number)] * min(20, peer.buffers()))
     for request in posted(peer):
         pad = RX_REQUEST.unpack_from(request.raw)[1]
         if pad:
@@ -118,16 +118,14 @@ def request_pads(peer: BackendPeer, value: Any) -> None:
     hint="post buffers again at the end of each pass, those of dropped packets as well",
 )
 def reposted(peer: BackendPeer, value: Any) -> None:
-    """After 300 packets, every third of which has a negative status, as many buffers are posted as
-    at first, and never more than the ring has slots."""
+    """After 300 packets, between which are a hundred of negative status, as many buffers are posted
+    as at first, and never more than the ring has slots."""
     end = EchoEnd(peer)
     before = peer.buffers()
-    for number in range(300):
-        if number % 3:
-            end.echoed(plain(60, number))
-        else:
+    for number in range(30):
+        for _ in range(3):
             peer.rx(b"", status=-1)
-            end.push()
+        echo_all(end, [plain(60, number)] * 10)
         asked = peer.index("req_prod", ring="rx") - peer.index("rsp_prod", ring="rx")
         if asked & 0xFFFFFFFF > 256:
             raise Violation(f"{asked} buffers are posted on a ring of 256", ring="rx")
@@ -306,10 +304,10 @@ def other_extras(peer: BackendPeer, value: Any) -> None:
     hint="a pass takes what is there, a later event brings the rest",
 )
 def in_pieces(peer: BackendPeer, value: Any) -> None:
-    """A hundred packets that are published together, and then one at a time, arrive once each and
+    """Thirty packets that are published together, and then one at a time, arrive once each and
     in order."""
     end = EchoEnd(peer)
-    count = min(100, peer.buffers())
+    count = min(30, peer.buffers())
     frames = [plain(60, number) for number in range(count)]
     for frame in frames:
         peer.deliver(frame)

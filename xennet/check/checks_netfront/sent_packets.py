@@ -206,6 +206,21 @@ class EchoEnd:
         return sent
 
 
+def echo_all(end: EchoEnd, frames: Sequence[bytes], status: int = NETIF_RSP_OKAY) -> list[Sent]:
+    """Deliver frames, published together, and answer what is sent back with ``status``. Raises
+    Violation unless that is every frame, as it was and in order. Returns it."""
+    for frame in frames:
+        end.peer.deliver(frame, queue=end.queue)
+    end.push()
+    came = end.collect(len(frames))
+    if len(came) != len(frames):
+        raise Violation(f"of {len(frames)} packets {len(came)} are sent back", ring="tx")
+    for sent, frame in zip(came, frames, strict=True):
+        require_same(sent, frame)
+    end.answer(*came, status=status)
+    return came
+
+
 def enter_with(peer: BackendPeer, nodes: Mapping[str, NodeValue | None]) -> None:
     """Connect with other features than usually: ``nodes`` beside them, None leaves one out. Raises
     Violation if the netfront does not connect."""
