@@ -19,7 +19,6 @@ _INIT_WAIT, _CONNECTED = XenbusState.InitWait, XenbusState.Connected
 _CLOSING, _CLOSED = XenbusState.Closing, XenbusState.Closed
 #: A vif may be given up, or go on.
 _GIVEN_UP = frozenset({Outcome.ANSWERED, Outcome.SHUT_DOWN})
-_SHUT_DOWN = frozenset({Outcome.SHUT_DOWN})
 _WINDOWS_RESTARTS = (XenbusState.Initialising, _CLOSED)
 
 
