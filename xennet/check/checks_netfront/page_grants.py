@@ -192,9 +192,7 @@ def _enter_rx_in_use() -> None:
             rule="grant.front.in-use-is-kept",
             side=Side.NETFRONT,
             accepts=SURVIVED,
-            needs={"per-packet-grants", "sg", "csum", "gso-tcpv4"}
-            if place
-            else {"per-packet-grants"},
+            needs={"per-packet-grants"} | (_GSO if place else set()),
             field=Field("page is mapped when its response comes", 1, 0),
             hint="gnttab_end_foreign_access may fail: keep the page then, and its reference",
             may_hold=True,
