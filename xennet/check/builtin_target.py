@@ -45,8 +45,8 @@ class BuiltinNetback:
         guest = host.add_guest(drivers=None)
         vif = host.plug(guest, 0, NullPort(), _echo(), policy=self.policy, back=self.options)
         write_nodes(host, vif.paths.backend, nodes)
-        host.dom0.load()
         session = HostSession(Side.NETBACK, host, vif, cpu=_cpu_seconds())
+        host.dom0.load()
         session.settle()
         return session
 
@@ -77,8 +77,8 @@ class BuiltinNetfront:
         options = evolve(self.options, queues=queues)
         vif = host.plug(guest, 0, _echo(), NullPort(), front=options)
         write_nodes(host, vif.paths.frontend, nodes)
-        guest.boot()
         session = HostSession(Side.NETFRONT, host, vif, cpu=_cpu_seconds())
+        guest.boot()
         session.settle()
         return session
 

@@ -20,8 +20,10 @@ class NodeLog:
         if event.error:
             return
         transaction = event.who, event.tx_id
-        if event.op == "WRITE" and event.path.startswith(self._above):
-            node = event.path.removeprefix(self._above), event.value
+        home = "" if event.path.startswith("/") else f"/local/domain/{event.domid}/"
+        path = home + event.path
+        if event.op == "WRITE" and path.startswith(self._above):
+            node = path.removeprefix(self._above), event.value
             (self._pending.setdefault(transaction, []) if event.tx_id else self.written).append(
                 node
             )
