@@ -29,10 +29,13 @@ from xennet.abi.netif import TX_RESPONSE
 from xennet.netback import xnb
 from xennet.netback.poll_page import FIRST_GREF
 from xennet.netback.xnb.defects import WHAT
-from xennet.netback.xnb.known import CONSOLE_LINES, FIXED
+from xennet.netback.xnb.keys import read_softc_features
+from xennet.netback.xnb.known import CONSOLE_LINES, FIXED, Rows
 from xennet.netback.xnb.oracle import difference, outcome, rows_met
 from xennet.netback.xnb.policy import xnb_policy
 from xennet.ring import rx_ring, tx_ring
+from xennet.testing.minimal_hypervisor import MinimalMachine, MinimalStore
+from xennet.xenbus.nodes import NodeDirectory
 
 ON_RINGS = [row for row in FIXED if row[0] in "AB"]
 
@@ -103,6 +106,15 @@ def test_a_row_that_is_known_lets_the_next_one_be_found(poller: XnbPoller) -> No
     both = ring(request(100, M), request(200), request(60, gref=NO_GRANT))
     assert list(rows_met(poller, both)) == ["A1"]
     assert "A12" in rows_met(poller, both, known={"A1", "A10"})
+
+
+def test_C1_a_missing_node_is_a_byte_of_the_stack_or_its_default() -> None:
+    machine = MinimalMachine()
+    machine.domain(0)
+    keys = NodeDirectory(MinimalStore(machine, 0), "/local/domain/1/device/vif/0")
+    assert not read_softc_features(keys).ip_csum
+    assert not read_softc_features(keys, Rows(FIXED.keys() - {"C1"})).ip_csum
+    assert read_softc_features(keys, Rows({"C1"})).ip_csum
 
 
 # -- all known: sound ------------------------------------------------------------------------------

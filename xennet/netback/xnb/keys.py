@@ -88,7 +88,8 @@ def read_keys(dev: XenbusDevice, queues: int = 1, rows: Rows = SHIPPED) -> Front
         node = theirs.node("request-rx-copy")
         raise XenbusError(errno.EOPNOTSUPP, "is not 1, and pages are not flipped", path=node)
     if "C10" in rows.known:
-        queue_keys, ctrl = read_queues(theirs, queues), read_ctrl(theirs)
+        numbers = theirs if "C2" in rows.known else _CutNumbers(theirs.store, theirs.path)
+        queue_keys, ctrl = read_queues(numbers, queues), read_ctrl(theirs)
     else:
         tx_ref = scan_long(theirs, "tx-ring-ref", rows=rows)
         rx_ref = scan_long(theirs, "rx-ring-ref", rows=rows)
@@ -111,6 +112,16 @@ def read_keys(dev: XenbusDevice, queues: int = 1, rows: Rows = SHIPPED) -> Front
         no_ifnet=no_ifnet,
     )
     return FrontendKeys(queue_keys, features, ctrl)
+
+
+class _CutNumbers(NodeDirectory):
+    """A directory whose numbers are cut to 32 bits (C2)."""
+
+    def sub(self, name: str) -> NodeDirectory:
+        return _CutNumbers(self.store, self.node(name))
+
+    def unsigned(self, name: str) -> int:
+        return scan_long(self, name)
 
 
 def _byte(keys: NodeDirectory, name: str, before: int) -> int:
