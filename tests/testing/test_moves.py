@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from xennet.abi.xenbus import XenbusState
 from xennet.adversary import LOAD, Access, Adversary
+from xennet.check.rule_book import rule_book
 from xennet.engine.choice import using
 from xennet.netfront.kinds import KINDS
 from xennet.port.echo import EchoPort
@@ -269,8 +270,10 @@ def test_every_move_is_tried() -> None:
     assert {*BACKEND, "responses-late"} == set(BACKEND_MOVES)
 
 
-def test_a_move_has_a_rule_and_a_sentence() -> None:
+def test_a_move_has_rules_and_a_sentence() -> None:
+    known = rule_book()
     for move in (*FRONTEND_MOVES.values(), *BACKEND_MOVES.values()):
+        assert move.concerns in known, move
         assert move.rule == "" or move.rule[0] in "FB"
         assert move.text.endswith(".")
 

@@ -38,40 +38,40 @@ def _jump(back: RawBackend, ring: str, ahead: int) -> None:
     back.notify(ring)
 
 
-@backend_move("B1", 1)
+@backend_move("ring.front.rsp-prod-overflow", "B1", 1)
 def tx_rsp_prod_jump(back: RawBackend, value: int) -> None:
     """rsp_prod of the transmit ring ``value`` beyond all that was requested."""
     _jump(back, "tx", value)
 
 
-@backend_move("B1", 1)
+@backend_move("ring.front.rsp-prod-overflow", "B1", 1)
 def rx_rsp_prod_jump(back: RawBackend, value: int) -> None:
     """rsp_prod of the receive ring ``value`` beyond all that was requested."""
     _jump(back, "rx", value)
 
 
-@backend_move("B1", 1)
+@backend_move("ring.front.rsp-prod-backwards", "B1", 1)
 def tx_rsp_prod_back(back: RawBackend, value: int) -> None:
     """rsp_prod of the transmit ring ``value`` before where it is."""
     back.set_index("rsp_prod", back.index("rsp_prod") - value)
     back.notify("tx")
 
 
-@backend_move("B2", 1)
+@backend_move("ring.front.rsp-prod-backwards", "B2", 1)
 def rx_rsp_prod_back(back: RawBackend, value: int) -> None:
     """rsp_prod of the receive ring ``value`` before where it is."""
     back.set_index("rsp_prod", back.index("rsp_prod", ring="rx") - value, ring="rx")
     back.notify("rx")
 
 
-@backend_move("", 5)
+@backend_move("ring.front.no-notify-unasked", "", 5)
 def events_out_of_reach(back: RawBackend, value: int) -> None:
     """req_event of both rings ``value`` behind req_prod: no event is asked for."""
     for ring in ("tx", "rx"):
         back.set_index("req_event", back.index("req_prod", ring=ring) - value, ring=ring)
 
 
-@backend_move("", 7)
+@backend_move("ring.front.req-prod-moves-forward", "", 7)
 def indices_of_the_frontend(back: RawBackend, value: int) -> None:
     """One of the four shared indices of the receive ring set to ``value``, the frontend's own among
     them, which it keeps for itself."""
@@ -81,21 +81,21 @@ def indices_of_the_frontend(back: RawBackend, value: int) -> None:
 # -- transmit responses ----------------------------------------------------------------------------
 
 
-@backend_move("B3", 256)
+@backend_move("ring.front.response-id", "B3", 256)
 def id_out_of_range(back: RawBackend, value: int) -> None:
     """A response for id ``value`` (of 256..65535)."""
     back.answer(max(256, value & 0xFFFF))
     back.push_tx()
 
 
-@backend_move("B4", 100)
+@backend_move("ring.front.response-pending", "B4", 100)
 def id_forged(back: RawBackend, value: int) -> None:
     """A response for id ``value`` (mod 256), whether or not it is pending."""
     back.answer(value & 0xFF)
     back.push_tx()
 
 
-@backend_move("B4", 2)
+@backend_move("ring.front.response-pending", "B4", 2)
 def id_repeated(back: RawBackend, value: int) -> None:
     """``value`` responses (2 to 9) for the first new request, in place of those of others."""
     request = back.requests()[0]
@@ -104,7 +104,7 @@ def id_repeated(back: RawBackend, value: int) -> None:
     back.push_tx()
 
 
-@backend_move("", 0)
+@backend_move("netif.front.tx.answered-slots-return", "", 0)
 def responses_withheld(back: RawBackend, value: int) -> None:
     """The new requests are taken, and not answered before the move "responses-late"."""
     taken = back.requests()
@@ -113,7 +113,7 @@ def responses_withheld(back: RawBackend, value: int) -> None:
     back.withheld += taken
 
 
-@backend_move("B4", 0)
+@backend_move("ring.front.response-pending", "B4", 0)
 def responses_late(back: RawBackend, value: int) -> None:
     """The requests that were withheld are answered, the last one first, also where another
     connection has begun since."""
@@ -125,7 +125,7 @@ def responses_late(back: RawBackend, value: int) -> None:
     back.push_tx()
 
 
-@backend_move("B5", 0)
+@backend_move("grant.front.in-use-is-kept", "B5", 0)
 def response_while_mapped(back: RawBackend, value: int) -> None:
     """A response for a request whose page the backend has mapped, and keeps until it detaches
     (XSA-396)."""
@@ -135,7 +135,7 @@ def response_while_mapped(back: RawBackend, value: int) -> None:
     back.push_tx()
 
 
-@backend_move("B5", 0)
+@backend_move("grant.front.in-use-is-kept", "B5", 0)
 def buffer_kept_mapped(back: RawBackend, value: int) -> None:
     """A packet in a buffer that the backend has mapped, and keeps until it detaches."""
     back.held.append(back.hold(back.buffer().gref))
@@ -143,7 +143,7 @@ def buffer_kept_mapped(back: RawBackend, value: int) -> None:
     back.push_rx()
 
 
-@backend_move("B6", 0)
+@backend_move("netif.front.tx.error-response", "B6", 0)
 def tx_refused(back: RawBackend, value: int) -> None:
     """All new requests are answered ERROR, or DROPPED where ``value`` is odd."""
     for request in back.requests():
@@ -151,7 +151,7 @@ def tx_refused(back: RawBackend, value: int) -> None:
     back.push_tx()
 
 
-@backend_move("B6", 0)
+@backend_move("netif.front.tx.answered-slots-return", "B6", 0)
 def pages_never_mapped(back: RawBackend, value: int) -> None:
     """All new requests are answered OKAY, and no page of theirs was ever read."""
     for request in back.requests():
@@ -159,7 +159,7 @@ def pages_never_mapped(back: RawBackend, value: int) -> None:
     back.push_tx()
 
 
-@backend_move("B7", 0)
+@backend_move("netif.front.tx.null-response", "B7", 0)
 def null_for_data(back: RawBackend, value: int) -> None:
     """All new requests are answered NULL."""
     for request in back.requests():
@@ -167,7 +167,7 @@ def null_for_data(back: RawBackend, value: int) -> None:
     back.push_tx()
 
 
-@backend_move("", 77)
+@backend_move("netif.front.tx.error-response", "", 77)
 def tx_status(back: RawBackend, value: int) -> None:
     """A new request is answered with a status that there is none of, ``value`` (mod 32768)."""
     back.answer(back.requests()[0].id, max(2, value & 0x7FFF))
@@ -177,21 +177,21 @@ def tx_status(back: RawBackend, value: int) -> None:
 # -- receive responses -----------------------------------------------------------------------------
 
 
-@backend_move("B8", 1)
+@backend_move("netif.front.rx.negative-status", "B8", 1)
 def rx_status_negative(back: RawBackend, value: int) -> None:
     """A packet whose status is minus ``value`` (mod 32768)."""
     back.rx(_FRAME, status=-(value & 0x7FFF))
     back.push_rx()
 
 
-@backend_move("B8", 97)
+@backend_move("netif.front.rx.in-page", "B8", 97)
 def rx_beyond_page(back: RawBackend, value: int) -> None:
     """``value`` bytes (mod 32768) from offset 4000 of a buffer."""
     back.rx(offset=4000, status=value & 0x7FFF)
     back.push_rx()
 
 
-@backend_move("B9", 999)
+@backend_move("netif.front.rx.same-slot", "B9", 999)
 def rx_id(back: RawBackend, value: int) -> None:
     """A good packet whose response has id ``value`` (mod 65536)."""
     back.fill(back.buffer().gref, _FRAME)
@@ -199,7 +199,7 @@ def rx_id(back: RawBackend, value: int) -> None:
     back.push_rx()
 
 
-@backend_move("B10", 1)
+@backend_move("netif.front.rx.missing-slots", "B10", 1)
 def rx_more_data_last(back: RawBackend, value: int) -> None:
     """``value`` slots (up to 8), the last of which says that another one follows."""
     for _ in range(max(1, value % 9)):
@@ -207,7 +207,7 @@ def rx_more_data_last(back: RawBackend, value: int) -> None:
     back.push_rx()
 
 
-@backend_move("B11", 19)
+@backend_move("netif.front.rx.too-many-slots", "B11", 19)
 def rx_too_many_slots(back: RawBackend, value: int) -> None:
     """A packet of ``value`` slots (up to 255) beside the first, of 300 bytes each."""
     more = value % 256
@@ -216,14 +216,14 @@ def rx_too_many_slots(back: RawBackend, value: int) -> None:
     back.push_rx()
 
 
-@backend_move("B12")
+@backend_move("netif.front.rx.missing-extra", "B12")
 def rx_extra_missing(back: RawBackend, value: int) -> None:
     """A packet that announces an extra info slot, and none behind it."""
     back.rx(_FRAME, NETRXF_extra_info)
     back.push_rx()
 
 
-@backend_move("B12", 0)
+@backend_move("netif.front.rx.extra-type", "B12", 0)
 def rx_extra_type(back: RawBackend, value: int) -> None:
     """An extra info slot of type ``value`` (mod 256)."""
     back.rx(_FRAME, NETRXF_extra_info)
@@ -231,7 +231,7 @@ def rx_extra_type(back: RawBackend, value: int) -> None:
     back.push_rx()
 
 
-@backend_move("B12", 20)
+@backend_move("netif.front.rx.missing-extra", "B12", 20)
 def rx_extras_without_end(back: RawBackend, value: int) -> None:
     """``value`` extra info slots (up to 255), each of which announces another."""
     back.rx(_FRAME, NETRXF_extra_info)
@@ -240,7 +240,7 @@ def rx_extras_without_end(back: RawBackend, value: int) -> None:
     back.push_rx()
 
 
-@backend_move("B13", 0)
+@backend_move("netif.front.rx.gso-fields", "B13", 0)
 def rx_gso(back: RawBackend, value: int) -> None:
     """GSO whose segments have ``value`` bytes (mod 65536) and whose type is its upper half (mod
     256)."""
@@ -249,7 +249,7 @@ def rx_gso(back: RawBackend, value: int) -> None:
     back.push_rx()
 
 
-@backend_move("B14", 4000)
+@backend_move("netif.front.rx.xdp-headroom", "B14", 4000)
 def rx_headroom(back: RawBackend, value: int) -> None:
     """A packet that begins ``value`` bytes (mod 65536) into its page, by an XDP extra info slot."""
     back.rx(_FRAME, NETRXF_extra_info)
@@ -257,14 +257,14 @@ def rx_headroom(back: RawBackend, value: int) -> None:
     back.push_rx()
 
 
-@backend_move("B20", 13)
+@backend_move("netif.front.rx.sizes", "B20", 13)
 def rx_short(back: RawBackend, value: int) -> None:
     """A packet of ``value`` bytes (mod 14): no Ethernet header."""
     back.rx(_FRAME[: value % 14])
     back.push_rx()
 
 
-@backend_move("B20", 17)
+@backend_move("netif.front.rx.sizes", "B20", 17)
 def rx_long(back: RawBackend, value: int) -> None:
     """A packet of ``value`` whole pages (up to 18), which with 16 is longer than any frame."""
     for number in range(count := max(1, value % 19)):
@@ -272,14 +272,14 @@ def rx_long(back: RawBackend, value: int) -> None:
     back.push_rx()
 
 
-@backend_move("B21", 60)
+@backend_move("netif.front.rx.headers", "B21", 60)
 def rx_blank_on_garbage(back: RawBackend, value: int) -> None:
     """A blank checksum on ``value`` bytes (mod 4096) that are no IP packet."""
     back.rx(bytes(value % PAGE_SIZE), NETRXF_csum_blank)
     back.push_rx()
 
 
-@backend_move("B1", 300)
+@backend_move("ring.front.rsp-prod-overflow", "B1", 300)
 def rx_overrun(back: RawBackend, value: int) -> None:
     """``value`` responses (up to 600) for receive buffers, whether or not any are posted."""
     for _ in range(value % 601):
@@ -290,7 +290,7 @@ def rx_overrun(back: RawBackend, value: int) -> None:
 # -- what is read twice ----------------------------------------------------------------------------
 
 
-@backend_move("B9", 0xFFFFFFFF)
+@backend_move("ring.front.copy-once", "B9", 0xFFFFFFFF)
 def responses_rewritten(back: RawBackend, value: int) -> None:
     """All words of the last responses of both rings are ``value``, whether or not they have been
     read; with at_point this is a double fetch."""
@@ -303,7 +303,7 @@ def responses_rewritten(back: RawBackend, value: int) -> None:
 # -- stalls and events -----------------------------------------------------------------------------
 
 
-@backend_move("B18", 50)
+@backend_move("event.front.storm", "B18", 50)
 def events_without_work(back: RawBackend, value: int) -> None:
     """``value`` events (up to 200) on each channel, with nothing new on the rings."""
     for _ in range(value % 201):
@@ -311,7 +311,7 @@ def events_without_work(back: RawBackend, value: int) -> None:
             back.notify(ring)
 
 
-@backend_move("", 1)
+@backend_move("event.front.work-without-event", "", 1)
 def work_without_event(back: RawBackend, value: int) -> None:
     """``value`` good packets (up to 8) are published, and the event that is asked for is not
     sent."""
@@ -320,13 +320,13 @@ def work_without_event(back: RawBackend, value: int) -> None:
     back.set_index("rsp_prod", back.index("rsp_prod_pvt", ring="rx"), ring="rx")
 
 
-@backend_move("")
+@backend_move("event.front.closed-port", "")
 def channels_closed(back: RawBackend, value: int) -> None:
     """All event channels are closed while the frontend has theirs."""
     back.close_ports()
 
 
-@backend_move("B5")
+@backend_move("xenbus.frontend.frees-after-backend-closed", "B5")
 def rings_unmapped(back: RawBackend, value: int) -> None:
     """Rings and channels are let go, and no state says so."""
     back.detach()
@@ -335,19 +335,19 @@ def rings_unmapped(back: RawBackend, value: int) -> None:
 # -- the store -------------------------------------------------------------------------------------
 
 
-@backend_move("B15", 5)
+@backend_move("xenbus.frontend.every-transition", "B15", 5)
 def state_jump(back: RawBackend, value: int) -> None:
     """The state is ``value`` (mod 16), at once."""
     back.set_state(value % 16)
 
 
-@backend_move("B15", 0)
+@backend_move("xenbus.end.unknown-state", "B15", 0)
 def state_garbage(back: RawBackend, value: int) -> None:
     """The state is no number."""
     back.write("state", GARBAGE[value % len(GARBAGE)])
 
 
-@backend_move("B15", 4)
+@backend_move("xenbus.frontend.every-transition", "B15", 4)
 def state_flicker(back: RawBackend, value: int) -> None:
     """Connected, Closing and Connected ``value`` times (up to 8), without waiting."""
     for _ in range(value % 9):
@@ -355,33 +355,33 @@ def state_flicker(back: RawBackend, value: int) -> None:
             back.set_state(state)
 
 
-@backend_move("B16", 0)
+@backend_move("xenbus.frontend.features-read-at-connect", "B16", 0)
 def features_changed(back: RawBackend, value: int) -> None:
     """All features are ``value`` at once, whatever was said before."""
     for name in FEATURES:
         back.write(name, value)
 
 
-@backend_move("B16", 0)
+@backend_move("xenbus.frontend.garbage-in-features", "B16", 0)
 def features_garbage(back: RawBackend, value: int) -> None:
     """All features, the number of queues among them, are garbage that ``value`` picks."""
     for name in FEATURES:
         back.write(name, GARBAGE[value % len(GARBAGE)])
 
 
-@backend_move("B19")
+@backend_move("xenbus.frontend.every-transition", "B19")
 def init_wait_never(back: RawBackend, value: int) -> None:
     """The state is Initialising again, and stays it."""
     back.set_state(XenbusState.Initialising)
 
 
-@backend_move("B15")
+@backend_move("xenbus.frontend.backend-vanishes", "B15")
 def directory_removed(back: RawBackend, value: int) -> None:
     """The backend's directory is removed."""
     back.remove()
 
 
-@backend_move("B15", 0)
+@backend_move("xs-wire.enoent-is-an-answer", "B15", 0)
 def node_removed(back: RawBackend, value: int) -> None:
     """One node of the backend's directory, picked by ``value``, is removed."""
     names = sorted({*FEATURES, "state", "frontend", "frontend-id", "mac", "handle"})

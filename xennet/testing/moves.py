@@ -51,12 +51,14 @@ IMPOSSIBLE = (
 class Move(Generic[P]):
     """A misbehaviour called ``name``.
 
-    ``rule``: the rule of docs/hardening.md that it breaks, "" if it breaks none and has to be
-    survived all the same. ``value``: what is hostile about it, unless told otherwise. ``text``:
-    what it does, in a sentence.
+    ``concerns``: the rule of the protocol that it breaks or that says what becomes of it, by its id
+    (``xennet check explain``). ``rule``: its row in docs/hardening.md, "" if there is none and it
+    has to be survived all the same. ``value``: what is hostile about it, unless told otherwise.
+    ``text``: what it does, in a sentence.
     """
 
     name: str
+    concerns: str
     rule: str
     value: int
     text: str
@@ -85,15 +87,15 @@ Step: TypeAlias = Callable[[P], object]
 
 
 def into(
-    table: Moves[P], rule: str, value: int = 0
+    table: Moves[P], concerns: str, rule: str, value: int = 0
 ) -> Callable[[Callable[[P, int], object]], Callable[[P, int], object]]:
     """A decorator that puts a function into ``table`` as a move: the name is the function's with
     dashes, the text its docstring."""
 
     def put(does: Callable[[P, int], object]) -> Callable[[P, int], object]:
         name = does.__name__.replace("_", "-")
-        text = " ".join((does.__doc__ or "").split())
-        table[name] = Move(name, rule, value, text, does)
+        text = " ".join((does.__doc__ or "").replace("``", "").split())
+        table[name] = Move(name, concerns, rule, value, text, does)
         return does
 
     return put
