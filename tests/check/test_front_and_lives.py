@@ -3,18 +3,15 @@ fails is known, with a reason."""
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import pytest
 
 from xennet.check.builtin_target import BUILTIN
 from xennet.check.check import Check, Side, all_checks
-from xennet.check.known_failures import KnownFailure, read_known_failures
-from xennet.check.outcome import Outcome
+from xennet.check.known_failures import KnownFailure, built_in_known_failures
 from xennet.check.runner import run_checks
 
-#: What the kinds of netfronts share: the kernels of the receive ring. One kind plays all.
-_SHARED = ("netfront.rx.", "netfront.ring.")
+#: What the kinds of netfronts share: kernels of both rings, buffers. One kind plays all.
+_SHARED = ("netfront.rx.", "netfront.ring.", "netfront.grant.", "netfront.tx.whole-packets")
 
 
 def wanted(side: Side, name: str) -> list[Check]:
@@ -25,11 +22,7 @@ def wanted(side: Side, name: str) -> list[Check]:
 
 
 def known(side: Side, name: str) -> list[KnownFailure]:
-    file = files("xennet.check") / "known" / f"{side}-{name}.toml"
-    if not file.is_file():
-        return []
-    ids = [one.id for one in all_checks(side)]
-    return read_known_failures(file.read_text(), ids, str(file))
+    return built_in_known_failures(f"{side}-{name}", [one.id for one in all_checks(side)])
 
 
 @pytest.mark.parametrize(("side", "name"), BUILTIN)
@@ -39,12 +32,6 @@ def test_every_check_ends_as_expected(side: Side, name: str) -> None:
     bad = [f"{one.check.id}: {'; '.join(one.problems)}" for one in results if not one.good]
     assert bad == []
     assert len(results) == len(checks)
-
-
-def test_known_failures_of_xnb_are_all_seen() -> None:
-    listed = known(Side.NETBACK, "xnb")
-    assert {one.outcome for one in listed} > {Outcome.CRASHED, Outcome.ANSWERED}
-    assert all(one.reason[:1].isalpha() for one in listed)
 
 
 def test_every_check_has_a_hint_for_the_author_of_a_driver() -> None:

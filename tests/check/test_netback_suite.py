@@ -56,7 +56,7 @@ def test_each_rule_has_a_check_or_a_reason_why_nobody_can_see_it(name: str) -> N
         assert bool(book.unseen) != (book.id in checked), book.id
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", sorted(file.stem for file in RULES.glob("*.toml")))
 def test_the_anchor_of_each_rule_stands_in_its_header(name: str) -> None:
     if not (HEADERS / "xen/io/netif.h").exists():
         pytest.skip("needs libxen-dev")

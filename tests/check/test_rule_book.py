@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from xennet.check.check import all_checks
 from xennet.check.rule_book import RuleBookError, read_rules, rule_book, rules_digest
 
 RULE = b"""
@@ -54,11 +53,3 @@ def test_an_id_is_there_once() -> None:
 def test_the_rules_of_the_package_can_be_read() -> None:
     assert list(rule_book()) == sorted(rule_book())
     assert len(rules_digest()) == 12
-
-
-def test_every_rule_has_a_check_or_a_reason_why_nobody_can_see_it() -> None:
-    used = {one.rule for one in all_checks()}
-    told = {rule.id for rule in rule_book().values() if rule.unseen}
-    assert sorted(set(rule_book()) - used - told) == []
-    assert sorted(used & told) == []
-    assert sorted(used - set(rule_book())) == []
