@@ -29,6 +29,7 @@ from xennet.abi.netif import (
     XEN_NETIF_EXTRA_TYPE_HASH,
 )
 from xennet.check.check import Field, Side, Violation, check
+from xennet.check.checks_netback.between_hypercalls import SENDS, at_hypercalls
 from xennet.check.checks_netback.connecting import enter_with
 from xennet.check.checks_netback.grefs import GREFS
 from xennet.check.checks_netback.judge import post, receive
@@ -162,6 +163,34 @@ def event(peer: FrontendPeer, _: object) -> None:
         ask(peer, GET_SIZE)
         if peer.ctrl_events == before:
             raise Violation("a response came, and no event", ring="ctrl")
+
+
+@check(
+    id="netback.ctrl.published-while-it-answers",
+    rule="ring.final-check",
+    side=Side.NETBACK,
+    needs=_NEEDS,
+    connect=False,
+    hint="look for requests once more behind the store of req_event",
+)
+def published_meanwhile(peer: FrontendPeer, _: object) -> None:
+    """A request that is published in the middle of the backend's work is answered."""
+    _enter(peer)
+    left = [20]
+
+    def more() -> None:
+        if left[0]:
+            left[0] -= 1
+            peer.set_index("rsp_event", peer.index("rsp_prod", ring="ctrl") + 1, ring="ctrl")
+            peer.ctrl(GET_SIZE, ident=left[0])
+            peer.push_ctrl()
+
+    with at_hypercalls(peer, SENDS, more):
+        more()
+        peer.settle()
+    answered = len(peer.ctrl_responses())
+    if answered != 20 - left[0]:
+        raise Violation(f"{20 - left[0]} requests have {answered} responses", ring="ctrl")
 
 
 for _start in (1, 127, (1 << 32) - 3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from xennet.check.check import Field, Side, Violation, check
+from xennet.check.checks_netback.between_hypercalls import COPIES, SENDS, at_hypercalls
 from xennet.check.checks_netback.connecting import enter_with
 from xennet.check.checks_netback.grefs import GREFS
 from xennet.check.checks_netback.judge import judge, play, post, receive
@@ -303,6 +304,62 @@ def while_it_works(peer: FrontendPeer, _: object) -> None:
         more()  # its event came for the other ring, before it asked
         peer.settle()
     judge(peer, written)
+
+
+for _name, _ops in (("answers", SENDS), ("copies", COPIES)):
+
+    @check(
+        id=f"netback.event.published-while-it-{_name}",
+        rule="ring.final-check",
+        side=Side.NETBACK,
+        hint="look for requests once more behind the store of req_event: one that came before it "
+        "brings no event",
+    )
+    def published_meanwhile(peer: FrontendPeer, _: object, ops: tuple[str, ...] = _ops) -> None:
+        """A packet that is published in the middle of the backend's work is served, whether or not
+        its push asked for an event."""
+        left = [24]
+        written: list[Written] = []
+
+        def more() -> None:
+            if left[0]:
+                left[0] -= 1
+                peer.set_index("rsp_event", peer.index("rsp_prod") + 1)
+                written.append(put(peer, chain(60, number=left[0])))
+                peer.push_tx()
+
+        post(peer, 40)
+        with at_hypercalls(peer, ops, more):
+            more()
+            peer.settle()
+        judge(peer, written)
+        if left[0] == 23:
+            raise Violation("the backend answered a packet without any hypercall", ring="tx")
+
+    @check(
+        id=f"netback.event.buffer-while-it-{_name}",
+        rule="ring.final-check",
+        side=Side.NETBACK,
+        hint="look for buffers once more behind the store of req_event of the rx ring",
+    )
+    def posted_meanwhile(peer: FrontendPeer, _: object, ops: tuple[str, ...] = _ops) -> None:
+        """A buffer that is posted in the middle of the backend's work is used, whether or not its
+        push asked for an event."""
+        written = [put(peer, chain(60, number=number)) for number in range(12)]
+        peer.push_tx()
+        peer.settle()  # they wait for buffers
+        left = [len(written)]
+
+        def more() -> None:
+            if left[0]:
+                left[0] -= 1
+                peer.set_index("rsp_event", peer.index("rsp_prod", ring="rx") + 1, ring="rx")
+                post(peer, 1)
+
+        with at_hypercalls(peer, ops, more):
+            more()
+            peer.settle()
+        judge(peer, written)
 
 
 @check(

@@ -3,22 +3,20 @@ be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from xennet.abi.netif import RX_REQUEST, TX_REQUEST
 from xennet.check.check import Field, Side, Violation, check
+from xennet.check.checks_netback.between_hypercalls import COPIES, at_hypercalls
 from xennet.check.checks_netback.connecting import enter_with
 from xennet.check.checks_netback.judge import judge, play, post, receive
 from xennet.check.checks_netback.rows import ANSWERED, SURVIVES
 from xennet.check.checks_netback.tx_packets import M, TxPacket, Written, chain, put
 from xennet.check.outcome import Outcome
 from xennet.check.peers import FrontendPeer
-from xennet.observe import Hypercall
 
 SLOTS = 256
-#: The hypercalls by which a backend gets at the pages of slots.
-_COPIES = ("GNTTABOP_copy", "GNTTABOP_map_grant_ref")
 _BEYOND = frozenset({Outcome.SHUT_DOWN, Outcome.REFUSED, Outcome.ANSWERED})
 
 # -- where a ring is entered -----------------------------------------------------------------------
@@ -376,7 +374,7 @@ def rewritten_tx(peer: FrontendPeer, value: bytes) -> None:
     are those of the slots that were read."""
     post(peer, 20)
     written = [put(peer, chain(60, number=n)) for n in range(8)]
-    with _while_copied(peer, [("tx", one.index, value) for one in written if value]):
+    with _rewriting(peer, [("tx", one.index, value) for one in written if value]):
         peer.push_tx()
         peer.settle()
     judge(peer, written)
@@ -399,27 +397,23 @@ def rewritten_rx(peer: FrontendPeer, value: bytes) -> None:
     peer.push_tx()
     peer.settle()  # they are read; what is copied next goes into the buffers
     moves = [("rx", first + number, value) for number in range(3) if value]
-    with _while_copied(peer, moves):
+    with _rewriting(peer, moves):
         post(peer, 8)
         peer.settle()
     judge(peer, written)
 
 
-@contextmanager
-def _while_copied(peer: FrontendPeer, moves: Sequence[tuple[str, int, bytes]]) -> Iterator[None]:
+def _rewriting(
+    peer: FrontendPeer, moves: Sequence[tuple[str, int, bytes]]
+) -> AbstractContextManager[None]:
     """A context in which the slots of ``moves`` (ring, index, bytes) are rewritten once, at the
-    first grant copy or mapping that the backend makes."""
+    first grant copy or mapping."""
     left = list(moves)
 
-    def rewrite(call: Hypercall) -> None:
-        if call.domid == peer.otherend_id and call.op in _COPIES:
-            while left:
-                ring, index, raw = left.pop()
-                if (index - peer.index("rsp_prod", ring=ring)) & 0xFFFFFFFF < SLOTS:
-                    peer.write_slot(index, raw, ring=ring)
+    def rewrite() -> None:
+        while left:
+            ring, index, raw = left.pop()
+            if (index - peer.index("rsp_prod", ring=ring)) & 0xFFFFFFFF < SLOTS:
+                peer.write_slot(index, raw, ring=ring)
 
-    end = peer.session.host.machine.observers.subscribe(rewrite, Hypercall)
-    try:
-        yield
-    finally:
-        end()
+    return at_hypercalls(peer, COPIES, rewrite)
