@@ -306,7 +306,7 @@ static void put_packet(struct queue *q, const struct packet *p)
 static int send_packets(struct queue *q)
 {
     int work = 0;
-    for (struct packet *p; ((sending && link_up) || BUG(5)) && (p = packets_oldest(&q->echo)); work = 1) {
+    for (struct packet *p; (sending || BUG(5)) && link_up && (p = packets_oldest(&q->echo)); work = 1) {
         if (RING_FREE_REQUESTS(&q->tx) < pages_of(p) + !!p->gso_type || q->tx_frees < pages_of(p)) break;
         put_packet(q, p);
         packets_drop_oldest(&q->echo);
@@ -423,16 +423,6 @@ static void publish_keys(unsigned int count)
     exit(1);
 }
 
-/* An announcement, at the wrong time. */
-static void send_early(void)
-{
-    struct packet *p = packets_room(&queue[0].echo);
-    p->length = 60;
-    memset(p->frame, 255, 60);
-    packets_add(&queue[0].echo);
-    while (serve(&queue[0])) ;
-}
-
 static int backend_says(const char *name) { return store_number(backend_path, name, 0) == 1; }
 
 static int has_address(void)
@@ -446,11 +436,7 @@ static int has_address(void)
 
 static void connect_backend(void)
 {
-    if (!backend_says("feature-rx-copy")) {
-        if (BUG(21)) return;
-        broken("the backend has no feature-rx-copy: it only flips pages");
-        return;
-    }
+    if (!backend_says("feature-rx-copy")) { broken("the backend has no feature-rx-copy: it only flips pages"); return; }
     if (!has_address()) { broken("mac is no address"); return; }
     takes.sg = backend_says("feature-sg");
     takes.gso[XEN_NETIF_GSO_TYPE_TCPV4] = backend_says("feature-gso-tcpv4");
@@ -468,7 +454,6 @@ static void connect_backend(void)
     }
     publish_keys(count);
     queues = count;
-    if (BUG(5)) send_early();
     show_state(XenbusStateConnected);
 }
 
@@ -527,7 +512,7 @@ static int begin(enum xenbus_state theirs)
     if (theirs == XenbusStateClosing) return 0;
     disconnect_backend();
     if (theirs == XenbusStateInitWait) connect_backend();
-    else if (theirs == XenbusStateConnected && !BUG(7)) show_state(XenbusStateClosing);
+    else if (theirs == XenbusStateConnected) show_state(XenbusStateClosing);
     return 1;
 }
 
