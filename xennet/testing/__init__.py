@@ -18,6 +18,7 @@
 * :class:`VifSetup`: a host with one vif whose ends are hand-driven peers, xennet's drivers or one's
   own; :class:`NetworkStack` is a stack's side of a driver. In pytest they are fixtures
   (:mod:`xennet.testing.pytest_plugin`).
+* :class:`Mutation`: a driver with one place of its source changed, to see which tests notice.
 * :class:`MinimalMachine`: the smallest machine that implements :class:`xennet.Hypervisor`.
 * :class:`XnbWorld`: FreeBSD's netback function by function, and a frontend driven by hand.
 """
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from xennet.testing.link_contract import LinkContract
     from xennet.testing.minimal_hypervisor import MinimalHypervisor, MinimalMachine
     from xennet.testing.moves import Move, Planned, at_point, live
+    from xennet.testing.mutated import Mutation
     from xennet.testing.network_stack import NetworkStack
-    from xennet.testing.notes import Note
+    from xennet.testing.notes import Note, slot_diff
     from xennet.testing.port_contract import Outside, PortContract
     from xennet.testing.raw_backend import RawBackend
     from xennet.testing.raw_frontend import RawFrontend
@@ -52,6 +54,7 @@ _HOMES = {
     "MinimalHypervisor": "xennet.testing.minimal_hypervisor",
     "MinimalMachine": "xennet.testing.minimal_hypervisor",
     "Move": "xennet.testing.moves",
+    "Mutation": "xennet.testing.mutated",
     "NetworkStack": "xennet.testing.network_stack",
     "Note": "xennet.testing.notes",
     "Outside": "xennet.testing.port_contract",
@@ -63,6 +66,7 @@ _HOMES = {
     "XnbWorld": "xennet.testing.xnb_world",
     "at_point": "xennet.testing.moves",
     "live": "xennet.testing.moves",
+    "slot_diff": "xennet.testing.notes",
 }
 __all__ = [
     "BACKEND_LIFE",
@@ -73,6 +77,7 @@ __all__ = [
     "MinimalHypervisor",
     "MinimalMachine",
     "Move",
+    "Mutation",
     "NetworkStack",
     "Note",
     "Outside",
@@ -84,6 +89,7 @@ __all__ = [
     "XnbWorld",
     "at_point",
     "live",
+    "slot_diff",
 ]
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
