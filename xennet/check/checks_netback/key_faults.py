@@ -15,6 +15,7 @@ from xennet.check.checks_netback.backend_life import (
     require_connected,
     require_echo,
     require_released,
+    require_state,
 )
 from xennet.check.ip_frames import Flow, Sum, judge_sum, packet, plain
 from xennet.check.outcome import Outcome
@@ -121,11 +122,11 @@ def _told(changes: Changes) -> str:
 
 
 def _require_told(peer: FrontendPeer, keys: str) -> None:
-    """Raises Violation unless a backend that does not connect gives everything back, also if the
-    frontend does not close in order."""
-    peer.set_state(_CLOSED)
-    peer.wait(lambda: peer.otherend_state == _CLOSED)
+    """Raises Violation unless a backend that does not connect lets go of everything at once, and
+    goes to Closed with its frontend."""
     require_released(peer, f"it did not connect with {keys}")
+    peer.set_state(_CLOSED)
+    require_state(peer, (_CLOSED,), "its frontend's Closed")
 
 
 _enter_bad_keys()
@@ -210,7 +211,7 @@ def same_page_twice(peer: FrontendPeer, value: Any) -> None:
     hint="xenbus_dev_fatal: error/backend/vif/ID/N/error, with the node's name",
 )
 def error_node(peer: FrontendPeer, value: Any) -> None:
-    """A backend that cannot use tx-ring-ref names it in its error node."""
+    """A backend that cannot use tx-ring-ref names it in its error node, and goes to Closing."""
     peer.rest()
     peer.allocate()
     peer.publish({"tx-ring-ref": "no number"})
@@ -220,6 +221,7 @@ def error_node(peer: FrontendPeer, value: Any) -> None:
     if "tx-ring-ref" not in error:
         told = f"{error!r} does not name tx-ring-ref" if error else "there is no error node"
         raise Violation(told, path=peer.otherend.path)
+    require_state(peer, (XenbusState.Closing, _CLOSED), "an error")
 
 
 # -- features --------------------------------------------------------------------------------------
