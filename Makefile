@@ -80,6 +80,7 @@ bench: $(FAST)
 	@$(BIN)/python -m xennet.bench.xenstore
 	@$(BIN)/python -m xennet.bench.taps
 	@$(BIN)/python -m xennet.bench.exec_seam
+	@$(BIN)/python -m xennet.bench.fuzz_speed
 	@$(BIN)/python -m xennet.bench.qemu_echo
 	@$(BIN)/python -m xennet.bench.netmap_programs
 

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from xennet.bench import climit, compiler, netmap_programs, rounds, taps
+from xennet.bench import climit, compiler, fuzz_speed, netmap_programs, rounds, taps
 from xennet.bench.__main__ import BEGIN, END, _write
 from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
 from xennet.bench.contestants import Kernels, Vif, copy_loop, seqpacket
@@ -30,6 +30,22 @@ from xennet.port.null import NullPort
 )
 def test_every_way_carries_frames_and_takes_time(way: Contestant) -> None:
     assert way(1514, 300) > 0
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        fuzz_speed.Pages("plain", counted=False),
+        fuzz_speed.Pages("plain", counted=True),
+        fuzz_speed.Loop("plain"),
+    ],
+    ids=["pages", "counted", "loop"],
+)
+def test_pages_are_executed_in_every_way(way: fuzz_speed.Way) -> None:
+    turn = way(1000)
+    assert turn.executions == 1000
+    assert turn.seconds > 0
+    assert turn.packets > 500
 
 
 @pytest.mark.parametrize("link", LINKS)

@@ -113,8 +113,9 @@ _TABLE = {
         "pump ring run testing toolstack workers wrap xenbus xenstore"
     ),
     "bench": (
-        "abi engine/atomics engine/choice engine/kernel exec exec/own_host frames gnttab host link "
-        "netback netback/poll_page netfront netmap port pump shmif tap user_cache vif xenstore"
+        "abi engine engine/atomics engine/choice engine/kernel exec exec/own_host frames fuzz "
+        "fuzz/targets gnttab host link netback netback/poll_page netfront netmap port pump shmif "
+        "tap user_cache vif xenstore"
     ),
     "fuzz": "abi engine engine/choice engine/kernel ring workers",
     "fuzz/targets": (
