@@ -1,0 +1,53 @@
+"""A bound on CPU time leaves nothing behind, whenever it is over."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from xennet.check.cpu_bound import CpuTimeError, cpu_bound
+
+
+def work(seconds: float) -> None:
+    """Use ``seconds`` of CPU time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_what_takes_too_long_is_interrupted() -> None:
+    with pytest.raises(CpuTimeError, match=r"0\.05 s of CPU time"), cpu_bound(0.05):
+        work(60)
+
+
+def test_what_is_in_time_goes_on() -> None:
+    with cpu_bound(60):
+        work(0.001)
+
+
+def test_nothing_stays_armed_even_if_the_time_is_over_at_the_very_end() -> None:
+    before = signal.getsignal(signal.SIGVTALRM)
+    for number in range(300):
+        limit = 0.00002 + number * 0.000005
+        with suppress(CpuTimeError), cpu_bound(limit):
+            work(limit)
+        assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0, 0)
+        assert signal.getsignal(signal.SIGVTALRM) == before
+
+
+def test_another_thread_is_not_bound() -> None:
+    done = []
+
+    def run() -> None:
+        with cpu_bound(0.001):
+            work(0.05)
+            done.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert done == [True]
