@@ -29,9 +29,9 @@ class Cluster:
 
     @property
     def name(self) -> str:
-        """For files: its rule, and the begin of its trace."""
+        """For files: its rule, and the begin of its trace unless the rule says it all."""
         rule = "".join(c if c.isalnum() else "-" for c in self.finding.rule)
-        return f"{rule}-{self.trace.hex()[:8]}"
+        return f"{rule}-{self.trace.hex()[:8]}" if any(self.trace) else rule
 
 
 class Clusters:

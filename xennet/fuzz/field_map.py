@@ -163,7 +163,17 @@ def _are_bound(
     if Role.ESSENTIAL in (one.role, other.role) or one.bits or other.bits:
         return False
     corners = [(a, b) for a in (one.low, one.high) for b in (other.low, other.high)]
-    return not all(both(*values) for values in corners)
+    if not all(both(*values) for values in corners):
+        return True
+    outside = [(a, b) for a in (one.low, one.high) for b in _beyond(other)]
+    outside += [(a, b) for a in _beyond(one) for b in (other.low, other.high)]
+    return any(both(*values) for values in outside)
+
+
+def _beyond(mapped: MappedField) -> list[int]:
+    """The values next to those that keep the finding."""
+    ends = (mapped.low - 1, mapped.high + 1)
+    return [end for end in ends if 0 <= end < 256**mapped.field.size]
 
 
 def _together(one: MappedField, other: MappedField) -> Iterator[tuple[int, int]]:

@@ -7,10 +7,10 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from xennet.fuzz.field_map import MappedField, field_map
+from xennet.fuzz.field_map import MappedField, Role, field_map
 from xennet.fuzz.finding_file import Recorded
 from xennet.fuzz.pytest_text import pytest_text
-from xennet.fuzz.reduction import Replayer, reduced
+from xennet.fuzz.reduction import Replayer, fewest_slots, value_of, with_value
 from xennet.fuzz.target import Target
 
 #: Name of the JSON layout; a new number when a key changes its meaning or goes away.
@@ -61,11 +61,18 @@ class Minimised:
             f"{left} of {slots} slots and {self.size[1]} of {self.size[0]} bytes are left, after "
             f"{self.executions} executions"
         )
-        names = [mapped.name for mapped in self.fields]
-        values = [str(mapped.value) for mapped in self.fields]
+        shown = [
+            each
+            for each in self.fields
+            if each.field.slot is not None or each.role is not Role.FREE
+        ]
+        names = [mapped.name for mapped in shown]
+        values = [str(mapped.value) for mapped in shown]
         widths = max(map(len, names), default=0), max(map(len, values), default=0)
-        for name, value, mapped in zip(names, values, self.fields, strict=True):
+        for name, value, mapped in zip(names, values, shown, strict=True):
             yield f"  {name:{widths[0]}}  {value:>{widths[1]}}  {mapped.says}"
+        if len(shown) < len(self.fields):
+            yield f"  {len(self.fields) - len(shown)} fields of no slot are free"
 
 
 def _field(mapped: MappedField) -> dict[str, Any]:
@@ -93,8 +100,15 @@ def minimised(recorded: Recorded, target: Target) -> Minimised:
     if found is None:
         raise GoneError("the input has no finding any more")
     replayer = Replayer(target, found.rule, _BUDGET)
-    less = reduced(replayer, fuzz_input)
+    less = fewest_slots(replayer, fuzz_input)
     fields = tuple(field_map(replayer, less))
+    free = [mapped for mapped in fields if mapped.role is Role.FREE]
+    zero = less
+    for mapped in free:
+        zero = with_value(zero, mapped.field, 0)
+    if replayer.has_it(zero):  # they may matter together
+        less = zero
+        fields = tuple(evolve(each, value=value_of(less, each.field)) for each in fields)
     finding = target.execute(less)
     if finding is None:
         raise GoneError("the input does not have its finding each time")

@@ -8,7 +8,7 @@ from xennet.fuzz.fuzz_input import FuzzInput
 from xennet.fuzz.target import InputField, Target
 
 #: Executions that a reduction may take.
-MAX_EXECUTIONS = 4096
+MAX_EXECUTIONS = 2048
 
 
 class Replayer:
@@ -31,23 +31,28 @@ class Replayer:
         return finding is not None and finding.rule == self.rule
 
 
+_Step = Callable[[Replayer, FuzzInput], FuzzInput]
+
+
 def reduced(replayer: Replayer, fuzz_input: FuzzInput) -> FuzzInput:
-    """``fuzz_input`` with as few slots as still have the finding, zero where that does not matter.
+    """``fuzz_input`` with as few slots as still have the finding, and small values in their fields.
 
     The same inputs lead to the same result, so that findings can be told apart by it.
     """
-    target = replayer.target
-    steps: Sequence[Callable[[Replayer, FuzzInput], FuzzInput]] = (
-        _without_sections,
-        _without_slots,
-        _without_bytes_between,
-        _with_zero_fields,
-    )
+    return _repeated(replayer, fuzz_input, (*_FEWER, _with_small_fields))
+
+
+def fewest_slots(replayer: Replayer, fuzz_input: FuzzInput) -> FuzzInput:
+    """``fuzz_input`` with as few slots as still have the finding; their fields are as they were."""
+    return _repeated(replayer, fuzz_input, _FEWER)
+
+
+def _repeated(replayer: Replayer, fuzz_input: FuzzInput, steps: Sequence[_Step]) -> FuzzInput:
     while True:
         before = fuzz_input
         for step in steps:
             fuzz_input = step(replayer, fuzz_input)
-        if fuzz_input == before or replayer.spent or target.slots(before) == 0:
+        if fuzz_input == before or replayer.spent:
             return fuzz_input
 
 
@@ -92,14 +97,21 @@ def _without_bytes_between(replayer: Replayer, fuzz_input: FuzzInput) -> FuzzInp
     return fuzz_input
 
 
-def _with_zero_fields(replayer: Replayer, fuzz_input: FuzzInput) -> FuzzInput:
-    """Each field becomes zero if it can."""
+def _with_small_fields(replayer: Replayer, fuzz_input: FuzzInput) -> FuzzInput:
+    """Each field becomes zero if it can, else as small as halved steps lead."""
     for field in replayer.target.fields(fuzz_input):
-        if value_of(fuzz_input, field):
-            less = with_value(fuzz_input, field, 0)
+        step = value = value_of(fuzz_input, field)
+        while step and not replayer.spent:
+            less = with_value(fuzz_input, field, value - step)
             if replayer.has_it(less):
-                fuzz_input = less
+                fuzz_input, value = less, value - step
+                step = min(step, value)
+            else:
+                step //= 2
     return fuzz_input
+
+
+_FEWER: tuple[_Step, ...] = (_without_sections, _without_slots, _without_bytes_between)
 
 
 def value_of(fuzz_input: FuzzInput, field: InputField) -> int:

@@ -87,8 +87,8 @@ class Target(Protocol):
         """The fields that mean something in ``fuzz_input``, in order."""
 
     def trace(self) -> bytes:
-        """Which branches the last execution took, as a hash: equal ones took the same. Loops that
-        ran more often do not change it."""
+        """What tells findings of one rule apart: which branches the last execution took, as a hash.
+        Loops that ran more often do not change it. It is constant where the rule says it all."""
 
     def close(self) -> None:
         """Give back what it holds."""
