@@ -443,6 +443,11 @@ static int serve(struct queue *q)
         q->tx.sring->req_event = q->tx.req_cons + 1;
         return 0;
     }
+    if (BUG(25)) {
+        q->tx.sring->req_event = q->tx.req_cons + 1;
+        q->rx.sring->req_event = q->rx.req_cons + 1;
+        return 0;
+    }
     if (taken || given) return 1;
     struct packet *p = packets_oldest(&q->echo);
     unsigned int wanted = p ? buffers_for(p) : 1;
