@@ -33,7 +33,7 @@ def one_check(*accepts: Outcome, needs: frozenset[str] = frozenset()) -> Check:
 
 
 def target(driver: type) -> PythonTarget:
-    return PythonTarget(driver.__name__, Side.NETBACK, driver, cpu=0.2, deliveries=3000)
+    return PythonTarget(driver.__name__, Side.NETBACK, driver, cpu=1.0, deliveries=3000)
 
 
 def run(

@@ -18,6 +18,9 @@ RUNNER = Path(__file__).with_name("foreign_runner.py")
 #: Of each side a few checks, spread over all topics.
 PLAYED = {side: [one.id for one in all_checks(side)][::60] for side in Side}
 
+#: What a foreign runner plays: checks that FreeBSD's netback lacks the feature for, and others.
+OF_THE_FOREIGN = "netback.*.start-0x[17]*"
+
 
 def command(side: Side, kind: str) -> list[str]:
     only = [word for name in PLAYED[side] for word in ("--only", name)]
@@ -61,11 +64,11 @@ def test_a_runner_of_60_lines_that_reads_the_list_comes_to_the_same_verdicts(
 ) -> None:
     assert len(RUNNER.read_text().splitlines()) <= 60
     target = ["--builtin", "xnb"]
-    main(["check", "netback", *target, "--only", "netback.*.slot-*", "--json"])
+    main(["check", "netback", *target, "--only", OF_THE_FOREIGN, "--json"])
     own = json.loads(capsys.readouterr().out)
     lacks = ",".join(own["target"]["unsupported"])
     foreign = subprocess.run(
-        [sys.executable, RUNNER, "", lacks, "netback.*.slot-*", "netback", *target],
+        [sys.executable, RUNNER, "", lacks, OF_THE_FOREIGN, "netback", *target],
         capture_output=True,
         text=True,
         check=True,
@@ -76,4 +79,4 @@ def test_a_runner_of_60_lines_that_reads_the_list_comes_to_the_same_verdicts(
         for one in own["results"]
     ]
     assert [tuple(line.split()) for line in foreign.stdout.splitlines()] == mine
-    assert mine
+    assert {word for _, word in mine} > {"unsupported"}
