@@ -84,6 +84,7 @@ def test_oss_fuzz_gets_a_harness_with_seeds_for_each_target(tmp_path: Path) -> N
         text = (out / f"{stem}.py").read_text()
         assert f'\nTARGET = "{name}"\n' in text
         compile(text, f"{stem}.py", "exec")
+        assert ("KNOWN = frozenset()\n" in text) is not name.startswith("xnb")
         target = open_target(name)
         with zipfile.ZipFile(out / f"{stem}_seed_corpus.zip") as seeds:
             for seed in seeds.namelist():
