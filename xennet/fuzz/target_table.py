@@ -53,6 +53,11 @@ TARGETS = {
     "copy": TargetEntry(
         "xennet.fuzz.targets.grant_copies", "CopyTarget", "the hypervisor makes grant copies"
     ),
+    "tx-differs": TargetEntry(
+        "xennet.fuzz.targets.tx_differs",
+        "TxDiffers",
+        "a tx ring page is taken otherwise by FreeBSD's netback than by the hardened backend",
+    ),
     "xnb-tx": TargetEntry(
         "xennet.fuzz.targets.xnb_rings",
         "XnbTx",
