@@ -119,8 +119,9 @@ _TABLE = {
     ),
     "fuzz": "abi engine engine/choice engine/kernel ring workers",
     "fuzz/targets": (
-        "abi engine engine/choice engine/kernel flow frames fuzz gnttab hypervisor netback "
-        "netback/poll_page netback/xnb/oracle netback/xnb/poller netfront ring vif xenstored"
+        "abi adversary engine engine/choice engine/kernel flow frames fuzz gnttab hypervisor "
+        "netback netback/poll_page netback/xnb/oracle netback/xnb/poller netfront netmap port ring "
+        "shmif testing vif xenstore xenstored"
     ),
     "workers": "",
     "hostd": (

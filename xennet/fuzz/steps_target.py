@@ -12,8 +12,6 @@ from importlib import import_module
 from random import Random
 from types import ModuleType
 
-from attrs import define
-
 from xennet.engine.counted_plain import CountedCode
 from xennet.fuzz.fuzz_input import FuzzInput, Section
 from xennet.fuzz.target import Finding, InputField
@@ -23,15 +21,8 @@ _SECTION = "steps"
 _VALUES = (*range(10), *(1 << n for n in range(4, 33)), *((1 << n) - 1 for n in range(4, 33)))
 
 
-@define
-class _Counting:
-    """The counters of modules that targets share, and how many of them are open."""
-
-    code: CountedCode
-    users: int = 0
-
-
-_COUNTED: dict[tuple[str, ...], _Counting] = {}
+#: The counting code of each row of modules, for all targets that have it.
+_COUNTED: dict[tuple[str, ...], CountedCode] = {}
 
 
 class StepsTarget:
@@ -54,15 +45,14 @@ class StepsTarget:
         self.known = known
         self.step_size = sum(size for _, size in self.step_fields)
         self.sections = (Section(_SECTION, self.step_size * self.most_steps),)
-        counting = _COUNTED.get(self.modules)
-        if counting is None:
-            found: list[ModuleType] = [import_module(name) for name in self.modules]
-            counting = _COUNTED[self.modules] = _Counting(CountedCode(found, self.states))
-        counting.users += 1
-        counting.code.open()
-        self._counting = counting
-        self.branches = counting.code.trace.branches
-        self.counters = memoryview(counting.code.trace.hits)
+        code = _COUNTED.get(self.modules)
+        if code is None:
+            modules: list[ModuleType] = [import_module(name) for name in self.modules]
+            code = _COUNTED[self.modules] = CountedCode(modules, self.states)
+        code.open()
+        self._code = code
+        self.branches = code.trace.branches
+        self.counters = memoryview(code.trace.hits)
         self.packets = 0
 
     def play(self, steps: Sequence[tuple[int, ...]]) -> Finding | None:
@@ -129,9 +119,7 @@ class StepsTarget:
 
     def close(self) -> None:
         """Take the counting code back, if no other target of the kind is open."""
-        self._counting.users -= 1
-        if not self._counting.users:
-            self._counting.code.close()
+        self._code.close()
 
     # -- steps -------------------------------------------------------------------------------------
 

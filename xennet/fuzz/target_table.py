@@ -73,6 +73,31 @@ TARGETS = {
         "XnbIntr",
         "a whole interrupt of FreeBSD's netback, with a frontend that acts meanwhile",
     ),
+    "lives": TargetEntry(
+        "xennet.fuzz.targets.vif_lives",
+        "BackendLives",
+        "lives of the hardened backend whose frontend is driven by hand, with orders",
+    ),
+    "lives-front": TargetEntry(
+        "xennet.fuzz.targets.vif_lives",
+        "FrontendLives",
+        "lives of a netfront whose backend is driven by hand, with orders",
+    ),
+    "xs-wire": TargetEntry(
+        "xennet.fuzz.targets.store_wire",
+        "StoreWireTarget",
+        "two clients of a XenStore that send whatever messages",
+    ),
+    "netmap": TargetEntry(
+        "xennet.fuzz.targets.netmap_requests",
+        "NetmapTarget",
+        "three clients of a netmap device",
+    ),
+    "shmif": TargetEntry(
+        "xennet.fuzz.targets.shmif_stations",
+        "ShmifTarget",
+        "readers and writers of a shmif bus, and somebody who damages it",
+    ),
 }
 
 

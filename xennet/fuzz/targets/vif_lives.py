@@ -36,6 +36,7 @@ from xennet.abi.xen import PAGE_SIZE
 from xennet.adversary import LOAD, Access, Adversary
 from xennet.engine.choice import using
 from xennet.frames import FrameBatch
+from xennet.fuzz.fuzz_input import FuzzInput
 from xennet.fuzz.steps_target import StepsTarget
 from xennet.fuzz.target import Finding
 from xennet.port.echo import EchoPort
@@ -98,13 +99,18 @@ class _Life:
 
     def settle(self) -> None:
         """Let the driver go on, watched, with what is planned at points."""
+        self._settle()
+        if self.planned:  # there were fewer points
+            late, self.planned = self.planned, []
+            for _, values in late:
+                self.act(values)
+            self._settle()
+
+    def _settle(self) -> None:
         self.number = 0
         self.loaded.clear()
         with self.adversary.watching(self._watch):
             self.setup.settle()
-        for _, values in self.planned:  # there were fewer points
-            self.act(values)
-        self.planned.clear()
 
     def play(self, steps: Sequence[tuple[int, ...]]) -> None:
         lived = -1
@@ -240,18 +246,33 @@ class LivesTarget(StepsTarget):
         index = random.randrange(max(len(self.moves), len(self.life)))
         return what, index, point, random.choice((0, 0, 0, random.getrandbits(16)))
 
-    def start(self, random: Random) -> Any:
-        """The peer's whole life, with something that comes in between."""
-        steps: list[bytes] = []
-        for number in range(len(self.life)):
+    def start(self, random: Random) -> FuzzInput:
+        """The peer's whole life, with something that comes in between; or the life of a peer that
+        keeps to the protocol, up to its end, with traffic at points."""
+        # A life's first step is 0 in all its fields but the last, and so it is not left out.
+        life = [(LIFE, number, 0, 1) for number in range(len(self.life))]
+        if random.randrange(2):
+            connected = life[: list(self.life).index("closing")]
+            pairs = [self._traffic(random) for _ in range((self.most_steps - len(connected)) // 2)]
+            return self._steps([*connected, *(step for pair in pairs for step in pair)])
+        steps: list[tuple[int, ...]] = []
+        for step in life:
             while random.randrange(6) == 0:
-                steps.append(self.packed(self.any_step(random)))
-            if number > 3 and random.randrange(2):
-                traffic = random.choice((SEND, POST))
-                steps.append(self.packed((traffic, random.randrange(4), random.randrange(80), 0)))
-            # A life's first step is 0 in all its fields but this one, and so it is not left out.
-            steps.append(self.packed((LIFE, number, 0, 1)))
-        return self._input(steps)
+                steps.append(self.any_step(random))
+            if random.randrange(2):
+                steps += self._traffic(random)
+            steps.append(step)
+        return self._steps(steps)
+
+    def _traffic(self, random: Random) -> list[tuple[int, ...]]:
+        """Traffic, and more of it at a point while the driver looks at it."""
+        return [
+            (random.choice((SEND, POST)), random.randrange(4), point, 0)
+            for point in (1 + random.randrange(40), 0)
+        ]
+
+    def _steps(self, steps: Sequence[tuple[int, ...]]) -> FuzzInput:
+        return self._input([self.packed(step) for step in steps])
 
     def play(self, steps: Sequence[tuple[int, ...]]) -> Finding | None:
         adversary = Adversary()

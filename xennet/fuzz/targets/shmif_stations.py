@@ -9,7 +9,7 @@ one that is read out of order (NetBSD sys/rump/net/lib/libshmif; facts of the se
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from xennet.abi.shmifvar import (
@@ -96,7 +96,7 @@ class _Bus:
         self.res = array("q", bytes(8 * bus_ops.RESULTS))
 
     def play(self, steps: Sequence[tuple[int, ...]]) -> Finding | None:
-        does = {
+        does: dict[int, Callable[..., str]] = {
             SENDS: self._send,
             READS: self._read,
             WRITES: self._write,
