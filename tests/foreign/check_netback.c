@@ -6,8 +6,9 @@
  * a multicast filter, closing and connecting again at any time. What breaks the protocol beyond
  * repair closes the vif, with a word in the error node; what is wrong in one packet is answered.
  *
- *   check_netback [-d DOMID] [-v HANDLE]
+ *   check_netback [-d DOMID] [-v HANDLE] [-p]
  *
+ * With -p it looks every two milliseconds, and waits for nothing.
  * Compiled with -DBUG_n it has bug n of bugs.toml. */
 #define __XEN_INTERFACE_VERSION__ 0x00040d00
 
@@ -54,6 +55,7 @@ static char own_path[128], frontend_path[128], error_path[192];
 static struct { int sg, gso[XEN_NETIF_GSO_TYPE_TCPV6 + 1], csum_v4, csum_v6, filter; } takes;
 static unsigned char group[MOST_GROUPS][6];
 static unsigned int groups;
+static int polls;
 
 static struct xs_handle *store;
 static xengnttab_handle *gnttab;
@@ -622,16 +624,18 @@ static void frontend_changed(void)
 static void wait_for_events(void)
 {
     struct pollfd f[] = { { .fd = xs_fileno(store), .events = POLLIN }, { .fd = xenevtchn_fd(evtchn), .events = POLLIN } };
-    if (poll(f, 2, -1) < 0 && errno != EINTR) exit(1);
+    if (polls) usleep(2000);
+    if (poll(f, 2, polls ? 0 : -1) < 0 && errno != EINTR) exit(1);
     if (f[1].revents) xenevtchn_unmask(evtchn, xenevtchn_pending(evtchn));
 }
 
 static void options(int argc, char **argv)
 {
     unsigned int handle = 0, length;
-    for (int c; (c = getopt(argc, argv, "d:v:")) != -1; ) switch (c) {
+    for (int c; (c = getopt(argc, argv, "d:v:p")) != -1; ) switch (c) {
     case 'd': frontend_domid = atoi(optarg); break;
     case 'v': handle = atoi(optarg); break;
+    case 'p': polls = 1; break;
     default: exit(2);
     }
     char *domid = xs_read(store, XBT_NULL, "domid", &length);

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from xennet.check.check import Side
+from xennet.check.check import Side, all_checks
 from xennet.check.peers import new_peer
 from xennet.check.program_target import ProgramTarget
+from xennet.check.runner import run_checks
 from xennet.check.target import DriverEndedError, Liveness
 from xennet.cli import main
 
@@ -73,6 +74,16 @@ SIDES = [(Side.NETBACK, "check_netback"), (Side.NETFRONT, "check_netfront")]
 @pytest.mark.parametrize(("side", "name"), SIDES)
 def test_a_driver_in_c_answers(programs: dict[str, str], side: Side, name: str) -> None:
     assert life(side, programs[name]) == ("", Liveness.RESTS, "")
+
+
+def test_a_driver_that_polls_is_judged_as_one_that_waits(programs: dict[str, str]) -> None:
+    """Its work takes several turns, with requests to the store in between."""
+    wanted = {"netback.event.behind-short", "netback.life.new-start", CHECK["netback"]}
+    chosen = [one for one in all_checks(Side.NETBACK) if one.id in wanted]
+    target = ProgramTarget((programs["check_netback"], "-p"), Side.NETBACK)
+    results = run_checks(target, chosen)
+    assert len(results) == len(wanted)
+    assert not [problem for one in results for problem in one.problems]
 
 
 def test_a_program_may_be_started_by_another_one(programs: dict[str, str]) -> None:
@@ -187,8 +198,9 @@ def test_no_program_outlives_a_check_that_is_killed() -> None:
     reading, writing = os.pipe()
     suite = f"""
 import subprocess
-from xennet.check.check import Side
+from xennet.check.check import Side, all_checks
 from xennet.check.program_target import ProgramTarget
+from xennet.check.runner import run_checks
 from xennet.exec import launch
 inner = subprocess.Popen
 subprocess.Popen = lambda *args, **options: inner(*args, pass_fds=[3], **options)

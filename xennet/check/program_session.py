@@ -24,6 +24,7 @@ from xennet.exec.server import ExecServer
 from xennet.host import Host
 from xennet.host.domains import BackendDomain, Guest, PluggedVif
 from xennet.interface import Hypervisor
+from xennet.observe import StoreOperation
 from xennet.pump import Pump
 from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.nodes import NodeDirectory
@@ -85,6 +86,8 @@ class ProgramSession:
             self.kernel, self.node = vif.owner.kernel, vif.paths.backend_node
         self._domid = own.domid
         self.log = NodeLog(host.machine, self._own)
+        self._requests = 0
+        host.machine.observers.subscribe(self._count_request, StoreOperation)
         self._pump, self._loop = host.pump, host.machine.run_loop
         self._output = _Output()
         self._directory = tempfile.mkdtemp(prefix="xennet-check-")
@@ -197,9 +200,12 @@ class ProgramSession:
             self._pump.run(undisturbed=True)
         return False
 
-    def _progress(self) -> tuple[int, int]:
+    def _count_request(self, _: StoreOperation) -> None:
+        self._requests += 1
+
+    def _progress(self) -> tuple[int, int, int]:
         """What differs as soon as the program has done something that can be seen: the deliveries
-        of the machine, the bytes of all pages that it has mapped."""
+        of the machine, the requests to the store, the bytes of all pages that it has mapped."""
         frames = {
             frame
             for program in self._server.programs.values()
@@ -210,7 +216,7 @@ class ProgramSession:
         memory, check = self.host.machine.memory.u8, 0
         for frame in sorted(frames):
             check = zlib.crc32(memory[frame * _PAGE : (frame + 1) * _PAGE], check)
-        return self._loop.steps, check
+        return self._loop.steps, self._requests, check
 
     def _has_ended(self) -> None:
         self._ended = True
