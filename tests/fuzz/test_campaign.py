@@ -19,6 +19,8 @@ from xennet.fuzz.corpus import Corpus
 from xennet.fuzz.exploration import Crash
 from xennet.fuzz.fuzz_input import FuzzInput
 from xennet.fuzz.reduction import Replayer, reduced
+from xennet.fuzz.report import document, lines
+from xennet.fuzz.target import Finding
 from xennet.fuzz.target_table import open_target
 from xennet.netback.xnb.known import FIXED
 from xennet.workers.chosen import InProcess
@@ -154,6 +156,28 @@ def test_a_thousand_crashes_of_three_defects_of_a_driver_are_three_clusters() ->
     target.close()
 
 
+def test_a_smaller_crash_of_a_cluster_is_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xennet.fuzz.clusters._REDUCTION", 0)
+    target = ToyTarget()
+    clusters = Clusters(target)
+    large, small = page((7, ODD, 9, 9, 9)), page((7, ODD, 9, 9, 0))
+    for fuzz_input in (large, small, large):
+        finding = target.execute(fuzz_input)
+        assert finding is not None
+        clusters.add(Crash(finding, target.trace(), fuzz_input))
+        clusters.sort(0)
+    (cluster,) = clusters.clusters()
+    assert (cluster.fuzz_input, cluster.count) == (small, 3)
+
+
+def test_long_evidence_is_shortened_in_lines(undisturbed: Result) -> None:
+    (first, *_) = undisturbed.clusters
+    told = evolve(first, finding=Finding("T1", "x" * 500))
+    written = document(SETTINGS, evolve(undisturbed, clusters=(told,)), {}, "")
+    assert written["findings"][0]["where"] == "x" * 500
+    assert max(map(len, lines(written))) < 160
+
+
 def test_sorting_is_bounded_but_each_rule_gets_a_cluster() -> None:
     target = ToyTarget()
     clusters = Clusters(target)
@@ -180,7 +204,7 @@ def test_an_input_is_reduced_to_what_matters(large: FuzzInput, small: FuzzInput)
     finding = target.execute(large)
     assert finding is not None
     large = large.with_section("limit", b"ab")
-    replayer = Replayer(target, finding.rule)
+    replayer = Replayer(target, finding.rule, 100)
     assert reduced(replayer, large) == small
     assert replayer.executions < 60
 

@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from toy_target import NAME
 
 from xennet.cli import main
+from xennet.cli.fuzz import fuzz
 from xennet.fuzz.corpus import Corpus
 
 SHORT = ("--rounds", "2", "--seeds", "2")
@@ -111,6 +113,12 @@ def test_a_damaged_corpus_is_told_with_file_and_offset(
 def test_the_help_lists_the_targets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fuzz", "--help"]) == 0
     assert re.search("  tx +the hardened backend takes requests", capsys.readouterr().out)
+
+
+def test_targets_and_commands_are_completed() -> None:
+    items = fuzz.shell_complete(click.Context(fuzz), "")
+    assert {"tx", "xnb-tx", "replay", "corpus"} <= {item.value for item in items}
+    assert {item.value for item in fuzz.shell_complete(click.Context(fuzz), "xnb-t")} == {"xnb-tx"}
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

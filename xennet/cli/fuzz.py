@@ -24,6 +24,8 @@ from xennet.run.stop import Stop
 from xennet.run.streams import dropping
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from xennet.fuzz.campaign import Statistics
     from xennet.fuzz.target import Target
 
@@ -48,6 +50,18 @@ class _Fuzz(CommandGroup):
             return super().resolve_command(ctx, args)
         near = did_you_mean(args[0], [*self.list_commands(ctx), *TARGETS])
         raise click.UsageError(f"There is no target or command {args[0]!r}.{near}", ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem
+
+        from xennet.fuzz.target_table import TARGETS
+
+        targets = [
+            CompletionItem(name, help=entry.shows)
+            for name, entry in TARGETS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*super().shell_complete(ctx, incomplete), *targets]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from xennet.fuzz.target_table import TARGETS

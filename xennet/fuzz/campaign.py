@@ -25,8 +25,9 @@ from xennet.fuzz.target import Target
 from xennet.fuzz.target_table import open_target
 from xennet.workers.mapping import Workers
 
-#: Executions of the units of the first round; each round has twice as many, up to the target's.
-_FIRST = 512
+#: Executions of the units of the first round, at least, and as a part of the target's; each round
+#: has twice as many, up to the target's.
+_FIRST, _FIRST_PART = 512, 64
 #: Inputs of a corpus.
 MAX_INPUTS = 20_000
 
@@ -182,7 +183,9 @@ class Campaign:
         )
 
     def _units(self) -> list[Work]:
-        executions = min(_FIRST << min(self._rounds, 30), self._target.unit_executions)
+        most = self._target.unit_executions
+        first = max(_FIRST, most // _FIRST_PART)
+        executions = min(first << min(self._rounds, 30), most)
         return [self._unit(seed, executions) for seed in self._settings.seeds]
 
     def _unit(self, seed: int, executions: int) -> Work:

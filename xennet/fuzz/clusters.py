@@ -16,6 +16,8 @@ from xennet.fuzz.target import Finding, Target
 
 #: Groups of one rule that are reduced; later ones are only counted.
 MAX_GROUPS = 1000
+#: Executions to reduce one of them: enough for inputs of a few slots, which come sooner or later.
+_REDUCTION = 512
 
 
 @frozen
@@ -61,7 +63,10 @@ class Clusters:
         group = crash.finding.rule, crash.trace
         if (key := self._group.get(group)) is not None:
             cluster = self._clusters[key]
-            self._clusters[key] = evolve(cluster, count=cluster.count + crash.count)
+            self._clusters[key] = cluster = evolve(cluster, count=cluster.count + crash.count)
+            if crash.trace == cluster.trace and crash.fuzz_input.size < cluster.fuzz_input.size:
+                smaller = evolve(cluster, finding=crash.finding, fuzz_input=crash.fuzz_input)
+                self._clusters[key] = smaller
         elif (before := self._waiting.get(group)) is not None:
             best = min(before, crash, key=lambda each: each.rank)
             self._waiting[group] = evolve(best, count=before.count + crash.count)
@@ -83,7 +88,7 @@ class Clusters:
 
     def _sort(self, group: tuple[str, bytes], crash: Crash) -> None:
         target = self._target
-        replayer = Replayer(target, crash.finding.rule)
+        replayer = Replayer(target, crash.finding.rule, _REDUCTION)
         fuzz_input = reduced(replayer, crash.fuzz_input)
         finding = target.execute(fuzz_input)
         self.executions += replayer.executions + 1

@@ -7,14 +7,11 @@ from collections.abc import Callable, Sequence
 from xennet.fuzz.fuzz_input import FuzzInput
 from xennet.fuzz.target import InputField, Target
 
-#: Executions that a reduction may take.
-MAX_EXECUTIONS = 2048
-
 
 class Replayer:
     """Whether an input still has the finding of ``rule``, for a number of executions."""
 
-    def __init__(self, target: Target, rule: str, budget: int = MAX_EXECUTIONS) -> None:
+    def __init__(self, target: Target, rule: str, budget: int) -> None:
         self.target, self.rule = target, rule
         self.executions, self._budget = 0, budget
 

@@ -13,6 +13,8 @@ from xennet.fuzz.line_coverage import FileCoverage
 
 #: Names of the JSON layouts; a new number when a key changes its meaning or goes away.
 FORMAT, CI_FORMAT, COVERAGE_FORMAT = "xennet-fuzz/1", "xennet-fuzz-ci/1", "xennet-fuzz-coverage/1"
+#: Letters of a finding's evidence in a line; the document has all of it.
+_SHOWN = 120
 
 
 def document(
@@ -54,7 +56,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         f"{statistics['branches']} branches, stability {100 * statistics['stability']:.1f} %"
     )
     for finding in document["findings"]:
-        yield f"  {finding['rule']}: {finding['count']} times, {finding['where']}"
+        yield f"  {finding['rule']}: {finding['count']} times, {_shortened(finding['where'])}"
         if finding["file"] is not None:
             yield f"    {finding['file']}"
     if document["unsorted"]:
@@ -63,6 +65,10 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"  INTERRUPTED by {document['interrupted']}"
     elif not document["findings"]:
         yield "  nothing was found"
+
+
+def _shortened(where: str) -> str:
+    return where if len(where) <= _SHOWN else f"{where[: _SHOWN - 3]}..."
 
 
 def progress(statistics: Mapping[str, Any]) -> str:
@@ -103,7 +109,8 @@ def ci_lines(document: Mapping[str, Any]) -> Iterator[str]:
         for path in target["gone"]:
             yield f"  gone: {path}"
         for finding in target["findings"]:
-            yield f"  NEW {finding['rule']}: {finding['count']} times, {finding['where']}"
+            where = _shortened(finding["where"])
+            yield f"  NEW {finding['rule']}: {finding['count']} times, {where}"
             if finding["file"] is not None:
                 yield f"    {finding['file']}"
     if document["interrupted"]:
