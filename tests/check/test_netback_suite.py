@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import tomllib
 from pathlib import Path
@@ -13,8 +14,10 @@ from xennet.check.check import Check, Side, all_checks
 from xennet.check.known_failures import built_in_known_failures
 from xennet.check.rule_book import rule_book
 from xennet.check.runner import run_checks
+from xennet.engine.choice import using
 
-RULES = Path(__file__).parents[2] / "xennet/check/rules"
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "xennet/check/rules"
 HEADERS = Path("/usr/include")
 #: The files of rules that the checks of netbacks are for.
 FILES = ("netif", "ring", "grant_table", "event_channel")
@@ -36,7 +39,8 @@ def test_a_built_in_netback_does_as_expected(name: str) -> None:
     checks = netback_checks()
     ids = [one.id for one in all_checks(Side.NETBACK)]
     known = built_in_known_failures(f"netback-{name}", ids)
-    results = run_checks(BUILTIN[Side.NETBACK, name], checks, known)
+    with using("plain"):
+        results = run_checks(BUILTIN[Side.NETBACK, name], checks, known)
     assert [(one.check.id, one.problems) for one in results if not one.good] == []
 
 
@@ -75,3 +79,13 @@ def test_a_check_has_a_hint_and_a_field_names_two_values() -> None:
     for one in netback_checks():
         assert one.hint, one.id
         assert one.field is None or one.field.hostile != one.field.control, one.id
+
+
+def test_hardening_rules_of_a_backend_have_the_checks_that_their_page_names() -> None:
+    page = (ROOT / "docs/hardening.md").read_text()
+    rows = dict(re.findall(r"^\| (F\d+) \| (`netback\..*) \|$", page, re.MULTILINE))
+    assert list(rows) == [f"F{number}" for number in range(1, 29)]
+    ids = [one.id for one in all_checks(Side.NETBACK)]
+    for rule, patterns in rows.items():
+        for pattern in re.findall("`(.*?)`", patterns):
+            assert fnmatch.filter(ids, pattern), (rule, pattern)

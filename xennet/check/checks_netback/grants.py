@@ -6,6 +6,7 @@ from functools import partial
 
 from attrs import evolve
 
+from xennet.abi.netif import NETRXF_more_data
 from xennet.check.check import Field, Side, Violation, check
 from xennet.check.checks_netback.grefs import BAD, GREFS
 from xennet.check.checks_netback.judge import judge, post, receive
@@ -287,6 +288,13 @@ def rx_second_of_three(peer: FrontendPeer, value: str) -> None:
         raise Violation(f"a packet of three slots has {len(came)} responses", ring="rx")
     if value != "granted" and came and came[1].status >= 0:
         raise Violation("the slot that could not be written has no error", ring="rx")
+    chained = [number for number, slot in came.items() if slot.flags & NETRXF_more_data]
+    if came and sorted(chained) != [0, 1]:
+        raise Violation(
+            f"of three slots these have more_data: {sorted(chained)}",
+            ring="rx",
+            hint="an error changes the status of a slot and nothing of its chain",
+        )
 
 
 @check(
