@@ -9,11 +9,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "netback"))
 
+import pytest
 from tx_model import ERROR, OKAY, expect
 
-from xennet.abi.netif import TX_RESPONSE
-from xennet.abi.ring import SRING_HEADER_SIZE
+from xennet.abi.netif import TX_REQUEST, TX_RESPONSE
+from xennet.abi.ring import SRING_HEADER, SRING_HEADER_SIZE
 from xennet.abi.words import TX_SLOTS
+from xennet.fuzz.fuzz_input import FuzzInput
 from xennet.fuzz.ring_mutations import NR_POKES, POKE_WORDS, POKES
 from xennet.fuzz.targets.tx_differs import TxDiffers
 from xennet.fuzz.targets.tx_page import TxTarget
@@ -67,3 +69,18 @@ def test_every_difference_from_the_other_backend_is_a_listed_defect() -> None:
             rows |= set(which.split("/"))
     target.close()
     assert len(rows) > 5
+
+
+@pytest.mark.parametrize(
+    ("additional", "rule"), [(18, None), (19, "differs:F3"), (20, "differs:F3")]
+)
+def test_a_packet_of_many_slots_is_one_for_the_other_backend(
+    additional: int, rule: str | None
+) -> None:
+    target = TxDiffers()
+    first = TX_REQUEST.pack(8, 0, 4, 0, 60 + additional)
+    later = [TX_REQUEST.pack(9, 0, 4 * (i < additional), i, 1) for i in range(1, additional + 1)]
+    page = SRING_HEADER.pack(1 + additional, 1, 0, 1, b"", b"") + first + b"".join(later)
+    finding = target.execute(FuzzInput("tx-differs", (("tx page", page.ljust(4096, b"\0")),)))
+    assert (finding.rule if finding else None) == rule
+    target.close()

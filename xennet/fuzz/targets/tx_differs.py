@@ -1,28 +1,30 @@
 """The target ``tx-differs``: one tx ring page, taken by the hardened backend and by FreeBSD's.
 
-They may differ where a defect of the latter is listed; any other difference is a finding without a
-row. What the hardened backend gives a frontend up for is left out: FreeBSD's has no such verdict.
+They may differ where a defect of the latter is listed, and in packets of 19 or 20 additional slots
+(F3); any other difference is a finding without a name. What the hardened backend gives a frontend
+up for is left out: FreeBSD's has no such verdict.
 """
 
 from __future__ import annotations
 
-from xennet.abi.netif import NETIF_RSP_NULL, TX_RESPONSE
+from xennet.abi.netif import NETIF_RSP_NULL, TX_RESPONSE, NETTXF_more_data
 from xennet.abi.ring import SRING_HEADER_SIZE
-from xennet.abi.words import REQ_PROD, TX_SLOTS
+from xennet.abi.words import REQ_PROD, TX_SLOTS, TXREQ_S_flags, TXREQ_W_flags
 from xennet.abi.xen import PAGE_SIZE
 from xennet.fuzz.compiled_loop import HALVES_PER_PAGE, apply_pokes, undo_pokes
 from xennet.fuzz.payload import fill_pages
-from xennet.fuzz.ring_mutations import START
+from xennet.fuzz.ring_mutations import START, TX_REQUESTS, place
 from xennet.fuzz.target import Finding
 from xennet.fuzz.targets.xnb_rings import XnbTx
+from xennet.netback.guest_tx import FATAL_ADDITIONAL_SLOTS, MAX_ADDITIONAL_SLOTS
 from xennet.netback.poll_page import PagePoller, PolledGuest
 from xennet.netback.xnb.oracle import rows_met
 from xennet.ring import MASK32
 
 
 class TxDiffers(XnbTx):
-    """As ``xnb-tx``; a finding is "differs:" and the rows that make a difference there, or
-    "differs"."""
+    """As ``xnb-tx``; a finding is "differs:" and the rows that make a difference there, or F3 if
+    only the hardened backend has a limit, or "differs"."""
 
     name = "tx-differs"
 
@@ -56,12 +58,31 @@ class TxDiffers(XnbTx):
         rows = rows_met(poller, self._replay)
         undo_pokes(poller.memory.u16, undo)
         self._dirty = True
+        if not rows and _long_packet(record, slots):
+            rows = {"F3": ""}
         which = f"differs:{'/'.join(rows)}" if rows else "differs"
         return Finding(
             which,
             f"{len(mine[0])} packets and {len(theirs[0])}; the answers are "
             f"{'the same' if mine[1] == theirs[1] else 'others'}",
         )
+
+
+def _long_packet(record: memoryview, slots: int) -> bool:
+    """Whether there is a packet of 19 or 20 additional slots, which the hardened backend answers
+    ERROR (F3)."""
+    additional = 0
+    for slot in range(slots):
+        if (
+            record[place(record, TX_REQUESTS, slot) + TXREQ_W_flags] >> TXREQ_S_flags
+            & NETTXF_more_data
+        ):
+            additional += 1
+        elif MAX_ADDITIONAL_SLOTS < additional <= FATAL_ADDITIONAL_SLOTS:
+            return True
+        else:
+            additional = 0
+    return False
 
 
 def _answers(guest: PolledGuest, start: int, slots: int) -> list[tuple[int, int]]:
