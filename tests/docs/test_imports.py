@@ -112,6 +112,7 @@ _TABLE = {
         "abi engine/choice exec host hypervisor interface lazy link netback netfront observe port "
         "pump ring run testing toolstack workers wrap xenbus xenstore"
     ),
+    "check/vectors": ("abi check frames netback netback/poll_page netfront ring vif"),
     "bench": (
         "abi engine engine/atomics engine/choice engine/kernel exec exec/own_host frames fuzz "
         "fuzz/targets gnttab host link netback netback/poll_page netfront netmap port pump shmif "
@@ -134,9 +135,9 @@ _TABLE = {
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi check dumps engine/choice errors exec exec/own_host frames fuzz host hostd "
-        "interface lifecycle netback netfront netmap plugins port pump run runloop shmif workers "
-        "wrap xen xenbus xenstore"
+        "__init__ abi check check/vectors dumps engine/choice errors exec exec/own_host frames "
+        "fuzz host hostd interface lifecycle netback netfront netmap plugins port pump run runloop "
+        "shmif workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }

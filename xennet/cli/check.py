@@ -192,6 +192,28 @@ def matrix(
     ctx.exit(1 if any(cell.reasons for cell in cells) else 0)
 
 
+@check.command(short_help="Write test vectors for an implementation in any language.")
+@click.option(
+    "-o",
+    "folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where to; it is made if it is not there.",
+)
+def vectors(folder: Path) -> None:
+    """Write test vectors into DIR: ring pages, grants and what is to come out, as JSON with a
+    schema and raw pages. docs/vectors.md says how to read them.
+    """
+    from xennet.check.vectors.write import write_vectors
+
+    try:
+        count = write_vectors(folder)
+    except OSError as error:
+        raise click.UsageError(f"{error.filename or folder}: {error.strerror}") from None
+    say(f"{count} vectors in {printable(str(folder))}")
+
+
 def _run(
     side: str,
     *,
