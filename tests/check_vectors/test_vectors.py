@@ -15,9 +15,9 @@ from tx_model import Expected, expect
 
 from xennet.check.rule_book import rule_book
 from xennet.check.vectors import tx_vectors
-from xennet.check.vectors.granted_pages import FIRST_GREF, payload
 from xennet.check.vectors.tx_vectors import Case
 from xennet.check.vectors.vector import Result, Vector
+from xennet.check.vectors.vector_pages import FIRST_GREF, payload
 from xennet.check.vectors.write import document, schema, write_vectors
 from xennet.cli import main
 

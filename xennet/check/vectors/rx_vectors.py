@@ -16,7 +16,8 @@ from xennet.abi.netif import EXTRA_GSO, EXTRA_HASH, EXTRA_MCAST, EXTRA_XDP, RX_R
 from xennet.abi.ring import NETIF_RX_RING_SIZE, SRING_HEADER
 from xennet.abi.words import RSP_EVENT
 from xennet.abi.xen import PAGE_SIZE
-from xennet.check.vectors.granted_pages import (
+from xennet.check.vectors.vector import Packet, Result, Vector
+from xennet.check.vectors.vector_pages import (
     ARP_PAGE,
     PAGES,
     TCP4_PAGE,
@@ -24,7 +25,6 @@ from xennet.check.vectors.granted_pages import (
     UDP4_PAGE,
     payload,
 )
-from xennet.check.vectors.vector import Packet, Result, Vector
 from xennet.frames import FrameBatch
 from xennet.netfront import guest_rx
 from xennet.ring import MASK32, rx_ring

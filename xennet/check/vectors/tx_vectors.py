@@ -24,7 +24,8 @@ from xennet.abi.netif import (
 )
 from xennet.abi.ring import NETIF_TX_RING_SIZE, SRING_HEADER
 from xennet.abi.xen import PAGE_SIZE
-from xennet.check.vectors.granted_pages import (
+from xennet.check.vectors.vector import Packet, Response, Result, Vector
+from xennet.check.vectors.vector_pages import (
     ARP_PAGE,
     FIRST_GREF,
     PAGES,
@@ -34,7 +35,6 @@ from xennet.check.vectors.granted_pages import (
     VLAN_PAGE,
     payload,
 )
-from xennet.check.vectors.vector import Packet, Response, Result, Vector
 from xennet.netback.guest_tx import R_NOTIFY
 from xennet.netback.poll_page import PagePoller
 from xennet.ring import MASK32, tx_ring

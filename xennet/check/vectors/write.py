@@ -22,8 +22,8 @@ from typing import Any
 from xennet.abi.xen import PAGE_SIZE
 from xennet.check.rule_book import RULES_VERSION
 from xennet.check.vectors import rx_vectors, small_vectors, tx_vectors
-from xennet.check.vectors.granted_pages import FIRST_GREF, PAGES, payload
 from xennet.check.vectors.vector import Vector
+from xennet.check.vectors.vector_pages import FIRST_GREF, PAGES, payload
 
 FORMAT = "xennet-vectors/1"
 
