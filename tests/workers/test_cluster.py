@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -25,7 +23,12 @@ pytestmark = pytest.mark.skipif(
     find_spec("distributed") is None, reason="dask.distributed is not installed"
 )
 
-_PR_SET_PDEATHSIG = 1
+#: dask's command, which ends with its parent.
+DASK = """
+import ctypes, runpy, signal
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+runpy.run_module("dask", run_name="__main__")
+"""
 ENV = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 CAMPAIGN = ["--rounds", "3", "--seeds", "3", "--json", "-"]
 
@@ -53,19 +56,14 @@ print(json.dumps(document(settings, result, {}, "")))
 """
 
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 @contextmanager
 def dask(*args: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process of dask's command, which is gone afterwards."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "dask", *args],
+        [sys.executable, "-W", "ignore", "-c", DASK, *args],
         env=ENV,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=_end_with_parent,
     )
     try:
         yield process
