@@ -17,13 +17,14 @@ FUZZ := $(VENV)/.fuzz
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check $(PIP_OPTIONS)
 
-.PHONY: help demo test explore mutants lint types unit bench lock clean $(if $(HAS),,$(RUN))
+.PHONY: help demo test explore mutants zoo lint types unit bench lock clean $(if $(HAS),,$(RUN))
 
 help:
 	@echo "make demo   send a real capture through an emulated Xen vif and back"
 	@echo "make test   lint, types and every test"
 	@echo "make explore [SECONDS=600] [SEED=n]  the random tests with fresh seeds, over and over"
 	@echo "make mutants [ONLY=tx-*]  break one rule of the source at a time: a test has to notice each"
+	@echo "make zoo    every bug of the zoo under every check of the conformance suite"
 	@echo "make bench  frames per second, as ratios to other ways of moving frames"
 	@echo "make clean  remove what the other targets made"
 
@@ -73,6 +74,9 @@ explore: $(FAST)
 
 mutants: $(FAST)
 	@$(BIN)/python tools/mutants.py --jobs $(JOBS) $(foreach id,$(ONLY),'$(id)')
+
+zoo: $(FAST)
+	@$(BIN)/python tests/zoo/matrix.py $(ARGS) $(foreach id,$(ONLY),'$(id)')
 
 bench: $(FAST)
 	@$(PIP) --require-hashes -r requirements-bench.lock

@@ -100,14 +100,15 @@ def function_with(file: str, text: str) -> FunctionType:
     return _plain(found)
 
 
-def load_mutants(file: Path) -> dict[str, Mutant]:
-    """The mutants of a TOML file, by id.
+def load_mutants(file: Path | str) -> dict[str, Mutant]:
+    """The mutants of a TOML file, or of text as of one, by id.
 
     Each ``[[mutant]]`` has an ``id``, a ``bug`` in words, and either ``file``, ``before`` and
     ``after`` or ``mutations``, an array of tables with these three; other keys are for others.
     """
     found = {}
-    for row in tomllib.loads(file.read_text())["mutant"]:
+    text = file if isinstance(file, str) else file.read_text()
+    for row in tomllib.loads(text)["mutant"]:
         places = row.get("mutations", [row])
         found[row["id"]] = Mutant(
             row["id"],
