@@ -84,7 +84,10 @@ class XnbTarget(PlainTarget):
     between executions.
 
     A finding names a row: what the driver does is something else when that row is fixed.
+    ``has_more``: inputs have frames, features and acts.
     """
+
+    has_more = True
 
     def __init__(self, known: frozenset[str] = frozenset()) -> None:
         super().__init__(_counted())
@@ -174,7 +177,7 @@ class XnbTarget(PlainTarget):
         else:
             poller.ring_page[:] = _EMPTY
             poller.rx_page[:] = record8[:PAGE_SIZE]
-        if self.name != "xnb-tx":
+        if self.has_more:
             self._queue_frames(poller)
             self._plan_acts(poller)
         if self.kind == TX_REQUESTS:
@@ -242,6 +245,7 @@ class XnbTx(XnbTarget):
     name = "xnb-tx"
     page = "tx page"
     kind = TX_REQUESTS
+    has_more = False
 
 
 class XnbRx(XnbTarget):
