@@ -1,11 +1,8 @@
-"""Every mutant under every check (``make zoo``): ``matrix.py [--write] [--others] [ID ...]``.
+"""Every mutant under every check (``make zoo``): ``matrix.py [--write] [ID ...]``.
 
 Compares with ``failing.json``, or writes it. Ends with exit code 1 if something differs. With ids
 (or patterns of ids) of mutants, those.
 
-With ``--others`` checks that fail on no mutant of the zoo are tried on those of
-``tests/mutants.toml``, which are of every rule of the drivers: "others" has the first one on which
-each fails.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -25,19 +22,16 @@ from zoo import (
     SOUND,
     TARGETS,
     Exhibit,
-    applied_to,
     control_failed,
     exhibits,
     expected,
     failing,
-    other_mutants,
     table,
 )
 
 from xennet.check.check import Check, Side, all_checks
 from xennet.engine.choice import using
 from xennet.netback.xnb.known import Rows
-from xennet.testing.mutated import MutationError
 
 #: Rows of xnb that are looked at in any life; others only where they make a difference.
 _EVERYWHERE = frozenset({"A16", "A17", "B10", "C1", "C5", "C7", "C8", "C10"})
@@ -87,34 +81,13 @@ def base_rows(names: Iterable[str]) -> dict[str, list[str]]:
     return rows
 
 
-def others(left: set[str]) -> Iterator[tuple[str, str]]:
-    """(check, mutant of tests/mutants.toml) for checks of ``left``, as far as there are."""
-    for mutant in other_mutants().values():
-        for side in Side:
-            checks = [one for one in all_checks(side) if one.id in left]
-            if not checks:
-                continue
-            try:
-                with applied_to(mutant, f"{side} linux") as target:
-                    found = failing(target, checks)
-            except MutationError:
-                continue  # it is in no function
-            except Exception as error:  # a mutant may break the suite itself
-                print(f"{mutant.id}: {type(error).__name__}: {error}", file=sys.stderr)
-                continue
-            for one in found:
-                left.discard(one)
-                yield one, mutant.id
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write failing.json")
-    parser.add_argument("--others", action="store_true", help="look for what nothing fails on")
     parser.add_argument("ids", nargs="*")
     arguments = parser.parse_args()
     old: dict[str, Any] = json.loads(FAILING.read_text()) if FAILING.exists() else {}
-    new = {"targets": {}, "mutants": {}, "others": {}, **old}
+    new = {name: dict(old.get(name, {})) for name in ("targets", "mutants")}
     wanted = [
         one
         for one in exhibits().values()
@@ -137,20 +110,14 @@ def main() -> int:
     new["mutants"] = {one: new["mutants"][one] for one in exhibits() if one in new["mutants"]}
     seen = {one for row in new["mutants"].values() for one in row["fails"]}
     every = {one.id for one in all_checks()}
-    new["others"] = {a: b for a, b in new["others"].items() if a in every - seen}
-    left = every - seen - new["others"].keys()
-    if arguments.others:
-        for check, mutant in others(left):
-            new["others"][check] = mutant
-            print(f"{check}: {mutant}", flush=True)
-    new["others"] = dict(sorted(new["others"].items()))
+    left = every - seen
     for check in sorted(left):
         print(f"nothing fails {check}")
     if arguments.write:
         FAILING.write_text(written(new))
         expected.cache_clear()
         before, _, behind = DOCUMENT.read_text().partition(BEGIN)
-        DOCUMENT.write_text(before + BEGIN + table() + END + behind.partition(END)[2])
+        DOCUMENT.write_text(before + BEGIN + "\n" + table() + "\n" + END + behind.partition(END)[2])
     same = new == old
     print("as failing.json says" if same else "other than failing.json says")
     return 0 if same or arguments.write else 1

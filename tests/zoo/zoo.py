@@ -33,8 +33,6 @@ FAILING = HERE / "failing.json"
 #: The document with the table of the zoo, and what is around that.
 DOCUMENT = HERE.parent.parent / "docs" / "zoo.md"
 BEGIN, END = "<!-- the zoo -->\n", "<!-- end of the zoo -->\n"
-#: The mutants of single rules of the source, each with a test that kills it (docs/kernels.md).
-OTHERS = HERE.parent / "mutants.toml"
 
 _LINUX_BACK = BUILTIN[Side.NETBACK, "linux"]
 _LINUX_FRONT = BUILTIN[Side.NETFRONT, "linux"]
@@ -109,26 +107,6 @@ def exhibits() -> dict[str, Exhibit]:
     return found
 
 
-@cache
-def other_mutants() -> dict[str, Mutant]:
-    """The mutants of single rules, of files that drivers run."""
-    rows = tomllib.loads(OTHERS.read_text())["mutant"]
-    text = "".join(
-        f"[[mutant]]\nid = {json.dumps(row['id'])}\nbug = {json.dumps(row['rule'])}\n"
-        f"file = {json.dumps(row['file'])}\nbefore = {json.dumps(row['before'])}\n"
-        f"after = {json.dumps(row['after'])}\n"
-        for row in rows
-        if row["file"].startswith(_OF_DRIVERS)
-    )
-    return {row.id: row for row in load_mutants(text).values()}
-
-
-_OF_DRIVERS = tuple(
-    f"xennet/{room}"
-    for room in ("netback/", "netfront/", "vif/", "xenbus/", "offload/", "flow/", "granter", "ring")
-)
-
-
 def failing(target: Target, checks: Iterable[Check]) -> dict[str, Result]:
     """The checks that fail on ``target``, by id."""
     return {result.check.id: result for result in run_checks(target, checks) if not result.good}
@@ -141,8 +119,7 @@ def control_failed(result: Result) -> bool:
 
 @cache
 def expected() -> dict[str, Any]:
-    """What failing.json says: of "targets" and of "mutants" the checks that fail, and of "others"
-    a mutant of tests/mutants.toml for each check that fails on no mutant of the zoo."""
+    """What failing.json says: of "targets" and of "mutants" the checks that fail."""
     found: dict[str, Any] = json.loads(FAILING.read_text())
     return found
 
