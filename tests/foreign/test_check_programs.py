@@ -109,8 +109,9 @@ def test_a_program_may_be_started_by_another_one(programs: dict[str, str]) -> No
 )
 @pytest.mark.usefixtures("programs")
 def test_a_program_that_ends_or_works_on_gets_its_verdict(
-    source: str, liveness: Liveness, reason: str
+    source: str, liveness: Liveness, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("xennet.check.program_session._MOST_DONE", 1000)
     missing, found, why = life(Side.NETBACK, *python(f"import os\n{source}"))
     assert missing == "it has ended"
     assert (found, why[: len(reason)]) == (liveness, reason)

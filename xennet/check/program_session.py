@@ -31,6 +31,8 @@ from xennet.xenbus.nodes import NodeDirectory
 
 #: Seconds of its own CPU time in which a program has to come to rest.
 CPU_SECONDS = 2.0
+#: Deliveries of the machine and requests to the store in which it has to.
+_MOST_DONE = 20_000
 #: Times that a thread with a timeout has to wake up, and nothing comes of it, until it counts as
 #: resting; and seconds that it has to sleep on otherwise.
 _WAKES, _SLEEPS = 2, 0.3
@@ -52,6 +54,8 @@ _LOOK, _LONGEST_LOOK, _LOOKS = 0.0001, 0.005, 8
 #: Bytes of output that are kept, of its beginning and of its end.
 _KEPT = 4096
 _PAGE = 4096
+#: Connections to the store that are the host's own (xennet.host.Host).
+_NOT_PROGRAMS = ("toolstack", "hotplug", "dom0")
 
 
 class ProgramSession:
@@ -160,7 +164,8 @@ class ProgramSession:
         """Wait until the program rests, or its end. Returns whether it or the machine has done
         anything since it rested last. ``nap``: seconds for which a thread with a timeout has to
         sleep on."""
-        bound = _Bound(self._watch, self._cpu)
+        bound = _Bound(self._watch, self._cpu, lambda: self._loop.steps + self._requests)
+        self._naps.begin()
         wait, looks = _LOOK, 0
         while self.liveness is Liveness.RESTS:
             quiet = self._deliver()
@@ -200,12 +205,13 @@ class ProgramSession:
             self._pump.run(undisturbed=True)
         return False
 
-    def _count_request(self, _: StoreOperation) -> None:
-        self._requests += 1
+    def _count_request(self, event: StoreOperation) -> None:
+        if event.domid == self._domid and event.who not in _NOT_PROGRAMS:
+            self._requests += 1
 
     def _progress(self) -> tuple[int, int, int]:
         """What differs as soon as the program has done something that can be seen: the deliveries
-        of the machine, the requests to the store, the bytes of all pages that it has mapped."""
+        of the machine, its requests to the store, the bytes of all pages that it has mapped."""
         frames = {
             frame
             for program in self._server.programs.values()
@@ -292,6 +298,10 @@ class _Naps:
         self._first: dict[tuple[int, int], int] = {}
         self._asleep: dict[tuple[int, int], tuple[int, float]] = {}
 
+    def begin(self) -> None:
+        """Something may have come: what was slept before does not count."""
+        self._progress = None
+
     def over(self, look: Look, progress: Callable[[], object], nap: float) -> bool:
         """Whether all threads of ``look``, which sleep, have nothing to do: without a timeout at
         once; otherwise after a whole sleep, and what they do then, without any ``progress()``, or
@@ -316,15 +326,18 @@ class _Naps:
 class _Bound:
     """The bound within which a program has to come to rest."""
 
-    def __init__(self, watch: ProcessWatch, cpu: float) -> None:
+    def __init__(self, watch: ProcessWatch, cpu: float, done: Callable[[], int]) -> None:
         self._watch, self._cpu = watch, cpu
         self._begin = watch.cpu_time()
         self._since: dict[str, float] = {}
+        self._done, self._most = done, done() + _MOST_DONE
 
     def exceeded(self, look: Look) -> str:
         """Why it is over, "" while it is not; ``look``: what its threads do now."""
         if self._watch.cpu_time() - self._begin > self._cpu:
             return f"it does not come to rest within {self._cpu:g} s of its own CPU time"
+        if self._done() > self._most:
+            return f"it does not come to rest within {_MOST_DONE} calls"
         states, now = {thread.state for thread in look.values()}, time.monotonic()
         for state, (seconds, what) in _WAITS.items():
             if state not in states:
