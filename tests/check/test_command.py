@@ -106,6 +106,18 @@ def test_what_cannot_be_run_is_one_line_and_exit_code_2(
     assert said in first
 
 
+def test_a_program_that_is_none_is_not_a_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "driver"
+    program.write_bytes(b"\0 no program")
+    program.chmod(0o755)
+    assert run("netback", "--only", CHECK, "--", str(program)) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"xennet: {CHECK}: ExecError: ")
+
+
 def test_a_report_that_cannot_be_written_names_its_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -261,7 +261,7 @@ def _run(
     except SuiteError as error:
         if sys.flags.dev_mode:
             raise
-        raise click.ClickException(str(error)) from error
+        raise BadInputError(str(error)) from error
     finally:
         target.close()
     if junit is not None:
@@ -277,7 +277,7 @@ def _run(
 
 @contextmanager
 def _working(jobs: int, dask: str | None) -> Iterator[Workers]:
-    """Those who play. Raises ClickException if they cannot go on."""
+    """Those who play. Raises BadInputError if they cannot go on."""
     from xennet.workers.chosen import open_workers
     from xennet.workers.mapping import WorkersError
 
