@@ -66,7 +66,7 @@ class Field:
 
 #: ``play(peer, value)``: returns None, or the outcome that it has seen itself; the runner then
 #: sends no probe. It raises Violation.
-Play = Callable[[Any, Any], Outcome | None]
+PlayFunction = Callable[[Any, Any], Outcome | None]
 _P = TypeVar("_P", bound=Callable[..., Any])
 
 
@@ -89,7 +89,7 @@ class Check:
     side: Side
     accepts: frozenset[Outcome]
     summary: str
-    play: Play = attribute(repr=False)
+    play: PlayFunction = attribute(repr=False)
     field: Field | None = None
     needs: frozenset[str] = frozenset()
     queues: int = 1

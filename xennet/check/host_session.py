@@ -86,6 +86,7 @@ class HostSession:
         return self._bounded(partial(self.host.pump.run, waiting, patience=ns), ns)
 
     def close(self) -> tuple[str, ...]:
+        """As Session.close says."""
         if self._closed:
             return ()
         self._closed = True

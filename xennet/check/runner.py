@@ -59,17 +59,9 @@ class Play:
 
     ``notes``: what the peer did and saw in the play. ``violation``: what it found wrong. ``held``:
     what the driver held at the end. ``frames``: those of the peer, with their times in ns.
-        began = self.begin is not None
-        return Play(
-            outcome,
-            self.reason,
-            notes,
-            self.violation,
-            held,
-            frames,
-            began,
-            output=self.session.output,
-        )
+    ``began``: whether it came as far as the check itself. ``trace``: the events of the machine, one
+    line of JSON for each; none unless they are traced and something is wrong. ``output``: what the
+    driver's program has written.
     """
 
     outcome: Outcome

@@ -1,4 +1,5 @@
-"""What a frontend publishes, and what a backend advertises, beside what key_faults has."""
+"""Keys that name another domain's pages or ports, nodes that nobody knows, and what a backend
+advertises. Keys that are missing, malformed or contradict each other are in key_faults."""
 
 from __future__ import annotations
 
