@@ -68,6 +68,7 @@ class Pages:
         self.u64 = self.u8.cast("Q")
 
     def revoke(self) -> None:
+        """Release all views: who still uses one gets a ValueError."""
         for view in (self.u16, self.u32, self.u64, self.u8):
             view.release()
 
@@ -80,6 +81,7 @@ class Frame:
     pages: Pages
 
     def bytes_of(self, number: int) -> memoryview:
+        """The bytes of the page with this frame ``number``."""
         at = (number - self.pages.first) * PAGE_SIZE
         return self.pages.u8[at : at + PAGE_SIZE]
 
@@ -165,6 +167,7 @@ class MinimalMachine:
         return lines
 
     def alloc(self, owner: int, count: int) -> Pages:
+        """``count`` consecutive zeroed pages for the domain ``owner``."""
         pages = Pages(self.next_frame, count, bytearray(count * PAGE_SIZE))
         self.next_frame += count + 1  # a hole: runs never touch each other
         for number in range(pages.first, pages.first + count):
@@ -186,17 +189,20 @@ class MinimalGrants:
         self.free = list(range(GRANT_ENTRIES - 1, GNTTAB_NR_RESERVED_ENTRIES - 1, -1))
 
     def claim(self, count: int) -> list[int]:
+        """Take ``count`` free references. Raises HypercallError if there are not so many."""
         if count > len(self.free):
             raise HypercallError("gnttab_alloc_grant_references", GNTST_no_space, "table full")
         return [self.free.pop() for _ in range(count)]
 
     def release(self, grefs: Sequence[int]) -> None:
+        """Give references back. Raises ValueError for one that is granted or free."""
         for gref in grefs:
             if self.status[gref << self.status_shift] & GTF_type_mask or gref in self.free:
                 raise ValueError(f"gref {gref} is still granted, or was never claimed")
         self.free.extend(grefs)
 
     def grant_access(self, domid: int, frame: int, readonly: bool = False) -> int:
+        """Grant a frame to ``domid``. Returns the reference."""
         (gref,) = self.claim(1)
         self.words[(gref << self.shift) + self.shift] = frame
         flags = GTF_permit_access | (GTF_readonly if readonly else 0)
@@ -204,6 +210,7 @@ class MinimalGrants:
         return gref
 
     def end_access(self, gref: int) -> bool:
+        """End a grant and give its reference back. Returns False while it is in use."""
         at = gref << self.status_shift
         if self.status[at] & (GTF_reading | GTF_writing):
             return False
@@ -221,9 +228,11 @@ class MinimalStore:
         self._held: list[str] | None = None  # paths changed inside a transaction
 
     def read(self, path: str) -> bytes:
+        """The value of a node. Raises XsError if there is none."""
         return self.machine.nodes[self._existing(path)]
 
     def write(self, path: str, value: bytes | str | int) -> None:
+        """Set a node, and make its parents; numbers are written in decimal."""
         raw = value if isinstance(value, bytes) else str(value).encode()
         full = self._full(path)
         self._make_parents(full)
@@ -231,6 +240,7 @@ class MinimalStore:
         self._changed(full)
 
     def rm(self, path: str) -> None:
+        """Remove a node and all below it. Raises XsError if it has no parent either."""
         full = self._full(path)
         if full not in self.machine.nodes:
             self._existing(full.rpartition("/")[0] or "/")
@@ -240,6 +250,7 @@ class MinimalStore:
         self._changed(full)
 
     def mkdir(self, path: str) -> None:
+        """Make an empty node, and its parents, if it is not there."""
         full = self._full(path)
         if full not in self.machine.nodes:
             self._make_parents(full)
@@ -247,11 +258,13 @@ class MinimalStore:
             self._changed(full)
 
     def directory(self, path: str) -> list[str]:
+        """The names right below a node. Raises XsError if there is no such node."""
         inside = self._existing(path).rstrip("/") + "/"
         below = [node[len(inside) :] for node in self.machine.nodes if node.startswith(inside)]
         return [name for name in below if name and "/" not in name]
 
     def set_perms(self, path: str, perms: Sequence[str]) -> None:
+        """Do nothing. Raises XsError if there is no such node."""
         self._existing(path)  # who may do what is not modelled
 
     def transact(self, body: Callable[[Any], Any]) -> Any:
@@ -270,11 +283,13 @@ class MinimalStore:
         return result
 
     def watch(self, path: str, token: str, callback: Callable[[str, str], None]) -> None:
+        """Call ``callback(path, token)`` once now, and whenever something changes there."""
         watch = Watch(self.domid, self._full(path), path, token, callback)
         self.machine.watches.append(watch)
         self._post(watch, watch.path)
 
     def unwatch(self, path: str, token: str) -> None:
+        """End a watch. Raises XsError if there is none."""
         for watch in self.machine.watches:
             if (watch.domid, watch.given, watch.token) == (self.domid, path, token):
                 self.machine.watches.remove(watch)
@@ -339,14 +354,17 @@ class MinimalHypervisor:
         self.interests: defaultdict[type, MinimalInterest] = defaultdict(MinimalInterest)
 
     def interest(self, kind: type) -> MinimalInterest:
+        """The interest of observers in events of ``kind``; a test may set it."""
         return self.interests[kind]
 
     # Memory
 
     def alloc_pages(self, count: int) -> Pages:
+        """Allocate ``count`` consecutive zeroed pages."""
         return self.machine.alloc(self.domid, count)
 
     def free_pages(self, pages: Any) -> None:
+        """Free pages. Raises ValueError if they are not all the domain's own."""
         for number in range(pages.first, pages.first + pages.count):
             frame = self.machine.frames.get(number)
             if frame is None or frame.owner != self.domid:
@@ -357,6 +375,7 @@ class MinimalHypervisor:
     # Grants
 
     def map_grant(self, domid: int, gref: int, readonly: bool = False) -> Mapping:
+        """GNTTABOP_map_grant_ref of one page. Raises HypercallError on refusal."""
         granter = self.machine.domains.get(domid)
         if granter is None:
             raise HypercallError(GNTTABOP_map, GNTST_bad_domain, f"no domain {domid}")
@@ -372,6 +391,7 @@ class MinimalHypervisor:
         return mapping
 
     def unmap_grant(self, mapping: Any) -> None:
+        """GNTTABOP_unmap_grant_ref. Raises HypercallError if it is not mapped."""
         if not mapping.live or mapping not in self.mappings:
             raise HypercallError("GNTTABOP_unmap_grant_ref", GNTST_bad_handle, f"{mapping!r}")
         mapping.live = False
@@ -383,6 +403,7 @@ class MinimalHypervisor:
             grants.status[mapping.gref << 2] &= ~(GTF_reading | GTF_writing)
 
     def grant_copy(self, ops: memoryview, count: int) -> None:
+        """GNTTABOP_copy of ``count`` struct gnttab_copy; each gets its own status."""
         raw = ops.cast("B")
         for i in range(count):
             at = i * GNTTAB_COPY.size
@@ -442,11 +463,13 @@ class MinimalHypervisor:
     # Event channels
 
     def alloc_unbound(self, remote_domid: int) -> int:
+        """EVTCHNOP_alloc_unbound for oneself. Returns the local port."""
         port = next(p for p in range(1, 4096) if p not in self.ports)
         self.ports[port] = Channel(remote_domid)
         return port
 
     def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
+        """EVTCHNOP_bind_interdomain. Returns the local port. Raises HypercallError."""
         op = "EVTCHNOP_bind_interdomain"
         remote = self.machine.domains.get(remote_domid)
         if remote is None:
@@ -461,20 +484,24 @@ class MinimalHypervisor:
         return port
 
     def on_event(self, port: int, handler: Callable[[], None]) -> None:
+        """Run ``handler`` when an event arrives at ``port``; this unmasks the port."""
         channel = self._port(port, "on_event")
         channel.handler = handler
         channel.masked = False
         self._post_event(channel)
 
     def mask(self, port: int) -> None:
+        """Hold events of ``port`` back; an event that comes is remembered."""
         self._port(port, "mask").masked = True
 
     def unmask(self, port: int) -> None:
+        """EVTCHNOP_unmask: an event that was held back arrives now."""
         channel = self._port(port, "EVTCHNOP_unmask")
         channel.masked = False
         self._post_event(channel)
 
     def notify(self, port: int) -> None:
+        """EVTCHNOP_send; it goes nowhere if the other end is not bound."""
         channel = self._port(port, "EVTCHNOP_send")
         if channel.remote_port is None:
             return
@@ -484,6 +511,7 @@ class MinimalHypervisor:
         remote._post_event(theirs)
 
     def close_port(self, port: int) -> None:
+        """EVTCHNOP_close: the other end becomes unbound."""
         channel = self._port(port, "EVTCHNOP_close")
         del self.ports[port]
         channel.handler = None
@@ -515,18 +543,22 @@ class MinimalHypervisor:
     # The rest
 
     def defer(self, work: Callable[[], None]) -> None:
+        """Run ``work`` when the machine runs, after what is queued already."""
         self.machine.queue.append(work)
 
     @property
     def now(self) -> int:
+        """The time in ns."""
         return self.machine.now
 
     def call_after(
         self, delay: int, work: Callable[[], None], *, background: bool = False
     ) -> Callable[[], None]:
+        """Run ``work`` ``delay`` ns from now. Returns a function that prevents it."""
         calls = [work]
         self.machine.timers.append((self.machine.now + delay, calls))
         return calls.clear
 
     def emit(self, event: object) -> None:
+        """Add ``event`` to ``events``."""
         self.events.append(event)

@@ -24,9 +24,11 @@ class NetworkStack(BaseEndpoint):
         self.offload = EVERYTHING
 
     def negotiated(self, offload: Offload) -> None:
+        """Keep ``offload``."""
         self.offload = offload
 
     def pull(self, batch: FrameBatch) -> int:
+        """Move frames of ``to_send`` into ``batch`` as far as it has room. Returns how many."""
         pulled = 0
         while self.to_send and batch.has_room(len(self.to_send[0])):
             flags = self.flags.pop(0) if self.flags else 0
@@ -37,6 +39,7 @@ class NetworkStack(BaseEndpoint):
         return pulled
 
     def push(self, batch: FrameBatch) -> None:
+        """Add the frames of ``batch`` to ``received``, what they need to ``meta``."""
         self.received += [bytes(frame) for frame in batch]
         for i in range(batch.count):
             self.meta.append((batch.flags[i], batch.gso_size[i], batch.gso_type[i]))

@@ -20,9 +20,12 @@ class Note:
 
     ``what``: "wrote" or "took" (a slot), "set" (an index), "sent" or "kept" (an event: one that a
     publication does not call for is kept), "granted", "ended", "mapped", "unmapped", "bound",
-    "closed", "node" or "removed" (in the store), "read" or "filled" (a page of the other end).
-    ``where``: "queue 0 tx ring, index 5", "queue 0 tx ring, req_prod", a path, "gref 8", "port 3".
-    ``raw``: the bytes of the slot, of the node, of the index in decimal.
+    "closed", "node" or "removed" (in the store), "read" or "filled" (a page of the other end);
+    "move" (a named one begins), "step" (of a life), "could not" (a move or step that the peer lacks
+    something for).
+    ``where``: "queue 0 tx ring, index 5", "queue 0 tx ring, req_prod", a path, "gref 8", "port 3",
+    the name of the move or step. ``raw``: the bytes of the slot, of the node, of the index in
+    decimal, why it could not.
     """
 
     what: str
