@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 
@@ -20,9 +21,11 @@ def die_once(path: str) -> str:
     return marker.name
 
 
-def die(number: int) -> int:
+def die(folder: str) -> str:
+    """Leaves a file in ``folder``, and ends its process as a crash would."""
+    tempfile.mkstemp(dir=folder)
     os.kill(os.getpid(), signal.SIGKILL)
-    return number
+    return folder
 
 
 def fail(text: str) -> str:

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 import worker_functions
@@ -77,11 +79,15 @@ def test_workers_that_are_killed_between_items_are_replaced(processes: Processes
 
 
 def test_an_item_that_ends_every_worker_is_an_error(
-    processes: Processes, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("xennet.workers.processes.MAX_DEATHS", 2)
-    with pytest.raises(WorkersError, match="item 0 has ended 2 workers"):
-        list(processes.map(worker_functions.die, [1]))
+    with (
+        closing(Processes(2)) as processes,  # none of which has died before
+        pytest.raises(WorkersError, match="item 0 has ended 2 workers"),
+    ):
+        list(processes.map(worker_functions.die, [str(tmp_path)]))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_workers_end_with_the_process_that_gives_work() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -65,11 +65,11 @@ class Cluster:
         from distributed.scheduler import KilledWorker
 
         for again in range(MAX_DEATHS):
-            try:
+            if again:
+                future = self._submit(function, item, f"{key}-{again}")
+            with suppress(KilledWorker):
                 result: R = future.result()
                 return result
-            except KilledWorker:
-                future = self._submit(function, item, f"{key}-{again}")
         raise WorkersError(f"{item!r:.80} has ended {MAX_DEATHS} times all workers that took it")
 
     @contextmanager

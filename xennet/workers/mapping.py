@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: How many workers may die with one item before it is taken for the reason.
+#: The item with which so many workers have died is taken for the reason.
 MAX_DEATHS = 30
 
 

@@ -113,7 +113,7 @@ class Processes:
                     self._workers.remove(worker)
                     worker.end()
                     deaths[task[0]] = deaths.get(task[0], 0) + 1
-                    if deaths[task[0]] > MAX_DEATHS:
+                    if deaths[task[0]] >= MAX_DEATHS:
                         raise WorkersError(
                             f"item {task[0] - first} has ended {MAX_DEATHS} workers"
                         ) from None
