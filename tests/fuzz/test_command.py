@@ -68,6 +68,16 @@ def test_jobs_find_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert findings(capsys, "--seed", "9") != findings(capsys)
 
 
+def test_seeds_are_four_however_many_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["fuzz", NAME, "--rounds", "1", "--json", "-"]
+    documents = []
+    for jobs in ("1", "5"):
+        assert main([*args, "--jobs", jobs]) == 1
+        documents.append(json.loads(capsys.readouterr().out))
+    assert documents[0]["seeds"] == documents[1]["seeds"] == [0, 1, 2, 3]
+    assert documents[0]["findings"] == documents[1]["findings"]
+
+
 def test_known_rules_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert {each["rule"] for each in findings(capsys, "--known", "T1,A1")} == {"T2"}
     assert findings(capsys, "--known", "T1,T2") == []
@@ -112,7 +122,9 @@ def test_a_damaged_corpus_is_told_with_file_and_offset(
 
 def test_the_help_lists_the_targets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fuzz", "--help"]) == 0
-    assert re.search("  tx +the hardened backend takes requests", capsys.readouterr().out)
+    out = capsys.readouterr().out
+    assert re.search("  tx +the hardened backend takes requests", out)
+    assert "2 bad usage, 130 after Control-C." in " ".join(out.split())
 
 
 def test_targets_and_commands_are_completed() -> None:

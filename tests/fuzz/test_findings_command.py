@@ -58,8 +58,8 @@ def test_replay_tells_what_became_of_a_finding(
     finding: str, fuzz_input: FuzzInput, code: int, says: str, run: Run, tmp_path: Path
 ) -> None:
     path = written(tmp_path, Recorded(fuzz_input, Finding(finding, "as it was"), CROSSING.known))
-    returned, out, _ = run("replay", path)
-    assert returned == code
+    returned, out, err = run("replay", path)
+    assert (returned, err) == (code, "")  # of an error there is a line
     assert out.startswith(says)
     returned, out, _ = run("replay", "--json", path)
     document = json.loads(out)
@@ -91,8 +91,8 @@ def test_a_file_of_no_use_is_told(
 ) -> None:
     path = tmp_path / "a.xenfuzz"
     write_file(path, FuzzInput("nothing", sections))
-    code, _, err = run(command, path)
-    assert code == 2
+    code, out, err = run(command, path)
+    assert (code, out) == (2, "")
     assert err.startswith(f"xennet: {path}: offset 0: ")
     assert problem in err
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from xennet.fuzz.target import Target
 
 EXIT_FOUND = 1
-#: Units of a round, where nobody says.
-_SEEDS = 4
 #: Seconds between two lines about how far it is.
 _PERIOD = 1.0
 
@@ -71,7 +69,10 @@ class _Fuzz(CommandGroup):
         super().format_epilog(ctx, formatter)
 
 
-@click.group(cls=_Fuzz, epilog="Exit code: 0 nothing was found, 1 something was, 2 bad usage.")
+_EPILOG = "Exit code: 0 nothing was found, 1 something was, 2 bad usage, 130 after Control-C."
+
+
+@click.group(cls=_Fuzz, epilog=_EPILOG)
 def fuzz() -> None:
     """Let coverage guide inputs into a target: xennet fuzz TARGET [OPTIONS]."""
 
@@ -87,7 +88,9 @@ SEED = click.option("--seed", type=click.IntRange(0), default=0, help="The first
 SEEDS = click.option(
     "--seeds",
     type=click.IntRange(1, 10_000),
-    help=f"Seeds: units of work in a round ({_SEEDS}, or as many as jobs).",
+    default=4,
+    show_default=True,
+    help="Seeds: units of work in a round, no fewer than there are workers to be of use.",
 )
 KNOWN = click.option(
     "--known",
@@ -135,7 +138,7 @@ def campaign(
     seconds: float | None,
     rounds: int | None,
     seed: int,
-    seeds: int | None,
+    seeds: int,
     directory: Path | None,
     known: frozenset[str],
     jobs: int,
@@ -152,7 +155,7 @@ def campaign(
     from xennet.fuzz.report import document, lines
     from xennet.workers.chosen import open_workers
 
-    settings = Settings(target, _seeds(seed, seeds, jobs), known, rounds)
+    settings = Settings(target, tuple(range(seed, seed + seeds)), known, rounds)
     silent = json_file == "-"
     with ExitStack() as closed:
         closed.enter_context(_errors())
@@ -212,7 +215,7 @@ def ci(
     rounds: int | None,
     new: Path | None,
     seed: int,
-    seeds: int | None,
+    seeds: int,
     known: frozenset[str],
     jobs: int,
     dask: str | None,
@@ -220,7 +223,8 @@ def ci(
 ) -> None:
     """Look for findings that are not in a base directory, in all targets or some.
 
-    The base is only read. Exit code: 0 nothing new was found, 1 something was, 2 bad usage.
+    The base is only read. Exit code: 0 nothing new was found, 1 something was, 2 bad usage, 130
+    after Control-C.
     """
     from xennet.fuzz.campaign import Settings
     from xennet.fuzz.ci import new_findings
@@ -238,7 +242,7 @@ def ci(
         workers = closed.enter_context(closing(open_workers(jobs, dask)))
         stop = closed.enter_context(_stop(None, silent))
         for target in wanted:
-            settings = Settings(target, _seeds(seed, seeds, jobs), known, rounds)
+            settings = Settings(target, tuple(range(seed, seed + seeds)), known, rounds)
             mine = Stop()
             mine.after(seconds / len(wanted))
             over = partial(_any_over, stop, mine)
@@ -259,7 +263,9 @@ def ci(
 def replay(ctx: click.Context, file: Path, as_json: bool) -> None:
     """Execute a finding again.
 
-    Exit code: 0 it is the same, 1 it is a different one, 2 it is gone (or bad usage).
+    Exit code: 0 it is the same, 1 it is a different one, 2 it is gone. An error (bad usage, a file
+    of no use) is 2 as well, with nothing on standard output and a line on standard error that
+    begins with "xennet: ".
     """
     from xennet.fuzz.replay import replay as replay_file
 
@@ -385,10 +391,6 @@ def _target(name: str) -> Target:
     from xennet.fuzz.target_table import open_target
 
     return open_target(name)
-
-
-def _seeds(first: int, number: int | None, jobs: int) -> tuple[int, ...]:
-    return tuple(range(first, first + (number or max(_SEEDS, jobs))))
 
 
 @contextmanager
