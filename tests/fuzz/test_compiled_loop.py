@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
-from planted import Planted
+from planted import Planted, Raising
 
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.choice import using
-from xennet.fuzz.compiled_loop import L_CAPACITY, L_ENTRIES, L_KEPT
+from xennet.fuzz.compiled_loop import L_CAPACITY, L_ENTRIES, L_EXECUTIONS, L_KEPT
+from xennet.fuzz.exploration import Work
 from xennet.fuzz.fuzz_input import FuzzInput
 from xennet.fuzz.record_target import RecordTarget
 from xennet.fuzz.target_table import open_target
@@ -43,6 +44,25 @@ def test_the_loop_finds_a_planted_bug_and_says_with_which_input(seed: int) -> No
     fresh = planted(99)
     assert fresh.execute(burst.found_by) == burst.finding
     assert fresh.trace() == target.trace()
+
+
+def test_a_kernel_that_raises_is_a_finding_with_its_input_and_the_loop_goes_on() -> None:
+    with using("plain"):
+        target = Raising()
+    target.seed(1)
+    burst = target.burst(30_000)
+    assert burst.finding is not None
+    assert burst.finding.rule == "exception"
+    assert burst.finding.where.startswith("IndexError: ")
+    assert burst.found_by is not None
+    assert burst.executions == target.loop.state[L_EXECUTIONS] + 1 < 30_000
+    with using("plain"):
+        assert Raising().execute(burst.found_by) == burst.finding
+    explored = target.explore(Work("raising", 1, 0, 2000))
+    assert explored.executions == 2000
+    assert explored.findings > 1
+    for crash in explored.crashes:
+        assert target.execute(crash.fuzz_input) == crash.finding
 
 
 def test_without_operands_of_comparisons_it_does_not() -> None:

@@ -23,6 +23,7 @@ from xennet.engine.choice import counting, current
 from xennet.engine.counted_plain import CountedCode, Trace
 from xennet.fuzz.compiled_loop import (
     L_ENTRIES,
+    L_EXECUTIONS,
     L_FINDING,
     L_KEPT,
     L_PACKETS,
@@ -334,14 +335,20 @@ class KernelTarget(RecordTarget):
         before = state[L_PACKETS]
         try:
             self._root(1, 1, self.loop.arrays, *self.world)
-        except Exception as error:  # plain kernels can raise: an index outside of an array
-            return Finding("exception", f"{type(error).__name__}: {error}")
+        except Exception as error:
+            return _raised(error)
         self.packets = state[L_PACKETS] - before
         return self._finding()
 
     def burst(self, count: int) -> Burst:
+        state = self.loop.state
+
         def executed() -> tuple[int, Finding | None]:
-            done = self._root(count, 0, self.loop.arrays, *self.world)
+            before = state[L_EXECUTIONS]
+            try:
+                done = self._root(count, 0, self.loop.arrays, *self.world)
+            except Exception as error:  # the execution that raised was not counted
+                return state[L_EXECUTIONS] - before + 1, _raised(error)
             return done, self._finding()
 
         return self._burst(executed)
@@ -352,6 +359,11 @@ class KernelTarget(RecordTarget):
             return None
         rule, _, what = self.found[number].partition(": ")
         return Finding(rule, what)
+
+
+def _raised(error: Exception) -> Finding:
+    """Plain kernels can raise: an index outside of an array."""
+    return Finding("exception", f"{type(error).__name__}: {error}")
 
 
 def _apart(function: FunctionType) -> bool:
