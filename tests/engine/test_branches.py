@@ -16,6 +16,7 @@ from branching import Methods, called, kinds
 
 from xennet.engine.branches import Branches, reached
 from xennet.engine.counted_plain import CountedCode, Trace, counting_kernel
+from xennet.fuzz import payload
 
 SOURCE = Path(branching.__file__).read_text().splitlines()
 
@@ -127,3 +128,29 @@ def test_methods_count_while_they_are_asked_to(value: Any) -> None:
     counted.trace.hits[:] = bytes(len(counted.trace.hits))
     assert Methods().judge(value) == before
     assert not any(counted.trace.hits)
+
+
+def test_counting_code_leaves_no_names_and_is_taken_back_once() -> None:
+    before, code = dict(vars(branching)), Methods.judge.__code__
+    counted = CountedCode([branching])
+    for _ in range(2):
+        counted.open()
+        counted.open()
+        counted.close()
+        assert Methods.judge.__code__ is not code
+        counted.close()
+        counted.close()
+        assert Methods.judge.__code__ is code
+        assert vars(branching) == before
+
+
+def test_counting_code_that_is_lent_over_another_gives_that_back() -> None:
+    before = dict(vars(payload))
+    with CountedCode([payload]) as outer:
+        with CountedCode([payload]) as inner:
+            payload.frames()
+        assert any(inner.trace.hits)
+        assert not any(outer.trace.hits)
+        payload.frames()
+        assert bytes(outer.trace.hits) == bytes(inner.trace.hits)
+    assert vars(payload) == before

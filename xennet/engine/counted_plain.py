@@ -147,6 +147,8 @@ class CountedCode:
         self.trace = Trace(Branches(found), more)
         self._modules = modules
         self._plain: dict[FunctionType, CodeType] = {}
+        #: What had the names of counting code in each module: nothing, or those of another trace.
+        self._hidden: list[dict[str, Any]] = []
         self._users = 0
 
     def open(self) -> None:
@@ -156,19 +158,29 @@ class CountedCode:
             return
         names = self.trace.names()
         for module in self._modules:
-            vars(module).update(names)
+            space = vars(module)
+            self._hidden.append({name: space[name] for name in names if name in space})
+            space.update(names)
         for function in self.trace.branches.functions:
             self._plain[function] = function.__code__
             function.__code__ = _code(self.trace.branches, function)
 
     def close(self) -> None:
-        """Take it back when each who has opened it has closed it."""
+        """Take it back when each who has opened it has closed it; nothing if nobody has it open."""
+        if not self._users:
+            return
         self._users -= 1
         if self._users:
             return
         for function, code in self._plain.items():
             function.__code__ = code
         self._plain.clear()
+        for module, hidden in zip(self._modules, self._hidden, strict=True):
+            space = vars(module)
+            for name in self.trace.names():
+                space.pop(name, None)
+            space.update(hidden)
+        self._hidden.clear()
 
     def __enter__(self) -> CountedCode:
         self.open()
