@@ -46,6 +46,30 @@ def test_a_known_failure_is_green_and_one_that_is_gone_red(
     assert "XPASS" in capsys.readouterr().out
 
 
+def test_the_known_failures_of_a_built_in_driver_come_with_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = ("--known", "builtin", "--only", CHECK)
+    assert run("netback", "--builtin", "xnb", *known) == 0
+    assert run("netback", "--builtin", "linux", *known) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"xfail       {CHECK}  crashed"
+    assert told[2] == f"pass        {CHECK}  shut down"
+    # A driver without a list has no known failures.
+    slots = ("--only", "netfront.event.spurious")
+    assert run("netfront", "--builtin", "windows", "--known", "builtin", *slots) == 0
+
+
+def test_a_file_of_that_name_is_named_with_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "builtin").write_text("")
+    monkeypatch.chdir(tmp_path)
+    args = ("netback", "--builtin", "xnb", "--only", CHECK, "--known")
+    assert run(*args, "builtin") == 0
+    assert run(*args, "./builtin") == 1
+
+
 def test_reports_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = ("--junit", str(tmp_path / "j.xml"), "--html", str(tmp_path / "h.html"))
     out = ("--evidence", str(tmp_path / "evidence"), "--json")
@@ -92,6 +116,8 @@ def test_a_driver_in_python_is_named_by_its_factory(capsys: pytest.CaptureFixtur
         (("netback", "--python", "no_such:driver"), "no_such:driver: ModuleNotFoundError"),
         (("netback", "--python", "mock_drivers:NASTY"), "is a str and cannot be called"),
         (("netback", "--builtin", "linux", "--only", "tx.*"), "No check is like tx.*"),
+        (("netback", "--python", "mock_drivers:Refuses", "--known", "builtin"), "is for --builtin"),
+        (("netback", "--builtin", "xnb", "--known", "no.toml"), "'no.toml' does not exist"),
         (("netback", "--builtin", "linux", "--without", "wings"), "there is no feature 'wings'"),
         (("netback", "--builtin", "linux", "--only", CHECK, "--junit", "/"), "is a directory"),
         (("explain", "netif.tx.slot-in-pages"), "Did you mean 'netif.tx.slot-in-page'"),

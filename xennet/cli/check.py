@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
 _INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.Path(dir_okay=False, path_type=Path)
+#: The word for the known failures that come with a driver of xennet.
+_OWN = "builtin"
+
+
+def _known_option(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """A file of known failures, or the word "builtin"; a file of that name is "./builtin"."""
+    return value if value in (None, _OWN) else _INPUT(value, param, ctx)
+
+
 _EXIT_CODES = (
     "Exit code: 0 all is as expected, 1 a check is not, 2 the suite or the driver cannot be run."
 )
@@ -46,7 +55,10 @@ _OPTIONS = (
         "--without", multiple=True, metavar="FEATURE[=REASON]", help="Declare one such feature."
     ),
     click.option(
-        "--known", type=_INPUT, metavar="FILE", help="Failures that are known, with reasons (TOML)."
+        "--known",
+        callback=_known_option,
+        metavar="FILE",
+        help="Failures that are known, with reasons (TOML); 'builtin': those of --builtin KIND.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print the results as JSON."),
     click.option("--junit", type=_OUTPUT, metavar="FILE", help="Write them as JUnit XML too."),
@@ -224,7 +236,7 @@ def _run(
     severity: str,
     profile: Path | None,
     without: Sequence[str],
-    known: Path | None,
+    known: Path | str | None,
     as_json: bool,
     junit: Path | None,
     html: Path | None,
@@ -243,7 +255,7 @@ def _run(
     target = _target(side, builtin, python, program, _profile(profile, without))
     checks = all_checks(Side(side))
     chosen = _selected(checks, only, severity)
-    failures = _known(known, checks)
+    failures = _known(known, side, builtin, checks)
 
     def tell(result: Result) -> None:
         if evidence is not None and (not result.good or result.known is not None):
@@ -368,13 +380,23 @@ def _is_wanted(name: str, only: Sequence[str]) -> bool:
     return not only or any(fnmatchcase(name, pattern) for pattern in only)
 
 
-def _known(path: Path | None, checks: Iterable[Check]) -> list[KnownFailure]:
-    from xennet.check.known_failures import KnownFailuresError, read_known_failures
+def _known(
+    path: Path | str | None, side: str, builtin: str | None, checks: Iterable[Check]
+) -> list[KnownFailure]:
+    from xennet.check.known_failures import (
+        KnownFailuresError,
+        built_in_known_failures,
+        read_known_failures,
+    )
 
     if path is None:
         return []
+    ids = [one.id for one in checks]
+    if not isinstance(path, Path):
+        if builtin is None:
+            raise click.UsageError(f"--known {path} is for --builtin KIND.")
+        return built_in_known_failures(f"{side}-{builtin}", ids)
     try:
-        ids = [one.id for one in checks]
         return read_known_failures(path.read_text(), ids, str(path))
     except (KnownFailuresError, UnicodeDecodeError) as error:
         raise click.UsageError(str(error)) from None
