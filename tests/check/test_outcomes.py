@@ -5,13 +5,15 @@ from __future__ import annotations
 import mock_drivers as mocks
 import pytest
 from attrs import evolve
-from example_check import one_check, run, target
+from example_check import bad_slot, one_check, run, target
 
-from xennet.check.check import Side
+from xennet.abi.xenbus import XenbusState
+from xennet.check.check import PlayFunction, Side, Violation
 from xennet.check.outcome import Outcome
-from xennet.check.peers import new_peer
+from xennet.check.peers import FrontendPeer, new_peer
 from xennet.check.runner import HOPELESS, run_checks
 from xennet.check.target import Liveness
+from xennet.observe import Hypercall
 
 
 @pytest.mark.parametrize(
@@ -125,3 +127,63 @@ def test_a_driver_may_poll_while_minutes_pass() -> None:
     assert session.pass_time(20_000_000_000) is Liveness.RESTS
     assert not peer.probe(0)
     session.close()
+
+
+def at_each_event(peer: FrontendPeer, offset: int) -> None:
+    """A play whose own handler finds something wrong, whenever the driver sends an event."""
+
+    def look() -> None:
+        raise Violation("an event came")
+
+    peer.hv.on_event(peer.port(), look)
+    bad_slot(peer, offset)
+
+
+def at_each_hypercall(peer: FrontendPeer, offset: int) -> None:
+    """A play that finds something wrong in the middle of what the driver does."""
+
+    def made(call: Hypercall) -> None:
+        if call.domid == peer.otherend_id:
+            raise Violation("a hypercall was made")
+
+    peer.session.host.machine.observers.subscribe(made, Hypercall)
+    bad_slot(peer, offset)
+
+
+def only_later(peer: FrontendPeer, offset: int) -> None:
+    """A play whose handler finds something wrong when the runner's probe is answered."""
+    bad_slot(peer, offset)
+
+    def look() -> None:
+        raise Violation("an event came")
+
+    peer.hv.on_event(peer.port(), look)
+
+
+def when_it_closes(peer: FrontendPeer, offset: int) -> None:
+    """A play whose watch finds something wrong when the driver is Closed."""
+    bad_slot(peer, offset)
+
+    def changed(path: str, token: str) -> None:
+        if peer.otherend_state == XenbusState.Closed:
+            raise Violation("it is Closed")
+
+    peer.hv.store.watch(f"{peer.otherend.path}/state", "closed", changed)
+
+
+@pytest.mark.parametrize(
+    ("play", "message"),
+    [
+        (at_each_event, "an event came"),
+        (at_each_hypercall, "a hypercall was made"),
+        (only_later, "an event came"),
+        (when_it_closes, "it is Closed"),
+    ],
+)
+def test_what_the_peer_finds_wrong_in_a_handler_of_its_own_is_no_crash(
+    play: PlayFunction, message: str
+) -> None:
+    one = evolve(one_check(Outcome.REFUSED), play=play)
+    (result,) = run_checks(target(mocks.Refuses), [one])
+    assert (result.seen, result.good) == (Outcome.REFUSED, False)
+    assert result.problems == (message, f"the control twin: {message}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout, suppress
 from functools import partial
 
-from xennet.check.check import Side
+from xennet.check.check import Side, Violation
 from xennet.check.cpu_bound import CpuTimeError, cpu_bound
 from xennet.check.node_log import NodeLog
 from xennet.check.target import Liveness
@@ -91,17 +91,19 @@ class HostSession:
             return ()
         self._closed = True
         held: tuple[str, ...] = ()
-        if self.liveness is Liveness.RESTS:
-            self.host.unplug(self.vif)
-            self.pass_time(PATIENCE)
-        if self.liveness is Liveness.RESTS:
-            domains = self.host.leaks().domains
-            held = tuple(
-                line for one in domains if one.domid == self._domid for line in one.lines()
-            )
-        # A driver may have been interrupted in the middle of a hypercall.
-        with nullcontext() if self.liveness is Liveness.RESTS else suppress(Exception):
-            self.host.destroy()
+        try:
+            if self.liveness is Liveness.RESTS:
+                self.host.unplug(self.vif)
+                self.pass_time(PATIENCE)
+            if self.liveness is Liveness.RESTS:
+                domains = self.host.leaks().domains
+                held = tuple(
+                    line for one in domains if one.domid == self._domid for line in one.lines()
+                )
+        finally:
+            # A driver may have been interrupted in the middle of a hypercall.
+            with nullcontext() if self.liveness is Liveness.RESTS else suppress(Exception):
+                self.host.destroy()
         return held
 
     def _bounded(self, run: Callable[[], None], ns: int = 0) -> Liveness:
@@ -115,8 +117,8 @@ class HostSession:
                 run()
         except (_DeliveriesError, CpuTimeError) as over:
             return self._over(Liveness.BUSY, str(over))
-        except KeyboardInterrupt:
-            raise
+        except (KeyboardInterrupt, Violation):
+            raise  # a peer may look at what a driver does, in the middle of it
         except BaseException as error:  # SystemExit too
             if self._loop.last is None or self._loop.last.domid != self._domid:
                 raise  # of the peer or the toolstack: the suite is broken, not the driver

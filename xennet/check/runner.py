@@ -385,7 +385,12 @@ class _Playing:
         if said is not None:
             return said
         self.finish = len(peer.notes)
-        return self._judge(peer)
+        try:
+            return self._judge(peer)
+        except Violation as violation:  # of a handler that the play has left
+            self.violation = self.violation or violation
+            errors = refused(self.one.side, peer.notes[self.begin :])
+            return Outcome.REFUSED if errors else Outcome.ANSWERED
 
     def _judge(self, peer: Peer) -> Outcome:
         """The outcome of a move, by what the peer sees after it."""
@@ -443,10 +448,16 @@ class _Playing:
 
     def _end(self) -> tuple[str, ...]:
         """End the life, the peer in order; what the driver still holds then."""
-        if self.peer is not None and self.session.liveness is Liveness.RESTS:
-            with suppress(DriverEndedError, *_DRIVERS_FAULTS):
-                self.peer.close()
-        return self.session.close()
+        try:
+            if self.peer is not None and self.session.liveness is Liveness.RESTS:
+                with suppress(DriverEndedError, *_DRIVERS_FAULTS):
+                    self.peer.close()
+            return self.session.close()
+        except Violation as violation:  # of a handler that the play has left
+            self.violation = self.violation or violation
+            with suppress(Violation):
+                self.session.close()
+            return ()
 
 
 def _last_slot(notes: Sequence[Note]) -> dict[str, Any]:
