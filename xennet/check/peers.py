@@ -16,10 +16,11 @@ from xennet.abi.netif import (
 from xennet.abi.xenbus import XenbusState
 from xennet.check.check import Side
 from xennet.check.target import DriverEndedError, Liveness, Session
+from xennet.ring import BackRing, FrontRing
 from xennet.testing.notes import Note
 from xennet.testing.raw_backend import RawBackend
 from xennet.testing.raw_frontend import RawFrontend
-from xennet.testing.raw_peer import NodeValue, Packet
+from xennet.testing.raw_peer import NodeValue, Packet, R, RawPeer
 from xennet.xenbus.nodes import NodeDirectory
 
 #: Probes before a driver counts as wedged: the first ones may end a packet that a move began.
@@ -29,26 +30,12 @@ _PROBE_TYPE = b"\x88\xb5"
 _FRAME = 60
 
 
-class FrontendPeer(RawFrontend):
-    """The frontend that faces a netback under test in ``session``. ``frames``: those that it has
+class _SuitePeer(RawPeer[R]):
+    """What both peers have: time passes in their ``session`` only. ``frames``: those that they have
     sent and received, each with its time in ns."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session.kernel, session.node, settle=self.rest)
-        self.session = session
-        self.frames: list[tuple[int, bytes]] = []
-        self._published: set[str] = set()
-
-    def send(self, frame: bytes, flags: int = 0, **options: Any) -> list[int]:
-        """As RawFrontend.send."""
-        self.frames.append((self.hv.now, frame))
-        return super().send(frame, flags, **options)
-
-    def packets(self, queue: int = 0) -> list[Packet]:
-        """As RawFrontend.packets."""
-        found = super().packets(queue)
-        self.frames += [(self.hv.now, packet.frame) for packet in found]
-        return found
+    session: Session
+    frames: list[tuple[int, bytes]]
 
     def rest(self) -> None:
         """Let everything happen. Raises DriverEndedError if the driver is dead or busy then."""
@@ -58,6 +45,41 @@ class FrontendPeer(RawFrontend):
         """Let time pass until ``until()``, for a few seconds. Returns whether it is true then."""
         _settle(self.session, until)
         return until()
+
+    def probe(self, number: int) -> str:
+        """Have a well-formed packet go through each queue, and come back by any. Returns what is
+        missing, "" if nothing is."""
+        for queue in range(len(self.queues)):
+            if missing := self._probe(number, queue):
+                return f"queue {queue}: {missing}" if queue else missing
+        return ""
+
+    def _probe(self, number: int, queue: int) -> str:
+        """The probe of one ``queue``. Returns what is missing, "" if nothing is."""
+        raise NotImplementedError
+
+    def _noted(self, packets: list[Packet]) -> list[Packet]:
+        """``packets`` that have come, whose frames are kept."""
+        self.frames += [(self.hv.now, packet.frame) for packet in packets]
+        return packets
+
+
+class FrontendPeer(RawFrontend, _SuitePeer[FrontRing]):
+    """The frontend that faces a netback under test in ``session``."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.kernel, session.node, settle=self.rest)
+        self.session, self.frames = session, []
+        self._published: set[str] = set()
+
+    def send(self, frame: bytes, flags: int = 0, **options: Any) -> list[int]:
+        """As RawFrontend.send."""
+        self.frames.append((self.hv.now, frame))
+        return super().send(frame, flags, **options)
+
+    def packets(self, queue: int = 0) -> list[Packet]:
+        """As RawFrontend.packets."""
+        return self._noted(super().packets(queue))
 
     def publish(self, changes: Mapping[str, NodeValue | None] | None = None) -> None:
         """As RawFrontend.publish; what is written is remembered."""
@@ -94,19 +116,12 @@ class FrontendPeer(RawFrontend):
         if self.ctrl_ring is not None:
             self.ctrl_responses()
 
-    def probe(self, number: int) -> str:
-        """Send a well-formed packet through each queue, and have it come back, by whichever queue
-        the backend chooses. Returns what is missing, "" if nothing is."""
-        for queue in range(len(self.queues)):
-            if missing := self._probe(number, queue):
-                return f"queue {queue}: {missing}" if queue else missing
-        return ""
-
     def _probe(self, number: int, queue: int) -> str:
+        """As _SuitePeer says; the backend chooses the queue by which the packet comes back."""
         frame = probe_frame(number, queue)
         statuses: dict[int, int] = {}
         frames: list[bytes] = []
-        everywhere = range(len(self.queues))  # a backend chooses the queue of what it sends
+        everywhere = range(len(self.queues))
         for other in everywhere:
             self.post_rx(2, queue=other)
             self.push_rx(other)
@@ -127,14 +142,12 @@ class FrontendPeer(RawFrontend):
         return f"a packet that was answered {statuses[ident]} does not come back"
 
 
-class BackendPeer(RawBackend):
-    """The backend that faces a netfront under test in ``session``. ``frames``: those that it has
-    delivered and received, each with its time in ns."""
+class BackendPeer(RawBackend, _SuitePeer[BackRing]):
+    """The backend that faces a netfront under test in ``session``."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session.kernel, session.node, settle=self.rest)
-        self.session = session
-        self.frames: list[tuple[int, bytes]] = []
+        self.session, self.frames = session, []
 
     def deliver(self, frame: bytes, flags: int = 0, **options: Any) -> int:
         """As RawBackend.deliver."""
@@ -143,18 +156,7 @@ class BackendPeer(RawBackend):
 
     def packets(self, queue: int = 0, **options: Any) -> list[Packet]:
         """As RawBackend.packets."""
-        found = super().packets(queue, **options)
-        self.frames += [(self.hv.now, packet.frame) for packet in found]
-        return found
-
-    def rest(self) -> None:
-        """Let everything happen. Raises DriverEndedError if the driver is dead or busy then."""
-        _settle(self.session, None)
-
-    def wait(self, until: Callable[[], bool]) -> bool:
-        """Let time pass until ``until()``, for a few seconds. Returns whether it is true then."""
-        _settle(self.session, until)
-        return until()
+        return self._noted(super().packets(queue, **options))
 
     def enter(self, queues: int) -> bool:
         """Connect as a backend does usually, with ``queues`` to be had. Returns whether both ends
@@ -181,15 +183,8 @@ class BackendPeer(RawBackend):
         for queue in range(len(self.queues)):
             self.packets(queue)
 
-    def probe(self, number: int) -> str:
-        """Deliver a well-formed packet through each queue, and have it come back. Returns what is
-        missing, "" if nothing is."""
-        for queue in range(len(self.queues)):
-            if missing := self._probe(number, queue):
-                return f"queue {queue}: {missing}" if queue else missing
-        return ""
-
     def _probe(self, number: int, queue: int) -> str:
+        """As _SuitePeer says; the frontend chooses the queue by which the packet comes back."""
         frame = probe_frame(number, queue)
         frames: list[bytes] = []
         if not self.wait(lambda: self.buffers(queue) > 0):
@@ -198,7 +193,6 @@ class BackendPeer(RawBackend):
         self.push_rx(queue)
 
         def over() -> bool:
-            # A frontend chooses the queue of what it sends.
             for other in range(len(self.queues)):
                 frames.extend(packet.frame for packet in self.packets(other))
             return frame in frames
