@@ -147,8 +147,8 @@ def _frontend_moves(front: int, back: int) -> Iterator[str]:
     if actions and actions != (FrontendAction.ANNOUNCE,):
         says = ", ".join(action.value for action in actions)
         yield (
-            f"it is the frontend's turn, which sees {state_name(back)}: it should {says}; if it "
-            "does not, no driver of the guest serves the vif"
+            f"it is the frontend's turn, which sees a backend {state_name(back)}: it should {says}"
+            "; if it does not, no driver of the guest serves the vif"
         )
 
 
@@ -169,7 +169,7 @@ def _backend_moves(seen: VifDirectories, front: int, back: int) -> Iterator[str]
                 )
                 return
         yield (
-            f"it is the backend's turn, which sees {state_name(front)}: it should go to "
+            f"it is the backend's turn, which sees a frontend {state_name(front)}: it should go to "
             f"{state_name(row.target)}; if it does not, no driver of domain "
             f"{seen.paths.backend_domid} serves the vif"
         )
