@@ -89,6 +89,12 @@ def test_known_rules_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
         ("ty", "There is no target or command 'ty'."),
         ("nowhere:Target", "there is no target 'nowhere:Target': No module named 'nowhere'"),
         ("toy_target:Other", "there is no target 'toy_target:Other': module 'toy_target' has no"),
+        (
+            "json:loads",
+            "xennet: json:loads makes no target: TypeError: the JSON object must be str",
+        ),
+        ("builtins:dict", "xennet: builtins:dict makes no target, but a dict"),
+        ("json:__name__", "xennet: json:__name__ makes no target: TypeError: 'str' object is not"),
         ("tx --rounds 0", "Invalid value for '--rounds': 0 is not in the range x>=1."),
         ("tx --corpus pyproject.toml", "is a file"),
     ],

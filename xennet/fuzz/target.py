@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -45,6 +45,7 @@ class InputField:
     slot: int | None = None
 
 
+@runtime_checkable
 class Target(Protocol):
     """Something that executes inputs.
 

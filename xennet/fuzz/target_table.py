@@ -102,7 +102,7 @@ TARGETS = {
 
 
 class UnknownTargetError(ValueError):
-    """There is no target of a name."""
+    """There is no target of a name, or what has it makes none."""
 
 
 def open_target(name: str, known: frozenset[str] = frozenset()) -> Target:
@@ -120,4 +120,14 @@ def open_target(name: str, known: frozenset[str] = frozenset()) -> Target:
         make = cast(Factory, getattr(import_module(module), factory))
     except (ImportError, AttributeError, ValueError) as error:
         raise UnknownTargetError(f"there is no target {name!r}: {error}") from error
-    return make(known)
+    if name in TARGETS:
+        return make(known)
+    try:
+        made = make(known)
+    except Exception as error:  # it may be anything that has a name
+        raise UnknownTargetError(
+            f"{name} makes no target: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, Target):
+        raise UnknownTargetError(f"{name} makes no target, but a {type(made).__name__}")
+    return made
