@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from hashlib import sha256
 from random import Random
+from typing import ClassVar
 
 from xennet.fuzz.fuzz_input import FuzzInput, Section
 from xennet.fuzz.target import Finding, InputField
@@ -109,3 +110,27 @@ class ToyTarget:
 
     def close(self) -> None:
         pass
+
+
+class HidingTarget(ToyTarget):
+    """Behind T1 is T2, which op 7 shows as well. A rule is one finding.
+
+    ``opened``: those that are open."""
+
+    name = "toy_target:HidingTarget"
+    opened: ClassVar[list[HidingTarget]] = []
+
+    def __init__(self, known: frozenset[str] = frozenset()) -> None:
+        super().__init__(known)
+        self.opened.append(self)
+
+    def _found(self, fuzz_input: FuzzInput) -> Finding | None:
+        finding = super()._found(fuzz_input)
+        hidden = finding is not None and finding.rule in self._known
+        return Finding("T2", "behind T1") if hidden else finding
+
+    def trace(self) -> bytes:
+        return bytes(8)
+
+    def close(self) -> None:
+        self.opened.remove(self)

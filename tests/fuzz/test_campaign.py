@@ -10,18 +10,19 @@ from random import Random
 
 import pytest
 from attrs import evolve
-from toy_target import COPY, MORE, NAME, ODD, ToyTarget, page
+from toy_target import COPY, MORE, NAME, ODD, HidingTarget, ToyTarget, page
 
 from xennet.fuzz.campaign import Campaign, Result, Settings, Statistics, stability
 from xennet.fuzz.clusters import Clusters
 from xennet.fuzz.container import ContainerError
 from xennet.fuzz.corpus import Corpus
 from xennet.fuzz.exploration import Crash
-from xennet.fuzz.fuzz_input import FuzzInput
+from xennet.fuzz.fuzz_input import FuzzInput, RawError
+from xennet.fuzz.open_targets import MAX_IDLE, OpenTargets
 from xennet.fuzz.reduction import Replayer, reduced
 from xennet.fuzz.report import document, lines
 from xennet.fuzz.target import Finding
-from xennet.fuzz.target_table import open_target
+from xennet.fuzz.target_table import UnknownTargetError, open_target
 from xennet.netback.xnb.known import FIXED
 from xennet.workers.chosen import InProcess
 from xennet.workers.mapping import Workers
@@ -101,6 +102,44 @@ def test_known_rules_are_played_as_repaired() -> None:
     settings = evolve(SETTINGS, known=frozenset({"T1"}))
     result = Campaign(settings).run(InProcess())
     assert [each.finding.rule for each in result.clusters] == ["T2"]
+
+
+def test_a_campaign_closes_its_target() -> None:
+    settings = evolve(SETTINGS, target=HidingTarget.name, rounds=1)
+    first, second = Campaign(settings), Campaign(settings)
+    (target,) = HidingTarget.opened
+    first.close()
+    first.close()
+    second.run(InProcess())
+    assert HidingTarget.opened == [target]
+    second.close()
+    assert HidingTarget.opened == []
+
+
+def test_a_campaign_that_cannot_begin_closes_its_target() -> None:
+    with pytest.raises(RawError):
+        Campaign(evolve(SETTINGS, target=HidingTarget.name), [page(*[(0, 0, 0, 0, 0)] * 40)])
+    assert HidingTarget.opened == []
+
+
+def test_targets_that_nobody_uses_are_closed_but_a_few() -> None:
+    targets = OpenTargets()
+    name, kinds = HidingTarget.name, [frozenset({str(i)}) for i in range(MAX_IDLE + 2)]
+    kept = targets.take(name, kinds[0])
+    for known in kinds[1:]:
+        with targets.using(name, known) as target:
+            assert target in HidingTarget.opened
+    assert len(HidingTarget.opened) == MAX_IDLE + 1
+    with targets.using(name, kinds[2]), pytest.raises(UnknownTargetError):
+        targets.take("nothing", kinds[1])
+    again = targets.take(name, kinds[1])  # which was closed
+    assert [again, kept] == [targets.take(name, kinds[1]), targets.take(name, kinds[0])]
+    targets.close_idle()
+    assert HidingTarget.opened == [kept, again]
+    for known in (kinds[0], kinds[1]) * 2:
+        targets.give_back(name, known)
+    targets.close_idle()
+    assert HidingTarget.opened == []
 
 
 def test_what_differs_from_one_execution_to_the_next_is_not_stable() -> None:

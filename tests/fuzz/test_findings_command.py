@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from toy_target import COPY, MORE, NAME, ODD, ToyTarget, page
+from attrs import evolve
+from toy_target import COPY, MORE, NAME, ODD, HidingTarget, ToyTarget, page
 
 from xennet.cli import main
 from xennet.fuzz.container import write_file
@@ -145,6 +146,31 @@ def test_ci_tells_which_findings_of_the_base_are_gone(run: Run, tmp_path: Path) 
     code, out, _ = run("ci", NAME, *CI, tmp_path, "--known", "T1,T2")
     assert code == 0
     assert out.splitlines()[1:] == [f"  gone: {path}", "nothing new was found"]
+
+
+def test_ci_executes_a_finding_of_the_base_behind_the_rules_that_it_was_found_behind(
+    run: Run, tmp_path: Path
+) -> None:
+    corpus = Corpus(tmp_path, HidingTarget.name)
+    corpus.findings.mkdir(parents=True)
+    recorded = Recorded(CROSSING.fuzz_input, Finding("T2", "behind T1"), frozenset({"T1"}))
+    path = written(corpus.findings, recorded)
+    code, out, _ = run("ci", HidingTarget.name, *CI, tmp_path, "--json", "-")
+    (target,) = json.loads(out)["targets"]
+    assert code == 1
+    assert [each["rule"] for each in target["findings"]] == ["T1"]
+    assert (target["old"], target["gone"]) == ([str(path)], [])
+    assert HidingTarget.opened == []
+
+
+def test_ci_takes_a_finding_of_another_rule_for_gone(run: Run, tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, NAME)
+    corpus.findings.mkdir(parents=True)
+    path = written(corpus.findings, evolve(CROSSING, finding=Finding("A9", "as it was")))
+    _, out, _ = run("ci", NAME, *CI, tmp_path, "--json", "-")
+    (target,) = json.loads(out)["targets"]
+    assert [each["rule"] for each in target["findings"]] == ["T1", "T1", "T2"]
+    assert (target["old"], target["gone"]) == ([], [str(path)])
 
 
 def test_ci_shares_its_time_among_all_targets(run: Run, tmp_path: Path) -> None:

@@ -168,6 +168,7 @@ def campaign(
         else:
             corpus = Corpus(directory, target)
             made = Campaign(settings, list(corpus.load()), progress, corpus.add)
+        closed.enter_context(closing(made))
         result = made.run(workers, lambda: stop.over)
         files = {} if directory is None else made.write_findings(corpus, result.clusters)
         progress.end()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,8 +20,8 @@ from xennet.fuzz.corpus import Corpus
 from xennet.fuzz.coverage import Coverage
 from xennet.fuzz.exploration import Explored, Work, explore
 from xennet.fuzz.fuzz_input import FuzzInput, from_raw, to_raw
+from xennet.fuzz.open_targets import OPEN_TARGETS
 from xennet.fuzz.target import Target
-from xennet.fuzz.target_table import open_target
 from xennet.workers.mapping import Workers
 
 #: Executions of the units of the first round, at least, and as a part of the target's; each round
@@ -95,24 +94,22 @@ class Result:
     coverage: bytes = field(repr=False)
 
 
-@lru_cache(maxsize=8)
-def _opened(name: str, known: frozenset[str]) -> Target:
-    """A target of this process, for all units of work."""
-    return open_target(name, known)
-
-
 #: A target executes one input at a time; the workers of a cluster may be threads of one process.
 _ONE_AT_A_TIME = Lock()
 
 
 def do(work: Work) -> Explored:
     """Do a unit of work, in whatever process."""
-    with _ONE_AT_A_TIME:
-        return explore(_opened(work.target, work.known), work)
+    with _ONE_AT_A_TIME, OPEN_TARGETS.using(work.target, work.known) as target:
+        return explore(target, work)
 
 
 class Campaign:
-    """``begin``: a corpus to begin with. ``tell`` gets statistics after each unit."""
+    """``begin``: a corpus to begin with. ``tell`` gets statistics after each unit.
+
+    It has its target open until :meth:`close`. Raises UnknownTargetError, and what ``begin`` and
+    ``keep`` raise.
+    """
 
     def __init__(
         self,
@@ -122,15 +119,27 @@ class Campaign:
         keep: Callable[[FuzzInput], object] = lambda fuzz_input: None,
     ) -> None:
         self._settings, self._tell, self._keep = settings, tell, keep
-        self._target = _opened(settings.target, settings.known)
+        self._target = OPEN_TARGETS.take(settings.target, settings.known)
+        self._closed = False
         self._coverage = Coverage()
         self._clusters = Clusters(self._target)
         self.corpus: list[FuzzInput] = []
         self._executions = self._packets = self._findings = self._rounds = 0
         self._stability: float | None = None
         self._began = time.monotonic()
-        for fuzz_input in begin:
-            self._try(fuzz_input)
+        try:
+            for fuzz_input in begin:
+                self._try(fuzz_input)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close its target, and those that units of work have opened in this process."""
+        if not self._closed:
+            self._closed = True
+            OPEN_TARGETS.give_back(self._settings.target, self._settings.known)
+            OPEN_TARGETS.close_idle()
 
     def run(self, workers: Workers, over: Callable[[], bool] = lambda: False) -> Result:
         """Do round after round until ``over()``, or as many as were asked for."""
@@ -161,11 +170,6 @@ class Campaign:
         return {
             cluster.name: corpus.add_finding(cluster, known, self._target) for cluster in clusters
         }
-
-    def key_of(self, fuzz_input: FuzzInput) -> tuple[str, bytes] | None:
-        """Rule and trace of the finding that ``fuzz_input`` has now; None without one."""
-        finding = self._target.execute(fuzz_input)
-        return None if finding is None else (finding.rule, self._target.trace())
 
     def statistics(self) -> Statistics:
         """How far it is."""
