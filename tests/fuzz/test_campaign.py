@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
@@ -225,6 +227,36 @@ def test_sorting_is_bounded_but_each_rule_gets_a_cluster() -> None:
     clusters.sort(0)
     assert {each.finding.rule for each in clusters.clusters()} == {"T1", "T2"}
     assert clusters.unsorted > 0
+
+
+def test_crashes_of_too_many_groups_are_counted_and_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xennet.fuzz.clusters.MAX_GROUPS", 3)
+    clusters = Clusters(ToyTarget())
+    crossing, odd = page((COPY, 0, 4000, 200, 0)), page((7, ODD, 0, 0, 0))
+    kept: list[weakref.ref[Crash]] = []
+
+    def add(rule: str, fuzz_input: FuzzInput, group: int) -> None:
+        crash = Crash(Finding(rule, ""), group.to_bytes(8), fuzz_input, count=2)
+        clusters.add(crash)
+        kept.append(weakref.ref(crash))
+
+    def of(rule: str) -> list[int]:
+        return [each.count for each in clusters.clusters() if each.finding.rule == rule]
+
+    for group in range(10):
+        add("T1", crossing, group)
+    gc.collect()
+    assert [ref() is not None for ref in kept] == [True] * 3 + [False] * 7
+    assert clusters.unsorted == 20
+    clusters.sort(1000)
+    assert (of("T1"), clusters.unsorted) == ([6], 14)
+    for group in (2, 3, 11):  # one that is sorted, two that are not
+        add("T1", crossing, group)
+    add("T2", odd, 0)  # a rule has its own
+    clusters.sort(1000)
+    assert (of("T1"), of("T2"), clusters.unsorted) == ([8], [2], 18)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ the same branches are one cluster.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from attrs import evolve, frozen
 
 from xennet.fuzz.exploration import Crash
@@ -14,7 +16,7 @@ from xennet.fuzz.fuzz_input import FuzzInput
 from xennet.fuzz.reduction import Replayer, reduced
 from xennet.fuzz.target import Finding, Target
 
-#: Groups of one rule that are reduced; later ones are only counted.
+#: Groups of one rule that are reduced; crashes of later ones are only counted, and not kept.
 MAX_GROUPS = 1000
 #: Executions to reduce one of them: enough for inputs of a few slots, which come sooner or later.
 _REDUCTION = 512
@@ -44,6 +46,9 @@ class Clusters:
         self._clusters: dict[tuple[str, bytes], Cluster] = {}
         self._group: dict[tuple[str, bytes], tuple[str, bytes]] = {}
         self._waiting: dict[tuple[str, bytes], Crash] = {}
+        #: By rule: those that have a cluster, and those that wait for one.
+        self._groups = Counter[str]()
+        self._more = 0
         self.executions = 0
 
     def __len__(self) -> int:
@@ -55,8 +60,8 @@ class Clusters:
 
     @property
     def unsorted(self) -> int:
-        """Crashes that were only counted: too many groups of their rule."""
-        return sum(crash.count for crash in self._waiting.values())
+        """Crashes without a cluster: of groups that wait, or too many of their rule."""
+        return self._more + sum(crash.count for crash in self._waiting.values())
 
     def add(self, crash: Crash) -> None:
         """Add a crash, to its cluster if that of its group is known."""
@@ -70,8 +75,11 @@ class Clusters:
         elif (before := self._waiting.get(group)) is not None:
             best = min(before, crash, key=lambda each: each.rank)
             self._waiting[group] = evolve(best, count=before.count + crash.count)
-        else:
+        elif self._groups[crash.finding.rule] < MAX_GROUPS:
+            self._groups[crash.finding.rule] += 1
             self._waiting[group] = crash
+        else:
+            self._more += crash.count
 
     def sort(self, budget: int) -> None:
         """Reduce groups that wait, rules without a cluster first, until ``budget`` executions are
@@ -81,10 +89,10 @@ class Clusters:
         end = self.executions + budget
         for group in order:
             rule = group[0]
-            of_rule = sum(known == rule for known, _ in self._group)
-            if (self.executions >= end and of_rule) or of_rule >= MAX_GROUPS:
+            if self.executions >= end and rule in have:
                 continue
             self._sort(group, self._waiting.pop(group))
+            have.add(rule)
 
     def _sort(self, group: tuple[str, bytes], crash: Crash) -> None:
         target = self._target
