@@ -57,6 +57,8 @@ def test_a_file_of_them_is_read() -> None:
         ("reason", "because", "it has check, outcome, text and reason"),
         ('"to be mended"', '""', "none is empty"),
         ("[[known]]", "[[known", "known.toml: "),
+        ("[[known]]", "[[knwon]]", "only tables [[known]], no 'knwon'"),
+        ("[[known]]", "[known]", "known is a list of tables"),
     ],
 )
 def test_a_fault_in_the_file_is_named(before: str, after: str, said: str) -> None:

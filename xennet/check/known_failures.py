@@ -56,9 +56,14 @@ def read_known_failures(text: str, checks: Iterable[str], where: str) -> list[Kn
     """The known failures of a file with the content ``text``; ``checks`` are the ids there are,
     ``where`` names the file. Raises KnownFailuresError."""
     try:
-        tables = tomllib.loads(text).get("known", [])
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise KnownFailuresError(f"{where}: {error}") from None
+    if unknown := sorted(set(document) - {"known"}):
+        raise KnownFailuresError(f"{where}: there are only tables [[known]], no {unknown[0]!r}")
+    tables = document.get("known", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise KnownFailuresError(f"{where}: known is a list of tables, each begins with [[known]]")
     known: list[KnownFailure] = []
     ids = set(checks)
     for number, table in enumerate(tables, 1):

@@ -276,14 +276,15 @@ def _run(
         raise BadInputError(str(error)) from error
     finally:
         target.close()
-    if junit is not None:
-        _written(junit, Path.write_bytes, results_junit(target, results))
-    if html is not None:
-        _written(html, Path.write_text, results_html(target, results), encoding="utf-8")
+    # The verdicts come first: a report that cannot be written does not lose them.
     if as_json:
         say_json(results_json(target, results))
     else:
         say(printable(summary(target, results)))
+    if junit is not None:
+        _written(junit, Path.write_bytes, results_junit(target, results))
+    if html is not None:
+        _written(html, Path.write_text, results_html(target, results), encoding="utf-8")
     return 0 if all(result.good for result in results) else 1
 
 
@@ -356,7 +357,9 @@ def _profile(path: Path | None, without: Sequence[str]) -> Profile:
             name, _, reason = declared.partition("=")
             lacks[name] = reason or "declared"
         return Profile(lacks)
-    except (ProfileError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{path}: {error}") from None
+    except ProfileError as error:
         raise click.UsageError(str(error)) from None
 
 
@@ -398,5 +401,7 @@ def _known(
         return built_in_known_failures(f"{side}-{builtin}", ids)
     try:
         return read_known_failures(path.read_text(), ids, str(path))
-    except (KnownFailuresError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{path}: {error}") from None
+    except KnownFailuresError as error:
         raise click.UsageError(str(error)) from None
