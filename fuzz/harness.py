@@ -2,9 +2,10 @@
 
 fuzz/write_harnesses.py makes one such file for each target, as OSS-Fuzz expects it. By hand:
 
-    python fuzz/harness.py CORPUS -max_len=4100
+    python fuzz/harness.py CORPUS -max_len=4224
 
-An input is raw bytes, the sections of the target's inputs end to end; a page alone is one.
+An input is raw bytes, the sections of the target's inputs end to end; a page alone is one. A
+target of ring pages has 4224 bytes; less cuts off what lies behind the page.
 Mutations know what a page is made of; libFuzzer's own take turns with them.
 """
 
@@ -17,7 +18,7 @@ from types import FunctionType
 import atheris
 
 TARGET = "tx"
-#: Nothing else is a finding: rules that are known.
+#: Rules that are known: their findings are none, whatever else is one.
 KNOWN = frozenset()
 
 # Compiled kernels could not be instrumented.
@@ -59,7 +60,7 @@ def main():
 
     def execute(data):
         finding = target.execute(read(data))
-        if finding is not None:
+        if finding is not None and not finding.known(KNOWN):
             raise FindingError(f"{finding.rule}: {finding.where}")
 
     def mutate(data, max_size, seed):

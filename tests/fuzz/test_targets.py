@@ -94,6 +94,11 @@ def test_an_unknown_target_is_told_with_those_that_there_are() -> None:
         ("A1/A2", {"A1/A2"}, True),
         ("differs:A10", {"A10"}, True),
         ("differs:A10", {"differs:A10"}, True),
+        ("differs:A1/A6", {"A1"}, False),
+        ("differs:A1/A6", {"A1", "A6", "F3"}, True),
+        ("differs:A1/A6", {"differs:A1/A6"}, True),
+        ("differs", {"A1", "A6", "F3"}, False),
+        ("differs", {"differs"}, True),
         ("leak", set[str](), False),
     ],
 )

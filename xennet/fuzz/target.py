@@ -27,8 +27,13 @@ class Finding:
     where: str
 
     def known(self, rules: frozenset[str]) -> bool:
-        """Whether ``rules`` name it: its rule, or one of the rows "A1/A2" of it."""
-        return not rules.isdisjoint({self.rule, *self.rule.rpartition(":")[2].split("/")})
+        """Whether ``rules`` name it: its rule, or one of the rows "A1/A2" that it may be; of a
+        difference, which has several reasons ("differs:A1/A2"), all rows."""
+        kind, _, named = self.rule.rpartition(":")
+        rows = named.split("/")
+        if kind == "differs":
+            return self.rule in rules or rules.issuperset(rows)
+        return not rules.isdisjoint({self.rule, *rows})
 
 
 @frozen
