@@ -4,6 +4,7 @@ other backend."""
 from __future__ import annotations
 
 import sys
+from array import array
 from collections import Counter
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from tx_model import ERROR, OKAY, expect
 from xennet.abi.netif import TX_REQUEST, TX_RESPONSE
 from xennet.abi.ring import SRING_HEADER, SRING_HEADER_SIZE
 from xennet.abi.words import TX_SLOTS
+from xennet.fuzz.compiled_loop import RECORD_BYTES
 from xennet.fuzz.fuzz_input import FuzzInput
 from xennet.fuzz.ring_mutations import NR_POKES, POKE_WORDS, POKES
+from xennet.fuzz.targets import tx_differs
 from xennet.fuzz.targets.tx_differs import TxDiffers
 from xennet.fuzz.targets.tx_page import TxTarget
 from xennet.netback.guest_tx import R_PACKETS, R_SLOTS
@@ -84,3 +87,43 @@ def test_a_packet_of_many_slots_is_one_for_the_other_backend(
     finding = target.execute(FuzzInput("tx-differs", (("tx page", page.ljust(4096, b"\0")),)))
     assert (finding.rule if finding else None) == rule
     target.close()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rule"),
+    [
+        ([], "differs:F3"),
+        ([60], "differs:F3"),
+        ([13], "differs"),  # answered otherwise (A17), which the oracle here has no name for
+    ],
+)
+def test_only_a_difference_in_a_packet_of_many_slots_is_the_limit(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], rule: str
+) -> None:
+    monkeypatch.setattr(tx_differs, "rows_met", lambda *_: {})
+    before = b"".join(TX_REQUEST.pack(8, 0, 0, 0, size) for size in sizes)
+    first = TX_REQUEST.pack(8, 0, 4, 0, 79)
+    later = b"".join(TX_REQUEST.pack(9, 0, 4 * (i < 19), i, 1) for i in range(1, 20))
+    header = SRING_HEADER.pack(20 + len(sizes), 1, 0, 1, b"", b"")
+    page = (header + before + first + later).ljust(4096, b"\0")
+    target = TxDiffers()
+    finding = target.execute(FuzzInput("tx-differs", (("tx page", page),)))
+    target.close()
+    assert finding is not None
+    assert finding.rule == rule
+
+
+@pytest.mark.parametrize("extras", [0, 1, 3])
+@pytest.mark.parametrize("additional", [18, 19, 20, 21])
+def test_slots_of_a_long_packet_are_told_from_others(extras: int, additional: int) -> None:
+    """A packet before, one of ``additional`` slots with extra infos, one behind."""
+    one = TX_REQUEST.pack(8, 0, 0, 0, 60)
+    first = TX_REQUEST.pack(8, 0, 4 | 8 * (extras > 0), 0, 60 + additional)
+    infos = [bytes([1, i < extras - 1]) + bytes(10) for i in range(extras)]
+    later = [TX_REQUEST.pack(9, 0, 4 * (i < additional), i, 1) for i in range(1, additional + 1)]
+    slots = [one, first, *infos, *later, one]
+    record = array("I", (bytes(64) + b"".join(slots)).ljust(RECORD_BYTES, b"\0"))
+    of_packet = range(1, len(slots) - 1)
+    for slot in range(-1, len(slots)):
+        wanted = slot in of_packet and additional in (19, 20)
+        assert tx_differs._in_long_packet(memoryview(record), len(slots), slot) is wanted
