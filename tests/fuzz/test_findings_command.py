@@ -177,6 +177,7 @@ def test_ci_shares_its_time_among_all_targets(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("ci", "tx", NAME, "--time", "0.01", "--base", tmp_path, "--json", "-")
     document = json.loads(out)
     assert [target["target"] for target in document["targets"]] == ["tx", NAME]
+    assert all(target["statistics"]["executions"] for target in document["targets"])
     assert code == 1
     assert run("ci", "ty", "--base", tmp_path)[0] == 2
 

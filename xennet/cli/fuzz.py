@@ -6,9 +6,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -244,9 +243,7 @@ def ci(
         stop = closed.enter_context(_stop(None, silent))
         for target in wanted:
             settings = Settings(target, tuple(range(seed, seed + seeds)), known, rounds)
-            mine = Stop()
-            mine.after(seconds / len(wanted))
-            over = partial(_any_over, stop, mine)
+            over = _share(stop, seconds / len(wanted))
             told.append(new_findings(settings, base, new, workers, over, progress))
             if stop.reason:
                 break
@@ -404,8 +401,19 @@ def _stop(seconds: float | None, silent: bool) -> Iterator[Stop]:
         yield stop
 
 
-def _any_over(*stops: Stop) -> bool:
-    return any(stop.over for stop in stops)
+def _share(stop: Stop, seconds: float) -> Callable[[], bool]:
+    """Whether a target's ``seconds`` are over, or all of it. They begin when that is first asked:
+    when the target is open, which may take longer than they are. So each does some work."""
+    mine: list[Stop] = []
+
+    def over() -> bool:
+        if not mine:
+            mine.append(Stop())
+            mine[0].after(seconds)
+            return stop.over
+        return stop.over or mine[0].over
+
+    return over
 
 
 def _exit_code(stop: Stop, found: bool) -> int:
