@@ -15,6 +15,7 @@ from xennet.fuzz.targets.frontend_rx import FrontendRx
 from xennet.fuzz.targets.frontend_tx import FrontendTx
 from xennet.fuzz.targets.grant_copies import CopyTarget
 from xennet.fuzz.targets.rx_page import RxTarget
+from xennet.fuzz.targets.tx_page import TxTarget
 
 #: Branches that are reached in 1500 executions, of a hundred (those of other versions of the grant
 #: table and of other set-ups are not).
@@ -77,3 +78,35 @@ def fill(words: memoryview) -> Callable[[], None]:
         words.cast("B")[:] = old
 
     return restore
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (TxTarget, lambda t: t._poller.payload.u32),
+        (RxTarget, lambda t: t._guest.payload.u32),
+        (CopyTarget, lambda t: t._guest.payload.u32),
+        (CopyTarget, lambda t: t._guest.canary.u32),
+    ],
+)
+def test_a_single_word_is_missed_by_no_input_that_is_kept(
+    made: Callable[[], KernelTarget], words: Callable[[Any], memoryview]
+) -> None:
+    """The last word of the memory, of a page that the input does not name; then it is right again,
+    and so is what comes next."""
+    target = made()
+    before = words(target)[-1]
+    target.seed(1)
+    words(target)[-1] ^= 1
+    burst = target.burst(1)
+    assert burst.fresh
+    assert burst.finding is not None
+    assert burst.finding.rule == "memory"
+    assert words(target)[-1] == before
+    assert target.burst(1).finding is None
+    words(target)[-1] ^= 1
+    finding = target.execute(target.start(Random(1)))
+    assert finding is not None
+    assert finding.rule == "memory"
+    assert words(target)[-1] == before
+    target.close()

@@ -155,6 +155,20 @@ def undo_pokes(halves: U32Words, undo: Vector) -> None:
             halves[undo[place]] = undo[place + 1]
 
 
+def differ(words: U32Words, wanted: U32Array) -> int:
+    """Whether any word is another one: 1 then, else 0."""
+    for word in range(len(wanted)):
+        if words[word] != wanted[word]:
+            return 1
+    return 0
+
+
+def put_back(words: U32Words, wanted: U32Array, begin: int, end: int) -> None:
+    """Write the words ``begin`` to ``end`` as they should be."""
+    for word in range(begin, end):
+        words[word] = wanted[word]
+
+
 def size_class(count: int, most: int) -> int:
     """How many bits ``count`` has, at most ``most``."""
     bits = 0

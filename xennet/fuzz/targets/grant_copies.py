@@ -25,8 +25,10 @@ from xennet.fuzz.compiled_loop import (
     LoopArrays,
     apply_pokes,
     clear,
+    differ,
     keep,
     next_input,
+    put_back,
     size_class,
     undo_pokes,
 )
@@ -58,15 +60,18 @@ _STATUS, _FAILED, _LEAK, _MEMORY = range(1, 5)
 _ENTRY_WORDS = 2 * (FIRST_GREF + PAGES)
 _PAGE_WORDS = PAGES * PAGE_SIZE // 4
 _CANARY_WORDS = CANARY_PAGES * PAGE_SIZE // 4
+#: Words that are looked at behind each execution; all are where an input went where none did
+#: before.
 _SAMPLES = 4
 #: The lowest status (GNTST_no_device_space and those below it, xen 4.17 grant_table.h).
 _LOWEST = -13
 
 #: The machine's memory in half words, and where in it grant table and pages of the guest begin;
-#: what pokes changed; entries now and as they were; pages and what was in them, in bytes; the
-#: canary's words; the caller's first frame; first counter of a state.
+#: what pokes changed; entries now and as they were; pages and what was in them, in bytes and words;
+#: the canary now and as it was; the caller's first frame; first counter of a state.
 World: TypeAlias = (
-    "tuple[U32Words, int, int, Vector, U32Words, U32Array, Bytes, Bytes, U32Words, int, int]"
+    "tuple[U32Words, int, int, Vector, U32Words, U32Array, Bytes, Bytes, U32Words, U32Array, "
+    "U32Words, U32Array, int, int]"
 )
 
 
@@ -83,9 +88,10 @@ def fuzz_copies(
         if not replay:
             next_input(loop)
         found = run_copies(loop, world, ops, machine)
-        if not replay:
-            keep(loop)
+        if (replay or keep(loop)) and not found:
+            found = memory_changed(loop, world)
         if found:
+            restore_memory(world)
             return done
     return done
 
@@ -106,7 +112,7 @@ def put_elements(record: U32Array, count: int, own: int, ops: U32Array) -> None:
 def run_copies(loop: LoopArrays, world: World, ops: U32Array, machine: Machinery) -> int:
     """A kernel: restore what the last execution changed, execute, judge. Returns a finding."""
     _rng, record, _record8, _pool, _pool8, _kept, hits, hits64, _seen, _operands, lstate = loop
-    halves, grants_at, pages_at, undo, _, _, _, _, _, own, states = world
+    halves, grants_at, pages_at, undo, _, _, _, _, _, _, _, _, own, states = world
     dom_rows, owner, u8, u16, u32, alone = machine
     count = used(record, GRANT_COPIES)
     put_elements(record, count, own, ops)
@@ -126,7 +132,7 @@ def judge_copies(
     count: int, failed: int, hits: Bytes, world: World, ops: U32Array, machine: Machinery
 ) -> int:
     """A kernel: what a copy may not do; and the pages that it wrote are as before again."""
-    _, _, _, undo, entries, granted, pages8, filled8, canary, _, states = world
+    _, _, _, undo, entries, granted, pages8, filled8, _, _, canary, blank, _, states = world
     dom_rows, _, _, _, u32, _ = machine
     poked = 0
     for number in range(NR_POKES):
@@ -158,12 +164,32 @@ def judge_copies(
             return _LEAK
     for _sample in range(_SAMPLES):
         at = (at * 1103515245 + 12345) & 0xFFFFFFFF
-        if canary[at % _CANARY_WORDS]:
+        if canary[at % _CANARY_WORDS] != blank[at % _CANARY_WORDS]:
             return _MEMORY
         at8 = at % (_PAGE_WORDS * 4)
         if pages8[at8] != filled8[at8]:
             return _MEMORY
     return 0
+
+
+def memory_changed(loop: LoopArrays, world: World) -> int:
+    """A kernel: whether any word of the guest's pages or the canary is not as before, as a
+    finding."""
+    _, _, _, _, _, _, _, _, pages, filled, canary, blank, _, _ = world
+    _, _, _, _, _, _, _, _, _, _, lstate = loop
+    if differ(pages, filled) or differ(canary, blank):
+        lstate[L_FINDING] = _MEMORY
+        return _MEMORY
+    return 0
+
+
+def restore_memory(world: World) -> None:
+    """A kernel: entries, pages and canary as they were, lest a finding comes again with another
+    input."""
+    _, _, _, _, entries, granted, _, _, pages, filled, canary, blank, _, _ = world
+    put_back(entries, granted, 2 * FIRST_GREF, _ENTRY_WORDS)
+    put_back(pages, filled, 0, _PAGE_WORDS)
+    put_back(canary, blank, 0, _CANARY_WORDS)
 
 
 class CopyGuest(PolledGuest):
@@ -189,7 +215,8 @@ class CopyTarget(KernelTarget):
         self._guest = guest = CopyGuest()
         fill_pages(guest.pages)
         view = current().view
-        entries = guest.table.u32
+        entries, canary = guest.table.u32, guest.canary.u32
+        filled = memoryview(bytearray(guest.pages))
         self.world = (
             (
                 view(guest.memory.u16),
@@ -199,8 +226,11 @@ class CopyTarget(KernelTarget):
                 view(entries),
                 view(array("I", entries)),
                 view(guest.pages),
-                view(memoryview(bytearray(guest.pages))),
-                view(guest.canary.u32),
+                view(filled),
+                view(guest.payload.u32),
+                view(filled.cast("I")),
+                view(canary),
+                view(array("I", canary)),
                 guest.own.first,
                 self.states,
             ),

@@ -17,8 +17,10 @@ from xennet.fuzz.compiled_loop import (
     LoopArrays,
     apply_pokes,
     clear,
+    differ,
     keep,
     next_input,
+    put_back,
     size_class,
     undo_pokes,
 )
@@ -67,6 +69,8 @@ FOUND = (
 _VERDICT, _RESPONSES, _LEAK, _MEMORY = range(1, 5)
 _ENTRY_WORDS = 2 * (FIRST_GREF + PAGES)
 _PAGE_WORDS = PAGES * PAGE_SIZE // 4
+#: Words of the guest's pages that are looked at behind each execution; all are where an input went
+#: where none did before.
 _SAMPLES = 4
 
 #: log, ring, config, first staging frame, frames, slots, copy table, results, machine.
@@ -91,9 +95,10 @@ def fuzz_rx(count: int, replay: int, loop: LoopArrays, world: World, passed: Pas
         if not replay:
             next_input(loop)
         found = run_rx(loop, world, passed)
-        if not replay:
-            keep(loop)
+        if (replay or keep(loop)) and not found:
+            found = pages_changed(loop, world)
         if found:
+            restore_guest(world)
             return done
     return done
 
@@ -194,6 +199,23 @@ def judge_rx(verdict: int, start: int, ahead: int, world: World, passed: Pass) -
         if pages[at % _PAGE_WORDS] != filled[at % _PAGE_WORDS]:
             return _MEMORY
     return 0
+
+
+def pages_changed(loop: LoopArrays, world: World) -> int:
+    """A kernel: whether any word of the guest's pages is not as before, as a finding."""
+    _, _, _, _, _, _, _, _, _, pages, filled, _ = world
+    _, _, _, _, _, _, _, _, _, _, lstate = loop
+    if differ(pages, filled):
+        lstate[L_FINDING] = _MEMORY
+        return _MEMORY
+    return 0
+
+
+def restore_guest(world: World) -> None:
+    """A kernel: entries and pages as they were, lest a finding comes again with another input."""
+    _, _, _, _, _, entries, granted, _, _, pages, filled, _ = world
+    put_back(entries, granted, 2 * FIRST_GREF, _ENTRY_WORDS)
+    put_back(pages, filled, 0, _PAGE_WORDS)
 
 
 class RxGuest(PolledGuest):

@@ -17,8 +17,10 @@ from xennet.fuzz.compiled_loop import (
     LoopArrays,
     apply_pokes,
     clear,
+    differ,
     keep,
     next_input,
+    put_back,
     size_class,
     undo_pokes,
 )
@@ -57,7 +59,8 @@ _VERDICT, _RESPONSES, _LENGTH, _LEAK, _MEMORY = range(1, 6)
 #: Words of the entries that grant the guest's pages.
 _ENTRY_WORDS = 2 * (FIRST_GREF + PAGES)
 _PAGE_WORDS = PAGES * PAGE_SIZE // 4
-#: Words of the guest's pages that are looked at behind each execution.
+#: Words of the guest's pages that are looked at behind each execution; all are where an input went
+#: where none did before.
 _SAMPLES = 2
 
 #: What a pass takes (xennet.netback.poll_page.poll_ring), and the frame of the staging pages.
@@ -80,9 +83,10 @@ def fuzz_tx(count: int, replay: int, loop: LoopArrays, world: World, passed: Pas
         if not replay:
             next_input(loop)
         found = run_tx(loop, world, passed)
-        if not replay and keep(loop):
-            found = found if found else pages_changed(world)
+        if (replay or keep(loop)) and not found:
+            found = pages_changed(loop, world)
         if found:
+            restore_guest(world)
             return done
     return done
 
@@ -138,15 +142,21 @@ def judge_tx(verdict: int, ahead: int, world: World, passed: Pass) -> int:
     return 0
 
 
-def pages_changed(world: World) -> int:
+def pages_changed(loop: LoopArrays, world: World) -> int:
     """A kernel: whether any word of the guest's pages was written, as a finding."""
-    _page8, _halves, _grants_at, _pages_at, _undo, _entries, _granted, pages, filled, _states = (
-        world
-    )
-    for word in range(_PAGE_WORDS):
-        if pages[word] != filled[word]:
-            return _MEMORY
+    _, _, _, _, _, _, _, pages, filled, _ = world
+    _, _, _, _, _, _, _, _, _, _, lstate = loop
+    if differ(pages, filled):
+        lstate[L_FINDING] = _MEMORY
+        return _MEMORY
     return 0
+
+
+def restore_guest(world: World) -> None:
+    """A kernel: entries and pages as they were, lest a finding comes again with another input."""
+    _, _, _, _, _, entries, granted, pages, filled, _ = world
+    put_back(entries, granted, 2 * FIRST_GREF, _ENTRY_WORDS)
+    put_back(pages, filled, 0, _PAGE_WORDS)
 
 
 class TxTarget(KernelTarget):
