@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from xennet.fuzz.record_target import KernelTarget, RecordTarget
+from xennet.fuzz.ring_mutations import POKE_GRANTS
 from xennet.fuzz.targets.ctrl_page import CtrlTarget
 from xennet.fuzz.targets.frontend_rx import FrontendRx
 from xennet.fuzz.targets.frontend_tx import FrontendTx
 from xennet.fuzz.targets.grant_copies import CopyTarget
 from xennet.fuzz.targets.rx_page import RxTarget
 from xennet.fuzz.targets.tx_page import TxTarget
+from xennet.netback.poll_page import FIRST_GREF, PAGES
 
 #: Branches that are reached in 1500 executions, of a hundred (those of other versions of the grant
 #: table and of other set-ups are not).
@@ -109,4 +111,15 @@ def test_a_single_word_is_missed_by_no_input_that_is_kept(
     assert finding is not None
     assert finding.rule == "memory"
     assert words(target)[-1] == before
+    target.close()
+
+
+def test_a_guest_that_grants_its_own_table_loses_what_it_says_there() -> None:
+    target: Any = RxTarget()
+    begun = target.start(Random(1))
+    for gref in range(FIRST_GREF, FIRST_GREF + PAGES):
+        # POKE_GRANTS, the low half word of the entry's frame, the frame of the table itself
+        poke = (POKE_GRANTS, 4 * gref + 2, target._guest.table.first)
+        raw = b"".join(word.to_bytes(4, "little") for word in poke)
+        assert target.execute(begun.with_section("pokes", raw)) is None
     target.close()

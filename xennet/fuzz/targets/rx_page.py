@@ -168,7 +168,7 @@ def run_rx(loop: LoopArrays, world: World, passed: Pass) -> int:
 
 def judge_rx(verdict: int, start: int, ahead: int, world: World, passed: Pass) -> int:
     """A kernel: what a pass may not do; and the pages that it wrote are as before again."""
-    _, _, _, _, undo, entries, granted, pages8, filled8, pages, filled, _ = world
+    _, _, grants_at, _, undo, entries, granted, pages8, filled8, pages, filled, _ = world
     _log, ring, _config, _stage, _frames, slots, _ops, res, _machine = passed
     page, _pvt = ring
     _rsp, grefs, _sources, sizes = slots
@@ -179,12 +179,18 @@ def judge_rx(verdict: int, start: int, ahead: int, world: World, passed: Pass) -
         return _RESPONSES
     if taken and page[RSP_PROD] != (start + taken) & MASK32:
         return _RESPONSES
+    poked = regranted = 0
+    for number in range(NR_POKES):
+        half = undo[2 * number]
+        poked |= half >= 0
+        # Half words 2 and 3 of an entry are its frame (struct grant_entry_v1).
+        if grants_at <= half < grants_at + HALVES_PER_PAGE and half & 2:
+            regranted = 1
+    if regranted:  # another page, which may be the table itself: what is copied there is no leak
+        put_back(entries, granted, 2 * FIRST_GREF, _ENTRY_WORDS)
     for word in range(2 * FIRST_GREF, _ENTRY_WORDS):
         if entries[word] != granted[word]:
             return _LEAK
-    poked = 0
-    for number in range(NR_POKES):
-        poked |= undo[2 * number] >= 0
     if poked:  # a reference may have named any page
         pages8[0 : PAGES << PAGE_SHIFT] = filled8[0 : PAGES << PAGE_SHIFT]
     at = start

@@ -322,8 +322,6 @@ class BackendLives(LivesTarget):
         "xennet.netback.guest_rx",
         "xennet.netback.keys",
         "xennet.netback.drain",
-        "xennet.netback.control_ring",
-        "xennet.netback.control_messages",
         "xennet.xenbus.backend",
     )
     life = FRONTEND_LIFE
