@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import time
 from typing import Any
 
 from xennet.abi.netif import (
@@ -221,6 +224,37 @@ class Crashes(EchoNetback):
 
     def bad(self, slot: Any) -> None:
         raise ValueError(f"slot {slot.id} is bad")
+
+
+class CrashesInStore(EchoNetback):
+    """Asks the store for what is not there at a bad slot."""
+
+    def bad(self, slot: Any) -> None:
+        self.hv.store.read(f"{self.node}/no-such-node")
+
+
+class CrashesInLibrary(EchoNetback):
+    """Has a library raise at a bad slot."""
+
+    def bad(self, slot: Any) -> None:
+        json.loads("{")
+
+
+class BlocksAtOnce(EchoNetback):
+    """Waits for what never comes, and once more if it is interrupted."""
+
+    def __init__(self, hv: Any, node: str) -> None:
+        try:
+            time.sleep(1000)
+        finally:
+            time.sleep(1000)
+
+
+class BlocksWhenCalled(EchoNetback):
+    """Waits for what never comes when it is called back."""
+
+    def changed(self, path: str, token: str) -> None:
+        threading.Event().wait()
 
 
 #: What a report has to survive: control bytes, ends of CDATA and of tags, bytes that are no UTF-8.

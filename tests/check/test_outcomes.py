@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import signal
+from pathlib import Path
+
 import mock_drivers as mocks
 import pytest
 from attrs import evolve
@@ -11,6 +15,7 @@ from xennet.abi.xenbus import XenbusState
 from xennet.check.check import PlayFunction, Side, Violation
 from xennet.check.outcome import Outcome
 from xennet.check.peers import FrontendPeer, new_peer
+from xennet.check.python_target import PythonTarget
 from xennet.check.runner import HOPELESS, run_checks
 from xennet.check.target import Liveness
 from xennet.observe import Hypercall
@@ -31,7 +36,7 @@ from xennet.observe import Hypercall
         (mocks.Polls, Outcome.REFUSED, ""),
         (mocks.Spins, Outcome.HUNG, "within 3000 deliveries"),
         (mocks.Crashes, Outcome.CRASHED, "ValueError: slot 0 is bad"),
-        (mocks.Exits, Outcome.CRASHED, "SystemExit: 0 in bad"),
+        (mocks.Exits, Outcome.CRASHED, "SystemExit: 0 in bad, "),
     ],
 )
 def test_a_hostile_move_ends_as_the_driver_takes_it(
@@ -76,6 +81,42 @@ def test_a_driver_that_fails_apart_from_the_move_fails(
     assert (result.seen, result.good) == (outcome, False)
     assert result.play is not None
     assert reason in result.play.reason
+
+
+def test_what_was_raised_is_shown_with_its_file_and_line_in_the_driver() -> None:
+    """Also if the driver raised in a function of xennet's, or of a library."""
+    for driver, said in (
+        (mocks.Crashes, r"ValueError: slot 0 is bad in bad, \S*mock_drivers\.py:\d+"),
+        (mocks.CrashesInStore, r"XsError: ENOENT .* in bad, \S*mock_drivers\.py:\d+"),
+        (mocks.CrashesInLibrary, r"JSONDecodeError: .* in bad, \S*mock_drivers\.py:\d+"),
+    ):
+        result = run(driver, Outcome.CRASHED)
+        assert result.play is not None
+        assert re.fullmatch(said, result.play.reason), result.play.reason
+        file, _, line = result.play.reason.rpartition(", ")[2].rpartition(":")
+        code = driver.bad.__code__
+        assert Path(file).resolve() == Path(code.co_filename).resolve()
+        assert code.co_firstlineno < int(line) < code.co_firstlineno + 4
+
+
+def test_a_factory_that_cannot_be_called_so_is_named() -> None:
+    session = PythonTarget("my:make", Side.NETBACK, lambda hv: None).open({})  # type: ignore
+    assert session.liveness is Liveness.DEAD
+    assert session.reason.startswith("TypeError: ")
+    assert "; the factory my:make is called as factory(hv, node)" in session.reason
+    assert session.reason.count("<lambda>") == 1  # its own name
+    session.close()
+
+
+@pytest.mark.parametrize("driver", [mocks.BlocksAtOnce, mocks.BlocksWhenCalled])
+def test_a_driver_that_blocks_hangs(driver: type) -> None:
+    """Whatever else it is in the middle of when its time is over, on a busy machine."""
+    blocks = evolve(target(driver), real=0.2)
+    results = run_checks(blocks, [one_check(Outcome.REFUSED)])
+    assert [result.outcome for result in results] == [Outcome.HUNG]
+    assert results[0].play is not None
+    assert "it blocks: 0.2 s without coming to rest" in results[0].play.reason
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_what_a_driver_keeps_is_a_failure() -> None:

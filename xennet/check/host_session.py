@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout, suppress
 from functools import partial
+from pathlib import Path
 
 from xennet.check.check import Side, Violation
-from xennet.check.cpu_bound import CpuTimeError, cpu_bound
+from xennet.check.cpu_bound import REAL_SECONDS, TimeOverError, cpu_bound
 from xennet.check.node_log import NodeLog
 from xennet.check.target import Liveness
 from xennet.host import Host
@@ -26,6 +29,8 @@ PATIENCE = 3_000_000_000
 _COUNT = 1000
 #: What a driver may use more of in a second that passes: it may poll, every millisecond.
 _DELIVERIES_A_SECOND, _CPU_A_SECOND = 10_000, 0.2
+#: Seconds of real time in which a busy machine has spent one of CPU time.
+_REAL_OF_CPU = 30
 _NS = 1_000_000_000
 
 
@@ -37,7 +42,8 @@ class HostSession:
     """A life (xennet.check.target.Session) on ``host``, whose ``vif`` is plugged in already.
 
     ``side`` is that of the driver under test. It may make ``deliveries`` and use ``cpu`` seconds
-    of CPU time until it rests, and more of both where time passes.
+    of CPU time until it rests, and more of both where time passes; ``real``, or many times ``cpu``,
+    are the seconds after which it is taken to block.
     """
 
     def __init__(
@@ -48,10 +54,12 @@ class HostSession:
         *,
         deliveries: int = DELIVERIES,
         cpu: float = CPU_SECONDS,
+        real: float | None = None,
     ) -> None:
         self.side, self.host, self.vif = side, host, vif
         self.liveness, self.reason, self.output = Liveness.RESTS, "", ""
         self._most, self._cpu = deliveries, cpu
+        self._real = max(REAL_SECONDS, _REAL_OF_CPU * cpu) if real is None else real
         self._closed = False
         self._loop = host.machine.run_loop
         self._begin = 0, 0
@@ -111,11 +119,13 @@ class HostSession:
         if self.liveness is not Liveness.RESTS:
             return self.liveness
         self._begin = self._loop.steps, self._loop.now
+        more = ns / _NS * _CPU_A_SECOND
+        bound = cpu_bound(self._cpu + more, self._real + _REAL_OF_CPU * more)
         try:
             # What a driver prints must not get into what the suite prints.
-            with redirect_stdout(sys.stderr), cpu_bound(self._cpu + ns / _NS * _CPU_A_SECOND):
+            with redirect_stdout(sys.stderr), bound:
                 run()
-        except (_DeliveriesError, CpuTimeError) as over:
+        except (_DeliveriesError, TimeOverError) as over:
             return self._over(Liveness.BUSY, str(over))
         except (KeyboardInterrupt, Violation):
             raise  # a peer may look at what a driver does, in the middle of it
@@ -137,7 +147,32 @@ class HostSession:
 
 
 def _in_words(error: BaseException) -> str:
-    """The error, and where it was raised."""
+    """The error, and where it was raised: in the innermost function that is not xennet's own (nor
+    of a library, if there is another), with its file and line; in one of xennet's if all are."""
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" in {frames[-1].name}" if frames else ""
+    others = [frame for frame in frames if not _is_below(frame, _XENNET)]
+    mine = [frame for frame in others if not _is_below(frame, *_LIBRARIES)]
+    where = ""
+    if others:
+        last = (mine or others)[-1]
+        where = f" in {last.name}, {_shown(last.filename)}:{last.lineno}"
+    elif frames:
+        where = f" in {frames[-1].name}"
     return f"{type(error).__name__}: {error}{where}"
+
+
+_XENNET = str(Path(__file__).parents[1])
+#: Where Python's own modules are, and those that are installed.
+_LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+
+
+def _is_below(frame: traceback.FrameSummary, *folders: str) -> bool:
+    """Whether the code of ``frame`` is of a file in ``folders``, or of none ("<string>")."""
+    name = frame.filename
+    return name.startswith(("<", *(folder + os.sep for folder in folders)))
+
+
+def _shown(name: str) -> str:
+    """The file ``name`` as seen from the working directory, if it is below that."""
+    path, here = Path(name), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else name

@@ -3,7 +3,7 @@
 ``factory(hv, node)`` makes the driver of a device: ``hv`` is its domain (xennet.Hypervisor),
 ``node`` its directory there ("device/vif/0" of a netfront, "backend/vif/1/0" of a netback), which
 exists. What it returns is kept until the end. All else it does when it is called back: by watches,
-events and timers. A driver that raises has crashed, one that loops hangs.
+events and timers. A driver that raises has crashed, one that loops or blocks hangs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PythonTargetError(Exception):
 @frozen
 class PythonTarget:
     """The drivers that ``factory`` makes. ``deliveries``, and ``cpu`` seconds of CPU time: in these
-    a driver has to come to rest."""
+    a driver has to come to rest, and in ``real`` seconds (None: as HostSession has it)."""
 
     name: str
     side: Side
@@ -44,6 +44,7 @@ class PythonTarget:
     profile: Profile = field(factory=Profile)
     deliveries: int = DELIVERIES
     cpu: float = CPU_SECONDS
+    real: float | None = None
 
     def open(self, nodes: Mapping[str, str], queues: int = 1) -> HostSession:
         """As Target.open says."""
@@ -55,13 +56,25 @@ class PythonTarget:
         paths = vif.paths
         directory = paths.backend if back else paths.frontend
         write_nodes(host, directory, nodes)
-        session = HostSession(self.side, host, vif, deliveries=self.deliveries, cpu=self.cpu)
+        session = HostSession(
+            self.side, host, vif, deliveries=self.deliveries, cpu=self.cpu, real=self.real
+        )
         kernel = vif.owner.kernel if back else guest.kernel
         made: list[object] = []
         node = paths.backend_node if back else paths.frontend_node
-        kernel.defer(lambda: made.append(self.factory(kernel, node)))
+        kernel.defer(lambda: made.append(self._make(kernel, node)))
         session.settle()
         return session
+
+    def _make(self, kernel: Hypervisor, node: str) -> object:
+        """The driver. Raises what the factory raises, or TypeError if it cannot be called so."""
+        try:
+            return self.factory(kernel, node)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                text = f"{error}; the factory {self.name} is called as factory(hv, node)"
+                raise TypeError(text) from error
+            raise
 
     def close(self) -> None:
         """Do nothing: sessions share nothing."""
