@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.types.misc import unliteral
 from numba.extending import intrinsic
 
 from xennet.engine import kernel as plain_kernel
@@ -68,7 +69,7 @@ def _counted(_context, trace, index, value):  # type: ignore[no-untyped-def]
         _add_one(context, builder, signature.args[0], *args[:2])
         return args[2]
 
-    kind = types.unliteral(value)  # type: ignore[attr-defined]
+    kind = unliteral(value)
     return kind(trace, types.int64, kind), generate
 
 
