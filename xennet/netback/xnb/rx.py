@@ -226,8 +226,8 @@ def rxpkt2rsp(
             if rows.may_print(1):
                 printf(log, "xnb_rxpkt2rsp", f"copy {i} has status {entry.status}")
             n_responses = slots_of(pkt) if rows.fixed("B5") else 1
-            for _ in range(n_responses):
-                _error_response(ring, rows)
+            for left in range(n_responses, 0, -1):
+                _error_response(ring, rows, more=left > 1)
             return n_responses
         if gref != last_gref:
             n_responses += 1
@@ -287,12 +287,15 @@ def rxpkt2rsp(
     return n_responses
 
 
-def _error_response(ring: BackRing, rows: Rows) -> None:
+def _error_response(ring: BackRing, rows: Rows, *, more: bool) -> None:
     """Write the response to a packet that could not be copied: the id (unchanged) and the status
-    alone (defect B3)."""
+    alone (defect B3). ``more``: another one of the packet follows, which only repaired code has
+    (B5)."""
     rsp = rx_response(ring, ring.rsp_prod_pvt)
     if (rsp.offset or rsp.flags) and rows.fixed("B3"):
         rsp.offset = rsp.flags = 0
+    if more:
+        rsp.flags |= NETRXF_more_data
     rsp.status = NETIF_RSP_ERROR
     ring.req_cons += 1
     ring.rsp_prod_pvt += 1
