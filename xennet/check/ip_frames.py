@@ -6,6 +6,7 @@ Nothing here is shared with the drivers: checksums are summed as RFC 1071 says, 
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -68,6 +69,7 @@ class Flow:
         return self.source_port.to_bytes(2, "big") + self.dest_port.to_bytes(2, "big")
 
 
+@lru_cache(256)
 def plain(size: int, number: int = 0, *, to: bytes = UNICAST) -> bytes:
     """A frame of ``size`` bytes (14 or more) that is no IP packet; ``number`` tells frames of one
     size apart."""
@@ -75,6 +77,7 @@ def plain(size: int, number: int = 0, *, to: bytes = UNICAST) -> bytes:
     return to + _SOURCE + _EXPERIMENTAL + body[ETHERNET_HEADER:]
 
 
+@lru_cache(256)
 def packet(size: int, flow: Flow = Flow(), *, blank: bool = False, number: int = 0) -> bytes:
     """A frame of ``flow`` of ``size`` bytes; its checksum is right, or the pseudo-header sum."""
     body = bytes((number + at + (at >> 8)) & 0xFF for at in range(size - flow.headers))

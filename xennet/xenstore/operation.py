@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
@@ -73,15 +73,18 @@ def request(
     def decorate(
         method: Callable[Concatenate[_R, _P], _T],
     ) -> Callable[Concatenate[_R, _P], _T]:
-        signature = inspect.signature(method)
+        parameters = list(inspect.signature(method).parameters.values())[1:]
+        names = [one.name for one in parameters]
+        defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+
+        def given(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+            return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
 
         def perform(self: _R, *args: _P.args, **kwargs: _P.kwargs) -> _T:
             if self.recorder is None:
                 return method(self, *args, **kwargs)
-            given = signature.bind(self, *args, **kwargs)
-            answer: _T = self.recorder(
-                op, given.arguments.get("tx", 0), lambda: method(self, *args, **kwargs)
-            )
+            tx = given(args, kwargs).get("tx", 0)
+            answer: _T = self.recorder(op, tx, lambda: method(self, *args, **kwargs))
             return answer
 
         @wraps(method)
@@ -95,8 +98,6 @@ def request(
                     raise
                 finally:
                     self.wake()
-            given = signature.bind(self, *args, **kwargs)
-            given.apply_defaults()
             errno: str | None = None
             result: Any = None
             try:
@@ -107,7 +108,7 @@ def request(
                     self.over_quota(error.refusal)
                 raise
             finally:
-                observer(_record(self, op, given.arguments, result, errno))
+                observer(_record(self, op, given(args, kwargs), result, errno))
                 self.wake()
             answer: _T = result
             return answer

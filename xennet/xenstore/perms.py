@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntFlag
+from functools import lru_cache
 
 from attrs import evolve, frozen
 
@@ -77,6 +78,7 @@ class Identity:
     target: int | None = None
 
 
+@lru_cache(1024)
 def parse_perm(text: str) -> Perm:
     """The entry that ``text`` ("r5") means.
 
@@ -117,13 +119,16 @@ def access(perms: Sequence[Perm], who: Identity) -> Access:
     return owner.access
 
 
-def without_stale_rights(perms: Perms, is_current: Callable[[int], bool]) -> Perms:
-    """``perms`` with the entries behind the first marked stale whose domains are not
-    ``is_current``."""
+def without_stale_rights(
+    perms: Perms, generation: int, is_current: Callable[[int, int], bool]
+) -> Perms:
+    """``perms`` as they were written at ``generation``, with the entries behind the first marked
+    stale whose domains are not ``is_current(domid, generation)``."""
     for perm in perms[1:]:
-        if not perm.stale and not is_current(perm.domid):
+        if not perm.stale and not is_current(perm.domid, generation):
             return perms[:1] + tuple(
-                p if p.stale or is_current(p.domid) else evolve(p, stale=True) for p in perms[1:]
+                p if p.stale or is_current(p.domid, generation) else evolve(p, stale=True)
+                for p in perms[1:]
             )
     return perms
 

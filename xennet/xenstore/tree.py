@@ -71,19 +71,19 @@ class Tree:
         """The node at an absolute path or of a special name; None if there is none."""
         if is_special(path):
             return self._specials.get(path)
-        node: Node | None = self.root
+        node = self.root
         for name in split(path):
-            if node is None:
-                break
-            node = node.children.get(name)
+            child = node.children.get(name)
+            if child is None:
+                return None
+            node = child
         return node
 
     def perms(self, node: NodeView) -> Perms:
         """The permission entries of ``node``, with those of domains that are gone marked stale."""
         if len(node.perms) == 1:
             return node.perms
-        generation = node.generation
-        return without_stale_rights(node.perms, lambda domid: self.is_current(domid, generation))
+        return without_stale_rights(node.perms, node.generation, self.is_current)
 
     def add_special(self, name: str) -> None:
         """Make the special name ``name`` a node with the permissions of ``/``."""
