@@ -1,0 +1,463 @@
+"""A recording told in order: chapters of items, each with its bytes cut into fields.
+
+An item is a write of one structure (or a part of one), a change of a node of the store, or a thing
+that writes nothing (a hypercall, a decision about an event). Which fields there are comes from
+xennet.abi; what is said about them is in explanations.toml, by the field's name here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from illustrated.recording import PAGE, Chapter, NodeChange, Recording, Write
+from xennet.abi import grant_table, xs_wire
+from xennet.abi.codec import Codec
+from xennet.abi.netif import EXTRA_GSO, RX_REQUEST, RX_RESPONSE, TX_REQUEST, TX_RESPONSE
+from xennet.observe import EventDelivered, Hypercall, Notification, StateChanged
+from xennet.ring import must_notify
+
+_HEADER = ("req_prod", "req_event", "rsp_prod", "rsp_event")
+_SLOTS = {"tx ring": 12, "rx ring": 8}
+_INTERFACE = {at: name for name, at in xs_wire.XENSTORE_DOMAIN_INTERFACE.offsets.items()}
+_GTF = {
+    grant_table.GTF_permit_access: "GTF_permit_access",
+    grant_table.GTF_readonly: "GTF_readonly",
+    grant_table.GTF_reading: "GTF_reading",
+    grant_table.GTF_writing: "GTF_writing",
+}
+_TX_FLAGS = {1: "csum_blank", 2: "data_validated", 4: "more_data", 8: "extra_info"}
+
+
+@frozen
+class Span:
+    """``raw``, consecutive bytes of an item, is the field ``key`` and means ``meaning``."""
+
+    raw: bytes
+    key: str
+    meaning: str
+
+
+@frozen
+class Item:
+    """One thing that happened. ``key`` is its kind, ``title`` says what it is; ``first`` is its
+    first byte, numbered through the whole machine (None: it has none), ``spans`` are its bytes;
+    ``node``: (path, value) of the store that it changed."""
+
+    key: str
+    title: str
+    spans: tuple[Span, ...] = ()
+    first: int | None = None
+    delivery: str = ""
+    where: str = ""
+    node: tuple[str, str] | None = None
+    note: str = ""
+    number: int = 0
+
+    @property
+    def bytes_at(self) -> range:
+        """The bytes that the item explains."""
+        if self.first is None:
+            return range(0)
+        return range(self.first, self.first + sum(len(span.raw) for span in self.spans))
+
+
+def printable(raw: bytes) -> str:
+    """Bytes as text; all but printable ASCII as \\xNN."""
+    return "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02x}" for b in raw)
+
+
+def _number(raw: bytes) -> int:
+    return int.from_bytes(raw, "little")
+
+
+def _flags(value: int, names: dict[int, str]) -> str:
+    known = [name for bit, name in names.items() if value & bit]
+    return f"{value:#x}" + (f": {' | '.join(known)}" if known else ": none")
+
+
+def _cut(raw: bytes, codec: Codec, prefix: str, meanings: dict[str, str] | None = None) -> Any:
+    """The fields of a structure, in the order of their bytes, gaps included."""
+    meanings = meanings or {}
+    spans: list[Span] = []
+    at = 0
+    for name, offset in sorted(codec.offsets.items(), key=lambda pair: pair[1]):
+        size = codec.sizes[name]
+        if offset < at or offset >= len(raw):
+            continue
+        part = raw[offset : offset + size]
+        short = name.removeprefix("u.")
+        spans.append(Span(part, f"{prefix}.{short}", meanings.get(short, str(_number(part)))))
+        at = offset + size
+    return tuple(spans)
+
+
+def _tx(raw: bytes) -> tuple[str, tuple[Span, ...]]:
+    if len(raw) == 4:
+        status = int.from_bytes(raw[2:4], "little", signed=True)
+        name = {0: "NETIF_RSP_OKAY", -1: "NETIF_RSP_ERROR"}.get(status, "?")
+        return "response", _cut(raw, TX_RESPONSE, "tx.response", {"status": f"{status}: {name}"})
+    flags = _flags(_number(raw[6:8]), _TX_FLAGS)
+    return "request", _cut(raw, TX_REQUEST, "tx.request", {"flags": flags})
+
+
+def _rx(raw: bytes, kind: str) -> tuple[Span, ...]:
+    if kind == "request":
+        return tuple(_cut(raw, RX_REQUEST, "rx.request"))
+    if kind == "extra":
+        meanings = {
+            "type": "1: XEN_NETIF_EXTRA_TYPE_GSO",
+            "flags": "0: no XEN_NETIF_EXTRA_FLAG_MORE",
+            "gso.type": "1: XEN_NETIF_GSO_TYPE_TCPV4",
+        }
+        return tuple(_cut(raw, EXTRA_GSO, "rx.extra", meanings))
+    flags, size = _number(raw[4:6]), _number(raw[6:8])
+    meanings = {"flags": _flags(flags, _RX_FLAGS), "status": f"{size} bytes"}
+    return tuple(_cut(raw, RX_RESPONSE, "rx.response", meanings))
+
+
+#: XEN_NETRXF_*: the two checksum flags stand the other way round than in a tx request.
+_RX_FLAGS = {1: "data_validated", 2: "csum_blank", 4: "more_data", 8: "extra_info"}
+
+
+def _frame(raw: bytes) -> tuple[Span, ...]:
+    """The headers of a frame over IPv4."""
+    cuts = [(6, "eth.destination"), (6, "eth.source"), (2, "eth.type")]
+    cuts += [
+        (1, "ip.version"),
+        (1, "ip.service"),
+        (2, "ip.length"),
+        (2, "ip.id"),
+        (2, "ip.fragment"),
+    ]
+    cuts += [(1, "ip.ttl"), (1, "ip.protocol"), (2, "ip.checksum"), (4, "ip.source")]
+    cuts += [(4, "ip.destination")]
+    if raw[23] == 17:
+        cuts += [(2, "l4.ports"), (2, "l4.ports"), (2, "udp.length"), (2, "l4.checksum")]
+    else:
+        cuts += [(2, "l4.ports"), (2, "l4.ports"), (4, "tcp.sequence"), (4, "tcp.acknowledgement")]
+        cuts += [(2, "tcp.flags"), (2, "tcp.window"), (2, "l4.checksum"), (2, "tcp.urgent")]
+    spans = []
+    at = 0
+    for size, key in (*cuts, (len(raw) - sum(size for size, _ in cuts), "payload")):
+        part = raw[at : at + size]
+        meaning = str(int.from_bytes(part, "big"))
+        if key == "payload":
+            meaning = printable(part)
+        elif key in ("ip.source", "ip.destination"):
+            meaning = ".".join(map(str, part))
+        elif size == 6 or key in ("eth.type", "ip.checksum", "l4.checksum", "tcp.flags"):
+            meaning = part.hex(":") if size == 6 else f"0x{part.hex()}"
+        spans.append(Span(part, key, meaning))
+        at += size
+    return tuple(spans)
+
+
+@frozen
+class _Teller:
+    """Makes items of what happened. ``image`` is shared memory as it has become, by frame;
+    ``extra_next``: the next response on the rx ring is an extra info."""
+
+    image: dict[int, bytearray] = field(factory=dict)
+    extra_next: list[bool] = field(factory=lambda: [False])
+
+    def page(self, frame: int) -> bytearray:
+        return self.image.setdefault(frame, bytearray(PAGE))
+
+    def item(self, one: object) -> Iterator[Item]:
+        """The items of one thing that happened; consecutive stores into one slot are one write."""
+        if isinstance(one, Write):
+            yield from self._write(one)
+        elif isinstance(one, NodeChange):
+            yield _node(one)
+        elif isinstance(one, Hypercall):
+            yield from _hypercall(one)
+        elif isinstance(one, EventDelivered):
+            what = f"domain {one.domid} takes an event at port {one.port}"
+            yield Item("upcall", what, note=f"its upcall found port {one.port} pending")
+        elif isinstance(one, StateChanged):
+            old, new = (f"{state.name} ({int(state)})" for state in (one.old, one.new))  # type: ignore[attr-defined]
+            yield Item("state", f"{one.path}: {old} becomes {new}")
+        elif isinstance(one, Notification):
+            sent = "sends an event" if one.sent else "sends no event: it was not asked for"
+            yield Item(
+                f"notify.{'sent' if one.sent else 'avoided'}",
+                f"domain {one.domid} has published on the {one.ring} ring and {sent}",
+            )
+
+    def _write(self, one: Write) -> Iterator[Item]:
+        page = self.page(one.frame)
+        if one.what == "store ring":
+            yield from self._store_ring(one, page)
+            return
+        old = bytes(page[one.at : one.at + len(one.new)])
+        page[one.at : one.at + len(one.new)] = one.new
+        where = f"frame {one.frame:#x}, byte {one.at}"
+        key, title, spans, note = self._decode(one, old)
+        yield Item(key, title, spans, one.frame * PAGE + one.at, one.delivery, where, note=note)
+
+    def _decode(self, one: Write, old: bytes) -> tuple[str, str, tuple[Span, ...], str]:
+        at, new = one.at, one.new
+        if one.what in _SLOTS:
+            return self._ring(one, old)
+        if one.what == "grant table":
+            entry, part = divmod(one.page * PAGE + at, 8)
+            title = f"grant table of domain 1, entry {entry}"
+            if part == 4:
+                return (
+                    "grant.frame",
+                    title,
+                    (Span(new, "grant.frame", f"frame {_number(new):#x}"),),
+                    "",
+                )
+            flags, before = _number(new[:2]), _number(old[:2])
+            spans = [Span(new[:2], "grant.flags", _flags(flags, _GTF))]
+            if new[2:]:
+                spans.append(Span(new[2:], "grant.domid", f"domain {_number(new[2:])}"))
+            busy = grant_table.GTF_reading | grant_table.GTF_writing
+            if flags & busy & ~before:
+                verb, by = "use", "Xen marks it in use"
+            elif before & busy & ~flags:
+                verb, by = "used", "Xen is done with it"
+            elif flags:
+                verb, by = "grant", "the guest grants"
+            else:
+                verb, by = "end", "the guest ends the grant"
+            return f"grant.{verb}", f"{title}: {by}", tuple(spans), f"flags were {before:#x}"
+        if one.what == "event array":
+            port = at // 4
+            word = _number(new)
+            names = {1 << 31: "PENDING", 1 << 30: "MASKED", 1 << 29: "LINKED", 1 << 28: "BUSY"}
+            title = f"event word of port {port} of domain {one.owner}"
+            meaning = _flags(word & 0xF0000000, names) + f", LINK {word & 0x1FFFF}"
+            return "fifo.word", title, (Span(new, "fifo.word", meaning),), f"was {_number(old):#x}"
+        if one.what == "control block":
+            key = "fifo.ready" if at == 0 else "fifo.head"
+            name = "ready" if at == 0 else f"head[{(at - 8) // 4}]"
+            meaning = f"{_number(new):#x}" if at == 0 else f"port {_number(new)}"
+            title = f"FIFO control block of domain {one.owner}, {name}"
+            return key, title, (Span(new, key, meaning),), f"was {_number(old):#x}"
+        if one.what == "shared info":
+            key = {0: "info.upcall", 8: "info.selector", 2048: "info.pending"}.get(at, "info.mask")
+            name = {
+                "info.upcall": "vcpu_info[0].evtchn_upcall_pending",
+                "info.selector": "vcpu_info[0].evtchn_pending_sel",
+                "info.pending": "evtchn_pending[0]",
+                "info.mask": "evtchn_mask[0]",
+            }[key]
+            bits = [str(bit) for bit in range(8 * len(new)) if _number(new) >> bit & 1]
+            many = bits and len(bits) > 8
+            meaning = f"bit {', '.join(bits)}" if bits and not many else "all but a few bits"
+            if not bits:
+                meaning = "no bit"
+            title = f"shared info of domain {one.owner}, {name}"
+            return key, title, (Span(new, key, meaning),), f"was {_number(old):#x}"
+        if one.what in ("tx buffers", "rx buffers"):
+            title = f"{'transmit' if one.what[0] == 't' else 'receive'} buffer of domain 1"
+            return one.what.replace(" ", "."), title, _frame(new), ""
+        raise AssertionError(f"nobody knows what {one.what} is")
+
+    def _ring(self, one: Write, old: bytes) -> tuple[str, str, tuple[Span, ...], str]:
+        ring, at, new = one.what[:2], one.at, one.new
+        if at == 0 and len(new) == 64:
+            spans = [Span(new[4 * i : 4 * i + 4], f"ring.{f}", "0") for i, f in enumerate(_HEADER)]
+            spans += [Span(new[16:20], "ring.pvt", "0"), Span(new[20:], "ring.pad", "all 0")]
+            return "ring.init", f"{ring} ring: the whole header", tuple(spans), ""
+        if at < 64:
+            name = _HEADER[at // 4]
+            value, before = _number(new), _number(old)
+            note = f"was {before}"
+            if name in ("req_prod", "rsp_prod") and value != before:
+                event = _number(self.page(one.frame)[at + 4 : at + 8])
+                passes = "passes" if must_notify(before, value, event) else "does not pass"
+                name_of_event = _HEADER[at // 4 + 1]
+                note += f"; {before} to {value} {passes} {name_of_event} = {event}: "
+                note += "an event is due" if passes == "passes" else "no event"
+            title = f"{ring} ring, {name}"
+            return f"{ring}.{name}", title, (Span(new, f"ring.{name}", str(value)),), note
+        slot = (at - 64) // _SLOTS[one.what]
+        if ring == "tx":
+            kind, spans = _tx(new)
+        else:
+            kind = "request" if one.delivery.endswith("domain 1") else "response"
+            if kind == "response" and self.extra_next[0]:
+                kind = "extra"
+            spans = _rx(new, kind)
+            self.extra_next[0] = kind == "response" and bool(new[4] & 8)
+        what = {"request": "a request", "response": "a response", "extra": "an extra info"}[kind]
+        return f"{ring}.{kind}", f"{ring} ring, slot {slot}: {what}", spans, ""
+
+    def _store_ring(self, one: Write, page: bytearray) -> Iterator[Item]:
+        at, new = one.at, one.new
+        if at < 2048:  # told when the index is published
+            page[at : at + len(new)] = new
+            return
+        old = _number(page[at : at + 4])
+        page[at : at + 4] = new
+        name = _INTERFACE[at]
+        base = one.frame * PAGE
+        if name in ("req_prod", "rsp_prod"):
+            ring = 0 if name == "req_prod" else 1024
+            yield from _messages(page, base, ring, old, _number(new), one.delivery)
+        spans = (Span(new, f"store.{name}", str(_number(new))),)
+        title = f"store ring of domain 1, {name}"
+        where = f"frame {one.frame:#x}, byte {at}"
+        yield Item(f"store.{name}", title, spans, base + at, one.delivery, where, note=f"was {old}")
+
+
+def _messages(
+    page: bytearray, base: int, ring: int, start: int, end: int, delivery: str
+) -> Iterator[Item]:
+    """The messages between two indices; one that goes around the end of the ring is two items."""
+    side = "rsp" if ring else "req"
+    data = bytes(page[ring + i % 1024] for i in range(start, end))
+    at = 0
+    while at < len(data):
+        head = data[at : at + 16]
+        size = _number(head[12:16])
+        kind = f"XS_{xs_wire.XS_NAMES.get(_number(head[:4]), '?')}"
+        payload = data[at + 16 : at + 16 + size]
+        parts = [(head[:4], "type", kind), (head[4:8], "req_id", str(_number(head[4:8])))]
+        parts += [(head[8:12], "tx_id", str(_number(head[8:12]))), (head[12:], "len", str(size))]
+        if payload:
+            parts.append((payload, "payload", printable(payload)))
+        spans = [Span(raw, f"msg.{name}", meaning) for raw, name, meaning in parts]
+        first = (start + at) % 1024
+        cut = 1024 - first  # bytes before the end of the ring
+        who = "xenstored answers" if ring else "the guest asks"
+        if kind == "XS_WATCH_EVENT":
+            who = "xenstored tells a watch"
+        title = f"store ring of domain 1: {who}, {kind}"
+        for one, (low, piece) in enumerate(_split(spans, cut)):
+            behind = " (the rest, at the ring's beginning)" if one else ""
+            place = (first + low) % 1024
+            where = f"{side}[{place}...]"
+            yield Item(
+                f"msg.{side}", title + behind, tuple(piece), base + ring + place, delivery, where
+            )
+        at += 16 + size
+
+
+def _split(spans: list[Span], cut: int) -> Iterator[tuple[int, list[Span]]]:
+    low: list[Span] = []
+    high: list[Span] = []
+    at = 0
+    for span in spans:
+        room = min(max(cut - at, 0), len(span.raw))
+        if room:
+            low.append(evolve(span, raw=span.raw[:room]))
+        if room < len(span.raw):
+            high.append(evolve(span, raw=span.raw[room:]))
+        at += len(span.raw)
+    yield 0, low
+    if high:
+        yield cut, high
+
+
+def _node(one: NodeChange) -> Item:
+    value = printable(one.value)
+    parent, _, name = one.path.rpartition("/")
+    side = "backend" if "/backend/" in one.path else "frontend"
+    if one.op == "WRITE":
+        key, what = f"node.{side}.{name}", f"writes {name} = {value or '(empty)'}"
+        if one.path.startswith("/libxl"):
+            key = "node.libxl"
+    else:
+        key = f"node.{one.op}"
+        if name.isdigit():
+            name = f"{parent.rpartition('/')[2]}/{name}"
+        what = {"MKDIR": "makes", "RM": "removes", "SET_PERMS": "sets the rights of"}[one.op]
+        what += f" {name}"
+    if one.op == "SET_PERMS":
+        what += f": {value.replace(chr(92) + 'x00', ' ')}"
+    return Item(key, f"{one.who} {what}", node=(one.path, value), where=one.path)
+
+
+_CALLS = {
+    "XENMEM_populate_physmap": "pages from frame {1:#x} on, as many as {0[0]}",
+    "EVTCHNOP_alloc_unbound": "allocates port {1} for domain {0[1]} to bind",
+    "EVTCHNOP_bind_interdomain": "binds port {0[1]} of domain {0[0]}: its own end is port {1}",
+    "EVTCHNOP_close": "closes port {0[0]}",
+    "EVTCHNOP_unmask": "unmasks port {0[0]}",
+    "GNTTABOP_map_grant_ref": "maps grant {0[1]} of domain {0[0]}: handle {1[1]}",
+    "GNTTABOP_unmap_grant_ref": "unmaps handle {0[0]}",
+    "GNTTABOP_copy": "{0[1]!r}",
+    "XENMEM_decrease_reservation": "gives pages back from frame {0[0]:#x} on, as many as {0[1]}",
+}
+
+
+def _hypercall(one: Hypercall) -> Iterator[Item]:
+    if one.op in _CALLS:
+        done = (
+            _CALLS[one.op].format(one.args, one.result).replace("<CopyTable ", "").replace(">", "")
+        )
+        yield Item(f"call.{one.op}", f"domain {one.domid}, {one.op}: {done}")
+
+
+def _joined(happened: list[object]) -> Iterator[object]:
+    """What happened, with consecutive stores into one slot of a ring as one."""
+    held: Write | None = None
+    for one in happened:
+        if isinstance(one, Write) and held is not None and _continues(held, one):
+            held = evolve(held, old=held.old + one.old, new=held.new + one.new)
+            continue
+        if held is not None:
+            yield held
+            held = None
+        if isinstance(one, Write) and one.what in _SLOTS and one.at >= 64:
+            held = one
+        else:
+            yield one
+    if held is not None:
+        yield held
+
+
+def _continues(held: Write, one: Write) -> bool:
+    size = _SLOTS[held.what]
+    same = (held.frame, held.delivery) == (one.frame, one.delivery)
+    return same and one.at == held.at + len(held.new) and (one.at - 64) % size > 0
+
+
+#: A chapter begins at the first item with this key.
+_BEGINS = {
+    "node.backend.feature-sg": "features",
+    "grant.frame": "rings",
+    "node.frontend.tx-ring-ref": "publish",
+    "call.GNTTABOP_map_grant_ref": "connect",
+}
+
+
+def chapters(recording: Recording) -> dict[str, list[Item]]:
+    """The items by chapter, numbered from 1 through all of them."""
+    told: dict[str, list[Item]] = {}
+    teller = _Teller(_before(recording))
+    name = ""
+    number = 0
+    for one in _joined(recording.happened):
+        if isinstance(one, Chapter):
+            name = one.name
+            continue
+        for item in teller.item(one):
+            begins = _BEGINS.get(item.key)
+            if begins is not None and begins not in told:
+                name = begins
+            number += 1
+            told.setdefault(name, []).append(evolve(item, number=number))
+    return told
+
+
+def _before(recording: Recording) -> dict[int, bytearray]:
+    """Shared memory before the first write, as far as the writes tell: what each byte was when it
+    was first written over."""
+    pages: dict[int, bytearray] = {}
+    seen: set[int] = set()
+    for one in recording.happened:
+        if isinstance(one, Write):
+            page = pages.setdefault(one.frame, bytearray(PAGE))
+            for at, value in zip(one.bytes_at, one.old, strict=True):
+                if at not in seen:
+                    seen.add(at)
+                    page[at % PAGE] = value
+    return pages
