@@ -4,6 +4,7 @@ are, and the page is what a new run makes of it."""
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -225,3 +226,48 @@ def test_no_field_goes_without_an_explanation_and_none_is_idle(tool: Any, record
     moments = [*said.moments, {"chapter": "attach", "at": "tx.request", "text": "?"}]
     with pytest.raises(tool.page.ExplanationError, match="no such moment"):
         tool.page.render(recorded, evolve(said, moments=moments))
+
+
+#: Run in a browser behind the page's own script: opens everything by the button, then tells.
+_TRY = """<script>
+document.getElementById("all").click();
+const open = [...document.querySelectorAll("details")].every((one) => one.open);
+location.hash = "#sum";
+document.title = `open ${open}, items ${document.querySelectorAll("article").length}`;
+</script></body>"""
+
+
+def _dump(chromium: str, page: Path, profile: Path) -> tuple[str, str]:
+    """The document as a browser has it in the end, and what it logs."""
+    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
+    options += " --disable-background-networking --disable-component-update"
+    done = subprocess.run(
+        [
+            chromium,
+            *options.split(),
+            "--enable-logging=stderr",
+            f"--user-data-dir={profile}",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return done.stdout, done.stderr
+
+
+def test_a_browser_has_nothing_to_complain_of(tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    page = tmp_path / "page.html"
+    page.write_text(PAGE.read_text().replace("</body>", _TRY))
+    document, log = _dump(chromium, page, tmp_path / "profile")
+    count = PAGE.read_text().count("<article")
+    assert f"<title>open true, items {count}</title>" in document
+    assert "CONSOLE" not in log
+    # The log would say so: this page may load nothing.
+    page.write_text(PAGE.read_text().replace("</body>", '<img src="data:image/gif,x"></body>'))
+    assert "CONSOLE" in _dump(chromium, page, tmp_path / "profile")[1]

@@ -317,7 +317,7 @@ def _messages(
     while at < len(data):
         head = data[at : at + 16]
         size = _number(head[12:16])
-        kind = f"XS_{xs_wire.XS_NAMES.get(_number(head[:4]), '?')}"
+        kind = xs_wire.XS_NAMES.get(_number(head[:4]), "?")
         payload = data[at + 16 : at + 16 + size]
         parts = [(head[:4], "type", kind), (head[4:8], "req_id", str(_number(head[4:8])))]
         parts += [(head[8:12], "tx_id", str(_number(head[8:12]))), (head[12:], "len", str(size))]
@@ -376,7 +376,7 @@ def _node(one: NodeChange) -> Item:
 
 
 _CALLS = {
-    "XENMEM_populate_physmap": "pages from frame {1:#x} on, as many as {0[0]}",
+    "XENMEM_populate_physmap": "pages from frame {1:#x} on, {0[0]} in all",
     "EVTCHNOP_alloc_unbound": "allocates port {1} for domain {0[1]} to bind",
     "EVTCHNOP_bind_interdomain": "binds port {0[1]} of domain {0[0]}: its own end is port {1}",
     "EVTCHNOP_close": "closes port {0[0]}",
@@ -384,7 +384,7 @@ _CALLS = {
     "GNTTABOP_map_grant_ref": "maps grant {0[1]} of domain {0[0]}: handle {1[1]}",
     "GNTTABOP_unmap_grant_ref": "unmaps handle {0[0]}",
     "GNTTABOP_copy": "{0[1]!r}",
-    "XENMEM_decrease_reservation": "gives pages back from frame {0[0]:#x} on, as many as {0[1]}",
+    "XENMEM_decrease_reservation": "gives pages back from frame {0[0]:#x} on, {0[1]} in all",
 }
 
 
@@ -425,7 +425,7 @@ _BEGINS = {
     "node.backend.feature-sg": "features",
     "grant.frame": "rings",
     "node.frontend.tx-ring-ref": "publish",
-    "call.GNTTABOP_map_grant_ref": "connect",
+    "grant.use": "connect",
 }
 
 

@@ -1,7 +1,8 @@
 """All items as one HTML page: explanations by field, and which items are shown one by one.
 
 In the two chapters about frames every item is shown. In the others the first item of each kind is,
-and what stands alone in the store; those behind it are lines in a list that can be opened.
+and what stands alone in the store; those behind it are lines in a list that can be opened. What
+carries the store's messages is shown once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from xennet.check.rule_book import rule_book
 HERE = Path(__file__).resolve().parent
 #: Chapters in which every item is shown.
 _WHOLE = ("transmit", "receive")
+#: Kinds that are shown once on the page: events of the store are most of what happens.
+_ONCE = ("msg.", "store.", "info.", "fifo.", "upcall")
 #: Kinds of which every item is shown.
 _ALONE = ("node.", "call.", "state", "notify.", "ring.init")
 _NAMES = {
@@ -76,12 +79,15 @@ def render(recording: Recording, said: Explanations) -> str:
     told = chapters(recording)
     if [*told] != [*said.chapters]:
         raise ExplanationError(f"chapters told: {[*told]}, explained: {[*said.chapters]}")
-    shown = [_chapter(name, items, said) for name, items in told.items()]
+    known: set[str] = set()
+    shown = [_chapter(name, items, said, known) for name, items in told.items()]
     _require_used(told, said)
     items = [item for all_of_one in told.values() for item in all_of_one]
     page = environment.get_template("page.html.jinja").render(
         chapters=shown,
-        written=len({at for item in items for at in item.bytes_at}),
+        written=len(
+            {at for one in recording.happened if isinstance(one, Write) for at in one.bytes_at}
+        ),
         sum=_sum(recording, items),
         nodes=sum(item.node is not None for item in items),
     )
@@ -99,7 +105,7 @@ def _require_used(told: dict[str, list[Item]], said: Explanations) -> None:
         raise ExplanationError(f"explained and never written: {', '.join(unused)}")
 
 
-def _chapter(name: str, items: list[Item], said: Explanations) -> dict[str, Any]:
+def _chapter(name: str, items: list[Item], said: Explanations, known: set[str]) -> dict[str, Any]:
     about = said.chapters[name]
     moments = {one["at"]: one["text"] for one in said.moments if one["chapter"] == name}
     seen: dict[str, int] = {}
@@ -108,13 +114,16 @@ def _chapter(name: str, items: list[Item], said: Explanations) -> dict[str, Any]
     folded: list[Item] = []
     for item in items:
         alone = name in _WHOLE or item.key.startswith(_ALONE)
-        if not alone and item.key in kinds:
+        again = item.key in kinds or (item.key in known and item.key not in moments)
+        if not alone and again:
             folded.append(item)
             continue
         if folded:
             blocks.append(_block(like=_folded(folded)))
             folded = []
         kinds.add(item.key)
+        if item.key.startswith(_ONCE):
+            known.add(item.key)
         blocks.append(_block(item=_item(item, seen, said), moment=moments.pop(item.key, "")))
     if folded:
         blocks.append(_block(like=_folded(folded)))
@@ -215,8 +224,10 @@ def _writer(item: Item) -> str:
 def _folded(items: list[Item]) -> dict[str, str]:
     count = Counter(_kind(item) for item in items)
     parts = ", ".join(f"{kind}: {number}" for kind, number in count.items())
+    first, last = items[0].number, items[-1].number
+    which = f"{first} to {last}" if last > first else str(first)
     return {
-        "said": f"{items[0].number} to {items[-1].number} likewise ({parts})",
+        "said": f"{which} likewise ({parts})",
         "lines": "\n".join(map(_line, items)),
     }
 
@@ -225,6 +236,7 @@ def _kind(item: Item) -> str:
     words = {"msg": "messages", "store": "indices of the store's ring", "info": "event bits"}
     words |= {"fifo": "FIFO words", "upcall": "upcalls"}
     exact = {"grant.frame": "frame numbers granted later", "grant.grant": "grants"}
+    exact |= {"grant.use": "grants in use", "grant.used": "grants not in use any more"}
     exact |= {"grant.end": "grants ended", "rx.request": "receive requests"}
     return exact.get(item.key) or words.get(item.key.split(".")[0], item.key)
 
