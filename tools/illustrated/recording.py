@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from attrs import field, frozen
 
-from xennet.adversary import LOAD, Access, Adversary, SharedView
+from xennet.adversary import Access, Adversary
 from xennet.engine.choice import using
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED, EVERYTHING, UNBOUNDED, FrameBatch, Offload
 from xennet.host import Host
@@ -181,14 +181,14 @@ class _Engine(Adversary):
         return address - self.arena.start if address in self.arena else None
 
     def shared(self, memory: memoryview, what: str) -> memoryview:
-        if isinstance(memory, SharedView):
-            return memory
+        if not isinstance(memory, memoryview):
+            return memory  # a view that was made here
         address = 0
         if memory.nbytes and not memory.readonly:
             address = ctypes.addressof((ctypes.c_char * memory.nbytes).from_buffer(memory))
         name = f"{what}#{len(self.places)}"
         self.places[name] = _Place(what, address, memory.nbytes)
-        return SharedView(memory, name, self)  # type: ignore[return-value]
+        return super().shared(memory, name)
 
 
 @frozen
@@ -222,7 +222,7 @@ class _Camera:
     def on_access(self, access: Access) -> None:
         """Note a store or an update."""
         self.look_at_store_ring()
-        if access.kind == LOAD:
+        if access.kind == "load":
             return
         self.learn()
         first = self.engine.first(access.memory)
