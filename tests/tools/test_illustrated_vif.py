@@ -73,6 +73,28 @@ def test_every_byte_that_changed_is_explained(tool: Any, recorded: Any, items: l
     assert {at // 4096 for at in explained - written} <= rings
 
 
+def test_the_items_are_the_writes_in_their_order(
+    tool: Any, recorded: Any, items: list[Any]
+) -> None:
+    writes = [one for one in recorded.happened if isinstance(one, tool.recording.Write)]
+    written = [(at, b) for one in writes for at, b in zip(one.bytes_at, one.new, strict=True)]
+    told = [
+        (at, b)
+        for item in items
+        for at, b in zip(item.bytes_at, b"".join(s.raw for s in item.spans), strict=True)
+    ]
+    # The store's messages are told when their index is published: there it is what is left that
+    # counts.
+    rings = {one.frame for one in writes if one.what == "store ring"}
+    assert [one for one in told if one[0] // 4096 not in rings] == [
+        one for one in written if one[0] // 4096 not in rings
+    ]
+    left = dict(one for one in told if one[0] // 4096 in rings)
+    assert {at: left.get(at) for at, _ in written if at // 4096 in rings} == dict(
+        one for one in written if one[0] // 4096 in rings
+    )
+
+
 def test_every_memory_has_its_part(tool: Any, recorded: Any) -> None:
     writes = [one for one in recorded.happened if isinstance(one, tool.recording.Write)]
     assert {one.what for one in writes} == {
