@@ -49,7 +49,6 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "xennet.storerings": ("xennet.xenstored.rings", {}),
     "xennet.storeservice": ("xennet.xenstored.service", {}),
     "xennet.timeslices": ("xennet.host.timeslices", {}),
-    "xennet.trace": ("xennet.vif.ring_events", {}),
     "xennet.xenbus.control": ("xennet.toolstack.shutdown", {}),
     "xennet.xenbus.domain_nodes": ("xennet.toolstack.domain_nodes", {}),
     "xennet.xenbus.hotplug": ("xennet.toolstack.hotplug", {}),
@@ -79,6 +78,32 @@ NAMES: dict[str, dict[str, str]] = {
         "SavedGuest": "xennet.host.SavedGuest",
         "Setup": "xennet.host.Setup",
         "guest_mac": "xennet.host.guest_mac",
+    },
+    "xennet.trace": {
+        name: f"xennet.vif.ring_events.{name}"
+        for name in (
+            "EventsLost",
+            "LOG_HEADER",
+            "LOG_LOST",
+            "LOG_RECORD",
+            "LOG_USED",
+            "RECORDS",
+            "RX_COPY_FAILED",
+            "RX_DROPPED",
+            "RX_PACKET",
+            "RX_RECEIVED",
+            "RingEvent",
+            "TX_BAD_CSUM",
+            "TX_COPY_FAILED",
+            "TX_PACKET",
+            "TX_REFUSED",
+            "TX_RESPONSE",
+            "TX_SENT",
+            "new_log",
+            "silent_log",
+            "take",
+            "tell_refused",
+        )
     },
 }
 

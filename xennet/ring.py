@@ -40,6 +40,7 @@ from xennet.abi.ring import (
     SRING_WORD_rsp_prod,
 )
 from xennet.engine.choice import shared
+from xennet.html_table import html_table
 
 MASK32 = 0xFFFFFFFF
 
@@ -85,6 +86,18 @@ class RingOverflowError(Exception):
     """The peer published an index that cannot be; the message names the ring and both indices."""
 
 
+_SHARED_INDICES = {
+    "req_prod": SRING_WORD_req_prod,
+    "req_event": SRING_WORD_req_event,
+    "rsp_prod": SRING_WORD_rsp_prod,
+    "rsp_event": SRING_WORD_rsp_event,
+}
+
+
+def _words(indices: dict[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in indices.items())
+
+
 class SharedRing:
     """A ring in shared memory: header words and raw slots.
 
@@ -106,6 +119,28 @@ class SharedRing:
         self.nr_ents = nr_ents
         self.slot_size = slot_size
         self.name = name
+
+    def __repr__(self) -> str:
+        return f"<SharedRing {self.name}: {_words(self.indices())}>"
+
+    def _repr_html_(self) -> str:
+        """A notebook's table of the shared indices and of the slots that are not all zeros."""
+        head, slots = html_table(f"{self.name} ring", (), self.indices().items()), []
+        raw = self.u8.tobytes()
+        for index in range(self.nr_ents):
+            at = self.slot_offset(index)
+            if any(slot := raw[at : at + self.slot_size]):
+                slots.append((index, slot.hex(" ", 4)))
+        return head + html_table("", ("slot", "bytes"), slots)
+
+    def indices(self) -> dict[str, int]:
+        """The four shared indices by name, as they are now: for people to read, no access that an
+        adversary sees."""
+        raw = self.u8.tobytes()[:SRING_HEADER_SIZE]
+        return {
+            name: int.from_bytes(raw[4 * word : 4 * word + 4], "little")
+            for name, word in _SHARED_INDICES.items()
+        }
 
     @property
     def req_prod(self) -> int:
@@ -205,6 +240,15 @@ class FrontRing:
         self.nr_ents = sring.nr_ents
         self.pvt = array("I", (0, 0))
 
+    def __repr__(self) -> str:
+        own = {"req_prod_pvt": self.req_prod_pvt, "rsp_cons": self.rsp_cons}
+        return f"<FrontRing {self.sring.name}: {_words(own)}>"
+
+    def _repr_html_(self) -> str:
+        """A notebook's table of the private indices, then the shared ring's."""
+        own = (("req_prod_pvt", self.req_prod_pvt), ("rsp_cons", self.rsp_cons))
+        return html_table("FrontRing", (), own) + self.sring._repr_html_()
+
     @classmethod
     def init(cls, sring: SharedRing) -> FrontRing:
         """SHARED_RING_INIT and FRONT_RING_INIT: a fresh ring, all indices at their start."""
@@ -296,6 +340,15 @@ class BackRing:
         self.sring = sring
         self.nr_ents = sring.nr_ents
         self.pvt = array("I", (0, 0))
+
+    def __repr__(self) -> str:
+        own = {"rsp_prod_pvt": self.rsp_prod_pvt, "req_cons": self.req_cons}
+        return f"<BackRing {self.sring.name}: {_words(own)}>"
+
+    def _repr_html_(self) -> str:
+        """A notebook's table of the private indices, then the shared ring's."""
+        own = (("rsp_prod_pvt", self.rsp_prod_pvt), ("req_cons", self.req_cons))
+        return html_table("BackRing", (), own) + self.sring._repr_html_()
 
     @classmethod
     def init(cls, sring: SharedRing) -> BackRing:

@@ -25,6 +25,7 @@ _TABLE = {
     "moved": "",
     "lazy": "moved",
     "user_cache": "",
+    "html_table": "",
     # How kernels run
     "engine": "",
     "engine/choice": "engine engine/fast",
@@ -34,7 +35,7 @@ _TABLE = {
     "engine/kernel": "abi engine/atomics ring",
     "adversary": "engine/choice engine/kernel",
     # The machine
-    "ring": "abi engine/choice",
+    "ring": "abi engine/choice html_table",
     "memfd": "",
     "memory": "abi engine/atomics interface memfd",
     "granter": "abi engine/kernel",
@@ -43,7 +44,7 @@ _TABLE = {
     "hypervisor": "abi evtchn gnttab interface memory observe runloop",
     "hypercall": "abi hypervisor interface",
     # The store
-    "xenstore": "abi interface",
+    "xenstore": "abi html_table interface",
     "xenstored": "abi hypervisor interface observe runloop xenstore",
     # Drivers and what they share: the interface is all that they see of a machine
     "offload": "abi engine/choice engine/kernel frames ring",
@@ -72,8 +73,8 @@ _TABLE = {
     "netmap": "abi engine/choice engine/kernel frames ifnet lazy memfd port pump ring runloop",
     "tap": "abi engine/choice engine/kernel frames offload port",
     "host": (
-        "abi errors frames hypervisor interface lazy memory netback netfront port pump runloop "
-        "toolstack vif xenbus xenstore xenstored"
+        "abi errors frames html_table hypervisor interface lazy memory netback netfront port pump "
+        "runloop toolstack vif xenbus xenstore xenstored"
     ),
     # Programs of other processes in domains
     "exec": (
@@ -84,10 +85,12 @@ _TABLE = {
     # Another way between two ends
     "ifnet": "frames",
     "epair": "engine/choice engine/kernel frames ifnet runloop",
+    # What is made of the events of a machine
+    "trace": "abi lazy",
     # What joins ports, and what is made of that
     "link": (
-        "abi epair errors frames host hypervisor ifnet lazy netback netfront netmap observe port "
-        "pump runloop shmif toolstack vif xenbus xenstore"
+        "abi epair errors frames host html_table hypervisor ifnet lazy netback netfront netmap "
+        "observe port pump runloop shmif toolstack vif xenbus xenstore"
     ),
     "run": (
         "abi errors exec frames host lazy link netback netfront observe offload "

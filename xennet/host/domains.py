@@ -14,6 +14,7 @@ from xennet.errors import LinkError
 from xennet.frames import Endpoint, Watch, attach, require_endpoint
 from xennet.host.buses import XENNET, Buses, ForeignBus
 from xennet.host.shared_rings import attached
+from xennet.html_table import html_table
 from xennet.hypervisor import Domain, Machine
 from xennet.hypervisor.guest_kernel import GuestKernel
 from xennet.interface import StoreClient
@@ -94,6 +95,23 @@ class PluggedVif:
         back = _said(self.host_driver, self.host_drivers, self.policy.name)
         state = "connected" if self.connected else "not connected"
         return f"<PluggedVif {self.name}: {front} to {back}, {state}>"
+
+    def _repr_html_(self) -> str:
+        """A notebook's tables of the vif: its directories, drivers, and a shared ring each of
+        xennet's netfront."""
+        rows = (
+            ("frontend", self.paths.frontend),
+            ("backend", self.paths.backend),
+            ("drivers", repr(self)),
+        )
+        queues = self.netfront.queues if self.netfront is not None else ()
+        rings = (
+            (number, ring.sring.name, *ring.sring.indices().values())
+            for number, queue in enumerate(queues)
+            for ring in (queue.tx_ring, queue.rx_ring)
+        )
+        head = ("queue", "ring", "req_prod", "req_event", "rsp_prod", "rsp_event")
+        return html_table(self.name, (), rows) + html_table("", head, rings)
 
     @property
     def name(self) -> str:

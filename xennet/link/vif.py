@@ -6,6 +6,7 @@ from xennet.errors import LinkError
 from xennet.frames import Endpoint
 from xennet.host.domains import PluggedVif
 from xennet.host.setup import Setup
+from xennet.html_table import html_table
 from xennet.link.vifs import Vifs
 from xennet.netback.device import Vif
 from xennet.netfront.device import Netfront
@@ -36,6 +37,11 @@ class VifLink(Vifs):
         self.toolstack = self.host.toolstack
         self.service = self.host.service
         self._pair = self.join(guest, host)
+
+    def _repr_html_(self) -> str:
+        """A notebook's tables of the vif; before :meth:`open`, a line."""
+        vif = self._pair.vif
+        return html_table(repr(self), (), ()) if vif is None else vif._repr_html_()
 
     @property
     def vif(self) -> PluggedVif:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from attrs import evolve
 
+from xennet.html_table import html_table
 from xennet.xenstore.connection import Connection
 from xennet.xenstore.direct import Direct, visible_perms
 from xennet.xenstore.domains import Domain, Domains
@@ -23,6 +24,7 @@ from xennet.xenstore.peaks import Peaks
 from xennet.xenstore.perms import Access, Identity, Perms, access
 from xennet.xenstore.quota import Quota, Refusal
 from xennet.xenstore.tree import Tree
+from xennet.xenstore.value_text import show_value
 from xennet.xenstore.watch import WatchTable
 
 
@@ -93,6 +95,14 @@ class Store:
         self.tree.create(self.tree.root, ("tool", "xenstored"), value, self.tree.root.perms)
 
     # -- connections ---------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"<Store {len(self.tree.root.children)} directories at its root>"
+
+    def _repr_html_(self) -> str:
+        """A notebook's table of all nodes and their values."""
+        nodes = ((node.path, show_value(node.value)) for node in self.tree.walk(self.tree.root))
+        return html_table("XenStore", ("node", "value"), nodes)
 
     def connect(
         self, domid: int, sink: Callable[[], None] | None = None, name: str = ""
