@@ -15,7 +15,8 @@ _REPLACED = str.maketrans(
 def html_table(caption: str, head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     """A table of cells as text, which are never markup: characters that are HTML's are escaped and
     control characters shown as ``\\xNN``. At most MOST_ROWS rows are shown."""
-    lines, more = [], 0
+    lines: list[str] = []
+    more = 0
     for row in rows:
         if len(lines) == MOST_ROWS:
             more += 1

@@ -31,7 +31,7 @@ Event = Mapping[str, Any]
 #: The process of what happens in no domain; a domain's is its domid + 1.
 MACHINE_PID = 1_000_000
 #: Posts and sends that no delivery has followed yet: more of them lose the arrows of the oldest.
-MOST_WAITING_ARROWS = 65_536
+MOST_WAITING_ARROWS = 4_096
 
 _ARROW_ENDS = {"send", "post", "notify"}
 _INSTANTS = {
@@ -140,7 +140,7 @@ class _Trace:
         )
         if source is not None:
             self._arrows += 1
-            arrow = {"cat": "cause", "id": self._arrows}
+            arrow: dict[str, Any] = {"cat": "cause", "id": self._arrows}
             self.put("s", "causes", source[0], source[1], **arrow)
             self.put("f", "causes", pid, self._now, bp="e", **arrow)
 
