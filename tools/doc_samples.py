@@ -1,6 +1,6 @@
 """Runs what the documents show, and writes what comes out into them (or checks it with --check).
 
-In README.md and docs/*.md:
+In README.md, docs/*.md and docs/course/*.md:
 
 * a ```python block is a program of its own; it has to end without an error. A ```text block right
   behind it is what it prints;
@@ -24,7 +24,11 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "course").glob("*.md")),
+]
 
 _OUT = r"```text\n(?P<out>.*?)^```\n"
 _PROGRAM = re.compile(rf"^```python\n(?P<code>.*?)^```\n(?:\n{_OUT})?", re.M | re.S)

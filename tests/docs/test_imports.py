@@ -127,6 +127,8 @@ _TABLE = {
         "netback netback/poll_page netback/xnb/oracle netback/xnb/poller netfront netmap port ring "
         "shmif testing vif xenstore xenstored"
     ),
+    # Lessons
+    "course": "abi adversary ring",
     "workers": "",
     "hostd": (
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "
@@ -138,9 +140,9 @@ _TABLE = {
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi check check/vectors dumps engine/choice errors exec exec/own_host frames "
-        "fuzz host hostd interface lifecycle netback netfront netmap plugins port pump run runloop "
-        "shmif workers wrap xen xenbus xenstore"
+        "__init__ abi check check/vectors course dumps engine/choice errors exec exec/own_host "
+        "frames fuzz host hostd interface lifecycle netback netfront netmap plugins port pump run "
+        "runloop shmif workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }

@@ -81,7 +81,7 @@ def found() -> Iterator[tuple[str, str]]:
             if folder == "xennet":
                 words = {bare(word) for word in in_sentences(source)} - IN_NAMES_ONLY
                 yield from ((word, name) for word in words)
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         words = {bare(word) for word in re.findall("[a-z]+", path.read_text().lower())}
         yield from ((word, path.relative_to(ROOT).as_posix()) for word in words - IN_NAMES_ONLY)
 

@@ -48,6 +48,7 @@ _COMMANDS = (
     "fuzz",
     "info",
     "check",
+    "course",
     "lifecycle",
     "netmap",
     "ring",
@@ -69,7 +70,7 @@ Exit codes:
        or not there; of shmif inject: some frames could not be sent; of netmap
        replay: the device differs from a record; of ring and why:
        something is wrong; of fuzz: something was found; of check: a check
-       is not as expected
+       is not as expected; of course check: the exercise is not right
   2    bad input or usage, or the system refuses (no file, no memory ...)
   70   an error of xennet's own
   130  interrupted (Ctrl-C, SIGINT)

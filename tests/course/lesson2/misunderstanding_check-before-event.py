@@ -1,0 +1,11 @@
+def final_check(ring, req_cons):
+    if ring.req_prod != req_cons:
+        return True
+    ring.req_event = req_cons + 1
+    return False
+
+
+def publish(ring, new):
+    old = ring.req_prod
+    ring.req_prod = new
+    return (new - ring.req_event) % 2**32 < (new - old) % 2**32

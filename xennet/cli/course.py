@@ -1,0 +1,161 @@
+"""``xennet course``: lessons, their questions and exercises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import SystemRandom
+from time import sleep
+from typing import TYPE_CHECKING
+
+import click
+
+from xennet.cli.errors import BadInputError
+from xennet.cli.output import say
+from xennet.run.printable import printable
+
+if TYPE_CHECKING:
+    from xennet.course.lesson import Lesson
+
+#: Seconds between two looks at a file that is watched.
+_LOOK_AGAIN = 0.3
+
+_number = click.argument("number", type=click.IntRange(1))
+_file = click.argument(
+    "file", required=False, type=click.Path(path_type=Path, dir_okay=False), metavar="[FILE]"
+)
+
+
+@click.group(
+    invoke_without_command=True,
+    short_help="Lessons, with questions and exercises.",
+    epilog="Exit code of check: 0 the exercise is right, 1 it is not.",
+)
+@click.pass_context
+def course(ctx: click.Context) -> None:
+    """Lessons about PV networking; without a command they are listed. docs/course has the texts."""
+    if ctx.invoked_subcommand is None:
+        from xennet.course.contents import TITLES
+
+        for number, title in TITLES.items():
+            say(f"{number}  {title}  (docs/course/lesson{number}.md)")
+        say("begin with: xennet course reset 1")
+
+
+@course.command()
+@_number
+@click.option("--seed", type=click.IntRange(0), help="Other questions for each seed.")
+@click.option("--count", type=click.IntRange(1), default=5, help="How many (5).")
+@click.option("--answers", is_flag=True, help="With their answers.")
+def quiz(number: int, seed: int | None, count: int, answers: bool) -> None:
+    """Ask questions about a lesson; the machine computes the answers."""
+    from xennet.course.lesson import quiz as questions
+
+    lesson = _lesson(number)
+    chosen = SystemRandom().randrange(10_000) if seed is None else seed
+    say(f"Lesson {number}, {lesson.title}: seed {chosen}")
+    for place, question in enumerate(questions(lesson, chosen, count), 1):
+        say(f"\n{place}. {question.text}")
+        if answers:
+            say(f"   Answer: {question.answer}")
+    if not answers:
+        say(f"\nanswers: xennet course quiz {number} --seed {chosen} --answers")
+
+
+@course.command()
+@_number
+@_file
+@click.pass_context
+def check(ctx: click.Context, number: int, file: Path | None) -> None:
+    """Try an exercise: FILE, or lessonN.py in this directory."""
+    lesson = _lesson(number)
+    ctx.exit(0 if _checked(lesson, _exercise(lesson, file)) else 1)
+
+
+@course.command()
+@_number
+@_file
+def watch(number: int, file: Path | None) -> None:
+    """Try an exercise each time that FILE is saved, until it is right."""
+    lesson = _lesson(number)
+    path = _exercise(lesson, file)
+    tried: bytes | None = None
+    while True:
+        try:
+            content = path.read_bytes()
+        except OSError:  # an editor is replacing it
+            content = tried or b""
+        if content != tried:
+            tried = content
+            if _checked(lesson, path):
+                return
+        sleep(_LOOK_AGAIN)
+
+
+@course.command()
+@_number
+@click.argument("which", type=click.IntRange(1), default=1)
+def hint(number: int, which: int) -> None:
+    """Give a hint: the first one, or the one of that number."""
+    hints = _lesson(number).hints
+    if which > len(hints):
+        raise BadInputError(f"lesson {number} has {len(hints)} hints")
+    say(f"{which} of {len(hints)}: {hints[which - 1]}")
+    if which < len(hints):
+        say(f"the next one: xennet course hint {number} {which + 1}")
+
+
+@course.command()
+@_number
+@_file
+@click.option("--force", is_flag=True, help="Also if it was changed; the changed one is kept.")
+def reset(number: int, file: Path | None, force: bool) -> None:
+    """Write the exercise as it is at the beginning: FILE, or lessonN.py in this directory."""
+    lesson = _lesson(number)
+    path = file or Path(f"lesson{number}.py")
+    name = printable(str(path))
+    try:
+        if path.exists() and path.read_bytes() != lesson.skeleton.encode():
+            if not force:
+                raise BadInputError(f"{name} was changed; --force begins anew and keeps a copy")
+            copy = next(
+                spare
+                for count in range(1, 10_000)
+                if not (spare := path.with_name(f"{path.name}.{count}")).exists()
+            )
+            path.rename(copy)
+            say(f"kept: {printable(str(copy))}")
+        path.write_text(lesson.skeleton)
+    except OSError as error:
+        raise BadInputError(f"{name}: {error.strerror}") from error
+    say(f"{name}: complete it, then: xennet course check {number}")
+
+
+def _lesson(number: int) -> Lesson:
+    from xennet.course.contents import TITLES, load
+
+    if number not in TITLES:
+        raise BadInputError(f"there is no lesson {number}; 'xennet course' lists them")
+    return load(number)
+
+
+def _exercise(lesson: Lesson, file: Path | None) -> Path:
+    path = file or Path(f"lesson{lesson.number}.py")
+    if not path.is_file():
+        name = printable(str(path))
+        raise BadInputError(
+            f"{name}: no such file; begin with: xennet course reset {lesson.number}"
+        )
+    return path
+
+
+def _checked(lesson: Lesson, path: Path) -> bool:
+    """Try an exercise and print the verdict. Returns whether it is right."""
+    from xennet.course.exercise import check as tried
+
+    checked = tried(lesson.number, path)
+    verdict = checked.verdict
+    for line in checked.printed.splitlines()[:5]:
+        say(f"printed: {printable(line)}")
+    word = "OK" if verdict.ok else f"NOT YET ({verdict.idea})"
+    say(f"{word}: {printable(verdict.text)}")
+    return verdict.ok

@@ -1,0 +1,122 @@
+"""A learner's functions, tried in this process: ``python -m xennet.course.trial NUMBER FILE
+CPU_SECONDS PARENT`` prints a verdict as JSON.
+
+What the functions print is kept apart; an exception, an endless loop or a wrong type ends as a
+sentence with file and line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from inspect import isfunction, signature
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from xennet.course.contents import load
+from xennet.course.lesson import Lesson, MisunderstandingError, Verdict
+
+#: prctl(2): the signal that this process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
+#: Bytes of address space, so that a list without end fails before the machine does.
+_ADDRESS_SPACE = 4 << 30
+_MOST_PRINTED = 1000
+
+
+class _TimeUp(BaseException):
+    """The functions have had their time."""
+
+
+class _Printed(io.StringIO):
+    """The begin of what is printed."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: max(0, _MOST_PRINTED - self.tell())])
+        return len(text)
+
+
+def attempt(lesson: Lesson, file: Path, cpu_seconds: float) -> Verdict:
+    """The verdict on the functions in ``file``."""
+    try:
+        code = compile(file.read_bytes(), str(file), "exec")
+    except SyntaxError as error:
+        return Verdict(False, "syntax", f"{file}:{error.lineno}: {error.msg}.")
+    except (OSError, ValueError) as error:
+        return Verdict(False, "error", f"{file}: {error}.")
+    signal.signal(signal.SIGVTALRM, _time_up)
+    # Again and again: an "except:" of theirs may catch it.
+    signal.setitimer(signal.ITIMER_VIRTUAL, cpu_seconds, 0.1)
+    try:
+        return _examined(lesson, file, code)
+    except MisunderstandingError as error:
+        return Verdict(False, error.idea, error.text)
+    except NotImplementedError as error:
+        where = _line(file, error)
+        return Verdict(False, "untouched", f"{where}: begin here, in place of this line.")
+    except _TimeUp as error:
+        text = f"still running after {cpu_seconds:g} s: does the loop around this line end?"
+        return Verdict(False, "time", f"{_line(file, error)}: {text}")
+    except (Exception, SystemExit) as error:
+        if _line(file, error) == str(file):
+            raise  # none of theirs
+        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        return Verdict(False, "error", f"{_line(file, error)}: {what}")
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def _examined(lesson: Lesson, file: Path, code: CodeType) -> Verdict:
+    names: dict[str, Any] = {"__name__": "exercise", "__file__": str(file)}
+    exec(code, names)
+    skeleton: dict[str, Any] = {}
+    exec(lesson.skeleton, skeleton)
+    for name in lesson.functions:
+        if not isfunction(names.get(name)):
+            return Verdict(False, "error", f"{file}: there is no function {name}() any more.")
+        wanted = signature(skeleton[name])
+        if len(signature(names[name]).parameters) != len(wanted.parameters):
+            return Verdict(False, "error", f"{file}: {name} takes {wanted}, as in the beginning.")
+    note = lesson.examine({name: names[name] for name in lesson.functions})
+    return Verdict(True, "reference", note)
+
+
+def _time_up(number: int, frame: FrameType | None) -> None:
+    raise _TimeUp
+
+
+def _line(file: Path, error: BaseException) -> str:
+    """``FILE:LINE`` of the innermost line of ``file`` that an error passed; FILE if of none."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(file)
+    ]
+    return f"{file}:{lines[-1]}" if lines else str(file)
+
+
+def main(number: str, file: str, cpu_seconds: str, parent: str) -> None:
+    """Try a file and print the verdict on what was standard output."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):  # it has ended before
+        return
+    answers = os.dup(1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, resource.RLIM_INFINITY))
+    sys.stdout = printed = _Printed()
+    verdict = attempt(load(int(number)), Path(file), float(cpu_seconds))
+    document = {"ok": verdict.ok, "idea": verdict.idea, "text": verdict.text}
+    with open(answers, "w", encoding="utf-8") as stream:
+        json.dump(document | {"printed": printed.getvalue()}, stream)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
