@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +127,19 @@ def test_a_process_that_waits_is_ended(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("import signal\nsignal.pause()\n")
     assert check(1, path, wall_seconds=0.5).verdict.idea == "time"
+
+
+def test_a_limit_of_memory_that_was_chosen_stays() -> None:
+    path = HERE / "lesson1" / "reference.py"
+    old = resource.getrlimit(resource.RLIMIT_AS)
+    if old[1] != resource.RLIM_INFINITY:
+        pytest.skip("there is a limit already, and it cannot be taken back")
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
+        "from pathlib import Path; from xennet.course.exercise import check\n"
+        f"print(check(1, Path({str(path)!r}), 60.0).verdict.idea)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "reference\n"

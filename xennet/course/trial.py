@@ -110,7 +110,9 @@ def main(number: str, file: str, cpu_seconds: str, parent: str) -> None:
     answers = os.dup(1)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, resource.RLIM_INFINITY))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY:  # otherwise somebody has chosen one
+        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, most))
     sys.stdout = printed = _Printed()
     verdict = attempt(load(int(number)), Path(file), float(cpu_seconds))
     document = {"ok": verdict.ok, "idea": verdict.idea, "text": verdict.text}
