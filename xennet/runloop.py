@@ -133,6 +133,9 @@ class RunLoop:
         self._ended: set[int] = set()
         self._faults: list[Exception] = []
 
+    def __repr__(self) -> str:
+        return f"<RunLoop {self.steps} deliveries made, {len(self._ready)} ready>"
+
     @property
     def now(self) -> int:
         """Virtual time in ns since the machine was made."""

@@ -73,6 +73,14 @@ def test_a_vif_says_what_it_joins_and_whether_it_does(many: Vifs) -> None:
     assert repr(first.frontend) == "<Frontend device/vif/0 of domain 1, Connected>"
 
 
+def test_drivers_and_the_run_loop_say_their_state(many: Vifs) -> None:
+    first = many.vifs[0]
+    assert repr(first.netfront) == "<Netfront 1 queues, carrier on>"
+    assert repr(first.netback) == "<Vif 1 queues, carrier on>"
+    loop = many.host.machine.run_loop
+    assert repr(loop) == f"<RunLoop {loop.steps} deliveries made, 0 ready>"
+
+
 def test_a_vif_without_drivers_says_so() -> None:
     host = Host()
     vif = host.plug(host.add_guest(), 0, NullPort(), NullPort())

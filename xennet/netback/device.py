@@ -74,6 +74,9 @@ class Vif:
         self._steering: Steering | None = None
         self._ctrl: ControlRing | None = None
 
+    def __repr__(self) -> str:
+        return f"<Vif {len(self.queues)} queues, carrier {'on' if self.carrier else 'off'}>"
+
     @property
     def carrier(self) -> bool:
         """Whether packets can flow."""

@@ -98,6 +98,9 @@ class Netfront:
         self._held: list[GrantedPages] = []
         self._cancel_retry: Callable[[], None] = _nothing
 
+    def __repr__(self) -> str:
+        return f"<Netfront {len(self.queues)} queues, carrier {'on' if self.carrier else 'off'}>"
+
     @property
     def carrier(self) -> bool:
         """Whether both ends are connected, the link is up and nothing is broken."""
