@@ -31,20 +31,14 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from attrs import frozen
 
-from xennet.engine import kernel
 from xennet.engine.choice import F, using
+from xennet.engine.watched import Kind, WatchedView
 
 W = TypeVar("W")
-
-LOAD: Literal["load"] = "load"
-STORE: Literal["store"] = "store"
-#: Load and store in one step (xennet.engine.kernel.compare_and_swap, fetch_or, fetch_and).
-UPDATE: Literal["update"] = "update"
-Kind = Literal["load", "store", "update"]
 
 
 @frozen
@@ -82,78 +76,6 @@ class DivergedError(Exception):
     """A run made other accesses than the first run: it depends on more than its scene."""
 
 
-class SharedView:
-    """A view of shared memory (items B, H, I or Q) that reports each access to an adversary.
-
-    Kernels and plain code use it like the memoryview behind it: ``view[i]``, ``len(view)``, and
-    ``view[i:j]``, which as a value is a copy of the range, loaded in one step. ``view[i:]`` is no
-    access but a view of the rest.
-    """
-
-    __slots__ = ("_adversary", "_at", "_raw", "memory")
-
-    def __init__(self, raw: memoryview, memory: str, adversary: Adversary, at: int = 0) -> None:
-        self._raw = raw
-        self._adversary = adversary
-        self._at = at  # the byte at which the view begins
-        self.memory = memory
-
-    def __len__(self) -> int:
-        return len(self._raw)
-
-    def __getitem__(self, key: Any) -> Any:
-        value = self._raw[key]
-        if isinstance(value, int):
-            self._tell(LOAD, key, value)
-        elif key.stop is None:
-            at = self._at + key.indices(len(self._raw))[0] * self._raw.itemsize
-            value = SharedView(value, self.memory, self._adversary, at)
-        else:
-            value = memoryview(value.tobytes())
-            self._tell(LOAD, key, value)
-        return value
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._raw[key] = value
-        self._tell(STORE, key, value)
-
-    @property
-    def obj(self) -> SharedView:
-        """The view itself, as the owner of the memory with atomic operations of its own
-        (xennet.engine.atomics)."""
-        return self
-
-    def compare_and_swap(self, words: memoryview, at: int, old: int, new: int) -> int:
-        return self._updated(at, kernel.compare_and_swap(self._raw, at, old, new))
-
-    def fetch_or(self, words: memoryview, at: int, bits: int) -> int:
-        return self._updated(at, kernel.fetch_or(self._raw, at, bits))
-
-    def fetch_and(self, words: memoryview, at: int, bits: int) -> int:
-        return self._updated(at, kernel.fetch_and(self._raw, at, bits))
-
-    def _updated(self, at: int, seen: int) -> int:
-        self._tell(UPDATE, at, self._raw[at])
-        return seen
-
-    def __getattr__(self, name: str) -> Any:
-        # release(), cast(), nbytes ...: of the memory itself, which is not accessed by them.
-        return getattr(self._raw, name)
-
-    def _tell(self, kind: Kind, key: Any, value: Any) -> None:
-        adversary = self._adversary
-        if not adversary.watched:
-            return
-        if isinstance(key, slice):
-            first, end, _ = key.indices(len(self._raw))
-            value = int.from_bytes(value, "little")
-        else:
-            first = range(len(self._raw))[key]
-            end = first + 1
-        size = self._raw.itemsize
-        adversary.tell(self.memory, self._at + first * size, (end - first) * size, kind, value)
-
-
 class Adversary:
     """An engine (xennet.engine.choice.Engine) for :func:`xennet.engine.choice.using`; one for each
     scene.
@@ -178,11 +100,11 @@ class Adversary:
         return buffer
 
     def shared(self, memory: memoryview, what: str) -> memoryview:
-        """A :class:`SharedView` of ``memory``; the same one if it is called again."""
-        if isinstance(memory, SharedView):
+        """A WatchedView of ``memory``; the same one if it is called again."""
+        if isinstance(memory, WatchedView):
             return cast(memoryview, memory)
         self.memories.append((what, memory))
-        return cast(memoryview, SharedView(memory, what, self))
+        return cast(memoryview, WatchedView(memory, what, self))
 
     @property
     def watched(self) -> bool:
@@ -204,13 +126,14 @@ class Adversary:
         finally:
             self._watcher = None
 
-    def tell(self, memory: str, at: int, size: int, kind: Kind, value: int) -> None:
+    def tell(self, memory: str, at: int, kind: Kind, value: bytes, old: bytes) -> None:
         """Report one access to the watcher; called by views while there is one."""
         self._number += 1
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             try:
-                watcher(Access(self._number, memory, at, size, kind, value))
+                word = int.from_bytes(value, "little")
+                watcher(Access(self._number, memory, at, len(value), kind, word))
             finally:
                 self._watcher = watcher
 

@@ -67,6 +67,19 @@ class Order(Protocol):
         """Remove and return the next delivery; there is one."""
 
 
+class LoopWatcher(Protocol):
+    """Who is told what a loop does, at once."""
+
+    def posted(self, delivery: Delivery, call: Call) -> None:
+        """``delivery``, which calls ``call()``, has become ready."""
+
+    def begins(self, delivery: Delivery, call: Call, ready: Sequence[Delivery], at: int) -> None:
+        """``delivery`` is being made; it was number ``at`` of those that were ``ready``."""
+
+    def ends(self, delivery: Delivery) -> None:
+        """``delivery`` was made, also if it raised."""
+
+
 class LivelockError(Exception):
     """The machine did not become idle; ``recent`` are the last deliveries, newest last. ``words``
     are the same for the message (None: as they are)."""
@@ -117,9 +130,11 @@ class RunLoop:
     ``steps`` counts the deliveries so far, ``background_steps`` those of background timers among
     them. ``meanwhile`` picks the deliveries that are made while a domain waits (None: the oldest).
     An ``order`` (:meth:`take_turns`) decides which delivery is next; without one it is the oldest.
+    ``watcher`` is told of everything, None: nobody.
     """
 
     def __init__(self) -> None:
+        self.watcher: LoopWatcher | None = None
         self.steps = self.background_steps = 0
         self.meanwhile: Chooser | None = None
         self._ready: OrderedDict[Delivery, Call] = OrderedDict()
@@ -168,9 +183,11 @@ class RunLoop:
         """
         if delivery in self._ready:
             return False
-        self._ready[delivery] = partial(action, delivery)
+        self._ready[delivery] = call = partial(action, delivery)
         if self._order is not None:
             self._order.add(delivery)
+        if self.watcher is not None:
+            self.watcher.posted(delivery, call)
         return True
 
     def take_turns(self, order: Order) -> None:
@@ -186,6 +203,8 @@ class RunLoop:
         self._ready[delivery] = work
         if self._order is not None:
             self._order.add(delivery)
+        if self.watcher is not None:
+            self.watcher.posted(delivery, work)
         return delivery
 
     def cancel(self, delivery: Delivery) -> bool:
@@ -269,6 +288,8 @@ class RunLoop:
         """
         if self._current is not None:
             raise RuntimeError(f"step() inside a delivery ({self._current})")
+        watcher = self.watcher
+        ready = () if watcher is None else tuple(self._ready)
         if choice is None:
             if not self._ready:
                 return None
@@ -283,6 +304,8 @@ class RunLoop:
         self.steps += 1
         self._recent.append((delivery, call))
         self._current = delivery
+        if watcher is not None:
+            watcher.begins(delivery, call, ready, ready.index(delivery))
         try:
             call()
         except Exception as error:
@@ -293,6 +316,8 @@ class RunLoop:
         finally:
             self._current = None
             self._ended.discard(delivery.domid)
+            if watcher is not None:
+                watcher.ends(delivery)
         if self._faults and not self._waiting:
             raise self._faults.pop(0)
         return delivery
@@ -426,6 +451,8 @@ class RunLoop:
             self._ready[delivery] = call
             if self._order is not None:
                 self._order.add(delivery)
+            if self.watcher is not None:
+                self.watcher.posted(delivery, call)
             timer.call = None
             fired += 1
         return fired

@@ -33,7 +33,8 @@ _TABLE = {
     "engine/atomics": "engine/fast engine/libatomic",
     "engine/libatomic": "",
     "engine/kernel": "abi engine/atomics ring",
-    "adversary": "engine/choice engine/kernel",
+    "adversary": "engine/choice engine/watched",
+    "engine/watched": "engine/kernel",
     # The machine
     "ring": "abi engine/choice html_table",
     "memfd": "",
@@ -100,6 +101,11 @@ _TABLE = {
         "abi frames host interface netback netfront observe run runloop toolstack vif xenbus "
         "xenstore"
     ),
+    # What happened, step by step
+    "trace": (
+        "__init__ abi engine/choice engine/kernel engine/watched gnttab hypervisor observe runloop "
+        "vif"
+    ),
     # What was taken from a real host
     "dumps": "abi engine/kernel netback netfront ring vif xenstore",
     # Another machine: a real one, as a process of one of its domains sees it
@@ -142,7 +148,7 @@ _TABLE = {
     "cli": (
         "__init__ abi check check/vectors course dumps engine/choice errors exec exec/own_host "
         "frames fuzz host hostd interface lifecycle netback netfront netmap plugins port pump run "
-        "runloop shmif workers wrap xen xenbus xenstore"
+        "runloop shmif trace workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }

@@ -41,6 +41,7 @@ TWINS = {
     "rx_pass.py": "one ring, two ends",
     "target.py": "what is tested: a driver by the suite, code by the fuzzer",
     "tx_pass.py": "one ring, two ends",
+    "trace.py": "the trace of a store's requests, the command that records a machine",
     "verdict.py": "what a kernel has refused, at two ends",
     "watch.py": "a XenStore watch: the server's end and the client's",
     "why.py": "why a vif passes no traffic: the reasons, the command",

@@ -53,6 +53,7 @@ _COMMANDS = (
     "netmap",
     "ring",
     "shmif",
+    "trace",
     "why",
     "xs",
     "xenstored",

@@ -43,6 +43,8 @@ _OF_VIFS = frozenset(
     + ("evtchn", "grant_version", "quota_nodes", "arena", "xenstore_socket")
 )
 
+#: The arguments of a run that is recorded, in ``ctx.meta``.
+ARGUMENTS = "xennet.arguments"
 #: A command function that gets an option.
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -112,6 +114,10 @@ class _LinkType(ParamType[str]):
 
 class _RunCommand(click.Command):
     """A command whose help ends in the ports and links that there are."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = (self.name or "", *args)
+        return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from xennet.run.links import LINKS
@@ -281,6 +287,11 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
     metavar="PATH",
     help="Serve the run's XenStore there, for xenstore-ls, xenstore-watch and the like.",
 )
+@click.option(
+    "--trace",
+    metavar="FILE",
+    help="Record every step of the machine there, as JSON lines (docs/trace.md).",
+)
 @_seconds("--hold-before", "Wait that long before the vif is plugged in")
 @_seconds("--hold", "Keep the vif connected that long before it is unplugged")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -295,6 +306,7 @@ def run(
     no_gso: bool,
     no_csum: bool,
     xenstore_socket: str | None,
+    trace: str | None,
     hold_before: float,
     hold: float,
     taps: list[_Tap],
@@ -322,7 +334,15 @@ def run(
             raise click.UsageError(f"--tap-file {side}{number + 1}: the last vif is {len(guests)}.")
     stdout_taken = records_to_stdout([*guests, *hosts, *(spec for _, _, spec in taps)])
     link = ctx.obj or partial(_vif, xenstore_socket, hold_before, hold, silent)
-    report = _carry(guests, hosts, taps, options, link, silent)
+    with ExitStack() as closing:
+        if trace is not None:
+            from xennet.cli.recorded import recorded
+
+            if options.link != "vif" or ctx.obj is not None:
+                raise click.UsageError(f"--trace is for vifs: --link {options.link} has none.")
+            made = closing.enter_context(recorded(trace, ctx.meta.get(ARGUMENTS, ())))
+            link = partial(link, made=made)
+        report = _carry(guests, hosts, taps, options, link, silent)
     _show(report, as_json, quiet, err=stdout_taken)
     ctx.exit(_exit_code(report))
 
@@ -400,10 +420,11 @@ def _vif(
     options: RunOptions,
     progress: Shown,
     taps: Sequence[TapFile] = (),
+    made: Callable[[Any], object] | None = None,
 ) -> RunReport:
     """The link that the options name; its store is served on ``socket`` unless that is None.
 
-    A signal ends the run in order.
+    ``made(link)`` is called before it is opened. A signal ends the run in order.
     """
     from xennet.cli.signals import stopping
     from xennet.run.links import run_ports
@@ -415,7 +436,7 @@ def _vif(
     stop = Stop()
     try:
         with stopping(stop, silent):
-            return run_ports(guests, hosts, options, progress, view, stop, taps)
+            return run_ports(guests, hosts, options, progress, view, stop, taps, made)
     except SocketError as error:
         raise BadInputError(str(error)) from None
 

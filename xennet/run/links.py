@@ -205,9 +205,10 @@ def run_ports(
     view: StoreView | None = None,
     stop: Stop | None = None,
     taps: Sequence[TapFile] = (),
+    made: Callable[[Link], object] | None = None,
 ) -> RunReport:
     """A run (xennet.run.runner.run_link) over the link that ``options`` name; it is live if a port
-    is.
+    is. ``made(link)`` is called, unless it is None, before the link is opened.
 
     Raises ValueError if there is no such link, LinkError or PluginError if it cannot be made,
     PortError for a port that cannot be as the options want it, LimitError for vifs that do not fit
@@ -217,8 +218,8 @@ def run_ports(
     from xennet.run.with_program import program_of, run_with_program
 
     if program_of((*guests, *hosts)) is not None:
-        if view is not None or taps:
-            raise LinkError("exec: no --tap-file and no --xenstore-socket with a program")
+        if view is not None or taps or made is not None:
+            raise LinkError("exec: no --tap-file, --xenstore-socket or --trace with a program")
         return run_with_program(guests, hosts, _vif_settled(options), stop)
     kind, argument = parse(options.link)
     for port in (*guests, *hosts):
@@ -226,4 +227,6 @@ def run_ports(
     live = any(map(is_live, (*guests, *hosts)))
     options = kind.settled(evolve(options, live=live))
     link = kind.make(argument, options)
+    if made is not None:
+        made(link)
     return run_link(link, guests, hosts, options, progress, view, stop, taps)

@@ -1,0 +1,151 @@
+"""The recording of a run: order, causes, and memory replayed from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xennet.cli import main
+from xennet.port import open_port
+from xennet.run.links import run_ports
+from xennet.run.options import RunOptions
+from xennet.trace.history import History
+from xennet.trace.recorder import Recorder, recording
+from xennet.trace.stream import Event, TraceError, header_of, read, write
+
+RUNS = {
+    "up": ("gen:100x3", "null:", {}),
+    "down": ("null:", "gen:3000x4", {}),
+    "gso": ("tcp:20000x2@2", "echo:", {"queues": 2, "grant_version": 2}),
+    "2l": ("gen:100x3", "echo:", {"evtchn": "2l", "split_channels": False, "frontend": "freebsd"}),
+}
+
+
+def replayed(recorder: Recorder, events: list[Event]) -> None:
+    """Compare each memory of the arena with what the recording says of it."""
+    recorder.settle()
+    history, last = History(events), events[-1]["n"]
+    machine = recorder._machine
+    assert machine is not None
+    now = {}
+    for event in events:
+        if event["kind"] == "memory" and event["frames"]:
+            now.update(dict.fromkeys(event["frames"], event["memory"]))
+    for memory in set(now.values()):
+        (*_, event) = (e for e in events if e["kind"] == "memory" and e["memory"] == memory)
+        held = history.bytes_at(memory, last)
+        for at, frame in enumerate(event["frames"]):
+            if now[frame] == memory:
+                page = machine.memory.u8[frame * 4096 : (frame + 1) * 4096].tobytes()
+                assert held[at * 4096 : (at + 1) * 4096] == page
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def events(request: pytest.FixtureRequest) -> list[Event]:
+    guest, host, options = RUNS[request.param]
+    found: list[Event] = []
+    with recording() as recorder:
+        recorder.sink(found.append)
+
+        def made(link: object) -> None:
+            recorder.attach(link.host.machine)  # type: ignore[attr-defined]
+            close = link.close  # type: ignore[attr-defined]
+
+            def settled() -> None:
+                replayed(recorder, found)
+                close()
+                replayed(recorder, found)
+                recorder.detach()
+
+            link.close = settled  # type: ignore[attr-defined]
+
+        ports = [open_port(guest)], [open_port(host)]
+        report = run_ports(*ports, RunOptions(**options), lambda *_: None, made=made)
+    assert report.verdict.good
+    return found
+
+
+def test_a_cause_stands_before_what_it_causes(events: list[Event]) -> None:
+    assert [event["n"] for event in events] == list(range(1, len(events) + 1))
+    assert all(e["cause"] is None or 0 < e["cause"] < e["n"] for e in events)
+
+
+def test_deliveries_nest(events: list[Event]) -> None:
+    open_ones: list[str] = []
+    for event in events:
+        if event["kind"] == "begin":
+            open_ones.append(event["delivery"])
+            assert event["ready"][event["choice"]] == event["delivery"]
+        elif event["kind"] == "end":
+            assert open_ones.pop() == event["delivery"]
+    assert not open_ones
+
+
+def test_a_notification_names_the_indices_and_who_set_the_event(events: list[Event]) -> None:
+    by_number = {event["n"]: event for event in events}
+    seen = [event for event in events if event["kind"] == "notify"]
+    assert seen
+    for event in seen:
+        publish = by_number[event["cause"]]
+        assert publish["kind"] == "publish"
+        assert publish["notify"] == event["sent"]
+        if event["event_set_by"] is not None:
+            setter = by_number[event["event_set_by"]]
+            assert setter["field"] in ("req_event", "rsp_event")
+            assert int.from_bytes(bytes.fromhex(setter["bytes"]), "little") == event["event"]
+
+
+def test_packets_stand_before_their_copy(events: list[Event]) -> None:
+    packets = [e for e in events if e["kind"] == "packet" and "from the guest" in e["what"]]
+    for packet in packets:
+        behind = (e for e in events if e["n"] > packet["n"] and e["kind"] in ("copy", "end"))
+        assert next(behind)["kind"] == "copy"
+
+
+def test_written_by_is_who_wrote(events: list[Event]) -> None:
+    history, last = History(events), events[-1]["n"]
+    stores = [event for event in events if event["kind"] == "store"][-50:]
+    for store in stores:
+        n = history.written_by(store["memory"], store["at"], store["n"])
+        assert n == store["n"]
+        assert all(
+            n < reader <= last for reader in history.read_by(store["memory"], store["at"], n)
+        )
+
+
+def test_the_command_writes_a_stream(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    arguments = ["--guest", "gen:60x1", "--host", "null:", "--quiet"]
+    assert main(["trace", "run", *arguments, "-o", str(file)]) == 0
+    header, events = read(file)
+    assert header["run"]["command"][-5:] == arguments
+    assert sum(event["kind"] == "copy" for event in events) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{", "no JSON"),
+        ("[]", "no JSON object"),
+        ('{"n": 1}', "without a kind"),
+        ('{"n": 0, "kind": "x"}', "n is 0 behind 0"),
+        ('{"n": 1, "kind": "x", "cause": 1}', "the cause 1"),
+    ],
+)
+def test_a_damaged_stream_is_told_with_its_line(tmp_path: Path, line: str, why: str) -> None:
+    file = tmp_path / "x.jsonl"
+    write(header_of(), [], file)
+    with file.open("a") as end:
+        end.write(line + "\n")
+    with pytest.raises(TraceError, match=f"line 2: .*{why}"):
+        list(read(file)[1])
+
+
+def test_what_has_no_header_is_no_stream(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    for text in ("", json.dumps({"n": 1, "kind": "x"}) + "\n"):
+        file.write_text(text)
+        with pytest.raises(TraceError, match="line 1"):
+            read(file)

@@ -1,0 +1,724 @@
+"""The recorder: every step of a machine as an event, in the order of causes (docs/trace.md).
+
+    with recording() as recorder:            # plain kernels over memory that tells of each access
+        machine = ...
+    recorder.sink(events.append)
+    recorder.attach(machine)
+
+Nothing is kept but a copy of each shared memory, by which changes are found that were made past the
+views. A machine that was not made inside :func:`recording` knows nothing of all this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial, wraps
+from typing import Any, cast
+
+import attrs
+
+from xennet.abi.event_channel import (
+    EVTCHN_FIFO_LINK_MASK,
+    EVTCHN_FIFO_LINKED,
+    EVTCHN_FIFO_MASKED,
+    EVTCHN_FIFO_PENDING,
+)
+from xennet.abi.grant_table import (
+    GNTST_NAMES,
+    GRANT_ENTRY_V1,
+    GNTCOPY_dest_gref,
+    GNTCOPY_source_gref,
+)
+from xennet.abi.netif import RX_REQUEST, RX_RESPONSE, TX_REQUEST, TX_RESPONSE
+from xennet.abi.ring import SRING_HEADER_SIZE
+from xennet.abi.words import (
+    COPY_STRIDE,
+    REQ_EVENT,
+    REQ_PROD,
+    RSP_EVENT,
+    RSP_PROD,
+    COPY_S_flags,
+    COPY_S_offset,
+    COPY_W_dest,
+    COPY_W_dest_domid,
+    COPY_W_len,
+    COPY_W_source,
+    COPY_W_source_domid,
+    COPY_W_status,
+)
+from xennet.abi.xen import PAGE_SIZE
+from xennet.engine.choice import F, using
+from xennet.engine.kernel import LOG_HEADER, LOG_RECORD, LOG_USED
+from xennet.engine.watched import LOAD, STORE, UPDATE, Kind, WatchedView
+from xennet.gnttab.directory import ROW_VERSION, ROW_WORDS
+from xennet.hypervisor import Machine
+from xennet.observe import (
+    DomainCreated,
+    DomainDestroyed,
+    DomainShutdown,
+    EventDelivered,
+    EventSent,
+    Hypercall,
+    Notification,
+    ProgramCall,
+    StateChanged,
+    StoreOperation,
+)
+from xennet.runloop import Call, Delivery
+from xennet.trace.stream import Event
+from xennet.vif.ring_events import RECORDS, EventsLost, RingEvent, take
+
+Sink = Callable[[Event], object]
+
+#: Bytes of a load that are told; of a store all are.
+MOST_LOADED = 64
+#: From here on numbers of bytes are of memories outside of the arena.
+_OUTSIDE = 1 << 60
+_EVENT_MEMORY = frozenset(("shared info", "event array", "control block"))
+_INDICES = {
+    4 * REQ_PROD: ("req_prod", 4 * REQ_EVENT),
+    4 * RSP_PROD: ("rsp_prod", 4 * RSP_EVENT),
+    4 * REQ_EVENT: ("req_event", None),
+    4 * RSP_EVENT: ("rsp_event", None),
+}
+#: Ring -> the structures of its slots: as the owner writes them, and as the other end does.
+_SLOTS = {"tx ring": (TX_REQUEST, TX_RESPONSE), "rx ring": (RX_REQUEST, RX_RESPONSE)}
+_LOG_LENGTH = LOG_HEADER + LOG_RECORD * RECORDS
+
+
+class _Buffer(ctypes.Structure):
+    """Py_buffer of the stable ABI (CPython 3.11 on), of which only the address is used."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("rest", ctypes.c_byte * 128),
+    )
+
+
+def _address(memory: memoryview) -> int:
+    buffer = _Buffer()
+    api = ctypes.pythonapi
+    api.PyObject_GetBuffer(ctypes.py_object(memory), ctypes.byref(buffer), 0)
+    api.PyBuffer_Release(ctypes.byref(buffer))
+    return int(buffer.buf or 0)
+
+
+@attrs.define(eq=False)
+class _Memory:
+    """A shared memory: ``first`` byte's number, and what it held at the last look."""
+
+    ident: int
+    what: str
+    owner: int | None
+    first: int
+    held: bytearray
+    writers: dict[int, int] = attrs.field(factory=dict)
+
+
+class _LogView:
+    """A kernel's log that tells of each record when it is complete."""
+
+    def __init__(self, log: array[int], told: Callable[[Sequence[int]], None]) -> None:
+        self._log = log
+        self._told = told
+
+    def __len__(self) -> int:
+        return len(self._log)
+
+    def __getitem__(self, at: int) -> int:
+        return self._log[at]
+
+    def __setitem__(self, at: int, value: int) -> None:
+        before = self._log[at]
+        self._log[at] = value
+        if at == LOG_USED and value == before + LOG_RECORD:
+            self._told(self._log[before:value])
+
+
+class Recorder:
+    """An engine whose views tell of each access, and the observer of a machine made with it."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self._sinks: list[Sink] = []
+        self._machine: Machine | None = None
+        self._undo: Callable[[], None] = lambda: None
+        self._arena = (0, 0)
+        self._raw: memoryview | None = None
+        self._next_outside = _OUTSIDE
+        #: (name, first byte, raw view) of what was shared before there was a machine to watch.
+        self._early: list[tuple[str, int, memoryview]] = []
+        self._by_page: dict[int, _Memory] = {}
+        self._memories = 0
+        self._n = 0
+        #: (delivery, number, n of its begin) of the deliveries that are being made.
+        self._stack: list[tuple[Delivery, int, int]] = []
+        self._deliveries = 0
+        self._posts: dict[Delivery, int] = {}
+        self._held: list[Event] | None = None
+        self._held_for = ""
+        self._published: dict[tuple[int | None, str], Event] = {}
+        self._in_place: deque[RingEvent | EventsLost] = deque(maxlen=4 * RECORDS)
+        self._last_packet: int | None = None
+        self._notified: int | None = None
+        self._last: _Memory | None = None
+
+    # -- the engine --------------------------------------------------------------------------------
+
+    def kernel(self, function: F) -> F:
+        """The kernel itself, as a plain function; around the grant copy its hypercall is told."""
+        name = getattr(function, "__module__", ""), getattr(function, "__name__", "")
+        if name != ("xennet.gnttab.copy", "grant_copy"):
+            return function
+
+        @wraps(function)
+        def copy(ops: Any, count: int, caller: int, *args: Any) -> Any:
+            if not self.watched:
+                return function(ops, count, caller, *args)
+            self._flush()
+            self._held, self._held_for = [], "copy"
+            failed = function(ops, count, caller, *args)
+            self._copied(ops, count, caller, failed)
+            return failed
+
+        return cast(F, copy)
+
+    def view(self, buffer: memoryview | array[int]) -> Any:
+        """``buffer`` itself; a log of packets in a form that tells of each record."""
+        if isinstance(buffer, array) and buffer.typecode == "q" and len(buffer) == _LOG_LENGTH:
+            return _LogView(buffer, self._noted)
+        return buffer
+
+    def shared(self, memory: memoryview, what: str) -> memoryview:
+        """A view of ``memory`` that tells of each access; the same one if it is called again."""
+        if isinstance(memory, WatchedView):
+            return cast(memoryview, memory)
+        address, (base, size) = _address(memory), self._arena
+        if what == "arena" and not size:
+            base, size = self._arena = address, memory.nbytes
+        if base <= address < base + size:
+            first = address - base
+        else:
+            first = self._next_outside
+            self._next_outside += -(-memory.nbytes // PAGE_SIZE) * PAGE_SIZE
+        if what != "arena":
+            if self._machine is None:
+                self._early.append((what, first, memory))
+            else:
+                self._know(what, first, memory)
+        return cast(memoryview, WatchedView(memory, what, self, first))
+
+    @property
+    def watched(self) -> bool:
+        """Whether a machine is being recorded now."""
+        return self._machine is not None
+
+    def tell(self, memory: str, at: int, kind: Kind, value: bytes, old: bytes) -> None:
+        """Record one access; called by views."""
+        if not value:
+            return
+        known = self._by_page.get(at // PAGE_SIZE)
+        if known is None:
+            known = self._found(at)
+            if known is None:
+                return
+            if kind is not LOAD:  # it was announced as it is now
+                known.held[at - known.first : at - known.first + len(old)] = old
+        self._access(known, memory, at - known.first, kind, value, old)
+
+    # -- a recording -------------------------------------------------------------------------------
+
+    def sink(self, sink: Sink) -> None:
+        """Call ``sink(event)`` with each event from now on."""
+        self._sinks.append(sink)
+
+    def attach(self, machine: Machine) -> None:
+        """Record ``machine``, which was made with this engine, from now on. Raises ValueError for
+        another one, or while one is recorded."""
+        base, size = self._arena
+        if self._machine is not None or not size or _address(machine.memory.u8) != base:
+            raise ValueError("this machine was not made within recording(), or is one too many")
+        self._machine, self._raw = machine, machine.memory.u8
+        for domain in machine.domains:
+            self._observe(DomainCreated(domain.domid, domain.name))
+        for what, first, memory in self._early:
+            self._know(what, first, memory)
+        self._early.clear()
+        end = machine.observers.subscribe(self._observe)
+        machine.run_loop.watcher = self
+
+        def undo() -> None:
+            end()
+            machine.run_loop.watcher = None
+
+        self._undo = undo
+
+    def detach(self) -> None:
+        """End the recording; sinks get what is still held back."""
+        self._flush()
+        self._undo()
+        self._machine = self._raw = None
+
+    def settle(self) -> None:
+        """Tell of all changes that were made past the views up to now."""
+        self._flush()
+        for memory in {one.ident: one for one in self._by_page.values()}.values():
+            if memory.first < _OUTSIDE and self._raw is not None:
+                now = self._raw[memory.first : memory.first + len(memory.held)].tobytes()
+                self._compare(memory, 0, now)
+
+    # -- memories ----------------------------------------------------------------------------------
+
+    def _know(self, what: str, first: int, view: memoryview) -> None:
+        page, pages = first // PAGE_SIZE, -(-(first % PAGE_SIZE + view.nbytes) // PAGE_SIZE)
+        known = self._by_page.get(page)
+        start, size = page * PAGE_SIZE, pages * PAGE_SIZE
+        inside = first < _OUTSIDE
+        machine = self._machine
+        assert machine is not None
+        owner = machine.memory.owner[page] if inside else None
+        same = known is not None and known.what == what and known.owner == owner
+        if same and known is not None and known.first + len(known.held) >= start + size:
+            return
+        if inside and self._raw is not None:
+            now = self._raw[start : start + size].tobytes()
+        else:
+            now = view.tobytes().ljust(size, b"\0")
+        if same and known is not None and known.first == start:
+            known.held = bytearray(now)
+        else:
+            if what == "grant table" and view.itemsize == 2:
+                what = "grant status"
+            self._memories += 1
+            known = _Memory(self._memories, what, owner, start, bytearray(now))
+        for one in range(page, page + pages):
+            self._by_page[one] = known
+        frames = list(range(page, page + pages)) if inside else []
+        whose = "" if owner is None else f" of domain {owner}"
+        members: Event = {"memory": known.ident, "what": known.what, "owner": owner}
+        members |= {"frames": frames, "bytes": size}
+        if any(now):
+            members["initial"] = now.hex()
+        self._emit("memory", f"{known.what}{whose} is shared: {size} bytes", **members)
+
+    def _found(self, at: int) -> _Memory | None:
+        """The memory of a page that the hypervisor reaches and that nobody has named."""
+        machine, page = self._machine, at // PAGE_SIZE
+        assert machine is not None
+        assert self._raw is not None
+        if at >= _OUTSIDE or machine.memory.owner[page] not in self._domids():
+            return None  # the hypervisor's own
+        self._know("page", at, self._raw[page * PAGE_SIZE : (page + 1) * PAGE_SIZE])
+        return self._by_page[page]
+
+    def _domids(self) -> set[int]:
+        assert self._machine is not None
+        return {domain.domid for domain in self._machine.domains}
+
+    def _access(
+        self, memory: _Memory, view: str, at: int, kind: Kind, value: bytes, old: bytes
+    ) -> None:
+        if at + len(value) > len(memory.held):
+            return
+        self._compare(memory, at, old)
+        size = len(value)
+        members: Event = {"memory": memory.ident, "at": at, "size": size}
+        if kind is LOAD:
+            members["bytes"] = value[:MOST_LOADED].hex()
+            if size > MOST_LOADED:
+                members["cut"] = True
+        else:
+            members |= {"bytes": value.hex(), "old": old.hex()}
+            memory.held[at : at + size] = value
+        if view == "arena":
+            members["by"] = "hypervisor"
+        field, meaning = self._meaning(memory, at, value, kind)
+        if field:
+            members["field"] = field
+        if meaning:
+            members["meaning"] = meaning
+        if memory.what in _EVENT_MEMORY:
+            if kind is UPDATE and self._held is None and _sets(old, value):
+                self._held, self._held_for = [], "send"
+        elif self._held_for in ("send", "store"):
+            self._flush()
+        where = field or f"bytes {at}..{at + size - 1}"
+        n = self._emit(kind, f"{kind} of {where}, {memory.what}", **members)
+        if kind is STORE and memory.what.endswith(" ring") and size == 4:
+            self._publish(memory, at, old, value, n)
+
+    def _compare(self, memory: _Memory, at: int, now: bytes) -> None:
+        """Tell of a change that was made past the views."""
+        old = bytes(memory.held[at : at + len(now)])
+        if old == now:
+            return
+        first = next(i for i, (a, b) in enumerate(zip(old, now, strict=True)) if a != b)
+        last = next(i for i in range(len(now) - 1, -1, -1) if old[i] != now[i]) + 1
+        memory.held[at + first : at + last] = now[first:last]
+        self._emit(
+            "store",
+            f"bytes {at + first}..{at + last - 1} of {memory.what} have changed",
+            memory=memory.ident,
+            at=at + first,
+            size=last - first,
+            bytes=now[first:last].hex(),
+            old=old[first:last].hex(),
+            by="unseen",
+        )
+
+    def _meaning(self, memory: _Memory, at: int, value: bytes, kind: Kind) -> tuple[str, Event]:
+        """What an access is of: the name of a field, and decoded members."""
+        what, size = memory.what, len(value)
+        if what.endswith(" ring") and at in _INDICES and size == 4:
+            name = _INDICES[at][0]
+            return name, {name: int.from_bytes(value, "little")}
+        if what in _SLOTS and at >= SRING_HEADER_SIZE:
+            request, response = _SLOTS[what]
+            dom = self._stack[-1][0].domid if self._stack else memory.owner
+            # Who stores a request loads a response.
+            layout = request if (dom == memory.owner) == (kind is not LOAD) else response
+            slot, inner = divmod(at - SRING_HEADER_SIZE, max(request.size, response.size))
+            return f"slot {slot}", _members(layout, inner, value)
+        if what == "grant table":
+            entry, inner = divmod(at, GRANT_ENTRY_V1.size)
+            machine = self._machine
+            assert machine is not None
+            rows, row = machine.grant_tables.directory.rows, (memory.owner or 0) * ROW_WORDS
+            if rows[row + ROW_VERSION] == 1:
+                return f"entry {entry}", _members(GRANT_ENTRY_V1, inner, value)
+        if what == "event array" and size == 4:
+            word = int.from_bytes(value, "little")
+            bits = {
+                "pending": word >> EVTCHN_FIFO_PENDING & 1,
+                "masked": word >> EVTCHN_FIFO_MASKED & 1,
+                "linked": word >> EVTCHN_FIFO_LINKED & 1,
+                "link": word & EVTCHN_FIFO_LINK_MASK,
+            }
+            return f"port {at // 4}", bits
+        return "", {}
+
+    def _publish(self, memory: _Memory, at: int, old: bytes, value: bytes, n: int) -> None:
+        name, event_at = _INDICES.get(at, ("", None))
+        if event_at is None or old == value:
+            return
+        before, new = int.from_bytes(old, "little"), int.from_bytes(value, "little")
+        event = int.from_bytes(memory.held[event_at : event_at + 4], "little")
+        notify = (new - event) & 0xFFFFFFFF < (new - before) & 0xFFFFFFFF
+        ring = memory.what.removesuffix(" ring")
+        members: Event = {"memory": memory.ident, "ring": ring, "index": name}
+        members |= {"old": before, "new": new, "event": event}
+        members |= {"event_set_by": memory.writers.get(event_at), "notify": notify}
+        does = "asks for an event" if notify else "needs no event"
+        text = f"{ring} {name} goes from {before} to {new}; the event index {event} {does}"
+        number = self._emit("publish", text, cause=n, **members)
+        dom = self._stack[-1][0].domid if self._stack else None
+        self._published[dom, ring] = {**members, "n": number}
+
+    # -- packets and copies ------------------------------------------------------------------------
+
+    def _noted(self, record: Sequence[int]) -> None:
+        if not self.watched:
+            return
+        log = array("q", (LOG_HEADER + LOG_RECORD, 0, *record))
+        domid = self._stack[-1][0].domid if self._stack else 0
+        for event in take(domid, log):
+            self._in_place.append(event)
+            self._packet(event)
+
+    def _packet(self, event: RingEvent | EventsLost) -> None:
+        if isinstance(event, EventsLost):
+            self._emit(
+                "lost", f"{event.count} ring events are lost", dom=event.domid, count=event.count
+            )
+            return
+        values = dict(event.values)
+        told = ", ".join(f"{name} {value}" for name, value in values.items())
+        members: Event = {"ring": event.ring, "what": event.what, "index": event.index}
+        members |= {"values": values, "why": event.why}
+        if event.rule:
+            members["rule"] = event.rule
+        text = f"{event.what} at {event.ring} index {event.index}: {told}"
+        self._last_packet = self._emit("packet", text, dom=event.domid, **members)
+
+    def _copied(self, ops: Any, count: int, caller: int, failed: int) -> None:
+        held, self._held, self._held_for = self._held or [], None, ""
+        call = self._emit(
+            "hypercall",
+            f"GNTTABOP_copy of {count} elements, {failed} failed",
+            dom=caller,
+            cause=self._last_packet,
+            op="GNTTABOP_copy",
+            args=[count],
+            result=failed,
+        )
+        for op in range(0, count * COPY_STRIDE, COPY_STRIDE):
+            words = ops[op : op + COPY_STRIDE]
+            flags = words[COPY_W_len] >> COPY_S_flags
+            length, status = words[COPY_W_len] & 0xFFFF, words[COPY_W_status] & 0xFFFF
+            status -= (status & 0x8000) << 1
+            name = GNTST_NAMES.get(status, str(status))
+            ends: Event = {}
+            for end, gref, word, domid in (
+                ("source", GNTCOPY_source_gref, COPY_W_source, COPY_W_source_domid),
+                ("dest", GNTCOPY_dest_gref, COPY_W_dest, COPY_W_dest_domid),
+            ):
+                kind = "gref" if flags & gref else "frame"
+                where = {kind: words[word], "offset": words[domid] >> COPY_S_offset}
+                ends[end] = {"domid": words[domid] & 0xFFFF, **where}
+            self._emit(
+                "copy",
+                f"{length} bytes are copied: {name}",
+                dom=caller,
+                cause=call,
+                **ends,
+                length=length,
+                status=status,
+                status_name=name,
+            )
+        for event in held:
+            self._out({**event, "cause": call})
+
+    # -- the run loop ------------------------------------------------------------------------------
+
+    def posted(self, delivery: Delivery, call: Call) -> None:
+        """A delivery has become ready."""
+        if delivery.kind == "xenstore" and self._held is None:
+            self._held, self._held_for = [], "store"
+        elif self._held_for == "send" and delivery.kind != "evtchn":
+            self._flush()
+        name = self._name(delivery, call)
+        self._emit("post", f"{name} is ready", delivery=str(delivery), name=name, _post=delivery)
+
+    def begins(self, delivery: Delivery, call: Call, ready: Sequence[Delivery], at: int) -> None:
+        """A delivery is being made."""
+        self._flush()
+        name = self._name(delivery, call)
+        self._deliveries += 1
+        cause = self._posts.pop(delivery, None)
+        self._stack.append((delivery, self._deliveries, 0))
+        n = self._emit(
+            "begin",
+            f"{name} begins",
+            cause=cause,
+            delivery=str(delivery),
+            name=name,
+            ready=[str(one) for one in ready],
+            choice=at,
+        )
+        self._stack[-1] = (delivery, self._stack[-1][1], n)
+        self._last_packet = None
+
+    def ends(self, delivery: Delivery) -> None:
+        """A delivery was made."""
+        self._flush()
+        self._emit("end", f"{delivery} ends", delivery=str(delivery))
+        self._stack.pop()
+
+    def _name(self, delivery: Delivery, call: object) -> str:
+        while isinstance(call, partial):
+            if call.args == (delivery,):
+                break
+            call = call.args[-1] if call.args else call.func
+        machine = self._machine
+        if delivery.kind == "evtchn" and machine is not None:
+            return f"event at port {delivery.ident} of domain {delivery.domid}"
+        owner = getattr(call, "__self__", None)
+        kind = type(owner) if owner is not None else None
+        module = getattr(kind, "__module__", getattr(call, "__module__", ""))
+        room = module.split(".")[1] if module.startswith("xennet.") else ""
+        words = getattr(call, "__qualname__", "")
+        if room in ("netback", "netfront") and words == "Queue._poll":
+            return f"{room} pass of domain {delivery.domid}"
+        return f"{delivery} ({room} {words})" if room and words else str(delivery)
+
+    # -- the observers' events ---------------------------------------------------------------------
+
+    def _observe(self, event: Any) -> None:
+        way = _WAYS.get(type(event))
+        if way is not None:
+            way(self, event)
+
+    def _ring_event(self, event: RingEvent | EventsLost) -> None:
+        if self._in_place and self._in_place[0] == event:
+            self._in_place.popleft()
+        else:
+            self._packet(event)
+
+    def _notification(self, event: Notification) -> None:
+        self._flush()
+        last = self._published.get((event.domid, event.ring))
+        if last is None:
+            last = self._published.get((None, event.ring), {})
+        members: Event = {"ring": event.ring, "sent": event.sent}
+        members |= {key: last.get(key) for key in ("old", "new", "event", "event_set_by")}
+        why = f"the event index {last.get('event')} "
+        why += "was passed" if event.sent else "was not passed"
+        text = f"{event.ring}: the notification is {'sent' if event.sent else 'avoided'}, {why}"
+        n = self._emit("notify", text, dom=event.domid, cause=last.get("n"), **members)
+        self._notified = n if event.sent else None
+
+    def _sent(self, event: EventSent) -> None:
+        held: list[Event] = []
+        if self._held_for == "send":
+            held, self._held, self._held_for = self._held or [], None, ""
+        members = attrs.asdict(event)
+        text = f"event through port {event.port} to domain {event.remote_domid}"
+        text += "" if event.delivered else ", which has no effect of its own"
+        domid = members.pop("domid")
+        if self._notified is not None:
+            members["cause"], self._notified = self._notified, None
+        n = self._emit("send", text, dom=domid, **members)
+        for one in held:
+            self._out({**one, "cause": n})
+
+    def _hypercall(self, event: Hypercall) -> None:
+        if event.op == "GNTTABOP_copy":
+            return  # told by the kernel
+        args, result = _plain(event.args), _plain(event.result)
+        text = f"{event.op}: {result}"
+        self._emit("hypercall", text, dom=event.domid, op=event.op, args=args, result=result)
+
+    def _delivered(self, event: EventDelivered) -> None:
+        text = f"upcall for port {event.port}" + ("" if event.handled else ", without a handler")
+        self._emit("upcall", text, dom=event.domid, port=event.port, handled=event.handled)
+
+    def _store(self, event: StoreOperation) -> None:
+        held: list[Event] = []
+        if self._held_for == "store":
+            held, self._held, self._held_for = self._held or [], None, ""
+        value = _text(event.value)
+        error = f": {event.error}" if event.error else ""
+        n = self._emit(
+            "xenstore",
+            f"{event.who}: {event.op} {_text(event.path.encode())}{error}",
+            dom=event.domid,
+            who=event.who,
+            op=event.op,
+            path=_text(event.path.encode("utf-8", "surrogateescape")),
+            value=value,
+            tx=event.tx_id,
+            error=event.error,
+        )
+        for one in held:
+            self._out({**one, "cause": n})
+
+    def _state(self, event: StateChanged) -> None:
+        text = f"{event.path}: state {event.old} becomes {event.new}"
+        members = {"path": event.path, "old": event.old, "new": event.new}
+        self._emit("state", text, dom=event.domid, **members)
+
+    def _domain(self, event: DomainCreated | DomainShutdown | DomainDestroyed) -> None:
+        what = type(event).__name__.removeprefix("Domain").lower()
+        members = {key: value for key, value in attrs.asdict(event).items() if key != "domid"}
+        text = f"domain {event.domid} is {'shut down' if what == 'shutdown' else what}"
+        self._emit("domain", text, dom=event.domid, what=what, **members)
+
+    def _program(self, event: ProgramCall) -> None:
+        members = {key: value for key, value in attrs.asdict(event).items() if key != "domid"}
+        text = f"program {event.pid}: {event.call} of {event.device}"
+        self._emit("program", text, dom=event.domid, **members)
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    def _emit(self, kind: str, text: str, **members: Any) -> int:
+        """Send an event out, or hold it back behind its cause. Returns its number, 0 if held."""
+        if self._held_for in ("send", "store") and kind not in ("load", "store", "update", "post"):
+            self._flush()
+        machine, top = self._machine, self._stack[-1] if self._stack else None
+        event: Event = {
+            "t": 0 if machine is None else machine.run_loop.now,
+            "d": 0 if top is None else top[1],
+            "dom": None if top is None else top[0].domid,
+            "kind": kind,
+            "cause": None if top is None else top[2] or None,
+            "text": text,
+        }
+        event |= members
+        if self._held is None:
+            return self._out(event)
+        self._held.append(event)
+        return 0
+
+    def _flush(self) -> None:
+        held, self._held, self._held_for = self._held, None, ""
+        for event in held or ():
+            self._out(event)
+
+    def _out(self, event: Event) -> int:
+        self._n = n = self._n + 1
+        post = event.pop("_post", None)
+        if post is not None:
+            self._posts[post] = n
+        if event["kind"] in ("store", "update"):
+            known = self._of(event["memory"])
+            if known is not None and event["at"] < SRING_HEADER_SIZE:
+                known.writers[event["at"]] = n
+        event = {"n": n, **event}
+        for sink in self._sinks:
+            sink(event)
+        return n
+
+    def _of(self, ident: int) -> _Memory | None:
+        if self._last is None or self._last.ident != ident:
+            found = (one for one in self._by_page.values() if one.ident == ident)
+            self._last = next(found, None)
+        return self._last
+
+
+def _sets(old: bytes, new: bytes) -> bool:
+    return any(b & ~a for a, b in zip(old, new, strict=True))
+
+
+def _members(layout: Any, inner: int, value: bytes) -> Event:
+    """The members of a structure that lie in ``value``, which begins at byte ``inner`` of it."""
+    return {
+        name: int.from_bytes(value[at - inner : at - inner + layout.sizes[name]], "little")
+        for name, at in layout.offsets.items()
+        if inner <= at and at + layout.sizes[name] <= inner + len(value)
+    }
+
+
+def _text(value: bytes) -> str:
+    """Bytes as text: all but printable ASCII, and the backslash, as ``\\xNN``."""
+    return "".join(chr(b) if 32 <= b < 127 and b != 92 else f"\\x{b:02x}" for b in value)
+
+
+def _plain(value: object) -> Any:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return _text(value.encode("utf-8", "surrogateescape"))
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return _text(str(value).encode("utf-8", "surrogateescape"))
+
+
+_WAYS: dict[type, Callable[[Recorder, Any], None]] = {
+    RingEvent: Recorder._ring_event,
+    EventsLost: Recorder._ring_event,
+    Notification: Recorder._notification,
+    EventSent: Recorder._sent,
+    Hypercall: Recorder._hypercall,
+    EventDelivered: Recorder._delivered,
+    StoreOperation: Recorder._store,
+    StateChanged: Recorder._state,
+    DomainCreated: Recorder._domain,
+    DomainShutdown: Recorder._domain,
+    DomainDestroyed: Recorder._domain,
+    ProgramCall: Recorder._program,
+}
+
+
+@contextmanager
+def recording() -> Iterator[Recorder]:
+    """Within the block machines are made of plain kernels over memory that tells of each access;
+    the recorder that is yielded can record one of them."""
+    recorder = Recorder()
+    with using(recorder):
+        yield recorder
