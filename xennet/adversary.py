@@ -36,6 +36,9 @@ from typing import Any, TypeVar, cast
 from attrs import frozen
 
 from xennet.engine.choice import F, using
+from xennet.engine.watched import LOAD as LOAD
+from xennet.engine.watched import STORE as STORE
+from xennet.engine.watched import UPDATE as UPDATE
 from xennet.engine.watched import Kind, WatchedView
 
 W = TypeVar("W")

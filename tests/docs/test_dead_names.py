@@ -24,7 +24,6 @@ KEPT = {
     "xennet/cli/run.py: _LinkType.convert": "click calls it",
     "xennet/cli/seconds.py: Seconds.convert": "click calls it",
     "xennet/moved.py: _Finder.create_module": "the import system calls it",
-    "xennet/observe.py: EventDelivered.handled": "for observers; the tests compare whole events",
     "xennet/observe.py: DomainDestroyed.zombie": "for observers; the tests compare whole events",
 }
 
