@@ -87,7 +87,6 @@ _TABLE = {
     "ifnet": "frames",
     "epair": "engine/choice engine/kernel frames ifnet runloop",
     # What is made of the events of a machine
-    "trace": "abi lazy",
     # What joins ports, and what is made of that
     "link": (
         "abi epair errors frames host html_table hypervisor ifnet lazy netback netfront netmap "
@@ -103,8 +102,8 @@ _TABLE = {
     ),
     # What happened, step by step
     "trace": (
-        "__init__ abi engine/choice engine/kernel engine/watched gnttab hypervisor observe runloop "
-        "vif"
+        "__init__ abi engine/choice engine/kernel engine/watched gnttab hypervisor lazy observe "
+        "runloop vif"
     ),
     # What was taken from a real host
     "dumps": "abi engine/kernel netback netfront ring vif xenstore",
