@@ -146,7 +146,7 @@ _TABLE = {
     ),
     "cli": (
         "__init__ abi check check/vectors course dumps engine/choice errors exec exec/own_host "
-        "frames fuzz host hostd interface lifecycle netback netfront netmap plugins port pump run "
+        "frames fuzz host hostd hypervisor interface lifecycle netback netfront netmap plugins port pump run "
         "runloop shmif trace workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",

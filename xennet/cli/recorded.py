@@ -1,4 +1,4 @@
-"""A run whose every step is recorded in a file."""
+"""What a command does, with every step recorded in a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from xennet.cli.errors import BadInputError
-from xennet.trace.recorder import recording
+from xennet.hypervisor import Machine, machine
+from xennet.trace.recorder import Recorder, recording
 from xennet.trace.stream import header_of, line_of
 
 
@@ -17,12 +18,48 @@ def recorded(path: str, command: Iterable[str]) -> Iterator[Callable[[Any], obje
 
     Raises BadInputError if the file cannot be written.
     """
+    with _recorder(path, command) as recorder:
+        yield lambda link: recorder.attach(link.host.machine)
+
+
+@contextmanager
+def first_machine(path: str, command: Iterable[str]) -> Iterator[None]:
+    """Record the first machine that is made within the block. Raises BadInputError as
+    :func:`recorded` does."""
+    with _recorder(path, command) as recorder:
+
+        def attach(made: Machine) -> None:
+            machine.on_make.remove(attach)
+            recorder.attach(made)
+
+        machine.on_make.append(attach)
+        try:
+            yield
+        finally:
+            if attach in machine.on_make:
+                machine.on_make.remove(attach)
+
+
+@contextmanager
+def _recorder(path: str, command: Iterable[str]) -> Iterator[Recorder]:
     try:
         file = open(path, "w", encoding="ascii")  # noqa: SIM115
     except OSError as error:
         raise BadInputError(f"{path}: {error.strerror}") from None
     with file, recording() as recorder:
-        file.write(line_of(header_of(command)))
+        file.write(line_of(header_of(_without_trace(command))))
         recorder.sink(lambda event: file.write(line_of(event)))
-        yield lambda link: recorder.attach(link.host.machine)
-        recorder.detach()
+        try:
+            yield recorder
+        finally:
+            recorder.detach()
+
+
+def _without_trace(command: Iterable[str]) -> Iterator[str]:
+    """The arguments but ``--trace FILE``: what makes the same run again."""
+    words = iter(command)
+    for word in words:
+        if word == "--trace":
+            next(words, None)
+        elif not word.startswith("--trace="):
+            yield word

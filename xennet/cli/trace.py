@@ -1,29 +1,140 @@
-"""``xennet trace``: record every step of a machine."""
+"""``xennet trace``: record every step of a machine, and show a recording."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import click
 
+from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup
+from xennet.cli.output import say
+from xennet.run.printable import printable
 
-
-@click.group(cls=CommandGroup)
-def trace() -> None:
-    """Record every step of a machine as a stream of events."""
-
-
-@trace.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
-    short_help="Record a run.",
+_ANY_OPTIONS = {"ignore_unknown_options": True, "allow_interspersed_args": True}
+_FILE = click.option(
+    "-o",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="FILE",
+    help="The recording; its suffix names the form.",
 )
-@click.option("-o", "file", required=True, metavar="FILE", help="The recording, FILE.jsonl.")
+
+
+@click.group(
+    cls=CommandGroup,
+    short_help="Record every step of a machine.",
+    epilog="Forms: FILE.jsonl, the events themselves (docs/trace.md); FILE.json for Perfetto.",
+)
+def trace() -> None:
+    """Record every step of a machine as a stream of events: accesses to shared memory, indices
+    published, notifications sent and avoided, hypercalls, nodes, deliveries, with their causes."""
+
+
+@trace.command(context_settings=_ANY_OPTIONS, short_help="Record a run.")
+@_FILE
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def run(ctx: click.Context, file: str, arguments: tuple[str, ...]) -> None:
-    """Record a run; ARGUMENTS are those of ``xennet run``."""
+def run(ctx: click.Context, file: Path, arguments: tuple[str, ...]) -> None:
+    """Record a run; ARGUMENTS are those of `xennet run`, whose report is printed as ever."""
     from xennet.cli.run import run as command
 
-    if not file.endswith(".jsonl"):
-        raise click.UsageError(f"-o {file}: the recording is JSON lines, FILE.jsonl.")
-    with command.make_context("run", ["--trace", file, *arguments], parent=ctx) as inner:
+    with (
+        _form_of(file) as stream,
+        command.make_context("run", ["--trace", str(stream), *arguments], parent=ctx) as inner,
+    ):
         command.invoke(inner)
+
+
+@trace.command(context_settings=_ANY_OPTIONS, short_help="Record a scenario.")
+@_FILE
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def lifecycle(ctx: click.Context, file: Path, arguments: tuple[str, ...]) -> None:
+    """Record one of a vif's lives; ARGUMENTS are those of `xennet lifecycle`.
+
+    Of a scenario of two hosts it is the first host.
+    """
+    from xennet.cli.lifecycle import lifecycle as command
+    from xennet.cli.recorded import first_machine
+
+    with (
+        _form_of(file) as stream,
+        command.make_context("lifecycle", list(arguments), parent=ctx) as inner,
+        first_machine(str(stream), ("lifecycle", *arguments)),
+    ):
+        command.invoke(inner)
+
+
+@trace.command(short_help="Print a recording, or write it in another form.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write it there; the suffix names the form.",
+)
+@click.option("--kind", multiple=True, help="Print events of this kind only; may be repeated.")
+def show(file: Path, output: Path | None, kind: tuple[str, ...]) -> None:
+    """Print the events of FILE.jsonl, a line each: number, ns of virtual time, domain, kind,
+    number of the cause, sentence."""
+    from xennet.trace.stream import TraceError, read
+
+    try:
+        if output is not None:
+            _write(file, output)
+            return
+        for event in read(file)[1]:
+            if kind and event["kind"] not in kind:
+                continue
+            cause, dom = event.get("cause"), event.get("dom")
+            where = "" if dom is None else f"dom{dom}"
+            because = "" if cause is None else f"<-{cause}"
+            say(
+                f"{event['n']:>6} {event.get('t', 0):>10} {where:<6} {event['kind']:<9} "
+                f"{because:<8} {printable(str(event.get('text', '')))}"
+            )
+    except TraceError as error:
+        raise BadInputError(printable(str(error))) from None
+    except OSError as error:
+        raise BadInputError(printable(f"{file}: {error.strerror}")) from None
+
+
+def _write(recorded: Path, output: Path) -> None:
+    """Write the stream in ``recorded`` as ``output`` says. Raises BadInputError, TraceError."""
+    from xennet.trace.stream import read
+    from xennet.trace.writers import write
+
+    try:
+        write(*read(recorded), output)
+    except ValueError as error:
+        raise BadInputError(printable(str(error))) from None
+    except OSError as error:
+        raise BadInputError(printable(f"{error.filename}: {error.strerror}")) from None
+
+
+@contextmanager
+def _form_of(file: Path) -> Iterator[Path]:
+    """Within the block a stream is written to the path that is yielded; behind it ``file`` has it
+    in its form, also if the block raises what ends a command."""
+    from xennet.trace.writers import writer_for
+
+    try:
+        writer_for(file)
+    except ValueError as error:
+        raise BadInputError(printable(str(error))) from None
+    if file.suffix == ".jsonl":
+        yield file  # event by event, so that it is there whatever happens
+        return
+    with tempfile.TemporaryDirectory(prefix="xennet-trace-") as folder:
+        stream = Path(folder) / "stream.jsonl"
+        try:
+            yield stream
+        finally:
+            if stream.exists():
+                _write(stream, file)

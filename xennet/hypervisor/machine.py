@@ -36,6 +36,10 @@ CONTROL_DOMAIN = 0
 _SHARED_STATES = frozenset({EVTCHNSTAT_unbound, EVTCHNSTAT_interdomain})
 
 
+#: Called with each machine right after it was made: who records one wants its first steps.
+on_make: list[Callable[[Machine], object]] = []
+
+
 class Machine:
     """A machine without domains. The first domain that is created is domain 0, the control domain.
 
@@ -83,6 +87,8 @@ class Machine:
         )
         self.observers.on_toggle(Hypercall, self._observe_grants)
         self._events = self.observers.interest(EventDelivered)
+        for tell in tuple(on_make):
+            tell(self)
 
     def __repr__(self) -> str:
         memory = self.memory

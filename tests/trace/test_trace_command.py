@@ -1,0 +1,78 @@
+"""The command ``xennet trace``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from xennet.cli import group
+from xennet.trace.stream import header_of, line_of, read
+
+
+def xennet(*args: str) -> Result:
+    return CliRunner().invoke(group, args)
+
+
+def test_a_traced_run_prints_its_report_and_leaves_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    result = xennet("trace", "run", "--guest", "gen:60x2", "--host", "null:", "-o", str(path))
+    assert result.exit_code == 0
+    assert "GOOD" in result.output
+    first, events = read(path)
+    assert first["run"]["command"] == ["run", "--guest", "gen:60x2", "--host", "null:"]
+    published = [event for event in events if event["kind"] == "publish" and event["ring"] == "tx"]
+    assert [(event["index"], event["new"]) for event in published] == [
+        ("req_prod", 2),
+        ("rsp_prod", 2),
+    ]
+
+
+def test_show_prints_a_line_for_each_event(tmp_path: Path) -> None:
+    path = tmp_path / "life.jsonl"
+    assert xennet("trace", "lifecycle", "hostile-packet", "-o", str(path)).exit_code == 0
+    lines = xennet("trace", "show", str(path), "--kind", "state").output.splitlines()
+    assert "vif/1/0: state 4 becomes 5" in "".join(lines)
+    assert all(" state " in line for line in lines)
+
+
+def test_a_suffix_that_nobody_writes_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "run.doc"
+    result = xennet("trace", "run", "--guest", "gen:60x2", "--host", "null:", "-o", str(path))
+    assert result.exit_code == 2
+    assert "run.doc: a trace is written as FILE.jsonl, " in result.output
+    assert "GOOD" not in result.output
+
+
+def test_bad_options_of_the_run_leave_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    assert xennet("trace", "run", "--guest", "gen:60x2", "-o", str(path)).exit_code == 2
+    assert not path.exists()
+
+
+def test_a_stream_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = xennet("trace", "show", str(tmp_path / "none.jsonl"))
+    assert result.exit_code == 2
+    assert "none.jsonl: No such file or directory" in result.output
+
+
+def test_a_recording_is_written_for_perfetto_at_once_or_later(tmp_path: Path) -> None:
+    stream, later, at_once = (tmp_path / name for name in ("a.jsonl", "b.json", "c.json"))
+    run = ("trace", "run", "--guest", "gen:60x2", "--host", "null:", "-o")
+    assert xennet(*run, str(stream)).exit_code == 0
+    assert xennet("trace", "show", str(stream), "-o", str(later)).exit_code == 0
+    assert xennet(*run, str(at_once)).exit_code == 0
+    assert later.read_text() == at_once.read_text()
+    assert any(one["ph"] == "C" for one in json.loads(later.read_text()))
+
+
+def test_a_damaged_recording_leaves_what_was_there(tmp_path: Path) -> None:
+    stream, out = tmp_path / "a.jsonl", tmp_path / "b.json"
+    stream.write_text(line_of(header_of()) + '{"n": 1, "kind": 5}\n')
+    out.write_text("old")
+    result = xennet("trace", "show", str(stream), "-o", str(out))
+    assert result.exit_code == 2
+    assert "a.jsonl, line 2: an event without a kind" in result.output
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.jsonl", "b.json"]
+    assert out.read_text() == "old"

@@ -1,0 +1,55 @@
+"""The forms of a trace, by the suffix of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from xennet.trace import stream
+from xennet.trace.stream import Event
+
+#: (header, events, file): writes a whole trace.
+Writer = Callable[[Event, Iterator[Event], Path], None]
+
+
+def _stream(header: Event, events: Iterator[Event], out: Path) -> None:
+    stream.write(header, events, out)
+
+
+def _perfetto(header: Event, events: Iterator[Event], out: Path) -> None:
+    from xennet.trace.perfetto import write_perfetto
+
+    with out.open("w", encoding="utf-8") as file:
+        write_perfetto(header, events, file)
+
+
+#: Suffix -> the writer; each imports what it needs when it is called.
+WRITERS: dict[str, Writer] = {
+    ".jsonl": _stream,
+    ".json": _perfetto,
+}
+
+
+def writer_for(path: Path) -> Writer:
+    """The writer of the form that the suffix of ``path`` names. Raises ValueError if there is
+    none."""
+    writer = WRITERS.get(path.suffix)
+    if writer is None:
+        raise ValueError(f"{path}: a trace is written as {', '.join(f'FILE{s}' for s in WRITERS)}")
+    return writer
+
+
+def write(header: Event, events: Iterator[Event], path: Path) -> None:
+    """Write a trace to ``path`` in the form that its suffix names; what was there before stays
+    until the new file is whole.
+
+    Raises ValueError for a suffix or a trace that the form does not take, TraceError for a damaged
+    stream, OSError.
+    """
+    writer = writer_for(path)
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        writer(header, events, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
