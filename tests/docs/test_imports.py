@@ -146,8 +146,8 @@ _TABLE = {
     ),
     "cli": (
         "__init__ abi check check/vectors course dumps engine/choice errors exec exec/own_host "
-        "frames fuzz host hostd hypervisor interface lifecycle netback netfront netmap plugins port pump run "
-        "runloop shmif trace workers wrap xen xenbus xenstore"
+        "frames fuzz host hostd hypervisor interface lifecycle netback netfront netmap plugins "
+        "port pump run runloop shmif trace workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }
