@@ -45,6 +45,17 @@ def batches(start: int, event: int, *counts: int) -> str:
     return ", ".join(sent) or "none"
 
 
+def allowed(header: str, _: str, domid: str, how: str) -> str:
+    entry = int(header, 16)
+    mine = entry >> 16 == int(domid)
+    return "yes" if mine and (how != "for writing" or not entry & 4) else "no"
+
+
+def words(domid: int, readonly: bool, gref: int) -> str:
+    first = 1 + 4 * readonly + domid * 65536
+    return f"words {gref * 2 + 1} and {gref * 2}; 0x{first:08x}"
+
+
 PATTERNS: dict[str, Callable[..., str]] = {
     r"256 slots\. .* req_prod_pvt is (\d+), its rsp_cons is (\d+)": free,
     r"does request number (\d+) begin": place,
@@ -53,6 +64,7 @@ PATTERNS: dict[str, Callable[..., str]] = {
         lambda *numbers: "yes" if passes(*numbers) else "no"
     ),
     r"before number (\d+)\. (\d+) more come": lambda a, b: str((a + b + 1) % TWO_32),
+    r"maps it (\d+) times, and undoes (\d+)": lambda a, b: "yes" if a == b else "no",
     r"req_prod is (\d+), req_event is (\d+), and .* times: (\d+), (\d+), (\d+), (\d+) ": batches,
 }
 ORDERS = {
@@ -76,6 +88,12 @@ def answer(question: Question) -> str:
         return slot(match[1])
     if match := re.search(r"is published (.*?)\. Does", text):
         return ORDERS[match[1]]
+    if match := re.search(
+        r"first word (\w+) .* second (\d+)\. Domain (\d+) maps it (.*?)\. D", text
+    ):
+        return allowed(*match.groups())
+    if match := re.search(r"to domain (\d+)(, read-only,)? by reference (\d+)", text):
+        return words(int(match[1]), bool(match[2]), int(match[3]))
     for pattern, compute in PATTERNS.items():
         if match := re.search(pattern, text):
             return compute(*map(int, match.groups()))

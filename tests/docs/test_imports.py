@@ -133,7 +133,7 @@ _TABLE = {
         "shmif testing vif xenstore xenstored"
     ),
     # Lessons
-    "course": "abi adversary ring",
+    "course": "abi adversary gnttab granter hypervisor ring",
     "workers": "",
     "hostd": (
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "

@@ -10,6 +10,7 @@ from xennet.course.lesson import Lesson
 TITLES = {
     1: "A page and a ring",
     2: "req_event and the lost wake-up",
+    3: "Grants, and who may touch what",
 }
 
 

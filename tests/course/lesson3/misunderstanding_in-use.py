@@ -1,0 +1,8 @@
+def grant(words, gref, domid, frame, readonly):
+    words[2 * gref + 1] = frame
+    words[2 * gref] = 1 | (4 if readonly else 0) | domid << 16
+
+
+def end(words, gref):
+    words[2 * gref] = 0
+    return True
