@@ -22,6 +22,7 @@ _TABLE = {
     "errors": "",
     "runloop": "",
     "pump": "runloop",
+    "choices": "runloop",
     "moved": "",
     "lazy": "moved",
     "user_cache": "",
@@ -93,7 +94,7 @@ _TABLE = {
         "observe port pump runloop shmif toolstack vif xenbus xenstore"
     ),
     "run": (
-        "abi errors exec frames host lazy link netback netfront observe offload "
+        "abi choices errors exec frames host lazy link netback netfront observe offload "
         "plugins port pump toolstack wrap xenbus xenstore"
     ),
     "lifecycle": (
@@ -145,9 +146,9 @@ _TABLE = {
         "netback/poll_page netback/xnb/poller port ring vif xenstore"
     ),
     "cli": (
-        "__init__ abi check check/vectors course dumps engine/choice errors exec exec/own_host "
-        "frames fuzz host hostd hypervisor interface lifecycle netback netfront netmap plugins "
-        "port pump run runloop shmif trace workers wrap xen xenbus xenstore"
+        "__init__ abi check check/vectors choices course dumps engine/choice errors exec "
+        "exec/own_host frames fuzz host hostd hypervisor interface lifecycle netback netfront "
+        "netmap plugins port pump run runloop shmif trace workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }

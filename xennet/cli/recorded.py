@@ -13,12 +13,15 @@ from xennet.trace.stream import header_of, line_of
 
 
 @contextmanager
-def recorded(path: str, command: Iterable[str]) -> Iterator[Callable[[Any], object]]:
-    """Record the link that the function which is yielded is called with, in the file ``path``.
+def recorded(
+    path: str, command: Iterable[str], choices: str | None
+) -> Iterator[Callable[[Any], object]]:
+    """Record the link that the function which is yielded is called with, in the file ``path``;
+    ``choices`` decide its order (xennet.choices).
 
     Raises BadInputError if the file cannot be written.
     """
-    with _recorder(path, command) as recorder:
+    with _recorder(path, command, choices) as recorder:
         yield lambda link: recorder.attach(link.host.machine)
 
 
@@ -41,13 +44,13 @@ def first_machine(path: str, command: Iterable[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _recorder(path: str, command: Iterable[str]) -> Iterator[Recorder]:
+def _recorder(path: str, command: Iterable[str], choices: str | None = None) -> Iterator[Recorder]:
     try:
         file = open(path, "w", encoding="ascii")  # noqa: SIM115
     except OSError as error:
         raise BadInputError(f"{path}: {error.strerror}") from None
     with file, recording() as recorder:
-        file.write(line_of(header_of(_without_trace(command))))
+        file.write(line_of(header_of(_without_trace(command), choices=choices)))
         recorder.sink(lambda event: file.write(line_of(event)))
         try:
             yield recorder

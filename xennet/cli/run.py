@@ -40,7 +40,7 @@ EVTCHN_ABIS = ("2l", "fifo")
 #: Options that have no meaning for other links.
 _OF_VIFS = frozenset(
     ("vifs", "queues", "split_channels", "no_sg", "no_gso", "no_csum", "backend", "frontend")
-    + ("evtchn", "grant_version", "quota_nodes", "arena", "xenstore_socket")
+    + ("evtchn", "grant_version", "quota_nodes", "arena", "xenstore_socket", "choices")
 )
 
 #: The arguments of a run that is recorded, in ``ctx.meta``.
@@ -110,6 +110,21 @@ class _LinkType(ParamType[str]):
         from xennet.cli.completion import links
 
         return [CompletionItem(value) for value in links(incomplete)]
+
+
+class _ChoicesType(ParamType[str]):
+    """Choices as text (xennet.choices)."""
+
+    name = "choices"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from xennet.choices import Choices, ChoicesError
+
+        try:
+            Choices.parse(value)
+        except ChoicesError as error:
+            self.fail(str(error), param, ctx)
+        return value
 
 
 class _RunCommand(click.Command):
@@ -281,6 +296,13 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
     help="Record what an end of the link sees, both ways, as record: does. END: guest, host, or "
     "host2 for vif 2 alone. May be given again.",
 )
+@click.option(
+    "--choices",
+    type=_ChoicesType(),
+    metavar="CHOICES",
+    help="Which ready delivery is next, from the first on, as xennet step shows it; then the "
+    "oldest.",
+)
 @click.option("--allow-empty", is_flag=True, help="A run in which no port gives a frame is good.")
 @click.option(
     "--xenstore-socket",
@@ -340,7 +362,9 @@ def run(
 
             if options.link != "vif" or ctx.obj is not None:
                 raise click.UsageError(f"--trace is for vifs: --link {options.link} has none.")
-            made = closing.enter_context(recorded(trace, ctx.meta.get(ARGUMENTS, ())))
+            made = closing.enter_context(
+                recorded(trace, ctx.meta.get(ARGUMENTS, ()), options.choices)
+            )
             link = partial(link, made=made)
         report = _carry(guests, hosts, taps, options, link, silent)
     _show(report, as_json, quiet, err=stdout_taken)
@@ -426,6 +450,7 @@ def _vif(
 
     ``made(link)`` is called before it is opened. A signal ends the run in order.
     """
+    from xennet.choices import NoSuchChoiceError
     from xennet.cli.signals import stopping
     from xennet.run.links import run_ports
     from xennet.run.runner import StoreView
@@ -437,6 +462,8 @@ def _vif(
     try:
         with stopping(stop, silent):
             return run_ports(guests, hosts, options, progress, view, stop, taps, made)
+    except NoSuchChoiceError as error:
+        raise BadInputError(str(error)) from None
     except SocketError as error:
         raise BadInputError(str(error)) from None
 

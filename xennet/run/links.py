@@ -19,6 +19,7 @@ from xennet.port.files import split_option
 from xennet.run.options import Progress, RunOptions, TapFile
 
 if TYPE_CHECKING:
+    from xennet.choices import Player
     from xennet.link.protocol import Link
     from xennet.port import Port
     from xennet.run.report import RunReport
@@ -212,12 +213,15 @@ def run_ports(
 
     Raises ValueError if there is no such link, LinkError or PluginError if it cannot be made,
     PortError for a port that cannot be as the options want it, LimitError for vifs that do not fit
-    the store's quotas or the host's memory.
+    the store's quotas or the host's memory, ChoicesError or NoSuchChoiceError (xennet.choices) for
+    choices that are none or that the run does not have.
     """
     from xennet.run.runner import run_link
     from xennet.run.with_program import program_of, run_with_program
 
     if program_of((*guests, *hosts)) is not None:
+        if options.choices is not None:
+            raise LinkError("exec: no --choices with a program, which has an order of its own")
         if view is not None or taps or made is not None:
             raise LinkError("exec: no --tap-file, --xenstore-socket or --trace with a program")
         return run_with_program(guests, hosts, _vif_settled(options), stop)
@@ -229,4 +233,24 @@ def run_ports(
     link = kind.make(argument, options)
     if made is not None:
         made(link)
-    return run_link(link, guests, hosts, options, progress, view, stop, taps)
+    player = _play_choices(link, options)
+    report = run_link(link, guests, hosts, options, progress, view, stop, taps)
+    if player is None:
+        return report
+    player.require_all_played()
+    return evolve(report, options=evolve(options, choices=str(player.noted.choices)))
+
+
+def _play_choices(link: Link, options: RunOptions) -> Player | None:
+    """Let the choices of ``options`` decide what is next on ``link``. Returns who plays them; None
+    if there are none."""
+    if options.choices is None:
+        return None
+    from xennet.choices import Choices, ChosenOrder, Player
+    from xennet.link.vifs import Vifs
+
+    if not isinstance(link, Vifs) or options.live:
+        raise LinkError("choices are for vifs in virtual time: this run has another link or clock")
+    player = Player(Choices.parse(options.choices))
+    link.host.machine.run_loop.take_turns(ChosenOrder(player))
+    return player

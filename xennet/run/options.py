@@ -28,7 +28,8 @@ class RunOptions:
     default. ``arena``: MiB of the machine's memory, None for 512, or more if that many vifs can
     need more. ``seconds``: the run ends when it has carried frames for so long; None: when its
     ports have no more. ``live``: some port is live (xennet.port.base.is_live), so the run goes by
-    real time and has no end of its own.
+    real time and has no end of its own. ``choices``: which ready delivery is next, from the first
+    of the machine on, as text (xennet.choices); None: the oldest, with several guests in turns.
     """
 
     grant_version: int = 1
@@ -50,6 +51,7 @@ class RunOptions:
     link: str = "vif"
     seconds: float | None = None
     live: bool = False
+    choices: str | None = None
 
     def clock(self) -> Clock | None:
         """The clock of the link's pump: None, virtual time, unless the run is live."""

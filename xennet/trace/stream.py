@@ -20,9 +20,12 @@ class TraceError(Exception):
     """A file is no stream of events; the message names file and line."""
 
 
-def header_of(command: Iterable[str] = (), seed: int | None = None) -> Event:
-    """The header of a recording made by the ``command`` of xennet, with its ``seed``."""
-    run = {"command": list(command), "seed": seed, "choices": None}
+def header_of(
+    command: Iterable[str] = (), seed: int | None = None, choices: str | None = None
+) -> Event:
+    """The header of a recording made by the ``command`` of xennet, with its ``seed`` and
+    ``choices`` (xennet.choices)."""
+    run = {"command": list(command), "seed": seed, "choices": choices}
     about = {"format": FORMAT, "xennet": __version__, "run": run}
     return {**about, "clock": "virtual", "page_size": PAGE_SIZE}
 
