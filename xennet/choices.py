@@ -13,7 +13,7 @@ text of such choices is short and stands in a URL or a shell's command as it is:
     ====== ==============================================================
 
 ``57a3b`` is 62 steps: 57 times the oldest, choice 1, three times the oldest, choice 2. The empty
-text is no step. What comes behind the last step is up to whoever plays it: the oldest.
+text is no step. What comes behind the last step is up to who plays it: usually the oldest.
 """
 
 from __future__ import annotations

@@ -176,6 +176,7 @@ def test_json_survives_json_and_holds_the_numbers() -> None:
         "arena": None,
         "seconds": None,
         "live": False,
+        "choices": None,
     }
     assert made["vifs"][0]["down"]["segments"] == 4500
     assert made["switch"] is None
