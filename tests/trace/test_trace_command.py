@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from xennet.cli import group
+from xennet.trace.dissector import dissector_text
 from xennet.trace.stream import header_of, line_of, read
 
 
@@ -76,3 +78,25 @@ def test_a_damaged_recording_leaves_what_was_there(tmp_path: Path) -> None:
     assert "a.jsonl, line 2: an event without a kind" in result.output
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.jsonl", "b.json"]
     assert out.read_text() == "old"
+
+
+def test_the_dissector_is_written_and_its_path_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path))
+    result = xennet("trace", "--dissector")
+    assert result.exit_code == 0
+    path = Path(result.output.splitlines()[0])
+    assert path.parent.parent == tmp_path
+    assert path.read_text() == dissector_text()
+    assert f"lua_script:{path}" in result.output
+
+
+def test_a_cache_that_takes_no_dissector_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path / "file"))
+    result = xennet("trace", "--dissector")
+    assert result.exit_code == 2
+    assert "file/wireshark: Not a directory" in result.output

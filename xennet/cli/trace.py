@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +26,34 @@ _FILE = click.option(
 )
 
 
+def _show_dissector(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    """Write the dissector for Wireshark and say where it lies. Raises BadInputError."""
+    if not wanted or ctx.resilient_parsing:
+        return
+    from xennet.trace.dissector import write_dissector
+
+    try:
+        path = write_dissector()
+    except OSError as error:
+        raise BadInputError(printable(f"{error.filename}: {error.strerror}")) from None
+    say(printable(str(path)))
+    say("tshark -X lua_script:" + printable(shlex.quote(str(path))) + " -r FILE.pcapng")
+    say("Wireshark loads it from its folder of personal Lua plugins, or by the same option.")
+    ctx.exit()
+
+
 @click.group(
     cls=CommandGroup,
     short_help="Record every step of a machine.",
     epilog="Forms: FILE.jsonl, the events themselves (docs/trace.md); FILE.json for Perfetto.",
+)
+@click.option(
+    "--dissector",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_dissector,
+    help="Write the dissector for Wireshark (docs/wireshark.md), say where it lies, and exit.",
 )
 def trace() -> None:
     """Record every step of a machine as a stream of events: accesses to shared memory, indices
