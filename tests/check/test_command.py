@@ -77,7 +77,10 @@ def test_reports_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["results"][0]["outcome"] == "crashed"
     ElementTree.parse(tmp_path / "j.xml")
     ElementTree.parse(tmp_path / "h.html")
-    assert (tmp_path / "evidence" / CHECK / "trace.jsonl").exists()
+    trace = tmp_path / "evidence" / CHECK / "trace.jsonl"
+    assert main(["trace", "show", str(trace), "--kind", "check"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "crashed: " in line
 
 
 def test_a_feature_can_be_declared_not_to_be_there(

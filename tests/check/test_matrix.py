@@ -9,6 +9,7 @@ import dpkt
 import pytest
 
 from xennet.cli import main
+from xennet.trace.stream import read
 
 
 def test_red_cells_are_those_that_are_known(
@@ -27,9 +28,10 @@ def test_red_cells_are_those_that_are_known(
     place = tmp_path / "linux-xnb-tcp-to-guest"
     with (place / "guest.pcap").open("rb") as file:
         assert list(dpkt.pcap.Reader(file))
-    lines = (place / "trace.jsonl").read_text().splitlines()[1:]
-    events = [json.loads(line)["event"] for line in lines]
-    assert {"RingEvent", "Hypercall", "StateChanged"} <= set(events)
+    events = list(read(place / "trace.jsonl")[1])
+    assert {"packet", "hypercall", "state"} <= {event["kind"] for event in events}
+    assert (events[-1]["kind"], events[-1]["verdict"]) == ("check", "FAIL")
+    assert "defect B4" in events[-1]["text"]
 
 
 def test_green_cells_are_counted(capsys: pytest.CaptureFixture[str]) -> None:

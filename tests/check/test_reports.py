@@ -21,6 +21,7 @@ from xennet.check.reports.as_text import result_lines, summary
 from xennet.check.reports.evidence_files import write_evidence
 from xennet.check.reports.plain_text import fit_for_xml
 from xennet.check.runner import Result
+from xennet.trace.stream import read
 
 NASTY = evolve(target(mocks.CrashesNastily), name=mocks.NASTY)
 
@@ -89,12 +90,20 @@ def test_evidence_has_slots_events_and_frames(results: list[Result], tmp_path: P
     assert json.loads((place / "result.json").read_text())["outcome"] == "crashed"
     assert "wrote queue 0 tx ring, index 0" in (place / "notes.txt").read_text()
     assert (place / "slot-diff.txt").read_text().count("\n") == 1
-    lines = [json.loads(line) for line in (place / "trace.jsonl").read_text().splitlines()]
-    assert lines.pop(0) == {"format": "xennet-trace/1"}
-    assert [line["sequence"] for line in lines] == list(range(len(lines)))
-    kinds = {line["event"] for line in lines}
-    assert {"Hypercall", "StoreOperation", "EventSent"} <= kinds
-    assert all(line["time"] >= 0 and "domain" in line for line in lines)
+    header, stream = read(place / "trace.jsonl")
+    events = list(stream)
+    assert header["format"] == "xennet-trace/1"
+    assert [event["n"] for event in events] == list(range(1, len(events) + 1))
+    assert {"hypercall", "xenstore", "send", "upcall", "begin"} <= {e["kind"] for e in events}
+    assert all({"t", "d", "dom", "cause", "text"} <= set(event) for event in events)
+    last = events[-1]
+    assert (last["kind"], last["rule"]) == ("check", "netif.tx.slot-in-page")
+    assert last["verdict"] == "crashed"
+    assert r"\x1b[31m]]></failure>" in last["text"]
+    breaks = events[last["cause"] - 1]
+    assert (breaks["kind"], breaks["dom"]) == ("end", 0)
+    control = list(read(place / "control-trace.jsonl")[1])
+    assert control[-1]["kind"] != "check"
     with (place / "control-frames.pcap").open("rb") as file:
         frames = [frame for _, frame in dpkt.pcap.Reader(file)]
     assert any(b"probe 0 of queue 0" in frame for frame in frames)

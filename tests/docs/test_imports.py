@@ -119,7 +119,7 @@ _TABLE = {
     ),
     "check": (
         "abi engine/choice exec host hypervisor interface lazy link netback netfront observe port "
-        "pump ring run testing toolstack workers wrap xenbus xenstore"
+        "pump ring run testing toolstack trace workers wrap xenbus xenstore"
     ),
     "check/vectors": ("abi check frames netback netback/poll_page netfront ring vif"),
     "bench": (

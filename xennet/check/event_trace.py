@@ -1,57 +1,42 @@
-"""What happened on a machine, event by event: the typed events of xennet.observe as JSON lines."""
+"""What happened on a machine, event by event, as evidence: a stream of docs/trace.md with what
+xennet.observe tells and the deliveries, but without accesses to memory."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from enum import Enum
-from typing import Any
-
-import attrs
+from collections.abc import Iterable, Iterator
 
 from xennet.hypervisor import Machine
-
-#: The name of the layout; it gets a new number when a key changes its meaning or is removed.
-FORMAT = "xennet-trace/1"
+from xennet.trace.recorder import Recorder
+from xennet.trace.stream import Event, header_of, line_of
 
 
 class Trace:
-    """All events of ``machine`` from now on, each with its virtual time; :meth:`end` ends that."""
+    """All events of ``machine`` from now on; :meth:`end` ends that."""
 
     def __init__(self, machine: Machine) -> None:
         self._loop = machine.run_loop
-        self._events: list[tuple[int, object]] = []
-        self.end = machine.observers.subscribe(self._note)
+        self._recorder = Recorder()
+        self._events: list[Event] = []
+        self._recorder.sink(self._events.append)
+        self._recorder.observe(machine)
+        self._seen: int | None = None
+        self._ended_at = 0
 
-    def _note(self, event: object) -> None:
-        self._events.append((self._loop.now, event))
+    def seen(self) -> None:
+        """What is wrong, if anything is, was seen now; a second call does nothing."""
+        if self._seen is None and self._events:
+            self._seen = self._events[-1]["n"]
 
-    def lines(self) -> Iterator[str]:
-        """The layout's name, then a JSON object for each event, each on a line: its ``sequence``,
-        the ``domain`` in which it happened, the ``time`` in ns, the name of the ``event``, its
-        members."""
-        yield json.dumps({"format": FORMAT})
-        for sequence, (now, event) in enumerate(self._events):
-            yield json.dumps(to_json(sequence, now, event))
+    def end(self) -> None:
+        """End the recording; a second call does nothing."""
+        self.seen()
+        self._recorder.detach()
+        self._ended_at = self._loop.now
 
-
-def to_json(sequence: int, now: int, event: object) -> dict[str, Any]:
-    """An event as an object of the layout."""
-    kind: type[Any] = type(event)
-    members = {one.name: _plain(getattr(event, one.name)) for one in attrs.fields(kind)}
-    domain = members.pop("domid", None)
-    head = {"sequence": sequence, "time": now, "domain": domain, "event": type(event).__name__}
-    return head | members
-
-
-def _plain(value: object) -> object:
-    """A value of an event as JSON can have it; bytes as text, with what is not ASCII escaped."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).decode("ascii", "backslashreplace")
-    if isinstance(value, Enum):
-        return value.name
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    return str(value)
+    def lines(self, rule: str, verdict: str, problems: Iterable[str]) -> Iterator[str]:
+        """The lines of the stream, which ends with an event of kind "check" if there are
+        ``problems``: the ``verdict`` on the driver, which has broken ``rule`` ("": no rule of the
+        book), and the last event before that was seen as its cause. Only after :meth:`end`."""
+        if why := "; ".join(problems):
+            self._recorder.check(rule, verdict, why, self._ended_at, self._seen)
+        return map(line_of, [header_of(), *self._events])

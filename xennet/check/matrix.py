@@ -143,7 +143,9 @@ def write_cell(folder: Path, cell: Cell) -> None:
         for tap in taps:
             files.callback(tap.port.close)
         _run(link, cell.case, options, taps)
-    (place / "trace.jsonl").write_text("".join(f"{line}\n" for line in trace.lines()))
+    trace.end()
+    lines = trace.lines("", "FAIL", cell.reasons)
+    (place / "trace.jsonl").write_text("".join(lines))
 
 
 def _play(job: tuple[str, str, str]) -> Cell:

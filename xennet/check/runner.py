@@ -59,9 +59,9 @@ class Play:
 
     ``notes``: what the peer did and saw in the play. ``violation``: what it found wrong. ``held``:
     what the driver held at the end. ``frames``: those of the peer, with their times in ns.
-    ``began``: whether it came as far as the check itself. ``trace``: the events of the machine, one
-    line of JSON for each; none unless they are traced and something is wrong. ``output``: what the
-    driver's program has written.
+    ``began``: whether it came as far as the check itself. ``trace``: the events of the machine, the
+    lines of a stream of docs/trace.md; none unless they are traced and something is wrong.
+    ``output``: what the driver's program has written.
     """
 
     outcome: Outcome
@@ -235,10 +235,15 @@ def play_check(target: Target, one: Check, *, traced: bool = False) -> Plays:
     except Exception as error:
         raise SuiteError(f"{one.id}: {type(error).__name__}: {error}") from error
     if trace is not None and _all_problems(one, play, twin):
-        play = evolve(play, trace=tuple(trace.lines()))
+        play = _with_trace(one, play, trace, one.accepts)
         if twin is not None and twins is not None:
-            twin = evolve(twin, trace=tuple(twins.lines()))
+            twin = _with_trace(one, twin, twins, one.control_accepts)
     return Plays(play, twin, seconds=time.perf_counter() - begin)
+
+
+def _with_trace(one: Check, play: Play, trace: Trace, accepts: frozenset[Outcome]) -> Play:
+    lines = trace.lines(one.rule, play.outcome, _problems(play, accepts))
+    return evolve(play, trace=tuple(lines))
 
 
 def judged(one: Check, plays: Plays, known: KnownFailure | None = None) -> Result:
@@ -306,7 +311,7 @@ def play_once(
     session = target.open(one.nodes, one.queues)
     trace = Trace(session.host.machine) if traced else None
     try:
-        return _Playing(session, one, value, accepts).play(), trace
+        return _Playing(session, one, value, accepts, trace).play(), trace
     finally:
         if trace is not None:
             trace.end()
@@ -322,8 +327,10 @@ class _Playing:
         one: Check,
         value: object,
         accepts: frozenset[Outcome],
+        trace: Trace | None,
     ) -> None:
         self.session, self.one, self.value, self.accepts = session, one, value, accepts
+        self.trace = trace
         self.reason = ""
         self.violation: Violation | None = None
         self.peer: Peer | None = None
@@ -333,6 +340,7 @@ class _Playing:
 
     def play(self) -> Play:
         outcome = self._guarded(self._outcome)
+        self._seen()
         held = self._end()
         if self.session.liveness is not Liveness.RESTS and outcome not in _ENDED:
             self.reason = f"when it closes: {self.session.reason}"
@@ -352,6 +360,11 @@ class _Playing:
             began,
             output=self.session.output,
         )
+
+    def _seen(self) -> None:
+        """What is wrong, if anything is, is seen now."""
+        if self.trace is not None:
+            self.trace.seen()
 
     def _guarded(self, steps: Callable[[], Outcome]) -> Outcome:
         """What ``steps()`` returns, or the outcome of a driver that ends in the middle."""
@@ -380,7 +393,9 @@ class _Playing:
             peer.rest()
         except Violation as violation:
             self.violation = violation
+            self._seen()
         except _DRIVERS_FAULTS as fault:
+            self._seen()
             self.violation = Violation(f"the play could not go on: {fault}")
         if said is not None:
             return said

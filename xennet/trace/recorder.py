@@ -244,25 +244,43 @@ class Recorder:
         base, size = self._arena
         if self._machine is not None or not size or _address(machine.memory.u8) != base:
             raise ValueError("this machine was not made within recording(), or is one too many")
-        self._machine, self._raw = machine, machine.memory.u8
-        for domain in machine.domains:
-            self._observe(DomainCreated(domain.domid, domain.name))
+        self._raw = machine.memory.u8
+        self.observe(machine)
         for what, first, memory in self._early:
             self._know(what, first, memory)
         self._early.clear()
+
+    def observe(self, machine: Machine) -> None:
+        """Record deliveries and typed events of ``machine``, whatever engine it was made with, but
+        no access to memory, from now on. Raises ValueError while it or another is recorded."""
+        loop = machine.run_loop
+        if self._machine is not None or loop.watcher is not None:
+            raise ValueError("there is a recording already")
+        self._machine = machine
+        for domain in machine.domains:
+            self._observe(DomainCreated(domain.domid, domain.name))
         end = machine.observers.subscribe(self._observe)
-        machine.run_loop.watcher = self
+        loop.watcher = self
 
         def undo() -> None:
             end()
-            machine.run_loop.watcher = None
+            loop.watcher = None
 
         self._undo = undo
+
+    def check(self, rule: str, verdict: str, why: str, now: int, cause: int | None) -> None:
+        """Tell that ``rule`` was broken at ``now`` (ns): the ``verdict``, ``why``, and the number
+        of the last event before it was seen."""
+        self._flush()
+        members: Event = {"t": now, "verdict": verdict} | ({"rule": rule} if rule else {})
+        text = _text(f"{verdict}: {why}".encode("utf-8", "surrogatepass"))
+        self._emit("check", text, cause=cause, **members)
 
     def detach(self) -> None:
         """End the recording; sinks get what is still held back."""
         self._flush()
         self._undo()
+        self._undo = lambda: None
         self._machine = self._raw = None
 
     def settle(self) -> None:
@@ -490,6 +508,8 @@ class Recorder:
         """A delivery has become ready."""
         if delivery.kind == "xenstore" and self._held is None:
             self._held, self._held_for = [], "store"
+        elif delivery.kind == "evtchn" and self._held is None and self._raw is None:
+            self._held, self._held_for = [], "send"
         elif self._held_for == "send" and delivery.kind != "evtchn":
             self._flush()
         name = self._name(delivery, call)
@@ -557,9 +577,10 @@ class Recorder:
             last = self._published.get((None, event.ring), {})
         members: Event = {"ring": event.ring, "sent": event.sent}
         members |= {key: last.get(key) for key in ("old", "new", "event", "event_set_by")}
-        why = f"the event index {last.get('event')} "
-        why += "was passed" if event.sent else "was not passed"
-        text = f"{event.ring}: the notification is {'sent' if event.sent else 'avoided'}, {why}"
+        text = f"{event.ring}: the notification is {'sent' if event.sent else 'avoided'}"
+        if last:
+            passed = "was passed" if event.sent else "was not passed"
+            text += f", the event index {last.get('event')} {passed}"
         n = self._emit("notify", text, dom=event.domid, cause=last.get("n"), **members)
         self._notified = n if event.sent else None
 
@@ -578,7 +599,7 @@ class Recorder:
             self._out({**one, "cause": n})
 
     def _hypercall(self, event: Hypercall) -> None:
-        if event.op == "GNTTABOP_copy":
+        if event.op == "GNTTABOP_copy" and self._raw is not None:
             return  # told by the kernel
         args, result = _plain(event.args), _plain(event.result)
         text = f"{event.op}: {result}"

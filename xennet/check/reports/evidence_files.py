@@ -32,8 +32,7 @@ def write_evidence(folder: Path, result: Result) -> None:
 def _write_play(place: Path, prefix: str, play: Play) -> None:
     (place / f"{prefix}notes.txt").write_text("".join(f"{note}\n" for note in play.notes))
     if play.trace:
-        lines = "".join(f"{line}\n" for line in play.trace)
-        (place / f"{prefix}trace.jsonl").write_text(lines)
+        (place / f"{prefix}trace.jsonl").write_text("".join(play.trace))
     if play.output:
         (place / f"{prefix}output.txt").write_text(play.output)
     write_pcap(place / f"{prefix}frames.pcap", play.frames)
