@@ -23,10 +23,17 @@ def _perfetto(header: Event, events: Iterator[Event], out: Path) -> None:
         write_perfetto(header, events, file)
 
 
+def _pcapng(header: Event, events: Iterator[Event], out: Path) -> None:
+    from xennet.trace.pcapng import write_pcapng
+
+    write_pcapng(header, events, out)
+
+
 #: Suffix -> the writer; each imports what it needs when it is called.
 WRITERS: dict[str, Writer] = {
     ".jsonl": _stream,
     ".json": _perfetto,
+    ".pcapng": _pcapng,
 }
 
 

@@ -1,0 +1,128 @@
+"""A recorded run as a capture: what tshark shows with the dissector is what the stream says."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from xennet.abi import netif
+from xennet.abi.ring import SRING_HEADER_SIZE
+from xennet.cli import group
+from xennet.trace.dissector import dissector_text
+from xennet.trace.pcapng import write_pcapng
+from xennet.trace.stream import header_of, read
+
+LIMIT_S = 300
+BAD = "_ws.lua.error or xennet.expert.cut or xennet.expert.unknown or xennet.expert.rule"
+
+needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="there is no tshark")
+
+
+def shown(capture: Path, wanted: str, *fields: str) -> list[list[str]]:
+    """The fields of the packets that the filter takes."""
+    script = capture.with_suffix(".lua")
+    script.write_text(dissector_text())
+    columns = [argument for one in fields for argument in ("-e", one)]
+    done = subprocess.run(
+        ["tshark", "-r", str(capture), "-X", f"lua_script:{script}", "-Y", wanted]
+        + ["-T", "fields", *columns],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
+    assert "ua error" not in (done.stdout + done.stderr).lower()
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def events(*some: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for n, one in enumerate(some, 1):
+        yield {"n": n, "t": 7, "d": 0, "dom": 1, "cause": None, "text": f"number {n}", **one}
+
+
+def tx_requests(stream: Path) -> list[list[int]]:
+    """gref, size of each tx request, by what the frontend stored before it published."""
+    stored: dict[tuple[int, int], dict[str, int]] = {}
+    told = []
+    for event in read(stream)[1]:
+        if event["kind"] == "store" and {"gref", "size"} & event.get("meaning", {}).keys():
+            slot = event["memory"], int(event["field"].removeprefix("slot "))
+            stored.setdefault(slot, {}).update(event["meaning"])
+        if event["kind"] == "publish" and (event["ring"], event["index"]) == ("tx", "req_prod"):
+            slots = [stored[event["memory"], i] for i in range(event["old"], event["new"])]
+            told += [[slot["gref"], slot["size"]] for slot in slots]
+    return told
+
+
+@needs_tshark
+def test_a_recorded_run_is_shown_with_the_requests_of_the_stream(tmp_path: Path) -> None:
+    stream, capture, at_once = (tmp_path / one for one in ("a.jsonl", "b.pcapng", "c.pcapng"))
+    run = ["trace", "run", "--guest", "gen:60x2", "--host", "null:", "-o"]
+    for arguments in (
+        [*run, str(stream)],
+        ["trace", "show", str(stream), "-o", str(capture)],
+        [*run, str(at_once)],
+    ):
+        assert CliRunner().invoke(group, arguments).exit_code == 0
+    assert capture.read_bytes() == at_once.read_bytes()
+    fields = ("xennet.tx.gref", "xennet.tx.size")
+    lines = shown(capture, "xennet.kind == 2", *fields)
+    assert [[int(value, 0) for value in line] for line in lines] == tx_requests(stream)
+    assert len(lines) == 2
+    assert shown(capture, BAD, "frame.number") == []
+    states = [event for event in read(stream)[1] if event["kind"] == "state"]
+    lines = shown(capture, 'xennet.text contains ": state "', "xennet.sequence", "frame.comment")
+    assert [[int(line[0], 0), line[1]] for line in lines] == [[e["n"], e["text"]] for e in states]
+    assert shown(capture, 'xennet.xs.string contains "feature-sg"', "frame.number")
+
+
+@needs_tshark
+def test_extras_are_told_from_requests_by_the_chain_of_flags(tmp_path: Path) -> None:
+    first = netif.TX_REQUEST.pack(8, 0, netif.NETTXF_extra_info | netif.NETTXF_more_data, 1, 90)
+    extra = bytes([netif.XEN_NETIF_EXTRA_TYPE_GSO, netif.XEN_NETIF_EXTRA_FLAG_MORE])
+    other = bytes([netif.XEN_NETIF_EXTRA_TYPE_HASH, 0])
+    slots = [first, extra, other, netif.TX_REQUEST.pack(9, 0, 0, 2, 40)]
+    slots = [slot.ljust(netif.TX_REQUEST.size, b"\0") for slot in slots]
+    ring = {"memory": 1, "ring": "tx", "index": "req_prod"}
+    whole = b"".join(slots)
+    write_pcapng(
+        header_of(),
+        events(
+            {"kind": "memory", "memory": 1, "what": "tx ring", "bytes": 4096},
+            {"kind": "store", "memory": 1, "at": SRING_HEADER_SIZE, "bytes": whole.hex()},
+            {"kind": "publish", **ring, "old": 0, "new": 2},  # in the middle of the packet
+            {"kind": "publish", **ring, "old": 2, "new": 4},
+            {"kind": "publish", **ring, "old": 4, "new": 4000},  # to where no slots are
+        ),
+        tmp_path / "a.pcapng",
+    )
+    lines = shown(tmp_path / "a.pcapng", "xennet", "xennet.kind", "xennet.index")
+    kinds = [[int(value, 0) for value in line] for line in lines]
+    assert kinds == [[2, 0], [6, 1], [1, 2], [6, 2], [2, 3], [1, 4], [1, 4000]]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"kind": "store", "memory": 1, "at": 4090, "bytes": "00" * 8},
+        {"kind": "store", "memory": 1, "at": "x", "bytes": "00"},
+        {"kind": "memory", "memory": 2, "what": "rx ring", "bytes": 1 << 60},
+        {"kind": "publish", "memory": 1, "ring": "tx", "index": "req_prod", "old": 0},
+        {"kind": "send", "port": "x"},
+        {"kind": "copy", "length": 1, "status": 0, "source": 5},
+        {"kind": "xenstore", "op": "READ", "path": 5},
+        {"kind": "state", "t": "now"},
+        {"kind": "state", "t": -1},
+        {"kind": "state", "dom": 1 << 40},
+    ],
+)
+def test_an_event_of_another_form_is_named(tmp_path: Path, bad: dict[str, Any]) -> None:
+    ring = {"kind": "memory", "memory": 1, "what": "tx ring", "bytes": 4096}
+    with pytest.raises(ValueError, match="event 2"):
+        write_pcapng(header_of(), events(ring, bad), tmp_path / "a.pcapng")
