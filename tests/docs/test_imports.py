@@ -140,6 +140,7 @@ _TABLE = {
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "
         "netfront plugins port pump toolstack wrap xenbus xenstore"
     ),
+    "step": "choices link port runloop trace",
     # The front doors
     "__init__": (
         "errors frames host hypervisor interface lazy lifecycle link moved netback "
@@ -148,7 +149,7 @@ _TABLE = {
     "cli": (
         "__init__ abi check check/vectors choices course dumps engine/choice errors exec "
         "exec/own_host frames fuzz host hostd hypervisor interface lifecycle netback netfront "
-        "netmap plugins port pump run runloop shmif trace workers wrap xen xenbus xenstore"
+        "netmap plugins port pump run runloop shmif step trace workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }

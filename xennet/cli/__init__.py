@@ -53,6 +53,7 @@ _COMMANDS = (
     "netmap",
     "ring",
     "shmif",
+    "step",
     "trace",
     "why",
     "xs",

@@ -127,6 +127,10 @@ class _ChoicesType(ParamType[str]):
         return value
 
 
+#: The type of an option ``--choices``.
+CHOICES = _ChoicesType()
+
+
 class _RunCommand(click.Command):
     """A command whose help ends in the ports and links that there are."""
 
@@ -298,7 +302,7 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
 )
 @click.option(
     "--choices",
-    type=_ChoicesType(),
+    type=CHOICES,
     metavar="CHOICES",
     help="Which ready delivery is next, from the first on, as xennet step shows it; then the "
     "oldest.",
