@@ -13,7 +13,7 @@ from xennet.cli.run import CHOICES
 from xennet.run.printable import printable
 
 if TYPE_CHECKING:
-    from xennet.step.session import Session, Step
+    from xennet.step.stepped_run import Step, SteppedRun
 
 _HELP = """\
   Enter     make the next delivery: the oldest of those that are ready
@@ -45,10 +45,10 @@ def step(guest: str, host: str, choices: str) -> None:
     run, a line for each step.
     """
     from xennet.choices import Choices, NoSuchChoiceError
-    from xennet.step.session import Session
+    from xennet.step.stepped_run import SteppedRun
 
     try:
-        session = Session(guest, host, Choices.parse(choices))
+        session = SteppedRun(guest, host, Choices.parse(choices))
     except NoSuchChoiceError as error:
         raise BadInputError(str(error)) from None
     try:
@@ -60,7 +60,7 @@ def step(guest: str, host: str, choices: str) -> None:
         session.close()
 
 
-def _piped(session: Session) -> None:
+def _piped(session: SteppedRun) -> None:
     for made in session.steps:
         say(_line(made))
     while session.ready:
@@ -72,7 +72,7 @@ def _line(made: Step) -> str:
     return printable(f"{made.number:>5} {made.name}: {'; '.join(made.sentences) or 'nothing'}")
 
 
-def _interactive(session: Session) -> None:
+def _interactive(session: SteppedRun) -> None:
     for made in session.steps:
         say(_line(made))
     while True:
@@ -86,7 +86,7 @@ def _interactive(session: Session) -> None:
         _obey(session, word)
 
 
-def _obey(session: Session, word: str) -> None:
+def _obey(session: SteppedRun, word: str) -> None:
     if word == "" or word.isdecimal():
         _make(session, int(word or 0))
     elif word == "b":
@@ -104,7 +104,7 @@ def _obey(session: Session, word: str) -> None:
         say(_HELP)
 
 
-def _make(session: Session, choice: int) -> None:
+def _make(session: SteppedRun, choice: int) -> None:
     ready = session.ready
     if not ready:
         say("the run is at its end: b goes back, q leaves")
@@ -122,7 +122,7 @@ def _show(made: Step) -> None:
         say(f"  {ring}")
 
 
-def _show_ready(session: Session) -> None:
+def _show_ready(session: SteppedRun) -> None:
     names = session.names
     say("" if names else "nothing is ready any more: the run is at its end")
     for number, name in enumerate(names):

@@ -31,7 +31,7 @@ class Step:
     rings: tuple[str, ...] = field(repr=False)
 
 
-class Session:
+class SteppedRun:
     """The run between the ports ``guest`` and ``host`` from the moment at which the vif is up;
     ``choices`` are made from the first delivery of the machine on, and shown from there.
 

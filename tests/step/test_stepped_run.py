@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from xennet.choices import Choices, NoSuchChoiceError
 from xennet.cli import main
-from xennet.step.session import Session
+from xennet.step.stepped_run import SteppedRun
 
 PORTS = "gen:100x3", "echo:"
 
 
 @contextmanager
-def session(choices: str = "") -> Iterator[Session]:
-    made = Session(*PORTS, Choices.parse(choices))
+def session(choices: str = "") -> Iterator[SteppedRun]:
+    made = SteppedRun(*PORTS, Choices.parse(choices))
     try:
         yield made
     finally:
