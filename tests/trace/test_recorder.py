@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from xennet.port import open_port
 from xennet.run.links import run_ports
 from xennet.run.options import RunOptions
 from xennet.trace.history import History
+from xennet.trace.perfetto import write_perfetto
 from xennet.trace.recorder import Recorder, recording
 from xennet.trace.stream import Event, TraceError, header_of, read, write
 
@@ -149,3 +151,46 @@ def test_what_has_no_header_is_no_stream(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(TraceError, match="line 1"):
             read(file)
+
+
+def test_the_perfetto_form_has_the_slices_arrows_and_counters_of_the_run(
+    events: list[Event],
+) -> None:
+    out = io.StringIO()
+    write_perfetto({"format": "xennet-trace/1"}, events, out)
+    records = json.loads(out.getvalue())
+    slices: dict[int, list[float]] = {}
+    for record in records:
+        if record["ph"] == "B":
+            slices.setdefault(record["pid"], []).append(record["ts"])
+        elif record["ph"] == "E":
+            assert slices[record["pid"]].pop() < record["ts"]
+    assert slices
+    assert not any(slices.values())
+
+    # Each arrow begins at a send or post and ends at a delivery.
+    starts, ends = ({r["id"]: r for r in records if r["ph"] == ph} for ph in "sf")
+    assert starts
+    assert starts.keys() == ends.keys()
+    short = {(r["pid"], r["ts"]) for r in records if r["ph"] == "X"}
+    begun = {(r["pid"], r["ts"]) for r in records if r["ph"] == "B"}
+    assert {(r["pid"], r["ts"]) for r in starts.values()} <= short
+    assert {(r["pid"], r["ts"]) for r in ends.values()} <= begun
+    assert all(starts[i]["ts"] < ends[i]["ts"] for i in starts)
+    assert any(starts[i]["pid"] != ends[i]["pid"] for i in starts)
+
+    # Counters show what was stored, each ring under a name of its own.
+    counted: dict[str, set[int]] = {}
+    for record in records:
+        if record["ph"] == "C":
+            counted.setdefault(record["name"], set()).update(record["args"].values())
+    rings = {e["memory"]: e["what"] for e in events if e["kind"] == "memory"}
+    stored: dict[str, set[int]] = {}
+    for e in events:
+        field = e.get("field") if e["kind"] == "store" else None
+        if field in ("req_prod", "req_event", "rsp_prod", "rsp_event"):
+            name = f"{rings[e['memory']]} (memory {e['memory']}) {field}"
+            value = int.from_bytes(bytes.fromhex(e["bytes"]), "little")
+            stored.setdefault(name, {0}).add(value)
+    assert stored
+    assert {name: counted[name] for name in stored} == stored

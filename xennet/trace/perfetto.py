@@ -172,6 +172,8 @@ class _Trace:
         words = [str(event["vif"])] if event.get("vif") else []
         words += [f"q{event['queue']}"] if event.get("queue") is not None else []
         name = " ".join([*words, event["what"]])
+        if not words:  # a guest has one ring of a kind for each queue
+            name += f" (memory {event['memory']})"
         shared = bytearray.fromhex(event.get("initial") or "")[:_HEADER_BYTES]
         shared += bytes(_HEADER_BYTES - len(shared))
         self._rings[event["memory"]] = name, pid, shared
