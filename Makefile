@@ -13,7 +13,6 @@ RUN := $(VENV)/.run-$(VERSION)
 DEV := $(VENV)/.dev
 FAST := $(VENV)/.fast
 FUZZ := $(VENV)/.fuzz
-NOTEBOOK := $(VENV)/.notebook
 # Hundreds of processes of the tests would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check $(PIP_OPTIONS)
@@ -52,11 +51,6 @@ $(FUZZ): requirements-fuzz.lock $(DEV)
 	@$(PIP) --retries 1 --require-hashes -r requirements-fuzz.lock && touch $@ || \
 	  echo "dask.distributed and atheris could not be installed; the next make tries again, tests that need them skip till then"
 
-# And what executes a Jupyter notebook.
-$(NOTEBOOK): requirements-notebook.lock $(DEV)
-	@$(PIP) --retries 1 --require-hashes -r requirements-notebook.lock && touch $@ || \
-	  echo "nbclient and ipykernel could not be installed; the next make tries again, tests that need them skip till then"
-
 demo: $(RUN)
 	@$(BIN)/python tools/demo.py
 
@@ -70,7 +64,7 @@ types: $(DEV)
 	$(BIN)/mypy
 
 # Tests wait for other processes a third of their time: one more of them than there are cores.
-unit: $(FAST) $(FUZZ) $(NOTEBOOK)
+unit: $(FAST) $(FUZZ)
 	@$(BIN)/python -m compileall -q xennet
 	PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1))
 
@@ -108,8 +102,6 @@ lock:
 	printf '%s\n' distributed 'atheris<3.1; python_version < "3.12" and sys_platform == "linux"' \
 	  'atheris; python_version >= "3.12" and sys_platform == "linux"' | $(LOCK) - \
 	  --constraint requirements.lock --constraint requirements-fast.lock --output-file requirements-fuzz.lock
-	printf '%s\n' nbclient ipykernel | $(LOCK) - --constraint requirements.lock \
-	  --constraint requirements-fuzz.lock --output-file requirements-notebook.lock
 	echo matplotlib | $(LOCK) - --constraint requirements.lock --constraint requirements-fast.lock \
 	  --output-file requirements-bench.lock
 
