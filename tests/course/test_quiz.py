@@ -74,6 +74,101 @@ ORDERS = {
 }
 
 
+NAMES = [
+    "Unknown",
+    "Initialising",
+    "InitWait",
+    "Initialised",
+    "Connected",
+    "Closing",
+    "Closed",
+    "Reconfiguring",
+    "Reconfigured",
+]
+
+
+def named(state: int) -> str:
+    return f"{NAMES[state] if 0 <= state <= 8 else 'not a XenbusState'} ({state})"
+
+
+def reaction(doing: str, own: str, backend: str) -> str:
+    """What xen-netfront's netback_changed and xennet_bus_close do."""
+    connect = own == "1"
+    running = {
+        "2": "set up rings and connect" if connect else "",
+        "4": "announce itself on the network",
+        "5": "show Closed",
+        "6": "end grants and channels, then show Closed",
+    }
+    unloading = {
+        "0": "show Closed, then end",
+        "5": "show Closed" if own == "5" else "",
+        "6": "show Closed, then end",
+    }
+    done = (running if doing == "runs" else unloading).get(backend, "")
+    return done or "nothing: it waits"
+
+
+def walk(own: str, frontend: str) -> str:
+    """The shortest way of a backend, the lower state first."""
+    ways: list[list[int]] = [[int(own)]]
+    edges = {1: (2, 6), 2: (4, 5), 4: (5,), 5: (6,), 6: (2, 5)}
+    target = {1: 2, 4: 4, 5: 5, 6: 6}[int(frontend)]
+    while ways[0][-1] != target:
+        ways += [[*ways[0], state] for state in edges[ways[0][-1]]]
+        ways.pop(0)
+    return ", ".join(map(named, ways[0][1:])) or "none: it stays"
+
+
+def scanned(text: str) -> str:
+    """As the %d of the kernel's sscanf, which knows no plus."""
+    match = re.match(r"\s*(-?\d+)", text)
+    number = int(match[1]) if match else 0
+    return named(number) if 0 <= number <= 8 else f"{number} (not a XenbusState)"
+
+
+def rest(sizes: str) -> int:
+    first, *later = map(int, sizes.split(", "))
+    return first - sum(later)
+
+
+def statuses(kinds: str, bad: str | None) -> str:
+    found, data = [], 0
+    for kind in kinds.split(", "):
+        data += kind == "data"
+        wrong = kind == "data" and bad is not None and data == int(bad)
+        found.append("NULL" if kind == "extra info" else "ERROR" if wrong else "OKAY")
+    return ", ".join(found)
+
+
+def checksum(flags: str) -> str:
+    words = [word for bit, word in ((1, "blank"), (2, "validated")) if int(flags) & bit]
+    return ", ".join(words) or "nothing: it has to be verified"
+
+
+def many(more: str) -> str:
+    return "fatal" if int(more) > 20 else "ERROR" if int(more) > 18 else "OKAY"
+
+
+#: Patterns whose groups are words.
+OF_WORDS: dict[str, Callable[..., str]] = {
+    r"netfront (.*); its state is \w+ \((\d)\)\. .* which is \w+ \((\d)\)": reaction,
+    r"netback is in \w+ \((\d)\), and finds its frontend in \w+ \((\d)\)": walk,
+    r'a frontend holds "(.*)"\.': scanned,
+    r"transmit ring have sizes ([\d, ]+)\. How": lambda sizes: str(rest(sizes)),
+    r"transmit ring has flags (\d)\.": checksum,
+    r"takes these slots: ([^;.]+)(?:; the reference of data slot (\d))?": statuses,
+    r"one slot has offset (\d+) and size (\d+)": (
+        lambda offset, size: "fatal" if int(offset) + int(size) > 4096 else "OKAY"
+    ),
+    r"offset 0, have sizes ([\d, ]+)\.": lambda sizes: "ERROR" if rest(sizes) < 14 else "OKAY",
+    r"a first slot and (\d+) more": many,
+    r"packet of (\d+) slots .* req_prod is (\d+)": (
+        lambda slots, published: "fatal" if int(published) < int(slots) else "OKAY"
+    ),
+}
+
+
 def slot(raw: str) -> str:
     gref, rest = raw[:8], raw[8:]
     numbers = [gref, rest[0:4], rest[8:12], rest[12:16]]
@@ -94,6 +189,9 @@ def answer(question: Question) -> str:
         return allowed(*match.groups())
     if match := re.search(r"to domain (\d+)(, read-only,)? by reference (\d+)", text):
         return words(int(match[1]), bool(match[2]), int(match[3]))
+    for pattern, compute in OF_WORDS.items():
+        if match := re.search(pattern, text):
+            return compute(*match.groups())
     for pattern, compute in PATTERNS.items():
         if match := re.search(pattern, text):
             return compute(*map(int, match.groups()))

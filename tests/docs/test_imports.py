@@ -134,7 +134,10 @@ _TABLE = {
         "shmif testing vif xenstore xenstored"
     ),
     # Lessons
-    "course": "abi adversary gnttab granter hypervisor ring",
+    "course": (
+        "abi adversary engine/choice frames gnttab granter hypervisor netback/poll_page port ring "
+        "testing xenbus"
+    ),
     "workers": "",
     "hostd": (
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "

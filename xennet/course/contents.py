@@ -11,6 +11,9 @@ TITLES = {
     1: "A page and a ring",
     2: "req_event and the lost wake-up",
     3: "Grants, and who may touch what",
+    4: "XenStore and the handshake",
+    5: "Extra info, GSO and checksums",
+    6: "A hostile peer",
 }
 
 
