@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,29 @@ def test_a_recording_is_written_for_perfetto_at_once_or_later(tmp_path: Path) ->
     assert xennet(*run, str(at_once)).exit_code == 0
     assert later.read_text() == at_once.read_text()
     assert any(one["ph"] == "C" for one in json.loads(later.read_text()))
+
+
+def test_a_run_is_written_as_a_page(tmp_path: Path) -> None:
+    page, stream = tmp_path / "x.html", tmp_path / "x.jsonl"
+    run = ("trace", "run", "--guest", "gen:60x2", "--host", "null:", "-o")
+    assert xennet(*run, str(page)).exit_code == 0
+    assert [one.name for one in tmp_path.iterdir()] == ["x.html"]
+    assert xennet(*run, str(stream)).exit_code == 0
+    data = r'<script type="application/json" id="trace">([^<>&]*)</script>'
+    shown = re.search(data, page.read_text("utf-8"))
+    assert shown is not None
+    assert json.loads(shown[1])["events"] == list(read(stream)[1])
+
+
+def test_a_run_too_long_for_a_page_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xennet.trace.page.MOST_EVENTS", 10)
+    page = tmp_path / "x.html"
+    result = xennet("trace", "run", "--guest", "gen:60x2", "--host", "null:", "-o", str(page))
+    assert result.exit_code == 2
+    assert "more than 10 events, too many for a page: write FILE.json" in result.output
+    assert not page.exists()
 
 
 def test_a_damaged_recording_leaves_what_was_there(tmp_path: Path) -> None:

@@ -29,11 +29,18 @@ def _pcapng(header: Event, events: Iterator[Event], out: Path) -> None:
     write_pcapng(header, events, out)
 
 
+def _page(header: Event, events: Iterator[Event], out: Path) -> None:
+    from xennet.trace.page import write_html
+
+    write_html(header, events, out)
+
+
 #: Suffix -> the writer; each imports what it needs when it is called.
 WRITERS: dict[str, Writer] = {
     ".jsonl": _stream,
     ".json": _perfetto,
     ".pcapng": _pcapng,
+    ".html": _page,
 }
 
 

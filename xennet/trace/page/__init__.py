@@ -1,0 +1,57 @@
+"""A recorded run (xennet-trace/1) as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+#: A browser keeps every event of a page in memory; what is longer is for Perfetto.
+MOST_EVENTS = 50_000
+
+#: Inside a script element no < may stand as it is; U+2028 and the rest of non-ASCII is \u anyway.
+_ESCAPES = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
+
+
+def write_html(header: Mapping[str, Any], events: Iterable[Mapping[str, Any]], out: Path) -> None:
+    """Write the page of a run to the file ``out``.
+
+    Everything of the trace goes into the page as JSON that cannot end its element; the page shows
+    it as text only, and its Content-Security-Policy names the two inlined files by their hashes.
+
+    Raises ValueError if there are more than MOST_EVENTS events.
+    """
+    kept = list(islice(events, MOST_EVENTS + 1))
+    if len(kept) > MOST_EVENTS:
+        raise ValueError(
+            f"the trace has more than {MOST_EVENTS} events, too many for a page: "
+            "write FILE.json instead, which Perfetto shows"
+        )
+    here = files(__package__)
+    script = here.joinpath("explorer.js").read_text("utf-8")
+    style = here.joinpath("explorer.css").read_text("utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = environment.from_string(here.joinpath("page.html.jinja").read_text("utf-8"))
+    text = template.render(
+        script=script,
+        style=style,
+        script_hash=_hash(script),
+        style_hash=_hash(style),
+        trace=_json({"header": header, "events": kept}),
+    )
+    out.write_text(text, encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":")).translate(_ESCAPES)
