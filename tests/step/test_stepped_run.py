@@ -88,3 +88,11 @@ def test_choices_that_the_run_does_not_have_are_bad_input(
 ) -> None:
     assert main(["step", "--guest", "gen:100x3", "--host", "null:", "--choices", "9999a"]) == 2
     assert "step 10000 is choice 1; ready was: nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["pcap:-", "record:out.pcap", "exec:/bin/true", "tap:a"])
+def test_a_port_that_cannot_be_in_a_second_run_is_bad_input(
+    port: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["step", "--guest", "gen:100x3", "--host", port]) == 2
+    assert f"{port}: steps are undone by a run that is made anew" in capsys.readouterr().err

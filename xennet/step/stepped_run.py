@@ -9,7 +9,9 @@ from attrs import field, frozen
 
 from xennet.choices import Choices, ChosenOrder, NoSuchChoiceError, Player
 from xennet.link.vif import VifLink
-from xennet.port.spec import open_ports
+from xennet.port.base import PortError
+from xennet.port.files import STANDARD
+from xennet.port.spec import open_ports, parse
 from xennet.runloop import Delivery
 from xennet.trace.recorder import recording
 from xennet.trace.stream import Event
@@ -18,6 +20,11 @@ from xennet.trace.stream import Event
 SHOWN = frozenset(
     ("publish", "notify", "packet", "copy", "send", "upcall", "xenstore", "state", "lost")
 )
+
+#: Schemes of ports that give the same each time, which is how a step is undone.
+_THE_SAME_AGAIN = frozenset(("gen", "tcp", "tcp6", "pcap", "null", "echo"))
+#: ns of virtual time; no timer is due later.
+_END_OF_TIME = 1 << 62
 
 
 @frozen
@@ -40,6 +47,8 @@ class SteppedRun:
     """
 
     def __init__(self, guest: str, host: str, choices: Choices) -> None:
+        for spec in (guest, host):
+            _require_the_same_again(spec)
         self._specs = guest, host
         self._closing = ExitStack()
         self._begin(choices)
@@ -48,8 +57,8 @@ class SteppedRun:
     def ready(self) -> Sequence[Delivery]:
         """The deliveries of which one comes next; time passes if there would be none. Empty at the
         end of the run."""
-        loop = self._link.machine.run_loop
-        while loop.idle and loop.jump():
+        loop, pump = self._link.machine.run_loop, self._link.host.pump
+        while loop.idle and pump.clock.idle(pump, _END_OF_TIME):
             pass
         return loop.ready()
 
@@ -153,3 +162,14 @@ class SteppedRun:
             return ()
         ends = queue.tx_ring, queue.rx_ring
         return tuple(repr(one) for end in ends for one in (end.sring, end))
+
+
+def _require_the_same_again(spec: str) -> None:
+    """Raises PortError for a port that cannot give its frames a second time, or that keeps them."""
+    for part in parse(spec):
+        scheme = part.scheme.usage.partition(":")[0]
+        if scheme not in _THE_SAME_AGAIN or part.file == STANDARD:
+            raise PortError(
+                f"{spec}: steps are undone by a run that is made anew, which this port cannot be "
+                f"in: {', '.join(sorted(_THE_SAME_AGAIN))} can"
+            )
