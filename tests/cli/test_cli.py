@@ -587,5 +587,6 @@ def test_a_run_imports_nothing_of_what_it_does_not_use() -> None:
     ).stdout
     imported = set(output.splitlines()[-1].split())
     unused = {"xennet.netback.xnb", "xennet.link.switch", "xennet.cli.xs", "xennet.lifecycle"}
+    unused |= {"xennet.exec", "xennet.netmap", "xennet.trace", "xennet.step", "xennet.course"}
     assert "xennet.netback" in imported
     assert not imported & unused

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
-from xennet.port.base import BasePort, PortError
+from xennet.port.base import BasePort, Port, PortError
 
 
 class ProgramEnd(BasePort):
@@ -23,3 +24,8 @@ class ProgramEnd(BasePort):
         if not self.words:
             raise PortError("exec: no command, wants exec:COMMAND")
         super().__init__(f"exec:{command}")
+
+
+def program_of(ports: Sequence[Port]) -> ProgramEnd | None:
+    """The program among the ports of a run, if there is one."""
+    return next((port for port in ports if isinstance(port, ProgramEnd)), None)

@@ -16,6 +16,7 @@ from xennet.errors import LinkError
 from xennet.plugins import Plugin, PluginError, Registry
 from xennet.port.base import PortError, configure, is_live
 from xennet.port.files import split_option
+from xennet.port.program import program_of
 from xennet.run.options import Progress, RunOptions, TapFile
 
 if TYPE_CHECKING:
@@ -217,9 +218,10 @@ def run_ports(
     choices that are none or that the run does not have.
     """
     from xennet.run.runner import run_link
-    from xennet.run.with_program import program_of, run_with_program
 
     if program_of((*guests, *hosts)) is not None:
+        from xennet.run.with_program import run_with_program
+
         if options.choices is not None:
             raise LinkError("exec: no --choices with a program, which has an order of its own")
         if view is not None or taps or made is not None:

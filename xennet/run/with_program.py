@@ -25,7 +25,7 @@ from xennet.link.timeline import Timeline
 from xennet.observe import StoreOperation
 from xennet.port import Port
 from xennet.port.null import NullPort
-from xennet.port.program import ProgramEnd
+from xennet.port.program import ProgramEnd, program_of
 from xennet.pump import RealClock
 from xennet.run.options import RunOptions
 from xennet.run.over_vifs import setup_of
@@ -49,11 +49,6 @@ _QUIET = 0.5
 #: Seconds between two looks at a ring.
 _LOOK = 0.1
 _GUEST = 1
-
-
-def program_of(ports: Sequence[Port]) -> ProgramEnd | None:
-    """The program among the ports of a run, if there is one."""
-    return next((port for port in ports if isinstance(port, ProgramEnd)), None)
 
 
 def require_program(guests: Sequence[Port], hosts: Sequence[Port], options: RunOptions) -> None:
