@@ -103,7 +103,7 @@ def test_a_browser_tells_the_same_and_goes_from_the_lost_wake_up_to_the_check(
         [chromium, *flags.split(), profile, page.as_uri()],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     found = re.search('<pre id="out">(.*)</pre>', run.stdout)
