@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -187,6 +188,12 @@ def test_links_and_buses_have_tables() -> None:
     assert "| plain: epair:netisr, 60 bytes | 300,000 | 100% | 3.00 x |" in text
     assert "| bus, plain, flooded | 100,000 | 50% | 0.50 x | 25% | 10% |" in text
     assert f"| {SEQPACKET} | 150,000 | 67% | 1.00 x | - | - |" in text
+
+
+def test_interfaces_are_not_measured_by_an_ordinary_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "access", lambda *args: True)
+    assert taps.missing() == "/dev/net/tun and network namespaces take root"
 
 
 def test_a_relay_between_two_stacks_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
