@@ -16,12 +16,12 @@ from xennet.abi.netif import (
     TX_RESPONSE,
     XEN_NETIF_EXTRA_TYPE_GSO,
 )
+from xennet.abi.ring import NETIF_TX_RING_SIZE, SRING_HEADER_SIZE
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.choice import using
 from xennet.netback.poll_page import FIRST_GREF, PAGES, PagePoller, PolledPacket
 
-#: Bytes of a ring page before its slots, of a slot, and of what extra info takes of one.
-RING_HEADER = 64
+#: Bytes of a slot, and of what extra info takes of one.
 SLOT = TX_REQUEST.size
 EXTRA = EXTRA_GSO.size
 STATUS = {NETIF_RSP_OKAY: "OKAY", NETIF_RSP_ERROR: "ERROR", NETIF_RSP_NULL: "NULL"}
@@ -42,7 +42,7 @@ def ring_page(slots: Sequence[bytes], published: int) -> bytearray:
     page = bytearray(PAGE_SIZE)
     page[0:4] = published.to_bytes(4, "little")
     for index, slot in enumerate(slots):
-        at = RING_HEADER + SLOT * (index % 256)
+        at = SRING_HEADER_SIZE + SLOT * (index % NETIF_TX_RING_SIZE)
         page[at : at + len(slot)] = slot  # extra info has 8 bytes
     return page
 
@@ -93,7 +93,7 @@ class Backend:
         page = bytes(poller.ring_page)
         answered = int.from_bytes(page[8:12], "little")
         statuses = tuple(
-            STATUS[TX_RESPONSE.unpack_from(page, RING_HEADER + SLOT * index)[1]]
+            STATUS[TX_RESPONSE.unpack_from(page, SRING_HEADER_SIZE + SLOT * index)[1]]
             for index in range(answered)
         )
         return Outcome(str(error) if error else "", statuses, tuple(poller.packets()))
