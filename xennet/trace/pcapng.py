@@ -11,7 +11,7 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from attrs import define, field
 
@@ -30,17 +30,12 @@ from xennet.abi.ring import (
     SRING_HEADER_SIZE,
     ring_size,
 )
-from xennet.trace import records
+from xennet.trace import pcapng_blocks, records
 from xennet.trace.records import Kind
 from xennet.trace.stream import Event
 
-LINKTYPE_USER0 = 147
 #: Bytes of the largest memory that is taken from a stream.
 MOST_MEMORY = 1 << 26
-_COMMENT = 1
-_IF_NAME, _IF_TSRESOL = 2, 9
-_NANOSECONDS = b"\x09"
-_MOST_COMMENT = 0xFFFC
 
 #: Ring -> bytes of a slot, what a request is, what a response is.
 _RINGS = {
@@ -110,13 +105,12 @@ def write_pcapng(_header: Event, events: Iterator[Event], out: Path) -> None:
     event whose members are not those of docs/trace.md; TraceError from ``events``; OSError."""
     memories: dict[int, _Memory] = {}
     with out.open("wb") as file:
-        _block(file, 0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
-        options = _option(_IF_NAME, b"xennet") + _option(_IF_TSRESOL, _NANOSECONDS) + bytes(4)
-        _block(file, 1, struct.pack("<HHI", LINKTYPE_USER0, 0, 0) + options)
+        file.write(pcapng_blocks.section())
+        file.write(pcapng_blocks.interface("xennet"))
         for event in events:
             try:
                 for record, text in _records(event, memories):
-                    _packet(file, event["t"], record, text)
+                    file.write(pcapng_blocks.packet(event["t"], record, text))
             except (KeyError, TypeError, IndexError, AttributeError, struct.error) as error:
                 raise ValueError(
                     f"event {event['n']} is not as docs/trace.md says: {error!r}"
@@ -261,20 +255,3 @@ def _bytes(text: str) -> bytes:
 def _value(codec: Any, name: str, slot: bytes) -> int:
     at = codec.offsets[name]
     return int.from_bytes(slot[at : at + codec.sizes[name]], "little")
-
-
-def _packet(file: BinaryIO, time: int, data: bytes, text: str) -> None:
-    """An Enhanced Packet Block."""
-    head = struct.pack("<5I", 0, time >> 32, time & 0xFFFF_FFFF, len(data), len(data))
-    comment = text.encode("ascii", "backslashreplace")[:_MOST_COMMENT]
-    options = _option(_COMMENT, comment) + bytes(4) if comment else b""
-    _block(file, 6, head + data + bytes(-len(data) % 4) + options)
-
-
-def _option(code: int, value: bytes) -> bytes:
-    return struct.pack("<HH", code, len(value)) + value + bytes(-len(value) % 4)
-
-
-def _block(file: BinaryIO, kind: int, body: bytes) -> None:
-    length = struct.pack("<I", len(body) + 12)
-    file.write(struct.pack("<I", kind) + length + body + length)
