@@ -126,6 +126,9 @@ class FrameBatch:
         self.count = 0
         self.used = 0
 
+    def __repr__(self) -> str:
+        return f"<FrameBatch {self.count} of {self.max_frames} frames, {self.used} bytes>"
+
     @property
     def columns(self) -> tuple[array[int], array[int], array[int], array[int], array[int]]:
         """offset, length, flags, gso_size, gso_type: the columns that all kernels take, in

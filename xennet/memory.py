@@ -104,6 +104,9 @@ class Memory:
         self._hint = 0
         self._used = 0
 
+    def __repr__(self) -> str:
+        return f"<Memory {self.used} of {self.nr_frames} frames used>"
+
     @property
     def quiet(self) -> bool:
         """Whether no other process has a page of a shared arena in which there are words that this

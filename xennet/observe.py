@@ -173,6 +173,9 @@ class Interest:
     def __init__(self, any: bool) -> None:
         self.any = any
 
+    def __repr__(self) -> str:
+        return f"<Interest {self.any}>"
+
 
 class Observers:
     """The hub: it hands each event to the observers that want its kind.
@@ -188,6 +191,9 @@ class Observers:
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._toggles: list[tuple[type, Callable[[bool], None]]] = []
         self._interests: dict[type, Interest] = {}
+
+    def __repr__(self) -> str:
+        return f"<Observers {len(self._subscriptions)} subscriptions>"
 
     def interest(self, kind: type) -> Interest:
         """The interest in events of ``kind``; the same object for every caller."""

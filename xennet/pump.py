@@ -77,6 +77,9 @@ class VirtualClock:
     def __init__(self, monotonic: Callable[[], int] = time.monotonic_ns) -> None:
         self.monotonic = monotonic
 
+    def __repr__(self) -> str:
+        return "<VirtualClock>"
+
     def resume(self, loop: RunLoop) -> None:
         pass
 
@@ -105,6 +108,9 @@ class RealClock:
     def __init__(self, monotonic: Callable[[], int] = time.monotonic_ns) -> None:
         self.monotonic = monotonic
         self._origin = 0
+
+    def __repr__(self) -> str:
+        return "<RealClock>"
 
     def resume(self, loop: RunLoop) -> None:
         self._origin = self.monotonic() - loop.now
@@ -171,6 +177,9 @@ class Pump:
         self._attendants: list[_Attendant] = []
         self._in_turn = False
         self._depth = 0
+
+    def __repr__(self) -> str:
+        return f"<Pump of {self.run_loop!r}, {type(self.clock).__name__}>"
 
     # -- who else has a turn -----------------------------------------------------------------------
 

@@ -121,11 +121,17 @@ class SharedRing:
         self.name = name
 
     def __repr__(self) -> str:
-        return f"<SharedRing {self.name}: {_words(self.indices())}>"
+        try:
+            return f"<SharedRing {self.name}: {_words(self.indices())}>"
+        except ValueError:  # released by the machine
+            return f"<SharedRing {self.name}: its memory is gone>"
 
     def _repr_html_(self) -> str:
         """A notebook's table of the shared indices and of the slots that are not all zeros."""
-        head, slots = html_table(f"{self.name} ring", (), self.indices().items()), []
+        try:
+            head, slots = html_table(f"{self.name} ring", (), self.indices().items()), []
+        except ValueError:
+            return html_table(repr(self), (), ())
         raw = self.u8.tobytes()
         for index in range(self.nr_ents):
             at = self.slot_offset(index)

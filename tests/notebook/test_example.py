@@ -31,7 +31,7 @@ def test_the_cells_run_in_order_and_show_tables() -> None:
     assert (notebook["nbformat"], notebook["metadata"]["kernelspec"]["name"]) == (4, "python3")
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
-    link, store, empty, _, _, sent, answered, counters, leaks = shown_by(
+    link, store, empty, _, _, sent, answered, counters, leaks, *recorded = shown_by(
         ["".join(cell["source"]) for cell in code]
     )
     assert "<table" in link
@@ -39,3 +39,8 @@ def test_the_cells_run_in_order_and_show_tables() -> None:
     assert empty != sent != answered
     assert counters.packets == 1
     assert not leaks
+    notifications, avoided, setter, whole = recorded
+    assert "tx req_prod goes from 0 to 3" in notifications
+    assert "is avoided" in avoided
+    assert setter == "store of req_event, rx ring"
+    assert whole.startswith("<table><caption>&lt;Trace ")

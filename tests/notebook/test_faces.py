@@ -12,6 +12,7 @@ from xennet import BackRing, FrontRing, Host, VifLink, open_port, tx_ring
 from xennet.adversary import Adversary
 from xennet.engine.choice import using
 from xennet.html_table import MOST_ROWS, html_table
+from xennet.trace import Trace
 
 HOSTILE = "<script>alert(1)</script>'\"&\x00\x1b\x9b"
 
@@ -106,6 +107,14 @@ def test_a_store_shows_every_node_and_values_are_no_markup() -> None:
     assert after.startswith("<script>alert(1)</script>'\"&\\000\\x1b")
     assert repr(host.service.store).startswith("<Store ")
     host.destroy()
+
+
+def test_a_trace_shows_its_events_and_sentences_are_no_markup() -> None:
+    trace = Trace(events=[{"n": 1, "t": 0, "dom": 1, "kind": "xenstore", "text": HOSTILE}])
+    page = Elements(trace._repr_html_())
+    assert page.seen == TABLE
+    assert page.text[0] == repr(trace) == "<Trace 1 events>"
+    assert page.text[-2:] == ["xenstore", "<script>alert(1)</script>'\"&\\x00\\x1b\\x9b"]
 
 
 def test_tables_need_no_notebook() -> None:

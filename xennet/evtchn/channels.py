@@ -89,6 +89,9 @@ class EventChannels:
     tables: dict[int, PortTable] = field(factory=dict, init=False)
     _sends: Interest = field(init=False)
 
+    def __repr__(self) -> str:
+        return f"<EventChannels of domains {sorted(self.tables)}>"
+
     @_sends.default
     def _interest_in_sends(self) -> Interest:
         return self.observers.interest(EventSent)

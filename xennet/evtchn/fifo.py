@@ -90,6 +90,9 @@ class FifoBits:
         self._last_queue: dict[int, tuple[int, int]] = {}
         self._saved: set[int] = set()
 
+    def __repr__(self) -> str:
+        return f"<FifoBits {self.nr_array_pages} pages of event words>"
+
     # What the hypercalls give
 
     @property

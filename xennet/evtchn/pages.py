@@ -22,6 +22,9 @@ class GuestPages:
     released: Callable[[int], None] = lambda frame: None
     _mapped: dict[int, int] = field(factory=dict, init=False)
 
+    def __repr__(self) -> str:
+        return f"<GuestPages {len(self._mapped)} mapped>"
+
     def map(self, domid: int, gfn: int) -> PageRun | None:
         """Map a page. Returns its views, to be given back by :meth:`unmap`; None if there is no
         such page."""

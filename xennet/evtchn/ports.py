@@ -95,6 +95,10 @@ class PortTable:
         self._free.remove(0)
         heapq.heapify(self._free)
 
+    def __repr__(self) -> str:
+        opened = len(list(self.open_channels()))
+        return f"<PortTable of domain {self.domid}: {opened} ports open, {self.bits.abi}>"
+
     def lookup(self, op: str, port: int) -> Channel:
         """The record of ``port``, which may be closed. -EINVAL if there is none."""
         if not 0 <= port < len(self.channels):

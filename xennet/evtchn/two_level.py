@@ -53,6 +53,9 @@ class TwoLevelBits:
         self._u8 = shared(page.u8, "shared info")
         self._u64 = shared(page.u64, "shared info")
 
+    def __repr__(self) -> str:
+        return f"<TwoLevelBits {self._vcpus} vCPUs>"
+
     def set_pending(self, port: int, vcpu: int) -> bool:
         """Set the pending bit. Returns True when that made the port deliverable
         (evtchn_2l_set_pending)."""

@@ -51,6 +51,9 @@ class HashConfig:
         self.entries = array("I", bytes(4 * MAX_MAPPING_SIZE))
         self._on_change = on_change
 
+    def __repr__(self) -> str:
+        return f"<HashConfig {self.algorithm}, {len(self.mapping)} mappings>"
+
     @property
     def algorithm(self) -> int:
         """The algorithm, XEN_NETIF_CTRL_HASH_ALGORITHM_*."""

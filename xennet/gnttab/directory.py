@@ -35,6 +35,9 @@ class DomainDirectory:
     def __init__(self) -> None:
         self.rows = memoryview(mmap.mmap(-1, NR_DOMIDS * ROW_WORDS * 4)).cast("I")
 
+    def __repr__(self) -> str:
+        return f"<DomainDirectory {len(self.rows) // ROW_WORDS} rows>"
+
     def row(self, domid: int) -> int:
         """The index of the first word of ``domid``'s row; -1 when no such domain exists.
 

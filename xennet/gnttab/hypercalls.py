@@ -214,6 +214,9 @@ class GrantTables:
         arena = (u8, self._u16, self._u32)
         self._copy_views = tuple(map(engine.view, (directory.rows, memory.owner, *arena)))
 
+    def __repr__(self) -> str:
+        return f"<GrantTables of domains {sorted(self._tables)}>"
+
     @property
     def copy_args(self) -> tuple[Any, ...]:
         """The arguments of the copy kernel that are the machine's, as they are now."""

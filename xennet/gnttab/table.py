@@ -90,6 +90,9 @@ class GrantTable:
         self._claimed = bytearray(b"\x01" * GNTTAB_NR_RESERVED_ENTRIES)
         self._use(shared, status)
 
+    def __repr__(self) -> str:
+        return f"<GrantTable version {self.version}: {self.held} of {len(self)} references held>"
+
     @property
     def words(self) -> memoryview:
         """The table as u32 words; entry g starts at ``words[g << shift]``."""

@@ -72,6 +72,9 @@ class ForeignBus(Generic[_C]):
             kernel.store, root, types, levels, lambda node: ForeignDevice(partial(make, node))
         )
 
+    def __repr__(self) -> str:
+        return f"<ForeignBus {len(self.devices)} devices>"
+
     @property
     def devices(self) -> dict[str, ForeignDevice[_C]]:
         """The devices, by nodename."""

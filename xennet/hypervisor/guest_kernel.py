@@ -58,6 +58,9 @@ class GuestKernel:
         shared, status = grow(frames)
         self._grants = GrantTable(shared, version, status, grow=grow)
 
+    def __repr__(self) -> str:
+        return f"<GuestKernel of domain {self.domid}: {self._grants.held} grants held>"
+
     @property
     def domid(self) -> int:
         """The domain's number."""

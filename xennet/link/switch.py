@@ -87,6 +87,9 @@ class SwitchPort(BaseEndpoint):
     def __attrs_post_init__(self) -> None:
         self.queue = FrameFifo(self.switch.slots)
 
+    def __repr__(self) -> str:
+        return f"<SwitchPort {self.name}>"
+
     @property
     def room(self) -> int:
         """Number of frames that all other ports take, without ports that are given up."""
@@ -148,6 +151,9 @@ class Switch:
         # Ports with frames in their queues, and ports that were told that there is no room.
         self._filled: dict[SwitchPort, None] = {}
         self._waiting: dict[SwitchPort, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Switch {len(self.ports)} ports, {len(self._seen)} addresses>"
 
     def add_port(self, name: str) -> SwitchPort:
         """Add a port."""

@@ -33,6 +33,9 @@ class Timeline:
     left_out: int = 0
     _states: dict[str, str] = field(factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Timeline {len(self.entries)} entries, {self.left_out} left out>"
+
     def observe(self, event: object) -> None:
         """The observer for machine.observers (StoreOperation events)."""
         if not isinstance(event, StoreOperation) or event.error:

@@ -65,6 +65,9 @@ class InterfaceHold(Hold):
         super().__init__(endpoint)
         self.interface = interface
 
+    def __repr__(self) -> str:
+        return f"<InterfaceHold {self.interface!r}>"
+
     def pull(self, batch: FrameBatch) -> int:
         return self._listened_pull(super().pull, batch)
 

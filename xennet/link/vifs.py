@@ -73,6 +73,9 @@ class VifPair:
     queues: int = 0
     split_channels: bool = False
 
+    def __repr__(self) -> str:
+        return f"<VifPair {self.name}: {self.queues} queues>"
+
     @property
     def plugged(self) -> PluggedVif:
         """The vif. Raises LinkError before there is one."""

@@ -34,6 +34,9 @@ class Carrier:
         self.stalled = 0
         self.up = False
 
+    def __repr__(self) -> str:
+        return f"<Carrier {'on' if self.up else 'off'}>"
+
     def connect(self) -> None:
         """Give the carrier: all queues are connected, earlier faults are forgotten."""
         self._connected, self.disabled, self.stalled = True, False, 0

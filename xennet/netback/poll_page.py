@@ -248,6 +248,9 @@ class PagePoller(PolledGuest):
             self._machine.grant_tables.copy_args,
         )
 
+    def __repr__(self) -> str:
+        return f"<PagePoller {self.res[R_PACKETS]} packets, {self.errors} errors>"
+
     def poll(self, start: int = 0, max_packets: int = TX_SLOTS) -> int:
         """Make one pass. Returns the verdict: 0, or why the frontend was given up
         (xennet.netback.guest_tx).

@@ -63,6 +63,9 @@ class VifContext:
     carrier: Carrier
     on_fatal: Callable[[FrontendError], None]
 
+    def __repr__(self) -> str:
+        return f"<VifContext {self.frontend}>"
+
 
 class Queue:
     """A queue, connected in the constructor, which leaves nothing behind if it fails.
@@ -100,6 +103,9 @@ class Queue:
         except Exception:
             self.disconnect()
             raise
+
+    def __repr__(self) -> str:
+        return f"<Queue of vif {self.vif.frontend}: ports {self.tx_port}, {self.rx_port}>"
 
     # -- what is told of it ------------------------------------------------------------------------
 

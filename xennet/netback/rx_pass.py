@@ -66,6 +66,9 @@ class RxPass(Outbox):
         self._rings = rings
         self._await_requests = engine.kernel(guest_rx.await_requests)
 
+    def __repr__(self) -> str:
+        return f"<RxPass {self.batch.count} frames in hand>"
+
     def run(self) -> int:
         """Send as many packets as posted buffers allow. Returns the verdict.
 

@@ -19,6 +19,9 @@ class TxStage:
         self._users = 0
         self._pages: PageRun | None = None
 
+    def __repr__(self) -> str:
+        return f"<TxStage {self._users} users>"
+
     def take(self) -> PageRun:
         """The TX_SLOTS pages. Raises OutOfFramesError if they cannot be allocated."""
         if self._pages is None:

@@ -66,6 +66,9 @@ class TxPass:
         self._await_requests = engine.kernel(guest_tx.await_requests)
         self.await_args = (rings,)
 
+    def __repr__(self) -> str:
+        return f"<TxPass {self.batch.count} frames in hand>"
+
     @property
     def credit(self) -> int:
         """Bytes that may still be taken. Each packet costs the size in its first request."""

@@ -109,6 +109,10 @@ class Queue:
         for port, handler in zip(shares.ports, handlers, strict=True):
             hv.on_event(port, handler)
 
+    def __repr__(self) -> str:
+        ports = f"ports {self.tx_port}, {self.rx_port}"
+        return f"<Queue rings {self.tx_ring_ref}, {self.rx_ring_ref}; {ports}>"
+
     def ready(self) -> None:
         """Notify the backend once, unasked, now that it can find the rings, since a backend that
         attached to a restored ring may wait for that; then post all buffers."""

@@ -59,6 +59,9 @@ class RxPass:
         frames = batch.for_kernels(view)
         self.take_args = (words, own, grants, frames, backend, extras, state, res)
 
+    def __repr__(self) -> str:
+        return f"<RxPass {self.kept} slots of a packet kept>"
+
     @property
     def kept(self) -> int:
         """How many buffers stay free when others are posted."""

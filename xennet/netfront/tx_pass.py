@@ -56,6 +56,9 @@ class TxPass(Outbox):
         self._put_multicast_request = engine.kernel(guest_tx.put_multicast_request)
         self._put_multicast_args = (words, requests, *results)
 
+    def __repr__(self) -> str:
+        return f"<TxPass {self.free} slots free>"
+
     @property
     def free(self) -> int:
         """Number of free request ids: the first so many of ``ids``, which the next requests get

@@ -67,6 +67,10 @@ class InterfaceEnd(Wrapper):
         self._of_stack = FrameBatch(lazy_bytes(_BATCH * (MAX_FRAME + 1)), _BATCH)
         self._to_stack = FrameBatch(lazy_bytes(MAX_FRAME + 1), 1)
 
+    def __repr__(self) -> str:
+        mode = "netmap mode" if self.in_netmap_mode else "the stack's"
+        return f"<InterfaceEnd {mode}, {self.refused} refused>"
+
     def rings(self, queues: Sequence[RingPair], /) -> None:
         """Note the rings of a driver that netmap can drive natively (xennet.netmap.native)."""
         if self._driver is None and queues:

@@ -57,6 +57,9 @@ class HotplugScript:
         self._defer = defer
         self._queue: deque[HotplugRun] = deque()
 
+    def __repr__(self) -> str:
+        return f"<HotplugScript {len(self.history)} runs, {self.waiting} waiting>"
+
     @property
     def waiting(self) -> int:
         """Number of runs that have not begun."""

@@ -103,6 +103,9 @@ class Toolstack:
 
     # -- domains -----------------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        return f"<Toolstack {len(self._plugged)} vifs plugged>"
+
     def init_dom0(self) -> None:
         """Write domain 0's own nodes, once after boot (xen-init-dom0)."""
         dom0 = domain_path(0)

@@ -235,7 +235,10 @@ class Recorder:
     # -- a recording -------------------------------------------------------------------------------
 
     def sink(self, sink: Sink) -> None:
-        """Call ``sink(event)`` with each event from now on."""
+        """Call ``sink(event)`` with each event. Raises ValueError while a machine is recorded: the
+        memories that it begins with would be missing."""
+        if self._machine is not None:
+            raise ValueError("a machine is recorded already: sinks come before attach()")
         self._sinks.append(sink)
 
     def attach(self, machine: Machine) -> None:

@@ -25,6 +25,9 @@ class PassLog:
         self._log = silent_log()
         self._view: Any = None
 
+    def __repr__(self) -> str:
+        return f"<PassLog {'on' if self.interest.any else 'off'}>"
+
     def arg(self) -> Any:
         """A log with room, for a kernel."""
         if self._view is None:

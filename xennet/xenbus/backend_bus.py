@@ -38,6 +38,9 @@ class BackendBus(Generic[_D]):
         self._rules = rules
         self._bus: Bus[Backend[_D]] = Bus(hv.store, "backend", types, 2, self._make)
 
+    def __repr__(self) -> str:
+        return f"<BackendBus {len(self.devices)} devices>"
+
     @property
     def devices(self) -> dict[str, Backend[_D]]:
         """The live devices, by nodename."""

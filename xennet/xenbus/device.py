@@ -64,6 +64,9 @@ class DeviceWatch:
     callback: Callable[[], None]
     active: bool = False
 
+    def __repr__(self) -> str:
+        return f"<DeviceWatch {self.path}>"
+
     def start(self) -> None:
         """Register the watch; the store sends a first event at once."""
         self.active = True

@@ -34,6 +34,9 @@ class FrontendBus(Generic[_D]):
         self._rules = rules
         self._bus: Bus[Frontend[_D]] = Bus(hv.store, "device", ("vif",), 1, self._make)
 
+    def __repr__(self) -> str:
+        return f"<FrontendBus {len(self.devices)} devices>"
+
     @property
     def devices(self) -> dict[str, Frontend[_D]]:
         """Devices by nodename, with or without a running driver."""

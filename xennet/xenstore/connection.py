@@ -94,6 +94,9 @@ class Connection:
         self._transactions: dict[int, Transaction] = {}
         self._next_transaction = 1
 
+    def __repr__(self) -> str:
+        return f"<Connection {self.name!r} of domain {self.domid}>"
+
     def over_quota(self, refusal: Refusal) -> None:
         """Remember that a limit was in the way of a request."""
         self._store.over_quota(refusal)

@@ -23,6 +23,9 @@ class Direct:
         self._watches = watches
         self._leaves_first = leaves_first
 
+    def __repr__(self) -> str:
+        return f"<Direct of {self._tree!r}>"
+
     def lookup(self, path: str) -> Node | None:
         """The node at a canonical path; None if there is none."""
         return self._tree.lookup(path)

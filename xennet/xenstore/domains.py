@@ -34,6 +34,9 @@ class Domains:
         self._known = {0: Domain(0, 0, introduced=True)}
         self._existing = {0}
 
+    def __repr__(self) -> str:
+        return f"<Domains {sorted(self._known)}>"
+
     def exists(self, domid: int) -> bool:
         """Whether the machine has such a domain, introduced or not."""
         return domid in self._existing

@@ -70,6 +70,9 @@ class Server:
             kind: handler for kind, handler in known.items() if kind not in store.like.unknown_types
         }
 
+    def __repr__(self) -> str:
+        return f"<Server of {self.store!r}>"
+
     def features_of(self, domid: int) -> int:
         """The server_features for a domain's ring page."""
         domain = self.store.domains.get(domid)

@@ -25,6 +25,9 @@ class Children:
         self._snapshots: set[ChildSnapshot] = set()
         self.size = 0
 
+    def __repr__(self) -> str:
+        return f"<Children {list(self._nodes)[:8]}>"
+
     def __contains__(self, name: str) -> bool:
         return name in self._nodes
 

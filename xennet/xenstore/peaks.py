@@ -13,6 +13,9 @@ class Peaks:
         self._privileged = privileged
         self._domains: dict[int, dict[str, int]] = {}
 
+    def __repr__(self) -> str:
+        return f"<Peaks {self.guests}>"
+
     def saw(self, domid: int, limit: str, value: int) -> None:
         """Note that ``domid`` has, or was granted, ``value`` of what the quota ``limit`` bounds."""
         mine = self._domains.setdefault(domid, {})

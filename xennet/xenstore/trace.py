@@ -25,6 +25,9 @@ class Trace:
         self._file: TextIO | None = None
         self._other: Observer | None = None
 
+    def __repr__(self) -> str:
+        return f"<Trace {self.path!r}>"
+
     def on(self) -> None:
         """Begin to append to the file. Raises XsError EINVAL if it cannot be opened."""
         self.off()

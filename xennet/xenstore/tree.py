@@ -62,6 +62,9 @@ class Tree:
         self.root = Node("", b"", (Perm("n", 0),), self.next_generation(), path_size=1)
         self.now_owned(self.root)
 
+    def __repr__(self) -> str:
+        return f"<Tree version {self.version}>"
+
     def next_generation(self) -> int:
         """A generation number that was never given out before."""
         self.generation += 1

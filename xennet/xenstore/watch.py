@@ -137,6 +137,9 @@ class WatchTable:
         self._by_path: dict[str, dict[Watch, None]] = {}
         self._serial = 0
 
+    def __repr__(self) -> str:
+        return f"<WatchTable {self.counts.total()} watches>"
+
     def add(self, watcher: Watcher, path: str, token: str, prefix: str) -> Watch:
         """Register a watch on the canonical ``path``."""
         self._serial += 1

@@ -196,6 +196,9 @@ class StoreRings:
         self._deliveries = deliveries
         self._store.rings = self
 
+    def __repr__(self) -> str:
+        return f"<StoreRings of domains {sorted(self._served)}>"
+
     # -- domain 0's end ----------------------------------------------------------------------------
 
     def introduce(self, domid: int, gfn: int, port: int) -> None:

@@ -69,6 +69,9 @@ class XenStoreService:
         machine.on_create(self._created)
         machine.observers.on_toggle(StoreOperation, self._observe)
 
+    def __repr__(self) -> str:
+        return f"<XenStoreService {self.store!r}>"
+
     def introduce(self, domain: Domain) -> None:
         """XS_INTRODUCE of a domain by the toolstack, with the ring page and port that its builder
         made.

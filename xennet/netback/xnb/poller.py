@@ -88,6 +88,9 @@ class XnbPoller(PolledGuest):
         )
         self._machine.observers.subscribe(self._observe, DefectStruck)
 
+    def __repr__(self) -> str:
+        return f"<XnbPoller {len(self._packets)} packets, {len(self.struck)} defects struck>"
+
     @property
     def softc(self) -> XnbSoftc:
         """The driver's state."""

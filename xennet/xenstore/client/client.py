@@ -53,6 +53,9 @@ class Client(NodeOperations):
         self._source = connection if isinstance(connection, EventSource) else None
         self._watches = 0
 
+    def __repr__(self) -> str:
+        return f"<Client {self.name!r}, {self._watches} watches>"
+
     @classmethod
     def connect(
         cls, path: str | None = None, *, timeout: float | None = TIMEOUT, name: str = "client"

@@ -43,6 +43,9 @@ class WireConnection:
         self._protocol = ClientProtocol()
         self._lost: XsError | None = None
 
+    def __repr__(self) -> str:
+        return f"<WireConnection {self.name!r}>"
+
     @property
     def events(self) -> EventBacklog:
         """The watch events that have come and were not taken."""

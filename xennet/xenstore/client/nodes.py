@@ -121,3 +121,6 @@ class NodeOperations:
 
 class ClientTransaction(NodeOperations):
     """The requests of one open transaction."""
+
+    def __repr__(self) -> str:
+        return f"<ClientTransaction {self.tx_id}>"
