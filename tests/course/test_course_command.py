@@ -55,6 +55,25 @@ def test_an_exercise_from_reset_to_right(learner: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.startswith("OK: ")
 
 
+def test_a_failed_check_leads_to_a_page_of_what_happened(
+    learner: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = (HERE / "lesson2" / "misunderstanding_check-before-event.py").read_text()
+    (learner / "lesson2.py").write_text(wrong)
+    assert main(["course", "check", "2"]) == 1
+    command = "xennet course check 2 --trace lesson2.html"
+    assert capsys.readouterr().out.splitlines()[-1] == f"see it: {command}"
+    assert main(command.split()[1:]) == 1
+    shown = capsys.readouterr().out
+    assert "trace: lesson2.html: look at step " in shown
+    assert "load of req_prod, tx ring" in shown
+    assert "A lost wake-up" in (learner / "lesson2.html").read_text()
+    assert main(["course", "check", "2", "--trace", "x.doc"]) == 2
+    assert "FILE.html" in capsys.readouterr().err
+    assert main(["course", "check", "2", "--trace", "none/x.html"]) == 1
+    assert "trace: none/x.html: No such file or directory" in capsys.readouterr().out
+
+
 def test_reset_keeps_what_a_learner_wrote(
     learner: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from xennet.course.contents import TITLES, load
 from xennet.course.exercise import check
 from xennet.course.lesson import Lesson, Verdict
-from xennet.course.trial import attempt
+from xennet.course.trial import attempt, traced
+from xennet.trace.stream import read
 
 HERE = Path(__file__).parent
 LESSONS = [load(number) for number in TITLES]
@@ -48,6 +50,38 @@ def test_a_right_exercise_is_told_why_it_is_right(lesson: Lesson) -> None:
 def test_a_misunderstanding_is_named(path: Path) -> None:
     verdict = attempt(lesson_of(path), path, MUCH)
     assert (verdict.ok, f"misunderstanding_{verdict.idea}") == (False, path.stem), verdict
+
+
+@pytest.mark.parametrize("number", TITLES)
+def test_a_trace_ends_where_the_idea_is_named_and_opens_at_its_cause(
+    number: int, tmp_path: Path
+) -> None:
+    trace = tmp_path / "scene.jsonl"
+    for path in WRONG:
+        if lesson_of(path).number != number:
+            continue
+        verdict = traced(load(number), path, MUCH, trace)
+        events = {event["n"]: event for event in read(trace)[1]}
+        *_, last = events.values()
+        assert verdict == evolve(attempt(load(number), path, MUCH), trace=verdict.trace)
+        assert (last["kind"], last["rule"], last["verdict"]) == ("check", verdict.idea, "NOT YET")
+        assert verdict.text in last["text"]
+        cause = events[last["cause"]]
+        assert verdict.trace == f"{trace}: look at step {cause['n']}, {cause['text']}"
+        if verdict.look is not None:
+            assert (cause["kind"], cause["field"]) == verdict.look
+        elif number == 4:
+            assert cause["path"].endswith("/state")
+        begun = [event["name"] for event in events.values() if event["kind"] == "begin"]
+        acts = [*load(number).functions, "the backend takes the slots"]
+        assert any(act in name for act in acts for name in begun)
+
+
+def test_of_what_never_ran_there_is_no_trace(tmp_path: Path) -> None:
+    path, trace = tmp_path / "mine.py", tmp_path / "scene.html"
+    path.write_text("def send_request(front:")
+    assert traced(load(1), path, MUCH, trace).trace == ""
+    assert not trace.exists()
 
 
 @pytest.mark.parametrize("number", TITLES)
@@ -137,7 +171,7 @@ def test_a_limit_of_memory_that_was_chosen_stays() -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
         "from pathlib import Path; from xennet.course.exercise import check\n"
-        f"print(check(1, Path({str(path)!r}), 60.0).verdict.idea)"
+        f"print(check(1, Path({str(path)!r}), cpu_seconds=60.0).verdict.idea)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -135,8 +135,8 @@ _TABLE = {
     ),
     # Lessons
     "course": (
-        "abi adversary engine/choice frames gnttab granter hypervisor netback/poll_page port ring "
-        "testing xenbus"
+        "abi adversary engine/choice engine/watched frames gnttab granter hypervisor interface "
+        "netback/poll_page port ring runloop testing trace xenbus"
     ),
     "workers": "",
     "hostd": (

@@ -112,7 +112,7 @@ def test_any_bytes_give_a_verdict_and_touch_nobody_else(
 ) -> None:
     random = Random(seed)
     poller = PagePoller()
-    memory = poller._machine.memory
+    memory = poller.machine.memory
     poller.ring_page[:] = random.randbytes(4096)
     poller.ring_page[0:4] = ((start + ahead) % 2**32).to_bytes(4, "little")
     if random.random() < 0.7:

@@ -159,7 +159,7 @@ def test_a_panic_costs_no_memory(poller: XnbPoller) -> None:
     for _ in range(50):
         poller.load(page(request(40000), request(60, gref=400)))
         assert poller.poll() == 1
-        used.add(poller._machine.memory.used)
+        used.add(poller.machine.memory.used)
     assert len(used) == 1
 
 
@@ -187,9 +187,9 @@ def test_any_bytes_give_a_verdict_and_nothing_else(
         poller.rx_page[: len(buffers(6))] = buffers(6)
     for length in waiting:
         poller.queue(bytes(length))
-    canary = [f for f, owner in enumerate(poller._machine.memory.owner) if owner == 2]
+    canary = [f for f, owner in enumerate(poller.machine.memory.owner) if owner == 2]
     verdict = poller.poll(start)
     assert (verdict == 1) == (poller.error() is not None)
-    memory = poller._machine.memory.u8
+    memory = poller.machine.memory.u8
     assert not any(any(memory[4096 * f : 4096 * f + 2048]) for f in canary[1:])
     poller.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from random import SystemRandom
 from time import sleep
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a file that is watched.
 _LOOK_AGAIN = 0.3
+#: Ideas of a verdict behind which no scene was played to its end.
+_NOTHING_TO_SEE = frozenset(("untouched", "syntax"))
 
 _number = click.argument("number", type=click.IntRange(1))
 _file = click.argument(
@@ -64,11 +67,25 @@ def quiz(number: int, seed: int | None, count: int, answers: bool) -> None:
 @course.command()
 @_number
 @_file
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write what happened, access by access, where it went wrong: FILE.html is a page that "
+    "opens there.",
+)
 @click.pass_context
-def check(ctx: click.Context, number: int, file: Path | None) -> None:
+def check(ctx: click.Context, number: int, file: Path | None, trace: Path | None) -> None:
     """Try an exercise: FILE, or lessonN.py in this directory."""
+    from xennet.trace.writers import writer_for
+
     lesson = _lesson(number)
-    ctx.exit(0 if _checked(lesson, _exercise(lesson, file)) else 1)
+    try:
+        if trace is not None:
+            writer_for(trace)
+    except ValueError as error:
+        raise BadInputError(printable(str(error))) from None
+    ctx.exit(0 if _checked(lesson, _exercise(lesson, file), trace) else 1)
 
 
 @course.command()
@@ -139,7 +156,7 @@ def _lesson(number: int) -> Lesson:
 
 
 def _exercise(lesson: Lesson, file: Path | None) -> Path:
-    path = file or Path(f"lesson{lesson.number}.py")
+    path = file or _default(lesson)
     if not path.is_file():
         name = printable(str(path))
         raise BadInputError(
@@ -148,14 +165,28 @@ def _exercise(lesson: Lesson, file: Path | None) -> Path:
     return path
 
 
-def _checked(lesson: Lesson, path: Path) -> bool:
+def _checked(lesson: Lesson, path: Path, trace: Path | None = None) -> bool:
     """Try an exercise and print the verdict. Returns whether it is right."""
     from xennet.course.exercise import check as tried
 
-    checked = tried(lesson.number, path)
+    checked = tried(lesson.number, path, trace)
     verdict = checked.verdict
     for line in checked.printed.splitlines()[:5]:
         say(f"printed: {printable(line)}")
     word = "OK" if verdict.ok else f"NOT YET ({verdict.idea})"
     say(f"{word}: {printable(verdict.text)}")
+    if verdict.trace:
+        say(f"trace: {printable(verdict.trace)}")
+    elif not verdict.ok and verdict.idea not in _NOTHING_TO_SEE:
+        command = f"xennet course check {lesson.number}{_named(path, lesson)}"
+        say(f"see it: {command} --trace lesson{lesson.number}.html")
     return verdict.ok
+
+
+def _named(path: Path, lesson: Lesson) -> str:
+    """The exercise's file as a word of a command, "" where it need not be said."""
+    return "" if path == _default(lesson) else f" {shlex.quote(printable(str(path)))}"
+
+
+def _default(lesson: Lesson) -> Path:
+    return Path(f"lesson{lesson.number}.py")

@@ -27,9 +27,15 @@ class Checked:
 
 
 def check(
-    number: int, file: Path, cpu_seconds: float = CPU_SECONDS, wall_seconds: float = WALL_SECONDS
+    number: int,
+    file: Path,
+    trace: Path | None = None,
+    *,
+    cpu_seconds: float = CPU_SECONDS,
+    wall_seconds: float = WALL_SECONDS,
 ) -> Checked:
-    """Try the functions in ``file`` as the exercise of lesson ``number``.
+    """Try the functions in ``file`` as the exercise of lesson ``number``; ``trace``: where to write
+    the last scene that they were tried in, if anywhere.
 
     Whatever they do ends in a verdict: an error, an endless loop, the end of the process.
     """
@@ -39,7 +45,7 @@ def check(
     command = ["-P", "-m", "xennet.course.trial", str(number), str(file), str(cpu_seconds)]
     try:
         done = subprocess.run(
-            [sys.executable, *command, str(os.getpid())],
+            [sys.executable, *command, str(os.getpid()), str(trace or "")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -49,11 +55,18 @@ def check(
         )
     except subprocess.TimeoutExpired:
         return Checked(
-            Verdict(False, "time", f"{file}: it did not end within {wall_seconds:.0f} s."), ""
+            Verdict(
+                False,
+                "time",
+                f"{file}: it waits for something (sleep, a lock?), and was ended after "
+                f"{wall_seconds:.0f} s.",
+            ),
+            "",
         )
     try:
         answer = json.loads(done.stdout)
-        return Checked(Verdict(answer["ok"], answer["idea"], answer["text"]), answer["printed"])
+        printed = answer.pop("printed")
+        return Checked(Verdict(**answer), printed)
     except ValueError:
         text = f"{file}: the process ended (exit code {done.returncode}) before it was checked."
         return Checked(Verdict(False, "error", text), "")

@@ -9,6 +9,8 @@ from typing import Any
 
 from attrs import frozen
 
+from xennet.engine.choice import using
+
 #: The functions that a learner wrote, by name.
 Functions = Mapping[str, Callable[..., Any]]
 
@@ -27,22 +29,27 @@ class Verdict:
 
     ``idea`` is a short name of what was understood or not ("publish-last"; "reference" if it is
     right, "untouched", "syntax", "error", "time", "type" for what is no misunderstanding), ``text``
-    the sentences for the learner.
+    the sentences for the learner. ``look``: what shows it in a recording, kind and field of an
+    access (None: the last one). ``trace``: where a recording lies, and what to look at; "" without
+    one.
     """
 
     ok: bool
     idea: str
     text: str
+    look: tuple[str, str] | None = None
+    trace: str = ""
 
 
 class MisunderstandingError(Exception):
-    """A checker has found what the learner's function gets wrong: ``idea`` and ``text`` as in
-    :class:`Verdict`."""
+    """A checker has found what the learner's function gets wrong: ``idea``, ``text`` and ``look``
+    as in :class:`Verdict`."""
 
-    def __init__(self, idea: str, text: str) -> None:
+    def __init__(self, idea: str, text: str, look: tuple[str, str] | None = None) -> None:
         super().__init__(text)
         self.idea = idea
         self.text = text
+        self.look = look
 
 
 @frozen
@@ -79,7 +86,8 @@ class Lesson:
 
 def quiz(lesson: Lesson, seed: int, count: int = 5) -> list[Question]:
     """The questions that ``seed`` makes for a lesson: always the same ones."""
-    return lesson.quiz(Random(f"lesson {lesson.number}, seed {seed}"), count)
+    with using("plain"):
+        return lesson.quiz(Random(f"lesson {lesson.number}, seed {seed}"), count)
 
 
 def boolean(function: str, value: object) -> bool:

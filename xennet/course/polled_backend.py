@@ -18,6 +18,8 @@ from xennet.abi.netif import (
 )
 from xennet.abi.ring import NETIF_TX_RING_SIZE, SRING_HEADER_SIZE
 from xennet.abi.xen import PAGE_SIZE
+from xennet.course.recordings import acting
+from xennet.course.ring_scene import BACKEND
 from xennet.engine.choice import using
 from xennet.netback.poll_page import FIRST_GREF, PAGES, PagePoller, PolledPacket
 
@@ -67,8 +69,8 @@ class Backend:
     FIRST_GREF + n."""
 
     def __init__(self) -> None:
-        with using("plain"):
-            self._poller = PagePoller()
+        self._poller = PagePoller()
+        self.machine = self._poller.machine
 
     def fill(self, contents: Sequence[bytes]) -> None:
         """Put ``contents`` into the first pages."""
@@ -88,7 +90,8 @@ class Backend:
         published (None: all)."""
         poller = self._poller
         poller.load(bytes(ring_page(slots, len(slots) if published is None else published)))
-        poller.poll()
+        with acting(BACKEND, "the backend takes the slots"):
+            poller.poll()
         error = poller.error()
         page = bytes(poller.ring_page)
         answered = int.from_bytes(page[8:12], "little")
@@ -102,6 +105,7 @@ class Backend:
 @cache
 def numbered_pages() -> Backend:
     """A backend whose guest's page ``n`` is full of bytes ``n + 1``."""
-    backend = Backend()
+    with using("plain"):
+        backend = Backend()
     backend.fill([bytes([number + 1]) * PAGE_SIZE for number in range(PAGES)])
     return backend

@@ -1,5 +1,6 @@
 """A learner's functions, tried in this process: ``python -m xennet.course.trial NUMBER FILE
-CPU_SECONDS PARENT`` prints a verdict as JSON.
+CPU_SECONDS PARENT TRACE`` prints a verdict as JSON, and writes the trace of the last scene if TRACE
+is not empty.
 
 What the functions print is kept apart; an exception, an endless loop or a wrong type ends as a
 sentence with file and line.
@@ -20,8 +21,12 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from attrs import asdict, evolve
+
 from xennet.course.contents import load
 from xennet.course.lesson import Lesson, MisunderstandingError, Verdict
+from xennet.course.recordings import recorded
+from xennet.engine.choice import using
 
 #: prctl(2): the signal that this process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
@@ -44,6 +49,26 @@ class _Printed(io.StringIO):
 
 def attempt(lesson: Lesson, file: Path, cpu_seconds: float) -> Verdict:
     """The verdict on the functions in ``file``."""
+    with using("plain"):
+        return _attempt(lesson, file, cpu_seconds)
+
+
+def traced(lesson: Lesson, file: Path, cpu_seconds: float, trace: Path) -> Verdict:
+    """As :func:`attempt`; the last scene in which the functions were tried is written to ``trace``,
+    whose suffix names the form (xennet.trace.writers)."""
+    with recorded() as recordings:
+        verdict = _attempt(lesson, file, cpu_seconds)
+        step = recordings.conclude(verdict)
+        if step is None:
+            return verdict
+        try:
+            recordings.write(trace, ("course", "check", str(lesson.number), str(file)))
+        except OSError as error:
+            return evolve(verdict, trace=f"{trace}: {error.strerror}")
+    return evolve(verdict, trace=f"{trace}: look at step {step['n']}, {step['text']}")
+
+
+def _attempt(lesson: Lesson, file: Path, cpu_seconds: float) -> Verdict:
     try:
         code = compile(file.read_bytes(), str(file), "exec")
     except SyntaxError as error:
@@ -56,7 +81,7 @@ def attempt(lesson: Lesson, file: Path, cpu_seconds: float) -> Verdict:
     try:
         return _examined(lesson, file, code)
     except MisunderstandingError as error:
-        return Verdict(False, error.idea, error.text)
+        return Verdict(False, error.idea, error.text, error.look)
     except NotImplementedError as error:
         where = _line(file, error)
         return Verdict(False, "untouched", f"{where}: begin here, in place of this line.")
@@ -101,7 +126,7 @@ def _line(file: Path, error: BaseException) -> str:
     return f"{file}:{lines[-1]}" if lines else str(file)
 
 
-def main(number: str, file: str, cpu_seconds: str, parent: str) -> None:
+def main(number: str, file: str, cpu_seconds: str, parent: str, trace: str) -> None:
     """Try a file and print the verdict on what was standard output."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -114,10 +139,13 @@ def main(number: str, file: str, cpu_seconds: str, parent: str) -> None:
     if most == resource.RLIM_INFINITY:  # otherwise somebody has chosen one
         resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, most))
     sys.stdout = printed = _Printed()
-    verdict = attempt(load(int(number)), Path(file), float(cpu_seconds))
-    document = {"ok": verdict.ok, "idea": verdict.idea, "text": verdict.text}
+    lesson, seconds = load(int(number)), float(cpu_seconds)
+    if trace:
+        verdict = traced(lesson, Path(file), seconds, Path(trace))
+    else:
+        verdict = attempt(lesson, Path(file), seconds)
     with open(answers, "w", encoding="utf-8") as stream:
-        json.dump(document | {"printed": printed.getvalue()}, stream)
+        json.dump(asdict(verdict) | {"printed": printed.getvalue()}, stream)
 
 
 if __name__ == "__main__":

@@ -172,12 +172,12 @@ class PolledGuest:
     ``ring_page``: 4096 writable bytes, the tx ring. ``grant_table``: the guest's table, 4096 bytes
     of struct grant_entry_v1. ``pages``: PAGES payload pages, which references FIRST_GREF and up
     grant to the backend at the start; ``table`` and ``payload`` are the same two as runs of pages,
-    ``memory`` is the whole machine's. All of it belongs to domain 1; a canary domain 2 exists, and
-    nothing may ever change its memory.
+    ``memory`` is the whole ``machine``'s. All of it belongs to domain 1; a canary domain 2 exists,
+    and nothing may ever change its memory.
     """
 
     def __init__(self, nr_frames: int) -> None:
-        self._machine = machine = Machine(nr_frames, max_grant_frames=1)
+        self.machine = machine = Machine(nr_frames, max_grant_frames=1)
         self.memory = machine.memory
         self._host, self._guest = machine.create_domain(HOST), machine.create_domain(GUEST)
         machine.create_domain(2)
@@ -213,7 +213,7 @@ class PolledGuest:
 
     def close(self) -> None:
         """Give the memory back."""
-        self._machine.close()
+        self.machine.close()
 
     def _grant_pages(self) -> None:
         words = self.table.u32
@@ -245,7 +245,7 @@ class PagePoller(PolledGuest):
             view(self.config),
             view(self._state),
             view(self.res),
-            self._machine.grant_tables.copy_args,
+            self.machine.grant_tables.copy_args,
         )
 
     def __repr__(self) -> str:

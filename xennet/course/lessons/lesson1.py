@@ -9,9 +9,11 @@ from typing import Any
 from attrs import define, field
 
 from xennet.abi.netif import TX_REQUEST
-from xennet.adversary import Access, interleavings
+from xennet.adversary import Access
 from xennet.course.lesson import Functions, Lesson, MisunderstandingError, Question, boolean
-from xennet.ring import MASK32, BackRing, FrontRing, tx_ring
+from xennet.course.recordings import acting, interleavings
+from xennet.course.ring_scene import BACKEND, FRONTEND, ends
+from xennet.ring import MASK32, BackRing, FrontRing
 
 SKELETON = '''\
 """Exercise 1: write a request into the shared page, and publish it, in the right order."""
@@ -50,21 +52,15 @@ class _World:
 
     def take(self) -> None:
         """The backend takes every request that is published."""
-        while self.back.unconsumed_requests:
-            self.taken.append(self.back.sring.copy_slot(self.back.req_cons))
-            self.back.req_cons += 1
+        with acting(BACKEND, "the backend looks"):
+            while self.back.unconsumed_requests:
+                self.taken.append(self.back.sring.copy_slot(self.back.req_cons))
+                self.back.req_cons += 1
 
 
 def world(start: int) -> _World:
     """A ring that has carried ``start`` requests, all of them answered."""
-    page = memoryview(bytearray(4096))
-    ring = tx_ring(page, page.cast("I"))
-    front, back = FrontRing.init(ring), BackRing.init(ring)
-    ring.req_prod = ring.rsp_prod = start
-    front.req_prod_pvt = front.rsp_cons = start
-    back.rsp_prod_pvt = back.req_cons = start
-    ring.req_event = ring.rsp_event = start + 1
-    return _World(front, back)
+    return _World(*ends(start))
 
 
 def _request(ident: int) -> bytes:
@@ -73,7 +69,11 @@ def _request(ident: int) -> bytes:
 
 def examine(functions: Functions) -> str:
     """The verdict on a send_request()."""
-    send = functions["send_request"]
+
+    def send(front: FrontRing, request: bytes) -> Any:
+        with acting(FRONTEND, "send_request()"):
+            return functions["send_request"](front, request)
+
     for start in _STARTS:
         _alone(send, start)
     _watched(send)
@@ -108,6 +108,7 @@ def _alone(send: Callable[..., Any], start: int) -> None:
                 f"Behind request {start} req_prod is {ring.req_prod}. The numbers are not places: "
                 "they only grow, modulo 2^32, and only the place of a slot is modulo 256. "
                 "Otherwise a full ring would look like an empty one.",
+                ("store", "req_prod"),
             )
         raise MisunderstandingError(
             "one-request", f"One request moved req_prod from {start} to {ring.req_prod}."
@@ -131,25 +132,25 @@ def _alone(send: Callable[..., Any], start: int) -> None:
 
 
 def _watched(send: Callable[..., Any]) -> None:
-    """Two requests, while the backend looks behind any access to the page."""
+    """One request, while the backend looks behind any access to the page."""
+    request = _request(1)
 
     def run(at: _World) -> None:
-        for ident in (1, 2):
-            send(at.front, _request(ident))
+        send(at.front, request)
 
     def act(at: _World, access: Access) -> None:
         at.take()
 
     for _, at in interleavings(lambda: world(0), run, act):
         at.take()
-        for ident, taken in enumerate(at.taken, 1):
-            if taken != _request(ident):
-                raise MisunderstandingError(
-                    "publish-last",
-                    f"The backend looked in between, and took {taken.hex()} for request "
-                    f"{ident - 1}: what lay in the slot before. req_prod says that a request is "
-                    "there, so it is stored last.",
-                )
+        if at.taken != [request]:
+            took = ", ".join(request.hex() for request in at.taken) or "nothing"
+            raise MisunderstandingError(
+                "publish-last",
+                f"The backend looked in between, and took {took} for request 0: what lay in the "
+                "slot before. req_prod says that a request is there, so it is stored last.",
+                ("store", "req_prod"),
+            )
 
 
 def _full(send: Callable[..., Any]) -> None:
@@ -165,6 +166,7 @@ def _full(send: Callable[..., Any]) -> None:
             "no-room",
             "256 requests were waiting for their answers, and one more was sent: it lies in the "
             "slot of request 0, which the backend had not read. Look at front.free_requests first.",
+            ("store", "slot 0"),
         )
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from attrs import define
 
-from xennet.abi.words import REQ_EVENT
-from xennet.adversary import STORE, Access, interleavings, record
+from xennet.abi.words import REQ_EVENT, REQ_PROD
+from xennet.adversary import STORE, Access
 from xennet.course.lesson import Functions, Lesson, MisunderstandingError, Question, boolean
-from xennet.ring import MASK32, BackRing, FrontRing, tx_ring
+from xennet.course.recordings import acting, interleavings, record
+from xennet.course.ring_scene import BACKEND, FRONTEND, ends
+from xennet.ring import MASK32, BackRing, FrontRing, SharedRing
 
 SKELETON = '''\
 """Exercise 2: a backend that goes to sleep, and a frontend that knows whether to wake it."""
@@ -58,36 +60,40 @@ class _World:
     def send(self, count: int = 1) -> bool:
         """The frontend publishes requests, by ring.h. Returns whether it sends an event."""
         self.front.req_prod_pvt += count
-        notify = self.front.push_requests_and_check_notify()
+        with acting(FRONTEND, "the frontend publishes"):
+            notify = self.front.push_requests_and_check_notify()
         self.notified |= notify
         return notify
 
     def take(self) -> None:
         """The backend takes every request and sleeps if none came meanwhile, by ring.h."""
-        self.back.req_cons += self.back.unconsumed_requests
-        self.sleeps = not self.back.final_check_for_requests()
+        with acting(BACKEND, "the backend takes requests and sleeps"):
+            self.back.req_cons += self.back.unconsumed_requests
+            self.sleeps = not self.back.final_check_for_requests()
 
 
 def world(start: int = 0, event: int | None = None) -> _World:
     """A ring that has carried ``start`` requests; ``event`` is its req_event, else the one before
     the start: nobody waits."""
-    page = memoryview(bytearray(4096))
-    ring = tx_ring(page, page.cast("I"))
-    front, back = FrontRing.init(ring), BackRing.init(ring)
-    ring.req_prod = ring.rsp_prod = start
-    front.req_prod_pvt = front.rsp_cons = start
-    back.rsp_prod_pvt = back.req_cons = start
-    ring.req_event = start if event is None else event
-    return _World(front, back)
+    return _World(*ends(start, start if event is None else event))
 
 
 def examine(functions: Functions) -> str:
     """The verdict on a final_check() and a publish()."""
+
+    def check(ring: SharedRing, req_cons: int) -> Any:
+        with acting(BACKEND, "final_check()"):
+            return functions["final_check"](ring, req_cons)
+
+    def publish(ring: SharedRing, new: int) -> Any:
+        with acting(FRONTEND, "publish()"):
+            return functions["publish"](ring, new)
+
     for start in _STARTS:
-        _sleeper(functions["final_check"], start)
-    _publisher(functions["publish"])
+        _sleeper(check, start)
+    _publisher(publish)
     for start in _STARTS:
-        _published(functions["publish"], start)
+        _published(publish, start)
     return (
         "Each end first stores its own number and then loads the other's: of a request and a "
         "backend that goes to sleep at the same time, at least one sees the other. An event that "
@@ -112,12 +118,14 @@ def _sleeper(check: Callable[..., Any], start: int) -> None:
             "event-of-the-past",
             f"req_event is {start}, which req_prod has reached already: no event comes for it. "
             f"The next request makes req_prod {(start + 1) & MASK32}: ask for that (req_cons + 1).",
+            ("store", "req_event"),
         )
     if stores[-1] != (start + 1) & MASK32:
         raise MisunderstandingError(
             "other-event",
             f"All before {start} is taken, and req_event is {stores[-1]}: the next request makes "
             f"req_prod {(start + 1) & MASK32}, and no event comes for it.",
+            ("store", "req_event"),
         )
     if at.returned:
         raise MisunderstandingError(
@@ -135,17 +143,18 @@ def _sleeper(check: Callable[..., Any], start: int) -> None:
                 f"A lost wake-up. A request came right behind {_name(access)}. The frontend saw "
                 "the old req_event, so it sent nothing; final_check() had looked already, so the "
                 "backend sleeps. Set req_event first, then look once more.",
+                ("load", "req_prod"),
             )
 
 
 def _name(access: Access) -> str:
-    what = "your store of req_event" if access.kind == STORE else "your load of a number"
-    return f"access {access.number} ({what})"
+    field = {REQ_PROD: "req_prod", REQ_EVENT: "req_event"}.get(access.word, "another word")
+    return f"your {access.kind} of {field}"
 
 
 def _publisher(publish: Callable[..., Any]) -> None:
     """publish() alone, in a table of cases: (old, how many, event relative to old)."""
-    cases = [(old, n, e) for old in _STARTS for n in (1, 3) for e in (-5, 0, 1, 2, 3, 4, 300)]
+    cases = [(old, n, e) for old in _STARTS for n in (1, 3) for e in (0, 1, 2, 3, 4, -5, 300)]
     right, said = [], []
     for old, count, ahead in cases:
         at, mine = (world(old, (old + ahead) & MASK32) for _ in range(2))
@@ -162,29 +171,39 @@ def _publisher(publish: Callable[..., Any]) -> None:
         return
     old, count, ahead = wrong[0]
     new, event = (old + count) & MASK32, (old + ahead) & MASK32
+    publish(world(old, event).front.sring, new)  # once more: the last scene is the one to look at
     numbers = f"req_prod went from {old} to {new}, req_event is {event}"
     if all(said):
         raise MisunderstandingError(
             "notifies-always",
             f"{numbers}: nobody had asked, and an event was sent. It works, and costs a hypercall "
             "and an interrupt for each request: req_event is there to avoid that.",
+            ("store", "req_prod"),
         )
     if not any(said):
-        raise MisunderstandingError("notifies-never", f"{numbers}: the backend asked for that.")
+        raise MisunderstandingError(
+            "notifies-never",
+            f"{numbers}: the backend asked for that.",
+            ("store", "req_prod"),
+        )
     if all(old == MASK32 - 1 for old, _, _ in wrong):
         raise MisunderstandingError(
-            "wrap", f"{numbers}: the numbers are modulo 2^32, and so is what is between them."
+            "wrap",
+            f"{numbers}: the numbers are modulo 2^32, and so is what is between them.",
+            ("store", "req_prod"),
         )
     if all(count > 1 for _, count, _ in wrong):
         raise MisunderstandingError(
             "equals-is-not-passes",
             f"{numbers}. Several requests may be published at once: what counts is whether "
             "req_prod passed req_event, not whether it stopped there.",
+            ("store", "req_prod"),
         )
     raise MisunderstandingError(
         "between",
         f"{numbers}: an event {'has' if 0 < ahead <= count else 'need not'} to be sent. "
         "It is sent if old < req_event <= new.",
+        ("store", "req_prod"),
     )
 
 
@@ -204,6 +223,7 @@ def _published(publish: Callable[..., Any], start: int) -> None:
                 f"A lost wake-up. The backend went to sleep right behind {_name(access)}: it set "
                 "req_event and found no request, and publish() had looked at req_event already. "
                 "Publish first, then look.",
+                ("load", "req_event"),
             )
 
 

@@ -15,8 +15,9 @@ from xennet.abi.grant_table import (
     GTF_permit_access,
     GTF_readonly,
 )
-from xennet.adversary import Access, interleavings
+from xennet.adversary import Access
 from xennet.course.lesson import Functions, Lesson, MisunderstandingError, Question, boolean
+from xennet.course.recordings import acting, begin, interleavings
 from xennet.gnttab import GrantTable
 from xennet.granter import IN_USE
 from xennet.hypervisor import Domain, Machine
@@ -53,6 +54,7 @@ HINTS = (
 )
 
 _GREF = 8
+_GUEST = 1
 
 
 @define
@@ -79,7 +81,8 @@ class _World:
         """Map the guest's page into ``domain`` (the backend). Returns whether Xen allows it."""
         flags = GNTMAP_host_map | (GNTMAP_readonly if readonly else 0)
         user = domain or self.backend
-        self.status, _, page = user.map_grant_ref(self.guest.domid, _GREF, flags)
+        with acting(user.domid, "maps the page"):
+            self.status, _, page = user.map_grant_ref(self.guest.domid, _GREF, flags)
         self.got = None if page is None else page.first
         return self.status == GNTST_okay
 
@@ -99,15 +102,25 @@ def world() -> _World:
     grants = GrantTable(guest.table_pages(first, 1))
     at = _World(machine, backend, guest, other, grants, old, frame)
     at.words[2 * _GREF + 1] = old
+    begin(machine)
     return at
 
 
 def examine(functions: Functions) -> str:
     """The verdict on a grant() and an end()."""
-    _granted(functions["grant"])
-    _granted_meanwhile(functions["grant"])
-    _ended(functions["end"])
-    _ended_meanwhile(functions["end"])
+
+    def grant(*arguments: Any) -> None:
+        with acting(_GUEST, "grant()"):
+            functions["grant"](*arguments)
+
+    def end(words: memoryview, gref: int) -> Any:
+        with acting(_GUEST, "end()"):
+            return functions["end"](words, gref)
+
+    _granted(grant)
+    _granted_meanwhile(grant)
+    _ended(end)
+    _ended_meanwhile(end)
     return (
         "The flags are stored last, so whoever finds the entry valid finds the right "
         "frame; and the "
@@ -155,10 +168,13 @@ def _granted_meanwhile(grant: Callable[..., Any]) -> None:
         if at.got not in (None, at.frame):
             raise MisunderstandingError(
                 "flags-last",
-                f"The backend used the entry behind access {access.number}, and got frame "
-                f"{at.got}: that of the last use of this entry. The flags make it valid, so "
-                f"they are last.",
+                f"The backend used the entry right behind {_name(access)}, and got frame {at.got}: "
+                "that of the last use of this entry. The flags make it valid, so they are last.",
             )
+
+
+def _name(access: Access) -> str:
+    return f"your {access.kind} of the word with the {'frame' if access.word % 2 else 'flags'}"
 
 
 def _ended(end: Callable[..., Any]) -> None:
@@ -201,8 +217,8 @@ def _ended_meanwhile(end: Callable[..., Any]) -> None:
         if at.returned and at.status == GNTST_okay:
             raise MisunderstandingError(
                 "one-step",
-                f"The backend began to use the page right behind access {access.number}, when "
-                "end() had looked and not ended yet. Look and end in one step: compare_and_swap().",
+                f"The backend began to use the page right behind {_name(access)}, when end() had "
+                "looked and not ended yet. Look and end in one step: compare_and_swap().",
             )
 
 

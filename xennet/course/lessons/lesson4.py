@@ -10,6 +10,7 @@ from attrs import define
 
 from xennet.abi.xenbus import XenbusState
 from xennet.course.lesson import Functions, Lesson, MisunderstandingError, Question
+from xennet.course.recordings import acting, begin
 from xennet.testing.raw_backend import RawBackend
 from xennet.testing.raw_frontend import RawFrontend
 from xennet.testing.raw_peer import NodeValue
@@ -48,6 +49,7 @@ HINTS = (
 )
 
 S = XenbusState
+_HOST, _GUEST = 0, 1
 
 
 class _Watched(RawFrontend):
@@ -74,7 +76,8 @@ class _World:
 
     def look(self) -> None:
         """The watch fires."""
-        self.changed(self.front)
+        with acting(_GUEST, "backend_changed()"):
+            self.changed(self.front)
 
     def show(self, state: XenbusState) -> None:
         self.back.set_state(state)
@@ -84,11 +87,12 @@ class _World:
         """What a backend does at once when the frontend is Connected."""
         if self.front.state != S.Connected or self.back.queues:
             return
-        try:
-            self.back.attach()
-        except XenbusError as error:
-            self.missing = str(error)
-            self.back.detach()
+        with acting(_HOST, "the backend maps"):
+            try:
+                self.back.attach()
+            except XenbusError as error:
+                self.missing = str(error)
+                self.back.detach()
 
 
 def _new(changed: Callable[[RawFrontend], Any]) -> _World:
@@ -98,6 +102,7 @@ def _new(changed: Callable[[RawFrontend], Any]) -> _World:
     front = _Watched(setup.frontend.hv, setup.frontend.node, settle=setup.settle)
     world = _World(setup, front, setup.backend, changed)
     front.on_state = world.attach
+    begin(setup.host.machine)
     return world
 
 

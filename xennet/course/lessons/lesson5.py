@@ -18,6 +18,7 @@ from xennet.abi.netif import (
 )
 from xennet.course.lesson import Functions, Lesson, MisunderstandingError, Question
 from xennet.course.polled_backend import EXTRA, SLOT, Backend, Outcome, gso, numbered_pages, tx
+from xennet.course.recordings import begin
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.netback.poll_page import FIRST_GREF
 from xennet.port import open_port
@@ -51,6 +52,10 @@ HINTS = (
     "A checksum that is blank cannot be wrong: csum_blank and data_validated go together.",
     "The id comes back in the response. How do you know which page it is about?",
 )
+
+
+#: Where a backend finds out: as it loads the first slot, or the one behind it.
+_FIRST, _SECOND = ("load", "slot 0"), ("load", "slot 1")
 
 
 @frozen
@@ -95,7 +100,7 @@ def _cases() -> list[_Case]:
     ]
 
 
-def _judge(backend: Backend, case: _Case, slots: object) -> None:
+def _judge(case: _Case, slots: object) -> None:
     """Raise MisunderstandingError unless a backend receives the frame of ``case``."""
     if not isinstance(slots, list) or not all(
         isinstance(slot, bytes) and len(slot) in (EXTRA, SLOT) for slot in slots
@@ -103,6 +108,8 @@ def _judge(backend: Backend, case: _Case, slots: object) -> None:
         raise MisunderstandingError(
             "type", f"slots_of() has to return a list of packed slots: {slots!r:.60}"
         )
+    backend = Backend()
+    begin(backend.machine)
     backend.fill(case.contents())
     outcome = backend.take(slots)
     _explain(case, slots, outcome)
@@ -138,6 +145,7 @@ def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
             "extra-for-nothing",
             "A frame that need not be cut had extra info. A backend takes GSO of size 0 for an "
             f"attack. {said}",
+            _FIRST,
         )
     if extras and (
         not first_flags & NETTXF_extra_info
@@ -148,6 +156,7 @@ def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
             "extra-second",
             "The segment size goes into an extra info slot right behind the first slot, whose flag "
             f"extra_info says so; only its place makes a slot extra info. {said}",
+            _SECOND,
         )
     data = [requests[0], *requests[1 + extras :]]
     if len(data) != count:
@@ -159,12 +168,14 @@ def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
             "whole-size",
             f"The frame has {size} bytes, and size of its first slot is {data[0][4]}: it has to be "
             f"that of the whole frame, which the backend wants to know first. {said}",
+            _FIRST,
         )
     if [bool(one[2] & NETTXF_more_data) for one in data] != [True] * (count - 1) + [False]:
         raise MisunderstandingError(
             "more-data",
             "more_data says: another data slot of this frame follows. So all data slots have it "
             f"but the last, and extra info does not count. {said}",
+            _FIRST,
         )
     blank = data[0][2] & (NETTXF_csum_blank | NETTXF_data_validated)
     if not case.blank and blank & NETTXF_csum_blank:
@@ -172,16 +183,20 @@ def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
             "not-blank",
             "The checksum was complete, and you called it blank: the host that sends it on would "
             f"compute it where there may be none. {said}",
+            _FIRST,
         )
     if case.blank and blank != NETTXF_csum_blank | NETTXF_data_validated:
         raise MisunderstandingError(
             "blank-is-validated",
             "The checksum is blank: say csum_blank, so that it is computed later, and "
             f"data_validated, so that nobody verifies it before. {said}",
+            _FIRST,
         )
     if extras and EXTRA_GSO.unpack_from(slots[1])[2] != case.frame.gso_size:
         raise MisunderstandingError(
-            "gso-size", f"gso_size is the payload of a segment, {case.frame.gso_size} here. {said}"
+            "gso-size",
+            f"gso_size is the payload of a segment, {case.frame.gso_size} here. {said}",
+            _SECOND,
         )
     if len({one[3] for one in data}) != count:
         raise MisunderstandingError(
@@ -193,10 +208,9 @@ def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
 
 def examine(functions: Functions) -> str:
     """Give the slots of several frames to xennet's backend."""
-    backend = Backend()
     for case in _cases():
         slots = functions["slots_of"](list(case.pieces), case.frame.gso_size, case.blank)
-        _judge(backend, case, slots)
+        _judge(case, slots)
     return (
         "The backend received every frame as it was, one of 9,000 bytes in one piece: cut into "
         "segments, and its checksum computed, only where it leaves the host, if it does."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import TypeAlias
@@ -15,9 +16,11 @@ from xennet.abi.netif import (
     NETTXF_more_data,
 )
 from xennet.abi.xen import PAGE_SIZE
-from xennet.adversary import Access, interleavings
+from xennet.adversary import Access
 from xennet.course.lesson import Functions, Lesson, MisunderstandingError, Question
 from xennet.course.polled_backend import Backend, gso, numbered_pages, ring_page, tx
+from xennet.course.recordings import acting, begin, interleavings
+from xennet.course.ring_scene import BACKEND, FRONTEND, guest_page
 from xennet.engine.choice import shared
 from xennet.netback.poll_page import FIRST_GREF
 
@@ -238,7 +241,9 @@ _CASES = (
 
 
 def _shown(result: object) -> str:
-    return f"parts {result!r:.60}" if isinstance(result, list) else str(result)
+    if not isinstance(result, list):
+        return str(result)
+    return f"parts {result}" if len(result) < 4 else f"{len(result)} parts"
 
 
 def _checked(result: object) -> str | list[Part]:
@@ -255,8 +260,11 @@ def _checked(result: object) -> str | list[Part]:
 
 
 def _scene(case: _Case) -> SharedSlots:
-    page = memoryview(ring_page(case.slots, case.count)).cast("I")
-    return SharedSlots(shared(page, "tx ring"))
+    machine, page = guest_page()
+    page.u8[:] = ring_page(case.slots, case.count)
+    slots = SharedSlots(shared(page.u32, "tx ring"))
+    begin(machine)
+    return slots
 
 
 def _compare(case: _Case, backend: Backend, result: str | list[Part]) -> None:
@@ -268,7 +276,8 @@ def _compare(case: _Case, backend: Backend, result: str | list[Part]) -> None:
     else:
         same = result == outcome.verdict
     if not same:
-        said = outcome.why or f"{', '.join(outcome.statuses)}"
+        counts = Counter(outcome.statuses).items()
+        said = outcome.why or ", ".join(f"{count} x {status}" for status, count in counts)
         raise MisunderstandingError(
             case.idea, f"{case.text} You say: {_shown(result)}. The backend: {said}."
         )
@@ -276,7 +285,8 @@ def _compare(case: _Case, backend: Backend, result: str | list[Part]) -> None:
 
 def _invert(slots: SharedSlots, access: Access) -> None:
     """The guest rewrites the word that was just loaded."""
-    slots.words[access.word] ^= 0xFFFFFFFF
+    with acting(FRONTEND, "the guest rewrites it"):
+        slots.words[access.word] ^= 0xFFFFFFFF
 
 
 def _rewrite(take: Take, case: _Case, wanted: str | list[Part]) -> int:
@@ -303,7 +313,11 @@ def _rewrite(take: Take, case: _Case, wanted: str | list[Part]) -> int:
 
 def examine(functions: Functions) -> str:
     """Compare with the backend, then rewrite each word as soon as it has been loaded."""
-    take = functions["take_packet"]
+
+    def take(slots: SharedSlots, count: int) -> object:
+        with acting(BACKEND, "take_packet()"):
+            return functions["take_packet"](slots, count)
+
     backend = numbered_pages()
     results = []
     for case in _CASES:

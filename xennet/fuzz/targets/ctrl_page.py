@@ -49,7 +49,7 @@ class CtrlGuest(PolledGuest):
         words = self.table.u32
         words[2 * _RING_REF + 1] = self._ring.first
         words[2 * _RING_REF] = words[2 * FIRST_GREF]
-        store = XenStoreService(self._machine).connect(self._host, "ctrl")
+        store = XenStoreService(self.machine).connect(self._host, "ctrl")
         self.kernel = GuestKernel(self._host, store)
         self.port = self._guest.alloc_unbound(GUEST, HOST)
 

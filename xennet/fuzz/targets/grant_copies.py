@@ -197,9 +197,9 @@ class CopyGuest(PolledGuest):
 
     def __init__(self) -> None:
         super().__init__(1024)
-        self.machinery = self._machine.grant_tables.copy_args
+        self.machinery = self.machine.grant_tables.copy_args
         self.own = self._host.alloc_pages(OWN_PAGES)
-        self.canary = self._machine.create_domain(3).alloc_pages(CANARY_PAGES)
+        self.canary = self.machine.create_domain(3).alloc_pages(CANARY_PAGES)
 
 
 class CopyTarget(KernelTarget):

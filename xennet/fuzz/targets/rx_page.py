@@ -230,7 +230,7 @@ class RxGuest(PolledGuest):
     def __init__(self) -> None:
         super().__init__(1024)
         self.stage = self._host.alloc_pages(FRAMES * _ROOM_PAGES)
-        self.machinery = self._machine.grant_tables.copy_args
+        self.machinery = self.machine.grant_tables.copy_args
         self.words = self._ring.u32
 
 

@@ -72,7 +72,7 @@ class XnbPoller(PolledGuest):
         self.struck: list[DefectStruck] = []
         self._packets: list[PolledPacket] = []
         self._panic: BackendPanic | None = None
-        store = XenStoreService(self._machine).connect(self._host, "xnb")
+        store = XenStoreService(self.machine).connect(self._host, "xnb")
         kernel = GuestKernel(self._host, store)
         port = kernel.bind_interdomain(GUEST, self._guest.alloc_unbound(GUEST, HOST))
         self._xnb = XnbSoftc(
@@ -86,7 +86,7 @@ class XnbPoller(PolledGuest):
             log=log,
             rows=rows,
         )
-        self._machine.observers.subscribe(self._observe, DefectStruck)
+        self.machine.observers.subscribe(self._observe, DefectStruck)
 
     def __repr__(self) -> str:
         return f"<XnbPoller {len(self._packets)} packets, {len(self.struck)} defects struck>"
