@@ -20,6 +20,7 @@ CODE = ("xennet", "tests", "tools")
 TEXT = ("docs/**/*.md", "README.md", "pyproject.toml", "Makefile")
 #: Name -> why it may stay although nobody mentions it.
 KEPT = {
+    "xennet/cli/__init__.py: _Commands.format_commands": "click calls it",
     "xennet/cli/run.py: _PortType.convert": "click calls it",
     "xennet/cli/run.py: _LinkType.convert": "click calls it",
     "xennet/cli/run.py: _ChoicesType.convert": "click calls it",

@@ -81,7 +81,7 @@ _WORKERS = (
 )
 
 
-@click.group(cls=CommandGroup, short_help="Test a netfront or a netback against the protocol.")
+@click.group(cls=CommandGroup)
 def check() -> None:
     """Test a netfront or a netback against the protocol.
 

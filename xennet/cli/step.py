@@ -26,7 +26,6 @@ _HELP = """\
 
 
 @click.command(
-    short_help="Make a vif's deliveries one at a time.",
     epilog="Exit code: 0, or 2 for ports or choices that cannot be.",
 )
 @click.option("--guest", required=True, metavar="PORT", help="The port at the guest's end.")
