@@ -31,6 +31,8 @@ conjecture.MAX_SHRINKING_SECONDS = 10
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from browser import browser  # noqa: E402, F401  (a fixture: one for all tests of a session)
+
 #: What rich and click make of a terminal depends on these beside TERM.
 OF_TERMINALS = (
     *("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM"),

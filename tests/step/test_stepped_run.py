@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 
 from xennet.choices import Choices, NoSuchChoiceError
 from xennet.cli import main
-from xennet.step.run_start import RunStart
 from xennet.step.stepped_run import SteppedRun
 
-START = RunStart("gen:100x3", "echo:")
+PORTS = "gen:100x3", "echo:"
 
 
 @contextmanager
 def session(choices: str = "") -> Iterator[SteppedRun]:
-    made = SteppedRun(START, Choices.parse(choices))
+    made = SteppedRun(*PORTS, Choices.parse(choices))
     try:
         yield made
     finally:

@@ -7,14 +7,20 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib.resources import files
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from xennet.trace.page.structures import STEP_RULES, memories, rules, states, structures
+
 #: A browser keeps every event of a page in memory; what is longer is for Perfetto.
 MOST_EVENTS = 50_000
+#: Bytes of events in a page.
+MOST_BYTES = 64 << 20
+
+#: The files of the page's script, in the order in which they build on each other.
+SCRIPTS = ("model.js", "fields.js", "elements.js", "lanes.js", "panels.js", "explorer.js")
 
 #: Inside a script element no < may stand as it is; U+2028 and the rest of non-ASCII is \u anyway.
 _ESCAPES = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
@@ -26,16 +32,29 @@ def write_html(header: Mapping[str, Any], events: Iterable[Mapping[str, Any]], o
     Everything of the trace goes into the page as JSON that cannot end its element; the page shows
     it as text only, and its Content-Security-Policy names the two inlined files by their hashes.
 
-    Raises ValueError if there are more than MOST_EVENTS events.
+    Raises ValueError if there are more than MOST_EVENTS events, or MOST_BYTES of them.
     """
-    kept = list(islice(events, MOST_EVENTS + 1))
-    if len(kept) > MOST_EVENTS:
-        raise ValueError(
-            f"the trace has more than {MOST_EVENTS} events, too many for a page: "
-            "write FILE.json instead, which Perfetto shows"
-        )
+    kept, cited, size = [], set(), 0
+    for event in events:
+        kept.append(_json(event))
+        size += len(kept[-1])
+        if len(kept) > MOST_EVENTS or size > MOST_BYTES:
+            most = f"{MOST_EVENTS} events" if size <= MOST_BYTES else f"{MOST_BYTES} bytes"
+            raise ValueError(
+                f"the trace has more than {most}, too many for a page: write FILE.json instead, "
+                "which Perfetto shows"
+            )
+        if isinstance(event.get("rule"), str):
+            cited.add(event["rule"])
+    protocol = {
+        "structures": structures(),
+        "memories": memories(),
+        "states": states(),
+        "rules": rules(cited),
+        "step_rules": STEP_RULES,
+    }
     here = files(__package__)
-    script = here.joinpath("explorer.js").read_text("utf-8")
+    script = "\n".join(here.joinpath(name).read_text("utf-8") for name in SCRIPTS)
     style = here.joinpath("explorer.css").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string(here.joinpath("page.html.jinja").read_text("utf-8"))
@@ -44,7 +63,8 @@ def write_html(header: Mapping[str, Any], events: Iterable[Mapping[str, Any]], o
         style=style,
         script_hash=_hash(script),
         style_hash=_hash(style),
-        trace=_json({"header": header, "events": kept}),
+        protocol=_json(protocol),
+        trace=f'{{"header":{_json(header)},"events":[{",".join(kept)}]}}',
     )
     out.write_text(text, encoding="utf-8")
 

@@ -1,0 +1,62 @@
+"""Recordings and their pages, made once for all tests; a tab that may load and log nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from browser import Browser, Tab
+from lost_wake_up import record_lost_wake_up
+
+from xennet.port import open_port
+from xennet.run.links import run_ports
+from xennet.run.options import RunOptions
+from xennet.trace.page import write_html
+from xennet.trace.recorder import recording
+from xennet.trace.stream import Event, header_of
+
+Recording = tuple[Event, list[Event]]
+
+
+@pytest.fixture(scope="session")
+def run_recording() -> Recording:
+    """A run with GSO, two queues and grant tables of version 2."""
+    events: list[Event] = []
+    with recording() as recorder:
+        recorder.sink(events.append)
+        ports = [open_port("tcp:20000x2@2")], [open_port("echo:")]
+        options = RunOptions(queues=2, grant_version=2)
+
+        def made(link: object) -> None:
+            recorder.attach(link.host.machine)  # type: ignore[attr-defined]
+
+        report = run_ports(*ports, options, lambda *_: None, made=made)
+        recorder.detach()
+    assert report.verdict.good
+    return header_of(["run", "--guest", "tcp:20000x2@2", "--host", "echo:"]), events
+
+
+@pytest.fixture(scope="session")
+def lost_wake_up() -> Recording:
+    """A backend that looks before it asks for an event."""
+    return record_lost_wake_up()
+
+
+@pytest.fixture
+def shown(browser: Browser, tmp_path: Path) -> Iterator[Callable[[Recording], Tab]]:
+    """A function that shows the page of a recording in a tab of its own. At the end the pages have
+    asked for nothing but themselves, and have logged nothing."""
+    tabs: list[tuple[Tab, str]] = []
+
+    def show(recorded: Recording, address: str = "") -> Tab:
+        page = tmp_path / f"{len(tabs)}.html"
+        write_html(*recorded, page)
+        tabs.append((Tab(browser, page.as_uri() + address), page.as_uri()))
+        return tabs[-1][0]
+
+    yield show
+    for tab, url in tabs:
+        assert set(tab.requests()) == {url}
+        assert not tab.complaints()
+        tab.close()
