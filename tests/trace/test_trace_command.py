@@ -110,10 +110,10 @@ def test_the_dissector_is_written_and_its_path_printed(
     monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path))
     result = xennet("trace", "--dissector")
     assert result.exit_code == 0
-    path = Path(result.output.splitlines()[0])
+    path = Path(result.stdout.removesuffix("\n"))
     assert path.parent.parent == tmp_path
     assert path.read_text() == dissector_text()
-    assert f"lua_script:{path}" in result.output
+    assert f"lua_script:{path}" in result.stderr
 
 
 def test_a_cache_that_takes_no_dissector_is_one_clear_error(

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from captures import columns, needs_tshark
 from click.testing import CliRunner
 
 from xennet.abi import netif
 from xennet.abi.ring import SRING_HEADER_SIZE
 from xennet.cli import group
-from xennet.trace.dissector import dissector_text
 from xennet.trace.pcapng import write_pcapng
 from xennet.trace.stream import header_of, read
 
-LIMIT_S = 300
 BAD = "_ws.lua.error or xennet.expert.cut or xennet.expert.unknown or xennet.expert.rule"
-
-needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="there is no tshark")
-
-
-def shown(capture: Path, wanted: str, *fields: str) -> list[list[str]]:
-    """The fields of the packets that the filter takes."""
-    script = capture.with_suffix(".lua")
-    script.write_text(dissector_text())
-    columns = [argument for one in fields for argument in ("-e", one)]
-    done = subprocess.run(
-        ["tshark", "-r", str(capture), "-X", f"lua_script:{script}", "-Y", wanted]
-        + ["-T", "fields", *columns],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=True,
-    )
-    assert "ua error" not in (done.stdout + done.stderr).lower()
-    return [line.split("\t") for line in done.stdout.splitlines()]
 
 
 def events(*some: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -72,14 +50,14 @@ def test_a_recorded_run_is_shown_with_the_requests_of_the_stream(tmp_path: Path)
         assert CliRunner().invoke(group, arguments).exit_code == 0
     assert capture.read_bytes() == at_once.read_bytes()
     fields = ("xennet.tx.gref", "xennet.tx.size")
-    lines = shown(capture, "xennet.kind == 2", *fields)
+    lines = columns(capture, "xennet.kind == 2", *fields)
     assert [[int(value, 0) for value in line] for line in lines] == tx_requests(stream)
     assert len(lines) == 2
-    assert shown(capture, BAD, "frame.number") == []
+    assert columns(capture, BAD, "frame.number") == []
     states = [event for event in read(stream)[1] if event["kind"] == "state"]
-    lines = shown(capture, 'xennet.text contains ": state "', "xennet.sequence", "frame.comment")
+    lines = columns(capture, 'xennet.text contains ": state "', "xennet.sequence", "frame.comment")
     assert [[int(line[0], 0), line[1]] for line in lines] == [[e["n"], e["text"]] for e in states]
-    assert shown(capture, 'xennet.xs.string contains "feature-sg"', "frame.number")
+    assert columns(capture, 'xennet.xs.string contains "feature-sg"', "frame.number")
 
 
 @needs_tshark
@@ -102,7 +80,7 @@ def test_extras_are_told_from_requests_by_the_chain_of_flags(tmp_path: Path) -> 
         ),
         tmp_path / "a.pcapng",
     )
-    lines = shown(tmp_path / "a.pcapng", "xennet", "xennet.kind", "xennet.index")
+    lines = columns(tmp_path / "a.pcapng", "xennet", "xennet.kind", "xennet.index")
     kinds = [[int(value, 0) for value in line] for line in lines]
     assert kinds == [[2, 0], [6, 1], [1, 2], [6, 2], [2, 3], [1, 4], [1, 4000]]
 

@@ -27,7 +27,8 @@ _FILE = click.option(
 
 
 def _show_dissector(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    """Write the dissector for Wireshark and say where it lies. Raises BadInputError."""
+    """Write the dissector for Wireshark and say where it lies: its path alone on stdout. Raises
+    BadInputError."""
     if not wanted or ctx.resilient_parsing:
         return
     from xennet.trace.dissector import write_dissector
@@ -37,8 +38,9 @@ def _show_dissector(ctx: click.Context, _option: click.Parameter, wanted: bool) 
     except OSError as error:
         raise BadInputError(printable(f"{error.filename}: {error.strerror}")) from None
     say(printable(str(path)))
-    say("tshark -X lua_script:" + printable(shlex.quote(str(path))) + " -r FILE.pcapng")
-    say("Wireshark loads it from its folder of personal Lua plugins, or by the same option.")
+    say("tshark -X lua_script:" + printable(shlex.quote(str(path))) + " -r FILE.pcapng", err=True)
+    hint = "Wireshark loads it from its folder of personal Lua plugins, or by the same option."
+    say(hint, err=True)
     ctx.exit()
 
 

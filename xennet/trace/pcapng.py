@@ -31,7 +31,7 @@ from xennet.abi.ring import (
     ring_size,
 )
 from xennet.trace import pcapng_blocks, records
-from xennet.trace.records import Kind
+from xennet.trace.records import Kind, Role
 from xennet.trace.stream import Event
 
 #: Bytes of the largest memory that is taken from a stream.
@@ -78,19 +78,20 @@ class _Chain:
     inside: bool = False
     extras: bool = False
 
-    def kind(self, usual: Kind, slot: bytes) -> Kind:
-        """What ``slot`` is, the next one of the ring."""
+    def kind(self, usual: Kind, slot: bytes) -> tuple[Kind, Role]:
+        """What ``slot`` is, the next one of the ring, and where in its packet it stands."""
         if usual not in _CHAINED:
-            return usual
+            return usual, Role.NONE
         layout, more_data, extra_info = _CHAINED[usual]
         if self.extras:
             extra = records.STRUCTURES[Kind.EXTRA_INFO].codec({"u": "pad"})
             self.extras = bool(_value(extra, "flags", slot) & netif.XEN_NETIF_EXTRA_FLAG_MORE)
-            return Kind.EXTRA_INFO
+            return Kind.EXTRA_INFO, Role.NONE
         flags = _value(layout, "flags", slot)
+        role = Role.LATER_SLOT if self.inside else Role.FIRST_SLOT
         self.extras = not self.inside and bool(flags & extra_info)
         self.inside = bool(flags & more_data)
-        return usual
+        return usual, role
 
 
 @define
@@ -141,7 +142,7 @@ def _records(event: Event, memories: dict[int, _Memory]) -> Iterator[tuple[bytes
 
 
 def _record(
-    event: Event, kind: Kind, body: bytes = b"", index: int = 0, text: str = "", direction: int = 0
+    event: Event, kind: Kind, body: bytes = b"", index: int = 0, text: str = "", role: int = 0
 ) -> tuple[bytes, str]:
     text = text or str(event.get("text", ""))
     made = records.encode(
@@ -152,7 +153,7 @@ def _record(
         cause=event.get("cause") or 0,
         delivery=event.get("d", 0),
         index=index,
-        direction=direction,
+        role=role,
         rule=str(event.get("rule") or ""),
         text=text,
     )
@@ -196,11 +197,11 @@ def _published(event: Event, memory: _Memory) -> Iterator[tuple[bytes, str]]:
     for index in range(event["old"], event["old"] + count):
         at = SRING_HEADER_SIZE + index % slots * size
         slot = bytes(memory.held[at : at + size])
-        kind = chain.kind(usual, slot)
+        kind, role = chain.kind(usual, slot)
         structure = records.STRUCTURES[kind]
         body = slot[: structure.codec(structure.otherwise).size]
         text = f"{structure.definition} at {event['ring']} index {index & 0xFFFF_FFFF}"
-        yield _record(event, kind, body, index, text)
+        yield _record(event, kind, body, index, text, role)
     yield _record(event, Kind.RING_HEADER, bytes(memory.held[:SRING_HEADER_SIZE]), event["new"])
 
 
@@ -231,12 +232,12 @@ def _messages(event: Event) -> Iterator[tuple[bytes, str]]:
     if op in _VALUE_IS_ASKED:
         asked.append(value)
     body = b"\0".join(asked) + (b"" if op == "WRITE" else b"\0")
-    yield _record(event, Kind.XENSTORE, _message(kind, event, body), direction=1)
+    yield _record(event, Kind.XENSTORE, _message(kind, event, body), role=Role.TO_STORE)
     if event["error"]:
         body = _message(xs_wire.XS_ERROR, event, _bytes(event["error"]) + b"\0")
-        yield _record(event, Kind.XENSTORE, body, direction=2)
+        yield _record(event, Kind.XENSTORE, body, role=Role.FROM_STORE)
     elif op not in _VALUE_IS_ASKED and value:
-        yield _record(event, Kind.XENSTORE, _message(kind, event, value), direction=2)
+        yield _record(event, Kind.XENSTORE, _message(kind, event, value), role=Role.FROM_STORE)
 
 
 def _message(kind: int, event: Event, body: bytes) -> bytes:

@@ -8,12 +8,13 @@ written down here but where xennet.abi has it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
+from functools import cache
 from types import ModuleType
 
 from attrs import field, frozen
-from construct import Int8ul, Int16ul, Int32ul, Int64ul, Struct
+from construct import Construct, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 
 from xennet.abi import event_channel, grant_table, netif, ring, xs_wire
 from xennet.abi.codec import Codec, derive
@@ -30,7 +31,7 @@ record_header = "record_header" / Struct(
     "cause" / Int64ul,
     "delivery" / Int32ul,
     "index" / Int32ul,
-    "direction" / Int8ul,
+    "role" / Int8ul,
     "rule_length" / Int8ul,
     "text_length" / Int16ul,
 )
@@ -56,8 +57,14 @@ class Kind(IntEnum):
     XENSTORE = 13
 
 
-#: ``direction`` of a XenStore message, in words.
-DIRECTIONS: Mapping[int, str] = {0: "none", 1: "to the store", 2: "from the store"}
+class Role(IntEnum):
+    """``role``: which way a XenStore message goes, or where in its packet a slot stands."""
+
+    NONE = 0
+    TO_STORE = 1
+    FROM_STORE = 2
+    FIRST_SLOT = 3
+    LATER_SLOT = 4
 
 
 @frozen
@@ -84,11 +91,16 @@ class Structure:
 
     def codec(self, union: Mapping[str, str]) -> Codec:
         """The codec of the definition as it is now, with its unions read that way."""
-        return derive(getattr(self.module, self.definition), union=union)
+        return _derived(getattr(self.module, self.definition), tuple(union.items()))
 
     def unions(self) -> dict[int, Mapping[str, str]]:
         """All ways to read it: value of the selector (-1: any other) -> choice of union members."""
         return {-1: self.otherwise, **self.variants}
+
+
+@cache
+def _derived(definition: Construct, union: tuple[tuple[str, str], ...]) -> Codec:
+    return derive(definition, union=dict(union))
 
 
 def _extra(member: str) -> Mapping[str, str]:
@@ -178,7 +190,7 @@ def constants(module: ModuleType, prefix: str) -> dict[int, str]:
         if (
             rest != name
             and isinstance(value, int)
-            and not re.search("MAX|COUNT|INVALID|mask", rest)
+            and not re.search("MAX|COUNT|INVALID$|mask", rest)
         ):
             found.setdefault(value, rest)
     return found
@@ -195,7 +207,8 @@ def clean(path: str) -> str:
     return ".".join(part.lstrip("_") or part for part in path.split(".") if part != "u")
 
 
-def codes(codec: Codec) -> dict[str, str]:
+@cache
+def codes(codec: Codec) -> Mapping[str, str]:
     """The struct format of each field of a codec: H, h, I, 6s ..."""
     found = re.findall(r"\d*[a-wyzA-Z]", codec.format.lstrip("<"))
     flat = [code for one in found for code in _single(one)]
@@ -215,7 +228,7 @@ def encode(
     cause: int = 0,
     delivery: int = 0,
     index: int = 0,
-    direction: int = 0,
+    role: int = Role.NONE,
     rule: str = "",
     text: str = "",
 ) -> bytes:
@@ -230,46 +243,8 @@ def encode(
         cause,
         delivery,
         index & 0xFFFF_FFFF,
-        direction,
+        role,
         len(rule_bytes),
         len(text_bytes),
     )
     return head + rule_bytes + text_bytes + body
-
-
-def decode(record: bytes) -> dict[str, int | str]:
-    """What Wireshark shows of a whole record: name in filters -> number, or text; bytes are in
-    hexadecimal. Raises struct.error for one that is cut."""
-    values: dict[str, int | str] = {}
-    for name, value in zip(HEADER.fields, HEADER.unpack_from(record), strict=True):
-        values[f"xennet.{name}"] = value
-    at = HEADER.size
-    for name in ("rule", "text"):
-        length = int(values[f"xennet.{name}_length"])
-        if length:
-            values[f"xennet.{name}"] = record[at : at + length].decode("ascii", "backslashreplace")
-        at += length
-    structure = STRUCTURES.get(Kind(int(values["xennet.kind"])))
-    if structure is not None:
-        values.update(_decode_structure(structure, record[at:]))
-    return values
-
-
-def _decode_structure(structure: Structure, body: bytes) -> Iterator[tuple[str, int | str]]:
-    union = structure.otherwise
-    if structure.selector:
-        selecting = structure.codec(union)
-        chosen = dict(zip(selecting.fields, selecting.unpack_from(body), strict=True))
-        union = structure.variants.get(chosen[structure.selector] & structure.mask, union)
-    codec = structure.codec(union)
-    for path, value in zip(codec.fields, codec.unpack_from(body), strict=True):
-        name = f"xennet.{structure.filter}.{clean(path)}"
-        yield name, value.hex() if isinstance(value, bytes) else value
-        prefix = structure.bits.get(clean(path))
-        if prefix is not None:
-            for bit, bit_name in bit_names(structure.module, prefix).items():
-                yield f"{name}.{bit_name}", int(bool(value & bit))
-        if path == structure.payload and value:
-            payload = body[codec.size : codec.size + value]
-            if payload:
-                yield f"xennet.{structure.filter}.payload", payload.hex()

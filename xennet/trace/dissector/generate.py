@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
+from xennet.abi import xs_wire
 from xennet.abi.codec import Codec
-from xennet.trace import records
+from xennet.trace import record_rules, records, store_arguments
+from xennet.trace.record_rules import RecordRule
+from xennet.trace.store_arguments import Arguments
 from xennet.user_cache import directory
 
 _TYPES = {
@@ -33,14 +37,20 @@ def dissector_text() -> str:
 
 
 def write_dissector() -> Path:
-    """Write the script into the user's cache directory. Returns its path. Raises OSError if it
-    cannot be written there."""
+    """Write the script into the user's cache directory, unless it is there.
+
+    Returns its path, whose name is made of its content: other versions have their own files.
+    Raises OSError if it cannot be written there.
+    """
+    text = dissector_text().encode("ascii")
     folder = directory() / "wireshark"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "xennet.lua"
+    path = folder / f"xennet-{hashlib.sha256(text).hexdigest()[:12]}.lua"
+    if path.is_file() and path.read_bytes() == text:
+        return path
     handle, unready = tempfile.mkstemp(dir=folder, suffix=".part")
-    with os.fdopen(handle, "w", encoding="ascii") as out:
-        out.write(dissector_text())
+    with os.fdopen(handle, "wb") as out:
+        out.write(text)
     os.replace(unready, path)
     return path
 
@@ -51,12 +61,30 @@ def _tables() -> Iterator[str]:
     yield f"local VERSION = {records.VERSION}"
     yield f"local KINDS = {_names({kind.value: kind.name for kind in records.Kind})}"
     yield "local HEADER = {"
-    named = {"kind": "KINDS", "direction": _names(records.DIRECTIONS)}
+    roles = {role.value: role.name for role in records.Role}
+    named = {"kind": "KINDS", "role": _names(roles)}
     yield from _leaves(records.HEADER, "xennet.", {}, named)
     yield "}"
+    for field in ("role", "index"):
+        at, size = records.HEADER.offsets[field], records.HEADER.sizes[field]
+        yield f"local {field.upper()} = {{{at}, {size}}}"
     yield "local STRUCTURES = {"
     for kind, structure in records.STRUCTURES.items():
         yield from _structure(kind, structure)
+    yield "}"
+    yield "local RULES = {"
+    for kind in records.Kind:
+        yield f"[{kind.value}] = {{"
+        yield from (_rule(one) for one in record_rules.RULES if one.kind is kind)
+        yield "},"
+    yield "}"
+    yield f"local TO_STORE, FROM_STORE = {records.Role.TO_STORE:d}, {records.Role.FROM_STORE:d}"
+    yield f"local XS_WATCH_EVENT = {xs_wire.XS_WATCH_EVENT}"
+    yield f"local PARTS = {{{_texts(store_arguments.names())}}}"
+    yield f"local OTHER_ARGUMENTS = {_arguments(store_arguments.OTHERS)}"
+    yield "local ARGUMENTS = {"
+    for number, arguments in store_arguments.ARGUMENTS.items():
+        yield f"[{number}] = {_arguments(arguments)},"
     yield "}"
 
 
@@ -76,7 +104,7 @@ def _structure(kind: records.Kind, structure: records.Structure) -> Iterator[str
     if structure.payload:
         at, size = usual.offsets[structure.payload], usual.sizes[structure.payload]
         yield f'payload = {{{at}, {size}}}, payload_name = "{prefix}payload",'
-        yield f'string_name = "{prefix}string",'
+        yield f'string_name = "{prefix}string", prefix = "{prefix}",'
     yield "variants = {"
     for value, union in structure.unions().items():
         yield f"[{value}] = {{"
@@ -103,6 +131,38 @@ def _leaves(
             f'{{"{prefix}{name}", {codec.offsets[path]}, {codec.sizes[path]}, "{kind}", '
             f"{values.get(name, 'nil')}, {{{each}}}}},"
         )
+
+
+def _rule(one: RecordRule) -> str:
+    """The Lua table of a rule: numbers are {whether of the header, at, size, whether signed}."""
+
+    def number(field: str) -> str:
+        found = one.number(field)
+        words = (found.in_header, found.at, found.size, found.signed)
+        return "{" + ", ".join(str(word).lower() for word in words) + "}"
+
+    when = ", ".join(f"{{{number(w.field)}, {w.mask}, {w.value}}}" for w in one.when)
+    parts = [
+        f'rule = "{one.rule}"',
+        f'what = "{one.what}"',
+        f"plus = {{{', '.join(map(number, one.plus))}}}",
+        f"minus = {{{', '.join(map(number, one.minus))}}}",
+        f"when = {{{when}}}",
+        f"bits = {one.bits}",
+    ]
+    parts += [f"low = {one.low}"] if one.low is not None else []
+    parts += [f"high = {one.high}"] if one.high is not None else []
+    if one.among:
+        parts.append("among = {" + ", ".join(f"[{n}] = true" for n in sorted(one.among)) + "}")
+    return "{" + ", ".join(parts) + "},"
+
+
+def _arguments(one: Arguments) -> str:
+    return f"{{ asked = {{{_texts(one.asked)}}}, answered = {{{_texts(one.answered)}}} }}"
+
+
+def _texts(texts: Iterable[str]) -> str:
+    return ", ".join(f'"{text}"' for text in texts)
 
 
 def _names(names: Mapping[int, str]) -> str:
