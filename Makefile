@@ -80,11 +80,12 @@ zoo: $(FAST)
 
 bench: $(FAST)
 	@$(PIP) --require-hashes -r requirements-bench.lock
-	@$(BIN)/python -m xennet.bench --write docs
+	@mkdir -p bench-out
+	@$(BIN)/python -m xennet.bench --json bench-out/figures.json
+	@$(BIN)/python tools/bench_doc.py bench-out/figures.json
 	@$(BIN)/python -m xennet.bench.xenstore
 	@$(BIN)/python -m xennet.bench.taps
 	@$(BIN)/python -m xennet.bench.exec_seam
-	@$(BIN)/python -m xennet.bench.fuzz_speed
 	@$(BIN)/python -m xennet.bench.qemu_echo
 	@$(BIN)/python -m xennet.bench.netmap_programs
 

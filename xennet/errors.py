@@ -1,6 +1,20 @@
-"""The errors of links and hosts."""
+"""Errors that a command shows as one line, each raised by the room that it is about; nothing is
+imported to catch them."""
 
 from __future__ import annotations
+
+
+class EngineError(Exception):
+    """The wanted engine is not there; the message says what to do."""
+
+
+class PluginError(Exception):
+    """An entry point cannot be used. The message is one line that names its distribution."""
+
+
+class PortError(Exception):
+    """A port specification, a file or a device cannot be used. The message is one line with the
+    evidence."""
 
 
 class LinkError(Exception):

@@ -17,14 +17,12 @@ from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
+from xennet.errors import PluginError as PluginError
+
 #: A kind of what a registry has.
 K = TypeVar("K")
 #: A name that a colon, or a plus before it, sets apart from what stands around it.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*", re.ASCII)
-
-
-class PluginError(Exception):
-    """An entry point cannot be used. The message is one line that names its distribution."""
 
 
 @frozen

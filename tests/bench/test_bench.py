@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from click.testing import CliRunner
 
-from xennet.bench import climit, compiler, fuzz_speed, netmap_programs, rounds, taps
-from xennet.bench.__main__ import BEGIN, END, _write
-from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
+from xennet.bench import __main__ as bench_main
+from xennet.bench import (
+    climit,
+    compiler,
+    features,
+    figures,
+    fuzz_speed,
+    netmap_programs,
+    rounds,
+    taps,
+)
+from xennet.bench.bus_speed import OverBus, over_socket, why_not
 from xennet.bench.contestants import Kernels, Vif, copy_loop, seqpacket
-from xennet.bench.features import FEATURES, Connecting, Crossing, FeatureResults
-from xennet.bench.figures import LINK_SIZES, LOGGED, SEQPACKET, Results, netmap_ways
+from xennet.bench.features import FEATURES, Connecting, Crossing
+from xennet.bench.figures import LINK_SIZES, SECTIONS, Bench, Json, leaf, netmap_ways
 from xennet.bench.link_speed import LINKS, Crossed
 from xennet.bench.markdown import tables
 from xennet.bench.netmap_speed import OverNetmap
@@ -22,6 +36,9 @@ from xennet.bench.polling import PollPage, pages
 from xennet.bench.rounds import Contestant, Figure, race
 from xennet.netmap.user.mapped_ring import Ring
 from xennet.port.null import NullPort
+
+_ROOT = Path(__file__).parents[2]
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 @pytest.mark.parametrize(
@@ -138,56 +155,148 @@ def test_all_take_turns_and_no_garbage_is_collected_meanwhile(collector: Mock) -
     assert collector.collect.call_count == collector.unfreeze.call_count == 6
 
 
-def test_tables_and_picture_are_written_between_the_marks(tmp_path: Path) -> None:
+def test_all_sections_make_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(name: str) -> Callable[[Bench], Json]:
+        return lambda bench: {name: {"rounds": bench.rounds}}
+
+    monkeypatch.setattr(figures, "SECTIONS", {name: one(name) for name in SECTIONS})
+    bench = Bench(3, 0.1, lambda what: None)
+    bench.missing.append("C limit: no gcc")
+    found = figures.measure(bench, ["store", "vif"])
+    assert found == {
+        "format": "xennet-bench/1",
+        "rounds": 3,
+        "store": {"rounds": 3},
+        "vif": {"rounds": 3},
+        "missing": ["C limit: no gcc"],
+    }
+    assert list(found) == ["format", "rounds", "store", "vif", "missing"]
+
+
+@pytest.mark.parametrize("name", ["vif", "log", "connect", "features"])
+def test_a_section_is_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One race of each kind of figure; what carries frames is tried above.
+    monkeypatch.setattr(rounds, "count_for", lambda contestant, size, seconds: 100)
+    monkeypatch.setattr(figures, "SIZES", (1514,))
+    monkeypatch.setattr(features, "CONNECTS", 1)
+    monkeypatch.setattr(features, "QUEUES", (1, 2))
+    found = figures.measure(Bench(2, 0.01, lambda what: None, ("plain",)), [name])
+    assert json.loads(json.dumps(found)) == found
+    assert_leaves(found[name])
+    assert all(row for table in tables(found) for row in table.rows)
+
+
+def assert_leaves(found: Json) -> None:
+    """Check that what has a spread has a median in it, and that there is one."""
+    if "spread" in found:
+        low, high = found["spread"]
+        assert low <= found[next(key for key in found if key.endswith("_s"))] <= high
+        return
+    assert found
+    for part in found.values():
+        assert_leaves(part)
+
+
+def test_sections_are_chosen_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def measured(bench: Bench, only: list[str]) -> Json:
+        asked.append(only)
+        return {"rounds": bench.rounds, "missing": []}
+
+    monkeypatch.setattr(bench_main, "measure", measured)
+    target, run = tmp_path / "figures.json", CliRunner().invoke
+    arguments = ["--rounds", "2", "--json", f"{target}", "--only", "guests,vif"]
+    assert run(bench_main.main, arguments).exit_code == 0
+    assert json.loads(target.read_text()) == {"rounds": 2, "missing": []}
+    assert run(bench_main.main, []).exit_code == 0
+    assert asked == [["guests", "vif"], list(SECTIONS)]
+    refused = run(bench_main.main, ["--only", "vif,gusts"])
+    assert refused.exit_code == 2
+    assert "there is no section 'gusts'; there are: vif, " in refused.output
+
+
+#: A figure of every section, as a file has them.
+_FIGURE = leaf(Figure((1e5, 2e5, 1.5e5)), of_c=Figure((2e5, 4e5, 3e5)))
+_SEQPACKET = _FIGURE | {"of_seqpacket": 1.0}
+_SAMPLE: Json = {
+    "format": "xennet-bench/1",
+    "rounds": 3,
+    "vif": {"plain": {"60": _SEQPACKET, "1514": _SEQPACKET}},
+    "kernels": {"plain": {"60": _SEQPACKET, "1514": _SEQPACKET}},
+    "seqpacket": {"60": _SEQPACKET, "1514": _SEQPACKET},
+    "harness": {"plain": {"calls_s": 75e3, "spread": [7e4, 8e4]}},
+    "log": {"plain": {"off": _FIGURE, "on": _FIGURE | {"of_off": 0.5}}},
+    "start": {"plain": {"seconds": 0.25, "spread": [0.25, 0.5]}},
+    "features": {"plain": {"GSO": _FIGURE | {"size": 64000, "of_first": 0.05}}},
+    "guests": {"plain": {"60": {"200": _FIGURE | {"cost_of_one": 2.0}}}},
+    "connect": {"plain": {"8": {"cycles_s": 100.0, "spread": [80.0, 120.0]}}},
+    "links": {"plain": {"60": {"epair:netisr": _FIGURE | {"of_vif": 3.0}}}},
+    "bus": {
+        "SEQPACKET": _SEQPACKET,
+        "bus, plain, flooded": _FIGURE | {"of_seqpacket": 0.5, "lock": 0.25, "lock_wait": 0.1},
+    },
+    "netmap": {"60": {"plain: pipe": _FIGURE | {"of_seqpacket": 3.0}}},
+    "store": {"READ": {"1": {"requests_s": 1e4, "spread": [1e4, 1e4], "of_real": 0.5}}},
+    "fuzz": {"atheris": {"executions_s": 17e3, "spread": [1e4, 2e4], "packets_a_page": 0.56}},
+    "memory": {"10000": {"kib": 1000}, "1000000": {"kib": 1000}},
+    "missing": ["C limit: no gcc"],
+}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| vif, plain | 150,000 | 67% | 1.00 x | 0.500 x |",
+        "| plain | 75,000 | 13% |",
+        "| plain | 150,000 | 150,000 | 0.50 x |",
+        "| plain | 0.25 | 100% |",
+        "| plain: GSO, 64000 bytes | 150,000 | 9,600 | 67% | 0.05 x |",
+        "| plain: 200 | 150,000 | 67% | 2.00 x |",
+        "| plain: 8 | 100 | 40% |",
+        "| plain: epair:netisr, 60 bytes | 150,000 | 67% | 3.00 x |",
+        "| SEQPACKET | 150,000 | 67% | 1.00 x | - | - |",
+        "| bus, plain, flooded | 150,000 | 67% | 0.50 x | 25% | 10% |",
+        "| plain: pipe, 60 bytes | 150,000 | 67% | 3.00 x |",
+        "| READ | 1 | 10,000 | 0% | - | 0.50 x |",
+        "| atheris | 17,000 | 59% | 0.56 | - |",
+        "| 1,000,000 | 1,000 | 1.00 x |",
+    ],
+)
+def test_every_section_has_a_table(row: str) -> None:
+    assert row in "\n".join(table.markdown() for table in tables(_SAMPLE)).splitlines()
+
+
+def test_every_section_is_in_the_sample() -> None:
+    assert set(SECTIONS) <= set(_SAMPLE)
+
+
+def test_the_page_and_its_picture_come_from_the_file(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed: no picture")
-    figure = Figure((1e5, 2e5, 1.5e5))
-    ways = {"vif, plain": figure, SEQPACKET: figure}
-    results = Results(
-        rounds=3,
-        frames={60: ways, 1514: ways},
-        polls={"plain": figure},
-        startup={"plain": figure},
-        logs={"plain": {"plain": figure, LOGGED: figure}},
-        features=FeatureResults(
-            frames={"plain": dict.fromkeys(FEATURES, figure)},
-            guests={"plain": {60: {1: figure, 200: Figure((5e4, 1e5, 1e5))}}},
-            connects={"plain": {8: figure}},
-        ),
-        peaks={10_000: 1000, 1_000_000: 1000},
-        missing=("C limit: no gcc",),
-    )
+    (tmp_path / "figures.json").write_text(json.dumps(_SAMPLE))
     page = tmp_path / "performance.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    _write(tmp_path, tables(results), results)
+    subprocess.run(
+        [sys.executable, "tools/bench_doc.py", f"{tmp_path}/figures.json", "--docs", f"{tmp_path}"],
+        check=True,
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONPATH": f"{_ROOT}"},
+    )
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert "| vif, plain | 150,000 | 67% | 1.00 x | - |" in text
-    assert "| plain: GSO, 64000 bytes | 150,000 | 9,600 | 67% | 1.00 x |" in text
-    assert "| plain: 200 | 100,000 | 50% | 2.00 x |" in text
-    assert "| plain: 8 | 150,000 | 67% |" in text
     assert "Left out: C limit: no gcc." in text
     assert (tmp_path / "performance.svg").read_text().startswith("<?xml")
 
 
-def test_links_and_buses_have_tables() -> None:
-    figure = Figure((1e5, 2e5, 1.5e5))
-    results = Results(
-        rounds=3,
-        frames={},
-        polls={},
-        startup={},
-        logs={},
-        links={"plain": {60: {"vif": figure, "epair:netisr": Figure((3e5, 6e5, 3e5))}}},
-        bus={SEQPACKET: figure, "bus, plain, flooded": Figure((5e4, 1e5, 1e5))},
-        lock={"bus, plain, flooded": Shares(0.25, 0.1)},
-        netmap={60: {SEQPACKET: figure, "plain: pipe": Figure((3e5, 6e5, 3e5))}},
-    )
-    text = "\n".join(table.markdown() for table in tables(results))
-    assert "| plain: epair:netisr, 60 bytes | 300,000 | 100% | 3.00 x |" in text
-    assert "| bus, plain, flooded | 100,000 | 50% | 0.50 x | 25% | 10% |" in text
-    assert f"| {SEQPACKET} | 150,000 | 67% | 1.00 x | - | - |" in text
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "figures.json").write_text('{"format": "else"}')
+    command = [sys.executable, f"{_ROOT}/tools/bench_doc.py", f"{tmp_path}/figures.json"]
+    environment = {**os.environ, "PYTHONPATH": f"{_ROOT}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert "figures.json is no xennet-bench/1 but 'else'" in done.stderr
 
 
 def test_interfaces_are_not_measured_by_an_ordinary_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from click.testing import CliRunner
 from wire import wire
 
 import xennet
-from xennet.cli import main
+from xennet.cli import group, main
 from xennet.frames import FrameBatch
 from xennet.port import open_port
 from xennet.run import RunOptions, RunReport, Verdict
@@ -424,6 +425,27 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     )
     running = process("-c", code, env={**os.environ, "XENNET_ENGINE": ""})
     assert running.communicate(timeout=_SECONDS) == ("\n", "")
+
+
+def test_the_help_of_all_commands_imports_none_of_them() -> None:
+    code = (
+        "import sys; from xennet.cli import main; main(['--help']);"
+        "print(*{'attrs', 'dataclasses'} & set(sys.modules),"
+        " *sorted(m for m in sys.modules if m.startswith('xennet.cli.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "xennet.cli.group xennet.cli.output"
+
+
+def test_the_help_tells_each_command_in_a_line_and_each_exists() -> None:
+    lines = CliRunner().invoke(group, ["--help"]).output.partition("Commands:\n")[2].splitlines()
+    told = dict(line.split(maxsplit=1) for line in lines[: lines.index("")])
+    with group.make_context("xennet", [], resilient_parsing=True) as ctx:
+        for name in group.list_commands(ctx):
+            command = group.get_command(ctx, name)
+            assert command is not None
+            assert told.pop(name) == command.short_help
+    assert not told
 
 
 RUN = ("run", "--guest", "gen:60x3", "--host", "null:")

@@ -20,9 +20,12 @@ CODE = ("xennet", "tests", "tools")
 TEXT = ("docs/**/*.md", "README.md", "pyproject.toml", "Makefile")
 #: Name -> why it may stay although nobody mentions it.
 KEPT = {
+    "xennet/cli/__init__.py: _Commands.format_commands": "click calls it",
     "xennet/cli/run.py: _PortType.convert": "click calls it",
     "xennet/cli/run.py: _LinkType.convert": "click calls it",
     "xennet/cli/run.py: _ChoicesType.convert": "click calls it",
+    "xennet/cli/run.py: _DriverType.convert": "click calls it",
+    "xennet/cli/run.py: _DriverType.get_metavar": "click calls it",
     "xennet/cli/seconds.py: Seconds.convert": "click calls it",
     "xennet/moved.py: _Finder.create_module": "the import system calls it",
     "xennet/observe.py: DomainDestroyed.zombie": "for observers; the tests compare whole events",

@@ -29,7 +29,7 @@ _TABLE = {
     "html_table": "",
     # How kernels run
     "engine": "",
-    "engine/choice": "engine engine/fast",
+    "engine/choice": "engine engine/fast errors",
     "engine/fast": "engine engine/kernel engine/libatomic ring user_cache",
     "engine/atomics": "engine/fast engine/libatomic",
     "engine/libatomic": "",
@@ -68,8 +68,8 @@ _TABLE = {
     "netback/xnb/oracle": "abi netback/xnb/poller",
     # A host, and what it is made of
     "toolstack": "abi interface xenbus xenstore",
-    "plugins": "",
-    "port": "abi frames offload plugins ring",
+    "plugins": "errors",
+    "port": "abi errors frames offload plugins ring",
     "wrap": "flow frames lazy offload port",
     "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
     "netmap": "abi engine/choice engine/kernel frames ifnet lazy memfd port pump ring runloop",
@@ -143,7 +143,7 @@ _TABLE = {
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "
         "netfront plugins port pump toolstack wrap xenbus xenstore"
     ),
-    "step": "choices link port runloop trace",
+    "step": "choices link port run runloop trace",
     # The front doors
     "__init__": (
         "errors frames host hypervisor interface lazy lifecycle link moved netback "
@@ -152,7 +152,7 @@ _TABLE = {
     "cli": (
         "__init__ abi check check/vectors choices course dumps engine/choice errors exec "
         "exec/own_host frames fuzz host hostd hypervisor interface lifecycle netback netfront "
-        "netmap plugins port pump run runloop shmif step trace workers wrap xen xenbus xenstore"
+        "netmap port pump run runloop shmif step trace workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from xennet.choices import Choices, NoSuchChoiceError
 from xennet.cli import main
+from xennet.step.run_start import RunStart
 from xennet.step.stepped_run import SteppedRun
 
-PORTS = "gen:100x3", "echo:"
+START = RunStart("gen:100x3", "echo:")
 
 
 @contextmanager
 def session(choices: str = "") -> Iterator[SteppedRun]:
-    made = SteppedRun(*PORTS, Choices.parse(choices))
+    made = SteppedRun(START, Choices.parse(choices))
     try:
         yield made
     finally:

@@ -6,70 +6,59 @@ import json
 from pathlib import Path
 
 import click
-from attrs import asdict
 
-from xennet.bench.figures import Results, measure
-from xennet.bench.markdown import Table, tables
-from xennet.bench.plot import draw
+from xennet.bench.figures import SECTIONS, Bench, Json, measure
+from xennet.bench.markdown import tables
 
-#: The lines around the generated part of the page.
-BEGIN = "<!-- figures: begin -->"
-END = "<!-- figures: end -->"
+
+def _sections(_context: click.Context, _option: click.Parameter, text: str) -> list[str]:
+    names = text.split(",") if text else list(SECTIONS)
+    if unknown := [name for name in names if name not in SECTIONS]:
+        known = ", ".join(SECTIONS)
+        raise click.BadParameter(f"there is no section {unknown[0]!r}; there are: {known}")
+    return names
 
 
 @click.command()
 @click.option("--rounds", default=7, show_default=True, help="Rounds in which all take turns.")
 @click.option("--seconds", default=0.3, show_default=True, help="About how long one turn takes.")
-@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
-@click.option("--no-memory", is_flag=True, help="Leave the memory measurement out.")
 @click.option(
-    "--write",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Put the tables and the picture into performance.md and .svg in this directory.",
+    "--json",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write every figure there; tools/bench_doc.py makes docs/performance.md of it.",
 )
-def main(rounds: int, seconds: float, as_json: bool, no_memory: bool, write: Path | None) -> None:
+@click.option(
+    "--only",
+    default="",
+    metavar="SECTION,...",
+    callback=_sections,
+    help=f"Measure some sections: {', '.join(SECTIONS)}.",
+)
+def main(rounds: int, seconds: float, target: Path | None, only: list[str]) -> None:
     """Measure the vif against SEQPACKET, a plain copy loop and the same work in C."""
-    results = measure(
-        rounds,
-        seconds,
-        with_memory=not no_memory,
-        say=lambda what: click.echo(f"measuring {what} ...", err=True),
-    )
-    made = tables(results)
-    if as_json:
-        click.echo(json.dumps(asdict(results), indent=2))
-    else:
-        _print(made, results)
-    if write is not None:
-        _write(write, made, results)
+    bench = Bench(rounds, seconds, lambda what: click.echo(f"measuring {what} ...", err=True))
+    results = measure(bench, only)
+    if target is not None:
+        target.write_text(json.dumps(results, indent=2) + "\n")
+    _print(results)
 
 
-def _print(made: list[Table], results: Results) -> None:
+def _print(results: Json) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
     console = Console()
-    for table in made:
+    for table in tables(results):
         shown = RichTable(title=table.title, title_justify="left")
         for i, column in enumerate(table.columns):
             shown.add_column(column, justify="right" if i else "left")
         for row in table.rows:
             shown.add_row(*row)
         console.print(shown)
-    console.print("One process, garbage collection frozen; spread: (max - min) / median.")
-    for reason in results.missing:
+    console.print("Garbage collection frozen; spread: (max - min) / median.")
+    for reason in results["missing"]:
         console.print(f"Left out: {reason}")
-
-
-def _write(directory: Path, made: list[Table], results: Results) -> None:
-    page = directory / "performance.md"
-    head, _, rest = page.read_text().partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    body = "\n\n".join(table.markdown() for table in made)
-    left_out = "".join(f"\n\nLeft out: {reason}." for reason in results.missing)
-    page.write_text(f"{head}{BEGIN}\n\n{body}{left_out}\n\n{END}{tail}")
-    draw(results, directory / "performance.svg")
-    click.echo(f"wrote {page} and its picture", err=True)
 
 
 if __name__ == "__main__":

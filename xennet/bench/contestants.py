@@ -47,9 +47,9 @@ def _carry(size: int, frames: int) -> float:
     link = VifLink(source, sink)
     try:
         link.open()
-        started = time.perf_counter()
+        started = time.process_time()
         link.carry()
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         arrived = sink.counters.frames_out
         link.close()
     finally:
@@ -65,11 +65,11 @@ def seqpacket(size: int, frames: int) -> float:
     with left, right:
         frame, buffer = bytes(size), bytearray(65536)
         send, receive = left.send, right.recv_into
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(frames):
             send(frame)
             receive(buffer)
-        return time.perf_counter() - started
+        return time.process_time() - started
 
 
 def copy_loop(size: int, frames: int) -> float:
@@ -77,9 +77,9 @@ def copy_loop(size: int, frames: int) -> float:
     with mmap.mmap(-1, 1 << 20) as shared:
         frame, buffer = memoryview(bytes(size)), memoryview(bytearray(65536))
         with memoryview(shared) as page:
-            started = time.perf_counter()
+            started = time.process_time()
             for i in range(frames):
                 at = (i & 63) << 14
                 page[at : at + size] = frame
                 buffer[:size] = page[at : at + size]
-            return time.perf_counter() - started
+            return time.process_time() - started

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from attrs import field, frozen
+from attrs import frozen
 
-from xennet.bench.rounds import Contestant, Figure, race
+from xennet.bench.rounds import Contestant
 from xennet.engine.choice import using
 from xennet.host.host import Host
 from xennet.host.setup import Setup
@@ -69,9 +69,9 @@ class Crossing:
             vifs.carry()
             for source, _ in ends:
                 source.expected = warm + each
-            started = time.perf_counter()
+            started = time.process_time()
             vifs.carry()
-            seconds = time.perf_counter() - started
+            seconds = time.process_time() - started
             vifs.close()
         finally:
             vifs.destroy()
@@ -100,14 +100,14 @@ class Connecting:
         host.settle()
         ends = (NullPort(), NullPort())
         front, back = NetfrontOptions(queues=self.queues), VifOptions(max_queues=self.queues)
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(cycles):
             vif = host.plug(guest, 0, *ends, front=front, back=back)
             host.settle()
             host.require_connected(vif)
             host.unplug(vif)
             host.settle()
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         host.destroy()
         return seconds
 
@@ -123,19 +123,6 @@ class Sized:
         return self.run(self.size, frames)
 
 
-@frozen
-class FeatureResults:
-    """The results by engine.
-
-    ``frames``: frames per second of each of FEATURES. ``guests``: frames per second by frame size
-    and number of guests. ``connects``: connections per second by number of queues.
-    """
-
-    frames: dict[str, dict[str, Figure]] = field(factory=dict)
-    guests: dict[str, dict[int, dict[int, Figure]]] = field(factory=dict)
-    connects: dict[str, dict[int, Figure]] = field(factory=dict)
-
-
 #: Name -> (frame bytes, maker of the contestant). All are compared with the first.
 FEATURES: dict[str, tuple[int, Callable[[str], Contestant]]] = {
     "nothing to do": (1514, Crossing),
@@ -148,29 +135,8 @@ FEATURES: dict[str, tuple[int, Callable[[str], Contestant]]] = {
 GUESTS = (1, 10, 50, 200)
 QUEUES = (1, 2, 8)
 #: Frames of all guests together: several rings full for each of 200 guests.
-_GUEST_FRAMES = {"plain": 200_000, "fast": 3_000_000}
-_GUEST_SIZES = (60, 1514)
-_CONNECTS = 40
-
-
-def measure(
-    engines: list[str], rounds: int, seconds: float, say: Callable[[str], None]
-) -> FeatureResults:
-    """Measure all figures of this file; ``say(text)`` is called before each."""
-    results = FeatureResults()
-    for engine in engines:
-        say(f"what features cost ({engine})")
-        ways = {name: Sized(make(engine), size) for name, (size, make) in FEATURES.items()}
-        results.frames[engine] = race(ways, 0, rounds, seconds)
-        say(f"{GUESTS[-1]} guests ({engine})")
-        by_guests = {n: Crossing(engine, guests=n) for n in GUESTS}
-        counts = dict.fromkeys(GUESTS, _GUEST_FRAMES[engine])
-        results.guests[engine] = {
-            size: race(by_guests, size, rounds, seconds, counts) for size in _GUEST_SIZES
-        }
-        say(f"connections ({engine})")
-        cycles = {queues: Connecting(engine, queues) for queues in QUEUES}
-        results.connects[engine] = race(
-            cycles, 0, rounds, seconds, dict.fromkeys(QUEUES, _CONNECTS)
-        )
-    return results
+GUEST_FRAMES = {"plain": 200_000, "fast": 3_000_000}
+#: Frame bytes with many guests.
+GUEST_SIZES = (60, 1514)
+#: Cycles of a turn.
+CONNECTS = 40

@@ -1,16 +1,23 @@
-"""Everything that ``make bench`` measures, and the record of the results."""
+"""What ``python -m xennet.bench`` measures: sections by name, each a part of one JSON object.
+
+Wherever a rate was measured there is an object with its median, its ``spread`` (the lowest and the
+highest round), and medians of ratios, taken round by round, in members called ``of_...``. Numbers
+that name something (frame bytes, queues, clients) are text, as JSON has no other names.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from attrs import field, frozen
 
-from xennet.bench import climit, contestants, features, link_speed, peak_memory
-from xennet.bench.bus_speed import OverBus, Shares, over_socket, why_not
+from xennet.bench import climit, contestants, features, fuzz_speed, link_speed, peak_memory
+from xennet.bench import xenstore as store
+from xennet.bench.bus_speed import OverBus, over_socket, why_not
 from xennet.bench.netmap_speed import OverNetmap, OverVif
 from xennet.bench.polling import PollPage
 from xennet.bench.rounds import Contestant, Figure, race
@@ -19,117 +26,138 @@ from xennet.bench.startup import StartUp
 SIZES = (60, 1514, 9014)
 LINK_SIZES = (60, 1514)
 BUS_SIZE = 1514
+#: The format of the file.
+FORMAT = "xennet-bench/1"
+#: What the engines are called.
+ENGINE = {"plain": "plain", "fast": "compiled"}
 
-LINK_PLAIN = "vif, plain"
-LINK_FAST = "vif, compiled"
-KERNELS_PLAIN = "kernels, plain"
-KERNELS_FAST = "kernels, compiled"
-SEQPACKET = "SEQPACKET"
-COPY_LOOP = "copy loop"
-C_LIMIT = "C limit"
-LOGGED = "with packet log"
+#: Figures as JSON has them.
+Json: TypeAlias = dict[str, Any]
 
 
 @frozen
-class Results:
-    """All results.
+class Bench:
+    """How to measure: ``engines`` in ``rounds`` rounds with turns of about ``seconds``.
 
-    ``frames``: frames per second of each way, by size. ``polls``: calls per second of the harness
-    entry, by engine. ``startup``: runs per second, by engine. ``logs``: the data path at 60 bytes
-    without and with its packet log, by engine. ``features``: the cost of features. ``links``:
-    frames per second of each link, by engine and size. ``bus``: frames per second from process to
-    process; ``lock``: the shares of a bus's lock in that, by the same names. ``netmap``: frames per
-    second sent by each way through a netmap device and through a socket pair, by size. ``peaks``:
-    KiB by length of the run. ``missing``: what could not be measured here, and why.
+    ``say(text)`` is called before each part; ``missing`` collects what could not be measured.
     """
 
     rounds: int
-    frames: dict[int, dict[str, Figure]]
-    polls: dict[str, Figure]
-    startup: dict[str, Figure]
-    logs: dict[str, dict[str, Figure]]
-    features: features.FeatureResults = field(factory=features.FeatureResults)
-    links: dict[str, dict[int, dict[str, Figure]]] = field(factory=dict)
-    bus: dict[str, Figure] = field(factory=dict)
-    lock: dict[str, Shares] = field(factory=dict)
-    netmap: dict[int, dict[str, Figure]] = field(factory=dict)
-    peaks: dict[int, int] = field(factory=dict)
-    missing: tuple[str, ...] = ()
+    seconds: float
+    say: Callable[[str], None]
+    engines: tuple[str, ...] = ("plain", "fast") if find_spec("numba") else ("plain",)
+    missing: list[str] = field(factory=list)
+
+    def race(
+        self, ways: Mapping[Any, Contestant], size: int = 0, counts: Mapping[Any, int] | None = None
+    ) -> dict[Any, Figure]:
+        """The figures of ``ways``, which take turns."""
+        return race(ways, size, self.rounds, self.seconds, counts)
 
 
-def measure(
-    rounds: int, seconds: float, *, with_memory: bool, say: Callable[[str], None]
-) -> Results:
-    """Measure everything; ``say(text)`` is called before each figure."""
-    engines = ["plain"] + (["fast"] if find_spec("numba") else [])
-    missing = [] if "fast" in engines else ["compiled kernels: numba is not installed"]
-    ways: dict[str, Contestant] = {
-        LINK_PLAIN: contestants.Vif("plain"),
-        KERNELS_PLAIN: contestants.Kernels("plain"),
-        SEQPACKET: contestants.seqpacket,
-        COPY_LOOP: contestants.copy_loop,
-    }
-    if "fast" in engines:
-        ways[LINK_FAST] = contestants.Vif("fast")
-        ways[KERNELS_FAST] = contestants.Kernels("fast")
+def leaf(figure: Figure, unit: str = "frames_s", **others: Figure | None) -> Json:
+    """``figure`` as JSON; ``others``: figures that it is compared with, by the member's name."""
+    made: Json = {unit: figure.median, "spread": [min(figure.rates), max(figure.rates)]}
+    return made | {name: figure.of(other) for name, other in others.items() if other is not None}
+
+
+def vif(bench: Bench) -> Json:
+    """The whole link, the kernels alone, and what they are compared with."""
+    ways: dict[str, Contestant] = {"SEQPACKET": contestants.seqpacket}
+    ways["copy loop"] = contestants.copy_loop
+    for engine in bench.engines:
+        ways[f"vif {engine}"] = contestants.Vif(engine)
+        ways[f"kernels {engine}"] = contestants.Kernels(engine)
+    found: Json = {name: {} for name in ("vif", "kernels", "seqpacket", "copy_loop", "c")}
     with tempfile.TemporaryDirectory() as directory:
-        reason = climit.missing()
-        if reason:
-            missing.append(f"C limit: {reason}")
+        if reason := climit.missing():
+            bench.missing.append(f"C limit: {reason}")
+            del found["c"]
         else:
-            ways[C_LIMIT] = climit.CLimit(Path(directory))
-        frames = {}
+            ways["C limit"] = climit.CLimit(Path(directory))
         for size in SIZES:
-            say(f"{size}-byte frames")
-            frames[size] = race(ways, size, rounds, seconds)
-    say("the harness entry")
-    polls = race({name: PollPage(name) for name in engines}, 0, rounds, seconds)
-    say("the packet log")
-    logs = {
-        name: race(
-            {name: contestants.Kernels(name), LOGGED: contestants.Kernels(name, log=True)},
-            60,
-            rounds,
-            seconds,
-        )
-        for name in engines
-    }
-    say("start-up")
-    runs = dict.fromkeys(engines, 1)
-    for name in engines:
-        StartUp(name)(60, 1)  # afterwards the compiled code is on disk
-    startup = race({name: StartUp(name) for name in engines}, 60, rounds, seconds, runs)
-    costs = features.measure(engines, rounds, seconds, say)
-    crossed = measure_links(engines, rounds, seconds, say)
+            bench.say(f"{size}-byte frames")
+            figures = bench.race(ways, size)
+            base = {"of_seqpacket": figures["SEQPACKET"], "of_c": figures.get("C limit")}
+            for way in ("vif", "kernels"):
+                for engine in bench.engines:
+                    by_size = found[way].setdefault(ENGINE[engine], {})
+                    by_size[f"{size}"] = leaf(figures[f"{way} {engine}"], "frames_s", **base)
+            alone = {"seqpacket": "SEQPACKET", "copy_loop": "copy loop", "c": "C limit"}
+            for name in alone.keys() & found.keys():
+                found[name][f"{size}"] = leaf(figures[alone[name]], "frames_s", **base)
+    return found
+
+
+def harness(bench: Bench) -> Json:
+    """Calls of the harness entry."""
+    bench.say("the harness entry")
+    figures = bench.race({engine: PollPage(engine) for engine in bench.engines})
+    return {"harness": {ENGINE[name]: leaf(figure, "calls_s") for name, figure in figures.items()}}
+
+
+def log(bench: Bench) -> Json:
+    """The data path at 60 bytes, without and with its packet log."""
+    bench.say("the packet log")
+    found = {}
+    for engine in bench.engines:
+        figures = bench.race({on: contestants.Kernels(engine, log=on) for on in (False, True)}, 60)
+        off, on = figures[False], figures[True]
+        found[ENGINE[engine]] = {"off": leaf(off), "on": leaf(on, of_off=off)}
+    return {"log": found}
+
+
+def start(bench: Bench) -> Json:
+    """Whole processes of ``xennet run`` on ten frames."""
+    bench.say("start-up")
+    ways = {engine: StartUp(engine) for engine in bench.engines}
+    for way in ways.values():
+        way(60, 1)  # afterwards the compiled code is on disk
+    figures = bench.race(ways, 60, dict.fromkeys(ways, 1))
+    found = {}
+    for engine, figure in figures.items():
+        seconds = Figure(tuple(1 / rate for rate in figure.rates))
+        found[ENGINE[engine]] = leaf(seconds, "seconds")
+    return {"start": found}
+
+
+def links(bench: Bench) -> Json:
+    """Each kind of link in one process."""
+    bench.say("links")
+    found: Json = {}
+    for engine in bench.engines:
+        ways = {link: link_speed.Crossed(engine, link) for link in link_speed.LINKS}
+        for size in LINK_SIZES:
+            figures = bench.race(ways, size)
+            of_vif = figures[link_speed.LINKS[0]]
+            found.setdefault(ENGINE[engine], {})[f"{size}"] = {
+                link: leaf(figure, of_vif=of_vif) for link, figure in figures.items()
+            }
+    return {"links": found}
+
+
+def bus(bench: Bench) -> Json:
+    """From one process to another, and the shares of the bus's lock in that."""
     if reason := why_not():
-        missing.append(f"buses: {reason}")
-        buses, lock = dict[str, Figure](), dict[str, Shares]()
-    else:
-        buses, lock = measure_bus(engines, rounds, seconds, say)
-    over_netmap = measure_netmap(engines, rounds, seconds, say)
-    peaks = {}
-    if with_memory:
-        say("peak memory")
-        peaks = {count: peak_memory.peak_kib(count) for count in (10_000, 1_000_000)}
-    return Results(
-        rounds,
-        frames,
-        polls,
-        startup,
-        logs,
-        costs,
-        crossed,
-        buses,
-        lock,
-        over_netmap,
-        peaks,
-        tuple(missing),
-    )
+        bench.missing.append(f"buses: {reason}")
+        return {}
+    bench.say("a bus between two processes")
+    ways: dict[str, Contestant] = {"SEQPACKET": over_socket}
+    buses = {
+        f"bus, {ENGINE[engine]}, {how}": OverBus(engine, flooded)
+        for engine in bench.engines
+        for how, flooded in (("in a window", False), ("flooded", True))
+    }
+    figures = bench.race(ways | buses, BUS_SIZE)
+    found = {name: leaf(each, of_seqpacket=figures["SEQPACKET"]) for name, each in figures.items()}
+    for name, way in buses.items():
+        share = way.shares(BUS_SIZE, int(figures[name].median * bench.seconds))
+        found[name] |= {"lock": share.taking, "lock_wait": share.waiting}
+    return {"bus": found}
 
 
 def netmap_ways(engine: str, size: int) -> dict[str, Contestant]:
     """The ways through a netmap device, by name; some for small frames only."""
-    called = {"plain": "plain", "fast": "compiled"}[engine]
     ways: dict[str, Contestant] = {
         "pipe": OverNetmap(engine, pipe=True),
         "VALE": OverNetmap(engine),
@@ -141,56 +169,126 @@ def netmap_ways(engine: str, size: int) -> dict[str, Contestant]:
     if size < LINK_SIZES[-1]:
         ways["VALE, 200 ports"] = OverNetmap(engine, others=198)
         ways["VALE, to 8 ports"] = OverNetmap(engine, receivers=8)
-    return {f"{called}: {name}": way for name, way in ways.items()}
+    return {f"{ENGINE[engine]}: {name}": way for name, way in ways.items()}
 
 
-def measure_netmap(
-    engines: list[str], rounds: int, seconds: float, say: Callable[[str], None]
-) -> dict[int, dict[str, Figure]]:
-    """Frames per second that are sent through a netmap device, and through a socket pair."""
-    say("netmap")
+def netmap(bench: Bench) -> Json:
+    """Frames sent through a netmap device, and through a socket pair."""
+    bench.say("netmap")
     found = {}
     for size in LINK_SIZES:
-        ways: dict[str, Contestant] = {SEQPACKET: contestants.seqpacket}
-        for engine in engines:
+        ways: dict[str, Contestant] = {"SEQPACKET": contestants.seqpacket}
+        for engine in bench.engines:
             ways |= netmap_ways(engine, size)
-        found[size] = race(ways, size, rounds, seconds)
-    return found
+        figures = bench.race(ways, size)
+        base = figures["SEQPACKET"]
+        found[f"{size}"] = {name: leaf(each, of_seqpacket=base) for name, each in figures.items()}
+    return {"netmap": found}
 
 
-def measure_links(
-    engines: list[str], rounds: int, seconds: float, say: Callable[[str], None]
-) -> dict[str, dict[int, dict[str, Figure]]]:
-    """Frames per second of each link, by engine and frame size."""
-    say("links")
-    return {
-        engine: {
-            size: race(
-                {link: link_speed.Crossed(engine, link) for link in link_speed.LINKS},
-                size,
-                rounds,
-                seconds,
-            )
-            for size in LINK_SIZES
+def crossed(bench: Bench) -> Json:
+    """What crosses a warm link: checksums, queues, segments."""
+    found = {}
+    for engine in bench.engines:
+        bench.say(f"what features cost ({engine})")
+        made = features.FEATURES.items()
+        ways = {name: features.Sized(make(engine), size) for name, (size, make) in made}
+        figures = bench.race(ways)
+        first = next(iter(figures.values()))
+        found[ENGINE[engine]] = {
+            name: {"size": features.FEATURES[name][0], **leaf(figure, of_first=first)}
+            for name, figure in figures.items()
         }
-        for engine in engines
-    }
+    return {"features": found}
 
 
-def measure_bus(
-    engines: list[str], rounds: int, seconds: float, say: Callable[[str], None]
-) -> tuple[dict[str, Figure], dict[str, Shares]]:
-    """Frames per second from one process to another, and the shares of the bus's lock in that."""
-    say("a bus between two processes")
-    ways: dict[str, Contestant] = {SEQPACKET: over_socket}
-    buses = {
-        f"bus, {'compiled' if engine == 'fast' else engine}, {how}": OverBus(engine, flooded)
-        for engine in engines
-        for how, flooded in (("in a window", False), ("flooded", True))
+def guests(bench: Bench) -> Json:
+    """Many guests that share the frames; a ratio is the cost of a frame, of one guest's."""
+    found: Json = {}
+    for engine in bench.engines:
+        bench.say(f"{features.GUESTS[-1]} guests ({engine})")
+        ways = {n: features.Crossing(engine, guests=n) for n in features.GUESTS}
+        counts = dict.fromkeys(ways, features.GUEST_FRAMES[engine])
+        for size in features.GUEST_SIZES:
+            figures = bench.race(ways, size, counts)
+            one = figures[features.GUESTS[0]]
+            found.setdefault(ENGINE[engine], {})[f"{size}"] = {
+                f"{n}": leaf(figure) | {"cost_of_one": one.of(figure)}
+                for n, figure in figures.items()
+            }
+    return {"guests": found}
+
+
+def connect(bench: Bench) -> Json:
+    """Cycles of plug, connect, unplug and close."""
+    found = {}
+    for engine in bench.engines:
+        bench.say(f"connections ({engine})")
+        ways = {queues: features.Connecting(engine, queues) for queues in features.QUEUES}
+        figures = bench.race(ways, 0, dict.fromkeys(ways, features.CONNECTS))
+        found[ENGINE[engine]] = {f"{n}": leaf(each, "cycles_s") for n, each in figures.items()}
+    return {"connect": found}
+
+
+def fuzz(bench: Bench) -> Json:
+    """Executions of the fuzzer's pages."""
+    bench.say("the fuzzer")
+    turns = fuzz_speed.measure(bench.rounds, scale=bench.seconds)
+    figures = {
+        name: Figure(tuple(turn.executions / turn.seconds for turn in seen))
+        for name, seen in turns.items()
     }
-    figures = race(ways | buses, BUS_SIZE, rounds, seconds)
-    shares = {
-        name: way.shares(BUS_SIZE, int(figures[name].median * seconds))
-        for name, way in buses.items()
-    }
-    return figures, shares
+    base = figures.get(fuzz_speed.ATHERIS)
+    found = {}
+    for name, seen in turns.items():
+        packets = sum(turn.packets for turn in seen) / sum(turn.executions for turn in seen)
+        found[name] = leaf(figures[name], "executions_s", of_atheris=base)
+        found[name]["packets_a_page"] = packets
+    return {"fuzz": found}
+
+
+def xenstored(bench: Bench) -> Json:
+    """Requests of xenstored, against the real daemon."""
+    results = store.measure(bench.rounds, bench.seconds, say=bench.say)
+    if results.reason:
+        bench.missing.append(f"{store.REAL}: {results.reason}")
+    found: Json = {}
+    for rate in results.rates:
+        real = rate.figures.get(store.REAL)
+        ours = leaf(rate.figures[store.OURS], "requests_s", of_real=real)
+        if real is not None:
+            ours["real"] = leaf(real, "requests_s")
+        found.setdefault(rate.workload, {})[f"{rate.clients}"] = ours
+    return {"store": found}
+
+
+def memory(bench: Bench) -> Json:
+    """Peak memory by the length of a run."""
+    bench.say("peak memory")
+    return {"memory": {f"{n}": {"kib": peak_memory.peak_kib(n)} for n in (10_000, 1_000_000)}}
+
+
+#: Sections by the name that ``--only`` takes, in the order in which they are measured.
+SECTIONS: dict[str, Callable[[Bench], Json]] = {
+    "vif": vif,
+    "harness": harness,
+    "log": log,
+    "start": start,
+    "features": crossed,
+    "guests": guests,
+    "connect": connect,
+    "links": links,
+    "bus": bus,
+    "netmap": netmap,
+    "store": xenstored,
+    "fuzz": fuzz,
+    "memory": memory,
+}
+
+
+def measure(bench: Bench, only: Iterable[str] = SECTIONS) -> Json:
+    """Measure the sections ``only``. Returns the whole file. Raises KeyError for another name."""
+    found: Json = {"format": FORMAT, "rounds": bench.rounds}
+    for name in only:
+        found |= SECTIONS[name](bench)
+    return found | {"missing": bench.missing}

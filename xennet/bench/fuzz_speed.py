@@ -164,15 +164,21 @@ def ways() -> dict[str, tuple[Way, int]]:
     return found
 
 
+def measure(rounds: int, scale: float) -> dict[str, list[Turn]]:
+    """The turns of each way, which come round by round; ``scale``: of the executions of a turn."""
+    turns: dict[str, list[Turn]] = {name: [] for name in ways()}
+    for _ in range(rounds):
+        for name, (way, count) in ways().items():
+            turns[name].append(way(int(count * scale)))
+    return turns
+
+
 @click.command()
 @click.option("--rounds", default=5, show_default=True, help="Rounds in which all take turns.")
 @click.option("--scale", default=1.0, show_default=True, help="Of the executions of a turn.")
 def main(rounds: int, scale: float) -> None:
     """Print executions a second of CPU time, as medians."""
-    turns: dict[str, list[Turn]] = {name: [] for name in ways()}
-    for _ in range(rounds):
-        for name, (way, count) in ways().items():
-            turns[name].append(way(int(count * scale)))
+    turns = measure(rounds, scale)
     rates = {
         name: [turn.executions / turn.seconds for turn in seen] for name, seen in turns.items()
     }

@@ -1,15 +1,12 @@
-"""The figures as tables of text, for the terminal and for docs/performance.md."""
+"""The figures of a bench's JSON as tables of text, for the terminal and for docs/performance.md."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from attrs import frozen
 
-from xennet.bench.features import FEATURES, FeatureResults
-from xennet.bench.figures import BUS_SIZE, C_LIMIT, LOGGED, SEQPACKET, Results
-from xennet.bench.rounds import Figure
-
-#: What the engines are called on the page.
-ENGINE = {"plain": "plain", "fast": "compiled"}
+from xennet.bench.figures import BUS_SIZE, Json
 
 
 @frozen
@@ -31,192 +28,207 @@ def _line(cells: tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def tables(results: Results) -> list[Table]:
-    """All tables of a benchmark."""
-    made = [_frames(size, figures, results.rounds) for size, figures in results.frames.items()]
-    made.append(
-        Table(
-            "Harness entry (poll_page)",
-            ("engine", "calls/s", "spread"),
-            tuple(
-                (ENGINE[name], f"{figure.median:,.0f}", f"{figure.spread:.0%}")
-                for name, figure in results.polls.items()
-            ),
-        )
-    )
-    made.append(
-        Table(
-            "Packet log, 60-byte frames through the kernels",
-            ("engine", "off, frames/s", "on, frames/s", "on / off"),
-            tuple(
-                (
-                    ENGINE[name],
-                    f"{pair[name].median:,.0f}",
-                    f"{pair[LOGGED].median:,.0f}",
-                    f"{pair[LOGGED].of(pair[name]):.2f} x",
-                )
-                for name, pair in results.logs.items()
-            ),
-        )
-    )
-    made.append(
-        Table(
-            "xennet run on 10 frames, whole process",
-            ("engine", "seconds", "spread"),
-            tuple(
-                (ENGINE[name], f"{1 / figure.median:.2f}", f"{figure.spread:.0%}")
-                for name, figure in results.startup.items()
-            ),
-        )
-    )
-    made += _of_features(results.features)
-    if results.links:
-        made.append(_links(results.links))
-    if results.bus:
-        made.append(_bus(results))
-    if results.netmap:
-        made.append(_netmap(results.netmap))
-    if results.peaks:
-        short = min(results.peaks.values())
-        made.append(
-            Table(
-                "Peak memory of a run",
-                ("frames", "KiB", "ratio"),
-                tuple(
-                    (f"{count:,}", f"{kib:,}", f"{kib / short:.2f} x")
-                    for count, kib in results.peaks.items()
-                ),
-            )
-        )
-    return made
+def tables(results: Json) -> list[Table]:
+    """The tables of the sections that ``results`` has."""
+    return [
+        table for name, made in _TABLES.items() if name in results for table in made(results, name)
+    ]
 
 
-def _frames(size: int, figures: dict[str, Figure], rounds: int) -> Table:
-    limit = figures.get(C_LIMIT)
-    return Table(
-        f"{size}-byte frames per second, medians of {rounds} interleaved rounds",
-        ("way", "frames/s", "spread", f"of {SEQPACKET}", f"of {C_LIMIT}"),
-        tuple(
+def ways(results: Json, size: str) -> dict[str, Json]:
+    """What carried frames of ``size`` bytes in the section vif, by the names for people."""
+    found = {}
+    for engine in results["vif"]:
+        for way in ("vif", "kernels"):
+            found[f"{way}, {engine}"] = results[way][engine][size]
+    for key, name in (("seqpacket", "SEQPACKET"), ("copy_loop", "copy loop"), ("c", "C limit")):
+        if key in results:
+            found[name] = results[key][size]
+    return found
+
+
+def _rate(figure: Json, unit: str = "frames_s") -> str:
+    return f"{figure[unit]:,.0f}"
+
+
+def _spread(figure: Json, unit: str = "frames_s") -> str:
+    low, high = figure["spread"]
+    return f"{(high - low) / figure[unit]:.0%}"
+
+
+def _ratio(figure: Json, member: str, digits: int = 2) -> str:
+    return f"{figure[member]:.{digits}f} x" if member in figure else "-"
+
+
+def _frames(results: Json, _name: str) -> Iterator[Table]:
+    for size in results["seqpacket"]:
+        rows = tuple(
             (
                 name,
-                f"{figure.median:,.0f}",
-                f"{figure.spread:.0%}",
-                f"{figure.of(figures[SEQPACKET]):.2f} x",
-                f"{figure.of(limit):.3f} x" if limit else "-",
+                _rate(figure),
+                _spread(figure),
+                _ratio(figure, "of_seqpacket"),
+                _ratio(figure, "of_c", 3),
             )
-            for name, figure in figures.items()
-        ),
-    )
-
-
-def _links(by_engine: dict[str, dict[int, dict[str, Figure]]]) -> Table:
-    rows = []
-    for engine, by_size in by_engine.items():
-        for size, figures in by_size.items():
-            vif = next(iter(figures.values()))
-            for name, figure in figures.items():
-                rows.append(
-                    (
-                        f"{ENGINE[engine]}: {name}, {size} bytes",
-                        f"{figure.median:,.0f}",
-                        f"{figure.spread:.0%}",
-                        f"{figure.of(vif):.2f} x",
-                    )
-                )
-    columns = ("link", "frames/s", "spread", "of the vif")
-    return Table("Links in one process, prepared frames", columns, tuple(rows))
-
-
-def _bus(results: Results) -> Table:
-    rows = []
-    for name, figure in results.bus.items():
-        share = results.lock.get(name)
-        rows.append(
-            (
-                name,
-                f"{figure.median:,.0f}",
-                f"{figure.spread:.0%}",
-                f"{figure.of(results.bus[SEQPACKET]):.2f} x",
-                f"{share.taking:.0%}" if share else "-",
-                f"{share.waiting:.0%}" if share else "-",
-            )
+            for name, figure in ways(results, size).items()
         )
-    columns = ("way", "frames/s", "spread", f"of {SEQPACKET}", "with the lock", "waiting for it")
-    return Table(f"Two processes, {BUS_SIZE}-byte frames", columns, tuple(rows))
+        title = f"{size}-byte frames per second, medians of {results['rounds']} interleaved rounds"
+        yield Table(title, ("way", "frames/s", "spread", "of SEQPACKET", "of C limit"), rows)
 
 
-def _netmap(by_size: dict[int, dict[str, Figure]]) -> Table:
-    rows = []
-    for size, figures in by_size.items():
-        for name, figure in figures.items():
-            rows.append(
-                (
-                    f"{name}, {size} bytes",
-                    f"{figure.median:,.0f}",
-                    f"{figure.spread:.0%}",
-                    f"{figure.of(figures[SEQPACKET]):.2f} x",
-                )
-            )
-    columns = ("way", "frames/s sent", "spread", f"of {SEQPACKET}")
-    return Table("netmap, 512 frames a sync", columns, tuple(rows))
+def _simple(title: str, first: str, unit: str, shown: str, digits: int = 0) -> _Maker:
+    """A maker of a table with one figure a row."""
+
+    def make(results: Json, name: str) -> Iterator[Table]:
+        rows = tuple(
+            (key, f"{figure[unit]:,.{digits}f}", _spread(figure, unit))
+            for key, figure in results[name].items()
+        )
+        yield Table(title, (first, shown, "spread"), rows)
+
+    return make
 
 
-def _of_features(results: FeatureResults) -> list[Table]:
-    """One table each for features, guests and connections that were measured."""
-    made = []
-    if results.frames:
-        made.append(_features(results.frames))
-    sizes = next(iter(results.guests.values()), {})
-    made += [_guests(size, results.guests) for size in sizes]
-    if results.connects:
-        made.append(_connects(results.connects))
-    return made
+def _log(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (engine, _rate(pair["off"]), _rate(pair["on"]), _ratio(pair["on"], "of_off"))
+        for engine, pair in results[name].items()
+    )
+    columns = ("engine", "off, frames/s", "on, frames/s", "on / off")
+    yield Table("Packet log, 60-byte frames through the kernels", columns, rows)
 
 
-def _features(by_engine: dict[str, dict[str, Figure]]) -> Table:
-    rows = []
-    for engine, figures in by_engine.items():
-        base = next(iter(figures.values()))
-        for name, figure in figures.items():
-            size, _ = FEATURES[name]
-            rows.append(
-                (
-                    f"{ENGINE[engine]}: {name}, {size} bytes",
-                    f"{figure.median:,.0f}",
-                    f"{figure.median * size / 1e6:,.0f}",
-                    f"{figure.spread:.0%}",
-                    f"{figure.of(base):.2f} x",
-                )
-            )
+def _features(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (
+            f"{engine}: {what}, {figure['size']} bytes",
+            _rate(figure),
+            f"{figure['frames_s'] * figure['size'] / 1e6:,.0f}",
+            _spread(figure),
+            _ratio(figure, "of_first"),
+        )
+        for engine, figures in results[name].items()
+        for what, figure in figures.items()
+    )
     columns = ("what crosses", "frames/s", "MB/s", "spread", "frames, of the first")
-    return Table("What features cost", columns, tuple(rows))
+    yield Table("What features cost", columns, rows)
 
 
-def _guests(size: int, by_engine: dict[str, dict[int, dict[int, Figure]]]) -> Table:
-    rows = []
-    for engine, by_size in by_engine.items():
-        figures = by_size[size]
-        one = figures[min(figures)]
-        for guests, figure in figures.items():
-            rows.append(
-                (
-                    f"{ENGINE[engine]}: {guests}",
-                    f"{figure.median:,.0f}",
-                    f"{figure.spread:.0%}",
-                    f"{one.of(figure):.2f} x",
-                )
-            )
-    columns = ("guests", "frames/s", "spread", "cost of a frame, of one guest's")
-    return Table(f"Guests with a vif each, {size}-byte frames", columns, tuple(rows))
+def _guests(results: Json, name: str) -> Iterator[Table]:
+    sizes = dict.fromkeys(size for by_size in results[name].values() for size in by_size)
+    for size in sizes:
+        rows = tuple(
+            (f"{engine}: {n}", _rate(figure), _spread(figure), _ratio(figure, "cost_of_one"))
+            for engine, by_size in results[name].items()
+            for n, figure in by_size[size].items()
+        )
+        columns = ("guests", "frames/s", "spread", "cost of a frame, of one guest's")
+        yield Table(f"Guests with a vif each, {size}-byte frames", columns, rows)
 
 
-def _connects(by_engine: dict[str, dict[int, Figure]]) -> Table:
-    return Table(
-        "Plug, connect, unplug, close",
-        ("queues", "cycles/s", "spread"),
-        tuple(
-            (f"{ENGINE[engine]}: {queues}", f"{figure.median:,.0f}", f"{figure.spread:.0%}")
-            for engine, figures in by_engine.items()
-            for queues, figure in figures.items()
-        ),
+def _connects(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (f"{engine}: {queues}", _rate(figure, "cycles_s"), _spread(figure, "cycles_s"))
+        for engine, by_queues in results[name].items()
+        for queues, figure in by_queues.items()
     )
+    yield Table("Plug, connect, unplug, close", ("queues", "cycles/s", "spread"), rows)
+
+
+def _links(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (f"{engine}: {link}, {size} bytes", _rate(each), _spread(each), _ratio(each, "of_vif"))
+        for engine, by_size in results[name].items()
+        for size, figures in by_size.items()
+        for link, each in figures.items()
+    )
+    columns = ("link", "frames/s", "spread", "of the vif")
+    yield Table("Links in one process, prepared frames", columns, rows)
+
+
+def _bus(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (
+            way,
+            _rate(figure),
+            _spread(figure),
+            _ratio(figure, "of_seqpacket"),
+            *(f"{figure[k]:.0%}" if k in figure else "-" for k in ("lock", "lock_wait")),
+        )
+        for way, figure in results[name].items()
+    )
+    columns = ("way", "frames/s", "spread", "of SEQPACKET", "with the lock", "waiting for it")
+    yield Table(f"Two processes, {BUS_SIZE}-byte frames", columns, rows)
+
+
+def _netmap(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (f"{way}, {size} bytes", _rate(each), _spread(each), _ratio(each, "of_seqpacket"))
+        for size, figures in results[name].items()
+        for way, each in figures.items()
+    )
+    columns = ("way", "frames/s sent", "spread", "of SEQPACKET")
+    yield Table("netmap, 512 frames a sync", columns, rows)
+
+
+def _store(results: Json, name: str) -> Iterator[Table]:
+    unit = "requests_s"
+    rows = tuple(
+        (
+            request,
+            clients,
+            _rate(figure, unit),
+            _spread(figure, unit),
+            _rate(figure["real"], unit) if "real" in figure else "-",
+            _ratio(figure, "of_real"),
+        )
+        for request, by_clients in results[name].items()
+        for clients, figure in by_clients.items()
+    )
+    columns = ("request", "clients", "requests/s", "spread", "real daemon", "of it")
+    yield Table("xenstored", columns, rows)
+
+
+def _fuzz(results: Json, name: str) -> Iterator[Table]:
+    unit = "executions_s"
+    rows = tuple(
+        (
+            way,
+            _rate(figure, unit),
+            _spread(figure, unit),
+            f"{figure['packets_a_page']:.2f}",
+            _ratio(figure, "of_atheris", 1),
+        )
+        for way, figure in results[name].items()
+    )
+    columns = ("way", "executions/s", "spread", "packets a page", "of atheris")
+    yield Table("Executions of tx ring pages", columns, rows)
+
+
+def _memory(results: Json, name: str) -> Iterator[Table]:
+    short = min(peak["kib"] for peak in results[name].values())
+    rows = tuple(
+        (f"{int(count):,}", f"{peak['kib']:,}", f"{peak['kib'] / short:.2f} x")
+        for count, peak in results[name].items()
+    )
+    yield Table("Peak memory of a run", ("frames", "KiB", "ratio"), rows)
+
+
+_Maker = Callable[[Json, str], Iterator[Table]]
+_TABLES: dict[str, _Maker] = {
+    "vif": _frames,
+    "harness": _simple("Harness entry (poll_page)", "engine", "calls_s", "calls/s"),
+    "log": _log,
+    "start": _simple(
+        "xennet run on 10 frames, whole process", "engine", "seconds", "seconds", digits=2
+    ),
+    "features": _features,
+    "guests": _guests,
+    "connect": _connects,
+    "links": _links,
+    "bus": _bus,
+    "netmap": _netmap,
+    "store": _store,
+    "fuzz": _fuzz,
+    "memory": _memory,
+}

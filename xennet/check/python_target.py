@@ -8,11 +8,7 @@ events and timers. A driver that raises has crashed, one that loops or blocks ha
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
-from importlib import import_module
+from collections.abc import Mapping
 
 from attrs import field, frozen
 
@@ -23,14 +19,9 @@ from xennet.check.profile import Profile
 from xennet.engine.choice import using
 from xennet.host import Host
 from xennet.host.capacity import Capacity
+from xennet.host.own_driver import Factory
 from xennet.interface import Hypervisor
 from xennet.port.null import NullPort
-
-Factory = Callable[[Hypervisor, str], object]
-
-
-class PythonTargetError(Exception):
-    """There is no such factory; the message says why."""
 
 
 @frozen
@@ -78,22 +69,3 @@ class PythonTarget:
 
     def close(self) -> None:
         """Do nothing: sessions share nothing."""
-
-
-def load_factory(spec: str) -> Factory:
-    """The factory that ``spec`` names ("module:name"); modules are looked for in the working
-    directory too. Raises PythonTargetError."""
-    module, colon, name = spec.partition(":")
-    if not (module and colon and name):
-        raise PythonTargetError(f"{spec!r} is not module:factory")
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.insert(0, os.getcwd())
-    try:
-        with redirect_stdout(sys.stderr):
-            found = getattr(import_module(module), name)
-    except (Exception, SystemExit) as error:
-        raise PythonTargetError(f"{spec}: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise PythonTargetError(f"{spec} is a {type(found).__name__} and cannot be called")
-    factory: Factory = found
-    return factory

@@ -21,10 +21,7 @@ import click
 from xennet import __version__
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import open_standard_streams
-from xennet.engine.choice import EngineError
-from xennet.errors import LinkError
-from xennet.plugins import PluginError
-from xennet.port.base import PortError
+from xennet.errors import EngineError, LinkError, PluginError, PortError
 from xennet.run.printable import printable
 from xennet.run.streams import discard, reader_has_left
 
@@ -38,27 +35,28 @@ EXIT_INTERRUPTED = 130
 #: The environment variable by which the shell's completion script asks (click's name for it).
 COMPLETE_VARIABLE = "_XENNET_COMPLETE"
 
-#: The commands. Each is in a module of its own, and only the one that is called is imported.
-_COMMANDS = (
-    "run",
-    "host",
-    "exec",
-    "back",
-    "front",
-    "fuzz",
-    "info",
-    "check",
-    "course",
-    "lifecycle",
-    "netmap",
-    "ring",
-    "shmif",
-    "step",
-    "trace",
-    "why",
-    "xs",
-    "xenstored",
-)
+#: The commands, and what the help of the group says of each. Each is in a module of its own, and
+#: only the one that is called is imported.
+_COMMANDS = {
+    "run": "Carry frames between ports through vifs and report.",
+    "host": "A machine that stays up, to attach vifs and programs to.",
+    "exec": "Run a program that opens device files of Xen or netmap.",
+    "back": "Serve vifs of a domain of a real Xen host.",
+    "front": "Drive vifs of a guest of a real Xen host.",
+    "fuzz": "Let coverage guide inputs into a target.",
+    "info": "Show versions, default arena and engine.",
+    "check": "Test a netfront or a netback against the protocol.",
+    "course": "Lessons, with questions and exercises.",
+    "lifecycle": "Play one of a vif's lives and tell it.",
+    "netmap": "netmap's rings, pipes and VALE switches.",
+    "ring": "Read a dumped page of a ring.",
+    "shmif": "An Ethernet bus in a file, as NetBSD's shmif has it.",
+    "step": "Make a vif's deliveries one at a time.",
+    "trace": "Record every step of a machine.",
+    "why": "Why a vif of a real host passes no traffic.",
+    "xs": "Read and change a running XenStore.",
+    "xenstored": "Serve a XenStore on a unix socket.",
+}
 
 #: Errors in writing output, and of resources that the system has run out of: no errors of xennet.
 _NO_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
@@ -88,7 +86,13 @@ class _Commands(CommandGroup):
         if cmd_name not in _COMMANDS:
             return None
         module = import_module(f"xennet.cli.{cmd_name}")
-        return cast(click.Command, getattr(module, cmd_name))
+        command = cast(click.Command, getattr(module, cmd_name))
+        command.short_help = _COMMANDS[cmd_name]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
 
 @click.group(

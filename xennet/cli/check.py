@@ -81,7 +81,7 @@ _WORKERS = (
 )
 
 
-@click.group(cls=CommandGroup, short_help="Test a netfront or a netback against the protocol.")
+@click.group(cls=CommandGroup)
 def check() -> None:
     """Test a netfront or a netback against the protocol.
 
@@ -322,8 +322,9 @@ def _target(
     from xennet.check.check import Side
     from xennet.check.profile import Profile
     from xennet.check.program_target import ProgramTarget
-    from xennet.check.python_target import PythonTarget, PythonTargetError, load_factory
+    from xennet.check.python_target import PythonTarget
     from xennet.exec.errors import ExecError
+    from xennet.host.own_driver import OwnDriverError, load_factory
 
     if (builtin is not None) + (python is not None) + bool(program) != 1:
         raise click.UsageError(
@@ -337,7 +338,7 @@ def _target(
     if python is not None:
         try:
             return PythonTarget(python, Side(side), load_factory(python), profile)
-        except PythonTargetError as error:
+        except OwnDriverError as error:
             raise click.UsageError(str(error)) from None
     kinds = [name for one, name in BUILTIN if one == side]
     if builtin not in kinds:

@@ -30,7 +30,6 @@ _file = click.argument(
 
 @click.group(
     invoke_without_command=True,
-    short_help="Lessons, with questions and exercises.",
     epilog="Exit code of check: 0 the exercise is right, 1 it is not.",
 )
 @click.pass_context

@@ -72,7 +72,6 @@ def _complete(
 
 
 @click.command(
-    short_help="Play one of a vif's lives and tell it.",
     epilog="Exit code: 0 it ended as it should, 1 it did not, 2 there is no such one.",
 )
 @click.argument("scenario", required=False, shell_complete=_complete)

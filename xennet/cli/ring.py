@@ -13,7 +13,6 @@ from xennet.run.printable import printable
 
 
 @click.command(
-    short_help="Read a dumped page of a ring.",
     epilog="Exit code: 0 nothing is wrong with it, 1 something is, 2 it is no ring page.",
 )
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))

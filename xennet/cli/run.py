@@ -88,6 +88,34 @@ class _PortType(ParamType[str]):
         return [CompletionItem(value) for value in ports(incomplete)]
 
 
+class _DriverType(ParamType[str]):
+    """The name of a driver of xennet, or MODULE:FACTORY for one of your own."""
+
+    name = "driver"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._of_xennet = click.Choice(names)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join(self._of_xennet.choices)}|MODULE:FACTORY]"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from xennet.host.own_driver import OwnDriverError, is_own, load_factory
+
+        if not is_own(value):
+            return self._of_xennet(value, param, ctx)
+        try:
+            load_factory(value)
+        except OwnDriverError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        return self._of_xennet.shell_complete(ctx, param, incomplete)
+
+
 class _LinkType(ParamType[str]):
     """A link's specification."""
 
@@ -188,11 +216,12 @@ def _count(name: str, most: int, text: str) -> Callable[[_F], _F]:
     return click.option(name, type=values, default=1, show_default=True, metavar="N", help=text)
 
 
-def _choice(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
-    """An option for one of ``values``; the first is the default."""
-    return click.option(
-        name, type=click.Choice(values), default=values[0], show_default=True, help=text
-    )
+def driver_option(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
+    """An option for one of the drivers ``values``, of which the first is the default, or for one of
+    your own."""
+    text += " MODULE:FACTORY: a driver of your own (docs/own-driver.md)."
+    driver = _DriverType(values)
+    return click.option(name, type=driver, default=values[0], show_default=True, help=text)
 
 
 def _seconds(name: str, text: str) -> Callable[[_F], _F]:
@@ -249,8 +278,8 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
 @click.option("--no-sg", is_flag=True, help="No packets of several pages, and no GSO.")
 @click.option("--no-gso", is_flag=True, help="No packets that are segmented later.")
 @click.option("--no-csum", is_flag=True, help="No blank checksums, and no GSO.")
-@_choice("--backend", BACKENDS, "Whose backend it is like.")
-@_choice("--frontend", FRONTENDS, "Whose frontend it is like.")
+@driver_option("--backend", BACKENDS, "Whose backend it is like.")
+@driver_option("--frontend", FRONTENDS, "Whose frontend it is like.")
 @click.option(
     "--evtchn",
     type=click.Choice(EVTCHN_ABIS),

@@ -9,7 +9,7 @@ import click
 
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say
-from xennet.cli.run import CHOICES
+from xennet.cli.run import BACKENDS, CHOICES, FRONTENDS, driver_option
 from xennet.run.printable import printable
 
 if TYPE_CHECKING:
@@ -26,11 +26,12 @@ _HELP = """\
 
 
 @click.command(
-    short_help="Make a vif's deliveries one at a time.",
     epilog="Exit code: 0, or 2 for ports or choices that cannot be.",
 )
 @click.option("--guest", required=True, metavar="PORT", help="The port at the guest's end.")
 @click.option("--host", required=True, metavar="PORT", help="The port at the host's end.")
+@driver_option("--backend", BACKENDS, "Whose backend it is like.")
+@driver_option("--frontend", FRONTENDS, "Whose frontend it is like.")
 @click.option(
     "--choices",
     type=CHOICES,
@@ -38,17 +39,19 @@ _HELP = """\
     metavar="CHOICES",
     help="Make these choices first, from the first delivery of the machine on.",
 )
-def step(guest: str, host: str, choices: str) -> None:
+def step(guest: str, host: str, backend: str, frontend: str, choices: str) -> None:
     """Step through a run from the moment at which the vif is up.
 
     On a terminal you choose which ready delivery comes next; what is no terminal gets the whole
     run, a line for each step.
     """
     from xennet.choices import Choices, NoSuchChoiceError
+    from xennet.step.run_start import RunStart
     from xennet.step.stepped_run import SteppedRun
 
     try:
-        session = SteppedRun(guest, host, Choices.parse(choices))
+        start = RunStart(guest, host, frontend, backend)
+        session = SteppedRun(start, Choices.parse(choices))
     except NoSuchChoiceError as error:
         raise BadInputError(str(error)) from None
     try:

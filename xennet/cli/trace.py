@@ -46,7 +46,6 @@ def _show_dissector(ctx: click.Context, _option: click.Parameter, wanted: bool) 
 
 @click.group(
     cls=CommandGroup,
-    short_help="Record every step of a machine.",
     epilog="Forms: FILE.jsonl, the events themselves (docs/trace.md); FILE.html, a page to step "
     "through; FILE.json for Perfetto; FILE.pcapng for Wireshark.",
 )

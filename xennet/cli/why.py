@@ -20,7 +20,6 @@ FORMAT = "xennet-why/1"
 
 
 @click.command(
-    short_help="Why a vif of a real host passes no traffic.",
     epilog="Exit code: 0 nothing in the store is in the way of any, 1 something is, or there is no "
     "vif; 2 it is no dump, or has no such vif.",
 )

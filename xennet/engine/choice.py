@@ -28,18 +28,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from types import FunctionType
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from xennet.engine.counted_plain import Trace, counting_kernel
+from xennet.errors import EngineError as EngineError
+
+if TYPE_CHECKING:
+    from xennet.engine.counted_plain import Trace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: The environment variable that forces an engine.
 VARIABLE = "XENNET_ENGINE"
-
-
-class EngineError(Exception):
-    """The wanted engine is not there; the message says what to do."""
 
 
 class Engine(Protocol):
@@ -128,6 +127,8 @@ def counting(root: FunctionType, trace: Trace) -> Callable[..., Any]:
         from xennet.engine.fast import FAST
 
         return cast(Callable[..., Any], FAST.counting(root, trace))
+    from xennet.engine.counted_plain import counting_kernel
+
     return counting_kernel(root, trace)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from xennet.host.buses import XENNET
 from xennet.host.capacity import Capacity
+from xennet.host.domains import GuestDrivers, HostDrivers
 from xennet.host.host import guest_mac
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netfront.kinds import LINUX as LINUX_GUEST
@@ -23,7 +25,8 @@ class Setup:
     of every vif in bytes, None for the usual one; frames are not held to it. ``evtchn`` is the ABI
     by which guests receive events, "fifo" or "2l", None for what is usual for their ``kind``.
     ``quota`` limits each guest in the store. ``frames``: page frames of the machine, None for as
-    many as it can take."""
+    many as it can take. ``guest_drivers``, ``host_drivers``: what guests and domain 0 load
+    (Host.add_guest)."""
 
     guests: int = 1
     vifs: int = 1
@@ -36,6 +39,8 @@ class Setup:
     mtu: int | None = None
     quota: Quota = field(default=DEFAULT_QUOTA, repr=False)
     frames: int | None = None
+    guest_drivers: GuestDrivers = XENNET
+    host_drivers: HostDrivers = XENNET
     capacity: Capacity = field(init=False, repr=False)  # made of the others
 
     @evtchn.default

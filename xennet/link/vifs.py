@@ -118,7 +118,11 @@ class Vifs:
         self.setup = setup
         require_room(setup)
         self.host = Host(
-            setup.capacity, backend_evtchn=setup.policy.evtchn, quota=setup.quota, clock=clock
+            setup.capacity,
+            backend_evtchn=setup.policy.evtchn,
+            drivers=setup.host_drivers,
+            quota=setup.quota,
+            clock=clock,
         )
         if setup.guests > 1:
             self.host.machine.run_loop.take_turns(TimeSlices())
@@ -195,7 +199,10 @@ class Vifs:
         left = iter(self.pairs)
         for _ in range(setup.guests):
             guest = host.add_guest(
-                kind=setup.kind, grant_version=setup.grant_version, evtchn_abi=setup.evtchn
+                kind=setup.kind,
+                grant_version=setup.grant_version,
+                evtchn_abi=setup.evtchn,
+                drivers=setup.guest_drivers,
             )
             for handle in range(setup.vifs):
                 pair = next(left)

@@ -11,15 +11,11 @@ from typing import Protocol
 
 from attrs import asdict, define
 
+from xennet.errors import PortError as PortError
 from xennet.frames import BaseEndpoint, Endpoint, FrameBatch, Wrapper
 
 #: Most characters of a port's name in its repr.
 _SHOWN = 120
-
-
-class PortError(Exception):
-    """A port specification, a file or a device cannot be used. The message is one line with the
-    evidence."""
 
 
 class PullStopped(BaseException):

@@ -20,16 +20,17 @@ class RunOptions:
     rest but ``mtu``, ``guests`` and ``switch`` is for vifs. ``grant_version``: of the guests' grant
     tables, 1 or 2. ``evtchn``: the ABI by which guests receive events, "2l" or "fifo", None for the
     usual one of ``frontend`` (a report's options name it). ``frontend``, ``backend``: which
-    drivers. ``queues``: most queues of each vif. ``split_channels``: an event channel for each ring
-    instead of one for both. ``mtu``: of each vif in bytes, None for no limit. ``sg``, ``gso``,
-    ``csum``: whether the features are used. ``guests``, with ``vifs`` each; ``switch``: the guests
-    send to each other. ``allow_empty``: a run in which no port gives a frame is good too.
-    ``quota_nodes``: nodes of the store that a guest may own, 0 for any number, None for xenstored's
-    default. ``arena``: MiB of the machine's memory, None for 512, or more if that many vifs can
-    need more. ``seconds``: the run ends when it has carried frames for so long; None: when its
-    ports have no more. ``live``: some port is live (xennet.port.base.is_live), so the run goes by
-    real time and has no end of its own. ``choices``: which ready delivery is next, from the first
-    of the machine on, as text (xennet.choices); None: the oldest, with several guests in turns.
+    drivers, xennet's by name or your own as "module:factory" (xennet.host.own_driver). ``queues``:
+    most queues of each vif. ``split_channels``: an event channel for each ring instead of one for
+    both. ``mtu``: of each vif in bytes, None for no limit. ``sg``, ``gso``, ``csum``: whether the
+    features are used. ``guests``, with ``vifs`` each; ``switch``: the guests send to each other.
+    ``allow_empty``: a run in which no port gives a frame is good too. ``quota_nodes``: nodes of the
+    store that a guest may own, 0 for any number, None for xenstored's default. ``arena``: MiB of
+    the machine's memory, None for 512, or more if that many vifs can need more. ``seconds``: the
+    run ends when it has carried frames for so long; None: when its ports have no more. ``live``:
+    some port is live (xennet.port.base.is_live), so the run goes by real time and has no end of its
+    own. ``choices``: which ready delivery is next, from the first of the machine on, as text
+    (xennet.choices); None: the oldest, with several guests in turns.
     """
 
     grant_version: int = 1

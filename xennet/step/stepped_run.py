@@ -8,11 +8,8 @@ from contextlib import ExitStack
 from attrs import field, frozen
 
 from xennet.choices import Choices, ChosenOrder, NoSuchChoiceError, Player
-from xennet.link.vif import VifLink
-from xennet.port.base import PortError
-from xennet.port.files import STANDARD
-from xennet.port.spec import open_ports, parse
 from xennet.runloop import Delivery
+from xennet.step.run_start import RunStart
 from xennet.trace.recorder import recording
 from xennet.trace.stream import Event
 
@@ -20,9 +17,6 @@ from xennet.trace.stream import Event
 SHOWN = frozenset(
     ("publish", "notify", "packet", "copy", "send", "upcall", "xenstore", "state", "lost")
 )
-
-#: Schemes of ports that give the same each time, which is how a step is undone.
-_THE_SAME_AGAIN = frozenset(("gen", "tcp", "tcp6", "pcap", "null", "echo"))
 #: ns of virtual time; no timer is due later.
 _END_OF_TIME = 1 << 62
 
@@ -39,17 +33,15 @@ class Step:
 
 
 class SteppedRun:
-    """The run between the ports ``guest`` and ``host`` from the moment at which the vif is up;
-    ``choices`` are made from the first delivery of the machine on, and shown from there.
+    """The run of ``start`` from the moment at which the vif is up; ``choices`` are made from the
+    first delivery of the machine on, and shown from there.
 
     ``steps`` are the deliveries since the vif is up. Raises PortError for ports that cannot be,
     NoSuchChoiceError for choices that the run does not have, LinkError if the vif does not come up.
     """
 
-    def __init__(self, guest: str, host: str, choices: Choices) -> None:
-        for spec in (guest, host):
-            _require_the_same_again(spec)
-        self._specs = guest, host
+    def __init__(self, start: RunStart, choices: Choices) -> None:
+        self._start = start
         self._closing = ExitStack()
         self._begin(choices)
 
@@ -75,8 +67,7 @@ class SteppedRun:
     @property
     def command(self) -> str:
         """The command that comes to this place again."""
-        guest, host = self._specs
-        return f"xennet step --guest {guest} --host {host} --choices {self.choices}"
+        return f"xennet step {self._start.options} --choices {self.choices}"
 
     def step(self, choice: int = 0) -> Step:
         """Make the delivery that is number ``choice`` of :attr:`ready`. Raises NoSuchChoiceError if
@@ -117,12 +108,8 @@ class SteppedRun:
         self._wish = 0
         self._player = Player(choices, lambda ready: self._wish)
         with ExitStack() as closing:
-            guest, host = open_ports(self._specs)
-            closing.callback(guest.close)
-            closing.callback(host.close)
             recorder = closing.enter_context(recording())
-            self._link = VifLink(guest, host)
-            closing.callback(self._link.machine.close)
+            self._link = self._start.link(closing)
             recorder.sink(self._note)
             recorder.attach(self._link.machine)
             closing.callback(recorder.detach)
@@ -162,14 +149,3 @@ class SteppedRun:
             return ()
         ends = queue.tx_ring, queue.rx_ring
         return tuple(repr(one) for end in ends for one in (end.sring, end))
-
-
-def _require_the_same_again(spec: str) -> None:
-    """Raises PortError for a port that cannot give its frames a second time, or that keeps them."""
-    for part in parse(spec):
-        scheme = part.scheme.usage.partition(":")[0]
-        if scheme not in _THE_SAME_AGAIN or part.file == STANDARD:
-            raise PortError(
-                f"{spec}: steps are undone by a run that is made anew, which this port cannot be "
-                f"in: {', '.join(sorted(_THE_SAME_AGAIN))} can"
-            )
