@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -176,3 +180,35 @@ def test_a_rule_is_told_with_its_checks(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == by_rule
     assert CHECK in by_rule
     assert rule_book()["netif.tx.slot-in-page"].text in by_rule
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_loses_no_verdict_and_tells_what_was_not_played(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    junit, page = tmp_path / "junit.xml", tmp_path / "page.html"
+    command = ["check", "netback", "--builtin", "linux", "--junit", str(junit)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xennet", *command, "--html", str(page)],
+        env={**os.environ, "XENNET_ENGINE": "plain"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(number)
+        rest, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, stderr) == (128 + number, "")
+    *verdicts, last = [first, *rest.splitlines()]
+    suite = ElementTree.parse(junit).getroot()[0]
+    errors = [case.get("name") for case in suite.iter("testcase") if len(case.findall("error"))]
+    assert f", interrupted: {len(errors)} not played (suite " in last
+    assert len(errors) == int(suite.get("errors", "")) > 0
+    played = len(suite.findall("testcase")) - len(errors)
+    assert played > 0
+    assert played - len(verdicts) in (0, 1), "the signal may come between a verdict and its line"
+    assert f"The run was interrupted before {errors[0]}, " in page.read_text()

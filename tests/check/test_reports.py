@@ -65,6 +65,8 @@ def test_html_is_xml_and_shows_the_evidence(results: list[Result]) -> None:
 
 def test_json_is_read_again_as_it_was(results: list[Result]) -> None:
     document = results_json(NASTY, results)
+    assert document["not_played"] == []
+    assert not results_json(NASTY, [], ["netback.one"])["good"]
     assert json.loads(json.dumps(document)) == document
     assert document["counts"] == {"FAIL": 1, "pass": 1, "xfail": 1}
     assert not document["good"]

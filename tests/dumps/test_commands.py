@@ -27,6 +27,12 @@ def test_the_exit_code_of_ring_says_whether_something_is_wrong(capsys: Captured)
     assert run(capsys, "ring", TORN_RING, "--tx", "--start", 2254)[0] == 0
 
 
+def test_a_page_is_one_ring(capsys: Captured) -> None:
+    code, out, err = run(capsys, "ring", GOOD_RING, "--tx", "--rx")
+    assert (code, out) == (2, "")
+    assert err.startswith("xennet: A page is one ring, not --tx and --rx.")
+
+
 @pytest.mark.parametrize("size", [0, 4095, 4097])
 def test_a_file_that_is_no_page_is_named(capsys: Captured, tmp_path: Path, size: int) -> None:
     (page := tmp_path / "page").write_bytes(bytes(size))

@@ -14,6 +14,7 @@ import click
 from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import say, say_json
+from xennet.cli.signals import Signalled, raising
 from xennet.run.printable import printable
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def _known_option(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 _EXIT_CODES = (
-    "Exit code: 0 all is as expected, 1 a check is not, 2 the suite or the driver cannot be run."
+    "Exit code: 0 all is as expected, 1 a check is not, 2 the suite or the driver cannot be run. "
+    "Interrupted, it reports what was played until then, and exits with 130 or 143."
 )
 _OPTIONS = (
     click.option("--builtin", metavar="KIND", help="One of xennet's own drivers."),
@@ -257,7 +259,11 @@ def _run(
     chosen = _selected(checks, only, severity)
     failures = _known(known, side, builtin, checks)
 
+    played: list[Result] = []
+    signalled: Signalled | None = None
+
     def tell(result: Result) -> None:
+        played.append(result.without_trace())
         if evidence is not None and (not result.good or result.known is not None):
             _written(evidence, write_evidence, result)
         if not as_json:
@@ -266,26 +272,31 @@ def _run(
 
     traced = evidence is not None
     try:
-        with _working(jobs, dask) as workers:
-            results = run_checks(
-                target, chosen, failures, traced=traced, told=tell, workers=workers
-            )
+        with raising(), _working(jobs, dask) as workers:
+            run_checks(target, chosen, failures, traced=traced, told=tell, workers=workers)
+    except Signalled as error:
+        signalled = error
     except SuiteError as error:
         if sys.flags.dev_mode:
             raise
         raise BadInputError(str(error)) from error
     finally:
         target.close()
+    done = {result.check.id for result in played}
+    not_played = [one.id for one in chosen if one.id not in done]
     # The verdicts come first: a report that cannot be written does not lose them.
     if as_json:
-        say_json(results_json(target, results))
+        say_json(results_json(target, played, not_played))
     else:
-        say(printable(summary(target, results)))
+        say(printable(summary(target, played, not_played)))
     if junit is not None:
-        _written(junit, Path.write_bytes, results_junit(target, results))
+        _written(junit, Path.write_bytes, results_junit(target, played, not_played))
     if html is not None:
-        _written(html, Path.write_text, results_html(target, results), encoding="utf-8")
-    return 0 if all(result.good for result in results) else 1
+        page = results_html(target, played, not_played)
+        _written(html, Path.write_text, page, encoding="utf-8")
+    if signalled is not None:
+        return 128 + signalled.number
+    return 0 if all(result.good for result in played) else 1
 
 
 @contextmanager

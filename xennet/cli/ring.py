@@ -16,9 +16,9 @@ from xennet.run.printable import printable
     epilog="Exit code: 0 nothing is wrong with it, 1 something is, 2 it is no ring page.",
 )
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--tx", "kind", flag_value="tx", help="It is a transmit ring.")
-@click.option("--rx", "kind", flag_value="rx", help="It is a receive ring.")
-@click.option("--ctrl", "kind", flag_value="ctrl", help="It is a control ring.")
+@click.option("--tx", is_flag=True, help="It is a transmit ring.")
+@click.option("--rx", is_flag=True, help="It is a receive ring.")
+@click.option("--ctrl", is_flag=True, help="It is a control ring.")
 @click.option(
     "--start",
     type=click.IntRange(0, 0xFFFFFFFF),
@@ -28,7 +28,7 @@ from xennet.run.printable import printable
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.pass_context
 def ring(
-    ctx: click.Context, file: Path, kind: str | None, start: int | None, as_json: bool
+    ctx: click.Context, /, file: Path, start: int | None, as_json: bool, **kinds: bool
 ) -> None:
     """Read FILE, the 4096 bytes of a ring page of a vif: packets, slots, indices, what is wrong.
 
@@ -39,17 +39,20 @@ def ring(
     from xennet.dumps.ring_judge import judge
     from xennet.dumps.ring_text import guess_kind, ring_json, ring_text
 
+    named = [kind for kind, given in kinds.items() if given]
+    if len(named) > 1:
+        raise click.UsageError(f"A page is one ring, not --{' and --'.join(named)}.")
     content = _content(file)
     name = printable(str(file))
     try:
-        page = RingPage(content, RingKind(kind) if kind else guess_kind(content))
+        page = RingPage(content, RingKind(named[0]) if named else guess_kind(content))
     except ValueError as error:
         raise BadInputError(f"{name}: {error}") from error
     judgement = judge(page, start)
     if as_json:
         say_json(ring_json(page, judgement))
     else:
-        for line in ring_text(page, judgement, guessed=kind is None):
+        for line in ring_text(page, judgement, guessed=not named):
             say(line)
     ctx.exit(1 if judgement.problems else 0)
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a run."""
+"""SIGINT and SIGTERM during a run, or while checks are played."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -15,18 +15,35 @@ from xennet.run.stop import Stop
 #: Seconds after which a port whose call does not return is abandoned.
 _PATIENCE = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_Handler = Callable[[int, FrameType | None], None]
+
+
+class Signalled(KeyboardInterrupt):
+    """SIGINT or SIGTERM, raised where the program was: code that catches everything but
+    KeyboardInterrupt lets it pass. ``number``: which of them."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = signal.Signals(number)
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """A context in which SIGINT and SIGTERM raise Signalled."""
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        raise Signalled(number)
+
+    with _handling(dict.fromkeys(_SIGNALS, asked)):
+        yield
 
 
 @contextmanager
 def stopping(stop: Stop, silent: bool) -> Iterator[None]:
     """A context in which the first signal asks the run to end and the second ends it at once.
 
-    The second one raises KeyboardInterrupt, or SystemExit with the exit code of SIGTERM. A signal
-    that is ignored (``command &`` in a script) stays ignored.
+    The second one raises KeyboardInterrupt, or SystemExit with the exit code of SIGTERM.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
 
     def asked(number: int, frame: FrameType | None) -> None:
         if stop.reason:
@@ -42,15 +59,30 @@ def stopping(stop: Stop, silent: bool) -> Iterator[None]:
     def overdue(number: int, frame: FrameType | None) -> None:
         stop.overdue()
 
-    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, asked) for number in heeded}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, overdue)
+    with _handling({**dict.fromkeys(_SIGNALS, asked), signal.SIGALRM: overdue}):
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def _handling(handlers: Mapping[signal.Signals, _Handler]) -> Iterator[None]:
+    """A context with these handlers, if this is the main thread, whose signals are. SIGINT or
+    SIGTERM that is ignored (``command &`` in a script) stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if number not in _SIGNALS or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def _tell(text: str) -> None:

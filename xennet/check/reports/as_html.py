@@ -22,13 +22,13 @@ pre { background: #f4f4f4; padding: 0.6em; overflow-x: auto; white-space: pre-wr
 _NOTES = 200
 
 
-def results_html(target: Target, results: Sequence[Result]) -> str:
+def results_html(target: Target, results: Sequence[Result], not_played: Sequence[str] = ()) -> str:
     """The page: versions and counts, a table of all checks, the evidence of those that are not as
     expected."""
-    return "\n".join(_page(target, results)) + "\n"
+    return "\n".join(_page(target, results, not_played)) + "\n"
 
 
-def _page(target: Target, results: Sequence[Result]) -> Iterator[str]:
+def _page(target: Target, results: Sequence[Result], not_played: Sequence[str]) -> Iterator[str]:
     title = f"xennet check {target.side} {target.name}"
     yield "<!DOCTYPE html>"
     yield '<html xmlns="http://www.w3.org/1999/xhtml" lang="en">'
@@ -39,6 +39,8 @@ def _page(target: Target, results: Sequence[Result]) -> Iterator[str]:
     words = [result.word for result in results]
     counts = ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
     yield f"<p>{len(results)} checks: {_text(counts)}.</p>"
+    if not_played:
+        yield f"<p>The run was interrupted before {_text(', '.join(not_played))}.</p>"
     yield "<table><tr><th>verdict</th><th>check</th><th>outcome</th><th>control</th>"
     yield "<th>severity</th><th>tier</th><th>what it plays</th></tr>"
     for result in results:

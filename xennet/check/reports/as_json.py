@@ -22,8 +22,10 @@ def versions() -> dict[str, str]:
     return {"suite": SUITE_VERSION, "rules": RULES_VERSION, "rules_digest": rules_digest()}
 
 
-def results_json(target: Target, results: Sequence[Result]) -> dict[str, Any]:
-    """All results of a run."""
+def results_json(
+    target: Target, results: Sequence[Result], not_played: Sequence[str] = ()
+) -> dict[str, Any]:
+    """All results of a run, and the ids of checks that it was interrupted before."""
     words = [result.word for result in results]
     return {
         "format": FORMAT,
@@ -34,7 +36,8 @@ def results_json(target: Target, results: Sequence[Result]) -> dict[str, Any]:
             "unsupported": dict(target.profile.unsupported),
         },
         "counts": {word: words.count(word) for word in sorted(set(words))},
-        "good": all(result.good for result in results),
+        "good": not not_played and all(result.good for result in results),
+        "not_played": list(not_played),
         "results": [result_json(result) for result in results],
     }
 

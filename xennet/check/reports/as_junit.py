@@ -13,9 +13,11 @@ from xennet.check.runner import Result
 from xennet.check.target import Target
 
 
-def results_junit(target: Target, results: Sequence[Result]) -> bytes:
+def results_junit(
+    target: Target, results: Sequence[Result], not_played: Sequence[str] = ()
+) -> bytes:
     """One test suite, UTF-8. A check that is unsupported or fails as it is known to is skipped, one
-    that is not as expected is a failure."""
+    that is not as expected is a failure, one that the run was interrupted before is an error."""
     bad = [result for result in results if not result.good]
     skipped = [result for result in results if _is_skipped(result)]
     root = ElementTree.Element("testsuites")
@@ -23,9 +25,9 @@ def results_junit(target: Target, results: Sequence[Result]) -> bytes:
         root,
         "testsuite",
         name=f"xennet check {target.side} {target.name}",
-        tests=str(len(results)),
+        tests=str(len(results) + len(not_played)),
         failures=str(len(bad)),
-        errors="0",
+        errors=str(len(not_played)),
         skipped=str(len(skipped)),
         time=f"{sum(result.seconds for result in results):.3f}",
     )
@@ -48,6 +50,9 @@ def results_junit(target: Target, results: Sequence[Result]) -> bytes:
             known = result.known.reason if result.known is not None else ""
             reason = known or "; ".join(result.problems)
             _element(case, "skipped", message=f"{result.outcome}: {reason}")
+    for name in not_played:
+        case = _element(suite, "testcase", classname=f"{target.side}.interrupted", name=name)
+        _element(case, "error", message="not played: the run was interrupted")
     ElementTree.indent(root)
     written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return written + b"\n"

@@ -39,10 +39,12 @@ def result_lines(result: Result) -> Iterator[str]:
             yield f"    {what}: {line}"
 
 
-def summary(target: Target, results: Sequence[Result]) -> str:
-    """The last line of a run."""
+def summary(target: Target, results: Sequence[Result], not_played: Sequence[str] = ()) -> str:
+    """The last line of a run, which may have been interrupted."""
     counts = Counter(result.word for result in results)
     told = ", ".join(f"{counts[word]} {word}" for word in sorted(counts)) or "no check"
+    if not_played:
+        told += f", interrupted: {len(not_played)} not played"
     known = versions()
     return (
         f"{target.side} {target.name}: {told} (suite {known['suite']}, rules {known['rules']} "

@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from xennet.abi.xen import PAGE_SIZE
@@ -59,13 +60,20 @@ def document() -> tuple[dict[str, Any], Mapping[str, bytes]]:
 
 def write_vectors(folder: Path) -> int:
     """Write all vectors into ``folder``, which is made if there is none. Returns how many there
-    are. Raises OSError."""
+    are. Raises OSError; what was in the folder before stays as it was if not all can be written."""
     listed, raw = document()
+    files = {
+        **raw,
+        "schema.json": schema().encode(),
+        "vectors.json": json.dumps(listed, indent=1).encode() + b"\n",
+    }
     (folder / "pages").mkdir(parents=True, exist_ok=True)
-    for path, content in raw.items():
-        (folder / path).write_bytes(content)
-    (folder / "schema.json").write_text(schema())
-    (folder / "vectors.json").write_text(json.dumps(listed, indent=1) + "\n")
+    with TemporaryDirectory(dir=folder, prefix=".new") as written:
+        (Path(written) / "pages").mkdir()
+        for path, content in files.items():
+            (Path(written) / path).write_bytes(content)
+        for path in files:
+            (Path(written) / path).replace(folder / path)
     return sum(len(group) for group in listed.values() if isinstance(group, list))
 
 
