@@ -194,3 +194,18 @@ def test_the_perfetto_form_has_the_slices_arrows_and_counters_of_the_run(
             stored.setdefault(name, {0}).add(value)
     assert stored
     assert {name: counted[name] for name in stored} == stored
+
+
+def test_a_private_index_is_told_where_it_moves(events: list[Event]) -> None:
+    told: dict[tuple[int, str], int] = {}
+    known = {e["memory"]: e for e in events if e["kind"] == "memory"}
+    published = {"req_prod": "req_prod_pvt", "rsp_prod": "rsp_prod_pvt"}
+    for event in events:
+        if event["kind"] == "private":
+            ring, index = event["memory"], event["index"]
+            assert told.get((ring, index), 0) == event["old"]
+            assert (event["dom"] == known[ring]["owner"]) == (index in ("req_prod_pvt", "rsp_cons"))
+            told[ring, index] = event["new"]
+        elif event["kind"] == "publish" and event["ring"] != "ctrl":
+            assert told[event["memory"], published[event["index"]]] == event["new"]
+    assert {index for _, index in told} == {"req_prod_pvt", "rsp_cons", "rsp_prod_pvt", "req_cons"}

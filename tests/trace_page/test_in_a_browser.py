@@ -14,6 +14,7 @@ from browser import Tab
 from xennet.abi.netif import EXTRA_PAD, RX_RESPONSE, TX_REQUEST
 from xennet.trace import records
 from xennet.trace.history import History
+from xennet.trace.record_decoder import decode
 from xennet.trace.records import Kind
 from xennet.trace.stream import Event
 
@@ -97,6 +98,26 @@ def test_bytes_writers_and_readers_are_those_of_a_replay(
             assert history.bytes_at(memory, n)[at] == one[1]
 
 
+def test_private_indices_are_what_they_were_moved_to(
+    run_recording: Recording, shown: Shown
+) -> None:
+    events, chance = run_recording[1], random.Random(3)
+    moves = [event for event in events if event["kind"] == "private"]
+    asked, expected = [], []
+    for move in moves:
+        mine = [e for e in moves if (e["memory"], e["index"]) == (move["memory"], move["index"])]
+        for n in (chance.randint(1, len(events)), move["n"]):
+            asked.append((move["memory"], move["index"], n))
+            before = [(e["new"], e["n"]) for e in mine if e["n"] <= n]
+            expected.append(list(before[-1] if before else (mine[0]["old"], 0)))
+    tab = shown(run_recording)
+    asks = f"{json.dumps(asked)}.map(([m, i, n]) => privateIndex(memories.get(m), i, n))"
+    assert tab.ask(asks + ".map(one => [one.value, one.step])") == expected
+    tab.ask(f"go({moves[-1]['n']})")
+    row = "[...document.querySelectorAll('#ring tr.changed')].map(r => r.cells[1].textContent)"
+    assert tab.ask(row) == [str(moves[-1]["new"])]
+
+
 def test_structures_are_read_as_in_python(shown: Shown) -> None:
     chance, cases = random.Random(8), []
     for kind, structure in records.STRUCTURES.items():
@@ -109,12 +130,12 @@ def test_structures_are_read_as_in_python(shown: Shown) -> None:
         told = tab.ask(
             f"fieldsAt('{kind.name}', {n}, 0, 1e9).map(f => [f.name, fieldText(f, {n}, 0, 1e9)])"
         )
-        decoded = records.decode(records.encode(kind, raw))
+        decoded = decode(records.encode(kind, raw))
         for name, text in told:
             value, *said = str(text).split(" (", 1)
             path = f"xennet.{prefix}.{name}"
-            assert value == str(decoded[path])
-            for full, bit in decoded.items():
+            assert [value] == list(map(str, decoded[path]))
+            for full, (bit, *_) in decoded.items():
                 if full.startswith(path + ".") and full.count(".") == path.count(".") + 1:
                     names = said[0].rstrip(")").split(", ") if said else []
                     assert bool(bit) == (full.rpartition(".")[2] in names)

@@ -44,6 +44,11 @@ class WatchedView:
         self._at = at
         self.memory = memory
 
+    @property
+    def at(self) -> int:
+        """The number of its first byte."""
+        return self._at
+
     def __len__(self) -> int:
         return len(self._raw)
 

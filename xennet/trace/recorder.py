@@ -68,6 +68,7 @@ from xennet.observe import (
     StateChanged,
     StoreOperation,
 )
+from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, FRONT_REQ_PROD_PVT, FRONT_RSP_CONS
 from xennet.runloop import Call, Delivery
 from xennet.trace.stream import Event
 from xennet.vif.ring_events import RECORDS, EventsLost, RingEvent, take
@@ -87,6 +88,9 @@ _INDICES = {
 }
 #: Ring -> the structures of its slots: as the owner writes them, and as the other end does.
 _SLOTS = {"tx ring": (TX_REQUEST, TX_RESPONSE), "rx ring": (RX_REQUEST, RX_RESPONSE)}
+#: Names of the private indices, by their places: the frontend's, and the backend's.
+_FRONT_PRIVATE = {FRONT_REQ_PROD_PVT: "req_prod_pvt", FRONT_RSP_CONS: "rsp_cons"}
+_BACK_PRIVATE = {BACK_RSP_PROD_PVT: "rsp_prod_pvt", BACK_REQ_CONS: "req_cons"}
 _LOG_LENGTH = LOG_HEADER + LOG_RECORD * RECORDS
 
 
@@ -140,6 +144,26 @@ class _LogView:
             self._told(self._log[before:value])
 
 
+class _PrivateView:
+    """The two private indices of an end of a ring, which tell when they are moved."""
+
+    def __init__(self, indices: array[int], told: Callable[[int, int, int], None]) -> None:
+        self._indices = indices
+        self._told = told
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, at: int) -> int:
+        return self._indices[at]
+
+    def __setitem__(self, at: int, value: int) -> None:
+        before = self._indices[at]
+        self._indices[at] = value
+        if value != before:
+            self._told(at, before, value)
+
+
 class Recorder:
     """An engine whose views tell of each access, and the observer of a machine made with it."""
 
@@ -168,6 +192,8 @@ class Recorder:
         self._last_packet: int | None = None
         self._notified: int | None = None
         self._last: _Memory | None = None
+        #: The view that was asked for last, if it is of a ring.
+        self._ring_viewed: WatchedView | None = None
 
     # -- the engine --------------------------------------------------------------------------------
 
@@ -190,9 +216,16 @@ class Recorder:
         return cast(F, copy)
 
     def view(self, buffer: memoryview | array[int]) -> Any:
-        """``buffer`` itself; a log of packets in a form that tells of each record."""
-        if isinstance(buffer, array) and buffer.typecode == "q" and len(buffer) == _LOG_LENGTH:
+        """``buffer`` itself; a log of packets in a form that tells of each record, and the private
+        indices that go with a ring, which is viewed just before them, in one that tells of each
+        move."""
+        ring, self._ring_viewed = self._ring_viewed, None
+        if isinstance(buffer, WatchedView):
+            self._ring_viewed = buffer if buffer.memory.endswith(" ring") else None
+        elif isinstance(buffer, array) and buffer.typecode == "q" and len(buffer) == _LOG_LENGTH:
             return _LogView(buffer, self._noted)
+        elif isinstance(buffer, array) and len(buffer) == len(_FRONT_PRIVATE) and ring is not None:
+            return _PrivateView(buffer, partial(self._moved, ring.at))
         return buffer
 
     def shared(self, memory: memoryview, what: str) -> memoryview:
@@ -440,6 +473,16 @@ class Recorder:
         number = self._emit("publish", text, cause=n, **members)
         dom = self._stack[-1][0].domid if self._stack else None
         self._published[dom, ring] = {**members, "n": number}
+
+    def _moved(self, ring: int, at: int, old: int, new: int) -> None:
+        """A driver has moved a private index of the ring whose first byte's number is ``ring``."""
+        memory = self._by_page.get(ring // PAGE_SIZE)
+        if not self.watched or memory is None:
+            return
+        dom = self._stack[-1][0].domid if self._stack else None
+        name = (_FRONT_PRIVATE if dom == memory.owner else _BACK_PRIVATE)[at]
+        text = f"{name} of the {memory.what} goes from {old} to {new}, for its own end alone"
+        self._emit("private", text, memory=memory.ident, index=name, old=old, new=new)
 
     # -- packets and copies ------------------------------------------------------------------------
 
