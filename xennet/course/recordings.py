@@ -7,11 +7,10 @@ something went wrong. Where nothing is recorded, all of this does nothing.
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from xennet import adversary
 from xennet.abi.xen import PAGE_SIZE
@@ -19,7 +18,9 @@ from xennet.adversary import Access, Adversary
 from xennet.course.lesson import Verdict
 from xennet.engine.choice import F, current, using
 from xennet.engine.watched import Kind
+from xennet.gnttab.copy import grant_copy
 from xennet.hypervisor import Machine
+from xennet.hypervisor.machine import on_make
 from xennet.runloop import Delivery
 from xennet.trace.recorder import Recorder
 from xennet.trace.stream import Event, header_of
@@ -58,21 +59,24 @@ class _Recorder(Recorder):
 class Recordings:
     """An engine (xennet.engine.choice.Engine) that has a recorder for each machine that is made.
 
-    ``events`` are those of the last ``most`` machines that were attached (None: of all), the newest
-    one's last. ``adversary`` is told of accesses to the machines that are made while it is set.
+    ``events`` are those of the machine that was attached last. ``adversary`` is told of accesses to
+    the machines that are made while it is set.
     """
 
     name = "recordings"
 
-    def __init__(self, most: int | None = 1) -> None:
-        self.events: deque[list[Event]] = deque(maxlen=most)
+    def __init__(self) -> None:
+        self.events: list[Event] = []
         self.adversary: Adversary | None = None
         self._recorder: Recorder = _Recorder(None)
+        self._is_of_a_machine = True  # of none, so that the first one gets its own
         self._acts = 0
 
     # -- the engine --------------------------------------------------------------------------------
 
     def kernel(self, function: F) -> F:
+        if cast(object, function) is grant_copy:  # what a machine asks for before its arena
+            self._next()
         return self._recorder.kernel(function)
 
     def view(self, buffer: memoryview | array[int]) -> Any:
@@ -80,16 +84,26 @@ class Recordings:
 
     def shared(self, memory: memoryview, what: str) -> memoryview:
         if what == "arena":
-            self._recorder.detach()
-            self._recorder = _Recorder(self.adversary)
+            self._next()
         return self._recorder.shared(memory, what)
 
+    def _next(self) -> None:
+        """Take a new recorder, unless the one that is there has no machine yet."""
+        if self._is_of_a_machine:
+            self._recorder.detach()
+            self._recorder = _Recorder(self.adversary)
+            self._is_of_a_machine = False
+
     # -- what is recorded --------------------------------------------------------------------------
+
+    def made(self, machine: Machine) -> None:
+        """A machine is complete: the next arena is another one's."""
+        self._is_of_a_machine = True
 
     def attach(self, machine: Machine) -> None:
         """Record the newest machine from now on."""
         events: list[Event] = []
-        self.events.append(events)
+        self.events = events
 
         def keep(event: Event) -> None:
             if len(events) < MOST_EVENTS:
@@ -111,14 +125,13 @@ class Recordings:
     def conclude(self, verdict: Verdict) -> Event | None:
         """End the last recording with the event that says ``verdict``; a page opens at its cause.
         Returns the cause; None if nothing was recorded."""
-        events = self.events[-1] if self.events else []
-        accesses = [event for event in events if event["kind"] in _ACCESSES]
+        accesses = [event for event in self.events if event["kind"] in _ACCESSES]
         if not accesses:
             return None
         looked = [
             event for event in accesses if (event["kind"], event.get("field")) == verdict.look
         ]
-        states = [event for event in events if _writes_state(event)]
+        states = [event for event in self.events if _writes_state(event)]
         cause = (looked or states or accesses)[-1]
         said = "OK" if verdict.ok else "NOT YET"
         self._recorder.check(verdict.idea, said, verdict.text, cause["t"], cause["n"])
@@ -127,7 +140,7 @@ class Recordings:
     def write(self, path: Path, command: Iterable[str]) -> None:
         """Write the last recording in the form that the suffix of ``path`` names. Raises OSError,
         ValueError."""
-        write(header_of(command), iter(self.events[-1]), path)
+        write(header_of(command), iter(self.events), path)
 
 
 def _writes_state(event: Event) -> bool:
@@ -140,13 +153,15 @@ _here: Recordings | None = None
 
 @contextmanager
 def recorded() -> Iterator[Recordings]:
-    """Within the block machines are recorded."""
+    """Within the block machines are recorded, each from :func:`begin` on."""
     global _here
     _here = recordings = Recordings()
+    on_make.append(recordings.made)
     try:
         with using(recordings):
             yield recordings
     finally:
+        on_make.remove(recordings.made)
         _here = None
 
 
