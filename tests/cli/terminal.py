@@ -22,7 +22,7 @@ _TAKE += "os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 class Terminal:
-    """``command`` with its standard streams on a pty of ``columns`` columns."""
+    """``command`` with its standard streams on a pty of ``columns`` columns and ``rows`` rows."""
 
     def __init__(
         self,
@@ -31,9 +31,10 @@ class Terminal:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         columns: int = 80,
+        rows: int = 50,
     ) -> None:
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 50, columns, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, "-c", _TAKE, *command],
             stdin=slave,

@@ -143,7 +143,7 @@ _TABLE = {
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "
         "netfront plugins port pump toolstack wrap xenbus xenstore"
     ),
-    "step": "choices link port run runloop trace",
+    "step": "choices host link port ring run runloop trace",
     # The front doors
     "__init__": (
         "errors frames host hypervisor interface lazy lifecycle link moved netback "

@@ -21,6 +21,7 @@ MAY_WAIT = {
         {"select"},
     ),
     "xennet/run/streams.py": ("it asks whether a reader has left, without waiting", {"select"}),
+    "xennet/step/terminal.py": ("keys have a turn while a search goes on", {"asyncio"}),
     "xennet/cli/course.py": ("a learner saves a file", {"sleep"}),
     "xennet/workers/cluster.py": ("it waits for a scheduler's answer", {"asyncio"}),
     "xennet/bench/real_xenstored.py": ("it starts another program", {"select", "sleep"}),

@@ -51,7 +51,7 @@ _COMMANDS = {
     "netmap": "netmap's rings, pipes and VALE switches.",
     "ring": "Read a dumped page of a ring.",
     "shmif": "An Ethernet bus in a file, as NetBSD's shmif has it.",
-    "step": "Make a vif's deliveries one at a time.",
+    "step": "Make a run's deliveries one at a time.",
     "trace": "Record every step of a machine.",
     "why": "Why a vif of a real host passes no traffic.",
     "xs": "Read and change a running XenStore.",

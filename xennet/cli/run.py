@@ -375,11 +375,11 @@ def run(
             looking = "is for looking at the store: it needs --xenstore-socket."
             raise click.UsageError(f"{option} {looking}")
     options = RunOptions(sg=not no_sg, gso=not no_gso, csum=not no_csum, **asked)
-    guests, hosts = _ports_of(guest, host, options)
+    guests, hosts = ports_of(guest, host, options)
     _require_own_taps([*guests, *hosts])
     if options.link == "vif":
         if ctx.obj is None:
-            _require_room(options)
+            require_vif_room(options)
     else:
         _require_no_vifs(ctx, options.link)
         _require_link_room(options)
@@ -421,7 +421,7 @@ def _require_no_vifs(ctx: click.Context, link: str) -> None:
             raise click.UsageError(f"{parameter.opts[0]} is for vifs: --link {link} has none.")
 
 
-def _require_room(options: RunOptions) -> None:
+def require_vif_room(options: RunOptions) -> None:
     """Refuse a run that exceeds a limit, before a recording is begun. Raises BadInputError."""
     from xennet.errors import LimitError
     from xennet.host.limits import require_room
@@ -444,7 +444,7 @@ def _require_link_room(options: RunOptions) -> None:
         raise BadInputError(f"--link {options.link}: {error}") from None
 
 
-def _ports_of(
+def ports_of(
     guest: tuple[str, ...], host: tuple[str, ...], options: RunOptions
 ) -> tuple[list[str], list[str]]:
     """The specifications of each vif's two ports; none for hosts with a switch. Raises

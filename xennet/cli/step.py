@@ -1,19 +1,35 @@
-"""``xennet step``: a vif, one delivery at a time."""
+"""``xennet step``: a run of vifs, one delivery at a time."""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say
-from xennet.cli.run import BACKENDS, CHOICES, FRONTENDS, driver_option
+from xennet.cli.run import ports_of, require_vif_room
+from xennet.cli.run import run as run_command
+from xennet.run.options import RunOptions
 from xennet.run.printable import printable
 
 if TYPE_CHECKING:
     from xennet.step.stepped_run import Step, SteppedRun
+
+#: Options of ``xennet run`` that make a run what it is.
+_OF_RUN = frozenset(
+    ("guest", "host", "guests", "vifs", "switch", "queues", "split_channels", "mtu", "no_sg")
+    + ("no_gso", "no_csum", "backend", "frontend", "evtchn", "grant_version", "quota_nodes")
+    + ("arena",)
+)
+#: Places at which it may begin: xennet.step.stepped_run.STAGES, which --help need not import.
+_STAGES = ("handshake", "traffic", "unplug")
+#: The screen that --show prints.
+_WIDTH, _HEIGHT = 80, 24
 
 _HELP = """\
   Enter     make the next delivery: the oldest of those that are ready
@@ -26,48 +42,87 @@ _HELP = """\
 
 
 @click.command(
+    params=[p for p in run_command.params if p.name in _OF_RUN or p.name == "choices"],
     epilog="Exit code: 0, or 2 for ports or choices that cannot be.",
 )
-@click.option("--guest", required=True, metavar="PORT", help="The port at the guest's end.")
-@click.option("--host", required=True, metavar="PORT", help="The port at the host's end.")
-@driver_option("--backend", BACKENDS, "Whose backend it is like.")
-@driver_option("--frontend", FRONTENDS, "Whose frontend it is like.")
 @click.option(
-    "--choices",
-    type=CHOICES,
-    default="",
-    metavar="CHOICES",
-    help="Make these choices first, from the first delivery of the machine on.",
+    "--from",
+    "start",
+    type=click.Choice(_STAGES),
+    help="Begin there, or behind the choices if that is later.  [default: traffic; with --choices "
+    "behind these]",
 )
-def step(guest: str, host: str, backend: str, frontend: str, choices: str) -> None:
-    """Step through a run from the moment at which the vif is up.
+@click.option("--lines", is_flag=True, help="On a terminal too: lines, and no whole screen.")
+@click.option(
+    "--show", is_flag=True, help=f"Print the screen, {_WIDTH} columns of {_HEIGHT} lines, and exit."
+)
+@click.pass_context
+def step(
+    ctx: click.Context,
+    /,
+    guest: tuple[str, ...],
+    host: tuple[str, ...],
+    choices: str | None,
+    start: str | None,
+    lines: bool,
+    show: bool,
+    no_sg: bool,
+    no_gso: bool,
+    no_csum: bool,
+    **asked: Any,
+) -> None:
+    """Step through a run: the handshake, the frames, the unplugging.
 
     On a terminal you choose which ready delivery comes next; what is no terminal gets the whole
     run, a line for each step.
     """
     from xennet.choices import Choices, NoSuchChoiceError
-    from xennet.step.run_start import RunStart
-    from xennet.step.stepped_run import SteppedRun
+    from xennet.step.stepped_run import STAGES, Asked, SteppedRun
 
+    options = RunOptions(sg=not no_sg, gso=not no_gso, csum=not no_csum, **asked)
+    guests, hosts = ports_of(guest, host, options)
+    require_vif_room(options)
+    run = Asked(tuple(guests), tuple(hosts), options, tuple(_words(ctx)))
+    piped = not (show or (sys.stdin.isatty() and sys.stdout.isatty()))
     try:
-        start = RunStart(guest, host, frontend, backend)
-        session = SteppedRun(start, Choices.parse(choices))
+        session = SteppedRun(
+            run,
+            Choices.parse(choices or ""),
+            None if start is None else STAGES[start],
+            (lambda made: say(_line(made))) if piped else lambda made: None,
+        )
     except NoSuchChoiceError as error:
-        raise BadInputError(str(error)) from None
+        raise BadInputError(printable(str(error))) from None
     try:
-        if sys.stdin.isatty() and sys.stdout.isatty():
-            _interactive(session)
+        if show:
+            _show_screen(session)
+        elif piped:
+            _to_the_end(session)
+        elif lines or os.environ.get("TERM", "dumb") in ("", "dumb") or not sys.stderr.isatty():
+            _in_lines(session)
         else:
-            _piped(session)
+            _on_a_screen(session)
     finally:
         session.close()
 
 
-def _piped(session: SteppedRun) -> None:
-    for made in session.steps:
-        say(_line(made))
-    while session.ready:
-        say(_line(session.step()))
+def _words(ctx: click.Context) -> Iterator[str]:
+    """The options that make the run what it is, as they were given."""
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name not in _OF_RUN or ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = ctx.params[name]
+        if isinstance(value, bool):
+            yield (parameter.opts if value else parameter.secondary_opts)[0]
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            yield from (parameter.opts[0], str(one))
+
+
+def _to_the_end(session: SteppedRun) -> None:
+    session.go_on(lambda: False)
+    say(printable(_verdict(session)))
     say(f"end of the run: choices {session.choices}")
 
 
@@ -75,9 +130,33 @@ def _line(made: Step) -> str:
     return printable(f"{made.number:>5} {made.name}: {'; '.join(made.sentences) or 'nothing'}")
 
 
-def _interactive(session: SteppedRun) -> None:
-    for made in session.steps:
-        say(_line(made))
+def _verdict(session: SteppedRun) -> str:
+    report = session.report
+    assert report is not None
+    word = "GOOD" if report.verdict.good else "BAD"
+    return f"{word}: {'; '.join(report.verdict.reasons)}"
+
+
+def _show_screen(session: SteppedRun) -> None:
+    from xennet.step.screen import Screen, plain
+
+    for line in Screen(session).lines(_WIDTH, _HEIGHT):
+        say(plain(line).rstrip())
+
+
+def _on_a_screen(session: SteppedRun) -> None:
+    from xennet.step.terminal import on_a_terminal
+
+    on_a_terminal(session)
+    say(printable(session.command))
+
+
+# -- lines on a terminal ---------------------------------------------------------------------------
+
+
+def _in_lines(session: SteppedRun) -> None:
+    stage = session.stage.name.lower()
+    say(f"{session.choices.steps} deliveries are made, what comes is the {stage}")
     while True:
         _show_ready(session)
         try:
@@ -90,43 +169,44 @@ def _interactive(session: SteppedRun) -> None:
 
 
 def _obey(session: SteppedRun, word: str) -> None:
-    if word == "" or word.isdecimal():
+    if word == "" or (word.isdecimal() and word.isascii() and len(word) < 10):
         _make(session, int(word or 0))
     elif word == "b":
-        say("back" if session.back() else "this is where the vif is up")
+        say("back" if session.back() else "this is the start of the machine")
         if session.steps:
-            _show(session.steps[-1])
+            _show(session, session.steps[-1])
     elif word.startswith("/"):
         found = session.found(word[1:])
         for number, sentence in found:
             say(printable(f"  step {number}: {sentence}"))
         say(f"{len(found)} found")
     elif word == "c":
-        say(session.command)
+        say(printable(session.command))
     else:
         say(_HELP)
 
 
 def _make(session: SteppedRun, choice: int) -> None:
-    ready = session.ready
-    if not ready:
+    if session.over:
         say("the run is at its end: b goes back, q leaves")
-    elif choice >= len(ready):
-        say(f"there is no {choice}: {len(ready)} are ready")
+    elif choice >= len(session.ready):
+        say(f"there is no {choice}: {len(session.ready)} are ready")
     else:
-        _show(session.step(choice))
+        _show(session, session.step(choice))
 
 
-def _show(made: Step) -> None:
+def _show(session: SteppedRun, made: Step) -> None:
     say(printable(f"step {made.number}: {made.name}"))
     for sentence in made.sentences:
         say(printable(f"  {sentence}"))
-    for ring in made.rings:
-        say(f"  {ring}")
+    for ring in session.rings:
+        say(printable(f"  {ring}"))
 
 
 def _show_ready(session: SteppedRun) -> None:
-    names = session.names
-    say("" if names else "nothing is ready any more: the run is at its end")
-    for number, name in enumerate(names):
+    if session.over:
+        say(printable(f"the run is at its end. {_verdict(session)}"))
+        return
+    say("")
+    for number, name in enumerate(session.names):
         say(printable(f"  {number}  {name}{'  (Enter)' if number == 0 else ''}"))

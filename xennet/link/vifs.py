@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from enum import Enum
+from enum import Enum, IntEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,14 @@ class Reached(Enum):
     NEW = "not open yet"
     OPEN = "open"
     CLOSED = "closed"
+
+
+class Stage(IntEnum):
+    """What the vifs of a link are in the middle of, in the order in which it happens."""
+
+    HANDSHAKE = 0
+    TRAFFIC = 1
+    UNPLUG = 2
 
 
 #: In real time, ns without an arrival after which frames on their way are given up: nothing delays
@@ -107,7 +115,7 @@ class VifPair:
 class Vifs:
     """The Xen vif as a link (xennet.link.protocol.Link): as many pairs as ``setup`` has vifs, guest
     by guest, in the order in which they are joined. ``timeline`` records the store's changes about
-    the first of them.
+    the first of them. ``stage`` is how far they are.
 
     Several guests take turns as on a host (xennet.host.timeslices); with one, the oldest delivery
     is next. ``clock`` is that of the host's pump (None: virtual time). Raises LimitError for a
@@ -136,6 +144,7 @@ class Vifs:
         subscribe(self._struck, DefectStruck)
         subscribe(self._filtered, FrameFiltered)
         self._reached = Reached.NEW
+        self.stage = Stage.HANDSHAKE
         self._flowing = False
         self._broken = False
         self._look_no_more: Callable[[], object] = lambda: None
@@ -265,6 +274,7 @@ class Vifs:
     def trickle(self) -> None:
         """Let every guest send one frame, so that a switch learns where each of them is."""
         self._require("trickle()", Reached.OPEN)
+        self.stage = Stage.TRAFFIC
         for pair in self.pairs:
             pair.host.flowing = True
             pair.guest.allowance = 1
@@ -331,6 +341,7 @@ class Vifs:
             self._require("kick()", Reached.OPEN)
         if not self._flowing:
             self._flowing = True
+            self.stage = Stage.TRAFFIC
             for pair in self.pairs:
                 pair.guest.flowing = pair.host.flowing = True
         self._wake()
@@ -354,6 +365,7 @@ class Vifs:
         if self._reached is Reached.CLOSED:
             return
         self._reached = Reached.CLOSED
+        self.stage = Stage.UNPLUG
         host = self.host
         host.pump.turn()
         operations = [(vif, host.unplug(vif)) for vif in self.vifs]

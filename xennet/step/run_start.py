@@ -30,7 +30,7 @@ class RunStart:
 
     def __attrs_post_init__(self) -> None:
         for spec in (self.guest, self.host):
-            _require_the_same_again(spec)
+            require_the_same_again(spec)
 
     @property
     def options(self) -> str:
@@ -53,7 +53,8 @@ class RunStart:
         return link
 
 
-def _require_the_same_again(spec: str) -> None:
+def require_the_same_again(spec: str) -> None:
+    """Raises PortError for a port that cannot give its frames a second time, or that keeps them."""
     for part in parse(spec):
         scheme = part.scheme.usage.partition(":")[0]
         if scheme not in _THE_SAME_AGAIN or part.file == STANDARD:

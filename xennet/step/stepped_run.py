@@ -1,63 +1,118 @@
-"""A run of a vif that is made step by step, forward and back, by choices (xennet.choices)."""
+"""A run of vifs that is made step by step, forward and back, by choices (xennet.choices)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from attrs import field, frozen
 
 from xennet.choices import Choices, ChosenOrder, NoSuchChoiceError, Player
+from xennet.link.protocol import Link
+from xennet.link.vifs import Stage, Vifs
+from xennet.port.spec import open_ports
+from xennet.run.links import run_ports
+from xennet.run.options import RunOptions
+from xennet.run.report import RunReport
 from xennet.runloop import Delivery
-from xennet.step.run_start import RunStart
-from xennet.trace.recorder import recording
+from xennet.step.run_start import require_the_same_again
+from xennet.step.sentences import TOLD, sentences
+from xennet.step.turns import Turns
+from xennet.step.vif_indices import RingIndices, rings_of
+from xennet.trace.recorder import Recorder, recording
 from xennet.trace.stream import Event
 
-#: Kinds of events whose sentences are shown; the others are accesses, and what repeats these.
-SHOWN = frozenset(
-    ("publish", "notify", "packet", "copy", "send", "upcall", "xenstore", "state", "lost")
-)
-#: ns of virtual time; no timer is due later.
-_END_OF_TIME = 1 << 62
+#: Steps of which is kept what happened in them, the newest ones; all others can be made anew.
+KEPT = 1000
+
+#: Name of a place at which a run can begin -> how far its vifs are there.
+STAGES = {stage.name.lower(): stage for stage in Stage}
+
+
+@frozen
+class Asked:
+    """A run: the ports of each vif's guest and host (none with a switch), and its options.
+    ``words`` of a command line ask for the same. Raises PortError for a port that cannot give its
+    frames a second time, or that keeps them: steps are undone by a run that is made anew."""
+
+    guests: tuple[str, ...]
+    hosts: tuple[str, ...]
+    options: RunOptions = field(factory=RunOptions)
+    words: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        for spec in (*self.guests, *self.hosts):
+            require_the_same_again(spec)
+
+    @staticmethod
+    def between(guest: str, host: str) -> Asked:
+        """The run of one vif between two ports."""
+        return Asked((guest,), (host,), words=("--guest", guest, "--host", host))
 
 
 @frozen
 class Step:
-    """One delivery that was made: its number from the first of the machine on, its name, what
-    happened in it, and the rings' indices behind it."""
+    """A delivery that was made: its ``number`` from the first of the machine on, its ``name``, the
+    index ``choice`` of it among ``ready`` that were.
+
+    ``did`` and ``behind`` are sentences about what happened in it, and behind it outside of all
+    deliveries; ``rings`` are the indices then.
+    """
 
     number: int
     name: str
-    sentences: tuple[str, ...] = field(repr=False)
-    rings: tuple[str, ...] = field(repr=False)
+    choice: int
+    ready: int
+    did: tuple[str, ...] = field(repr=False)
+    behind: tuple[str, ...] = field(repr=False)
+    rings: tuple[RingIndices, ...] = field(repr=False)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All sentences."""
+        return self.did + self.behind
+
+    def has(self, text: str) -> bool:
+        """Whether ``text`` is in the name or a sentence, whatever the case."""
+        wanted = text.lower()
+        return any(wanted in one.lower() for one in (self.name, *self.sentences))
 
 
 class SteppedRun:
-    """The run of ``start`` from the moment at which the vif is up; ``choices`` are made from the
-    first delivery of the machine on, and shown from there.
+    """The run that ``asked`` tells of, between two deliveries.
 
-    ``steps`` are the deliveries since the vif is up. Raises PortError for ports that cannot be,
-    NoSuchChoiceError for choices that the run does not have, LinkError if the vif does not come up.
+    It is the very run of ``xennet run --choices``: handshake, frames, unplugging. It begins behind
+    ``choices``, and not before ``start`` (None: where frames begin to flow if there are no choices,
+    else behind these). ``told(step)`` is called behind each step from ``start`` on (None: from
+    where frames begin to flow, or from behind the choices if that is earlier). ``steps`` are the
+    last KEPT ones, ``before`` sentences about what happened in front of the first.
+
+    At each place, ``ready`` are the deliveries of which one comes next, ``names`` is what each of
+    them is, ``rings`` are the indices, ``stage`` says how far the vifs are. At the end of the run,
+    ``ready`` is empty, and ``report`` is not None.
+
+    Raises PortError, LinkError, LimitError or PluginError for what cannot be run, NoSuchChoiceError
+    for choices that the run does not have.
     """
 
-    def __init__(self, start: RunStart, choices: Choices) -> None:
-        self._start = start
-        self._closing = ExitStack()
-        self._begin(choices)
-
-    @property
-    def ready(self) -> Sequence[Delivery]:
-        """The deliveries of which one comes next; time passes if there would be none. Empty at the
-        end of the run."""
-        loop, pump = self._link.machine.run_loop, self._link.host.pump
-        while loop.idle and pump.clock.idle(pump, _END_OF_TIME):
-            pass
-        return loop.ready()
-
-    @property
-    def names(self) -> list[str]:
-        """What each of :attr:`ready` is: which driver's work, for example."""
-        return [self._names.get(str(delivery), str(delivery)) for delivery in self.ready]
+    def __init__(
+        self,
+        asked: Asked,
+        choices: Choices | None = None,
+        start: Stage | None = None,
+        told: Callable[[Step], object] = lambda step: None,
+    ) -> None:
+        self.asked = asked
+        self._told = told
+        self._tells = False
+        choices = choices or Choices()
+        least = start
+        if least is None:
+            least = Stage.HANDSHAKE if choices.steps else Stage.TRAFFIC
+        self._tells_from = Stage.TRAFFIC if start is None else start
+        self._begin(choices, lambda: self.stage < least)
 
     @property
     def choices(self) -> Choices:
@@ -65,30 +120,61 @@ class SteppedRun:
         return self._player.noted.choices
 
     @property
+    def over(self) -> bool:
+        """Whether this is the end of the run."""
+        return self._turns.over
+
+    @property
+    def words(self) -> str:
+        """The words behind ``xennet run`` or ``xennet step`` that make this run up to here."""
+        return f"{shlex.join(self.asked.words)} --choices {self.choices}"
+
+    @property
     def command(self) -> str:
         """The command that comes to this place again."""
-        return f"xennet step {self._start.options} --choices {self.choices}"
+        if self.choices.steps:
+            return f"xennet step {self.words}"
+        return f"xennet step {shlex.join(self.asked.words)} --from handshake"
+
+    @property
+    def changed(self) -> frozenset[tuple[str, str]]:
+        """(ring, index) of the indices that the last step changed."""
+        before = dict(_flat(self.steps[-2].rings)) if len(self.steps) > 1 else {}
+        return frozenset(
+            where for where, value in _flat(self.rings) if before.get(where, 0) != value
+        )
 
     def step(self, choice: int = 0) -> Step:
         """Make the delivery that is number ``choice`` of :attr:`ready`. Raises NoSuchChoiceError if
         there is none."""
-        ready = self.ready
-        if not 0 <= choice < len(ready):
-            raise NoSuchChoiceError(self.choices.steps + 1, choice, [*map(str, ready)])
+        if not 0 <= choice < len(self.ready):
+            raise NoSuchChoiceError(self.choices.steps + 1, choice, [*map(str, self.ready)])
         self._wish = choice
-        return self._made()
+        self._go(lambda: False)
+        return self.steps[-1]
 
-    def back(self) -> bool:
-        """Undo the last step: the run is made anew up to there. Returns False if there is none."""
-        if not self.steps:
+    def go_on(self, until: Callable[[], bool], most: int | None = None) -> None:
+        """Make the oldest delivery until ``until()``, or to the end of the run, at least one and at
+        most ``most`` (None: any number)."""
+        if self.over:
+            return
+        end = None if most is None else self.choices.steps + most
+        self._go(lambda: self.choices.steps != end and not until())
+
+    def back(self, steps: int = 1) -> bool:
+        """Undo the last ``steps`` steps: the run is made anew up to there. Returns False, and does
+        nothing, if there are not so many."""
+        number = self.choices.steps - steps
+        if number < 0:
             return False
-        before = self.choices.first(self.choices.steps - 1)
+        before = self.choices.first(number)
         self.close()
-        self._begin(before)
+        self._begin(before, lambda: False)
         return True
 
     def found(self, text: str) -> list[tuple[int, str]]:
-        """(step, sentence) of each sentence that has ``text`` in it, whatever the case."""
+        """(step, sentence) of each sentence of ``steps`` that has ``text`` in it, whatever the
+        case."""
         wanted = text.lower()
         return [
             (step.number, sentence)
@@ -98,54 +184,127 @@ class SteppedRun:
         ]
 
     def close(self) -> None:
-        """Give everything back."""
-        self._closing.close()
+        """Give everything back. May be repeated."""
+        self._turns.leave()
 
-    def _begin(self, choices: Choices) -> None:
-        self.steps: list[Step] = []
+    # -- the reader's thread -----------------------------------------------------------------------
+
+    def _begin(self, choices: Choices, goes_on: Callable[[], bool]) -> None:
+        self.steps: deque[Step] = deque(maxlen=KEPT)
+        self.before: tuple[str, ...] = ()
+        self.ready: tuple[Delivery, ...] = ()
+        self.names: list[str] = []
+        self.rings: tuple[RingIndices, ...] = ()
+        self.stage = Stage.HANDSHAKE
+        self.report: RunReport | None = None
+        self._link: Vifs | None = None
+        self._chosen = Step(0, "", 0, 0, (), (), ())
         self._events: list[Event] = []
-        self._names: dict[str, str] = {}
+        self._inside: int | None = None  # events of the step itself
+        self._depth = 0
+        self._all_names: dict[str, str] = {}
         self._wish = 0
+        self._choices = choices
         self._player = Player(choices, lambda ready: self._wish)
+        self._turns = Turns(self._run)
+        self._go(goes_on)
+
+    def _go(self, goes_on: Callable[[], bool]) -> None:
+        """Let the run go on as long as ``goes_on()`` between two steps; choices are played."""
+        self._goes_on = goes_on
+        try:
+            self._turns.go()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- the run's thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asked = self.asked
         with ExitStack() as closing:
+            ports = open_ports([*asked.guests, *asked.hosts])
+            for port in ports:
+                closing.callback(port.close)
             recorder = closing.enter_context(recording())
-            self._link = self._start.link(closing)
-            recorder.sink(self._note)
-            recorder.attach(self._link.machine)
             closing.callback(recorder.detach)
-            loop = self._link.machine.run_loop
-            loop.take_turns(ChosenOrder(self._player))
-            self._link.open()
-            self._link.kick()
-            self._events.clear()
-            while self.choices.steps < choices.steps and self.ready:
-                self._made()
-            self._player.require_all_played()
-            self._closing = closing.pop_all()
+            recorder.sink(self._note)
+            guests = ports[: len(asked.guests)]
+            hosts = ports[len(asked.guests) :]
+
+            def made(link: Link) -> None:
+                assert isinstance(link, Vifs)
+                self._watch(link, recorder)
+
+            report = run_ports(guests, hosts, asked.options, lambda *_: None, made=made)
+        self.ready, self.names, self.rings = (), [], ()
+        self._complete()
+        self._player.require_all_played()
+        self.report = report
+
+    def _watch(self, link: Vifs, recorder: Recorder) -> None:
+        self._link = link
+        recorder.attach(link.host.machine)
+        link.host.machine.run_loop.take_turns(ChosenOrder(self._choose))
 
     def _note(self, event: Event) -> None:
-        if event["kind"] in SHOWN or event["kind"] == "begin":
+        kind = event["kind"]
+        if kind in TOLD:
             self._events.append(event)
-        if event["kind"] == "post":
-            self._names[event["delivery"]] = event["name"]
-        elif event["kind"] == "end":
-            self._names.pop(event["delivery"], None)
+        elif kind == "post":
+            self._all_names[event["delivery"]] = event["name"]
+        elif kind == "begin":
+            self._depth += 1
+        elif kind == "end":
+            self._depth -= 1
+            if not self._depth and self._inside is None:
+                self._inside = len(self._events)
 
-    def _made(self) -> Step:
-        self._events.clear()
-        delivery = self._link.machine.run_loop.step()
+    def _choose(self, ready: Sequence[Delivery]) -> int:
+        """The index of the next delivery (xennet.runloop.Chooser)."""
+        assert self._link is not None
+        self._turns.look()
+        self.ready = tuple(ready)
+        self._all_names = {str(one): self._all_names.get(str(one), str(one)) for one in ready}
+        self.names = [*self._all_names.values()]
+        self.rings = rings_of(self._link.vifs)
+        self.stage = self._link.stage
+        self._complete()
+        waits = self._player.noted.steps >= self._choices.steps and not self._goes_on()
+        self._tells |= waits or self.stage >= self._tells_from
+        if waits:
+            self._turns.wait()
+        choice = self._player(ready)
         self._wish = 0
-        begun = [event["name"] for event in self._events if event["kind"] == "begin"]
-        told = tuple(event["text"] for event in self._events if event["kind"] in SHOWN)
-        name = begun[0] if begun else str(delivery)
-        step = Step(self.choices.steps, name, told, self._rings())
-        self.steps.append(step)
-        return step
+        self._chosen = Step(
+            self._player.noted.steps, self.names[choice], choice, len(ready), (), (), ()
+        )
+        return choice
 
-    def _rings(self) -> tuple[str, ...]:
-        netfront = self._link.netfront
-        queue = netfront.queue if netfront is not None else None
-        if queue is None:
-            return ()
-        ends = queue.tx_ring, queue.rx_ring
-        return tuple(repr(one) for end in ends for one in (end.sring, end))
+    def _complete(self) -> None:
+        """Note what has happened in the step that was chosen last, and behind it."""
+        events, inside = self._events, self._inside
+        self._events, self._inside = [], None
+        if not self._chosen.number:
+            self.before = sentences(events)
+        else:
+            chosen = self._chosen
+            step = Step(
+                chosen.number,
+                chosen.name,
+                chosen.choice,
+                chosen.ready,
+                sentences(events[:inside]),
+                sentences(events[inside:]) if inside is not None else (),
+                self.rings,
+            )
+            self.steps.append(step)
+            if self._tells:
+                self._told(step)
+
+
+def _flat(rings: Sequence[RingIndices]) -> Iterator[tuple[tuple[str, str], int]]:
+    """((ring, index), value) of each index; 0 for one that is not there."""
+    for ring in rings:
+        for index, value in ring.values():
+            yield (ring.name, index), value or 0
