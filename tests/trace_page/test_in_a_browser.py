@@ -173,6 +173,27 @@ def test_slots_are_requests_responses_and_extra_info(
     assert told == [one[3] for one in expected]
 
 
+def test_grant_entries_are_of_the_table_s_version(
+    run_recording: Recording, lost_wake_up: Recording, shown: Shown
+) -> None:
+    for recorded, version, unit in ((run_recording, 2, 16), (lost_wake_up, 1, 8)):
+        events = recorded[1]
+        (table,) = {
+            e["memory"] for e in events if e.get("what") == "grant table" and e["owner"] == 1
+        }
+        stores = [e for e in events if e["kind"] == "store" and e["memory"] == table]
+        last = stores[-1]
+        tab = shown(recorded, f"#step={last['n']}&panel=grants")
+        divided = f"divisionOf(memories.get({table}), {last['n']}).unit"
+        assert tab.ask(f"[grantVersion(1, {last['n']}), {divided}]") == [version, unit]
+        told = tab.ask("document.querySelector('#grants .changed').textContent")
+        assert f"entry {last['at'] // unit}" in told
+        assert "domid 0" in told
+        tab.ask("document.querySelector('#grants .why').focus()")
+        tab.press("Enter")
+        assert tab.ask("document.querySelectorAll('#grants .bytes button').length") == unit
+
+
 # -- reasons ---------------------------------------------------------------------------------------
 
 

@@ -108,6 +108,6 @@ function legend() {
   const made = el("p", undefined, "faint legend");
   for (const [cls, text] of [["access", "memory accessed"], ["", "other step"], ["notify", "notification sent"], ["avoided", "avoided"], ["wrong", "something is wrong"]])
     made.append(el("i", undefined, cls), text + " ");
-  made.append("bar: a delivery; arrow: cause; dashed: a value that is read");
+  made.append("— bar: a delivery; arrow: a cause; dashed: a value that is read");
   return made;
 }

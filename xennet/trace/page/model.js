@@ -129,19 +129,23 @@ function numberAt(id, at, size, step) {
 const rings = () => [...memories.values()].filter((one) => (protocol.memories[one.what] || {}).count);
 
 function memoryTitle(memory) {
-  const vif = memory.vif ? memory.vif + " " : "", queue = memory.queue ? ` queue ${memory.queue}` : "";
+  const vif = memory.vif ? `${memory.vif} ` : "", queue = Number.isInteger(memory.queue) ? ` of queue ${memory.queue}` : "";
   const whose = Number.isInteger(memory.owner) ? ` of domain ${memory.owner}` : "";
-  return `${vif}${memory.what}${queue}${whose}`;
+  const same = (one) => one !== memory && one.what === memory.what && one.owner === memory.owner && one.vif === memory.vif && one.queue === memory.queue;
+  const which = [...memories.values()].some(same) ? ` (memory ${memory.id})` : "";
+  return `${vif}${memory.what}${queue}${whose}${which}`;
 }
 
-/** Version of a domain's grant table: what its last GNTTABOP_set_version asked for. */
+/** Version of a domain's grant table: what its last GNTTABOP_set_version asked for; without one it
+ * is 2 if there is a table of states, which only that has. */
 function grantVersion(domid, step) {
   const steps = stepsOf.get("hypercall") || [];
   for (let k = countUpTo(steps, step) - 1; k >= 0; k--) {
     const e = eventAt(steps[k]);
     if (e.op === "GNTTABOP_set_version" && e.dom === domid && e.result === 0) return e.args[0];
   }
-  return 1;
+  const states = [...memories.values()].some((one) => one.what === "grant status" && one.owner === domid && one.known[0].step <= step);
+  return states ? 2 : 1;
 }
 
 // -- indices, notifications and reasons ------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 /** Marks of slots: what an index points at. */
 const MARKS = {req_prod: "P", rsp_prod: "R", req_cons: "C", rsp_cons: "c"};
+const NAMES = Object.fromEntries(Object.entries(MARKS).map(([name, mark]) => [mark, name]));
 
 /** The indices of a ring at `step`: the four shared ones, and of the private ones those recorded. */
 function indicesAt(memory, step) {
@@ -30,7 +31,7 @@ function ring(panel) {
   for (const name of PRIVATE) {
     const one = at[name], end = /^req_prod|^rsp_cons/.test(name) ? "frontend" : "backend";
     const tr = row([`${name} (${end})`, one ? one.value : "?", one ? one.value % division.count : "",
-      !one ? el("span", "not in this recording", "faint") : one.step ? link(one.step, "p" + name) : el("span", "at the start", "faint"),
+      !one ? el("span", "not in this recording", "faint") : one.step ? link(one.step, "p" + name, String(one.step)) : el("span", "at the start", "faint"),
       el("span", `the ${end} alone`, "faint")]);
     if (one && one.step === step) tr.className = "changed";
     rows.push(tr);
@@ -80,8 +81,8 @@ function slots(memory, division, at) {
     const backends = ((k - at.rsp_prod.value) >>> 0) % division.count < pending;
     const touched = writtenBy(memory.id, division.first + k * division.unit, state.step);
     const one = button(marks.get(k) || "", "s" + k, () => choose({slot: k, byte: 0}));
-    one.className = (backends ? "backend" : touched ? "frontend" : "") + (k === state.slot ? " chosen" : "");
-    one.title = `slot ${k}: ${backends ? "the backend's" : "the frontend's"}`;
+    one.className = (backends ? "backend" : touched ? "frontend" : "") + (k === state.slot ? " chosen" : "") + (one.textContent.length > 2 ? " many" : "");
+    one.title = `slot ${k}: ${backends ? "the backend's" : "the frontend's"}` + [...one.textContent].map((mark) => `, ${NAMES[mark]}`).join("");
     one.setAttribute("aria-label", one.title);
     one.tabIndex = k === state.slot ? 0 : -1;
     group.append(one);
@@ -96,7 +97,7 @@ function slot(panel) {
   const parts = [el("h2", `Slot ${state.slot}: struct ${protocol.structures[name].name}`)];
   if (!writtenBy(memory.id, at, step)) parts.push(el("p", "never written", "faint"));
   parts.push(structureView(memory, at, name, step, "slot"));
-  if (protocol.structures[name].size < division.unit)
+  if (name === division.response && protocol.structures[name].size < division.unit)
     parts.push(el("p", "The rest of the slot holds what the request left there.", "faint"));
   panel.replaceChildren(...parts);
 }
