@@ -138,7 +138,7 @@ def test_a_damaged_ring_page_and_grant_table_give_the_same_memory(
             poller.grant_table[entry : entry + 8] = random.randbytes(8)
         ring = [bytes(page[64 + 12 * ((start + i) % 256) :][:12]) for i in range(256)]
         verdict = poller.poll(start)
-        arena = bytes(poller._machine.memory.u8)
+        arena = bytes(poller.memory.u8)
         res = list(poller.res)
         packets = poller.packets()
         poller.close()

@@ -50,6 +50,34 @@ def test_compiled_code_is_kept_on_disk_and_found_again(tmp_path: Path) -> None:
     assert compiled(tmp_path) == first
 
 
+def translated(cache: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in cache.rglob("*.cpython-*")}
+
+
+@pytest.mark.parametrize("damage", [b"", b"half", bytes(200)])
+def test_translated_code_that_is_damaged_is_made_again(tmp_path: Path, damage: bytes) -> None:
+    assert run(tmp_path).returncode == 0
+    first = translated(tmp_path)
+    assert any(name.startswith("xennet.netback.guest_tx-") for name in first)
+    for path in tmp_path.rglob("*.cpython-*"):
+        path.write_bytes(damage)
+    result = run(tmp_path)
+    assert (result.returncode, result.stdout) == (0, "0\n"), result.stderr
+    assert translated(tmp_path) == first
+
+
+def test_code_from_the_cache_leaves_numbas_registries_alone(tmp_path: Path) -> None:
+    environment = {**os.environ, "XENNET_ENGINE": "fast", "XENNET_CACHE_DIR": str(tmp_path)}
+    loaded = RUN + "import sys\nprint('numba.np.linalg' in sys.modules)\n"
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", loaded], env=environment, capture_output=True, check=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert found == [[b"0", b"True"], [b"0", b"False"]]
+
+
 def test_a_cache_that_cannot_be_made_does_no_harm(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a directory")

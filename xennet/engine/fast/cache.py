@@ -1,4 +1,5 @@
-"""A cache of compiled code on disk, so that code is compiled once and not in every process.
+"""A cache of compiled code on disk, machine code and the Python code that it is compiled from, so
+that both are made once and not in every process.
 
 It lies in the user's cache directory (xennet.user_cache). Cached code is used if it was compiled
 from these very sources. Where the cache cannot be written (read-only, missing, full), code is
@@ -8,11 +9,16 @@ compiled again next time, and nothing fails.
 from __future__ import annotations
 
 import hashlib
+import marshal
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from types import CodeType
 from typing import Any
 
 import numba
@@ -25,6 +31,8 @@ from xennet.user_cache import directory
 VARIANT = "_xennet_variant"
 #: Generations of compiled code that are kept: other versions and checkouts may be in use.
 KEPT = 8
+#: Bytes of a digest.
+_DIGEST = 16
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 #: Where kernels are, and the constants and helpers that they use.
@@ -47,11 +55,16 @@ _SOURCES = ("*.py", *(f"{room}/*.py" for room in _ROOMS))
 @cache
 def stamp() -> str:
     """A digest of every source that the package's kernels can depend on."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=_DIGEST)
     for pattern in _SOURCES:
         for source in sorted(_PACKAGE.glob(pattern)):
             digest.update(source.read_bytes())
     return digest.hexdigest()
+
+
+def _mine() -> Path:
+    """The directory for code of this stamp."""
+    return directory() / stamp()
 
 
 @cache
@@ -66,6 +79,36 @@ def _prepare(mine: Path) -> None:
                 shutil.rmtree(old, ignore_errors=True)
 
 
+def kept_code(module: str, file: str, make: Callable[[], CodeType]) -> CodeType:
+    """The code that ``make`` makes of the kernels of ``module``, whose source is ``file``; it is
+    made once for these very sources and this Python."""
+    name = f"{module}-{_digest_of(file)}.{sys.implementation.cache_tag}"
+    kept = _mine() / name
+    with suppress(OSError):
+        content = kept.read_bytes()
+        written, code = content[:_DIGEST].hex(), content[_DIGEST:]
+        if written == _digest(code):  # not cut, not damaged
+            loaded: CodeType = marshal.loads(code)
+            return loaded
+    made = make()
+    content = marshal.dumps(made)
+    with suppress(OSError):
+        _prepare(kept.parent)
+        with NamedTemporaryFile(dir=kept.parent, delete=False) as part:
+            part.write(bytes.fromhex(_digest(content)) + content)
+        os.replace(part.name, kept)
+    return made
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=_DIGEST).hexdigest()
+
+
+@cache
+def _digest_of(file: str) -> str:
+    return _digest(Path(file).read_bytes())
+
+
 class _Locator(_CacheLocator):
     """Locates all functions in one directory; the index of a kernel of another package has its
     file's digest as well."""
@@ -73,10 +116,10 @@ class _Locator(_CacheLocator):
     def __init__(self, function: Callable[..., Any], file: str) -> None:
         variant = function.__dict__.get(VARIANT, "")
         self._name = f"{function.__code__.co_firstlineno}{variant}"
-        self._own = hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
+        self._own = _digest_of(file)
 
     def get_cache_path(self) -> str:
-        return str(directory() / stamp())
+        return str(_mine())
 
     def get_source_stamp(self) -> str:
         return stamp() + self._own
@@ -85,7 +128,7 @@ class _Locator(_CacheLocator):
         return self._name
 
     def ensure_cache_path(self) -> None:
-        _prepare(Path(self.get_cache_path()))
+        _prepare(_mine())
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> _Locator:
@@ -104,8 +147,10 @@ class _Cache(FunctionCache):
     _impl_class = _Impl
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        with suppress(OSError, EOFError):
-            return super().load_overload(sig, target_context)
+        # Not FunctionCache.load_overload(): it fills numba's registries first (0.2 s), which only
+        # a compiler looks into, and which the compiler fills by itself.
+        with suppress(OSError, EOFError), self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -23,14 +23,14 @@ import ast
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from types import FunctionType, MappingProxyType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
 from xennet.engine import kernel as plain_kernel
 from xennet.engine.fast import primitives
-from xennet.engine.fast.cache import VARIANT, compile_cached
+from xennet.engine.fast.cache import VARIANT, compile_cached, kept_code
 
 _LOAD = "_xennet_int64"
 _ONCE = "_xennet_load_once"
@@ -143,6 +143,14 @@ class Added(Protocol):
         ...
 
 
+def _tree(module: ModuleType) -> ast.Module:
+    return ast.parse(inspect.getsource(module))
+
+
+def _code(tree: ast.Module, module: ModuleType) -> CodeType:
+    return compile(translate(tree, vars(module)), inspect.getfile(module), "exec")
+
+
 class Translator:
     """Makes the compiled twins of kernels, each once."""
 
@@ -170,16 +178,20 @@ class Translator:
     def _space(self, module: ModuleType) -> dict[str, Any]:
         """The names of ``module``, with translated functions in the place of its own."""
         if module.__name__ not in self._spaces:
-            tree = ast.parse(inspect.getsource(module))
             space = dict(vars(module))
             if self._added:
-                tree = self._added.add(tree, module)
+                code = _code(self._added.add(_tree(module), module), module)
                 space |= self._added.names
-            tree = translate(tree, vars(module))
+            else:
+                code = kept_code(
+                    module.__name__,
+                    inspect.getfile(module),
+                    lambda: _code(_tree(module), module),
+                )
             space[_LOAD] = np.int64
             space[_ONCE] = primitives.load_once
             space[_COPY] = primitives.copy_bytes
-            exec(compile(tree, inspect.getfile(module), "exec"), space)
+            exec(code, space)
             self._spaces[module.__name__] = space
         return self._spaces[module.__name__]
 
