@@ -145,5 +145,5 @@ def test_a_report_about_many_domains_names_the_first_ones() -> None:
 def test_pollers_and_machines_are_short() -> None:
     for poller in (PagePoller(), XnbPoller()):
         assert len(repr(poller)) < 100
-        assert repr(poller._machine).startswith("<Machine 3 domains, ")
+        assert repr(poller.machine).startswith("<Machine 3 domains, ")
         poller.close()
