@@ -129,6 +129,12 @@ def test_no_control_character_reaches_the_screen(bad: str) -> None:
             assert len(line) <= width
 
 
+def test_a_line_that_is_not_printable_is_made_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where whoever made it did not think of that."""
+    monkeypatch.setattr(Screen, "_title", lambda self, width: [("\x1b[2J", "")])
+    assert text(Screen(Still("x")))[0] == "\\x1b[2J"  # type: ignore[arg-type]
+
+
 def test_of_many_rings_those_that_changed_are_shown() -> None:
     screen = Screen(Still("q", rings=40))  # type: ignore[arg-type]
     lines = text(screen)

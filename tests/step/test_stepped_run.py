@@ -86,7 +86,7 @@ def test_the_text_of_the_choices_means_the_same_in_step_run_and_trace(
 
 def test_back_undoes_the_last_step() -> None:
     with session() as one:
-        one.step()
+        one.step(1)
         there = list(one.steps), one.ready, one.choices, one.rings
         one.step(len(one.ready) - 1)
         assert one.back()
@@ -111,6 +111,9 @@ def test_the_stages_follow_each_other_and_the_run_ends_with_its_verdict() -> Non
             one.go_on(lambda wanted=stage: one.stage is wanted)
             stages.append(one.stage)
         assert stages == [*Stage]
+        last = one.steps[-1]
+        assert last.did == ()
+        assert any('online = "0"' in sentence for sentence in last.behind)
         one.go_on(lambda: False)
         assert one.report is not None
         assert one.report.verdict.good

@@ -113,7 +113,7 @@ class Screen:
         """The indices of ``most`` rings, first of those that the last step changed."""
         rings, changed = self.run.rings, self.run.changed
         if not rings:
-            return [[("no rings: the vif is not connected", QUIET)]]
+            return [[("no rings: no driver of xennet is connected", QUIET)]]
         new = {name for name, _ in changed}
         shown = {ring.name for ring in sorted(rings, key=lambda ring: ring.name not in new)[:most]}
         name_width = max(_NAME, *(len(printable(ring.name)) + 1 for ring in rings))

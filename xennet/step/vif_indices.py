@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from attrs import frozen
 
@@ -17,8 +18,8 @@ INDICES = ("req_prod", "req_cons", "req_event", "rsp_prod", "rsp_cons", "rsp_eve
 class RingIndices:
     """The indices of the ring ``name`` ("tx", "vif2.0 q1 rx"); each is from 0 to 2**32 - 1.
 
-    ``req_cons`` is the backend's own, None if it has not come so far; ``rsp_cons`` is the
-    frontend's.
+    ``req_cons`` is the backend's own, ``rsp_cons`` the frontend's; None where that end is no driver
+    of xennet's, or has not come so far.
     """
 
     name: str
@@ -26,7 +27,7 @@ class RingIndices:
     req_cons: int | None
     req_event: int
     rsp_prod: int
-    rsp_cons: int
+    rsp_cons: int | None
     rsp_event: int
 
     def __str__(self) -> str:
@@ -40,30 +41,27 @@ class RingIndices:
 
 
 def rings_of(vifs: Sequence[PluggedVif]) -> tuple[RingIndices, ...]:
-    """The rings of each connection of ``vifs``, none for a driver that is not xennet's."""
-    found = []
+    """The rings of each connection of ``vifs`` that a driver of xennet's has."""
+    found: list[RingIndices] = []
     for vif in vifs:
-        fronts = vif.netfront.queues if vif.netfront is not None else ()
-        backs = vif.netback.queues if vif.netback is not None else []
-        for number, front in enumerate(fronts):
-            back = backs[number] if number < len(backs) else None
+        fronts = [] if vif.netfront is None else vif.netfront.queues
+        backs = [] if vif.netback is None else vif.netback.queues
+        several = max(len(fronts), len(backs)) > 1
+        for number, (front, back) in enumerate(zip_longest(fronts, backs)):
             where = f"{vif.name} " if len(vifs) > 1 else ""
-            where += f"q{number} " if len(fronts) > 1 else ""
-            found += [
-                _indices(f"{where}tx", front.tx_ring, None if back is None else back.tx_ring),
-                _indices(f"{where}rx", front.rx_ring, None if back is None else back.rx_ring),
-            ]
+            where += f"q{number} " if several else ""
+            for name in ("tx", "rx"):
+                ends = (getattr(end, f"{name}_ring", None) for end in (front, back))
+                found.append(_indices(where + name, *ends))
     return tuple(found)
 
 
-def _indices(name: str, front: FrontRing, back: BackRing | None) -> RingIndices:
-    shared = front.sring.indices()
+def _indices(name: str, front: FrontRing | None, back: BackRing | None) -> RingIndices:
+    either = front or back
+    assert either is not None
     return RingIndices(
         name,
-        shared["req_prod"],
-        None if back is None else back.req_cons,
-        shared["req_event"],
-        shared["rsp_prod"],
-        front.rsp_cons,
-        shared["rsp_event"],
+        req_cons=None if back is None else back.req_cons,
+        rsp_cons=None if front is None else front.rsp_cons,
+        **either.sring.indices(),
     )
