@@ -56,6 +56,7 @@ def back_side(
     return VifContext(
         hv=hv,
         otherend_id=GUEST,
+        name="vif1.0",
         frontend="frontend",
         policy=policy,
         options=policy.options if options is None else options,

@@ -102,7 +102,7 @@ class Adversary:
         """``buffer`` itself: it is private, or a view that :meth:`shared` has returned."""
         return buffer
 
-    def shared(self, memory: memoryview, what: str) -> memoryview:
+    def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         """A WatchedView of ``memory``; the same one if it is called again."""
         if isinstance(memory, WatchedView):
             return cast(memoryview, memory)

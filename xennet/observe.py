@@ -143,6 +143,26 @@ class Notification:
 
 
 @frozen
+class FramePassed:
+    """A driver of a vif took a frame from the endpoint behind it, or gave it one.
+
+    ``domid``: the driver's domain. ``vif``, ``queue``: of which queue ("vif1.0", 0). ``end``:
+    "guest" or "host". ``direction``: "in", to be carried by the vif, or "out" of it. ``data``: the
+    whole frame; ``flags``, ``gso_size`` and ``gso_type`` as in xennet.frames.FrameBatch.
+    """
+
+    domid: int
+    vif: str
+    queue: int
+    end: str
+    direction: str
+    data: bytes
+    flags: int
+    gso_size: int
+    gso_type: int
+
+
+@frozen
 class FrameFiltered:
     """A backend dropped a frame for a multicast address that its guest did not ask for.
 

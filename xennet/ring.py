@@ -102,23 +102,32 @@ class SharedRing:
     """A ring in shared memory: header words and raw slots.
 
     ``u8`` and ``u32`` view the same page(s). ``nr_ents`` is the number of slots, a power of two;
-    ``slot_size`` their distance in bytes. ``name`` is for messages ("tx", "rx", "ctrl").
+    ``slot_size`` their distance in bytes. ``name`` is for messages ("tx", "rx", "ctrl"), ``whose``
+    (the vif or queue: "vif1.0 q0", "" if it is not known) for recordings.
     """
 
-    __slots__ = ("name", "nr_ents", "slot_size", "u8", "u32")
+    __slots__ = ("name", "nr_ents", "slot_size", "u8", "u32", "whose")
 
     def __init__(
-        self, u8: memoryview, u32: memoryview, *, nr_ents: int, slot_size: int, name: str = "ring"
+        self,
+        u8: memoryview,
+        u32: memoryview,
+        *,
+        nr_ents: int,
+        slot_size: int,
+        name: str = "ring",
+        whose: str = "",
     ) -> None:
         if nr_ents < 1 or nr_ents & (nr_ents - 1):
             raise ValueError(f"{name}: {nr_ents} slots are not a power of two")
         if SRING_HEADER_SIZE + nr_ents * slot_size > len(u8):
             raise ValueError(f"{name}: {nr_ents} slots of {slot_size} bytes exceed {len(u8)} bytes")
-        self.u8 = shared(u8, f"{name} ring")
-        self.u32 = shared(u32, f"{name} ring")
+        self.u8 = shared(u8, f"{name} ring", whose)
+        self.u32 = shared(u32, f"{name} ring", whose)
         self.nr_ents = nr_ents
         self.slot_size = slot_size
         self.name = name
+        self.whose = whose
 
     def __repr__(self) -> str:
         try:
@@ -216,20 +225,23 @@ class SharedRing:
         self.u8[at : at + len(raw)] = raw
 
 
-def tx_ring(u8: memoryview, u32: memoryview) -> SharedRing:
+def tx_ring(u8: memoryview, u32: memoryview, whose: str = "") -> SharedRing:
     """The netif guest-transmit ring in one page: 256 slots of 12 bytes."""
-    return SharedRing(u8, u32, nr_ents=NETIF_TX_RING_SIZE, slot_size=NETIF_TX_SLOT_SIZE, name="tx")
+    size = NETIF_TX_SLOT_SIZE
+    return SharedRing(u8, u32, nr_ents=NETIF_TX_RING_SIZE, slot_size=size, name="tx", whose=whose)
 
 
-def rx_ring(u8: memoryview, u32: memoryview) -> SharedRing:
+def rx_ring(u8: memoryview, u32: memoryview, whose: str = "") -> SharedRing:
     """The netif guest-receive ring in one page: 256 slots of 8 bytes."""
-    return SharedRing(u8, u32, nr_ents=NETIF_RX_RING_SIZE, slot_size=NETIF_RX_SLOT_SIZE, name="rx")
+    size = NETIF_RX_SLOT_SIZE
+    return SharedRing(u8, u32, nr_ents=NETIF_RX_RING_SIZE, slot_size=size, name="rx", whose=whose)
 
 
-def ctrl_ring(u8: memoryview, u32: memoryview) -> SharedRing:
+def ctrl_ring(u8: memoryview, u32: memoryview, whose: str = "") -> SharedRing:
     """The netif control ring in one page: 128 slots of 16 bytes."""
+    size = NETIF_CTRL_SLOT_SIZE
     return SharedRing(
-        u8, u32, nr_ents=NETIF_CTRL_RING_SIZE, slot_size=NETIF_CTRL_SLOT_SIZE, name="ctrl"
+        u8, u32, nr_ents=NETIF_CTRL_RING_SIZE, slot_size=size, name="ctrl", whose=whose
     )
 
 

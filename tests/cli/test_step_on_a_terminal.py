@@ -16,9 +16,9 @@ def test_in_lines_the_reader_chooses_goes_back_and_gets_the_command(way: str) ->
     words, env = ([way], {}) if way == "--lines" else ([], dict([way.split("=")]))
     terminal = Terminal([*COMMAND, *words], env=env)
     try:
-        assert "0  netfront pass of domain 1  (Enter)" in terminal.until("1  netback pass")
+        assert "0  netfront pass vif1.0 q0  (Enter)" in terminal.until("1  netback tx and rx pass")
         terminal.type("1\n")
-        terminal.until(": netback pass of domain 0")
+        terminal.until(": netback tx and rx pass vif1.0 q0")
         terminal.type("\n")
         assert "tx req_prod goes from 0 to 1" in terminal.until("0  event at port 3 of domain 0")
         terminal.type("c\n")

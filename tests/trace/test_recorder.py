@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from xennet.cli import main
+from xennet.host import Host
 from xennet.port import open_port
 from xennet.run.links import run_ports
 from xennet.run.options import RunOptions
@@ -184,12 +185,16 @@ def test_the_perfetto_form_has_the_slices_arrows_and_counters_of_the_run(
     for record in records:
         if record["ph"] == "C":
             counted.setdefault(record["name"], set()).update(record["args"].values())
-    rings = {e["memory"]: e["what"] for e in events if e["kind"] == "memory"}
+    rings = {
+        e["memory"]: f"{e['vif']} q{e['queue']} {e['what']}"
+        for e in events
+        if e["kind"] == "memory" and "queue" in e
+    }
     stored: dict[str, set[int]] = {}
     for e in events:
         field = e.get("field") if e["kind"] == "store" else None
         if field in ("req_prod", "req_event", "rsp_prod", "rsp_event"):
-            name = f"{rings[e['memory']]} (memory {e['memory']}) {field}"
+            name = f"{rings[e['memory']]} {field}"
             value = int.from_bytes(bytes.fromhex(e["bytes"]), "little")
             stored.setdefault(name, {0}).add(value)
     assert stored
@@ -209,3 +214,34 @@ def test_a_private_index_is_told_where_it_moves(events: list[Event]) -> None:
         elif event["kind"] == "publish" and event["ring"] != "ctrl":
             assert told[event["memory"], published[event["index"]]] == event["new"]
     assert {index for _, index in told} == {"req_prod_pvt", "rsp_cons", "rsp_prod_pvt", "req_cons"}
+
+
+def test_memories_and_passes_say_of_which_vif_and_queue_they_are(
+    events: list[Event], request: pytest.FixtureRequest
+) -> None:
+    rings = {(e.get("vif"), e.get("queue")) for e in events if e.get("what") == "tx ring"}
+    named = {e["name"] for e in events if e["kind"] == "begin"}
+    queues = {0, 1} if request.node.callspec.params["events"] == "gso" else {0}
+    assert rings == {("vif1.0", queue) for queue in queues}
+    for queue in queues:
+        assert f"netfront pass vif1.0 q{queue}" in named
+        assert {n for n in named if n.startswith("netback") and n.endswith(f" vif1.0 q{queue}")}
+    assert not any("Queue._poll" in name for name in named)
+
+
+def test_guests_and_timers_are_told_apart_by_name() -> None:
+    names = set()
+    with recording() as recorder:
+        recorder.sink(lambda event: names.add(event.get("name")))
+        host = Host()
+        recorder.attach(host.machine)
+        host.dom0.load()
+        for _ in range(2):
+            host.plug(host.add_guest(), 0, open_port("gen:60x1"), open_port("gen:60x300"))
+        host.settle()
+        host.boot()
+        host.settle(lambda: 0)  # until nothing can happen any more
+        recorder.detach()
+    for queue in ("vif1.0 q0", "vif2.0 q0"):
+        passes = f"netback tx and rx pass {queue}", f"netfront pass {queue}"
+        assert {*passes, f"netback rx-stall timer {queue}"} <= names

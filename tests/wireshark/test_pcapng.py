@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from captures import columns, needs_tshark
+from captures import LIMIT_S, columns, needs_tshark
 from click.testing import CliRunner
 
 from xennet.abi import netif
@@ -15,6 +17,7 @@ from xennet.abi.ring import SRING_HEADER_SIZE
 from xennet.cli import group
 from xennet.trace.pcapng import write_pcapng
 from xennet.trace.stream import header_of, read
+from xennet.trace.writers import write
 
 BAD = "_ws.lua.error or xennet.expert.cut or xennet.expert.unknown or xennet.expert.rule"
 
@@ -60,6 +63,62 @@ def test_a_recorded_run_is_shown_with_the_requests_of_the_stream(tmp_path: Path)
     assert columns(capture, 'xennet.xs.string contains "feature-sg"', "frame.number")
 
 
+def ethernet(capture: Path) -> list[tuple[str, str]]:
+    """(direction, bytes) of each frame of interface 0, as tshark reads them."""
+    done = subprocess.run(
+        ["tshark", "-r", str(capture), "-Y", "frame.interface_id == 0", "-T", "json", "-x"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
+    layers = [packet["_source"]["layers"] for packet in json.loads(done.stdout)]
+    ways = {"0x00000001": "inbound", "0x00000002": "outbound"}
+    return [(ways[layer["frame"]["frame.packet_flags"]], layer["frame_raw"][0]) for layer in layers]
+
+
+@needs_tshark
+@pytest.mark.parametrize("guest", ["gen:60x3", "tcp:9000x2"])
+def test_frames_are_shown_once_whole_and_with_their_direction(tmp_path: Path, guest: str) -> None:
+    stream, capture = tmp_path / "a.jsonl", tmp_path / "b.pcapng"
+    run = ["trace", "run", "--guest", guest, "--host", "echo:", "-o", str(stream)]
+    assert CliRunner().invoke(group, run).exit_code == 0
+    assert (
+        CliRunner().invoke(group, ["trace", "show", str(stream), "-o", str(capture)]).exit_code == 0
+    )
+    told: dict[tuple[str, str], list[str]] = {}
+    for event in read(stream)[1]:
+        if event["kind"] == "frame":
+            told.setdefault((event["end"], event["direction"]), []).append(event["bytes"])
+    there, back = told["guest", "in"], told["guest", "out"]
+    assert there == told["host", "out"] == told["host", "in"] == back
+    assert len(there) >= 2
+    found = ethernet(capture)
+    assert [data for way, data in found if way == "inbound"] == there
+    assert [data for way, data in found if way == "outbound"] == back
+    assert len(found) == 2 * len(there)
+
+
+@needs_tshark
+def test_without_a_backend_of_ours_frames_are_those_of_the_frontend(tmp_path: Path) -> None:
+    one = {"kind": "frame", "vif": "vif1.0", "queue": 0, "end": "guest"}
+    kept = {**one, "end": "host", "direction": "filtered", "bytes": "ee" * 14}
+    netback = {"kind": "post", "name": "netback tx pass vif2.0 q0"}
+    write_pcapng(
+        header_of(),
+        events(
+            netback,
+            {**one, "direction": "in", "bytes": "aa" * 14},
+            {**one, "direction": "out", "bytes": "bb" * 14},
+            {**one, "direction": "out", "bytes": "cc" * 14, "vif": "vif2.0"},
+            kept,
+        ),
+        tmp_path / "a.pcapng",
+    )
+    assert ethernet(tmp_path / "a.pcapng") == [("inbound", "aa" * 14), ("outbound", "bb" * 14)]
+    assert columns(tmp_path / "a.pcapng", "xennet", "xennet.sequence") == [["1"], ["5"]]
+
+
 @needs_tshark
 def test_extras_are_told_from_requests_by_the_chain_of_flags(tmp_path: Path) -> None:
     first = netif.TX_REQUEST.pack(8, 0, netif.NETTXF_extra_info | netif.NETTXF_more_data, 1, 90)
@@ -103,4 +162,4 @@ def test_extras_are_told_from_requests_by_the_chain_of_flags(tmp_path: Path) -> 
 def test_an_event_of_another_form_is_named(tmp_path: Path, bad: dict[str, Any]) -> None:
     ring = {"kind": "memory", "memory": 1, "what": "tx ring", "bytes": 4096}
     with pytest.raises(ValueError, match="event 2"):
-        write_pcapng(header_of(), events(ring, bad), tmp_path / "a.pcapng")
+        write(header_of(), events(ring, bad), tmp_path / "a.pcapng")

@@ -180,7 +180,7 @@ class _Engine(Adversary):
         address = self.places[name].address
         return address - self.arena.start if address in self.arena else None
 
-    def shared(self, memory: memoryview, what: str) -> memoryview:
+    def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         if not isinstance(memory, memoryview):
             return memory  # a view that was made here
         address = 0
@@ -188,7 +188,7 @@ class _Engine(Adversary):
             address = ctypes.addressof((ctypes.c_char * memory.nbytes).from_buffer(memory))
         name = f"{what}#{len(self.places)}"
         self.places[name] = _Place(what, address, memory.nbytes)
-        return super().shared(memory, name)
+        return super().shared(memory, name, whose)
 
 
 @frozen

@@ -107,26 +107,24 @@ def lifecycle(ctx: click.Context, file: Path, arguments: tuple[str, ...]) -> Non
     help="Write it there; the suffix names the form.",
 )
 @click.option("--kind", multiple=True, help="Print events of this kind only; may be repeated.")
-def show(file: Path, output: Path | None, kind: tuple[str, ...]) -> None:
+@click.option(
+    "--why", type=int, metavar="N", help="Print the events that led to event N, and that one."
+)
+def show(file: Path, output: Path | None, kind: tuple[str, ...], why: int | None) -> None:
     """Print the events of FILE.jsonl, a line each: number, ns of virtual time, domain, kind,
     number of the cause, sentence."""
+    from xennet.trace.lines import line, reasons
     from xennet.trace.stream import TraceError, read
 
     try:
         if output is not None:
             _write(file, output)
             return
-        for event in read(file)[1]:
-            if kind and event["kind"] not in kind:
-                continue
-            cause, dom = event.get("cause"), event.get("dom")
-            where = "" if dom is None else f"dom{dom}"
-            because = "" if cause is None else f"<-{cause}"
-            say(
-                f"{event['n']:>6} {event.get('t', 0):>10} {where:<6} {event['kind']:<9} "
-                f"{because:<8} {printable(str(event.get('text', '')))}"
-            )
-    except TraceError as error:
+        events = read(file)[1]
+        for event in events if why is None else reasons(events, why):
+            if not kind or event["kind"] in kind:
+                say(printable(line(event)))
+    except (TraceError, ValueError) as error:
         raise BadInputError(printable(str(error))) from None
     except OSError as error:
         raise BadInputError(printable(f"{file}: {error.strerror}")) from None

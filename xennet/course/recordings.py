@@ -82,10 +82,10 @@ class Recordings:
     def view(self, buffer: memoryview | array[int]) -> Any:
         return self._recorder.view(buffer)
 
-    def shared(self, memory: memoryview, what: str) -> memoryview:
+    def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         if what == "arena":
             self._next()
-        return self._recorder.shared(memory, what)
+        return self._recorder.shared(memory, what, whose)
 
     def _next(self) -> None:
         """Take a new recorder, unless the one that is there has no machine yet."""

@@ -61,9 +61,10 @@ class Engine(Protocol):
         """
         ...
 
-    def shared(self, memory: memoryview, what: str) -> memoryview:
+    def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         """``memory``, which a peer may write at any time, in the form in which plain code uses it
-        and :meth:`view` takes it. ``what`` is its name, "tx ring" for example."""
+        and :meth:`view` takes it. ``what`` is its name, "tx ring" for example, ``whose`` the vif or
+        the queue of one that it belongs to: "vif1.0", "vif1.0 q0"."""
         ...
 
 
@@ -78,7 +79,7 @@ class PlainEngine:
     def view(self, buffer: memoryview | array[int]) -> Any:
         return buffer
 
-    def shared(self, memory: memoryview, what: str) -> memoryview:
+    def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         return memory
 
 
@@ -132,12 +133,13 @@ def counting(root: FunctionType, trace: Trace) -> Callable[..., Any]:
     return counting_kernel(root, trace)
 
 
-def shared(memory: memoryview, what: str) -> memoryview:
-    """``memory`` as the engine in force shows memory that a peer may write at any time.
+def shared(memory: memoryview, what: str, whose: str = "") -> memoryview:
+    """``memory`` as the engine in force shows memory that a peer may write at any time
+    (:meth:`Engine.shared`).
 
     This chooses no engine: as long as none is chosen, ``memory`` itself is returned.
     """
-    return memory if _selected is None else _selected.shared(memory, what)
+    return memory if _selected is None else _selected.shared(memory, what, whose)
 
 
 @contextmanager

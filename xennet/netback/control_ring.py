@@ -27,7 +27,8 @@ class ControlRing:
     the number of connected queues. ``static_grefs``: how many grants each queue keeps mapped; with
     0 the messages about them are NOT_SUPPORTED, as in Linux. ``on_fatal(error)`` is called for a
     req_prod that cannot be; the ring answers nothing then until it is connected anew. ``counters``
-    counts spurious events, which delay the next ones if ``late_eoi`` (xennet.vif.late_eoi).
+    counts spurious events, which delay the next ones if ``late_eoi`` (xennet.vif.late_eoi). ``vif``
+    is the vif's name.
 
     Raises HypercallError if the ring page cannot be mapped or the channel not bound,
     RingOverflowError for a ring whose req_prod cannot be (hardening rule F22).
@@ -46,8 +47,10 @@ class ControlRing:
         queues: int = 1,
         static_grefs: int = 0,
         late_eoi: bool = True,
+        vif: str = "",
     ) -> None:
         self.hv = hv
+        self.delivery_name = f"netback ctrl pass {vif}"
         self.config = config
         self._on_fatal = on_fatal
         self._undo: list[Callable[[], None]] = []
@@ -59,8 +62,9 @@ class ControlRing:
             for _ in range(queues if static_grefs else 0)
         )
         try:
-            self._connect(otherend_id, ring_ref, event_channel, queues)
-            self._eoi = LateEoi(hv, self.port, counters, seen=self.ring.req_cons, delays=late_eoi)
+            self._connect(otherend_id, ring_ref, event_channel, queues, vif)
+            name, seen = f"netback ctrl {vif}", self.ring.req_cons
+            self._eoi = LateEoi(hv, self.port, counters, seen=seen, delays=late_eoi, name=name)
             self._undo.append(self._eoi.cancel)
             hv.on_event(self.port, self._event)
         except Exception:
@@ -69,12 +73,14 @@ class ControlRing:
         # For requests that are on the ring already no event will come.
         self.kick()
 
-    def _connect(self, otherend_id: int, ring_ref: int, event_channel: int, queues: int) -> None:
+    def _connect(
+        self, otherend_id: int, ring_ref: int, event_channel: int, queues: int, vif: str
+    ) -> None:
         hv = self.hv
         mapping = hv.map_grant(otherend_id, ring_ref)
         self._undo.append(lambda: hv.unmap_grant(mapping))
         # Attach, never init: the frontend may have posted requests already.
-        self.ring = BackRing.attach(ctrl_ring(mapping.page.u8, mapping.page.u32))
+        self.ring = BackRing.attach(ctrl_ring(mapping.page.u8, mapping.page.u32, vif))
         page = ControlPage(hv, otherend_id)
         self._undo.append(page.free)
         self._messages = ControlMessages(self.config, page, queues, self.mappings)

@@ -54,10 +54,11 @@ class Credit:
     """The credit of one queue.
 
     ``remaining``: bytes that may be taken now. ``resume()`` is called when a timer has added
-    credit.
+    credit. ``whose``: the queue's name.
     """
 
-    def __init__(self, hv: Hypervisor, rate: Rate, resume: Callable[[], None]) -> None:
+    def __init__(self, hv: Hypervisor, rate: Rate, resume: Callable[[], None], whose: str) -> None:
+        self.delivery_name = f"netback tx-credit timer {whose}"
         self._hv = hv
         self._resume = resume
         self._cancel: Callable[[], None] | None = None

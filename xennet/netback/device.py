@@ -34,7 +34,7 @@ from xennet.ring import RingOverflowError
 from xennet.vif.counters import BackendCounters, total
 from xennet.xenbus.backend import Advertisement
 from xennet.xenbus.device import DEVICE_ERRORS, DeviceWatch, XenbusDevice
-from xennet.xenbus.paths import VifDirectories
+from xennet.xenbus.paths import VifDirectories, vif_name
 
 
 class Vif:
@@ -128,9 +128,11 @@ class Vif:
             self._watch_multicast(dev)
         keys = self._keys = self.policy.read_keys(dev, self.options, negotiated.queues)
         self.config[C_HEADROOM] = keys.features.headroom
+        name = vif_name(dev.otherend_id, dev.nodename)
         side = VifContext(
             hv=self.hv,
             otherend_id=dev.otherend_id,
+            name=name,
             frontend=dev.otherend.path,
             policy=self.policy,
             options=self.options,
@@ -143,13 +145,16 @@ class Vif:
         while len(self.queue_counters) < len(keys.queues):
             self.queue_counters.append(BackendCounters())
         if keys.ctrl is not None:
-            self._ctrl = self._connect_ctrl(dev.otherend_id, keys.ctrl, len(keys.queues))
+            self._ctrl = self._connect_ctrl(dev.otherend_id, keys.ctrl, len(keys.queues), name)
         ends = self._ends(len(keys.queues))
-        for queue_keys, end, counters in zip(keys.queues, ends, self.queue_counters, strict=False):
-            self.queues.append(Queue(side, queue_keys, end, counters, negotiated.rate))
+        each = zip(keys.queues, ends, self.queue_counters, strict=False)
+        for number, (queue_keys, end, counters) in enumerate(each):
+            self.queues.append(Queue(side, queue_keys, end, counters, negotiated.rate, number))
         return keys.features
 
-    def _connect_ctrl(self, otherend_id: int, keys: CtrlKeys, queues: int) -> ControlRing:
+    def _connect_ctrl(
+        self, otherend_id: int, keys: CtrlKeys, queues: int, name: str
+    ) -> ControlRing:
         try:
             return ControlRing(
                 self.hv,
@@ -162,6 +167,7 @@ class Vif:
                 queues=queues,
                 static_grefs=self.options.static_grefs,
                 late_eoi=self.options.late_eoi,
+                vif=name,
             )
         except RingOverflowError as impossible:
             raise keys.blame("ctrl-ring-ref", keys.ring_ref, impossible) from impossible

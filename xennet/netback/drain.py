@@ -68,10 +68,14 @@ class Patience:
     """The timers of one queue whose packets wait for buffers.
 
     ``drain`` and ``stall``: timeouts in ns, 0 = never. ``wake()`` is called when a timeout has
-    passed. While buffers suffice, only :meth:`refilled` and :meth:`progressed` are called.
+    passed. ``whose``: the queue's name. While buffers suffice, only :meth:`refilled` and
+    :meth:`progressed` are called.
     """
 
-    def __init__(self, hv: Hypervisor, drain: int, stall: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, hv: Hypervisor, drain: int, stall: int, wake: Callable[[], None], whose: str
+    ) -> None:
+        self.delivery_name = f"netback rx-stall timer {whose}"
         self._hv = hv
         self._drain = drain
         self._stall = stall

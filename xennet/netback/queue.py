@@ -32,6 +32,7 @@ from xennet.ring import BACK_REQ_CONS, BackRing, RingOverflowError, SharedRing, 
 from xennet.vif.announce import Announcer
 from xennet.vif.counters import BackendCounters
 from xennet.vif.late_eoi import LateEoi
+from xennet.vif.passage import Passage
 from xennet.vif.refusals import EXPIRED
 from xennet.vif.ring_events import tell_refused
 from xennet.xenbus.nodes import NodeDirectory
@@ -42,18 +43,20 @@ RX_STAGE_PAGES = 128
 #: Bits: the rings on which there may be work.
 TX_WORK = 1
 RX_WORK = 2
+_RINGS = ("", "tx ", "rx ", "tx and rx ")
 
 
 @frozen(eq=False, repr=False)
 class VifContext:
     """What all queues of one connected vif share.
 
-    ``frontend``: the frontend's directory. ``config``: xennet.netback.vif_config.
+    ``name``: vif1.0. ``frontend``: the frontend's directory. ``config``: xennet.netback.vif_config.
     ``on_fatal(error)`` is called when the frontend broke the protocol; it stops all queues.
     """
 
     hv: Hypervisor
     otherend_id: int
+    name: str
     frontend: str
     policy: BackendPolicy
     options: VifOptions
@@ -72,7 +75,7 @@ class Queue:
 
     ``tx`` and ``rx`` are the passes over the two rings while it is connected; ``tx_port`` and
     ``rx_port`` are its ends of the channels, the same number if there is one for both. ``stalled``:
-    buffers have been too few for too long.
+    buffers have been too few for too long. ``number`` is the queue's, from 0.
 
     Raises XenbusError that names the node for a ring page that cannot be mapped, a channel that
     cannot be bound and a ring whose req_prod cannot be (hardening rules F21, F22).
@@ -85,12 +88,16 @@ class Queue:
         host: Endpoint,
         counters: BackendCounters,
         rate: Rate = NO_LIMIT,
+        number: int = 0,
     ) -> None:
         self.hv = vif.hv
         self.vif = vif
         self.keys = keys
         self.host = host
         self.counters = counters
+        #: Of recordings.
+        self.name = f"{vif.name} q{number}"
+        self._passage = Passage(vif.hv, vif.name, number, "host")
         self.stalled = False
         self._undo: list[Callable[[], None]] = []
         self._stopped = False
@@ -106,6 +113,11 @@ class Queue:
 
     def __repr__(self) -> str:
         return f"<Queue of vif {self.vif.frontend}: ports {self.tx_port}, {self.rx_port}>"
+
+    @property
+    def delivery_name(self) -> str:
+        """What the delivery is, in words, that was asked for last."""
+        return f"netback {_RINGS[self._work]}pass {self.name}"
 
     # -- what is told of it ------------------------------------------------------------------------
 
@@ -130,8 +142,8 @@ class Queue:
         tx_name, rx_name = "tx-ring-ref", "rx-ring-ref"
         tx = self._map(tx_name, keys.tx_ring_ref).page
         rx = self._map(rx_name, keys.rx_ring_ref).page
-        self.tx_ring = self._attach(tx_ring(tx.u8, tx.u32), tx_name, keys.tx_ring_ref)
-        self.rx_ring = self._attach(rx_ring(rx.u8, rx.u32), rx_name, keys.rx_ring_ref)
+        self.tx_ring = self._attach(tx_ring(tx.u8, tx.u32, self.name), tx_name, keys.tx_ring_ref)
+        self.rx_ring = self._attach(rx_ring(rx.u8, rx.u32, self.name), rx_name, keys.rx_ring_ref)
 
         tx_stage = vif.stage.take()
         self._undo.append(vif.stage.give_back)
@@ -143,14 +155,14 @@ class Queue:
         self.rx = policy.receive_pass(hv, self.rx_ring, otherend_id, features, rx_stage, config)
         self._undo.append(self._drop_passes)
 
-        self._credit = Credit(hv, rate, self._credit_added)
+        self._credit = Credit(hv, rate, self._credit_added, self.name)
         self.tx.credit = self._credit.remaining
         self._undo.append(self._credit.cancel)
         if features.rx_notify:
             drain, stall = options.drain_timeout, options.stall_timeout
         else:
             drain, stall = options.drain_timeout_unnotified, 0
-        self._patience = Patience(hv, drain, stall, lambda: self.kick(RX_WORK))
+        self._patience = Patience(hv, drain, stall, lambda: self.kick(RX_WORK), self.name)
         self._undo.append(self._patience.cancel)
 
         self._tx_words, self._rx_words = self.tx_ring.sring.u32, self.rx_ring.sring.u32
@@ -193,7 +205,8 @@ class Queue:
 
     def _late_eoi(self, port: int, seen: int) -> LateEoi:
         delays = self.vif.options.late_eoi
-        eoi = LateEoi(self.hv, port, self.counters, seen=seen, delays=delays)
+        name = f"netback {self.name}"
+        eoi = LateEoi(self.hv, port, self.counters, seen=seen, delays=delays, name=name)
         self._undo.append(eoi.cancel)
         return eoi
 
@@ -300,6 +313,8 @@ class Queue:
             self.counters.csum_fixup += res[guest_tx.R_CSUM_FIXUP]
             self.counters.bad_csum += res[guest_tx.R_BAD_CSUM]
             if batch.count:
+                if self._passage.interest.any:
+                    self._passage.tell("out", batch, batch.count)
                 self.host.push(batch)
                 self._work |= RX_WORK
             self._tx_announcer.announce(res[guest_tx.R_NOTIFY])
@@ -328,8 +343,11 @@ class Queue:
             return self._without_carrier()
         rx, counters = self.rx, self.counters.rx
         if rx.empty:
-            if not self.host.pull(rx.refill()):
+            batch = rx.refill()
+            if not self.host.pull(batch):
                 return False
+            if self._passage.interest.any:
+                self._passage.tell("in", batch, batch.count)
             self._patience.refilled()
         first = rx.next
         verdict = rx.run()

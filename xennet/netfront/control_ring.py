@@ -80,16 +80,22 @@ class ControlClient:
     """A control ring, set up in the constructor, which leaves nothing behind if it fails.
 
     ``ring_ref`` and ``port`` have to be published (ctrl-ring-ref, event-channel-ctrl). Requests can
-    be made at once: the backend finds them when it connects. ``on_broken(error)`` is called when
+    be made at once: the backend finds them when it connects. ``vif`` is the vif's name.
+    ``on_broken(error)`` is called when
     the backend breaks the protocol; then, and after :meth:`disconnect`, all requests are forgotten,
     also new ones.
     """
 
     def __init__(
-        self, hv: Hypervisor, otherend_id: int, on_broken: Callable[[BackendError], None]
+        self,
+        hv: Hypervisor,
+        otherend_id: int,
+        on_broken: Callable[[BackendError], None],
+        vif: str = "",
     ) -> None:
         self.hv = hv
         self._on_broken = on_broken
+        self.delivery_name = f"netfront ctrl pass {vif}"
         self._shares = shares = Shares(hv, otherend_id)
         self._running = False
         self._scheduled = False
@@ -103,9 +109,9 @@ class ControlClient:
         except Exception:
             shares.end()
             raise
-        self.ring = FrontRing.init(ctrl_ring(ring.pages.u8, ring.pages.u32))
+        self.ring = FrontRing.init(ctrl_ring(ring.pages.u8, ring.pages.u32, vif))
         self.ring_ref = ring.grefs[0]
-        self._page = shared(page.pages.u8, "ctrl page")
+        self._page = shared(page.pages.u8, "ctrl page", vif)
         self._page_ref = page.grefs[0]
         self._running = True
         hv.on_event(self.port, self.kick)

@@ -34,7 +34,7 @@ from xennet.netfront.verdict import BackendError
 from xennet.xenbus.device import DeviceWatch, StoreValue, XenbusDevice
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
-from xennet.xenbus.paths import VifDirectories
+from xennet.xenbus.paths import VifDirectories, vif_name
 from xennet.xenstore.errors import XsError
 
 _MAC = re.compile(rb"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
@@ -153,6 +153,7 @@ class Netfront:
             split=features.splits(kind, options),
             late_eoi=kind.late_eoi,
             bounce=not trusted,
+            vif=vif_name(self.hv.domid, dev.nodename),
         )
         self._features = features
         queues = self._queues = Queues(
@@ -166,7 +167,9 @@ class Netfront:
         )
         control = None
         if negotiated.hashes:
-            client = self.control = ControlClient(self.hv, dev.otherend_id, self._broken)
+            client = self.control = ControlClient(
+                self.hv, dev.otherend_id, self._broken, negotiated.vif
+            )
             control = client.ring_ref, client.port
         count = features.max_queues is not None
         keys = FrontendKeys(kind, options, queues.all, count, control).keys()

@@ -16,7 +16,8 @@ class Negotiated:
     ``gso_prefix_types`` by a prefix slot. ``checksum_setup``: packets with csum_blank are checked,
     and GSO packets without it repaired. ``split``: a channel for each ring. ``late_eoi``: the
     backend's spurious events delay the next ones (xennet.vif.late_eoi). ``bounce``: the backend is
-    not trusted, so no granted page may hold a byte that was not meant for it (XSA-403).
+    not trusted, so no granted page may hold a byte that was not meant for it (XSA-403). ``vif``:
+    the vif's name, for recordings.
     """
 
     otherend_id: int
@@ -28,6 +29,7 @@ class Negotiated:
     split: bool = False
     late_eoi: bool = True
     bounce: bool = False
+    vif: str = "vif"
     #: A page of zeros with which kernels wipe pages; a single byte if they do not.
     zeros: memoryview = field(init=False, eq=False, repr=False)
 

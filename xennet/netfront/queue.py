@@ -24,6 +24,7 @@ from xennet.netfront.verdict import BackendError, drop_reason, rx_error, tx_erro
 from xennet.ring import FRONT_RSP_CONS, MASK32, FrontRing, rx_ring, tx_ring
 from xennet.vif.announce import Announcer
 from xennet.vif.late_eoi import LateEoi
+from xennet.vif.passage import Passage
 
 
 class RingUser(Protocol):
@@ -52,7 +53,8 @@ class Queue:
     backend breaks the protocol; the queue then does nothing until :meth:`disconnect`. ``tx`` and
     ``rx`` are the passes over the two rings, ``tx_port`` and ``rx_port`` their event channels (one
     number, unless they are split). While ``link_up`` is False frames to be sent are dropped and
-    counted. ``multicast`` takes changes of the backend's multicast list.
+    counted. ``multicast`` takes changes of the backend's multicast list. ``number`` is the
+    queue's, from 0.
     """
 
     def __init__(
@@ -63,10 +65,14 @@ class Queue:
         counters: NetfrontCounters,
         on_broken: Callable[[BackendError], None],
         rx_batch: FrameBatch,
+        number: int = 0,
     ) -> None:
         self.hv = hv
         self.guest = guest
         self.counters = counters
+        name = f"{negotiated.vif} q{number}"
+        self.delivery_name = f"netfront pass {name}"
+        self._passage = Passage(hv, negotiated.vif, number, "guest")
         self.last_drop = ""
         self.link_up = True
         self.multicast = MulticastRequests()
@@ -88,8 +94,8 @@ class Queue:
         except Exception:
             shares.end()
             raise
-        self.tx_ring = FrontRing.init(tx_ring(tx_page.pages.u8, tx_page.pages.u32))
-        self.rx_ring = FrontRing.init(rx_ring(rx_page.pages.u8, rx_page.pages.u32))
+        self.tx_ring = FrontRing.init(tx_ring(tx_page.pages.u8, tx_page.pages.u32, name))
+        self.rx_ring = FrontRing.init(rx_ring(rx_page.pages.u8, rx_page.pages.u32, name))
         #: Grant references of the two ring pages.
         self.tx_ring_ref = tx_page.grefs[0]
         self.rx_ring_ref = rx_page.grefs[0]
@@ -103,7 +109,8 @@ class Queue:
         self._rx_announcer = Announcer(hv, self.rx_port, "rx", counters.rx)
         self._tx_words, self._rx_words = self.tx_ring.sring.u32, self.rx_ring.sring.u32
         self._eois = [
-            LateEoi(hv, port, counters, delays=negotiated.late_eoi) for port in shares.ports
+            LateEoi(hv, port, counters, delays=negotiated.late_eoi, name=f"netfront {name}")
+            for port in shares.ports
         ]
         handlers = (self._tx_event, self._rx_event) if negotiated.split else (self._event,)
         for port, handler in zip(shares.ports, handlers, strict=True):
@@ -238,8 +245,12 @@ class Queue:
         if not self.link_up:
             return self._discard() or more
 
-        if tx.next == tx.batch.count and not self.guest.pull(tx.refill()):
-            return more
+        if tx.next == tx.batch.count:
+            batch = tx.refill()
+            if not self.guest.pull(batch):
+                return more
+            if self._passage.interest.any:
+                self._passage.tell("in", batch, batch.count)
         taken = tx.put_requests()
         if not taken:
             return more  # the ring is full: a response will bring an event
@@ -273,6 +284,8 @@ class Queue:
         """Send frames that are not the guest's. Returns how many the ring has taken."""
         taken = self.tx.put_others(batch)
         if taken:
+            if self._passage.interest.any:
+                self._passage.tell("in", batch, taken)
             self._announce_tx(taken)
         return taken
 
@@ -317,6 +330,8 @@ class Queue:
         rx, counters = self.rx, self.counters.rx
         verdict = self._take_rx(room)
         if rx.batch.count:
+            if self._passage.interest.any:
+                self._passage.tell("out", rx.batch, rx.batch.count)
             self.guest.push(rx.batch)
         if verdict != guest_rx.OK:
             raise rx_error(rx.res)
@@ -336,6 +351,8 @@ class Queue:
         if verdict != guest_rx.OK:
             raise rx_error(self.rx.res)
         self.counters.rx.slots += self.rx.res[guest_rx.R_SLOTS]
+        if self._passage.interest.any:
+            self._passage.tell("out", self.rx.batch, self.rx.batch.count)
         return self.rx.batch
 
     def _take_rx(self, frames: int) -> int:

@@ -42,8 +42,8 @@ class Queues:
             ends = self._steering.ends
         batch = rx_batch()
         try:
-            for end in ends:
-                self.all.append(Queue(hv, negotiated, end, counters, on_broken, batch))
+            for number, end in enumerate(ends):
+                self.all.append(Queue(hv, negotiated, end, counters, on_broken, batch, number))
         except Exception:
             self.disconnect()
             raise

@@ -47,7 +47,10 @@ class RxPass:
         self._log = PassLog(hv, engine)
         view = engine.view
         words, grants = (view(ring.sring.u32), view(ring.pvt)), buffers.for_kernels(engine)
-        grefs, pages = view(buffers.grefs), view(shared(buffers.pages.u8, "rx buffers"))
+        grefs, pages = (
+            view(buffers.grefs),
+            view(shared(buffers.pages.u8, "rx buffers", ring.sring.whose)),
+        )
         self._put_requests = engine.kernel(guest_rx.put_requests)
         self._put_args = (words, grefs, grants)
         self._take_responses = engine.kernel(guest_rx.take_responses)

@@ -40,7 +40,10 @@ class TxPass(Outbox):
         self.log = PassLog(hv, engine)
         view = engine.view
         words, grants = (view(ring.sring.u32), view(ring.pvt)), buffers.for_kernels(engine)
-        grefs, pages = view(buffers.grefs), view(shared(buffers.pages.u8, "tx buffers"))
+        grefs, pages = (
+            view(buffers.grefs),
+            view(shared(buffers.pages.u8, "tx buffers", ring.sring.whose)),
+        )
         self.ids = array("I", range(TX_SLOTS))
         self._pending = array("I", bytes(4 * TX_SLOTS))
         self._outcomes = array("I", bytes(4 * TX_SLOTS))

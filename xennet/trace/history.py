@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable
 
 from xennet.trace.stream import Event
@@ -52,10 +52,12 @@ class History:
         return None
 
     def read_by(self, memory: int, at: int, n: int) -> list[int]:
-        """The events behind ``n`` that read byte ``at`` before it is written again."""
+        """The events that read byte ``at`` as it is at event ``n``: those behind the write that is
+        current then (:meth:`written_by`; none: the begin), also behind ``n``, up to the next write
+        of it. An update reads what it changes."""
         found = []
-        numbers = self._numbers[memory]
-        for event in self._accesses[memory][bisect_left(numbers, n + 1) :]:
+        numbers, since = self._numbers[memory], self.written_by(memory, at, n) or 0
+        for event in self._accesses[memory][bisect_right(numbers, since) :]:
             if event["at"] <= at < event["at"] + event["size"]:
                 if event["kind"] in _READS:
                     found.append(int(event["n"]))

@@ -1,4 +1,9 @@
-"""A stream of events as a capture for Wireshark (docs/wireshark.md), of link type USER0.
+"""A stream of events as a capture for Wireshark (docs/wireshark.md): frames as Ethernet on its
+first interface, records of link type USER0 on its second.
+
+Frames are shown once, as ``tcpdump -i vif1.0`` shows them in the backend's domain: what comes from
+the guest is inbound, when the backend gives it away; what goes there is outbound, when the backend
+takes it. Of a vif whose backend is not xennet's they are those of the frontend.
 
 Slots are taken as they lie in the ring when their index is published, which is when the other end
 may look at them; grant entries when their flags are stored. Each record has its event's sentence,
@@ -8,51 +13,47 @@ once in it and once as the packet's comment.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from attrs import define, field
 
-from xennet.abi import netif, xs_wire
+from xennet.abi import xs_wire
 from xennet.abi.codec import derive
 from xennet.abi.event_channel import evtchn_send
 from xennet.abi.grant_table import (
-    GRANT_ENTRY_V1,
     GNTCOPY_dest_gref,
     GNTCOPY_source_gref,
 )
 from xennet.abi.ring import (
-    NETIF_CTRL_SLOT_SIZE,
-    NETIF_RX_SLOT_SIZE,
-    NETIF_TX_SLOT_SIZE,
     SRING_HEADER_SIZE,
     ring_size,
 )
 from xennet.trace import pcapng_blocks, records
 from xennet.trace.records import Kind, Role
+from xennet.trace.ring_slots import RINGS, Chain
 from xennet.trace.stream import Event
 
+#: The interfaces of a capture: name, link type.
+INTERFACES = (
+    ("frames", pcapng_blocks.LINKTYPE_ETHERNET),
+    ("xennet", pcapng_blocks.LINKTYPE_USER0),
+)
+_FRAMES, _RECORDS = range(2)
 #: Bytes of the largest memory that is taken from a stream.
 MOST_MEMORY = 1 << 26
 
-#: Ring -> bytes of a slot, what a request is, what a response is.
-_RINGS = {
-    "tx ring": (NETIF_TX_SLOT_SIZE, Kind.TX_REQUEST, Kind.TX_RESPONSE),
-    "rx ring": (NETIF_RX_SLOT_SIZE, Kind.RX_REQUEST, Kind.RX_RESPONSE),
-    "ctrl ring": (NETIF_CTRL_SLOT_SIZE, Kind.CTRL_REQUEST, Kind.CTRL_RESPONSE),
-}
-#: Slots behind which extra infos can stand: where their flags are; bits of more data, extra info.
-_CHAINED = {
-    Kind.TX_REQUEST: (netif.TX_REQUEST, netif.NETTXF_more_data, netif.NETTXF_extra_info),
-    Kind.RX_RESPONSE: (netif.RX_RESPONSE, netif.NETRXF_more_data, netif.NETRXF_extra_info),
+#: Structure of what was stored -> the kind of its record.
+_GRANTS = {
+    records.STRUCTURES[kind].definition: kind for kind in (Kind.GRANT_ENTRY_V1, Kind.GRANT_ENTRY_V2)
 }
 _SEND = derive(evtchn_send)
 _MESSAGE = derive(xs_wire.xsd_sockmsg)
 #: Requests whose value is an argument; that of others is the answer.
 _VALUE_IS_ASKED = frozenset(("WRITE", "SET_PERMS", "WATCH", "UNWATCH", "TRANSACTION_END"))
 _XS_TYPES = {name.removeprefix("XS_"): number for number, name in xs_wire.XS_NAMES.items()}
+#: The name of a delivery of a backend that is xennet's.
+_NETBACK = re.compile(r"netback .*\b(vif\d+\.\d+)")
 _TOLD = frozenset(
     [
         "notify",
@@ -66,56 +67,36 @@ _TOLD = frozenset(
         "state",
         "domain",
         "program",
+        "virq",
         "check",
     ]
 )
 
 
 @define
-class _Chain:
-    """Where in a packet the next slot of a ring is."""
-
-    inside: bool = False
-    extras: bool = False
-
-    def kind(self, usual: Kind, slot: bytes) -> tuple[Kind, Role]:
-        """What ``slot`` is, the next one of the ring, and where in its packet it stands."""
-        if usual not in _CHAINED:
-            return usual, Role.NONE
-        layout, more_data, extra_info = _CHAINED[usual]
-        if self.extras:
-            extra = records.STRUCTURES[Kind.EXTRA_INFO].codec({"u": "pad"})
-            self.extras = bool(_value(extra, "flags", slot) & netif.XEN_NETIF_EXTRA_FLAG_MORE)
-            return Kind.EXTRA_INFO, Role.NONE
-        flags = _value(layout, "flags", slot)
-        role = Role.LATER_SLOT if self.inside else Role.FIRST_SLOT
-        self.extras = not self.inside and bool(flags & extra_info)
-        self.inside = bool(flags & more_data)
-        return usual, role
-
-
-@define
 class _Memory:
     what: str
     held: bytearray
-    chains: dict[Kind, _Chain] = field(factory=dict)
+    chains: dict[Kind, Chain] = field(factory=dict)
 
 
 def write_pcapng(_header: Event, events: Iterator[Event], out: Path) -> None:
-    """Write what the events say as packets to ``out``. Raises ValueError with the number of an
-    event whose members are not those of docs/trace.md; TraceError from ``events``; OSError."""
+    """Write what the events say as packets to ``out``. Raises ValueError for an access beyond its
+    memory, TraceError from ``events``, OSError, and whatever comes of an event whose members are
+    not those of docs/trace.md (xennet.trace.writers.write tells of it)."""
     memories: dict[int, _Memory] = {}
+    backends: set[str] = set()
     with out.open("wb") as file:
         file.write(pcapng_blocks.section())
-        file.write(pcapng_blocks.interface("xennet"))
+        for interface in INTERFACES:
+            file.write(pcapng_blocks.interface(*interface))
         for event in events:
-            try:
-                for record, text in _records(event, memories):
-                    file.write(pcapng_blocks.packet(event["t"], record, text))
-            except (KeyError, TypeError, IndexError, AttributeError, struct.error) as error:
-                raise ValueError(
-                    f"event {event['n']} is not as docs/trace.md says: {error!r}"
-                ) from None
+            for record, text in _records(event, memories):
+                file.write(pcapng_blocks.packet(event["t"], record, text, on=_RECORDS))
+            if event["kind"] == "post":
+                backends.update(_NETBACK.findall(event["name"]))
+            elif event["kind"] == "frame" and event["direction"] != "filtered":
+                file.write(_frame(event, backends))
 
 
 def _records(event: Event, memories: dict[int, _Memory]) -> Iterator[tuple[bytes, str]]:
@@ -137,7 +118,7 @@ def _records(event: Event, memories: dict[int, _Memory]) -> Iterator[tuple[bytes
         yield _record(event, Kind.GRANT_COPY, _copy(event))
     elif kind == "xenstore":
         yield from _messages(event)
-    elif kind in _TOLD:
+    elif kind in _TOLD or (kind == "frame" and event["direction"] == "filtered"):
         yield _record(event, Kind.TEXT)
 
 
@@ -163,7 +144,7 @@ def _record(
 def _know(event: Event, memories: dict[int, _Memory]) -> None:
     """Keep the rings and grant tables."""
     what, size = event["what"], event["bytes"]
-    if what not in _RINGS and what != "grant table":
+    if what not in RINGS and what != "grant table":
         return
     if not 0 < size <= MOST_MEMORY:
         raise ValueError(f"event {event['n']}: a memory of {size} bytes")
@@ -178,30 +159,34 @@ def _stored(event: Event, memory: _Memory) -> Iterator[tuple[bytes, str]]:
     if not 0 <= at <= len(memory.held) - len(new):
         raise ValueError(f"event {event['n']} is beyond its memory")
     memory.held[at : at + len(new)] = new
-    if memory.what == "grant table" and "flags" in event.get("meaning", {}):
-        index, size = at // GRANT_ENTRY_V1.size, GRANT_ENTRY_V1.size
+    kind = _GRANTS.get(event.get("structure", ""))
+    if kind is not None and "flags" in event["meaning"]:
+        size = records.STRUCTURES[kind].codec(records.STRUCTURES[kind].otherwise).size
+        index = at // size
         entry = bytes(memory.held[index * size : (index + 1) * size])
-        yield _record(event, Kind.GRANT_ENTRY_V1, entry, index)
+        yield _record(event, kind, entry, index)
 
 
 def _published(event: Event, memory: _Memory) -> Iterator[tuple[bytes, str]]:
     """The slots that an index makes visible, and the ring's header."""
-    size, request, response = _RINGS[memory.what]
-    usual = request if event["index"] == "req_prod" else response
+    ring = RINGS[memory.what]
+    size = ring.slot_size
+    usual = ring.request if event["index"] == "req_prod" else ring.response
     slots = ring_size(len(memory.held), size, size)
     count = event["new"] - event["old"] & 0xFFFF_FFFF
-    chain = memory.chains.setdefault(usual, _Chain())
+    chain = memory.chains.get(usual, Chain())
     if count > slots:  # the index was moved to where no slots are
-        count = 0
-        memory.chains[usual] = _Chain()
+        count, chain = 0, Chain()
     for index in range(event["old"], event["old"] + count):
         at = SRING_HEADER_SIZE + index % slots * size
         slot = bytes(memory.held[at : at + size])
-        kind, role = chain.kind(usual, slot)
+        kind, role = chain.kind(usual), chain.role(usual)
+        chain = chain.behind(usual, slot)
         structure = records.STRUCTURES[kind]
         body = slot[: structure.codec(structure.otherwise).size]
         text = f"{structure.definition} at {event['ring']} index {index & 0xFFFF_FFFF}"
         yield _record(event, kind, body, index, text, role)
+    memory.chains[usual] = chain
     yield _record(event, Kind.RING_HEADER, bytes(memory.held[:SRING_HEADER_SIZE]), event["new"])
 
 
@@ -253,6 +238,12 @@ def _bytes(text: str) -> bytes:
     )
 
 
-def _value(codec: Any, name: str, slot: bytes) -> int:
-    at = codec.offsets[name]
-    return int.from_bytes(slot[at : at + codec.sizes[name]], "little")
+def _frame(event: Event, backends: set[str]) -> bytes:
+    """The packet of a frame that enters or leaves a vif; none if this is not the end at which
+    frames are shown."""
+    if event["end"] == "guest" and event["vif"] in backends:
+        return b""
+    from_guest = (event["end"] == "guest") == (event["direction"] == "in")
+    way = pcapng_blocks.INBOUND if from_guest else pcapng_blocks.OUTBOUND
+    data, text = bytes.fromhex(event["bytes"]), str(event.get("text", ""))
+    return pcapng_blocks.packet(event["t"], data, text, on=_FRAMES, way=way)

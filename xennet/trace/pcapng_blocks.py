@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import struct
 
-LINKTYPE_USER0 = 147
+LINKTYPE_ETHERNET, LINKTYPE_USER0 = 1, 147
+#: ``way`` of a packet.
+INBOUND, OUTBOUND = 1, 2
 _SECTION, _INTERFACE, _ENHANCED_PACKET = 0x0A0D0D0A, 1, 6
 _BYTE_ORDER = 0x1A2B3C4D
-_COMMENT = 1
+_COMMENT, _FLAGS = 1, 2
 _IF_NAME, _IF_TSRESOL = 2, 9
 _NANOSECONDS = b"\x09"
 _MOST_COMMENT = 0xFFFC
@@ -28,12 +30,14 @@ def interface(name: str, linktype: int = LINKTYPE_USER0) -> bytes:
     return _block(_INTERFACE, struct.pack("<HHI", linktype, 0, 0) + options)
 
 
-def packet(time: int, data: bytes, comment: str = "", on: int = 0) -> bytes:
-    """A packet of interface ``on`` at ``time`` ns. Raises struct.error for a time that has no 64
-    bits."""
+def packet(time: int, data: bytes, comment: str = "", on: int = 0, way: int = 0) -> bytes:
+    """A packet of interface ``on`` at ``time`` ns; ``way`` is INBOUND, OUTBOUND or not known (0).
+    Raises struct.error for a time that has no 64 bits."""
     head = struct.pack("<5I", on, time >> 32, time & 0xFFFF_FFFF, len(data), len(data))
     said = comment.encode("ascii", "backslashreplace")[:_MOST_COMMENT]
-    options = _option(_COMMENT, said) + bytes(4) if said else b""
+    options = _option(_COMMENT, said) if said else b""
+    options += _option(_FLAGS, struct.pack("<I", way)) if way else b""
+    options += bytes(4) if options else b""
     return _block(_ENHANCED_PACKET, head + data + bytes(-len(data) % 4) + options)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -21,19 +21,7 @@ from typing import Any, cast
 
 import attrs
 
-from xennet.abi.event_channel import (
-    EVTCHN_FIFO_LINK_MASK,
-    EVTCHN_FIFO_LINKED,
-    EVTCHN_FIFO_MASKED,
-    EVTCHN_FIFO_PENDING,
-)
-from xennet.abi.grant_table import (
-    GNTST_NAMES,
-    GRANT_ENTRY_V1,
-    GNTCOPY_dest_gref,
-    GNTCOPY_source_gref,
-)
-from xennet.abi.netif import RX_REQUEST, RX_RESPONSE, TX_REQUEST, TX_RESPONSE
+from xennet.abi.grant_table import GNTST_NAMES, GNTCOPY_dest_gref, GNTCOPY_source_gref
 from xennet.abi.ring import SRING_HEADER_SIZE
 from xennet.abi.words import (
     COPY_STRIDE,
@@ -53,7 +41,8 @@ from xennet.abi.words import (
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.choice import F, using
 from xennet.engine.kernel import LOG_HEADER, LOG_RECORD, LOG_USED
-from xennet.engine.watched import LOAD, STORE, UPDATE, Kind, WatchedView
+from xennet.engine.watched import LOAD, STORE, UPDATE, Kind, Teller, WatchedView
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.gnttab.directory import ROW_VERSION, ROW_WORDS
 from xennet.hypervisor import Machine
 from xennet.observe import (
@@ -62,14 +51,20 @@ from xennet.observe import (
     DomainShutdown,
     EventDelivered,
     EventSent,
+    FrameFiltered,
+    FramePassed,
     Hypercall,
     Notification,
     ProgramCall,
     StateChanged,
     StoreOperation,
+    VirqRaised,
 )
 from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, FRONT_REQ_PROD_PVT, FRONT_RSP_CONS
 from xennet.runloop import Call, Delivery
+from xennet.trace import meanings
+from xennet.trace.meanings import Meaning
+from xennet.trace.ring_slots import RINGS, RingSlots
 from xennet.trace.stream import Event
 from xennet.vif.ring_events import RECORDS, EventsLost, RingEvent, take
 
@@ -86,11 +81,13 @@ _INDICES = {
     4 * REQ_EVENT: ("req_event", None),
     4 * RSP_EVENT: ("rsp_event", None),
 }
-#: Ring -> the structures of its slots: as the owner writes them, and as the other end does.
-_SLOTS = {"tx ring": (TX_REQUEST, TX_RESPONSE), "rx ring": (RX_REQUEST, RX_RESPONSE)}
 #: Names of the private indices, by their places: the frontend's, and the backend's.
 _FRONT_PRIVATE = {FRONT_REQ_PROD_PVT: "req_prod_pvt", FRONT_RSP_CONS: "rsp_cons"}
 _BACK_PRIVATE = {BACK_RSP_PROD_PVT: "rsp_prod_pvt", BACK_REQ_CONS: "req_cons"}
+#: Views that one end of a ring makes of it: bytes and words (xennet.ring.SharedRing).
+VIEWS_OF_A_RING = 2
+#: Member of an event -> the bit of a frame's flags that it tells of.
+_FRAME_FLAGS = {"csum_blank": CSUM_BLANK, "data_validated": DATA_VALIDATED}
 _LOG_LENGTH = LOG_HEADER + LOG_RECORD * RECORDS
 
 
@@ -121,6 +118,12 @@ class _Memory:
     owner: int | None
     first: int
     held: bytearray
+    whose: str = ""
+    #: Of a ring: what its slots are. Of an event array: the how manyth of its domain it is. Of a
+    #: control block: the byte of the page at which it begins.
+    slots: RingSlots | None = None
+    number: int = 0
+    base: int = 0
     writers: dict[int, int] = attrs.field(factory=dict)
 
 
@@ -164,6 +167,24 @@ class _PrivateView:
             self._told(at, before, value)
 
 
+class _FarEnd:
+    """Who is told of accesses of the end of a ring that attached to it second."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    @property
+    def watched(self) -> bool:
+        return self._recorder.watched
+
+    def tell(self, memory: str, at: int, kind: Kind, value: bytes, old: bytes) -> None:
+        self._recorder._far = True
+        try:
+            self._recorder.tell(memory, at, kind, value, old)
+        finally:
+            self._recorder._far = False
+
+
 class Recorder:
     """An engine whose views tell of each access, and the observer of a machine made with it."""
 
@@ -176,8 +197,8 @@ class Recorder:
         self._arena = (0, 0)
         self._raw: memoryview | None = None
         self._next_outside = _OUTSIDE
-        #: (name, first byte, raw view) of what was shared before there was a machine to watch.
-        self._early: list[tuple[str, int, memoryview]] = []
+        #: (name, vif or queue, first byte, raw view) of what was shared before there was a machine.
+        self._early: list[tuple[str, str, int, memoryview]] = []
         self._by_page: dict[int, _Memory] = {}
         self._memories = 0
         self._n = 0
@@ -190,10 +211,18 @@ class Recorder:
         self._published: dict[tuple[int | None, str], Event] = {}
         self._in_place: deque[RingEvent | EventsLost] = deque(maxlen=4 * RECORDS)
         self._last_packet: int | None = None
+        #: The last GNTTABOP_copy of each delivery that is being made.
+        self._last_copy: dict[int, int] = {}
         self._notified: int | None = None
         self._last: _Memory | None = None
         #: The view that was asked for last, if it is of a ring.
         self._ring_viewed: WatchedView | None = None
+        #: Event arrays of a domain that are known.
+        self._arrays: Counter[int | None] = Counter()
+        #: First byte of a ring -> how many views of it there are; whether it is the far end's view
+        #: by which an access was made.
+        self._ring_views: Counter[int] = Counter()
+        self._far = False
 
     # -- the engine --------------------------------------------------------------------------------
 
@@ -228,7 +257,7 @@ class Recorder:
             return _PrivateView(buffer, partial(self._moved, ring.at))
         return buffer
 
-    def shared(self, memory: memoryview, what: str) -> memoryview:
+    def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         """A view of ``memory`` that tells of each access; the same one if it is called again."""
         if isinstance(memory, WatchedView):
             return cast(memoryview, memory)
@@ -242,10 +271,15 @@ class Recorder:
             self._next_outside += -(-memory.nbytes // PAGE_SIZE) * PAGE_SIZE
         if what != "arena":
             if self._machine is None:
-                self._early.append((what, first, memory))
+                self._early.append((what, whose, first, memory))
             else:
-                self._know(what, first, memory)
-        return cast(memoryview, WatchedView(memory, what, self, first))
+                self._know(what, whose, first, memory)
+        teller: Teller = self
+        if what in RINGS:
+            self._ring_views[first] += 1
+            if self._ring_views[first] > VIEWS_OF_A_RING:
+                teller = _FarEnd(self)
+        return cast(memoryview, WatchedView(memory, what, teller, first))
 
     @property
     def watched(self) -> bool:
@@ -282,8 +316,8 @@ class Recorder:
             raise ValueError("this machine was not made within recording(), or is one too many")
         self._raw = machine.memory.u8
         self.observe(machine)
-        for what, first, memory in self._early:
-            self._know(what, first, memory)
+        for early in self._early:
+            self._know(*early)
         self._early.clear()
 
     def observe(self, machine: Machine) -> None:
@@ -329,7 +363,7 @@ class Recorder:
 
     # -- memories ----------------------------------------------------------------------------------
 
-    def _know(self, what: str, first: int, view: memoryview) -> None:
+    def _know(self, what: str, whose: str, first: int, view: memoryview) -> None:
         page, pages = first // PAGE_SIZE, -(-(first % PAGE_SIZE + view.nbytes) // PAGE_SIZE)
         known = self._by_page.get(page)
         start, size = page * PAGE_SIZE, pages * PAGE_SIZE
@@ -337,29 +371,46 @@ class Recorder:
         machine = self._machine
         assert machine is not None
         owner = machine.memory.owner[page] if inside else None
-        same = known is not None and known.what == what and known.owner == owner
-        if same and known is not None and known.first + len(known.held) >= start + size:
+        # Pages that were one vif's can be another's now.
+        same = (
+            known is not None
+            and (known.what, known.owner) == (what, owner)
+            and (not whose or known.whose in ("", whose))
+        )
+        told = known is not None and same and known.whose == (whose or known.whose)
+        if told and known is not None and known.first + len(known.held) >= start + size:
             return
         if inside and self._raw is not None:
             now = self._raw[start : start + size].tobytes()
         else:
             now = view.tobytes().ljust(size, b"\0")
-        if same and known is not None and known.first == start:
-            known.held = bytearray(now)
+        if known is not None and same and known.first == start:
+            known.held[:] = now
+            known.whose = known.whose or whose
         else:
             if what == "grant table" and view.itemsize == 2:
                 what = "grant status"
             self._memories += 1
-            known = _Memory(self._memories, what, owner, start, bytearray(now))
+            known = _Memory(self._memories, what, owner, start, bytearray(now), whose)
+            known.base = first % PAGE_SIZE
+            if what in RINGS:
+                known.slots = RingSlots(RINGS[what], known.held)
+            elif what == "event array":
+                known.number = self._arrays[owner]
+                self._arrays[owner] += 1
         for one in range(page, page + pages):
             self._by_page[one] = known
         frames = list(range(page, page + pages)) if inside else []
-        whose = "" if owner is None else f" of domain {owner}"
+        of = "" if owner is None else f" of domain {owner}"
+        of += f" for {known.whose}" if known.whose else ""
         members: Event = {"memory": known.ident, "what": known.what, "owner": owner}
         members |= {"frames": frames, "bytes": size}
+        vif, _, queue = known.whose.partition(" q")
+        members |= {"vif": vif} if vif else {}
+        members |= {"queue": int(queue)} if queue else {}
         if any(now):
             members["initial"] = now.hex()
-        self._emit("memory", f"{known.what}{whose} is shared: {size} bytes", **members)
+        self._emit("memory", f"{known.what}{of} is shared: {size} bytes", **members)
 
     def _found(self, at: int) -> _Memory | None:
         """The memory of a page that the hypervisor reaches and that nobody has named."""
@@ -368,7 +419,7 @@ class Recorder:
         assert self._raw is not None
         if at >= _OUTSIDE or machine.memory.owner[page] not in self._domids():
             return None  # the hypervisor's own
-        self._know("page", at, self._raw[page * PAGE_SIZE : (page + 1) * PAGE_SIZE])
+        self._know("page", "", at, self._raw[page * PAGE_SIZE : (page + 1) * PAGE_SIZE])
         return self._by_page[page]
 
     def _domids(self) -> set[int]:
@@ -392,11 +443,11 @@ class Recorder:
             memory.held[at : at + size] = value
         if view == "arena":
             members["by"] = "hypervisor"
-        field, meaning = self._meaning(memory, at, value, kind)
-        if field:
+        meaning = self._meaning(memory, at, size, kind, old)
+        if field := meaning.field:
             members["field"] = field
-        if meaning:
-            members["meaning"] = meaning
+        if meaning.structure:
+            members |= {"structure": meaning.structure, "meaning": dict(meaning.values)}
         if memory.what in _EVENT_MEMORY:
             if kind is UPDATE and self._held is None and _sets(old, value):
                 self._held, self._held_for = [], "send"
@@ -404,6 +455,8 @@ class Recorder:
             self._flush()
         where = field or f"bytes {at}..{at + size - 1}"
         n = self._emit(kind, f"{kind} of {where}, {memory.what}", **members)
+        if kind is not LOAD and memory.slots is not None and at < SRING_HEADER_SIZE:
+            memory.slots.published()
         if kind is STORE and memory.what.endswith(" ring") and size == 4:
             self._publish(memory, at, old, value, n)
 
@@ -415,6 +468,8 @@ class Recorder:
         first = next(i for i, (a, b) in enumerate(zip(old, now, strict=True)) if a != b)
         last = next(i for i in range(len(now) - 1, -1, -1) if old[i] != now[i]) + 1
         memory.held[at + first : at + last] = now[first:last]
+        if memory.slots is not None:
+            memory.slots.published()
         self._emit(
             "store",
             f"bytes {at + first}..{at + last - 1} of {memory.what} have changed",
@@ -426,36 +481,42 @@ class Recorder:
             by="unseen",
         )
 
-    def _meaning(self, memory: _Memory, at: int, value: bytes, kind: Kind) -> tuple[str, Event]:
-        """What an access is of: the name of a field, and decoded members."""
-        what, size = memory.what, len(value)
-        if what.endswith(" ring") and at in _INDICES and size == 4:
-            name = _INDICES[at][0]
-            return name, {name: int.from_bytes(value, "little")}
-        if what in _SLOTS and at >= SRING_HEADER_SIZE:
-            request, response = _SLOTS[what]
-            dom = self._stack[-1][0].domid if self._stack else memory.owner
-            # Who stores a request loads a response.
-            layout = request if (dom == memory.owner) == (kind is not LOAD) else response
-            slot, inner = divmod(at - SRING_HEADER_SIZE, max(request.size, response.size))
-            return f"slot {slot}", _members(layout, inner, value)
+    def _meaning(self, memory: _Memory, at: int, size: int, kind: Kind, old: bytes) -> Meaning:
+        """What an access is of, decoded as memory is behind it."""
+        what, held = memory.what, memory.held
+        if memory.slots is not None:
+            return self._meaning_in_ring(memory, memory.slots, at, size, kind)
         if what == "grant table":
-            entry, inner = divmod(at, GRANT_ENTRY_V1.size)
             machine = self._machine
             assert machine is not None
             rows, row = machine.grant_tables.directory.rows, (memory.owner or 0) * ROW_WORDS
-            if rows[row + ROW_VERSION] == 1:
-                return f"entry {entry}", _members(GRANT_ENTRY_V1, inner, value)
-        if what == "event array" and size == 4:
-            word = int.from_bytes(value, "little")
-            bits = {
-                "pending": word >> EVTCHN_FIFO_PENDING & 1,
-                "masked": word >> EVTCHN_FIFO_MASKED & 1,
-                "linked": word >> EVTCHN_FIFO_LINKED & 1,
-                "link": word & EVTCHN_FIFO_LINK_MASK,
-            }
-            return f"port {at // 4}", bits
-        return "", {}
+            return meanings.grant_entry(rows[row + ROW_VERSION], held, at, size)
+        if what == "grant status":
+            return meanings.grant_status(held, at, size)
+        if what == "event array":
+            return meanings.event_word(memory.number, held, at)
+        if what == "control block":
+            return meanings.control_block(memory.base, held, at, size)
+        if what == "shared info":
+            return meanings.shared_info_page(held, old, at, size)
+        return meanings.NOTHING
+
+    def _meaning_in_ring(
+        self, memory: _Memory, slots: RingSlots, at: int, size: int, kind: Kind
+    ) -> Meaning:
+        if at < SRING_HEADER_SIZE:
+            return meanings.ring_header(memory.held, at, min(size, SRING_HEADER_SIZE - at))
+        width = slots.ring.slot_size
+        slot, inner = divmod(at - SRING_HEADER_SIZE, width)
+        if slot >= slots.count or inner + size > width:
+            return meanings.NOTHING
+        if self._stack:
+            by_frontend = self._stack[-1][0].domid == memory.owner
+        else:  # who attached to the ring first is the frontend
+            by_frontend = not self._far
+        does = slots.loaded if kind is LOAD else slots.stored
+        found = does(slot, by_frontend)
+        return meanings.slot_of_ring(found, slot, width, memory.held, at, size)
 
     def _publish(self, memory: _Memory, at: int, old: bytes, value: bytes, n: int) -> None:
         name, event_at = _INDICES.get(at, ("", None))
@@ -547,6 +608,7 @@ class Recorder:
             )
         for event in held:
             self._out({**event, "cause": call})
+        self._last_copy[self._stack[-1][1] if self._stack else 0] = call
 
     # -- the run loop ------------------------------------------------------------------------------
 
@@ -584,7 +646,7 @@ class Recorder:
         """A delivery was made."""
         self._flush()
         self._emit("end", f"{delivery} ends", delivery=str(delivery))
-        self._stack.pop()
+        self._last_copy.pop(self._stack.pop()[1], None)
 
     def _name(self, delivery: Delivery, call: object) -> str:
         while isinstance(call, partial):
@@ -595,12 +657,12 @@ class Recorder:
         if delivery.kind == "evtchn" and machine is not None:
             return f"event at port {delivery.ident} of domain {delivery.domid}"
         owner = getattr(call, "__self__", None)
+        if name := getattr(owner, "delivery_name", ""):
+            return str(name)
         kind = type(owner) if owner is not None else None
         module = getattr(kind, "__module__", getattr(call, "__module__", ""))
         room = module.split(".")[1] if module.startswith("xennet.") else ""
         words = getattr(call, "__qualname__", "")
-        if room in ("netback", "netfront") and words == "Queue._poll":
-            return f"{room} pass of domain {delivery.domid}"
         return f"{delivery} ({room} {words})" if room and words else str(delivery)
 
     # -- the observers' events ---------------------------------------------------------------------
@@ -645,6 +707,8 @@ class Recorder:
             self._out({**one, "cause": n})
 
     def _hypercall(self, event: Hypercall) -> None:
+        if event.op == "EVTCHNOP_reset":
+            self._arrays.clear()  # a domain gives its arrays anew
         if event.op == "GNTTABOP_copy" and self._raw is not None:
             return  # told by the kernel
         args, result = _plain(event.args), _plain(event.result)
@@ -661,6 +725,11 @@ class Recorder:
             held, self._held, self._held_for = self._held or [], None, ""
         value = _text(event.value)
         error = f": {event.error}" if event.error else ""
+        ends: Event = {}
+        if event.op == "TRANSACTION_END":
+            did = "committed" if event.value == b"T" else "aborted"
+            ends = {"ended": event.error or did}
+            error = f" {event.tx_id}: {ends['ended']}"
         n = self._emit(
             "xenstore",
             f"{event.who}: {event.op} {_text(event.path.encode())}{error}",
@@ -671,6 +740,7 @@ class Recorder:
             value=value,
             tx=event.tx_id,
             error=event.error,
+            **ends,
         )
         for one in held:
             self._out({**one, "cause": n})
@@ -685,6 +755,33 @@ class Recorder:
         members = {key: value for key, value in attrs.asdict(event).items() if key != "domid"}
         text = f"domain {event.domid} is {'shut down' if what == 'shutdown' else what}"
         self._emit("domain", text, dom=event.domid, what=what, **members)
+
+    def _frame(self, event: FramePassed) -> None:
+        size = len(event.data)
+        does = "enters" if event.direction == "in" else "leaves"
+        members: Event = {"end": event.end, "direction": event.direction}
+        members |= {"vif": event.vif, "queue": event.queue, "size": size}
+        members["bytes"] = event.data.hex()
+        members |= {name: True for name, bit in _FRAME_FLAGS.items() if event.flags & bit}
+        if event.gso_size:
+            members |= {"gso_size": event.gso_size, "gso_type": event.gso_type}
+        if event.direction == "out":
+            copy = self._last_copy.get(self._stack[-1][1] if self._stack else 0)
+            members |= {"cause": copy} if copy else {}
+        text = f"a frame of {size} bytes {does} {event.vif} q{event.queue} at the {event.end}"
+        self._emit("frame", text, dom=event.domid, **members)
+
+    def _filtered(self, event: FrameFiltered) -> None:
+        size = len(event.data)
+        path = _text(event.frontend.encode("utf-8", "surrogateescape"))
+        text = f"a frame of {size} bytes is not for {path}: nobody there asked for its address"
+        members: Event = {"end": "host", "direction": "filtered", "path": path}
+        members |= {"size": size, "bytes": event.data.hex()}
+        self._emit("frame", text, dom=event.domid, **members)
+
+    def _virq(self, event: VirqRaised) -> None:
+        text = f"virtual interrupt {event.virq} is raised at port {event.port}"
+        self._emit("virq", text, dom=event.domid, virq=event.virq, port=event.port)
 
     def _program(self, event: ProgramCall) -> None:
         members = {key: value for key, value in attrs.asdict(event).items() if key != "domid"}
@@ -742,15 +839,6 @@ def _sets(old: bytes, new: bytes) -> bool:
     return any(b & ~a for a, b in zip(old, new, strict=True))
 
 
-def _members(layout: Any, inner: int, value: bytes) -> Event:
-    """The members of a structure that lie in ``value``, which begins at byte ``inner`` of it."""
-    return {
-        name: int.from_bytes(value[at - inner : at - inner + layout.sizes[name]], "little")
-        for name, at in layout.offsets.items()
-        if inner <= at and at + layout.sizes[name] <= inner + len(value)
-    }
-
-
 def _text(value: bytes) -> str:
     """Bytes as text: all but printable ASCII, and the backslash, as ``\\xNN``."""
     return "".join(chr(b) if 32 <= b < 127 and b != 92 else f"\\x{b:02x}" for b in value)
@@ -779,6 +867,9 @@ _WAYS: dict[type, Callable[[Recorder, Any], None]] = {
     DomainShutdown: Recorder._domain,
     DomainDestroyed: Recorder._domain,
     ProgramCall: Recorder._program,
+    FramePassed: Recorder._frame,
+    FrameFiltered: Recorder._filtered,
+    VirqRaised: Recorder._virq,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -61,9 +62,19 @@ def write(header: Event, events: Iterator[Event], path: Path) -> None:
     stream, OSError.
     """
     writer = writer_for(path)
+    seen = [0]
+
+    def noted() -> Iterator[Event]:
+        for event in events:
+            seen[0] = event["n"]
+            yield event
+
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        writer(header, events, part)
+        writer(header, noted(), part)
         part.replace(path)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, struct.error) as error:
+        # Of a reader's own faults there is nothing that a damaged recording could not cause.
+        raise ValueError(f"event {seen[0]} is not as docs/trace.md says: {error!r}") from error
     finally:
         part.unlink(missing_ok=True)

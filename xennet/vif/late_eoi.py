@@ -44,10 +44,19 @@ class LateEoi:
 
     ``seen``: what was published when the port was bound. ``delays`` False: spurious events are only
     counted, as by drivers other than Linux's. ``spurious_cnt``: how many have come in a row, as
-    long as it makes a difference.
+    long as it makes a difference. ``name``: of whose events, for recordings.
     """
 
-    __slots__ = ("_cancel", "_counters", "_delays", "_hv", "_port", "_seen", "spurious_cnt")
+    __slots__ = (
+        "_cancel",
+        "_counters",
+        "_delays",
+        "_hv",
+        "_port",
+        "_seen",
+        "delivery_name",
+        "spurious_cnt",
+    )
 
     def __init__(
         self,
@@ -57,12 +66,14 @@ class LateEoi:
         *,
         seen: int = 0,
         delays: bool = True,
+        name: str = "",
     ) -> None:
         self._hv = hv
         self._port = port
         self._counters = counters
         self._seen = seen
         self._delays = delays
+        self.delivery_name = f"{name} late EOI, port {port}"
         self._cancel: Callable[[], None] | None = None
         self.spurious_cnt = 0
 

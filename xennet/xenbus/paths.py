@@ -26,6 +26,12 @@ def error_node(nodename: str) -> str:
     return f"error/{nodename}/error"
 
 
+def vif_name(frontend_domid: int, nodename: str) -> str:
+    """The name of a vif, after its frontend's domain and the directory ``nodename`` of either end:
+    vif1.0 (that of the backend's interface in Linux)."""
+    return f"vif{frontend_domid}.{nodename.rpartition('/')[2]}"
+
+
 @frozen
 class VifPaths:
     """The directories of one vif, named by its two domains, its handle (device number) and the type
@@ -44,7 +50,7 @@ class VifPaths:
     @property
     def name(self) -> str:
         """The name of the backend's interface in Linux: vif1.0."""
-        return f"vif{self.frontend_domid}.{self.handle}"
+        return vif_name(self.frontend_domid, self.frontend_node)
 
     @property
     def frontend_node(self) -> str:

@@ -47,7 +47,7 @@ class FastEngine:
         own = memoryview(buffer)
         return np.frombuffer(own, dtype=_DTYPES[own.format])
 
-    def shared(self, memory: memoryview, what: str) -> memoryview:
+    def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         return memory
 
 
