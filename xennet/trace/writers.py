@@ -73,8 +73,17 @@ def write(header: Event, events: Iterator[Event], path: Path) -> None:
     try:
         writer(header, noted(), part)
         part.replace(path)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, struct.error) as error:
-        # Of a reader's own faults there is nothing that a damaged recording could not cause.
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        struct.error,
+    ) as error:
+        if isinstance(error, ValueError) and "event" in str(error):
+            raise  # it says which, or how many there are
+        # Nothing of these is a fault of a form: members of a damaged recording cause them.
         raise ValueError(f"event {seen[0]} is not as docs/trace.md says: {error!r}") from error
     finally:
         part.unlink(missing_ok=True)
