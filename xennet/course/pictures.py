@@ -494,17 +494,14 @@ def _lie(drawing: Drawing, y: int, title: str, events: Sequence[Event]) -> int:
         drawing.text(32, row, f"{event['field']}: {', '.join(named[:2])}", "front")
         drawing.text(48, row + 20, ", ".join(named[2:]), "front")
     for place, event in enumerate(loads):
-        values = ", ".join(f"{name} {value}" for name, value in event["meaning"].items())
+        fields = [(name, value) for name, value in event["meaning"].items() if "_" not in name]
+        values = ", ".join(f"{name} {value}" for name, value in fields)
         drawing.text(310, y + 72 + 20 * place, f"{event['field']}: {values}", "back")
-    answered = [f"{e['field']}: {STATUS[_signed(e['meaning']['status'])]}" for e in answers]
+    answered = [f"{e['field']}: {STATUS[e['meaning']['status']]}" for e in answers]
     lines = [*why, *(answered or ["no answer: the ring is given up"])]
     for place, line in enumerate(lines):
         drawing.text(620, y + 72 + 20 * place, line, "bad" if place < len(why) else "ink")
     return y + height
-
-
-def _signed(half: int) -> int:
-    return half - (half >> 15 << 16)
 
 
 #: Number of a lesson -> what draws its run.
