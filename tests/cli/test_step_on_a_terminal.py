@@ -43,7 +43,7 @@ def test_in_lines_the_reader_chooses_goes_back_and_gets_the_command(way: str) ->
 def test_the_whole_screen_without_colours() -> None:
     terminal = Terminal(COMMAND, env={"NO_COLOR": "1"}, rows=24)
     try:
-        shown = terminal.until("1  netback pass of domain 0")
+        shown = terminal.until("1  netback tx and rx pass vif1.0 q0")
         terminal.type("\r")
         shown += terminal.until("tx req_prod goes from 0 to 1; the event index 1 asks for an event")
         terminal.type("c")

@@ -85,15 +85,15 @@ def test_the_terminal_shows_the_screen_and_nothing_else(stepped: SteppedRun) -> 
 
 @pytest.mark.parametrize("key", ["enter", "space", "right"])
 def test_makes_the_delivery(key: str, stepped: SteppedRun) -> None:
-    lines = keys(stepped, key, wanted="60 netfront pass of domain 1")
+    lines = keys(stepped, key, wanted="60 netfront pass vif1.0 q0")
     assert "  tx req_prod goes from 0 to 3; the event index 1 asks for an event" in lines
 
 
 @pytest.mark.parametrize("pressed", [("1",), ("down",), ("1", "up", "down", "down")])
 def test_chooses_another_delivery(pressed: tuple[str, ...], stepped: SteppedRun) -> None:
-    lines = keys(stepped, *pressed, wanted="> 1  netback pass of domain 0")
-    assert "  0  netfront pass of domain 1" in lines
-    keys(stepped, *pressed, "enter", wanted="60 netback pass of domain 0")
+    lines = keys(stepped, *pressed, wanted="> 1  netback tx and rx pass vif1.0 q0")
+    assert "  0  netfront pass vif1.0 q0" in lines
+    keys(stepped, *pressed, "enter", wanted="60 netback tx and rx pass vif1.0 q0")
     assert str(stepped.choices) == "59a"
 
 
