@@ -103,7 +103,8 @@ def test_evidence_has_slots_events_and_frames(results: list[Result], tmp_path: P
     assert last["verdict"] == "crashed"
     assert r"\x1b[31m]]></failure>" in last["text"]
     breaks = events[last["cause"] - 1]
-    assert (breaks["kind"], breaks["dom"]) == ("end", 0)
+    assert (breaks["kind"], breaks["dom"], breaks["field"]) == ("load", 0, "slot 0")
+    assert breaks["meaning"]["offset"] == 4000
     control = list(read(place / "control-trace.jsonl")[1])
     assert control[-1]["kind"] != "check"
     with (place / "control-frames.pcap").open("rb") as file:

@@ -13,6 +13,7 @@ from attrs import evolve, field, frozen
 
 from xennet.abi.xenbus import XenbusState
 from xennet.check.attachment import Attachment
+from xennet.check.broken_step import Place
 from xennet.check.check import Check, Side, Violation, all_checks
 from xennet.check.event_trace import Trace
 from xennet.check.known_failures import KnownFailure
@@ -23,6 +24,7 @@ from xennet.check.target import DriverEndedError, Liveness, Session, Target
 from xennet.interface import HypercallError
 from xennet.ring import RingOverflowError
 from xennet.testing.notes import Note, raw_words, slot_diff
+from xennet.trace.recorder import Recorder, recording
 from xennet.workers.mapping import Workers
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
@@ -126,19 +128,8 @@ class Result:
         if play is None:
             return {}
         violation = play.violation
-        found: dict[str, Any] = _last_slot(play.notes)
-        if violation is not None:
-            given = {
-                "ring": violation.ring,
-                "index": violation.index,
-                "words": raw_words(violation.raw),
-                "path": violation.path,
-            }
-            if violation.ring or violation.path:
-                found = {}
-            found |= {key: value for key, value in given.items() if value not in ("", None)}
         hint = (violation.hint if violation is not None else "") or self.check.hint
-        return found | ({"hint": hint} if hint else {})
+        return _where(play) | ({"hint": hint} if hint else {})
 
 
 @frozen
@@ -235,15 +226,49 @@ def play_check(target: Target, one: Check, *, traced: bool = False) -> Plays:
     except Exception as error:
         raise SuiteError(f"{one.id}: {type(error).__name__}: {error}") from error
     if trace is not None and _all_problems(one, play, twin):
-        play = _with_trace(one, play, trace, one.accepts)
-        if twin is not None and twins is not None:
-            twin = _with_trace(one, twin, twins, one.control_accepts)
+        play = _with_trace(target, one, value, play, trace, one.accepts)
+        if twin is not None and twins is not None and one.field is not None:
+            control = one.field.control
+            twin = _with_trace(target, one, control, twin, twins, one.control_accepts)
     return Plays(play, twin, seconds=time.perf_counter() - begin)
 
 
-def _with_trace(one: Check, play: Play, trace: Trace, accepts: frozenset[Outcome]) -> Play:
-    lines = trace.lines(one.rule, play.outcome, _problems(play, accepts))
-    return evolve(play, trace=tuple(lines))
+def _with_trace(
+    target: Target,
+    one: Check,
+    value: object,
+    play: Play,
+    trace: Trace,
+    accepts: frozenset[Outcome],
+) -> Play:
+    """The play with its trace: that of the same play once more, with each access to memory, if it
+    ends in the same way; else the one that was kept of it, ``trace``."""
+    problems = list(_problems(play, accepts))
+    if play.outcome is not Outcome.HUNG:
+        with suppress(Exception), recording() as recorder:
+            again, recorded = play_once(target, one, value, accepts, recorder=recorder)
+            same = again.outcome == play.outcome and list(_problems(again, accepts)) == problems
+            if recorded is not None and recorded.whole and same:
+                trace = recorded
+    place = Place.of(trace.domid, _where(play))
+    return evolve(play, trace=tuple(trace.lines(one.rule, play.outcome, problems, place)))
+
+
+def _where(play: Play) -> dict[str, Any]:
+    """Where the failure of a play is, as :attr:`Result.evidence` says it."""
+    violation = play.violation
+    found: dict[str, Any] = _last_slot(play.notes)
+    if violation is not None:
+        given = {
+            "ring": violation.ring,
+            "index": violation.index,
+            "words": raw_words(violation.raw),
+            "path": violation.path,
+        }
+        if violation.ring or violation.path:
+            found = {}
+        found |= {key: value for key, value in given.items() if value not in ("", None)}
+    return found
 
 
 def judged(one: Check, plays: Plays, known: KnownFailure | None = None) -> Result:
@@ -304,12 +329,23 @@ def _problems(play: Play, accepts: frozenset[Outcome]) -> Iterator[str]:
 
 
 def play_once(
-    target: Target, one: Check, value: object, accepts: frozenset[Outcome], *, traced: bool = False
+    target: Target,
+    one: Check,
+    value: object,
+    accepts: frozenset[Outcome],
+    *,
+    traced: bool = False,
+    recorder: Recorder | None = None,
 ) -> tuple[Play, Trace | None]:
     """Play a check once, with ``value``, in a life of the driver of its own. Returns the play, and
-    the events of its machine if they are ``traced``."""
+    the events of its machine if they are ``traced``, or with accesses to memory if there is a
+    ``recorder``."""
     session = target.open(one.nodes, one.queues)
-    trace = Trace(session.host.machine) if traced else None
+    trace = None
+    if traced or recorder is not None:
+        vif = session.vif
+        domid = vif.owner.domid if one.side is Side.NETBACK else vif.guest.domid
+        trace = Trace(session.host.machine, domid, recorder)
     try:
         return _Playing(session, one, value, accepts, trace).play(), trace
     finally:
