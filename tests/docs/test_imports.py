@@ -152,7 +152,7 @@ _TABLE = {
     "cli": (
         "__init__ abi check check/vectors choices course dumps engine/choice errors exec "
         "exec/own_host frames fuzz host hostd hypervisor interface lifecycle netback netfront "
-        "netmap port pump run runloop shmif step trace workers wrap xen xenbus xenstore"
+        "netmap port run shmif step trace workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }

@@ -13,6 +13,7 @@ MAY_WAIT = {
     "xennet/pump.py": ("it is the pump", {"advance", "jump", "advance_timers", "selectors"}),
     "xennet/runloop.py": ("time is kept there", {"advance", "jump"}),
     "xennet/xenstore/client/channel.py": ("a client waits for its server", {"selectors"}),
+    "xennet/xenstore/epoll_loop.py": ("a server without a machine waits", {"select"}),
     "xennet/shmif/bus_lock.py": ("another process holds the lock", {"sleep"}),
     "xennet/shmif/doorbell.py": ("who follows a bus waits for others", {"select", "sleep"}),
     "xennet/exec/follow_ups.py": ("it looks who calls, without waiting", {"select"}),

@@ -117,7 +117,7 @@ def test_death_of_a_domain_visits_its_own_nodes_only() -> None:
     costs = []
     for nodes in (10, 5_000):
         conn = filled(nodes)
-        store = conn._store
+        store = conn.store
         store.introduce(5)
         conn.write("/wide/of5/x", b"")
         conn.set_perms("/wide/of5", ["n5"])

@@ -67,15 +67,14 @@ def xenstored(
     """
     from attrs import evolve
 
-    from xennet.pump import Pump
-    from xennet.runloop import RunLoop
-    from xennet.xenstore import Store
     from xennet.xenstore.client.socket import socket_path
     from xennet.xenstore.daemon import Daemon, SocketError
+    from xennet.xenstore.epoll_loop import EpollLoop
     from xennet.xenstore.errors import XsError
     from xennet.xenstore.handlers import Server
     from xennet.xenstore.likeness import likeness
     from xennet.xenstore.quota import UNLIMITED
+    from xennet.xenstore.store import Store
 
     limits = {name: value or UNLIMITED for name, value in quotas.items() if value is not None}
     server = Server(
@@ -84,11 +83,10 @@ def xenstored(
         say=lambda text: click.echo(text, err=True),
         trace_file=trace_file,
     )
-    pump = Pump(RunLoop())
-    daemon = Daemon(server, path or socket_path(), pump)
-    ended: list[int] = []
+    loop = EpollLoop()
+    daemon = Daemon(server, path or socket_path(), loop)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: ended.append(number))
+        signal.signal(number, lambda _number, _frame: loop.stop())
     try:
         if trace_file is not None:
             server.trace.on()
@@ -96,13 +94,14 @@ def xenstored(
         if not quiet:
             click.echo(f"XenStore on {daemon.path}")
             sys.stdout.flush()
-        pump.hold(None, lambda: bool(ended))
+        loop.run()
     except SocketError as error:
         raise click.UsageError(str(error)) from None
     except XsError as error:
         raise click.UsageError(f"--trace-file {error.path}: {error.detail}") from None
     finally:
         daemon.stop()
+        loop.close()
         server.trace.off()
 
 

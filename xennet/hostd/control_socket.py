@@ -45,6 +45,11 @@ class ControlSession:
         """Whether nothing should be read: an answer has to be found, or sent, first."""
         return self.closed or self.busy or self.pending
 
+    @property
+    def wanted(self) -> int:
+        """Number of bytes that complete a request, which is not known: at least one."""
+        return 0 if self.blocked else 1
+
     def receive(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes of requests, cut anywhere, and carry out what is complete."""
         if not self.closed:

@@ -14,7 +14,7 @@ from xennet.abi.xen import DOMID_SELF
 from xennet.abi.xs_wire import XENSTORE_REL_PATH_MAX
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import Specials
-from xennet.xenstore.operation import Observer, request
+from xennet.xenstore.operation import request
 from xennet.xenstore.path import (
     absolute,
     canonical,
@@ -77,7 +77,8 @@ class Connection:
     def __init__(
         self, store: Store, domid: int, serial: int, sink: Callable[[], None] | None, name: str
     ) -> None:
-        self._store = store
+        #: The store that the connection belongs to.
+        self.store = store
         self.domid = domid
         self.serial = serial
         self.sink = sink
@@ -99,7 +100,7 @@ class Connection:
 
     def over_quota(self, refusal: Refusal) -> None:
         """Remember that a limit was in the way of a request."""
-        self._store.over_quota(refusal)
+        self.store.over_quota(refusal)
 
     # -- nodes ---------------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ class Connection:
         """
         space = self._space(tx)
         names = self._node(space, path, self._name(path), Access.READ).children
-        return sorted(names) if self._store.like.sorts_children else list(names)
+        return sorted(names) if self.store.like.sorts_children else list(names)
 
     @request("DIRECTORY_PART")
     def directory_part(self, path: str, tx: int = 0) -> tuple[int, list[str]]:
@@ -131,9 +132,9 @@ class Connection:
     def get_perms(self, path: str, tx: int = 0) -> list[Perm]:
         """The permissions of a node, owner first. Raises XsError as :meth:`read` does."""
         space = self._space(tx)
-        full = self._name(path, special=self._store.like.specials is not Specials.APART)
+        full = self._name(path, special=self.store.like.specials is not Specials.APART)
         node = self._node(space, path, full, Access.READ)
-        return list(self._store.tree.perms(node))
+        return list(self.store.tree.perms(node))
 
     @request("WRITE")
     def write(self, path: str, value: bytes, tx: int = 0) -> None:
@@ -144,7 +145,7 @@ class Connection:
         """
         space = self._space(tx)
         full = self._name(path)
-        if len(value) > self._store.like.value_max:
+        if len(value) > self.store.like.value_max:
             raise XsError("E2BIG", path, f"a value of {len(value)} bytes")
         node = space.lookup(full)
         if node is None:
@@ -205,14 +206,14 @@ class Connection:
             raise XsError("EINVAL", path, "no permissions given")
         self._limit("ENOSPC", path, "perms", len(given))
         self._granted("perms", len(given))
-        entries = self._store.bind_perms(path, parse_perms(given))
-        if is_special(path) and self._store.like.specials is Specials.APART:
-            self._store.set_special_perms(path, entries, self.identity)
+        entries = self.store.bind_perms(path, parse_perms(given))
+        if is_special(path) and self.store.like.specials is Specials.APART:
+            self.store.set_special_perms(path, entries, self.identity)
             return
         full = self._name(path, special=True)
         node = self._node(space, path, full, Access.WRITE | Access.OWNER)
         if not self.identity.privileged and entries[0].domid != node.perms[0].domid:
-            errno = self._store.like.gives_away
+            errno = self.store.like.gives_away
             raise XsError(errno, path, f"a domain cannot give its node to {entries[0].domid}")
         self._check_size(space, path, len(entries), len(node.value), node.children.size)
         space.set_perms(full, entries)
@@ -232,7 +233,7 @@ class Connection:
             raise XsError("EEXIST", path, f"already watched with token {token!r}")
         self._limit("E2BIG", path, "watches", len(self._watches))
         prefix = domain_path(self.domid) + "/" if is_relative(path) else ""
-        watch = self._store.watches.add(self, full, token, prefix)
+        watch = self.store.watches.add(self, full, token, prefix)
         self._watches[full, token] = watch
         self._count_watches()
         self.deliver(watch.event(full))
@@ -245,12 +246,12 @@ class Connection:
         ``Likeness.unwatch_checks_path``).
         """
         self._alive()
-        checked = self._store.like.unwatch_checks_path
+        checked = self.store.like.unwatch_checks_path
         full = self._watchable(path) if checked else absolute(path, self.domid)
         watch = self._watches.pop((full, token), None)
         if watch is None:
             raise XsError("ENOENT", path, f"not watched with token {token!r}")
-        self._store.watches.remove(watch)
+        self.store.watches.remove(watch)
         self._count_watches()
 
     @request("RESET_WATCHES")
@@ -292,7 +293,7 @@ class Connection:
         try:
             if not commit:
                 return
-            if self._store.like.replays:
+            if self.store.like.replays:
                 self._commit_replaying(tx, transaction)
             else:
                 transaction.commit()
@@ -311,7 +312,7 @@ class Connection:
     def is_domain_introduced(self, domid: int, tx: int = 0) -> bool:
         """Whether a domain is introduced, always True for DOMID_SELF. Privileged."""
         self._privileged(tx)
-        return domid == DOMID_SELF or self._store.is_introduced(domid)
+        return domid == DOMID_SELF or self.store.is_introduced(domid)
 
     @request("INTRODUCE")
     def introduce(self, domid: int, gfn: int, port: int, tx: int = 0) -> None:
@@ -321,47 +322,37 @@ class Connection:
         the port is not positive or there is no such domain.
         """
         self._privileged(tx)
-        if port <= 0 and not self._store.like.lenient:
+        if port <= 0 and not self.store.like.lenient:
             raise XsError("EINVAL", str(domid), f"event channel port {port}")
-        if not self._store.domain_exists(domid):
+        if not self.store.domain_exists(domid):
             raise XsError("EINVAL", str(domid), "no such domain")
-        if self._store.rings is None:
-            self._store.introduce(domid)
+        if self.store.rings is None:
+            self.store.introduce(domid)
         else:
-            self._store.rings.introduce(domid, gfn, port)
+            self.store.rings.introduce(domid, gfn, port)
 
     @request("RELEASE")
     def release(self, domid: int, tx: int = 0) -> None:
         """Forget an introduced domain. Privileged. Raises XsError EINVAL for domain 0, ENOENT if it
         is not introduced."""
         self._privileged(tx)
-        self._store.release(domid)
+        self.store.release(domid)
 
     @request("RESUME")
     def resume(self, domid: int, tx: int = 0) -> None:
         """Note that a domain runs again after a shutdown. Privileged. Raises XsError EINVAL for
         domain 0, ENOENT if it is not introduced."""
         self._privileged(tx)
-        self._store.resume(domid)
+        self.store.resume(domid)
 
     @request("SET_TARGET")
     def set_target(self, domid: int, target: int, tx: int = 0) -> None:
         """Give ``domid`` the rights of ``target`` as well. Privileged. Raises XsError ENOENT unless
         both are introduced."""
         self._privileged(tx)
-        self._store.set_target(domid, target)
+        self.store.set_target(domid, target)
 
     # -- for the store and the transport -------------------------------------------------------
-
-    @property
-    def observer(self) -> Observer | None:
-        """The observer of requests, None if there is none."""
-        return self._store.observer
-
-    @property
-    def store(self) -> Store:
-        """The store that the connection belongs to."""
-        return self._store
 
     def has_transaction(self, tx: int) -> bool:
         """Whether ``tx`` is an open transaction of this connection."""
@@ -371,26 +362,23 @@ class Connection:
         """Count a reply that the transport has for the client, and that the client has not taken
         yet."""
         self.outstanding += 1
-        self._granted("outstanding", self.outstanding)
+        if not self.identity.privileged:
+            self._granted("outstanding", self.outstanding)
 
     def deliver(self, event: WatchEvent) -> None:
         """Queue a watch event for the client."""
-        store = self._store
+        store = self.store
         if self.events.append(event):
-            self._granted("memory", store.tree.memory_of(self.domid) + self.events.size)
+            if not self.identity.privileged:
+                self._granted("memory", store.tree.memory_of(self.domid) + self.events.size)
             store.woken[self] = None
         elif self.events.overflowed:
             store.woken[self] = None
 
-    def wake(self) -> None:
-        """Call the sinks of all connections that got events."""
-        if self._store.woken:
-            self._store.wake()
-
     def drop(self) -> None:
         """End all watches and transactions."""
         for watch in self._watches.values():
-            self._store.watches.remove(watch)
+            self.store.watches.remove(watch)
         self._watches.clear()
         for transaction in self._transactions.values():
             transaction.close()
@@ -410,29 +398,30 @@ class Connection:
             self.closed = True
             self.drop()
             self.events.clear()
-            self._store.disconnected(self)
+            self.store.disconnected(self)
             if self.on_reset is not None:
                 self.on_reset()
 
     def _count_watches(self) -> None:
-        self._store.peaks.saw(self.domid, "watches", self._store.watches_of(self.domid))
+        self.store.peaks.saw(self.domid, "watches", self.store.watches_of(self.domid))
 
     def _count_transactions(self, change: int) -> None:
-        count = self._store.transactions[self.domid] + change
-        self._store.transactions[self.domid] = count
-        self._store.peaks.saw(self.domid, "transactions", count)
+        count = self.store.transactions[self.domid] + change
+        self.store.transactions[self.domid] = count
+        self.store.peaks.saw(self.domid, "transactions", count)
 
     def _alive(self) -> None:
         if self.closed:
             raise XsError("EBADF", detail=f"connection {self.name} is closed")
 
     def _space(self, tx: int) -> Space:
-        self._alive()
+        if self.closed:
+            self._alive()
         if not tx:
-            return self._store.direct
+            return self.store.direct
         transaction = self._transactions.get(tx)
         if transaction is None:
-            errno = self._store.like.no_transaction
+            errno = self.store.like.no_transaction
             raise XsError(errno, str(tx), "no such transaction on this connection")
         return transaction
 
@@ -443,7 +432,9 @@ class Connection:
         self._space(tx)
 
     def _name(self, path: str, *, special: bool = False) -> str:
-        if self._store.like.specials is Specials.LISTED and is_special(path):
+        if path in self.store.tree.known and self.identity.privileged:
+            full = path  # of a node, so it is legal
+        elif self.store.like.specials is Specials.LISTED and is_special(path):
             full = canonical(f"/{path}", self.domid)
         else:
             full = canonical(path, self.domid, special=special)
@@ -453,7 +444,7 @@ class Connection:
     def _watchable(self, path: str) -> str:
         if not is_special(path):
             return self._name(path)
-        if self._store.like.specials is Specials.BESIDE:
+        if self.store.like.specials is Specials.BESIDE:
             return self._name(path, special=True)
         if len(path) > XENSTORE_REL_PATH_MAX:
             raise XsError("EINVAL", path, f"special name of {len(path)} characters")
@@ -462,7 +453,7 @@ class Connection:
     def _check_length(self, path: str, full: str) -> None:
         limit = self.quota.path_max
         if self.identity.privileged and (
-            len(full) <= limit or not self._store.like.path_max_binds_all
+            len(full) <= limit or not self.store.like.path_max_binds_all
         ):
             return
         length = path_length(full)
@@ -474,38 +465,38 @@ class Connection:
         """Note the peak of what an unprivileged domain was granted: ``value`` of what ``limit``
         bounds."""
         if not self.identity.privileged:
-            self._store.peaks.saw(self.domid, limit, value)
+            self.store.peaks.saw(self.domid, limit, value)
 
     def _granted_record(self, perms: int, value: int, names: int) -> None:
-        size = self._store.like.record_size(perms, value, names)
+        size = self.store.like.record_size(perms, value, names)
         if size <= self.quota.node_size:
             self._granted("node_size", size)
 
-    def _rights(self, node: NodeView) -> Access:
-        return access(self._store.tree.perms(node), self.identity)
+    def _rights(self, node: NodeView) -> int:
+        return access(self.store.tree.perms(node), self.identity)
 
-    def _demand(self, space: Space, path: str, full: str, node: NodeView, need: Access) -> None:
-        if self._rights(node) & need != need:
+    def _demand(self, space: Space, path: str, full: str, node: NodeView, need: int) -> None:
+        if not self.identity.privileged and self._rights(node) & need != need:
             # The daemon looks at the parent first, so a transaction has accessed it from then on.
             space.lookup(parent(full))
-            raise XsError("EACCES", path, f"domain {self.domid} lacks {need!s}")
+            raise XsError("EACCES", path, f"domain {self.domid} lacks {need}")
 
-    def _node(self, space: Space, path: str, full: str, need: Access) -> NodeView:
+    def _node(self, space: Space, path: str, full: str, need: int) -> NodeView:
         node = space.lookup(full)
         if node is None:
             self._missing(space, path, full, need)
         self._demand(space, path, full, node, need)
         return node
 
-    def _told_missing(self, need: Access) -> Access:
+    def _told_missing(self, need: int) -> int:
         """The access to an ancestor with which a request gets ENOENT for a missing node."""
-        return ANY if self._store.like.tells_missing else need
+        return ANY if self.store.like.tells_missing else need
 
-    def _missing(self, space: Space, path: str, full: str, need: Access) -> NoReturn:
+    def _missing(self, space: Space, path: str, full: str, need: int) -> NoReturn:
         self._anchor(space, path, full, self._told_missing(need))
         raise XsError("ENOENT", path, "no such node")
 
-    def _anchor(self, space: Space, path: str, full: str, need: Access) -> tuple[str, NodeView]:
+    def _anchor(self, space: Space, path: str, full: str, need: int) -> tuple[str, NodeView]:
         """The nearest existing ancestor of a missing node.
 
         Raises XsError EACCES if the domain has none of the rights ``need`` on that ancestor: then
@@ -517,15 +508,15 @@ class Connection:
                 break
         else:
             raise XsError("ENOENT", path, "the root is missing")
-        if need is not ANY and not self._rights(node) & need:
-            raise XsError("EACCES", path, f"domain {self.domid} lacks {need!s} on {above}")
+        if need != ANY and not self._rights(node) & need:
+            raise XsError("EACCES", path, f"domain {self.domid} lacks {need} on {above}")
         return above, node
 
     def _create(self, space: Space, path: str, full: str, value: bytes) -> None:
         anchor, node = self._anchor(space, path, full, Access.WRITE)
         names = full[len(anchor) :].strip("/").split("/")
-        perms = self._store.tree.perms(node)
-        if self._store.like.creator_owns:
+        perms = self.store.tree.perms(node)
+        if self.store.like.creator_owns:
             perms = owned_by_creator(perms, self.identity)
         self._check_new(space, path, names, len(perms), len(value), node)
         space.create(anchor, names, full, value, perms)
@@ -546,7 +537,7 @@ class Connection:
     def _check_size(self, space: Space, path: str, perms: int, value: int, names: int) -> None:
         if self.identity.privileged:
             return
-        like = self._store.like
+        like = self.store.like
         limit = self.quota.node_size - like.record_spare
         size = like.record_size(perms, value, names)
         if size > limit:
@@ -561,11 +552,11 @@ class Connection:
         if count > limit and not self.identity.privileged:
             refusal = Refusal(self.domid, quota, limit, count)
             detail = f"{count} {quota}, domain {self.domid} may have {limit}"
-            errno = self._store.like.quota_errnos.get(quota, errno)
+            errno = self.store.like.quota_errnos.get(quota, errno)
             raise QuotaError(errno, path, detail, refusal)
 
     def _new_transaction(self) -> Transaction:
-        store = self._store
+        store = self.store
         limited = None if self.identity.privileged else self.domid
         return Transaction(store.tree, store.watches, store.like, lambda: self.quota, limited)
 
@@ -583,7 +574,7 @@ class Connection:
         return answer
 
     def _check_requests(self, transaction: Transaction) -> None:
-        limit = self._store.like.transaction_requests
+        limit = self.store.like.transaction_requests
         if len(transaction.log) >= limit and not self.identity.privileged:
             raise XsError("EQUOTA", detail=f"more than {limit} requests in a transaction")
 

@@ -1,8 +1,10 @@
 """The XenStore server on a unix stream socket.
 
 Every client of a socket counts as the same domain, 0 as a rule (the socket has mode 0600). A client
-that does not read its replies is not read from either; it delays no other client. Nothing here
-waits: the program calls back when a descriptor is ready (:class:`Descriptors`).
+that does not read its replies is not read from either; it delays no other client. Of requests that
+a client sends ahead only a few are read before it is the next client's turn; their replies are sent
+together. Nothing here waits: the program calls back when a descriptor is ready
+(:class:`Descriptors`).
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from xennet.xenstore.errors import XsError
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.session import Limits, Session
 
-_RECEIVE = 16 << 10
-"""Bytes read from one client before it is the next client's turn."""
+TURN = 256
+"""Bytes read from one client, but for the rest of a longer request, before it is the next client's
+turn: some 5 requests about a vif, 16 at most. C xenstored reads one request."""
 
 _UNSENT = 64 << 10
 """Bytes of output that are kept for a client's socket; the rest stays with its session."""
@@ -57,6 +60,8 @@ class ByteSession(Protocol):
     @property
     def pending(self) -> bool: ...
     @property
+    def wanted(self) -> int: ...
+    @property
     def blocked(self) -> bool: ...
     @property
     def closed(self) -> bool: ...
@@ -73,8 +78,11 @@ class _Peer:
     __slots__ = (
         "_daemon",
         "_ending",
+        "_fd",
         "_gone",
         "_reading",
+        "_receive",
+        "_send_bytes",
         "_socket",
         "_unsent",
         "_writing",
@@ -92,11 +100,14 @@ class _Peer:
         self._gone = gone
         self._daemon = daemon
         self._socket = connected
+        self._fd = connected.fileno()
+        self._receive = connected.recv
+        self._send_bytes = connected.send
         self._unsent = bytearray()
         self._reading = self._writing = False
         self._ending = False
         session.on_output = self._send
-        self._watch(True)
+        self._watch(True, False)
 
     @property
     def hung_up(self) -> bool:
@@ -121,16 +132,15 @@ class _Peer:
     # -- when the socket is ready ------------------------------------------------------------------
 
     def _readable(self) -> None:
-        buffer = self._daemon.buffer
         try:
-            size = self._socket.recv_into(buffer)
+            data = self._receive(max(TURN, self.session.wanted))
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # reset by the client
             self.close()
             return
-        if size:
-            self.session.receive(buffer[:size])
+        if data:
+            self.session.receive(data)
             self._send()
             return
         # It may have closed one half only, and still read its answers.
@@ -142,7 +152,7 @@ class _Peer:
 
     def _writable(self) -> None:
         try:
-            del self._unsent[: self._socket.send(self._unsent)]
+            del self._unsent[: self._send_bytes(self._unsent)]
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # nobody reads any more
@@ -160,26 +170,26 @@ class _Peer:
 
         It may be called in the middle of another client's request, so nothing is closed here.
         """
-        session = self.session
+        session, unsent = self.session, self._unsent
         if self._ending:
             return
-        unsent = self._unsent
-        while session.pending and len(unsent) < _UNSENT:
-            output = session.take()
+        while len(unsent) < _UNSENT and (output := session.take()):
             try:
-                sent = 0 if unsent else self._socket.send(output)
+                sent = 0 if unsent else self._send_bytes(output)
             except OSError:
                 sent = 0  # if the connection is broken, its descriptor tells so
             if sent < len(output):
                 unsent += output[sent:]
             session.resume()
-        if not session.closed:
-            self._watch(not session.blocked, bool(self._unsent))
+        if session.closed:
+            # The answers to what came before are still sent, if the client reads them.
+            if len(unsent) >= _UNSENT:
+                unsent.clear()
+            self._end()
             return
-        # The answers to what came before are still sent, if the client reads them.
-        if len(self._unsent) >= _UNSENT:
-            self._unsent.clear()
-        self._end()
+        reading, writing = not session.blocked, bool(unsent)
+        if reading != self._reading or writing != self._writing:
+            self._watch(reading, writing)
 
     def _end(self) -> None:
         """Close the connection soon: when nothing is unsent."""
@@ -190,11 +200,11 @@ class _Peer:
                 self._socket.shutdown(socket.SHUT_RDWR)  # so there is its end to be read
         self._watch(not self._unsent, bool(self._unsent))
 
-    def _watch(self, reading: bool, writing: bool = False) -> None:
+    def _watch(self, reading: bool, writing: bool) -> None:
         if (reading, writing) != (self._reading, self._writing):
             self._reading, self._writing = reading, writing
             self._daemon.descriptors.watch(
-                self._socket.fileno(),
+                self._fd,
                 self._readable if reading else None,
                 self._writable if writing else None,
             )
@@ -208,8 +218,6 @@ class SocketServer:
         self.path = path
         self.descriptors = descriptors
         self.peers: set[_Peer] = set()
-        #: Filled and used up within one call: all clients share it.
-        self.buffer = memoryview(bytearray(_RECEIVE))
         self._accepted = 0
         self._listening: socket.socket | None = None
         self._inode: tuple[int, int] | None = None

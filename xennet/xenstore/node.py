@@ -8,14 +8,16 @@ younger than itself (by their serial numbers), and the list tells it of older on
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from attrs import define, field
+from typing import Final
 
 from xennet.xenstore.perms import Perms
 
 
 class Children:
-    """The children of a node in the tree. ``size`` is the bytes of all names, each with its nul."""
+    """The children of a node in the tree. ``size`` is the bytes of all names, each with its nul.
+
+    All nodes without children share one empty list, :data:`NO_CHILDREN`.
+    """
 
     __slots__ = ("_next_serial", "_nodes", "_snapshots", "size")
 
@@ -66,6 +68,8 @@ class Children:
 
     def snapshot(self) -> ChildSnapshot:
         """Take a snapshot of the list for a transaction, which calls :meth:`release` at its end."""
+        if self is NO_CHILDREN:
+            return ChildSnapshot()  # nothing is ever removed from it
         snapshot = ChildSnapshot(self, self._next_serial)
         self._snapshots.add(snapshot)
         return snapshot
@@ -75,7 +79,8 @@ class Children:
         self._snapshots.discard(snapshot)
 
 
-_NONE = Children()
+NO_CHILDREN: Final = Children()
+"""The list of a node that has no children. Nothing is ever added to it."""
 
 
 class ChildSnapshot:
@@ -84,7 +89,7 @@ class ChildSnapshot:
 
     __slots__ = ("_gone", "_limit", "_live", "added", "removed", "size")
 
-    def __init__(self, live: Children = _NONE, limit: int = 0) -> None:
+    def __init__(self, live: Children = NO_CHILDREN, limit: int = 0) -> None:
         self._live = live
         self._limit = limit
         self._gone: dict[str, Node] = {}
@@ -136,24 +141,26 @@ class ChildSnapshot:
         return (node is not None and node.serial < self._limit) or name in self._gone
 
 
-@define(eq=False)
 class Node:
     """A node of the tree.
 
     ``generation`` is unique in the store and changes with every write to the node, and when a child
-    is added or removed. ``serial`` orders the node among its siblings. ``path_size`` is the number
-    of characters of its path, ``weight`` the number of bytes that its owner is charged with.
+    is added or removed. ``serial`` orders the node among its siblings.
     """
 
-    name: str
-    value: bytes
-    perms: Perms
-    generation: int
-    parent: Node | None = None
-    children: Children = field(factory=Children)
-    serial: int = 0
-    path_size: int = 0
-    weight: int = 0
+    # A store has many nodes, most of them without children.
+    __slots__ = ("children", "generation", "name", "parent", "perms", "serial", "value")
+
+    def __init__(
+        self, name: str, value: bytes, perms: Perms, generation: int, parent: Node | None = None
+    ) -> None:
+        self.name = name
+        self.value = value
+        self.perms = perms
+        self.generation = generation
+        self.parent = parent
+        self.children = NO_CHILDREN
+        self.serial = 0
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {len(self.value)} bytes, {len(self.children)} children>"
@@ -175,10 +182,24 @@ class Node:
         order."""
         return tuple(node.serial for node in reversed(self.ancestry()))
 
+    def add(self, child: Node) -> None:
+        """Append ``child``, whose name must be new, to the children."""
+        if self.children is NO_CHILDREN:
+            self.children = Children()
+        self.children.add(child)
+
+    def take_out(self, name: str) -> None:
+        """Take the child called ``name`` out of the children. Raises KeyError if there is none."""
+        self.children.remove(name)
+        if not self.children:
+            self.children = NO_CHILDREN
+
 
 class SpecialNode(Node):
     """@introduceDomain or @releaseDomain: a node whose parent is ``/``, but which ``/`` does not
     list."""
+
+    __slots__ = ()
 
     @property
     def path(self) -> str:

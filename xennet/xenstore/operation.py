@@ -39,6 +39,16 @@ Recorder = Callable[[str, int, Callable[[], Any]], Any]
 """(operation, transaction id, call) -> the answer of ``call()``, which it may record."""
 
 
+class Requested(Protocol):
+    """A store as the decorator of requests sees it."""
+
+    observer: Observer | None
+
+    @property
+    def woken(self) -> Mapping[Any, None]: ...
+    def wake(self) -> None: ...
+
+
 class Requester(Protocol):
     """A connection as the decorator of its requests sees it."""
 
@@ -47,10 +57,9 @@ class Requester(Protocol):
     @property
     def domid(self) -> int: ...
     @property
-    def observer(self) -> Observer | None: ...
+    def store(self) -> Requested: ...
     @property
     def recorder(self) -> Recorder | None: ...
-    def wake(self) -> None: ...
     def over_quota(self, refusal: Refusal) -> None: ...
 
 
@@ -89,15 +98,19 @@ def request(
 
         @wraps(method)
         def framed(self: _R, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-            observer = self.observer
+            store = self.store
+            observer = store.observer
             if observer is None:
                 try:
+                    if self.recorder is None:
+                        return method(self, *args, **kwargs)
                     return perform(self, *args, **kwargs)
                 except QuotaError as error:
                     self.over_quota(error.refusal)
                     raise
                 finally:
-                    self.wake()
+                    if store.woken:
+                        store.wake()
             errno: str | None = None
             result: Any = None
             try:
@@ -109,7 +122,7 @@ def request(
                 raise
             finally:
                 observer(_record(self, op, given(args, kwargs), result, errno))
-                self.wake()
+                store.wake()
             answer: _T = result
             return answer
 

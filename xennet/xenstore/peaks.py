@@ -18,7 +18,9 @@ class Peaks:
 
     def saw(self, domid: int, limit: str, value: int) -> None:
         """Note that ``domid`` has, or was granted, ``value`` of what the quota ``limit`` bounds."""
-        mine = self._domains.setdefault(domid, {})
+        mine = self._domains.get(domid)
+        if mine is None:
+            mine = self._domains[domid] = {}
         if value > mine.get(limit, 0):
             mine[limit] = value
         if value > self.guests.get(limit, 0) and domid not in self._privileged:

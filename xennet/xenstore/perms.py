@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from enum import IntFlag
 from functools import lru_cache
 
 from attrs import evolve, frozen
@@ -16,8 +15,8 @@ from attrs import evolve, frozen
 from xennet.xenstore.errors import XsError
 
 
-class Access(IntFlag):
-    """What a domain may do with a node."""
+class Access:
+    """What a domain may do with a node: bits of a number."""
 
     NONE = 0
     READ = 1
@@ -54,7 +53,7 @@ class Perm:
     stale: bool = False
 
     @property
-    def access(self) -> Access:
+    def access(self) -> int:
         """The rights that the letter stands for."""
         return _LETTERS[self.letter]
 
@@ -107,9 +106,9 @@ def format_perms(perms: Iterable[Perm]) -> list[str]:
     return [str(p) for p in perms]
 
 
-def access(perms: Sequence[Perm], who: Identity) -> Access:
-    """The rights of ``who`` on a node with ``perms``: as owner, by the first entry for it, or by
-    default."""
+def access(perms: Sequence[Perm], who: Identity) -> int:
+    """The rights of ``who`` on a node with ``perms``, bits of :class:`Access`: as owner, by the
+    first entry for it, or by default."""
     owner = perms[0]
     if who.privileged or owner.domid in (who.domid, who.target):
         return FULL

@@ -20,7 +20,6 @@ from xennet.xenstore.handlers import Server
 from xennet.xenstore.wire import (
     HEADER,
     Decoder,
-    Message,
     ProtocolError,
     encode_error,
     encode_event,
@@ -61,6 +60,23 @@ class Session:
     why, "" if it is nobody's fault. Raises XsError ENOENT if the domain is not introduced.
     """
 
+    __slots__ = (
+        "_busy",
+        "_decoder",
+        "_ending",
+        "_events",
+        "_head",
+        "_limits",
+        "_out",
+        "_placed",
+        "_reply_bytes",
+        "_server",
+        "_table",
+        "connection",
+        "error",
+        "on_output",
+    )
+
     def __init__(
         self,
         server: Server,
@@ -77,7 +93,7 @@ class Session:
         self._server = server
         self._limits = limits or Limits()
         self._events = self.connection.events
-        self._events.limit = self._event_limit
+        self._events.limit = self._event_limit()
         self._table = server.table
         self._decoder = Decoder()
         self._out: deque[bytes] = deque()
@@ -100,6 +116,8 @@ class Session:
 
     def take(self, limit: int | None = None) -> bytes:
         """Up to ``limit`` bytes of output (None: all), which count as sent from now on."""
+        if not self._out:
+            return b""
         return self._take_all() if limit is None and not self._head else self._take(limit)
 
     def resume(self) -> None:
@@ -158,8 +176,8 @@ class Session:
         decoder, store = self._decoder, self.connection.store
         self._busy = True
         try:
-            while not self.blocked and (message := decoder.next()) is not None:
-                self._handle(message)
+            while not self.blocked and (parts := decoder.split()) is not None:
+                self._handle(*parts)
                 if store.woken:
                     self._tell_others()
         except ProtocolError as error:
@@ -171,8 +189,7 @@ class Session:
         finally:
             self._busy = False
 
-    def _handle(self, message: Message) -> None:
-        kind, req_id, tx_id, payload = message
+    def _handle(self, kind: int, req_id: int, tx_id: int, payload: bytes) -> None:
         connection = self.connection
         store = connection.store
         if kind in _TX_MEANS_NOTHING and not store.like.watch_keeps_tx:
@@ -198,14 +215,16 @@ class Session:
             store.held = held
         if connection.closed:
             return
-        if kind not in store.like.replies_first:
+        woken = store.woken
+        if woken and kind not in store.like.replies_first:
             self._place_events()
         self._out.append(reply)
         self._reply_bytes += len(reply)
         connection.reply_waits()
-        self._place_events()
-        if self._events.overflowed and connection.identity.privileged:
-            self._end(_UNREAD)
+        if woken:
+            self._place_events()
+            if self._events.overflowed and connection.identity.privileged:
+                self._end(_UNREAD)
 
     def _tell_others(self) -> None:
         store = self.connection.store
@@ -217,27 +236,29 @@ class Session:
             # The sinks of others may have made requests that cause events for this client.
             self._place_events()
 
-    def _event_limit(self) -> int:
+    def _event_limit(self) -> Callable[[], int]:
         connection = self.connection
-        privileged = connection.identity.privileged
-        return self._limits.events if privileged else connection.quota.memory
+        if connection.identity.privileged:
+            limit = self._limits.events
+            return lambda: limit
+        return lambda: connection.quota.memory
 
     def _place_events(self) -> None:
-        new = len(self._events) - self._placed
-        if new:
-            self._out.extend([_EVENT] * new)
-            self._placed += new
+        while self._placed < len(self._events):
+            self._out.append(_EVENT)
+            self._placed += 1
 
     def _take_all(self) -> bytes:
         out = self._out
         if self._placed:
             next_event = self._events.popleft
             parts = [item or encode_event(*next_event()) for item in out]
+            taken = b"".join(parts)
         else:
-            parts = list(out)
+            taken = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self._placed = self._reply_bytes = self.connection.outstanding = 0
-        return b"".join(parts)
+        return taken
 
     def _take(self, limit: int | None) -> bytes:
         room = limit if limit is not None else 1 << 62

@@ -295,7 +295,7 @@ class Transaction:
         if self._domid is not None:
             self._tree.peaks.saw(self._domid, "transaction_nodes", len(self._accessed))
             # The daemon makes a copy for the transaction, which passes the checks of a new node.
-            size = node.weight - node.path_size if node is not None else 0
+            size = self._tree.record_size(node) if node is not None else 0
             if size <= self._quota().node_size:
                 self._tree.peaks.saw(self._domid, "node_size", size)
         return entry
@@ -341,11 +341,11 @@ class Transaction:
         generation = self._tree.next_generation()
         if node is None:
             name = entry.path[entry.path.rindex("/") + 1 :]
-            node = Node(name, private.value, perms, generation, path_size=len(entry.path))
+            node = Node(name, private.value, perms, generation)
         else:
             self._tree.not_owned(node)
             node.value, node.perms, node.generation = private.value, perms, generation
-        self._tree.now_owned(node)
+        self._tree.now_owned(node, len(entry.path))
         entry.merged = node
 
     def _merge_children(self, entry: Accessed) -> None:
@@ -353,15 +353,18 @@ class Transaction:
         if node is None or entry.node is None:
             return
         names = entry.node.children
+        before = node.children.size
         for name in names.removed:
-            node.children.remove(name)
+            node.take_out(name)
+        if names.removed:
+            self._tree.known.clear()
         for name in names.added:
             child = self._accessed[join(entry.path, name)].merged
             if child is None:
                 raise KeyError(join(entry.path, name))
             child.parent = node
-            node.children.add(child)
-        self._tree.weigh(node)
+            node.add(child)
+        self._tree.charge(node, node.children.size - before)
 
     def _told_of(self, path: str, write: _Write) -> list[tuple[str, list[Perms]]]:
         """The watch events of a write that depend on the tree before the commit: (path,

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
+from sys import intern
 from typing import Protocol
 
 from xennet.xenstore.likeness import Likeness
-from xennet.xenstore.node import Node, SpecialNode
+from xennet.xenstore.node import NO_CHILDREN, Node, SpecialNode
 from xennet.xenstore.path import is_special, split
 from xennet.xenstore.peaks import Peaks
 from xennet.xenstore.perms import Perm, Perms, without_stale_rights
+
+_KNOWN = 1024
+"""Most paths whose nodes a tree knows without a walk."""
 
 
 class ChildNames(Protocol):
@@ -53,14 +57,18 @@ class Tree:
         self.is_current = is_current
         self.peaks = peaks
         self._record_size = like.record_size
+        self._nodes: Counter[int] = Counter()
+        #: The nodes themselves, of domains that may end.
         self._owned: dict[int, dict[Node, None]] = {}
         self._memory: Counter[int] = Counter()
         self._specials: dict[str, SpecialNode] = {}
+        #: Nodes that were looked up since the last removal, by their canonical paths.
+        self.known: dict[str, Node] = {}
         self.generation = 0
         #: Counts changes of the tree itself, whatever transactions do in private.
         self.version = 0
-        self.root = Node("", b"", (Perm("n", 0),), self.next_generation(), path_size=1)
-        self.now_owned(self.root)
+        self.root = Node("", b"", (Perm("n", 0),), self.next_generation())
+        self.now_owned(self.root, 1)
 
     def __repr__(self) -> str:
         return f"<Tree version {self.version}>"
@@ -71,7 +79,11 @@ class Tree:
         return self.generation
 
     def lookup(self, path: str) -> Node | None:
-        """The node at an absolute path or of a special name; None if there is none."""
+        """The node at a canonical path or of a special name; None if there is none."""
+        node = self.known.get(path)
+        return node if node is not None else self._find(path)
+
+    def _find(self, path: str) -> Node | None:
         if is_special(path):
             return self._specials.get(path)
         node = self.root
@@ -80,26 +92,30 @@ class Tree:
             if child is None:
                 return None
             node = child
+        if len(self.known) >= _KNOWN:
+            self.known.clear()
+        self.known[path] = node
         return node
 
     def perms(self, node: NodeView) -> Perms:
         """The permission entries of ``node``, with those of domains that are gone marked stale."""
-        if len(node.perms) == 1:
-            return node.perms
-        return without_stale_rights(node.perms, node.generation, self.is_current)
+        perms = node.perms
+        if len(perms) == 1:
+            return perms
+        return without_stale_rights(perms, node.generation, self.is_current)
 
     def add_special(self, name: str) -> None:
         """Make the special name ``name`` a node with the permissions of ``/``."""
         node = SpecialNode(name, b"", self.root.perms, self.next_generation(), self.root)
-        node.path_size = len(name)
         self._specials[name] = node
-        self.now_owned(node)
+        self.now_owned(node, len(name))
 
     def write(self, node: Node, value: bytes) -> None:
         """Give ``node`` the value ``value``."""
+        longer = len(value) - len(node.value)
         node.value = value
         self.version += 1
-        self.touch(node)
+        self.touch(node, longer)
 
     def set_perms(self, node: Node, perms: Perms) -> None:
         """Give ``node`` new permissions, and with them perhaps a new owner."""
@@ -107,7 +123,7 @@ class Tree:
         self.not_owned(node)
         node.perms = perms
         node.generation = self.next_generation()
-        self.now_owned(node)
+        self.now_owned(node, path_size(node))
 
     def create(self, anchor: Node, names: Sequence[str], value: bytes, perms: Perms) -> Node:
         """Create a chain of nodes called ``names`` under ``anchor``; the last one gets ``value``.
@@ -116,37 +132,45 @@ class Tree:
         them. Returns the last node.
         """
         chain = [anchor]
-        size = anchor.path_size if anchor is not self.root else 0
+        size = path_size(anchor) if anchor is not self.root else 0
         for name in names:
+            # Many nodes are called alike.
+            chain.append(Node(intern(name), b"", perms, 0, chain[-1]))
             size += 1 + len(name)
-            chain.append(Node(name, b"", perms, 0, chain[-1], path_size=size))
         chain[-1].value = value
         for above, node in pairwise(chain):
-            above.children.add(node)
+            above.add(node)
         for node in reversed(chain[1:]):
             node.generation = self.next_generation()
-            self.now_owned(node)
+            self.now_owned(node, size)
+            size -= 1 + len(node.name)
         self.version += 1
-        self.touch(anchor)
+        self.touch(anchor, len(names[0]) + 1)
         return chain[-1]
 
     def remove(self, node: Node) -> None:
         """Remove ``node`` and everything below it. Raises ValueError for the root."""
-        if node.parent is None:
+        above = node.parent
+        if above is None:
             raise ValueError("the root cannot be removed")
         self.version += 1
-        for gone in self.walk(node):
+        removed = list(self.walk(node))
+        for gone in removed:
             self.not_owned(gone)
-        node.parent.children.remove(node.name)
-        self.touch(node.parent)
+        for gone in removed:
+            gone.children = NO_CHILDREN  # no circles: the memory is free at once
+        above.take_out(node.name)
+        self.known.clear()
+        self.touch(above, -len(node.name) - 1)
 
     def forget(self, domid: int) -> None:
         """Remove the entries of ``domid`` from the permissions of all nodes, but not where it is
         the owner."""
         for node in self.walk(self.root):
             kept = tuple(perm for perm in node.perms[1:] if perm.domid != domid)
+            before = self.record_size(node)
             node.perms = node.perms[:1] + kept
-            self.weigh(node)
+            self.charge(node, self.record_size(node) - before)
 
     def walk(self, top: Node) -> Iterable[Node]:
         """Yield ``top`` and everything below it, parents first, without recursion (XSA-418)."""
@@ -154,49 +178,57 @@ class Tree:
         while stack:
             node = stack.pop()
             yield node
-            stack.extend(reversed(list(node.children.nodes())))
+            if node.children:
+                stack.extend(reversed(list(node.children.nodes())))
 
-    def touch(self, node: Node) -> None:
-        """Give ``node`` a new generation.
+    def touch(self, node: Node, longer: int = 0) -> None:
+        """Give ``node`` a new generation; its record is ``longer`` by so many bytes.
 
         Entries that are stale now are marked so: the old generation, which showed that they are
         stale, is overwritten.
         """
         node.perms = self.perms(node)
         node.generation = self.next_generation()
-        self.weigh(node)
+        if longer:
+            self.charge(node, longer)
 
-    def now_owned(self, node: Node) -> None:
-        """Begin to count ``node`` for its owner."""
-        domid = node.perms[0].domid
-        owned = self._owned.setdefault(domid, {})
-        owned[node] = None
-        self.peaks.saw(domid, "nodes", len(owned))
-        node.weight = 0
-        self.weigh(node)
+    def now_owned(self, node: Node, path_size: int) -> None:
+        """Begin to count ``node``, whose path has ``path_size`` characters, for its owner.
 
-    def weigh(self, node: Node) -> None:
-        """Charge the owner of ``node`` with the bytes that its path and record take now."""
+        The owner is charged with the bytes of the path and of the record.
+        """
         domid = node.perms[0].domid
-        size = self._record_size(len(node.perms), len(node.value), node.children.size)
-        weight = node.path_size + size
-        self._memory[domid] += weight - node.weight
-        node.weight = weight
-        self.peaks.saw(domid, "memory", self._memory[domid])
+        self._nodes[domid] += 1
+        if domid:
+            self._owned.setdefault(domid, {})[node] = None
+        self.peaks.saw(domid, "nodes", self._nodes[domid])
+        self.charge(node, path_size + self.record_size(node))
+
+    def charge(self, node: Node, longer: int) -> None:
+        """Charge the owner of ``node`` with ``longer`` bytes more."""
+        domid = node.perms[0].domid
+        self._memory[domid] += longer
+        if longer > 0:
+            self.peaks.saw(domid, "memory", self._memory[domid])
+
+    def record_size(self, node: Node) -> int:
+        """Bytes of the record of ``node``."""
+        return self._record_size(len(node.perms), len(node.value), node.children.size)
 
     def not_owned(self, node: Node) -> None:
         """Stop counting ``node`` for its owner."""
         domid = node.perms[0].domid
-        self._memory[domid] -= node.weight
-        del self._owned[domid][node]
-        self.peaks.saw(domid, "nodes", len(self._owned[domid]))
-        if not self._owned[domid]:
-            del self._owned[domid]
-            del self._memory[domid]
+        self._memory[domid] -= path_size(node) + self.record_size(node)
+        self._nodes[domid] -= 1
+        if domid:
+            del self._owned[domid][node]
+        if not self._nodes[domid]:
+            del self._nodes[domid], self._memory[domid]
+            self._owned.pop(domid, None)
 
     def nodes_owned(self, domid: int) -> int:
         """Number of nodes that ``domid`` owns."""
-        return len(self._owned.get(domid, ()))
+        return self._nodes[domid]
 
     def memory_of(self, domid: int) -> int:
         """Bytes of paths and records of the nodes that ``domid`` owns."""
@@ -214,10 +246,11 @@ class Tree:
 
     def owners(self) -> Iterable[int]:
         """The domains that own nodes."""
-        return self._owned.keys()
+        return self._nodes.keys()
 
     def tops_owned(self, domid: int) -> list[Node]:
-        """The nodes owned by ``domid`` that are not below another node of the same owner.
+        """The nodes owned by ``domid``, not domain 0, that are not below another node of the same
+        owner.
 
         Returns them in the order of a walk, without special nodes.
         """
@@ -229,3 +262,14 @@ class Tree:
             and not any(above in owned for above in node.ancestry()[1:])
         ]
         return sorted(tops, key=Node.position)
+
+
+def path_size(node: Node) -> int:
+    """The number of characters of the path of ``node``."""
+    if isinstance(node, SpecialNode):
+        return len(node.name)
+    size, above = 1 + len(node.name), node.parent
+    while above is not None and above.parent is not None:
+        size += 1 + len(above.name)
+        above = above.parent
+    return size

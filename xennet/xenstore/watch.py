@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from attrs import define
 
 from xennet.abi.xs_wire import XENSTORE_PAYLOAD_MAX
-from xennet.xenstore.path import is_special, parent
+from xennet.xenstore.path import parent
 from xennet.xenstore.perms import Access, Identity, Perms, access
 
 EVENT_OVERHEAD = 200
@@ -25,7 +27,10 @@ class WatchEvent(NamedTuple):
     @property
     def payload_len(self) -> int:
         """Bytes of the payload ``path|token|``."""
-        return len(f"{self.path}{self.token}".encode(errors="surrogateescape")) + 2
+        path, token = self
+        if path.isascii() and token.isascii():
+            return len(path) + len(token) + 2
+        return len(f"{path}{token}".encode(errors="surrogateescape")) + 2
 
 
 class EventQueue:
@@ -63,14 +68,15 @@ class EventQueue:
             return False
         self.size += size + EVENT_OVERHEAD
         self._events.append(event)
-        if self._suppresses and not is_special(event.path):
+        if self._suppresses and event.path[:1] != "@":
             self._waiting.add(event)
         return True
 
     def popleft(self) -> WatchEvent:
         """Take the oldest event. Raises IndexError if there is none."""
         event = self._events.popleft()
-        self._waiting.discard(event)
+        if self._waiting:
+            self._waiting.discard(event)
         self._shrink(self.size - event.payload_len - EVENT_OVERHEAD)
         return event
 
@@ -108,18 +114,21 @@ class Watch:
     """One watch.
 
     ``path`` is canonical. ``prefix`` is what its events lose because it was set with a relative
-    path. ``serial`` is the order of registration.
+    path. Watches fire in the order of ``rank``.
     """
 
     watcher: Watcher
     path: str
     token: str
     prefix: str
-    serial: int
+    rank: tuple[int, int]
 
     def event(self, path: str) -> WatchEvent:
         """The event for a change of ``path``."""
         return WatchEvent(path[len(self.prefix) :] if self.prefix else path, self.token)
+
+
+_RANK = attrgetter("rank")
 
 
 class WatchTable:
@@ -134,7 +143,8 @@ class WatchTable:
         self._from_the_root = from_the_root
         self.counts: Counter[int] = Counter()
         """Number of watches of each domain."""
-        self._by_path: dict[str, dict[Watch, None]] = {}
+        #: Those of a path are in the order in which they fire.
+        self._by_path: dict[str, list[Watch]] = {}
         self._serial = 0
 
     def __repr__(self) -> str:
@@ -143,8 +153,11 @@ class WatchTable:
     def add(self, watcher: Watcher, path: str, token: str, prefix: str) -> Watch:
         """Register a watch on the canonical ``path``."""
         self._serial += 1
-        watch = Watch(watcher, path, token, prefix, self._serial)
-        self._by_path.setdefault(path, {})[watch] = None
+        rank = watcher.serial, self._serial
+        if self._from_the_root:
+            rank = len(path), -self._serial
+        watch = Watch(watcher, path, token, prefix, rank)
+        insort(self._by_path.setdefault(path, []), watch, key=_RANK)
         self.counts[watcher.identity.domid] += 1
         return watch
 
@@ -152,7 +165,7 @@ class WatchTable:
         """Remove ``watch``."""
         self.counts[watch.watcher.identity.domid] -= 1
         here = self._by_path[watch.path]
-        del here[watch]
+        del here[bisect_left(here, watch.rank, key=_RANK)]
         if not here:
             del self._by_path[watch.path]
 
@@ -174,22 +187,28 @@ class WatchTable:
         if not watches:
             return
         perms = list(visible_by())
+        told: dict[tuple[str, str], WatchEvent] = {}
         for watch in watches:
             identity = watch.watcher.identity
             if any(access(entry, identity) & Access.READ for entry in perms):
-                watch.watcher.deliver(watch.event(path))
+                how = watch.prefix, watch.token
+                event = told.get(how)
+                if event is None:
+                    event = told[how] = watch.event(path)
+                watch.watcher.deliver(event)
 
     def _covering(self, path: str, exact: bool) -> list[Watch]:
-        if self._from_the_root and path == "/":
+        """The watches that a change of ``path`` fires, in their order."""
+        by_path = self._by_path
+        if not by_path or (self._from_the_root and path == "/"):
             return []
-        found = list(self._by_path.get(path, ()))
-        if not exact:
-            while path != "/":
-                path = parent(path)
-                found.extend(self._by_path.get(path, ()))
-        if len(found) > 1:
-            if self._from_the_root:
-                found.sort(key=lambda watch: (len(watch.path), -watch.serial))
-            else:
-                found.sort(key=lambda watch: (watch.watcher.serial, watch.serial))
-        return found
+        found = by_path.get(path, [])
+        if exact:
+            return found
+        several = False
+        while path != "/":
+            path = parent(path)
+            above = by_path.get(path)
+            if above is not None:
+                found, several = (found + above, True) if found else (above, several)
+        return sorted(found, key=_RANK) if several else found

@@ -6,6 +6,7 @@ of xen/io/xs_wire.h) and ``len`` <= 4096 bytes, in both directions, on sockets a
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -73,6 +74,11 @@ class Decoder:
     def next(self) -> Message | None:
         """The next message; None if it is not complete. Raises :class:`ProtocolError` as
         :meth:`feed` does."""
+        parts = self.split()
+        return None if parts is None else Message(*parts)
+
+    def split(self) -> tuple[int, int, int, bytes] | None:
+        """:meth:`next` as (type, req_id, tx_id, payload)."""
         data, at = self._data, self._at
         size = len(data)
         start = at + 16
@@ -87,7 +93,7 @@ class Decoder:
         if end > size:
             return None
         self._at = end
-        return Message(kind, req_id, tx_id, data[start:end])
+        return kind, req_id, tx_id, data[start:end]
 
     @property
     def wanted(self) -> int:
@@ -128,6 +134,7 @@ def encode_error(errno: str, req_id: int, tx_id: int) -> bytes:
     return HEADER.pack(XS_ERROR, req_id, tx_id, len(payload)) + payload
 
 
+@lru_cache(64)  # an event goes to all that watch
 def encode_event(path: str, token: str) -> bytes:
     """The bytes of an XS_WATCH_EVENT, whose req_id and tx_id are 0: it belongs to no request."""
     return encode(XS_WATCH_EVENT, 0, 0, encode_text(f"{path}\0{token}\0"))
