@@ -30,6 +30,22 @@ def test_lessons_are_listed_with_their_pages(capsys: pytest.CaptureFixture[str])
         assert (ROOT / "docs" / "course" / f"lesson{number}.md").exists()
 
 
+def test_the_list_says_how_far_one_is_and_what_is_next(
+    learner: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["course"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "0 of 6 exercises are right; next: xennet course reset 1"
+    (learner / "lesson1.py").write_text((HERE / "lesson1" / "reference.py").read_text())
+    wrong = (HERE / "lesson2" / "misunderstanding_wrap.py").read_text()
+    (learner / "lesson2.py").write_text(wrong)
+    assert main(["course"]) == 0
+    first, second, *_, last = capsys.readouterr().out.splitlines()
+    assert first.endswith("(docs/course/lesson1.md)  right")
+    assert second.endswith("(docs/course/lesson2.md)  not yet (wrap)")
+    assert last == "1 of 6 exercises are right; next: xennet course check 2"
+
+
 def test_a_quiz_is_the_same_for_a_seed_and_says_how_to_get_answers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -110,6 +126,7 @@ def test_watch_tries_what_is_saved_until_it_is_right(learner: Path) -> None:
     ) as watching:
         try:
             assert watching.stdout is not None
+            assert "is tried each time" in watching.stdout.readline()
             assert watching.stdout.readline().startswith("NOT YET (untouched)")
             new = learner / "new.py"
             new.write_text((HERE / "lesson1" / "reference.py").read_text())

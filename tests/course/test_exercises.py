@@ -141,6 +141,19 @@ def test_a_loop_without_end_is_named_by_its_line(tmp_path: Path) -> None:
     assert f"{path}:2" in verdict.text or f"{path}:3" in verdict.text
 
 
+def test_a_loop_that_does_not_heed_the_end_of_its_time_is_ended(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import resource, signal\n"
+        "signal.signal(signal.SIGVTALRM, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (1, -1))\n"
+        "def send_request(front, request):\n    while True:\n        pass\n"
+    )
+    verdict = check(1, path, cpu_seconds=0.1).verdict
+    assert (verdict.ok, verdict.idea) == (False, "time")
+    assert "a loop without end" in verdict.text
+
+
 def test_what_an_exercise_prints_is_kept_apart(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     body = (HERE / "lesson1" / "reference.py").read_text()

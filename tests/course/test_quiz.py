@@ -45,6 +45,27 @@ def batches(start: int, event: int, *counts: int) -> str:
     return ", ".join(sent) or "none"
 
 
+def turns(start: int, steps: str) -> str:
+    """How many events: the sleeper is woken once, and then not until it has slept again."""
+    asleep, events = True, 0
+    for step in steps.split(", "):
+        if step.endswith("more"):
+            events += asleep
+            asleep = False
+        else:
+            asleep = True
+    return str(events)
+
+
+def marks(header: str) -> str:
+    uses = [word for word, bit in (("read", 8), ("written", 16)) if int(header, 16) & bit]
+    return f"in use, may be {' and '.join(uses)}" if uses else "not in use"
+
+
+def how_many(size: str, offset: str, how: str) -> str:
+    return str((int(size) + int(offset) + 4095) // 4096 + (how == "with"))
+
+
 def allowed(header: str, _: str, domid: str, how: str) -> str:
     entry = int(header, 16)
     mine = entry >> 16 == int(domid)
@@ -57,14 +78,14 @@ def words(domid: int, readonly: bool, gref: int) -> str:
 
 
 PATTERNS: dict[str, Callable[..., str]] = {
-    r"256 slots\. .* req_prod_pvt is (\d+), its rsp_cons is (\d+)": free,
+    r"256 slots, .* req_prod_pvt is (\d+), its rsp_cons is (\d+)": free,
     r"does request number (\d+) begin": place,
     r"req_prod is (\d+); the backend's req_cons is (\d+), its rsp_prod_pvt is (\d+)": waiting,
     r"req_event is (\d+)\. The frontend moves req_prod from (\d+) to (\d+)": (
         lambda *numbers: "yes" if passes(*numbers) else "no"
     ),
     r"before number (\d+)\. (\d+) more come": lambda a, b: str((a + b + 1) % TWO_32),
-    r"maps it (\d+) times, and undoes (\d+)": lambda a, b: "yes" if a == b else "no",
+    r"mappings of it (\d+) were made and (\d+) undone": lambda a, b: "yes" if a == b else "no",
     r"req_prod is (\d+), req_event is (\d+), and .* times: (\d+), (\d+), (\d+), (\d+) ": batches,
 }
 ORDERS = {
@@ -152,6 +173,9 @@ def many(more: str) -> str:
 
 #: Patterns whose groups are words.
 OF_WORDS: dict[str, Callable[..., str]] = {
+    r"all before (\d+) has gone .* works: (.*)\. How many": lambda start, s: turns(int(start), s),
+    r"grant entry is (0x\w+) ": marks,
+    r"frame of (\d+) bytes begins at offset (\d+) .* (with|without) GSO": how_many,
     r"netfront (.*); its state is \w+ \((\d)\)\. .* which is \w+ \((\d)\)": reaction,
     r"netback is in \w+ \((\d)\), and finds its frontend in \w+ \((\d)\)": walk,
     r'a frontend holds "(.*)"\.': scanned,

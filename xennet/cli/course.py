@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a file that is watched.
 _LOOK_AGAIN = 0.3
+#: Lines of what an exercise printed that are shown.
+_SHOWN = 5
 #: Ideas of a verdict behind which no scene was played to its end.
 _NOTHING_TO_SEE = frozenset(("untouched", "syntax"))
 
@@ -34,13 +36,31 @@ _file = click.argument(
 )
 @click.pass_context
 def course(ctx: click.Context) -> None:
-    """Lessons about PV networking; without a command they are listed. docs/course has the texts."""
+    """Lessons about PV networking; without a command they are listed, with the exercises that are
+    right already, of those in this directory. docs/course has the texts."""
     if ctx.invoked_subcommand is None:
-        from xennet.course.contents import TITLES
+        _list()
 
-        for number, title in TITLES.items():
-            say(f"{number}  {title}  (docs/course/lesson{number}.md)")
-        say("begin with: xennet course reset 1")
+
+def _list() -> None:
+    """Print the lessons, how far each exercise in this directory is, and what to do next."""
+    from xennet.course.contents import TITLES
+    from xennet.course.exercise import check as tried
+
+    right, following = 0, ""
+    for number, title in TITLES.items():
+        path = _default(number)
+        state, command = "", f"xennet course reset {number}"
+        if path.is_file():
+            verdict = tried(number, path).verdict
+            right += verdict.ok
+            state = "right" if verdict.ok else f"not yet ({verdict.idea})"
+            command = "" if verdict.ok else f"xennet course check {number}"
+        following = following or command
+        say(f"{number}  {title}  (docs/course/lesson{number}.md)  {state}".rstrip())
+    say(
+        f"{right} of {len(TITLES)} exercises are right" + (f"; next: {following}" * bool(following))
+    )
 
 
 @course.command()
@@ -91,9 +111,10 @@ def check(ctx: click.Context, number: int, file: Path | None, trace: Path | None
 @_number
 @_file
 def watch(number: int, file: Path | None) -> None:
-    """Try an exercise each time that FILE is saved, until it is right."""
+    """Try an exercise each time that FILE is saved, until it is right. Ctrl-C ends it."""
     lesson = _lesson(number)
     path = _exercise(lesson, file)
+    say(f"{printable(str(path))} is tried each time that it is saved; Ctrl-C ends it")
     tried: bytes | None = None
     while True:
         try:
@@ -127,7 +148,7 @@ def hint(number: int, which: int) -> None:
 def reset(number: int, file: Path | None, force: bool) -> None:
     """Write the exercise as it is at the beginning: FILE, or lessonN.py in this directory."""
     lesson = _lesson(number)
-    path = file or Path(f"lesson{number}.py")
+    path = file or _default(number)
     name = printable(str(path))
     try:
         if path.exists() and path.read_bytes() != lesson.skeleton.encode():
@@ -155,7 +176,7 @@ def _lesson(number: int) -> Lesson:
 
 
 def _exercise(lesson: Lesson, file: Path | None) -> Path:
-    path = file or _default(lesson)
+    path = file or _default(lesson.number)
     if not path.is_file():
         name = printable(str(path))
         raise BadInputError(
@@ -170,22 +191,35 @@ def _checked(lesson: Lesson, path: Path, trace: Path | None = None) -> bool:
 
     checked = tried(lesson.number, path, trace)
     verdict = checked.verdict
-    for line in checked.printed.splitlines()[:5]:
+    printed = checked.printed.splitlines()
+    for line in printed[:_SHOWN]:
         say(f"printed: {printable(line)}")
+    if len(printed) > _SHOWN:
+        say("printed: ... and more")
     word = "OK" if verdict.ok else f"NOT YET ({verdict.idea})"
     say(f"{word}: {printable(verdict.text)}")
-    if verdict.trace:
-        say(f"trace: {printable(verdict.trace)}")
+    if verdict.ok and (following := _title(lesson.number + 1)):
+        say(f"next: docs/course/lesson{lesson.number + 1}.md, {following}")
+    if trace is not None:
+        nothing = "nothing is written: the function was not called"
+        say(f"trace: {printable(verdict.trace) or nothing}")
     elif not verdict.ok and verdict.idea not in _NOTHING_TO_SEE:
         command = f"xennet course check {lesson.number}{_named(path, lesson)}"
         say(f"see it: {command} --trace lesson{lesson.number}.html")
     return verdict.ok
 
 
+def _title(number: int) -> str | None:
+    from xennet.course.contents import TITLES
+
+    return TITLES.get(number)
+
+
 def _named(path: Path, lesson: Lesson) -> str:
     """The exercise's file as a word of a command, "" where it need not be said."""
-    return "" if path == _default(lesson) else f" {shlex.quote(printable(str(path)))}"
+    return "" if path == _default(lesson.number) else f" {shlex.quote(printable(str(path)))}"
 
 
-def _default(lesson: Lesson) -> Path:
-    return Path(f"lesson{lesson.number}.py")
+def _default(number: int) -> Path:
+    """Where a learner's exercise is unless a FILE is named."""
+    return Path(f"lesson{number}.py")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,5 +69,8 @@ def check(
         printed = answer.pop("printed")
         return Checked(Verdict(**answer), printed)
     except ValueError:
+        if done.returncode == -signal.SIGXCPU:
+            text = f"{file}: a loop without end, around an 'except:' that catches all."
+            return Checked(Verdict(False, "time", text), "")
         text = f"{file}: the process ended (exit code {done.returncode}) before it was checked."
         return Checked(Verdict(False, "error", text), "")

@@ -186,8 +186,9 @@ def _ends(random: Random) -> _World:
 def _ask_free(random: Random) -> Question:
     front = _ends(random).front
     return Question(
-        f"A transmit ring of 256 slots. The frontend's req_prod_pvt is {front.req_prod_pvt}, its "
-        f"rsp_cons is {front.rsp_cons}. How many more requests may it write?",
+        "A transmit ring of 256 slots, indices modulo 2^32. The frontend's req_prod_pvt is "
+        f"{front.req_prod_pvt}, its rsp_cons is {front.rsp_cons}. How many more requests "
+        "may it write?",
         str(front.free_requests),
     )
 
@@ -205,8 +206,9 @@ def _ask_place(random: Random) -> Question:
 def _ask_waiting(random: Random) -> Question:
     at = _ends(random)
     return Question(
-        f"req_prod is {at.front.sring.req_prod}; the backend's req_cons is {at.back.req_cons}, its "
-        f"rsp_prod_pvt is {at.back.rsp_prod_pvt}. How many requests can it take now?",
+        f"Indices are modulo 2^32. req_prod is {at.front.sring.req_prod}; the backend's req_cons "
+        f"is {at.back.req_cons}, its rsp_prod_pvt is {at.back.rsp_prod_pvt}. How many "
+        "requests can it take now?",
         str(at.back.unconsumed_requests),
     )
 

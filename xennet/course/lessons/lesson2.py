@@ -235,7 +235,7 @@ def _ask_notified(random: Random) -> Question:
     ring = at.front.sring
     return Question(
         f"req_event is {ring.req_event}. The frontend moves req_prod from {old} to "
-        f"{ring.req_prod}. Does it send an event?",
+        f"{ring.req_prod} (modulo 2^32). Does it send an event?",
         "yes" if notify else "no",
     )
 
@@ -247,7 +247,7 @@ def _ask_event(random: Random) -> Question:
     at.take()
     return Question(
         f"A backend has taken all requests before number {start}. {count} more come, it takes "
-        "them, and goes to sleep. What is req_event then?",
+        "them, and goes to sleep. What is req_event then (modulo 2^32)?",
         str(at.back.sring.req_event),
     )
 
@@ -292,10 +292,33 @@ def _ask_order(random: Random) -> Question:
     )
 
 
+def _ask_turns(random: Random) -> Question:
+    """Both ends take turns; how many events are there in all?"""
+    start = random.randrange(1000)
+    at = world(start)
+    at.take()
+    steps: list[str] = []
+    events = 0
+    for _ in range(random.randint(4, 6)):
+        if steps and random.random() < 0.4:
+            at.take()
+            steps.append("the backend takes all and goes to sleep")
+        else:
+            count = random.randint(1, 3)
+            events += at.send(count)
+            steps.append(f"{count} more")
+    return Question(
+        f"A backend that has taken all before {start} has gone to sleep. The frontend publishes "
+        f"requests, now and then the backend works: {', '.join(steps)}. How many events does the "
+        "frontend send?",
+        str(events),
+    )
+
+
 LESSON = Lesson(
     number=2,
     title="req_event and the lost wake-up",
-    makers=(_ask_notified, _ask_event, _ask_batches, _ask_order),
+    makers=(_ask_notified, _ask_event, _ask_batches, _ask_order, _ask_turns),
     skeleton=SKELETON,
     functions=("final_check", "publish"),
     hints=HINTS,

@@ -13,7 +13,9 @@ from xennet.abi.grant_table import (
     GNTMAP_readonly,
     GNTST_okay,
     GTF_permit_access,
+    GTF_reading,
     GTF_readonly,
+    GTF_writing,
 )
 from xennet.adversary import Access
 from xennet.course.lesson import Functions, Lesson, MisunderstandingError, Question, boolean
@@ -251,8 +253,8 @@ def _ask_end(random: Random) -> Question:
         at.backend.unmap_grant_ref(handle)
     free = at.grants.end_access(gref)
     return Question(
-        f"Page {page.first} is granted by reference {gref}. The backend maps it {maps} times, and "
-        f"undoes {min(maps, unmaps)} of these mappings. Can the guest end the access?",
+        f"Page {page.first} is granted by reference {gref}. Of the backend's mappings of it {maps} "
+        f"were made and {min(maps, unmaps)} undone. Can the guest end the access?",
         "yes" if free else "no",
     )
 
@@ -270,10 +272,25 @@ def _ask_word(random: Random) -> Question:
     )
 
 
+def _ask_marks(random: Random) -> Question:
+    at = world()
+    at.permit(random.random() < 0.3)
+    for _ in range(random.randint(0, 2)):
+        at.use(random.random() < 0.5)
+    entry = at.words[2 * _GREF]
+    marks = (("read", GTF_reading), ("written", GTF_writing))
+    uses = " and ".join(word for word, bit in marks if entry & bit)
+    return Question(
+        f"The first word of a grant entry is {entry:#010x} (flags 1 permit_access, 4 readonly; "
+        "the hypervisor's marks 8 reading, 16 writing). Is the page in use, and how?",
+        f"in use, may be {uses}" if uses else "not in use",
+    )
+
+
 LESSON = Lesson(
     number=3,
     title="Grants, and who may touch what",
-    makers=(_ask_map, _ask_end, _ask_word),
+    makers=(_ask_map, _ask_end, _ask_word, _ask_marks),
     skeleton=SKELETON,
     functions=("grant", "end"),
     hints=HINTS,

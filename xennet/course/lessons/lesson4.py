@@ -221,18 +221,36 @@ def examine(functions: Functions) -> str:
 # -- questions -------------------------------------------------------------------------------------
 
 
+_WAITS = "nothing: it waits"
+_PHASES = (Phase.RUNNING, Phase.UNLOADING)
+_OWN = (S.Initialising, S.Connected, S.Closing, S.Closed)
+_BACKEND = tuple(state for state in S if state <= S.Closed)
+_POSSIBLE = "; ".join(
+    sorted(
+        {
+            action.value
+            for phase in _PHASES
+            for backend in _BACKEND
+            for own in _OWN
+            for action in LINUX_FRONTEND.actions(phase, backend, own)
+        }
+    )
+)
+
+
 def _reaction(random: Random) -> Question:
-    phase = random.choice((Phase.RUNNING, Phase.RUNNING, Phase.UNLOADING))
-    backend = random.choice([state for state in S if state <= S.Closed])
-    own = random.choice((S.Initialising, S.Connected, S.Closing, S.Closed))
+    phase = random.choice((Phase.RUNNING, *_PHASES))
+    backend = random.choice(_BACKEND)
+    own = random.choice(_OWN)
     if backend is S.Connected:
         own = backend  # else an announcement is due, and left out
     doing = "runs" if phase is Phase.RUNNING else "is being unloaded"
     actions = LINUX_FRONTEND.actions(phase, backend, own)
     return Question(
         f"Linux's netfront {doing}; its state is {state_name(own)}. It looks at the backend's, "
-        f"which is {state_name(backend)}. What does it do?",
-        ", then ".join(action.value for action in actions) or "nothing: it waits",
+        f"which is {state_name(backend)}. What does it do? Of these, one, two or none: "
+        f"{_POSSIBLE}.",
+        ", then ".join(action.value for action in actions) or _WAITS,
     )
 
 

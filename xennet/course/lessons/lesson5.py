@@ -16,6 +16,7 @@ from xennet.abi.netif import (
     NETTXF_extra_info,
     NETTXF_more_data,
 )
+from xennet.abi.xen import PAGE_SIZE
 from xennet.course.lesson import Functions, Lesson, MisunderstandingError, Question
 from xennet.course.polled_backend import EXTRA, SLOT, Backend, Outcome, gso, numbered_pages, tx
 from xennet.course.recordings import begin
@@ -277,10 +278,33 @@ def _answers(random: Random) -> Question:
     )
 
 
+def _how_many(random: Random) -> Question:
+    size, offset = random.randrange(60, 20000), random.randrange(0, 4000)
+    cut = random.random() < 0.5
+    sizes = [min(size, PAGE_SIZE - offset)]
+    while (left := size - sum(sizes)) > 0:
+        sizes.append(min(left, PAGE_SIZE))
+    more = [NETTXF_more_data] * (len(sizes) - 1) + [0]
+    blank = NETTXF_csum_blank | NETTXF_data_validated | NETTXF_extra_info if cut else 0
+    slots = [tx(size, more[0] | blank, offset)]
+    slots += [gso(1448)] if cut else []
+    slots += [
+        tx(one, flag, gref=FIRST_GREF + n)
+        for n, (one, flag) in enumerate(zip(sizes[1:], more[1:], strict=True), 1)
+    ]
+    outcome = numbered_pages().take(slots)
+    how = "with GSO" if cut else "without GSO"
+    return Question(
+        f"A frame of {size} bytes begins at offset {offset} of a page and goes on in whole pages; "
+        f"it is sent {how}, a data slot for each page. How many slots of the ring does it take?",
+        str(len(outcome.statuses)),
+    )
+
+
 LESSON = Lesson(
     number=5,
     title="Extra info, GSO and checksums",
-    makers=(_first_page, _checksum, _answers),
+    makers=(_first_page, _checksum, _answers, _how_many),
     skeleton=SKELETON,
     functions=("slots_of",),
     hints=HINTS,
