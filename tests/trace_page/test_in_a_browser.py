@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from browser import Tab
 
+from xennet import Host
 from xennet.abi.netif import EXTRA_PAD, RX_RESPONSE, TX_REQUEST
+from xennet.interface import StoreTransaction
 from xennet.trace import records
 from xennet.trace.history import History
 from xennet.trace.record_decoder import decode
+from xennet.trace.recorder import recording
 from xennet.trace.records import Kind
 from xennet.trace.stream import Event
 
@@ -229,7 +232,13 @@ def test_a_good_run_has_no_lost_wake_up_and_opens_at_its_first_step(
     assert tab.ask(STEP) == avoided["n"]
     said = tab.ask("document.getElementById('facts').textContent")
     assert "nobody had asked for an event" in said
+    passed = f"{avoided['event']} was passed before, at step "
+    assert passed in said
+    publish = run_recording[1][int(said.split(passed)[1].split(",")[0]) - 1]
+    assert publish["old"] < avoided["event"] <= publish["new"]
+    assert "backend" in tab.ask("document.getElementById('lanes').textContent")
     tab.press("w")
+    assert "ring.front.initialised" in tab.ask("document.getElementById('facts').textContent")
     assert tab.ask(STEP) == avoided["event_set_by"]
 
 
@@ -251,6 +260,64 @@ def test_arrows_lead_from_a_step_to_what_it_caused(run_recording: Recording, sho
 def _request(op: str, path: str, value: str = "", tx: int = 0, error: str = "") -> Any:
     told = {"who": "dom1", "op": op, "path": path, "value": value, "tx": tx, "error": error}
     return ("xenstore", 1, told)
+
+
+class _StopError(Exception):
+    """Ends a transaction without its changes."""
+
+
+def test_the_store_is_what_it_was_with_conflicts_and_aborts(shown: Shown) -> None:
+    events: list[Event] = []
+    moments: list[tuple[int, dict[str, str]]] = []
+    with recording() as recorder:
+        host = Host()
+        recorder.sink(events.append)
+        recorder.attach(host.machine)
+
+        def look() -> None:
+            tree = host.service.store.tree
+            held = {node.path: node.value.decode("ascii") for node in tree.walk(tree.root)}
+            moments.append((events[-1]["n"], {path: held[path] for path in held if held[path]}))
+
+        look()
+        guest = host.add_guest()
+        store = guest.kernel.store
+        store.write("data/a", "1")
+        tries: list[int] = []
+
+        def conflict(tx: StoreTransaction) -> None:
+            tries.append(1)
+            tx.write("data/a", "within")
+            tx.mkdir("data/b")
+            look()
+            if len(tries) == 1:
+                store.write("data/a", "2")
+                look()
+
+        def abort(tx: StoreTransaction) -> None:
+            tx.write("data/a", "never")
+            tx.rm("data/b")
+            look()
+            raise _StopError
+
+        store.transact(conflict)
+        look()
+        with pytest.raises(_StopError):
+            store.transact(abort)
+        look()
+        store.rm("data/a")
+        look()
+        host.destroy_guest(guest)
+        look()
+        recorder.detach()
+    assert len(tries) == 2
+    tab = shown(({"format": "xennet-trace/1"}, events))
+    before = moments[0][1]
+    for n, held in moments[1:]:
+        told = dict(tab.ask(f"[...storeAt({n}).nodes].map(([path, one]) => [path, one.value])"))
+        assert {p: v for p, v in told.items() if v and before.get(p) != v} == {
+            p: v for p, v in held.items() if before.get(p) != v
+        }
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ function button(text, key, pressed, cls) {
 /** A link to a step; `from` says where it stands, so that it is found again. */
 const link = (step, from, text) => button(text || `step ${step}`, `${from}>${step}`, () => go(step), "why");
 
+const SINCE_THE_START = "nobody since the start";
 const MOST_LINKS = 6;
 function links(steps, from, none) {
   const span = el("span");
@@ -50,7 +51,7 @@ function links(steps, from, none) {
 /** A link to the step that gave a byte its value. */
 function writer(id, at, step, from) {
   const by = writtenBy(id, at, step);
-  return by ? link(by, from + "w") : el("span", "at the start", "faint");
+  return by ? link(by, from + "w") : el("span", SINCE_THE_START, "faint");
 }
 
 /** Links to the steps that wrote any of `size` bytes, and that read them. */
@@ -58,7 +59,7 @@ function writers(id, at, size, step, from) {
   const found = new Set();
   for (let k = 0; k < size; k++) found.add(writtenBy(id, at + k, step));
   found.delete(0);
-  return links([...found].sort((a, b) => a - b), from + "w", "at the start");
+  return links([...found].sort((a, b) => a - b), from + "w", SINCE_THE_START);
 }
 
 function readers(id, at, size, step, from) {

@@ -14,6 +14,8 @@ function now() {
   $("scrub").value = step;
   $("count").textContent = `step ${step} of ${events.length}, ${e.t / 1000} µs`;
   $("sentence").textContent = (Number.isInteger(e.dom) ? `domain ${e.dom}: ` : "") + (e.text || e.kind);
+  for (const one of caused.get(step) || [])
+    if (eventAt(one).kind === "check") say(el("b", "Wrong here: ", "wrong"), eventAt(one).text, " (", link(one, "check"), ")");
   lostText(step, say);
   if (e.kind === "notify" || e.kind === "publish") notificationText(e, say);
   for (const id of rulesOf(step)) {
@@ -37,14 +39,22 @@ function sentence(step) {
 }
 
 function notificationText(e, say) {
-  const {index} = publicationFor(e), event = EVENT_OF[index];
+  const published = publicationFor(e), {index} = published, event = EVENT_OF[index];
   if (!event || !Number.isInteger(e.old) || !Number.isInteger(e.event)) return;
-  const asked = passes(e.old, e.new, e.event);
-  const range = `${e.old} < n <= ${e.new}`;
-  const by = stepOf.get(e.event_set_by), setter = by ? link(by, "setter") : el("span", "nobody since the start");
-  say(`${index} went from ${e.old} to ${e.new}, and ${event} was ${e.event}, written by `, setter, ". ",
-    asked ? `${e.event} is among the numbers that were passed (${range}): an event was asked for.`
-      : `${e.event} is not among the numbers that were passed (${range}): nobody had asked for an event.`);
+  const range = `(${e.old} < n <= ${e.new})`, by = stepOf.get(e.event_set_by);
+  say(`${index} went from ${e.old} to ${e.new}, and ${event} was ${e.event}, written by `,
+    by ? link(by, "setter") : el("span", SINCE_THE_START), ". ");
+  if (passes(e.old, e.new, e.event)) return say(`${e.event} is among the numbers that were passed ${range}: an event was asked for.`);
+  say(`${e.event} is not among the numbers that were passed ${range}: nobody had asked for an event. `, ...earlier(e, published));
+}
+
+/** Why nobody had asked: the event asked for last was sent before, or is still to come. */
+function earlier(e, published) {
+  const event = EVENT_OF[published.index];
+  if (!reached(e.old, e.event)) return [`${e.event} is still to come.`];
+  const memory = memories.get(published.memory), before = memory && publicationOf(memory, published.index, e.event, stepOf.get(published.n) - 1);
+  if (!before) return ["It was passed before."];
+  return [`${e.event} was passed before, at `, link(before, "passed"), `, and ${event} was not written again since.`];
 }
 
 function lostText(step, say) {
@@ -60,7 +70,13 @@ function accessText(e, step, say) {
   const memory = memories.get(e.memory), name = memory ? memoryTitle(memory) : `memory ${e.memory}`;
   if (memory && e.kind === "load") say(`${name}, bytes ${e.at} to ${e.at + e.size - 1}; written by `, writers(e.memory, e.at, Math.min(e.size, 64), step, "load"), ".");
   else if (memory) say(`${name}, bytes ${e.at} to ${e.at + e.size - 1}; read by `, readers(e.memory, e.at, Math.min(e.size, 64), step, "store"), ".");
-  if (e.bytes && e.bytes.length <= 16) say(e.kind === "load" ? `It holds ${e.bytes}.` : `It holds ${e.bytes}, before that ${e.old}.`, e.by ? ` By ${e.by}.` : "");
+  if (e.bytes && e.bytes.length <= 16) say(`It holds ${numberText(e.bytes)}`, e.old ? `, before that ${numberText(e.old)}` : "", e.by ? `; by ${e.by}.` : ".");
+}
+
+/** Up to eight bytes as a little-endian number, and as they are. */
+function numberText(hex) {
+  const digits = hex.match(/../g).reverse().join("");
+  return `${BigInt("0x" + digits)} (bytes ${hex})`;
 }
 
 // -- going and showing --------------------------------------------------------------------------------

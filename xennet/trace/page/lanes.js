@@ -14,7 +14,9 @@ function lanes(panel) {
   lanesOf.forEach((one, k) => {
     const name = shape("text", {x: 4, y: 26 + k * LANE});
     name.textContent = one === null ? "machine" : `domain ${one}`;
-    svg.append(name, shape("line", {x1: LEFT - 6, y1: 22 + k * LANE, x2: LEFT + 2 * BESIDE * APART, y2: 22 + k * LANE}));
+    const role = shape("text", {x: 4, y: 39 + k * LANE, class: "role"});
+    role.textContent = roles.get(one) || "";
+    svg.append(name, role, shape("line", {x1: LEFT - 6, y1: 22 + k * LANE, x2: LEFT + 2 * BESIDE * APART, y2: 22 + k * LANE}));
   });
   svg.append(...bars(from, to, x, y));
   for (let s = from; s <= to; s++) {
@@ -52,7 +54,7 @@ function connections(step) {
 
 function arrow(one, other, cls, x, y) {
   const [x1, y1, x2, y2] = [x(one), y(one), x(other), y(other)];
-  const bend = y1 === y2 ? -16 : 0, middle = (x1 + x2) / 2;
+  const bend = y1 === y2 ? -Math.min(16, Math.abs(x2 - x1) / 3) : 0, middle = (x1 + x2) / 2;
   const path = shape("path", {d: `M${x1} ${y1}Q${middle} ${(y1 + y2) / 2 + bend} ${x2} ${y2}`, class: cls, "marker-end": "url(#head)"});
   path.dataset.from = one;
   path.dataset.to = other;

@@ -161,6 +161,10 @@ const reached = (value, event) => ((value - event) >>> 0) < 0x80000000;
 /** RING_PUSH_*_AND_CHECK_NOTIFY: whether an index that goes from `before` to `after` passes `event`. */
 const passes = (before, after, event) => ((after - event) >>> 0) < ((after - before) >>> 0);
 
+/** Whether an access to an event field is of the end that asks for the event; who else writes it
+ * makes a new ring. */
+const isConsumer = (e, memory) => (INDEX_OF[e.field] === "req_prod") === (e.dom !== memory.owner);
+
 const headerAccesses = (memory) => memory.access.small.get(0) || [];
 
 /** The last load of an index by `dom` before a step, or the first one behind it in delivery `d`. */
@@ -188,8 +192,7 @@ function findLostWakeUps() {
   for (const memory of rings())
     for (const step of headerAccesses(memory)) {
       const e = eventAt(step), index = INDEX_OF[e.field];
-      const consumer = index === "req_prod" ? e.dom !== memory.owner : e.dom === memory.owner;
-      if (e.kind !== "store" || !index || !consumer || !ended.has(e.d)) continue;
+      if (e.kind !== "store" || !index || !isConsumer(e, memory) || !ended.has(e.d)) continue;
       const asked = numberAt(memory.id, headerAt(e.field), 4, step);
       if (!reached(numberAt(memory.id, headerAt(index), 4, step), asked)) continue;
       const early = lookBefore(memory, index, e.dom, step), publish = publicationOf(memory, index, asked, step);
@@ -257,6 +260,24 @@ function findProblems() {
 }
 const problems = findProblems();
 
+/** Whether a store of an event field is one by which a ring becomes usable (SHARED_RING_INIT): both
+ * event fields are 1 then, and nothing was published. */
+function isNewRing(e) {
+  const memory = memories.get(e.memory), step = stepOf.get(e.n);
+  return Boolean(memory) && e.dom === memory.owner && !publicationsBefore(memory, step);
+}
+
+function publicationsBefore(memory, step) {
+  return (stepsOf.get("publish") || []).some((one) => one < step && eventAt(one).memory === memory.id);
+}
+
+/** The frontend, which owns the page of a ring, or the backend; "" for another domain. */
+const roles = new Map();
+for (const memory of rings()) {
+  roles.set(memory.owner, "frontend");
+  for (const step of headerAccesses(memory)) if (!roles.has(eventAt(step).dom)) roles.set(eventAt(step).dom, "backend");
+}
+
 /** The ids of the rules that a step follows, or that it is about. */
 function rulesOf(step) {
   const e = eventAt(step), lost = lostAt(step), follows = protocol.step_rules;
@@ -264,6 +285,7 @@ function rulesOf(step) {
   if (lost && step === lost.step) return follows["lost " + lost.index];
   if (e.kind === "notify") return follows[`${e.sent ? "sent" : "avoided"} ${publicationFor(e).index}`] || [];
   if (e.kind === "publish") return follows[`publish ${e.index}`] || [];
+  if (INDEX_OF[e.field] && writes(e) && isNewRing(e)) return follows["new " + e.field];
   if (e.kind === "load" && /^slot /.test(e.field || "")) return follows["load slot"];
   return follows[e.kind] || follows[`${e.kind} ${e.field}`] || [];
 }

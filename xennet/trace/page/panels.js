@@ -31,7 +31,7 @@ function ring(panel) {
   for (const name of PRIVATE) {
     const one = at[name], end = /^req_prod|^rsp_cons/.test(name) ? "frontend" : "backend";
     const tr = row([`${name} (${end})`, one ? one.value : "?", one ? one.value % division.count : "",
-      !one ? el("span", "not in this recording", "faint") : one.step ? link(one.step, "p" + name, String(one.step)) : el("span", "at the start", "faint"),
+      !one ? el("span", "not in this recording", "faint") : one.step ? link(one.step, "p" + name, String(one.step)) : el("span", SINCE_THE_START, "faint"),
       el("span", `the ${end} alone`, "faint")]);
     if (one && one.step === step) tr.className = "changed";
     rows.push(tr);

@@ -36,6 +36,8 @@ STEP_RULES: Mapping[str, tuple[str, ...]] = {
     "lost rsp_prod": ("ring.front.final-check",),
     "store req_event": ("ring.event-index", "ring.final-check"),
     "store rsp_event": ("ring.front.final-check",),
+    "new req_event": ("ring.front.initialised",),
+    "new rsp_event": ("ring.front.initialised",),
     "publish req_prod": ("ring.published-only",),
     "publish rsp_prod": ("ring.responses-published",),
     "load slot": ("ring.copy-once",),
