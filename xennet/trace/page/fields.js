@@ -57,10 +57,13 @@ function holdsRequest(memory, k, step) {
   return by === 0 || eventAt(by).dom === memory.owner;
 }
 
-/** The structure in slot `k`: a request, a response, or extra info behind one of them that says so. */
+/** The structure in slot `k`: what the recording says of its beginning; else a request, a response,
+ * or extra info behind one of them that says so. */
 function slotStructure(memory, k, step) {
-  const ring = protocol.memories[memory.what], request = holdsRequest(memory, k, step);
-  const kind = request ? "request" : "response";
+  const ring = protocol.memories[memory.what], by = writtenBy(memory.id, ring.first + k * ring.unit, step);
+  const said = by && [ring.request, ring.response, "EXTRA_INFO"].find((one) => protocol.structures[one].name === eventAt(by).structure);
+  if (said) return said;
+  const kind = holdsRequest(memory, k, step) ? "request" : "response";
   return ring.extra === kind && isExtra(memory, k, step, kind) ? "EXTRA_INFO" : ring[kind];
 }
 

@@ -316,9 +316,9 @@ function storeAt(step) {
   for (const one of storeSteps) {
     if (one > step) break;
     const e = eventAt(one), key = `${e.who} ${e.tx}`;
-    if (e.op === "TRANSACTION_START") open.set(`${e.who} ${e.value}`, []);
+    if (e.op === "TRANSACTION_START") open.set(key, []);
     else if (e.op === "TRANSACTION_END") {
-      if (e.value === "T" && !e.error)
+      if (e.ended ? e.ended === "committed" : e.value === "T" && !e.error)
         for (const each of open.get(key) || []) commit(nodes, gone, each, one);
       open.delete(key);
     } else if (!["WRITE", "MKDIR", "RM"].includes(e.op)) continue;
