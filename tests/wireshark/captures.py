@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,20 @@ def capture(path: Path, packets: Iterable[bytes]) -> None:
     blocks = (pcapng_blocks.packet(at, data) for at, data in enumerate(packets))
     start = pcapng_blocks.section() + pcapng_blocks.interface("xennet")
     path.write_bytes(start + b"".join(blocks))
+
+
+def packets(path: Path) -> list[bytes]:
+    """The packets of a file, which has to be one of whole blocks."""
+    data, at, found = path.read_bytes(), 0, []
+    while at < len(data):
+        kind, size = struct.unpack_from("<2I", data, at)
+        assert size >= 12
+        assert data[at + size - 4 : at + size] == data[at + 4 : at + 8]
+        if kind == 6:
+            length = struct.unpack_from("<I", data, at + 20)[0]
+            found.append(data[at + 28 : at + 28 + length])
+        at += size
+    return found
 
 
 def tshark(path: Path, *arguments: str) -> str:
@@ -79,6 +94,8 @@ def _walk(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in node.items():
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, dict):
+                if name.startswith("xennet.") and not name.endswith("_tree"):
+                    yield name, ""  # a structure, with fields below it
                 yield from _walk(one)
             elif name.startswith("xennet."):
                 yield name, one

@@ -188,6 +188,7 @@ def test_a_record_that_is_cut_says_so_and_a_whole_one_does_not() -> None:
     ("wanted", "numbers"),
     [
         ("xennet.tx.flags.more_data == 1", ["1"]),
+        ("xennet.tx", ["1", "2"]),
         ("xennet.expert.rule", ["2"]),
         ('xennet.rule == "F5"', ["2"]),
         ('xennet.broken == "netif.tx.slot-in-page"', ["2"]),

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from xennet.xenstore.tap import Tap
 
 # Names in xennet.xenstore.likeness, which is not imported for every command.
 DAEMONS = ("4.17", "4.20", "oxenstored")
@@ -52,12 +58,18 @@ def _limits(command: click.Command) -> click.Command:
 )
 @click.option("--newer", is_flag=True, help="Answer GET/SET_FEATURE and GET/SET_QUOTA as well.")
 @click.option("--trace-file", metavar="FILE", help="Write all requests to FILE.")
+@click.option(
+    "--trace-pcap",
+    metavar="FILE",
+    help="Write all messages to FILE.pcapng, for Wireshark (docs/wireshark.md).",
+)
 @click.option("--quiet", is_flag=True, help="Do not tell where it listens.")
 def xenstored(
     path: str | None,
     like: str,
     newer: bool,
     trace_file: str | None,
+    trace_pcap: str | None,
     quiet: bool,
     **quotas: int | None,
 ) -> None:
@@ -65,6 +77,8 @@ def xenstored(
 
     Debian's xenstore-* tools, libxenstore and pyxs use it unchanged; their users are domain 0.
     """
+    from contextlib import ExitStack
+
     from attrs import evolve
 
     from xennet.xenstore.client.socket import socket_path
@@ -88,21 +102,41 @@ def xenstored(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: loop.stop())
     try:
-        if trace_file is not None:
-            server.trace.on()
-        daemon.start()
-        if not quiet:
-            click.echo(f"XenStore on {daemon.path}")
-            sys.stdout.flush()
-        loop.run()
+        with ExitStack() as left:
+            left.callback(server.trace.off)
+            left.callback(loop.close)
+            if trace_file is not None:
+                server.trace.on()
+            left.callback(daemon.stop)
+            daemon.start()
+            if trace_pcap is not None:
+                server.tap = left.enter_context(_capture(trace_pcap))
+                left.callback(daemon.stop)  # sessions end while their ends can be written
+            if not quiet:
+                click.echo(f"XenStore on {daemon.path}")
+                sys.stdout.flush()
+            loop.run()
     except SocketError as error:
         raise click.UsageError(str(error)) from None
     except XsError as error:
         raise click.UsageError(f"--trace-file {error.path}: {error.detail}") from None
+
+
+@contextmanager
+def _capture(path: str) -> Iterator[Tap]:
+    """A capture in the new file ``path``. Raises UsageError if it cannot be made."""
+    from xennet.trace.xenstore_capture import XenStoreCapture
+
+    try:
+        capture = XenStoreCapture(path, lambda text: click.echo(text, err=True))
+    except ValueError as error:
+        raise click.UsageError(f"--trace-pcap {error}") from None
+    except OSError as error:
+        raise click.UsageError(f"--trace-pcap {path}: {error.strerror}") from None
+    try:
+        yield capture
     finally:
-        daemon.stop()
-        loop.close()
-        server.trace.off()
+        capture.close()
 
 
 _limits(xenstored)

@@ -55,6 +55,8 @@ def _record(record: bytes) -> Iterator[tuple[str, int | str]]:
 
 
 def _structure(structure: Structure, role: int, body: bytes) -> Iterator[tuple[str, int | str]]:
+    if body:
+        yield f"xennet.{structure.filter}", ""
     union = structure.otherwise
     codec = structure.codec(union)
     if structure.selector:

@@ -20,7 +20,8 @@ from typing import Protocol
 
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.handlers import Server
-from xennet.xenstore.session import Limits, Session
+from xennet.xenstore.session import Limits
+from xennet.xenstore.tapped_session import open_session
 
 TURN = 256
 """Bytes read from one client, but for the rest of a longer request, before it is the next client's
@@ -310,7 +311,7 @@ class Daemon(SocketServer):
     def session(self, number: int) -> ByteSession | None:
         name = f"socket{number}" if self._domid == 0 else f"dom{self._domid}-socket{number}"
         try:
-            return Session(self._server, self._domid, name=name, limits=self._limits)
+            return open_session(self._server, self._domid, name=name, limits=self._limits)
         except XsError:
             return None
 

@@ -13,6 +13,7 @@ from xennet.xenstore.control import DIALECTS, control, shown
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.quota import UNLIMITED
 from xennet.xenstore.store import Store
+from xennet.xenstore.tap import Tap
 from xennet.xenstore.trace import Trace
 from xennet.xenstore.wire import decode_text, encode_text, strings
 
@@ -57,6 +58,8 @@ class Server:
         self.features = features
         self.say = say
         self.trace = Trace(store, trace_file)
+        #: Who is shown the bytes of each session that begins from now on.
+        self.tap: Tap | None = None
         self.dialect = DIALECTS[store.like.name]
         known = {
             xs.XS_CONTROL: Handler(

@@ -24,6 +24,7 @@ from xennet.xenstore.ring_client import RingChannel, reconnect
 from xennet.xenstore.ring_page import RingPage
 from xennet.xenstore.ring_server import RingServer
 from xennet.xenstore.session import Session
+from xennet.xenstore.tapped_session import open_session
 
 #: Most deliveries of other domains while a request waits. Then domain 0 serves its ring at once, so
 #: that no schedule starves it.
@@ -62,7 +63,7 @@ class _ServedRing:
         """Begin to answer the domain, which has been introduced."""
 
         def session() -> Session:
-            return Session(server, self._domid, name=self.name, on_output=self._output)
+            return open_session(server, self._domid, name=self.name, on_output=self._output)
 
         self._server = RingServer(
             self._page, session, self._notify, server.features_of(self._domid)

@@ -97,7 +97,8 @@ def _structure(kind: records.Kind, structure: records.Structure) -> Iterator[str
     }
     usual = structure.codec(structure.otherwise)
     yield f"[{kind.value}] = {{"
-    yield f'name = "{structure.definition}", size = {usual.size},'
+    yield f'name = "{structure.definition}", filter = "xennet.{structure.filter}",'
+    yield f"size = {usual.size},"
     if structure.selector:
         at, size = usual.offsets[structure.selector], usual.sizes[structure.selector]
         yield f"selector = {{{at}, {size}, {structure.mask}}},"

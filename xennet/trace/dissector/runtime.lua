@@ -30,6 +30,7 @@ end
 define("xennet.rule", ProtoField.string("xennet.rule", "rule"))
 define("xennet.text", ProtoField.string("xennet.text", "text"))
 for _, structure in pairs(STRUCTURES) do
+  define(structure.filter, ProtoField.none(structure.filter, structure.name))
   for _, variant in pairs(structure.variants) do
     for _, leaf in ipairs(variant) do
       define_leaf(leaf)
@@ -271,7 +272,7 @@ local function add_match(tree, buffer, at, info, role)
 end
 
 local function add_structure(tree, buffer, at, structure, role)
-  local branch = tree:add(xennet, buffer(math.min(at, buffer:len())), structure.name)
+  local branch = tree:add(FIELDS[structure.filter], buffer(at))
   local variant = structure.variants[-1]
   if structure.selector then
     local begin, size, mask = at + structure.selector[1], structure.selector[2], structure.selector[3]
