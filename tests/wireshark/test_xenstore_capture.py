@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -17,11 +19,11 @@ import pytest
 from captures import columns, needs_tshark, packets
 from hypothesis import given
 from hypothesis import strategies as st
-from xennet.port.null import NullPort
 
 from xennet.abi import xs_wire as xs
 from xennet.host import Host
 from xennet.observe import StoreOperation
+from xennet.port.null import NullPort
 from xennet.trace.record_decoder import CUT, decode
 from xennet.trace.records import HEADER, Role
 from xennet.trace.xenstore_capture import XenStoreCapture
@@ -46,8 +48,13 @@ def failed(text: str) -> None:
 def daemon(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A server on ``path``, which is killed in the end."""
     command = [sys.executable, "-m", "xennet", "xenstored", "--socket", str(path), *options]
+    prctl = ctypes.CDLL(None).prctl
     server = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG
     )
     try:
         assert server.stdout is not None
