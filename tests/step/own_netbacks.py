@@ -77,3 +77,20 @@ class NeverLooksAgain(Netback):
         self.awake = False
         if self.ring is not None:
             self.ring.sring.req_event = self.ring.req_cons + 1
+
+
+class ControlsTerminals(Netback):
+    """Puts what controls a terminal into the store and into the names of its deliveries."""
+
+    def __init__(self, hv: Hypervisor, node: str) -> None:
+        super().__init__(hv, node)
+        hv.store.write(f"{node}/feature-controls", b"\x1b[2J\x1b]0;owned\x07\x9b31m\r\n")
+
+    def take(self, ring: BackRing) -> None:
+        super().take(ring)
+
+        def named() -> None:
+            """Nothing."""
+
+        named.__qualname__ = named.__name__ = "\x1b[2J"
+        self.hv.defer(named)

@@ -37,3 +37,16 @@ def test_a_driver_that_cannot_be_found_is_bad_input(
 ) -> None:
     assert main(["step", "--guest", "gen:60x3", "--host", "null:", option, driver]) == 2
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shown", [(), ("--show",)])
+def test_a_driver_does_not_control_the_terminal(
+    shown: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = "tests.step.own_netbacks:ControlsTerminals"
+    words = ["--guest", "gen:60x3", "--host", "null:", "--backend", own, "--from", "handshake"]
+    assert main(["step", *words, "--choices", "1", *shown]) == 0
+    said = capsys.readouterr().out
+    assert all(line.isprintable() for line in said.split("\n"))
+    wanted = 'writes backend/vif/1/0/feature-controls = "\\x1b[2J\\x1b]0;owned\\x07\\x9b31m'
+    assert wanted in " ".join(said.split())

@@ -82,6 +82,17 @@ def test_nothing_that_happened_is_cut_off(stepped: SteppedRun) -> None:
     assert screen.down == 0
 
 
+def test_what_was_searched_for_is_marked_and_scrolled_to(stepped: SteppedRun) -> None:
+    stepped.back(stepped.choices.steps - 35)
+    screen = Screen(stepped, wanted="STATE = ", seek=True)
+    marked = [line for line in text(screen) if line.startswith("/ ")]
+    assert marked == ['/ store: domU1 writes device/vif/0/state = "4" in transaction 2']
+    assert screen.down > 0
+    screen.scroll(-100)  # it is sought once
+    assert text(screen)[5].startswith("35 ")
+    assert not any(line.startswith("/ ") for line in text(Screen(stepped, wanted="nowhere")))
+
+
 def test_help_is_whole_at_80_by_24(stepped: SteppedRun) -> None:
     shown = text(Screen(stepped, help=True))
     assert "".join(HELP.split()) in "".join("".join(shown).split())

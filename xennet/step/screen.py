@@ -12,7 +12,10 @@ from xennet.step.stepped_run import SteppedRun
 from xennet.step.vif_indices import INDICES, RingIndices
 
 #: What a piece of a line is: styles of xennet.step.terminal.
-PLAIN, TITLE, CHANGED, CHOSEN, STORE, QUIET = "", "title", "changed", "chosen", "store", "quiet"
+PLAIN, TITLE, CHANGED, CHOSEN = "", "title", "changed", "chosen"
+STORE, FOUND, QUIET = "store", "found", "quiet"
+#: Before a sentence that was searched for.
+FOUND_MARK = "/ "
 
 #: A line: (text, what it is) of each piece.
 Line = list[tuple[str, str]]
@@ -50,20 +53,24 @@ c               the command that comes to this place again
 req_prod, rsp_prod     so many were published: they are in the shared page
 req_cons, rsp_cons     so many the other end has taken: it keeps that to itself
 req_event, rsp_event   at this number the other end is to send an event
-*                      the last delivery changed it
+*, /                   the last delivery changed it; this was searched for
 """
 
 
 @define
 class Screen:
     """What a reader of ``run`` looks at: ``chosen`` is the delivery that Enter makes; ``down``
-    lines are scrolled away; a ``message`` may stand above the keys, or ``help`` instead of all."""
+    lines are scrolled away; a ``message`` may stand above the keys, or ``help`` instead of all.
+    Sentences that have the text ``wanted`` are marked; with ``seek`` the first of them is scrolled
+    to when the screen is drawn next."""
 
     run: SteppedRun
     chosen: int = 0
     down: int = 0
     message: str = ""
     help: bool = False
+    wanted: str = ""
+    seek: bool = False
     _most: int = field(init=False, default=0)
 
     def lines(self, width: int, height: int) -> list[Line]:
@@ -141,10 +148,19 @@ class Screen:
         else:
             behind = step.behind
             lines += _wrapped(f"{step.number} {printable(step.name)}", width, TITLE)
-            lines += _told(step.did or ("nothing to tell of",), width)
+            lines += self._told(step.did or ("nothing to tell of",), width)
         if behind:
             lines += _wrapped("outside of all deliveries", width, TITLE)
-            lines += _told(behind, width)
+            lines += self._told(behind, width)
+        return lines
+
+    def _told(self, sentences: Iterable[str], width: int) -> list[Line]:
+        lines = []
+        for one in sentences:
+            style = STORE if one.startswith("store: ") else PLAIN
+            found = bool(self.wanted) and self.wanted.lower() in one.lower()
+            mark, style = (FOUND_MARK, FOUND) if found else ("  ", style)
+            lines += _wrapped(f"{mark}{printable(one)}", width, style, indent=4)
         return lines
 
     def _ready(self, width: int, room: int) -> list[Line]:
@@ -155,7 +171,7 @@ class Screen:
             told: list[Line] = [
                 [("the run is over: " + ("GOOD" if verdict.good else "BAD"), TITLE)]
             ]
-            return [*told, *_told(map(str, verdict.reasons), width)][: max(1, room - 1)]
+            return [*told, *self._told(verdict.reasons, width)][: max(1, room - 1)]
         count = len(run.ready)
         most = min(count, max(1, min(_LISTED, room // 2)))
         first = max(0, min(self.chosen - most // 2, count - most))
@@ -168,6 +184,9 @@ class Screen:
 
     def _window(self, lines: list[Line], room: int) -> list[Line]:
         """What fits of ``lines``, from where it is scrolled to."""
+        if self.seek:
+            marked = [at for at, line in enumerate(lines) if plain(line).startswith(FOUND_MARK)]
+            self.down, self.seek = max(0, marked[0] - 2) if marked else 0, False
         self._most = max(0, len(lines) - room + 1) if len(lines) > room else 0
         self.down = min(self.down, self._most)
         if not self._most:
@@ -205,14 +224,6 @@ def _few(ring: RingIndices, changed: frozenset[tuple[str, str]], width: int) -> 
         mark = "*" if (ring.name, name) in changed else ""
         words.append(f"{name} {'-' if value is None else value}{mark}")
     return _filled(words, width, PLAIN)
-
-
-def _told(sentences: Iterable[str], width: int) -> list[Line]:
-    lines = []
-    for one in sentences:
-        style = STORE if one.startswith("store: ") else PLAIN
-        lines += _wrapped(f"  {printable(one)}", width, style, indent=4)
-    return lines
 
 
 def _wrapped(text: str, width: int, style: str = PLAIN, indent: int = 2) -> list[Line]:

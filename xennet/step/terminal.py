@@ -23,6 +23,7 @@ _STYLES = {
     screen.CHANGED: "bold yellow",
     screen.CHOSEN: "reverse",
     screen.STORE: "cyan",
+    screen.FOUND: "bold reverse",
     screen.QUIET: "dim",
 }
 #: Steps of a search between two looks at the keyboard.
@@ -140,6 +141,7 @@ class Stepper(App[None]):
 
     def action_forget(self) -> None:
         self._leave_search()
+        self._wanted = self._shown.wanted = ""
         self._shown.help = False
         self._draw()
 
@@ -194,6 +196,7 @@ class Stepper(App[None]):
         """Show another place."""
         self._shown.chosen = self._shown.down = 0
         self._shown.help = False
+        self._shown.wanted, self._shown.seek = self._wanted, bool(self._wanted)
         self._draw(message)
 
     def _draw(self, message: str = "") -> None:
