@@ -193,7 +193,11 @@ class Screen:
             return lines
         shown = lines[self.down : self.down + room - 1]
         left = len(lines) - self.down - len(shown)
-        more = f"{left} more lines: Page Down" if left else "Page Up: what is above"
+        more = (
+            f"{left} more line{'s' if left > 1 else ''}: Page Down"
+            if left
+            else "Page Up: what is above"
+        )
         return [*shown, [(more, QUIET)]][: max(room, 0)]
 
 

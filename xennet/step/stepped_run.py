@@ -141,7 +141,9 @@ class SteppedRun:
         """(ring, index) of the indices that the last step changed."""
         before = dict(_flat(self.steps[-2].rings)) if len(self.steps) > 1 else {}
         return frozenset(
-            where for where, value in _flat(self.rings) if before.get(where, 0) != value
+            where
+            for where, value in _flat(self.rings)
+            if value is not None and value != (before.get(where) or 0)
         )
 
     def step(self, choice: int = 0) -> Step:
@@ -303,8 +305,8 @@ class SteppedRun:
                 self._told(step)
 
 
-def _flat(rings: Sequence[RingIndices]) -> Iterator[tuple[tuple[str, str], int]]:
-    """((ring, index), value) of each index; 0 for one that is not there."""
+def _flat(rings: Sequence[RingIndices]) -> Iterator[tuple[tuple[str, str], int | None]]:
+    """((ring, index), value) of each index."""
     for ring in rings:
         for index, value in ring.values():
-            yield (ring.name, index), value or 0
+            yield (ring.name, index), value
