@@ -46,7 +46,7 @@ _TABLE = {
     "hypervisor": "abi evtchn gnttab interface memory observe runloop",
     "hypercall": "abi hypervisor interface",
     # The store
-    "xenstore": "abi html_table interface",
+    "xenstore": "abi html_table interface lazy",
     "xenstored": "abi hypervisor interface observe runloop xenstore",
     # Drivers and what they share: the interface is all that they see of a machine
     "offload": "abi engine/choice engine/kernel frames ring",

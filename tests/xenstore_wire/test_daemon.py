@@ -516,3 +516,16 @@ def test_trace_file_that_cannot_be_opened_is_bad_usage(tmp_path: Path) -> None:
     _, errors = server.communicate(timeout=_SECONDS)
     assert server.returncode == 2
     assert "--trace-file /none/none: cannot be opened" in errors
+
+
+def test_command_imports_nothing_of_clients_and_machines() -> None:
+    script = (
+        "import sys; from xennet.cli import main;"
+        "main(['xenstored', '--socket', '/none/none/socket']);"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    imported = set(done.stdout.split())
+    unused = {"xennet.pump", "xennet.runloop", "xennet.hypervisor", "xennet.xenstore.client.client"}
+    assert "xennet.xenstore.daemon" in imported
+    assert not imported & {*unused, "rich", "asyncio", "numba"}

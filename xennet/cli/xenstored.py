@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,7 @@ def xenstored(
 
     Debian's xenstore-* tools, libxenstore and pyxs use it unchanged; their users are domain 0.
     """
+    gc.disable()  # what is imported stays: there is nothing to collect
     from contextlib import ExitStack
 
     from attrs import evolve
@@ -90,6 +92,8 @@ def xenstored(
     from xennet.xenstore.quota import UNLIMITED
     from xennet.xenstore.store import Store
 
+    gc.freeze()
+    gc.enable()
     limits = {name: value or UNLIMITED for name, value in quotas.items() if value is not None}
     server = Server(
         Store(evolve(likeness(like).quota, **limits), like=like),

@@ -1,0 +1,95 @@
+"""What a node costs, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+from xennet.xenstore import Connection, Store
+from xennet.xenstore.node import Children, ChildSnapshot, Node
+from xennet.xenstore.transaction import Accessed, PrivateNode
+
+KINDS = (Node, Children, ChildSnapshot, Accessed, PrivateNode)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def fill(conn: Connection, directories: int, tx: int = 0) -> None:
+    for i in range(directories):
+        for k in range(100):
+            conn.write(f"/many/{i}/{k}", b"12345678", tx)
+
+
+def objects() -> int:
+    return sum(type(one) in KINDS for one in gc.get_objects())
+
+
+def test_node_costs_less_than_350_bytes() -> None:
+    conn = Store().connect(0)
+    fill(conn, 1)
+    tracemalloc.start()
+    try:
+        fill(conn, 31)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken / 3000 < 350
+
+
+def test_removed_nodes_are_gone_at_once_without_the_collector(no_collector: None) -> None:
+    conn = Store().connect(0)
+    conn.write("/many", b"")
+    before = objects()
+    for path in ("/many", "/many/0"):
+        fill(conn, 3)
+        assert objects() >= before + 300
+        conn.rm("/many/1")
+        conn.rm(path)
+        conn.rm("/many")
+        conn.write("/many", b"")
+        assert objects() == before
+
+
+def test_directory_that_was_emptied_one_by_one_keeps_no_list(no_collector: None) -> None:
+    conn = Store().connect(0)
+    conn.write("/many/0", b"")
+    before = objects()
+    fill(conn, 1)
+    for k in range(100):
+        conn.rm(f"/many/0/{k}")
+    assert objects() == before
+    assert conn.directory("/many/0") == []
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_transaction_leaves_nothing_but_its_nodes(no_collector: None, commit: bool) -> None:
+    conn = Store().connect(0)
+    conn.write("/many", b"")
+    before = objects()
+    tx = conn.transaction_start()
+    fill(conn, 2, tx)
+    conn.directory("/many", tx)
+    conn.transaction_end(tx, commit)
+    conn.rm("/many")
+    conn.write("/many", b"")
+    assert objects() == before
+
+
+def test_snapshots_of_removed_lists_still_tell_what_was_there() -> None:
+    conn = Store().connect(0)
+    fill(conn, 1)
+    tx = conn.transaction_start()
+    names = conn.directory("/many/0", tx)
+    conn.directory("/many", tx)
+    conn.rm("/many")
+    assert conn.directory("/many/0", tx) == names == [str(k) for k in range(100)]
+    assert conn.directory("/many", tx) == ["0"]
