@@ -216,7 +216,11 @@ def test_from_a_lost_wake_up_to_the_early_look_in_two_keys(
     avoided = [e["n"] for e in events if e["kind"] == "notify" and not e["sent"]][-1]
     tab = shown(lost_wake_up)
     assert tab.ask(STEP) == store["n"]  # it opens where the rule was broken
-    assert "A consumer looks once more" in tab.ask("document.body.textContent")
+    said = tab.ask("document.getElementById('facts').textContent")
+    assert said.startswith(f"Wrong here: {check['text']}")
+    assert "Rule ring.final-check: A consumer looks once more" in said
+    # The machine, in which the check is, has a lane for the arrow to it.
+    assert "machine" in tab.ask("document.getElementById('lanes').textContent")
     tab.press("w")
     assert tab.ask(STEP) == looks[-1]
     tab.ask(f"go({avoided})")

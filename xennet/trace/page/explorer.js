@@ -14,8 +14,7 @@ function now() {
   $("scrub").value = step;
   $("count").textContent = `step ${step} of ${events.length}, ${e.t / 1000} µs`;
   $("sentence").textContent = (Number.isInteger(e.dom) ? `domain ${e.dom}: ` : "") + (e.text || e.kind);
-  for (const one of caused.get(step) || [])
-    if (eventAt(one).kind === "check") say(el("b", "Wrong here: ", "wrong"), eventAt(one).text, " (", link(one, "check"), ")");
+  for (const one of checksOf(step)) say(el("b", "Wrong here: ", "wrong"), eventAt(one).text, " (", link(one, "check"), ")");
   lostText(step, say);
   if (e.kind === "notify" || e.kind === "publish") notificationText(e, say);
   for (const id of rulesOf(step)) {
@@ -25,7 +24,8 @@ function now() {
   if (why(step)) say("Why (w): ", link(why(step), "why"), `: ${sentence(why(step))}`);
   const cause = stepOf.get(e.cause);
   if (cause && cause !== why(step)) say("Caused by ", link(cause, "cause"), `: ${sentence(cause)}`);
-  if (caused.get(step)) say("Leads to ", links(caused.get(step), "leads"), ` ${sentence(caused.get(step)[0])}`);
+  const leads = (caused.get(step) || []).filter((one) => eventAt(one).kind !== "check");
+  if (leads.length) say("Leads to ", links(leads, "leads"), ` ${sentence(leads[0])}`);
   if (isAccess(e)) accessText(e, step, say);
   const rest = Object.keys(e).filter((name) => !TOLD.has(name) && !EVENT_OF[e.index] && e.kind !== "notify").map((name) => row([name, typeof e[name] === "object" ? JSON.stringify(e[name]) : e[name]]));
   if (rest.length && !isAccess(e)) { const t = el("table"); t.append(...rest); facts.push(t); }
@@ -257,7 +257,8 @@ function problemLinks() {
 
 function begin() {
   const run = header.run || {};
-  $("command").textContent = "xennet " + (run.command || []).join(" ") + (run.choices ? `, choices ${run.choices}` : "");
+  const command = Array.isArray(run.command) && run.command.length ? ["xennet", ...run.command] : ["a recording"];
+  $("command").textContent = command.join(" ") + (run.choices ? `, choices ${run.choices}` : "");
   if (!events.length) { $("sentence").textContent = "The trace has no events."; return; }
   $("back").addEventListener("click", KEYS.ArrowLeft);
   $("on").addEventListener("click", KEYS.ArrowRight);

@@ -5,7 +5,9 @@ const LANE = 46, LEFT = 96, BESIDE = 40, APART = 13;
 
 function lanes(panel) {
   const {step} = state, from = Math.max(1, step - BESIDE), to = Math.min(events.length, from + 2 * BESIDE);
-  const lanesOf = events.slice(from - 1, to).some((e) => !domains.includes(e.dom)) ? [...domains, null] : domains;
+  const drawn = connections(step), ends = drawn.flatMap(([one, other]) => [eventAt(one), eventAt(other)]);
+  const outside = [...events.slice(from - 1, to), ...ends].some((e) => !domains.includes(e.dom));
+  const lanesOf = outside ? [...domains, null] : domains;
   const x = (s) => LEFT + (Math.min(Math.max(s, from - 1), to + 1) - from) * APART;
   const y = (s) => 22 + lanesOf.indexOf(domains.includes(eventAt(s).dom) ? eventAt(s).dom : null) * LANE;
   const svg = shape("svg", {viewBox: `0 0 ${LEFT + (2 * BESIDE + 1) * APART} ${lanesOf.length * LANE}`, role: "img"});
@@ -24,7 +26,7 @@ function lanes(panel) {
     if (["upcall", "begin", "post"].includes(eventAt(s).kind) && cause >= from && y(cause) !== y(s))
       svg.append(arrow(cause, s, "arrow", x, y));
   }
-  svg.append(...connections(step).map(([one, other, cls]) => arrow(one, other, cls, x, y)));
+  svg.append(...drawn.map(([one, other, cls]) => arrow(one, other, cls, x, y)));
   for (let s = from; s <= to; s++) svg.append(dot(s, x, y));
   panel.replaceChildren(el("h2", "Time line"), svg, legend());
 }

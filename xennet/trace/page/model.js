@@ -278,10 +278,14 @@ for (const memory of rings()) {
   for (const step of headerAccesses(memory)) if (!roles.has(eventAt(step).dom)) roles.set(eventAt(step).dom, "backend");
 }
 
+/** The steps that say that something is wrong with a step. */
+const checksOf = (step) => (caused.get(step) || []).filter((one) => eventAt(one).kind === "check");
+
 /** The ids of the rules that a step follows, or that it is about. */
 function rulesOf(step) {
   const e = eventAt(step), lost = lostAt(step), follows = protocol.step_rules;
-  if (e.rule) return [e.rule];
+  const broken = checksOf(step).map((one) => eventAt(one).rule).filter(Boolean);
+  if (broken.length || e.rule) return broken.length ? broken : [e.rule];
   if (lost && step === lost.step) return follows["lost " + lost.index];
   if (e.kind === "notify") return follows[`${e.sent ? "sent" : "avoided"} ${publicationFor(e).index}`] || [];
   if (e.kind === "publish") return follows[`publish ${e.index}`] || [];

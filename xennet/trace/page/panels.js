@@ -28,17 +28,19 @@ function ring(panel) {
     if (here.memory === memory.id && isAccess(here) && covers(here, headerAt(name))) tr.className = "changed";
     rows.push(tr);
   }
-  for (const name of PRIVATE) {
+  for (const name of PRIVATE.filter((one) => at[one])) {
     const one = at[name], end = /^req_prod|^rsp_cons/.test(name) ? "frontend" : "backend";
-    const tr = row([`${name} (${end})`, one ? one.value : "?", one ? one.value % division.count : "",
-      !one ? el("span", "not in this recording", "faint") : one.step ? link(one.step, "p" + name, String(one.step)) : el("span", SINCE_THE_START, "faint"),
+    const tr = row([`${name} (${end})`, one.value, one.value % division.count,
+      one.step ? link(one.step, "p" + name, String(one.step)) : el("span", SINCE_THE_START, "faint"),
       el("span", `the ${end} alone`, "faint")]);
-    if (one && one.step === step) tr.className = "changed";
+    if (one.step === step) tr.className = "changed";
     rows.push(tr);
   }
+  const unknown = PRIVATE.filter((one) => !at[one]);
   panel.replaceChildren(
     ringChoice(memory),
     table(["index", "value", "slot", "written by", "read by"], rows),
+    el("p", unknown.length ? `Private indices that the recording does not tell: ${unknown.join(", ")}.` : "", "faint"),
     el("p", occupation(at, division.count)),
     slots(memory, division, at),
     el("p", "orange: the backend's; blue: written, the frontend's; empty: never written. " +
