@@ -30,7 +30,7 @@ from attrs import frozen
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "tests" / "mutants.toml"
 #: What a private copy is made of.
-COPIED = ("xennet", "tests", "pyproject.toml")
+COPIED = ("xennet", "tests", "examples", "pyproject.toml")
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
 #: Every run is alike, and its reasons are not cut off.
 FIXED = {"PYTHONHASHSEED": "0", "COLUMNS": "200"}

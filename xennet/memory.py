@@ -188,6 +188,16 @@ class Memory:
         return [frame for frame, owner in enumerate(self.owner) if owner == domid]
 
     @property
+    def end(self) -> int:
+        """The number behind the last frame that has an owner; all from there on hold zeroes."""
+        return self._free.rfind(0) + 1
+
+    @property
+    def hint(self) -> int:
+        """The frame at which the search for free ones begins."""
+        return self._hint
+
+    @property
     def used(self) -> int:
         """Number of frames that have an owner."""
         return self._used

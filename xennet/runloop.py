@@ -175,6 +175,15 @@ class RunLoop:
         """The ready deliveries, oldest first."""
         return tuple(self._ready)
 
+    def calls(self) -> dict[Delivery, Call]:
+        """The ready deliveries, oldest first, with what each calls."""
+        return dict(self._ready)
+
+    def pending(self) -> list[tuple[Timer, bool]]:
+        """The timers that run, in the order in which they are due, and whether time may jump to
+        each (:attr:`next_due`)."""
+        return [(timer, self._awaited(timer)) for timer in sorted(self._timers) if timer.call]
+
     def post(self, delivery: Delivery, action: Action) -> bool:
         """Make ``delivery`` ready. Returns False, with nothing changed, if it is ready already.
 

@@ -143,7 +143,10 @@ _TABLE = {
         "abi engine/atomics errors exec frames host ifnet interface lifecycle link netback "
         "netfront plugins port pump toolstack wrap xenbus xenstore"
     ),
-    "step": "choices host link port ring run runloop trace",
+    "step": (
+        "abi choices engine/choice frames host ifnet link memory netback observe port pump ring "
+        "run runloop trace vif"
+    ),
     # The front doors
     "__init__": (
         "errors frames host hypervisor interface lazy lifecycle link moved netback "

@@ -94,3 +94,27 @@ class ControlsTerminals(Netback):
 
         named.__qualname__ = named.__name__ = "\x1b[2J"
         self.hv.defer(named)
+
+
+class CountsRuns(Netback):
+    """Knows how many of it there have been."""
+
+    runs = 0
+
+    def __init__(self, hv: Hypervisor, node: str) -> None:
+        super().__init__(hv, node)
+        CountsRuns.runs += 1
+        self.number = CountsRuns.runs
+
+
+class AnswersOthers(Netback):
+    """Answers requests that nobody made."""
+
+    def take(self, ring: BackRing) -> None:
+        if not ring.unconsumed_requests:
+            return
+        ring.req_cons += ring.unconsumed_requests
+        ring.sring.write_slot(ring.rsp_prod_pvt, TX_RESPONSE.pack(77, 0))
+        ring.rsp_prod_pvt += 1
+        if ring.push_responses_and_check_notify():
+            self.hv.notify(self.port)

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from xennet.cli.errors import BadInputError
+from xennet.cli.orders import show_orders
 from xennet.cli.output import say
 from xennet.cli.run import ports_of, require_vif_room
 from xennet.cli.run import run as run_command
@@ -43,7 +44,8 @@ _HELP = """\
 
 @click.command(
     params=[p for p in run_command.params if p.name in _OF_RUN or p.name == "choices"],
-    epilog="Exit code: 0, or 2 for ports or choices that cannot be.",
+    epilog="Exit code: 0, or 2 for ports or choices that cannot be; with --all 1 if an order "
+    "loses a wake-up.",
 )
 @click.option(
     "--from",
@@ -56,6 +58,22 @@ _HELP = """\
 @click.option(
     "--show", is_flag=True, help=f"Print the screen, {_WIDTH} columns of {_HEIGHT} lines, and exit."
 )
+@click.option(
+    "--all",
+    "deliveries",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Try all orders of the next N deliveries, and tell which of them lose a wake-up.",
+)
+@click.option(
+    "--states",
+    type=click.IntRange(1),
+    default=2000,
+    show_default=True,
+    metavar="M",
+    help="With --all: give up beyond so many states.",
+)
+@click.option("-o", "out", metavar="FILE", help="With --all: write all states to .json or .dot.")
 @click.pass_context
 def step(
     ctx: click.Context,
@@ -66,6 +84,9 @@ def step(
     start: str | None,
     lines: bool,
     show: bool,
+    deliveries: int | None,
+    states: int,
+    out: str | None,
     no_sg: bool,
     no_gso: bool,
     no_csum: bool,
@@ -77,18 +98,25 @@ def step(
     run, a line for each step.
     """
     from xennet.choices import Choices, NoSuchChoiceError
+    from xennet.step.explore import Place
     from xennet.step.stepped_run import STAGES, Asked, SteppedRun
 
+    if out is not None and deliveries is None:
+        raise click.UsageError("-o is for --all N.")
     options = RunOptions(sg=not no_sg, gso=not no_gso, csum=not no_csum, **asked)
     guests, hosts = ports_of(guest, host, options)
     require_vif_room(options)
     run = Asked(tuple(guests), tuple(hosts), options, tuple(_words(ctx)))
     piped = not (show or (sys.stdin.isatty() and sys.stdout.isatty()))
     try:
+        begin = None if start is None else STAGES[start]
+        if deliveries is not None:
+            place = Place(run, Choices.parse(choices or ""), begin)
+            ctx.exit(show_orders(place, deliveries, states, out))
         session = SteppedRun(
             run,
             Choices.parse(choices or ""),
-            None if start is None else STAGES[start],
+            begin,
             (lambda made: say(_line(made))) if piped else lambda made: None,
         )
     except NoSuchChoiceError as error:

@@ -11,7 +11,14 @@ from attrs import frozen
 
 from xennet.abi.event_channel import EVTCHNSTAT_interdomain, EVTCHNSTAT_unbound
 from xennet.abi.grant_table import GTF_permit_access, GTF_type_mask
-from xennet.abi.ring import SRING_WORD_req_prod, SRING_WORD_rsp_prod
+from xennet.abi.ring import (
+    NETIF_RX_RING_SIZE,
+    NETIF_TX_RING_SIZE,
+    SRING_WORD_req_event,
+    SRING_WORD_req_prod,
+    SRING_WORD_rsp_event,
+    SRING_WORD_rsp_prod,
+)
 from xennet.hypervisor.machine import CONTROL_DOMAIN, Machine
 from xennet.interface import HypercallError
 from xennet.netback.keys import QueueKeys, read_queue_count, read_queues
@@ -20,6 +27,8 @@ from xennet.xenbus.paths import VifDirectories, VifPaths
 
 #: The highest number of queues that a backend of xennet announces.
 MOST_QUEUES = 64
+#: The slots of each ring.
+_SIZES = {"tx": NETIF_TX_RING_SIZE, "rx": NETIF_RX_RING_SIZE}
 
 
 class Use(Enum):
@@ -44,12 +53,16 @@ class Shared:
 @frozen
 class RingState:
     """One ring that the backend has attached: ``name`` is "tx" or "rx", of queue number ``queue``;
-    the indices are those that both ends have stored in its page. ``port`` is the frontend's."""
+    the indices are those that both ends have stored in its page, ``size`` the number of its slots.
+    ``port`` is the frontend's."""
 
     queue: int
     name: str
     req_prod: int
+    req_event: int
     rsp_prod: int
+    rsp_event: int
+    size: int
     port: int
 
     @property
@@ -148,4 +161,13 @@ def _rings(machine: Machine, paths: VifPaths, queue: int, keys: QueueKeys) -> It
         grant = machine.grant_tables.grant(paths.frontend_domid, gref)
         assert grant is not None  # it is in use
         words = machine.memory.run(grant.frame).u32
-        yield RingState(queue, name, words[SRING_WORD_req_prod], words[SRING_WORD_rsp_prod], port)
+        yield RingState(
+            queue,
+            name,
+            req_prod=words[SRING_WORD_req_prod],
+            req_event=words[SRING_WORD_req_event],
+            rsp_prod=words[SRING_WORD_rsp_prod],
+            rsp_event=words[SRING_WORD_rsp_event],
+            size=_SIZES[name],
+            port=port,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from array import array
+from collections.abc import Iterator
 
 from xennet.frames import MAX_FRAME, FrameBatch
 
@@ -71,6 +72,14 @@ class FrameFifo:
         if not self.count:
             self._first = 0
         return taken
+
+    def frames(self) -> Iterator[tuple[object, ...]]:
+        """All that is queued, in order: of each frame its bytes, its metadata and its remark."""
+        for number in range(self.count):
+            slot = (self._first + number) % self.slots
+            at = slot * _STRIDE
+            data = bytes(self._data[at : at + self._length[slot]])
+            yield data, *(column[slot] for column in self._meta), self._remarks.get(slot)
 
     def clear(self) -> int:
         """Forget all frames. Returns their number."""

@@ -620,13 +620,13 @@ class Recorder:
             self._held, self._held_for = [], "send"
         elif self._held_for == "send" and delivery.kind != "evtchn":
             self._flush()
-        name = self._name(delivery, call)
+        name = name_of(delivery, call)
         self._emit("post", f"{name} is ready", delivery=str(delivery), name=name, _post=delivery)
 
     def begins(self, delivery: Delivery, call: Call, ready: Sequence[Delivery], at: int) -> None:
         """A delivery is being made."""
         self._flush()
-        name = self._name(delivery, call)
+        name = name_of(delivery, call)
         self._deliveries += 1
         cause = self._posts.pop(delivery, None)
         self._stack.append((delivery, self._deliveries, 0))
@@ -647,23 +647,6 @@ class Recorder:
         self._flush()
         self._emit("end", f"{delivery} ends", delivery=str(delivery))
         self._last_copy.pop(self._stack.pop()[1], None)
-
-    def _name(self, delivery: Delivery, call: object) -> str:
-        while isinstance(call, partial):
-            if call.args == (delivery,):
-                break
-            call = call.args[-1] if call.args else call.func
-        machine = self._machine
-        if delivery.kind == "evtchn" and machine is not None:
-            return f"event at port {delivery.ident} of domain {delivery.domid}"
-        owner = getattr(call, "__self__", None)
-        if name := getattr(owner, "delivery_name", ""):
-            return str(name)
-        kind = type(owner) if owner is not None else None
-        module = getattr(kind, "__module__", getattr(call, "__module__", ""))
-        room = module.split(".")[1] if module.startswith("xennet.") else ""
-        words = getattr(call, "__qualname__", "")
-        return f"{delivery} ({room} {words})" if room and words else str(delivery)
 
     # -- the observers' events ---------------------------------------------------------------------
 
@@ -833,6 +816,26 @@ class Recorder:
             found = (one for one in self._by_page.values() if one.ident == ident)
             self._last = next(found, None)
         return self._last
+
+
+def name_of(delivery: Delivery, call: object) -> str:
+    """The name of a delivery that calls ``call()``: whose pass it is, where that is known."""
+    while isinstance(call, partial):
+        if call.args == (delivery,):
+            break
+        call = call.args[-1] if call.args else call.func
+    if delivery.kind == "evtchn":
+        return f"event at port {delivery.ident} of domain {delivery.domid}"
+    owner = getattr(call, "__self__", None)
+    if name := getattr(owner, "delivery_name", ""):
+        return str(name)
+    kind = type(owner) if owner is not None else None
+    module = getattr(kind, "__module__", getattr(call, "__module__", ""))
+    room = module.split(".")[1] if module.startswith("xennet.") else ""
+    words = getattr(call, "__qualname__", "")
+    if owner is not None and not room:
+        return f"{type(owner).__name__}.{getattr(call, '__name__', '')} of domain {delivery.domid}"
+    return f"{delivery} ({room} {words})" if room and words else str(delivery)
 
 
 def _sets(old: bytes, new: bytes) -> bool:
