@@ -24,6 +24,7 @@ The private indices live in a two-word array, so that kernels work on the very s
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from threading import Lock
 
 from xennet.abi.ring import (
@@ -33,12 +34,14 @@ from xennet.abi.ring import (
     NETIF_RX_SLOT_SIZE,
     NETIF_TX_RING_SIZE,
     NETIF_TX_SLOT_SIZE,
+    SRING_HEADER,
     SRING_HEADER_SIZE,
     SRING_WORD_req_event,
     SRING_WORD_req_prod,
     SRING_WORD_rsp_event,
     SRING_WORD_rsp_prod,
 )
+from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.choice import shared
 from xennet.html_table import html_table
 
@@ -223,6 +226,20 @@ class SharedRing:
             )
         at = self.slot_offset(index)
         self.u8[at : at + len(raw)] = raw
+
+
+def tx_ring_page(slots: Sequence[bytes], start: int = 0, published: int | None = None) -> bytearray:
+    """A page with a transmit ring that has carried ``start`` requests, all of them answered, and
+    ``slots`` (up to 256) behind them, of which ``published`` (None: all) are published; each end
+    asks for the next event."""
+    page = bytearray(PAGE_SIZE)
+    prod, event = start + (len(slots) if published is None else published), (start + 1) & MASK32
+    header = SRING_HEADER.pack(prod & MASK32, event, start, event, b"", b"")
+    page[: len(header)] = header
+    for place, raw in enumerate(slots, start):
+        at = SRING_HEADER_SIZE + place % NETIF_TX_RING_SIZE * NETIF_TX_SLOT_SIZE
+        page[at : at + len(raw)] = raw
+    return page
 
 
 def tx_ring(u8: memoryview, u32: memoryview, whose: str = "") -> SharedRing:

@@ -16,12 +16,13 @@ from xennet.abi.netif import (
     TX_RESPONSE,
     XEN_NETIF_EXTRA_TYPE_GSO,
 )
-from xennet.abi.ring import NETIF_TX_RING_SIZE, SRING_HEADER_SIZE
+from xennet.abi.ring import SRING_HEADER_SIZE
 from xennet.abi.xen import PAGE_SIZE
 from xennet.course.recordings import acting
 from xennet.course.ring_scene import BACKEND
 from xennet.engine.choice import using
 from xennet.netback.poll_page import FIRST_GREF, PAGES, PagePoller, PolledPacket
+from xennet.ring import tx_ring_page
 
 #: Bytes of a slot, and of what extra info takes of one.
 SLOT = TX_REQUEST.size
@@ -37,16 +38,6 @@ def tx(size: int, flags: int = 0, offset: int = 0, gref: int = FIRST_GREF, ident
 def gso(size: int, flags: int = 0, kind: int = XEN_NETIF_EXTRA_TYPE_GSO) -> bytes:
     """An extra info slot: TCPv4 in segments of ``size`` bytes."""
     return EXTRA_GSO.pack(kind, flags, size, 1, 0, 0)
-
-
-def ring_page(slots: Sequence[bytes], published: int) -> bytearray:
-    """A transmit ring whose first slots are ``slots``, with req_prod ``published``."""
-    page = bytearray(PAGE_SIZE)
-    page[0:4] = published.to_bytes(4, "little")
-    for index, slot in enumerate(slots):
-        at = SRING_HEADER_SIZE + SLOT * (index % NETIF_TX_RING_SIZE)
-        page[at : at + len(slot)] = slot  # extra info has 8 bytes
-    return page
 
 
 @frozen
@@ -89,7 +80,7 @@ class Backend:
         """Let the backend make one pass over a new ring with ``slots``, of which ``published`` are
         published (None: all)."""
         poller = self._poller
-        poller.load(bytes(ring_page(slots, len(slots) if published is None else published)))
+        poller.load(bytes(tx_ring_page(slots, published=published)))
         with acting(BACKEND, "the backend takes the slots"):
             poller.poll()
         error = poller.error()

@@ -40,9 +40,9 @@ from xennet.abi.netif import (
     NETTXF_extra_info,
     NETTXF_more_data,
 )
-from xennet.abi.ring import NETIF_TX_RING_SIZE, NETIF_TX_SLOT_SIZE, SRING_HEADER, SRING_HEADER_SIZE
+from xennet.abi.ring import NETIF_TX_RING_SIZE, NETIF_TX_SLOT_SIZE
 from xennet.abi.xen import PAGE_SIZE
-from xennet.ring import MASK32
+from xennet.ring import MASK32, tx_ring_page
 from xennet.testing import raw_backend, raw_frontend
 from xennet.testing.backend_moves import BACKEND_LIFE, BACKEND_MOVES
 from xennet.testing.frontend_moves import FRONTEND_LIFE, FRONTEND_MOVES, GARBAGE
@@ -192,17 +192,7 @@ class RingPage:
 
 def ring_page(slots: Sequence[bytes], start: int = 0) -> bytes:
     """A page with these slots (up to 256) from index ``start``, published and not answered."""
-    page = bytearray(PAGE_SIZE)
-    prod = (start + len(slots)) & MASK32
-    event = (start + 1) & MASK32
-    page[:SRING_HEADER_SIZE] = SRING_HEADER.pack(prod, event, start, event, b"", b"").ljust(
-        SRING_HEADER_SIZE, b"\0"
-    )
-    for number, raw in enumerate(slots):
-        place = (start + number) % NETIF_TX_RING_SIZE
-        at = SRING_HEADER_SIZE + place * NETIF_TX_SLOT_SIZE
-        page[at : at + len(raw)] = raw
-    return bytes(page)
+    return bytes(tx_ring_page(slots, start))
 
 
 @st.composite

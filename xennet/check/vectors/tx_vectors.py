@@ -22,7 +22,7 @@ from xennet.abi.netif import (
     TX_REQUEST,
     TX_RESPONSE,
 )
-from xennet.abi.ring import NETIF_TX_RING_SIZE, SRING_HEADER
+from xennet.abi.ring import NETIF_TX_RING_SIZE, SRING_WORD_rsp_event
 from xennet.abi.xen import PAGE_SIZE
 from xennet.check.vectors.vector import Packet, Response, Result, Vector
 from xennet.check.vectors.vector_pages import (
@@ -37,7 +37,7 @@ from xennet.check.vectors.vector_pages import (
 )
 from xennet.netback.guest_tx import R_NOTIFY
 from xennet.netback.poll_page import PagePoller
-from xennet.ring import MASK32, tx_ring
+from xennet.ring import MASK32, tx_ring, tx_ring_page
 
 MORE, EXTRA = netif.NETTXF_more_data, netif.NETTXF_extra_info
 BLANK, VALIDATED = netif.NETTXF_csum_blank, netif.NETTXF_data_validated
@@ -489,20 +489,9 @@ def cases() -> list[Case]:
 
 def ring_page(case: Case) -> bytes:
     """The page of a case: its header, its slots, zeros elsewhere."""
-    claimed = len(case.slots) if case.claimed is None else case.claimed
-    page = bytearray(PAGE_SIZE)
-    page[: SRING_HEADER.size] = SRING_HEADER.pack(
-        (case.start + claimed) & MASK32,
-        (case.start + 1) & MASK32,
-        case.start,
-        (case.start + case.rsp_event) & MASK32,
-        b"",
-        b"",
-    )
-    view = memoryview(page)
-    ring = tx_ring(view, view.cast("I"))
-    for place, raw in enumerate(case.slots):
-        ring.write_slot(case.start + place, raw)
+    page = tx_ring_page(case.slots, case.start, case.claimed)
+    words = memoryview(page).cast("I")
+    words[SRING_WORD_rsp_event] = (case.start + case.rsp_event) & MASK32
     return bytes(page)
 
 

@@ -18,11 +18,12 @@ from xennet.abi.netif import (
 from xennet.abi.xen import PAGE_SIZE
 from xennet.adversary import Access
 from xennet.course.lesson import Functions, Lesson, MisunderstandingError, Question
-from xennet.course.polled_backend import Backend, gso, numbered_pages, ring_page, tx
+from xennet.course.polled_backend import Backend, gso, numbered_pages, tx
 from xennet.course.recordings import acting, begin, interleavings
 from xennet.course.ring_scene import BACKEND, FRONTEND, guest_page
 from xennet.engine.choice import shared
 from xennet.netback.poll_page import FIRST_GREF
+from xennet.ring import tx_ring_page
 
 SKELETON = '''\
 """Exercise 6: a backend takes one packet from a guest that may do anything."""
@@ -261,7 +262,7 @@ def _checked(result: object) -> str | list[Part]:
 
 def _scene(case: _Case) -> SharedSlots:
     machine, page = guest_page()
-    page.u8[:] = ring_page(case.slots, case.count)
+    page.u8[:] = tx_ring_page(case.slots, published=case.count)
     slots = SharedSlots(shared(page.u32, "tx ring"))
     begin(machine)
     return slots
