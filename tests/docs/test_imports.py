@@ -69,7 +69,7 @@ _TABLE = {
     # A host, and what it is made of
     "toolstack": "abi interface xenbus xenstore",
     "plugins": "errors",
-    "port": "abi errors frames offload plugins ring",
+    "port": "abi engine/choice engine/kernel errors frames offload plugins ring",
     "wrap": "flow frames lazy offload port",
     "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
     "netmap": "abi engine/choice engine/kernel frames ifnet lazy memfd port pump ring runloop",

@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from port_helpers import drain, frames_of, new_batch
 
-from xennet.port import PortError
+from xennet.engine.choice import PLAIN
+from xennet.frames import FrameBatch
+from xennet.port import PortError, open_port
 from xennet.port.gen import DESTINATION, ETHERTYPE, SOURCE, GenPort, sequence_offset
+from xennet.port.numbered import NumberedFrames, put_numbered
 
 
 def expected_frame(size: int, number: int) -> bytes:
@@ -113,3 +116,49 @@ def test_frames_have_no_metadata_of_those_before_them_in_a_batch() -> None:
     GenPort("60x3").pull(batch)
     for column in (batch.flags, batch.gso_size, batch.gso_type, batch.hash_info):
         assert list(column[:4]) == [0, 0, 0, 1]
+
+
+def as_columns(batch: FrameBatch) -> list[bytes]:
+    """All that a batch holds, behind its frames too."""
+    return [bytes(batch.data), *(column.tobytes() for column in batch.all_columns)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    spec=st.sampled_from(
+        ["gen:14x40", "gen:60x40", "tcp:66x40", "tcp:100x40@7", "tcp:3000x40@3", "tcp6:90x40"]
+    ),
+    first=st.one_of(st.integers(0, 40), st.integers(2**32 - 60, 2**32 - 41)),
+    rooms=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+)
+def test_the_kernel_writes_what_whole_columns_write(spec, first, rooms) -> None:
+    """From anywhere on, into batches that have frames already; and what is alike only once."""
+    plain, other = open_port(spec), open_port(spec)
+    assert isinstance(plain, GenPort)
+    assert isinstance(other, GenPort)
+    kernel = NumberedFrames(PLAIN, plain._frame(plain.size), array("I", other._spec()))
+    ours, theirs = new_batch(40 * 3000, 40), new_batch(40 * 3000, 40)
+    for room in rooms:
+        plain._put(first, room, ours)
+        kernel.put(first, room, theirs)
+        for batch in (ours, theirs):
+            batch.count += room
+            batch.used += room * plain.size
+        first += room
+        assert as_columns(ours) == as_columns(theirs)
+    ours.clear()
+    plain._put(first, 5, ours)
+    frames = theirs.for_kernels(PLAIN.view)
+    alike = min(3, sum(rooms))
+    put_numbered(first, 5, 0, 0, alike, kernel.args, frames, theirs.timestamp)
+    assert as_columns(ours) == as_columns(theirs)
+
+
+def test_a_long_run_is_made_by_the_compiled_kernel(engine: str) -> None:
+    ports = [GenPort("60x5000"), GenPort("60x40")]
+    made = [drain(port, new_batch(64 * 100, 100))[0] for port in ports]
+    assert (ports[0].numbered is not None) is (engine == "fast")
+    assert ports[1].numbered is None
+    assert made[0][:40] == made[1]
+    assert made[0] == [(i * 1000, expected_frame(60, i)) for i in range(5000)]
+    assert ports[0].counters.frames_in == ports[0].given == 5000

@@ -8,8 +8,10 @@ from functools import lru_cache
 from struct import Struct
 from typing import ClassVar
 
+from xennet.engine.choice import current
 from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
 from xennet.port.base import BasePort, PortError
+from xennet.port.numbered import NumberedFrames
 
 #: Locally administered unicast addresses (second lowest bit of the first octet).
 DESTINATION = bytes.fromhex("02584e000002")
@@ -24,6 +26,8 @@ SEQUENCE = Struct(">I")
 _MAX_COUNT = 1 << 32
 _SPEC = re.compile(r"([0-9]{1,10})x([0-9]{1,10})", re.ASCII)
 _TEMPLATE_BYTES = 1 << 20
+#: Frames from which on it pays to load a compiled kernel that writes them.
+_MANY = 4096
 
 
 def sequence_offset(size: int) -> int:
@@ -74,6 +78,7 @@ class GenPort(BasePort):
         self._places = (0, 0)
         self._offsets = array("I")
         self._template = repeated(self._frame(size), count)
+        self._kernel: NumberedFrames | None = None
 
     def _frame(self, size: int) -> bytes:
         """The frame without its sequence number."""
@@ -83,6 +88,37 @@ class GenPort(BasePort):
     @property
     def exhausted(self) -> bool:
         return self._next == self.expected
+
+    @property
+    def given(self) -> int:
+        """How many frames have been pulled; to be set by who has made the next ones elsewhere, of
+        :attr:`numbered`."""
+        return self._next
+
+    @given.setter
+    def given(self, frames: int) -> None:
+        self._pulled(frames - self._next, (frames - self._next) * self._size)
+        self._next = frames
+
+    @property
+    def size(self) -> int:
+        """Bytes of each frame."""
+        return self._size
+
+    @property
+    def numbered(self) -> NumberedFrames | None:
+        """The kernel that makes the frames; None where plain Python is as quick, or there are
+        few."""
+        if self._kernel is None and self._next + _MANY <= (self.expected or 0):
+            engine = current()
+            if engine.name == "fast":
+                spec = array("I", self._spec())
+                self._kernel = NumberedFrames(engine, bytes(self._template[: self._size]), spec)
+        return self._kernel
+
+    def _spec(self) -> tuple[int, ...]:
+        """What xennet.port.numbered has to know."""
+        return (self._size, self._sequence_at, 1, 1, 0, 0, 0, 0, 0, INTERVAL)
 
     def _numbers(self, first: int, count: int) -> array[int]:
         """The sequence numbers of ``count`` frames, from the ``first`` on."""
@@ -105,6 +141,19 @@ class GenPort(BasePort):
             if left and not start:
                 raise IndexError(f"a batch of {len(batch.data)} bytes holds no frame of {size}")
             return 0
+        end = used + count * size
+        if (kernel := self.numbered) is not None:
+            kernel.put(first, count, batch)
+        else:
+            self._put(first, count, batch)
+        batch.count = start + count
+        batch.used = end
+        self._next = first + count
+        return self._pulled(count, end - used)
+
+    def _put(self, first: int, count: int, batch: FrameBatch) -> None:
+        """Append frames to ``batch``, which has room for them: whole columns at a time."""
+        size, start, used = self._size, batch.count, batch.used
         data, end = batch.data, used + count * size
         for at in range(used, end, len(self._template)):
             part = min(len(self._template), end - at)
@@ -121,7 +170,3 @@ class GenPort(BasePort):
         batch.timestamp[start : start + count] = array(
             "q", range(first * INTERVAL, (first + count) * INTERVAL, INTERVAL)
         )
-        batch.count = start + count
-        batch.used = end
-        self._next = first + count
-        return self._pulled(count, end - used)

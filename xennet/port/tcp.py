@@ -38,6 +38,8 @@ _TCP_ACK = 0x10
 _NOP_NOP = 0x0101
 _TIMESTAMPS, _TIMESTAMPS_BYTES = 8, 10
 _SEQUENCE_AT = 4
+#: The flags of all frames.
+_FLAGS = CSUM_BLANK | DATA_VALIDATED
 #: IPv4's "do not fragment", and a hop limit.
 _DONT_FRAGMENT, _HOPS = 0x4000, 64
 #: Payload of a segment that fills an MTU of 1500.
@@ -133,16 +135,17 @@ class TcpPort(GenPort):
             for i in range(2):
                 data[at - _SEQUENCE_AT + i : end : self._size] = octets[i::2]
 
-    def pull(self, batch: FrameBatch) -> int:
-        first = batch.count
-        count = super().pull(batch)
-        if not count:
-            return 0
-        flags = CSUM_BLANK | DATA_VALIDATED
+    def _spec(self) -> tuple[int, ...]:
+        size, at, _, _, *_, interval = super()._spec()
+        ports = (_SOURCE_PORT, _SEQUENCE_AT)
+        return (size, at, self._step, self._flows, *ports, _FLAGS, *self._gso, interval)
+
+    def _put(self, first: int, count: int, batch: FrameBatch) -> None:
+        super()._put(first, count, batch)
         columns = (batch.flags, batch.gso_size, batch.gso_type)
-        for column, value in zip(columns, (flags, *self._gso), strict=True):
-            column[first : first + count] = array("I", (value,)) * count
-        return count
+        place = batch.count
+        for column, value in zip(columns, (_FLAGS, *self._gso), strict=True):
+            column[place : place + count] = array("I", (value,)) * count
 
 
 class Tcp6Port(TcpPort):

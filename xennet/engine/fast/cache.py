@@ -43,9 +43,11 @@ _ROOMS = (
     "flow",
     "fuzz",
     "gnttab",
+    "link",
     "netback",
     "netfront",
     "offload",
+    "port",
     "shmif",
     "vif",
 )
