@@ -238,6 +238,11 @@ class Pump:
         """Whether any watched descriptor is ready now."""
         return bool(self._watched) and bool(self._the_selector().select(0))
 
+    @property
+    def undisturbed(self) -> bool:
+        """Whether time is virtual, and nobody has a turn between deliveries."""
+        return not (self.clock.real or self._watched or self._attendants)
+
     def turn(self) -> None:
         """Call the callbacks of the descriptors that are ready now, then all attendants. Nothing is
         delivered. Inside a turn this does nothing."""
@@ -372,7 +377,7 @@ class Pump:
     def _steps(self, over: Callable[[], bool] | None, undisturbed: bool) -> int | None:
         """The number of deliveries before the next turn of descriptors or attendants; None if there
         is none."""
-        if over is None and not (self.clock.real or self._watched or self._attendants):
+        if over is None and self.undisturbed:
             return None
         wanted = [CLOCK_STEPS] if self.clock.real else []
         if over is not None or (self.watching and not undisturbed):

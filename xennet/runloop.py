@@ -385,6 +385,37 @@ class RunLoop:
             made += 1
         return made
 
+    # -- deliveries that are made elsewhere (xennet.link.joined) -----------------------------------
+
+    @property
+    def plain(self) -> bool:
+        """Whether the oldest delivery is next and nobody watches."""
+        return self._order is None and self.watcher is None and self.meanwhile is None
+
+    @property
+    def calls(self) -> tuple[tuple[Delivery, Call], ...]:
+        """The ready deliveries, oldest first, with what is called to make them."""
+        return tuple(self._ready.items())
+
+    @property
+    def last_ident(self) -> int:
+        """The number of the newest work item or timer."""
+        return self._next_ident
+
+    def made(self, steps: int, last: Iterable[tuple[Delivery, Call]], last_ident: int) -> None:
+        """Note that ``steps`` deliveries were made elsewhere, the newest of them ``last``.
+
+        Nothing is ready now, and work items up to number ``last_ident`` were deferred.
+        """
+        self._ready.clear()
+        self.steps += steps
+        self._recent.extend(last)
+        self._next_ident = last_ident
+
+    def ready_again(self, delivery: Delivery, call: Call) -> None:
+        """Put a delivery that became ready elsewhere behind the others."""
+        self._ready[delivery] = call
+
     def run_until_idle(
         self,
         choose: Chooser | None = None,

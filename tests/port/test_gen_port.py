@@ -157,8 +157,8 @@ def test_the_kernel_writes_what_whole_columns_write(spec, first, rooms) -> None:
 def test_a_long_run_is_made_by_the_compiled_kernel(engine: str) -> None:
     ports = [GenPort("60x5000"), GenPort("60x40")]
     made = [drain(port, new_batch(64 * 100, 100))[0] for port in ports]
-    assert (ports[0].numbered is not None) is (engine == "fast")
-    assert ports[1].numbered is None
+    assert (ports[0]._kernel is not None) is (engine == "fast")
+    assert ports[1]._kernel is None
     assert made[0][:40] == made[1]
     assert made[0] == [(i * 1000, expected_frame(60, i)) for i in range(5000)]
     assert ports[0].counters.frames_in == ports[0].given == 5000

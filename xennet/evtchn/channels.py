@@ -396,6 +396,23 @@ class EventChannels:
 
     # What the hypervisor itself does
 
+    def settled(self, caller: int, port: int) -> tuple[int, int] | None:
+        """(domid, port) of the other end of ``port``, if a send from there that is delivered and
+        taken leaves every word of event bits as it is; else None."""
+        channel = self.tables[caller].channels[port]
+        table = self.tables.get(channel.remote_domid)
+        if channel.state != EVTCHNSTAT_interdomain or table is None or table.awaited:
+            return None
+        remote, bits = table.channels[channel.remote_port], table.bits
+        if bits.prioritised or not bits.is_settled(remote.port, remote.vcpu):
+            return None
+        return table.domid, remote.port
+
+    def pend(self, domid: int, port: int) -> None:
+        """Make ``port`` pending: its other end has sent, and nobody was told yet."""
+        table = self.tables[domid]
+        self._set_pending(table, table.channels[port])
+
     def raise_virq(self, domid: int, virq: int, vcpu: int = 0) -> bool:
         """Send a virtual interrupt. Returns False if the domain is gone or has not bound it.
 

@@ -195,6 +195,20 @@ class FifoBits:
         another."""
         return bool(self._word(port) & _LINKED)
 
+    def is_settled(self, port: int, vcpu: int) -> bool:
+        """Whether an event of ``port`` that is sent and taken leaves every word as it is: it was
+        the last to be linked to its queue, and nothing is pending there."""
+        queue = vcpu, self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
+        block = self._blocks[vcpu]
+        return (
+            block is not None
+            and not self._word(port)
+            and self._last_queue.get(port) == queue
+            and self._tails[vcpu][queue[1]] == port == block[_HEAD + queue[1]]
+            and not self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES]
+            and not any(other[_READY] for other in self._blocks if other is not None)
+        )
+
     def is_behind(self, port: int, other: int) -> bool:
         """Whether ``port`` was linked to a later queue of the same vCPU than ``other``."""
         vcpu, priority = self._last_queue.get(port, (0, 0))

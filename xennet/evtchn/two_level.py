@@ -95,6 +95,18 @@ class TwoLevelBits:
         """False: nothing of a closed port is left."""
         return False
 
+    def is_settled(self, port: int, vcpu: int) -> bool:
+        """Whether an event of ``port`` that is sent and taken leaves every word as it is: it is
+        not masked, no port of its word is pending, and no upcall."""
+        word = port // _WORD_BITS
+        return not (
+            self.is_masked(port)
+            or self._deliverable(word)
+            or self._u64[_PENDING + word] >> port % _WORD_BITS & 1
+            or any(self._u64[_SELECTOR + each * _VCPU_WORDS] for each in range(self._vcpus))
+            or any(self._u8[_UPCALL_PENDING + each * _VCPU_BYTES] for each in range(self._vcpus))
+        )
+
     def is_behind(self, port: int, other: int) -> bool:
         """False: all ports are equal."""
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from xennet.abi.event_channel import EVTCHNSTAT_interdomain, EVTCHNSTAT_unbound
 from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE
@@ -27,7 +28,7 @@ from xennet.observe import (
     Hypercall,
     Observers,
 )
-from xennet.runloop import Delivery, RunLoop, new_delivery
+from xennet.runloop import Call, Delivery, RunLoop, new_delivery
 
 #: The domain that gets VIRQ_DOM_EXC (Xen's hardware domain).
 CONTROL_DOMAIN = 0
@@ -355,6 +356,17 @@ class Machine:
         self.observers.emit(Hypercall(domid, op, args, result))
 
     # Upcalls
+
+    def upcall(self, domid: int, port: int) -> tuple[Delivery, Call]:
+        """The delivery of an event of ``port``, and what is called to make it."""
+        delivery = new_delivery(("evtchn", domid, port))
+        return delivery, partial(self._deliver, delivery)
+
+    def handles(self, domid: int, port: int, handler: Callable[[], None]) -> bool:
+        """Whether an event of ``port`` is handled by ``handler()``, now."""
+        record = self._records[domid]
+        known = record.handlers.get(port)
+        return record.running and record.upcall is None and known == handler
 
     def _poll(self, domid: int, port: int) -> bool:
         taken = self.channels.poll(domid, port)

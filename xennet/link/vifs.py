@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, IntEnum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from xennet.host.timeslices import TimeSlices
 from xennet.hypervisor import LeakReport
 from xennet.ifnet import Interface
 from xennet.link.inventory import domains, rings, status
+from xennet.link.joined import EVERY, JoinedPasses
 from xennet.link.report import DefectReport, DomainReport, LinkReport, LinkStatus, RingReport
 from xennet.link.timeline import Timeline
 from xennet.link.vif_interfaces import InterfaceHold, interfaces_of, note_state
@@ -291,8 +293,23 @@ class Vifs:
             self._require("carry()", Reached.OPEN)
         self.kick()
         pump = self.host.pump
-        pump.run(waiting, patience=_REAL_PATIENCE if pump.clock.real else PATIENCE)
+        with self._joined_passes():
+            pump.run(waiting, patience=_REAL_PATIENCE if pump.clock.real else PATIENCE)
         self._require_no_errors()
+
+    @contextmanager
+    def _joined_passes(self) -> Iterator[None]:
+        """A context in which passes of the only vif are joined if there are many to come."""
+        pair, pump, leave = self.pairs[0], self.host.pump, None
+        if len(self.pairs) == 1 and pair.vif is not None and pump.undisturbed:
+            joined = JoinedPasses(self.host.machine, pair.vif, pair.guest, pair.host)
+            if joined.worthwhile:
+                leave = pump.attend(joined.turn, EVERY)
+        try:
+            yield
+        finally:
+            if leave is not None:
+                leave()
 
     def carry_live(self, seconds: float | None, over: Callable[[], bool]) -> None:
         """Move frames as they come for ``seconds`` (None: without end), or until ``over()`` returns

@@ -25,7 +25,9 @@ from xennet.netback.credit import NO_LIMIT, Credit, Rate
 from xennet.netback.drain import Carrier, Patience, await_slots
 from xennet.netback.keys import FrontendFeatures, QueueKeys
 from xennet.netback.policy import BackendPolicy, VifOptions
+from xennet.netback.rx_pass import RxPass
 from xennet.netback.stage import TxStage
+from xennet.netback.tx_pass import TxPass
 from xennet.netback.verdict import FrontendError
 from xennet.observe import FrameFiltered
 from xennet.ring import BACK_REQ_CONS, BackRing, RingOverflowError, SharedRing, rx_ring, tx_ring
@@ -102,8 +104,8 @@ class Queue:
         self._undo: list[Callable[[], None]] = []
         self._stopped = False
         self._connected = True
-        self._scheduled = False
-        self._work = 0
+        self.scheduled = False
+        self.wanted = 0
         self._needed = 0
         try:
             self._connect(rate)
@@ -170,13 +172,13 @@ class Queue:
         if keys.split:
             self.tx_port = self._bind("event-channel-tx", keys.tx_port)
             self.rx_port = self._bind("event-channel-rx", keys.rx_port)
-            self._tx_eoi = self._late_eoi(self.tx_port, tx_seen)
+            self.tx_eoi = self._late_eoi(self.tx_port, tx_seen)
             self._rx_eoi = self._late_eoi(self.rx_port, rx_seen)
             hv.on_event(self.tx_port, self._tx_event)
             hv.on_event(self.rx_port, self._rx_event)
         else:
             self.tx_port = self.rx_port = self._bind("event-channel", keys.tx_port)
-            self._tx_eoi = self._late_eoi(self.tx_port, tx_seen << 32 | rx_seen)
+            self.tx_eoi = self._late_eoi(self.tx_port, tx_seen << 32 | rx_seen)
             hv.on_event(self.tx_port, self._event)
         self._tx_announcer = Announcer(hv, self.tx_port, "tx", self.counters.tx)
         self._rx_announcer = Announcer(hv, self.rx_port, "rx", self.counters.rx)
@@ -226,9 +228,9 @@ class Queue:
     def kick(self, work: int = TX_WORK | RX_WORK) -> None:
         """Schedule passes over the rings ``work`` (TX_WORK, RX_WORK): by default the host may have
         frames for the guest, or room for more from it."""
-        self._work |= work
-        if not self._scheduled and self._connected:
-            self._scheduled = True
+        self.wanted |= work
+        if not self.scheduled and self._connected:
+            self.scheduled = True
             self.hv.defer(self._poll)
 
     def stop(self) -> None:
@@ -248,7 +250,7 @@ class Queue:
 
     def _tx_event(self) -> None:
         req_prod = self._tx_words[REQ_PROD]
-        self._tx_eoi.heard(req_prod)
+        self.tx_eoi.heard(req_prod)
         if req_prod != self.tx_ring.pvt[BACK_REQ_CONS]:
             self.kick(TX_WORK)
 
@@ -260,7 +262,7 @@ class Queue:
 
     def _event(self) -> None:
         tx_prod, rx_prod = self._tx_words[REQ_PROD], self._rx_words[REQ_PROD]
-        self._tx_eoi.heard(tx_prod << 32 | rx_prod)
+        self.tx_eoi.heard(tx_prod << 32 | rx_prod)
         work = TX_WORK if tx_prod != self.tx_ring.pvt[BACK_REQ_CONS] else 0
         if rx_prod != self.rx_ring.pvt[BACK_REQ_CONS]:
             work |= RX_WORK
@@ -268,16 +270,19 @@ class Queue:
             self.kick(work)
 
     def _poll(self) -> None:
-        self._scheduled = False
+        self.scheduled = False
         if not self._connected:
             return
-        work, self._work = self._work, 0
+        work, self.wanted = self.wanted, 0
+        self._make_passes(work, self.poll_tx)
+
+    def _make_passes(self, work: int, poll_tx: Callable[[], bool]) -> None:
         more = 0
         try:
-            if work & TX_WORK and not self._stopped and self.poll_tx():
+            if work & TX_WORK and not self._stopped and poll_tx():
                 more = TX_WORK
             # What was delivered may have been answered at once (an echo), or brought a kick.
-            came, self._work = self._work, 0
+            came, self.wanted = self.wanted, 0
             more |= came & TX_WORK
             if (work | came) & RX_WORK and self.poll_rx():
                 more |= RX_WORK
@@ -287,6 +292,42 @@ class Queue:
             return
         if more:
             self.kick(more)
+
+    # -- passes that are made elsewhere, many in one call (xennet.link.joined) ---------------------
+
+    @property
+    def only_takes(self) -> bool:
+        """Whether its passes only take what the guest sends, as long as the host has no frames:
+        none waits, nothing is limited, and frames pass."""
+        tx, rx = self.tx, self.rx
+        return (
+            self._connected
+            and not self._stopped
+            and self.vif.carrier.up
+            and not self._credit.rate.limits
+            and self.keys.split
+            and isinstance(tx, TxPass)
+            and isinstance(rx, RxPass)
+            and rx.empty
+            and not rx.batch.used
+        )
+
+    @property
+    def work(self) -> Callable[[], None]:
+        """What :meth:`kick` defers, as long as it is ``scheduled``; ``wanted`` are the rings."""
+        return self._poll
+
+    @property
+    def tx_handler(self) -> Callable[[], None]:
+        """What handles the events of ``tx_port``, and asks ``tx_eoi``."""
+        return self._tx_event
+
+    def fail(self) -> None:
+        """Go on with a pass whose requests were taken elsewhere, with a verdict."""
+        tx = self.tx
+        assert isinstance(tx, TxPass)
+        verdict = tx.res[guest_tx.R_VERDICT]
+        self._make_passes(TX_WORK, lambda: self._settle(tx.answer(verdict)))
 
     # -- guest transmit ----------------------------------------------------------------------------
 
@@ -298,8 +339,11 @@ class Queue:
         room = self.host.room
         if not room:
             return False
+        return self._settle(self.tx.run(room))
+
+    def _settle(self, verdict: int) -> bool:
+        """Deliver and count what a pass has taken, as :meth:`poll_tx` says."""
         tx, counters = self.tx, self.counters.tx
-        verdict = tx.run(room)
         res = tx.res
         slots = res[guest_tx.R_SLOTS]
         if slots:
@@ -316,7 +360,7 @@ class Queue:
                 if self._passage.interest.any:
                     self._passage.tell("out", batch, batch.count)
                 self.host.push(batch)
-                self._work |= RX_WORK
+                self.wanted |= RX_WORK
             self._tx_announcer.announce(res[guest_tx.R_NOTIFY])
         if verdict != guest_tx.OK:
             raise self.vif.policy.transmit_error(res)

@@ -19,9 +19,9 @@ class TxPass:
 
     ``stage``: the TX_SLOTS staging pages. ``config``: what the vif's queues share
     (xennet.netback.vif_config). After :meth:`run`, ``batch`` holds the packets and ``res`` (indices
-    guest_tx.R_*) what happened. ``take_args``, ``put_args`` and ``await_args`` are the fixed
-    arguments of the kernels, and ``ops`` is the copy table, for those who call the kernels
-    themselves.
+    guest_tx.R_*) what happened. ``take_args``, ``put_args``, ``judge_args`` and ``await_args``
+    are the fixed arguments of the kernels, and ``ops`` is the copy table, for those who call the
+    kernels of ``engine`` themselves.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TxPass:
         self.credit = guest_tx.UNLIMITED
         self.ops = memoryview(bytearray(4 * COPY_STRIDE * guest_tx.MAX_OPS)).cast("I")
 
-        engine = current()
+        self.engine = engine = current()
         self.log = PassLog(hv, engine)
         view = engine.view
         rings = view(ring.sring.u32), view(ring.pvt)
@@ -62,7 +62,7 @@ class TxPass:
         self._put_responses = engine.kernel(guest_tx.put_responses)
         self.put_args = (rings, slots, ops, frames, res)
         self._judge_checksums = engine.kernel(tx_checksum.judge_checksums)
-        self._judge_args = (slots, frames, res)
+        self.judge_args = (slots, frames, res)
         self._await_requests = engine.kernel(guest_tx.await_requests)
         self.await_args = (rings,)
 
@@ -84,17 +84,22 @@ class TxPass:
         Responses are published; ``res[R_NOTIFY]`` tells whether they have to be announced, and
         ``res[R_LIMITED]`` is the size of the next request if ``credit`` does not cover it, else 0.
         """
+        log = self.log.arg() if self.log.interest.any else self.log.silent
+        most = min(max_packets, self.batch.max_frames)
+        return self.answer(self._take_requests(most, log, *self.take_args))
+
+    def answer(self, verdict: int) -> int:
+        """Copy and answer what the kernel take_requests has taken. Returns its ``verdict``."""
         res, batch = self.res, self.batch
         wanted = self.log.interest.any
         log = self.log.arg() if wanted else self.log.silent
-        verdict = self._take_requests(min(max_packets, batch.max_frames), log, *self.take_args)
         batch.clear()
         if res[guest_tx.R_SLOTS]:
             if res[guest_tx.R_OPS]:
                 self._hv.grant_copy(self.ops, res[guest_tx.R_OPS])
             batch.count = self._put_responses(log, *self.put_args)
             if res[guest_tx.R_FLAGS_SEEN] & CSUM_BLANK:
-                batch.count = self._judge_checksums(log, *self._judge_args)
+                batch.count = self._judge_checksums(log, *self.judge_args)
             batch.used = res[guest_tx.R_BYTES]
             if wanted:
                 self.log.emit()

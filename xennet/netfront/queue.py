@@ -82,7 +82,7 @@ class Queue:
         self.longest = MAX_FRAME if negotiated.can_sg else PAGE_SIZE
         self._shares = shares = Shares(hv, negotiated.otherend_id)
         self._running = False
-        self._scheduled = False
+        self.scheduled = False
         #: Whether the last pass over the receive ring left responses there, or more came meanwhile.
         self._rx_left = False
         try:
@@ -102,7 +102,7 @@ class Queue:
         counters.tx.grants += 1 + (TX_SLOTS if tx_buffers.lasting else 0)
         counters.rx.grants += 1 + (RX_SLOTS if rx_buffers.lasting else 0)
         #: Number of grants counted for each request that names a buffer.
-        self._grants = 0 if tx_buffers.lasting else 1
+        self.grants = 0 if tx_buffers.lasting else 1
         self.tx = TxPass(hv, self.tx_ring, negotiated, tx_buffers)
         self.rx = RxPass(hv, self.rx_ring, negotiated, rx_buffers, rx_batch)
         self._tx_announcer = Announcer(hv, self.tx_port, "tx", counters.tx)
@@ -132,7 +132,7 @@ class Queue:
         attaches."""
         posted, notify = self.rx.put_requests()
         self.counters.rx.requests += posted
-        self.counters.rx.grants += posted * self._grants
+        self.counters.rx.grants += posted * self.grants
         if posted:
             self._rx_announcer.announce(notify)
 
@@ -201,12 +201,12 @@ class Queue:
 
     def kick(self) -> None:
         """Look for work in a later delivery: an event came, or the guest has frames to send."""
-        if self._running and not self._scheduled:
-            self._scheduled = True
+        if self._running and not self.scheduled:
+            self.scheduled = True
             self.hv.defer(self._poll)
 
     def _poll(self) -> None:
-        self._scheduled = False
+        self.scheduled = False
         if not self._running:
             return
         try:
@@ -229,6 +229,43 @@ class Queue:
         """Do nothing more until :meth:`disconnect`: the backend broke the protocol."""
         self._running = False
         self._on_broken(error)
+
+    # -- polls that are made elsewhere, many in one call (xennet.link.joined) ----------------------
+
+    @property
+    def only_sends(self) -> bool:
+        """Whether its polls only take responses to what it sent and send what the guest has, as
+        long as nothing arrives."""
+        return (
+            self._running
+            and self.link_up
+            and self.driven is None
+            and not self.multicast.busy
+            and self.tx_port != self.rx_port
+            and not self.waiting
+        )
+
+    @property
+    def work(self) -> Callable[[], None]:
+        """What :meth:`kick` defers, as long as it is ``scheduled``."""
+        return self._poll
+
+    @property
+    def tx_handler(self) -> Callable[[], None]:
+        """What handles the events of ``tx_port``, and asks ``tx_eoi``."""
+        return self._tx_event
+
+    @property
+    def tx_eoi(self) -> LateEoi:
+        """The end of the events of ``tx_port``."""
+        return self._eois[0]
+
+    def fail(self) -> None:
+        """Go on with a poll in which responses were taken elsewhere, with a verdict."""
+        self._count_responses()
+        self.broken(tx_error(self.tx.res))
+
+    # -- guest transmit ----------------------------------------------------------------------------
 
     def poll_tx(self) -> bool:
         """Take responses, then send the frames that the guest has. Returns True if there is more to
@@ -264,15 +301,19 @@ class Queue:
 
     def _take_tx(self) -> bool:
         """Take responses. Returns whether more have come meanwhile."""
-        tx, counters, free = self.tx, self.counters.tx, self.tx.free
+        tx, free = self.tx, self.tx.free
         verdict = tx.take_responses()
-        counters.responses += tx.res[guest_tx.R_RESPONSES]
-        counters.errors += tx.res[guest_tx.R_ERRORS]
+        self._count_responses()
         if self.driven is not None:
             self.driven.answered(free)
         if verdict != guest_tx.OK:
             raise tx_error(tx.res)
         return tx.res[guest_tx.R_MORE] != 0
+
+    def _count_responses(self) -> None:
+        counters, res = self.counters.tx, self.tx.res
+        counters.responses += res[guest_tx.R_RESPONSES]
+        counters.errors += res[guest_tx.R_ERRORS]
 
     def flush(self) -> bool:
         """Send what was taken from the guest. Returns whether that is all on the ring."""
@@ -299,7 +340,7 @@ class Queue:
         if slots:
             counters.slots += slots
             counters.requests += slots
-            counters.grants += (slots - tx.res[guest_tx.R_EXTRAS]) * self._grants
+            counters.grants += (slots - tx.res[guest_tx.R_EXTRAS]) * self.grants
             self._tx_announcer.announce(tx.res[guest_tx.R_NOTIFY])
 
     def _amend_multicast(self) -> None:
@@ -339,7 +380,7 @@ class Queue:
         if slots:
             counters.requests += slots
             counters.slots += slots
-            counters.grants += slots * self._grants
+            counters.grants += slots * self.grants
             self._rx_announcer.announce(rx.res[guest_rx.R_NOTIFY])
         return self._rx_left
 

@@ -23,8 +23,8 @@ BATCH_BYTES = 128 * PAGE_SIZE
 class TxPass(Outbox):
     """Runs the kernels of the guest-transmit ring. ``buffers`` are TX_SLOTS granted pages; ``res``
     (indices guest_tx.R_*) holds the counters and the evidence of the last calls. ``put_args`` and
-    ``take_args`` are the arguments of the kernels that stay the same, for tests that run kernels
-    themselves."""
+    ``take_args`` are the arguments of the kernels that stay the same, for who runs those of
+    ``engine`` himself."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class TxPass(Outbox):
         super().__init__(FrameBatch(lazy_bytes(BATCH_BYTES), TX_SLOTS))
         self.res = array("q", bytes(8 * guest_tx.RESULTS))
 
-        engine = current()
+        self.engine = engine = current()
         self.log = PassLog(hv, engine)
         view = engine.view
         words, grants = (view(ring.sring.u32), view(ring.pvt)), buffers.for_kernels(engine)

@@ -197,6 +197,20 @@ class BasePort(BaseEndpoint):
         return frames
 
 
+def only_counts(port: object) -> bool:
+    """Whether a port has no frames, and nothing to do with those that it takes but to count
+    them."""
+    if not isinstance(port, BasePort):
+        return False
+    kind = type(port)
+    return (
+        kind.pull is BaseEndpoint.pull
+        and kind.push is BasePort.push
+        and kind.room is BaseEndpoint.room
+        and not {"pull", "push", "room"} & vars(port).keys()
+    )
+
+
 class PortWrapper(Wrapper):
     """A port in front of ``endpoint`` that passes every call on (xennet.frames.Wrapper).
 

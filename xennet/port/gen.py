@@ -8,7 +8,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import ClassVar
 
-from xennet.engine.choice import current
+from xennet.engine.choice import Engine, current
 from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
 from xennet.port.base import BasePort, PortError
 from xennet.port.numbered import NumberedFrames
@@ -91,8 +91,8 @@ class GenPort(BasePort):
 
     @property
     def given(self) -> int:
-        """How many frames have been pulled; to be set by who has made the next ones elsewhere, of
-        :attr:`numbered`."""
+        """How many frames have been pulled; to be set by who has made the next ones elsewhere
+        (:meth:`numbered_by`)."""
         return self._next
 
     @given.setter
@@ -105,16 +105,21 @@ class GenPort(BasePort):
         """Bytes of each frame."""
         return self._size
 
-    @property
-    def numbered(self) -> NumberedFrames | None:
-        """The kernel that makes the frames; None where plain Python is as quick, or there are
-        few."""
-        if self._kernel is None and self._next + _MANY <= (self.expected or 0):
-            engine = current()
-            if engine.name == "fast":
-                spec = array("I", self._spec())
-                self._kernel = NumberedFrames(engine, bytes(self._template[: self._size]), spec)
+    def numbered_by(self, engine: Engine) -> NumberedFrames:
+        """The kernel that makes the frames, run by ``engine``."""
+        if self._kernel is None or self._kernel.engine is not engine:
+            spec = array("I", self._spec())
+            template = bytes(self._template[: self._size])
+            self._kernel = NumberedFrames(engine, template, spec)
         return self._kernel
+
+    def _compiled(self) -> NumberedFrames | None:
+        """That kernel where it is compiled, and there are so many frames that it pays to load
+        it."""
+        many = self._kernel is not None or self._next + _MANY <= (self.expected or 0)
+        if many and (engine := current()).name == "fast":
+            return self.numbered_by(engine)
+        return None
 
     def _spec(self) -> tuple[int, ...]:
         """What xennet.port.numbered has to know."""
@@ -142,7 +147,7 @@ class GenPort(BasePort):
                 raise IndexError(f"a batch of {len(batch.data)} bytes holds no frame of {size}")
             return 0
         end = used + count * size
-        if (kernel := self.numbered) is not None:
+        if (kernel := self._compiled()) is not None:
             kernel.put(first, count, batch)
         else:
             self._put(first, count, batch)

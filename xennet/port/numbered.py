@@ -33,7 +33,6 @@ N_GSO_SIZE = 7
 N_GSO_TYPE = 8
 #: Nanoseconds between the time stamps of two frames; the first has 0.
 N_INTERVAL = 9
-SPEC = 10
 
 
 def put_numbered(
@@ -96,6 +95,7 @@ class NumberedFrames:
     ``spec``: N_*."""
 
     def __init__(self, engine: Engine, template: bytes, spec: array[int]) -> None:
+        self.engine = engine
         self._put = engine.kernel(put_numbered)
         self._view = engine.view
         self.args = engine.view(memoryview(bytearray(template))), engine.view(spec)

@@ -53,8 +53,8 @@ class LateEoi:
         "_delays",
         "_hv",
         "_port",
-        "_seen",
         "delivery_name",
+        "seen",
         "spurious_cnt",
     )
 
@@ -71,7 +71,7 @@ class LateEoi:
         self._hv = hv
         self._port = port
         self._counters = counters
-        self._seen = seen
+        self.seen = seen
         self._delays = delays
         self.delivery_name = f"{name} late EOI, port {port}"
         self._cancel: Callable[[], None] | None = None
@@ -79,8 +79,8 @@ class LateEoi:
 
     def heard(self, published: int) -> None:
         """Handle an event; ``published`` is the peer's index, or both of them in one number."""
-        if published != self._seen:
-            self._seen = published
+        if published != self.seen:
+            self.seen = published
             self.spurious_cnt = 0
         else:
             self._spurious()

@@ -1,0 +1,304 @@
+"""Passes that are joined leave everything as the run loop would have left it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from random import Random
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from attrs import asdict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xennet.frames import FrameBatch
+from xennet.host.setup import Setup
+from xennet.link import joined
+from xennet.link.joined import JoinedPasses
+from xennet.link.vif import VifLink
+from xennet.link.vifs import Vifs
+from xennet.netback.policy import VifOptions
+from xennet.netfront.kinds import LINUX, WINDOWS
+from xennet.netfront.options import NetfrontOptions
+from xennet.observe import Hypercall, Notification
+from xennet.port import open_port
+from xennet.port.gen import GenPort
+from xennet.port.null import NullPort
+from xennet.runloop import RunLoop
+from xennet.vif.ring_events import RingEvent
+from xennet.wrap import OffloadEdge
+
+PORTS = ("gen:60", "gen:1514", "gen:9014", "tcp:1514", "tcp:9000", "tcp:64000", "tcp6:64000")
+FLOWS = {"gen": "", "tcp": "@7", "tcp6": ""}
+
+
+class Joined(VifLink):
+    """A link whose passes are joined when the test says so; ``count`` frames wait in its port."""
+
+    def __init__(self, spec: str, count: int, setup: Setup) -> None:
+        scheme, _, size = spec.partition(":")
+        self.source = open_port(f"{scheme}:{size}x{count}{FLOWS[scheme]}")
+        assert isinstance(self.source, GenPort)
+        self.sink = NullPort()
+        super().__init__(self.source, self.sink, setup=setup)
+        self.open()
+        self.passes = JoinedPasses(self.machine, self.vif, self._pair.guest, self._pair.host)
+        self.kick()
+
+    @property
+    def loop(self) -> RunLoop:
+        return self.machine.run_loop
+
+    def deliver(self, count: int) -> None:
+        """Make ``count`` deliveries one by one."""
+        assert self.loop.deliver(count) == count
+
+    def turn(self, most: int) -> int:
+        """Make at most ``most`` deliveries in one turn. Returns how many were made."""
+        before, self.passes.most = self.passes.joined, most
+        self.passes.turn()
+        return self.passes.joined - before
+
+
+def contents(link: Joined) -> dict[str, Any]:
+    """All that anybody could see of a link, and what its drivers know."""
+    machine, loop = link.machine, link.loop
+    front, back = link.netfront, link.netback
+    assert front is not None
+    memory = machine.memory
+    fifo = [vars(table.bits) for table in machine.channels.tables.values()]
+    return {
+        "memory": bytes(memory.u8[: memory.used + 64 << 12]),
+        "event tails": [(bits.get("_tails"), bits.get("_last_queue")) for bits in fifo],
+        "copied": (asdict(machine.grant_tables.statistics), machine.grant_tables.copied_bytes(0)),
+        "ready": loop.ready(),
+        "calls": [getattr(call, "func", call).__qualname__ for _, call in loop.calls],
+        "steps": (loop.steps, loop.last_ident, loop.timers, loop.last),
+        "recent": [delivery for delivery, _ in loop._recent],
+        "counters": (asdict(front.counters), asdict(back.counters)),
+        "ports": (asdict(link.source.counters), link.source.given, asdict(link.sink.counters)),
+        "errors": [str(error) for error in link.vif.errors],
+        "front": [of_front(queue) for queue in front.queues],
+        "back": [of_back(queue) for queue in back.queues],
+    }
+
+
+def of_front(queue: Any) -> Any:
+    tx, batch = queue.tx, queue.tx.batch
+    columns = [column[: batch.count] for column in batch.all_columns]
+    frames = hashlib.blake2b(batch.data[: batch.used]).hexdigest()
+    private = (list(queue.tx_ring.pvt), list(tx.ids), list(tx._pending), list(tx._state))
+    eoi = (queue.tx_eoi.seen, queue.tx_eoi.spurious_cnt, queue.tx_eoi.delayed)
+    return private, (tx.next, batch.count, batch.used), columns, frames, eoi, queue.scheduled
+
+
+def of_back(queue: Any) -> Any:
+    tx, batch = queue.tx, queue.tx.batch
+    columns = [column[: batch.count] for column in batch.all_columns[:-1]]
+    private = (list(queue.tx_ring.pvt), tx.credit, list(tx.config), batch.count, batch.used)
+    eoi = (queue.tx_eoi.seen, queue.tx_eoi.spurious_cnt, queue.tx_eoi.delayed)
+    return private, columns, eoi, queue.scheduled, queue.wanted, queue._stopped
+
+
+def damage(link: Joined, seed: int) -> None:
+    """Write something somewhere: into the ring, a grant entry, an event word, or what is in use."""
+    random = Random(seed)
+    front, back = link.netfront, link.netback
+    assert front is not None
+    if not front.queues or not back.queues:
+        return
+    ring = front.queues[0].tx_ring.sring.u32
+    grants = front.queues[0].hv.grants
+    shared_info = link.machine.domain(random.choice([0, 1])).shared_info
+    where: list[tuple[memoryview, int]] = [
+        (ring, random.randrange(4)),
+        (ring, 16 + random.randrange(256 * 3)),
+        (grants.words, random.randrange(len(grants.words))),
+        (shared_info.u32, random.randrange(1024)),
+        (link.machine.memory.u32, random.randrange(link.machine.memory.used << 10)),
+    ]
+    words, at = where[random.randrange(len(where))]
+    changes: tuple[Callable[[int], int], ...] = (
+        lambda word: word + random.choice([1, 2, 255, 256, 257, -1]),
+        lambda word: word ^ 1 << random.randrange(32),
+        lambda word: random.getrandbits(32),
+    )
+    words[at] = random.choice(changes)(words[at]) & 0xFFFFFFFF
+
+
+@pytest.fixture(autouse=True)
+def _few_frames_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joined, "MANY", 1)
+    monkeypatch.setattr(joined, "FEW", 1)
+    monkeypatch.setattr(joined, "COMPILED", {"fast", "plain"})
+
+
+SETUPS = st.builds(
+    Setup,
+    grant_version=st.sampled_from([1, 1, 2]),
+    evtchn=st.sampled_from(["fifo", "2l"]),
+    kind=st.sampled_from([LINUX, LINUX, WINDOWS]),
+    front=st.builds(NetfrontOptions, sg=st.booleans(), gso=st.booleans(), csum=st.booleans()),
+)
+#: Turns of so many deliveries, one delivery more that is made by the run loop, damage by a seed, an
+#: observer that comes and goes.
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("turn"), st.integers(1, 40)),
+        st.tuples(st.just("turn"), st.just(400)),
+        st.tuples(st.just("steps"), st.integers(1, 5)),
+        st.tuples(st.just("damage"), st.integers(0, 2**32)),
+        st.tuples(st.just("watch"), st.sampled_from([Notification, RingEvent, Hypercall])),
+    ),
+    min_size=2,
+    max_size=8,
+)
+
+
+class Pair:
+    """Two links that are alike; passes of the first are joined."""
+
+    def __init__(self, spec: str, setup: Setup, count: int) -> None:
+        self.one, self.other = Joined(spec, count, setup), Joined(spec, count, setup)
+        self.joined = 0
+
+    def steps(self, count: int) -> None:
+        """Let both make at most ``count`` deliveries, one by one."""
+        assert self.one.loop.deliver(count) == self.other.loop.deliver(count)
+
+    def turn(self, most: int) -> None:
+        made = self.one.turn(most)
+        assert made <= most
+        self.other.deliver(made)
+        self.joined += made
+        self.steps(1)  # what was not of the kind, or the turn would end there for ever
+
+    def damage(self, seed: int) -> None:
+        damage(self.one, seed)
+        damage(self.other, seed)
+
+    def watch(self, kind: type) -> None:
+        """While somebody observes, nothing is joined; what is seen is the same."""
+        seen: tuple[list[object], list[object]] = ([], [])
+        leave = [
+            link.machine.observers.subscribe(events.append, kind)
+            for link, events in zip((self.one, self.other), seen, strict=True)
+        ]
+        assert self.one.turn(100) == 0
+        self.steps(9)
+        for end in leave:
+            end()
+        assert [repr(event) for event in seen[0]] == [repr(event) for event in seen[1]]
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.one.destroy()
+        self.other.destroy()
+
+
+def run(spec: str, setup: Setup, actions: list[tuple[str, Any]], count: int = 5000) -> int:
+    """Do ``actions`` with two links and compare them after each. Returns the number of deliveries
+    that were joined."""
+    with Pair(spec, setup, count) as pair:
+        for name, argument in (("steps", 20), *actions):
+            getattr(pair, name)(argument)
+            one, other = contents(pair.one), contents(pair.other)
+            assert {
+                name: (one[name], other[name]) for name in one if one[name] != other[name]
+            } == {}
+        return pair.joined
+
+
+@settings(max_examples=int(os.environ.get("XENNET_JOINED", "12")), deadline=None)
+@given(spec=st.sampled_from(PORTS), setup=SETUPS, actions=ACTIONS)
+def test_a_turn_is_as_many_deliveries(spec: str, setup: Setup, actions: Any) -> None:
+    run(spec, setup, actions)
+
+
+def test_ordinary_traffic_is_joined(engine: str) -> None:
+    """On compiled kernels as on plain ones: turns that end anywhere."""
+    turns: list[tuple[str, Any]] = [("turn", most) for most in (1, 2, 3, 4, 5, 7, 11, 400)]
+    for spec in PORTS if engine == "fast" else PORTS[1::3]:
+        assert run(spec, Setup(), turns) > 40
+
+
+def test_an_end_that_broke_the_protocol_stops_as_ever() -> None:
+    """A fatal request, and a response that was never asked for, are met within a turn."""
+    with Pair("gen:60", Setup(), 5000) as pair:
+        pair.steps(20)
+        for link in (pair.one, pair.other):
+            ring = link.netback.queues[0].tx_ring.sring.u32
+            for slot in range(256):
+                ring[16 + slot * 3] ^= 0x10000  # an id, in a response that is still to come
+        pair.turn(400)
+        assert contents(pair.one) == contents(pair.other)
+
+
+def test_a_run_that_is_long_enough_joins_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is so for compiled kernels only; and less is enough once the kernel is there."""
+    turns: list[int] = []
+    turn = JoinedPasses.turn
+
+    def noted(passes: JoinedPasses) -> None:
+        turn(passes)
+        turns.append(passes.joined)
+
+    def carried(frames: int) -> bool:
+        turns.clear()
+        source, sink = open_port(f"gen:60x{frames}"), open_port("null:")
+        link = VifLink(source, sink)
+        link.open()
+        link.carry()
+        assert sink.counters.frames_out == frames
+        assert link.host.pump.undisturbed
+        link.close()
+        assert not link.leaks()
+        link.destroy()
+        return max(turns, default=0) > 50
+
+    monkeypatch.setattr(JoinedPasses, "turn", noted)
+    monkeypatch.setattr(joined, "MANY", 10_000)
+    monkeypatch.setattr(joined, "FEW", 4096)
+    monkeypatch.setattr(joined, "_loaded", set())
+    monkeypatch.setattr(joined, "COMPILED", {"fast"})
+    assert not carried(20_000)
+    monkeypatch.setattr(joined, "COMPILED", {"plain"})
+    assert [carried(frames) for frames in (9000, 20_000, 9000, 4000)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("other", ["port", "wrapper", "tap", "guests", "queues", "watcher"])
+def test_whatever_else_is_there_is_left_to_the_run_loop(other: str) -> None:
+    class Counting(NullPort):
+        def push(self, batch: FrameBatch, /) -> None:
+            super().push(batch)
+
+    queues = 1 + (other == "queues")
+    front, back = NetfrontOptions(queues=queues), VifOptions(max_queues=queues)
+    setup = Setup(guests=1 + (other == "guests"), front=front, back=back)
+    sink = Counting() if other == "port" else NullPort()
+    link = Vifs(setup)
+    try:
+        pairs = [
+            link.join(open_port("gen:60x5000"), OffloadEdge(sink) if other == "wrapper" else sink)
+            for _ in range(setup.guests)
+        ]
+        pair = pairs[0]
+        if other == "tap":
+            pair.host.interface.taps.append(lambda batch: None)
+        link.open()
+        link.kick()
+        link.host.machine.run_loop.deliver(20)
+        if other == "watcher":
+            link.host.machine.run_loop.watcher = Mock()
+        passes = JoinedPasses(link.host.machine, pair.plugged, pair.guest, pair.host)
+        for _ in range(12):
+            passes.turn()
+            link.host.machine.run_loop.deliver(1)
+        assert passes.joined == 0
+    finally:
+        link.destroy()
