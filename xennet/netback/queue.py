@@ -119,7 +119,7 @@ class Queue:
     @property
     def delivery_name(self) -> str:
         """What the delivery is, in words, that was asked for last."""
-        return f"netback {_RINGS[self._work]}pass {self.name}"
+        return f"netback {_RINGS[self.wanted]}pass {self.name}"
 
     # -- what is told of it ------------------------------------------------------------------------
 
