@@ -118,3 +118,11 @@ class AnswersOthers(Netback):
         ring.rsp_prod_pvt += 1
         if ring.push_responses_and_check_notify():
             self.hv.notify(self.port)
+
+
+class Breaks(Netback):
+    """Raises at the first packet."""
+
+    def take(self, ring: BackRing) -> None:
+        if ring.unconsumed_requests:
+            raise ZeroDivisionError("\x1b[31mof a driver")

@@ -115,7 +115,7 @@ class Still:
     """What a screen wants of a run, with a hostile peer's bytes in everything."""
 
     over = False
-    report = None
+    report = failure = None
     stage = Stage.TRAFFIC
     choices = Choices(7)
 

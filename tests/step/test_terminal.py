@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+from attrs import evolve
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from xennet.errors import LinkError
 from xennet.link.vifs import Stage
+from xennet.run.options import RunOptions
 from xennet.step import terminal
 from xennet.step.screen import Screen, plain
-from xennet.step.stepped_run import Asked, Step, SteppedRun
-from xennet.step.terminal import Stepper, on_a_terminal
+from xennet.step.stepped_run import Asked, SteppedRun
+from xennet.step.terminal import Stepper
 
 #: Looks at the screen before it is given up: only a hang reaches that.
 LOOKS = 2000
@@ -215,22 +216,25 @@ def test_another_size_of_the_terminal_is_followed(stepped: SteppedRun) -> None:
     use(stepped, user)
 
 
-def test_what_a_run_raises_ends_the_stepper(
-    stepped: SteppedRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(choice: int) -> Step:
-        raise LinkError("an end broke")
-
-    monkeypatch.setattr(stepped, "step", broken)
+def test_a_run_that_a_driver_breaks_off_can_be_gone_back_in() -> None:
+    ports = Asked.between("gen:100x3", "null:")
+    own = evolve(ports, options=RunOptions(backend="tests.step.own_netbacks:Breaks"))
+    run = SteppedRun(own)
 
     async def user(app: Stepper, pilot: Pilot[None]) -> None:
+        await pilot.press("t")
+        lines = await until(pilot, app, "the run broke off:")
+        assert "  ZeroDivisionError: \\x1b[31mof a driver" in lines
+        assert any(line.startswith("  while delivering work ") for line in lines)
+        assert run.steps[-1].number == run.choices.steps
         await pilot.press("enter")
+        await until(pilot, app, "this is the end of the run: b goes back, q leaves")
+        await pilot.press("b", "0")
+        assert any(line.startswith("> 0 ") for line in await until(pilot, app, "ready"))
+        assert run.failure is None
 
-    app = use(stepped, user)
-    assert str(app.failed) == "an end broke"
-    monkeypatch.setattr(Stepper, "run", lambda self, mouse: setattr(self, "failed", app.failed))
-    with pytest.raises(LinkError, match="an end broke"):
-        on_a_terminal(stepped)
+    use(run, user)
+    run.close()
 
 
 def test_no_color_is_heeded(stepped: SteppedRun, monkeypatch: pytest.MonkeyPatch) -> None:

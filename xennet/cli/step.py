@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from traceback import format_exception_only
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -220,7 +222,9 @@ def _make(session: SteppedRun, choice: int) -> None:
     elif choice >= len(session.ready):
         say(f"there is no {choice}: {len(session.ready)} are ready")
     else:
-        _show(session, session.step(choice))
+        with suppress(Exception):  # it is told what broke the run off
+            session.step(choice)
+        _show(session, session.steps[-1])
 
 
 def _show(session: SteppedRun, made: Step) -> None:
@@ -232,6 +236,10 @@ def _show(session: SteppedRun, made: Step) -> None:
 
 
 def _show_ready(session: SteppedRun) -> None:
+    if session.failure is not None:
+        why = "".join(format_exception_only(session.failure)).rstrip()
+        say(printable(f"the run broke off: {why}"))
+        return
     if session.over:
         say(printable(f"the run is at its end. {_verdict(session)}"))
         return

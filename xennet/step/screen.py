@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from traceback import format_exception_only
 
 from attrs import define, field
 
@@ -172,6 +173,10 @@ class Screen:
                 [("the run is over: " + ("GOOD" if verdict.good else "BAD"), TITLE)]
             ]
             return [*told, *self._told(verdict.reasons, width)][: max(1, room - 1)]
+        if run.failure is not None:
+            why = "".join(format_exception_only(run.failure)).splitlines()
+            told = [[("the run broke off:", TITLE)]]
+            return [*told, *self._told(why, width)][: max(1, room - 1)]
         count = len(run.ready)
         most = min(count, max(1, min(_LISTED, room // 2)))
         first = max(0, min(self.chosen - most // 2, count - most))

@@ -91,7 +91,8 @@ class SteppedRun:
 
     At each place, ``ready`` are the deliveries of which one comes next, ``names`` is what each of
     them is, ``rings`` are the indices, ``stage`` says how far the vifs are. At the end of the run,
-    ``ready`` is empty, and ``report`` is not None.
+    ``ready`` is empty, and ``report`` is not None, or ``failure`` is what broke it off and was
+    raised by the call that came so far.
 
     Raises PortError, LinkError, LimitError or PluginError for what cannot be run, NoSuchChoiceError
     for choices that the run does not have.
@@ -199,6 +200,7 @@ class SteppedRun:
         self.rings: tuple[RingIndices, ...] = ()
         self.stage = Stage.HANDSHAKE
         self.report: RunReport | None = None
+        self.failure: Exception | None = None
         self._link: Vifs | None = None
         self._chosen = Step(0, "", 0, 0, (), (), ())
         self._events: list[Event] = []
@@ -229,7 +231,6 @@ class SteppedRun:
             for port in ports:
                 closing.callback(port.close)
             recorder = closing.enter_context(recording())
-            closing.callback(recorder.detach)
             recorder.sink(self._note)
             guests = ports[: len(asked.guests)]
             hosts = ports[len(asked.guests) :]
@@ -238,9 +239,15 @@ class SteppedRun:
                 assert isinstance(link, Vifs)
                 self._watch(link, recorder)
 
-            report = run_ports(guests, hosts, asked.options, lambda *_: None, made=made)
-        self.ready, self.names, self.rings = (), [], ()
-        self._complete()
+            try:
+                report = run_ports(guests, hosts, asked.options, lambda *_: None, made=made)
+            except Exception as error:
+                self.failure = error
+                raise
+            finally:
+                recorder.detach()
+                self.ready, self.names, self.rings = (), [], ()
+                self._complete()
         self._player.require_all_played()
         self.report = report
 

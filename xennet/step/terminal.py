@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ClassVar
 
 from rich.text import Text
@@ -47,8 +48,7 @@ class View(Widget):
 
 
 class Stepper(App[None]):
-    """Shows ``run`` and makes the deliveries that its reader chooses. ``failed`` is what the run
-    raised, if it did."""
+    """Shows ``run`` and makes the deliveries that its reader chooses."""
 
     CSS = """
     Screen { layout: vertical; }
@@ -78,7 +78,6 @@ class Stepper(App[None]):
     def __init__(self, run: SteppedRun) -> None:
         super().__init__(ansi_color=True)
         self.stepped = run
-        self.failed: Exception | None = None
         self._shown = Screen(run)
         self._wanted = ""
         self._drawn = 0
@@ -171,7 +170,7 @@ class Stepper(App[None]):
         run, begun = self.stepped, self.stepped.choices.steps
         while not run.over:
             self._try(lambda: run.go_on(until, _AT_ONCE))
-            if self.failed is not None or until():
+            if until():
                 return
             drawn = self._drawn
             await asyncio.sleep(0)
@@ -183,13 +182,10 @@ class Stepper(App[None]):
             self._draw(f"no step from here to the end of the run has {wanted!r}; N looks backwards")
 
     def _try(self, act: Callable[[], object], if_false: str = "") -> None:
-        """Do what may raise what ends the run."""
-        try:
+        """Do what may break the run off: the screen tells of that."""
+        done = None
+        with suppress(Exception):
             done = act()
-        except Exception as error:
-            self.failed = error
-            self.exit()
-            return
         self._now(if_false if done is False else "")
 
     def _now(self, message: str = "") -> None:
@@ -206,8 +202,5 @@ class Stepper(App[None]):
 
 
 def on_a_terminal(run: SteppedRun) -> None:
-    """Let a reader on the terminal go through ``run``. Raises what the run raises."""
-    app = Stepper(run)
-    app.run(mouse=False)
-    if app.failed is not None:
-        raise app.failed
+    """Let a reader on the terminal go through ``run``."""
+    Stepper(run).run(mouse=False)
