@@ -100,7 +100,6 @@ def step(
     run, a line for each step.
     """
     from xennet.choices import Choices, NoSuchChoiceError
-    from xennet.step.explore import Place
     from xennet.step.stepped_run import STAGES, Asked, SteppedRun
 
     if out is not None and deliveries is None:
@@ -113,6 +112,8 @@ def step(
     try:
         begin = None if start is None else STAGES[start]
         if deliveries is not None:
+            from xennet.step.explore import Place
+
             place = Place(run, Choices.parse(choices or ""), begin)
             ctx.exit(show_orders(place, deliveries, states, out))
         session = SteppedRun(
