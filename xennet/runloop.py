@@ -393,11 +393,6 @@ class RunLoop:
         return self._order is None and self.watcher is None and self.meanwhile is None
 
     @property
-    def calls(self) -> tuple[tuple[Delivery, Call], ...]:
-        """The ready deliveries, oldest first, with what is called to make them."""
-        return tuple(self._ready.items())
-
-    @property
     def last_ident(self) -> int:
         """The number of the newest work item or timer."""
         return self._next_ident

@@ -75,7 +75,7 @@ def contents(link: Joined) -> dict[str, Any]:
         "event tails": [(bits.get("_tails"), bits.get("_last_queue")) for bits in fifo],
         "copied": (asdict(machine.grant_tables.statistics), machine.grant_tables.copied_bytes(0)),
         "ready": loop.ready(),
-        "calls": [getattr(call, "func", call).__qualname__ for _, call in loop.calls],
+        "calls": [getattr(call, "func", call).__qualname__ for call in loop.calls().values()],
         "steps": (loop.steps, loop.last_ident, loop.timers, loop.last),
         "recent": [delivery for delivery, _ in loop._recent],
         "counters": (asdict(front.counters), asdict(back.counters)),

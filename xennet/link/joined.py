@@ -141,7 +141,7 @@ class JoinedPasses:
         two queues."""
         front, back = ends.front, ends.back
         codes = []
-        for delivery, call in self._machine.run_loop.calls:
+        for delivery, call in self._machine.run_loop.calls().items():
             if delivery.domid == front.hv.domid and call == front.work:
                 codes.append((FRONT_WORK, delivery.ident))
             elif delivery.domid == back.hv.domid and call == back.work:
