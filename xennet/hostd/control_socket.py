@@ -61,9 +61,15 @@ class ControlSession:
         output, self._output = self._output, b""
         return output
 
-    def resume(self) -> None:
-        """Go on with requests that are there already: what was taken has been sent."""
+    def resume(self) -> bool:
+        """Go on with requests that are there already: what was taken has been sent.
+
+        Returns False if there were none.
+        """
+        if not self._input:
+            return False
         self._run()
+        return True
 
     def close(self) -> None:
         """End the session: nobody hears the answers any more."""

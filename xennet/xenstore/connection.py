@@ -368,7 +368,7 @@ class Connection:
     def deliver(self, event: WatchEvent) -> None:
         """Queue a watch event for the client."""
         store = self.store
-        if self.events.append(event):
+        if self.events.offer(event):
             if not self.identity.privileged:
                 self._granted("memory", store.tree.memory_of(self.domid) + self.events.size)
             store.woken[self] = None

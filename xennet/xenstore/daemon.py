@@ -69,7 +69,7 @@ class ByteSession(Protocol):
 
     def receive(self, data: bytes | bytearray | memoryview, /) -> None: ...
     def take(self) -> bytes: ...
-    def resume(self) -> None: ...
+    def resume(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -84,6 +84,7 @@ class _Peer:
         "_reading",
         "_receive",
         "_send_bytes",
+        "_size",
         "_socket",
         "_unsent",
         "_writing",
@@ -104,6 +105,7 @@ class _Peer:
         self._fd = connected.fileno()
         self._receive = connected.recv
         self._send_bytes = connected.send
+        self._size = TURN
         self._unsent = bytearray()
         self._reading = self._writing = False
         self._ending = False
@@ -134,7 +136,7 @@ class _Peer:
 
     def _readable(self) -> None:
         try:
-            data = self._receive(max(TURN, self.session.wanted))
+            data = self._receive(self._size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # reset by the client
@@ -142,6 +144,8 @@ class _Peer:
             return
         if data:
             self.session.receive(data)
+            # Of a longer request the rest is read at once.
+            self._size = TURN if len(data) < self._size else max(TURN, self.session.wanted)
             self._send()
             return
         # It may have closed one half only, and still read its answers.
@@ -181,14 +185,16 @@ class _Peer:
                 sent = 0  # if the connection is broken, its descriptor tells so
             if sent < len(output):
                 unsent += output[sent:]
-            session.resume()
-        if session.closed:
+            if not session.resume():
+                break
+        blocked = session.blocked
+        if blocked and session.closed:
             # The answers to what came before are still sent, if the client reads them.
             if len(unsent) >= _UNSENT:
                 unsent.clear()
             self._end()
             return
-        reading, writing = not session.blocked, bool(unsent)
+        reading, writing = not blocked, bool(unsent)
         if reading != self._reading or writing != self._writing:
             self._watch(reading, writing)
 

@@ -120,15 +120,17 @@ class Session:
             return b""
         return self._take_all() if limit is None and not self._head else self._take(limit)
 
-    def resume(self) -> None:
+    def resume(self) -> bool:
         """Handle requests that were kept back, as far as the limits allow now; more can be
         :attr:`pending` afterwards.
 
         To be called when what was taken has been sent, not before: the output of these requests may
-        have to go before other clients hear of them.
+        have to go before other clients hear of them. Returns False if there were none.
         """
-        if self._decoder.waiting:
-            self._run()
+        if not self._decoder.waiting:
+            return False
+        self._run()
+        return True
 
     @property
     def pending(self) -> bool:
@@ -180,6 +182,8 @@ class Session:
                 self._handle(*parts)
                 if store.woken:
                     self._tell_others()
+                if not decoder.waiting:
+                    break
         except ProtocolError as error:
             # Requests before the error are answered, however the stream was cut.
             answers = self._take(None)
@@ -250,13 +254,13 @@ class Session:
 
     def _take_all(self) -> bytes:
         out = self._out
-        if self._placed:
-            next_event = self._events.popleft
-            parts = [item or encode_event(*next_event()) for item in out]
-            taken = b"".join(parts)
+        next_event = self._events.popleft
+        if len(out) == 1:
+            taken = out.popleft() or encode_event(*next_event())
         else:
-            taken = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
+            parts = [item or encode_event(*next_event()) for item in out]
+            out.clear()
+            taken = b"".join(parts)
         self._placed = self._reply_bytes = self.connection.outstanding = 0
         return taken
 

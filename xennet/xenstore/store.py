@@ -80,6 +80,8 @@ class Store:
         self.transactions: Counter[int] = Counter()
         self._privileged = privileged
         self._connections: dict[Connection, None] = {}
+        #: One for all connections of a domain.
+        self._identities: dict[int, Identity] = {}
         self._connected = 0
         #: Permissions of special names that are no nodes.
         self._special_perms: dict[str, Perms] = {}
@@ -134,7 +136,12 @@ class Store:
 
     def identity(self, domid: int) -> Identity:
         """The rights that connections of ``domid`` act with."""
-        return Identity(domid, domid in self._privileged, self.domains.target(domid))
+        target = self.domains.target(domid)
+        known = self._identities.get(domid)
+        if known is None or known.target != target:
+            known = Identity(domid, domid in self._privileged, target)
+            self._identities[domid] = known
+        return known
 
     # -- domains -------------------------------------------------------------------------------
 

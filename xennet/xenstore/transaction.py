@@ -342,10 +342,9 @@ class Transaction:
         if node is None:
             name = entry.path[entry.path.rindex("/") + 1 :]
             node = Node(name, private.value, perms, generation)
+            self._tree.now_owned(node, len(entry.path))
         else:
-            self._tree.not_owned(node)
-            node.value, node.perms, node.generation = private.value, perms, generation
-        self._tree.now_owned(node, len(entry.path))
+            self._tree.replace(node, private.value, perms, generation, len(entry.path))
         entry.merged = node
 
     def _merge_children(self, entry: Accessed) -> None:

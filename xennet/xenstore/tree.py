@@ -192,6 +192,20 @@ class Tree:
         if longer:
             self.charge(node, longer)
 
+    def replace(
+        self, node: Node, value: bytes, perms: Perms, generation: int, path_size: int
+    ) -> None:
+        """Give ``node``, whose path has ``path_size`` characters, all that a commit changed."""
+        longer = len(value) - len(node.value)
+        same = perms is node.perms
+        if not same:
+            self.not_owned(node)
+        node.value, node.perms, node.generation = value, perms, generation
+        if not same:
+            self.now_owned(node, path_size)
+        elif longer:
+            self.charge(node, longer)
+
     def now_owned(self, node: Node, path_size: int) -> None:
         """Begin to count ``node``, whose path has ``path_size`` characters, for its owner.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -33,7 +33,7 @@ class WatchEvent(NamedTuple):
         return len(f"{path}{token}".encode(errors="surrogateescape")) + 2
 
 
-class EventQueue:
+class EventQueue(deque[WatchEvent]):
     """The watch events of a connection that its client has not taken yet.
 
     An event equal to one in the queue is not queued again, except for special names and unless
@@ -44,54 +44,58 @@ class EventQueue:
     the limit is free again.
     """
 
+    __slots__ = ("_suppresses", "_waiting", "limit", "overflowed", "size")
+
     def __init__(self, suppresses_equals: bool = True) -> None:
+        super().__init__()
         self._suppresses = suppresses_equals
-        self._events: deque[WatchEvent] = deque()
-        self._waiting: set[WatchEvent] = set()
+        #: What is not queued again, with the bytes that it takes.
+        self._waiting: dict[WatchEvent, int] = {}
         self.size = 0
         self.limit: Callable[[], int] | None = None
         self.overflowed = False
 
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def __iter__(self) -> Iterator[WatchEvent]:
-        return iter(self._events)
-
-    def append(self, event: WatchEvent) -> bool:
+    def offer(self, event: WatchEvent) -> bool:
         """Queue ``event``. Returns False if it was suppressed or dropped."""
-        size = event.payload_len
-        if size > XENSTORE_PAYLOAD_MAX or event in self._waiting:
+        if event in self._waiting:
             return False
-        if self.limit is not None and self.size + size + EVENT_OVERHEAD > self.limit():
+        size = event.payload_len
+        if size > XENSTORE_PAYLOAD_MAX:
+            return False
+        size += EVENT_OVERHEAD
+        if self.limit is not None and self.size + size > self.limit():
             self.overflowed = True
             return False
-        self.size += size + EVENT_OVERHEAD
-        self._events.append(event)
-        if self._suppresses and event.path[:1] != "@":
-            self._waiting.add(event)
+        self.size += size
+        self._queue(event, size)
         return True
 
     def popleft(self) -> WatchEvent:
         """Take the oldest event. Raises IndexError if there is none."""
-        event = self._events.popleft()
-        if self._waiting:
-            self._waiting.discard(event)
-        self._shrink(self.size - event.payload_len - EVENT_OVERHEAD)
+        event = super().popleft()
+        size = self._waiting.pop(event, 0) or event.payload_len + EVENT_OVERHEAD
+        self._shrink(self.size - size)
         return event
 
     def discard(self, unwanted: Callable[[WatchEvent], bool]) -> None:
         """Drop the events for which ``unwanted`` returns True."""
-        kept = [event for event in self._events if not unwanted(event)]
-        self._events = deque(kept)
-        self._waiting.intersection_update(kept)
+        kept = [event for event in self if not unwanted(event)]
+        super().clear()
+        self._waiting.clear()
+        for event in kept:
+            self._queue(event, event.payload_len + EVENT_OVERHEAD)
         self._shrink(sum(event.payload_len + EVENT_OVERHEAD for event in kept))
 
     def clear(self) -> None:
         """Drop all events."""
-        self._events.clear()
+        super().clear()
         self._waiting.clear()
         self._shrink(0)
+
+    def _queue(self, event: WatchEvent, size: int) -> None:
+        self.append(event)
+        if self._suppresses and event.path[:1] != "@":
+            self._waiting[event] = size
 
     def _shrink(self, size: int) -> None:
         self.size = size
@@ -187,15 +191,18 @@ class WatchTable:
         if not watches:
             return
         perms = list(visible_by())
-        told: dict[tuple[str, str], WatchEvent] = {}
+        # Watches one behind the other are often of one domain, and told the same.
+        identity, told, like = None, False, None
         for watch in watches:
-            identity = watch.watcher.identity
-            if any(access(entry, identity) & Access.READ for entry in perms):
-                how = watch.prefix, watch.token
-                event = told.get(how)
-                if event is None:
-                    event = told[how] = watch.event(path)
-                watch.watcher.deliver(event)
+            watcher = watch.watcher
+            if watcher.identity is not identity:
+                identity = watcher.identity
+                told = any(access(entry, identity) & Access.READ for entry in perms)
+            if not told:
+                continue
+            if like is None or watch.token != like.token or watch.prefix != like.prefix:
+                like, event = watch, watch.event(path)
+            watcher.deliver(event)
 
     def _covering(self, path: str, exact: bool) -> list[Watch]:
         """The watches that a change of ``path`` fires, in their order."""
