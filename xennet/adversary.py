@@ -20,7 +20,7 @@ Shared is what goes through :func:`xennet.engine.choice.shared`: the three ring 
 "rx ring", "ctrl ring"), the grant table as its owner sees it ("grant table"), a frontend's granted
 pages ("tx buffers", "rx buffers", "ctrl page"), the arena in map and copy of grants ("arena"), and
 the words of event channels ("shared info", "event array", "control block"). Everything else is
-private.
+private; so is, here, a domain's ring to the store.
 
 The idea is that of loom and of turmoil (Rust): to try the schedules instead of waiting for them.
 """
@@ -106,6 +106,8 @@ class Adversary:
         """A WatchedView of ``memory``; the same one if it is called again."""
         if isinstance(memory, WatchedView):
             return cast(memoryview, memory)
+        if what == "store ring":  # no peer of a vif shares it
+            return memory
         self.memories.append((what, memory))
         return cast(memoryview, WatchedView(memory, what, self))
 

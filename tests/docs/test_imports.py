@@ -47,7 +47,7 @@ _TABLE = {
     "hypercall": "abi hypervisor interface",
     # The store
     "xenstore": "abi html_table interface lazy",
-    "xenstored": "abi hypervisor interface observe runloop xenstore",
+    "xenstored": "abi engine/choice hypervisor interface observe runloop xenstore",
     # Drivers and what they share: the interface is all that they see of a machine
     "offload": "abi engine/choice engine/kernel frames ring",
     "flow": "abi engine/choice engine/kernel frames offload ring",

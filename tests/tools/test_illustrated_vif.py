@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from captures import columns, needs_tshark
 
 from xennet.abi.netif import netif_extra_info, netif_rx_response, netif_tx_request
+from xennet.abi.xen import PAGE_SIZE
 from xennet.check.check import all_checks
 from xennet.check.rule_book import rule_book
-
-pytest.importorskip("jinja2", reason="the page is rendered by jinja2")
+from xennet.host import Host
+from xennet.trace.pcapng import write_pcapng
+from xennet.trace.stream import header_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "illustrated-vif.html"
@@ -30,16 +33,69 @@ def tool() -> Iterator[Any]:
     sys.path.insert(0, str(ROOT / "tools"))
     try:
         from illustrated import items as items_of
-        from illustrated import page, recording
+        from illustrated import life, page
 
-        yield type("Tool", (), {"page": page, "recording": recording, "items": items_of})
+        yield type("Tool", (), {"page": page, "life": life, "items": items_of})
     finally:
         sys.path.remove(str(ROOT / "tools"))
 
 
+class Eye:
+    """Compares whole pages and the store behind each delivery, and knows nothing of accesses.
+
+    ``changed``: bytes that ever differed, of the guest's pages and of all that domain 0 shares;
+    ``nodes``: (path, value or None) of the nodes that did.
+    """
+
+    def __init__(self) -> None:
+        self.changed: set[int] = set()
+        self.nodes: set[tuple[str, bytes | None]] = set()
+        self._pages: dict[int, bytes] | None = None
+        self._tree: dict[str, bytes] = {}
+
+    def look(self, host: Host, events: list[Any]) -> None:
+        memory = host.machine.memory
+        told = [event for event in events if event["kind"] == "memory" and event["owner"] == 0]
+        shared = {frame for one in told if one["what"] != "page" for frame in one["frames"]}
+        pages = {
+            frame: bytes(memory.u8[frame * PAGE_SIZE : (frame + 1) * PAGE_SIZE])
+            for frame in shared.union(memory.owned_by(1))
+        }
+        tree = dict(nodes(host.service.store.tree.root, ""))
+        if self._pages is not None:
+            for frame, now in pages.items():
+                was = self._pages.get(frame, bytes(PAGE_SIZE))
+                if now != was:
+                    self.changed |= {frame * PAGE_SIZE + i for i in differing(was, now)}
+            for path in tree.keys() | self._tree.keys():
+                if tree.get(path) != self._tree.get(path):
+                    self.nodes.add((path, tree.get(path)))
+        self._pages, self._tree = pages, tree
+
+
+def differing(one: bytes, other: bytes) -> Iterator[int]:
+    return (i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+
+
+def nodes(node: Any, path: str) -> Iterator[tuple[str, bytes]]:
+    yield path or "/", bytes(node.value)
+    for child in node.children.nodes():
+        yield from nodes(child, f"{path}/{child.name}")
+
+
 @pytest.fixture(scope="module")
-def recorded(tool: Any) -> Any:
-    return tool.recording.record()
+def seen() -> Eye:
+    return Eye()
+
+
+@pytest.fixture(scope="module")
+def recorded(tool: Any, seen: Eye) -> Any:
+    return tool.life.record(seen.look)
+
+
+@pytest.fixture(scope="module")
+def writes(tool: Any, recorded: Any) -> list[Any]:
+    return [one for one in tool.items.writes(recorded.events) if isinstance(one, tool.items.Write)]
 
 
 @pytest.fixture(scope="module")
@@ -59,24 +115,26 @@ def test_the_page_is_up_to_date_wherever_it_is_built(tool: Any, recorded: Any) -
     assert tool.page.render(recorded, tool.page.explanations()) == PAGE.read_text()
 
 
-def test_every_byte_that_changed_is_explained(tool: Any, recorded: Any, items: list[Any]) -> None:
+def test_every_byte_that_was_written_is_explained_and_no_other(
+    seen: Eye, recorded: Any, writes: list[Any], items: list[Any]
+) -> None:
     explained = {at for item in items for at in item.bytes_at}
-    writes = [one for one in recorded.happened if isinstance(one, tool.recording.Write)]
-    written = {at for one in writes for at in one.bytes_at}
-    assert written <= explained
+    memories = {event["memory"]: event for event in recorded.events if event["kind"] == "memory"}
+    told = set()  # by the stream itself
+    for event in recorded.events:
+        if event["kind"] in ("store", "update"):
+            frames = memories[event["memory"]]["frames"]
+            for at in range(event["at"], event["at"] + event["size"]):
+                told.add(frames[at // PAGE_SIZE] * PAGE_SIZE + at % PAGE_SIZE)
+    assert explained == told == {at for one in writes for at in one.bytes_at}
     # Whole pages compared, which knows nothing of accesses: all pages that the guest ever had.
-    assert len(recorded.changed) > 3000
-    assert recorded.changed <= explained
-    # And nothing is explained that is no write, but for bytes of messages of the store that were
-    # the same before.
-    rings = {at // 4096 for one in writes if one.what == "store ring" for at in one.bytes_at}
-    assert {at // 4096 for at in explained - written} <= rings
+    assert len(seen.changed) > 3000
+    assert seen.changed <= explained
 
 
 def test_the_items_are_the_writes_in_their_order(
-    tool: Any, recorded: Any, items: list[Any]
+    tool: Any, recorded: Any, writes: list[Any], items: list[Any]
 ) -> None:
-    writes = [one for one in recorded.happened if isinstance(one, tool.recording.Write)]
     written = [(at, b) for one in writes for at, b in zip(one.bytes_at, one.new, strict=True)]
     told = [
         (at, b)
@@ -90,13 +148,10 @@ def test_the_items_are_the_writes_in_their_order(
         one for one in written if one[0] // 4096 not in rings
     ]
     left = dict(one for one in told if one[0] // 4096 in rings)
-    assert {at: left.get(at) for at, _ in written if at // 4096 in rings} == dict(
-        one for one in written if one[0] // 4096 in rings
-    )
+    assert left == dict(one for one in written if one[0] // 4096 in rings)
 
 
-def test_every_memory_has_its_part(tool: Any, recorded: Any) -> None:
-    writes = [one for one in recorded.happened if isinstance(one, tool.recording.Write)]
+def test_every_memory_has_its_part(writes: list[Any]) -> None:
     assert {one.what for one in writes} == {
         "tx ring",
         "rx ring",
@@ -107,22 +162,60 @@ def test_every_memory_has_its_part(tool: Any, recorded: Any) -> None:
         "event array",
         "control block",
         "store ring",
+        "page",
     }
 
 
-def test_every_change_of_the_store_is_explained(recorded: Any, items: list[Any]) -> None:
+def test_every_change_of_the_store_is_explained(seen: Eye, recorded: Any, items: list[Any]) -> None:
     told = [(item.key, *item.node) for item in items if item.node is not None]
     removed = {path for key, path, _ in told if key == "node.RM"}
     made = {path for key, path, _ in told if key != "node.RM"}
     values = {(path, value) for _, path, value in told}
-    assert len(recorded.nodes) > 50
-    for path, value in recorded.nodes:
+    assert len(seen.nodes) > 50
+    for path, value in seen.nodes:
         if value is None:
             assert any(path == one or path.startswith(f"{one}/") for one in removed), path
         elif value:
             assert (path, value.decode()) in values
         else:  # made by itself, or on the way to another
             assert any(one == path or one.startswith(f"{path}/") for one in made), path
+
+
+@needs_tshark
+def test_the_capture_of_the_run_has_the_slots_of_the_page(
+    tool: Any, recorded: Any, items: list[Any], tmp_path: Path
+) -> None:
+    capture = tmp_path / "run.pcapng"
+    write_pcapng(header_of(), iter(recorded.events), capture)
+    names = {field: f"xennet.{field}" for field in ("kind", "index")}
+    for name in ("tx.gref", "tx.offset", "tx.flags", "tx.id", "tx.size", "tx_response.id"):
+        names[name] = f"xennet.{name}"
+    for name in ("tx_response.status", "rx_request.id", "rx_request.pad", "rx_request.gref"):
+        names[name] = f"xennet.{name}"
+    for name in ("rx.id", "rx.offset", "rx.flags", "rx.status", "extra.type", "extra.flags"):
+        names[name] = f"xennet.{name}"
+    for name in ("extra.gso.size", "extra.gso.type", "extra.gso.pad", "extra.gso.features"):
+        names[name] = f"xennet.{name}"
+    shown = columns(capture, "xennet.kind >= 2 && xennet.kind <= 6", *names.values())
+    # The page's fields of the same slots, in the order of its items.
+    filters = {"tx.request": "tx", "tx.response": "tx_response", "rx.request": "rx_request"}
+    filters |= {"rx.response": "rx", "rx.extra": "extra"}
+    wanted = []
+    for item in items:
+        if item.key in filters:
+            line = dict.fromkeys(names, "")
+            for span in item.spans:
+                name = f"{filters[item.key]}.{span.key.removeprefix(item.key + '.')}"
+                line[name] = str(int.from_bytes(span.raw, "little"))
+            slot = int(item.title.partition("slot ")[2].partition(":")[0])
+            wanted.append([str(slot), *(line[name] for name in names if "." in name)])
+    told = []
+    for line in shown:
+        numbers = [str(int(value, 0)) if value else "" for value in line[1:]]
+        numbers[0] = str(int(numbers[0]) % 256)
+        told.append(numbers)
+    assert len(told) == len(wanted) > 260
+    assert told == wanted
 
 
 class _Seen(HTMLParser):
@@ -184,8 +277,8 @@ def test_what_is_shown_is_what_the_structures_say(
         first = next(item for item in items if item.key == key)
         return b"".join(span.raw for span in first.spans)
 
-    sent, answer = tool.recording.tx_frame(), tool.recording.rx_frame()
-    assert raw("tx.buffers") == sent
+    sent, answer = tool.life.tx_frame(), tool.life.rx_frame()
+    assert raw("tx.buffers") == raw("staging.buffers") == sent
     assert raw("rx.buffers") == answer
     to_guest, to_host = recorded.received
     assert to_guest == [answer]
@@ -207,15 +300,14 @@ def test_what_is_shown_is_what_the_structures_say(
 def test_hostile_text_stays_text(tool: Any, recorded: Any) -> None:
     bad = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
     happened = [
-        evolve(one, value=bad.encode()) if isinstance(one, tool.recording.NodeChange) else one
-        for one in recorded.happened
+        {**one, "value": bad} if one["kind"] == "xenstore" else one for one in recorded.events
     ]
     fields = {
         key: {**entry, "text": bad, "field": bad, "by": bad}
         for key, entry in tool.page.explanations().fields.items()
     }
     said = evolve(tool.page.explanations(), fields=fields)
-    page = tool.page.render(evolve(recorded, happened=happened), said)
+    page = tool.page.render(evolve(recorded, events=happened), said)
     assert page.count("<script") == page.count("</script") == 1
     assert "<img" not in page
     seen = _Seen()
@@ -234,6 +326,19 @@ def test_the_page_needs_nothing_else() -> None:
     assert "default-src 'none'" in page
     targets = set(re.findall(r'id="([^"]+)"', page))
     assert set(re.findall(r'href="#([^"]+)"', page)) <= targets
+
+
+def test_no_line_goes_without_a_place_where_its_fields_are_explained(
+    tool: Any, recorded: Any
+) -> None:
+    folded = re.findall(r'<details class="like">.*?</details>', PAGE.read_text(), re.DOTALL)
+    targets = set(re.findall(r'<article class="i \w+" id="(n\d+)"', PAGE.read_text()))
+    assert len(folded) > 20
+    for one in folded:
+        if "|" in one:
+            links = re.findall(r'href="#(n\d+)"', one)
+            assert links
+            assert targets.issuperset(links)
 
 
 def test_no_field_goes_without_an_explanation_and_none_is_idle(tool: Any, recorded: Any) -> None:

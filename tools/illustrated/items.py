@@ -1,4 +1,4 @@
-"""A recording told in order: chapters of items, each with its bytes cut into fields.
+"""A recorded life told in order: chapters of items, each with its bytes cut into fields.
 
 An item is a write of one structure (or a part of one), a change of a node of the store, or a thing
 that writes nothing (a hypercall, a decision about an event). Which fields there are comes from
@@ -7,17 +7,18 @@ xennet.abi; what is said about them is in explanations.toml, by the field's name
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from attrs import evolve, field, frozen
 
-from illustrated.recording import PAGE, Chapter, NodeChange, Recording, Write
+from illustrated.life import PAGE, Life
 from xennet.abi import grant_table, xs_wire
 from xennet.abi.codec import Codec
 from xennet.abi.netif import EXTRA_GSO, RX_REQUEST, RX_RESPONSE, TX_REQUEST, TX_RESPONSE
-from xennet.observe import EventDelivered, Hypercall, Notification, StateChanged
+from xennet.abi.xenbus import XenbusState
 from xennet.ring import must_notify
+from xennet.trace.stream import Event
 
 _HEADER = ("req_prod", "req_event", "rsp_prod", "rsp_event")
 _SLOTS = {"tx ring": 12, "rx ring": 8}
@@ -41,16 +42,40 @@ class Span:
 
 
 @frozen
+class Write:
+    """``new`` was written over ``old``, from byte ``at`` of machine frame ``frame``, which is page
+    number ``page`` of the memory ``what`` of domain ``owner``; in ``delivery``, a number, of domain
+    ``dom``. ``n``: the event of the recording. ``unseen``: it was found changed."""
+
+    n: int
+    what: str
+    owner: int
+    page: int
+    frame: int
+    at: int
+    old: bytes
+    new: bytes
+    delivery: int
+    dom: int | None
+    unseen: bool
+
+    @property
+    def bytes_at(self) -> range:
+        """The bytes written, numbered through the whole machine."""
+        return range(self.frame * PAGE + self.at, self.frame * PAGE + self.at + len(self.new))
+
+
+@frozen
 class Item:
     """One thing that happened. ``key`` is its kind, ``title`` says what it is; ``first`` is its
     first byte, numbered through the whole machine (None: it has none), ``spans`` are its bytes;
-    ``node``: (path, value) of the store that it changed."""
+    ``dom``: in whose delivery; ``node``: (path, value) of the store that it changed."""
 
     key: str
     title: str
     spans: tuple[Span, ...] = ()
     first: int | None = None
-    delivery: str = ""
+    dom: int | None = None
     where: str = ""
     node: tuple[str, str] | None = None
     note: str = ""
@@ -166,26 +191,12 @@ class _Teller:
     def page(self, frame: int) -> bytearray:
         return self.image.setdefault(frame, bytearray(PAGE))
 
-    def item(self, one: object) -> Iterator[Item]:
+    def item(self, one: Write | Event) -> Iterator[Item]:
         """The items of one thing that happened; consecutive stores into one slot are one write."""
         if isinstance(one, Write):
             yield from self._write(one)
-        elif isinstance(one, NodeChange):
-            yield _node(one)
-        elif isinstance(one, Hypercall):
-            yield from _hypercall(one)
-        elif isinstance(one, EventDelivered):
-            what = f"domain {one.domid} takes an event at port {one.port}"
-            yield Item("upcall", what, note=f"its upcall found port {one.port} pending")
-        elif isinstance(one, StateChanged):
-            old, new = (f"{state.name} ({int(state)})" for state in (one.old, one.new))  # type: ignore[attr-defined]
-            yield Item("state", f"{one.path}: {old} becomes {new}")
-        elif isinstance(one, Notification):
-            sent = "sends an event" if one.sent else "sends no event: it was not asked for"
-            yield Item(
-                f"notify.{'sent' if one.sent else 'avoided'}",
-                f"domain {one.domid} has published on the {one.ring} ring and {sent}",
-            )
+        elif one["kind"] in _TOLD:
+            yield from _TOLD[one["kind"]](one)
 
     def _write(self, one: Write) -> Iterator[Item]:
         page = self.page(one.frame)
@@ -196,10 +207,19 @@ class _Teller:
         page[one.at : one.at + len(one.new)] = one.new
         where = f"frame {one.frame:#x}, byte {one.at}"
         key, title, spans, note = self._decode(one, old)
-        yield Item(key, title, spans, one.frame * PAGE + one.at, one.delivery, where, note=note)
+        yield Item(key, title, spans, one.frame * PAGE + one.at, one.dom, where, note=note)
 
     def _decode(self, one: Write, old: bytes) -> tuple[str, str, tuple[Span, ...], str]:
         at, new = one.at, one.new
+        if one.unseen:
+            if any(new):
+                raise AssertionError(f"nobody knows who wrote event {one.n}")
+            what = one.what if one.what != "page" else "staging page"
+            title = f"{what} of domain {one.owner}: Xen cleans the page"
+            return "page.zeroed", title, (Span(new, "page.zeroed", "all 0"),), ""
+        if one.what == "page":
+            title = "staging page of domain 0's driver"
+            return "staging.buffers", title, _frame(new), "grant copy: Xen writes it"
         if one.what in _SLOTS:
             return self._ring(one, old)
         if one.what == "grant table":
@@ -281,7 +301,7 @@ class _Teller:
         if ring == "tx":
             kind, spans = _tx(new)
         else:
-            kind = "request" if one.delivery.endswith("domain 1") else "response"
+            kind = "request" if one.dom == 1 else "response"
             if kind == "response" and self.extra_next[0]:
                 kind = "extra"
             spans = _rx(new, kind)
@@ -300,15 +320,15 @@ class _Teller:
         base = one.frame * PAGE
         if name in ("req_prod", "rsp_prod"):
             ring = 0 if name == "req_prod" else 1024
-            yield from _messages(page, base, ring, old, _number(new), one.delivery)
+            yield from _messages(page, base, ring, old, _number(new), one.dom)
         spans = (Span(new, f"store.{name}", str(_number(new))),)
         title = f"store ring of domain 1, {name}"
         where = f"frame {one.frame:#x}, byte {at}"
-        yield Item(f"store.{name}", title, spans, base + at, one.delivery, where, note=f"was {old}")
+        yield Item(f"store.{name}", title, spans, base + at, one.dom, where, note=f"was {old}")
 
 
 def _messages(
-    page: bytearray, base: int, ring: int, start: int, end: int, delivery: str
+    page: bytearray, base: int, ring: int, start: int, end: int, dom: int | None
 ) -> Iterator[Item]:
     """The messages between two indices; one that goes around the end of the ring is two items."""
     side = "rsp" if ring else "req"
@@ -334,9 +354,7 @@ def _messages(
             behind = " (the rest, at the ring's beginning)" if one else ""
             place = (first + low) % 1024
             where = f"{side}[{place}...]"
-            yield Item(
-                f"msg.{side}", title + behind, tuple(piece), base + ring + place, delivery, where
-            )
+            yield Item(f"msg.{side}", title + behind, tuple(piece), base + ring + place, dom, where)
         at += 16 + size
 
 
@@ -356,25 +374,29 @@ def _split(spans: list[Span], cut: int) -> Iterator[tuple[int, list[Span]]]:
         yield cut, high
 
 
-def _node(one: NodeChange) -> Item:
-    value = printable(one.value)
-    parent, _, name = one.path.rpartition("/")
-    side = "backend" if "/backend/" in one.path else "frontend"
-    if one.op == "WRITE":
+def _node(one: Event) -> Iterator[Item]:
+    op, path, value = one["op"], one["path"], one["value"]
+    if one["error"] or op not in _CHANGES:
+        return
+    if not path.startswith("/"):
+        path = f"/local/domain/{one['dom']}/{path}"
+    parent, _, name = path.rpartition("/")
+    side = "backend" if "/backend/" in path else "frontend"
+    if op == "WRITE":
         key, what = f"node.{side}.{name}", f"writes {name} = {value or '(empty)'}"
-        if one.path.startswith("/libxl"):
+        if path.startswith("/libxl"):
             key = "node.libxl"
     else:
-        key = f"node.{one.op}"
+        key = f"node.{op}"
         if name.isdigit():
             name = f"{parent.rpartition('/')[2]}/{name}"
-        what = {"MKDIR": "makes", "RM": "removes", "SET_PERMS": "sets the rights of"}[one.op]
-        what += f" {name}"
-    if one.op == "SET_PERMS":
+        what = f"{_CHANGES[op]} {name}"
+    if op == "SET_PERMS":
         what += f": {value.replace(chr(92) + 'x00', ' ')}"
-    return Item(key, f"{one.who} {what}", node=(one.path, value), where=one.path)
+    yield Item(key, f"{one['who']} {what}", node=(path, value), where=path)
 
 
+_CHANGES = {"WRITE": "", "MKDIR": "makes", "RM": "removes", "SET_PERMS": "sets the rights of"}
 _CALLS = {
     "XENMEM_populate_physmap": "pages from frame {1:#x} on, {0[0]} in all",
     "EVTCHNOP_alloc_unbound": "allocates port {1} for domain {0[1]} to bind",
@@ -383,30 +405,96 @@ _CALLS = {
     "EVTCHNOP_unmask": "unmasks port {0[0]}",
     "GNTTABOP_map_grant_ref": "maps grant {0[1]} of domain {0[0]}: handle {1[1]}",
     "GNTTABOP_unmap_grant_ref": "unmaps handle {0[0]}",
-    "GNTTABOP_copy": "{0[1]!r}",
     "XENMEM_decrease_reservation": "gives pages back from frame {0[0]:#x} on, {0[1]} in all",
 }
 
 
-def _hypercall(one: Hypercall) -> Iterator[Item]:
-    if one.op in _CALLS:
-        done = (
-            _CALLS[one.op].format(one.args, one.result).replace("<CopyTable ", "").replace(">", "")
-        )
-        yield Item(f"call.{one.op}", f"domain {one.domid}, {one.op}: {done}")
+def _hypercall(one: Event) -> Iterator[Item]:
+    if one["op"] in _CALLS:
+        done = _CALLS[one["op"]].format(one["args"], one["result"])
+        yield Item(f"call.{one['op']}", f"domain {one['dom']}, {one['op']}: {done}", dom=one["dom"])
 
 
-def _joined(happened: list[object]) -> Iterator[object]:
+def _copy(one: Event) -> Iterator[Item]:
+    ends = []
+    for end in (one["source"], one["dest"]):
+        what = f"grant {end['gref']} of domain {end['domid']}" if "gref" in end else "its own page"
+        ends.append(f"byte {end['offset']} of {what}")
+    said = f"{one['length']} bytes from {ends[0]} to {ends[1]}: {one['status_name']}"
+    title = f"domain {one['dom']}, GNTTABOP_copy: {said}"
+    yield Item("call.GNTTABOP_copy", title, dom=one["dom"])
+
+
+def _upcall(one: Event) -> Iterator[Item]:
+    what = f"domain {one['dom']} takes an event at port {one['port']}"
+    yield Item("upcall", what, dom=one["dom"], note=f"its upcall found port {one['port']} pending")
+
+
+def _state(one: Event) -> Iterator[Item]:
+    old, new = (f"{XenbusState(one[end]).name} ({one[end]})" for end in ("old", "new"))
+    yield Item("state", f"{one['path']}: {old} becomes {new}", dom=one["dom"])
+
+
+def _notification(one: Event) -> Iterator[Item]:
+    sent = "sends an event" if one["sent"] else "sends no event: it was not asked for"
+    what = f"domain {one['dom']} has published on the {one['ring']} ring and {sent}"
+    yield Item(f"notify.{'sent' if one['sent'] else 'avoided'}", what, dom=one["dom"])
+
+
+_TOLD: dict[str, Callable[[Event], Iterator[Item]]] = {
+    "xenstore": _node,
+    "hypercall": _hypercall,
+    "copy": _copy,
+    "upcall": _upcall,
+    "state": _state,
+    "notify": _notification,
+}
+
+
+def writes(events: list[Event]) -> Iterator[Write | Event]:
+    """The events, each access that writes as a :class:`Write`, or two where it goes beyond a
+    page."""
+    memories: dict[int, Event] = {}
+    for event in events:
+        if event["kind"] == "memory":
+            memories[event["memory"]] = event
+        if event["kind"] not in ("store", "update"):
+            yield event
+            continue
+        memory, at = memories[event["memory"]], event["at"]
+        old, new = bytes.fromhex(event["old"]), bytes.fromhex(event["bytes"])
+        while new:
+            page, inner = divmod(at, PAGE)
+            size = min(PAGE - inner, len(new))
+            yield Write(
+                event["n"],
+                memory["what"],
+                memory["owner"],
+                page,
+                memory["frames"][page],
+                inner,
+                old[:size],
+                new[:size],
+                event["d"],
+                event["dom"],
+                event.get("by") == "unseen",
+            )
+            old, new, at = old[size:], new[size:], at + size
+
+
+def _joined(happened: Iterable[Write | Event]) -> Iterator[Write | Event]:
     """What happened, with consecutive stores into one slot of a ring as one."""
     held: Write | None = None
     for one in happened:
+        if not isinstance(one, Write) and one["kind"] not in _TOLD:
+            continue
         if isinstance(one, Write) and held is not None and _continues(held, one):
             held = evolve(held, old=held.old + one.old, new=held.new + one.new)
             continue
         if held is not None:
             yield held
             held = None
-        if isinstance(one, Write) and one.what in _SLOTS and one.at >= 64:
+        if isinstance(one, Write) and one.what in _SLOTS and one.at >= 64 and not one.unseen:
             held = one
         else:
             yield one
@@ -416,7 +504,7 @@ def _joined(happened: list[object]) -> Iterator[object]:
 
 def _continues(held: Write, one: Write) -> bool:
     size = _SLOTS[held.what]
-    same = (held.frame, held.delivery) == (one.frame, one.delivery)
+    same = (held.frame, held.delivery) == (one.frame, one.delivery) and not one.unseen
     return same and one.at == held.at + len(held.new) and (one.at - 64) % size > 0
 
 
@@ -429,31 +517,33 @@ _BEGINS = {
 }
 
 
-def chapters(recording: Recording) -> dict[str, list[Item]]:
+def chapters(life: Life) -> dict[str, list[Item]]:
     """The items by chapter, numbered from 1 through all of them."""
     told: dict[str, list[Item]] = {}
-    teller = _Teller(_before(recording))
-    name = ""
+    teller = _Teller(_before(life.events))
+    ends = [begin for begin, _ in life.chapters[1:]] + [len(life.events)]
+    begin = life.chapters[0][0]
+    # Memories are told before the first chapter.
+    before = [event for event in life.events[:begin] if event["kind"] == "memory"]
     number = 0
-    for one in _joined(recording.happened):
-        if isinstance(one, Chapter):
-            name = one.name
-            continue
-        for item in teller.item(one):
-            begins = _BEGINS.get(item.key)
-            if begins is not None and begins not in told:
-                name = begins
-            number += 1
-            told.setdefault(name, []).append(evolve(item, number=number))
+    for (begin, name), end in zip(life.chapters, ends, strict=True):
+        for one in _joined(writes(before + life.events[begin:end])):
+            for item in teller.item(one):
+                begins = _BEGINS.get(item.key)
+                if begins is not None and begins not in told:
+                    name = begins
+                number += 1
+                told.setdefault(name, []).append(evolve(item, number=number))
+        before += [event for event in life.events[begin:end] if event["kind"] == "memory"]
     return told
 
 
-def _before(recording: Recording) -> dict[int, bytearray]:
+def _before(events: list[Event]) -> dict[int, bytearray]:
     """Shared memory before the first write, as far as the writes tell: what each byte was when it
     was first written over."""
     pages: dict[int, bytearray] = {}
     seen: set[int] = set()
-    for one in recording.happened:
+    for one in writes(events):
         if isinstance(one, Write):
             page = pages.setdefault(one.frame, bytearray(PAGE))
             for at, value in zip(one.bytes_at, one.old, strict=True):

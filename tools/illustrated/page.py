@@ -7,6 +7,7 @@ carries the store's messages is shown once.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,8 +17,8 @@ from typing import Any
 from attrs import frozen
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from illustrated.items import Item, Span, chapters
-from illustrated.recording import Recording, Write, record
+from illustrated.items import Item, Span, Write, chapters, writes
+from illustrated.life import Life, record
 from xennet.check.rule_book import rule_book
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +28,7 @@ _WHOLE = ("transmit", "receive")
 _ONCE = ("msg.", "store.", "info.", "fifo.", "upcall")
 #: Kinds of which every item is shown.
 _ALONE = ("node.", "call.", "state", "notify.", "ring.init")
+_HEADER, _RELEASE = re.compile(r"[a-z_/]+\.h\b"), "Xen 4.17, "
 _NAMES = {
     "attach": "Attach",
     "features": "Features",
@@ -71,27 +73,29 @@ def build() -> str:
     return render(record(), explanations())
 
 
-def render(recording: Recording, said: Explanations) -> str:
-    """A recording as a page. Raises ExplanationError where the two do not fit."""
+def render(life: Life, said: Explanations) -> str:
+    """A recorded life as a page. Raises ExplanationError where the two do not fit."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined
     )
-    told = chapters(recording)
+    told = chapters(life)
     if [*told] != [*said.chapters]:
         raise ExplanationError(f"chapters told: {[*told]}, explained: {[*said.chapters]}")
-    known: set[str] = set()
+    known: dict[str, int] = {}
     shown = [_chapter(name, items, said, known) for name, items in told.items()]
     _require_used(told, said)
     items = [item for all_of_one in told.values() for item in all_of_one]
     page = environment.get_template("page.html.jinja").render(
         chapters=shown,
-        written=len(
-            {at for one in recording.happened if isinstance(one, Write) for at in one.bytes_at}
-        ),
-        sum=_sum(recording, items),
+        written=len({at for one in _writes(life) for at in one.bytes_at}),
+        sum=_sum(life, items),
         nodes=sum(item.node is not None for item in items),
     )
     return "\n".join(line.rstrip() for line in page.splitlines()) + "\n"
+
+
+def _writes(life: Life) -> list[Write]:
+    return [one for one in writes(life.events) if isinstance(one, Write)]
 
 
 def _require_used(told: dict[str, list[Item]], said: Explanations) -> None:
@@ -105,7 +109,11 @@ def _require_used(told: dict[str, list[Item]], said: Explanations) -> None:
         raise ExplanationError(f"explained and never written: {', '.join(unused)}")
 
 
-def _chapter(name: str, items: list[Item], said: Explanations, known: set[str]) -> dict[str, Any]:
+def _chapter(
+    name: str, items: list[Item], said: Explanations, known: dict[str, int]
+) -> dict[str, Any]:
+    """A chapter; ``known``: where on the page kinds that are shown once, and fields, are explained
+    first."""
     about = said.chapters[name]
     moments = {one["at"]: one["text"] for one in said.moments if one["chapter"] == name}
     seen: dict[str, int] = {}
@@ -119,14 +127,16 @@ def _chapter(name: str, items: list[Item], said: Explanations, known: set[str]) 
             folded.append(item)
             continue
         if folded:
-            blocks.append(_block(like=_folded(folded)))
+            blocks.append(_block(like=_folded(folded, known)))
             folded = []
         kinds.add(item.key)
         if item.key.startswith(_ONCE):
-            known.add(item.key)
+            known.setdefault(item.key, item.number)
+        for key in [span.key for span in item.spans] + [item.key] * (item.node is not None):
+            known.setdefault(key, item.number)
         blocks.append(_block(item=_item(item, seen, said), moment=moments.pop(item.key, "")))
     if folded:
-        blocks.append(_block(like=_folded(folded)))
+        blocks.append(_block(like=_folded(folded, known)))
     return {
         "id": name,
         "short": _NAMES[name],
@@ -187,7 +197,7 @@ def _entry(key: str, said: Explanations) -> dict[str, str]:
     rule = rule_book()[entry["rule"]]
     return {
         "text": entry["text"].strip(),
-        "field": entry["field"],
+        "field": _RELEASE + entry["field"] if _HEADER.match(entry["field"]) else entry["field"],
         "by": entry["by"],
         "rule": rule.id,
         "rule_text": rule.text,
@@ -198,7 +208,7 @@ def _entry(key: str, said: Explanations) -> dict[str, str]:
 
 def _writer(item: Item) -> str:
     """Who wrote: "guest", "dom0" or "xen"."""
-    if item.key in ("grant.use", "grant.used"):
+    if item.key in ("grant.use", "grant.used", "staging.buffers", "page.zeroed"):
         return "xen"
     if item.key.startswith(("info.", "fifo.")):
         set_by_xen = any(int.from_bytes(s.raw, "little") for s in item.spans)
@@ -216,12 +226,11 @@ def _writer(item: Item) -> str:
     if item.node is not None:
         return "guest" if item.title.startswith("guest ") else "dom0"
     if item.spans:
-        return "guest" if item.delivery.endswith("domain 1") else "dom0"
-    guest = item.title.startswith(("domain 1", "device/"))
-    return "guest" if guest else "dom0"
+        return "guest" if item.dom == 1 else "dom0"
+    return "guest" if item.dom == 1 else "dom0"
 
 
-def _folded(items: list[Item]) -> dict[str, str]:
+def _folded(items: list[Item], known: dict[str, int]) -> dict[str, Any]:
     count = Counter(_kind(item) for item in items)
     parts = ", ".join(f"{kind}: {number}" for kind, number in count.items())
     first, last = items[0].number, items[-1].number
@@ -229,6 +238,8 @@ def _folded(items: list[Item]) -> dict[str, str]:
     return {
         "said": f"{which} likewise ({parts})",
         "lines": "\n".join(map(_line, items)),
+        # No field of a line goes without a place where it is explained.
+        "fields": {key: known[key] for item in items for key in (s.key for s in item.spans)},
     }
 
 
@@ -248,16 +259,16 @@ def _line(item: Item) -> str:
     return f"{item.number:>5}  {item.title}" + (f" | {raw} | {meanings}" if raw else "")
 
 
-def _sum(recording: Recording, items: list[Item]) -> Iterator[dict[str, Any]]:
-    writes = [one for one in recording.happened if isinstance(one, Write)]
-    names = {(one.frame, one.what, one.owner) for one in writes}
+def _sum(life: Life, items: list[Item]) -> Iterator[dict[str, Any]]:
+    all_writes = _writes(life)
+    names = {(one.frame, one.what, one.owner) for one in all_writes}
     for what, owner in sorted({(what, owner) for _, what, owner in names}):
         frames = {frame for frame, *of in names if tuple(of) == (what, owner)}
-        mine = {at for one in writes if one.frame in frames for at in one.bytes_at}
+        mine = {at for one in all_writes if one.frame in frames for at in one.bytes_at}
         explained = {at for item in items for at in item.bytes_at if at // 4096 in frames}
         yield {
             "what": f"{what}, domain {owner}",
             "explained": len(explained),
             "written": len(mine),
-            "writes": sum(one.frame in frames for one in writes),
+            "writes": sum(one.frame in frames for one in all_writes),
         }

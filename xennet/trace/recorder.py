@@ -190,7 +190,8 @@ class Recorder:
 
     name = "recorder"
 
-    def __init__(self) -> None:
+    def __init__(self, store_rings: bool = False) -> None:
+        self._store_rings = store_rings
         self._sinks: list[Sink] = []
         self._machine: Machine | None = None
         self._undo: Callable[[], None] = lambda: None
@@ -261,6 +262,8 @@ class Recorder:
         """A view of ``memory`` that tells of each access; the same one if it is called again."""
         if isinstance(memory, WatchedView):
             return cast(memoryview, memory)
+        if what == "store ring" and not self._store_rings:
+            return memory
         address, (base, size) = _address(memory), self._arena
         if what == "arena" and not size:
             base, size = self._arena = address, memory.nbytes
@@ -457,7 +460,7 @@ class Recorder:
         n = self._emit(kind, f"{kind} of {where}, {memory.what}", **members)
         if kind is not LOAD and memory.slots is not None and at < SRING_HEADER_SIZE:
             memory.slots.published()
-        if kind is STORE and memory.what.endswith(" ring") and size == 4:
+        if kind is STORE and memory.what in RINGS and size == 4:
             self._publish(memory, at, old, value, n)
 
     def _compare(self, memory: _Memory, at: int, now: bytes) -> None:
@@ -877,9 +880,13 @@ _WAYS: dict[type, Callable[[Recorder, Any], None]] = {
 
 
 @contextmanager
-def recording() -> Iterator[Recorder]:
+def recording(store_rings: bool = False) -> Iterator[Recorder]:
     """Within the block machines are made of plain kernels over memory that tells of each access;
-    the recorder that is yielded can record one of them."""
-    recorder = Recorder()
+    the recorder that is yielded can record one of them.
+
+    What passes through a domain's ring to the store is told as requests; with ``store_rings`` so
+    are the accesses to its page.
+    """
+    recorder = Recorder(store_rings)
     with using(recorder):
         yield recorder

@@ -8,6 +8,8 @@ and a difference of more than 1024 is a :class:`RingIndexError`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import define
 
 from xennet.abi.xs_wire import (
@@ -21,6 +23,8 @@ from xennet.abi.xs_wire import (
 )
 from xennet.interface import PageRun
 
+#: What engines call such a page.
+MEMORY = "store ring"
 _OFFSETS = XENSTORE_DOMAIN_INTERFACE.offsets
 _SERVER_FEATURES = _OFFSETS["server_features"] // 4
 _CONNECTION = _OFFSETS["connection"] // 4
@@ -114,6 +118,10 @@ class ByteRing:
         return size
 
 
+def _as_it_is(memory: memoryview, what: str) -> memoryview:
+    return memory
+
+
 @define(eq=False, repr=False)
 class RingPage:
     """Both byte rings and the fields behind them, over the views of one page."""
@@ -123,10 +131,14 @@ class RingPage:
     _u32: memoryview
 
     @classmethod
-    def over(cls, page: PageRun) -> RingPage:
-        """The ring page in the first page of ``page``."""
-        requests, responses = (_ring(page, name) for name in ("req", "rsp"))
-        return cls(requests, responses, page.u32)
+    def over(
+        cls, page: PageRun, shared: Callable[[memoryview, str], memoryview] = _as_it_is
+    ) -> RingPage:
+        """The ring page in the first page of ``page``, over what ``shared`` makes of its views
+        (xennet.engine.choice.shared, for one)."""
+        u8, u32 = shared(page.u8, MEMORY), shared(page.u32, MEMORY)
+        requests, responses = (_ring(u8, u32, name) for name in ("req", "rsp"))
+        return cls(requests, responses, u32)
 
     @property
     def server_features(self) -> int:
@@ -169,6 +181,6 @@ class RingPage:
         self.connection = XENSTORE_CONNECTED
 
 
-def _ring(page: PageRun, name: str) -> ByteRing:
+def _ring(u8: memoryview, u32: memoryview, name: str) -> ByteRing:
     cons, prod = _OFFSETS[f"{name}_cons"] // 4, _OFFSETS[f"{name}_prod"] // 4
-    return ByteRing(name, page.u8, page.u32, _OFFSETS[name], cons, prod)
+    return ByteRing(name, u8, u32, _OFFSETS[name], cons, prod)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE, GNTMAP_host_map
+from xennet.engine.choice import shared
 from xennet.hypervisor import Domain, Machine, StoreRing
 from xennet.interface import HypercallError
 from xennet.xenstore import Store, WireConnection, XsConnectionError, XsError
@@ -51,7 +52,7 @@ class _ServedRing:
         if page is None:
             what = f"reference {GNTTAB_RESERVED_XENSTORE} of domain {domid}"
             raise HypercallError("GNTTABOP_map_grant_ref", status, what)
-        self._page = RingPage.over(page)
+        self._page = RingPage.over(page, shared)
         ring.server_handle = handle
         try:
             self._bind(port)
@@ -263,7 +264,7 @@ class StoreRings:
         if ring is None or served is None:
             raise XsError("ENOENT", str(domain.domid), "not introduced with a ring page")
         kind = _QueuedPort if self._deliveries else _GuestPort
-        page, port = RingPage.over(ring.page), kind(self, domain, ring.port)
+        page, port = RingPage.over(ring.page, shared), kind(self, domain, ring.port)
         served.rename(name)
         earlier = self._users.get(domain.domid)
         if earlier is not None:
