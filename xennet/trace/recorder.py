@@ -295,11 +295,9 @@ class Recorder:
             return
         known = self._by_page.get(at // PAGE_SIZE)
         if known is None:
-            known = self._found(at)
+            known = self._found(at, old)
             if known is None:
                 return
-            if kind is not LOAD:  # it was announced as it is now
-                known.held[at - known.first : at - known.first + len(old)] = old
         self._access(known, memory, at - known.first, kind, value, old)
 
     # -- a recording -------------------------------------------------------------------------------
@@ -383,7 +381,7 @@ class Recorder:
         told = known is not None and same and known.whose == (whose or known.whose)
         if told and known is not None and known.first + len(known.held) >= start + size:
             return
-        if inside and self._raw is not None:
+        if inside and self._raw is not None and what != "page":
             now = self._raw[start : start + size].tobytes()
         else:
             now = view.tobytes().ljust(size, b"\0")
@@ -415,14 +413,17 @@ class Recorder:
             members["initial"] = now.hex()
         self._emit("memory", f"{known.what}{of} is shared: {size} bytes", **members)
 
-    def _found(self, at: int) -> _Memory | None:
-        """The memory of a page that the hypervisor reaches and that nobody has named."""
+    def _found(self, at: int, old: bytes) -> _Memory | None:
+        """The memory of a page that the hypervisor reaches and that nobody has named; byte ``at``
+        and those behind it were ``old`` before that."""
         machine, page = self._machine, at // PAGE_SIZE
         assert machine is not None
         assert self._raw is not None
         if at >= _OUTSIDE or machine.memory.owner[page] not in self._domids():
             return None  # the hypervisor's own
-        self._know("page", "", at, self._raw[page * PAGE_SIZE : (page + 1) * PAGE_SIZE])
+        before = bytearray(self._raw[page * PAGE_SIZE : (page + 1) * PAGE_SIZE])
+        before[at % PAGE_SIZE : at % PAGE_SIZE + len(old)] = old
+        self._know("page", "", page * PAGE_SIZE, memoryview(before[:PAGE_SIZE]))
         return self._by_page[page]
 
     def _domids(self) -> set[int]:
