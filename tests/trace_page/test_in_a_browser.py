@@ -75,6 +75,12 @@ def _replay(
     return found
 
 
+def _asking(queries: list[tuple[int, int, int]]) -> str:
+    """The same of the page, as an expression."""
+    answer = "[writtenBy(m, at, n), byteAt(m, at, n), readBy(m, at, n)]"
+    return f"{json.dumps(queries)}.map(([m, at, n]) => {answer})"
+
+
 def test_bytes_writers_and_readers_are_those_of_a_replay(
     run_recording: Recording, shown: Shown
 ) -> None:
@@ -88,11 +94,7 @@ def test_bytes_writers_and_readers_are_those_of_a_replay(
         queries.append((event["memory"], at, chance.randint(first, len(events))))
     expected = _replay(events, queries)
     tab = shown(run_recording)
-    asked = json.dumps(queries)
-    told = tab.ask(
-        f"{asked}.map(([m, at, n]) => [writtenBy(m, at, n), byteAt(m, at, n), readBy(m, at, n)])"
-    )
-    assert [(one[0], one[1], one[2]) for one in told] == expected
+    assert [tuple(one) for one in tab.ask(_asking(queries))] == expected
     history = History(events)
     assert [history.written_by(*query) or 0 for query in queries] == [one[0] for one in expected]
     assert [history.read_by(*query) for query in queries[:300]] == [
@@ -102,6 +104,21 @@ def test_bytes_writers_and_readers_are_those_of_a_replay(
     for (memory, at, n), one in list(zip(queries, expected, strict=True))[:200]:
         if memory in small and at < 4096:
             assert history.bytes_at(memory, n)[at] == one[1]
+
+
+def test_long_and_short_accesses_and_memory_that_is_told_again(shown: Shown) -> None:
+    chance = random.Random(5)
+    told: list[Any] = [("memory", 1, {**_page(1, b"\x01\x02"), "bytes": 12288})]
+    for _ in range(400):
+        size = chance.choice((1, 4, 16, 255, 256, 257, 1500, 6000))
+        access = {"memory": 1, "at": chance.randrange(12288 - size), "size": size}
+        kind = chance.choice(("load", "store", "update"))
+        told.append((kind, 1, {**access, "bytes": chance.randbytes(size).hex(), "old": ""}))
+    told.insert(200, ("memory", 1, {**_page(1, chance.randbytes(9000)), "bytes": 12288}))
+    recorded = _recording(*told)
+    queries = [(1, chance.randrange(12288), chance.randint(1, len(told))) for _ in range(300)]
+    tab = shown(recorded)
+    assert [tuple(one) for one in tab.ask(_asking(queries))] == _replay(recorded[1], queries)
 
 
 def test_private_indices_are_what_they_were_moved_to(
@@ -229,6 +246,38 @@ def test_from_a_lost_wake_up_to_the_early_look_in_two_keys(
     tab.press("p")
     assert tab.ask(STEP) == store["n"]
     assert tab.ask("lostWakeUps.length") == 1
+
+
+#: What happens at a ring, and whether a wake-up is lost.
+ORDERS = {
+    "look publish ask end": True,
+    "look publish ask end look": True,
+    "look publish ask look end": False,
+    "publish look ask end": False,
+    "look ask publish end": False,
+    "look publish ask": False,
+}
+
+
+def test_a_wake_up_is_lost_if_nobody_looks_behind_the_store(shown: Shown) -> None:
+    told: list[Any] = []
+    for ring, order in enumerate(ORDERS, 1):
+        index = {"memory": ring, "at": 0, "size": 4, "bytes": "01000000", "field": "req_prod"}
+        move = {"memory": ring, "ring": "tx", "index": "req_prod", "old": 0, "new": 1, "event": 0}
+        ask = {**index, "at": 4, "old": "00000000", "field": "req_event"}
+        told.append(("memory", 1, {**_page(ring, b""), "what": "tx ring"}))
+        delivery = 2 * ring
+        for one in order.split():
+            told += {
+                "look": [("load", 0, {**index, "d": delivery})],
+                "publish": [("store", 1, {**index, "old": "00000000"}), ("publish", 1, move)],
+                "ask": [("store", 0, {**ask, "d": delivery})],
+                "end": [("end", 0, {"delivery": "work", "d": delivery})],
+            }[one]
+            delivery += one == "end"
+    tab = shown(_recording(*told))
+    lost = [ring for ring, order in enumerate(ORDERS, 1) if ORDERS[order]]
+    assert tab.ask("lostWakeUps.map(one => one.memory.id)") == lost
 
 
 def test_a_good_run_has_no_lost_wake_up_and_opens_at_its_first_step(
@@ -501,6 +550,9 @@ def test_the_address_restores_what_was_seen_and_back_goes_back(
     tab.press("Backspace")
     tab.until("state.step === 3000")
     assert tab.ask(seen) == before
+    tab.ask("go(200); go(201, false); go(202, false); go(300)")  # the address lags behind steps
+    tab.press("Backspace")
+    tab.until("state.step === 202")
     n = run_recording[1][-1]["n"]
     tab.ask(f"location.hash = '#n={n}'")
     tab.until(f"state.step === {n}")

@@ -46,6 +46,13 @@ def test_foreign_text_cannot_end_the_element_it_is_in(tmp_path: Path) -> None:
     assert found
     assert json.loads(found[1]) == {"header": HEADER, "events": events}
     assert text.count("</script>") == 3
+    policy = re.search('http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert policy
+    assert re.fullmatch(
+        "default-src 'none'; script-src 'sha256-[^' ]*'; style-src 'sha256-[^' ]*'; "
+        "base-uri 'none'; form-action 'none'",
+        policy[1].replace("&#39;", "'"),
+    )
     # A namespace of SVG is the only address.
     assert re.findall("https?://[^\"']*", text) == ["http://www.w3.org/2000/svg"]
 
