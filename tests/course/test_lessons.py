@@ -1,15 +1,56 @@
-"""What the lessons say of a run besides what it prints."""
+"""What the lessons say of a run besides what it prints, and the commands that they name."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import click
 import pytest
 
-from xennet.cli import main
+from xennet.cli import group, main
 from xennet.trace.stream import read
 
-LESSONS = Path(__file__).parents[2] / "docs" / "course"
+DOCS = Path(__file__).parents[2] / "docs"
+LESSONS = DOCS / "course"
+PAGES = [DOCS / "teaching.md", DOCS / "ring.md", *sorted(LESSONS.glob("*.md"))]
+
+
+def commands(text: str) -> list[str]:
+    """The commands that a page names: in a sentence, on lines of their own, of samples."""
+    lines = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL).splitlines()
+    told = [line for line in lines if re.match(r" {4}xennet |<!-- \$ xennet ", line)]
+    quoted = re.findall(r"`(xennet [^`]+)`", " ".join(lines))
+    whole = [re.split(r"-->|\| lines|  +#|&&", line)[0].partition("xennet ")[2] for line in told]
+    return [*whole, *(one.removeprefix("xennet ") for one in quoted)]
+
+
+def option_names(command: click.Command) -> set[str]:
+    return {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+
+
+def subcommand(command: click.Command, name: str) -> click.Command | None:
+    if not isinstance(command, click.Group):
+        return None
+    return command.get_command(click.Context(command), name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_the_commands_of_a_page_are_there_with_their_options(page: Path) -> None:
+    run = subcommand(group, "run")
+    assert run is not None
+    for told in commands(page.read_text("utf-8")):
+        words, options = told.split(), {"--help", "--version"}
+        command: click.Command = group
+        for word in words:
+            if (found := subcommand(command, word)) is not None:
+                command = found
+                options |= option_names(command)
+        assert command is not group, told
+        if command.context_settings.get("ignore_unknown_options"):
+            options |= option_names(run)
+        used = {word.partition("=")[0] for word in words if word.startswith("-")}
+        assert used <= options, told
 
 
 @pytest.mark.parametrize("guest", ["gen:100x3", "tcp:3000x4"])
