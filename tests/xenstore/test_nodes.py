@@ -125,3 +125,32 @@ def test_deepest_legal_path_can_be_made_and_removed(dom0: Connection, in_transac
         dom0.transaction_end(tx, True)
     assert "a" not in dom0.directory("/")
     assert "b" in dom0.directory("/")
+
+
+@pytest.mark.parametrize("like", ["4.20", "oxenstored"])
+def test_names_as_one_text_are_those_of_the_list_whatever_changes(like: str) -> None:
+    conn = Store(like=like).connect(0)
+
+    def names(tx: int = 0) -> list[str]:
+        listed = conn.directory("/d", tx)
+        assert conn.listing("/d", tx) == "\0".join(listed).encode()
+        return listed
+
+    conn.write("/d/b", b"")
+    assert names() == ["b"]
+    tx = conn.transaction_start()
+    assert names(tx) == ["b"]
+    conn.write("/d/a", b"")
+    assert sorted(names()) == ["a", "b"]
+    assert names(tx) == ["b"]
+    conn.rm("/d/b")
+    assert names() == ["a"]
+    conn.transaction_end(tx, False)
+    tx = conn.transaction_start()
+    conn.write("/d/c", b"", tx)
+    conn.rm("/d/a", tx)
+    assert (names(), names(tx)) == (["a"], ["c"])
+    conn.transaction_end(tx, True)
+    assert names() == ["c"]
+    conn.rm("/d/c")
+    assert names() == []

@@ -121,6 +121,15 @@ class Connection:
         names = self._node(space, path, self._name(path), Access.READ).children
         return sorted(names) if self.store.like.sorts_children else list(names)
 
+    @request("DIRECTORY")
+    def listing(self, path: str, tx: int = 0) -> bytes:
+        """:meth:`directory` as one text, with nuls between the names."""
+        space = self._space(tx)
+        names = self._node(space, path, self._name(path), Access.READ).children
+        return (
+            "\0".join(sorted(names)).encode() if self.store.like.sorts_children else names.joined()
+        )
+
     @request("DIRECTORY_PART")
     def directory_part(self, path: str, tx: int = 0) -> tuple[int, list[str]]:
         """The generation of a node and the names of its children, for a reply in parts."""

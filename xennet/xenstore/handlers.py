@@ -196,7 +196,8 @@ def _read(c: Connection, payload: bytes, tx: int) -> bytes:
 
 
 def _directory(c: Connection, payload: bytes, tx: int) -> bytes:
-    return _listed(c.directory(one(payload), tx))
+    names = c.listing(one(payload), tx)
+    return names + b"\0" if names else b""
 
 
 def _directory_part(c: Connection, payload: bytes, tx: int) -> bytes:

@@ -19,12 +19,13 @@ class Children:
     All nodes without children share one empty list, :data:`NO_CHILDREN`.
     """
 
-    __slots__ = ("_next_serial", "_nodes", "_snapshots", "size")
+    __slots__ = ("_joined", "_next_serial", "_nodes", "_snapshots", "size")
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
         self._next_serial = 0
         self._snapshots: set[ChildSnapshot] = set()
+        self._joined: bytes | None = None
         self.size = 0
 
     def __repr__(self) -> str:
@@ -38,6 +39,12 @@ class Children:
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    def joined(self) -> bytes:
+        """The names in order, with nuls between them. It is kept until the list changes."""
+        if self._joined is None:
+            self._joined = "\0".join(self._nodes).encode()
+        return self._joined
 
     def get(self, name: str) -> Node | None:
         """The child called ``name``; None if there is none."""
@@ -57,11 +64,13 @@ class Children:
         node.serial = self._next_serial
         self._next_serial += 1
         self._nodes[node.name] = node
+        self._joined = None
         self.size += len(node.name) + 1
 
     def remove(self, name: str) -> None:
         """Take the child called ``name`` out. Raises KeyError if there is none."""
         node = self._nodes.pop(name)
+        self._joined = None
         self.size -= len(name) + 1
         for snapshot in self._snapshots:
             snapshot.outlived(node)
@@ -106,6 +115,10 @@ class ChildSnapshot:
             then = sorted([*then, *self._gone.values()], key=lambda node: node.serial)
         yield from (node.name for node in then if node.name not in self.removed)
         yield from self.added
+
+    def joined(self) -> bytes:
+        """The names in order, with nuls between them."""
+        return "\0".join(self).encode()
 
     def add(self, name: str) -> None:
         """Append ``name``.
