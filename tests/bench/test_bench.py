@@ -237,7 +237,14 @@ _SAMPLE: Json = {
         "bus, plain, flooded": _FIGURE | {"of_seqpacket": 0.5, "lock": 0.25, "lock_wait": 0.1},
     },
     "netmap": {"60": {"plain: pipe": _FIGURE | {"of_seqpacket": 3.0}}},
-    "store": {"READ": {"1": {"requests_s": 1e4, "spread": [1e4, 1e4], "of_real": 0.5}}},
+    "store": {
+        "READ": {
+            "1": {"requests_s": 1e4, "spread": [1e4, 1e4], "of_real": 0.5, "cpu_of_real": 0.25}
+        }
+    },
+    "store_lone": {"xennet": {"seconds": 5e-4, "spread": [2.5e-4, 1e-3], "of_real": 2.0}},
+    "store_start": {"xennet": {"seconds": 0.125, "spread": [0.125, 0.25]}},
+    "store_memory": {"xennet": {"few_kib": 25600, "many_kib": 51200, "emptied_kib": 30720}},
     "fuzz": {"atheris": {"executions_s": 17e3, "spread": [1e4, 2e4], "packets_a_page": 0.56}},
     "memory": {"10000": {"kib": 1000}, "1000000": {"kib": 1000}},
     "missing": ["C limit: no gcc"],
@@ -258,7 +265,9 @@ _SAMPLE: Json = {
         "| SEQPACKET | 150,000 | 67% | 1.00 x | - | - |",
         "| bus, plain, flooded | 150,000 | 67% | 0.50 x | 25% | 10% |",
         "| plain: pipe, 60 bytes | 150,000 | 67% | 3.00 x |",
-        "| READ | 1 | 10,000 | 0% | - | 0.50 x |",
+        "| READ | 1 | 10,000 | 0% | - | 0.50 x | 0.25 x |",
+        "| xennet | 0.50 | 0.25 to 1.00 | 2.00 x |",
+        "| xennet | 25.0 | 50.0 | 30.0 |",
         "| atheris | 17,000 | 59% | 0.56 | - |",
         "| 1,000,000 | 1,000 | 1.00 x |",
     ],

@@ -26,6 +26,7 @@ MAY_WAIT = {
     "xennet/cli/course.py": ("a learner saves a file", {"sleep"}),
     "xennet/workers/cluster.py": ("it waits for a scheduler's answer", {"asyncio"}),
     "xennet/bench/real_xenstored.py": ("it starts another program", {"select", "sleep"}),
+    "xennet/bench/xenstore_ahead.py": ("it is a program of its own", {"selectors"}),
     "xennet/bench/xenstore.py": ("it starts another program", {"sleep"}),
     "xennet/bench/taps.py": ("it starts another program", {"sleep"}),
     "xennet/bench/tap_relay.py": ("it is a program of its own, without a machine", {"select"}),

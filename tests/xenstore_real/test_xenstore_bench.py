@@ -15,6 +15,8 @@ from xennet.bench.xenstore_load import WORKLOADS, Load
 @pytest.fixture(autouse=True)
 def two_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xenstore, "CLIENTS", (2,))
+    monkeypatch.setattr(xenstore, "CROWD", 1)
+    monkeypatch.setattr(xenstore, "ALONE", 2)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,9 @@ def test_every_workload_is_measured_next_to_the_real_daemon(real_xenstored: None
     ]
     assert all(rate.ratio and rate.ratio > 0.05 for rate in results.rates)
     assert {growth.workload for growth in results.growth} == set(xenstore.GROWING)
-    assert set(results.memory_kib) == {xenstore.OURS, xenstore.REAL}
+    servers = {xenstore.OURS, xenstore.REAL}
+    assert set(results.memory_kib) == set(results.lone) == set(results.starts) == servers
+    assert all(rate.busy[name].median > 0 for rate in results.rates for name in servers)
 
 
 def test_without_the_real_daemon_ours_is_measured_and_the_reason_told(

@@ -260,8 +260,22 @@ def xenstored(bench: Bench) -> Json:
         ours = leaf(rate.figures[store.OURS], "requests_s", of_real=real)
         if real is not None:
             ours["real"] = leaf(real, "requests_s")
+            ours["cpu_of_real"] = rate.busy[store.OURS].of(rate.busy[store.REAL])
         found.setdefault(rate.workload, {})[f"{rate.clients}"] = ours
-    return {"store": found}
+    return {
+        "store": found,
+        "store_lone": _seconds(results.lone),
+        "store_start": _seconds(results.starts),
+        "store_memory": {
+            name: dict(zip(("few_kib", "many_kib", "emptied_kib"), kib, strict=True))
+            for name, kib in results.memory_kib.items()
+        },
+    }
+
+
+def _seconds(figures: Mapping[str, Figure]) -> Json:
+    real = figures.get(store.REAL)
+    return {name: leaf(figure, "seconds", of_real=real) for name, figure in figures.items()}
 
 
 def memory(bench: Bench) -> Json:

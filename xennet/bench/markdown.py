@@ -181,12 +181,38 @@ def _store(results: Json, name: str) -> Iterator[Table]:
             _spread(figure, unit),
             _rate(figure["real"], unit) if "real" in figure else "-",
             _ratio(figure, "of_real"),
+            _ratio(figure, "cpu_of_real"),
         )
         for request, by_clients in results[name].items()
         for clients, figure in by_clients.items()
     )
-    columns = ("request", "clients", "requests/s", "spread", "real daemon", "of it")
+    columns = ("request", "clients", "requests/s", "spread", "real daemon", "of it", "by CPU time")
     yield Table("xenstored", columns, rows)
+
+
+def _store_seconds(title: str) -> _Maker:
+    def make(results: Json, name: str) -> Iterator[Table]:
+        rows = tuple(
+            (
+                server,
+                f"{figure['seconds'] * 1e3:,.2f}",
+                f"{figure['spread'][0] * 1e3:,.2f} to {figure['spread'][1] * 1e3:,.2f}",
+                _ratio(figure, "of_real"),
+            )
+            for server, figure in results[name].items()
+        )
+        yield Table(title, ("server", "ms", "range", "of C xenstored"), rows)
+
+    return make
+
+
+def _store_memory(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (server, *(f"{kib / 1024:,.1f}" for kib in memory.values()))
+        for server, memory in results[name].items()
+    )
+    columns = ("MiB resident", "few nodes", "100,000 nodes", "when they are removed")
+    yield Table("Memory of xenstored", columns, rows)
 
 
 def _fuzz(results: Json, name: str) -> Iterator[Table]:
@@ -229,6 +255,9 @@ _TABLES: dict[str, _Maker] = {
     "bus": _bus,
     "netmap": _netmap,
     "store": _store,
+    "store_lone": _store_seconds("xenstored, a lone READ beside clients that send ahead"),
+    "store_start": _store_seconds("xenstored, from its start to the first answer"),
+    "store_memory": _store_memory,
     "fuzz": _fuzz,
     "memory": _memory,
 }

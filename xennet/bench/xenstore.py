@@ -13,19 +13,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 
 import click
 from attrs import asdict, frozen
 
+from xennet.abi.xs_wire import XS_READ
 from xennet.bench.real_xenstored import CannotStartError, RealXenstored
 from xennet.bench.rounds import Contestant, Figure, race
-from xennet.bench.xenstore_load import WORKLOADS, Load, Run, connect, fill
+from xennet.bench.xenstore_ahead import sending_ahead
+from xennet.bench.xenstore_load import WORKLOADS, Load, Run, ask, connect, empty, fill
 
 CLIENTS = (1, 16)
 SMALL, LARGE = 100, 100_000
 OURS, REAL = "xennet", "C xenstored"
 #: Requests whose cost must not grow with the store.
 GROWING = ("READ", "WRITE", "transaction of 5 writes")
+#: Clients beside the lone one, and the READs of that in a round.
+CROWD, ALONE = 4, 200
 
 
 @frozen
@@ -36,6 +41,10 @@ class Server:
     path: str
     pid: int
 
+    def busy(self) -> float:
+        """Seconds that the process has had a processor."""
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
+
     def resident_kib(self) -> int:
         """Resident memory of the process."""
         status = Path(f"/proc/{self.pid}/status").read_text()
@@ -44,11 +53,13 @@ class Server:
 
 @frozen
 class Rate:
-    """One workload with so many clients: requests per second of each server."""
+    """One workload with so many clients: requests of each server per second (``figures``), and per
+    second of its processor time (``busy``)."""
 
     workload: str
     clients: int
     figures: dict[str, Figure]
+    busy: dict[str, Figure]
 
     @property
     def ratio(self) -> float | None:
@@ -69,13 +80,17 @@ class Growth:
 class Results:
     """Everything that was measured.
 
-    ``memory_kib``: each server's resident memory with ``nodes`` small nodes (few, and many).
+    ``lone``: seconds to the answer to a READ beside clients that send ahead, medians of each round.
+    ``starts``: seconds from the start of a process to its first answer. ``memory_kib``: each
+    server's resident memory with ``nodes`` small nodes (few, and many), and when they are removed.
     ``reason``: why the real xenstored is missing, "" if it is not.
     """
 
     rates: list[Rate]
     growth: list[Growth]
-    memory_kib: dict[str, tuple[int, int]]
+    lone: dict[str, Figure]
+    starts: dict[str, Figure]
+    memory_kib: dict[str, tuple[int, int, int]]
     nodes: tuple[int, int]
     reason: str
 
@@ -95,9 +110,11 @@ def measure(
         for workload in WORKLOADS:
             for clients in CLIENTS:
                 say(f"measuring {workload}, {clients} client{'s' if clients > 1 else ''} ...")
-                rates.append(
-                    Rate(workload, clients, _race(workload, clients, servers, rounds, seconds))
-                )
+                rates.append(_rate(workload, clients, servers, rounds, seconds))
+        say(f"measuring a lone READ beside {CROWD} clients that send ahead ...")
+        lone = _lone(servers, rounds)
+        say("measuring the start ...")
+        starts = _starts(starters, rounds)
         say(f"filling stores with {nodes[1]:,} nodes ...")
         sized = {}
         memory = {}
@@ -105,10 +122,13 @@ def measure(
             small, large = stack.enter_context(start()), stack.enter_context(start())
             fill(small.path, nodes[0])
             fill(large.path, nodes[1])
-            memory[small.name] = (small.resident_kib(), large.resident_kib())
+            memory[small.name] = (small.resident_kib(), large.resident_kib(), 0)
             sized[small.name] = (small, large)
         growth = [_growth(workload, sized, rounds, seconds) for workload in GROWING]
-    return Results(rates, growth, memory, nodes, reason)
+        for name, (_, large) in sized.items():
+            empty(large.path)
+            memory[name] = (*memory[name][:2], large.resident_kib())
+    return Results(rates, growth, lone, starts, memory, nodes, reason)
 
 
 def _starters() -> tuple[list[Callable[[], AbstractContextManager[Server]]], str]:
@@ -149,22 +169,69 @@ def _wait_for(path: str, process: subprocess.Popen[bytes]) -> None:
         try:
             connect(path).close()
         except OSError:
-            time.sleep(0.01)
+            time.sleep(0.001)
         else:
             return
     raise RuntimeError(f"xennet xenstored does not listen (exit code {process.poll()})")
 
 
-def _race(
+class _Metered:
+    """A contestant that also takes the processor time of its server."""
+
+    def __init__(self, server: Server, run: Run) -> None:
+        self._server, self._run = server, run
+        self._rates: list[float] = []
+
+    def __call__(self, _size: int, count: int) -> float:
+        before = self._server.busy()
+        took = self._run(count)
+        self._rates.append(count / max(self._server.busy() - before, 1e-9))
+        return took
+
+    def figure(self, rounds: int) -> Figure:
+        """Requests per second of processor time in the last ``rounds`` runs."""
+        return Figure(tuple(self._rates[-rounds:]))
+
+
+def _rate(
     workload: str, clients: int, servers: Iterable[Server], rounds: int, seconds: float
-) -> dict[str, Figure]:
+) -> Rate:
     with ExitStack() as stack:
         ways = {}
         for server in servers:
             load = Load(server.path, clients)
             stack.callback(load.close)
-            ways[server.name] = _contestant(WORKLOADS[workload](load))
-        return race(ways, clients, rounds, seconds)
+            ways[server.name] = _Metered(server, WORKLOADS[workload](load))
+        figures = race(ways, clients, rounds, seconds)
+        busy = {name: way.figure(rounds) for name, way in ways.items()}
+    return Rate(workload, clients, figures, busy)
+
+
+def _lone(servers: Iterable[Server], rounds: int) -> dict[str, Figure]:
+    medians: dict[str, list[float]] = {server.name: [] for server in servers}
+    for _ in range(rounds):
+        for server in servers:
+            with sending_ahead(server.path, CROWD), connect(server.path) as lone:
+                took = []
+                for _ in range(ALONE):
+                    began = time.perf_counter()
+                    ask(lone, XS_READ, b"/\0")
+                    took.append(time.perf_counter() - began)
+            medians[server.name].append(median(took))
+    return {name: Figure(tuple(found)) for name, found in medians.items()}
+
+
+def _starts(
+    starters: Iterable[Callable[[], AbstractContextManager[Server]]], rounds: int
+) -> dict[str, Figure]:
+    seconds: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for start in starters:
+            began = time.perf_counter()
+            with start() as server, connect(server.path) as client:
+                ask(client, XS_READ, b"/\0")
+                seconds.setdefault(server.name, []).append(time.perf_counter() - began)
+    return {name: Figure(tuple(found)) for name, found in seconds.items()}
 
 
 def _growth(
@@ -206,7 +273,7 @@ def show(results: Results, rounds: int) -> None:
 
     table = Table(title=f"XenStore requests per second, medians of {rounds} interleaved rounds")
     table.add_column("request")
-    for heading in ("clients", OURS, "spread", REAL, "spread", "ratio"):
+    for heading in ("clients", OURS, "spread", REAL, "spread", "ratio", "per CPU second"):
         table.add_column(heading, justify="right")
     for rate in results.rates:
         cells = []
@@ -214,17 +281,26 @@ def show(results: Results, rounds: int) -> None:
             figure = rate.figures.get(name)
             cells += [f"{figure.median:,.0f}", f"{figure.spread:.0%}"] if figure else ["-", "-"]
         ratio = f"{rate.ratio:.2f} x" if rate.ratio else "-"
-        table.add_row(rate.workload, str(rate.clients), *cells, ratio)
+        of_busy = f"{rate.busy[OURS].of(rate.busy[REAL]):.2f} x" if rate.ratio else "-"
+        table.add_row(rate.workload, str(rate.clients), *cells, ratio, of_busy)
     console = Console()
     console.print(table)
     few, many = results.nodes
     for growth in results.growth:
         costs = ", ".join(f"{name} {ratio:.2f} x" for name, ratio in growth.ratios.items())
         console.print(f"{growth.workload}: {many:,} nodes cost {costs} of what {few} cost")
-    for name, (small, large) in results.memory_kib.items():
+    for name, figure in results.lone.items():
+        console.print(
+            f"{name}: a lone READ beside {CROWD} clients that send ahead takes "
+            f"{figure.median * 1e3:.2f} ms ({min(figure.rates) * 1e3:.2f} to "
+            f"{max(figure.rates) * 1e3:.2f})"
+        )
+    for name, figure in results.starts.items():
+        console.print(f"{name}: {figure.median:.2f} s from its start to the first answer")
+    for name, (small, large, emptied) in results.memory_kib.items():
         console.print(
             f"{name}: {small / 1024:.1f} MiB with {few} small nodes, {large / 1024:.1f} MiB "
-            f"with {many:,}"
+            f"with {many:,}, {emptied / 1024:.1f} MiB when they are removed"
         )
     if results.reason:
         console.print(f"{REAL} left out: {results.reason}")

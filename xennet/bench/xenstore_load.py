@@ -15,6 +15,7 @@ from xennet.abi.xs_wire import (
     XS_DIRECTORY,
     XS_ERROR,
     XS_READ,
+    XS_RM,
     XS_TRANSACTION_END,
     XS_TRANSACTION_START,
     XS_WATCH,
@@ -179,6 +180,12 @@ def fill(path: str, nodes: int) -> None:
             peer.sendall(b"".join(encode(XS_WRITE, 0, 0, p + b"12345678") for p in paths))
             if len(peer.recv(OK_SIZE * len(some), _WAIT)) != OK_SIZE * len(some):
                 raise RuntimeError(f"{path} stopped answering at node {first} of {nodes}")
+
+
+def empty(path: str) -> None:
+    """Remove what :func:`fill` made."""
+    with connect(path) as peer:
+        ask(peer, XS_RM, b"/many\0")
 
 
 def _reply(peer: socket.socket) -> bytes:
