@@ -126,6 +126,10 @@ class Choices:
         return "".join(parts)
 
 
+#: No choice: the oldest each time.
+OLDEST = Choices()
+
+
 def _oldest(times: int) -> str:
     return str(times) if times else ""
 

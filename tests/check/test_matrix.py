@@ -44,7 +44,8 @@ def test_green_cells_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
         ["windows", "1/1", "0/1"],
     ]
     assert lines[4].startswith("windows with xnb: small: the vif did not connect")
-    assert len(lines) == 5
+    words = "--guest gen:60x100 --host echo: --frontend windows --backend xnb"
+    assert lines[5:] == [f"  again: xennet step {words}"]
 
 
 def test_a_case_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:

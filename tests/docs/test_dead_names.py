@@ -23,7 +23,7 @@ KEPT = {
     "xennet/cli/__init__.py: _Commands.format_commands": "click calls it",
     "xennet/cli/run.py: _PortType.convert": "click calls it",
     "xennet/cli/run.py: _LinkType.convert": "click calls it",
-    "xennet/cli/run.py: _ChoicesType.convert": "click calls it",
+    "xennet/cli/choices_type.py: ChoicesType.convert": "click calls it",
     "xennet/cli/run.py: _DriverType.convert": "click calls it",
     "xennet/cli/run.py: _DriverType.get_metavar": "click calls it",
     "xennet/cli/seconds.py: Seconds.convert": "click calls it",

@@ -119,8 +119,8 @@ _TABLE = {
         "port pump ring run runloop toolstack xenbus xenstore"
     ),
     "check": (
-        "abi engine/choice exec host hypervisor interface lazy link netback netfront observe port "
-        "pump ring run testing toolstack trace workers wrap xenbus xenstore"
+        "abi choices engine/choice exec host hypervisor interface lazy link netback netfront "
+        "observe port pump ring run testing toolstack trace workers wrap xenbus xenstore"
     ),
     "check/vectors": ("abi check frames netback netback/poll_page netfront ring vif"),
     "bench": (

@@ -43,7 +43,9 @@ def test_findings_are_told_and_kept_and_the_exit_code_is_1(
     assert [finding["rule"] for finding in document["findings"]] == ["T1", "T1", "T2"]
     for finding in document["findings"]:
         assert f"  {finding['rule']}: {finding['count']} times, {finding['where']}\n" in out
-        assert f"    {finding['file']}\n" in out
+        assert f"    {finding['file']}\n    again: {finding['again']}\n" in out
+        assert finding["again"].split() == ["xennet", "fuzz", "replay", finding["file"]]
+        assert main(finding["again"].split()[1:]) == 0  # the same finding
         assert Path(finding["file"]).is_relative_to(tmp_path)
     corpus = Corpus(tmp_path, NAME)
     assert len(list(corpus.load())) == document["statistics"]["corpus"]

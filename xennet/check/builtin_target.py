@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 from xennet.check.check import Side
 from xennet.check.host_session import CPU_SECONDS, HostSession
 from xennet.check.profile import Profile
+from xennet.choices import OLDEST, Choices
 from xennet.engine.choice import current
 from xennet.host import Host
 from xennet.host.capacity import Capacity
@@ -34,10 +35,16 @@ class BuiltinNetback:
     policy: BackendPolicy
     profile: Profile = field(factory=Profile)
     options: VifOptions | None = None
+    choices: Choices = OLDEST
 
     @property
     def side(self) -> Side:
         return Side.NETBACK
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that name it."""
+        return "--builtin", self.name
 
     def open(self, nodes: Mapping[str, str], queues: int = 1) -> HostSession:
         """As Target.open says."""
@@ -45,7 +52,7 @@ class BuiltinNetback:
         guest = host.add_guest(drivers=None)
         vif = host.plug(guest, 0, NullPort(), _echo(), policy=self.policy, back=self.options)
         write_nodes(host, vif.paths.backend, nodes)
-        session = HostSession(Side.NETBACK, host, vif, cpu=_cpu_seconds())
+        session = HostSession(Side.NETBACK, host, vif, cpu=_cpu_seconds(), choices=self.choices)
         host.dom0.load()
         session.settle()
         return session
@@ -54,7 +61,12 @@ class BuiltinNetback:
         """Do nothing: sessions share nothing."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _builtin, (self.side, self.name, self.profile)  # policies cannot be pickled
+        return _builtin, (
+            self.side,
+            self.name,
+            self.profile,
+            self.choices,
+        )  # policies cannot be pickled
 
 
 @frozen
@@ -65,10 +77,16 @@ class BuiltinNetfront:
     kind: FrontendKind
     profile: Profile = field(factory=Profile)
     options: NetfrontOptions = DEFAULTS
+    choices: Choices = OLDEST
 
     @property
     def side(self) -> Side:
         return Side.NETFRONT
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that name it."""
+        return "--builtin", self.name
 
     def open(self, nodes: Mapping[str, str], queues: int = 1) -> HostSession:
         """As Target.open says."""
@@ -77,7 +95,7 @@ class BuiltinNetfront:
         options = evolve(self.options, queues=queues)
         vif = host.plug(guest, 0, _echo(), NullPort(), front=options)
         write_nodes(host, vif.paths.frontend, nodes)
-        session = HostSession(Side.NETFRONT, host, vif, cpu=_cpu_seconds())
+        session = HostSession(Side.NETFRONT, host, vif, cpu=_cpu_seconds(), choices=self.choices)
         guest.boot()
         session.settle()
         return session
@@ -86,7 +104,7 @@ class BuiltinNetfront:
         """Do nothing: sessions share nothing."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _builtin, (self.side, self.name, self.profile)
+        return _builtin, (self.side, self.name, self.profile, self.choices)
 
 
 def _cpu_seconds() -> float:
@@ -158,6 +176,8 @@ BUILTIN: Mapping[tuple[Side, str], BuiltinNetback | BuiltinNetfront] = {
 }
 
 
-def _builtin(side: Side, name: str, profile: Profile) -> BuiltinNetback | BuiltinNetfront:
+def _builtin(
+    side: Side, name: str, profile: Profile, choices: Choices
+) -> BuiltinNetback | BuiltinNetfront:
     """A built-in driver as another process knows it."""
-    return evolve(BUILTIN[side, name], profile=profile)
+    return evolve(BUILTIN[side, name], profile=profile, choices=choices)

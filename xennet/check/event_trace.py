@@ -55,16 +55,24 @@ class Trace:
         self._ended_at = self._loop.now
 
     def lines(
-        self, rule: str, verdict: str, problems: Iterable[str], place: Place | None = None
+        self,
+        rule: str,
+        verdict: str,
+        problems: Iterable[str],
+        place: Place | None = None,
+        *,
+        command: Iterable[str] = (),
+        choices: str | None = None,
     ) -> Iterator[str]:
         """The lines of the stream, which ends with an event of kind "check" if there are
         ``problems``: the ``verdict`` on the driver, which has broken ``rule`` ("": no rule of the
         book), and the step by which it did (xennet.check.broken_step) as its cause; without a
-        ``place`` the last event before that was seen. Only after :meth:`end`."""
+        ``place`` the last event before that was seen. The header has the ``command`` and
+        the ``choices`` that do the same again, if any do. Only after :meth:`end`."""
         if why := "; ".join(problems):
             before = self._events[: self._seen]
             last = before[-1]["n"] if before else None
             crashed = verdict == Outcome.CRASHED
             cause = last if place is None else broken_step(before, rule, place, crashed)
             self._recorder.check(rule, verdict, why, self._ended_at, cause)
-        return map(line_of, [header_of(), *self._events])
+        return map(line_of, [header_of(command, choices=choices), *self._events])

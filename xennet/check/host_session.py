@@ -15,6 +15,7 @@ from xennet.check.check import Side, Violation
 from xennet.check.cpu_bound import REAL_SECONDS, TimeOverError, cpu_bound
 from xennet.check.node_log import NodeLog
 from xennet.check.target import Liveness
+from xennet.choices import OLDEST, Choices, ChosenOrder, NoSuchChoiceError, Player
 from xennet.host import Host
 from xennet.host.domains import PluggedVif
 from xennet.interface import Hypervisor
@@ -43,7 +44,9 @@ class HostSession:
 
     ``side`` is that of the driver under test. It may make ``deliveries`` and use ``cpu`` seconds
     of CPU time until it rests, and more of both where time passes; ``real``, or many times ``cpu``,
-    are the seconds after which it is taken to block.
+    are the seconds after which it is taken to block. ``choices`` decide which delivery is next,
+    from the first of the machine on; a ready delivery that they want and that is not there is an
+    error of the caller's (NoSuchChoiceError).
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class HostSession:
         deliveries: int = DELIVERIES,
         cpu: float = CPU_SECONDS,
         real: float | None = None,
+        choices: Choices = OLDEST,
     ) -> None:
         self.side, self.host, self.vif = side, host, vif
         self.liveness, self.reason, self.output = Liveness.RESTS, "", ""
@@ -62,6 +66,8 @@ class HostSession:
         self._real = max(REAL_SECONDS, _REAL_OF_CPU * cpu) if real is None else real
         self._closed = False
         self._loop = host.machine.run_loop
+        self._player = Player(choices)
+        self._loop.take_turns(ChosenOrder(self._player))
         self._begin = 0, 0
         host.pump.attend(self._count, every=_COUNT)
         if side is Side.NETBACK:
@@ -72,6 +78,11 @@ class HostSession:
             self.kernel = vif.owner.kernel
             self.node, self._domid = vif.paths.backend_node, vif.guest.domid
             self.log = NodeLog(host.machine, vif.paths.frontend)
+
+    @property
+    def choices(self) -> str:
+        """What was chosen so far."""
+        return str(self._player.noted.choices)
 
     def settle(self, until: Callable[[], bool] | None = None) -> Liveness:
         """As Session.settle says; a driver that is busy or dead is left alone from then on."""
@@ -94,7 +105,7 @@ class HostSession:
         return self._bounded(partial(self.host.pump.run, waiting, patience=ns), ns)
 
     def close(self) -> tuple[str, ...]:
-        """As Session.close says."""
+        """As Session.close says. Raises NoSuchChoiceError if choices were left."""
         if self._closed:
             return ()
         self._closed = True
@@ -112,6 +123,7 @@ class HostSession:
             # A driver may have been interrupted in the middle of a hypercall.
             with nullcontext() if self.liveness is Liveness.RESTS else suppress(Exception):
                 self.host.destroy()
+        self._player.require_all_played()
         return held
 
     def _bounded(self, run: Callable[[], None], ns: int = 0) -> Liveness:
@@ -127,7 +139,7 @@ class HostSession:
                 run()
         except (_DeliveriesError, TimeOverError) as over:
             return self._over(Liveness.BUSY, str(over))
-        except (KeyboardInterrupt, Violation):
+        except (KeyboardInterrupt, Violation, NoSuchChoiceError):
             raise  # a peer may look at what a driver does, in the middle of it
         except BaseException as error:  # SystemExit too
             if self._loop.last is None or self._loop.last.domid != self._domid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from attrs import evolve, field, frozen
 
 from xennet.check.event_trace import Trace
 from xennet.check.reports.as_json import versions
+from xennet.choices import OLDEST, ChosenOrder, Player
 from xennet.link.vifs import Vifs
 from xennet.netback.policies import POLICIES
 from xennet.netfront.kinds import KINDS
@@ -63,6 +65,15 @@ CASES = (
 )
 
 
+#: Options that are given by a word of their own where they are not True.
+_WORDS = {
+    "split_channels": ["--single-channel"],
+    "sg": ["--no-sg"],
+    "gso": ["--no-gso"],
+    "csum": ["--no-csum"],
+}
+
+
 @frozen
 class Cell:
     """A case between two drivers: ``reasons`` why it is not as it has to be, none if it is."""
@@ -71,6 +82,21 @@ class Cell:
     backend: str
     case: Case
     reasons: tuple[str, ...]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words behind ``xennet run`` or ``xennet step`` that make the same run."""
+        case = self.case
+        words = ["--guest", case.guest, "--host", case.host]
+        words += ["--frontend", self.frontend, "--backend", self.backend]
+        for name, value in case.options.items():
+            words += _WORDS.get(name, [f"--{name.replace('_', '-')}", str(value)])
+        return tuple(words)
+
+    @property
+    def again(self) -> str:
+        """The command that comes to where frames begin to flow."""
+        return shlex.join(("xennet", "step", *self.words))
 
     @property
     def name(self) -> str:
@@ -99,6 +125,7 @@ def matrix_json(cells: Sequence[Cell]) -> dict[str, Any]:
                 "summary": cell.case.summary,
                 "good": not cell.reasons,
                 "reasons": list(cell.reasons),
+                "again": cell.again if cell.reasons else "",
             }
             for cell in cells
         ],
@@ -126,6 +153,8 @@ def matrix_lines(cells: Collection[Cell]) -> Iterator[str]:
                 reasons.setdefault(cell.reasons[0], []).append(cell.case.name)
         for reason, names in reasons.items():
             yield f"{frontend} with {backend}: {', '.join(names)}: {reason}"
+            first = next(cell for cell in of_pair if cell.case.name == names[0])
+            yield f"  again: {first.again}"
 
 
 def write_cell(folder: Path, cell: Cell) -> None:
@@ -134,6 +163,8 @@ def write_cell(folder: Path, cell: Cell) -> None:
     place = folder / cell.name
     place.mkdir(parents=True, exist_ok=True)
     options, link = _link(cell.frontend, cell.backend, cell.case)
+    player = Player(OLDEST)
+    link.host.machine.run_loop.take_turns(ChosenOrder(player))
     trace = Trace(link.host.machine)
     with ExitStack() as files:
         taps = [
@@ -144,7 +175,9 @@ def write_cell(folder: Path, cell: Cell) -> None:
             files.callback(tap.port.close)
         _run(link, cell.case, options, taps)
     trace.end()
-    lines = trace.lines("", "FAIL", cell.reasons)
+    choices = str(player.noted.choices)
+    command = ("run", *cell.words)
+    lines = trace.lines("", "FAIL", cell.reasons, command=command, choices=choices)
     (place / "trace.jsonl").write_text("".join(lines))
 
 

@@ -68,6 +68,8 @@ class ProgramSession:
     seconds of its own CPU time. ``output`` is what it has written to its standard output and error.
     """
 
+    choices: None = None
+
     def __init__(
         self,
         side: Side,

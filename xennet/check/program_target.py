@@ -51,6 +51,11 @@ class ProgramTarget:
         """The command, as a shell would take it."""
         return shlex.join(self.argv)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """None: another process has an order and a time of its own."""
+        return ()
+
     def open(self, nodes: Mapping[str, str], queues: int) -> ProgramSession:
         """As Target.open says. Raises ExecError if the program cannot be started."""
         capacity = Capacity(queues=queues, frames=_FRAMES + Capacity(queues=queues).needed)

@@ -17,6 +17,7 @@ from xennet.check.builtin_target import write_nodes
 from xennet.check.check import Side
 from xennet.check.host_session import CPU_SECONDS, DELIVERIES, HostSession
 from xennet.check.profile import Profile
+from xennet.choices import OLDEST, Choices
 from xennet.engine.choice import current, using
 from xennet.host import Host
 from xennet.host.capacity import Capacity
@@ -28,7 +29,8 @@ from xennet.port.null import NullPort
 @frozen
 class PythonTarget:
     """The drivers that ``factory`` makes. ``deliveries``, and ``cpu`` seconds of CPU time: in these
-    a driver has to come to rest, and in ``real`` seconds (None: as HostSession has it)."""
+    a driver has to come to rest, and in ``real`` seconds (None: as HostSession has it).
+    ``choices`` as HostSession has them."""
 
     name: str
     side: Side
@@ -37,6 +39,12 @@ class PythonTarget:
     deliveries: int = DELIVERIES
     cpu: float = CPU_SECONDS
     real: float | None = None
+    choices: Choices = OLDEST
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that name it."""
+        return "--python", self.name
 
     def open(self, nodes: Mapping[str, str], queues: int = 1) -> HostSession:
         """As Target.open says."""
@@ -50,7 +58,13 @@ class PythonTarget:
         directory = paths.backend if back else paths.frontend
         write_nodes(host, directory, nodes)
         session = HostSession(
-            self.side, host, vif, deliveries=self.deliveries, cpu=self.cpu, real=self.real
+            self.side,
+            host,
+            vif,
+            deliveries=self.deliveries,
+            cpu=self.cpu,
+            real=self.real,
+            choices=self.choices,
         )
         kernel = vif.owner.kernel if back else guest.kernel
         made: list[object] = []

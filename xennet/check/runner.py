@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from xennet.check.outcome import Outcome
 from xennet.check.peers import PROBES, Peer, error_directory, new_peer, refused
 from xennet.check.rule_book import Rule, rule_book
 from xennet.check.target import DriverEndedError, Liveness, Session, Target
+from xennet.choices import OLDEST
 from xennet.interface import HypercallError
 from xennet.ring import RingOverflowError
 from xennet.testing.notes import Note, raw_words, slot_diff
@@ -63,7 +65,8 @@ class Play:
     what the driver held at the end. ``frames``: those of the peer, with their times in ns.
     ``began``: whether it came as far as the check itself. ``trace``: the events of the machine, the
     lines of a stream of docs/trace.md; none unless they are traced and something is wrong.
-    ``output``: what the driver's program has written.
+    ``output``: what the driver's program has written. ``choices``: which deliveries were next, as
+    text; None if nobody chose.
     """
 
     outcome: Outcome
@@ -75,6 +78,7 @@ class Play:
     began: bool = True
     trace: tuple[str, ...] = ()
     output: str = ""
+    choices: str | None = None
 
 
 @frozen
@@ -85,6 +89,7 @@ class Result:
     ``control``: how its control twin ended, None if there is none or it was not played.
     ``problems``: what is not as it has to be, one sentence for each; of a check that was not played
     the features that it lacks. ``good``: whether all is as expected. ``seconds``: how long it took.
+    ``again``: the command that plays the check in the same way, if one does; "" of what is good.
     """
 
     check: Check
@@ -98,6 +103,7 @@ class Result:
     twin: Play | None = field(default=None, repr=False)
     known: KnownFailure | None = None
     seconds: float = 0.0
+    again: str = ""
 
     @property
     def word(self) -> str:
@@ -171,6 +177,8 @@ def run_checks(
 
     def finish(one: Check, plays: Plays) -> None:
         result = judged(one, plays, listed.get(one.id))
+        if not result.good and plays.play is not None and (words := words_of(target, one)):
+            result = evolve(result, again=shlex.join(("xennet", *words)))
         told(result)
         results.append(result.without_trace())
 
@@ -251,7 +259,19 @@ def _with_trace(
             if recorded is not None and recorded.whole and same:
                 trace = recorded
     place = Place.of(trace.domid, _where(play))
-    return evolve(play, trace=tuple(trace.lines(one.rule, play.outcome, problems, place)))
+    lines = trace.lines(
+        one.rule, play.outcome, problems, place, command=words_of(target, one), choices=play.choices
+    )
+    return evolve(play, trace=tuple(lines))
+
+
+def words_of(target: Target, one: Check) -> tuple[str, ...]:
+    """The words of the command that plays ``one`` in the same way; none if none does."""
+    if not target.words:
+        return ()
+    words = ("check", str(target.side), *target.words, "--only", one.id)
+    choices = getattr(target, "choices", OLDEST)
+    return (*words, "--choices", str(choices)) if choices.others else words
 
 
 def _where(play: Play) -> dict[str, Any]:
@@ -395,6 +415,7 @@ class _Playing:
             frames,
             began,
             output=self.session.output,
+            choices=self.session.choices,
         )
 
     def _seen(self) -> None:

@@ -36,7 +36,9 @@ class Session(Protocol):
     what the toolstack does, and for evidence. ``liveness`` is what the last :meth:`settle` has
     found, ``reason`` says it in one line ("" while the driver rests). ``output``: what a driver
     that is a program has written, which says nothing about the verdict. ``log``: what was written
-    into the directory of the driver since it was loaded.
+    into the directory of the driver since it was loaded. ``choices``: which deliveries were next so
+    far, as text (xennet.choices); None if nobody chooses, as with a program, which has an order of
+    its own.
     """
 
     @property
@@ -55,6 +57,8 @@ class Session(Protocol):
     def output(self) -> str: ...
     @property
     def log(self) -> NodeLog: ...
+    @property
+    def choices(self) -> str | None: ...
 
     def settle(self, until: Callable[[], bool] | None = None) -> Liveness:
         """Let everything happen that is due, within a bound.
@@ -78,7 +82,8 @@ class Session(Protocol):
 
 class Target(Protocol):
     """A driver to be tested: ``name`` for reports, the ``side`` that it is on, and the ``profile``
-    that is declared of it."""
+    that is declared of it. ``words`` of ``xennet check`` name it; none of a driver that need not do
+    the same again."""
 
     @property
     def name(self) -> str: ...
@@ -86,6 +91,8 @@ class Target(Protocol):
     def side(self) -> Side: ...
     @property
     def profile(self) -> Profile: ...
+    @property
+    def words(self) -> tuple[str, ...]: ...
 
     def open(self, nodes: dict[str, str], queues: int) -> Session:
         """A fresh host with the driver loaded; it has seen its device directory and rests.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xennet.cli.choices_type import CHOICES
 from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import say, say_json
@@ -61,6 +62,13 @@ _OPTIONS = (
         callback=_known_option,
         metavar="FILE",
         help="Failures that are known, with reasons (TOML); 'builtin': those of --builtin KIND.",
+    ),
+    click.option(
+        "--choices",
+        type=CHOICES,
+        default="",
+        metavar="CHOICES",
+        help="Which ready delivery is next in the plays of one check; then the oldest.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print the results as JSON."),
     click.option("--junit", type=_OUTPUT, metavar="FILE", help="Write them as JUnit XML too."),
@@ -239,6 +247,7 @@ def _run(
     profile: Path | None,
     without: Sequence[str],
     known: Path | str | None,
+    choices: str,
     as_json: bool,
     junit: Path | None,
     html: Path | None,
@@ -257,6 +266,8 @@ def _run(
     target = _target(side, builtin, python, program, _profile(profile, without))
     checks = all_checks(Side(side))
     chosen = _selected(checks, only, severity)
+    if choices:
+        target = _in_order(target, choices, len(chosen))
     failures = _known(known, side, builtin, checks)
 
     played: list[Result] = []
@@ -358,6 +369,21 @@ def _target(
     target = BUILTIN[Side(side), builtin]
     lacks = {**target.profile.unsupported, **profile.unsupported}
     return evolve(target, profile=Profile(lacks))
+
+
+def _in_order(target: Target, choices: str, checks: int) -> Target:
+    """The target whose deliveries come in the order of ``choices``."""
+    from attrs import evolve
+
+    from xennet.check.program_target import ProgramTarget
+    from xennet.choices import Choices
+
+    if isinstance(target, ProgramTarget):
+        raise click.UsageError("--choices: a program has an order of its own.")
+    if checks != 1:
+        raise click.UsageError(f"--choices are those of one check, and --only leaves {checks}.")
+    ordered: Target = evolve(target, choices=Choices.parse(choices))  # type: ignore[misc]
+    return ordered
 
 
 def _profile(path: Path | None, without: Sequence[str]) -> Profile:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 from click.core import ParameterSource
 
+from xennet.cli.choices_type import CHOICES
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
 from xennet.cli.param_type import ParamType
@@ -138,25 +139,6 @@ class _LinkType(ParamType[str]):
         from xennet.cli.completion import links
 
         return [CompletionItem(value) for value in links(incomplete)]
-
-
-class _ChoicesType(ParamType[str]):
-    """Choices as text (xennet.choices)."""
-
-    name = "choices"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from xennet.choices import Choices, ChoicesError
-
-        try:
-            Choices.parse(value)
-        except ChoicesError as error:
-            self.fail(str(error), param, ctx)
-        return value
-
-
-#: The type of an option ``--choices``.
-CHOICES = _ChoicesType()
 
 
 class _RunCommand(click.Command):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def _finding(cluster: Cluster, file: Path | None) -> dict[str, Any]:
         "count": cluster.count,
         "size": cluster.fuzz_input.size,
         "file": None if file is None else str(file),
+        "again": "" if file is None else shlex.join(("xennet", "fuzz", "replay", str(file))),
     }
 
 
@@ -59,6 +61,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {finding['rule']}: {finding['count']} times, {_shortened(finding['where'])}"
         if finding["file"] is not None:
             yield f"    {finding['file']}"
+            yield f"    again: {finding['again']}"
     if document["unsorted"]:
         yield f"  and {document['unsorted']} more crashes of these rules"
     if document["interrupted"]:
@@ -113,6 +116,7 @@ def ci_lines(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"  NEW {finding['rule']}: {finding['count']} times, {where}"
             if finding["file"] is not None:
                 yield f"    {finding['file']}"
+                yield f"    again: {finding['again']}"
     if document["interrupted"]:
         yield f"INTERRUPTED by {document['interrupted']}"
     elif not any(target["findings"] for target in document["targets"]):

@@ -71,6 +71,8 @@ def _details(result: Result) -> Iterator[str]:
     if result.known is not None:
         yield f"<p>Known: {_text(str(result.known))}</p>"
     yield "<ul>" + "".join(f"<li>{_text(one)}</li>" for one in result.problems) + "</ul>"
+    if result.again:
+        yield f"<p>Again: <code>{_text(result.again)}</code></p>"
     if evidence:
         rows = (
             f"<tr><th>{_text(key)}</th><td>{_text(value)}</td></tr>"

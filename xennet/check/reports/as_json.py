@@ -60,6 +60,8 @@ def result_json(result: Result) -> dict[str, Any]:
         "evidence": dict.fromkeys(_EVIDENCE) | result.evidence if shown else None,
         "slot_diff": result.diff if shown else [],
         "notes": [str(note) for note in result.play.notes] if shown and result.play else [],
+        "again": result.again,
+        "choices": result.play.choices if shown and result.play else None,
         "seconds": round(result.seconds, 3),
     }
 

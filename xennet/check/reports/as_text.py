@@ -34,6 +34,8 @@ def result_lines(result: Result) -> Iterator[str]:
         yield "    the control twin differs in: " + "; ".join(result.diff[:4])
     if "hint" in evidence:
         yield f"    hint: {evidence['hint']}"
+    if result.again:
+        yield f"    again: {result.again}"
     for what, play in (("its output", result.play), ("the control twin's output", result.twin)):
         for line in () if play is None else play.output.splitlines()[-_LINES:]:
             yield f"    {what}: {line}"
