@@ -29,14 +29,14 @@ def capture(path: Path, packets: Iterable[bytes]) -> None:
     path.write_bytes(start + b"".join(blocks))
 
 
-def packets(path: Path) -> list[bytes]:
-    """The packets of a file, which has to be one of whole blocks."""
+def packets(path: Path, interface: int = 0) -> list[bytes]:
+    """The packets of an interface of a file, which has to be one of whole blocks."""
     data, at, found = path.read_bytes(), 0, []
     while at < len(data):
         kind, size = struct.unpack_from("<2I", data, at)
         assert size >= 12
         assert data[at + size - 4 : at + size] == data[at + 4 : at + 8]
-        if kind == 6:
+        if kind == 6 and struct.unpack_from("<I", data, at + 8)[0] == interface:
             length = struct.unpack_from("<I", data, at + 20)[0]
             found.append(data[at + 28 : at + 28 + length])
         at += size

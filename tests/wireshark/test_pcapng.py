@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captures import LIMIT_S, columns, needs_tshark
+from captures import LIMIT_S, columns, needs_tshark, packets
 from click.testing import CliRunner
 
 from xennet.abi import netif
 from xennet.abi.ring import SRING_HEADER_SIZE
 from xennet.cli import group
 from xennet.trace.pcapng import write_pcapng
+from xennet.trace.record_decoder import Fields, decode
+from xennet.trace.records import Role
 from xennet.trace.stream import header_of, read
 from xennet.trace.writers import write
 
@@ -61,6 +63,25 @@ def test_a_recorded_run_is_shown_with_the_requests_of_the_stream(tmp_path: Path)
     lines = columns(capture, 'xennet.text contains ": state "', "xennet.sequence", "frame.comment")
     assert [[int(line[0], 0), line[1]] for line in lines] == [[e["n"], e["text"]] for e in states]
     assert columns(capture, 'xennet.xs.string contains "feature-sg"', "frame.number")
+    # Each request to the store has its answer, behind it.
+    requests = [event for event in read(stream)[1] if event["kind"] == "xenstore"]
+    said: dict[int | str, dict[int | str, Fields]] = {Role.TO_STORE: {}, Role.FROM_STORE: {}}
+    for shown in map(decode, packets(capture, interface=1)):
+        if "xennet.xs" in shown:
+            said[shown["xennet.role"][0]][shown["xennet.xs.req_id"][0]] = shown
+    asked, answers = said.values()
+    assert [*asked] == [*answers] == [event["n"] for event in requests]
+    for event in requests:
+        question, answer = asked[event["n"]], answers[event["n"]]
+        assert question.get("xennet.xs.path", [event["path"]]) == [event["path"]]
+        assert answer.get("xennet.xs.error", [""]) == [event["error"]]
+        if event["op"] == "READ" and event["value"]:
+            assert answer["xennet.xs.value"] == [event["value"]]
+        if event["op"] == "WRITE":
+            assert question.get("xennet.xs.value", [""]) == [event["value"]]
+            assert answer["xennet.xs.answer"] == ["OK"]
+        if event["op"] == "TRANSACTION_START":
+            assert answer["xennet.xs.transaction"] == [event["value"]] == [str(event["tx"])]
 
 
 def ethernet(capture: Path) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ from xennet.abi.ring import (
     SRING_HEADER_SIZE,
     ring_size,
 )
-from xennet.trace import pcapng_blocks, records
+from xennet.trace import pcapng_blocks, records, store_arguments
 from xennet.trace.records import Kind, Role
 from xennet.trace.ring_slots import RINGS, Chain
 from xennet.trace.stream import Event
@@ -207,7 +207,7 @@ def _copy(event: Event) -> bytes:
 
 
 def _messages(event: Event) -> Iterator[tuple[bytes, str]]:
-    """The request, and the answer if the event has one."""
+    """The request and its answer."""
     op, path, value = event["op"], _bytes(event["path"]), _bytes(event["value"])
     kind = _XS_TYPES.get(op)
     if kind is None:  # an event of a watch, or what has no message
@@ -219,14 +219,24 @@ def _messages(event: Event) -> Iterator[tuple[bytes, str]]:
     body = b"\0".join(asked) + (b"" if op == "WRITE" else b"\0")
     yield _record(event, Kind.XENSTORE, _message(kind, event, body), role=Role.TO_STORE)
     if event["error"]:
-        body = _message(xs_wire.XS_ERROR, event, _bytes(event["error"]) + b"\0")
-        yield _record(event, Kind.XENSTORE, body, role=Role.FROM_STORE)
-    elif op not in _VALUE_IS_ASKED and value:
-        yield _record(event, Kind.XENSTORE, _message(kind, event, value), role=Role.FROM_STORE)
+        answer = _message(xs_wire.XS_ERROR, event, _bytes(event["error"]) + b"\0")
+    else:
+        answer = _message(kind, event, _answer(kind, value))
+    yield _record(event, Kind.XENSTORE, answer, role=Role.FROM_STORE)
+
+
+def _answer(kind: int, value: bytes) -> bytes:
+    """What the server says to a request that it grants."""
+    (name, *_) = store_arguments.ARGUMENTS.get(kind, store_arguments.OTHERS).answered
+    if name == "answer":
+        return b"OK\0"
+    return value if name.endswith("=") or not value else value + b"\0"
 
 
 def _message(kind: int, event: Event, body: bytes) -> bytes:
-    return _MESSAGE.pack(kind, event["n"] & 0xFFFF_FFFF, event["tx"], len(body)) + body
+    # A transaction has no number before its start is answered.
+    tx = 0 if kind == xs_wire.XS_TRANSACTION_START else event["tx"]
+    return _MESSAGE.pack(kind, event["n"] & 0xFFFF_FFFF, tx, len(body)) + body
 
 
 def _bytes(text: str) -> bytes:
