@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import pytest
+from consistency import require_consistent
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -273,18 +275,27 @@ def test_a_peer_that_acts_outside_of_deliveries_is_the_end_that_it_is() -> None:
         assert front.connect()
         front.post_rx(2)
         front.push_rx()
-        front.send(bytes(range(60)))
-        front.push_tx()
-        front.settle()
-        assert front.responses()
+        for _ in range(2):
+            front.send(bytes(range(60)))
+            front.push_tx()
+            front.settle()
+            assert front.responses()
+        page = front.shared("tx").u8
+        raw = cast(memoryview, page._raw)  # type: ignore[attr-defined]
+        raw[100] ^= 0xFF  # past the view
+        assert page[100] == raw[100]
         recorder.detach()
+    require_consistent(events)
     outside = [event for event in events if event["kind"] in ("store", "load") and not event["d"]]
     seen = Counter(
         f"{event['kind']} {event['structure']}"
         for event in outside
         if event.get("field", "").startswith("slot ")
     )
-    assert seen["store netif_tx_request"] == 1
-    assert seen["load netif_tx_response"] == 1
+    assert seen["store netif_tx_request"] == 2
+    assert seen["load netif_tx_response"] == 2 + 1
     assert seen["store netif_rx_request"] == 2
-    assert seen.total() == 4
+    assert seen.total() == 7
+    found, load = (event for event in events if event.get("at") == 100 and event["size"] == 1)
+    assert (found["kind"], found["by"], load["kind"]) == ("store", "unseen", "load")
+    assert found["bytes"] == load["bytes"]

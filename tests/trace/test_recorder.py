@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from xennet import VifLink
 from xennet.cli import main
 from xennet.host import Host
+from xennet.interface import StoreClient
 from xennet.port import open_port
 from xennet.run.links import run_ports
 from xennet.run.options import RunOptions
@@ -17,6 +19,7 @@ from xennet.trace.history import History
 from xennet.trace.perfetto import write_perfetto
 from xennet.trace.recorder import Recorder, recording
 from xennet.trace.stream import Event, TraceError, header_of, read, write
+from xennet.xenstore.errors import XsError
 
 RUNS = {
     "up": ("gen:100x3", "null:", {}),
@@ -105,6 +108,20 @@ def test_packets_stand_before_their_copy(events: list[Event]) -> None:
     for packet in packets:
         behind = (e for e in events if e["n"] > packet["n"] and e["kind"] in ("copy", "end"))
         assert next(behind)["kind"] == "copy"
+
+
+def test_nothing_is_changed_past_the_views(events: list[Event]) -> None:
+    """Until pages are freed, when the machine zeroes them."""
+    assert not [event for event in events if event.get("by") == "unseen" and event["d"]]
+
+
+def test_accesses_of_a_copy_stand_behind_their_hypercall(events: list[Event]) -> None:
+    by_number = {event["n"]: event for event in events}
+    what = {event["memory"]: event["what"] for event in events if event["kind"] == "memory"}
+    payload = [e for e in events if what.get(e.get("memory", 0)) in ("tx buffers", "rx buffers")]
+    copied = [event for event in payload if event.get("by") == "hypervisor"]
+    assert copied
+    assert {by_number[event["cause"]].get("op") for event in copied} == {"GNTTABOP_copy"}
 
 
 def test_written_by_is_who_wrote(events: list[Event]) -> None:
@@ -245,3 +262,48 @@ def test_guests_and_timers_are_told_apart_by_name() -> None:
     for queue in ("vif1.0 q0", "vif2.0 q0"):
         passes = f"netback tx and rx pass {queue}", f"netfront pass {queue}"
         assert {*passes, f"netback rx-stall timer {queue}"} <= names
+
+
+def test_read_by_is_who_reads_the_value_of_that_step(events: list[Event]) -> None:
+    """Of the event indices: from the write that is current at a step up to the next one."""
+    history = History(events)
+    by_number = {event["n"]: event for event in events}
+    rings = {e["memory"] for e in events if e["kind"] == "memory" and e["what"].endswith("ring")}
+    for memory in rings:
+        about = [e for e in events if e.get("memory") == memory and "at" in e and e["at"] <= 4]
+        about = [e for e in about if e["at"] + e["size"] > 4]
+        for event in about:
+            by = history.written_by(memory, 4, event["n"])
+            assert by is None or (by <= event["n"] and by_number[by]["kind"] != "load")
+            read = history.read_by(memory, 4, event["n"])
+            assert read == history.read_by(memory, 4, event["n"] - 1) or event["kind"] != "load"
+            assert read == [
+                one["n"]
+                for one in about
+                if one["kind"] == "load" and history.written_by(memory, 4, one["n"]) == by
+            ]
+
+
+def overtaken(store: StoreClient) -> None:
+    """A transaction whose node somebody else changes before it is committed."""
+    with store.transaction() as tx:
+        tx.write("/tool/a", "2")
+        store.write("/tool/a", "3")
+
+
+def test_the_end_of_a_transaction_says_how_it_ended() -> None:
+    ended = []
+    with recording() as recorder:
+        recorder.sink(lambda event: ended.append(event.get("ended")))
+        link = VifLink(open_port("null:"), open_port("null:"))
+        recorder.attach(link.machine)
+        store = link.host.store
+        with store.transaction() as tx:
+            tx.write("/tool/a", "1")
+        with pytest.raises(XsError):
+            overtaken(store)
+        with pytest.raises(KeyError), store.transaction():
+            raise KeyError
+        recorder.detach()
+    link.destroy()
+    assert [one for one in ended if one] == ["committed", "EAGAIN", "aborted"]
