@@ -186,6 +186,14 @@ def test_the_perfetto_form_has_the_slices_arrows_and_counters_of_the_run(
     assert slices
     assert not any(slices.values())
 
+    # No track goes back in time, and what is short ends before the next thing of its track begins.
+    last: dict[int, int] = {}
+    for record in records:
+        if record["ph"] in "BEXiC":
+            ns = round(record["ts"] * 1000)
+            assert ns >= last.get(record["pid"], 0), record
+            last[record["pid"]] = ns + round(record.get("dur", 0) * 1000)
+
     # Each arrow begins at a send or post and ends at a delivery.
     starts, ends = ({r["id"]: r for r in records if r["ph"] == ph} for ph in "sf")
     assert starts
