@@ -8,7 +8,6 @@ and changes everything or nothing (``access_node`` and ``finalize_transaction`` 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import partial
@@ -86,7 +85,8 @@ class Transaction:
         self._quota = quota
         self._domid = domid
         self._accessed: dict[str, Accessed] = {}
-        self._owned: Counter[int] = Counter()
+        #: Nodes more (or less) of each owner than outside.
+        self._owned: dict[int, int] = {}
         self._claimed = False
         self._version = tree.version
         #: The writes in order (path, kind), where watches fire once per write.
@@ -181,7 +181,7 @@ class Transaction:
         have = self._tree.nodes_owned(domid)
         if not self._like.counts_in_transactions:
             return have + 1
-        have += self._owned[domid]
+        have += self._owned.get(domid, 0)
         if have < limit < have + new:
             self.failed = True
         return self._tree.claim(domid, have, new, limit)
@@ -271,15 +271,15 @@ class Transaction:
 
     def _count(self, perms: Perms, change: int) -> None:
         owner = perms[0].domid
-        self._owned[owner] += change
+        self._owned[owner] = self._owned.get(owner, 0) + change
         self._tree.peaks.saw(owner, "nodes", self._tree.nodes_owned(owner) + self._owned[owner])
 
     def _access(self, path: str) -> Accessed:
         entry = self._accessed.get(path)
         if entry is not None:
             return entry
-        limit = self._quota().transaction_nodes
-        if self._domid is not None and len(self._accessed) >= limit:
+        if self._domid is not None and len(self._accessed) >= self._quota().transaction_nodes:
+            limit = self._quota().transaction_nodes
             self.failed = True
             refusal = Refusal(self._domid, "transaction_nodes", limit, limit + 1)
             raise QuotaError("ENOSPC", path, f"more than {limit} nodes in a transaction", refusal)
@@ -352,6 +352,8 @@ class Transaction:
         if node is None or entry.node is None:
             return
         names = entry.node.children
+        if not names.added and not names.removed:
+            return
         before = node.children.size
         for name in names.removed:
             node.take_out(name)

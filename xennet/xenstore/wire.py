@@ -67,8 +67,9 @@ class Decoder:
 
     def put(self, data: bytes | bytearray | memoryview) -> None:
         """Append ``data``, for :meth:`next` to read."""
-        kept = self._data[self._at :]
-        self._data = kept + data if kept else bytes(data)
+        if self._at < len(self._data):
+            data = self._data[self._at :] + data
+        self._data = bytes(data)  # no copy of what is bytes already
         self._at = 0
 
     def next(self) -> Message | None:
