@@ -71,6 +71,8 @@ class Recordings:
         self._recorder: Recorder = _Recorder(None)
         self._is_of_a_machine = True  # of none, so that the first one gets its own
         self._acts = 0
+        #: Deliveries of the machine of ``events`` that are a learner's function.
+        self._learners: set[int] = set()
 
     # -- the engine --------------------------------------------------------------------------------
 
@@ -104,6 +106,7 @@ class Recordings:
         """Record the newest machine from now on."""
         events: list[Event] = []
         self.events = events
+        self._learners.clear()
 
         def keep(event: Event) -> None:
             if len(events) < MOST_EVENTS:
@@ -114,9 +117,12 @@ class Recordings:
 
     @contextmanager
     def acting(self, domid: int, what: str) -> Iterator[None]:
+        """The block is what domain ``domid`` does; what is called with () is a learner's."""
         self._acts += 1
         delivery = Delivery("work", domid, self._acts)
         self._recorder.begins(delivery, _Act(what), (delivery,), 0)
+        if what.endswith("()"):
+            self._learners.add(self.events[-1]["d"])
         try:
             yield
         finally:
@@ -131,6 +137,7 @@ class Recordings:
         looked = [
             event for event in accesses if (event["kind"], event.get("field")) == verdict.look
         ]
+        looked = [event for event in looked if event["d"] in self._learners] or looked
         states = [event for event in self.events if _writes_state(event)]
         cause = (looked or states or accesses)[-1]
         said = "OK" if verdict.ok else "NOT YET"
