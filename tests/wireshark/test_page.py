@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ def test_samples_print_what_the_page_says(tmp_path: Path) -> None:
     program.chmod(0o755)
     script = "trap 'kill -9 $SERVER 2>/dev/null || true' EXIT\nset -eo pipefail\nSERVER=\n"
     script += "".join(f"{commands}\necho @@\n" for commands, _ in samples)
-    done = subprocess.run(
+    shell = subprocess.Popen(
         ["bash", "-c", script],
         cwd=tmp_path,
         env={
@@ -37,10 +39,17 @@ def test_samples_print_what_the_page_says(tmp_path: Path) -> None:
             "XENNET_CACHE_DIR": str(tmp_path / "cache"),
             "PYTHONPATH": str(PAGE.parents[1]),
         },
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=LIMIT_S,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr
-    printed = done.stdout.split("@@\n")
+    try:
+        out, errors = shell.communicate(timeout=LIMIT_S)
+    finally:
+        with suppress(ProcessLookupError):  # its server, if it has left one
+            os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
+    assert shell.returncode == 0, errors
+    printed = out.split("@@\n")
     assert printed[:-1] == [wanted for _, wanted in samples], printed
