@@ -73,10 +73,11 @@ _EXPERT = "xennet.expert.rule"
 
 
 def decoded(path: Path) -> list[Fields]:
-    """All fields of each packet, as texts, in the form of xennet.trace.record_decoder; fails at a
+    """All fields of each record, as texts, in the form of xennet.trace.record_decoder; fails at a
     Lua error."""
-    packets = json.loads(tshark(path, "-T", "json", "--no-duplicate-keys"))
-    return [_decoded(packet["_source"]["layers"]) for packet in packets]
+    shown = json.loads(tshark(path, "-T", "json", "--no-duplicate-keys", "-J", "xennet"))
+    layers = [packet["_source"]["layers"] for packet in shown]
+    return [_decoded(one) for one in layers if "xennet" in one]
 
 
 def _decoded(layers: dict[str, Any]) -> Fields:

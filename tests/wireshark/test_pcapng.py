@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captures import LIMIT_S, columns, needs_tshark, packets
+from captures import LIMIT_S, columns, decoded, needs_tshark, packets, require_same
 from click.testing import CliRunner
 
 from xennet.abi import netif
@@ -63,6 +63,7 @@ def test_a_recorded_run_is_shown_with_the_requests_of_the_stream(tmp_path: Path)
     lines = columns(capture, 'xennet.text contains ": state "', "xennet.sequence", "frame.comment")
     assert [[int(line[0], 0), line[1]] for line in lines] == [[e["n"], e["text"]] for e in states]
     assert columns(capture, 'xennet.xs.string contains "feature-sg"', "frame.number")
+    require_same(decoded(capture), [decode(data) for data in packets(capture, interface=1)])
     # Each request to the store has its answer, behind it.
     requests = [event for event in read(stream)[1] if event["kind"] == "xenstore"]
     said: dict[int | str, dict[int | str, Fields]] = {Role.TO_STORE: {}, Role.FROM_STORE: {}}
