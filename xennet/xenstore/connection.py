@@ -377,7 +377,7 @@ class Connection:
     def deliver(self, event: WatchEvent) -> None:
         """Queue a watch event for the client."""
         store = self.store
-        if self.events.offer(event):
+        if self.events.queue(event):
             if not self.identity.privileged:
                 self._granted("memory", store.tree.memory_of(self.domid) + self.events.size)
             store.woken[self] = None

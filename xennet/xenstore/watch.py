@@ -55,7 +55,7 @@ class EventQueue(deque[WatchEvent]):
         self.limit: Callable[[], int] | None = None
         self.overflowed = False
 
-    def offer(self, event: WatchEvent) -> bool:
+    def queue(self, event: WatchEvent) -> bool:
         """Queue ``event``. Returns False if it was suppressed or dropped."""
         if event in self._waiting:
             return False
