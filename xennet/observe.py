@@ -177,6 +177,20 @@ class FrameFiltered:
 
 
 @frozen
+class DefectStruck:
+    """Defect ``row`` of a backend (xennet.netback.xnb) damaged a packet for or from domain
+    ``otherend_id``.
+
+    It happened in domain ``domid``; ``what`` happens to such a packet, in words.
+    """
+
+    domid: int
+    otherend_id: int
+    row: str
+    what: str
+
+
+@frozen
 class _Subscription:
     observer: Observer
     kinds: tuple[type, ...] = field(default=())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from xennet.observe import DefectStruck as DefectStruck
 
 
 class BackendPanic(Exception):  # noqa: N818 - a panic is what it is called
@@ -16,16 +16,3 @@ class BackendPanic(Exception):  # noqa: N818 - a panic is what it is called
         super().__init__(f"{reason} [{rule}]")
         self.reason = reason
         self.rule = rule
-
-
-@frozen
-class DefectStruck:
-    """Defect ``row`` (xennet.netback.xnb) damaged a packet for or from domain ``otherend_id``.
-
-    It happened in domain ``domid``; ``what`` happens to such a packet, in words.
-    """
-
-    domid: int
-    otherend_id: int
-    row: str
-    what: str

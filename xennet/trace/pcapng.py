@@ -68,6 +68,7 @@ _TOLD = frozenset(
         "domain",
         "program",
         "virq",
+        "defect",
         "check",
     ]
 )

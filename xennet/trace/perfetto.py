@@ -43,6 +43,8 @@ _INSTANTS = {
     "state",
     "domain",
     "frame",
+    "virq",
+    "defect",
     "check",
     "program",
 }

@@ -46,6 +46,7 @@ from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.gnttab.directory import ROW_VERSION, ROW_WORDS
 from xennet.hypervisor import Machine
 from xennet.observe import (
+    DefectStruck,
     DomainCreated,
     DomainDestroyed,
     DomainShutdown,
@@ -766,6 +767,12 @@ class Recorder:
         members |= {"size": size, "bytes": event.data.hex()}
         self._emit("frame", text, dom=event.domid, **members)
 
+    def _defect(self, event: DefectStruck) -> None:
+        text = f"defect {event.row} struck: {event.what}"
+        members: Event = {"rule": event.row, "what": event.what}
+        members["otherend_id"] = event.otherend_id
+        self._emit("defect", text, dom=event.domid, **members)
+
     def _virq(self, event: VirqRaised) -> None:
         text = f"virtual interrupt {event.virq} is raised at port {event.port}"
         self._emit("virq", text, dom=event.domid, virq=event.virq, port=event.port)
@@ -877,6 +884,7 @@ _WAYS: dict[type, Callable[[Recorder, Any], None]] = {
     FramePassed: Recorder._frame,
     FrameFiltered: Recorder._filtered,
     VirqRaised: Recorder._virq,
+    DefectStruck: Recorder._defect,
 }
 
 
