@@ -8,10 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import attrs
 import fastjsonschema
 import pytest
 
+from xennet import VifLink, observe, open_port
 from xennet.cli import main
+from xennet.trace.recorder import recording
 from xennet.trace.stream import Event, read
 
 SCHEMA: dict[str, Any] = json.loads(files("xennet.trace").joinpath("trace.schema.json").read_text())
@@ -50,3 +53,30 @@ def test_the_page_names_the_kinds_and_the_members_of_the_schema() -> None:
     for case in SCHEMA["allOf"]:
         kind = case["if"]["properties"]["kind"]["const"]
         assert set(case["then"]["properties"]) <= told[kind], kind
+
+
+def test_each_event_that_an_observer_gets_is_told() -> None:
+    """With values that are not ASCII."""
+    example = {"int": 1, "str": "\N{SNOWMAN}", "bytes": b"\xff<", "bool": True, "object": None}
+    kinds = [kind for kind in vars(observe).values() if attrs.has(kind) and kind.__name__[0] != "_"]
+    found: list[Event] = []
+    with recording() as recorder:
+        recorder.sink(found.append)
+        link = VifLink(open_port("null:"), open_port("null:"))
+        recorder.attach(link.machine)
+        for kind in kinds:
+            found.clear()
+            members = {
+                one.name: () if "tuple" in str(one.type) else example[str(one.type)]
+                for one in attrs.fields(kind)
+            }
+            members |= {"end": "host", "direction": "in"} if "direction" in members else {}
+            link.machine.observers.emit(kind(**members))
+            recorder.settle()
+            (event,) = (one for one in found if one["kind"] not in ("memory", "store"))
+            VALIDATE(event)
+            assert event["text"].isascii(), kind
+            assert event["dom"] == 1
+        recorder.detach()
+    link.destroy()
+    assert len(kinds) == 14

@@ -658,7 +658,7 @@ class Recorder:
     def _observe(self, event: Any) -> None:
         way = _WAYS.get(type(event))
         if way is not None:
-            way(self, event)
+            way(self, _cleaned(event))
 
     def _ring_event(self, event: RingEvent | EventsLost) -> None:
         if self._in_place and self._in_place[0] == event:
@@ -720,11 +720,11 @@ class Recorder:
             error = f" {event.tx_id}: {ends['ended']}"
         n = self._emit(
             "xenstore",
-            f"{event.who}: {event.op} {_text(event.path.encode())}{error}",
+            f"{event.who}: {event.op} {event.path}{error}",
             dom=event.domid,
             who=event.who,
             op=event.op,
-            path=_text(event.path.encode("utf-8", "surrogateescape")),
+            path=event.path,
             value=value,
             tx=event.tx_id,
             error=event.error,
@@ -761,7 +761,7 @@ class Recorder:
 
     def _filtered(self, event: FrameFiltered) -> None:
         size = len(event.data)
-        path = _text(event.frontend.encode("utf-8", "surrogateescape"))
+        path = event.frontend
         text = f"a frame of {size} bytes is not for {path}: nobody there asked for its address"
         members: Event = {"end": "host", "direction": "filtered", "path": path}
         members |= {"size": size, "bytes": event.data.hex()}
@@ -856,6 +856,17 @@ def _sets(old: bytes, new: bytes) -> bool:
 def _text(value: bytes) -> str:
     """Bytes as text: all but printable ASCII, and the backslash, as ``\\xNN``."""
     return "".join(chr(b) if 32 <= b < 127 and b != 92 else f"\\x{b:02x}" for b in value)
+
+
+def _cleaned(event: Any) -> Any:
+    """An event whose members that are text are as :func:`_plain` has them."""
+    texts = {
+        one.name: _plain(value)
+        for one in attrs.fields(type(event))
+        if isinstance(value := getattr(event, one.name), str)
+        and not (value.isascii() and value.isprintable() and "\\" not in value)
+    }
+    return attrs.evolve(event, **texts) if texts else event
 
 
 def _plain(value: object) -> Any:
