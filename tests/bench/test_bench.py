@@ -239,7 +239,14 @@ _SAMPLE: Json = {
     "netmap": {"60": {"plain: pipe": _FIGURE | {"of_seqpacket": 3.0}}},
     "store": {
         "READ": {
-            "1": {"requests_s": 1e4, "spread": [1e4, 1e4], "of_real": 0.5, "cpu_of_real": 0.25}
+            "1": {
+                "requests_s": 1e4,
+                "spread": [1e4, 1e4],
+                "of_real": 0.5,
+                "of_real_range": [0.25, 0.75],
+                "best_of_best": 0.6,
+                "cpu_of_real": 0.4,
+            }
         }
     },
     "store_lone": {"xennet": {"seconds": 5e-4, "spread": [2.5e-4, 1e-3], "of_real": 2.0}},
@@ -265,7 +272,7 @@ _SAMPLE: Json = {
         "| SEQPACKET | 150,000 | 67% | 1.00 x | - | - |",
         "| bus, plain, flooded | 150,000 | 67% | 0.50 x | 25% | 10% |",
         "| plain: pipe, 60 bytes | 150,000 | 67% | 3.00 x |",
-        "| READ | 1 | 10,000 | 0% | - | 0.50 x | 0.25 x |",
+        "| READ | 1 | 10,000 | 0% | - | 0.50 x | 0.25 to 0.75 | 0.60 x | 0.40 x |",
         "| xennet | 0.50 | 0.25 to 1.00 | 2.00 x |",
         "| xennet | 25.0 | 50.0 | 30.0 |",
         "| atheris | 17,000 | 59% | 0.56 | - |",

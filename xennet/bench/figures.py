@@ -260,6 +260,10 @@ def xenstored(bench: Bench) -> Json:
         ours = leaf(rate.figures[store.OURS], "requests_s", of_real=real)
         if real is not None:
             ours["real"] = leaf(real, "requests_s")
+            pairs = zip(rate.figures[store.OURS].rates, real.rates, strict=True)
+            ratios = [mine / its for mine, its in pairs]
+            ours["of_real_range"] = [min(ratios), max(ratios)]
+            ours["best_of_best"] = max(rate.figures[store.OURS].rates) / max(real.rates)
             ours["cpu_of_real"] = rate.busy[store.OURS].of(rate.busy[store.REAL])
         found.setdefault(rate.workload, {})[f"{rate.clients}"] = ours
     return {

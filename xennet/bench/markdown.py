@@ -181,12 +181,24 @@ def _store(results: Json, name: str) -> Iterator[Table]:
             _spread(figure, unit),
             _rate(figure["real"], unit) if "real" in figure else "-",
             _ratio(figure, "of_real"),
+            " to ".join(f"{ratio:.2f}" for ratio in figure.get("of_real_range", ())),
+            _ratio(figure, "best_of_best"),
             _ratio(figure, "cpu_of_real"),
         )
         for request, by_clients in results[name].items()
         for clients, figure in by_clients.items()
     )
-    columns = ("request", "clients", "requests/s", "spread", "real daemon", "of it", "by CPU time")
+    columns = (
+        "request",
+        "clients",
+        "requests/s",
+        "spread",
+        "real daemon",
+        "of it",
+        "range",
+        "best of best",
+        "by CPU time",
+    )
     yield Table("xenstored", columns, rows)
 
 
