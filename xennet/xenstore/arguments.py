@@ -34,7 +34,7 @@ def one(payload: bytes) -> str:
     """
     if payload.find(b"\0") != len(payload) - 1 or not payload:
         raise XsError("EINVAL", decode_text(payload), "one nul-terminated string is needed")
-    return decode_text(payload[:-1])
+    return str(payload[:-1], "utf-8", "surrogateescape")
 
 
 def exactly(payload: bytes, count: int) -> list[str]:

@@ -55,51 +55,50 @@ class EventQueue(deque[WatchEvent]):
         self.limit: Callable[[], int] | None = None
         self.overflowed = False
 
-    def queue(self, event: WatchEvent) -> bool:
-        """Queue ``event``. Returns False if it was suppressed or dropped."""
+    def queue(self, event: WatchEvent, payload: int) -> bool:
+        """Queue ``event``, whose payload has ``payload`` bytes. Returns False if it was suppressed
+        or dropped."""
         if event in self._waiting:
             return False
-        size = event.payload_len
-        if size > XENSTORE_PAYLOAD_MAX:
+        if payload > XENSTORE_PAYLOAD_MAX:
             return False
-        size += EVENT_OVERHEAD
+        size = payload + EVENT_OVERHEAD
         if self.limit is not None and self.size + size > self.limit():
             self.overflowed = True
             return False
         self.size += size
-        self._queue(event, size)
+        self.append(event)
+        if self._suppresses and event.path[:1] != "@":
+            self._waiting[event] = size
         return True
 
     def popleft(self) -> WatchEvent:
         """Take the oldest event. Raises IndexError if there is none."""
         event = super().popleft()
-        size = self._waiting.pop(event, 0) or event.payload_len + EVENT_OVERHEAD
-        self._shrink(self.size - size)
+        self.size -= self._waiting.pop(event, 0) or event.payload_len + EVENT_OVERHEAD
+        if self.overflowed:
+            self._relax()
         return event
 
     def discard(self, unwanted: Callable[[WatchEvent], bool]) -> None:
         """Drop the events for which ``unwanted`` returns True."""
         kept = [event for event in self if not unwanted(event)]
         super().clear()
-        self._waiting.clear()
-        for event in kept:
-            self._queue(event, event.payload_len + EVENT_OVERHEAD)
-        self._shrink(sum(event.payload_len + EVENT_OVERHEAD for event in kept))
+        self.extend(kept)
+        sizes = {event: event.payload_len + EVENT_OVERHEAD for event in kept}
+        self._waiting = {event: sizes[event] for event in kept if event in self._waiting}
+        self.size = sum(sizes[event] for event in kept)
+        self._relax()
 
     def clear(self) -> None:
         """Drop all events."""
         super().clear()
         self._waiting.clear()
-        self._shrink(0)
+        self.size = 0
+        self._relax()
 
-    def _queue(self, event: WatchEvent, size: int) -> None:
-        self.append(event)
-        if self._suppresses and event.path[:1] != "@":
-            self._waiting[event] = size
-
-    def _shrink(self, size: int) -> None:
-        self.size = size
-        if self.overflowed and self.limit is not None and size <= self.limit() // 2:
+    def _relax(self) -> None:
+        if self.overflowed and self.limit is not None and self.size <= self.limit() // 2:
             self.overflowed = False
 
 
@@ -110,7 +109,7 @@ class Watcher(Protocol):
     def serial(self) -> int: ...
     @property
     def identity(self) -> Identity: ...
-    def deliver(self, event: WatchEvent) -> None: ...
+    def deliver(self, event: WatchEvent, payload: int, /) -> None: ...
 
 
 @define(eq=False, repr=False)
@@ -202,7 +201,8 @@ class WatchTable:
                 continue
             if like is None or watch.token != like.token or watch.prefix != like.prefix:
                 like, event = watch, watch.event(path)
-            watcher.deliver(event)
+                size = event.payload_len
+            watcher.deliver(event, size)
 
     def _covering(self, path: str, exact: bool) -> list[Watch]:
         """The watches that a change of ``path`` fires, in their order."""

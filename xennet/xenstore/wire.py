@@ -143,7 +143,7 @@ def encode_event(path: str, token: str) -> bytes:
 
 def decode_text(data: bytes) -> str:
     """The text of a payload. Bytes that are not UTF-8 come out of :func:`encode_text` unchanged."""
-    return data.decode("utf-8", "surrogateescape")
+    return str(data, "utf-8", "surrogateescape")
 
 
 def encode_text(text: str) -> bytes:
