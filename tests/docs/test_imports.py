@@ -136,7 +136,7 @@ _TABLE = {
     ),
     # Lessons
     "course": (
-        "abi adversary engine/choice engine/watched frames gnttab granter hypervisor interface "
+        "abi adversary engine/choice engine/watched frames gnttab granter hypervisor "
         "netback/poll_page port ring runloop testing trace xenbus"
     ),
     "workers": "",

@@ -172,9 +172,14 @@ def recorded() -> Iterator[Recordings]:
         _here = None
 
 
-def begin(machine: Machine) -> None:
+def is_recording() -> bool:
+    """Whether machines are recorded."""
+    return _here is not None
+
+
+def begin(machine: Machine | None) -> None:
     """The scene is set: what happens in ``machine`` from now on is recorded, if anything is."""
-    if _here is not None:
+    if _here is not None and machine is not None:
         _here.attach(machine)
 
 

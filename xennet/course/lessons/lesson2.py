@@ -91,6 +91,8 @@ def examine(functions: Functions) -> str:
 
     for start in _STARTS:
         _sleeper(check, start)
+    for start in (*_STARTS, MASK32):
+        _awake(check, start)
     _publisher(publish)
     for start in _STARTS:
         _published(publish, start)
@@ -147,6 +149,27 @@ def _sleeper(check: Callable[..., Any], start: int) -> None:
             )
 
 
+def _awake(check: Callable[..., Any], start: int) -> None:
+    """A request has come before final_check() is called."""
+    at = world(start)
+    at.send()
+    if not boolean("final_check", check(at.back.sring, start)):
+        numbers = f"req_cons is {start} and req_prod {at.back.sring.req_prod}"
+        if start == MASK32:
+            raise MisunderstandingError(
+                "wrap",
+                f"{numbers}: a request is there, and final_check() says that none is. The numbers "
+                "are modulo 2^32, so the greater one need not be the later one.",
+                ("load", "req_prod"),
+            )
+        raise MisunderstandingError(
+            "request-there",
+            f"{numbers}: a request is there, and final_check() says that none is. It sleeps, and "
+            "no event comes for what was published before it asked.",
+            ("load", "req_prod"),
+        )
+
+
 def _name(access: Access) -> str:
     field = {REQ_PROD: "req_prod", REQ_EVENT: "req_event"}.get(access.word, "another word")
     return f"your {access.kind} of {field}"
@@ -183,7 +206,7 @@ def _publisher(publish: Callable[..., Any]) -> None:
     if not any(said):
         raise MisunderstandingError(
             "notifies-never",
-            f"{numbers}: the backend asked for that.",
+            f"{numbers}: the backend asked for that. (What was req_prod before you stored it?)",
             ("store", "req_prod"),
         )
     if all(old == MASK32 - 1 for old, _, _ in wrong):

@@ -96,9 +96,10 @@ class _World:
 
 
 def world() -> _World:
-    """A small machine; the entry still has the frame of its last use."""
+    """A small machine, whose backend is in a domain of its own, 2; the entry still has the frame of
+    its last use."""
     machine = Machine(nr_frames=1024)
-    backend, guest, other = (machine.create_domain() for _ in range(3))
+    other, guest, backend = (machine.create_domain() for _ in range(3))
     old, frame = (guest.alloc_pages(1).first for _ in range(2))
     _, (first, *_) = guest.setup_table(guest.domid, 1)
     grants = GrantTable(guest.table_pages(first, 1))
@@ -140,7 +141,10 @@ def _granted(grant: Callable[..., Any]) -> None:
             )
         if not at.use():
             raise MisunderstandingError(
-                "not-granted", f"The backend could not map the page: status {at.status}."
+                "not-granted",
+                f"The backend, domain {at.backend.domid}, could not map the page: status "
+                f"{at.status}. The first word is {at.words[2 * _GREF]:#010x}: flags are its lower "
+                "half, the domid its upper one.",
             )
         if at.got != at.frame:
             raise MisunderstandingError(

@@ -193,6 +193,17 @@ def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
             f"data_validated, so that nobody verifies it before. {said}",
             _FIRST,
         )
+    places = [(one[0], one[1]) for one in data]
+    if places != [piece[:2] for piece in case.pieces]:
+        wanted = next(
+            piece for piece, place in zip(case.pieces, places, strict=True) if piece[:2] != place
+        )
+        raise MisunderstandingError(
+            "place",
+            f"A piece lies at offset {wanted[1]} of the page that reference {wanted[0]} grants, and "
+            f"no slot says so in its turn; (gref, offset) are {places}. {said}",
+            _FIRST,
+        )
     if extras and EXTRA_GSO.unpack_from(slots[1])[2] != case.frame.gso_size:
         raise MisunderstandingError(
             "gso-size",

@@ -262,8 +262,8 @@ def _checked(result: object) -> str | list[Part]:
 
 def _scene(case: _Case) -> SharedSlots:
     machine, page = guest_page()
-    page.u8[:] = tx_ring_page(case.slots, published=case.count)
-    slots = SharedSlots(shared(page.u32, "tx ring"))
+    page[:] = tx_ring_page(case.slots, published=case.count)
+    slots = SharedSlots(shared(page.cast("I"), "tx ring"))
     begin(machine)
     return slots
 
