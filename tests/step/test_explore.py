@@ -22,9 +22,9 @@ from xennet.link.vif import VifLink
 from xennet.port.spec import open_ports
 from xennet.run.options import RunOptions
 from xennet.run.over_vifs import setup_of
-from xennet.step.explore import Explored, Place, explore
+from xennet.step.explore import End, Explored, Place, State, explore
 from xennet.step.machine_state import digest_of
-from xennet.step.orders_text import text_lines
+from xennet.step.orders_text import WRITERS, text_lines
 from xennet.step.stepped_run import Asked
 from xennet.trace.recorder import name_of
 from xennet.trace.stream import read
@@ -84,18 +84,26 @@ def test_every_order_of_other_runs_is_counted(run: Asked) -> None:
     assert rests(run, explore(Place(run), TO_THE_END)) == every_order(run)
 
 
+def test_responses_that_are_left_are_told_with_both_indices(explored: Explored) -> None:
+    for end in explored.losing:
+        assert end.lost == (
+            "rx ring: rsp_prod is 8; the frontend sleeps and has taken the responses before 4, 4 "
+            "are left. rsp_event is 5: rsp_prod is there or beyond, and no event came.",
+        )
+
+
 def test_a_driver_that_looks_again_loses_nothing() -> None:
     assert explore(Place(SLEEPS), 4).losing == []
 
 
 def test_requests_that_are_left_are_told_with_both_indices() -> None:
-    found = explore(Place(LOSES_REQUESTS), 6)
+    found = explore(Place(LOSES_REQUESTS, Choices.parse("46")), 2)
     (end,) = found.losing
     assert end.lost == (
         "tx ring: req_prod is 300; the backend sleeps and has taken the requests before 256, 44 "
         "are left. req_event is 257: req_prod is there or beyond, and no event came.",
     )
-    assert (found.orders, end.orders) == (4, 2)
+    assert found.orders > end.orders
 
 
 def test_an_order_in_which_an_end_breaks_delivers_nothing() -> None:
@@ -261,6 +269,38 @@ def test_the_text_fits_a_terminal_but_for_its_commands(explored: Explored) -> No
     assert all(line.isascii() for line in lines)
 
 
+def test_a_graph_has_every_state_delivery_and_end(explored: Explored) -> None:
+    lines = WRITERS[".dot"](explored, LOSES).splitlines()
+    states = [*explored.states]
+    assert sum(" -> s" in line for line in lines) == sum(len(state.after) for state in states)
+    assert sum("[label=" in line and "->" not in line for line in lines) == len(states)
+    assert sum("shape=ellipse" in line for line in lines) == len(explored.ends)
+    assert "color=red" in lines[2]
+
+
+def wide(lost: tuple[str, ...]) -> Explored:
+    """Eighty deliveries, each from the first state; of the states that follow only the last one
+    comes to the first end, which has ``lost`` something."""
+    ends = [
+        End(number, Choices(number), b"", True, what, (), 1)
+        for number, what in ((1, lost), (2, ()))
+    ]
+    root = State(0, 0, Choices(), b"", (), 1)
+    for number in range(1, 81):
+        end = ends[number < 80]
+        state = State(number, 1, Choices(1), b"", (), 1, [], end)
+        root.after.append((f"delivery {number}", state))
+    layers = ((root,), tuple(state for _, state in root.after))
+    return Explored(1, Choices(), layers, tuple(ends))
+
+
+def test_of_a_large_tree_only_what_leads_to_a_loss_is_drawn() -> None:
+    drawn = [line for line in text_lines(wide(("Something is left.",)), LOSES) if "-- " not in line]
+    assert drawn[4:6] == ["s0", f"`- {'delivery 80':44} s80 = end 1 LOST"]
+    assert drawn[6] == ""
+    assert any("80 deliveries are not drawn" in line for line in text_lines(wide(()), LOSES))
+
+
 def test_the_command_tells_what_is_lost_and_comes_back_to_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -295,6 +335,7 @@ def test_where_nothing_is_lost_the_exit_code_is_0(capsys: pytest.CaptureFixture[
         (("--all", "1", "-o", "orders.svg"), "the name has to end in .json or .dot"),
         (("--all", "0"), "0 is not in the range"),
         (("-o", "orders.dot"), "-o is for --all N"),
+        (("--all", "1", "--show"), "leave --lines and --show out"),
         (("--all", "1", "--choices", "999a"), "step 1000 is choice 1; ready was: nothing"),
     ],
 )
