@@ -200,8 +200,8 @@ def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
         )
         raise MisunderstandingError(
             "place",
-            f"A piece lies at offset {wanted[1]} of the page that reference {wanted[0]} grants, and "
-            f"no slot says so in its turn; (gref, offset) are {places}. {said}",
+            f"A piece lies at offset {wanted[1]} of the page that reference {wanted[0]} grants, "
+            f"and no slot says so in its turn; (gref, offset) are {places}. {said}",
             _FIRST,
         )
     if extras and EXTRA_GSO.unpack_from(slots[1])[2] != case.frame.gso_size:
