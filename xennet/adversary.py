@@ -111,6 +111,10 @@ class Adversary:
         self.memories.append((what, memory))
         return cast(memoryview, WatchedView(memory, what, self))
 
+    def private(self, indices: array[int], names: tuple[str, ...], ring: memoryview) -> array[int]:
+        """``indices`` themselves: no peer comes near them."""
+        return indices
+
     @property
     def watched(self) -> bool:
         """Whether accesses are being reported now."""

@@ -42,7 +42,7 @@ from xennet.abi.ring import (
     SRING_WORD_rsp_prod,
 )
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine.choice import shared
+from xennet.engine.choice import private, shared
 from xennet.html_table import html_table
 
 MASK32 = 0xFFFFFFFF
@@ -273,7 +273,7 @@ class FrontRing:
     def __init__(self, sring: SharedRing) -> None:
         self.sring = sring
         self.nr_ents = sring.nr_ents
-        self.pvt = array("I", (0, 0))
+        self.pvt = private(array("I", (0, 0)), ("req_prod_pvt", "rsp_cons"), sring.u32)
 
     def __repr__(self) -> str:
         own = {"req_prod_pvt": self.req_prod_pvt, "rsp_cons": self.rsp_cons}
@@ -374,7 +374,7 @@ class BackRing:
     def __init__(self, sring: SharedRing) -> None:
         self.sring = sring
         self.nr_ents = sring.nr_ents
-        self.pvt = array("I", (0, 0))
+        self.pvt = private(array("I", (0, 0)), ("rsp_prod_pvt", "req_cons"), sring.u32)
 
     def __repr__(self) -> str:
         own = {"rsp_prod_pvt": self.rsp_prod_pvt, "req_cons": self.req_cons}

@@ -105,7 +105,7 @@ _TABLE = {
     # What happened, step by step
     "trace": (
         "__init__ abi engine/choice engine/kernel engine/watched frames gnttab html_table "
-        "hypervisor lazy observe ring runloop user_cache vif"
+        "hypervisor lazy observe runloop user_cache vif"
     ),
     # What was taken from a real host
     "dumps": "abi engine/kernel netback netfront ring vif xenstore",

@@ -89,6 +89,9 @@ class Recordings:
             self._next()
         return self._recorder.shared(memory, what, whose)
 
+    def private(self, indices: array[int], names: tuple[str, ...], ring: memoryview) -> array[int]:
+        return self._recorder.private(indices, names, ring)
+
     def _next(self) -> None:
         """Take a new recorder, unless the one that is there has no machine yet."""
         if self._is_of_a_machine:

@@ -67,6 +67,11 @@ class Engine(Protocol):
         the queue of one that it belongs to: "vif1.0", "vif1.0 q0"."""
         ...
 
+    def private(self, indices: array[int], names: tuple[str, ...], ring: memoryview) -> array[int]:
+        """``indices``, called ``names``, which an end of ``ring`` keeps to itself, in the form in
+        which plain code uses them and :meth:`view` takes them."""
+        ...
+
 
 class PlainEngine:
     """Runs kernels as the Python functions they are."""
@@ -81,6 +86,9 @@ class PlainEngine:
 
     def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         return memory
+
+    def private(self, indices: array[int], names: tuple[str, ...], ring: memoryview) -> array[int]:
+        return indices
 
 
 PLAIN = PlainEngine()
@@ -140,6 +148,12 @@ def shared(memory: memoryview, what: str, whose: str = "") -> memoryview:
     This chooses no engine: as long as none is chosen, ``memory`` itself is returned.
     """
     return memory if _selected is None else _selected.shared(memory, what, whose)
+
+
+def private(indices: array[int], names: tuple[str, ...], ring: memoryview) -> array[int]:
+    """``indices`` as the engine in force shows what an end of a ring keeps to itself
+    (:meth:`Engine.private`); it chooses none either."""
+    return indices if _selected is None else _selected.private(indices, names, ring)
 
 
 @contextmanager

@@ -61,7 +61,6 @@ from xennet.observe import (
     StoreOperation,
     VirqRaised,
 )
-from xennet.ring import BACK_REQ_CONS, BACK_RSP_PROD_PVT, FRONT_REQ_PROD_PVT, FRONT_RSP_CONS
 from xennet.runloop import Call, Delivery
 from xennet.trace import meanings
 from xennet.trace.meanings import Meaning
@@ -82,9 +81,6 @@ _INDICES = {
     4 * REQ_EVENT: ("req_event", None),
     4 * RSP_EVENT: ("rsp_event", None),
 }
-#: Names of the private indices, by their places: the frontend's, and the backend's.
-_FRONT_PRIVATE = {FRONT_REQ_PROD_PVT: "req_prod_pvt", FRONT_RSP_CONS: "rsp_cons"}
-_BACK_PRIVATE = {BACK_RSP_PROD_PVT: "rsp_prod_pvt", BACK_REQ_CONS: "req_cons"}
 #: Views that one end of a ring makes of it: bytes and words (xennet.ring.SharedRing).
 VIEWS_OF_A_RING = 2
 #: Member of an event -> the bit of a frame's flags that it tells of.
@@ -217,8 +213,6 @@ class Recorder:
         self._last_copy: dict[int, int] = {}
         self._notified: int | None = None
         self._last: _Memory | None = None
-        #: The view that was asked for last, if it is of a ring.
-        self._ring_viewed: WatchedView | None = None
         #: Event arrays of a domain that are known.
         self._arrays: Counter[int | None] = Counter()
         #: First byte of a ring -> how many views of it there are; whether it is the far end's view
@@ -247,17 +241,16 @@ class Recorder:
         return cast(F, copy)
 
     def view(self, buffer: memoryview | array[int]) -> Any:
-        """``buffer`` itself; a log of packets in a form that tells of each record, and the private
-        indices that go with a ring, which is viewed just before them, in one that tells of each
-        move."""
-        ring, self._ring_viewed = self._ring_viewed, None
-        if isinstance(buffer, WatchedView):
-            self._ring_viewed = buffer if buffer.memory.endswith(" ring") else None
-        elif isinstance(buffer, array) and buffer.typecode == "q" and len(buffer) == _LOG_LENGTH:
+        """``buffer`` itself; a log of packets in a form that tells of each record."""
+        if isinstance(buffer, array) and buffer.typecode == "q" and len(buffer) == _LOG_LENGTH:
             return _LogView(buffer, self._noted)
-        elif isinstance(buffer, array) and len(buffer) == len(_FRONT_PRIVATE) and ring is not None:
-            return _PrivateView(buffer, partial(self._moved, ring.at))
         return buffer
+
+    def private(self, indices: array[int], names: tuple[str, ...], ring: memoryview) -> array[int]:
+        """A view of ``indices`` that tells of each move."""
+        if not isinstance(ring, WatchedView):
+            return indices
+        return cast("array[int]", _PrivateView(indices, partial(self._moved, names, ring.at)))
 
     def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         """A view of ``memory`` that tells of each access; the same one if it is called again."""
@@ -540,13 +533,13 @@ class Recorder:
         dom = self._stack[-1][0].domid if self._stack else None
         self._published[dom, ring] = {**members, "n": number}
 
-    def _moved(self, ring: int, at: int, old: int, new: int) -> None:
-        """A driver has moved a private index of the ring whose first byte's number is ``ring``."""
+    def _moved(self, names: tuple[str, ...], ring: int, at: int, old: int, new: int) -> None:
+        """A driver has moved the private index ``names[at]`` of the ring whose first byte's number
+        is ``ring``."""
         memory = self._by_page.get(ring // PAGE_SIZE)
         if not self.watched or memory is None:
             return
-        dom = self._stack[-1][0].domid if self._stack else None
-        name = (_FRONT_PRIVATE if dom == memory.owner else _BACK_PRIVATE)[at]
+        name = names[at]
         text = f"{name} of the {memory.what} goes from {old} to {new}, for its own end alone"
         self._emit("private", text, memory=memory.ident, index=name, old=old, new=new)
 
