@@ -126,3 +126,12 @@ class Breaks(Netback):
     def take(self, ring: BackRing) -> None:
         if ring.unconsumed_requests:
             raise ZeroDivisionError("\x1b[31mof a driver")
+
+
+class Stumbles(Netback):
+    """Takes it for granted that nothing comes while it goes to sleep."""
+
+    def sleep(self) -> None:
+        if self.ring is not None and self.ring.unconsumed_requests:
+            raise ValueError(f"{self.ring.unconsumed_requests} requests")
+        super().sleep()

@@ -112,6 +112,15 @@ def test_an_order_in_which_an_end_breaks_delivers_nothing() -> None:
     assert "response to an id that is not pending" in end.lost[0]
 
 
+def test_an_order_in_which_a_driver_raises_is_one_of_the_losing() -> None:
+    driver = "tests.step.own_netbacks:Stumbles"
+    run = asked("gen:60x300", "null:", backend=driver)
+    found = explore(Place(run, Choices.parse("46")), 2)
+    said = {end.lost[0].partition(" (while delivering work ")[0] for end in found.losing}
+    assert said == {"ValueError: 44 requests"}
+    assert len(found.losing) < len(found.ends)
+
+
 def test_of_several_vifs_each_is_told_by_name() -> None:
     run = Asked(("gen:60x1",) * 2, (), RunOptions(guests=2, switch=True))
     for end in explore(Place(run), 1).ends:

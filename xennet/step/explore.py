@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from hashlib import blake2b
+from types import ModuleType
 
 from attrs import define, field, frozen
 
@@ -67,7 +68,8 @@ class End:
     """A state in which the run is over: ``number`` from 1, ``choices`` that come to it, and of the
     ``orders`` how many do. If it is not ``over``, a driver works on without end, and the state is
     one of many. ``lost`` has a sentence for each ring on which something is left
-    (xennet.step.lost_wakeup); ``rings`` are the indices of both rings in its pages."""
+    (xennet.step.lost_wakeup), or says by what an end broke; ``rings`` are the indices of both rings
+    in its pages."""
 
     number: int
     choices: Choices
@@ -177,10 +179,17 @@ class _Replay:
             for port in ports:
                 closing.callback(port.close)
             guests, hosts = ports[: len(asked.guests)], ports[len(asked.guests) :]
-            with using("plain"):
-                report = run_ports(guests, hosts, asked.options, lambda *_: None, made=self._made)
-            # Frames stopped flowing because an end broke, or the vif did not come up.
-            reasons = tuple(report.verdict.reasons)
+            try:
+                with using("plain"):
+                    run = run_ports(guests, hosts, asked.options, lambda *_: None, made=self._made)
+                # Frames stopped flowing because an end broke, or the vif did not come up.
+                reasons = tuple(run.verdict.reasons)
+            except Exception as error:
+                # Of a delivery the note of the loop tells; a driver of xennet raises nothing.
+                where = getattr(error, "__notes__", ())
+                if not where or not self._modules():
+                    raise
+                reasons = (f"{type(error).__name__}: {error} ({'; '.join(where)})",)
             digest = blake2b(repr(reasons).encode(), digest_size=16).digest()
             self.seen = Seen(self._player.noted.choices, digest, (), True, reasons)
         assert self.seen is not None
@@ -223,8 +232,11 @@ class _Replay:
 
     def _digest(self) -> bytes:
         vars(self._link).pop("carry")  # this replay is no part of the machine
-        modules = modules_of(self._asked.options.frontend, self._asked.options.backend)
-        return digest_of(self._link, modules, self._waited.until)
+        return digest_of(self._link, self._modules(), self._waited.until)
+
+    def _modules(self) -> list[ModuleType]:
+        """The modules of drivers that are not xennet's; they are loaded when the run is made."""
+        return modules_of(self._asked.options.frontend, self._asked.options.backend)
 
     def _end(self, over: bool) -> None:
         """Frames flow no more: see what is left. Raises _StopError."""
