@@ -201,7 +201,7 @@ def _checked(lesson: Lesson, path: Path, trace: Path | None = None) -> bool:
     if verdict.ok and (following := _title(lesson.number + 1)):
         say(f"next: docs/course/lesson{lesson.number + 1}.md, {following}")
     if trace is not None:
-        nothing = "nothing is written: the function was not called"
+        nothing = "nothing is written: no shared memory was touched"
         say(f"trace: {printable(verdict.trace) or nothing}")
     elif not verdict.ok and verdict.idea not in _NOTHING_TO_SEE:
         command = f"xennet course check {lesson.number}{_named(path, lesson)}"

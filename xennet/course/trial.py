@@ -141,8 +141,9 @@ def main(number: str, file: str, cpu_seconds: str, parent: str, trace: str) -> N
     if most == resource.RLIM_INFINITY:  # otherwise somebody has chosen one
         resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, most))
     # For loops whose "except:" takes every _TimeUp. Whatever else a trial does takes less.
-    seconds = int(float(cpu_seconds)) + _MORE_CPU_SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    seconds, (_, most) = int(float(cpu_seconds)), resource.getrlimit(resource.RLIMIT_CPU)
+    if most == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds + _MORE_CPU_SECONDS, most))
     sys.stdout = printed = _Printed()
     lesson, at_most = load(int(number)), float(cpu_seconds)
     if trace:
