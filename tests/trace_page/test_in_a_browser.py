@@ -236,6 +236,12 @@ def test_from_a_lost_wake_up_to_the_early_look_in_two_keys(
     said = tab.ask("document.getElementById('facts').textContent")
     assert said.startswith(f"Wrong here: {check['text']}")
     assert "Rule ring.final-check: A consumer looks once more" in said
+    # The pass in which it is has a bar, also where another delivery lies within it.
+    assert tab.ask("document.querySelectorAll('rect.delivery').length") > 2
+    assert (
+        tab.ask(f"deliveries.filter(d => d.begin < {store['n']} && d.end > {store['n']}).length")
+        == 1
+    )
     # The machine, in which the check is, has a lane for the arrow to it.
     assert "machine" in tab.ask("document.getElementById('lanes').textContent")
     tab.press("w")

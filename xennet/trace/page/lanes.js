@@ -63,28 +63,25 @@ function arrow(one, other, cls, x, y) {
   return path;
 }
 
-/** Deliveries that are in sight, as bars behind their dots. */
-function bars(from, to, x, y) {
-  const found = [], open = [];
-  let depth = 0;
-  for (const s of deliveryStepsNear(from, to)) {
-    const e = eventAt(s);
-    if (e.kind === "begin") open.push([s, depth++]);
-    else if (open.length) {
-      const [begin, level] = open.pop();
-      depth--;
-      if (s >= from) found.push(bar(begin, s, level, x, y));
-    }
-  }
-  for (const [begin, level] of open) found.push(bar(begin, to, level, x, y));
-  return found;
+/** All deliveries: {begin, end, level}; they nest, and level says in how many others one lies. */
+const deliveries = [];
+
+function findDeliveries() {
+  const open = [];
+  events.forEach((e, i) => {
+    if (e.kind === "begin") {
+      deliveries.push({begin: i + 1, end: events.length, level: open.length});
+      open.push(deliveries[deliveries.length - 1]);
+    } else if (e.kind === "end" && open.length) open.pop().end = i + 1;
+  });
 }
 
-/** The steps "begin" and "end" from the delivery in which `from` lies up to `to`. */
-function deliveryStepsNear(from, to) {
-  const all = [...(stepsOf.get("begin") || []), ...(stepsOf.get("end") || [])].filter((s) => s <= to);
-  const first = (stepsOf.get("begin") || []).find((s) => eventAt(s).d === eventAt(from).d) || from;
-  return all.filter((s) => s >= first).sort((a, b) => a - b);
+findDeliveries();
+
+/** Deliveries that are in sight, as bars behind their dots. */
+function bars(from, to, x, y) {
+  return deliveries.filter((one) => one.begin <= to && one.end >= from)
+    .map((one) => bar(one.begin, one.end, one.level, x, y));
 }
 
 function bar(begin, end, level, x, y) {

@@ -32,7 +32,7 @@ function ring(panel) {
     const one = at[name], end = /^req_prod|^rsp_cons/.test(name) ? "frontend" : "backend";
     const tr = row([`${name} (${end})`, one.value, one.value % division.count,
       one.step ? link(one.step, "p" + name, String(one.step)) : el("span", SINCE_THE_START, "faint"),
-      el("span", `the ${end} alone`, "faint")]);
+      el("span", "itself", "faint")]);
     if (one.step === step) tr.className = "changed";
     rows.push(tr);
   }
@@ -40,7 +40,7 @@ function ring(panel) {
   panel.replaceChildren(
     ringChoice(memory),
     table(["index", "value", "slot", "written by", "read by"], rows),
-    el("p", unknown.length ? `Private indices that the recording does not tell: ${unknown.join(", ")}.` : "", "faint"),
+    el("p", unknown.length ? `Private indices that have not moved, or are not recorded: ${unknown.join(", ")}.` : "", "faint"),
     el("p", occupation(at, division.count)),
     slots(memory, division, at),
     el("p", "orange: the backend's; blue: written, the frontend's; empty: never written. " +
@@ -130,7 +130,7 @@ function places(memory, step, here) {
   const chosen = state.place && state.place[0] === memory.id ? state.place[1] : -1;
   for (const k of seen) {
     const at = division.first + k * division.unit, from = `g${memory.id}.${k}`, name = division.structure(k);
-    const pick = button(placeName(division, k), from, () => choose({place: k === chosen ? null : [memory.id, k], byte: 0}), "why");
+    const pick = button(placeTitle(memory, division, k, step), from, () => choose({place: k === chosen ? null : [memory.id, k], byte: 0}), "why");
     pick.setAttribute("aria-expanded", k === chosen);
     const tr = row([pick, placeText(memory, at, name, division.unit, step), writers(memory.id, at, division.unit, step, from), readers(memory.id, at, division.unit, step, from)]);
     if (here.memory === memory.id && isAccess(here) && here.at < at + division.unit && at < here.at + here.size) tr.className = "changed";
@@ -139,7 +139,13 @@ function places(memory, step, here) {
   const head = el("h2", memoryTitle(memory)), body = rows.length ? table(["", "what it holds", "written by", "read by"], rows) : el("p", "not written yet", "faint");
   if (chosen < 0) return [head, body];
   const at = division.first + chosen * division.unit;
-  return [head, body, el("h3", placeName(division, chosen)), structureView(memory, at, division.structure(chosen), step, "place")];
+  return [head, body, el("h3", placeTitle(memory, division, chosen, step)), structureView(memory, at, division.structure(chosen), step, "place")];
+}
+
+/** The name of a place; of one that is no structure what the recording calls its last write. */
+function placeTitle(memory, division, k, step) {
+  const by = writtenBy(memory.id, division.first + k * division.unit, step);
+  return (!division.structure(k) && by && eventAt(by).field) || placeName(division, k);
 }
 
 function placeText(memory, at, name, unit, step) {
