@@ -79,6 +79,17 @@ def test_a_recording_that_is_cut_ends_in_one_error(recording: Path, tmp_path: Pa
     assert [one.name for one in tmp_path.iterdir()] == ["cut.jsonl"]
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_json_does_not_have_is_refused_with_its_line(
+    number: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.jsonl"
+    text = line_of(event(1, "state")).replace('"t":5', f'"t":{number}')
+    file.write_text(line_of(header_of()) + text)
+    with pytest.raises(TraceError, match=r"a\.jsonl, line 2: no JSON"):
+        list(read(file)[1])
+
+
 ODD = st.sampled_from(
     [None, True, -1, 1 << 70, 1.5, "", "x", "\N{SNOWMAN}\0<", [], [[]], {}, {"a": 1}]
 )
@@ -106,7 +117,7 @@ def test_members_of_any_value_are_shown_or_refused_with_their_event(
     file.write_text(line_of(header_of()) + "".join(map(line_of, events)))
     refused = problem_of(lambda: [line(one) for one in read(file)[1]])
     assert "a.jsonl, line " in refused or not refused
-    for suffix in set(WRITERS) - {".html"}:
+    for suffix in WRITERS:
         out = tmp_path / f"out{suffix}"
         out.unlink(missing_ok=True)
         problem = problem_of(lambda out=out: write(*read(file), out))  # type: ignore[misc]

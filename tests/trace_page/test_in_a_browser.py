@@ -6,16 +6,18 @@ import json
 import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Tab
+from browser import Browser, Tab
 
 from xennet import Host
 from xennet.abi.netif import EXTRA_PAD, RX_RESPONSE, TX_REQUEST
 from xennet.interface import StoreTransaction
 from xennet.trace import records
 from xennet.trace.history import History
+from xennet.trace.page import write_html
 from xennet.trace.record_decoder import decode
 from xennet.trace.recorder import recording
 from xennet.trace.records import Kind
@@ -454,6 +456,47 @@ def test_hostile_text_is_shown_and_does_nothing(shown: Shown) -> None:
     dump = tab.ask("document.querySelector('#facts pre').textContent")
     assert ".................................................." not in dump.splitlines()[3]
     assert " !\"#$%&'()*+,-./" in dump
+
+
+def test_names_that_every_object_of_javascript_has_are_no_names_here(shown: Shown) -> None:
+    names = ["constructor", "__proto__", "toString"]
+    recorded = _recording(
+        *((name, 1, {"field": name, "index": name, "ring": name}) for name in names),
+        *(("check", 1, {"verdict": "FAIL", "rule": name, "cause": 1}) for name in names),
+        *(("memory", 1, {**_page(k, b""), "what": name}) for k, name in enumerate(names, 1)),
+        *(_request("WRITE", f"/{name}/state", name) for name in names),
+    )
+    tab = shown(recorded)
+    for step in range(1, len(recorded[1]) + 1):
+        tab.ask(f"go({step})")
+        assert tab.ask(STEP) == step
+        text = tab.ask("document.body.innerText")
+        assert "native code" not in text
+        assert "undefined" not in text
+        assert "[object" not in text
+
+
+def test_a_step_that_a_panel_cannot_show_is_told_there_and_the_others_go_on(
+    browser: Browser, tmp_path: Path
+) -> None:
+    recorded = _recording(
+        ("state", 1, {"path": "/a", "old": 1, "new": 2}),
+        ("hypercall", 1, {"op": "GNTTABOP_set_version", "args": None, "result": 0}),
+        ("memory", 1, {**_page(1, b""), "what": "grant table"}),
+        ("xenstore", 1, {**_request("WRITE", "/b", "c")[2], "path": ["/a"]}),
+        ("state", 1, {"path": "/a", "old": 2, "new": 3}),
+    )
+    write_html(*recorded, tmp_path / "x.html")
+    tab = Tab(browser, (tmp_path / "x.html").as_uri())
+    tab.ask("go(5)")
+    assert tab.ask(STEP) == 5
+    refusing = "[...document.querySelectorAll('section')].filter(one => one.textContent.includes("
+    refusing += "'cannot show this step')).map(one => one.id)"
+    assert tab.ask(refusing) == ["grants", "store"]
+    assert len(tab.complaints()) == 2
+    tab.ask("go(1)")
+    assert tab.ask(refusing) == []
+    tab.close()
 
 
 # -- keys, address, themes -------------------------------------------------------------------------

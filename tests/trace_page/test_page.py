@@ -57,6 +57,37 @@ def test_foreign_text_cannot_end_the_element_it_is_in(tmp_path: Path) -> None:
     assert re.findall("https?://[^\"']*", text) == ["http://www.w3.org/2000/svg"]
 
 
+STORE = {"kind": "store", "memory": 1, "at": 0, "size": 2, "bytes": "0102", "old": "0000"}
+MEMORY = {"kind": "memory", "memory": 1, "what": "tx ring", "owner": 1, "bytes": 4096}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {**STORE, "at": "x"},
+        {**STORE, "at": -1},
+        {**STORE, "at": 4095},
+        {**STORE, "size": 1 << 70},
+        {**STORE, "size": True},
+        {**STORE, "bytes": "01"},
+        {**STORE, "bytes": "01zz"},
+        {**STORE, "bytes": 5},
+        {**STORE, "old": "0 00"},
+        {**STORE, "kind": "load", "bytes": "010203"},
+        {**MEMORY, "bytes": 1 << 70},
+        {**MEMORY, "initial": "zz"},
+        {**MEMORY, "memory": [1]},
+    ],
+)
+def test_an_access_that_cannot_be_is_refused_with_its_event(
+    damaged: dict[str, Any], tmp_path: Path
+) -> None:
+    good = [MEMORY, STORE, {**STORE, "kind": "load"}, {**STORE, "kind": "update", "memory": 9}]
+    write_html(HEADER, [{"n": n, **one} for n, one in enumerate(good, 1)], tmp_path / "x.html")
+    with pytest.raises(ValueError, match=r"event 7 is not as docs/trace\.md says"):
+        write_html(HEADER, [{"n": 1, **MEMORY}, {"n": 7, **damaged}], tmp_path / "x.html")
+
+
 def test_rules_that_steps_follow_are_in_the_book() -> None:
     cited = {one for ids in STEP_RULES.values() for one in ids}
     assert cited <= rule_book().keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,20 @@ def _objects(path: str | Path) -> Generator[tuple[int, Event], None, None]:
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                found = json.loads(line)
+                found = json.loads(line, parse_constant=_finite, parse_float=_finite)
             except (ValueError, RecursionError) as error:
                 raise TraceError(f"{path}, line {number}: no JSON: {error}") from None
             if not isinstance(found, dict):
                 raise TraceError(f"{path}, line {number}: no JSON object")
             yield number, found
+
+
+def _finite(text: str) -> float:
+    """A number. Raises ValueError for one that JSON does not have, which json.loads takes."""
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 def _events(path: str | Path, lines: Iterable[tuple[int, Event]]) -> Iterator[Event]:

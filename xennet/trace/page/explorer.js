@@ -85,11 +85,22 @@ const DRAW = {now, lanes, ring, slot, grants, store};
 
 function show() {
   const key = (document.activeElement && document.activeElement.dataset.key) || "";
-  for (const id of PANELS) DRAW[id]($(id));
+  for (const id of PANELS) draw(id);
   const changed = $("store").querySelector(".changed");
   if (changed) $("store").scrollTop = changed.offsetTop - $("store").clientHeight / 3;
   const again = key && document.querySelector(`[data-key="${CSS.escape(key)}"]`);
   if (again) again.focus({preventScroll: true});
+}
+
+/** A panel; what it cannot show of a damaged recording keeps no other panel from its own. */
+function draw(id) {
+  try {
+    DRAW[id]($(id));
+  } catch (error) {
+    console.error(error);
+    const where = id === "now" ? $("facts") : $(id);
+    where.replaceChildren(el("p", `This panel cannot show this step of the recording: ${error.message}`, "wrong"));
+  }
 }
 
 /** Go to a step; a jump is one that the browser's way back undoes. */

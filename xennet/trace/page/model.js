@@ -5,7 +5,10 @@
 // A step is a position in `events` plus 1; an event's own number is n. Step 0 is "at the start".
 
 const {header, events} = JSON.parse(document.getElementById("trace").textContent);
-const protocol = JSON.parse(document.getElementById("protocol").textContent);
+/** What the page knows of the protocol; names of a recording are looked up in it, so that its objects
+ * have no members but their own. */
+const protocol = JSON.parse(document.getElementById("protocol").textContent, (name, value) =>
+  value === null || typeof value !== "object" || Array.isArray(value) ? value : Object.setPrototypeOf(value, null));
 
 const eventAt = (at) => events[at - 1];
 const isAccess = (e) => e.kind === "load" || e.kind === "store" || e.kind === "update";
@@ -152,8 +155,8 @@ function grantVersion(domid, step) {
 
 const INDICES = ["req_prod", "req_event", "rsp_prod", "rsp_event"];
 const PRIVATE = ["req_prod_pvt", "rsp_cons", "rsp_prod_pvt", "req_cons"];
-const EVENT_OF = {req_prod: "req_event", rsp_prod: "rsp_event"};
-const INDEX_OF = {req_event: "req_prod", rsp_event: "rsp_prod"};
+const EVENT_OF = {__proto__: null, req_prod: "req_event", rsp_prod: "rsp_event"};
+const INDEX_OF = {__proto__: null, req_event: "req_prod", rsp_event: "rsp_prod"};
 const headerAt = (name) => 4 * INDICES.indexOf(name);
 
 /** Whether index `value` has reached `event`, modulo 2^32. */
