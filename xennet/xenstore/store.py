@@ -6,7 +6,7 @@ of the protocol is a method of :class:`Connection`.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -74,7 +74,8 @@ class Store:
         self.tree = Tree(lives, self.like, self.peaks)
         self.watches = WatchTable(self.like.tells_from_the_root)
         self.direct = Direct(self.tree, self.watches, self.like.tells_leaves_first)
-        self.woken: dict[Connection, None] = {}
+        #: Connections that got events, whose sinks are to be called in this order.
+        self.woken: OrderedDict[Connection, None] = OrderedDict()
         #: True while a transport handles a request: its reply goes out before others' events.
         self.held = False
         self.transactions: Counter[int] = Counter()
@@ -129,8 +130,7 @@ class Store:
     def wake(self) -> None:
         """Call the sinks of connections that got events, unless :attr:`held` delays it."""
         while self.woken and not self.held:
-            connection = next(iter(self.woken))
-            del self.woken[connection]
+            connection, _ = self.woken.popitem(last=False)
             if connection.sink is not None:
                 connection.sink()
 
