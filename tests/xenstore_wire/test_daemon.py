@@ -528,4 +528,4 @@ def test_command_imports_nothing_of_clients_and_machines() -> None:
     imported = set(done.stdout.split())
     unused = {"xennet.pump", "xennet.runloop", "xennet.hypervisor", "xennet.xenstore.client.client"}
     assert "xennet.xenstore.daemon" in imported
-    assert not imported & {*unused, "rich", "asyncio", "numba"}
+    assert not imported & {*unused, "rich", "asyncio", "numba", "construct"}

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from xennet.abi.xen import DOMID_SELF
-from xennet.abi.xs_wire import XENSTORE_REL_PATH_MAX
+from xennet.abi.xs_numbers import XENSTORE_REL_PATH_MAX
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import Specials
 from xennet.xenstore.operation import request
@@ -322,6 +321,9 @@ class Connection:
     @request("IS_DOMAIN_INTRODUCED")
     def is_domain_introduced(self, domid: int, tx: int = 0) -> bool:
         """Whether a domain is introduced, always True for DOMID_SELF. Privileged."""
+        # Not imported before: it brings Construct, and hardly anybody asks.
+        from xennet.abi.xen import DOMID_SELF
+
         self._privileged(tx)
         return domid == DOMID_SELF or self.store.is_introduced(domid)
 

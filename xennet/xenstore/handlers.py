@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from attrs import evolve, frozen
 
-from xennet.abi import xs_wire as xs
+from xennet.abi import xs_numbers as xs
 from xennet.xenstore.arguments import at_least, atoi, exactly, one
 from xennet.xenstore.connection import Connection
 from xennet.xenstore.control import DIALECTS, control, shown

@@ -12,7 +12,7 @@ from enum import Enum
 
 from attrs import field, frozen
 
-from xennet.abi.xs_wire import (
+from xennet.abi.xs_numbers import (
     XS_DIRECTORY_PART,
     XS_MKDIR,
     XS_RM,

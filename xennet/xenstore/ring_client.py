@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from xennet.abi.xs_wire import (
+from xennet.abi.xs_numbers import (
     XENSTORE_CONNECTED,
     XENSTORE_ERROR_NONE,
     XENSTORE_RECONNECT,

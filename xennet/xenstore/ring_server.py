@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xennet.abi.xs_wire import (
+from xennet.abi.xs_numbers import (
     XENSTORE_ERROR_COMM,
     XENSTORE_ERROR_PROTO,
     XENSTORE_ERROR_RINGIDX,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from xennet.abi.xs_wire import XENSTORE_PAYLOAD_MAX, XS_UNWATCH, XS_WATCH, XS_WATCH_EVENT
+from xennet.abi.xs_numbers import XENSTORE_PAYLOAD_MAX, XS_UNWATCH, XS_WATCH, XS_WATCH_EVENT
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.wire import (

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from attrs import define
 
-from xennet.abi.xs_wire import XENSTORE_PAYLOAD_MAX
+from xennet.abi.xs_numbers import XENSTORE_PAYLOAD_MAX
 from xennet.xenstore.path import parent
 from xennet.xenstore.perms import Access, Identity, Perms, access
 

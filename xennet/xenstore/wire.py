@@ -10,7 +10,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
-from xennet.abi.xs_wire import XENSTORE_PAYLOAD_MAX, XS_ERROR, XS_WATCH_EVENT, xsd_errors
+from xennet.abi.xs_numbers import XENSTORE_PAYLOAD_MAX, XS_ERROR, XS_WATCH_EVENT, xsd_errors
 
 HEADER = Struct("<4I")
 """type, req_id, tx_id, len."""

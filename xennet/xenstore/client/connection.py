@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from xennet.abi import xs_wire as xs
+from xennet.abi import xs_numbers as xs
 from xennet.xenstore.client.channel import Channel
 from xennet.xenstore.client.errors import XsConnectionError, XsReplyError, XsTimeoutError
 from xennet.xenstore.client.protocol import (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from attrs import frozen
 
-from xennet.abi.xs_wire import (
+from xennet.abi.xs_numbers import (
     XENSTORE_PAYLOAD_MAX,
     XS_ERROR,
     XS_NAMES,
