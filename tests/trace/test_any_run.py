@@ -19,7 +19,7 @@ from xennet.testing.strategies import backend_plans, frontend_plans
 from xennet.trace.recorder import recording
 from xennet.trace.stream import Event
 
-FEW = settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PORTS = ("gen:60x3", "gen:3000x2", "tcp:9000x1@2", "tcp6:5000x1")
 OPTIONS = st.fixed_dictionaries(
     {
