@@ -123,7 +123,12 @@ def test_an_order_in_which_a_driver_raises_is_one_of_the_losing() -> None:
 
 def test_of_several_vifs_each_is_told_by_name() -> None:
     run = Asked(("gen:60x1",) * 2, (), RunOptions(guests=2, switch=True))
-    for end in explore(Place(run), 1).ends:
+    found = explore(Place(run), 1)
+    numbers = ", ".join(str(end.number) for end in found.ends)
+    assert f"end {numbers}, {found.orders} of {found.orders} orders: all taken" in [
+        *text_lines(found, run)
+    ]
+    for end in found.ends:
         vifs = [line.split(":")[0] for line in end.rings]
         assert (vifs, end.lost) == (["vif1.0", "vif1.0", "vif2.0", "vif2.0"], ())
 

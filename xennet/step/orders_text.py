@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from textwrap import wrap
 
 from xennet.step.explore import End, Explored, State
@@ -27,14 +27,16 @@ def text_lines(explored: Explored, asked: Asked) -> Iterator[str]:
         yield f"{step:>10}  {sum(state.orders for state in layer):>12}  {len(layer):>8}"
     yield ""
     yield from _tree(explored)
-    for end in explored.ends:
+    for ends in _alike(explored.ends):
         yield ""
-        yield f"end {end.number}, {_share(end, explored)}: {_verdict(end)}"
-        for sentence in end.lost:
+        numbers = ", ".join(str(end.number) for end in ends)
+        orders = sum(end.orders for end in ends)
+        share = f"{orders} of {_number(explored.orders, 'order')}"
+        yield from wrap(f"end {numbers}, {share}: {_verdict(ends[0])}", WIDTH)
+        for sentence in ends[0].lost:
             yield from wrap(sentence, WIDTH, initial_indent="  ", subsequent_indent="  ")
-        for ring in end.rings if end.lost else ():
-            yield f"  {ring}"
-        if end.lost:
+        for end in ends if ends[0].lost else ():
+            yield from (f"  {ring}" for ring in end.rings)
             yield f"  xennet step {words} --choices {end.choices}"
             yield f"  xennet trace run {words} --choices {end.choices} -o lost.html"
     yield ""
@@ -65,8 +67,12 @@ def _verdict(end: End) -> str:
     return verdict if end.over else f"{verdict}, and a driver works on without end"
 
 
-def _share(end: End, explored: Explored) -> str:
-    return f"{end.orders} of {_number(explored.orders, 'order')}"
+def _alike(ends: Iterable[End]) -> Iterator[list[End]]:
+    """The ends, those at which the same is lost together."""
+    groups: dict[tuple[tuple[str, ...], bool], list[End]] = {}
+    for end in ends:
+        groups.setdefault((end.lost, end.over), []).append(end)
+    yield from groups.values()
 
 
 def _tree(explored: Explored) -> Iterator[str]:
