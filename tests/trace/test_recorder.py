@@ -13,6 +13,7 @@ from xennet.cli import main
 from xennet.host import Host
 from xennet.interface import StoreClient
 from xennet.port import open_port
+from xennet.ring import BackRing, FrontRing, tx_ring
 from xennet.run.links import run_ports
 from xennet.run.options import RunOptions
 from xennet.trace.history import History
@@ -315,3 +316,25 @@ def test_the_end_of_a_transaction_says_how_it_ended() -> None:
         recorder.detach()
     link.destroy()
     assert [one for one in ended if one] == ["committed", "EAGAIN", "aborted"]
+
+
+def test_each_private_index_has_its_name() -> None:
+    events: list[Event] = []
+    with recording() as recorder:
+        host = Host()
+        recorder.sink(events.append)
+        recorder.attach(host.machine)
+        page = host.dom0.kernel.alloc_pages(1)
+        ring = tx_ring(page.u8, page.u32)
+        front, back = FrontRing.init(ring), BackRing.init(ring)
+        front.req_prod_pvt, front.rsp_cons = 1, 2
+        back.rsp_prod_pvt, back.req_cons = 3, 4
+        back.req_cons = 4  # that is no move
+        recorder.detach()
+    told = [(e["index"], e["old"], e["new"]) for e in events if e["kind"] == "private"]
+    assert told == [
+        ("req_prod_pvt", 0, 1),
+        ("rsp_cons", 0, 2),
+        ("rsp_prod_pvt", 0, 3),
+        ("req_cons", 0, 4),
+    ]
