@@ -17,7 +17,7 @@ import mmap
 import sys
 import sysconfig
 from array import array
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache, partial
@@ -277,6 +277,7 @@ _WAYS: dict[type, Callable[[_Walk, Any], Iterator[object]]] = {
     FrameFifo: _Walk.fifo,
     Enum: lambda _walk, one: iter((one.name,)),
     dict: _items,
+    OrderedDict: _items,
     MappingProxyType: _items,
     list: _members,
     tuple: _members,
