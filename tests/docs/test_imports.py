@@ -36,6 +36,7 @@ _TABLE = {
     "engine/kernel": "abi engine/atomics ring",
     "adversary": "engine/choice engine/watched",
     "engine/watched": "engine/kernel",
+    "engine/address": "",
     # The machine
     "ring": "abi engine/choice html_table",
     "memfd": "",
@@ -104,8 +105,8 @@ _TABLE = {
     ),
     # What happened, step by step
     "trace": (
-        "__init__ abi engine/choice engine/kernel engine/watched frames gnttab html_table "
-        "hypervisor lazy observe runloop user_cache vif"
+        "__init__ abi engine/address engine/choice engine/kernel engine/watched frames gnttab "
+        "html_table hypervisor lazy observe runloop user_cache vif"
     ),
     # What was taken from a real host
     "dumps": "abi engine/kernel netback netfront ring vif xenstore",
@@ -145,8 +146,8 @@ _TABLE = {
         "netfront plugins port pump toolstack wrap xenbus xenstore"
     ),
     "step": (
-        "abi choices engine/choice frames host ifnet link memory netback observe port pump ring "
-        "run runloop trace vif"
+        "abi choices engine/address engine/choice frames host ifnet link memory netback observe "
+        "port pump ring run runloop trace vif"
     ),
     # The front doors
     "__init__": (

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from xennet.cli.errors import BadInputError
-from xennet.hypervisor import Machine, machine
+from xennet.hypervisor import Machine
+from xennet.hypervisor.machine import told_of_machines
 from xennet.trace.recorder import Recorder, recording
 from xennet.trace.stream import header_of, line_of
 
@@ -32,15 +33,11 @@ def first_machine(path: str, command: Iterable[str]) -> Iterator[None]:
     with _recorder(path, command) as recorder:
 
         def attach(made: Machine) -> None:
-            machine.on_make.remove(attach)
-            recorder.attach(made)
+            if not recorder.watched:
+                recorder.attach(made)
 
-        machine.on_make.append(attach)
-        try:
+        with told_of_machines(attach):
             yield
-        finally:
-            if attach in machine.on_make:
-                machine.on_make.remove(attach)
 
 
 @contextmanager

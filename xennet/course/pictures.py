@@ -37,7 +37,7 @@ from xennet.course.polled_backend import STATUS
 from xennet.course.recordings import recorded
 from xennet.course.svg import Drawing
 from xennet.hypervisor import Machine
-from xennet.hypervisor.machine import on_make
+from xennet.hypervisor.machine import told_of_machines
 from xennet.trace.stream import Event
 from xennet.xenbus.state import state_name
 
@@ -63,13 +63,10 @@ def play(program: str) -> Run:
             recordings.attach(machine)
             machines.append(recordings.events)
 
-        on_make.append(attach)
-        try:
+        with told_of_machines(attach):
             first = Machine(16)
             exec(program, {"__name__": "lesson"})
             first.close()
-        finally:
-            on_make.remove(attach)
     return Run(machines, printed.getvalue())
 
 

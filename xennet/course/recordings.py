@@ -20,7 +20,7 @@ from xennet.engine.choice import F, current, using
 from xennet.engine.watched import Kind
 from xennet.gnttab.copy import grant_copy
 from xennet.hypervisor import Machine
-from xennet.hypervisor.machine import on_make
+from xennet.hypervisor.machine import told_of_machines
 from xennet.runloop import Delivery
 from xennet.trace.recorder import Recorder
 from xennet.trace.stream import Event, header_of
@@ -166,12 +166,10 @@ def recorded() -> Iterator[Recordings]:
     """Within the block machines are recorded, each from :func:`begin` on."""
     global _here
     _here = recordings = Recordings()
-    on_make.append(recordings.made)
     try:
-        with using(recordings):
+        with told_of_machines(recordings.made), using(recordings):
             yield recordings
     finally:
-        on_make.remove(recordings.made)
         _here = None
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from xennet.abi.event_channel import EVTCHNSTAT_interdomain, EVTCHNSTAT_unbound
@@ -37,8 +38,18 @@ CONTROL_DOMAIN = 0
 _SHARED_STATES = frozenset({EVTCHNSTAT_unbound, EVTCHNSTAT_interdomain})
 
 
-#: Called with each machine right after it was made: who records one wants its first steps.
-on_make: list[Callable[[Machine], object]] = []
+_told_of_made: list[Callable[[Machine], object]] = []
+
+
+@contextmanager
+def told_of_machines(tell: Callable[[Machine], object]) -> Iterator[None]:
+    """Within the block ``tell(machine)`` is called with each machine right after it was made: who
+    records one wants its first steps."""
+    _told_of_made.append(tell)
+    try:
+        yield
+    finally:
+        _told_of_made.remove(tell)
 
 
 class Machine:
@@ -88,7 +99,7 @@ class Machine:
         )
         self.observers.on_toggle(Hypercall, self._observe_grants)
         self._events = self.observers.interest(EventDelivered)
-        for tell in tuple(on_make):
+        for tell in tuple(_told_of_made):
             tell(self)
 
     def __repr__(self) -> str:

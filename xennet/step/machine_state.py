@@ -12,7 +12,6 @@ is like no other, so two states with one are never taken to be equal.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import sys
 import sysconfig
@@ -39,6 +38,7 @@ from typing import Any
 from weakref import ref
 
 from xennet.abi.xen import PAGE_SIZE
+from xennet.engine.address import address_of
 from xennet.frames import FrameBatch
 from xennet.host.own_driver import is_own
 from xennet.ifnet import IfCounters
@@ -208,7 +208,7 @@ class _Walk:
             return
         yield from (one.format, one.nbytes, one.itemsize, one.readonly)
         if one.nbytes:
-            yield _address(one) - _address(memoryview(base))
+            yield address_of(one) - address_of(memoryview(base))
         yield base
 
     def buffer(self, one: Any) -> Iterator[object]:
@@ -361,19 +361,6 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 def _is_private(name: str) -> bool:
     return name.startswith("__") and not name.endswith("__")
-
-
-class _Buffer(ctypes.Structure):
-    """Py_buffer, of which only the address is used."""
-
-    _fields_ = (("buf", ctypes.c_void_p), ("rest", ctypes.c_byte * 136))
-
-
-def _address(memory: memoryview) -> int:
-    buffer = _Buffer()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(memory), ctypes.byref(buffer), 0)
-    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
-    return int(buffer.buf or 0)
 
 
 def _globals_of(module: ModuleType) -> list[object]:

@@ -11,7 +11,6 @@ views. A machine that was not made inside :func:`recording` knows nothing of all
 
 from __future__ import annotations
 
-import ctypes
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +38,7 @@ from xennet.abi.words import (
     COPY_W_status,
 )
 from xennet.abi.xen import PAGE_SIZE
+from xennet.engine.address import address_of
 from xennet.engine.choice import F, using
 from xennet.engine.kernel import LOG_HEADER, LOG_RECORD, LOG_USED
 from xennet.engine.watched import LOAD, STORE, UPDATE, Kind, Teller, WatchedView
@@ -86,24 +86,6 @@ VIEWS_OF_A_RING = 2
 #: Member of an event -> the bit of a frame's flags that it tells of.
 _FRAME_FLAGS = {"csum_blank": CSUM_BLANK, "data_validated": DATA_VALIDATED}
 _LOG_LENGTH = LOG_HEADER + LOG_RECORD * RECORDS
-
-
-class _Buffer(ctypes.Structure):
-    """Py_buffer of the stable ABI (CPython 3.11 on), of which only the address is used."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.c_void_p),
-        ("rest", ctypes.c_byte * 128),
-    )
-
-
-def _address(memory: memoryview) -> int:
-    buffer = _Buffer()
-    api = ctypes.pythonapi
-    api.PyObject_GetBuffer(ctypes.py_object(memory), ctypes.byref(buffer), 0)
-    api.PyBuffer_Release(ctypes.byref(buffer))
-    return int(buffer.buf or 0)
 
 
 @attrs.define(eq=False)
@@ -258,7 +240,7 @@ class Recorder:
             return cast(memoryview, memory)
         if what == "store ring" and not self._store_rings:
             return memory
-        address, (base, size) = _address(memory), self._arena
+        address, (base, size) = address_of(memory), self._arena
         if what == "arena" and not size:
             base, size = self._arena = address, memory.nbytes
         if base <= address < base + size:
@@ -307,7 +289,7 @@ class Recorder:
         """Record ``machine``, which was made with this engine, from now on. Raises ValueError for
         another one, or while one is recorded."""
         base, size = self._arena
-        if self._machine is not None or not size or _address(machine.memory.u8) != base:
+        if self._machine is not None or not size or address_of(machine.memory.u8) != base:
             raise ValueError("this machine was not made within recording(), or is one too many")
         self._raw = machine.memory.u8
         self.observe(machine)
