@@ -30,7 +30,7 @@ _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update --disable-default-apps "
     "--disable-extensions --hide-scrollbars --mute-audio --disable-dev-shm-usage "
-    "--remote-debugging-pipe"
+    "--disable-features=BackForwardCache --remote-debugging-pipe"
 )
 _PR_SET_PDEATHSIG = 1
 #: Keys without a character of their own -> number in Windows, by which chromium knows them.
@@ -245,6 +245,11 @@ class Tab:
             for one in self._browser.told(self._session)
             if one["method"] == "Network.requestWillBeSent"
         ]
+
+    def forget(self) -> None:
+        """Count complaints and requests from now on only."""
+        self.ask("0")
+        self._browser.forget(self._session)
 
     def close(self) -> None:
         """Close the tab."""

@@ -43,20 +43,28 @@ def lost_wake_up() -> Recording:
     return record_lost_wake_up()
 
 
+@pytest.fixture(scope="session")
+def tab(browser: Browser) -> Iterator[Tab]:
+    """A small tab: what is not painted costs nothing."""
+    made = Tab(browser, "about:blank", 400, 300)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def shown(browser: Browser, tmp_path: Path) -> Iterator[Callable[[Recording], Tab]]:
-    """A function that shows the page of a recording in a tab of its own. At the end the pages have
-    asked for nothing but themselves, and have logged nothing."""
-    tabs: list[tuple[Tab, str]] = []
+def shown(tab: Tab, tmp_path: Path) -> Iterator[Callable[[Recording], Tab]]:
+    """A function that shows the page of a recording in the tab. Afterwards each page has asked for
+    nothing but itself, and has logged nothing."""
+    pages: list[str] = []
 
     def show(recorded: Recording, address: str = "") -> Tab:
-        page = tmp_path / f"{len(tabs)}.html"
+        page = tmp_path / f"{len(pages)}.html"
         write_html(*recorded, page)
-        tabs.append((Tab(browser, page.as_uri() + address), page.as_uri()))
-        return tabs[-1][0]
+        tab.open(page.as_uri() + address)
+        pages.append(page.as_uri())
+        return tab
 
+    tab.forget()
     yield show
-    for tab, url in tabs:
-        assert set(tab.requests()) == {url}
-        assert not tab.complaints()
-        tab.close()
+    assert set(tab.requests()) == set(pages)
+    assert not tab.complaints()

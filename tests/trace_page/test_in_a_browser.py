@@ -628,7 +628,7 @@ def test_themes_print_and_size(lost_wake_up: Recording, shown: Shown) -> None:
     tab.call("Emulation.setEmulatedMedia", media="print", features=scheme)
     assert tab.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not tab.ask("document.getElementById('back').checkVisibility()")
-    tab.call("Emulation.setEmulatedMedia", media="screen", features=[])
+    tab.call("Emulation.setEmulatedMedia", media="", features=[])
     size = "parseFloat(getComputedStyle(document.body).fontSize)"
     usual = tab.ask(size)
     tab.press("+", "+")
