@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xennet
 from tests.step import every_order as every
 from tests.step.every_order import Rest, every_order, rest
 from xennet.choices import Choices
@@ -119,6 +120,12 @@ def test_an_order_in_which_a_driver_raises_is_one_of_the_losing() -> None:
     said = {end.lost[0].partition(" (while delivering work ")[0] for end in found.losing}
     assert said == {"ValueError: 44 requests"}
     assert len(found.losing) < len(found.ends)
+
+
+def test_orders_of_a_capture_are_merged() -> None:
+    capture = f"pcap:{Path(xennet.__file__).parent}/data/guest-and-host-tcp.pcap"
+    found = explore(Place(asked(capture, "null:")), 3)
+    assert found.orders > len(found.ends) == 1
 
 
 def test_of_several_vifs_each_is_told_by_name() -> None:
@@ -349,6 +356,7 @@ def test_where_nothing_is_lost_the_exit_code_is_0(capsys: pytest.CaptureFixture[
         (("--all", "1", "-o", "orders.svg"), "the name has to end in .json or .dot"),
         (("--all", "0"), "0 is not in the range"),
         (("-o", "orders.dot"), "-o is for --all N"),
+        (("--all", "1", "--from", "unplug"), "none flow any more --from unplug"),
         (("--all", "1", "--show"), "leave --lines and --show out"),
         (("--all", "1", "--choices", "999a"), "step 1000 is choice 1; ready was: nothing"),
     ],

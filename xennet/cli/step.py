@@ -104,6 +104,8 @@ def step(
 
     if out is not None and deliveries is None:
         raise click.UsageError("-o is for --all N.")
+    if deliveries is not None and start == "unplug":
+        raise click.UsageError("--all is for frames, and none flow any more --from unplug.")
     if deliveries is not None and (lines or show):
         raise click.UsageError("--all prints what it finds: leave --lines and --show out.")
     options = RunOptions(sg=not no_sg, gso=not no_gso, csum=not no_csum, **asked)

@@ -337,6 +337,6 @@ class _Explorer:
         if own and _Replay(self.place.asked, seen.choices, finish=False).run() != seen:
             raise NotTheSameError(
                 f"choices {seen.choices} do not come to the same state again: a driver keeps "
-                "something outside of the machine, or depends on it"
+                "something outside of the machine, or in what cannot be looked into (a generator)"
             )
         return State(self._found - 1, step, seen.choices, seen.digest, seen.names)

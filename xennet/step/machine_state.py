@@ -16,7 +16,7 @@ import mmap
 import sys
 import sysconfig
 from array import array
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache, partial
@@ -47,6 +47,7 @@ from xennet.link.vifs import Vifs
 from xennet.memory import Memory
 from xennet.observe import Observers
 from xennet.port.fifo import FrameFifo
+from xennet.port.pcap import PcapPort
 from xennet.runloop import Call, Delivery, RunLoop, Timer
 from xennet.vif.counters import RingCounters, VifCounters
 
@@ -278,6 +279,7 @@ _WAYS: dict[type, Callable[[_Walk, Any], Iterator[object]]] = {
     Enum: lambda _walk, one: iter((one.name,)),
     dict: _items,
     OrderedDict: _items,
+    defaultdict: _items,
     MappingProxyType: _items,
     list: _members,
     tuple: _members,
@@ -288,6 +290,8 @@ _WAYS: dict[type, Callable[[_Walk, Any], Iterator[object]]] = {
     array: _Walk.buffer,
     mmap.mmap: _Walk.buffer,
     memoryview: _Walk.view,
+    # How much of a capture was given says what comes.
+    PcapPort: lambda _walk, one: iter((one.name, one.counters, one.exhausted)),
     FunctionType: _Walk.function,
     CellType: _Walk.cell,
     MethodType: lambda _walk, one: iter((one.__func__, one.__self__)),
@@ -329,6 +333,7 @@ _WHOLE = (
     ModuleType,
     Random,
     memoryview,
+    PcapPort,
 )
 _VALUES_SET = frozenset(_VALUES)
 #: Py_TPFLAGS_HEAPTYPE: a class that Python code has made, whose attributes are all that it has.
