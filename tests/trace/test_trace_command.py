@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from xennet.cli import group
+from xennet.cli import group, main
 from xennet.trace.dissector import dissector_text
 from xennet.trace.stream import header_of, line_of, read
+from xennet.trace.writers import WRITERS
 
 
 def xennet(*args: str) -> Result:
@@ -52,6 +53,86 @@ def test_bad_options_of_the_run_leave_no_file(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     assert xennet("trace", "run", "--guest", "gen:60x2", "-o", str(path)).exit_code == 2
     assert not path.exists()
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "html"])
+@pytest.mark.parametrize(
+    "command", [("lifecycle", "nope"), ("run", "--guest", "pcap:nope", "--host", "null:")]
+)
+def test_of_what_never_began_nothing_is_written(
+    tmp_path: Path, suffix: str, command: tuple[str, ...]
+) -> None:
+    new, old = tmp_path / f"new.{suffix}", tmp_path / f"old.{suffix}"
+    old.write_text("old")
+    for path in new, old:
+        assert main(["trace", *command, "-o", str(path)]) == 2
+    assert [one.name for one in tmp_path.iterdir()] == [old.name]
+    assert old.read_text() == "old"
+
+
+def test_a_longer_recording_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("old\n" * 1_000_000)
+    assert xennet("trace", "lifecycle", "hostile-packet", "-o", str(path)).exit_code == 0
+    assert len(list(read(path)[1])) > 1000
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "run.html"
+    result = xennet("trace", "run", "--guest", "gen:60x2", "--host", "null:", "-o", str(path))
+    assert result.exit_code == 2
+    assert f"{path}: No such file or directory" in result.output
+    assert "GOOD" not in result.output
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is needed")
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_full_disk_is_an_error_of_the_file(tmp_path: Path, suffix: str) -> None:
+    stream, out = tmp_path / "a.jsonl", tmp_path / f"b{suffix}"
+    assert xennet("trace", "lifecycle", "hostile-packet", "-o", str(stream)).exit_code == 0
+    (tmp_path / f"b.part{suffix}").symlink_to("/dev/full")
+    result = xennet("trace", "show", str(stream), "-o", str(out))
+    assert (result.exit_code, "b" + suffix + ": No space left on device" in result.output) == (
+        2,
+        True,
+    ), result.output
+    assert [one.name for one in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is needed")
+def test_a_full_disk_while_it_is_recorded_is_an_error_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.symlink_to("/dev/full")
+    result = xennet("run", "--guest", "gen:60x2", "--host", "null:", "--trace", str(path))
+    assert result.exit_code == 2
+    assert "a.jsonl: No space left on device" in result.output
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in WRITERS if suffix != ".jsonl"])
+def test_json_lines_have_no_name_of_another_form(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    result = xennet("run", "--guest", "gen:60x2", "--host", "null:", "--trace", str(path))
+    assert result.exit_code == 2
+    assert "is written by: xennet trace run" in result.output
+    assert not path.exists()
+
+
+def test_an_error_of_usage_names_the_command_whose_help_is_meant(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["trace", "run", "--guest", "gen:60x2", "-o", "a.jsonl"]) == 2
+    assert capfd.readouterr().err.endswith("Try 'xennet trace run --help'.\n")
+    assert main(["trace", "lifecycle", "nope", "-o", "a.jsonl"]) == 2
+    assert capfd.readouterr().err.endswith("Try 'xennet trace lifecycle --help'.\n")
+
+
+def test_a_line_without_end_is_no_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xennet.trace.stream.MOST_BYTES", 1000)
+    path = tmp_path / "a.jsonl"
+    path.write_text(line_of(header_of()) + " " * 1000)
+    result = xennet("trace", "show", str(path))
+    assert result.exit_code == 2
+    assert "a.jsonl, line 2: longer than 1000 bytes" in result.output
 
 
 def test_a_stream_that_is_not_there_is_named(tmp_path: Path) -> None:

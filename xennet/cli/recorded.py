@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +12,7 @@ from xennet.cli.errors import BadInputError
 from xennet.hypervisor import Machine
 from xennet.hypervisor.machine import told_of_machines
 from xennet.trace.recorder import Recorder, recording
-from xennet.trace.stream import header_of, line_of
+from xennet.trace.stream import Event, header_of, line_of
 
 
 @contextmanager
@@ -42,17 +44,40 @@ def first_machine(path: str, command: Iterable[str]) -> Iterator[None]:
 
 @contextmanager
 def _recorder(path: str, command: Iterable[str], choices: str | None = None) -> Iterator[Recorder]:
-    try:
-        file = open(path, "w", encoding="ascii")  # noqa: SIM115
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}") from None
-    with file, recording() as recorder:
-        file.write(line_of(header_of(_without_trace(command), choices=choices)))
-        recorder.sink(lambda event: file.write(line_of(event)))
+    was_there = os.path.lexists(path)
+    with _named(path):
+        file = open(path, "a", encoding="ascii")  # noqa: SIM115
+    begun = False
+
+    def put(event: Event) -> None:
+        nonlocal begun
+        with _named(path):
+            if not begun:  # what was there stays until there is something to record
+                begun = True
+                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    file.truncate(0)
+                file.write(line_of(header_of(_without_trace(command), choices=choices)))
+            file.write(line_of(event))
+
+    with recording() as recorder:
+        recorder.sink(put)
         try:
             yield recorder
         finally:
             recorder.detach()
+            with _named(path):
+                file.close()
+            if not (begun or was_there):
+                os.unlink(path)
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """An error of the system within the block is one of the file ``path``: BadInputError."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}") from None
 
 
 def _without_trace(command: Iterable[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
@@ -377,6 +378,7 @@ def run(
 
             if options.link != "vif" or ctx.obj is not None:
                 raise click.UsageError(f"--trace is for vifs: --link {options.link} has none.")
+            _require_lines(trace)
             made = closing.enter_context(
                 recorded(trace, ctx.meta.get(ARGUMENTS, ()), options.choices)
             )
@@ -384,6 +386,16 @@ def run(
         report = _carry(guests, hosts, taps, options, link, silent)
     _show(report, as_json, quiet, err=stdout_taken)
     ctx.exit(_exit_code(report))
+
+
+def _require_lines(trace: str) -> None:
+    """Refuse a file for --trace that by its name has another form."""
+    suffix = Path(trace).suffix
+    if suffix in (".html", ".json", ".pcapng"):
+        raise click.UsageError(
+            f"--trace writes JSON lines, FILE.jsonl; FILE{suffix} is written by: "
+            f"xennet trace run ... -o {trace}"
+        )
 
 
 def _require_own_taps(specs: Sequence[str]) -> None:

@@ -72,7 +72,9 @@ def run(ctx: click.Context, file: Path, arguments: tuple[str, ...]) -> None:
 
     with (
         _form_of(file) as stream,
-        command.make_context("run", ["--trace", str(stream), *arguments], parent=ctx) as inner,
+        command.make_context(
+            "run", ["--trace", str(stream), *arguments], parent=ctx.parent
+        ) as inner,
     ):
         command.invoke(inner)
 
@@ -91,7 +93,7 @@ def lifecycle(ctx: click.Context, file: Path, arguments: tuple[str, ...]) -> Non
 
     with (
         _form_of(file) as stream,
-        command.make_context("lifecycle", list(arguments), parent=ctx) as inner,
+        command.make_context("lifecycle", list(arguments), parent=ctx.parent) as inner,
         first_machine(str(stream), ("lifecycle", *arguments)),
     ):
         command.invoke(inner)
@@ -153,6 +155,8 @@ def _form_of(file: Path) -> Iterator[Path]:
         writer_for(file)
     except ValueError as error:
         raise BadInputError(printable(str(error))) from None
+    if not file.parent.is_dir():  # a run may take long: say so before it
+        raise BadInputError(printable(f"{file}: No such file or directory"))
     if file.suffix == ".jsonl":
         yield file  # event by event, so that it is there whatever happens
         return

@@ -16,6 +16,9 @@ FORMAT = "xennet-trace/1"
 
 Event = dict[str, Any]
 
+#: Bytes that a line may have; what is no stream may never end a line.
+MOST_BYTES = 1 << 26
+
 
 class TraceError(Exception):
     """A file is no stream of events; the message names file and line."""
@@ -60,7 +63,9 @@ def read(path: str | Path) -> tuple[Event, Iterator[Event]]:
 
 def _objects(path: str | Path) -> Generator[tuple[int, Event], None, None]:
     with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: file.readline(MOST_BYTES), b""), 1):
+            if len(line) == MOST_BYTES:
+                raise TraceError(f"{path}, line {number}: longer than {MOST_BYTES} bytes")
             try:
                 found = json.loads(line, parse_constant=_finite, parse_float=_finite)
             except (ValueError, RecursionError) as error:

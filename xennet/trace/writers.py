@@ -73,6 +73,10 @@ def write(header: Event, events: Iterator[Event], path: Path) -> None:
     try:
         writer(header, noted(), part)
         part.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(part)):  # None: while it was written
+            error.filename = str(path)
+        raise
     except (
         ArithmeticError,
         AttributeError,
