@@ -71,6 +71,15 @@ def test_an_exercise_from_reset_to_right(learner: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.startswith("OK: ")
 
 
+def test_only_a_regular_file_is_read_and_begun_anew(
+    learner: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(learner / "lesson1.py")  # a device that never ends is the same
+    assert main(["course", "reset", "1", "--force"]) == 2
+    assert capsys.readouterr().err == "xennet: lesson1.py: no regular file\n"
+    assert [path.name for path in learner.iterdir()] == ["lesson1.py"]
+
+
 def test_a_failed_check_leads_to_a_page_of_what_happened(
     learner: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,6 +150,8 @@ def reset(number: int, file: Path | None, force: bool) -> None:
     lesson = _lesson(number)
     path = file or _default(number)
     name = printable(str(path))
+    if path.exists() and not path.is_file():
+        raise BadInputError(f"{name}: no regular file")
     try:
         if path.exists() and path.read_bytes() != lesson.skeleton.encode():
             if not force:

@@ -74,7 +74,8 @@ def _attempt(lesson: Lesson, file: Path, cpu_seconds: float) -> Verdict:
     try:
         code = compile(file.read_bytes(), str(file), "exec")
     except SyntaxError as error:
-        return Verdict(False, "syntax", f"{file}:{error.lineno}: {error.msg}.")
+        line = f":{error.lineno}" if error.lineno else ""  # of null bytes there is none
+        return Verdict(False, "syntax", f"{file}{line}: {error.msg}.")
     except (OSError, ValueError) as error:
         return Verdict(False, "error", f"{file}: {error}.")
     signal.signal(signal.SIGVTALRM, _time_up)

@@ -45,6 +45,8 @@ HINTS = (
 )
 
 _STARTS = (0, 1000, MASK32 - 1)
+#: An event index that is the next one modulo 2^31, 2^16, 256: those moduli are told from 2^32.
+_FAR = (1 << 31) + 1
 
 
 @define
@@ -177,7 +179,7 @@ def _name(access: Access) -> str:
 
 def _publisher(publish: Callable[..., Any]) -> None:
     """publish() alone, in a table of cases: (old, how many, event relative to old)."""
-    cases = [(old, n, e) for old in _STARTS for n in (1, 3) for e in (0, 1, 2, 3, 4, -5, 300)]
+    cases = [(old, n, e) for old in _STARTS for n in (1, 3) for e in (0, 1, 2, 3, 4, -5, 300, _FAR)]
     right, said = [], []
     for old, count, ahead in cases:
         at, mine = (world(old, (old + ahead) & MASK32) for _ in range(2))
