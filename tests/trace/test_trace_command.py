@@ -174,6 +174,16 @@ def test_a_run_too_long_for_a_page_is_one_error(
     assert not page.exists()
 
 
+def test_a_run_has_one_recording(tmp_path: Path) -> None:
+    one, other = str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")
+    run = ("trace", "run", "--guest", "gen:60x2", "--host", "null:", "-o", one)
+    for option in (["--trace", other], [f"--trace={other}"]):
+        result = xennet(*run, *option)
+        assert result.exit_code == 2
+        assert "-o names the recording: leave --trace out" in result.output
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_recording_leaves_what_was_there(tmp_path: Path) -> None:
     stream, out = tmp_path / "a.jsonl", tmp_path / "b.json"
     stream.write_text(line_of(header_of()) + '{"n": 1, "kind": 5}\n')

@@ -11,6 +11,7 @@ from typing import Any
 from xennet.cli.errors import BadInputError
 from xennet.hypervisor import Machine
 from xennet.hypervisor.machine import told_of_machines
+from xennet.run.printable import printable
 from xennet.trace.recorder import Recorder, recording
 from xennet.trace.stream import Event, header_of, line_of
 
@@ -77,7 +78,7 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}") from None
+        raise BadInputError(printable(f"{path}: {error.strerror}")) from None
 
 
 def _without_trace(command: Iterable[str]) -> Iterator[str]:

@@ -70,6 +70,8 @@ def run(ctx: click.Context, file: Path, arguments: tuple[str, ...]) -> None:
     """Record a run; ARGUMENTS are those of `xennet run`, whose report is printed as ever."""
     from xennet.cli.run import run as command
 
+    if any(word.partition("=")[0] == "--trace" for word in arguments):
+        raise click.UsageError("-o names the recording: leave --trace out.")
     with (
         _form_of(file) as stream,
         command.make_context(
@@ -133,22 +135,25 @@ def show(file: Path, output: Path | None, kind: tuple[str, ...], why: int | None
 
 
 def _write(recorded: Path, output: Path) -> None:
-    """Write the stream in ``recorded`` as ``output`` says. Raises BadInputError, TraceError."""
+    """Write the stream in ``recorded`` as ``output`` says. Raises BadInputError, TraceError, and
+    OSError if the stream cannot be read."""
     from xennet.trace.stream import read
     from xennet.trace.writers import write
 
+    header, events = read(recorded)
     try:
-        write(*read(recorded), output)
+        write(header, events, output)
     except ValueError as error:
         raise BadInputError(printable(str(error))) from None
     except OSError as error:
-        raise BadInputError(printable(f"{error.filename}: {error.strerror}")) from None
+        raise BadInputError(printable(f"{output}: {error.strerror}")) from None
 
 
 @contextmanager
 def _form_of(file: Path) -> Iterator[Path]:
     """Within the block a stream is written to the path that is yielded; behind it ``file`` has it
-    in its form, also if the block raises what ends a command."""
+    in its form, also if the block raises what ends a command, unless nothing was recorded. Raises
+    BadInputError for a file that cannot be."""
     from xennet.trace.writers import writer_for
 
     try:
