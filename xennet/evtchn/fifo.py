@@ -49,6 +49,8 @@ _LINKED = 1 << EVTCHN_FIFO_LINKED
 _BUSY = 1 << EVTCHN_FIFO_BUSY
 _LINK = EVTCHN_FIFO_LINK_MASK
 _PER_PAGE = EVTCHN_FIFO_WORDS_PER_PAGE
+#: A bit for each queue that there is.
+_QUEUES = (1 << EVTCHN_FIFO_MAX_QUEUES) - 1
 
 _READY = layout(evtchn_fifo_control_block)["ready"][0] // 4
 _HEAD = layout(evtchn_fifo_control_block)["head"][0] // 4
@@ -279,9 +281,11 @@ class FifoBits:
         """Empty all ready queues of a vCPU (Linux __evtchn_fifo_handle_events)."""
         # In this order: a queue that becomes ready behind it announces an upcall of its own.
         self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 0
-        ready = fetch_and(block, _READY, 0)
-        for priority in range(EVTCHN_FIFO_MAX_QUEUES):
-            port = block[_HEAD + priority] if ready >> priority & 1 else 0
+        ready = fetch_and(block, _READY, 0) & _QUEUES
+        while ready:
+            lowest = ready & -ready
+            ready ^= lowest
+            port = block[_HEAD + lowest.bit_length() - 1]
             while 0 < port < self._nr_words:
                 words, at = self._pages[port // _PER_PAGE], port % _PER_PAGE
                 port = fetch_and(words, at, ~(_LINKED | _LINK)) & _LINK

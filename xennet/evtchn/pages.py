@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, KeysView
 
 from attrs import define, field
 
@@ -39,6 +39,11 @@ class GuestPages:
         if not self._mapped[frame]:
             del self._mapped[frame]
             self.released(frame)
+
+    @property
+    def mapped_frames(self) -> KeysView[int]:
+        """The frames that the hypervisor has mapped."""
+        return self._mapped.keys()
 
     def mappings(self, frame: int) -> int:
         """Number of the hypervisor's mappings of ``frame``."""

@@ -17,7 +17,7 @@ the public header has no status field (set_version, get_version).
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, KeysView
 from typing import Any
 
 from attrs import define, field, frozen
@@ -450,6 +450,11 @@ class GrantTables:
         if row < 0 or not 0 <= gref < self.directory.rows[row + ROW_ENTRIES]:
             return None
         return self._grant(domid, gref)
+
+    @property
+    def mapped_frames(self) -> KeysView[int]:
+        """The frames that any domain has mapped."""
+        return self._mapped_frames.keys()
 
     def frame_mappings(self, frame: int) -> int:
         """The number of mappings of a frame, in all domains together."""

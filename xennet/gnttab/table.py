@@ -150,12 +150,7 @@ class GrantTable:
         """
         for gref in grefs:
             self._check(gref)
-            flags = self._words[gref << self.version] & 0xFFFF
-            if flags != GTF_invalid:
-                raise ValueError(f"grant reference {gref} still grants access (flags {flags:#x})")
-            self._claimed[gref] = 0
-            self._free.append(gref)
-            self.held -= 1
+            self._release(gref)
 
     # Granting
 
@@ -212,7 +207,7 @@ class GrantTable:
         table = (self._words, self.version, self._status, self.status_shift, access, 0)
         if not end_access(table, gref):
             return False
-        self.release((gref,))
+        self._release(gref)
         return True
 
     def end_transfer(self, gref: int) -> int | None:
@@ -273,6 +268,14 @@ class GrantTable:
     def _need_version_2(self, kind: str) -> None:
         if self.version != 2:
             raise ValueError(f"{kind} grants need a version 2 grant table, this one is version 1")
+
+    def _release(self, gref: int) -> None:
+        flags = self._words[gref << self.version] & 0xFFFF
+        if flags != GTF_invalid:
+            raise ValueError(f"grant reference {gref} still grants access (flags {flags:#x})")
+        self._claimed[gref] = 0
+        self._free.append(gref)
+        self.held -= 1
 
     def _check(self, gref: int) -> None:
         if not (GNTTAB_NR_RESERVED_ENTRIES <= gref < len(self._claimed) and self._claimed[gref]):

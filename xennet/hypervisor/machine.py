@@ -84,7 +84,7 @@ class Machine:
             spaces=lambda domid: self._records[domid].space,
             released=self._unmapped,
         )
-        self._frames = FrameAllocator(self.memory, self._mappings)
+        self._frames = FrameAllocator(self.memory, self._mappings, self._mapped)
         self._services = Services(
             self._frames,
             self.grant_tables,
@@ -304,6 +304,14 @@ class Machine:
             self.grant_tables.frame_mappings(frame)
             + self.channels.pages.mappings(frame)
             + self._shown.get(frame, 0)
+        )
+
+    def _mapped(self, frames: range) -> bool:
+        """Whether any of ``frames`` is mapped, as :meth:`_mappings` says."""
+        return not (
+            self.grant_tables.mapped_frames.isdisjoint(frames)
+            and self.channels.pages.mapped_frames.isdisjoint(frames)
+            and self._shown.keys().isdisjoint(frames)
         )
 
     def _unmapped(self, frame: int) -> None:

@@ -21,12 +21,13 @@ from xennet.memory import Memory
 class FrameAllocator:
     """Allocates and frees the memory of domains.
 
-    ``mappings(frame)`` is the number of grant mappings of a frame. A lingering frame belongs to
-    DOMID_XEN, so it cannot be mapped again.
+    ``mappings(frame)`` is the number of mappings of a frame, ``mapped(frames)`` tells whether any
+    of many frames is mapped. A lingering frame belongs to DOMID_XEN, so it cannot be mapped again.
     """
 
     memory: Memory
     mappings: Callable[[int], int]
+    mapped: Callable[[range], bool]
     _lingering: dict[int, int] = field(factory=dict, init=False)
     _count: Counter[int] = field(factory=Counter, init=False)
 
@@ -39,7 +40,7 @@ class FrameAllocator:
         """Free frames of ``domid``; a frame that is mapped is freed when its last mapping is
         gone."""
         frames = range(first, first + count)
-        if not any(map(self.mappings, frames)):
+        if not self.mapped(frames):
             self.memory.free(domid, first, count)
             return
         for frame in frames:
