@@ -91,9 +91,9 @@ _TABLE = {
     # What is made of the events of a machine
     # What joins ports, and what is made of that
     "link": (
-        "abi engine/choice engine/kernel epair errors frames gnttab host html_table hypervisor "
-        "ifnet lazy netback netfront netmap observe port pump ring runloop shmif toolstack vif "
-        "xenbus xenstore"
+        "abi engine/choice engine/kernel epair errors flow frames gnttab host html_table "
+        "hypervisor ifnet lazy netback netfront netmap observe port pump ring runloop shmif "
+        "toolstack vif xenbus xenstore"
     ),
     "run": (
         "abi choices errors exec frames host lazy link netback netfront observe offload "

@@ -12,7 +12,7 @@ nor takes the value of an earlier one (XSA-155).
 from __future__ import annotations
 
 from array import array
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from xennet.abi.words import RSP_EVENT, RSP_PROD
 from xennet.engine import atomics
@@ -28,6 +28,9 @@ U32Words: TypeAlias = "memoryview"
 U32Array: TypeAlias = "array[int] | memoryview"
 #: A private vector of signed integers, for results.
 Vector: TypeAlias = "array[int]"
+
+#: Equal tuples, or arrays, by number: an item is one of them, and no load.
+Each: TypeAlias = "tuple[Any, ...]"
 
 # Values that belong together are one argument. A kernel unpacks it first; the caller makes it once,
 # when it is set up.

@@ -7,7 +7,7 @@ in the same order (xen/common/event_channel.c).
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from attrs import define, field, frozen
 
@@ -397,8 +397,8 @@ class EventChannels:
     # What the hypervisor itself does
 
     def settled(self, caller: int, port: int) -> tuple[int, int] | None:
-        """(domid, port) of the other end of ``port``, if a send from there that is delivered and
-        taken leaves every word of event bits as it is; else None."""
+        """(domid, port) of the other end of ``port``, if nothing is left there of events that are
+        sent and taken (``is_settled``); else None."""
         channel = self.tables[caller].channels[port]
         table = self.tables.get(channel.remote_domid)
         if channel.state != EVTCHNSTAT_interdomain or table is None or table.awaited:
@@ -408,10 +408,33 @@ class EventChannels:
             return None
         return table.domid, remote.port
 
-    def pend(self, domid: int, port: int) -> None:
-        """Make ``port`` pending: its other end has sent, and nobody was told yet."""
+    def replay(
+        self,
+        domid: int,
+        ports: Iterable[int],
+        pending: Collection[int],
+        last: tuple[int, int],
+        sent: Sequence[int],
+    ) -> None:
+        """Make the event bits of a domain, of which nothing was left (:meth:`settled`), those that
+        many sends and upcalls have left. Nobody is told.
+
+        ``ports``: those to which events were sent; ``pending``: those of them whose events were not
+        taken; ``sent``: those to which events were sent since the last upcall, in order; ``last``:
+        the first and the last of those, or of those before.
+        """
         table = self.tables[domid]
-        self._set_pending(table, table.channels[port])
+        bits = table.bits
+        ends = tuple(dict.fromkeys(last))
+        for each in ([port for port in ports if port not in ends], ends):
+            for port in each:
+                bits.set_pending(port, table.channels[port].vcpu)
+            bits.take(-1)  # off the queues, but pending
+            for port in each:
+                if port in sent or port not in pending:
+                    bits.take(port)
+        for port in sent:
+            bits.set_pending(port, table.channels[port].vcpu)
 
     def raise_virq(self, domid: int, virq: int, vcpu: int = 0) -> bool:
         """Send a virtual interrupt. Returns False if the domain is gone or has not bound it.

@@ -198,15 +198,16 @@ class FifoBits:
         return bool(self._word(port) & _LINKED)
 
     def is_settled(self, port: int, vcpu: int) -> bool:
-        """Whether an event of ``port`` that is sent and taken leaves every word as it is: it was
-        the last to be linked to its queue, and nothing is pending there."""
+        """Whether nothing is left of an event of ``port`` that is sent and taken now, but which
+        port was the first and which the last of its queue: no queue has any, and the port was
+        linked to no other one before."""
         queue = vcpu, self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
-        block = self._blocks[vcpu]
+        block, tail = self._blocks[vcpu], self._tails[vcpu][queue[1]]
         return (
             block is not None
             and not self._word(port)
-            and self._last_queue.get(port) == queue
-            and self._tails[vcpu][queue[1]] == port == block[_HEAD + queue[1]]
+            and not self._word(tail) & _LINKED
+            and self._last_queue.get(port, queue) == queue
             and not self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES]
             and not any(other[_READY] for other in self._blocks if other is not None)
         )

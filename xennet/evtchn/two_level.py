@@ -96,8 +96,8 @@ class TwoLevelBits:
         return False
 
     def is_settled(self, port: int, vcpu: int) -> bool:
-        """Whether an event of ``port`` that is sent and taken leaves every word as it is: it is
-        not masked, no port of its word is pending, and no upcall."""
+        """Whether nothing is left of an event of ``port`` that is sent and taken now: it is not
+        masked, no port of its word is pending, and no upcall."""
         word = port // _WORD_BITS
         return not (
             self.is_masked(port)

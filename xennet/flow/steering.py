@@ -48,22 +48,22 @@ class Steering:
     ) -> None:
         if queues < 1:
             raise ValueError(f"a vif of {queues} queues has none to steer to")
-        self._middle: _Middle | None = None
+        self.middle: Middle | None = None
         self.ends: list[Endpoint]
         if queues == 1:
             self.ends = [_OnlyEnd(endpoint, config)]
             return
-        middle = self._middle = _Middle(endpoint, queues, config, kick)
-        self.ends = [_QueueEnd(endpoint, middle, q) for q in range(queues)]
+        middle = self.middle = Middle(endpoint, queues, config, kick)
+        self.ends = [QueueEnd(endpoint, middle, q) for q in range(queues)]
 
     @property
     def waiting(self) -> int:
         """Number of frames that were pulled from the endpoint and not taken by their queue yet."""
-        return 0 if self._middle is None else self._middle.left
+        return 0 if self.middle is None else self.middle.left
 
     def drop_all(self) -> int:
         """Forget the frames that wait. Returns their number."""
-        return 0 if self._middle is None else self._middle.drop_all()
+        return 0 if self.middle is None else self.middle.drop_all()
 
 
 class _Classifier:
@@ -72,12 +72,12 @@ class _Classifier:
     def __init__(self, config: HashConfig, queues: int) -> None:
         self._kernel: Callable[..., None] = current().kernel(classify)
         self._queues = queues
-        self._hashing: tuple[Any, ...] = config.views()
+        self.hashing: tuple[Any, ...] = config.views()
 
     def run(self, first: int, count: int, frames: Any, queue: Any) -> None:
         """Classify frames ``first`` ... ``count - 1``; ``columns`` as :func:`_columns` returns
         them."""
-        self._kernel(first, count, self._queues, self._hashing, frames, queue)
+        self._kernel(first, count, self._queues, self.hashing, frames, queue)
 
 
 class _Views:
@@ -131,20 +131,21 @@ class _OnlyEnd(_End):
         return pulled
 
 
-class _QueueEnd(_End):
+class QueueEnd(_End):
     """The end of queue ``q`` of several."""
 
-    def __init__(self, endpoint: Endpoint, middle: _Middle, q: int) -> None:
+    def __init__(self, endpoint: Endpoint, middle: Middle, q: int) -> None:
         super().__init__(endpoint)
-        self._middle = middle
+        self.middle = middle
         self._q = q
 
     def pull(self, batch: FrameBatch) -> int:
-        return self._middle.give(self._q, self._views(batch))
+        return self.middle.give(self._q, self._views(batch))
 
 
-class _Middle:
-    """The middle batch; ``left`` of its frames are not taken yet."""
+class Middle:
+    """The middle batch; ``left`` of its frames are not taken yet. ``hungry``: by queue, whether it
+    was told "nothing" without the endpoint being asked."""
 
     def __init__(
         self,
@@ -157,21 +158,33 @@ class _Middle:
         self._kick = kick
         shares = min(queues, _MOST_SHARES)
         frames = shares * SCRATCH_FRAMES
-        self._batch = FrameBatch(lazy_bytes(shares * SCRATCH_BYTES), frames)
+        self.batch = FrameBatch(lazy_bytes(shares * SCRATCH_BYTES), frames)
         self._queue = array("I", bytes(4 * frames))
         self._head = array("I", bytes(4 * queues))
-        #: Queues that were told "nothing" without the endpoint being asked.
-        self._hungry = [False] * queues
+        self.hungry = [False] * queues
         self.left = 0
 
         engine = current()
         self._classifier = _Classifier(config, queues)
         self._chain = engine.kernel(chain)
         self._take = engine.kernel(take)
-        self._seen = _Views(self._batch)
+        self._seen = _Views(self.batch)
         link = array("I", bytes(4 * frames))
         self._queue_view = engine.view(self._queue)
         self._chains = engine.view(self._head), engine.view(link)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing changes here as long as the endpoint has no frames."""
+        return not (self.left or any(self.hungry) or self.batch.used or any(self._head))
+
+    @property
+    def for_kernels(self) -> tuple[Any, ...]:
+        """The batch, its time stamps, the queue of each frame, the chains and the hash
+        configuration, as kernels take them."""
+        seen = self._seen
+        steering = self._queue_view, self._chains, self._classifier.hashing
+        return (seen.frames, seen.timestamp, *steering)
 
     def give(self, q: int, into: _Views) -> int:
         """Append frames of queue ``q`` to a batch. Returns their number; 0 if there are none now,
@@ -181,9 +194,9 @@ class _Middle:
         """
         if not self.left:
             self._refill(q)
-        if self._head[q] == self._batch.count:
+        if self._head[q] == self.batch.count:
             # Nothing for q. If the endpoint has nothing at all, it wakes all queues later.
-            self._hungry[q] = bool(self.left)
+            self.hungry[q] = bool(self.left)
             return 0
         given = self._take_own(q, into)
         if not self.left:
@@ -193,14 +206,14 @@ class _Middle:
     def drop_all(self) -> int:
         """Forget all frames. Returns their number."""
         dropped, self.left = self.left, 0
-        self._batch.clear()
+        self.batch.clear()
         self._head[:] = array("I", bytes(4 * len(self._head)))
         return dropped
 
     def _refill(self, q: int) -> None:
         """Pull from the endpoint, and kick the queues other than ``q`` that got frames."""
         self.drop_all()
-        batch = self._batch
+        batch = self.batch
         self.left = count = self._endpoint.pull(batch)
         if not count:
             return
@@ -210,7 +223,7 @@ class _Middle:
         self._chain(count, self._queue_view, *self._chains)
         for other, first in enumerate(self._head):
             if first != count and other != q:
-                self._hungry[other] = False
+                self.hungry[other] = False
                 self._kick(other)
 
     def _take_own(self, q: int, into: _Views) -> int:
@@ -218,7 +231,7 @@ class _Middle:
         before = batch.count
         batch.count, batch.used = self._take(
             q,
-            self._batch.count,
+            self.batch.count,
             self._chains,
             self._seen.frames,
             self._seen.timestamp,
@@ -229,7 +242,7 @@ class _Middle:
         )
         given = batch.count - before
         if not batch.count:
-            length = self._batch.length[self._head[q]]
+            length = self.batch.length[self._head[q]]
             raise IndexError(f"no room for a frame of {length} bytes in an empty batch")
         self.left -= given
         return given
@@ -241,8 +254,8 @@ class _Middle:
         ``q`` itself may not pull again soon (its ring can be full). Queues that get frames are
         kicked then.
         """
-        for other, hungry in enumerate(self._hungry):
+        for other, hungry in enumerate(self.hungry):
             if hungry and other != q:
-                self._hungry[other] = False
+                self.hungry[other] = False
                 self._kick(other)
                 return

@@ -1,23 +1,24 @@
 """Many passes of a vif in one call, where nobody could tell the difference.
 
 Compiled, a pass over a ring takes a few microseconds, and the Python around it ten times as much.
-Where a link has one vif that only sends, both ends are xennet's, and nobody observes or chooses, a
-kernel (:mod:`xennet.link.joined_kernel`) makes the deliveries in place of the run loop. What is
-there afterwards is what the run loop would have left: memory, counters, notifications, the order of
-frames, the deliveries that are ready, their numbers. Whatever is not like that, and every delivery
-that turns out not to be, is left to the run loop.
+Where a link has one vif that only sends, over one or several queues, both ends are xennet's, and
+nobody observes or chooses, a kernel (:mod:`xennet.link.joined_kernel`) makes the deliveries in
+place of the run loop. What is there afterwards is what the run loop would have left: memory,
+counters, notifications, the order of frames, the deliveries that are ready, their numbers. Whatever
+is not like that, and every delivery that turns out not to be, is left to the run loop.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
 
 from xennet.engine.choice import Engine
+from xennet.flow.steering import Middle, QueueEnd
 from xennet.host.domains import PluggedVif
 from xennet.hypervisor import Machine
 from xennet.link import joined_kernel as kernel
@@ -52,13 +53,18 @@ _loaded: set[str] = set()
 
 @frozen
 class _Ends:
-    """The drivers' queues, and the ports behind them."""
+    """The drivers' queues, in pairs, and the ports behind them; ``middle``: what steers the frames
+    of the guest's port to several queues."""
 
-    front: FrontQueue
-    back: BackQueue
-    tx: TxPass
+    queues: tuple[tuple[FrontQueue, BackQueue], ...]
+    middle: Middle | None
     source: GenPort
     sink: BasePort
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of all kernels."""
+        return self.queues[0][0].tx.engine
 
 
 class JoinedPasses:
@@ -102,35 +108,50 @@ class JoinedPasses:
         source, sink = self._guest.endpoint, self._host.endpoint
         if netfront is None or netback is None or not self.worthwhile:
             return None
-        fronts, backs = netfront.queues, netback.queues
-        if len(fronts) != 1 or len(backs) != 1:
-            return None
-        front, back = fronts[0], backs[0]
-        if not (front.only_sends and back.only_takes) or back.host is not self._host:
-            return None
-        tx = back.tx
         assert isinstance(source, GenPort)
         assert isinstance(sink, BasePort)
+        queues = tuple(zip(netfront.queues, netback.queues, strict=False))
+        middle = netfront.steering.middle if netfront.steering is not None else None
         if (
-            front.guest is not self._guest
+            not len(netfront.queues) == len(netback.queues) == len(queues)
+            or not 1 <= len(queues) <= kernel.QUEUES
+            or (netfront.steering is None) is not (len(queues) == 1)
+            or not all(self._fits(front, back) for front, back in queues)
             or vars(self._guest).get("pull") != source.pull
             or vars(self._host).get("push") != sink.push
-            or not isinstance(tx, TxPass)
-            or front.tx.engine is not tx.engine
-            or tx.engine.name not in COMPILED
         ):
             return None
-        return _Ends(front, back, tx, source, sink)
+        ends = _Ends(queues, middle, source, sink)
+        return ends if ends.engine.name in COMPILED else None
+
+    def _fits(self, front: FrontQueue, back: BackQueue) -> bool:
+        """Whether a queue only sends, by the same kernels at both ends, between the two ports."""
+        tx = back.tx if front.only_sends and back.only_takes else None
+        source, sink = front.guest, back.host
+        if isinstance(source, QueueEnd) and isinstance(sink, QueueEnd) and sink.middle.idle:
+            source, sink = source.endpoint, sink.endpoint
+        return (
+            isinstance(tx, TxPass)
+            and front.tx.engine is tx.engine
+            and source is self._guest
+            and sink is self._host
+        )
 
     def _alone(self, ends: _Ends) -> bool:
-        """Whether nobody sees what happens meanwhile, and events leave no trace."""
-        machine, front, back = self._machine, ends.front, ends.back
-        at_guest = (front.hv.domid, front.tx_port)
-        at_host = (back.hv.domid, back.tx_port)
+        """Whether nobody sees what happens meanwhile, and of an event that was taken nothing is
+        left."""
+        machine = self._machine
         return (
             machine.run_loop.plain
             and not any(map(machine.observers.wants, _OBSERVED))
-            and machine.channels.settled(*at_guest) == at_host
+            and all(self._joined(front, back) for front, back in ends.queues)
+        )
+
+    def _joined(self, front: FrontQueue, back: BackQueue) -> bool:
+        machine = self._machine
+        at_guest, at_host = (front.hv.domid, front.tx_port), (back.hv.domid, back.tx_port)
+        return (
+            machine.channels.settled(*at_guest) == at_host
             and machine.channels.settled(*at_host) == at_guest
             and machine.handles(*at_guest, front.tx_handler)
             and machine.handles(*at_host, back.tx_handler)
@@ -138,17 +159,17 @@ class JoinedPasses:
 
     def _codes(self, ends: _Ends) -> list[tuple[int, int]] | None:
         """Code and number of each delivery that is ready; None if there are others than work of the
-        two queues."""
-        front, back = ends.front, ends.back
-        codes = []
+        queues."""
+        works: list[tuple[int, Call]] = []
+        for front, back in ends.queues:
+            works += [(front.hv.domid, front.work), (back.hv.domid, back.work)]
+        found = []
         for delivery, call in self._machine.run_loop.calls().items():
-            if delivery.domid == front.hv.domid and call == front.work:
-                codes.append((FRONT_WORK, delivery.ident))
-            elif delivery.domid == back.hv.domid and call == back.work:
-                codes.append((BACK_WORK, delivery.ident))
-            else:
+            if (work := (delivery.domid, call)) not in works:
                 return None
-        return codes
+            queue, kind = divmod(works.index(work), 2)
+            found.append((queue * kernel.KINDS + (FRONT_WORK, BACK_WORK)[kind], delivery.ident))
+        return found
 
 
 class _Turn:
@@ -157,135 +178,191 @@ class _Turn:
     def __init__(self, machine: Machine, ends: _Ends) -> None:
         self._machine = machine
         self._ends = ends
-        self._books = array("q", bytes(8 * kernel.BOOKS))
-        self._loop = array("I", bytes(4 * kernel.LOOP)), array("q", bytes(8 * kernel.LOOP))
+        self._books = [array("q", bytes(8 * kernel.BOOKS)) for _ in ends.queues]
+        self._codes = array("I", bytes(4 * kernel.LOOP))
+        self._idents = array("q", bytes(8 * kernel.LOOP))
+        self._state = array("q", bytes(8 * kernel.LOOP_STATE))
+        self._port = array("q", bytes(8 * kernel.PORT_STATE))
+        self._domids = tuple(end.hv.domid for end in ends.queues[0])
 
-    def run(self, ready: Iterable[tuple[int, int]], most: int) -> int:
+    def run(self, ready: Sequence[tuple[int, int]], most: int) -> int:
         """Make at most ``most`` deliveries, as long as they are of the kind; ``ready``: codes and
         numbers. Returns how many were made."""
-        books, ends = self._books, self._ends
+        state, engine = self._state, self._ends.engine
         self._open(ready)
-        engine = ends.tx.engine
         make = engine.kernel(kernel.run_deliveries)
         _loaded.add(engine.name)
         args = self._args(engine)
-        copied = self._machine.grant_tables.copied_bytes(ends.back.hv.domid)
+        copied = self._machine.grant_tables.copied_bytes(self._domids[1])
         outcome = kernel.MADE
         try:
-            while outcome == kernel.MADE and books[kernel.READY] and books[kernel.STEPS] < most:
-                outcome = make(min(_CALL, most - books[kernel.STEPS]), *args)
+            while outcome == kernel.MADE and state[kernel.READY] and state[kernel.STEPS] < most:
+                outcome = make(min(_CALL, most - state[kernel.STEPS]), *args)
         finally:
             self._close(copied)
-        if outcome == kernel.FRONT_STOPS:
-            ends.front.fail()
-        elif outcome == kernel.BACK_STOPS:
-            ends.back.fail()
-        return books[kernel.STEPS]
+        if outcome in (kernel.FRONT_STOPS, kernel.BACK_STOPS):
+            code = self._codes[(state[kernel.HEAD] - 1) % kernel.LOOP]
+            front, back = self._ends.queues[code // kernel.KINDS]
+            (front if outcome == kernel.FRONT_STOPS else back).fail()
+        return state[kernel.STEPS]
 
     def _args(self, engine: Engine) -> tuple[Any, ...]:
         """The arguments of the kernel behind the first."""
         view, ends, tables = engine.view, self._ends, self._machine.grant_tables
-        front, tx = ends.front.tx, ends.tx
-        numbered = ends.source.numbered_by(engine)
-        ring, _, _, frames, _, _, state, res = front.put_args
-        timestamp = view(front.batch.timestamp)
-        sends = ring, frames, timestamp, state, res, front.put_args, front.take_args
-        back_ring, _, ops, _, back_res = tx.put_args
-        caller = ends.back.hv.domid
         copy_args = tables.copy_args
-        fixed = tx.take_args, copy_args, tx.put_args, tx.judge_args
-        takes = back_ring, ops, back_res, caller, *fixed
-        loop = tuple(map(view, self._loop))
-        return front.log.silent, view(self._books), loop, sends, takes, numbered.args
+        fronts, backs = [], []
+        for front, back in ends.queues:
+            tx, batch = front.tx, front.tx.batch
+            ring, _, _, frames, _, _, state, res = tx.put_args
+            own = ring, frames, view(batch.timestamp), state, res
+            fronts.append((*own, tx.put_args, tx.take_args))
+            taker = back.tx
+            assert isinstance(taker, TxPass)
+            ring, _, ops, _, res = taker.put_args
+            fixed = taker.take_args, copy_args, taker.put_args, taker.judge_args
+            backs.append((ring, ops, res, back.hv.domid, *fixed))
+        numbered = ends.source.numbered_by(engine).args
+        if ends.middle is None:
+            _, frames, timestamp, *_ = fronts[0]
+            nothing = view(array("I", (0,)))
+            unused = (view(array("q", (0,))), view(array("B", (0,))), nothing, nothing)
+            filled = frames, timestamp, nothing, (nothing, nothing), unused
+        else:
+            filled = ends.middle.for_kernels
+        port = (view(self._port), numbered, *filled)
+        loop = (view(self._codes), view(self._idents), view(self._state))
+        books = tuple(map(view, self._books))
+        log = ends.queues[0][0].tx.log.silent
+        return log, loop, books, tuple(fronts), tuple(backs), port
 
-    def _open(self, ready: Iterable[tuple[int, int]]) -> None:
+    def _open(self, ready: Sequence[tuple[int, int]]) -> None:
         """Fill the books."""
-        books, (codes, idents), ends = self._books, self._loop, self._ends
-        for code, ident in ready:
-            at = books[kernel.READY]
-            codes[at], idents[at] = code, ident
-            books[kernel.DUE + code] = 1
-            books[kernel.READY] += 1
-        front, back, source = ends.front, ends.back, ends.source
-        books[kernel.IDENT] = self._machine.run_loop.last_ident
-        books[kernel.WORK] = back.wanted
-        books[kernel.FRONT_SEEN] = front.tx_eoi.seen
-        books[kernel.BACK_SEEN] = back.tx_eoi.seen
-        books[kernel.NEXT], books[kernel.FRAMES] = front.tx.next, front.tx.batch.count
-        books[kernel.USED] = front.tx.batch.used
-        books[kernel.SIZE], books[kernel.GIVEN] = source.size, source.given
-        books[kernel.LEFT] = (source.expected or 0) - source.given
-        books[kernel.BACK_FRAMES] = ends.tx.batch.count
-        books[kernel.BACK_USED] = ends.tx.batch.used
+        state, ends = self._state, self._ends
+        state[kernel.READY], state[kernel.IDENT] = len(ready), self._machine.run_loop.last_ident
+        for at, (code, ident) in enumerate(ready):
+            self._codes[at], self._idents[at] = code, ident
+            self._books[code // kernel.KINDS][kernel.DUE + code % kernel.KINDS] = 1
+        for queue, ((front, back), books) in enumerate(zip(ends.queues, self._books, strict=True)):
+            books[kernel.QUEUE] = queue
+            books[kernel.WORK] = back.wanted
+            books[kernel.FRONT_SEEN] = front.tx_eoi.seen
+            books[kernel.BACK_SEEN] = back.tx_eoi.seen
+            books[kernel.NEXT], books[kernel.FRAMES] = front.tx.next, front.tx.batch.count
+            books[kernel.USED] = front.tx.batch.used
+            books[kernel.BACK_FRAMES] = back.tx.batch.count
+            books[kernel.BACK_USED] = back.tx.batch.used
+        port, source, middle = self._port, ends.source, ends.middle
+        port[kernel.SIZE], port[kernel.GIVEN] = source.size, source.given
+        port[kernel.LEFT] = (source.expected or 0) - source.given
+        port[kernel.NUMBER_OF_QUEUES] = len(ends.queues)
+        if middle is not None:
+            port[kernel.COUNT], port[kernel.WAITING] = middle.batch.count, middle.left
+            for queue, hungry in enumerate(middle.hungry):
+                port[kernel.HUNGRY + queue] = hungry
 
     def _close(self, copied: int) -> None:
         """Put what the books say into place; ``copied``: bytes that the backend's domain had copied
         before."""
-        books, ends, tables = self._books, self._ends, self._machine.grant_tables
-        front, back = ends.front, ends.back
-        front.scheduled = bool(books[kernel.DUE + FRONT_WORK])
-        back.scheduled = bool(books[kernel.DUE + BACK_WORK])
-        back.wanted = books[kernel.WORK]
-        for eoi, seen in ((front.tx_eoi, kernel.FRONT_SEEN), (back.tx_eoi, kernel.BACK_SEEN)):
-            if books[seen] != eoi.seen:
-                eoi.seen, eoi.spurious_cnt = books[seen], 0
-        sent, arrived = front.tx.batch, ends.tx.batch
-        front.tx.next = books[kernel.NEXT]
-        sent.count, sent.used = books[kernel.FRAMES], books[kernel.USED]
-        arrived.count, arrived.used = books[kernel.BACK_FRAMES], books[kernel.BACK_USED]
-        ends.source.given = books[kernel.GIVEN]
-        ends.sink.counters.frames_out += books[kernel.ARRIVED]
-        ends.sink.counters.bytes_out += books[kernel.ARRIVED_BYTES]
-        domid = back.hv.domid
-        tables.statistics.copies += books[kernel.COPIES]
-        tables.statistics.copied_bytes += tables.copied_bytes(domid) - copied
-        self._count()
+        ends, port = self._ends, self._port
+        arrived = arrived_bytes = copies = 0
+        for (front, back), books in zip(ends.queues, self._books, strict=True):
+            _put_queue(front, back, books)
+            _count(front, back, books)
+            arrived += books[kernel.ARRIVED]
+            arrived_bytes += books[kernel.ARRIVED_BYTES]
+            copies += books[kernel.COPIES]
+        pulled = port[kernel.GIVEN] != ends.source.given
+        ends.source.given = port[kernel.GIVEN]
+        if (middle := ends.middle) is not None:
+            middle.left = port[kernel.WAITING]
+            middle.hungry = [
+                bool(port[kernel.HUNGRY + queue]) for queue, _ in enumerate(self._books)
+            ]
+            if pulled:
+                middle.batch.count = port[kernel.COUNT]
+                middle.batch.used = port[kernel.COUNT] * port[kernel.SIZE]
+        ends.sink.counters.frames_out += arrived
+        ends.sink.counters.bytes_out += arrived_bytes
+        tables = self._machine.grant_tables
+        tables.statistics.copies += copies
+        tables.statistics.copied_bytes += tables.copied_bytes(self._domids[1]) - copied
         self._put_back()
 
-    def _count(self) -> None:
-        """Add to the counters of both drivers what the books have."""
-        books, front, back = self._books, self._ends.front, self._ends.back
-        ours, slots = front.counters.tx, books[kernel.SENT_SLOTS]
-        ours.packets += books[kernel.SENT]
-        ours.bytes += books[kernel.SENT_BYTES]
-        ours.slots += slots
-        ours.requests += slots
-        ours.grants += (slots - books[kernel.SENT_EXTRAS]) * front.grants
-        ours.responses += books[kernel.RESPONSES]
-        ours.errors += books[kernel.REFUSED] + books[kernel.UNSENDABLE]
-        ours.notified += books[kernel.NOTIFIED + BACK_EVENT]
-        ours.avoided += books[kernel.AVOIDED + BACK_EVENT]
-        theirs, slots = back.counters.tx, books[kernel.ARRIVED_SLOTS]
-        theirs.packets += books[kernel.ARRIVED]
-        theirs.bytes += books[kernel.ARRIVED_BYTES]
-        theirs.slots += slots
-        theirs.requests += slots
-        theirs.responses += slots
-        theirs.errors += books[kernel.ERRORS]
-        theirs.notified += books[kernel.NOTIFIED + FRONT_EVENT]
-        theirs.avoided += books[kernel.AVOIDED + FRONT_EVENT]
-        back.counters.csum_fixup += books[kernel.CSUM_FIXUP]
-        back.counters.bad_csum += books[kernel.BAD_CSUM]
-
     def _put_back(self) -> None:
-        """Make those deliveries ready that the books have, in their order."""
-        books, machine, head = self._books, self._machine, self._books[kernel.HEAD]
-        loop = machine.run_loop
+        """Make those deliveries ready that the books have, in their order, and write the bits of
+        events."""
+        state, loop = self._state, self._machine.run_loop
+        head = state[kernel.HEAD]
         last = map(self._delivery, range(max(0, head - _RECENT), head))
-        loop.made(books[kernel.STEPS], last, books[kernel.IDENT])
-        for at in range(head, head + books[kernel.READY]):
-            delivery, call = self._delivery(at)
-            if self._loop[0][at % kernel.LOOP] in (FRONT_EVENT, BACK_EVENT):
-                machine.channels.pend(delivery.domid, delivery.ident)
-            else:
-                loop.ready_again(delivery, call)
+        loop.made(state[kernel.STEPS], last, state[kernel.IDENT])
+        ready = range(head, head + state[kernel.READY])
+        for at in ready:
+            loop.ready_again(*self._delivery(at))
+        for event in (FRONT_EVENT, BACK_EVENT):
+            self._replay(event, [self._codes[at % kernel.LOOP] for at in ready])
+
+    def _replay(self, event: int, codes: Sequence[int]) -> None:
+        """Write the bits of the events to the frontends, or to the backends; ``codes``: what is
+        ready."""
+        side = event - FRONT_EVENT
+        ports = [ends[side].tx_port for ends in self._ends.queues]
+        chain = self._state[kernel.CHAIN + side * kernel.CHAIN_STATE :]
+        pending = [ports[code // kernel.KINDS] for code in codes if code % kernel.KINDS == event]
+        notified = [
+            port
+            for port, books in zip(ports, self._books, strict=True)
+            if books[kernel.NOTIFIED + event]
+        ]
+        if notified:
+            last = ports[chain[kernel.C_FIRST]], ports[chain[kernel.C_LAST]]
+            sent = [ports[queue] for queue in chain[kernel.C_QUEUES :][: chain[kernel.C_SENT]]]
+            replay = self._machine.channels.replay
+            replay(self._domids[side], notified, pending, last, sent)
 
     def _delivery(self, at: int) -> tuple[Delivery, Call]:
         """A delivery of the kernel, with what is called to make it."""
-        codes, idents = self._loop
-        front, back = self._ends.front, self._ends.back
-        code, ident = codes[at % kernel.LOOP], idents[at % kernel.LOOP]
-        queue = front if code in (FRONT_WORK, FRONT_EVENT) else back
-        if code in (FRONT_WORK, BACK_WORK):
-            return Delivery("work", queue.hv.domid, ident), queue.work
-        return self._machine.upcall(queue.hv.domid, queue.tx_port)
+        queue, kind = divmod(self._codes[at % kernel.LOOP], kernel.KINDS)
+        front, back = self._ends.queues[queue]
+        end: FrontQueue | BackQueue = front if kind in (FRONT_WORK, FRONT_EVENT) else back
+        if kind in (FRONT_WORK, BACK_WORK):
+            return Delivery("work", end.hv.domid, self._idents[at % kernel.LOOP]), end.work
+        return self._machine.upcall(end.hv.domid, end.tx_port)
+
+
+def _put_queue(front: FrontQueue, back: BackQueue, books: array[int]) -> None:
+    """Tell both drivers what is ready, what they have heard, and what is in their batches."""
+    front.scheduled = bool(books[kernel.DUE + FRONT_WORK])
+    back.scheduled = bool(books[kernel.DUE + BACK_WORK])
+    back.wanted = books[kernel.WORK]
+    for eoi, seen in ((front.tx_eoi, kernel.FRONT_SEEN), (back.tx_eoi, kernel.BACK_SEEN)):
+        if books[seen] != eoi.seen:
+            eoi.seen, eoi.spurious_cnt = books[seen], 0
+    sent, arrived = front.tx.batch, back.tx.batch
+    front.tx.next = books[kernel.NEXT]
+    sent.count, sent.used = books[kernel.FRAMES], books[kernel.USED]
+    arrived.count, arrived.used = books[kernel.BACK_FRAMES], books[kernel.BACK_USED]
+
+
+def _count(front: FrontQueue, back: BackQueue, books: array[int]) -> None:
+    """Add to the counters of both drivers what the books have."""
+    ours, slots = front.counters.tx, books[kernel.SENT_SLOTS]
+    ours.packets += books[kernel.SENT]
+    ours.bytes += books[kernel.SENT_BYTES]
+    ours.slots += slots
+    ours.requests += slots
+    ours.grants += (slots - books[kernel.SENT_EXTRAS]) * front.grants
+    ours.responses += books[kernel.RESPONSES]
+    ours.errors += books[kernel.REFUSED] + books[kernel.UNSENDABLE]
+    ours.notified += books[kernel.NOTIFIED + BACK_EVENT]
+    ours.avoided += books[kernel.AVOIDED + BACK_EVENT]
+    theirs, slots = back.counters.tx, books[kernel.ARRIVED_SLOTS]
+    theirs.packets += books[kernel.ARRIVED]
+    theirs.bytes += books[kernel.ARRIVED_BYTES]
+    theirs.slots += slots
+    theirs.requests += slots
+    theirs.responses += slots
+    theirs.errors += books[kernel.ERRORS]
+    theirs.notified += books[kernel.NOTIFIED + FRONT_EVENT]
+    theirs.avoided += books[kernel.AVOIDED + FRONT_EVENT]
+    back.counters.csum_fixup += books[kernel.CSUM_FIXUP]
+    back.counters.bad_csum += books[kernel.BAD_CSUM]

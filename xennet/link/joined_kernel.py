@@ -1,4 +1,4 @@
-"""Deliveries of one vif that only sends, made by a kernel in place of the run loop.
+"""Deliveries of a vif that only sends, made by a kernel in place of the run loop.
 
 It calls the kernels that the drivers call, in the order in which the run loop would have them
 called, and keeps the books that Python keeps around them: what is ready, what was counted, which
@@ -7,13 +7,14 @@ may be, and puts the books back into place.
 
     run_deliveries       the run loop: the oldest delivery that is ready, again and again
       poll_front           netfront: Queue._poll, poll_tx
-        send_frames          TxPass.put_requests, of the frames of a port (put_numbered)
+        next_frames          the frames of a port (put_numbered), or what give gives
+          give, refill, feed   frames for one of several queues (xennet.flow.steering)
       poll_back            netback: Queue._poll, poll_tx
       hear_front           netfront: Queue._tx_event
       hear_back            netback: Queue._tx_event
 
-The bits of an event are not written: :meth:`xennet.evtchn.EventChannels.settled` has seen to it
-that a send that is delivered leaves all as it was.
+The bits of events are not written here: of an event that was taken nothing is left but what the
+last ones left, which is noted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from xennet.abi.words import REQ_PROD, RSP_PROD, TX_SLOTS
-from xennet.engine.kernel import Frames, Ring, U32Array, Vector
+from xennet.engine.kernel import Each, Frames, Ring, U32Array, Vector
+from xennet.flow.classify import Hashing, classify
+from xennet.flow.distribute import chain, take
 from xennet.frames import CSUM_BLANK
 from xennet.gnttab.copy import grant_copy
 from xennet.netback.guest_tx import OK as BACK_OK
@@ -57,224 +60,338 @@ from xennet.netfront.guest_tx import R_NOTIFY as FRONT_R_NOTIFY
 from xennet.port.numbered import Numbered, put_numbered
 from xennet.ring import BACK_REQ_CONS, FRONT_RSP_CONS
 
-# Deliveries.
+# Deliveries: a kind, and the number of the queue above it.
 FRONT_WORK = 0
 BACK_WORK = 1
 FRONT_EVENT = 2
 BACK_EVENT = 3
+KINDS = 4
 
 # Why run_deliveries ended.
 #: All deliveries that were allowed are made, or none is ready.
 MADE = 0
 #: The next delivery is not like those before, and was not made.
 NOT_MADE = 1
-#: The frontend, or the backend, is within a delivery: responses, or requests, were taken, with a
-#: verdict.
+#: The frontend, or the backend, of the queue of the last delivery is within it: responses, or
+#: requests, were taken, with a verdict.
 FRONT_STOPS = 2
 BACK_STOPS = 3
 
+#: Most queues.
+QUEUES = 8
 #: Deliveries that are ready, and those that were made last: a ring of so many.
 LOOP = 64
 _LOOP_MASK = LOOP - 1
 
-# Places in the books: first what is ready. The oldest delivery is at HEAD, READY of them are.
+# Places in what is kept of the run loop: the oldest delivery is at HEAD, READY of them are.
 HEAD = 0
 READY = 1
 STEPS = 2
 #: The number of the last work item that was deferred.
 IDENT = 3
-#: By FRONT_WORK, BACK_WORK: whether the work is ready; by FRONT_EVENT, BACK_EVENT: the event.
-DUE = 4
+# Of the events to the frontends, and to the backends: how many of them were sent since one was
+# taken; the first of those, or of those before; the last; then which, in order.
+CHAIN = 4
+C_SENT = 0
+C_FIRST = 1
+C_LAST = 2
+C_QUEUES = 3
+CHAIN_STATE = C_QUEUES + QUEUES
+LOOP_STATE = CHAIN + 2 * CHAIN_STATE
+
+# Places in what is kept of the port: bytes of a frame; frames that it has given, and that are left;
+# the frames of the batch that is filled; how many of these are alike but for a number; then of
+# several queues: their number, and the frames of that batch that were not taken.
+SIZE = 0
+GIVEN = 1
+LEFT = 2
+COUNT = 3
+ALIKE = 4
+NUMBER_OF_QUEUES = 5
+WAITING = 6
+#: By queue: it was told "nothing" without the port being asked.
+HUNGRY = 7
+PORT_STATE = HUNGRY + QUEUES
+
+# Places in the books of a queue.
+QUEUE = 0
 #: The rings on which the backend has work.
-WORK = 8
+WORK = 1
 #: The indices that the ends saw with the last event.
-FRONT_SEEN = 9
-BACK_SEEN = 10
-# The batch of the frontend: the next frame, frames, bytes; how many are alike but for a number.
-NEXT = 11
-FRAMES = 12
-USED = 13
-ALIKE = 14
-# The port: bytes of a frame, how many it has given, how many are left.
-SIZE = 15
-GIVEN = 16
-LEFT = 17
-#: The batch of the backend: frames and bytes.
-BACK_FRAMES = 18
-BACK_USED = 19
+FRONT_SEEN = 2
+BACK_SEEN = 3
+#: By kind of delivery: whether it is ready.
+DUE = 4
+# The batch of the frontend: the next frame, frames, bytes; that of the backend: frames, bytes.
+NEXT = 8
+FRAMES = 9
+USED = 10
+BACK_FRAMES = 11
+BACK_USED = 12
 # Sums: of the frontend,
-RESPONSES = 20
-REFUSED = 21
-UNSENDABLE = 22
-SENT = 23
-SENT_BYTES = 24
-SENT_SLOTS = 25
-SENT_EXTRAS = 26
-#: by FRONT_EVENT and BACK_EVENT, the one who is notified: notifications sent, and avoided;
-NOTIFIED = 27 - FRONT_EVENT
-AVOIDED = 29 - FRONT_EVENT
+RESPONSES = 13
+REFUSED = 14
+UNSENDABLE = 15
+SENT = 16
+SENT_BYTES = 17
+SENT_SLOTS = 18
+SENT_EXTRAS = 19
+#: by the event of who is notified: notifications sent, and avoided;
+NOTIFIED = 20 - FRONT_EVENT
+AVOIDED = 22 - FRONT_EVENT
 # of the backend,
-ARRIVED = 31
-ARRIVED_BYTES = 32
-ARRIVED_SLOTS = 33
-ERRORS = 34
-CSUM_FIXUP = 35
-BAD_CSUM = 36
+ARRIVED = 24
+ARRIVED_BYTES = 25
+ARRIVED_SLOTS = 26
+ERRORS = 27
+CSUM_FIXUP = 28
+BAD_CSUM = 29
 # and of the hypervisor: copies that did not fail.
-COPIES = 37
-BOOKS = 38
+COPIES = 30
+BOOKS = 31
 
 #: The fixed arguments of a kernel.
 Args: TypeAlias = tuple[Any, ...]
-#: codes, idents: the deliveries, and the numbers of those that are work items.
-Loop: TypeAlias = "tuple[U32Array, Vector]"
+#: codes, idents, state: the deliveries, and the numbers of those that are work items.
+Loop: TypeAlias = "tuple[U32Array, Vector, Vector]"
 #: ring, frames, timestamp, state, res, then the fixed arguments of put_requests, take_responses.
 Front: TypeAlias = "tuple[Ring, Frames, Vector, Vector, Vector, Args, Args]"
 #: ring, ops, res, caller, then the fixed arguments of take_requests, grant_copy, put_responses,
 #: judge_checksums.
 Back: TypeAlias = "tuple[Ring, U32Array, Vector, int, Args, Args, Args, Args]"
+#: state, numbered, frames, timestamp: the port, and the batch that its frames are put into, of the
+#: only queue or in the middle; then queue, chains, hashing of the steering to several queues.
+Port: TypeAlias = "tuple[Vector, Numbered, Frames, Vector, U32Array, Args, Hashing]"
 
 
 def run_deliveries(
     most: int,
     log: Vector,
-    books: Vector,
     loop: Loop,
-    front: Front,
-    back: Back,
-    numbered: Numbered,
+    books: Each,
+    fronts: Each,
+    backs: Each,
+    port: Port,
 ) -> int:
-    """Make at most ``most`` deliveries, the oldest first. Returns why it ended."""
-    codes, _idents = loop
+    """Make at most ``most`` deliveries, the oldest first. Returns why it ended. ``books``,
+    ``fronts`` and ``backs`` are by queue."""
+    codes, _idents, state = loop
     outcome = MADE
-    while most and books[READY] and outcome == MADE:
-        code = codes[books[HEAD] & _LOOP_MASK]
-        if code == FRONT_WORK:
-            outcome = poll_front(log, books, loop, front, numbered)
-        elif code == BACK_WORK:
-            outcome = poll_back(log, books, loop, back)
-        elif code == FRONT_EVENT:
-            outcome = hear_front(books, loop, front)
+    while most and state[READY] and outcome == MADE:
+        code = codes[state[HEAD] & _LOOP_MASK]
+        queue = code // KINDS
+        kind = code % KINDS
+        if kind == FRONT_WORK:
+            outcome = poll_front(log, loop, queue, books, fronts[queue], port)
+        elif kind == BACK_WORK:
+            outcome = poll_back(log, loop, books[queue], backs[queue])
+        elif kind == FRONT_EVENT:
+            outcome = hear_front(loop, books[queue], fronts[queue])
         else:
-            outcome = hear_back(books, loop, back)
+            outcome = hear_back(loop, books[queue], backs[queue])
         most -= 1
     return outcome
 
 
-def begin(books: Vector, code: int) -> None:
+def begin(loop: Loop, books: Vector, kind: int) -> None:
     """Take the oldest delivery: it is being made."""
-    books[HEAD] += 1
-    books[READY] -= 1
-    books[STEPS] += 1
-    books[DUE + code] = 0
+    _codes, _idents, state = loop
+    state[HEAD] += 1
+    state[READY] -= 1
+    state[STEPS] += 1
+    books[DUE + kind] = 0
+    if kind >= FRONT_EVENT:  # the upcall takes all events off their queue
+        state[CHAIN + (kind - FRONT_EVENT) * CHAIN_STATE + C_SENT] = 0
 
 
-def become_ready(books: Vector, loop: Loop, code: int) -> None:
+def become_ready(loop: Loop, books: Vector, kind: int) -> None:
     """Make a delivery ready if it is not (RunLoop.post, defer)."""
-    if books[DUE + code]:
+    if books[DUE + kind]:
         return
-    codes, idents = loop
-    at = (books[HEAD] + books[READY]) & _LOOP_MASK
-    codes[at] = code
-    if code < FRONT_EVENT:  # a work item
-        books[IDENT] += 1
-        idents[at] = books[IDENT]
-    books[READY] += 1
-    books[DUE + code] = 1
+    codes, idents, state = loop
+    at = (state[HEAD] + state[READY]) & _LOOP_MASK
+    codes[at] = books[QUEUE] * KINDS + kind
+    if kind < FRONT_EVENT:  # a work item
+        state[IDENT] += 1
+        idents[at] = state[IDENT]
+    state[READY] += 1
+    books[DUE + kind] = 1
 
 
-def announce(books: Vector, loop: Loop, event: int, notify: int) -> None:
+def announce(loop: Loop, books: Vector, event: int, notify: int) -> None:
     """Count a push, and send the event that was asked for."""
-    if notify:
-        books[NOTIFIED + event] += 1
-        become_ready(books, loop, event)
-    else:
+    if not notify:
         books[AVOIDED + event] += 1
+        return
+    books[NOTIFIED + event] += 1
+    _codes, _idents, state = loop
+    sent = CHAIN + (event - FRONT_EVENT) * CHAIN_STATE
+    queue = books[QUEUE]
+    linked = False
+    for at in range(state[sent + C_SENT]):
+        linked = linked or state[sent + C_QUEUES + at] == queue
+    if not linked:
+        if state[sent + C_SENT] == 0:
+            state[sent + C_FIRST] = queue
+        state[sent + C_LAST] = queue
+        state[sent + C_QUEUES + state[sent + C_SENT]] = queue
+        state[sent + C_SENT] += 1
+    become_ready(loop, books, event)
 
 
-def hear_front(books: Vector, loop: Loop, front: Front) -> int:
+def hear_front(loop: Loop, books: Vector, front: Front) -> int:
     """The frontend's event. One that brings nothing new is left to others (F19)."""
     ring, _frames, _timestamp, _state, _res, _put_args, _take_args = front
     page, pvt = ring
     published = page[RSP_PROD]
     if published == books[FRONT_SEEN]:
         return NOT_MADE
-    begin(books, FRONT_EVENT)
+    begin(loop, books, FRONT_EVENT)
     books[FRONT_SEEN] = published
     if published != pvt[FRONT_RSP_CONS]:
-        become_ready(books, loop, FRONT_WORK)
+        become_ready(loop, books, FRONT_WORK)
     return MADE
 
 
-def hear_back(books: Vector, loop: Loop, back: Back) -> int:
+def hear_back(loop: Loop, books: Vector, back: Back) -> int:
     """The backend's event. One that brings nothing new is left to others (F19)."""
     ring, _ops, _res, _caller, _take_args, _copy_args, _put_args, _judge_args = back
     page, pvt = ring
     published = page[REQ_PROD]
     if published == books[BACK_SEEN]:
         return NOT_MADE
-    begin(books, BACK_EVENT)
+    begin(loop, books, BACK_EVENT)
     books[BACK_SEEN] = published
     if published != pvt[BACK_REQ_CONS]:
         books[WORK] |= TX_WORK
-        become_ready(books, loop, BACK_WORK)
+        become_ready(loop, books, BACK_WORK)
     return MADE
 
 
-def poll_front(log: Vector, books: Vector, loop: Loop, front: Front, numbered: Numbered) -> int:
-    """The frontend's work: take responses, then send. A port that does not have a ring full of
+def poll_front(log: Vector, loop: Loop, queue: int, books: Each, front: Front, port: Port) -> int:
+    """The frontend's work: take responses, then send. A port that does not have a batch full of
     frames any more is left to others."""
-    ring, _frames, _timestamp, state, res, _put_args, take_args = front
+    ring, _frames, _timestamp, state, res, put_args, take_args = front
+    port_state, _numbered, port_frames, _port_timestamp, _queue, _chains, _hashing = port
+    _data, _data32, offset, _length, _flags, _gso_size, _gso_type, _info, _value = port_frames
     page, pvt = ring
-    if books[NEXT] == books[FRAMES] and books[LEFT] < TX_SLOTS:
+    own = books[queue]
+    empty = own[NEXT] == own[FRAMES]
+    if empty and port_state[WAITING] == 0 and port_state[LEFT] < len(offset):
         return NOT_MADE
-    begin(books, FRONT_WORK)
+    begin(loop, own, FRONT_WORK)
     more = 0
     if page[RSP_PROD] != pvt[FRONT_RSP_CONS]:
         verdict = take_responses(log, *take_args)
         if verdict != FRONT_OK:
             return FRONT_STOPS
-        books[RESPONSES] += res[R_RESPONSES]
-        books[REFUSED] += res[FRONT_R_ERRORS]
+        own[RESPONSES] += res[R_RESPONSES]
+        own[REFUSED] += res[FRONT_R_ERRORS]
         more = res[R_MORE]
-    if send_frames(log, books, loop, front, numbered) and state[S_FREE]:
-        more = 1
+    if empty:
+        next_frames(loop, queue, books, front, port)
+    taken = 0
+    if own[NEXT] != own[FRAMES]:
+        taken = put_requests(own[NEXT], own[FRAMES], log, *put_args)
+    if taken:
+        count_sent(loop, own, taken, res)
+        if state[S_FREE]:
+            more = 1
     if more:
-        become_ready(books, loop, FRONT_WORK)
+        become_ready(loop, own, FRONT_WORK)
     return MADE
 
 
-def send_frames(log: Vector, books: Vector, loop: Loop, front: Front, numbered: Numbered) -> int:
-    """Send the frames of the batch; the next ones of the port if there are none. Returns how many
-    the ring has taken."""
-    _ring, frames, timestamp, _state, res, put_args, _take_args = front
-    data, _data32, _offset, _length, _flags, _gso_size, _gso_type, _info, _value = frames
-    if books[NEXT] == books[FRAMES]:
-        count = min(len(data) // books[SIZE], TX_SLOTS)
-        put_numbered(books[GIVEN], count, 0, 0, books[ALIKE], numbered, frames, timestamp)
-        books[ALIKE] = books[FRAMES] = count
-        books[USED] = count * books[SIZE]
-        books[NEXT] = 0
-        books[GIVEN] += count
-        books[LEFT] -= count
-    taken = put_requests(books[NEXT], books[FRAMES], log, *put_args)
-    if taken:
-        books[NEXT] += taken
-        books[UNSENDABLE] += res[R_UNSENDABLE]
-        books[SENT] += taken - res[R_UNSENDABLE]
-        books[SENT_BYTES] += res[FRONT_R_BYTES]
-        if res[R_REQUESTS]:
-            books[SENT_SLOTS] += res[R_REQUESTS]
-            books[SENT_EXTRAS] += res[R_EXTRAS]
-            announce(books, loop, BACK_EVENT, res[FRONT_R_NOTIFY])
-    return taken
+def count_sent(loop: Loop, books: Vector, taken: int, res: Vector) -> None:
+    """Count the frames that the ring has taken, and announce their requests (_announce_tx)."""
+    books[NEXT] += taken
+    books[UNSENDABLE] += res[R_UNSENDABLE]
+    books[SENT] += taken - res[R_UNSENDABLE]
+    books[SENT_BYTES] += res[FRONT_R_BYTES]
+    if res[R_REQUESTS]:
+        books[SENT_SLOTS] += res[R_REQUESTS]
+        books[SENT_EXTRAS] += res[R_EXTRAS]
+        announce(loop, books, BACK_EVENT, res[FRONT_R_NOTIFY])
 
 
-def poll_back(log: Vector, books: Vector, loop: Loop, back: Back) -> int:
+def next_frames(loop: Loop, queue: int, books: Each, front: Front, port: Port) -> None:
+    """Fill the empty batch of a queue with frames of the port, if it gets any."""
+    _ring, frames, timestamp, _state, _res, _put_args, _take_args = front
+    state, _numbered, _frames, _timestamp, _queue, _chains, _hashing = port
+    own = books[queue]
+    own[NEXT] = own[FRAMES] = own[USED] = 0
+    if state[NUMBER_OF_QUEUES] == 1:
+        pull(port)
+        own[FRAMES] = state[COUNT]
+        own[USED] = state[COUNT] * state[SIZE]
+    else:
+        give(loop, queue, books, frames, timestamp, port)
+
+
+def pull(port: Port) -> None:
+    """Fill the batch of the port."""
+    state, numbered, frames, timestamp, _queue, _chains, _hashing = port
+    data, _data32, offset, _length, _flags, _gso_size, _gso_type, _info, _value = frames
+    count = min(len(data) // state[SIZE], len(offset))
+    put_numbered(state[GIVEN], count, 0, 0, state[ALIKE], numbered, frames, timestamp)
+    state[ALIKE] = state[COUNT] = count
+    state[GIVEN] += count
+    state[LEFT] -= count
+
+
+def give(
+    loop: Loop, queue: int, books: Each, frames: Frames, timestamp: Vector, port: Port
+) -> None:
+    """Fill the batch of one of several queues with its own frames of the middle batch."""
+    state, _numbered, middle_frames, middle_timestamp, _queue, chains, _hashing = port
+    head, _link = chains
+    own = books[queue]
+    if state[WAITING] == 0:
+        refill(loop, queue, books, port)
+    if head[queue] == state[COUNT]:
+        state[HUNGRY + queue] = 1 if state[WAITING] else 0
+        return
+    count, used = take(
+        queue, state[COUNT], chains, middle_frames, middle_timestamp, 0, 0, frames, timestamp
+    )
+    own[FRAMES] = count
+    own[USED] = used
+    state[WAITING] -= count
+    if state[WAITING] == 0:
+        feed(loop, queue, books, port)
+
+
+def refill(loop: Loop, queue: int, books: Each, port: Port) -> None:
+    """Fill the middle batch, and kick the queues other than ``queue`` that got frames."""
+    state, _numbered, frames, _timestamp, queues, chains, hashing = port
+    head, link = chains
+    pull(port)
+    count = state[WAITING] = state[COUNT]
+    classify(0, count, state[NUMBER_OF_QUEUES], hashing, frames, queues)
+    for other in range(state[NUMBER_OF_QUEUES]):
+        head[other] = count
+    chain(count, queues, head, link)
+    for other in range(state[NUMBER_OF_QUEUES]):
+        if head[other] != count and other != queue:
+            state[HUNGRY + other] = 0
+            become_ready(loop, books[other], FRONT_WORK)
+
+
+def feed(loop: Loop, queue: int, books: Each, port: Port) -> None:
+    """Kick one of the queues that were put off, after ``queue`` took the last frame."""
+    state, _numbered, _frames, _timestamp, _queue, _chains, _hashing = port
+    for other in range(state[NUMBER_OF_QUEUES]):
+        if state[HUNGRY + other] and other != queue:
+            state[HUNGRY + other] = 0
+            become_ready(loop, books[other], FRONT_WORK)
+            return
+
+
+def poll_back(log: Vector, loop: Loop, books: Vector, back: Back) -> int:
     """The backend's work: a pass over the ring, to a host that takes everything and has no frames
     for the guest."""
     ring, ops, res, caller, take_args, copy_args, put_args, judge_args = back
-    begin(books, BACK_WORK)
+    begin(loop, books, BACK_WORK)
     work = books[WORK]
     books[WORK] = 0
     if not work & TX_WORK:
@@ -296,8 +413,8 @@ def poll_back(log: Vector, books: Vector, loop: Loop, back: Back) -> int:
         books[ERRORS] += res[BACK_R_ERRORS]
         books[CSUM_FIXUP] += res[R_CSUM_FIXUP]
         books[BAD_CSUM] += res[R_BAD_CSUM]
-        announce(books, loop, FRONT_EVENT, res[BACK_R_NOTIFY])
+        announce(loop, books, FRONT_EVENT, res[BACK_R_NOTIFY])
     if await_requests(ring):
         books[WORK] |= TX_WORK
-        become_ready(books, loop, BACK_WORK)
+        become_ready(loop, books, BACK_WORK)
     return MADE

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from xennet.abi.netif import XEN_NETIF_EXTRA_TYPE_MCAST_ADD, XEN_NETIF_EXTRA_TYPE_MCAST_DEL
 from xennet.flow.hash_config import HashConfig
+from xennet.flow.steering import Steering
 from xennet.frames import ETHERNET_HEADER, DrivesRings, Endpoint
 from xennet.interface import Hypervisor
 from xennet.netfront.backend_features import BackendFeatures, prefix_types, read_backend_features
@@ -111,6 +112,11 @@ class Netfront:
         """The backend's carrier as it was read last; True while not connected, and without the
         node."""
         return self._link_up
+
+    @property
+    def steering(self) -> Steering | None:
+        """What gives the queues of the present connection the guest's frames, if anything does."""
+        return self._queues.steering if self._queues is not None else None
 
     @property
     def queues(self) -> Sequence[Queue]:

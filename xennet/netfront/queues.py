@@ -20,7 +20,8 @@ class Queues:
     """``count`` queues, set up in the constructor, which leaves nothing behind if it fails.
 
     ``hashing``: how frames to be sent are hashed. ``on_broken(error)`` is called when the backend
-    breaks the protocol on a queue. ``all`` are the queues.
+    breaks the protocol on a queue. ``all`` are the queues, ``steering`` what gives them the guest's
+    frames, None if there is one that takes them itself.
     """
 
     def __init__(
@@ -35,11 +36,11 @@ class Queues:
     ) -> None:
         self.all: list[Queue] = []
         self._counters = counters
-        self._steering: Steering | None = None
+        self.steering: Steering | None = None
         ends = [guest]
         if count > 1 or negotiated.hashes:
-            self._steering = Steering(guest, count, hashing, self._kick_one)
-            ends = self._steering.ends
+            self.steering = Steering(guest, count, hashing, self._kick_one)
+            ends = self.steering.ends
         batch = rx_batch()
         try:
             for number, end in enumerate(ends):
@@ -81,8 +82,8 @@ class Queues:
         return [held for queue in self.all for held in queue.disconnect()]
 
     def _drop_unsteered(self) -> None:
-        if self._steering is not None:
-            self._counters.lost += self._steering.drop_all()
+        if self.steering is not None:
+            self._counters.lost += self.steering.drop_all()
 
     def _kick_one(self, number: int) -> None:
         self.all[number].kick()

@@ -41,6 +41,8 @@ _COPY = "_xennet_copy_bytes"
 PRIVATE = frozenset(("U32Array", "Vector", "Bytes"))
 #: The annotation of parameters whose items others may write.
 SHARED = "U32Words"
+#: The annotation of parameters whose items are arrays, or tuples of them.
+EACH = "Each"
 
 
 class _Adapt(ast.NodeTransformer):
@@ -88,7 +90,10 @@ class _Adapt(ast.NodeTransformer):
         self.generic_visit(node)
         if isinstance(node.ctx, ast.Store) or isinstance(node.slice, ast.Slice):
             return node
-        if isinstance(node.value, ast.Name) and self._kinds.get(node.value.id) in PRIVATE:
+        kind = self._kinds.get(node.value.id) if isinstance(node.value, ast.Name) else None
+        if kind == EACH:
+            return node
+        if kind in PRIVATE:
             call = ast.Call(ast.Name(_LOAD, ast.Load()), [node], [])
         else:
             call = ast.Call(ast.Name(_ONCE, ast.Load()), [node.value, node.slice], [])
