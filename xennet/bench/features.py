@@ -12,6 +12,8 @@ from functools import partial
 
 from attrs import frozen
 
+from xennet.abi.words import TX_SLOTS
+from xennet.abi.xen import PAGE_SIZE
 from xennet.bench.rounds import Contestant
 from xennet.engine.choice import using
 from xennet.host.host import Host
@@ -20,6 +22,7 @@ from xennet.link.vifs import Vifs
 from xennet.netback.policy import VifOptions
 from xennet.netfront.kinds import LINUX, WINDOWS, FrontendKind
 from xennet.netfront.options import NetfrontOptions
+from xennet.netfront.tx_pass import BATCH_BYTES
 from xennet.port.gen import GenPort
 from xennet.port.null import NullPort
 from xennet.port.tcp import TcpPort
@@ -110,6 +113,27 @@ class Connecting:
         seconds = time.process_time() - started
         host.destroy()
         return seconds
+
+
+def two_copies(size: int, frames: int) -> float:
+    """A contestant: each frame is copied twice, from a batch to a ring's pages and from there to
+    staging pages, as a link does with those of ``size`` bytes."""
+    pages = -(-size // PAGE_SIZE)
+    batched, on_ring = BATCH_BYTES // size, TX_SLOTS // pages
+    areas = [memoryview(bytearray(TX_SLOTS * PAGE_SIZE)) for _ in range(3)]
+    batch, ring, stage = areas
+    places = [
+        (i % batched * size, i % on_ring * pages * PAGE_SIZE, i % on_ring * size)
+        for i in range(batched * on_ring)
+    ]
+    turns = -(-frames // len(places))
+    started = time.process_time()
+    for _ in range(turns):
+        for given, sent, taken in places:
+            ring[sent : sent + size] = batch[given : given + size]
+            stage[taken : taken + size] = ring[sent : sent + size]
+    seconds = time.process_time() - started
+    return seconds * frames / (turns * len(places))
 
 
 @frozen

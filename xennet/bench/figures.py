@@ -26,10 +26,14 @@ from xennet.bench.startup import StartUp
 SIZES = (60, 1514, 9014)
 LINK_SIZES = (60, 1514)
 BUS_SIZE = 1514
+#: Frames after which all that is used for long runs is compiled, and loaded.
+LOADING = 1 << 19
 #: The format of the file.
 FORMAT = "xennet-bench/1"
 #: What the engines are called.
 ENGINE = {"plain": "plain", "fast": "compiled"}
+
+GSO_SIZE, _ = features.FEATURES["GSO"]
 
 #: Figures as JSON has them.
 Json: TypeAlias = dict[str, Any]
@@ -76,7 +80,7 @@ def vif(bench: Bench) -> Json:
         else:
             ways["C limit"] = climit.CLimit(Path(directory))
         if "fast" in bench.engines:
-            contestants.Vif("fast")(60, 1 << 19)  # everything is compiled by now, and loaded
+            contestants.Vif("fast")(60, LOADING)
         for size in SIZES:
             bench.say(f"{size}-byte frames")
             figures = bench.race(ways, size)
@@ -195,12 +199,18 @@ def crossed(bench: Bench) -> Json:
         bench.say(f"what features cost ({engine})")
         made = features.FEATURES.items()
         ways = {name: features.Sized(make(engine), size) for name, (size, make) in made}
-        figures = bench.race(ways)
-        first = next(iter(figures.values()))
+        if engine == "fast":
+            for way in ways.values():
+                way(0, LOADING)
+        copies = "two copies of as many bytes"
+        figures = bench.race(ways | {copies: features.Sized(features.two_copies, GSO_SIZE)})
+        first, bare = next(iter(figures.values())), figures[copies]
         found[ENGINE[engine]] = {
-            name: {"size": features.FEATURES[name][0], **leaf(figure, of_first=first)}
-            for name, figure in figures.items()
+            name: {"size": size, **leaf(figures[name], of_first=first)}
+            for name, (size, _) in features.FEATURES.items()
         }
+        found[ENGINE[engine]]["GSO"]["of_memcpy"] = figures["GSO"].of(bare)
+        found[ENGINE[engine]][copies] = {"size": GSO_SIZE, **leaf(bare, of_first=first)}
     return {"features": found}
 
 

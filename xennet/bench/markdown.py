@@ -106,11 +106,19 @@ def _features(results: Json, name: str) -> Iterator[Table]:
             f"{figure['frames_s'] * figure['size'] / 1e6:,.0f}",
             _spread(figure),
             _ratio(figure, "of_first"),
+            _ratio(figure, "of_memcpy"),
         )
         for engine, figures in results[name].items()
         for what, figure in figures.items()
     )
-    columns = ("what crosses", "frames/s", "MB/s", "spread", "frames, of the first")
+    columns = (
+        "what crosses",
+        "frames/s",
+        "MB/s",
+        "spread",
+        "frames, of the first",
+        "of two copies",
+    )
     yield Table("What features cost", columns, rows)
 
 
