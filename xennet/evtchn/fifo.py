@@ -282,7 +282,8 @@ class FifoBits:
         """Empty all ready queues of a vCPU (Linux __evtchn_fifo_handle_events)."""
         # In this order: a queue that becomes ready behind it announces an upcall of its own.
         self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES] = 0
-        ready = fetch_and(block, _READY, 0) & _QUEUES
+        ready = fetch_and(block, _READY, 0)
+        ready &= _QUEUES
         while ready:
             lowest = ready & -ready
             ready ^= lowest
