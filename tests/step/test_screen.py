@@ -169,7 +169,12 @@ def test_what_is_said_again_stands_once() -> None:
         {**store, "op": "RM", "error": "ENOENT"},
         {"kind": "packet", "text": "t", "rule": "F6"},
     ]
-    events += [{**store, "op": "TRANSACTION_END", "value": value, "tx": 3} for value in "TF"]
+    end = {**store, "op": "TRANSACTION_END", "tx": 3}
+    events += [
+        {**end, "value": "T", "ended": "committed"},
+        {**end, "value": "F", "ended": "aborted"},
+    ]
+    events.append({**end, "value": "T", "ended": "EAGAIN", "error": "EAGAIN"})
     assert sentences(events) == (
         "event (2 times)",
         "store: another request of dom0 (2 times)",
@@ -177,5 +182,6 @@ def test_what_is_said_again_stands_once() -> None:
         "store: dom0 removes p: ENOENT",
         "t [F6]",
         "store: transaction 3 of dom0 is committed",
-        "store: transaction 3 of dom0 is given up",
+        "store: transaction 3 of dom0 is aborted",
+        "store: transaction 3 of dom0 is refused, nothing of it happens: EAGAIN",
     )

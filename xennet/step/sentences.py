@@ -20,7 +20,7 @@ _REQUESTS = {
     "WATCH": "{who} watches {path}",
     "UNWATCH": "{who} watches {path} no more",
 }
-_TRANSACTION_ENDS = {"T": "is committed", "F": "is given up"}
+_TRANSACTION_ENDS = {"committed": "is committed", "aborted": "is aborted"}
 
 
 def sentences(events: Iterable[Event]) -> tuple[str, ...]:
@@ -40,7 +40,8 @@ def _sentence(event: Event) -> str:
 def _request(event: Event) -> str:
     who, op, tx = event["who"], event["op"], event["tx"]
     if op == "TRANSACTION_END":
-        text = f"transaction {tx} of {who} {_TRANSACTION_ENDS.get(event['value'], 'ends')}"
+        ends = _TRANSACTION_ENDS.get(event["ended"], "is refused, nothing of it happens")
+        text = f"transaction {tx} of {who} {ends}"
     elif op in _REQUESTS:
         text = _REQUESTS[op].format_map(event) + (f" in transaction {tx}" if tx else "")
     else:

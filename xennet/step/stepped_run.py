@@ -17,7 +17,7 @@ from xennet.run.links import run_ports
 from xennet.run.options import RunOptions
 from xennet.run.report import RunReport
 from xennet.runloop import Delivery
-from xennet.step.run_start import require_the_same_again
+from xennet.step.repeatable_ports import require_the_same_again
 from xennet.step.sentences import TOLD, sentences
 from xennet.step.turns import Turns
 from xennet.step.vif_indices import RingIndices, rings_of
