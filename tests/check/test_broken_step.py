@@ -45,6 +45,7 @@ EVENTS = [
         ("netif.tx.status", Place(0), False, 9),  # no place: its last publication
         ("grant.within-page", Place(0, "tx", 1, 5), False, 5),
         ("grant.within-page", Place(0, "rx", 0, 1), False, 12),  # nothing is known: its last step
+        ("grant.within-page", Place(0, "store", 0, 1), False, 12),  # no ring of slots
         ("ring.response-notify", Place(0, "tx", 1, 5), False, 8),
         ("ring.response-notify", Place(0, "tx", 1, 5), True, 7),  # it crashed: the slot
         ("event.storm", Place(0), False, 12),

@@ -81,11 +81,9 @@ def _memories(events: Sequence[Event], place: Place) -> frozenset[int]:
 
 def _slot(events: Sequence[Event], place: Place) -> int | None:
     """The driver's last store to the slot, or else its last load of it."""
-    kind = RINGS.get(f"{place.ring} ring")
-    if kind is None or place.index is None:
+    field, memories = _field_of(place), _memories(events, place)
+    if field is None:
         return None
-    slot = place.index % ring_size(PAGE_SIZE, kind.slot_size, kind.slot_size)
-    memories, field = _memories(events, place), f"slot {slot}"
 
     def touches(event: Event) -> bool:
         own = event["dom"] == place.domid and event["kind"] in _ACCESSES
@@ -138,14 +136,19 @@ def _grant(events: Sequence[Event], place: Place) -> int | None:
 
 
 def _of_slot(events: Sequence[Event], place: Place) -> Iterator[Event]:
-    if place.index is not None and place.ring:
-        kind = RINGS[f"{place.ring} ring"]
-        field = f"slot {place.index % ring_size(PAGE_SIZE, kind.slot_size, kind.slot_size)}"
-        memories = _memories(events, place)
-        for event in events:
-            here = event["kind"] in _ACCESSES and event.get("field") == field
-            if here and event["memory"] in memories:
-                yield event
+    field, memories = _field_of(place), _memories(events, place)
+    for event in events:
+        here = event["kind"] in _ACCESSES and event.get("field") == field
+        if here and field is not None and event["memory"] in memories:
+            yield event
+
+
+def _field_of(place: Place) -> str | None:
+    """What accesses to the slot have as their field; None if no slot is known."""
+    kind = RINGS.get(f"{place.ring} ring")
+    if kind is None or place.index is None:
+        return None
+    return f"slot {place.index % ring_size(PAGE_SIZE, kind.slot_size, kind.slot_size)}"
 
 
 def _node(events: Sequence[Event], place: Place) -> int | None:
