@@ -13,15 +13,19 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from illustrated.life import PAGE, Life
-from xennet.abi import grant_table, xs_wire
+from xennet.abi import event_channel, grant_table, netif, xs_wire
 from xennet.abi.codec import Codec
+from xennet.abi.event_channel import EVTCHN_FIFO_LINK_MASK
 from xennet.abi.netif import EXTRA_GSO, RX_REQUEST, RX_RESPONSE, TX_REQUEST, TX_RESPONSE
 from xennet.abi.xenbus import XenbusState
 from xennet.ring import must_notify
+from xennet.trace.records import bit_names
+from xennet.trace.ring_slots import RINGS
 from xennet.trace.stream import Event
 
 _HEADER = ("req_prod", "req_event", "rsp_prod", "rsp_event")
-_SLOTS = {"tx ring": 12, "rx ring": 8}
+#: Ring -> bytes of a slot.
+_SLOTS = {what: RINGS[what].slot_size for what in ("tx ring", "rx ring")}
 _INTERFACE = {at: name for name, at in xs_wire.XENSTORE_DOMAIN_INTERFACE.offsets.items()}
 _GTF = {
     grant_table.GTF_permit_access: "GTF_permit_access",
@@ -29,7 +33,17 @@ _GTF = {
     grant_table.GTF_reading: "GTF_reading",
     grant_table.GTF_writing: "GTF_writing",
 }
-_TX_FLAGS = {1: "csum_blank", 2: "data_validated", 4: "more_data", 8: "extra_info"}
+_TX_FLAGS, _RX_FLAGS = bit_names(netif, "NETTXF_"), bit_names(netif, "NETRXF_")
+_EVENT_BITS = {
+    1 << getattr(event_channel, f"EVTCHN_FIFO_{name}"): name
+    for name in ("PENDING", "MASKED", "LINKED", "BUSY")
+}
+#: First byte of a member of shared_info that is written -> its key, and its name.
+_INFO = {
+    0: ("info.upcall", "vcpu_info[0].evtchn_upcall_pending"),
+    8: ("info.selector", "vcpu_info[0].evtchn_pending_sel"),
+    2048: ("info.pending", "evtchn_pending[0]"),
+}
 
 
 @frozen
@@ -143,10 +157,6 @@ def _rx(raw: bytes, kind: str) -> tuple[Span, ...]:
     return tuple(_cut(raw, RX_RESPONSE, "rx.response", meanings))
 
 
-#: XEN_NETRXF_*: the two checksum flags stand the other way round than in a tx request.
-_RX_FLAGS = {1: "data_validated", 2: "csum_blank", 4: "more_data", 8: "extra_info"}
-
-
 def _frame(raw: bytes) -> tuple[Span, ...]:
     """The headers of a frame over IPv4."""
     cuts = [(6, "eth.destination"), (6, "eth.source"), (2, "eth.type")]
@@ -180,6 +190,90 @@ def _frame(raw: bytes) -> tuple[Span, ...]:
     return tuple(spans)
 
 
+#: Of a write: key, title, spans, note of its item.
+_Told = tuple[str, str, tuple[Span, ...], str]
+
+
+def _cleaned(one: Write) -> _Told:
+    if any(one.new):
+        raise AssertionError(f"nobody knows who wrote event {one.n}")
+    what = one.what if one.what != "page" else "staging page"
+    title = f"{what} of domain {one.owner}: Xen cleans the page"
+    return "page.zeroed", title, (Span(one.new, "page.zeroed", "all 0"),), ""
+
+
+def _staging(one: Write, _old: bytes) -> _Told:
+    title = "staging page of domain 0's driver"
+    return "staging.buffers", title, _frame(one.new), "grant copy: Xen writes it"
+
+
+def _buffer(one: Write, _old: bytes) -> _Told:
+    title = f"{'transmit' if one.what[0] == 't' else 'receive'} buffer of domain 1"
+    return one.what.replace(" ", "."), title, _frame(one.new), ""
+
+
+def _grant_entry(one: Write, old: bytes) -> _Told:
+    new = one.new
+    entry, part = divmod(one.page * PAGE + one.at, 8)
+    title = f"grant table of domain 1, entry {entry}"
+    if part == 4:
+        span = Span(new, "grant.frame", f"frame {_number(new):#x}")
+        return "grant.frame", title, (span,), ""
+    flags, before = _number(new[:2]), _number(old[:2])
+    spans = [Span(new[:2], "grant.flags", _flags(flags, _GTF))]
+    if new[2:]:
+        spans.append(Span(new[2:], "grant.domid", f"domain {_number(new[2:])}"))
+    busy = grant_table.GTF_reading | grant_table.GTF_writing
+    if flags & busy & ~before:
+        verb, by = "use", "Xen marks it in use"
+    elif before & busy & ~flags:
+        verb, by = "used", "Xen is done with it"
+    elif flags:
+        verb, by = "grant", "the guest grants"
+    else:
+        verb, by = "end", "the guest ends the grant"
+    return f"grant.{verb}", f"{title}: {by}", tuple(spans), f"flags were {before:#x}"
+
+
+def _event_word(one: Write, old: bytes) -> _Told:
+    word, link = _number(one.new), _number(one.new) & EVTCHN_FIFO_LINK_MASK
+    title = f"event word of port {one.at // 4} of domain {one.owner}"
+    meaning = f"{_flags(word & sum(_EVENT_BITS), _EVENT_BITS)}, LINK {link}"
+    return "fifo.word", title, (Span(one.new, "fifo.word", meaning),), f"was {_number(old):#x}"
+
+
+def _control_block(one: Write, old: bytes) -> _Told:
+    new, ready = one.new, one.at == 0
+    key = "fifo.ready" if ready else "fifo.head"
+    name = "ready" if ready else f"head[{(one.at - 8) // 4}]"
+    meaning = f"{_number(new):#x}" if ready else f"port {_number(new)}"
+    title = f"FIFO control block of domain {one.owner}, {name}"
+    return key, title, (Span(new, key, meaning),), f"was {_number(old):#x}"
+
+
+def _shared_info(one: Write, old: bytes) -> _Told:
+    new = one.new
+    key, name = _INFO.get(one.at, ("info.mask", "evtchn_mask[0]"))
+    bits = [str(bit) for bit in range(8 * len(new)) if _number(new) >> bit & 1]
+    meaning = f"bit {', '.join(bits)}" if bits else "no bit"
+    if len(bits) > 8:
+        meaning = "all but a few bits"
+    title = f"shared info of domain {one.owner}, {name}"
+    return key, title, (Span(new, key, meaning),), f"was {_number(old):#x}"
+
+
+#: Memory -> the item of a write there. Rings, and that of the store, are told by who follows them.
+_DECODED: dict[str, Callable[[Write, bytes], _Told]] = {
+    "page": _staging,
+    "tx buffers": _buffer,
+    "rx buffers": _buffer,
+    "grant table": _grant_entry,
+    "event array": _event_word,
+    "control block": _control_block,
+    "shared info": _shared_info,
+}
+
+
 @frozen
 class _Teller:
     """Makes items of what happened. ``image`` is shared memory as it has become, by frame;
@@ -209,77 +303,16 @@ class _Teller:
         key, title, spans, note = self._decode(one, old)
         yield Item(key, title, spans, one.frame * PAGE + one.at, one.dom, where, note=note)
 
-    def _decode(self, one: Write, old: bytes) -> tuple[str, str, tuple[Span, ...], str]:
-        at, new = one.at, one.new
+    def _decode(self, one: Write, old: bytes) -> _Told:
         if one.unseen:
-            if any(new):
-                raise AssertionError(f"nobody knows who wrote event {one.n}")
-            what = one.what if one.what != "page" else "staging page"
-            title = f"{what} of domain {one.owner}: Xen cleans the page"
-            return "page.zeroed", title, (Span(new, "page.zeroed", "all 0"),), ""
-        if one.what == "page":
-            title = "staging page of domain 0's driver"
-            return "staging.buffers", title, _frame(new), "grant copy: Xen writes it"
+            return _cleaned(one)
         if one.what in _SLOTS:
             return self._ring(one, old)
-        if one.what == "grant table":
-            entry, part = divmod(one.page * PAGE + at, 8)
-            title = f"grant table of domain 1, entry {entry}"
-            if part == 4:
-                return (
-                    "grant.frame",
-                    title,
-                    (Span(new, "grant.frame", f"frame {_number(new):#x}"),),
-                    "",
-                )
-            flags, before = _number(new[:2]), _number(old[:2])
-            spans = [Span(new[:2], "grant.flags", _flags(flags, _GTF))]
-            if new[2:]:
-                spans.append(Span(new[2:], "grant.domid", f"domain {_number(new[2:])}"))
-            busy = grant_table.GTF_reading | grant_table.GTF_writing
-            if flags & busy & ~before:
-                verb, by = "use", "Xen marks it in use"
-            elif before & busy & ~flags:
-                verb, by = "used", "Xen is done with it"
-            elif flags:
-                verb, by = "grant", "the guest grants"
-            else:
-                verb, by = "end", "the guest ends the grant"
-            return f"grant.{verb}", f"{title}: {by}", tuple(spans), f"flags were {before:#x}"
-        if one.what == "event array":
-            port = at // 4
-            word = _number(new)
-            names = {1 << 31: "PENDING", 1 << 30: "MASKED", 1 << 29: "LINKED", 1 << 28: "BUSY"}
-            title = f"event word of port {port} of domain {one.owner}"
-            meaning = _flags(word & 0xF0000000, names) + f", LINK {word & 0x1FFFF}"
-            return "fifo.word", title, (Span(new, "fifo.word", meaning),), f"was {_number(old):#x}"
-        if one.what == "control block":
-            key = "fifo.ready" if at == 0 else "fifo.head"
-            name = "ready" if at == 0 else f"head[{(at - 8) // 4}]"
-            meaning = f"{_number(new):#x}" if at == 0 else f"port {_number(new)}"
-            title = f"FIFO control block of domain {one.owner}, {name}"
-            return key, title, (Span(new, key, meaning),), f"was {_number(old):#x}"
-        if one.what == "shared info":
-            key = {0: "info.upcall", 8: "info.selector", 2048: "info.pending"}.get(at, "info.mask")
-            name = {
-                "info.upcall": "vcpu_info[0].evtchn_upcall_pending",
-                "info.selector": "vcpu_info[0].evtchn_pending_sel",
-                "info.pending": "evtchn_pending[0]",
-                "info.mask": "evtchn_mask[0]",
-            }[key]
-            bits = [str(bit) for bit in range(8 * len(new)) if _number(new) >> bit & 1]
-            many = bits and len(bits) > 8
-            meaning = f"bit {', '.join(bits)}" if bits and not many else "all but a few bits"
-            if not bits:
-                meaning = "no bit"
-            title = f"shared info of domain {one.owner}, {name}"
-            return key, title, (Span(new, key, meaning),), f"was {_number(old):#x}"
-        if one.what in ("tx buffers", "rx buffers"):
-            title = f"{'transmit' if one.what[0] == 't' else 'receive'} buffer of domain 1"
-            return one.what.replace(" ", "."), title, _frame(new), ""
-        raise AssertionError(f"nobody knows what {one.what} is")
+        if one.what not in _DECODED:
+            raise AssertionError(f"nobody knows what {one.what} is")
+        return _DECODED[one.what](one, old)
 
-    def _ring(self, one: Write, old: bytes) -> tuple[str, str, tuple[Span, ...], str]:
+    def _ring(self, one: Write, old: bytes) -> _Told:
         ring, at, new = one.what[:2], one.at, one.new
         if at == 0 and len(new) == 64:
             spans = [Span(new[4 * i : 4 * i + 4], f"ring.{f}", "0") for i, f in enumerate(_HEADER)]
