@@ -78,6 +78,9 @@ class PlainEngine:
 
     name = "plain"
 
+    def __repr__(self) -> str:
+        return "<PlainEngine>"
+
     def kernel(self, function: F) -> F:
         return function
 

@@ -77,6 +77,9 @@ class LateEoi:
         self._cancel: Callable[[], None] | None = None
         self.spurious_cnt = 0
 
+    def __repr__(self) -> str:
+        return f"<LateEoi port {self._port}, {self.spurious_cnt} spurious events in a row>"
+
     def heard(self, published: int) -> None:
         """Handle an event; ``published`` is the peer's index, or both of them in one number."""
         if published != self.seen:
