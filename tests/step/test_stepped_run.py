@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xennet
 from xennet.choices import Choices, NoSuchChoiceError
 from xennet.cli import main
 from xennet.engine.choice import current
 from xennet.link.vifs import Stage
+from xennet.port.base import PortError
 from xennet.step import stepped_run
 from xennet.step.stepped_run import Asked, SteppedRun
 from xennet.trace.stream import read
@@ -247,6 +249,20 @@ def test_choices_that_the_run_does_not_have_are_bad_input(
     assert "step 10000 is choice 1; ready was: nothing" in capsys.readouterr().err
     assert main(["step", *WORDS, "--choices", "z"]) == 2
     assert "step 1 is choice 26; ready was: 0 xenstore" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_made_anew_tells_what_broke_it_off(tmp_path: Path) -> None:
+    frames = tmp_path / "a.pcap"
+    frames.write_bytes((Path(xennet.__file__).parent / "data/guest-and-host-tcp.pcap").read_bytes())
+    run = SteppedRun(Asked.between(f"pcap:{frames}", "null:"))
+    try:
+        frames.unlink()
+        with pytest.raises(PortError) as raised:
+            run.back()
+        assert run.failure is raised.value
+        assert run.over
+    finally:
+        run.close()
 
 
 @pytest.mark.parametrize("port", ["pcap:-", "record:out.pcap", "exec:/bin/true", "tap:a"])

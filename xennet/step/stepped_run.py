@@ -225,6 +225,15 @@ class SteppedRun:
     # -- the run's thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            report = self._reported()
+            self._player.require_all_played()
+        except Exception as error:
+            self.failure = error
+            raise
+        self.report = report
+
+    def _reported(self) -> RunReport:
         asked = self.asked
         with ExitStack() as closing:
             ports = open_ports([*asked.guests, *asked.hosts])
@@ -240,16 +249,11 @@ class SteppedRun:
                 self._watch(link, recorder)
 
             try:
-                report = run_ports(guests, hosts, asked.options, lambda *_: None, made=made)
-            except Exception as error:
-                self.failure = error
-                raise
+                return run_ports(guests, hosts, asked.options, lambda *_: None, made=made)
             finally:
                 recorder.detach()
                 self.ready, self.names, self.rings = (), [], ()
                 self._complete()
-        self._player.require_all_played()
-        self.report = report
 
     def _watch(self, link: Vifs, recorder: Recorder) -> None:
         self._link = link
