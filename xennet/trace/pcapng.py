@@ -32,7 +32,7 @@ from xennet.abi.ring import (
 from xennet.trace import pcapng_blocks, records, store_arguments
 from xennet.trace.records import Kind, Role
 from xennet.trace.ring_slots import RINGS, Chain
-from xennet.trace.stream import Event
+from xennet.trace.stream import MOST_MEMORY, Event
 
 #: The interfaces of a capture: name, link type.
 INTERFACES = (
@@ -40,8 +40,6 @@ INTERFACES = (
     ("xennet", pcapng_blocks.LINKTYPE_USER0),
 )
 _FRAMES, _RECORDS = range(2)
-#: Bytes of the largest memory that is taken from a stream.
-MOST_MEMORY = 1 << 26
 
 #: Structure of what was stored -> the kind of its record.
 _GRANTS = {

@@ -14,6 +14,9 @@ from xennet.abi.xen import PAGE_SIZE
 #: The name of the layout; it gets a new number when a member changes its meaning or is removed.
 FORMAT = "xennet-trace/1"
 
+#: Bytes of the largest memory that is taken from a stream.
+MOST_MEMORY = 1 << 26
+
 Event = dict[str, Any]
 
 #: Bytes that a line may have; what is no stream may never end a line.

@@ -14,14 +14,12 @@ from typing import Any, TypeGuard
 from jinja2 import Environment, StrictUndefined
 
 from xennet.trace.page.structures import STEP_RULES, memories, rules, states, structures
+from xennet.trace.stream import MOST_MEMORY
 
 #: A browser keeps every event of a page in memory; what is longer is for Perfetto.
 MOST_EVENTS = 50_000
 #: Bytes of events in a page.
 MOST_BYTES = 64 << 20
-
-#: Bytes of the largest memory that a page shows.
-MOST_MEMORY = 1 << 26
 
 #: The files of the page's script, in the order in which they build on each other.
 SCRIPTS = ("model.js", "fields.js", "elements.js", "lanes.js", "panels.js", "explorer.js")
