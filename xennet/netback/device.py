@@ -32,6 +32,7 @@ from xennet.netback.verdict import FrontendError
 from xennet.netback.vif_config import C_HASH, C_HEADROOM, C_MCAST_FILTER, new_vif_config
 from xennet.ring import RingOverflowError
 from xennet.vif.counters import BackendCounters, total
+from xennet.vif.ring_events import tell_given_up
 from xennet.xenbus.backend import Advertisement
 from xennet.xenbus.device import DEVICE_ERRORS, DeviceWatch, XenbusDevice
 from xennet.xenbus.paths import VifDirectories, vif_name
@@ -242,6 +243,9 @@ class Vif:
     def _fatal(self, error: FrontendError) -> None:
         # Linux keeps the state Connected: the frontend learns nothing, its packets stop.
         self.error = error
+        tell_given_up(
+            self.hv, "frontend", error.ring, error.index, error.raw, error.rule, error.text
+        )
         for queue in self.queues:
             queue.stop()
         self._carrier.disable()

@@ -13,7 +13,7 @@ class FrontendError(Exception):
     """The frontend broke the protocol beyond repair; the vif is disabled until it reconnects.
 
     ``rule`` is the hardening rule, ``ring`` "tx" or "rx", ``index`` the ring index, ``raw`` the
-    words that were read there.
+    words that were read there, ``text`` what is wrong, without them.
     """
 
     def __init__(self, rule: str, ring: str, index: int, raw: tuple[int, ...], text: str) -> None:
@@ -23,6 +23,7 @@ class FrontendError(Exception):
         self.ring = ring
         self.index = index
         self.raw = raw
+        self.text = text
 
 
 @frozen

@@ -32,6 +32,7 @@ from xennet.netfront.queue import Queue
 from xennet.netfront.queues import Queues
 from xennet.netfront.rss import ask_for_hashes
 from xennet.netfront.verdict import BackendError
+from xennet.vif.ring_events import tell_given_up
 from xennet.xenbus.device import DeviceWatch, StoreValue, XenbusDevice
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
@@ -360,6 +361,8 @@ class Netfront:
 
     def _broken(self, error: BackendError) -> None:
         self.error = error
+        raw = (error.word,)
+        tell_given_up(self.hv, "backend", error.ring, error.index, raw, error.rule, error.text)
         if self._queues is not None:
             self._queues.stop()
 

@@ -13,7 +13,7 @@ class BackendError(Exception):
     reconnects.
 
     ``rule`` is the hardening rule, ``ring`` "tx" or "rx", ``index`` the ring index, ``word`` the
-    wrong index or the first raw word of the response.
+    wrong index or the first raw word of the response, ``text`` what is wrong, without them.
     """
 
     def __init__(self, rule: str, ring: str, index: int, word: int, text: str) -> None:
@@ -22,6 +22,7 @@ class BackendError(Exception):
         self.ring = ring
         self.index = index
         self.word = word
+        self.text = text
 
 
 _TX = {

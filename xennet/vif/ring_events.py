@@ -8,7 +8,7 @@ and empties the log. Without an observer the log is a bare header, and kernels w
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import frozen
 
@@ -56,7 +56,8 @@ class RingEvent:
     ``index`` is the ring index (0..2^32-1) at which it begins. ``values`` are named: slots and
     bytes of a packet, status (GNTST_bad_gntref ...) and gref of a copy, id and status (NETIF_RSP_
     number) of a response. ``rule`` is the hardening rule by which it was refused though the ring
-    goes on (F3, B8 ...), and ``why`` the refusal in words; both are "" if it was not refused.
+    goes on (F3, B8 ...), or for which the other end was given up (F5, B3 ...), and ``why`` the
+    refusal in words; both are "" if nothing was refused.
     """
 
     domid: int
@@ -75,6 +76,16 @@ def tell_refused(
     observed."""
     if hv.interest(RingEvent).any:
         hv.emit(_event(hv.domid, ring, what, index, values, refusal))
+
+
+def tell_given_up(
+    hv: Hypervisor, end: str, ring: str, index: int, raw: Sequence[int], rule: str, why: str
+) -> None:
+    """Emit that the other ``end``, "frontend" or "backend", broke ``rule`` beyond repair, if it is
+    observed. ``raw``: the words that were read at ``index``."""
+    if hv.interest(RingEvent).any:
+        values = tuple((f"word {at}", f"{word:#010x}") for at, word in enumerate(raw))
+        hv.emit(RingEvent(hv.domid, ring, f"{end} given up", index, values, rule, why))
 
 
 def _event(
