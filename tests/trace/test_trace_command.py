@@ -172,6 +172,13 @@ def test_a_run_too_long_for_a_page_is_one_error(
     assert result.exit_code == 2
     assert "more than 10 events, too many for a page: write FILE.json" in result.output
     assert not page.exists()
+    stream = tmp_path / "x.jsonl"
+    assert f"; all events are in {stream}" in result.output
+    assert len(list(read(stream)[1])) > 10
+    before = stream.read_bytes()
+    result = xennet("trace", "run", "--guest", "gen:60x3", "--host", "null:", "-o", str(page))
+    assert "all events are in" not in result.output
+    assert stream.read_bytes() == before
 
 
 def test_a_run_has_one_recording(tmp_path: Path) -> None:

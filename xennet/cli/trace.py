@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,7 +154,7 @@ def _write(recorded: Path, output: Path) -> None:
 def _form_of(file: Path) -> Iterator[Path]:
     """Within the block a stream is written to the path that is yielded; behind it ``file`` has it
     in its form, also if the block raises what ends a command, unless nothing was recorded. Raises
-    BadInputError for a file that cannot be."""
+    BadInputError for a file that cannot be; the stream is kept beside it then."""
     from xennet.trace.writers import writer_for
 
     try:
@@ -171,4 +172,22 @@ def _form_of(file: Path) -> Iterator[Path]:
             yield stream
         finally:
             if stream.exists():
-                _write(stream, file)
+                try:
+                    _write(stream, file)
+                except BadInputError as error:
+                    kept = _kept_beside(stream, file)
+                    raise BadInputError(f"{error.message}{kept}") from None
+
+
+def _kept_beside(stream: Path, file: Path) -> str:
+    """Keep a stream beside the ``file`` that could not be made of it, unless something is there.
+    Returns what a message says of it."""
+    beside = file.with_suffix(".jsonl")
+    if beside.exists():
+        return ""
+    try:
+        shutil.copyfile(stream, beside)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        return ""
+    return printable(f"; all events are in {beside}")
