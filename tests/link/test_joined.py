@@ -279,10 +279,11 @@ def test_a_run_that_is_long_enough_joins_by_itself(monkeypatch: pytest.MonkeyPat
         turn(passes)
         turns.append(passes.joined)
 
-    def carried(frames: int) -> bool:
+    def carried(frames: int, queues: int = 1) -> bool:
         turns.clear()
-        source, sink = open_port(f"gen:60x{frames}"), open_port("null:")
-        link = VifLink(source, sink)
+        source, sink = open_port(f"tcp:66x{frames}@8"), open_port("null:")
+        front, back = NetfrontOptions(queues=queues), VifOptions(max_queues=queues)
+        link = VifLink(source, sink, setup=Setup(front=front, back=back))
         link.open()
         link.carry()
         assert sink.counters.frames_out == frames
@@ -300,6 +301,8 @@ def test_a_run_that_is_long_enough_joins_by_itself(monkeypatch: pytest.MonkeyPat
     assert not carried(20_000)
     monkeypatch.setattr(joined, "COMPILED", {"plain"})
     assert [carried(frames) for frames in (9000, 20_000, 9000, 4000)] == [False, True, True, False]
+    assert not carried(9000, queues=2)
+    assert carried(40_000, queues=2)
 
 
 @pytest.mark.parametrize("other", ["port", "wrapper", "tap", "guests", "watcher"])

@@ -47,8 +47,8 @@ _CALL = 16384
 _RECENT = 16
 #: Events of a machine that would be missed.
 _OBSERVED = (RingEvent, Notification, EventSent, EventDelivered, Hypercall)
-#: Names of engines that have the kernel.
-_loaded: set[str] = set()
+#: Whether the kernel for one queue (False), and that for several (True), is loaded.
+_loaded: set[bool] = set()
 
 
 @frozen
@@ -92,7 +92,9 @@ class JoinedPasses:
         source = self._guest.endpoint
         if not isinstance(source, GenPort) or not only_counts(self._host.endpoint):
             return False
-        return (source.expected or 0) - source.given >= (FEW if _loaded else MANY)
+        netfront = self._vif.netfront
+        several = netfront is not None and len(netfront.queues) > 1
+        return (source.expected or 0) - source.given >= (FEW if several in _loaded else MANY)
 
     def turn(self) -> None:
         """Make as many deliveries as there are of the kind. Called between deliveries."""
@@ -191,7 +193,7 @@ class _Turn:
         state, engine = self._state, self._ends.engine
         self._open(ready)
         make = engine.kernel(kernel.run_deliveries)
-        _loaded.add(engine.name)
+        _loaded.add(len(self._books) > 1)
         args = self._args(engine)
         copied = self._machine.grant_tables.copied_bytes(self._domids[1])
         outcome = kernel.MADE

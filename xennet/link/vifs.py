@@ -300,9 +300,10 @@ class Vifs:
     @contextmanager
     def _joined_passes(self) -> Iterator[None]:
         """A context in which passes of the only vif are joined if there are many to come."""
-        pair, pump, leave = self.pairs[0], self.host.pump, None
-        if len(self.pairs) == 1 and pair.vif is not None and pump.undisturbed:
-            joined = JoinedPasses(self.host.machine, pair.vif, pair.guest, pair.host)
+        pump, leave = self.host.pump, None
+        if len(self.vifs) == len(self.pairs) == 1 and pump.undisturbed:
+            (pair,) = self.pairs
+            joined = JoinedPasses(self.host.machine, pair.plugged, pair.guest, pair.host)
             if joined.worthwhile:
                 leave = pump.attend(joined.turn, EVERY)
         try:
