@@ -11,7 +11,7 @@ from xennet.check.check import Side, all_checks
 from xennet.check.matrix import CASES, Cell
 from xennet.check.program_target import ProgramTarget
 from xennet.check.runner import words_of
-from xennet.cli import main
+from xennet.cli import group, main
 from xennet.cli.run import run as run_command
 from xennet.run.options import RunOptions
 from xennet.trace.stream import read
@@ -97,7 +97,11 @@ def test_a_cell_of_the_matrix_is_a_run_of_the_same_verdict(
 def test_the_words_of_a_cell_ask_for_its_options(case: object) -> None:
     one = next(each for each in CASES if each is case)
     words = [*Cell("freebsd", "xnb", one, ()).words]
-    with run_command.make_context("run", words) as context:
+    # With its parent: click keeps the options of help that the first context asked for.
+    with (
+        group.make_context("xennet", [], resilient_parsing=True) as parent,
+        run_command.make_context("run", words, parent=parent) as context,
+    ):
         given = context.params
     assert (given["guest"], given["host"]) == ((one.guest,), (one.host,))
     assert (given["frontend"], given["backend"]) == ("freebsd", "xnb")

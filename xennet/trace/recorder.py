@@ -70,6 +70,11 @@ from xennet.vif.ring_events import RECORDS, EventsLost, RingEvent, take
 
 Sink = Callable[[Event], object]
 
+
+class NotMadeWithinError(ValueError):
+    """A machine cannot be recorded with its memory: it was made with another engine."""
+
+
 #: Bytes of a load that are told; of a store all are.
 MOST_LOADED = 64
 #: From here on numbers of bytes are of memories outside of the arena.
@@ -290,7 +295,9 @@ class Recorder:
         another one, or while one is recorded."""
         base, size = self._arena
         if self._machine is not None or not size or address_of(machine.memory.u8) != base:
-            raise ValueError("this machine was not made within recording(), or is one too many")
+            raise NotMadeWithinError(
+                "this machine was not made within recording(), or is one too many"
+            )
         self._raw = machine.memory.u8
         self.observe(machine)
         for early in self._early:
