@@ -333,7 +333,7 @@ class Transaction:
         if node is None and entry.snapshot is not None:
             replaced = self._tree.lookup(entry.path)
             if replaced is not None:
-                self._tree.not_owned(replaced)
+                self._tree.not_owned(replaced, len(entry.path))
         if private is None:
             return
         # With the new generation, entries of domains that died meanwhile would look current.

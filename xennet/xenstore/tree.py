@@ -121,10 +121,11 @@ class Tree:
     def set_perms(self, node: Node, perms: Perms) -> None:
         """Give ``node`` new permissions, and with them perhaps a new owner."""
         self.version += 1
-        self.not_owned(node)
+        size = path_size(node)
+        self.not_owned(node, size)
         node.perms = perms
         node.generation = self.next_generation()
-        self.now_owned(node, path_size(node))
+        self.now_owned(node, size)
 
     def create(self, anchor: Node, names: Sequence[str], value: bytes, perms: Perms) -> Node:
         """Create a chain of nodes called ``names`` under ``anchor``; the last one gets ``value``.
@@ -155,10 +156,14 @@ class Tree:
         if above is None:
             raise ValueError("the root cannot be removed")
         self.version += 1
-        removed = list(self.walk(node))
-        for gone in removed:
-            self.not_owned(gone)
-        for gone in removed:
+        # Each path's size by its parent's: a deep tree has long paths.
+        sizes = {node: path_size(node)}
+        for gone in self.walk(node):
+            if gone is not node and gone.parent is not None:
+                sizes[gone] = sizes[gone.parent] + 1 + len(gone.name)
+        for gone, size in sizes.items():
+            self.not_owned(gone, size)
+        for gone in sizes:
             gone.children = NO_CHILDREN  # no circles: the memory is free at once
         above.take_out(node.name)
         self.known.clear()
@@ -200,7 +205,7 @@ class Tree:
         longer = len(value) - len(node.value)
         same = perms is node.perms
         if not same:
-            self.not_owned(node)
+            self.not_owned(node, path_size)
         node.value, node.perms, node.generation = value, perms, generation
         if not same:
             self.now_owned(node, path_size)
@@ -230,10 +235,10 @@ class Tree:
         """Bytes of the record of ``node``."""
         return self._record_size(len(node.perms), len(node.value), node.children.size)
 
-    def not_owned(self, node: Node) -> None:
-        """Stop counting ``node`` for its owner."""
+    def not_owned(self, node: Node, path_size: int) -> None:
+        """Stop counting ``node``, whose path has ``path_size`` characters, for its owner."""
         domid = node.perms[0].domid
-        self._memory[domid] -= path_size(node) + self.record_size(node)
+        self._memory[domid] -= path_size + self.record_size(node)
         self._nodes[domid] -= 1
         if domid:
             del self._owned[domid][node]
