@@ -66,7 +66,7 @@ types: $(DEV)
 # Tests wait for other processes a third of their time: one more of them than there are cores.
 unit: $(FAST) $(FUZZ)
 	@$(BIN)/python -m compileall -q xennet
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1))
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -n $$(($(JOBS) + 1)) --dist loadfile
 
 # What it finds is kept in explore-out, which `make clean` leaves alone.
 explore: $(FAST)
