@@ -9,7 +9,7 @@ and counted as often as orders come to it. A state is come back to by a run that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from hashlib import blake2b
 from types import ModuleType
 
@@ -20,7 +20,6 @@ from xennet.engine.choice import using
 from xennet.host.domains import PluggedVif
 from xennet.link.protocol import Link
 from xennet.link.vifs import Stage, Vifs
-from xennet.port.spec import open_ports
 from xennet.pump import Pump, VirtualClock
 from xennet.run.links import run_ports
 from xennet.runloop import Delivery, LivelockError
@@ -174,11 +173,7 @@ class _Replay:
         """Make the run as far as it goes. Raises NoSuchChoiceError for choices that it does not
         have while frames flow, and what xennet.run.links.run_ports raises."""
         asked = self._asked
-        with ExitStack() as closing, suppress(_StopError):
-            ports = open_ports([*asked.guests, *asked.hosts])
-            for port in ports:
-                closing.callback(port.close)
-            guests, hosts = ports[: len(asked.guests)], ports[len(asked.guests) :]
+        with asked.ports() as (guests, hosts), suppress(_StopError):
             try:
                 with using("plain"):
                     run = run_ports(guests, hosts, asked.options, lambda *_: None, made=self._made)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 from attrs import field, frozen
 
 from xennet.choices import Choices, ChosenOrder, NoSuchChoiceError, Player
 from xennet.link.protocol import Link
 from xennet.link.vifs import Stage, Vifs
+from xennet.port.base import Port
 from xennet.port.spec import open_ports
 from xennet.run.links import run_ports
 from xennet.run.options import RunOptions
@@ -50,6 +51,15 @@ class Asked:
     def between(guest: str, host: str) -> Asked:
         """The run of one vif between two ports."""
         return Asked((guest,), (host,), words=("--guest", guest, "--host", host))
+
+    @contextmanager
+    def ports(self) -> Iterator[tuple[list[Port], list[Port]]]:
+        """The ports of the guests and those of the hosts, open within the block."""
+        with ExitStack() as closing:
+            ports = open_ports([*self.guests, *self.hosts])
+            for port in ports:
+                closing.callback(port.close)
+            yield ports[: len(self.guests)], ports[len(self.guests) :]
 
 
 @frozen
@@ -235,14 +245,8 @@ class SteppedRun:
 
     def _reported(self) -> RunReport:
         asked = self.asked
-        with ExitStack() as closing:
-            ports = open_ports([*asked.guests, *asked.hosts])
-            for port in ports:
-                closing.callback(port.close)
-            recorder = closing.enter_context(recording())
+        with asked.ports() as (guests, hosts), recording() as recorder:
             recorder.sink(self._note)
-            guests = ports[: len(asked.guests)]
-            hosts = ports[len(asked.guests) :]
 
             def made(link: Link) -> None:
                 assert isinstance(link, Vifs)
