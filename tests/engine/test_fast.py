@@ -15,6 +15,7 @@ import pytest
 
 from xennet.engine import kernel as kernels
 from xennet.engine.choice import named
+from xennet.engine.fast.cache import kept_code
 from xennet.engine.fast.translate import translate
 from xennet.engine.kernel import U32Array, U32Words
 from xennet.netback import guest_tx
@@ -64,6 +65,19 @@ def test_translated_code_that_is_damaged_is_made_again(tmp_path: Path, damage: b
     result = run(tmp_path)
     assert (result.returncode, result.stdout) == (0, "0\n"), result.stderr
     assert translated(tmp_path) == first
+
+
+def test_translated_code_that_cannot_be_kept_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path))
+    code = compile("1", "made", "eval")
+    assert kept_code("a.kernel", __file__, lambda: code) == code
+    (kept,) = tmp_path.rglob("a.kernel-*")
+    kept.unlink()
+    kept.mkdir()  # nothing can be put in its place
+    assert kept_code("a.kernel", __file__, lambda: code) == code
+    assert list(kept.parent.iterdir()) == [kept]
 
 
 def test_code_from_the_cache_leaves_numbas_registries_alone(tmp_path: Path) -> None:

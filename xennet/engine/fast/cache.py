@@ -17,7 +17,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from types import CodeType
 from typing import Any
 
@@ -96,9 +95,12 @@ def kept_code(module: str, file: str, make: Callable[[], CodeType]) -> CodeType:
     content = marshal.dumps(made)
     with suppress(OSError):
         _prepare(kept.parent)
-        with NamedTemporaryFile(dir=kept.parent, delete=False) as part:
-            part.write(bytes.fromhex(_digest(content)) + content)
-        os.replace(part.name, kept)
+        part = kept.with_suffix(f".{os.getpid()}")
+        try:
+            part.write_bytes(bytes.fromhex(_digest(content)) + content)
+            part.replace(kept)
+        finally:
+            part.unlink(missing_ok=True)
     return made
 
 
