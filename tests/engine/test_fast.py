@@ -9,6 +9,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,18 @@ def test_translated_code_that_cannot_be_kept_leaves_nothing_behind(
     kept.mkdir()  # nothing can be put in its place
     assert kept_code("a.kernel", __file__, lambda: code) == code
     assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_translated_code_belongs_to_the_place_of_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path / "cache"))
+    files = [tmp_path / place / "kernel.py" for place in ("here", "moved")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("1")
+        code = kept_code("a.kernel", str(file), partial(compile, "1", str(file), "eval"))
+        assert code.co_filename == str(file)
 
 
 def test_code_from_the_cache_leaves_numbas_registries_alone(tmp_path: Path) -> None:

@@ -82,8 +82,10 @@ def _prepare(mine: Path) -> None:
 
 def kept_code(module: str, file: str, make: Callable[[], CodeType]) -> CodeType:
     """The code that ``make`` makes of the kernels of ``module``, whose source is ``file``; it is
-    made once for these very sources and this Python."""
-    name = f"{module}-{_digest_of(file)}.{sys.implementation.cache_tag}"
+    made once for these very sources, where they lie (code names its file, which numba reads), and
+    this Python."""
+    place = _digest(os.fsencode(file) + bytes.fromhex(_digest_of(file)))
+    name = f"{module}-{place}.{sys.implementation.cache_tag}"
     kept = _mine() / name
     with suppress(OSError):
         content = kept.read_bytes()
