@@ -83,7 +83,6 @@ bench: $(FAST)
 	@mkdir -p bench-out
 	@$(BIN)/python -m xennet.bench --json bench-out/figures.json
 	@$(BIN)/python tools/bench_doc.py bench-out/figures.json
-	@$(BIN)/python -m xennet.bench.xenstore
 	@$(BIN)/python -m xennet.bench.taps
 	@$(BIN)/python -m xennet.bench.exec_seam
 	@$(BIN)/python -m xennet.bench.qemu_echo

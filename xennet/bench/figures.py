@@ -280,6 +280,7 @@ def xenstored(bench: Bench) -> Json:
         "store": found,
         "store_lone": _seconds(results.lone),
         "store_start": _seconds(results.starts),
+        "store_growth": {growth.workload: growth.ratios for growth in results.growth},
         "store_memory": {
             name: dict(zip(("few_kib", "many_kib", "emptied_kib"), kib, strict=True))
             for name, kib in results.memory_kib.items()

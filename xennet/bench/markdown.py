@@ -226,6 +226,15 @@ def _store_seconds(title: str) -> _Maker:
     return make
 
 
+def _store_growth(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (request, *(_ratio(ratios, server) for server in ("xennet", "C xenstored")))
+        for request, ratios in results[name].items()
+    )
+    title = "A request with 100,000 nodes, of its time with 100"
+    yield Table(title, ("request", "xennet", "C xenstored"), rows)
+
+
 def _store_memory(results: Json, name: str) -> Iterator[Table]:
     rows = tuple(
         (server, *(f"{kib / 1024:,.1f}" for kib in memory.values()))
@@ -277,6 +286,7 @@ _TABLES: dict[str, _Maker] = {
     "store": _store,
     "store_lone": _store_seconds("xenstored, a lone READ beside clients that send ahead"),
     "store_start": _store_seconds("xenstored, from its start to the first answer"),
+    "store_growth": _store_growth,
     "store_memory": _store_memory,
     "fuzz": _fuzz,
     "memory": _memory,

@@ -1,11 +1,10 @@
-"""``python -m xennet.bench.xenstore``: requests per second of ``xennet xenstored``.
+"""Requests per second of ``xennet xenstored``.
 
 The real C xenstored, where it can be started, runs next to it in the same interleaved rounds.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -15,8 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
-import click
-from attrs import asdict, frozen
+from attrs import frozen
 
 from xennet.abi.xs_wire import XS_READ
 from xennet.bench.real_xenstored import CannotStartError, RealXenstored
@@ -60,12 +58,6 @@ class Rate:
     clients: int
     figures: dict[str, Figure]
     busy: dict[str, Figure]
-
-    @property
-    def ratio(self) -> float | None:
-        """The median of xennet by that of the real daemon; None without the real one."""
-        real = self.figures.get(REAL)
-        return self.figures[OURS].median / real.median if real else None
 
 
 @frozen
@@ -251,60 +243,3 @@ def _growth(
 
 def _contestant(run: Run) -> Contestant:
     return lambda _, count: run(count)
-
-
-@click.command()
-@click.option("--rounds", default=7, show_default=True, help="Rounds in which both take turns.")
-@click.option("--seconds", default=0.3, show_default=True, help="About how long one turn takes.")
-@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
-def main(rounds: int, seconds: float, as_json: bool) -> None:
-    """Measure xennet xenstored against the real C xenstored."""
-    results = measure(rounds, seconds, say=lambda text: click.echo(text, err=True))
-    if as_json:
-        click.echo(json.dumps(asdict(results), indent=2))
-    else:
-        show(results, rounds)
-
-
-def show(results: Results, rounds: int) -> None:
-    """Print the results as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"XenStore requests per second, medians of {rounds} interleaved rounds")
-    table.add_column("request")
-    for heading in ("clients", OURS, "spread", REAL, "spread", "ratio", "per CPU second"):
-        table.add_column(heading, justify="right")
-    for rate in results.rates:
-        cells = []
-        for name in (OURS, REAL):
-            figure = rate.figures.get(name)
-            cells += [f"{figure.median:,.0f}", f"{figure.spread:.0%}"] if figure else ["-", "-"]
-        ratio = f"{rate.ratio:.2f} x" if rate.ratio else "-"
-        of_busy = f"{rate.busy[OURS].of(rate.busy[REAL]):.2f} x" if rate.ratio else "-"
-        table.add_row(rate.workload, str(rate.clients), *cells, ratio, of_busy)
-    console = Console()
-    console.print(table)
-    few, many = results.nodes
-    for growth in results.growth:
-        costs = ", ".join(f"{name} {ratio:.2f} x" for name, ratio in growth.ratios.items())
-        console.print(f"{growth.workload}: {many:,} nodes cost {costs} of what {few} cost")
-    for name, figure in results.lone.items():
-        console.print(
-            f"{name}: a lone READ beside {CROWD} clients that send ahead takes "
-            f"{figure.median * 1e3:.2f} ms ({min(figure.rates) * 1e3:.2f} to "
-            f"{max(figure.rates) * 1e3:.2f})"
-        )
-    for name, figure in results.starts.items():
-        console.print(f"{name}: {figure.median:.2f} s from its start to the first answer")
-    for name, (small, large, emptied) in results.memory_kib.items():
-        console.print(
-            f"{name}: {small / 1024:.1f} MiB with {few} small nodes, {large / 1024:.1f} MiB "
-            f"with {many:,}, {emptied / 1024:.1f} MiB when they are removed"
-        )
-    if results.reason:
-        console.print(f"{REAL} left out: {results.reason}")
-
-
-if __name__ == "__main__":
-    main()
