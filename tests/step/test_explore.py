@@ -27,7 +27,7 @@ from xennet.step.explore import End, Explored, Place, State, explore
 from xennet.step.machine_state import digest_of
 from xennet.step.orders_text import WRITERS, text_lines
 from xennet.step.stepped_run import Asked
-from xennet.trace.recorder import name_of
+from xennet.trace.event_text import name_of
 from xennet.trace.stream import read
 
 NETFRONT = "examples.sleepy_netfront:NeverLooksAgain"

@@ -26,7 +26,7 @@ from xennet.runloop import Delivery, LivelockError
 from xennet.step.lost_wakeup import lost_wakeups, ring_lines
 from xennet.step.machine_state import digest_of, modules_of
 from xennet.step.stepped_run import Asked
-from xennet.trace.recorder import name_of
+from xennet.trace.event_text import name_of
 
 #: Most states that are looked at unless more are asked for.
 MOST_STATES = 2000

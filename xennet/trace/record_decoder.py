@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from xennet.abi.codec import Codec
 from xennet.trace import record_rules, records, store_arguments
+from xennet.trace.event_text import printable
 from xennet.trace.records import HEADER, STRUCTURES, VERSION, Kind, Role, Structure
 
 #: Present, with an empty value, where Wireshark has an expert item of that name.
@@ -37,7 +38,7 @@ def _record(record: bytes) -> Iterator[tuple[str, int | str]]:
     for name in ("rule", "text"):
         said = record[at : at + head[f"{name}_length"]]
         if said:
-            yield f"xennet.{name}", _printable(said)
+            yield f"xennet.{name}", printable(said, kept=b"\\")
         at += head[f"{name}_length"]
     kind = _KINDS.get(head["kind"])
     body = record[at:]
@@ -93,11 +94,11 @@ def _payload(
     yield f"{prefix}payload", payload.hex()
     for part in payload.split(b"\0"):
         if part:
-            yield f"{prefix}string", _printable(part, backslash=True)
+            yield f"{prefix}string", printable(part)
     if role in (Role.TO_STORE, Role.FROM_STORE):
         kind = int.from_bytes(body[:4], "little")
         for name, part in store_arguments.parts(kind, role == Role.TO_STORE, payload):
-            yield f"{prefix}{name}", _printable(part, backslash=True)
+            yield f"{prefix}{name}", printable(part)
 
 
 def _leaves(codec: Codec, prefix: str, body: bytes) -> Iterator[tuple[str, int | str]]:
@@ -109,10 +110,3 @@ def _leaves(codec: Codec, prefix: str, body: bytes) -> Iterator[tuple[str, int |
             name = f"{prefix}{records.clean(path)}"
             number = int.from_bytes(raw, "little", signed=code.islower())
             yield name, raw.hex() if code.endswith("s") else number
-
-
-def _printable(data: bytes, backslash: bool = False) -> str:
-    """Bytes as text: all but printable ASCII as \\xNN, and with ``backslash`` that one too."""
-    return "".join(
-        chr(b) if 32 <= b < 127 and not (backslash and b == 92) else f"\\x{b:02x}" for b in data
-    )

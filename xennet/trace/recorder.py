@@ -40,32 +40,27 @@ from xennet.abi.words import (
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.address import address_of
 from xennet.engine.choice import F, using
-from xennet.engine.kernel import LOG_HEADER, LOG_RECORD, LOG_USED
+from xennet.engine.kernel import LOG_HEADER, LOG_RECORD
 from xennet.engine.watched import LOAD, STORE, UPDATE, Kind, Teller, WatchedView
 from xennet.frames import CSUM_BLANK, DATA_VALIDATED
 from xennet.gnttab.directory import ROW_VERSION, ROW_WORDS
 from xennet.hypervisor import Machine
 from xennet.observe import (
-    DefectStruck,
     DomainCreated,
-    DomainDestroyed,
-    DomainShutdown,
-    EventDelivered,
     EventSent,
-    FrameFiltered,
     FramePassed,
     Hypercall,
     Notification,
-    ProgramCall,
-    StateChanged,
     StoreOperation,
-    VirqRaised,
 )
 from xennet.runloop import Call, Delivery
 from xennet.trace import meanings
+from xennet.trace.event_text import cleaned, name_of, plain, printable
+from xennet.trace.machine_events import TOLD
 from xennet.trace.meanings import Meaning
 from xennet.trace.ring_slots import RINGS, RingSlots
 from xennet.trace.stream import Event
+from xennet.trace.told_views import LogView, PrivateView
 from xennet.vif.ring_events import RECORDS, EventsLost, RingEvent, take
 
 Sink = Callable[[Event], object]
@@ -109,46 +104,6 @@ class _Memory:
     number: int = 0
     base: int = 0
     writers: dict[int, int] = attrs.field(factory=dict)
-
-
-class _LogView:
-    """A kernel's log that tells of each record when it is complete."""
-
-    def __init__(self, log: array[int], told: Callable[[Sequence[int]], None]) -> None:
-        self._log = log
-        self._told = told
-
-    def __len__(self) -> int:
-        return len(self._log)
-
-    def __getitem__(self, at: int) -> int:
-        return self._log[at]
-
-    def __setitem__(self, at: int, value: int) -> None:
-        before = self._log[at]
-        self._log[at] = value
-        if at == LOG_USED and value == before + LOG_RECORD:
-            self._told(self._log[before:value])
-
-
-class _PrivateView:
-    """The two private indices of an end of a ring, which tell when they are moved."""
-
-    def __init__(self, indices: array[int], told: Callable[[int, int, int], None]) -> None:
-        self._indices = indices
-        self._told = told
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, at: int) -> int:
-        return self._indices[at]
-
-    def __setitem__(self, at: int, value: int) -> None:
-        before = self._indices[at]
-        self._indices[at] = value
-        if value != before:
-            self._told(at, before, value)
 
 
 class _FarEnd:
@@ -230,14 +185,14 @@ class Recorder:
     def view(self, buffer: memoryview | array[int]) -> Any:
         """``buffer`` itself; a log of packets in a form that tells of each record."""
         if isinstance(buffer, array) and buffer.typecode == "q" and len(buffer) == _LOG_LENGTH:
-            return _LogView(buffer, self._noted)
+            return LogView(buffer, self._noted)
         return buffer
 
     def private(self, indices: array[int], names: tuple[str, ...], ring: memoryview) -> array[int]:
         """A view of ``indices`` that tells of each move."""
         if not isinstance(ring, WatchedView):
             return indices
-        return cast("array[int]", _PrivateView(indices, partial(self._moved, names, ring.at)))
+        return cast("array[int]", PrivateView(indices, partial(self._moved, names, ring.at)))
 
     def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         """A view of ``memory`` that tells of each access; the same one if it is called again."""
@@ -327,7 +282,7 @@ class Recorder:
         of the last event before it was seen."""
         self._flush()
         members: Event = {"t": now, "verdict": verdict} | ({"rule": rule} if rule else {})
-        text = _text(f"{verdict}: {why}".encode("utf-8", "surrogatepass"))
+        text = printable(f"{verdict}: {why}".encode("utf-8", "surrogatepass"))
         self._emit("check", text, cause=cause, **members)
 
     def detach(self) -> None:
@@ -638,9 +593,11 @@ class Recorder:
     # -- the observers' events ---------------------------------------------------------------------
 
     def _observe(self, event: Any) -> None:
-        way = _WAYS.get(type(event))
-        if way is not None:
-            way(self, _cleaned(event))
+        if (way := _WAYS.get(type(event))) is not None:
+            way(self, cleaned(event))
+        elif (tell := TOLD.get(type(event))) is not None:
+            kind, text, members = tell(cleaned(event))
+            self._emit(kind, text, dom=event.domid, **members)
 
     def _ring_event(self, event: RingEvent | EventsLost) -> None:
         if self._in_place and self._in_place[0] == event:
@@ -681,19 +638,15 @@ class Recorder:
             self._arrays.clear()  # a domain gives its arrays anew
         if event.op == "GNTTABOP_copy" and self._raw is not None:
             return  # told by the kernel
-        args, result = _plain(event.args), _plain(event.result)
+        args, result = plain(event.args), plain(event.result)
         text = f"{event.op}: {result}"
         self._emit("hypercall", text, dom=event.domid, op=event.op, args=args, result=result)
-
-    def _delivered(self, event: EventDelivered) -> None:
-        text = f"upcall for port {event.port}" + ("" if event.handled else ", without a handler")
-        self._emit("upcall", text, dom=event.domid, port=event.port, handled=event.handled)
 
     def _store(self, event: StoreOperation) -> None:
         held: list[Event] = []
         if self._held_for == "store":
             held, self._held, self._held_for = self._held or [], None, ""
-        value = _text(event.value)
+        value = printable(event.value)
         error = f": {event.error}" if event.error else ""
         ends: Event = {}
         if event.op == "TRANSACTION_END":
@@ -715,17 +668,6 @@ class Recorder:
         for one in held:
             self._out({**one, "cause": n})
 
-    def _state(self, event: StateChanged) -> None:
-        text = f"{event.path}: state {event.old} becomes {event.new}"
-        members = {"path": event.path, "old": event.old, "new": event.new}
-        self._emit("state", text, dom=event.domid, **members)
-
-    def _domain(self, event: DomainCreated | DomainShutdown | DomainDestroyed) -> None:
-        what = type(event).__name__.removeprefix("Domain").lower()
-        members = {key: value for key, value in attrs.asdict(event).items() if key != "domid"}
-        text = f"domain {event.domid} is {'shut down' if what == 'shutdown' else what}"
-        self._emit("domain", text, dom=event.domid, what=what, **members)
-
     def _frame(self, event: FramePassed) -> None:
         size = len(event.data)
         does = "enters" if event.direction == "in" else "leaves"
@@ -740,29 +682,6 @@ class Recorder:
             members |= {"cause": copy} if copy else {}
         text = f"a frame of {size} bytes {does} {event.vif} q{event.queue} at the {event.end}"
         self._emit("frame", text, dom=event.domid, **members)
-
-    def _filtered(self, event: FrameFiltered) -> None:
-        size = len(event.data)
-        path = event.frontend
-        text = f"a frame of {size} bytes is not for {path}: nobody there asked for its address"
-        members: Event = {"end": "host", "direction": "filtered", "path": path}
-        members |= {"size": size, "bytes": event.data.hex()}
-        self._emit("frame", text, dom=event.domid, **members)
-
-    def _defect(self, event: DefectStruck) -> None:
-        text = f"defect {event.row} struck: {event.what}"
-        members: Event = {"rule": event.row, "what": event.what}
-        members["otherend_id"] = event.otherend_id
-        self._emit("defect", text, dom=event.domid, **members)
-
-    def _virq(self, event: VirqRaised) -> None:
-        text = f"virtual interrupt {event.virq} is raised at port {event.port}"
-        self._emit("virq", text, dom=event.domid, virq=event.virq, port=event.port)
-
-    def _program(self, event: ProgramCall) -> None:
-        members = {key: value for key, value in attrs.asdict(event).items() if key != "domid"}
-        text = f"program {event.pid}: {event.call} of {event.device}"
-        self._emit("program", text, dom=event.domid, **members)
 
     # -- out ---------------------------------------------------------------------------------------
 
@@ -811,54 +730,8 @@ class Recorder:
         return self._last
 
 
-def name_of(delivery: Delivery, call: object) -> str:
-    """The name of a delivery that calls ``call()``: whose pass it is, where that is known."""
-    while isinstance(call, partial):
-        if call.args == (delivery,):
-            break
-        call = call.args[-1] if call.args else call.func
-    if delivery.kind == "evtchn":
-        return f"event at port {delivery.ident} of domain {delivery.domid}"
-    owner = getattr(call, "__self__", None)
-    if name := getattr(owner, "delivery_name", ""):
-        return str(name)
-    kind = type(owner) if owner is not None else None
-    module = getattr(kind, "__module__", getattr(call, "__module__", ""))
-    room = module.split(".")[1] if module.startswith("xennet.") else ""
-    words = getattr(call, "__qualname__", "")
-    if owner is not None and not room:
-        return f"{type(owner).__name__}.{getattr(call, '__name__', '')} of domain {delivery.domid}"
-    return f"{delivery} ({room} {words})" if room and words else str(delivery)
-
-
 def _sets(old: bytes, new: bytes) -> bool:
     return any(b & ~a for a, b in zip(old, new, strict=True))
-
-
-def _text(value: bytes) -> str:
-    """Bytes as text: all but printable ASCII, and the backslash, as ``\\xNN``."""
-    return "".join(chr(b) if 32 <= b < 127 and b != 92 else f"\\x{b:02x}" for b in value)
-
-
-def _cleaned(event: Any) -> Any:
-    """An event whose members that are text are as :func:`_plain` has them."""
-    texts = {
-        one.name: _plain(value)
-        for one in attrs.fields(type(event))
-        if isinstance(value := getattr(event, one.name), str)
-        and not (value.isascii() and value.isprintable() and "\\" not in value)
-    }
-    return attrs.evolve(event, **texts) if texts else event
-
-
-def _plain(value: object) -> Any:
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, str):
-        return _text(value.encode("utf-8", "surrogateescape"))
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    return _text(str(value).encode("utf-8", "surrogateescape"))
 
 
 _WAYS: dict[type, Callable[[Recorder, Any], None]] = {
@@ -867,17 +740,8 @@ _WAYS: dict[type, Callable[[Recorder, Any], None]] = {
     Notification: Recorder._notification,
     EventSent: Recorder._sent,
     Hypercall: Recorder._hypercall,
-    EventDelivered: Recorder._delivered,
     StoreOperation: Recorder._store,
-    StateChanged: Recorder._state,
-    DomainCreated: Recorder._domain,
-    DomainShutdown: Recorder._domain,
-    DomainDestroyed: Recorder._domain,
-    ProgramCall: Recorder._program,
     FramePassed: Recorder._frame,
-    FrameFiltered: Recorder._filtered,
-    VirqRaised: Recorder._virq,
-    DefectStruck: Recorder._defect,
 }
 
 
