@@ -27,6 +27,7 @@ _TABLE = {
     "lazy": "moved",
     "user_cache": "",
     "html_table": "",
+    "whole_file": "",
     # How kernels run
     "engine": "",
     "engine/choice": "engine engine/fast errors",
@@ -106,7 +107,7 @@ _TABLE = {
     # What happened, step by step
     "trace": (
         "__init__ abi engine/address engine/choice engine/kernel engine/watched frames gnttab "
-        "html_table hypervisor lazy observe runloop user_cache vif"
+        "html_table hypervisor lazy observe runloop user_cache vif whole_file"
     ),
     # What was taken from a real host
     "dumps": "abi engine/kernel netback netfront ring vif xenstore",
@@ -129,7 +130,7 @@ _TABLE = {
         "fuzz/targets gnttab host link netback netback/poll_page netfront netmap port pump shmif "
         "tap user_cache vif xenstore"
     ),
-    "fuzz": "abi engine engine/choice engine/kernel ring workers",
+    "fuzz": "abi engine engine/choice engine/kernel ring whole_file workers",
     "fuzz/targets": (
         "abi adversary engine engine/choice engine/kernel flow frames fuzz gnttab hypervisor "
         "netback netback/poll_page netback/xnb/oracle netback/xnb/poller netfront netmap port ring "
@@ -157,7 +158,7 @@ _TABLE = {
     "cli": (
         "__init__ abi check check/vectors choices course dumps engine/choice errors exec "
         "exec/own_host frames fuzz host hostd hypervisor interface lifecycle netback netfront "
-        "netmap port run shmif step trace workers wrap xen xenbus xenstore"
+        "netmap port run shmif step trace whole_file workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }

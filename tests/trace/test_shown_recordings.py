@@ -79,6 +79,16 @@ def test_a_recording_that_is_cut_ends_in_one_error(recording: Path, tmp_path: Pa
     assert [one.name for one in tmp_path.iterdir()] == ["cut.jsonl"]
 
 
+def test_an_event_that_a_form_cannot_have_is_told_with_the_file(tmp_path: Path) -> None:
+    memory = event(1, "memory", memory=1, what="tx ring", owner=1, frames=[1], bytes=4096)
+    beyond = event(2, "store", memory=1, at=4096, size=1, bytes="01", old="00")
+    file = tmp_path / "a.jsonl"
+    file.write_text(line_of(header_of()) + "".join(map(line_of, [memory, beyond])))
+    result = xennet("trace", "show", str(file), "-o", str(tmp_path / "a.pcapng"))
+    assert result.exit_code == 2
+    assert f"{file}: event 2 is beyond its memory" in result.output
+
+
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
 def test_a_number_that_json_does_not_have_is_refused_with_its_line(
     number: str, tmp_path: Path

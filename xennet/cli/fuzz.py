@@ -290,10 +290,10 @@ def minimise(
 
     Then comes a test of it. Exit code: 0 done, 1 the finding is gone, 2 bad usage.
     """
-    from xennet.fuzz.container import write_whole
     from xennet.fuzz.finding_file import write_finding
     from xennet.fuzz.minimise import GoneError, minimised
     from xennet.fuzz.replay import open_recorded
+    from xennet.whole_file import write_whole
 
     with _errors():
         recorded, target = open_recorded(file)

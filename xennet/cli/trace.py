@@ -123,7 +123,7 @@ def show(file: Path, output: Path | None, kind: tuple[str, ...], why: int | None
 
     try:
         if output is not None:
-            _write(file, output)
+            _write(file, output, file)
             return
         events = read(file)[1]
         for event in events if why is None else reasons(events, why):
@@ -135,19 +135,30 @@ def show(file: Path, output: Path | None, kind: tuple[str, ...], why: int | None
         raise BadInputError(printable(f"{file}: {error.strerror}")) from None
 
 
-def _write(recorded: Path, output: Path) -> None:
-    """Write the stream in ``recorded`` as ``output`` says. Raises BadInputError, TraceError, and
-    OSError if the stream cannot be read."""
+def _write(recorded: Path, output: Path, named: Path) -> None:
+    """Write the stream in ``recorded``, which messages call ``named``, as ``output`` says. Raises
+    BadInputError, TraceError, and OSError if the stream cannot be read."""
     from xennet.trace.stream import read
     from xennet.trace.writers import write
 
+    _has_form(output)
     header, events = read(recorded)
     try:
         write(header, events, output)
     except ValueError as error:
-        raise BadInputError(printable(str(error))) from None
+        raise BadInputError(printable(f"{named}: {error}")) from None
     except OSError as error:
         raise BadInputError(printable(f"{output}: {error.strerror}")) from None
+
+
+def _has_form(file: Path) -> None:
+    """Raise BadInputError unless the suffix of ``file`` names a form."""
+    from xennet.trace.writers import writer_for
+
+    try:
+        writer_for(file)
+    except ValueError as error:
+        raise BadInputError(printable(str(error))) from None
 
 
 @contextmanager
@@ -155,12 +166,7 @@ def _form_of(file: Path) -> Iterator[Path]:
     """Within the block a stream is written to the path that is yielded; behind it ``file`` has it
     in its form, also if the block raises what ends a command, unless nothing was recorded. Raises
     BadInputError for a file that cannot be; the stream is kept beside it then."""
-    from xennet.trace.writers import writer_for
-
-    try:
-        writer_for(file)
-    except ValueError as error:
-        raise BadInputError(printable(str(error))) from None
+    _has_form(file)
     if not file.parent.is_dir():  # a run may take long: say so before it
         raise BadInputError(printable(f"{file}: No such file or directory"))
     if file.suffix == ".jsonl":
@@ -173,7 +179,7 @@ def _form_of(file: Path) -> Iterator[Path]:
         finally:
             if stream.exists():
                 try:
-                    _write(stream, file)
+                    _write(stream, file, file)
                 except BadInputError as error:
                     kept = _kept_beside(stream, file)
                     raise BadInputError(f"{error.message}{kept}") from None

@@ -17,14 +17,12 @@ A container has up to MAX_BYTES. A change of the layout gets another version.
 
 from __future__ import annotations
 
-import os
 import struct
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from zlib import crc32
 
 from xennet.fuzz.fuzz_input import FuzzInput
+from xennet.whole_file import write_whole
 
 MAGIC = b"xenfuzz\0"
 VERSION = 1
@@ -68,19 +66,6 @@ def write_file(path: Path, fuzz_input: FuzzInput) -> None:
     Raises OSError.
     """
     write_whole(path, to_bytes(fuzz_input))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, as a whole or not at all. Raises OSError."""
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 def read_file(path: Path) -> FuzzInput:

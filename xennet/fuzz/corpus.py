@@ -14,12 +14,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from xennet.fuzz.clusters import Cluster
-from xennet.fuzz.container import ContainerError, read_file, to_bytes, write_whole
+from xennet.fuzz.container import ContainerError, read_file, to_bytes
 from xennet.fuzz.coverage import Coverage
 from xennet.fuzz.finding_file import Recorded, read_recorded, write_finding
 from xennet.fuzz.fuzz_input import FuzzInput, RawError, from_raw, to_raw
 from xennet.fuzz.pytest_text import pytest_text
 from xennet.fuzz.target import Target
+from xennet.whole_file import write_whole
 
 #: What the names of files with a container end in.
 SUFFIX = ".xenfuzz"

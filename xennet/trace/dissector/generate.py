@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +13,7 @@ from xennet.trace import record_rules, records, store_arguments
 from xennet.trace.record_rules import RecordRule
 from xennet.trace.store_arguments import Arguments
 from xennet.user_cache import directory
+from xennet.whole_file import write_whole
 
 _TYPES = {
     "B": "UINT8",
@@ -48,10 +47,7 @@ def write_dissector() -> Path:
     path = folder / f"xennet-{hashlib.sha256(text).hexdigest()[:12]}.lua"
     if path.is_file() and path.read_bytes() == text:
         return path
-    handle, unready = tempfile.mkstemp(dir=folder, suffix=".part")
-    with os.fdopen(handle, "wb") as out:
-        out.write(text)
-    os.replace(unready, path)
+    write_whole(path, text)
     return path
 
 
