@@ -76,17 +76,26 @@ def _frames(results: Json, _name: str) -> Iterator[Table]:
         yield Table(title, ("way", "frames/s", "spread", "of SEQPACKET", "of C limit"), rows)
 
 
-def _simple(title: str, first: str, unit: str, shown: str, digits: int = 0) -> _Maker:
-    """A maker of a table with one figure a row."""
+def _harness(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (engine, f"{figure['calls_s']:,.0f}", _spread(figure, "calls_s"))
+        for engine, figure in results[name].items()
+    )
+    yield Table("Harness entry (poll_page)", ("engine", "calls/s", "spread"), rows)
 
-    def make(results: Json, name: str) -> Iterator[Table]:
-        rows = tuple(
-            (key, f"{figure[unit]:,.{digits}f}", _spread(figure, unit))
-            for key, figure in results[name].items()
+
+def _start(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (
+            engine,
+            f"{figure['seconds']:.2f}",
+            _spread(figure, "seconds"),
+            f"{figure['wall']:.2f}" if "wall" in figure else "-",
         )
-        yield Table(title, (first, shown, "spread"), rows)
-
-    return make
+        for engine, figure in results[name].items()
+    )
+    columns = ("engine", "CPU seconds", "spread", "seconds by the clock")
+    yield Table("xennet run on 10 frames, whole process", columns, rows)
 
 
 def _log(results: Json, name: str) -> Iterator[Table]:
@@ -272,11 +281,9 @@ def _memory(results: Json, name: str) -> Iterator[Table]:
 _Maker = Callable[[Json, str], Iterator[Table]]
 _TABLES: dict[str, _Maker] = {
     "vif": _frames,
-    "harness": _simple("Harness entry (poll_page)", "engine", "calls_s", "calls/s"),
+    "harness": _harness,
     "log": _log,
-    "start": _simple(
-        "xennet run on 10 frames, whole process", "engine", "seconds", "seconds", digits=2
-    ),
+    "start": _start,
     "features": _features,
     "guests": _guests,
     "connect": _connects,
