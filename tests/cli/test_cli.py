@@ -435,7 +435,7 @@ def test_the_help_of_all_commands_imports_none_of_them() -> None:
         " *sorted(m for m in sys.modules if m.startswith('xennet.cli.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "xennet.cli.group xennet.cli.output"
+    assert done.stdout.splitlines()[-1] == "xennet.cli.collector xennet.cli.group xennet.cli.output"
 
 
 def test_the_help_tells_each_command_in_a_line_and_each_exists() -> None:
@@ -611,9 +611,21 @@ def test_a_run_imports_nothing_of_what_it_does_not_use() -> None:
     imported = set(output.splitlines()[-1].split())
     unused = {"xennet.netback.xnb", "xennet.link.switch", "xennet.cli.xs", "xennet.lifecycle"}
     unused |= {"xennet.exec", "xennet.netmap", "xennet.trace", "xennet.step", "xennet.course"}
-    unused |= {"textual", "jinja2"}
+    unused |= {"textual", "jinja2", "rich", "json"}
     assert "xennet.netback" in imported
     assert not imported & unused
+
+
+@pytest.mark.parametrize("command", ["run --quiet --guest gen:60x1 --host null:", "info"])
+def test_garbage_is_collected_once_a_command_works(command: str) -> None:
+    script = (
+        "import gc, sys; from xennet.__main__ import main; main();"
+        "print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command.split()], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "True True"
 
 
 def test_only_the_screen_of_a_stepper_imports_what_draws_it() -> None:

@@ -130,7 +130,7 @@ def test_what_is_built_in_needs_no_entry_points(wheel: zipfile.ZipFile) -> None:
     points = wheel.read(name).decode().replace(" ", "").split()
     assert points == [
         "[console_scripts]",
-        "xennet=xennet.cli:main",
+        "xennet=xennet.__main__:main",
         "[pytest11]",
         "xennet=xennet.testing.pytest_plugin",
     ]

@@ -37,6 +37,7 @@ from xennet.run import (
 from xennet.run.printable import printable
 from xennet.run.progress import counter, no_progress, progress_bar
 from xennet.run.render import STATE_STYLES, print_report, print_verdict, render_text
+from xennet.run.verdict_text import verdict_text
 
 SWITCH = SwitchReport(
     DirectionReport(THROUGH_SWITCH, 7000, 7000, 420000, 420000), 3, 3, 6998, 2, 1, 0, 0, 5
@@ -366,6 +367,20 @@ def test_the_verdict_is_the_last_word() -> None:
 
 def test_a_report_of_nothing_is_its_verdict() -> None:
     assert render_text(RunReport(Verdict(True))) == "GOOD\n"
+
+
+@given(
+    st.booleans(),
+    st.lists(st.text() | st.text(" \t\n\u2028[]/:a", max_size=9), max_size=3),
+    st.sampled_from((None, "SIGINT")),
+    st.booleans(),
+)
+def test_the_verdict_in_words_is_the_one_that_is_drawn(
+    good: bool, reasons: list[str], interrupted: str | None, live: bool
+) -> None:
+    options = RunOptions(live=live)
+    report = RunReport(Verdict(good, tuple(reasons)), options, interrupted=interrupted)
+    assert verdict_text(report) == render_text(report, print_verdict)
 
 
 @settings(max_examples=200, deadline=None)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from xennet import __version__
+from xennet.cli.collector import collect_garbage
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import open_standard_streams
 from xennet.errors import EngineError, LinkError, PluginError, PortError
@@ -58,6 +59,10 @@ _COMMANDS = {
     "xenstored": "Serve a XenStore on a unix socket.",
 }
 
+#: Commands that import most of what they need when they know what that is, and then collect garbage
+#: themselves.
+_IMPORT_MORE = {"run"}
+
 #: Errors in writing output, and of resources that the system has run out of: no errors of xennet.
 _NO_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 _RUN_OUT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
@@ -88,6 +93,8 @@ class _Commands(CommandGroup):
         module = import_module(f"xennet.cli.{cmd_name}")
         command = cast(click.Command, getattr(module, cmd_name))
         command.short_help = _COMMANDS[cmd_name]
+        if cmd_name not in _IMPORT_MORE:
+            collect_garbage()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from xennet.cli.choices_type import CHOICES
+from xennet.cli.collector import collect_garbage
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
 from xennet.cli.param_type import ParamType
@@ -26,6 +27,7 @@ from xennet.port.spec import PORTS, parse, records_to_stdout, split
 from xennet.run.options import RunOptions, TapFile
 from xennet.run.progress import Shown, live_line, no_progress, progress_bar
 from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, RunReport
+from xennet.run.verdict_text import verdict_text
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -488,6 +490,7 @@ def _vif(
     stop = Stop()
     try:
         with stopping(stop, silent):
+            collect_garbage()
             return run_ports(guests, hosts, options, progress, view, stop, taps, made)
     except NoSuchChoiceError as error:
         raise BadInputError(str(error)) from None
@@ -552,12 +555,15 @@ def _show(report: RunReport, as_json: bool, quiet: bool, err: bool) -> None:
     if as_json:
         say_json(report.to_json(), err)
         return
+    is_terminal = (sys.stderr if err else sys.stdout).isatty()
+    if quiet and not is_terminal:
+        say(verdict_text(report), nl=False, err=err)
+        return
     from rich.console import Console
 
     from xennet.run.render import print_report, print_verdict, render_text
 
-    printer = print_verdict if quiet else print_report
-    if (sys.stderr if err else sys.stdout).isatty():
-        printer(report, Console(stderr=err))
+    if is_terminal:
+        (print_verdict if quiet else print_report)(report, Console(stderr=err))
     else:
-        say(render_text(report, printer), nl=False, err=err)
+        say(render_text(report), nl=False, err=err)

@@ -21,6 +21,7 @@ from xennet.link.report import DomainReport, PathReport, TimelineEntry, VifRepor
 from xennet.port.base import Counters
 from xennet.run.printable import printable
 from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, DirectionReport, RunReport
+from xennet.run.verdict_text import reasons, word
 from xennet.wrap.in_order import Mismatch
 
 #: Most domains in a table; more are shown as the first one and all others.
@@ -421,18 +422,4 @@ def _port_notes(counters: Counters) -> str:
 
 
 def _verdict(report: RunReport) -> RenderableType:
-    verdict = report.verdict
-    text = Text(*_label(report))
-    if len(verdict.reasons) == 1:
-        text.append(f": {printable(verdict.reasons[0])}", "not bold default")
-        return _Sentences(text)
-    for reason in verdict.reasons:
-        text.append(f"\n  {printable(reason)}", "not bold default")
-    return _Sentences(text)
-
-
-def _label(report: RunReport) -> tuple[str, str]:
-    """The verdict in a word, and its style."""
-    if report.interrupted is not None and not report.options.live:
-        return "INTERRUPTED", "bold yellow"
-    return ("GOOD", "bold green") if report.verdict.good else ("BAD", "bold red")
+    return _Sentences(Text(*word(report)).append(reasons(report), "not bold default"))
