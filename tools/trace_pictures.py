@@ -17,15 +17,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from browser import Browser, Tab  # noqa: E402
 from lost_wake_up import record_lost_wake_up  # noqa: E402
+from recorded_run import record_run  # noqa: E402
 
-from xennet.port import open_port  # noqa: E402
-from xennet.run.links import run_ports  # noqa: E402
-from xennet.run.options import RunOptions  # noqa: E402
 from xennet.trace.page import write_html  # noqa: E402
-from xennet.trace.recorder import recording  # noqa: E402
-from xennet.trace.stream import Event, header_of  # noqa: E402
-
-GUEST, HOST = "tcp:20000x2", "echo:"
 
 
 def main() -> None:
@@ -35,7 +29,7 @@ def main() -> None:
         sys.exit("there is no chromium")
     with tempfile.TemporaryDirectory() as folder:
         run, lost = Path(folder, "run.html"), Path(folder, "lost.html")
-        header, events = _record_run()
+        header, events = record_run("tcp:20000x2", "echo:")
         write_html(header, events, run)
         write_html(*record_lost_wake_up(), lost)
         extra = next(e for e in events if (e.get("field"), e["dom"]) == ("slot 1", 0))
@@ -45,19 +39,6 @@ def main() -> None:
             _picture(browser, lost.as_uri(), "lost-wake-up.png", "t")
         finally:
             browser.close()
-
-
-def _record_run() -> tuple[Event, list[Event]]:
-    events: list[Event] = []
-    with recording() as recorder:
-        recorder.sink(events.append)
-
-        def made(link: object) -> None:
-            recorder.attach(link.host.machine)  # type: ignore[attr-defined]
-
-        run_ports([open_port(GUEST)], [open_port(HOST)], RunOptions(), lambda *_: None, made=made)
-        recorder.detach()
-    return header_of(["run", "--guest", GUEST, "--host", HOST]), events
 
 
 def _picture(browser: Browser, url: str, name: str, *keys: str) -> None:

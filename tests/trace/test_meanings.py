@@ -11,6 +11,7 @@ import pytest
 from consistency import require_consistent
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded_run import record_run
 
 from xennet.abi import netif
 from xennet.abi.event_channel import EVTCHN_FIFO_PENDING
@@ -25,9 +26,6 @@ from xennet.abi.grant_table import (
     GTF_transitive,
 )
 from xennet.abi.ring import SRING_HEADER_SIZE
-from xennet.port import open_port
-from xennet.run.links import run_ports
-from xennet.run.options import RunOptions
 from xennet.testing import VifSetup
 from xennet.trace import meanings
 from xennet.trace.recorder import recording
@@ -205,21 +203,6 @@ def test_event_bits_of_both_abis() -> None:
     assert meanings.control_block(128, bytes(4096), 128 + 8 + 28, 4).field == "head[7]"
 
 
-def recorded(guest: str, host: str, **options: object) -> list[Event]:
-    found: list[Event] = []
-    with recording() as recorder:
-        recorder.sink(found.append)
-
-        def made(link: object) -> None:
-            recorder.attach(link.host.machine)  # type: ignore[attr-defined]
-
-        ports = [open_port(guest)], [open_port(host)]
-        report = run_ports(*ports, RunOptions(**options), lambda *_: None, made=made)  # type: ignore[arg-type]
-        recorder.detach()
-    assert report.verdict.good
-    return found
-
-
 def stored(
     events: list[Event], wanted: Callable[[Event], bool] = lambda event: True
 ) -> Counter[str]:
@@ -232,7 +215,7 @@ def stored(
 
 
 def test_a_run_with_segments_has_extras_on_both_rings_and_entries_of_version_2() -> None:
-    events = recorded("tcp:20000x2@2", "echo:", grant_version=2, evtchn="2l")
+    _, events = record_run("tcp:20000x2@2", "echo:", grant_version=2, evtchn="2l")
     seen = stored(events)
     packets = sum(event["kind"] == "frame" for event in events) // 4
     extras = stored(events, lambda event: event.get("meaning", {}).get("type_name") == "GSO")
@@ -254,7 +237,7 @@ def test_a_run_with_segments_has_extras_on_both_rings_and_entries_of_version_2()
 
 
 def test_a_frontend_with_hashes_has_messages_on_its_control_ring() -> None:
-    events = recorded("tcp:3000x3@3", "echo:", frontend="windows", queues=2)
+    _, events = record_run("tcp:3000x3@3", "echo:", frontend="windows", queues=2)
     seen = stored(events)
     assert seen["ctrl ring: xen_netif_ctrl_request"] == seen["ctrl ring: xen_netif_ctrl_response"]
     messages = [

@@ -8,13 +8,10 @@ from pathlib import Path
 import pytest
 from browser import Browser, Tab
 from lost_wake_up import record_lost_wake_up
+from recorded_run import record_run
 
-from xennet.port import open_port
-from xennet.run.links import run_ports
-from xennet.run.options import RunOptions
 from xennet.trace.page import write_html
-from xennet.trace.recorder import recording
-from xennet.trace.stream import Event, header_of
+from xennet.trace.stream import Event
 
 Recording = tuple[Event, list[Event]]
 
@@ -22,19 +19,7 @@ Recording = tuple[Event, list[Event]]
 @pytest.fixture(scope="session")
 def run_recording() -> Recording:
     """A run with GSO, two queues and grant tables of version 2."""
-    events: list[Event] = []
-    with recording() as recorder:
-        recorder.sink(events.append)
-        ports = [open_port("tcp:20000x2@2")], [open_port("echo:")]
-        options = RunOptions(queues=2, grant_version=2)
-
-        def made(link: object) -> None:
-            recorder.attach(link.host.machine)  # type: ignore[attr-defined]
-
-        report = run_ports(*ports, options, lambda *_: None, made=made)
-        recorder.detach()
-    assert report.verdict.good
-    return header_of(["run", "--guest", "tcp:20000x2@2", "--host", "echo:"]), events
+    return record_run("tcp:20000x2@2", "echo:", queues=2, grant_version=2)
 
 
 @pytest.fixture(scope="session")
