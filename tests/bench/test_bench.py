@@ -227,7 +227,14 @@ _SAMPLE: Json = {
     "seqpacket": {"60": _SEQPACKET, "1514": _SEQPACKET},
     "harness": {"plain": {"calls_s": 75e3, "spread": [7e4, 8e4]}},
     "log": {"plain": {"off": _FIGURE, "on": _FIGURE | {"of_off": 0.5}}},
-    "start": {"plain": {"seconds": 0.25, "spread": [0.25, 0.5], "wall": 0.125}},
+    "start": {
+        "xennet --help": {
+            "seconds": 0.25,
+            "spread": [0.25, 0.5],
+            "wall": 0.125,
+            "wall_spread": [0.1, 0.2],
+        }
+    },
     "features": {"plain": {"GSO": _FIGURE | {"size": 64000, "of_first": 0.05, "of_memcpy": 0.5}}},
     "guests": {"plain": {"60": {"200": _FIGURE | {"cost_of_one": 2.0}}}},
     "connect": {"plain": {"8": {"cycles_s": 100.0, "spread": [80.0, 120.0]}}},
@@ -265,7 +272,7 @@ _SAMPLE: Json = {
         "| vif, plain | 150,000 | 67% | 1.00 x | 0.500 x |",
         "| plain | 75,000 | 13% |",
         "| plain | 150,000 | 150,000 | 0.50 x |",
-        "| plain | 0.25 | 100% | 0.12 |",
+        "| xennet --help | 0.250 | 100% | 0.125 | 0.100 to 0.200 |",
         "| plain: GSO, 64000 bytes | 150,000 | 9,600 | 67% | 0.05 x | 0.50 x |",
         "| plain: 200 | 150,000 | 67% | 2.00 x |",
         "| plain: 8 | 100 | 40% |",

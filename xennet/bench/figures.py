@@ -22,7 +22,7 @@ from xennet.bench.bus_speed import OverBus, over_socket, why_not
 from xennet.bench.netmap_speed import OverNetmap, OverVif
 from xennet.bench.polling import PollPage
 from xennet.bench.rounds import Contestant, Figure, race
-from xennet.bench.startup import StartUp
+from xennet.bench.startup import PROCESSES, StartUp
 
 SIZES = (60, 1514, 9014)
 LINK_SIZES = (60, 1514)
@@ -115,17 +115,21 @@ def log(bench: Bench) -> Json:
 
 
 def start(bench: Bench) -> Json:
-    """Whole processes of ``xennet run`` on ten frames."""
+    """Whole processes of short commands."""
     bench.say("start-up")
-    ways = {engine: StartUp(engine) for engine in bench.engines}
+    ways = {
+        name: StartUp(engine, arguments)
+        for name, (engine, arguments) in PROCESSES.items()
+        if engine in bench.engines
+    }
     for way in ways.values():
-        way(60, 1)  # afterwards the compiled code is on disk
-    figures = bench.race(ways, 60, dict.fromkeys(ways, 1))
+        way(0, 1)  # afterwards what is compiled is on disk
+        way.walls.clear()
     found = {}
-    for engine, figure in figures.items():
-        seconds = Figure(tuple(1 / rate for rate in figure.rates))
-        wall = median(ways[engine].walls[1:])
-        found[ENGINE[engine]] = leaf(seconds, "seconds") | {"wall": wall}
+    for name, figure in bench.race(ways, 0, dict.fromkeys(ways, 1)).items():
+        walls = ways[name].walls
+        seconds = leaf(Figure(tuple(1 / rate for rate in figure.rates)), "seconds")
+        found[name] = seconds | {"wall": median(walls), "wall_spread": [min(walls), max(walls)]}
     return {"start": found}
 
 

@@ -87,15 +87,16 @@ def _harness(results: Json, name: str) -> Iterator[Table]:
 def _start(results: Json, name: str) -> Iterator[Table]:
     rows = tuple(
         (
-            engine,
-            f"{figure['seconds']:.2f}",
+            process,
+            f"{figure['seconds']:.3f}",
             _spread(figure, "seconds"),
-            f"{figure['wall']:.2f}" if "wall" in figure else "-",
+            f"{figure['wall']:.3f}",
+            " to ".join(f"{wall:.3f}" for wall in figure["wall_spread"]),
         )
-        for engine, figure in results[name].items()
+        for process, figure in results[name].items()
     )
-    columns = ("engine", "CPU seconds", "spread", "seconds by the clock")
-    yield Table("xennet run on 10 frames, whole process", columns, rows)
+    columns = ("process", "CPU seconds", "spread", "seconds by the clock", "range")
+    yield Table("Short commands as whole processes", columns, rows)
 
 
 def _log(results: Json, name: str) -> Iterator[Table]:
