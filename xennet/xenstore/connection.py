@@ -7,7 +7,7 @@ whether the domain may make it at all (EACCES). Arguments are checked last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from xennet.abi.xs_numbers import XENSTORE_REL_PATH_MAX
@@ -25,6 +25,7 @@ from xennet.xenstore.path import (
 )
 from xennet.xenstore.perms import (
     ANY,
+    FULL,
     Access,
     Identity,
     Perm,
@@ -445,13 +446,15 @@ class Connection:
         self._space(tx)
 
     def _name(self, path: str, *, special: bool = False) -> str:
-        if path in self.store.tree.known and self.identity.privileged:
+        privileged = self.identity.privileged
+        if privileged and path in self.store.tree.known:
             full = path  # of a node, so it is legal
         elif self.store.like.specials is Specials.LISTED and is_special(path):
             full = canonical(f"/{path}", self.domid)
         else:
-            full = canonical(path, self.domid, special=special)
-        self._check_length(path, full)
+            full = canonical(path, self.domid, special)
+        if not privileged or len(full) > self.quota.path_max:
+            self._check_length(path, full)
         return full
 
     def _watchable(self, path: str) -> str:
@@ -464,11 +467,9 @@ class Connection:
         return path
 
     def _check_length(self, path: str, full: str) -> None:
-        limit = self.quota.path_max
-        if self.identity.privileged and (
-            len(full) <= limit or not self.store.like.path_max_binds_all
-        ):
+        if self.identity.privileged and not self.store.like.path_max_binds_all:
             return
+        limit = self.quota.path_max
         length = path_length(full)
         if length > limit:
             raise XsError("EINVAL", path, f"{length} characters, the limit is {limit}")
@@ -486,6 +487,8 @@ class Connection:
             self._granted("node_size", size)
 
     def _rights(self, node: NodeView) -> int:
+        if self.identity.privileged:
+            return FULL
         return access(self.store.tree.perms(node), self.identity)
 
     def _demand(self, space: Space, path: str, full: str, node: NodeView, need: int) -> None:
@@ -516,12 +519,12 @@ class Connection:
         Raises XsError EACCES if the domain has none of the rights ``need`` on that ancestor: then
         it must not learn that the node is missing (``errno_from_parents``).
         """
-        for above in _ancestors(full):
+        above, node = full, None
+        while node is None:
+            if above == "/":
+                raise XsError("ENOENT", path, "the root is missing")
+            above = parent(above)
             node = space.lookup(above)
-            if node is not None:
-                break
-        else:
-            raise XsError("ENOENT", path, "the root is missing")
         if need != ANY and not self._rights(node) & need:
             raise XsError("EACCES", path, f"domain {self.domid} lacks {need} on {above}")
         return above, node
@@ -624,9 +627,3 @@ class Connection:
             self._next_transaction = new % 0xFFFFFFFF + 1
             if new not in self._transactions:
                 return new
-
-
-def _ancestors(path: str) -> Iterator[str]:
-    while path != "/":
-        path = parent(path)
-        yield path

@@ -67,6 +67,14 @@ class Direct:
             for told, perms in heard:
                 self._watches.fire(told, partial(list, perms), exact=told != path)
             return
+        if node.children:
+            self._fire_below(path)
+        # The node still knows its parent, whose permissions the removal leaves alone.
+        self._tree.remove(node)
+        self._fire(path, node)
+
+    def _fire_below(self, path: str) -> None:
+        """Fire the watches on nodes below ``path``, the deepest first."""
         watched = [
             (below, gone)
             for below in self._watches.paths_below(path)
@@ -75,9 +83,6 @@ class Direct:
         watched.sort(key=lambda item: (*item[1].position(), float("inf")))
         for below, gone in watched:
             self._fire(below, gone, exact=True)
-        # The node still knows its parent, whose permissions the removal leaves alone.
-        self._tree.remove(node)
-        self._fire(path, node)
 
     def claim(self, domid: int, new: int, limit: int) -> int:
         """How many nodes ``domid`` would own with ``new`` more. The caller refuses more than
@@ -102,7 +107,10 @@ def visible_perms(tree: Tree, node: Node) -> list[Perms]:
 
     A connection is told of a change of ``node`` if one of them lets it read.
     """
-    return [tree.perms(n) for n in (node, node.parent) if n is not None]
+    above = node.parent
+    if above is None:
+        return [tree.perms(node)]
+    return [tree.perms(node), tree.perms(above)]
 
 
 def readable_by(tree: Tree, path: str) -> list[Perms]:

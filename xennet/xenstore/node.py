@@ -150,7 +150,7 @@ class ChildSnapshot:
         self._live.release(self)
 
     def _was_there(self, name: str) -> bool:
-        node = self._live.get(name)
+        node = self._live._nodes.get(name)
         return (node is not None and node.serial < self._limit) or name in self._gone
 
 

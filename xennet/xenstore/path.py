@@ -8,6 +8,7 @@ Which connections the limit binds depends on the daemon.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from xennet.xenstore.errors import XsError
 
@@ -40,7 +41,8 @@ def absolute(path: str, domid: int) -> str:
     return f"{domain_path(domid)}/{path}" if is_relative(path) else path
 
 
-def canonical(path: str, domid: int, *, special: bool = False) -> str:
+@lru_cache(1024)
+def canonical(path: str, domid: int, special: bool = False) -> str:
     """The absolute form of ``path`` for a connection of domain ``domid``.
 
     Raises XsError EINVAL for an empty name, an illegal character, a slash at the end, a double

@@ -23,7 +23,7 @@ class Peaks:
             mine = self._domains[domid] = {}
         if value > mine.get(limit, 0):
             mine[limit] = value
-        if value > self.guests.get(limit, 0) and domid not in self._privileged:
+        if domid not in self._privileged and value > self.guests.get(limit, 0):
             self.guests[limit] = value
 
     def of(self, domid: int) -> Mapping[str, int]:

@@ -124,7 +124,7 @@ def without_stale_rights(
     """``perms`` as they were written at ``generation``, with the entries behind the first marked
     stale whose domains are not ``is_current(domid, generation)``."""
     for perm in perms[1:]:
-        if not perm.stale and not is_current(perm.domid, generation):
+        if not (perm.stale or is_current(perm.domid, generation)):
             return perms[:1] + tuple(
                 p if p.stale or is_current(p.domid, generation) else evolve(p, stale=True)
                 for p in perms[1:]

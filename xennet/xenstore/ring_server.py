@@ -66,7 +66,7 @@ class RingServer:
         if self._gone:
             return False
         if self._running:
-            return not self._dead and self._guarded(self._send)
+            return not self._dead and self._send_guarded()
         self._running = True
         try:
             moved = self._reconnect()
@@ -78,7 +78,7 @@ class RingServer:
 
     def flush(self) -> None:
         """Send all the output that there is room for; receive nothing."""
-        while not self._gone and not self._dead and self._guarded(self._send):
+        while not self._gone and not self._dead and self._send_guarded():
             pass
 
     def introduced_again(self) -> None:
@@ -115,19 +115,24 @@ class RingServer:
     def _step(self) -> bool:
         """Read a header, or the rest of a body, then send output."""
         session = self.session
-        moved = self._guarded(self._receive)
-        if self._dead:
-            return False
-        if session.closed:
-            if session.error:
-                self._give_up(XENSTORE_ERROR_PROTO)
-            self._dead = True
-            return False
-        return self._guarded(self._send) or moved
-
-    def _guarded(self, move: Callable[[Session], bool]) -> bool:
+        moved = False
         try:
-            return move(self.session)
+            moved = self._receive(session)
+            if self._dead:
+                return False
+            if session.closed:
+                if session.error:
+                    self._give_up(XENSTORE_ERROR_PROTO)
+                self._dead = True
+                return False
+            return self._send(session) or moved
+        except RingIndexError:
+            self._give_up(XENSTORE_ERROR_RINGIDX)
+            return moved
+
+    def _send_guarded(self) -> bool:
+        try:
+            return self._send(self.session)
         except RingIndexError:
             self._give_up(XENSTORE_ERROR_RINGIDX)
             return False

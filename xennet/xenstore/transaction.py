@@ -100,21 +100,23 @@ class Transaction:
 
         Raises XsError ENOSPC, and fails the transaction, if it accesses too many nodes.
         """
-        return self._access(path).node
+        return (self._accessed.get(path) or self._first_access(path)).node
 
     def write(self, path: str, value: bytes) -> None:
         """Give the existing node ``path`` the value ``value``."""
-        self._modify(path).value = value
-        self._queue(path)
+        entry = self._access(path)
+        self._modify(entry).value = value
+        self._queue(entry)
 
     def set_perms(self, path: str, perms: Perms) -> None:
         """Give the existing node ``path`` new permissions."""
-        node = self._modify(path)
+        entry = self._access(path)
+        node = self._modify(entry)
         before, node.perms = node.perms, perms
         if before[0].domid != perms[0].domid or not self._like.counts_in_transactions:
             self._count(before, -1)
             self._count(perms, +1)
-        self._queue(path, _Write.PERMS)
+        self._queue(entry, _Write.PERMS)
 
     def create(
         self, anchor: str, names: Sequence[str], path: str, value: bytes, perms: Perms
@@ -138,8 +140,8 @@ class Transaction:
             self._count(perms, +1)
             child, here = name, parent(here)
         if child is not None:
-            self._modify(anchor).children.add(child)
-        self._queue(path)
+            self._modify(self._access(anchor)).children.add(child)
+        self._queue(self._access(path))
 
     def remove(self, path: str) -> None:
         """Remove the existing node ``path`` and everything below it.
@@ -165,7 +167,7 @@ class Transaction:
         if self._like.tells_each_write:
             self._writes.append((path, _Write.REMOVED))
         name = path[path.rindex("/") + 1 :]
-        siblings = self._modify(above).children
+        siblings = self._modify(self._access(above)).children
         if name not in siblings:
             raise XsError("EIO", path, f"{above} did not list it when the transaction touched it")
         siblings.remove(name)
@@ -271,13 +273,13 @@ class Transaction:
 
     def _count(self, perms: Perms, change: int) -> None:
         owner = perms[0].domid
-        self._owned[owner] = self._owned.get(owner, 0) + change
-        self._tree.peaks.saw(owner, "nodes", self._tree.nodes_owned(owner) + self._owned[owner])
+        owned = self._owned[owner] = self._owned.get(owner, 0) + change
+        self._tree.peaks.saw(owner, "nodes", self._tree.nodes_owned(owner) + owned)
 
     def _access(self, path: str) -> Accessed:
-        entry = self._accessed.get(path)
-        if entry is not None:
-            return entry
+        return self._accessed.get(path) or self._first_access(path)
+
+    def _first_access(self, path: str) -> Accessed:
         if self._domid is not None and len(self._accessed) >= self._quota().transaction_nodes:
             limit = self._quota().transaction_nodes
             self.failed = True
@@ -300,20 +302,19 @@ class Transaction:
                 self._tree.peaks.saw(self._domid, "node_size", size)
         return entry
 
-    def _modify(self, path: str) -> PrivateNode:
-        entry = self._access(path)
-        if entry.node is None:
-            raise KeyError(path)
-        entry.node.perms = self._tree.perms(entry.node)
-        entry.node.generation = self._tree.next_generation()
+    def _modify(self, entry: Accessed) -> PrivateNode:
+        node = entry.node
+        if node is None:
+            raise KeyError(entry.path)
+        node.perms = self._tree.perms(node)
+        node.generation = self._tree.next_generation()
         entry.modified = True
-        return entry.node
+        return node
 
-    def _queue(self, path: str, write: _Write = _Write.VALUE) -> None:
-        entry = self._accessed[path]
+    def _queue(self, entry: Accessed, write: _Write = _Write.VALUE) -> None:
         entry.fire, entry.exact = True, False
         if self._like.tells_each_write:
-            self._writes.append((path, write))
+            self._writes.append((entry.path, write))
 
     def _walk(self, top: str) -> Iterator[Accessed]:
         stack = [top]
@@ -322,8 +323,9 @@ class Transaction:
             if entry.node is None:
                 raise XsError("ENOENT", entry.path, f"{entry.path} was removed outside")
             yield entry
-            names = reversed(list(entry.node.children))
-            stack.extend(join(entry.path, name) for name in names)
+            if entry.node.children.size:
+                names = reversed(list(entry.node.children))
+                stack.extend(join(entry.path, name) for name in names)
 
     def _merge_node(self, entry: Accessed) -> None:
         """Bring the value, permissions and owner of ``entry`` into the tree; its children are
@@ -335,6 +337,7 @@ class Transaction:
             if replaced is not None:
                 self._tree.not_owned(replaced, len(entry.path))
         if private is None:
+            self._tree.known.pop(entry.path, None)
             return
         # With the new generation, entries of domains that died meanwhile would look current.
         perms = self._tree.perms(private)
@@ -343,6 +346,7 @@ class Transaction:
             name = entry.path[entry.path.rindex("/") + 1 :]
             node = Node(name, private.value, perms, generation)
             self._tree.now_owned(node, len(entry.path))
+            self._tree.know(entry.path, node)
         else:
             self._tree.replace(node, private.value, perms, generation, len(entry.path))
         entry.merged = node
@@ -357,8 +361,6 @@ class Transaction:
         before = node.children.size
         for name in names.removed:
             node.take_out(name)
-        if names.removed:
-            self._tree.known.clear()
         for name in names.added:
             child = self._accessed[join(entry.path, name)].merged
             if child is None:
@@ -391,13 +393,16 @@ class Transaction:
         """
 
         def visible_by() -> list[Perms]:
-            seen = [entry.perms_before]
-            node = self._tree.lookup(entry.path)
+            tree, path = self._tree, entry.path
+            seen = [] if entry.perms_before is None else [entry.perms_before]
+            node = tree.lookup(path)
             if node is not None:
-                seen += visible_perms(self._tree, node)
-                above = self._accessed.get(parent(entry.path))
+                seen += visible_perms(tree, node)
+                above = self._accessed.get(parent(path))
                 if above is not None and above.modified and above.path not in done:
-                    seen[-1] = above.perms_before
-            return [perms for perms in seen if perms is not None]
+                    seen.pop()
+                    if above.perms_before is not None:
+                        seen.append(above.perms_before)
+            return seen
 
         self._watches.fire(entry.path, visible_by, entry.exact)

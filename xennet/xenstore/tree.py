@@ -14,7 +14,7 @@ from typing import Protocol
 
 from xennet.xenstore.likeness import Likeness
 from xennet.xenstore.node import NO_CHILDREN, Node, SpecialNode
-from xennet.xenstore.path import is_special, split
+from xennet.xenstore.path import is_special
 from xennet.xenstore.peaks import Peaks
 from xennet.xenstore.perms import Perm, Perms, without_stale_rights
 
@@ -63,12 +63,13 @@ class Tree:
         self._owned: dict[int, dict[Node, None]] = {}
         self._memory: Counter[int] = Counter()
         self._specials: dict[str, SpecialNode] = {}
-        #: Nodes that were looked up since the last removal, by their canonical paths.
+        #: Nodes that were looked up, by their canonical paths. The root always is among them.
         self.known: dict[str, Node] = {}
         self.generation = 0
         #: Counts changes of the tree itself, whatever transactions do in private.
         self.version = 0
         self.root = Node("", b"", (Perm("n", 0),), self.next_generation())
+        self.known["/"] = self.root
         self.now_owned(self.root, 1)
 
     def __repr__(self) -> str:
@@ -81,21 +82,31 @@ class Tree:
 
     def lookup(self, path: str) -> Node | None:
         """The node at a canonical path or of a special name; None if there is none."""
-        node = self.known.get(path)
-        return node if node is not None else self._find(path)
+        return self.known.get(path) or self._find(path)
+
+    def know(self, path: str, node: Node) -> None:
+        """Note that ``node`` is at ``path``, so that it is found without a walk."""
+        if len(self.known) >= _KNOWN:
+            self._forget_paths()
+        self.known[path] = node
+
+    def _forget_paths(self) -> None:
+        self.known.clear()
+        self.known["/"] = self.root
 
     def _find(self, path: str) -> Node | None:
         if is_special(path):
             return self._specials.get(path)
-        node = self.root
-        for name in split(path):
-            child = node.children.get(name)
-            if child is None:
+        # The walk goes down from the nearest node that is known.
+        known = self.known
+        cut = path.rfind("/")
+        while (node := known.get(path[:cut] or "/")) is None:
+            cut = path.rfind("/", 0, cut)
+        for name in path[cut + 1 :].split("/"):
+            node = node.children.get(name)
+            if node is None:
                 return None
-            node = child
-        if len(self.known) >= _KNOWN:
-            self.known.clear()
-        self.known[path] = node
+        self.know(path, node)
         return node
 
     def perms(self, node: NodeView) -> Perms:
@@ -166,7 +177,10 @@ class Tree:
         for gone in sizes:
             gone.children = NO_CHILDREN  # no circles: the memory is free at once
         above.take_out(node.name)
-        self.known.clear()
+        if len(sizes) > 1:
+            self._forget_paths()
+        else:
+            self.known.pop(node.path, None)
         self.touch(above, -len(node.name) - 1)
 
     def forget(self, domid: int) -> None:
@@ -218,18 +232,18 @@ class Tree:
         The owner is charged with the bytes of the path and of the record.
         """
         domid = node.perms[0].domid
-        self._nodes[domid] += 1
+        owned = self._nodes[domid] = self._nodes[domid] + 1
         if domid:
             self._owned.setdefault(domid, {})[node] = None
-        self.peaks.saw(domid, "nodes", self._nodes[domid])
+        self.peaks.saw(domid, "nodes", owned)
         self.charge(node, path_size + self.record_size(node))
 
     def charge(self, node: Node, longer: int) -> None:
         """Charge the owner of ``node`` with ``longer`` bytes more."""
         domid = node.perms[0].domid
-        self._memory[domid] += longer
+        memory = self._memory[domid] = self._memory[domid] + longer
         if longer > 0:
-            self.peaks.saw(domid, "memory", self._memory[domid])
+            self.peaks.saw(domid, "memory", memory)
 
     def record_size(self, node: Node) -> int:
         """Bytes of the record of ``node``."""

@@ -14,6 +14,9 @@ from xennet.abi.xs_numbers import XENSTORE_PAYLOAD_MAX
 from xennet.xenstore.path import parent
 from xennet.xenstore.perms import Access, Identity, Perms, access
 
+_DIRECTORIES = 1024
+"""Most directories whose watches a table knows without a walk."""
+
 EVENT_OVERHEAD = 200
 """Bytes, about, that a queued event takes beside its payload."""
 
@@ -148,6 +151,8 @@ class WatchTable:
         """Number of watches of each domain."""
         #: Those of a path are in the order in which they fire.
         self._by_path: dict[str, list[Watch]] = {}
+        #: Those on a directory and above it, as long as no watch is added or removed.
+        self._above: dict[str, list[Watch]] = {}
         self._serial = 0
 
     def __repr__(self) -> str:
@@ -161,6 +166,7 @@ class WatchTable:
             rank = len(path), -self._serial
         watch = Watch(watcher, path, token, prefix, rank)
         insort(self._by_path.setdefault(path, []), watch, key=_RANK)
+        self._above.clear()
         self.counts[watcher.identity.domid] += 1
         return watch
 
@@ -171,6 +177,7 @@ class WatchTable:
         del here[bisect_left(here, watch.rank, key=_RANK)]
         if not here:
             del self._by_path[watch.path]
+        self._above.clear()
 
     def paths_below(self, top: str) -> list[str]:
         """The watched paths strictly below ``top``."""
@@ -206,16 +213,27 @@ class WatchTable:
 
     def _covering(self, path: str, exact: bool) -> list[Watch]:
         """The watches that a change of ``path`` fires, in their order."""
-        by_path = self._by_path
-        if not by_path or (self._from_the_root and path == "/"):
-            return []
-        found = by_path.get(path, [])
+        here = self._by_path.get(path)
         if exact:
-            return found
-        several = False
+            return here or []
+        if path == "/":
+            return [] if here is None or self._from_the_root else here
+        directory = parent(path)
+        above = self._above.get(directory)
+        if above is None:
+            above = self._above_all(directory)
+        if here is None:
+            return above
+        return sorted(here + above, key=_RANK) if above else here
+
+    def _above_all(self, directory: str) -> list[Watch]:
+        """The watches on ``directory`` and above it, in their order."""
+        found, path = list(self._by_path.get(directory, ())), directory
         while path != "/":
             path = parent(path)
-            above = by_path.get(path)
-            if above is not None:
-                found, several = (found + above, True) if found else (above, several)
-        return sorted(found, key=_RANK) if several else found
+            found += self._by_path.get(path, ())
+        found.sort(key=_RANK)
+        if len(self._above) >= _DIRECTORIES:
+            self._above.clear()
+        self._above[directory] = found
+        return found

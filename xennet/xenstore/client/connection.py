@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from xennet.abi import xs_numbers as xs
 from xennet.xenstore.client.channel import Channel
@@ -173,17 +172,18 @@ class WireConnection:
         events = self._protocol.events
         if not events:
             self._alive("")
-            with self._breaking(""):
-                self._transfer(lambda: bool(events), deadline)
+            self._transfer(lambda: bool(events), deadline)
         return bool(events)
 
     def arrived(self) -> None:
         """Receive bytes that came outside of a request (the event channel fired), and call the sink
         if there were events among them."""
-        with self._telling():
+        before = len(self._protocol.events)
+        try:
             self._alive("")
-            with self._breaking(""):
-                self._transfer(lambda: False, self._channel.deadline(0))
+            self._transfer(lambda: False, self._channel.deadline(0))
+        finally:
+            self._tell(before)
 
     def close(self) -> None:
         """Close the channel. May be repeated."""
@@ -199,38 +199,49 @@ class WireConnection:
             raise XsReplyError(request.path, f"{request.op}: {answer[:40]!r} instead of OK")
 
     def _ask(self, request: Request, deadline: float | None = None) -> bytes:
-        with self._telling():
+        protocol = self._protocol
+        before = len(protocol.events)
+        try:
             self._alive(request.path)
-            req_id = self._protocol.ask(request)
+            req_id = protocol.ask(request)
             if deadline is None:
                 deadline = self._channel.deadline(self.timeout)
             answered = False
             try:
-                with self._breaking(request.path):
-                    answered = self._transfer(lambda: self._protocol.answered(req_id), deadline)
+                answered = self._transfer(lambda: protocol.answered(req_id), deadline, request.path)
             finally:
                 if not answered:
-                    self._protocol.abandon(req_id)
+                    protocol.abandon(req_id)
             if not answered:
                 raise XsTimeoutError(request.path, f"no answer to {request.op}{self._patience()}")
-            return self._protocol.answer(req_id)
+            return protocol.answer(req_id)
+        finally:
+            self._tell(before)
 
     def _patience(self) -> str:
         return "" if self.timeout is None else f" within {self.timeout:g} s"
 
-    def _transfer(self, done: Callable[[], bool], deadline: float) -> bool:
+    def _transfer(self, done: Callable[[], bool], deadline: float, path: str = "") -> bool:
         """Move bytes both ways until ``done()`` is True. Returns False if ``deadline`` was
-        earlier."""
+        earlier.
+
+        A lost or invalid stream ends the connection; its error names ``path``.
+        """
         protocol, channel = self._protocol, self._channel
-        while True:
-            if protocol.outgoing:
-                protocol.sent(channel.send(protocol.outgoing))
-            if data := channel.receive():
-                protocol.receive(data)
-            if done():
-                return True
-            if not channel.wait(deadline, bool(protocol.outgoing)):
-                return done()
+        try:
+            while True:
+                if protocol.outgoing:
+                    protocol.sent(channel.send(protocol.outgoing))
+                if data := channel.receive():
+                    protocol.receive(data)
+                if done():
+                    return True
+                if not channel.wait(deadline, bool(protocol.outgoing)):
+                    return done()
+        except (XsConnectionError, XsReplyError) as error:
+            self._lost = error
+            channel.close()
+            raise type(error)(error.path or path, error.detail) from error
 
     def _directory_by_parts(self, path: str, tx: int, deadline: float) -> list[str]:
         for _ in range(_RESTARTS):
@@ -257,31 +268,17 @@ class WireConnection:
         if self._lost is not None:
             raise XsConnectionError(path, self._lost.detail, self._lost.errno)
 
-    @contextmanager
-    def _breaking(self, path: str) -> Iterator[None]:
-        """A context in which a lost or invalid stream ends the connection; its error names
-        ``path``."""
-        try:
-            yield
-        except (XsConnectionError, XsReplyError) as error:
-            self._lost = error
-            self._channel.close()
-            raise type(error)(error.path or path, error.detail) from error
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """A context at whose end the sink is called if events came."""
-        before = len(self._protocol.events)
-        try:
-            yield
-        finally:
-            if self.sink is not None and len(self._protocol.events) > before:
-                self.sink()
+    def _tell(self, before: int) -> None:
+        """Call the sink if there are more events than ``before``."""
+        if self.sink is not None and len(self._protocol.events) > before:
+            self.sink()
 
 
 def _about(kind: int, path: str, tx: int, *more: str) -> Request:
     """A request whose arguments are strings, each with its nul; the first one is ``path``."""
-    payload = b"".join(_text(argument, path) for argument in (path, *more))
+    payload = _text(path, path)
+    for argument in more:
+        payload += _text(argument, path)
     return Request(kind, payload, tx, path)
 
 

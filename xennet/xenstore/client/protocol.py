@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.abi.xs_numbers import (
     XENSTORE_PAYLOAD_MAX,
@@ -22,12 +21,11 @@ from xennet.abi.xs_numbers import (
 from xennet.xenstore.client.errors import XsReplyError
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.watch import WatchEvent
-from xennet.xenstore.wire import Decoder, Message, ProtocolError, decode_text, encode
+from xennet.xenstore.wire import HEADER, Decoder, Message, ProtocolError, decode_text
 from xennet.xenstore.wire import strings as split_strings
 
 
-@frozen
-class Request:
+class Request(NamedTuple):
     """One request: its message ``type``, ``payload`` and transaction.
 
     ``path`` is the path that it is about, or another argument, as the caller gave it; it may be
@@ -75,8 +73,9 @@ class ClientProtocol:
 
     def __init__(self) -> None:
         self.events = EventBacklog()
+        #: The bytes to send.
+        self.outgoing = b""
         self._decoder = Decoder()
-        self._outgoing = bytearray()
         self._asked: dict[int, Request] = {}
         self._abandoned: dict[int, Request] = {}
         self._replies: dict[int, Message] = {}
@@ -84,14 +83,9 @@ class ClientProtocol:
 
     # -- bytes ---------------------------------------------------------------------------------
 
-    @property
-    def outgoing(self) -> bytes:
-        """The bytes to send."""
-        return bytes(self._outgoing)
-
     def sent(self, count: int) -> None:
         """Forget the first ``count`` bytes of :attr:`outgoing`, which have been sent."""
-        del self._outgoing[:count]
+        self.outgoing = self.outgoing[count:]
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the server, cut anywhere.
@@ -99,12 +93,16 @@ class ClientProtocol:
         Raises XsReplyError for bytes that are no message, and for a reply that belongs to no
         request. Earlier messages count then, but no more can be read from this server.
         """
+        decoder = self._decoder
+        decoder.put(data)
         try:
-            messages = self._decoder.feed(data)
+            while (message := decoder.next()) is not None:
+                if message.type == XS_WATCH_EVENT:
+                    self.events.append(_event(message))
+                else:
+                    self._reply(message)
         except ProtocolError as error:
-            self._take(error.messages)
             raise XsReplyError("", str(error)) from error
-        self._take(messages)
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -113,12 +111,13 @@ class ClientProtocol:
 
         Raises XsError E2BIG if the payload exceeds 4096 bytes: the server would end the connection.
         """
-        if len(request.payload) > XENSTORE_PAYLOAD_MAX:
-            size = len(request.payload)
-            raise XsError("E2BIG", request.path, f"{request.op} of {size} bytes, 4096 may be sent")
+        kind, payload, tx_id, path = request
+        size = len(payload)
+        if size > XENSTORE_PAYLOAD_MAX:
+            raise XsError("E2BIG", path, f"{request.op} of {size} bytes, 4096 may be sent")
         req_id = self._free_id()
         self._asked[req_id] = request
-        self._outgoing += encode(request.type, req_id, request.tx_id, request.payload)
+        self.outgoing += HEADER.pack(kind, req_id, tx_id, size) + payload
         return req_id
 
     def answered(self, req_id: int) -> bool:
@@ -143,13 +142,6 @@ class ClientProtocol:
             self._unwanted(request, reply)
 
     # -- inside --------------------------------------------------------------------------------
-
-    def _take(self, messages: list[Message]) -> None:
-        for message in messages:
-            if message.type == XS_WATCH_EVENT:
-                self.events.append(_event(message))
-            else:
-                self._reply(message)
 
     def _free_id(self) -> int:
         while True:

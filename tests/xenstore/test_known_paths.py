@@ -1,0 +1,115 @@
+"""What the store keeps of paths that were looked up: it never shows in an answer."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xennet.xenstore import Store, XsError
+from xennet.xenstore.connection import Connection
+
+NAMES = st.sampled_from(["/a", "/a/b", "/a/b/c", "/a/b/c/d", "/a/x", "/e", "/e/f"])
+
+
+def answer(connection: Connection, path: str) -> bytes | str:
+    """The value of a node, or the name of the error."""
+    try:
+        return connection.read(path)
+    except XsError as error:
+        return error.errno
+
+
+@pytest.mark.parametrize("path", ["/a", "/a/b", "/a/b/c"])
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_path_is_forgotten_with_its_node(path: str, committed: bool) -> None:
+    one = Store().connect(0)
+    one.write("/a/b/c", b"1")
+    paths = ["/a", "/a/b", "/a/b/c"]
+    for each in paths:
+        one.read(each)
+    if committed:
+        tx = one.transaction_start()
+        one.rm(path, tx)
+        one.transaction_end(tx, True)
+    else:
+        one.rm(path)
+    assert [answer(one, each) for each in paths] == [
+        "ENOENT" if each.startswith(path) else b"" for each in paths
+    ]
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), NAMES),
+        st.tuples(st.just("rm"), NAMES),
+        st.tuples(st.just("commit"), st.lists(st.tuples(st.booleans(), NAMES), max_size=4)),
+        st.tuples(st.just("read"), NAMES),
+    ),
+    max_size=25,
+)
+
+
+@given(steps)
+def test_answers_are_those_of_a_store_that_looks_everything_up(steps: list) -> None:  # type: ignore[type-arg]
+    """One store keeps what it has looked up, the other one forgets it before each request."""
+    keeping, forgetful = Store(), Store()
+
+    def both(request: str, path: str, tx: bool = False) -> None:
+        answers = []
+        for store, connection in zip((keeping, forgetful), connections, strict=True):
+            if store is forgetful:
+                store.tree.known = {"/": store.tree.root}
+                store.watches._above.clear()
+            arguments = (path, path.encode()) if request == "write" else (path,)
+            try:
+                answers.append(getattr(connection, request)(*arguments, tx=1 if tx else 0))
+            except XsError as error:
+                answers.append(error.errno)
+            answers.append(list(connection.events))
+            connection.events.clear()
+        assert answers[:2] == answers[2:]
+
+    connections = [store.connect(0) for store in (keeping, forgetful)]
+    for connection in connections:
+        connection.watch("/a", "top")
+        connection.watch("/a/b/c", "deep")
+    for what, argument in steps:
+        if what != "commit":
+            both(what, argument)
+            continue
+        for connection in connections:
+            connection._next_transaction = 1
+            connection.transaction_start()
+        for writes, path in argument:
+            both("write" if writes else "rm", path, tx=True)
+        for connection in connections:
+            connection.transaction_end(1, True)
+        both("read", "/a")
+    for path in ["/a", "/a/b", "/a/b/c", "/a/b/c/d", "/a/x", "/e", "/e/f"]:
+        both("read", path)
+
+
+def test_watches_come_and_go_between_changes() -> None:
+    store = Store()
+    writer, watcher = store.connect(0), store.connect(0)
+
+    def told() -> list[tuple[str, str]]:
+        writer.write("/a/b", b"")
+        events = [tuple(event) for event in watcher.events]
+        watcher.events.clear()
+        return events  # type: ignore[return-value]
+
+    assert told() == []
+    watcher.watch("/a", "first")
+    watcher.events.clear()
+    assert told() == [("/a/b", "first")]
+    watcher.watch("/a/b", "second")
+    watcher.watch("/", "third")
+    watcher.events.clear()
+    assert told() == [("/a/b", "first"), ("/a/b", "second"), ("/a/b", "third")]
+    watcher.unwatch("/a", "first")
+    assert told() == [("/a/b", "second"), ("/a/b", "third")]
+    watcher.unwatch("/", "third")
+    watcher.unwatch("/a/b", "second")
+    assert told() == []
