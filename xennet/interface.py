@@ -114,6 +114,10 @@ class GuestGrants(Protocol):
         """
         ...
 
+    def end_all(self, grefs: Sequence[int]) -> Sequence[int]:
+        """:meth:`end_access` of each of ``grefs``. Returns those that are in use."""
+        ...
+
 
 class StoreTransaction(Protocol):
     """The operations of a XenStore connection, inside or outside a transaction."""

@@ -178,6 +178,23 @@ def test_access_does_not_end_and_nothing_changes_while_it_is_mapped(
     assert table.end_access(gref)
 
 
+def test_ending_many_is_ending_one_after_the_other(world: World) -> None:
+    one, many = world.table[1], world.table[2]
+    for table, domid in ((one, 1), (many, 2)):
+        grefs = [table.grant_access(0, world.new_page(domid)) for _ in range(4)]
+        grefs += table.claim(2)  # not introduced
+        world.map(0, domid, grefs[1])
+    kept = [gref for gref in grefs if not one.end_access(gref)]
+    assert list(many.end_all(grefs)) == kept == [grefs[1]]
+    assert [entry_bytes(one, gref)[:2] for gref in grefs] == [
+        entry_bytes(many, gref)[:2] for gref in grefs
+    ]
+    assert (one.held, one.made) == (many.held, many.made)
+    assert one.claim(6) == many.claim(6)
+    with pytest.raises(ValueError, match="not claimed"):
+        many.end_all([grefs[1], 500])
+
+
 def test_counters_tell_references_held_from_references_made(world: World) -> None:
     table = world.table[1]
     grefs = table.claim(5)

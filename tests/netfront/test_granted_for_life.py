@@ -3,7 +3,7 @@ that it shares is granted once, and kernels leave grants alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import pytest
@@ -42,6 +42,9 @@ class Keeper:
         if ended:
             del self.granted[gref]
         return ended
+
+    def end_all(self, grefs: Sequence[int]) -> list[int]:
+        return [gref for gref in grefs if not self.end_access(gref)]
 
     @property
     def words(self) -> NoReturn:

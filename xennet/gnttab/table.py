@@ -33,7 +33,7 @@ from xennet.abi.grant_table import (
 )
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine import choice
-from xennet.engine.kernel import compare_and_swap
+from xennet.engine.kernel import alone, compare_and_swap
 from xennet.gnttab.entry import (
     SUB_PAGE_W,
     V1_STATUS_SHIFT,
@@ -131,7 +131,10 @@ class GrantTable:
         fresh = count - len(self._free)
         if len(self._claimed) + fresh > self._entries:
             self._lengthen(len(self._claimed) + fresh)
-        grefs = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        left = max(0, -fresh)
+        grefs = self._free[left:].tolist()
+        grefs.reverse()
+        del self._free[left:]
         for gref in grefs:
             self._claimed[gref] = 1
         if fresh > 0:
@@ -209,6 +212,24 @@ class GrantTable:
             return False
         self._release(gref)
         return True
+
+    def end_all(self, grefs: Sequence[int]) -> Sequence[int]:
+        """:meth:`end_access` of each of ``grefs``, which are different. Returns those that are in
+        use."""
+        words, claimed = self._words, self._claimed
+        if self.version != 1 or not alone(words):
+            return [gref for gref in grefs if not self.end_access(gref)]
+        held = []
+        for gref in grefs:
+            self._check(gref)
+            if words[gref << 1] & IN_USE:
+                held.append(gref)
+                continue
+            words[gref << 1] = GTF_invalid  # end_access, in line
+            claimed[gref] = 0
+            self._free.append(gref)
+        self.held -= len(grefs) - len(held)
+        return held
 
     def end_transfer(self, gref: int) -> int | None:
         """Take the offer ``gref`` back and release the reference. Returns the number of the frame

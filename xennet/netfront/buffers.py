@@ -73,8 +73,7 @@ class GrantedPages:
         allocated until a later call succeeds. A page is never freed while a foreign mapping could
         read the next owner's data in it (XSA-396).
         """
-        grants = self._hv.grants
-        self.grefs = array("I", (gref for gref in self.grefs if not grants.end_access(gref)))
+        self.grefs = array("I", self._hv.grants.end_all(self.grefs))
         if self.grefs:
             return False
         self._hv.free_pages(self.pages)

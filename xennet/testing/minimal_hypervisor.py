@@ -218,6 +218,10 @@ class MinimalGrants:
         self.release([gref])
         return True
 
+    def end_all(self, grefs: Sequence[int]) -> list[int]:
+        """End several. Returns those that are in use."""
+        return [gref for gref in grefs if not self.end_access(gref)]
+
 
 class MinimalStore:
     """A connection to the store (interface.StoreClient); paths as xenstored resolves them."""

@@ -90,6 +90,10 @@ class GntallocGrants:
         self._pages.restore(self._frames.pop(gref))
         return True
 
+    def end_all(self, grefs: Sequence[int]) -> Sequence[int]:
+        """The same for each of ``grefs``. Returns none."""
+        return [gref for gref in grefs if not self.end_access(gref)]
+
     def close(self) -> None:
         """End all access."""
         for gref in list(self._frames):
