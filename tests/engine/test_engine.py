@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 
 from xennet.engine import choice as engine
+from xennet.engine.kernel import network_words
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -92,3 +93,12 @@ def test_the_plain_engine_hands_back_what_it_is_given() -> None:
     view = memoryview(bytearray(8))
     assert engine.PLAIN.view(view) is view
     assert engine.PLAIN.kernel(python) is python
+
+
+@pytest.mark.parametrize("name", ["plain", "fast"])
+def test_words_of_a_network_are_big_endian_wherever_they_begin(name: str) -> None:
+    octets = bytes(range(0x7B, 0xFF, 11))
+    with engine.using(name) as way:
+        words = way.kernel(network_words)
+        view = way.view(memoryview(bytearray(b"\xff" * 3 + octets)))
+        assert tuple(words(view, 3)) == (0x7B86919C, 0xA7B2, 0xBDC8, 0xD3DEE9F4)

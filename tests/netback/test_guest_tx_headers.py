@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ip_frames import TCP, UDP, VLAN, blanked, ipv4, ipv6, pseudo_sum, tcp, udp
 from vif_peers import RawFrontend
 
@@ -15,8 +19,18 @@ from xennet.abi.netif import (
     NETTXF_extra_info,
     NETTXF_more_data,
 )
-from xennet.frames import CSUM_BLANK, DATA_VALIDATED
-from xennet.netback.guest_tx import R_BAD_CSUM, R_BYTES, R_CSUM_FIXUP, R_ERRORS
+from xennet.engine.choice import current
+from xennet.frames import CSUM_BLANK, DATA_VALIDATED, FrameBatch
+from xennet.netback.guest_tx import (
+    R_BAD_CSUM,
+    R_BYTES,
+    R_CSUM_FIXUP,
+    R_ERRORS,
+    R_PACKETS,
+    RESULTS,
+)
+from xennet.netback.tx_checksum import judge_checksums
+from xennet.offload.checksum_setup import set_up
 
 OKAY = NETIF_RSP_OKAY
 B, M, E = NETTXF_csum_blank, NETTXF_more_data, NETTXF_extra_info
@@ -161,3 +175,40 @@ def test_f17_a_packet_whose_copy_failed_is_not_judged() -> None:
     assert take(front) == []
     res = front.queue.tx.res
     assert (res[R_ERRORS], res[R_BAD_CSUM], res[R_BYTES]) == (1, 1, 0)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([ipv4(tcp()), ipv4(udp()), ipv6(tcp())]),
+            st.lists(st.tuples(st.integers(12, 23), st.integers(0, 255)), max_size=3),
+            st.integers(0, 12),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_f17_the_quick_look_drops_and_keeps_what_the_search_does(
+    packets: list[tuple[bytes, list[tuple[int, int]], int]],
+) -> None:
+    engine = current()
+    batch = FrameBatch(memoryview(bytearray(512)), len(packets))
+    kept = []
+    for frame, changes, cut in packets:
+        octets = bytearray(frame)
+        for at, value in changes:
+            octets[at] = value
+        data = bytes(octets[: len(octets) - cut])
+        batch.append(data, flags=CSUM_BLANK)
+        u8 = memoryview(bytearray(data + bytes(-len(data) % 4)))
+        found = engine.kernel(set_up)(engine.view(u8), engine.view(u8.cast("I")), 0, len(data), 0)
+        kept += [data] if found else []
+    res = array("q", bytes(8 * RESULTS))
+    res[R_PACKETS], res[R_BYTES] = batch.count, batch.used
+    slots = tuple(engine.view(array("I", bytes(4 * 8))) for _ in range(5))
+    off = engine.view(array("q", (2, 0)))
+    judge = engine.kernel(judge_checksums)
+    batch.count = judge(off, slots, batch.for_kernels(engine.view), engine.view(res))
+    assert [bytes(frame) for frame in batch] == kept
+    assert res[R_BAD_CSUM] == len(packets) - len(kept)
+    assert res[R_BYTES] == sum(map(len, kept))

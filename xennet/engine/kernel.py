@@ -12,6 +12,7 @@ nor takes the value of an earlier one (XSA-155).
 from __future__ import annotations
 
 from array import array
+from struct import Struct
 from typing import Any, TypeAlias
 
 from xennet.abi.words import RSP_EVENT, RSP_PROD
@@ -113,6 +114,12 @@ def alone(words: U32Words) -> bool:
     for a guest's own entries, which nobody else writes but the hypervisor, in this process too.
     """
     return atomics.of(words) is None
+
+
+#: ``network_words(data, at)``: the 12 bytes from ``data[at]`` on, in the order of a network, as
+#: numbers of 32, 16, 16 and 32 bits. Bytes that nobody else writes; all in one call of C, where a
+#: load of each of them costs plain Python more than twice as much.
+network_words = Struct(">IHHI").unpack_from
 
 
 def compare_and_swap(words: U32Words, at: int, old: int, new: int) -> int:

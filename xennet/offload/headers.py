@@ -10,7 +10,7 @@ drivers check less when they judge a packet: xennet.offload.checksum_setup.
 
 from __future__ import annotations
 
-from xennet.engine.kernel import Bytes, Vector
+from xennet.engine.kernel import Bytes, Vector, network_words
 from xennet.frames import MIN_FRAME
 
 # What parse returns. FOUND: there is a TCP or UDP header.
@@ -100,6 +100,16 @@ def tag_bytes(u8: Bytes, at: int, length: int) -> int:
 #: Offsets of addresses and ports in a frame for which :func:`usual_l4` finds a protocol.
 USUAL_ADDRESSES = MIN_FRAME + 12
 USUAL_PORTS = MIN_FRAME + IPV4_BYTES
+# What it asks of the 12 bytes from the Ethernet type on (network_words), but for the lengths.
+#: The first word: IPv4 without options, of any type of service.
+USUAL_FIRST = ETH_P_IP << 16 | 0x4500
+USUAL_FIRST_MASK = 0xFFFFFF00
+#: The last one, without the time to live: not a fragment, and the protocol.
+USUAL_LAST_MASK = IPV4_FRAGMENT << 16 | 0xFF
+USUAL_PROTOCOLS = (IPPROTO_TCP, IPPROTO_UDP)
+#: Least total length, and least length of the frame.
+USUAL_TOTAL = IPV4_BYTES + TCP_BYTES
+USUAL_BYTES = MIN_FRAME + USUAL_TOTAL
 
 
 def usual_l4(u8: Bytes, at: int, length: int) -> int:
@@ -108,15 +118,13 @@ def usual_l4(u8: Bytes, at: int, length: int) -> int:
 
     A quick look: no tag, IPv4 without options, not a fragment, with a whole TCP or UDP header.
     """
-    if length < USUAL_PORTS + TCP_BYTES or u8[at + 12] != 0x08 or u8[at + 14] != 0x45:
+    if length < USUAL_BYTES:
         return 0
-    total = u8[at + 16] << 8 | u8[at + 17]
-    if u8[at + 13] or total < IPV4_BYTES + TCP_BYTES or MIN_FRAME + total > length:
+    word, total, _, last = network_words(u8, at + ETHERTYPE)
+    if word & USUAL_FIRST_MASK != USUAL_FIRST or not USUAL_TOTAL <= total <= length - MIN_FRAME:
         return 0
-    protocol = u8[at + 23]
-    if (protocol != IPPROTO_TCP and protocol != IPPROTO_UDP) or u8[at + 20] & 0x3F | u8[at + 21]:
-        return 0
-    return protocol
+    last &= USUAL_LAST_MASK
+    return last if last in USUAL_PROTOCOLS else 0
 
 
 def network_layer(u8: Bytes, at: int, length: int) -> tuple[int, int]:

@@ -185,6 +185,20 @@ def _fetch_and(words, at, bits):  # type: ignore[no-untyped-def]
     return _and(words, np.int64(at), np.int64(bits))
 
 
+def _network_words(data, at):  # type: ignore[no-untyped-def]
+    return (
+        _be16(data, at) << 16 | _be16(data, at + 2),
+        _be16(data, at + 4),
+        _be16(data, at + 6),
+        _be16(data, at + 8) << 16 | _be16(data, at + 10),
+    )
+
+
+@compile_cached
+def _be16(data, at):  # type: ignore[no-untyped-def]
+    return np.int64(data[at]) << 8 | np.int64(data[at + 1])
+
+
 class CompiledAtomics:
     """The compiled operations for code that is not compiled
     (xennet.engine.atomics.ReadModifyWrite)."""
@@ -218,4 +232,5 @@ TWINS = {
     "compare_and_swap": compile_cached(_compare_and_swap),
     "fetch_or": compile_cached(_fetch_or),
     "fetch_and": compile_cached(_fetch_and),
+    "network_words": compile_cached(_network_words),
 }

@@ -23,7 +23,7 @@ import ast
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from types import CodeType, FunctionType, MappingProxyType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -162,15 +162,15 @@ class Translator:
     def __init__(self, added: Added | None = None) -> None:
         self._added = added
         self._spaces: dict[str, dict[str, Any]] = {}
-        self._twins: dict[FunctionType, Any] = {
+        self._twins: dict[Callable[..., Any], Any] = {
             getattr(plain_kernel, name): twin for name, twin in primitives.TWINS.items()
         }
 
     def compiled(self, function: Callable[..., Any]) -> Any:
         """The compiled form of a module-level kernel."""
-        if not isinstance(function, FunctionType):
-            raise TypeError(f"{function!r} is no kernel: kernels are module-level functions")
         if function not in self._twins:
+            if not isinstance(function, FunctionType):
+                raise TypeError(f"{function!r} is no kernel: kernels are module-level functions")
             space = self._space(sys.modules[function.__module__])
             twin = space[function.__name__]
             if self._added:
@@ -205,5 +205,5 @@ class Translator:
         home = sys.modules[space["__name__"]]
         for name in twin.__code__.co_names:
             original = getattr(home, name, None)
-            if isinstance(original, FunctionType):
+            if isinstance(original, FunctionType | BuiltinFunctionType):
                 space[name] = self.compiled(original)
