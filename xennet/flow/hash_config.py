@@ -38,7 +38,8 @@ _ALGORITHMS = (XEN_NETIF_CTRL_HASH_ALGORITHM_NONE, XEN_NETIF_CTRL_HASH_ALGORITHM
 
 
 class HashConfig:
-    """A hash configuration; at first hashing is off. ``on_change()`` is called after every change.
+    """A hash configuration; at first hashing is off. ``on_change()`` is called after every change,
+    and ``changes`` counts them.
 
     ``settings`` (indices ALGORITHM ... of xennet.flow.classify), ``key_bytes``, ``table`` and
     ``entries`` are flat arrays for kernels, which stay the same objects and are written in place.
@@ -49,6 +50,7 @@ class HashConfig:
         self.key_bytes = array("B", bytes(KEY_SIZE))
         self.table = array("I", bytes(4 * TABLE_SIZE))
         self.entries = array("I", bytes(4 * MAX_MAPPING_SIZE))
+        self.changes = 0
         self._on_change = on_change
 
     def __repr__(self) -> str:
@@ -148,6 +150,7 @@ class HashConfig:
         self.settings[TABLE_STALE] = 1
 
     def _changed(self) -> int:
+        self.changes += 1
         if self._on_change is not None:
             self._on_change()
         return XEN_NETIF_CTRL_STATUS_SUCCESS

@@ -20,6 +20,7 @@ from xennet.engine.choice import current
 from xennet.flow.classify import classify
 from xennet.flow.distribute import chain, take
 from xennet.flow.hash_config import HashConfig
+from xennet.flow.known_flows import KnownFlows
 from xennet.frames import Endpoint, FrameBatch, Offload, Wrapper, lazy_bytes
 
 #: Frames and bytes of the middle batch, for each queue up to four: those of one receive pass of the
@@ -67,16 +68,19 @@ class Steering:
 
 
 class _Classifier:
-    """The kernel ``classify`` with its fixed arguments."""
+    """The kernel ``classify`` with its fixed arguments; ``run(first, count, frames, queue)`` has
+    the frames ``first`` ... ``count - 1``, at least one, classified."""
 
     def __init__(self, config: HashConfig, queues: int) -> None:
-        self._kernel: Callable[..., None] = current().kernel(classify)
+        engine = current()
+        self._kernel: Callable[..., None] = engine.kernel(classify)
         self._queues = queues
         self.hashing: tuple[Any, ...] = config.views()
+        self.run = self._run
+        if engine.name != "fast":
+            self.run = KnownFlows(config, queues, self.hashing).run
 
-    def run(self, first: int, count: int, frames: Any, queue: Any) -> None:
-        """Classify frames ``first`` ... ``count - 1``; ``columns`` as :func:`_columns` returns
-        them."""
+    def _run(self, first: int, count: int, frames: Any, queue: Any) -> None:
         self._kernel(first, count, self._queues, self.hashing, frames, queue)
 
 
