@@ -1,6 +1,10 @@
-"""What the store keeps of paths that were looked up: it never shows in an answer."""
+"""What the store keeps of paths, watches and permissions that were looked up: it never shows in an
+answer."""
 
 from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,6 +12,7 @@ from hypothesis import strategies as st
 
 from xennet.xenstore import Store, XsError
 from xennet.xenstore.connection import Connection
+from xennet.xenstore.perms import without_stale_rights
 
 NAMES = st.sampled_from(["/a", "/a/b", "/a/b/c", "/a/b/c/d", "/a/x", "/e", "/e/f"])
 
@@ -51,7 +56,9 @@ steps = st.lists(
 
 
 @given(steps)
-def test_answers_are_those_of_a_store_that_looks_everything_up(steps: list) -> None:  # type: ignore[type-arg]
+def test_answers_are_those_of_a_store_that_looks_everything_up(
+    steps: list[tuple[str, Any]],
+) -> None:
     """One store keeps what it has looked up, the other one forgets it before each request."""
     keeping, forgetful = Store(), Store()
 
@@ -113,3 +120,46 @@ def test_watches_come_and_go_between_changes() -> None:
     watcher.unwatch("/", "third")
     watcher.unwatch("/a/b", "second")
     assert told() == []
+
+
+lives = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["begin", "introduce", "die"]), st.sampled_from([5, 6])),
+        st.tuples(
+            st.sampled_from(["write", "share", "write in it", "share in it", "begin it", "end it"]),
+            st.sampled_from(["/a", "/a/b"]),
+        ),
+    ),
+    max_size=30,
+)
+
+
+@given(lives)
+def test_permissions_are_those_of_a_store_that_asks_who_lives(steps: list[tuple[str, Any]]) -> None:
+    store = Store()
+    one, tx = store.connect(0), 0
+    store.introduce(5)
+    one.write("/a/b", b"")
+    one.set_perms("/a/b", ["n0", "r5", "w6"])
+    for what, argument in steps:
+        path, inside = str(argument), tx if "in it" in what else 0
+        with suppress(XsError):
+            if what == "begin":
+                store.domain_created(argument)
+            elif what == "introduce":
+                store.introduce(argument)
+            elif what == "die":
+                store.domain_died(argument)
+            elif what == "begin it":
+                tx = tx or one.transaction_start()
+            elif what == "end it":
+                ended, tx = tx, 0
+                one.transaction_end(ended, True)
+            elif what.startswith("write"):
+                one.write(path, b"", inside)
+            else:
+                one.set_perms(path, ["n0", "r5", "w6"], inside)
+        tree = store.tree
+        for node in tree.walk(tree.root):
+            checked = without_stale_rights(node.perms, node.generation, tree.is_current)
+            assert tree.perms(node) == checked

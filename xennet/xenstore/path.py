@@ -63,6 +63,7 @@ def canonical(path: str, domid: int, special: bool = False) -> str:
     return full
 
 
+@lru_cache(1024)
 def path_length(full: str) -> int:
     """The number of characters of a canonical path that the quota counts.
 

@@ -75,14 +75,18 @@ class ByteRing:
 
     def read(self, limit: int = XENSTORE_RING_SIZE) -> bytes:
         """Take up to ``limit`` bytes. Raises RingIndexError, with nothing changed."""
-        u8, u32, data = self._u8, self._u32, self._data
+        u8, u32, base = self._u8, self._u32, self._data
         cons = u32[self._cons]
-        size = min(limit, self._waiting(u32[self._prod], cons))
+        size = self._waiting(u32[self._prod], cons)
+        if size > limit:
+            size = limit
         start = cons & _BYTE_MASK
-        ahead = min(size, XENSTORE_RING_SIZE - start)
-        taken = bytes(u8[data + start : data + start + ahead])
-        if ahead < size:
-            taken += bytes(u8[data : data + size - ahead])
+        ahead = XENSTORE_RING_SIZE - start
+        if ahead >= size:
+            taken = bytes(u8[base + start : base + start + size])
+        else:
+            taken = bytes(u8[base + start : base + start + ahead])
+            taken += bytes(u8[base : base + size - ahead])
         u32[self._cons] = (cons + size) & _INDEX_MASK
         return taken
 
@@ -98,11 +102,17 @@ class ByteRing:
         """
         u8, u32, base = self._u8, self._u32, self._data
         prod = u32[self._prod]
-        size = min(len(data), XENSTORE_RING_SIZE - self._waiting(prod, u32[self._cons]))
+        room = XENSTORE_RING_SIZE - self._waiting(prod, u32[self._cons])
+        size = len(data)
+        if size > room:
+            size = room
+            data = data[:room]
         start = prod & _BYTE_MASK
-        ahead = min(size, XENSTORE_RING_SIZE - start)
-        u8[base + start : base + start + ahead] = data[:ahead]
-        if ahead < size:
+        ahead = XENSTORE_RING_SIZE - start
+        if ahead >= size:
+            u8[base + start : base + start + size] = data
+        else:
+            u8[base + start : base + start + ahead] = data[:ahead]
             u8[base : base + size - ahead] = data[ahead:size]
         u32[self._prod] = (prod + size) & _INDEX_MASK
         return size
@@ -153,7 +163,8 @@ class RingPage:
     @property
     def connection(self) -> int:
         """XENSTORE_CONNECTED, or XENSTORE_RECONNECT while the domain waits to be connected anew."""
-        return int(self._u32[_CONNECTION])
+        state: int = self._u32[_CONNECTION]
+        return state
 
     @connection.setter
     def connection(self, state: int) -> None:
@@ -162,7 +173,8 @@ class RingPage:
     @property
     def error(self) -> int:
         """XENSTORE_ERROR_*: why the server has stopped to serve this ring."""
-        return int(self._u32[_ERROR])
+        error: int = self._u32[_ERROR]
+        return error
 
     @error.setter
     def error(self, value: int) -> None:

@@ -16,7 +16,6 @@ from xennet.abi.xs_numbers import (
     XENSTORE_ERROR_PROTO,
     XENSTORE_ERROR_RINGIDX,
     XENSTORE_RECONNECT,
-    XENSTORE_RING_SIZE,
     XENSTORE_SERVER_FEATURE_ERROR,
     XENSTORE_SERVER_FEATURE_RECONNECTION,
 )
@@ -69,7 +68,7 @@ class RingServer:
             return not self._dead and self._send_guarded()
         self._running = True
         try:
-            moved = self._reconnect()
+            moved = self._page.connection == XENSTORE_RECONNECT and self._reconnect()
             while not self._dead and self._step():
                 moved = True
             return moved
@@ -99,8 +98,7 @@ class RingServer:
         self._stop()
 
     def _reconnect(self) -> bool:
-        wanted = self._page.connection == XENSTORE_RECONNECT
-        if not (wanted and self._features & XENSTORE_SERVER_FEATURE_RECONNECTION):
+        if not self._features & XENSTORE_SERVER_FEATURE_RECONNECTION:
             return False
         self.session.close()
         self.session = self._open()
@@ -142,7 +140,7 @@ class RingServer:
         wanted = session.wanted
         if not wanted or requests.empty:
             return False
-        data = requests.read(min(wanted, XENSTORE_RING_SIZE))
+        data = requests.read(wanted)
         self._changed()
         session.receive(data)
         return True

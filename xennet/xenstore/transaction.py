@@ -123,24 +123,18 @@ class Transaction:
     ) -> None:
         """Create ``path``, that is ``names`` one below the other under the existing node
         ``anchor``."""
-        child: str | None = None
-        here = path
+        here, children = path, ChildSnapshot()
         for name in reversed(names):
             entry = self._access(here)
-            entry.node = PrivateNode(
-                value if child is None else b"",
-                perms,
-                self._tree.next_generation(),
-                ChildSnapshot(),
-                None,
-            )
-            if child is not None:
-                entry.node.children.add(child)
+            generation = self._tree.next_generation()
+            entry.node = PrivateNode(value, perms, generation, children, None)
             entry.modified = True
             self._count(perms, +1)
-            child, here = name, parent(here)
-        if child is not None:
-            self._modify(self._access(anchor)).children.add(child)
+            here, value = parent(here), b""
+            children = (
+                ChildSnapshot() if here != anchor else self._modify(self._access(here)).children
+            )
+            children.add(name)
         self._queue(self._access(path))
 
     def remove(self, path: str) -> None:
@@ -393,12 +387,11 @@ class Transaction:
         """
 
         def visible_by() -> list[Perms]:
-            tree, path = self._tree, entry.path
             seen = [] if entry.perms_before is None else [entry.perms_before]
-            node = tree.lookup(path)
+            node = entry.merged
             if node is not None:
-                seen += visible_perms(tree, node)
-                above = self._accessed.get(parent(path))
+                seen += visible_perms(self._tree, node)
+                above = self._accessed.get(parent(entry.path))
                 if above is not None and above.modified and above.path not in done:
                     seen.pop()
                     if above.perms_before is not None:

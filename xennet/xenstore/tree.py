@@ -66,6 +66,8 @@ class Tree:
         #: Nodes that were looked up, by their canonical paths. The root always is among them.
         self.known: dict[str, Node] = {}
         self.generation = 0
+        #: The generation at which the last life of a domain ended.
+        self.life_ended = 0
         #: Counts changes of the tree itself, whatever transactions do in private.
         self.version = 0
         self.root = Node("", b"", (Perm("n", 0),), self.next_generation())
@@ -111,10 +113,10 @@ class Tree:
 
     def perms(self, node: NodeView) -> Perms:
         """The permission entries of ``node``, with those of domains that are gone marked stale."""
-        perms = node.perms
-        if len(perms) == 1:
-            return perms
-        return without_stale_rights(perms, node.generation, self.is_current)
+        # Every write marks the stale ones, and only the end of a domain makes more of them.
+        if node.generation > self.life_ended:
+            return node.perms
+        return without_stale_rights(node.perms, node.generation, self.is_current)
 
     def add_special(self, name: str) -> None:
         """Make the special name ``name`` a node with the permissions of ``/``."""

@@ -203,7 +203,11 @@ class WatchTable:
             watcher = watch.watcher
             if watcher.identity is not identity:
                 identity = watcher.identity
-                told = any(access(entry, identity) & Access.READ for entry in perms)
+                told = False
+                for entry in perms:
+                    if access(entry, identity) & Access.READ:
+                        told = True
+                        break
             if not told:
                 continue
             if like is None or watch.token != like.token or watch.prefix != like.prefix:

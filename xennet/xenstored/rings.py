@@ -86,11 +86,12 @@ class _ServedRing:
     def run(self) -> bool:
         """Take a pending event of the port and serve the ring. Returns False if there was nothing
         to do."""
-        if not self._dom0.running:
+        dom0, port, server = self._dom0, self._ring.server_port, self._server
+        if not dom0.running:
             return False
-        if self._ring.server_port is not None:
-            self._dom0.poll(self._ring.server_port)
-        return self._server is not None and self._server.run()
+        if port is not None:
+            dom0.poll(port)
+        return server is not None and server.run()
 
     def close(self) -> None:
         """Release the page and the port: the domain is released or dead."""
@@ -143,7 +144,8 @@ class _GuestPort:
 
     @property
     def up(self) -> bool:
-        return self._domain.running and not self._domain.own_kernel
+        domain = self._domain
+        return domain.running and not domain.own_kernel
 
     def notify(self) -> None:
         self.send_event()
@@ -157,7 +159,8 @@ class _GuestPort:
             raise XsConnectionError("", str(error)) from error
 
     def pump(self) -> bool:
-        return self._rings.serve(self._domain.domid)
+        ring = self._rings.served.get(self._domain.domid)
+        return ring is not None and ring.run()
 
     def take_event(self) -> None:
         self._domain.poll(self._port)
@@ -193,13 +196,14 @@ class StoreRings:
         self._server = server
         self._store: Store = server.store
         self._dom0 = machine.domain(0)
-        self._served: dict[int, _ServedRing] = {}
+        #: Domain 0's ends of the rings, by their domains.
+        self.served: dict[int, _ServedRing] = {}
         self._users: dict[int, WireConnection] = {}
         self._deliveries = deliveries
         self._store.rings = self
 
     def __repr__(self) -> str:
-        return f"<StoreRings of domains {sorted(self._served)}>"
+        return f"<StoreRings of domains {sorted(self.served)}>"
 
     # -- domain 0's end ----------------------------------------------------------------------------
 
@@ -220,18 +224,13 @@ class StoreRings:
     def forget(self, domid: int) -> None:
         """Release the page and the port of a domain that is released or dead."""
         self._users.pop(domid, None)
-        ring = self._served.pop(domid, None)
+        ring = self.served.pop(domid, None)
         if ring is not None:
             ring.close()
 
-    def serve(self, domid: int) -> bool:
-        """Let domain 0 work on the ring of one domain. Returns False if there was nothing to do."""
-        ring = self._served.get(domid)
-        return ring is not None and ring.run()
-
     def serving(self, domid: int) -> bool:
         """Whether domain 0 runs and serves the ring of domain ``domid``."""
-        return self._dom0.running and domid in self._served
+        return self._dom0.running and domid in self.served
 
     def step_meanwhile(self, domid: int) -> bool:
         """Make one delivery of another domain while ``domid`` waits. Returns False if there is
@@ -239,7 +238,7 @@ class StoreRings:
         return self._machine.run_loop.step_meanwhile(domid) is not None
 
     def _introduce(self, domid: int, port: int) -> None:
-        served = self._served.get(domid)
+        served = self.served.get(domid)
         if served is not None:
             served.introduce_again(port)
             return
@@ -247,7 +246,7 @@ class StoreRings:
         if domain is None or domain.store_ring is None:
             raise XsError("EINVAL", str(domid), "no domain with a ring page")
         served = _ServedRing(self._dom0, domid, domain.store_ring, port, self._deliveries)
-        self._served[domid] = served
+        self.served[domid] = served
         self._store.introduce(domid)
         served.serve(self._server)
         served.run()
@@ -260,7 +259,7 @@ class StoreRings:
         It takes the ring over from an earlier connection, whose watches and transactions are
         dropped. Raises XsError ENOENT if the domain was not introduced with a ring.
         """
-        ring, served = domain.store_ring, self._served.get(domain.domid)
+        ring, served = domain.store_ring, self.served.get(domain.domid)
         if ring is None or served is None:
             raise XsError("ENOENT", str(domain.domid), "not introduced with a ring page")
         kind = _QueuedPort if self._deliveries else _GuestPort

@@ -202,7 +202,8 @@ class WireConnection:
         protocol = self._protocol
         before = len(protocol.events)
         try:
-            self._alive(request.path)
+            if self._lost is not None:
+                self._alive(request.path)
             req_id = protocol.ask(request)
             if deadline is None:
                 deadline = self._channel.deadline(self.timeout)
