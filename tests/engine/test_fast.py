@@ -10,12 +10,16 @@ import sys
 from array import array
 from collections.abc import Callable
 from functools import partial
+from glob import glob
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numba.core.errors import TypingError
 
 from xennet.engine import kernel as kernels
 from xennet.engine.choice import named
+from xennet.engine.fast import FastEngine
 from xennet.engine.fast.cache import kept_code
 from xennet.engine.fast.translate import translate
 from xennet.engine.kernel import U32Array, U32Words
@@ -110,6 +114,55 @@ def test_a_cache_that_cannot_be_made_does_no_harm(tmp_path: Path) -> None:
     blocked.write_text("not a directory")
     result = run(blocked / "cache")
     assert (result.returncode, result.stdout) == (0, "0\n"), result.stderr
+
+
+#: As RUN; tells when it waits for another process, and how often it compiled the kernel.
+WAIT = (
+    "input()\n"
+    "from xennet.engine import process_lock\n"
+    "pause = process_lock.time.sleep\n"
+    "process_lock.time.sleep = lambda seconds: (print('waits', flush=True), pause(seconds))\n"
+    + RUN
+    + "print('compiled', engine.kernel(await_requests).stats.cache_misses.total())\n"
+)
+
+
+def test_a_process_waits_for_the_code_that_another_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("XENNET_ENGINE", "fast")
+    await_requests = FastEngine().kernel(guest_tx.await_requests)
+    compiler = await_requests._compiler
+    compile_now = compiler.compile
+    with subprocess.Popen(
+        [sys.executable, "-c", WAIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+
+        def compile_when_the_other_waits(*args: object) -> object:
+            print(file=other.stdin, flush=True)
+            assert other.stdout.readline() == "waits\n"
+            return compile_now(*args)
+
+        monkeypatch.setattr(compiler, "compile", compile_when_the_other_waits)
+        ring = tuple(np.zeros(1024, np.uint32) for _ in range(2))
+        try:
+            assert await_requests(ring) == 0
+            printed = other.stdout.read().splitlines()
+            assert [line for line in printed if line != "waits"] == ["0", "compiled 0"]
+        finally:
+            other.kill()
+    assert sum("await_requests" in name for name in compiled(tmp_path)) == 1
+
+
+def test_a_kernel_that_cannot_be_compiled_is_left_to_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path))
+    with pytest.raises(TypingError):
+        FastEngine().kernel(guest_tx.await_requests)(None)
+    (lock,) = tmp_path.rglob("lock")
+    assert str(lock) not in map(os.path.realpath, glob("/proc/self/fd/*"))
 
 
 def test_kernels_read_memory_that_the_caller_owns() -> None:

@@ -3,7 +3,8 @@ that both are made once and not in every process.
 
 It lies in the user's cache directory (xennet.user_cache). Cached code is used if it was compiled
 from these very sources. Where the cache cannot be written (read-only, missing, full), code is
-compiled again next time, and nothing fails.
+compiled again next time, and nothing fails. What several processes miss at once is compiled by one
+of them (xennet.engine.process_lock).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from typing import Any
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.compiler_lock import global_compiler_lock
 
+from xennet.engine.process_lock import ProcessLocks
 from xennet.user_cache import directory
 
 #: The attribute of a function that is compiled in another form than its source has; its value goes
@@ -147,17 +150,46 @@ class _Impl(CompileResultCacheImpl):
     _locator_classes = (_Locator,)
 
 
+@cache
+def _locks(directory: str) -> ProcessLocks:
+    """The locks of the kernels whose code is kept in ``directory``."""
+    return ProcessLocks(Path(directory) / "lock")
+
+
 class _Cache(FunctionCache):
-    """A cache that never fails: code that it cannot read or write is compiled."""
+    """A cache that never fails: code that it cannot read or write is compiled.
+
+    Of processes that miss the same code at the same time, one compiles it, and the others wait. A
+    kernel that is compiled takes the locks of those that it calls, never the other way.
+    """
 
     _impl_class = _Impl
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        code = self._loaded(sig, target_context)
+        if code is None and _locks(self._cache_path).acquire(self._impl.filename_base):
+            code = self._loaded(sig, target_context)
+        return code
+
+    def _loaded(self, sig: Any, target_context: Any) -> Any:
         # Not FunctionCache.load_overload(): it fills numba's registries first (0.2 s), which only
         # a compiler looks into, and which the compiler fills by itself.
         with suppress(OSError, EOFError), self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
         return None
+
+    def in_turn(self, compile: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """``compile`` of a dispatcher, which loads from this cache and saves to it; behind it the
+        next process can have what was compiled."""
+
+        def compile_in_turn(sig: Any) -> Any:
+            with global_compiler_lock:  # one thread at a time
+                try:
+                    return compile(sig)
+                finally:
+                    _locks(self._cache_path).release(self._impl.filename_base)
+
+        return compile_in_turn
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with suppress(OSError):
@@ -174,5 +206,6 @@ OPTIONS = {"error_model": "numpy", "forceinline": True, "_nrt": False}
 def compile_cached(function: Callable[..., Any]) -> Any:
     """Compile ``function`` to a numba dispatcher that uses this cache."""
     dispatcher = numba.njit(**OPTIONS)(function)
-    dispatcher._cache = _Cache(function)
+    kept = dispatcher._cache = _Cache(function)
+    dispatcher.compile = kept.in_turn(dispatcher.compile)
     return dispatcher
