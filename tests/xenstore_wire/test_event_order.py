@@ -62,6 +62,19 @@ def test_event_of_another_client_comes_before_the_answer_to_a_later_request(
     ]
 
 
+def test_events_that_others_caused_earlier_come_before_the_reply_to_a_watch(
+    server: Server, dom0: Talk, dom5: Talk
+) -> None:
+    dom5.send(message("WATCH", b"x\0t\0"))
+    server.store.held = True
+    dom0.ask("WRITE", b"/local/domain/5/x\0")
+    assert dom5.names(message("WATCH", b"y\0t\0")) == [
+        ("WATCH_EVENT", b"x\0t\0"),
+        ("WATCH", b"OK\0"),
+        ("WATCH_EVENT", b"y\0t\0"),
+    ]
+
+
 def test_equal_event_that_waits_is_not_sent_twice(dom0: Talk, dom5: Talk) -> None:
     dom5.send(message("WATCH", b"x\0t\0"))
     for _ in range(5):

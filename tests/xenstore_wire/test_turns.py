@@ -138,6 +138,31 @@ def test_asker_is_answered_before_others_hear_of_it_also_when_it_sends_ahead(
     assert order == ["asker", "watcher", "asker", "watcher"]
 
 
+def test_events_of_a_turn_are_sent_together_behind_all_replies(
+    daemon: Daemon, pump: Pump, connect
+) -> None:
+    watcher, served = connect()
+    watcher.send(message("WATCH", b"/w\0t\0"))
+    pump.turn()
+    watcher.recv(100)
+    daemon.tell_events()
+    sends = served.sends
+    askers = [connect()[0] for _ in range(3)]
+    for i, asker in enumerate(askers):
+        asker.send(message("WRITE", b"/w/%d\0" % i))
+    pump.turn()
+    assert [asker.recv(100) for asker in askers] == [message("WRITE", b"OK\0")] * 3
+    assert served.sends == sends
+    daemon.tell_events()
+    assert served.sends == sends + 1
+    assert watcher.recv(1000) == b"".join(
+        message("WATCH_EVENT", b"/w/%d\0t\0" % i) for i in range(3)
+    )
+    askers[0].send(message("WRITE", b"/w\0"))
+    pump.turn()
+    assert served.sends == sends + 1
+
+
 # -- clients that do not read, or are gone ---------------------------------------------------------
 
 
@@ -333,8 +358,8 @@ def test_loop_calls_who_is_ready_and_ends_when_it_is_told_to(loop: EpollLoop) ->
     mine, other = socket.socketpair()
     with mine, other:
         loop.watch(mine.fileno(), writable=lambda: seen.append("writable") or loop.stop())
-        loop.run()
-        assert seen == ["writable"]
+        loop.run(lambda: seen.append("turned"))
+        assert seen == ["writable", "turned"]
         loop.watch(mine.fileno())
         loop.watch(mine.fileno())
 

@@ -119,7 +119,7 @@ def xenstored(
             if not quiet:
                 click.echo(f"XenStore on {daemon.path}")
                 sys.stdout.flush()
-            loop.run()
+            loop.run(daemon.tell_events)
     except SocketError as error:
         raise click.UsageError(str(error)) from None
     except XsError as error:

@@ -32,9 +32,10 @@ def one(payload: bytes) -> str:
 
     Raises XsError EINVAL unless the payload has exactly one nul, as its last byte.
     """
-    if payload.find(b"\0") != len(payload) - 1 or not payload:
+    text, nul, rest = payload.partition(b"\0")
+    if rest or not nul:
         raise XsError("EINVAL", decode_text(payload), "one nul-terminated string is needed")
-    return str(payload[:-1], "utf-8", "surrogateescape")
+    return decode_text(text)
 
 
 def exactly(payload: bytes, count: int) -> list[str]:

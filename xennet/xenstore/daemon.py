@@ -194,9 +194,8 @@ class _Peer:
                 unsent.clear()
             self._end()
             return
-        reading, writing = not blocked, bool(unsent)
-        if reading != self._reading or writing != self._writing:
-            self._watch(reading, writing)
+        if blocked == self._reading or bool(unsent) != self._writing:
+            self._watch(not blocked, bool(unsent))
 
     def _end(self) -> None:
         """Close the connection soon: when nothing is unsent."""
@@ -313,6 +312,15 @@ class Daemon(SocketServer):
         self._server = server
         self._limits = limits or Limits()
         self._domid = domid
+
+    def tell_events(self) -> None:
+        """Send clients the events of others' requests, all since the last call together: from the
+        first call on they wait for the next one."""
+        store = self._server.store
+        store.held = False
+        if store.woken:
+            store.wake()
+        store.held = True
 
     def session(self, number: int) -> ByteSession | None:
         name = f"socket{number}" if self._domid == 0 else f"dom{self._domid}-socket{number}"

@@ -44,8 +44,9 @@ class EpollLoop:
             self._epoll.register(fd, events)
         self._watched[fd] = readable, writable
 
-    def run(self) -> None:
-        """Call back until :meth:`stop`, one turn after the other: who is ready is called once."""
+    def run(self, turned: Callable[[], None] = lambda: None) -> None:
+        """Call back until :meth:`stop`, one turn after the other: who is ready is called once, then
+        ``turned``."""
         poll, watched = self._epoll.poll, self._watched
         while not self._stopped:
             for fd, events in poll():
@@ -56,6 +57,7 @@ class EpollLoop:
                     writable = watched.get(fd, _NOBODY)[1]
                 if writable is not None and events != EPOLLIN:
                     writable()
+            turned()
 
     def stop(self) -> None:
         """Let :meth:`run` return behind the present turn. A signal handler, or another thread, may

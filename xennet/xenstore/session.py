@@ -35,6 +35,8 @@ _UNREAD = "too many watch events were left unread"
 
 _WATCH_EVENT_BYTE = bytes([XS_WATCH_EVENT])
 
+_pack_header = HEADER.pack
+
 
 @frozen
 class Limits:
@@ -66,11 +68,11 @@ class Session:
         "_ending",
         "_events",
         "_head",
-        "_limits",
+        "_most_replies",
         "_out",
         "_placed",
+        "_privileged",
         "_reply_bytes",
-        "_server",
         "_table",
         "connection",
         "error",
@@ -90,10 +92,11 @@ class Session:
         self.connection.on_reset = self._reset
         self.on_output = on_output
         self.error = ""
-        self._server = server
-        self._limits = limits or Limits()
+        self._privileged = self.connection.identity.privileged
+        limits = limits or Limits()
+        self._most_replies = limits.replies
         self._events = self.connection.events
-        self._events.limit = self._event_limit()
+        self._events.limit = self._event_limit(limits)
         self._table = server.table
         self._decoder = Decoder()
         self._out: deque[bytes] = deque()
@@ -116,9 +119,19 @@ class Session:
 
     def take(self, limit: int | None = None) -> bytes:
         """Up to ``limit`` bytes of output (None: all), which count as sent from now on."""
-        if not self._out:
+        out = self._out
+        if not out:
             return b""
-        return self._take_all() if limit is None and not self._head else self._take(limit)
+        if limit is not None or self._head:
+            return self._take(limit)
+        next_event = self._events.popleft
+        if len(out) == 1:
+            taken = out.popleft() or encode_event(*next_event())
+        else:
+            taken = b"".join([item or encode_event(*next_event()) for item in out])
+            out.clear()
+        self._placed = self._reply_bytes = self.connection.outstanding = 0
+        return taken
 
     def resume(self) -> bool:
         """Handle requests that were kept back, as far as the limits allow now; more can be
@@ -151,9 +164,9 @@ class Session:
         """Whether requests are not handled: too much output is not taken, or the session is
         closed."""
         connection = self.connection
-        if connection.closed or self._reply_bytes > self._limits.replies:
+        if connection.closed or self._reply_bytes > self._most_replies:
             return True
-        if connection.identity.privileged:
+        if self._privileged:
             return False
         return connection.outstanding >= connection.quota.outstanding or self._events.overflowed
 
@@ -175,15 +188,40 @@ class Session:
     def _run(self) -> None:
         if self._busy:
             return  # called within a request: the caller's loop goes on with it
-        decoder, store = self._decoder, self.connection.store
+        connection, decoder = self.connection, self._decoder
+        store = connection.store
+        like = store.like
         self._busy = True
+        held, store.held = store.held, True
         try:
-            while not self.blocked and (parts := decoder.split()) is not None:
-                self._handle(*parts)
-                if store.woken:
-                    self._tell_others()
-                if not decoder.waiting:
+            if store.woken:
+                self._place_events()  # what happened before the request
+            while decoder.waiting and not self.blocked:
+                request = decoder.split()
+                if request is None:
                     break
+                kind, req_id, tx_id, payload = request
+                if tx_id and kind in _TX_MEANS_NOTHING and not like.watch_keeps_tx:
+                    tx_id = 0
+                try:
+                    answer = self._answer(kind, tx_id, payload)
+                    size = len(answer)
+                    if size > XENSTORE_PAYLOAD_MAX:
+                        raise XsError("E2BIG", detail=f"reply of {size} bytes")
+                    reply = _pack_header(kind, req_id, tx_id, size) + answer
+                except XsError as error:
+                    reply = encode_error(error.errno, req_id, tx_id)
+                woken = store.woken
+                if not connection.closed:
+                    if woken and kind not in like.replies_first:
+                        self._place_events()
+                    self._out.append(reply)
+                    self._reply_bytes += len(reply)
+                    connection.reply_waits()
+                if woken:
+                    store.held = held
+                    self._tell_of_events()
+                    store.held = True
         except ProtocolError as error:
             # Requests before the error are answered, however the stream was cut.
             answers = self._take(None)
@@ -191,47 +229,28 @@ class Session:
             if answers:
                 self._out.append(answers)
         finally:
+            store.held = held
             self._busy = False
 
-    def _handle(self, kind: int, req_id: int, tx_id: int, payload: bytes) -> None:
+    def _answer(self, kind: int, tx_id: int, payload: bytes) -> bytes:
+        """The payload of the reply to a request. Raises XsError for an XS_ERROR."""
+        handler = self._table.get(kind)
+        if handler is None:
+            raise XsError("ENOSYS", str(kind), "no such message type")
         connection = self.connection
-        store = connection.store
-        if kind in _TX_MEANS_NOTHING and not store.like.watch_keeps_tx:
-            tx_id = 0
-        held, store.held = store.held, True
-        try:
-            handler = self._table.get(kind)
-            if handler is None:
-                raise XsError("ENOSYS", str(kind), "no such message type")
-            if handler.privileged and not connection.identity.privileged:
-                raise XsError("EACCES", detail=f"domain {connection.domid} is not privileged")
-            if tx_id and handler.transactional and not connection.has_transaction(tx_id):
-                errno = store.like.no_transaction
-                raise XsError(errno, str(tx_id), "no such transaction on this connection")
-            answer = handler.answer(connection, payload, tx_id)
-            size = len(answer)
-            if size > XENSTORE_PAYLOAD_MAX:
-                raise XsError("E2BIG", detail=f"reply of {size} bytes")
-            reply = HEADER.pack(kind, req_id, tx_id, size) + answer
-        except XsError as error:
-            reply = encode_error(error.errno, req_id, tx_id)
-        finally:
-            store.held = held
-        if connection.closed:
-            return
-        woken = store.woken
-        if woken and kind not in store.like.replies_first:
-            self._place_events()
-        self._out.append(reply)
-        self._reply_bytes += len(reply)
-        connection.reply_waits()
-        if woken:
-            self._place_events()
-            if self._events.overflowed and connection.identity.privileged:
-                self._end(_UNREAD)
+        if handler.privileged and not self._privileged:
+            raise XsError("EACCES", detail=f"domain {connection.domid} is not privileged")
+        if tx_id and handler.transactional and not connection.has_transaction(tx_id):
+            errno = connection.store.like.no_transaction
+            raise XsError(errno, str(tx_id), "no such transaction on this connection")
+        return handler.answer(connection, payload, tx_id)
 
-    def _tell_others(self) -> None:
+    def _tell_of_events(self) -> None:
+        """After a request that caused events: put this client's into its output, tell others."""
         store = self.connection.store
+        self._place_events()
+        if self._events.overflowed and self._privileged:
+            self._end(_UNREAD)
         store.woken.pop(self.connection, None)
         if store.woken and not store.held:
             if self._out and self.on_output is not None:
@@ -240,29 +259,16 @@ class Session:
             # The sinks of others may have made requests that cause events for this client.
             self._place_events()
 
-    def _event_limit(self) -> Callable[[], int]:
+    def _event_limit(self, limits: Limits) -> Callable[[], int]:
         connection = self.connection
-        if connection.identity.privileged:
-            limit = self._limits.events
-            return lambda: limit
+        if self._privileged:
+            return lambda: limits.events
         return lambda: connection.quota.memory
 
     def _place_events(self) -> None:
         while self._placed < len(self._events):
             self._out.append(_EVENT)
             self._placed += 1
-
-    def _take_all(self) -> bytes:
-        out = self._out
-        next_event = self._events.popleft
-        if len(out) == 1:
-            taken = out.popleft() or encode_event(*next_event())
-        else:
-            parts = [item or encode_event(*next_event()) for item in out]
-            out.clear()
-            taken = b"".join(parts)
-        self._placed = self._reply_bytes = self.connection.outstanding = 0
-        return taken
 
     def _take(self, limit: int | None) -> bytes:
         room = limit if limit is not None else 1 << 62
@@ -289,7 +295,7 @@ class Session:
     def _woken(self) -> None:
         if self._busy:
             return
-        if self._events.overflowed and self.connection.identity.privileged:
+        if self._events.overflowed and self._privileged:
             self._end(_UNREAD)
         else:
             self._place_events()
