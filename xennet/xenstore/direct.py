@@ -20,15 +20,13 @@ class Direct:
 
     def __init__(self, tree: Tree, watches: WatchTable, leaves_first: bool = True) -> None:
         self._tree = tree
+        #: The node at a canonical path; None if there is none.
+        self.lookup = tree.lookup
         self._watches = watches
         self._leaves_first = leaves_first
 
     def __repr__(self) -> str:
         return f"<Direct of {self._tree!r}>"
-
-    def lookup(self, path: str) -> Node | None:
-        """The node at a canonical path; None if there is none."""
-        return self._tree.lookup(path)
 
     def write(self, path: str, value: bytes) -> None:
         """Give the existing node ``path`` the value ``value``."""

@@ -267,8 +267,9 @@ class Transaction:
 
     def _count(self, perms: Perms, change: int) -> None:
         owner = perms[0].domid
+        tree = self._tree
         owned = self._owned[owner] = self._owned.get(owner, 0) + change
-        self._tree.peaks.saw(owner, "nodes", self._tree.nodes_owned(owner) + owned)
+        tree.peaks.saw(owner, "nodes", tree.nodes_owned(owner) + owned)
 
     def _access(self, path: str) -> Accessed:
         return self._accessed.get(path) or self._first_access(path)

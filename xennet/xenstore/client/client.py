@@ -7,14 +7,20 @@ One API for connections within the process, over a socket and over a ring.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, overload, runtime_checkable
 
 from xennet.xenstore.client.channel import Channel
 from xennet.xenstore.client.connection import WireConnection
 from xennet.xenstore.client.errors import XsTimeoutError
-from xennet.xenstore.client.nodes import ClientTransaction, NodeOperations, StoreConnection
+from xennet.xenstore.client.nodes import (
+    Attempt,
+    ClientTransaction,
+    NodeOperations,
+    OpenTransaction,
+    StoreConnection,
+)
 from xennet.xenstore.client.watch import WatchIterator
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.path import is_same_or_below, is_special
@@ -84,21 +90,12 @@ class Client(NodeOperations):
 
     # -- transactions --------------------------------------------------------------------------
 
-    @contextmanager
-    def transaction(self) -> Iterator[ClientTransaction]:
+    def transaction(self) -> AbstractContextManager[ClientTransaction]:
         """A transaction that is committed at the end of the block, and aborted by an exception.
 
         The commit raises XsError EAGAIN if an accessed node has changed (see :meth:`transact`).
         """
-        tx = ClientTransaction(self._connection, self._connection.transaction_start())
-        try:
-            yield tx
-        except BaseException:
-            # A reset of the connection may have taken the transaction away already.
-            with suppress(XsError):
-                self._connection.transaction_end(tx.tx_id, False)
-            raise
-        self._connection.transaction_end(tx.tx_id, True)
+        return OpenTransaction(self._connection)
 
     def attempts(self, retries: int = 100) -> Iterator[AbstractContextManager[ClientTransaction]]:
         """Transactions one after the other until one commits::
@@ -110,12 +107,13 @@ class Client(NodeOperations):
         A block that meets EAGAIN, at its end or inside, is left silently and the next attempt
         begins; after ``retries`` more of them XsError EAGAIN is raised.
         """
+        path = ""
         for _ in range(retries + 1):
-            conflicts: list[XsError] = []
-            yield self._attempt(conflicts)
-            if not conflicts:
+            attempt = Attempt(self._connection)
+            yield attempt
+            if attempt.conflict is None:
                 return
-        path = conflicts[-1].path
+            path = attempt.conflict.path
         raise XsError("EAGAIN", path, f"transaction given up after {retries} retries")
 
     def transact(self, body: Callable[[ClientTransaction], _T], retries: int = 100) -> _T:
@@ -129,16 +127,6 @@ class Client(NodeOperations):
             with attempt as tx:
                 result = body(tx)
         return result
-
-    @contextmanager
-    def _attempt(self, conflicts: list[XsError]) -> Iterator[ClientTransaction]:
-        try:
-            with self.transaction() as tx:
-                yield tx
-        except XsError as error:
-            if error.errno != "EAGAIN":
-                raise
-            conflicts.append(error)
 
     # -- watches -------------------------------------------------------------------------------
 

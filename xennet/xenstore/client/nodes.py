@@ -4,6 +4,8 @@ a transaction."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
 from typing import Protocol
 
 from xennet.xenstore.errors import XsError
@@ -75,7 +77,7 @@ class NodeOperations:
 
     def read(self, path: str, tx: NodeOperations | None = None) -> bytes:
         """Value of a node."""
-        return self._connection.read(path, self._id(tx))
+        return self._connection.read(path, self.tx_id if tx is None else tx.tx_id)
 
     def read_str(self, path: str, tx: NodeOperations | None = None) -> str:
         """Value of a node as text; bytes that are no UTF-8 become surrogates."""
@@ -93,7 +95,8 @@ class NodeOperations:
 
     def write(self, path: str, value: Value, tx: NodeOperations | None = None) -> None:
         """Set a value; the node and its parents are created if they are missing."""
-        self._connection.write(path, encode_value(value), self._id(tx))
+        tx_id = self.tx_id if tx is None else tx.tx_id
+        self._connection.write(path, encode_value(value), tx_id)
 
     def mkdir(self, path: str, tx: NodeOperations | None = None) -> None:
         """Create a node with an empty value if there is none."""
@@ -124,3 +127,55 @@ class ClientTransaction(NodeOperations):
 
     def __repr__(self) -> str:
         return f"<ClientTransaction {self.tx_id}>"
+
+
+class OpenTransaction(AbstractContextManager[ClientTransaction]):
+    """A transaction of ``connection`` for the length of a block: committed at its end, aborted by
+    an exception."""
+
+    def __init__(self, connection: StoreConnection) -> None:
+        self._connection = connection
+        self._tx_id = 0
+
+    def __enter__(self) -> ClientTransaction:
+        self._tx_id = self._connection.transaction_start()
+        return ClientTransaction(self._connection, self._tx_id)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        if error is None:
+            self._connection.transaction_end(self._tx_id, True)
+        else:
+            # A reset of the connection may have taken the transaction away already.
+            with suppress(XsError):
+                self._connection.transaction_end(self._tx_id, False)
+        return None
+
+
+class Attempt(OpenTransaction):
+    """A transaction whose block is left silently by EAGAIN, which ``conflict`` is then."""
+
+    def __init__(self, connection: StoreConnection) -> None:
+        super().__init__(connection)
+        self.conflict: XsError | None = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        try:
+            super().__exit__(kind, error, trace)
+        except XsError as refusal:
+            error = refusal
+            if refusal.errno != "EAGAIN":
+                raise
+        if isinstance(error, XsError) and error.errno == "EAGAIN":
+            self.conflict = error
+            return True
+        return False

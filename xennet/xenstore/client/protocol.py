@@ -7,7 +7,7 @@ req_id, in any order. Events may come before or after the reply to the request t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from xennet.abi.xs_numbers import (
@@ -43,29 +43,14 @@ class Request(NamedTuple):
         return XS_NAMES[self.type].removeprefix("XS_")
 
 
-class EventBacklog:
+class EventBacklog(deque[WatchEvent]):
     """The events that the application has not taken, as the server sent them."""
-
-    def __init__(self) -> None:
-        self._events: deque[WatchEvent] = deque()
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def __iter__(self) -> Iterator[WatchEvent]:
-        return iter(self._events)
-
-    def append(self, event: WatchEvent) -> None:
-        """Queue ``event``."""
-        self._events.append(event)
-
-    def popleft(self) -> WatchEvent:
-        """Take the oldest event. Raises IndexError if there is none."""
-        return self._events.popleft()
 
     def discard(self, unwanted: Callable[[WatchEvent], bool]) -> None:
         """Drop the events for which ``unwanted`` returns True."""
-        self._events = deque(event for event in self._events if not unwanted(event))
+        kept = [event for event in self if not unwanted(event)]
+        self.clear()
+        self.extend(kept)
 
 
 class ClientProtocol:
