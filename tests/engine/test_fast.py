@@ -204,11 +204,11 @@ def test_translation_makes_each_load_one_load_and_turns_slice_copies_into_calls(
     assert ast.unparse(tree) == (
         "def f(a, b, pair):\n"
         "    _xennet_copy_bytes(a, 1, b, 4, 3 - 1)\n"
-        "    a[0] = _xennet_int64(b[1])\n"
-        "    b[2] += 1\n"
+        "    a[_xennet_index(0)] = _xennet_int64(b[_xennet_index(1)])\n"
+        "    b[_xennet_index(2)] += 1\n"
         "    c, _ = pair\n"
         "    return _xennet_load_once(a, 0) + _xennet_load_once(c, 0)"
-        " + _xennet_int64(b[_xennet_load_once(a, 1)])"
+        " + _xennet_int64(b[_xennet_index(_xennet_load_once(a, 1))])"
     )
 
 
@@ -220,7 +220,8 @@ def test_shared_words_are_not_changed_by_a_load_and_a_store() -> None:
 def test_what_a_tuple_is_unpacked_into_is_what_its_alias_says() -> None:
     source = "def f(ring: Ring) -> int:\n    page, pvt = ring\n    return page[0] + pvt[1]\n"
     tree = translate(ast.parse(source), {"Ring": kernels.Ring})
-    assert ast.unparse(tree).endswith("_xennet_load_once(page, 0) + _xennet_int64(pvt[1])")
+    loads = "_xennet_load_once(page, 0) + _xennet_int64(pvt[_xennet_index(1)])"
+    assert ast.unparse(tree).endswith(loads)
     source = source.replace("Ring", "tuple[U32Words, Vector]")
     assert ast.unparse(translate(ast.parse(source))) == ast.unparse(tree)
     source = "def f(ring: Ring) -> None:\n    page, pvt = ring\n    page[1] += 1\n"

@@ -10,6 +10,8 @@ The source stays as it is written for CPython; this is done to its syntax tree:
   says that nobody else writes there (U32Array, Vector, Bytes, whose payload is copied before it is
   looked at), ``int64(a[i])`` leaves LLVM free to do as it likes. So it is with the names that a
   parameter is unpacked into, if its annotation is a tuple or an alias of one (Ring);
+* an index is used as an unsigned number: kernels have no negative ones, and numba would ask at
+  each load and store whether to count from the end;
 * a slice assigned to a slice, ``a[i:j] = b[k:l]``, becomes one memcpy;
 * the functions of xennet/engine/kernel.py are replaced by their compiled twins.
 
@@ -35,6 +37,7 @@ from xennet.engine.fast.cache import VARIANT, compile_cached, kept_code
 _LOAD = "_xennet_int64"
 _ONCE = "_xennet_load_once"
 _COPY = "_xennet_copy_bytes"
+_INDEX = "_xennet_index"
 
 
 #: Annotations of parameters whose items nobody else writes while a kernel runs.
@@ -88,16 +91,24 @@ class _Adapt(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         self.generic_visit(node)
-        if isinstance(node.ctx, ast.Store) or isinstance(node.slice, ast.Slice):
+        if isinstance(node.slice, ast.Slice):
             return node
+        if isinstance(node.ctx, ast.Store):
+            return _unsigned(node)
         kind = self._kinds.get(node.value.id) if isinstance(node.value, ast.Name) else None
         if kind == EACH:
             return node
         if kind in PRIVATE:
-            call = ast.Call(ast.Name(_LOAD, ast.Load()), [node], [])
+            call = ast.Call(ast.Name(_LOAD, ast.Load()), [_unsigned(node)], [])
         else:
             call = ast.Call(ast.Name(_ONCE, ast.Load()), [node.value, node.slice], [])
         return ast.copy_location(call, node)
+
+
+def _unsigned(item: ast.Subscript) -> ast.Subscript:
+    """The same item, by an unsigned index."""
+    index = ast.Call(ast.Name(_INDEX, ast.Load()), [item.slice], [])
+    return ast.copy_location(ast.Subscript(item.value, index, item.ctx), item)
 
 
 def _members(annotation: ast.expr | None, names: Mapping[str, object]) -> list[str]:
@@ -194,6 +205,7 @@ class Translator:
                     lambda: _code(_tree(module), module),
                 )
             space[_LOAD] = np.int64
+            space[_INDEX] = np.uint64
             space[_ONCE] = primitives.load_once
             space[_COPY] = primitives.copy_bytes
             exec(code, space)
