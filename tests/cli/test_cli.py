@@ -435,7 +435,7 @@ def test_the_help_of_all_commands_imports_none_of_them() -> None:
         " *sorted(m for m in sys.modules if m.startswith('xennet.cli.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "xennet.cli.collector xennet.cli.group xennet.cli.output"
+    assert done.stdout.splitlines()[-1] == "xennet.cli.group xennet.cli.output xennet.cli.start"
 
 
 def test_the_help_tells_each_command_in_a_line_and_each_exists() -> None:
@@ -611,7 +611,7 @@ def test_a_run_imports_nothing_of_what_it_does_not_use() -> None:
     imported = set(output.splitlines()[-1].split())
     unused = {"xennet.netback.xnb", "xennet.link.switch", "xennet.cli.xs", "xennet.lifecycle"}
     unused |= {"xennet.exec", "xennet.netmap", "xennet.trace", "xennet.step", "xennet.course"}
-    unused |= {"textual", "jinja2", "rich", "json"}
+    unused |= {"textual", "jinja2", "rich", "json", "xennet.engine.fast.counted"}
     assert "xennet.netback" in imported
     assert not imported & unused
 
@@ -626,6 +626,22 @@ def test_garbage_is_collected_once_a_command_works(command: str) -> None:
         [sys.executable, "-c", script, *command.split()], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "True True"
+
+
+@pytest.mark.parametrize("threads", [None, "1"])
+def test_a_run_has_one_thread_and_leaves_the_environment_alone(threads: str | None) -> None:
+    script = (
+        "import os; from xennet.cli import main;"
+        "main(['run', '--quiet', '--guest', 'gen:60x1', '--host', 'null:']);"
+        "print(len(os.listdir('/proc/self/task')), os.environ.get('OPENBLAS_NUM_THREADS'))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    if threads:
+        environment["OPENBLAS_NUM_THREADS"] = threads
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"1 {threads}"
 
 
 def test_only_the_screen_of_a_stepper_imports_what_draws_it() -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from glob import glob
 from pathlib import Path
 
+import branching
 import numpy as np
 import pytest
 from numba.core.errors import TypingError
@@ -107,6 +108,19 @@ def test_code_from_the_cache_leaves_numbas_registries_alone(tmp_path: Path) -> N
         for _ in range(2)
     ]
     assert found == [[b"0", b"True"], [b"0", b"False"]]
+
+
+def test_code_from_the_cache_needs_none_of_the_kernels_that_it_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path))
+    prepared = []
+    for _ in range(2):
+        engine = FastEngine()
+        kinds = engine.kernel(branching.kinds)
+        kinds(np.zeros(1, np.uint32), np.zeros(1, np.int64))
+        prepared.append(branching.called in engine._translator._twins)
+    assert prepared == [True, False]
 
 
 def test_a_cache_that_cannot_be_made_does_no_harm(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from xennet import __version__
-from xennet.cli.collector import collect_garbage
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import open_standard_streams
+from xennet.cli.start import collect_garbage
 from xennet.errors import EngineError, LinkError, PluginError, PortError
 from xennet.run.printable import printable
 from xennet.run.streams import discard, reader_has_left

@@ -16,11 +16,11 @@ import click
 from click.core import ParameterSource
 
 from xennet.cli.choices_type import CHOICES
-from xennet.cli.collector import collect_garbage
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
 from xennet.cli.param_type import ParamType
 from xennet.cli.seconds import Seconds
+from xennet.cli.start import collect_garbage, load_engine
 from xennet.port import Port, PortError, open_ports
 from xennet.port.base import is_live
 from xennet.port.spec import PORTS, parse, records_to_stdout, split
@@ -490,6 +490,7 @@ def _vif(
     stop = Stop()
     try:
         with stopping(stop, silent):
+            load_engine()
             collect_garbage()
             return run_ports(guests, hosts, options, progress, view, stop, taps, made)
     except NoSuchChoiceError as error:

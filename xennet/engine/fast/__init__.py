@@ -14,13 +14,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from xennet.engine.counted_plain import Trace
-from xennet.engine.fast.counted import counting_kernel
 from xennet.engine.fast.translate import Translator
+
+if TYPE_CHECKING:
+    from xennet.engine.counted_plain import Trace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +41,8 @@ class FastEngine:
 
     def counting(self, root: FunctionType, trace: Trace) -> Any:
         """The compiled form of a kernel that counts (xennet.engine.choice.counting)."""
+        from xennet.engine.fast.counted import counting_kernel
+
         return counting_kernel(root, trace)
 
     def view(self, buffer: memoryview | array[int]) -> Any:

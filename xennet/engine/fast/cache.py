@@ -37,8 +37,9 @@ KEPT = 8
 _DIGEST = 16
 
 _PACKAGE = Path(__file__).resolve().parents[2]
-#: Where kernels are, and the constants and helpers that they use.
+#: Where kernels are, and the constants and helpers that they use: the package and folders of it.
 _ROOMS = (
+    "",
     "abi",
     "engine",
     "engine/fast",
@@ -53,16 +54,18 @@ _ROOMS = (
     "shmif",
     "vif",
 )
-_SOURCES = ("*.py", *(f"{room}/*.py" for room in _ROOMS))
 
 
 @cache
 def stamp() -> str:
     """A digest of every source that the package's kernels can depend on."""
     digest = hashlib.blake2b(digest_size=_DIGEST)
-    for pattern in _SOURCES:
-        for source in sorted(_PACKAGE.glob(pattern)):
-            digest.update(source.read_bytes())
+    for room in _ROOMS:
+        folder = os.path.join(_PACKAGE, room)
+        for name in sorted(os.listdir(folder)):
+            if name.endswith(".py"):
+                with open(os.path.join(folder, name), "rb") as source:
+                    digest.update(source.read())
     return digest.hexdigest()
 
 
@@ -159,16 +162,23 @@ def _locks(directory: str) -> ProcessLocks:
 class _Cache(FunctionCache):
     """A cache that never fails: code that it cannot read or write is compiled.
 
-    Of processes that miss the same code at the same time, one compiles it, and the others wait. A
-    kernel that is compiled takes the locks of those that it calls, never the other way.
+    ``prepare`` is called before a function is compiled. Of processes that miss the same code at the
+    same time, one compiles it, and the others wait. A kernel that is compiled takes the locks of
+    those that it calls, never the other way.
     """
 
     _impl_class = _Impl
+
+    def __init__(self, function: Callable[..., Any], prepare: Callable[[], object]) -> None:
+        super().__init__(function)
+        self._prepare = prepare
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         code = self._loaded(sig, target_context)
         if code is None and _locks(self._cache_path).acquire(self._impl.filename_base):
             code = self._loaded(sig, target_context)
+        if code is None:
+            self._prepare()
         return code
 
     def _loaded(self, sig: Any, target_context: Any) -> Any:
@@ -203,9 +213,12 @@ class _Cache(FunctionCache):
 OPTIONS = {"error_model": "numpy", "forceinline": True, "_nrt": False}
 
 
-def compile_cached(function: Callable[..., Any]) -> Any:
-    """Compile ``function`` to a numba dispatcher that uses this cache."""
+def compile_cached(
+    function: Callable[..., Any], prepare: Callable[[], object] = lambda: None
+) -> Any:
+    """Compile ``function`` to a numba dispatcher that uses this cache. ``prepare()`` is called
+    before it is compiled, not where it is found in the cache."""
     dispatcher = numba.njit(**OPTIONS)(function)
-    kept = dispatcher._cache = _Cache(function)
+    kept = dispatcher._cache = _Cache(function, prepare)
     dispatcher.compile = kept.in_turn(dispatcher.compile)
     return dispatcher

@@ -25,6 +25,7 @@ import ast
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Protocol
 
@@ -186,9 +187,9 @@ class Translator:
             twin = space[function.__name__]
             if self._added:
                 twin.__dict__[VARIANT] = self._added.variant
-            # In place before its names are resolved, for kernels that call each other.
-            self._twins[function] = space[function.__name__] = compile_cached(twin)
-            self._resolve(twin, space)
+            # Code that is kept needs none of the kernels that it calls.
+            made = compile_cached(twin, partial(self._resolve, twin, space))
+            self._twins[function] = space[function.__name__] = made
         return self._twins[function]
 
     def _space(self, module: ModuleType) -> dict[str, Any]:
@@ -213,7 +214,7 @@ class Translator:
         return self._spaces[module.__name__]
 
     def _resolve(self, twin: FunctionType, space: dict[str, Any]) -> None:
-        """Compile the kernels that ``twin`` calls, and put them into the names it uses."""
+        """Put the compiled forms of the kernels that ``twin`` calls into the names it uses."""
         home = sys.modules[space["__name__"]]
         for name in twin.__code__.co_names:
             original = getattr(home, name, None)
