@@ -40,7 +40,8 @@ class Joined(VifLink):
 
     def __init__(self, spec: str, count: int, setup: Setup) -> None:
         scheme, _, size = spec.partition(":")
-        self.source = open_port(f"{scheme}:{size}x{count}{FLOWS[scheme]}")
+        size, at, flows = size.partition("@")
+        self.source = open_port(f"{scheme}:{size}x{count}{at}{flows}" + (not at) * FLOWS[scheme])
         assert isinstance(self.source, GenPort)
         self.sink = NullPort()
         super().__init__(self.source, self.sink, setup=setup)
@@ -249,13 +250,22 @@ def test_ordinary_traffic_is_joined(engine: str) -> None:
         assert run(spec, Setup(), turns) > 40
 
 
-@pytest.mark.parametrize("kind", [LINUX, WINDOWS], ids=["own hash", "Toeplitz"])
-def test_several_queues_are_joined(kind: FrontendKind) -> None:
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        ("tcp:1514", LINUX),
+        ("tcp:1514", WINDOWS),
+        ("tcp:9000@300", WINDOWS),
+        ("tcp:60000@50", LINUX),
+    ],
+    ids=["own hash", "Toeplitz", "more flows than fit in the middle", "large frames"],
+)
+def test_several_queues_are_joined(spec: str, kind: FrontendKind) -> None:
     front, back = NetfrontOptions(queues=8), VifOptions(max_queues=8)
     setup = Setup(kind=kind, front=front, back=back)
     turns: list[tuple[str, Any]] = [("turn", most) for most in (1, 2, 5, 30, 300)]
     turns.insert(0, ("steps", 100))
-    assert run("tcp:1514", setup, turns, 20_000) > 100
+    assert run(spec, setup, turns, 20_000) > 100
 
 
 def test_an_end_that_broke_the_protocol_stops_as_ever() -> None:

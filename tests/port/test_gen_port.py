@@ -136,21 +136,21 @@ def test_the_kernel_writes_what_whole_columns_write(spec, first, rooms) -> None:
     plain, other = open_port(spec), open_port(spec)
     assert isinstance(plain, GenPort)
     assert isinstance(other, GenPort)
-    kernel = NumberedFrames(PLAIN, plain._frame(plain.size), array("I", other._spec()))
+    kernel = NumberedFrames(PLAIN, plain._frame(plain._size), array("I", other._spec()))
     ours, theirs = new_batch(40 * 3000, 40), new_batch(40 * 3000, 40)
     for room in rooms:
         plain._put(first, room, ours)
         kernel.put(first, room, theirs)
         for batch in (ours, theirs):
             batch.count += room
-            batch.used += room * plain.size
+            batch.used += room * plain._size
         first += room
         assert as_columns(ours) == as_columns(theirs)
     ours.clear()
     plain._put(first, 5, ours)
     frames = theirs.for_kernels(PLAIN.view)
     alike = min(3, sum(rooms))
-    put_numbered(first, 5, 0, 0, alike, kernel.args, frames, theirs.timestamp)
+    put_numbered(first, first + 5, 0, 0, alike, kernel.args, frames, theirs.timestamp)
     assert as_columns(ours) == as_columns(theirs)
 
 

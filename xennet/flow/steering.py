@@ -207,6 +207,12 @@ class Middle:
             self._feed(q)
         return given
 
+    def fill_again(self) -> None:
+        """Pull frames of which each queue has taken as many as of those before."""
+        heads = self._head[:]
+        self.fill()
+        self._head[:] = heads
+
     def drop_all(self) -> int:
         """Forget all frames. Returns their number."""
         dropped, self.left = self.left, 0
@@ -216,19 +222,24 @@ class Middle:
 
     def _refill(self, q: int) -> None:
         """Pull from the endpoint, and kick the queues other than ``q`` that got frames."""
-        self.drop_all()
-        batch = self.batch
-        self.left = count = self._endpoint.pull(batch)
+        count = self.fill()
         if not count:
             return
-        self._classifier.run(0, count, self._seen.frames, self._queue_view)
-        for other in range(len(self._head)):
-            self._head[other] = count
-        self._chain(count, self._queue_view, *self._chains)
         for other, first in enumerate(self._head):
             if first != count and other != q:
                 self.hungry[other] = False
                 self._kick(other)
+
+    def fill(self) -> int:
+        """Forget all frames, and pull others from the endpoint. Returns their number."""
+        self.drop_all()
+        self.left = count = self._endpoint.pull(self.batch)
+        if count:
+            self._classifier.run(0, count, self._seen.frames, self._queue_view)
+            for queue in range(len(self._head)):
+                self._head[queue] = count
+            self._chain(count, self._queue_view, *self._chains)
+        return count
 
     def _take_own(self, q: int, into: _Views) -> int:
         batch = into.batch

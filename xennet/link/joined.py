@@ -223,15 +223,18 @@ class _Turn:
             ring, _, ops, _, res = taker.put_args
             fixed = taker.take_args, copy_args, taker.put_args, taker.judge_args
             backs.append((ring, ops, res, back.hv.domid, *fixed))
-        numbered = ends.source.numbered_by(engine).args
+        numbered = ends.source.numbered_by(engine)
+        middle: tuple[Any, ...]
         if ends.middle is None:
             _, frames, timestamp, *_ = fronts[0]
             nothing = view(array("I", (0,)))
             unused = (view(array("q", (0,))), view(array("B", (0,))), nothing, nothing)
-            filled = frames, timestamp, nothing, (nothing, nothing), unused
+            middle = frames, timestamp, nothing, (nothing, nothing), unused
         else:
-            filled = ends.middle.for_kernels
-        port = (view(self._port), numbered, *filled)
+            middle = ends.middle.for_kernels
+        of_flows, *by_flow = (view(array("I", bytes(4 * numbered.flows))) for _ in range(4))
+        steering = (*middle[2:], of_flows, (*numbered.kind, *by_flow))
+        port = (view(self._port), numbered.args, *middle[:2], steering)
         loop = (view(self._codes), view(self._idents), view(self._state))
         log = ends.queues[0][0].tx.log.silent
         by_queue = (list(map(view, self._books)), fronts, backs)
@@ -254,11 +257,11 @@ class _Turn:
             books[kernel.BACK_FRAMES] = back.tx.batch.count
             books[kernel.BACK_USED] = back.tx.batch.used
         port, source, middle = self._port, ends.source, ends.middle
-        port[kernel.SIZE], port[kernel.GIVEN] = source.size, source.given
-        port[kernel.LEFT] = (source.expected or 0) - source.given
+        port[kernel.GIVEN], port[kernel.LEFT] = source.given, (source.expected or 0) - source.given
         port[kernel.NUMBER_OF_QUEUES] = len(ends.queues)
         if middle is not None:
             port[kernel.COUNT], port[kernel.WAITING] = middle.batch.count, middle.left
+            port[kernel.FIRST] = -1
             for queue, hungry in enumerate(middle.hungry):
                 port[kernel.HUNGRY + queue] = hungry
 
@@ -273,16 +276,16 @@ class _Turn:
             arrived += books[kernel.ARRIVED]
             arrived_bytes += books[kernel.ARRIVED_BYTES]
             copies += books[kernel.COPIES]
-        pulled = port[kernel.GIVEN] != ends.source.given
-        ends.source.given = port[kernel.GIVEN]
-        if (middle := ends.middle) is not None:
+        if (middle := ends.middle) is None:
+            ends.source.given = port[kernel.GIVEN]
+        else:
+            if port[kernel.FIRST] >= 0:
+                ends.source.given = port[kernel.FIRST]
+                middle.fill_again()
             middle.left = port[kernel.WAITING]
             middle.hungry = [
                 bool(port[kernel.HUNGRY + queue]) for queue, _ in enumerate(self._books)
             ]
-            if pulled:
-                middle.batch.count = port[kernel.COUNT]
-                middle.batch.used = port[kernel.COUNT] * port[kernel.SIZE]
         ends.sink.counters.frames_out += arrived
         ends.sink.counters.bytes_out += arrived_bytes
         tables = self._machine.grant_tables

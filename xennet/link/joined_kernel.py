@@ -9,12 +9,14 @@ may be, and puts the books back into place.
       poll_front           netfront: Queue._poll, poll_tx
         next_frames          the frames of a port (put_numbered), or what give gives
           give, refill, feed   frames for one of several queues (xennet.flow.steering)
+            tell_flows           which queue they go to, by flow
       poll_back            netback: Queue._poll, poll_tx
       hear_front           netfront: Queue._tx_event
       hear_back            netback: Queue._tx_event
 
 The bits of events are not written here: of an event that was taken nothing is left but what the
-last ones left, which is noted.
+last ones left, which is noted. Nor are the frames of the middle batch: each queue has its own made
+in its own batch, and at the end the port makes those again that lie in the middle then.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any, TypeAlias
 from xennet.abi.words import REQ_PROD, RSP_PROD, TX_SLOTS
 from xennet.engine.kernel import Each, Frames, Ring, U32Array, Vector
 from xennet.flow.classify import Hashing, classify
-from xennet.flow.distribute import chain, take
+from xennet.flow.distribute import take
 from xennet.frames import CSUM_BLANK
 from xennet.gnttab.copy import grant_copy
 from xennet.netback.guest_tx import OK as BACK_OK
@@ -57,7 +59,7 @@ from xennet.netfront.guest_tx import (
     take_responses,
 )
 from xennet.netfront.guest_tx import R_NOTIFY as FRONT_R_NOTIFY
-from xennet.port.numbered import Numbered, put_numbered
+from xennet.port.numbered import N_FLOWS, N_SIZE, Numbered, put_numbered
 from xennet.ring import BACK_REQ_CONS, FRONT_RSP_CONS
 
 # Deliveries: a kind, and the number of the queue above it.
@@ -99,18 +101,17 @@ C_QUEUES = 3
 CHAIN_STATE = C_QUEUES + QUEUES
 LOOP_STATE = CHAIN + 2 * CHAIN_STATE
 
-# Places in what is kept of the port: bytes of a frame; frames that it has given, and that are left;
-# the frames of the batch that is filled; how many of these are alike but for a number; then of
-# several queues: their number, and the frames of that batch that were not taken.
-SIZE = 0
-GIVEN = 1
-LEFT = 2
+# Places in what is kept of the port: frames that it has given, and that are left; then of several
+# queues: their number, the frames of the middle batch, those that were not taken, and the number
+# of the first; that is -1 as long as they lie there.
+GIVEN = 0
+LEFT = 1
+NUMBER_OF_QUEUES = 2
 COUNT = 3
-ALIKE = 4
-NUMBER_OF_QUEUES = 5
-WAITING = 6
+WAITING = 4
+FIRST = 5
 #: By queue: it was told "nothing" without the port being asked.
-HUNGRY = 7
+HUNGRY = 6
 PORT_STATE = HUNGRY + QUEUES
 
 # Places in the books of a queue.
@@ -122,33 +123,35 @@ FRONT_SEEN = 2
 BACK_SEEN = 3
 #: By kind of delivery: whether it is ready.
 DUE = 4
-# The batch of the frontend: the next frame, frames, bytes; that of the backend: frames, bytes.
+# The batch of the frontend: the next frame, frames, bytes, the places that have frames that are
+# alike but for a number; that of the backend: frames, bytes.
 NEXT = 8
 FRAMES = 9
 USED = 10
-BACK_FRAMES = 11
-BACK_USED = 12
+ALIKE = 11
+BACK_FRAMES = 12
+BACK_USED = 13
 # Sums: of the frontend,
-RESPONSES = 13
-REFUSED = 14
-UNSENDABLE = 15
-SENT = 16
-SENT_BYTES = 17
-SENT_SLOTS = 18
-SENT_EXTRAS = 19
+RESPONSES = 14
+REFUSED = 15
+UNSENDABLE = 16
+SENT = 17
+SENT_BYTES = 18
+SENT_SLOTS = 19
+SENT_EXTRAS = 20
 #: by the event of who is notified: notifications sent, and avoided;
-NOTIFIED = 20 - FRONT_EVENT
-AVOIDED = 22 - FRONT_EVENT
+NOTIFIED = 21 - FRONT_EVENT
+AVOIDED = 23 - FRONT_EVENT
 # of the backend,
-ARRIVED = 24
-ARRIVED_BYTES = 25
-ARRIVED_SLOTS = 26
-ERRORS = 27
-CSUM_FIXUP = 28
-BAD_CSUM = 29
+ARRIVED = 25
+ARRIVED_BYTES = 26
+ARRIVED_SLOTS = 27
+ERRORS = 28
+CSUM_FIXUP = 29
+BAD_CSUM = 30
 # and of the hypervisor: copies that did not fail.
-COPIES = 30
-BOOKS = 31
+COPIES = 31
+BOOKS = 32
 
 #: The fixed arguments of a kernel.
 Args: TypeAlias = tuple[Any, ...]
@@ -159,9 +162,12 @@ Front: TypeAlias = "tuple[Ring, Frames, Vector, Vector, Vector, Args, Args]"
 #: ring, ops, res, caller, then the fixed arguments of take_requests, grant_copy, put_responses,
 #: judge_checksums.
 Back: TypeAlias = "tuple[Ring, U32Array, Vector, int, Args, Args, Args, Args]"
-#: state, numbered, frames, timestamp: the port, and the batch that its frames are put into, of the
-#: only queue or in the middle; then queue, chains, hashing of the steering to several queues.
-Port: TypeAlias = "tuple[Vector, Numbered, Frames, Vector, U32Array, Args, Hashing]"
+#: state, numbered, frames, timestamp: the port, and the batch that its frames are pulled into, of
+#: the only queue or in the middle.
+Port: TypeAlias = "tuple[Vector, Numbered, Frames, Vector, Steering]"
+#: queue, chains, hashing: of the middle batch; of_flows: the queue of each flow; own: numbered, of
+#: the frames of one queue alone.
+Steering: TypeAlias = "tuple[U32Array, Args, Hashing, U32Array, Numbered]"
 
 
 def run_deliveries(
@@ -272,7 +278,7 @@ def poll_front(log: Vector, loop: Loop, queue: int, books: Each, front: Front, p
     """The frontend's work: take responses, then send. A port that does not have a batch full of
     frames any more is left to others."""
     ring, _frames, _timestamp, state, res, put_args, take_args = front
-    port_state, _numbered, port_frames, _port_timestamp, _queue, _chains, _hashing = port
+    port_state, _numbered, port_frames, _port_timestamp, _steering = port
     _data, _data32, offset, _length, _flags, _gso_size, _gso_type, _info, _value = port_frames
     page, pvt = ring
     own = books[queue]
@@ -317,33 +323,36 @@ def count_sent(loop: Loop, books: Vector, taken: int, res: Vector) -> None:
 def next_frames(loop: Loop, queue: int, books: Each, front: Front, port: Port) -> None:
     """Fill the empty batch of a queue with frames of the port, if it gets any."""
     _ring, frames, timestamp, _state, _res, _put_args, _take_args = front
-    state, _numbered, _frames, _timestamp, _queue, _chains, _hashing = port
+    state, numbered, _port_frames, _port_timestamp, _steering = port
     own = books[queue]
     own[NEXT] = own[FRAMES] = own[USED] = 0
     if state[NUMBER_OF_QUEUES] == 1:
-        pull(port)
-        own[FRAMES] = state[COUNT]
-        own[USED] = state[COUNT] * state[SIZE]
+        end = state[GIVEN] + state[LEFT]
+        state[GIVEN] = make_own(state[GIVEN], end, own, numbered, frames, timestamp)
+        state[LEFT] = end - state[GIVEN]
     else:
         give(loop, queue, books, frames, timestamp, port)
 
 
-def pull(port: Port) -> None:
-    """Fill the batch of the port."""
-    state, numbered, frames, timestamp, _queue, _chains, _hashing = port
-    data, _data32, offset, _length, _flags, _gso_size, _gso_type, _info, _value = frames
-    count = min(len(data) // state[SIZE], len(offset))
-    put_numbered(state[GIVEN], count, 0, 0, state[ALIKE], numbered, frames, timestamp)
-    state[ALIKE] = state[COUNT] = count
-    state[GIVEN] += count
-    state[LEFT] -= count
+def make_own(
+    first: int, behind: int, own: Vector, numbered: Numbered, frames: Frames, timestamp: Vector
+) -> int:
+    """Fill the empty batch of a queue with those frames from number ``first`` to below ``behind``
+    that are its own. Returns the number of the next one."""
+    count, following = put_numbered(first, behind, 0, 0, own[ALIKE], numbered, frames, timestamp)
+    _template, spec, _gaps, _infos, _values = numbered
+    own[FRAMES] = count
+    own[USED] = count * spec[N_SIZE]
+    own[ALIKE] = max(own[ALIKE], count)
+    return following
 
 
 def give(
     loop: Loop, queue: int, books: Each, frames: Frames, timestamp: Vector, port: Port
 ) -> None:
     """Fill the batch of one of several queues with its own frames of the middle batch."""
-    state, _numbered, middle_frames, middle_timestamp, _queue, chains, _hashing = port
+    state, _numbered, middle_frames, middle_timestamp, steering = port
+    _queue, chains, _hashing, _of_flows, numbered = steering
     head, _link = chains
     own = books[queue]
     if state[WAITING] == 0:
@@ -351,35 +360,74 @@ def give(
     if head[queue] == state[COUNT]:
         state[HUNGRY + queue] = 1 if state[WAITING] else 0
         return
-    count, used = take(
-        queue, state[COUNT], chains, middle_frames, middle_timestamp, 0, 0, frames, timestamp
-    )
-    own[FRAMES] = count
-    own[USED] = used
-    state[WAITING] -= count
+    if state[FIRST] < 0:
+        own[FRAMES], own[USED] = take(
+            queue, state[COUNT], chains, middle_frames, middle_timestamp, 0, 0, frames, timestamp
+        )
+    else:
+        begin = state[FIRST]
+        following = make_own(
+            begin + head[queue], begin + state[COUNT], own, numbered, frames, timestamp
+        )
+        head[queue] = min(following - begin, state[COUNT])
+    state[WAITING] -= own[FRAMES]
     if state[WAITING] == 0:
         feed(loop, queue, books, port)
 
 
 def refill(loop: Loop, queue: int, books: Each, port: Port) -> None:
-    """Fill the middle batch, and kick the queues other than ``queue`` that got frames."""
-    state, _numbered, frames, _timestamp, queues, chains, hashing = port
-    head, link = chains
-    pull(port)
-    count = state[WAITING] = state[COUNT]
-    classify(0, count, state[NUMBER_OF_QUEUES], hashing, frames, queues)
+    """Take the next frames of the port for the middle batch, and kick the queues other than
+    ``queue`` that got some."""
+    state, numbered, frames, _timestamp, steering = port
+    _queue, chains, _hashing, of_flows, _own = steering
+    data, _data32, offset, _length, _flags, _gso_size, _gso_type, _info, _value = frames
+    head, _link = chains
+    if state[FIRST] < 0:
+        tell_flows(port)
+    _template, spec, _gaps, _infos, _values = numbered
+    flows = spec[N_FLOWS]
+    count = state[COUNT] = state[WAITING] = min(len(data) // spec[N_SIZE], len(offset))
+    state[FIRST] = state[GIVEN]
+    state[GIVEN] += count
+    state[LEFT] -= count
     for other in range(state[NUMBER_OF_QUEUES]):
         head[other] = count
-    chain(count, queues, head, link)
+    for place in range(min(count, flows) - 1, -1, -1):
+        head[of_flows[(state[FIRST] + place) % flows]] = place
     for other in range(state[NUMBER_OF_QUEUES]):
         if head[other] != count and other != queue:
             state[HUNGRY + other] = 0
             become_ready(loop, books[other], FRONT_WORK)
 
 
+def tell_flows(port: Port) -> None:
+    """Note queue and hash of each flow, as its first frame has them, and the way to the next frame
+    of the same queue. The middle batch is free for that."""
+    state, numbered, frames, timestamp, steering = port
+    queues, chains, hashing, of_flows, own = steering
+    _data, _data32, _offset, _length, _flags, _gso_size, _gso_type, hash_info, hash_value = frames
+    _template, spec, gaps, infos, values = own
+    head, _link = chains
+    flows = spec[N_FLOWS]
+    flow = 0
+    while flow < flows:
+        count, following = put_numbered(flow, flows, 0, 0, 0, numbered, frames, timestamp)
+        classify(0, count, state[NUMBER_OF_QUEUES], hashing, frames, queues)
+        for place in range(count):
+            of_flows[flow + place] = queues[place]
+            infos[flow + place] = hash_info[place]
+            values[flow + place] = hash_value[place]
+        flow = following
+    for ahead in range(2 * flows - 1, -1, -1):
+        flow = ahead % flows
+        if ahead < flows:
+            gaps[flow] = head[of_flows[flow]] - ahead
+        head[of_flows[flow]] = ahead
+
+
 def feed(loop: Loop, queue: int, books: Each, port: Port) -> None:
     """Kick one of the queues that were put off, after ``queue`` took the last frame."""
-    state, _numbered, _frames, _timestamp, _queue, _chains, _hashing = port
+    state, _numbered, _frames, _timestamp, _steering = port
     for other in range(state[NUMBER_OF_QUEUES]):
         if state[HUNGRY + other] and other != queue:
             state[HUNGRY + other] = 0

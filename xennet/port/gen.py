@@ -100,11 +100,6 @@ class GenPort(BasePort):
         self._pulled(frames - self._next, (frames - self._next) * self._size)
         self._next = frames
 
-    @property
-    def size(self) -> int:
-        """Bytes of each frame."""
-        return self._size
-
     def numbered_by(self, engine: Engine) -> NumberedFrames:
         """The kernel that makes the frames, run by ``engine``."""
         if self._kernel is None or self._kernel.engine is not engine:

@@ -2,7 +2,8 @@
 
 Their bytes are those of a template; frame ``i`` has a big-endian number of 32 bits, which grows by
 ``step`` from one frame of a flow to the next, and in front of it the port of its flow if there are
-several.
+several. Nothing else of a frame depends on its number, and what tells flows apart
+(xennet.flow.classify) looks at the port alone.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from xennet.engine.kernel import Bytes, Frames, U32Array, Vector
 from xennet.frames import FrameBatch
 from xennet.ring import MASK32
 
-#: template: the bytes of the first frame; spec: N_*.
-Numbered: TypeAlias = "tuple[Bytes, U32Array]"
+#: template: the bytes of the first frame; spec: N_*; then by flow: after a frame of it, how many
+#: frames further the next one is that is written; hash_info and hash_value of its frames.
+Numbered: TypeAlias = "tuple[Bytes, U32Array, U32Array, U32Array, U32Array]"
 
 # Indices of the spec.
 N_SIZE = 0
@@ -37,31 +39,34 @@ N_INTERVAL = 9
 
 def put_numbered(
     first: int,
-    count: int,
+    behind: int,
     place: int,
     used: int,
     alike: int,
     numbered: Numbered,
     frames: Frames,
     timestamp: Vector,
-) -> None:
-    """Write frames number ``first`` to ``first + count - 1`` into a batch, from place ``place`` and
-    byte ``used`` on.
+) -> tuple[int, int]:
+    """Write frames from number ``first`` to below ``behind`` into a batch, from place ``place`` and
+    byte ``used`` on, as many as fit.
 
-    The first ``alike`` of these places have frames of this kind already, at the same bytes: only
-    what differs is written there.
+    The places below ``alike`` have frames of this kind already, at the same bytes: only what
+    differs is written there. Returns the place behind the last frame, and the number of the next.
     """
-    template, spec = numbered
-    data, _data32, offset, length, flags, gso_size, gso_type, hash_info, _hash_value = frames
+    template, spec, gaps, infos, values = numbered
+    data, _data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value = frames
     size, at, step, flows = spec[N_SIZE], spec[N_AT], spec[N_STEP], spec[N_FLOWS]
     interval, port_at = spec[N_INTERVAL], at - spec[N_PORT_BEFORE]
     turn = first // flows
     flow = first - turn * flows
     number = turn * step & MASK32
     begin = used
-    for i in range(count):
-        to = place + i
-        if i >= alike:
+    frame = first
+    to = place
+    most = len(offset)
+    end = len(data) - size
+    while frame < behind and to < most and begin <= end:
+        if to >= alike:
             data[begin : begin + size] = template[0:size]
             offset[to] = begin
             length[to] = size
@@ -74,12 +79,18 @@ def put_numbered(
             port = spec[N_PORT] + flow
             data[begin + port_at] = port >> 8
             data[begin + port_at + 1] = port & 0xFF
-        timestamp[to] = (first + i) * interval
+        if infos[flow]:
+            hash_info[to] = infos[flow]
+            hash_value[to] = values[flow]
+        timestamp[to] = frame * interval
         begin += size
-        flow += 1
-        if flow == flows:
-            flow = 0
+        to += 1
+        frame += gaps[flow]
+        flow += gaps[flow]
+        if flow >= flows:
+            flow -= flows
             number = (number + step) & MASK32
+    return to, frame
 
 
 def put32(data: Bytes, at: int, number: int) -> None:
@@ -92,15 +103,19 @@ def put32(data: Bytes, at: int, number: int) -> None:
 
 class NumberedFrames:
     """The kernel with its fixed arguments, for one engine. ``template``: the bytes of frame 0;
-    ``spec``: N_*."""
+    ``spec``: N_*. ``args`` are for all frames; their first two are ``kind``. ``flows``:
+    how many there are."""
 
     def __init__(self, engine: Engine, template: bytes, spec: array[int]) -> None:
         self.engine = engine
         self._put = engine.kernel(put_numbered)
-        self._view = engine.view
-        self.args = engine.view(memoryview(bytearray(template))), engine.view(spec)
+        self._view = view = engine.view
+        self.flows = spec[N_FLOWS]
+        each, none = array("I", (1,)) * self.flows, array("I", (0,)) * self.flows
+        self.kind = view(memoryview(bytearray(template))), view(spec)
+        self.args = (*self.kind, view(each), view(none), view(none))
 
     def put(self, first: int, count: int, batch: FrameBatch) -> None:
         """Append frames to ``batch``, which has room for them."""
         frames, timestamp = batch.for_kernels(self._view), self._view(batch.timestamp)
-        self._put(first, count, batch.count, batch.used, 0, self.args, frames, timestamp)
+        self._put(first, first + count, batch.count, batch.used, 0, self.args, frames, timestamp)
