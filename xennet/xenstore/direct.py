@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from xennet.xenstore.node import Node
 from xennet.xenstore.path import parent
@@ -63,7 +62,7 @@ class Direct:
             heard = removal_events(self._tree, self._watches, path)
             self._tree.remove(node)
             for told, perms in heard:
-                self._watches.fire(told, partial(list, perms), exact=told != path)
+                self._watches.tell(self._watches.covering(told, told != path), told, perms)
             return
         if node.children:
             self._fire_below(path)
@@ -97,7 +96,9 @@ class Direct:
         return node
 
     def _fire(self, path: str, node: Node, *before: Perms, exact: bool = False) -> None:
-        self._watches.fire(path, lambda: (*before, *visible_perms(self._tree, node)), exact)
+        watches = self._watches.covering(path, exact)
+        if watches:
+            self._watches.tell(watches, path, (*before, *visible_perms(self._tree, node)))
 
 
 def visible_perms(tree: Tree, node: Node) -> list[Perms]:

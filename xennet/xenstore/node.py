@@ -19,10 +19,12 @@ class Children:
     All nodes without children share one empty list, :data:`NO_CHILDREN`.
     """
 
-    __slots__ = ("_joined", "_next_serial", "_nodes", "_snapshots", "size")
+    __slots__ = ("_joined", "_next_serial", "_nodes", "_snapshots", "get", "size")
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
+        #: The child of a name; None if there is none.
+        self.get = self._nodes.get
         self._next_serial = 0
         self._snapshots: set[ChildSnapshot] = set()
         self._joined: bytes | None = None
@@ -45,10 +47,6 @@ class Children:
         if self._joined is None:
             self._joined = "\0".join(self._nodes).encode()
         return self._joined
-
-    def get(self, name: str) -> Node | None:
-        """The child called ``name``; None if there is none."""
-        return self._nodes.get(name)
 
     def nodes(self) -> Iterator[Node]:
         """The children in order."""
@@ -150,7 +148,7 @@ class ChildSnapshot:
         self._live.release(self)
 
     def _was_there(self, name: str) -> bool:
-        node = self._live._nodes.get(name)
+        node = self._live.get(name)
         return (node is not None and node.serial < self._limit) or name in self._gone
 
 

@@ -393,4 +393,4 @@ class Store:
             perms = [self._special_perms.get(name, self.tree.root.perms)]
         else:
             perms = visible_perms(self.tree, node)
-        self.watches.fire(name, lambda: perms, exact=True)
+        self.watches.tell(self.watches.covering(name, exact=True), name, perms)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
-from functools import partial
 from typing import Any
 
 from attrs import define
@@ -61,7 +60,6 @@ class Accessed:
     modified: bool = False
     fire: bool = False
     exact: bool = False
-    snapshot: ChildSnapshot | None = None
     merged: Node | None = None
 
 
@@ -85,6 +83,8 @@ class Transaction:
         self._quota = quota
         self._domid = domid
         self._accessed: dict[str, Accessed] = {}
+        #: Those that are to be given back.
+        self._snapshots: list[ChildSnapshot] = []
         #: Nodes more (or less) of each owner than outside.
         self._owned: dict[int, int] = {}
         self._claimed = False
@@ -124,6 +124,7 @@ class Transaction:
         """Create ``path``, that is ``names`` one below the other under the existing node
         ``anchor``."""
         here, children = path, ChildSnapshot()
+        leaf = self._access(path)
         for name in reversed(names):
             entry = self._access(here)
             generation = self._tree.next_generation()
@@ -135,7 +136,7 @@ class Transaction:
                 ChildSnapshot() if here != anchor else self._modify(self._access(here)).children
             )
             children.add(name)
-        self._queue(self._access(path))
+        self._queue(leaf)
 
     def remove(self, path: str) -> None:
         """Remove the existing node ``path`` and everything below it.
@@ -211,7 +212,10 @@ class Transaction:
         for entry in modified:
             self._merge_node(entry)
         for entry in modified:
-            self._merge_children(entry)
+            if entry.merged is not None and entry.node is not None:
+                names = entry.node.children
+                if names.added or names.removed:
+                    self._merge_children(entry.path, entry.merged, names)
         if self._like.tells_each_write:
             for events, (path, write) in zip(told, self._writes, strict=True):
                 self._tell(events, path, write)
@@ -234,9 +238,9 @@ class Transaction:
 
     def close(self) -> None:
         """Release the snapshots of child lists."""
-        for entry in self._accessed.values():
-            if entry.snapshot is not None:
-                entry.snapshot.release()
+        for snapshot in self._snapshots:
+            snapshot.release()
+        self._snapshots.clear()
         self._accessed.clear()
 
     def _check_owned(self) -> None:
@@ -285,9 +289,11 @@ class Transaction:
             entry = Accessed(path, None, None, None)
         else:
             perms = self._tree.perms(node)
-            snapshot = node.children.snapshot()
-            private = PrivateNode(node.value, perms, node.generation, snapshot, node)
-            entry = Accessed(path, node.generation, private, perms, snapshot=snapshot)
+            names = node.children.snapshot()
+            if node.children.size:
+                self._snapshots.append(names)
+            private = PrivateNode(node.value, perms, node.generation, names, node)
+            entry = Accessed(path, node.generation, private, perms)
         self._accessed[path] = entry
         if self._domid is not None:
             self._tree.peaks.saw(self._domid, "transaction_nodes", len(self._accessed))
@@ -327,7 +333,7 @@ class Transaction:
         merged later."""
         private = entry.node
         node = private.base if private is not None else None
-        if node is None and entry.snapshot is not None:
+        if node is None and entry.seen is not None:
             replaced = self._tree.lookup(entry.path)
             if replaced is not None:
                 self._tree.not_owned(replaced, len(entry.path))
@@ -346,20 +352,14 @@ class Transaction:
             self._tree.replace(node, private.value, perms, generation, len(entry.path))
         entry.merged = node
 
-    def _merge_children(self, entry: Accessed) -> None:
-        node = entry.merged
-        if node is None or entry.node is None:
-            return
-        names = entry.node.children
-        if not names.added and not names.removed:
-            return
+    def _merge_children(self, path: str, node: Node, names: ChildSnapshot) -> None:
         before = node.children.size
         for name in names.removed:
             node.take_out(name)
         for name in names.added:
-            child = self._accessed[join(entry.path, name)].merged
+            child = self._accessed[join(path, name)].merged
             if child is None:
-                raise KeyError(join(entry.path, name))
+                raise KeyError(join(path, name))
             child.parent = node
             node.add(child)
         self._tree.charge(node, node.children.size - before)
@@ -378,7 +378,8 @@ class Transaction:
         """
         for told, before in events:
             now = [] if write is _Write.REMOVED else readable_by(self._tree, told)
-            self._watches.fire(told, partial(list, [*before, *now]), exact=told != path)
+            watches = self._watches.covering(told, told != path)
+            self._watches.tell(watches, told, [*before, *now])
 
     def _fire(self, entry: Accessed, done: set[str]) -> None:
         """Fire the watches for ``entry``.
@@ -386,17 +387,16 @@ class Transaction:
         The daemon writes node by node and fires after each. So the parent of ``entry`` counts with
         the permissions from before the transaction unless it is ``done`` already.
         """
-
-        def visible_by() -> list[Perms]:
-            seen = [] if entry.perms_before is None else [entry.perms_before]
-            node = entry.merged
-            if node is not None:
-                seen += visible_perms(self._tree, node)
-                above = self._accessed.get(parent(entry.path))
-                if above is not None and above.modified and above.path not in done:
-                    seen.pop()
-                    if above.perms_before is not None:
-                        seen.append(above.perms_before)
-            return seen
-
-        self._watches.fire(entry.path, visible_by, entry.exact)
+        watches = self._watches.covering(entry.path, entry.exact)
+        if not watches:
+            return
+        seen = [] if entry.perms_before is None else [entry.perms_before]
+        node = entry.merged
+        if node is not None:
+            seen += visible_perms(self._tree, node)
+            above = self._accessed.get(parent(entry.path))
+            if above is not None and above.modified and above.path not in done:
+                seen.pop()
+                if above.perms_before is not None:
+                    seen.append(above.perms_before)
+        self._watches.tell(watches, entry.path, seen)

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from xennet.xenstore.likeness import Likeness
 from xennet.xenstore.node import NO_CHILDREN, Node, SpecialNode
-from xennet.xenstore.path import is_special
 from xennet.xenstore.peaks import Peaks
 from xennet.xenstore.perms import Perm, Perms, without_stale_rights
 
@@ -97,7 +96,7 @@ class Tree:
         self.known["/"] = self.root
 
     def _find(self, path: str) -> Node | None:
-        if is_special(path):
+        if path.startswith("@"):
             return self._specials.get(path)
         # The walk goes down from the nearest node that is known.
         known = self.known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import NamedTuple, Protocol, cast
@@ -189,19 +189,29 @@ class WatchTable:
         prefix = "/" if top == "/" else top + "/"
         return [path for path in self._by_path if path.startswith(prefix) and path != top]
 
-    def fire(
-        self, path: str, visible_by: Callable[[], Iterable[Perms]], exact: bool = False
-    ) -> None:
-        """Queue the events for a change of ``path``.
+    def covering(self, path: str, exact: bool = False) -> Sequence[Watch]:
+        """The watches that a change of ``path`` fires, in the order of connections and of
+        registration: those on ``path`` itself, and unless ``exact`` those on the paths above
+        it."""
+        here = self._by_path.get(path)
+        if exact:
+            return here or ()
+        if path == "/":
+            return () if here is None or self._from_the_root else here
+        directory = parent(path)
+        above = self._above.get(directory)
+        if above is None:
+            above = self._above_all(directory)
+        if here is None:
+            return above
+        return sorted(here + above, key=_RANK) if above else here
 
-        Watches on ``path`` itself fire, and unless ``exact`` those on the paths above it, in the
-        order of connections and of registration. A watch fires only if one of the permissions that
-        ``visible_by()`` returns lets its connection read (XSA-115).
+    def tell(self, watches: Iterable[Watch], path: str, visible_by: Sequence[Perms]) -> None:
+        """Queue the events of ``watches`` for a change of ``path``.
+
+        A watch fires only if one of the permissions ``visible_by`` lets its connection read
+        (XSA-115).
         """
-        watches = self._covering(path, exact)
-        if not watches:
-            return
-        perms = list(visible_by())
         # Watches one behind the other are often of one domain, and told the same.
         identity, told, like = None, False, None
         for watch in watches:
@@ -209,8 +219,8 @@ class WatchTable:
             if watcher.identity is not identity:
                 identity = watcher.identity
                 told = False
-                for entry in perms:
-                    if access(entry, identity) & Access.READ:
+                for perms in visible_by:
+                    if access(perms, identity) & Access.READ:
                         told = True
                         break
             if not told:
@@ -219,21 +229,6 @@ class WatchTable:
                 like, event = watch, watch.event(path)
                 size = event.payload_len
             watcher.deliver(event, size)
-
-    def _covering(self, path: str, exact: bool) -> list[Watch]:
-        """The watches that a change of ``path`` fires, in their order."""
-        here = self._by_path.get(path)
-        if exact:
-            return here or []
-        if path == "/":
-            return [] if here is None or self._from_the_root else here
-        directory = path[: path.rfind("/")] or "/"
-        above = self._above.get(directory)
-        if above is None:
-            above = self._above_all(directory)
-        if here is None:
-            return above
-        return sorted(here + above, key=_RANK) if above else here
 
     def _above_all(self, directory: str) -> list[Watch]:
         """The watches on ``directory`` and above it, in their order."""

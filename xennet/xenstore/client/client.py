@@ -6,7 +6,7 @@ One API for connections within the process, over a socket and over a ring.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, overload, runtime_checkable
@@ -32,6 +32,8 @@ WatchCallback = Callable[[str, str], None]
 
 TIMEOUT = 30.0
 
+_NONE: Mapping[str, WatchCallback] = {}
+
 
 @runtime_checkable
 class EventSource(Protocol):
@@ -55,7 +57,8 @@ class Client(NodeOperations):
             connection.name = name
         connection.sink = self._woken
         self.on_pending: Callable[[], None] | None = None
-        self._callbacks: dict[tuple[str, str], WatchCallback] = {}
+        #: Those of each token by the watched paths.
+        self._callbacks: dict[str, dict[str, WatchCallback]] = {}
         self._source = connection if isinstance(connection, EventSource) else None
         self._watches = 0
 
@@ -159,14 +162,15 @@ class Client(NodeOperations):
         if callback is None:
             events = WatchIterator(self, path, token, timeout)
             callback = events.deliver
-        if (path, token) in self._callbacks:
+        callbacks = self._callbacks.setdefault(token, {})
+        if path in callbacks:
             raise XsError("EEXIST", path, f"already watched with token {token!r}")
         # The first event can come before the reply, and needs its receiver by then.
-        self._callbacks[path, token] = callback
+        callbacks[path] = callback
         try:
             self._connection.watch(path, token)
         except XsError:
-            del self._callbacks[path, token]
+            self._forget(path, token)
             raise
         return events
 
@@ -175,9 +179,9 @@ class Client(NodeOperations):
 
         May be called within a callback. Raises XsError ENOENT if there is no such watch.
         """
-        if (path, token) not in self._callbacks:
+        if path not in self._callbacks.get(token, ()):
             raise XsError("ENOENT", path, f"not watched with token {token!r}")
-        del self._callbacks[path, token]
+        self._forget(path, token)
         # Only events with this token can have lost their receiver.
         self._connection.events.discard(
             lambda event: event.token == token and not self._receivers(event)
@@ -198,10 +202,11 @@ class Client(NodeOperations):
         while self._connection.events or self._fetch():
             event = self._connection.events.popleft()
             receivers = self._receivers(event)
-            for key, callback in receivers:
+            path, token = event
+            for watched, callback in receivers:
                 # An earlier callback of this very event may have removed the watch.
-                if self._callbacks.get(key) is callback:
-                    callback(event.path, event.token)
+                if self._callbacks.get(token, _NONE).get(watched) is callback:
+                    callback(path, token)
             # An event without receivers was sent before the server knew that its watch has ended.
             if receivers:
                 return True
@@ -277,11 +282,17 @@ class Client(NodeOperations):
         source = self._source
         return source is not None and source.fetch(source.deadline(0))
 
-    def _receivers(self, event: WatchEvent) -> list[tuple[tuple[str, str], WatchCallback]]:
+    def _forget(self, path: str, token: str) -> None:
+        del self._callbacks[token][path]
+        if not self._callbacks[token]:
+            del self._callbacks[token]
+
+    def _receivers(self, event: WatchEvent) -> list[tuple[str, WatchCallback]]:
+        path, token = event
         return [
-            (key, callback)
-            for key, callback in self._callbacks.items()
-            if key[1] == event.token and _covers(key[0], event.path)
+            (watched, callback)
+            for watched, callback in self._callbacks.get(token, _NONE).items()
+            if _covers(watched, path)
         ]
 
     def _woken(self) -> None:
