@@ -399,14 +399,22 @@ class EventChannels:
     def settled(self, caller: int, port: int) -> tuple[int, int] | None:
         """(domid, port) of the other end of ``port``, if nothing is left there of events that are
         sent and taken (``is_settled``); else None."""
-        channel = self.tables[caller].channels[port]
-        table = self.tables.get(channel.remote_domid)
-        if channel.state != EVTCHNSTAT_interdomain or table is None or table.awaited:
+        end = self._other_end(caller, port)
+        if end is None or not end[0].bits.is_settled(end[1].port, end[1].vcpu):
             return None
-        remote, bits = table.channels[channel.remote_port], table.bits
-        if bits.prioritised or not bits.is_settled(remote.port, remote.vcpu):
+        return end[0].domid, end[1].port
+
+    def pass_by(self, caller: int, port: int) -> tuple[int, int] | None:
+        """Send an event that the other end takes at once: :meth:`send`, and its :meth:`poll`.
+
+        Returns (domid, port) of the other end. None, with nothing done, where somebody could tell
+        it from the two: events are observed, polled for or prioritised, something is left of
+        another one, or the bits are not this process's alone.
+        """
+        end = None if self._sends.any else self._other_end(caller, port)
+        if end is None or not end[0].bits.pass_by(end[1].port, end[1].vcpu):
             return None
-        return table.domid, remote.port
+        return end[0].domid, end[1].port
 
     def replay(
         self,
@@ -449,6 +457,15 @@ class EventChannels:
         if self.observers.wants(VirqRaised):
             self.observers.emit(VirqRaised(domid, virq, port))
         return True
+
+    def _other_end(self, caller: int, port: int) -> tuple[PortTable, Channel] | None:
+        """The other end of a channel between domains, unless it is polled for or its domain has
+        priorities."""
+        channel = self.tables[caller].channels[port]
+        table = self.tables.get(channel.remote_domid)
+        if channel.state != EVTCHNSTAT_interdomain or table is None or table.awaited:
+            return None
+        return None if table.bits.prioritised else (table, table.channels[channel.remote_port])
 
     def _set_pending(self, table: PortTable, channel: Channel) -> None:
         deliverable = table.bits.set_pending(channel.port, channel.vcpu)

@@ -35,7 +35,7 @@ from xennet.abi.event_channel import (
 )
 from xennet.abi.xen import PAGE_SIZE, VCPU_INFO
 from xennet.engine.choice import shared
-from xennet.engine.kernel import compare_and_swap, fetch_and, fetch_or
+from xennet.engine.kernel import alone, compare_and_swap, fetch_and, fetch_or
 from xennet.memory import PageRun
 
 #: A control block may start here at most, lest it crosses the page's end.
@@ -211,6 +211,18 @@ class FifoBits:
             and not self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES]
             and not any(other[_READY] for other in self._blocks if other is not None)
         )
+
+    def pass_by(self, port: int, vcpu: int) -> bool:
+        """Leave what an event of ``port`` leaves that is set (:meth:`set_pending`) and taken at
+        once, masked or not. Returns False, with nothing changed, where something is left of another
+        one (:meth:`is_settled`), or others than this process could see it come."""
+        block = self._blocks[vcpu]
+        if block is None or not alone(block) or not self.is_settled(port, vcpu):
+            return False
+        priority = self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
+        block[_HEAD + priority] = self._tails[vcpu][priority] = port
+        self._last_queue[port] = vcpu, priority
+        return True
 
     def is_behind(self, port: int, other: int) -> bool:
         """Whether ``port`` was linked to a later queue of the same vCPU than ``other``."""

@@ -16,7 +16,7 @@ from xennet.abi.codec import layout
 from xennet.abi.event_channel import EVTCHN_2L_NR_CHANNELS
 from xennet.abi.xen import VCPU_INFO, XEN_LEGACY_MAX_VCPUS, shared_info
 from xennet.engine.choice import shared
-from xennet.engine.kernel import fetch_and, fetch_or
+from xennet.engine.kernel import alone, fetch_and, fetch_or
 from xennet.memory import PageRun
 
 _WORD_BITS = 64
@@ -106,6 +106,11 @@ class TwoLevelBits:
             or any(self._u64[_SELECTOR + each * _VCPU_WORDS] for each in range(self._vcpus))
             or any(self._u8[_UPCALL_PENDING + each * _VCPU_BYTES] for each in range(self._vcpus))
         )
+
+    def pass_by(self, port: int, vcpu: int) -> bool:
+        """Whether an event of ``port`` that is set and taken at once leaves nothing
+        (:meth:`is_settled`), and only this process could see it come."""
+        return alone(self._u64) and self.is_settled(port, vcpu)
 
     def is_behind(self, port: int, other: int) -> bool:
         """False: all ports are equal."""

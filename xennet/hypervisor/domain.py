@@ -45,6 +45,7 @@ class Services:
     page_arrived: Callable[[int, int], None]
     page_unmapped: Callable[[], None]
     poll: Callable[[int, int], bool]
+    pass_by: Callable[[int, int], bool]
 
 
 class Domain:
@@ -404,6 +405,14 @@ class Domain:
         """
         self._require_running("SCHEDOP_poll")
         return self._services.poll(self.domid, port)
+
+    def pass_by(self, port: int) -> bool:
+        """Send an event that the other end, in this process, takes at once: :meth:`send`, and
+        :meth:`poll` there. Returns False, with nothing done, where anybody could tell it from these
+        two."""
+        services = self._services
+        silent = self._record.running and not self._hypercalls.any
+        return silent and services.pass_by(self.domid, port)
 
     def set_handler(self, port: int, handler: Callable[[], None]) -> None:
         """Make ``handler`` what an upcall runs when ``port`` is pending. Ports begin masked

@@ -96,6 +96,7 @@ class Machine:
             self._page_arrived,
             self._page_unmapped,
             self._poll,
+            self._pass_by,
         )
         self.observers.on_toggle(Hypercall, self._observe_grants)
         self._events = self.observers.interest(EventDelivered)
@@ -392,6 +393,13 @@ class Machine:
         if taken:
             self.run_loop.cancel(Delivery("evtchn", domid, port))
         return taken
+
+    def _pass_by(self, domid: int, port: int) -> bool:
+        end = None if self.run_loop.watcher is not None else self.channels.pass_by(domid, port)
+        if end is None:
+            return False
+        self.run_loop.cancel(new_delivery(("evtchn", *end)))
+        return True
 
     def _upcall(self, domid: int, port: int) -> None:
         if self._records[domid].running:

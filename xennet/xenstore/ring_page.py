@@ -117,6 +117,12 @@ class ByteRing:
         u32[self._prod] = (prod + size) & _INDEX_MASK
         return size
 
+    def carry(self, data: bytes | memoryview) -> None:
+        """Leave in an empty ring what ``data``, at most 1024 bytes, leaves that is written and read
+        at once."""
+        self.write(data)
+        self._u32[self._cons] = self._u32[self._prod]
+
     def reset(self) -> None:
         """Set both indices to 0; the bytes in the ring are lost."""
         self._u32[self._cons] = self._u32[self._prod] = 0
