@@ -122,6 +122,30 @@ def test_watches_come_and_go_between_changes() -> None:
     assert told() == []
 
 
+class Counted(dict[str, Any]):
+    """Paths whose nodes are known, and how often one was looked up."""
+
+    looked = 0
+
+    def get(self, path: str, default: Any = None) -> Any:
+        self.looked += 1
+        return super().get(path, default)
+
+
+@pytest.mark.parametrize("asked", ["read", "write", "rm"])
+def test_a_long_path_of_missing_nodes_is_not_looked_up_again_for_each_of_its_names(
+    asked: str,
+) -> None:
+    store = Store()
+    store.introduce(5)
+    guest = store.connect(5)
+    store.tree.known = known = Counted(store.tree.known)
+    path = "/".join("n" * 1000)
+    with suppress(XsError):
+        getattr(guest, asked)(*([path, b""] if asked == "write" else [path]))
+    assert 1000 < known.looked < 5000
+
+
 lives = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["begin", "introduce", "die"]), st.sampled_from([5, 6])),

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from xennet.xenstore.likeness import Likeness
 from xennet.xenstore.node import NO_CHILDREN, Node, SpecialNode
+from xennet.xenstore.path import split
 from xennet.xenstore.peaks import Peaks
 from xennet.xenstore.perms import Perm, Perms, without_stale_rights
 
@@ -98,15 +99,23 @@ class Tree:
     def _find(self, path: str) -> Node | None:
         if path.startswith("@"):
             return self._specials.get(path)
-        # The walk goes down from the nearest node that is known.
-        known = self.known
         cut = path.rfind("/")
-        while (node := known.get(path[:cut] or "/")) is None:
-            cut = path.rfind("/", 0, cut)
-        for name in path[cut + 1 :].split("/"):
-            node = node.children.get(name)
-            if node is None:
+        directory = path[:cut] or "/"
+        above = self.known.get(directory) or self._walk_to(directory)
+        node = above.children.get(path[cut + 1 :]) if above is not None else None
+        if node is not None:
+            self.know(path, node)
+        return node
+
+    def _walk_to(self, path: str) -> Node | None:
+        """The node at a canonical path, from the root on: not up from ``path``, whose many names
+        may all be missing."""
+        node = self.root
+        for name in split(path):
+            child = node.children.get(name)
+            if child is None:
                 return None
+            node = child
         self.know(path, node)
         return node
 
