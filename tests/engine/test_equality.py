@@ -8,11 +8,12 @@ keep (counters, free ids) and everything they say (errors, events).
 from __future__ import annotations
 
 import struct
+from array import array
 from pathlib import Path
 from random import Random
 
 import pytest
-from both import on_both
+from both import CheckedEngine, on_both
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_stream import Replay, events
@@ -29,6 +30,17 @@ from xennet.netback.vif_config import C_HASH, C_HEADROOM, C_MCAST_FILTER, mcast_
 from xennet.vif.ring_events import RingEvent
 
 starts = st.sampled_from([0, 2**31 - 3, 2**31, 2**32 - 3, 2**32 - 1]) | st.integers(0, 2**32 - 1)
+
+
+def test_a_negative_index_is_found_here() -> None:
+    view = CheckedEngine().view(array("I", range(8)))
+    view[2:4] = array("I", (7, 7))
+    assert (view[1], list(view[2:5])) == (1, [7, 7, 4])
+    for at in (-1, slice(-2, None), slice(0, -1)):
+        with pytest.raises(AssertionError, match="negative index"):
+            view[at]
+        with pytest.raises(AssertionError, match="negative index"):
+            view[at] = 0
 
 
 @settings(max_examples=60, deadline=None)
