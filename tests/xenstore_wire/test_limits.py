@@ -86,6 +86,26 @@ def test_domain_that_never_reads_its_events_loses_some_and_stalls() -> None:
     assert dom5.ask("READ", b"499\0") == b""
 
 
+def test_unread_events_are_bound_by_the_quota_as_it_is_now(server: Server, dom0: Talk) -> None:
+    store = server.store
+    domain, socket = Talk(server, 5), Talk(server)
+    for client in (domain, socket):
+        client.send(message("WATCH", b"/w\0t\0"))
+    dom0.ask("WRITE", b"/w\0")
+    dom0.ask("SET_PERMS", b"/w\0r0\0")
+    domain.arrived()
+    store.set_quota(Quota(memory=1_000))
+    for i in range(100):
+        dom0.ask("WRITE", b"/w/%d\0" % i)
+        dom0.ask("SET_PERMS", b"/w/%d\0r0\0" % i)
+    assert 800 < store.events_of(5) <= 1_000
+    assert domain.session.blocked
+    store.set_quota(Quota(memory=100_000))
+    assert len(domain.arrived()) == 4
+    assert not domain.session.blocked
+    assert len(socket.arrived()) > 100
+
+
 def test_own_requests_may_cut_a_socket_off_too(server: Server) -> None:
     lazy = Talk(server, limits=Limits(events=10_000, replies=1 << 30))
     lazy.session.receive(message("WATCH", b"/w\0t\0"))

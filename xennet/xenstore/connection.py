@@ -34,7 +34,7 @@ from xennet.xenstore.perms import (
     owned_by_creator,
     parse_perms,
 )
-from xennet.xenstore.quota import QuotaError, Refusal
+from xennet.xenstore.quota import Quota, QuotaError, Refusal
 from xennet.xenstore.transaction import Transaction
 from xennet.xenstore.tree import NodeView
 from xennet.xenstore.watch import EventQueue, Watch, WatchEvent
@@ -368,6 +368,12 @@ class Connection:
         """Whether ``tx`` is an open transaction of this connection."""
         return tx in self._transactions
 
+    def bind(self, quota: Quota) -> None:
+        """Bind all that comes by ``quota``."""
+        self.quota = quota
+        if self.events.limit is not None and not self.identity.privileged:
+            self.events.limit = quota.memory
+
     def reply_waits(self) -> None:
         """Count a reply that the transport has for the client, and that the client has not taken
         yet."""
@@ -377,13 +383,13 @@ class Connection:
 
     def deliver(self, event: WatchEvent, payload: int) -> None:
         """Queue a watch event, whose payload has ``payload`` bytes, for the client."""
-        store = self.store
         if self.events.queue(event, payload):
+            self.store.woken[self] = None
             if not self.identity.privileged:
-                self._granted("memory", store.tree.memory_of(self.domid) + self.events.size)
-            store.woken[self] = None
+                memory = self.store.tree.memory_of(self.domid) + self.events.size
+                self._granted("memory", memory)
         elif self.events.overflowed:
-            store.woken[self] = None
+            self.store.woken[self] = None
 
     def drop(self) -> None:
         """End all watches and transactions."""

@@ -109,7 +109,7 @@ class _Peer:
         self._unsent = bytearray()
         self._reading = self._writing = False
         self._ending = False
-        session.on_output = self._send
+        session.on_output = self._tell
         self._watch(True, False)
 
     @property
@@ -170,23 +170,26 @@ class _Peer:
 
     # -- output ------------------------------------------------------------------------------------
 
+    def _tell(self) -> None:
+        """Send what the session has got by the request of another client, or before others hear of
+        its own."""
+        if self._writing or not self._reading or self._ending or self.session.closed:
+            self._send()
+        else:
+            self._move()
+            if self._unsent:
+                self._watch(True, True)
+
     def _send(self) -> None:
-        """Send what the session has, as far as there is room.
+        """Send what the session has, as far as there is room, and let it go on.
 
         It may be called in the middle of another client's request, so nothing is closed here.
         """
         session, unsent = self.session, self._unsent
         if self._ending:
             return
-        while len(unsent) < _UNSENT and (output := session.take()):
-            try:
-                sent = 0 if unsent else self._send_bytes(output)
-            except OSError:
-                sent = 0  # if the connection is broken, its descriptor tells so
-            if sent < len(output):
-                unsent += output[sent:]
-            if not session.resume():
-                break
+        while self._move() and session.resume():
+            pass
         blocked = session.blocked
         if blocked and session.closed:
             # The answers to what came before are still sent, if the client reads them.
@@ -196,6 +199,19 @@ class _Peer:
             return
         if blocked == self._reading or bool(unsent) != self._writing:
             self._watch(not blocked, bool(unsent))
+
+    def _move(self) -> bool:
+        """Send all output that there is. Returns False if there is none, or no room for it."""
+        unsent = self._unsent
+        if len(unsent) >= _UNSENT or not (output := self.session.take()):
+            return False
+        try:
+            sent = 0 if unsent else self._send_bytes(output)
+        except OSError:
+            sent = 0  # if the connection is broken, its descriptor tells so
+        if sent < len(output):
+            unsent += output[sent:]
+        return True
 
     def _end(self) -> None:
         """Close the connection soon: when nothing is unsent."""

@@ -74,6 +74,7 @@ class Session:
         "_privileged",
         "_reply_bytes",
         "_table",
+        "closed",
         "connection",
         "error",
         "on_output",
@@ -91,12 +92,13 @@ class Session:
         self.connection = server.store.connect(domid, self._woken, name)
         self.connection.on_reset = self._reset
         self.on_output = on_output
+        self.closed = False
         self.error = ""
         self._privileged = self.connection.identity.privileged
         limits = limits or Limits()
         self._most_replies = limits.replies
         self._events = self.connection.events
-        self._events.limit = self._event_limit(limits)
+        self._events.limit = limits.events if self._privileged else self.connection.quota.memory
         self._table = server.table
         self._decoder = Decoder()
         self._out: deque[bytes] = deque()
@@ -113,21 +115,22 @@ class Session:
         Complete requests are handled as far as the limits allow, the rest is kept. Nothing that a
         client can send raises an exception.
         """
-        if not self.connection.closed:
+        if not self.closed:
             self._decoder.put(data)
             self._run()
 
     def take(self, limit: int | None = None) -> bytes:
         """Up to ``limit`` bytes of output (None: all), which count as sent from now on."""
-        out = self._out
-        if not out:
-            return b""
         if limit is not None or self._head:
             return self._take(limit)
-        next_event = self._events.popleft
-        if len(out) == 1:
-            taken = out.popleft() or encode_event(*next_event())
+        out, events = self._out, self._events
+        if not out and len(events) < 2:
+            return encode_event(*events.popleft()) if events else b""
+        if len(out) == 1 and not events:
+            taken = out.popleft()
         else:
+            next_event = events.popleft
+            self._place_events()
             taken = b"".join([item or encode_event(*next_event()) for item in out])
             out.clear()
         self._placed = self._reply_bytes = self.connection.outstanding = 0
@@ -148,7 +151,7 @@ class Session:
     @property
     def pending(self) -> bool:
         """Whether there is output."""
-        return bool(self._out)
+        return bool(self._out or self._events)
 
     @property
     def wanted(self) -> int:
@@ -163,18 +166,12 @@ class Session:
     def blocked(self) -> bool:
         """Whether requests are not handled: too much output is not taken, or the session is
         closed."""
-        connection = self.connection
-        if connection.closed or self._reply_bytes > self._most_replies:
+        if self.closed or self._reply_bytes > self._most_replies:
             return True
         if self._privileged:
             return False
+        connection = self.connection
         return connection.outstanding >= connection.quota.outstanding or self._events.overflowed
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session has ended: by :meth:`close`, a protocol error, or the end of the
-        domain."""
-        return self.connection.closed
 
     def close(self) -> None:
         """End the session. Nothing of it stays in the store; output that was not taken is
@@ -188,18 +185,18 @@ class Session:
     def _run(self) -> None:
         if self._busy:
             return  # called within a request: the caller's loop goes on with it
-        connection, decoder = self.connection, self._decoder
+        connection, decoder, events = self.connection, self._decoder, self._events
         store = connection.store
         like = store.like
         self._busy = True
         held, store.held = store.held, True
         try:
-            if store.woken:
-                self._place_events()  # what happened before the request
             while decoder.waiting and not self.blocked:
                 request = decoder.split()
                 if request is None:
                     break
+                if events:
+                    self._place_events()  # what happened before the request
                 kind, req_id, tx_id, payload = request
                 if tx_id and kind in _TX_MEANS_NOTHING and not like.watch_keeps_tx:
                     tx_id = 0
@@ -211,14 +208,13 @@ class Session:
                     reply = _pack_header(kind, req_id, tx_id, size) + answer
                 except XsError as error:
                     reply = encode_error(error.errno, req_id, tx_id)
-                woken = store.woken
-                if not connection.closed:
-                    if woken and kind not in like.replies_first:
+                if not self.closed:
+                    if events and kind not in like.replies_first:
                         self._place_events()
                     self._out.append(reply)
                     self._reply_bytes += len(reply)
                     connection.reply_waits()
-                if woken:
+                if store.woken:
                     store.held = held
                     self._tell_of_events()
                     store.held = True
@@ -246,9 +242,8 @@ class Session:
         return handler.answer(connection, payload, tx_id)
 
     def _tell_of_events(self) -> None:
-        """After a request that caused events: put this client's into its output, tell others."""
+        """After a request that caused events: let others hear of theirs behind the reply."""
         store = self.connection.store
-        self._place_events()
         if self._events.overflowed and self._privileged:
             self._end(_UNREAD)
         store.woken.pop(self.connection, None)
@@ -256,21 +251,15 @@ class Session:
             if self._out and self.on_output is not None:
                 self.on_output()
             store.wake()
-            # The sinks of others may have made requests that cause events for this client.
-            self._place_events()
-
-    def _event_limit(self, limits: Limits) -> Callable[[], int]:
-        connection = self.connection
-        if self._privileged:
-            return lambda: limits.events
-        return lambda: connection.quota.memory
 
     def _place_events(self) -> None:
+        """Give the events that wait their place in the output, before what comes next."""
         while self._placed < len(self._events):
             self._out.append(_EVENT)
             self._placed += 1
 
     def _take(self, limit: int | None) -> bytes:
+        self._place_events()
         room = limit if limit is not None else 1 << 62
         parts = []
         out = self._out
@@ -297,13 +286,12 @@ class Session:
             return
         if self._events.overflowed and self._privileged:
             self._end(_UNREAD)
-        else:
-            self._place_events()
         if self.on_output is not None:
             self.on_output()
 
     def _reset(self) -> None:
         """Forget all input and output: the store reset the connection, or closed it."""
+        self.closed = self.connection.closed
         self._clear()
         if not self._busy and not self._ending and self.on_output is not None:
             self.on_output()

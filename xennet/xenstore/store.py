@@ -242,7 +242,7 @@ class Store:
         else:
             self.domain(domid).quota = quota
         for connection in self._connections:
-            connection.quota = self.quota_of(connection.domid)
+            connection.bind(self.quota_of(connection.domid))
 
     def over_quota(self, refusal: Refusal) -> None:
         """Remember that a limit was in the way of a request; of each limit the last time is

@@ -39,6 +39,7 @@ class WatchEvent(NamedTuple):
 
 #: A :class:`WatchEvent` of a tuple, quicker than by its name.
 _new_event = cast("Callable[[tuple[str, str]], WatchEvent]", partial(tuple.__new__, WatchEvent))
+_oldest = deque.popleft
 
 
 class EventQueue(deque[WatchEvent]):
@@ -47,9 +48,9 @@ class EventQueue(deque[WatchEvent]):
     An event equal to one in the queue is not queued again, except for special names and unless
     ``suppresses_equals`` is False. An event whose payload exceeds 4096 bytes is dropped.
 
-    ``size`` is about the number of bytes that the events take. ``limit()``, if set, is asked at
-    each event: an event that would exceed it is dropped, and ``overflowed`` is True until half of
-    the limit is free again.
+    ``size`` is about the number of bytes that the events take. An event that would exceed
+    ``limit``, if that is not None, is dropped, and ``overflowed`` is True until half of the limit
+    is free again.
     """
 
     __slots__ = ("_suppresses", "_waiting", "limit", "overflowed", "size")
@@ -60,7 +61,7 @@ class EventQueue(deque[WatchEvent]):
         #: What is not queued again, with the bytes that it takes.
         self._waiting: dict[WatchEvent, int] = {}
         self.size = 0
-        self.limit: Callable[[], int] | None = None
+        self.limit: int | None = None
         self.overflowed = False
 
     def queue(self, event: WatchEvent, payload: int) -> bool:
@@ -71,7 +72,7 @@ class EventQueue(deque[WatchEvent]):
         if payload > XENSTORE_PAYLOAD_MAX:
             return False
         size = payload + EVENT_OVERHEAD
-        if self.limit is not None and self.size + size > self.limit():
+        if self.limit is not None and self.size + size > self.limit:
             self.overflowed = True
             return False
         self.size += size
@@ -82,8 +83,12 @@ class EventQueue(deque[WatchEvent]):
 
     def popleft(self) -> WatchEvent:
         """Take the oldest event. Raises IndexError if there is none."""
-        event = super().popleft()
-        self.size -= self._waiting.pop(event, 0) or event.payload_len + EVENT_OVERHEAD
+        event = _oldest(self)
+        if self:
+            self.size -= self._waiting.pop(event, 0) or event.payload_len + EVENT_OVERHEAD
+        else:
+            self.size = 0
+            self._waiting.clear()
         if self.overflowed:
             self._relax()
         return event
@@ -106,7 +111,7 @@ class EventQueue(deque[WatchEvent]):
         self._relax()
 
     def _relax(self) -> None:
-        if self.overflowed and self.limit is not None and self.size <= self.limit() // 2:
+        if self.overflowed and self.limit is not None and self.size <= self.limit // 2:
             self.overflowed = False
 
 
