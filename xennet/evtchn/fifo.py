@@ -201,16 +201,18 @@ class FifoBits:
         """Whether nothing is left of an event of ``port`` that is sent and taken now, but which
         port was the first and which the last of its queue: no queue has any, and the port was
         linked to no other one before."""
+        if self._blocks[vcpu] is None or self._word(port):
+            return False
         queue = vcpu, self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
-        block, tail = self._blocks[vcpu], self._tails[vcpu][queue[1]]
-        return (
-            block is not None
-            and not self._word(port)
-            and not self._word(tail) & _LINKED
-            and self._last_queue.get(port, queue) == queue
-            and not self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES]
-            and not any(other[_READY] for other in self._blocks if other is not None)
-        )
+        tail = self._tails[vcpu][queue[1]]
+        if tail != port and self._word(tail) & _LINKED:
+            return False
+        if self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES]:
+            return False
+        for block in self._blocks:
+            if block is not None and block[_READY]:
+                return False
+        return self._last_queue.get(port, queue) == queue
 
     def pass_by(self, port: int, vcpu: int) -> bool:
         """Leave what an event of ``port`` leaves that is set (:meth:`set_pending`) and taken at

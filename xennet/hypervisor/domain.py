@@ -407,12 +407,14 @@ class Domain:
         return self._services.poll(self.domid, port)
 
     def pass_by(self, port: int) -> bool:
-        """Send an event that the other end, in this process, takes at once: :meth:`send`, and
-        :meth:`poll` there. Returns False, with nothing done, where anybody could tell it from these
-        two."""
-        services = self._services
-        silent = self._record.running and not self._hypercalls.any
-        return silent and services.pass_by(self.domid, port)
+        """Send an event that the other end takes at once: :meth:`send`, and :meth:`poll` there.
+
+        Returns False, with nothing done, where anybody could tell it from these two, or a kernel of
+        its own would send it.
+        """
+        record = self._record
+        silent = record.running and record.upcall is None and not self._hypercalls.any
+        return silent and self._services.pass_by(self.domid, port)
 
     def set_handler(self, port: int, handler: Callable[[], None]) -> None:
         """Make ``handler`` what an upcall runs when ``port`` is pending. Ports begin masked

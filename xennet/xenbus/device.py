@@ -101,19 +101,22 @@ class XenbusDevice:
     ``backend/vif/1/0``).
 
     ``peer_key`` is "backend" in a frontend and "frontend" in a backend: the nodes ``<peer_key>``
-    and ``<peer_key>-id`` name the other end. ``state`` is what this end wrote last (at first: what
-    it found), whatever was written there by others since.
+    and ``<peer_key>-id`` name the other end. ``own`` and ``otherend`` are the two directories;
+    ``state`` is what this end wrote last (at first: what it found), whatever was written there by
+    others since.
     """
 
     hv: Hypervisor
     nodename: str
     peer_key: str
     otherend_id: int = -1
+    own: NodeDirectory = field(init=False)
     otherend: NodeDirectory = field(init=False)
     state: XenbusState = field(init=False)
     watches: list[DeviceWatch] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
+        self.own = NodeDirectory(self.hv.store, self.nodename)
         self.otherend = NodeDirectory(self.hv.store, "")
         found = read_state(self.hv.store, self.nodename)
         self.state = XenbusState(found) if found in _STATES else XenbusState.Unknown
@@ -125,11 +128,6 @@ class XenbusDevice:
     def store(self) -> StoreClient:
         """The XenStore connection of this end's domain."""
         return self.hv.store
-
-    @property
-    def own(self) -> NodeDirectory:
-        """This end's own directory."""
-        return NodeDirectory(self.hv.store, self.nodename)
 
     # -- the other end -----------------------------------------------------------------------------
 
@@ -240,6 +238,7 @@ class XenbusDevice:
         for watch in list(self.watches):
             watch.forget()
         self.hv = hv
+        self.own = NodeDirectory(hv.store, self.nodename)
 
     def error(self, err: int, text: str) -> None:
         """Write "errno text" into the domain's error directory (xenbus_dev_error)."""

@@ -72,10 +72,10 @@ class RingChannel:
         Raises XsConnectionError if the domain does not run, or the server does not serve the ring
         any more.
         """
-        self._check()
-        if (answer := self._ask(data)) is not None:
+        if not self._closed and (answer := self._ask(data)) is not None:
             self._answer = answer
             return len(data)
+        self._check()
         try:
             sent = self._page.requests.write(data)
         except RingIndexError as error:

@@ -186,6 +186,16 @@ class RingPage:
     def error(self, value: int) -> None:
         self._u32[_ERROR] = value
 
+    @property
+    def takes_requests(self) -> bool:
+        """Whether the domain is connected, without an error, and all its requests are taken."""
+        u32 = self._u32
+        return (
+            u32[_CONNECTION] == XENSTORE_CONNECTED
+            and u32[_ERROR] == XENSTORE_ERROR_NONE
+            and self.requests.empty
+        )
+
     def reset(self) -> None:
         """Empty both rings."""
         self.requests.reset()

@@ -22,7 +22,6 @@ from xennet.abi.xs_numbers import (
 )
 from xennet.xenstore.ring_page import RingIndexError, RingPage
 from xennet.xenstore.session import Session
-from xennet.xenstore.wire import HEADER_SIZE
 
 FEATURES = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR
 
@@ -80,17 +79,9 @@ class RingServer:
     def is_idle(self) -> bool:
         """Whether all that the domain sent is handled, and what was to be sent to it is in its
         ring."""
-        page, session = self._page, self.session
-        return (
-            not (
-                self._dead
-                or self._running
-                or page.connection == XENSTORE_RECONNECT
-                or session.pending
-                or session.wanted != HEADER_SIZE
-            )
-            and page.requests.empty
-        )
+        if self._dead or self._running:
+            return False
+        return self._page.takes_requests and self.session.is_idle()
 
     def answer(self, request: bytes | memoryview) -> bytes:
         """Serve a domain that sends ``request``, at most 1024 bytes, while the server is idle, and
@@ -108,10 +99,10 @@ class RingServer:
             self._running = False
         if self._dead:
             return b""
-        if page.responses.empty and session.wanted == HEADER_SIZE:
+        if page.responses.empty and not session.closed:
             answer = session.take(XENSTORE_RING_SIZE)
             page.responses.carry(answer)
-            if session.pending:
+            if session.resume() or session.pending:
                 self.run()
             return answer
         self._changed()

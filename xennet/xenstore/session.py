@@ -153,6 +153,11 @@ class Session:
         """Whether there is output."""
         return bool(self._out or self._events)
 
+    def is_idle(self) -> bool:
+        """Whether the next request is handled as soon as it comes, and nothing is output before
+        that."""
+        return not self._out and not self._decoder.waiting and not self.blocked
+
     @property
     def wanted(self) -> int:
         """Number of bytes to read next: the rest of a header or of a body. With 0 nothing should be
