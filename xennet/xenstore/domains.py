@@ -52,7 +52,10 @@ class Domains:
     def known(self, domid: int, generation: int) -> Domain:
         """The record of an existing domain; it is created if the store does not know the domain
         yet."""
-        return self._known.setdefault(domid, Domain(domid, generation))
+        domain = self._known.get(domid)
+        if domain is None:
+            domain = self._known[domid] = Domain(domid, generation)
+        return domain
 
     def get(self, domid: int) -> Domain | None:
         """The record of a domain; None if the store does not know it."""

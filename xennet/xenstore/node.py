@@ -76,7 +76,7 @@ class Children:
     def snapshot(self) -> ChildSnapshot:
         """Take a snapshot of the list for a transaction, which calls :meth:`release` at its end."""
         if self is NO_CHILDREN:
-            return ChildSnapshot()  # nothing is ever removed from it
+            return NO_NAMES  # nothing is ever removed from it
         snapshot = ChildSnapshot(self, self._next_serial)
         self._snapshots.add(snapshot)
         return snapshot
@@ -150,6 +150,10 @@ class ChildSnapshot:
     def _was_there(self, name: str) -> bool:
         node = self._live.get(name)
         return (node is not None and node.serial < self._limit) or name in self._gone
+
+
+NO_NAMES: Final = ChildSnapshot()
+"""The snapshot of an empty list. Nothing is ever added to it."""
 
 
 class Node:

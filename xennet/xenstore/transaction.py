@@ -17,7 +17,7 @@ from attrs import define
 from xennet.xenstore.direct import readable_by, removal_events, visible_perms
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import Likeness
-from xennet.xenstore.node import ChildSnapshot, Node
+from xennet.xenstore.node import NO_NAMES, ChildSnapshot, Node
 from xennet.xenstore.path import join, parent
 from xennet.xenstore.perms import Perms
 from xennet.xenstore.quota import Quota, QuotaError, Refusal
@@ -123,7 +123,7 @@ class Transaction:
     ) -> None:
         """Create ``path``, that is ``names`` one below the other under the existing node
         ``anchor``."""
-        here, children = path, ChildSnapshot()
+        here, children = path, NO_NAMES
         leaf = self._access(path)
         for name in reversed(names):
             entry = self._access(here)
@@ -132,9 +132,7 @@ class Transaction:
             entry.modified = True
             self._count(perms, +1)
             here, value = parent(here), b""
-            children = (
-                ChildSnapshot() if here != anchor else self._modify(self._access(here)).children
-            )
+            children = ChildSnapshot() if here != anchor else self._change_children(anchor)
             children.add(name)
         self._queue(leaf)
 
@@ -162,7 +160,7 @@ class Transaction:
         if self._like.tells_each_write:
             self._writes.append((path, _Write.REMOVED))
         name = path[path.rindex("/") + 1 :]
-        siblings = self._modify(self._access(above)).children
+        siblings = self._change_children(above)
         if name not in siblings:
             raise XsError("EIO", path, f"{above} did not list it when the transaction touched it")
         siblings.remove(name)
@@ -311,6 +309,12 @@ class Transaction:
         node.generation = self._tree.next_generation()
         entry.modified = True
         return node
+
+    def _change_children(self, path: str) -> ChildSnapshot:
+        node = self._modify(self._access(path))
+        if node.children is NO_NAMES:
+            node.children = ChildSnapshot()
+        return node.children
 
     def _queue(self, entry: Accessed, write: _Write = _Write.VALUE) -> None:
         entry.fire, entry.exact = True, False

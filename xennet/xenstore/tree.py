@@ -245,8 +245,10 @@ class Tree:
         owned = self._nodes[domid] = self._nodes[domid] + 1
         if domid:
             self._owned.setdefault(domid, {})[node] = None
-        self.peaks.saw(domid, "nodes", owned)
-        self.charge(node, path_size + self.record_size(node))
+        memory = self._memory[domid] = self._memory[domid] + path_size + self.record_size(node)
+        saw = self.peaks.saw
+        saw(domid, "nodes", owned)
+        saw(domid, "memory", memory)
 
     def charge(self, node: Node, longer: int) -> None:
         """Charge the owner of ``node`` with ``longer`` bytes more."""

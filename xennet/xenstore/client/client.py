@@ -182,10 +182,11 @@ class Client(NodeOperations):
         if path not in self._callbacks.get(token, ()):
             raise XsError("ENOENT", path, f"not watched with token {token!r}")
         self._forget(path, token)
-        # Only events with this token can have lost their receiver.
-        self._connection.events.discard(
-            lambda event: event.token == token and not self._receivers(event)
-        )
+        if self.pending:
+            # Only events with this token can have lost their receiver.
+            self._connection.events.discard(
+                lambda event: event.token == token and not self._receivers(event)
+            )
         self._connection.unwatch(path, token)
 
     @property
