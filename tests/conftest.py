@@ -44,6 +44,22 @@ NO_NUMBA = pytest.mark.skipif(
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several processes begins to collect at another folder: what one has compiled is ready
+    when the others come there."""
+    worker = getattr(config, "workerinput", None)  # of pytest-xdist
+    if worker and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        folders = sorted({path.parent for path in Path(__file__).parent.glob("*/test_*.py")})
+        first = len(folders) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        config.args = [str(folder) for folder in folders[first:] + folders[:first]]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The order of tests is the same in all processes."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path)
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected is there until the end: the garbage collector does not look
     through it again and again."""
