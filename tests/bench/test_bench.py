@@ -104,6 +104,10 @@ def test_guests_share_the_frames(to_guest: bool) -> None:
     assert Crossing("plain", guests=3, to_guest=to_guest)(60, 300) > 0
 
 
+def test_the_first_frames_cross_pages_that_nobody_has_touched() -> None:
+    assert Crossing("plain", guests=2, warm=0)(60, 1200) > 0
+
+
 def test_frames_that_do_not_arrive_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NullPort, "push", lambda self, batch: None)
     with pytest.raises(RuntimeError, match="0 of 900 frames arrived"):
@@ -124,6 +128,7 @@ def test_the_c_limit_compiles_and_carries(tmp_path: Path) -> None:
     if reason:
         pytest.skip(reason)
     assert climit.CLimit(tmp_path)(9014, 1000) > 0
+    assert climit.CLimit(tmp_path, guests=3)(9014, 3000) > 0
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:
@@ -237,6 +242,7 @@ _SAMPLE: Json = {
     },
     "features": {"plain": {"GSO": _FIGURE | {"size": 64000, "of_first": 0.05, "of_memcpy": 0.5}}},
     "guests": {"plain": {"60": {"200": _FIGURE | {"cost_of_one": 2.0}}}},
+    "first_use": {"C": {"60": _FIGURE | {"cost_of_warm": 40.0}}},
     "connect": {"plain": {"8": {"cycles_s": 100.0, "spread": [80.0, 120.0]}}},
     "links": {"plain": {"60": {"epair:netisr": _FIGURE | {"of_vif": 3.0}}}},
     "bus": {
@@ -275,6 +281,7 @@ _SAMPLE: Json = {
         "| xennet --help | 0.250 | 100% | 0.125 | 0.100 to 0.200 |",
         "| plain: GSO, 64000 bytes | 150,000 | 9,600 | 67% | 0.05 x | 0.50 x |",
         "| plain: 200 | 150,000 | 67% | 2.00 x |",
+        "| C: 60 bytes | 150,000 | 67% | 40.00 x | 0.50 x |",
         "| plain: 8 | 100 | 40% |",
         "| plain: epair:netisr, 60 bytes | 150,000 | 67% | 3.00 x |",
         "| SEQPACKET | 150,000 | 67% | 1.00 x | - | - |",

@@ -1,16 +1,18 @@
 /*
  * The speed limit for guest transmit: the work of xennet's kernels in C, in one process, with the
- * ring macros and layouts of the public Xen headers. Usage: climit FRAME_BYTES FRAMES
- * Prints the seconds taken.
+ * ring macros and layouts of the public Xen headers. Usage: climit FRAME_BYTES FRAMES [GUESTS]
+ * Prints the seconds taken. With GUESTS each of them sends FRAMES, one after the other, from
+ * transmit pages that nobody has touched before; without, one guest sends from warm ones.
  *
  * For each frame: copy into a transmit page, grant entry, request; check request, build copy
  * element, check the grant (type, domain, frame, bounds), copy, response; reap, end the grant.
  */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 /* xen/io/ring.h wants these from whoever includes it. */
@@ -30,7 +32,8 @@
 #define HOST 0
 #define BATCH (128 * PAGE)	/* bytes of frames that wait to be sent, as in netfront */
 
-static uint8_t *arena;		/* frames: 0 grant table, 1 ring, 2.. transmit, then staging */
+static uint8_t *arena;		/* frames of a guest: grant table, ring, transmit */
+static uint8_t *host;		/* the same frame numbers: staging */
 static uint16_t *owner;
 static struct gnttab_copy ops[2 * RING];
 static uint16_t op_slot[2 * RING];
@@ -40,6 +43,16 @@ static uint16_t ids[RING], pending[RING];
 static unsigned nfree = RING;
 
 enum { F_TABLE = 0, F_RING = 2, F_TX = 3, F_STAGE = F_TX + RING, FRAMES = F_STAGE + RING };
+
+static uint8_t *pages(size_t count)
+{
+	void *made = mmap(NULL, count * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+
+	if (made == MAP_FAILED)
+		exit(1);
+	return made;
+}
 
 static void grant_copy(unsigned n)
 {
@@ -81,46 +94,37 @@ static void grant_copy(unsigned n)
 			continue;
 		}
 		__atomic_store_n(&e->flags, flags | GTF_reading, __ATOMIC_RELAXED);
-		memcpy(arena + op->dest.u.gmfn * PAGE + op->dest.offset,
+		memcpy(host + op->dest.u.gmfn * PAGE + op->dest.offset,
 		       arena + (size_t)e->frame * PAGE + op->source.offset, op->len);
 		__atomic_store_n(&e->flags, flags, __ATOMIC_RELEASE);
 	}
 }
 
-int main(int argc, char **argv)
+/* What both ends set up before they are Connected. */
+static void attach(void)
 {
-	if (argc != 3)
-		return 2;
-	unsigned size = atoi(argv[1]);
-	unsigned long frames = strtoul(argv[2], NULL, 10), sent = 0, got = 0, bytes = 0;
+	grant_entry_v1_t *table = (void *)(arena + F_TABLE * PAGE);
+
+	SHARED_RING_INIT((netif_tx_sring_t *)(arena + F_RING * PAGE));
+	for (unsigned i = 0; i < RING; i++)
+		table[8 + i].frame = F_TX + i;
+}
+
+/* Carry the first frames of a guest. Returns 0 if all arrived. */
+static int carry(unsigned size, unsigned long frames, const uint8_t *batch, unsigned per_batch)
+{
 	netif_tx_front_ring_t front;
 	netif_tx_back_ring_t back;
-	grant_entry_v1_t *table;
-	uint8_t *batch = malloc(BATCH), *frame;
-	unsigned per_batch, next = 0;
-	struct timespec a, b;
-	unsigned long events = 0;
+	grant_entry_v1_t *table = (void *)(arena + F_TABLE * PAGE);
+	const uint8_t *frame;
+	unsigned long sent = 0, got = 0, bytes = 0, events = 0;
+	unsigned next = 0;
 
-	if (posix_memalign((void **)&arena, PAGE, FRAMES * PAGE))
-		return 1;
-	owner = calloc(FRAMES, sizeof(*owner));
-	memset(arena, 0, FRAMES * PAGE);
-	memset(batch, 0x5a, BATCH);
-	per_batch = BATCH / size;
-	if (per_batch > RING / ((size + PAGE - 1) / PAGE))
-		per_batch = RING / ((size + PAGE - 1) / PAGE);
-	for (unsigned f = 0; f < F_STAGE; f++)
-		owner[f] = GUEST;
-	table = (void *)(arena + F_TABLE * PAGE);
-	SHARED_RING_INIT((netif_tx_sring_t *)(arena + F_RING * PAGE));
 	FRONT_RING_INIT(&front, (netif_tx_sring_t *)(arena + F_RING * PAGE), PAGE);
 	BACK_RING_INIT(&back, (netif_tx_sring_t *)(arena + F_RING * PAGE), PAGE);
-	for (unsigned i = 0; i < RING; i++) {
+	for (unsigned i = 0; i < RING; i++)
 		ids[i] = i;
-		table[8 + i].frame = F_TX + i;
-	}
 
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
 	while (got < frames) {
 		int notify, more;
 
@@ -242,9 +246,44 @@ int main(int argc, char **argv)
 		}
 		RING_FINAL_CHECK_FOR_RESPONSES(&front, more);
 	}
+	return bytes != frames * size || !events ? 4 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 3 && argc != 4)
+		return 2;
+	unsigned size = atoi(argv[1]), guests = argc > 3 ? atoi(argv[3]) : 1, per_batch;
+	unsigned long frames = strtoul(argv[2], NULL, 10);
+	uint8_t *batch = malloc(BATCH), *all = pages((size_t)guests * F_STAGE);
+	struct timespec a, b;
+
+	host = pages(FRAMES);
+	memset(host + F_STAGE * PAGE, 0, RING * PAGE);
+	owner = calloc(FRAMES, sizeof(*owner));
+	memset(batch, 0x5a, BATCH);
+	per_batch = BATCH / size;
+	if (per_batch > RING / ((size + PAGE - 1) / PAGE))
+		per_batch = RING / ((size + PAGE - 1) / PAGE);
+	for (unsigned f = 0; f < F_STAGE; f++)
+		owner[f] = GUEST;
+	if (argc == 3)
+		memset(all, 0, F_STAGE * PAGE);
+	for (unsigned guest = 0; guest < guests; guest++) {
+		arena = all + (size_t)guest * F_STAGE * PAGE;
+		attach();
+	}
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
+	for (unsigned guest = 0; guest < guests; guest++) {
+		int wrong;
+
+		arena = all + (size_t)guest * F_STAGE * PAGE;
+		wrong = carry(size, frames, batch, per_batch);
+		if (wrong)
+			return wrong;
+	}
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
-	if (bytes != frames * size || !events)
-		return 4;
 	printf("%.9f\n", (b.tv_sec - a.tv_sec) + (b.tv_nsec - a.tv_nsec) / 1e9);
 	return 0;
 }

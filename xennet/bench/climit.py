@@ -13,11 +13,16 @@ FLAGS = ("-O2", "-fno-builtin-memcpy")
 
 
 class CLimit:
-    """A contestant: (frame bytes, frames) -> seconds, measured in the C program."""
+    """A contestant: (frame bytes, frames) -> seconds, measured in the C program.
 
-    def __init__(self, directory: Path) -> None:
+    ``guests``: so many share the frames, which are their first ones: transmit pages are touched for
+    the first time. 0: one guest, whose pages are warm.
+    """
+
+    def __init__(self, directory: Path, guests: int = 0) -> None:
         """Compile the program into ``directory``. Raises CalledProcessError if that fails."""
-        self._program = directory / "climit"
+        self._guests = guests
+        self._program = directory / f"climit-{guests}"
         with as_file(files("xennet.bench") / "climit.c") as source:
             subprocess.run(
                 ["gcc", *FLAGS, str(source), "-o", str(self._program)],
@@ -26,8 +31,10 @@ class CLimit:
             )
 
     def __call__(self, size: int, frames: int) -> float:
+        guests = self._guests
+        numbers = (size, frames // guests, guests) if guests else (size, frames)
         result = subprocess.run(
-            [str(self._program), str(size), str(frames)], check=True, capture_output=True
+            [str(self._program), *map(str, numbers)], check=True, capture_output=True
         )
         return float(result.stdout)
 

@@ -221,7 +221,8 @@ def crossed(bench: Bench) -> Json:
 
 
 def guests(bench: Bench) -> Json:
-    """Many guests that share the frames; a ratio is the cost of a frame, of one guest's."""
+    """Many guests that share the frames; a ratio is the cost of a frame, of one guest's. Then the
+    first frames of each of them."""
     found: Json = {}
     for engine in bench.engines:
         bench.say(f"{features.GUESTS[-1]} guests ({engine})")
@@ -234,7 +235,38 @@ def guests(bench: Bench) -> Json:
                 f"{n}": leaf(figure) | {"cost_of_one": one.of(figure)}
                 for n, figure in figures.items()
             }
-    return {"guests": found}
+    return {"guests": found, "first_use": _first_use(bench)}
+
+
+def _first_use(bench: Bench) -> Json:
+    """The first frames of many guests, whose pages nobody has touched, and those that follow; a
+    ratio is the cost of a frame, of one that follows. C's follow in a single guest."""
+    bench.say("the first use of pages")
+    every, first = features.FIRST_GUESTS, features.FIRST_FRAMES
+    found: Json = {}
+    with tempfile.TemporaryDirectory() as directory:
+        ways: dict[str, tuple[Contestant, Contestant]] = {
+            ENGINE[engine]: (
+                features.Crossing(engine, guests=every, warm=0),
+                features.Crossing(engine, guests=every),
+            )
+            for engine in bench.engines
+        }
+        if not climit.missing():
+            place = Path(directory)
+            ways["C"] = climit.CLimit(place, every), climit.CLimit(place)
+        taking_turns = {
+            f"{name} {at}": way for name, pair in ways.items() for at, way in enumerate(pair)
+        }
+        counts = dict.fromkeys(taking_turns, first)
+        for size in features.GUEST_SIZES:
+            figures = bench.race(taking_turns, size, counts)
+            for name in ways:
+                untouched, warm = figures[f"{name} 0"], figures[f"{name} 1"]
+                made = leaf(untouched, of_c=figures.get("C 0"))
+                made["cost_of_warm"] = warm.of(untouched)
+                found.setdefault(name, {})[f"{size}"] = made
+    return found
 
 
 def connect(bench: Bench) -> Json:

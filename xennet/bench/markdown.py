@@ -144,6 +144,28 @@ def _guests(results: Json, name: str) -> Iterator[Table]:
         yield Table(f"Guests with a vif each, {size}-byte frames", columns, rows)
 
 
+def _first_use(results: Json, name: str) -> Iterator[Table]:
+    rows = tuple(
+        (
+            f"{way}: {size} bytes",
+            _rate(figure),
+            _spread(figure),
+            _ratio(figure, "cost_of_warm"),
+            _ratio(figure, "of_c"),
+        )
+        for way, by_size in results[name].items()
+        for size, figure in by_size.items()
+    )
+    columns = (
+        "first frames",
+        "frames/s",
+        "spread",
+        "cost of a frame, of a warm one's",
+        "of C's first frames",
+    )
+    yield Table("First use of the pages of 200 guests, 600 frames each", columns, rows)
+
+
 def _connects(results: Json, name: str) -> Iterator[Table]:
     rows = tuple(
         (f"{engine}: {queues}", _rate(figure, "cycles_s"), _spread(figure, "cycles_s"))
@@ -287,6 +309,7 @@ _TABLES: dict[str, _Maker] = {
     "start": _start,
     "features": _features,
     "guests": _guests,
+    "first_use": _first_use,
     "connect": _connects,
     "links": _links,
     "bus": _bus,
