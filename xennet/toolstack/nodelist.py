@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.interface import StoreTransaction
 from xennet.xenstore.errors import XsError
 
 
-@frozen
-class Node:
+class Node(NamedTuple):
     """One node: ``value`` (None: an empty node, by MKDIR), then ``perms``, owner first."""
 
     path: str
@@ -24,8 +22,7 @@ class Node:
     perms: tuple[str, ...] = ()
 
 
-@frozen
-class Clear:
+class Clear(NamedTuple):
     """One removal: ``path`` is removed if it exists."""
 
     path: str

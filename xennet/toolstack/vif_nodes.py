@@ -89,19 +89,20 @@ def vif_nodes(paths: VifPaths, config: VifConfig) -> list[Node | Clear]:
         ("trusted", str(int(config.trusted))),
     ]
     backend = backend_entries(paths, config)
+    front_dir, back_dir, libxl_dir = paths.frontend, paths.backend, paths.libxl
     return [
-        Clear(paths.libxl),
-        Node(f"{paths.libxl}/frontend", paths.frontend),
-        Node(f"{paths.libxl}/backend", paths.backend),
-        Clear(paths.frontend),
-        Node(paths.frontend, None, owned_by_frontend),
-        Node(f"{paths.frontend}/backend", paths.backend),
-        *(Node(f"{paths.frontend}/{name}", value, owned_by_frontend) for name, value in frontend),
+        Clear(libxl_dir),
+        Node(f"{libxl_dir}/frontend", front_dir),
+        Node(f"{libxl_dir}/backend", back_dir),
+        Clear(front_dir),
+        Node(front_dir, None, owned_by_frontend),
+        Node(f"{front_dir}/backend", back_dir),
+        *(Node(f"{front_dir}/{name}", value, owned_by_frontend) for name, value in frontend),
         # Read-only for the guest.
-        Node(f"{paths.frontend}/mtu", str(config.mtu), owned_by_backend),
-        Clear(paths.backend),
-        Node(paths.backend, None, owned_by_backend),
-        Node(f"{paths.backend}/frontend", paths.frontend),
-        *(Node(f"{paths.backend}/{name}", value) for name, value in backend),
-        *(Node(f"{paths.libxl}/{name}", value) for name, value in backend),
+        Node(f"{front_dir}/mtu", str(config.mtu), owned_by_backend),
+        Clear(back_dir),
+        Node(back_dir, None, owned_by_backend),
+        Node(f"{back_dir}/frontend", front_dir),
+        *(Node(f"{back_dir}/{name}", value) for name, value in backend),
+        *(Node(f"{libxl_dir}/{name}", value) for name, value in backend),
     ]

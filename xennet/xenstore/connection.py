@@ -545,14 +545,13 @@ class Connection:
         perms = self.store.tree.perms(node)
         if self.store.like.creator_owns:
             perms = owned_by_creator(perms, self.identity)
-        self._check_new(space, path, names, len(perms), len(value), node)
+        if not self.identity.privileged:
+            self._check_new(space, path, names, len(perms), len(value), node)
         space.create(anchor, names, full, value, perms)
 
     def _check_new(
         self, space: Space, path: str, names: list[str], perms: int, value: int, anchor: NodeView
     ) -> None:
-        if self.identity.privileged:
-            return
         total = space.claim(self.domid, len(names), self.quota.nodes)
         self._limit("ENOSPC", path, "nodes", total)
         self._check_size(space, path, perms, value, 0)

@@ -50,7 +50,7 @@ class Accessed:
     ``seen`` is the generation at the first access, None if there was no node. ``node`` is the
     transaction's copy, None if it sees no node. ``perms_before`` are the permissions at the first
     access. ``fire`` tells whether watches fire at the commit, ``exact`` whether only those on
-    exactly this path do.
+    exactly this path do. ``merged`` is the node in the tree, from the commit on.
     """
 
     path: str
@@ -202,6 +202,7 @@ class Transaction:
             node = self._tree.lookup(entry.path)
             if (node.generation if node is not None else None) != entry.seen:
                 raise XsError("EAGAIN", entry.path, "changed since the transaction touched it")
+            entry.merged = node
         modified = [entry for entry in self._accessed.values() if entry.modified]
         self._check_owners(modified)
         told = [self._told_of(path, write) for path, write in self._writes]
@@ -337,10 +338,9 @@ class Transaction:
         merged later."""
         private = entry.node
         node = private.base if private is not None else None
-        if node is None and entry.seen is not None:
-            replaced = self._tree.lookup(entry.path)
-            if replaced is not None:
-                self._tree.not_owned(replaced, len(entry.path))
+        if node is None and entry.merged is not None:
+            self._tree.not_owned(entry.merged, len(entry.path))
+            entry.merged = None
         if private is None:
             self._tree.known.pop(entry.path, None)
             return
