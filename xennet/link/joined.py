@@ -213,11 +213,14 @@ class _Turn:
         view, ends, tables = engine.view, self._ends, self._machine.grant_tables
         copy_args = tables.copy_args
         fronts, backs = [], []
+        at = ends.queues[0][0].tx.batch.for_kernels(view)[:2]
         for front, back in ends.queues:
             tx, batch = front.tx, front.tx.batch
-            ring, _, _, frames, _, _, state, res = tx.put_args
+            ring, buffers, grants, (_, _, *columns), *rest, state, res = tx.put_args
+            frames = (*at, *columns)
+            put_args = ring, buffers, grants, frames, *rest, state, res
             own = ring, frames, view(batch.timestamp), state, res
-            fronts.append((*own, tx.put_args, tx.take_args))
+            fronts.append((*own, put_args, tx.take_args))
             taker = back.tx
             assert isinstance(taker, TxPass)
             ring, _, ops, _, res = taker.put_args
@@ -269,10 +272,13 @@ class _Turn:
         """Put what the books say into place; ``copied``: bytes that the backend's domain had copied
         before."""
         ends, port = self._ends, self._port
+        numbered = ends.source.numbered_by(ends.engine)
         arrived = arrived_bytes = copies = 0
         for (front, back), books in zip(ends.queues, self._books, strict=True):
             _put_queue(front, back, books)
             _count(front, back, books)
+            if ends.middle is not None:
+                numbered.put_again(front.tx.batch)
             arrived += books[kernel.ARRIVED]
             arrived_bytes += books[kernel.ARRIVED_BYTES]
             copies += books[kernel.COPIES]

@@ -16,7 +16,8 @@ may be, and puts the books back into place.
 
 The bits of events are not written here: of an event that was taken nothing is left but what the
 last ones left, which is noted. Nor are the frames of the middle batch: each queue has its own made
-in its own batch, and at the end the port makes those again that lie in the middle then.
+in its own batch, whose bytes are those of the first queue's. At the end the port makes those again
+that are in the batches then.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ from xennet.netfront.guest_tx import (
     take_responses,
 )
 from xennet.netfront.guest_tx import R_NOTIFY as FRONT_R_NOTIFY
-from xennet.port.numbered import N_FLOWS, N_SIZE, Numbered, put_numbered
+from xennet.port.numbered import N_FLOWS, N_SIZE, Numbered, put_again, put_numbered
 from xennet.ring import BACK_REQ_CONS, FRONT_RSP_CONS
 
 # Deliveries: a kind, and the number of the queue above it.
@@ -158,6 +159,7 @@ Args: TypeAlias = tuple[Any, ...]
 #: codes, idents, state: the deliveries, and the numbers of those that are work items.
 Loop: TypeAlias = "tuple[U32Array, Vector, Vector]"
 #: ring, frames, timestamp, state, res, then the fixed arguments of put_requests, take_responses.
+#: The bytes of the frames are the same of all queues.
 Front: TypeAlias = "tuple[Ring, Frames, Vector, Vector, Vector, Args, Args]"
 #: ring, ops, res, caller, then the fixed arguments of take_requests, grant_copy, put_responses,
 #: judge_checksums.
@@ -277,8 +279,8 @@ def hear_back(loop: Loop, books: Vector, back: Back) -> int:
 def poll_front(log: Vector, loop: Loop, queue: int, books: Each, front: Front, port: Port) -> int:
     """The frontend's work: take responses, then send. A port that does not have a batch full of
     frames any more is left to others."""
-    ring, _frames, _timestamp, state, res, put_args, take_args = front
-    port_state, _numbered, port_frames, _port_timestamp, _steering = port
+    ring, frames, timestamp, state, res, put_args, take_args = front
+    port_state, numbered, port_frames, _port_timestamp, _steering = port
     _data, _data32, offset, _length, _flags, _gso_size, _gso_type, _info, _value = port_frames
     page, pvt = ring
     own = books[queue]
@@ -296,6 +298,8 @@ def poll_front(log: Vector, loop: Loop, queue: int, books: Each, front: Front, p
         more = res[R_MORE]
     if empty:
         next_frames(loop, queue, books, front, port)
+    elif port_state[NUMBER_OF_QUEUES] > 1:  # other queues have had the bytes meanwhile
+        put_again(own[NEXT], own[FRAMES], own[ALIKE], numbered, frames, timestamp)
     taken = 0
     if own[NEXT] != own[FRAMES]:
         taken = put_requests(own[NEXT], own[FRAMES], log, *put_args)

@@ -55,8 +55,7 @@ def put_numbered(
     """
     template, spec, gaps, infos, values = numbered
     data, _data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value = frames
-    size, at, step, flows = spec[N_SIZE], spec[N_AT], spec[N_STEP], spec[N_FLOWS]
-    interval, port_at = spec[N_INTERVAL], at - spec[N_PORT_BEFORE]
+    size, step, flows, interval = spec[N_SIZE], spec[N_STEP], spec[N_FLOWS], spec[N_INTERVAL]
     turn = first // flows
     flow = first - turn * flows
     number = turn * step & MASK32
@@ -74,11 +73,7 @@ def put_numbered(
             gso_size[to] = spec[N_GSO_SIZE]
             gso_type[to] = spec[N_GSO_TYPE]
             hash_info[to] = 0
-        put32(data, begin + at, number)
-        if flows > 1:
-            port = spec[N_PORT] + flow
-            data[begin + port_at] = port >> 8
-            data[begin + port_at + 1] = port & 0xFF
+        put_number(data, begin, number, flow, spec)
         if infos[flow]:
             hash_info[to] = infos[flow]
             hash_value[to] = values[flow]
@@ -93,12 +88,35 @@ def put_numbered(
     return to, frame
 
 
-def put32(data: Bytes, at: int, number: int) -> None:
-    """Store 32 bits, the most significant octet first."""
+def put_again(
+    place: int, behind: int, alike: int, numbered: Numbered, frames: Frames, timestamp: Vector
+) -> None:
+    """Write the bytes of the frames at ``place`` to below ``behind`` of a batch from its columns;
+    ``alike`` as above."""
+    template, spec, _gaps, _infos, _values = numbered
+    data, _data32, offset, _length, _flags, _gso_size, _gso_type, _hash_info, _hash_value = frames
+    size, flows = spec[N_SIZE], spec[N_FLOWS]
+    for to in range(place, behind):
+        begin = offset[to]
+        frame = timestamp[to] // spec[N_INTERVAL]
+        turn = frame // flows
+        if to >= alike:
+            data[begin : begin + size] = template[0:size]
+        put_number(data, begin, turn * spec[N_STEP] & MASK32, frame - turn * flows, spec)
+
+
+def put_number(data: Bytes, begin: int, number: int, flow: int, spec: U32Array) -> None:
+    """Write the number and the port of the frame that begins at byte ``begin``."""
+    at = begin + spec[N_AT]
     data[at] = number >> 24
     data[at + 1] = number >> 16 & 0xFF
     data[at + 2] = number >> 8 & 0xFF
     data[at + 3] = number & 0xFF
+    if spec[N_FLOWS] > 1:
+        port = spec[N_PORT] + flow
+        at -= spec[N_PORT_BEFORE]
+        data[at] = port >> 8
+        data[at + 1] = port & 0xFF
 
 
 class NumberedFrames:
@@ -109,6 +127,7 @@ class NumberedFrames:
     def __init__(self, engine: Engine, template: bytes, spec: array[int]) -> None:
         self.engine = engine
         self._put = engine.kernel(put_numbered)
+        self._put_again = engine.kernel(put_again)
         self._view = view = engine.view
         self.flows = spec[N_FLOWS]
         each, none = array("I", (1,)) * self.flows, array("I", (0,)) * self.flows
@@ -119,3 +138,8 @@ class NumberedFrames:
         """Append frames to ``batch``, which has room for them."""
         frames, timestamp = batch.for_kernels(self._view), self._view(batch.timestamp)
         self._put(first, first + count, batch.count, batch.used, 0, self.args, frames, timestamp)
+
+    def put_again(self, batch: FrameBatch) -> None:
+        """Write the bytes of the frames of ``batch``, which has all else of them."""
+        frames, timestamp = batch.for_kernels(self._view), self._view(batch.timestamp)
+        self._put_again(0, batch.count, 0, self.args, frames, timestamp)
