@@ -216,18 +216,20 @@ class GrantTable:
     def end_all(self, grefs: Sequence[int]) -> Sequence[int]:
         """:meth:`end_access` of each of ``grefs``, which are different. Returns those that are in
         use."""
-        words, claimed = self._words, self._claimed
+        words, claimed, end = self._words, self._claimed, len(self._claimed)
         if self.version != 1 or not alone(words):
             return [gref for gref in grefs if not self.end_access(gref)]
         held = []
+        free = self._free.append
         for gref in grefs:
-            self._check(gref)
+            if not (GNTTAB_NR_RESERVED_ENTRIES <= gref < end and claimed[gref]):
+                self._check(gref)  # raises
             if words[gref << 1] & IN_USE:
                 held.append(gref)
                 continue
             words[gref << 1] = GTF_invalid  # end_access, in line
             claimed[gref] = 0
-            self._free.append(gref)
+            free(gref)
         self.held -= len(grefs) - len(held)
         return held
 

@@ -47,6 +47,11 @@ class Bus(Generic[_D]):
     make: Callable[[str], _D | None]
     devices: dict[str, _D] = field(init=False, factory=dict)
     _unbound: list[str] | None = field(init=False, default=None)
+    #: Number of names in a device's nodename: root, type, then the levels.
+    _depth: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._depth = 2 + self.levels
 
     def start(self) -> None:
         """Watch the bus. The watch's first event finds the devices that exist already."""
@@ -96,11 +101,6 @@ class Bus(Generic[_D]):
     @property
     def _token(self) -> str:
         return f"xenbus-{self.root}"
-
-    @property
-    def _depth(self) -> int:
-        """Number of names in a device's nodename: root, type, then the levels."""
-        return 2 + self.levels
 
     def _changed(self, path: str, _token: str) -> None:
         names = path.split("/")

@@ -18,6 +18,8 @@ _MAX_DIGITS = 64
 
 def scan_unsigned(value: bytes) -> int | None:
     """``%u``: 0..2^32-1, or None if ``value`` does not begin with such a number."""
+    if value.isdigit() and len(value) < 10:  # as nearly all are
+        return int(value)
     return _scan(_UNSIGNED, value, 0, 0xFFFFFFFF)
 
 

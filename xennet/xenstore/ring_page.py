@@ -29,6 +29,7 @@ _OFFSETS = XENSTORE_DOMAIN_INTERFACE.offsets
 _SERVER_FEATURES = _OFFSETS["server_features"] // 4
 _CONNECTION = _OFFSETS["connection"] // 4
 _ERROR = _OFFSETS["error"] // 4
+_REQ_CONS, _REQ_PROD = _OFFSETS["req_cons"] // 4, _OFFSETS["req_prod"] // 4
 
 _BYTE_MASK = XENSTORE_RING_SIZE - 1
 _INDEX_MASK = (1 << 32) - 1
@@ -193,7 +194,7 @@ class RingPage:
         return (
             u32[_CONNECTION] == XENSTORE_CONNECTED
             and u32[_ERROR] == XENSTORE_ERROR_NONE
-            and self.requests.empty
+            and u32[_REQ_CONS] == u32[_REQ_PROD]
         )
 
     def reset(self) -> None:

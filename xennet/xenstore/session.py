@@ -121,13 +121,15 @@ class Session:
 
     def take(self, limit: int | None = None) -> bytes:
         """Up to ``limit`` bytes of output (None: all), which count as sent from now on."""
-        if limit is not None or self._head:
-            return self._take(limit)
         out, events = self._out, self._events
-        if not out and len(events) < 2:
-            return encode_event(*events.popleft()) if events else b""
-        if len(out) == 1 and not events:
+        if self._head:
+            return self._take(limit)
+        if len(out) == 1 and not events and (limit is None or len(out[0]) <= limit):
             taken = out.popleft()
+        elif limit is not None:
+            return self._take(limit)
+        elif not out and len(events) < 2:
+            return encode_event(*events.popleft()) if events else b""
         else:
             next_event = events.popleft
             self._place_events()
