@@ -5,14 +5,15 @@ from __future__ import annotations
 from array import array
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from packets import ARP, frame, ipv4, tcp
 from rss_vectors import KEY, V4
 
+from xennet.engine.choice import using
 from xennet.flow.hash_config import ALL_TYPES, HashConfig
-from xennet.flow.steering import SCRATCH_FRAMES, Steering
+from xennet.flow.steering import SCRATCH_FRAMES, QueueEnd, Steering
 from xennet.frames import NOTHING, BaseEndpoint, FrameBatch, Offload
 
 TCP4 = 1 << 8 | 2
@@ -206,6 +207,56 @@ def test_compiled_as_plain(engine: str) -> None:
             end.pull(batch)
             out += [(bytes(batch.frame(i)), batch.timestamp[i]) for i in range(batch.count)]
     assert sorted(out, key=lambda pair: pair[1]) == whole
+
+
+@given(
+    queues=st.integers(2, 4),
+    hashing=st.booleans(),
+    gso=st.booleans(),
+    frames=st.lists(st.tuples(st.integers(1, 9), st.sampled_from([60, 61, 9000])), max_size=40),
+    pulls=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 9), st.sampled_from([50, 9000, 40000])),
+        max_size=40,
+    ),
+    lent=st.integers(0, 2**40 - 1),
+)
+def test_what_is_lent_is_what_would_be_copied(
+    queues: int,
+    hashing: bool,
+    gso: bool,
+    frames: list[tuple[int, int]],
+    pulls: list[tuple[int, int, int]],
+    lent: int,
+) -> None:
+    sides = []
+    for lending in (0, lent):
+        source, happened = Source(), list[object]()
+        source.frames = [
+            (flow(port, size), i if gso else -1) for i, (port, size) in enumerate(frames)
+        ]
+        with using("plain"):
+            config = toeplitz() if hashing else HashConfig()
+            steering = Steering(source, queues, config, happened.append)
+        for number, (n, most, size) in enumerate(pulls):
+            end, batch = steering.ends[n % queues], fresh(most, size)
+            assert isinstance(end, QueueEnd)
+            assert end.lends
+            pull = end.borrow if lending >> number & 1 else end.pull
+            try:
+                happened.append((pull(batch), batch.used))
+            except IndexError as error:
+                happened.append(str(error))
+                continue
+            columns = batch.length, batch.flags, batch.gso_size, batch.timestamp, batch.hash_info
+            rows = list(zip(*(column[: batch.count] for column in columns), strict=True))
+            happened.append([*zip(map(bytes, batch), rows, strict=True), steering.waiting])
+            for i in range(batch.count):
+                if batch.gso_size[i]:
+                    happened.append(batch.gso_type[i])
+                if batch.hash_info[i]:
+                    happened.append(batch.hash_value[i])
+        sides.append(happened)
+    assert sides[0] == sides[1]
 
 
 class SteeringModel(RuleBasedStateMachine):

@@ -14,6 +14,7 @@ from attrs import asdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xennet.flow import steering
 from xennet.frames import FrameBatch
 from xennet.host.setup import Setup
 from xennet.link import joined
@@ -146,7 +147,8 @@ def damage(link: Joined, seed: int) -> None:
 def _few_frames_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joined, "MANY", 1)
     monkeypatch.setattr(joined, "FEW", 1)
-    monkeypatch.setattr(joined, "COMPILED", {"fast", "plain"})
+    for module in (joined, steering):
+        monkeypatch.setattr(module, "COMPILED", {"fast", "plain"})
 
 
 SETUPS = st.builds(

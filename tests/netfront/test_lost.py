@@ -8,9 +8,16 @@ from hypothesis import strategies as st
 from netfront_world import FrontendWorld
 from vif_peers import RawBackend, RawFrontend
 
-from xennet.netback.policy import LINUX, BackendPolicy
+from xennet.engine.choice import using
+from xennet.frames import FrameBatch
+from xennet.host.setup import Setup
+from xennet.link.vifs import Vifs
+from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netback.xnb.policy import XNB
 from xennet.netfront.options import NetfrontOptions
+from xennet.netfront.tx_pass import TxPass
+from xennet.port.gen import GenPort
+from xennet.port.null import NullPort
 
 
 def flow(number: int) -> bytes:
@@ -97,3 +104,59 @@ def test_a_guest_that_goes_on_elsewhere_leaves_what_waits_behind() -> None:
     waiting = taken(world)
     world.netfront.moved(world.guest)
     assert world.netfront.counters.lost == waiting > 0
+
+
+class Numbered(GenPort):
+    """Frames of many flows, each with bytes of its own."""
+
+    def pull(self, batch: FrameBatch) -> int:
+        first = self.given
+        pulled = super().pull(batch)
+        for i in range(batch.count - pulled, batch.count):
+            number = first + i - (batch.count - pulled)
+            frame = batch.frame(i)
+            frame[: len(flow(0))] = flow(number % 11)
+            frame[60:64] = number.to_bytes(4, "big")
+            frame[-4:] = number.to_bytes(4, "big")
+        return pulled
+
+
+class Kept(NullPort):
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[bytes] = []
+
+    def push(self, batch: FrameBatch) -> None:
+        self.frames += map(bytes, batch)
+
+
+def test_what_finds_no_room_on_the_ring_is_sent_later_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = list[int]()
+
+    def keep(self: TxPass) -> None:
+        kept.append(self.batch.count - self.next)
+        real(self)
+
+    real = TxPass._keep
+    monkeypatch.setattr(TxPass, "_keep", keep)
+    with using("plain"):
+        vifs = Vifs(Setup(front=NetfrontOptions(queues=3), back=VifOptions(max_queues=3)))
+        source, sink = Numbered("9000x700"), Kept()
+        vifs.join(source, sink)
+        try:
+            vifs.open()
+            vifs.carry()
+            vifs.close()
+        finally:
+            vifs.destroy()
+    assert sum(kept) > 0
+    numbers = [int.from_bytes(frame[60:64], "big") for frame in sink.frames]
+    assert sorted(numbers) == list(range(700))
+    for frame, number in zip(sink.frames, numbers, strict=True):
+        assert frame[:60] == flow(number % 11)
+        assert int.from_bytes(frame[-4:], "big") == number
+    for each in range(11):
+        of_flow = [number for number in numbers if number % 11 == each]
+        assert of_flow == sorted(of_flow)

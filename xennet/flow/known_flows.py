@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from itertools import repeat
+from operator import itemgetter
 from struct import Struct
 from typing import Any
 
@@ -22,6 +23,8 @@ MOST = 1024
 #: Ethernet type and IP version (USUAL_FIRST), fragment and protocol, addresses, and what is behind
 #: the IP header: the ports, if there are some.
 _FLOW = Struct(">12xI4xI2x12s")
+#: What is said of a flow.
+_INFO, _VALUE, _QUEUE = map(itemgetter, range(3))
 
 
 class KnownFlows:
@@ -54,13 +57,15 @@ class KnownFlows:
             self._changes = self._config.changes
             self._known.clear()
         flows = map(_FLOW.unpack_from, repeat(data), offset[first:count])
-        said = list(map(self._known.get, flows))
+        said: list[Any] = list(map(self._known.get, flows))
         if None in said:
             self._learn(first, said, frames, queue)
-        infos, values, queues = zip(*said, strict=True)
-        hash_info[first:count] = array("I", infos)
-        hash_value[first:count] = array("I", values)
-        queue[first:count] = array("I", queues)
+        queue[first:count] = array("I", map(_QUEUE, said))
+        if self._config.active:
+            hash_info[first:count] = array("I", map(_INFO, said))
+            hash_value[first:count] = array("I", map(_VALUE, said))
+        else:
+            hash_info[first:count] = array("I", bytes(4 * len(said)))
 
     def _learn(
         self,

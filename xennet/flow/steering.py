@@ -12,8 +12,12 @@ are.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from itertools import accumulate
+from operator import itemgetter
+from typing import Any, NoReturn
 
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.choice import current
@@ -28,6 +32,8 @@ from xennet.frames import Endpoint, FrameBatch, Offload, Wrapper, lazy_bytes
 SCRATCH_FRAMES = 256
 SCRATCH_BYTES = 128 * PAGE_SIZE
 _MOST_SHARES = 4
+#: Engines that run every frame through the kernels. Plain code does better by whole columns.
+COMPILED = {"fast"}
 
 
 class Steering:
@@ -54,7 +60,8 @@ class Steering:
         if queues == 1:
             self.ends = [_OnlyEnd(endpoint, config)]
             return
-        middle = self.middle = Middle(endpoint, queues, config, kick)
+        kind = Middle if current().name in COMPILED else LendingMiddle
+        middle = self.middle = kind(endpoint, queues, config, kick)
         self.ends = [QueueEnd(endpoint, middle, q) for q in range(queues)]
 
     @property
@@ -77,7 +84,7 @@ class _Classifier:
         self._queues = queues
         self.hashing: tuple[Any, ...] = config.views()
         self.run = self._run
-        if engine.name != "fast":
+        if engine.name not in COMPILED:
             self.run = KnownFlows(config, queues, self.hashing).run
 
     def _run(self, first: int, count: int, frames: Any, queue: Any) -> None:
@@ -141,10 +148,18 @@ class QueueEnd(_End):
     def __init__(self, endpoint: Endpoint, middle: Middle, q: int) -> None:
         super().__init__(endpoint)
         self.middle = middle
+        self.lends = isinstance(middle, LendingMiddle)
         self._q = q
 
     def pull(self, batch: FrameBatch) -> int:
-        return self.middle.give(self._q, self._views(batch))
+        return self.middle.give(self._q, partial(self.middle.copy, self._views(batch)))
+
+    def borrow(self, batch: FrameBatch) -> int:
+        """The same for an empty batch, but the bytes of the frames stay where they are, in the
+        middle batch, whose ``data`` is that of ``batch`` then. They are valid until an end pulls or
+        borrows the next time. For an end that ``lends``."""
+        assert isinstance(self.middle, LendingMiddle)
+        return self.middle.give(self._q, partial(self.middle.lend, batch))
 
 
 class Middle:
@@ -190,9 +205,9 @@ class Middle:
         steering = self._queue_view, self._chains, self._classifier.hashing
         return (seen.frames, seen.timestamp, *steering)
 
-    def give(self, q: int, into: _Views) -> int:
-        """Append frames of queue ``q`` to a batch. Returns their number; 0 if there are none now,
-        or it is full.
+    def give(self, q: int, way: Callable[[int], int]) -> int:
+        """Give frames to queue ``q`` in a ``way``, which is :meth:`copy` or :meth:`lend` for a
+        batch. Returns their number; 0 if there are none now, or the batch is full.
 
         Raises IndexError if the batch is empty and too small for the next frame.
         """
@@ -202,7 +217,8 @@ class Middle:
             # Nothing for q. If the endpoint has nothing at all, it wakes all queues later.
             self.hungry[q] = bool(self.left)
             return 0
-        given = self._take_own(q, into)
+        given = way(q)
+        self.left -= given
         if not self.left:
             self._feed(q)
         return given
@@ -236,12 +252,17 @@ class Middle:
         self.left = count = self._endpoint.pull(self.batch)
         if count:
             self._classifier.run(0, count, self._seen.frames, self._queue_view)
-            for queue in range(len(self._head)):
-                self._head[queue] = count
-            self._chain(count, self._queue_view, *self._chains)
+            self._share_out(count)
         return count
 
-    def _take_own(self, q: int, into: _Views) -> int:
+    def _share_out(self, count: int) -> None:
+        """Find the frames of each queue, of which the batch has ``count``."""
+        for q in range(len(self._head)):
+            self._head[q] = count
+        self._chain(count, self._queue_view, *self._chains)
+
+    def copy(self, into: _Views, q: int) -> int:
+        """Append frames of queue ``q`` to a batch. Returns their number."""
         batch = into.batch
         before = batch.count
         batch.count, batch.used = self._take(
@@ -257,10 +278,12 @@ class Middle:
         )
         given = batch.count - before
         if not batch.count:
-            length = self.batch.length[self._head[q]]
-            raise IndexError(f"no room for a frame of {length} bytes in an empty batch")
-        self.left -= given
+            self._no_room(q)
         return given
+
+    def _no_room(self, q: int) -> NoReturn:
+        length = self.batch.length[self._head[q]]
+        raise IndexError(f"no room for a frame of {length} bytes in an empty batch")
 
     def _feed(self, q: int) -> None:
         """Kick one of the queues that were put off, after ``q`` took the last frame: it may refill
@@ -274,3 +297,65 @@ class Middle:
                 self.hungry[other] = False
                 self._kick(other)
                 return
+
+
+def pick(places: list[int], column: array[int]) -> tuple[int, ...]:
+    """The items of ``column`` at ``places``, at least one."""
+    if len(places) == 1:
+        return (column[places[0]],)
+    picked: tuple[int, ...] = itemgetter(*places)(column)
+    return picked
+
+
+class LendingMiddle(Middle):
+    """The middle batch of plain code, which takes the frames of a queue out of whole columns, and
+    does better without copying their bytes."""
+
+    def _share_out(self, count: int) -> None:
+        self._places: list[list[int]] = [[] for _ in self._head]
+        add = [places.append for places in self._places]
+        for place, q in enumerate(self._queue[:count]):
+            add[q](place)
+        for q, places in enumerate(self._places):
+            self._head[q] = places[0] if places else count
+        batch = self.batch
+        self._gso, self._hashes = any(batch.gso_size[:count]), any(batch.hash_info[:count])
+
+    def copy(self, into: _Views, q: int) -> int:
+        _head, link = self._chains
+        places = self._places[q]
+        for place, following in zip(places, [*places[1:], self.batch.count], strict=True):
+            link[place] = following
+        given = super().copy(into, q)
+        del places[:given]
+        return given
+
+    def lend(self, batch: FrameBatch, q: int) -> int:
+        """Make ``batch``, which is empty, one of frames of queue ``q`` whose bytes stay in the
+        middle batch: as many as :meth:`copy` would copy. Returns their number."""
+        middle, own = self.batch, self._places[q]
+        places, room = own[: batch.max_frames], len(batch.data)
+        lengths = pick(places, middle.length)
+        if (used := sum(lengths)) > room:
+            ends = list(accumulate(lengths))
+            fit = bisect_right(ends, room)
+            if not fit:
+                self._no_room(q)
+            places, used = places[:fit], ends[fit - 1]
+        given = len(places)
+        del own[:given]
+        self._head[q] = own[0] if own else middle.count
+        for column, of_all, is_used in (
+            (batch.offset, middle.offset, True),
+            (batch.length, middle.length, True),
+            (batch.flags, middle.flags, True),
+            (batch.timestamp, middle.timestamp, True),
+            (batch.gso_size, middle.gso_size, self._gso),
+            (batch.gso_type, middle.gso_type, self._gso),
+            (batch.hash_info, middle.hash_info, self._hashes),
+            (batch.hash_value, middle.hash_value, self._hashes),
+        ):
+            values = pick(places, of_all) if is_used else bytes(4 * given)
+            column[:given] = array(column.typecode, values)
+        batch.data, batch.count, batch.used = middle.data, given, used
+        return given

@@ -9,7 +9,7 @@ The kernels, in the order of a pass, each with what does the same in Linux 6.1's
           amend_list           multicast control                              xenvif_mcast_add
           read_later           later data slots                               xenvif_count_requests
         answer_no_packet     ERROR for a packet that is refused             xenvif_tx_err
-        keep_extras          GSO and hash into the packet's columns         xenvif_set_skb_gso
+        keep_gso             GSO into the packet's columns                  xenvif_set_skb_gso
         give_up              a fatal verdict and its evidence               xenvif_fatal_tx_err
       plan_copies          the copy of all that is good                     xenvif_get_requests
     (the caller makes the batched grant copy: GNTTABOP_copy)
@@ -250,11 +250,10 @@ def read_requests(
     state: Vector,
     res: Vector,
 ) -> int:
-    """Read packets into ``frames`` and what is needed of each slot into ``slots``. Returns the
-    verdict."""
+    """Read packets into ``frames`` and each slot into ``slots``. Returns the verdict."""
     page, pvt = ring
-    rsp, grefs, spans, begins, _extras = slots
-    _data, _data32, offset, length, flags, _gso_size, _gso_type, _hash_info, _hash_value = frames
+    rsp, grefs, spans, begins, extras = slots
+    _data, _data32, offset, length, flags, _gso_size, _gso_type, hash_info, hash_value = frames
     start = pvt[BACK_REQ_CONS]
     available = requests_there(page, start, res)
     if state[S_EXTRAS]:
@@ -295,11 +294,14 @@ def read_requests(
             break
         packet_flags = FRAME_OF_TX[rflags & CSUM_BITS]
         if rflags & NETTXF_extra_info:
-            packet_flags = keep_extras(
-                packets, packet_flags, start + slot, slots, frames, state, res
-            )
-            if res[R_VERDICT] != OK:
-                break
+            state[S_EXTRAS] = packets + 1
+            if extras[_HASH]:
+                hash_info[packets] = hash_from_frontend(extras[_HASH])
+                hash_value[packets] = extras[_HASH + 1]
+            if extras[_GSO]:
+                packet_flags = keep_gso(packets, packet_flags, start + slot, slots, frames, res)
+                if res[R_VERDICT] != OK:
+                    break
         grefs[slot] = gref
         spans[slot] = first_at << COPY_S_offset | left
         offset[packets] = used  # good packets lie end to end (plan_copies)
@@ -361,14 +363,14 @@ def read_chain(
     that the first slot itself holds, 0 if there is no packet; and the fate of the packet.
     """
     later = slot + 1
+    _rsp, _grefs, _spans, _begins, extras = slots
     if rflags & NETTXF_extra_info:
         later = read_extras(page, start, later, available, slots, res)
         if res[R_VERDICT] != OK:
             return later, later, 0, NOT_REFUSED
-        fate = amend_list(slots, vif_config)
-        if fate != NOT_REFUSED:
+        if extras[_MCAST_ADD] or extras[_MCAST_DEL]:
             # F11: such a request carries no packet; its more_data is not looked at.
-            return later, later, 0, fate
+            return later, later, 0, amend_list(extras, vif_config)
     if not rflags & NETTXF_more_data:
         return later, later, size, NOT_REFUSED
     behind, left, fate = read_later(page, start, later, available, size, slots, res)
@@ -390,8 +392,8 @@ def read_extras(
         at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
         word0 = page[at]
         word1 = page[at + EXTRA_W_rest]
-        kind = extra_type(word0)
-        if not kind:  # F9
+        kind = word0 & 0xFF
+        if kind != XEN_NETIF_EXTRA_TYPE_HASH and not extra_type(word0):  # F9
             give_up(res, BAD_EXTRA_TYPE, start + position, word0, word1, 0)
             return position
         # An extra info overlays the id (xen 4.17 netif.h, "Extra Info"): the low half of its
@@ -405,17 +407,13 @@ def read_extras(
     return position
 
 
-def amend_list(slots: TxSlots, vif_config: Vector) -> int:
-    """Do what a multicast extra asks for (F11). Returns AMENDED, LIST_FULL, or NOT_REFUSED without
-    one."""
-    _rsp, _grefs, _spans, _begins, extras = slots
+def amend_list(extras: U32Array, vif_config: Vector) -> int:
+    """Do what a multicast extra asks for (F11). Returns AMENDED or LIST_FULL."""
     if extras[_MCAST_ADD]:
         added = mcast_add(vif_config, mac_of(extras[_MCAST_ADD], extras[_MCAST_ADD + 1]))
         return AMENDED if added else LIST_FULL
-    if extras[_MCAST_DEL]:
-        mcast_del(vif_config, mac_of(extras[_MCAST_DEL], extras[_MCAST_DEL + 1]))
-        return AMENDED
-    return NOT_REFUSED
+    mcast_del(vif_config, mac_of(extras[_MCAST_DEL], extras[_MCAST_DEL + 1]))
+    return AMENDED
 
 
 def read_later(
@@ -496,35 +494,24 @@ def answer_no_packet(
         note(log, TX_REFUSED, start + slot, behind - slot, size, why)
 
 
-def keep_extras(
-    packet: int,
-    packet_flags: int,
-    index: int,
-    slots: TxSlots,
-    frames: Frames,
-    state: Vector,
-    res: Vector,
+def keep_gso(
+    packet: int, packet_flags: int, index: int, slots: TxSlots, frames: Frames, res: Vector
 ) -> int:
-    """Write the extra infos of ``packet`` into its columns. Returns the packet's flags.
+    """Write the GSO extra of ``packet`` into its columns. Returns the packet's flags.
 
     ``index`` is the ring index at which it begins.
     """
     _rsp, _grefs, _spans, _begins, extras = slots
-    _data, _data32, _offset, _length, _flags, gso_size, gso_type, hash_info, hash_value = frames
-    if extras[_GSO]:
-        size, kind = gso_of(extras[_GSO], extras[_GSO + 1])
-        if not size:  # F10
-            give_up(res, GSO_SIZE_ZERO, index, size, kind, 0)
-        elif not XEN_NETIF_GSO_TYPE_TCPV4 <= kind <= XEN_NETIF_GSO_TYPE_TCPV6:  # F10
-            give_up(res, BAD_GSO_TYPE, index, size, kind, 0)
-        gso_size[packet] = size
-        gso_type[packet] = kind
-        if not packet_flags & CSUM_BLANK:  # F16
-            packet_flags = _FIXED_UP
-    if extras[_HASH]:
-        hash_info[packet] = hash_from_frontend(extras[_HASH])
-        hash_value[packet] = extras[_HASH + 1]
-    state[S_EXTRAS] = packet + 1
+    _data, _data32, _offset, _length, _flags, gso_size, gso_type, _hash_info, _hash_value = frames
+    size, kind = gso_of(extras[_GSO], extras[_GSO + 1])
+    if not size:  # F10
+        give_up(res, GSO_SIZE_ZERO, index, size, kind, 0)
+    elif not XEN_NETIF_GSO_TYPE_TCPV4 <= kind <= XEN_NETIF_GSO_TYPE_TCPV6:  # F10
+        give_up(res, BAD_GSO_TYPE, index, size, kind, 0)
+    gso_size[packet] = size
+    gso_type[packet] = kind
+    if not packet_flags & CSUM_BLANK:  # F16
+        return _FIXED_UP
     return packet_flags
 
 

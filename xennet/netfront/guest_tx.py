@@ -163,8 +163,10 @@ def put_requests(
     while frame < count:
         left = size = length[frame]
         slots, extra = 1, 0
-        if size > PAGE_SIZE or gso_size[frame] or (hashes and hash_info[frame]):
+        if size > PAGE_SIZE or gso_size[frame]:
             slots, extra = slots_of(frame, frames, backend)
+        elif hashes and hash_info[frame]:
+            slots, extra = 2, 1
         if not slots:
             unsendable += 1
             frame += 1

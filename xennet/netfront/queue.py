@@ -283,11 +283,10 @@ class Queue:
             return self._discard() or more
 
         if tx.next == tx.batch.count:
-            batch = tx.refill()
-            if not self.guest.pull(batch):
+            if not tx.pull(self.guest):
                 return more
             if self._passage.interest.any:
-                self._passage.tell("in", batch, batch.count)
+                self._passage.tell("in", tx.batch, tx.batch.count)
         taken = tx.put_requests()
         if not taken:
             return more  # the ring is full: a response will bring an event

@@ -8,7 +8,8 @@ from typing import Any
 from xennet.abi.words import TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.choice import current, shared
-from xennet.frames import FrameBatch, Outbox, lazy_bytes
+from xennet.flow.steering import QueueEnd
+from xennet.frames import Endpoint, FrameBatch, Outbox, lazy_bytes
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_tx
 from xennet.netfront.buffers import GrantedPages
@@ -34,6 +35,8 @@ class TxPass(Outbox):
         buffers: GrantedPages,
     ) -> None:
         super().__init__(FrameBatch(lazy_bytes(BATCH_BYTES), TX_SLOTS))
+        self._own_data = self.batch.data
+        self._borrowed_args: tuple[Any, ...] = ()
         self.res = array("q", bytes(8 * guest_tx.RESULTS))
 
         self.engine = engine = current()
@@ -73,6 +76,36 @@ class TxPass(Outbox):
         """Whether every request waits for its response, so that an event will come."""
         return not self._state[guest_tx.S_FREE]
 
+    def pull(self, guest: Endpoint) -> int:
+        """Pull frames of ``guest`` into the batch, all of which was sent. Returns their number.
+
+        Where the bytes of frames can stay in the middle batch of several queues they are not
+        copied until :meth:`put_requests`, which has to follow at once, does so. That is for plain
+        code, which is slow at copying frame by frame.
+        """
+        batch = self.refill()
+        if not isinstance(guest, QueueEnd) or not guest.lends:
+            return guest.pull(batch)
+        if not self._borrowed_args:
+            words, own, grants, frames, *rest = self.put_args
+            middle = guest.middle.batch.for_kernels(self.engine.view)
+            self._borrowed_args = (words, own, grants, (*middle[:2], *frames[2:]), *rest)
+        return guest.borrow(batch)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.batch.data = self._own_data
+
+    def _keep(self) -> None:
+        """Copy the borrowed frames that have found no room on the ring: they are sent later."""
+        batch, used = self.batch, 0
+        for i in range(self.next, batch.count):
+            size = batch.length[i]
+            self._own_data[used : used + size] = batch.frame(i)
+            batch.offset[i] = used
+            used += size
+        batch.data = self._own_data
+
     def take_responses(self) -> int:
         """Take all responses. Returns the verdict; ``res[R_MORE]`` is 1 if more have come
         meanwhile."""
@@ -88,8 +121,12 @@ class TxPass(Outbox):
 
         The requests are published; ``res[R_NOTIFY]`` is 1 if the backend has to be notified.
         """
-        taken = self._put(self.next, self.batch.count, self.put_args)
+        borrowed = self.batch.data is not self._own_data
+        args = self._borrowed_args if borrowed else self.put_args
+        taken = self._put(self.next, self.batch.count, args)
         self.next += taken
+        if borrowed and not self.empty:
+            self._keep()
         return taken
 
     def put_others(self, batch: FrameBatch) -> int:
