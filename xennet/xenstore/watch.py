@@ -240,6 +240,10 @@ class WatchTable:
         found, path = list(self._by_path.get(directory, ())), directory
         while path != "/":
             path = parent(path)
+            further = self._above.get(path)
+            if further is not None:
+                found += further
+                break
             found += self._by_path.get(path, ())
         found.sort(key=_RANK)
         if len(self._above) >= _DIRECTORIES:

@@ -81,7 +81,7 @@ class ClientProtocol:
         decoder = self._decoder
         decoder.put(data)
         try:
-            while (message := decoder.next()) is not None:
+            while decoder.waiting and (message := decoder.next()) is not None:
                 if message.type == XS_WATCH_EVENT:
                     self.events.append(_event(message))
                 else:
