@@ -105,6 +105,15 @@ class Two(Site):
         assert ring.server_port is not None
         self.dom0.send(ring.server_port)
 
+    def do_rebind(self) -> None:
+        """The store takes events by another port; domain 0 has the one by which they are sent."""
+        ring = self.guests[0].store_ring
+        assert ring is not None
+        self.root.introduce(1, ring.gfn, self.guests[0].alloc_unbound(1, 0))
+        port = self.dom0.bind_interdomain(1, ring.port)
+        self.dom0.unmask(port)
+        self.dom0.poll(port)
+
     def do_clear(self) -> None:
         """The guest clears the pending bit of its ring's port, whatever is on its way."""
         ring = self.guests[0].store_ring
@@ -178,6 +187,7 @@ def life(steps: list[tuple[object, ...]], abis: tuple[str, str]) -> list[tuple[o
 @example([("observe", EventSent), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("poke",), ("clear",), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("send", 0), ("read", 0, "a")], ("fifo", "fifo"))
+@example([("rebind",), ("read", 0, "a"), ("read", 0, "a")], ("2l", "fifo"))
 @example([("scribble", REQ_PROD, 3), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("watch", 0, "a", 985)], ("fifo", "fifo"))
 @example(

@@ -404,17 +404,24 @@ class EventChannels:
             return None
         return end[0].domid, end[1].port
 
-    def pass_by(self, caller: int, port: int) -> tuple[int, int] | None:
-        """Send an event that the other end takes at once: :meth:`send`, and its :meth:`poll`.
+    def exchange(self, caller: int, port: int, remote_dom: int, remote_port: int) -> bool:
+        """Send an event that the other end takes at once, and take one that comes back: two
+        :meth:`send`, and :meth:`poll` of either end.
 
-        Returns (domid, port) of the other end. None, with nothing done, where somebody could tell
-        it from the two: events are observed, polled for or prioritised, something is left of
-        another one, or the bits are not this process's alone.
+        Returns False, with nothing done, where somebody could tell it from these: events are
+        observed, polled for or prioritised, something is left of another one, the bits are not this
+        process's alone, or ``remote_port`` of ``remote_dom`` is not the other end.
         """
         end = None if self._sends.any else self._other_end(caller, port)
-        if end is None or not end[0].bits.pass_by(end[1].port, end[1].vcpu):
-            return None
-        return end[0].domid, end[1].port
+        if end is None or (end[0].domid, end[1].port) != (remote_dom, remote_port):
+            return False
+        (table, remote), own = end, self.tables[caller]
+        return (
+            not own.awaited
+            and not own.bits.prioritised
+            and table.bits.pass_by(remote_port, remote.vcpu)
+            and own.bits.pass_by(port, own.channels[port].vcpu)
+        )
 
     def replay(
         self,

@@ -45,7 +45,7 @@ class Services:
     page_arrived: Callable[[int, int], None]
     page_unmapped: Callable[[], None]
     poll: Callable[[int, int], bool]
-    pass_by: Callable[[int, int], bool]
+    exchange: Callable[[int, int, int, int], bool]
 
 
 class Domain:
@@ -406,15 +406,16 @@ class Domain:
         self._require_running("SCHEDOP_poll")
         return self._services.poll(self.domid, port)
 
-    def pass_by(self, port: int) -> bool:
-        """Send an event that the other end takes at once: :meth:`send`, and :meth:`poll` there.
+    def exchange(self, port: int, remote_dom: int, remote_port: int) -> bool:
+        """Send an event that the other end takes at once, and take one that comes back:
+        :meth:`send` and :meth:`poll` of either end.
 
-        Returns False, with nothing done, where anybody could tell it from these two, or a kernel of
-        its own would send it.
+        Returns False, with nothing done, where anybody could tell it from these, a kernel of its
+        own would send the first, or ``remote_port`` of ``remote_dom`` is not the other end.
         """
         record = self._record
         silent = record.running and record.upcall is None and not self._hypercalls.any
-        return silent and self._services.pass_by(self.domid, port)
+        return silent and self._services.exchange(self.domid, port, remote_dom, remote_port)
 
     def set_handler(self, port: int, handler: Callable[[], None]) -> None:
         """Make ``handler`` what an upcall runs when ``port`` is pending. Ports begin masked

@@ -96,7 +96,7 @@ class Machine:
             self._page_arrived,
             self._page_unmapped,
             self._poll,
-            self._pass_by,
+            self._exchange,
         )
         self.observers.on_toggle(Hypercall, self._observe_grants)
         self._events = self.observers.interest(EventDelivered)
@@ -394,11 +394,12 @@ class Machine:
             self.run_loop.cancel(Delivery("evtchn", domid, port))
         return taken
 
-    def _pass_by(self, domid: int, port: int) -> bool:
-        end = None if self.run_loop.watcher is not None else self.channels.pass_by(domid, port)
-        if end is None:
+    def _exchange(self, domid: int, port: int, other: int, other_port: int) -> bool:
+        loop, channels = self.run_loop, self.channels
+        if loop.watcher is not None or not channels.exchange(domid, port, other, other_port):
             return False
-        self.run_loop.cancel(new_delivery(("evtchn", *end)))
+        loop.cancel(new_delivery(("evtchn", other, other_port)))
+        loop.cancel(new_delivery(("evtchn", domid, port)))
         return True
 
     def _upcall(self, domid: int, port: int) -> None:

@@ -110,10 +110,10 @@ class _ServedRing:
             server is not None
             and server_port is not None
             and not self._tapped
+            and self._dom0.running
             and len(request) <= XENSTORE_RING_SIZE
             and server.is_idle()
-            and domain.pass_by(port)
-            and self._dom0.pass_by(server_port)
+            and domain.exchange(port, 0, server_port)
         ):
             return server.answer(request)
         return None
