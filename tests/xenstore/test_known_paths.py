@@ -67,6 +67,7 @@ def test_answers_are_those_of_a_store_that_looks_everything_up(
         for store, connection in zip((keeping, forgetful), connections, strict=True):
             if store is forgetful:
                 store.tree.known = {"/": store.tree.root}
+                store.tree._missing.clear()
                 store.watches._above.clear()
             arguments = (path, path.encode()) if request == "write" else (path,)
             try:

@@ -72,6 +72,9 @@ class Tree:
         self.version = 0
         self.root = Node("", b"", (Perm("n", 0),), self.next_generation())
         self.known["/"] = self.root
+        #: Paths that were looked up at one version and were not there.
+        self._missing: set[str] = set()
+        self._missing_at = 0
         self.now_owned(self.root, 1)
 
     def __repr__(self) -> str:
@@ -110,10 +113,16 @@ class Tree:
     def _walk_to(self, path: str) -> Node | None:
         """The node at a canonical path, from the root on: not up from ``path``, whose many names
         may all be missing."""
+        if self._missing_at != self.version or len(self._missing) >= _KNOWN:
+            self._missing.clear()
+            self._missing_at = self.version
+        elif path in self._missing:
+            return None
         node = self.root
         for name in split(path):
             child = node.children.get(name)
             if child is None:
+                self._missing.add(path)
                 return None
             node = child
         self.know(path, node)
