@@ -55,7 +55,9 @@ def test_event_of_another_client_comes_before_the_answer_to_a_later_request(
     dom0: Talk, dom5: Talk
 ) -> None:
     dom5.send(message("WATCH", b"x\0t\0"))
+    assert dom5.session.is_idle()
     dom0.ask("WRITE", b"/local/domain/5/x\0")
+    assert not dom5.session.is_idle()
     assert dom5.names(message("READ", b"x\0")) == [
         ("WATCH_EVENT", b"x\0t\0"),
         ("READ", b""),

@@ -23,9 +23,9 @@ from xennet.xenstore.handlers import Server
 from xennet.xenstore.session import Limits
 from xennet.xenstore.tapped_session import open_session
 
-TURN = 256
+TURN = 128
 """Bytes read from one client, but for the rest of a longer request, before it is the next client's
-turn: some 5 requests about a vif, 16 at most. C xenstored reads one request."""
+turn: some 2 requests about a vif, 8 at most. C xenstored reads one request."""
 
 _UNSENT = 64 << 10
 """Bytes of output that are kept for a client's socket; the rest stays with its session."""
