@@ -57,16 +57,19 @@ def bare(word: str) -> str:
     return next((singular for singular in singulars if singular in WORDS), word)
 
 
-def in_names(source: str) -> Iterator[str]:
+def tokens_of(source: str) -> list[tokenize.TokenInfo]:
+    return list(tokenize.generate_tokens(io.StringIO(source).readline))
+
+
+def in_names(tokens: list[tokenize.TokenInfo]) -> Iterator[str]:
     """The words that names of a source are made of."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     for name in {token.string for token in tokens if token.type == tokenize.NAME}:
         yield from (part.lower() for part in _PART.findall(name))
 
 
-def in_sentences(source: str) -> Iterator[str]:
+def in_sentences(tokens: list[tokenize.TokenInfo]) -> Iterator[str]:
     """The words of its docstrings and comments."""
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    for token in tokens:
         text = token.string
         if token.type == tokenize.COMMENT or text.startswith(('"""', 'r"""')):
             yield from re.findall("[a-z]+", text.lower())
@@ -75,11 +78,11 @@ def in_sentences(source: str) -> Iterator[str]:
 def found() -> Iterator[tuple[str, str]]:
     for folder in ("xennet", "tests", "tools"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            name, source = path.relative_to(ROOT).as_posix(), path.read_text()
+            name, tokens = path.relative_to(ROOT).as_posix(), tokens_of(path.read_text())
             if path != Path(__file__):
-                yield from ((bare(word), name) for word in in_names(source))
+                yield from ((bare(word), name) for word in in_names(tokens))
             if folder == "xennet":
-                words = {bare(word) for word in in_sentences(source)} - IN_NAMES_ONLY
+                words = {bare(word) for word in in_sentences(tokens)} - IN_NAMES_ONLY
                 yield from ((word, name) for word in words)
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         words = {bare(word) for word in re.findall("[a-z]+", path.read_text().lower())}
@@ -87,11 +90,11 @@ def found() -> Iterator[tuple[str, str]]:
 
 
 def test_words_are_found() -> None:
-    source = (
+    tokens = tokens_of(
         'class RingLedger:\n    """A house of\n    gates."""\n\ndef witnesses_offer():  # a tale\n'
     )
-    assert {"ledger", "witness", "offer"} <= {bare(word) for word in in_names(source)}
-    assert {"house", "gate", "tale"} <= {bare(word) for word in in_sentences(source)}
+    assert {"ledger", "witness", "offer"} <= {bare(word) for word in in_names(tokens)}
+    assert {"house", "gate", "tale"} <= {bare(word) for word in in_sentences(tokens)}
 
 
 def test_no_name_or_sentence_has_them() -> None:
