@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_DTYPES = {"B": np.uint8, "H": np.uint16, "I": np.uint32, "Q": np.uint64, "q": np.int64}
+_KINDS = {"B": np.uint8, "H": np.uint16, "I": np.uint32, "Q": np.uint64, "q": np.int64}
+_DTYPES: dict[str, np.dtype[Any]] = {code: np.dtype(kind) for code, kind in _KINDS.items()}
 
 
 class FastEngine:
