@@ -21,6 +21,7 @@ class Adding(RuleBasedStateMachine):
 
 
 TestAdding = Adding.TestCase
+TestAdding.settings = settings(max_examples=20)
 
 
 @given(st.integers())
