@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from how_many import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -173,7 +174,7 @@ any_slot = st.one_of(
     slots=st.lists(any_slot, max_size=40),
     start=st.one_of(st.integers(0, TOP), st.integers(TOP - 20, TOP)),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_packets_agree_with_a_model_of_lists(slots, start):
     u8 = memoryview(bytearray(4096))
     sring = tx_ring(u8, u8.cast("I"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from how_many import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from offload_frames import ETHER, frames, l4_of, memory, rebuilt, recorded_packets, with_checksum
@@ -65,14 +66,14 @@ def test_the_largest_sum_does_not_overflow(engine: str) -> None:
     assert current().kernel(checksum.ones_sum)(u8, u32, 2, 2 + 65534) == 0xFFFF
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=70), st.integers(0, 8))
 def test_the_sum_is_right_wherever_it_begins_and_ends(data: bytes, at: int) -> None:
     _, u8, u32, _, _ = memory(data, at)
     assert checksum.ones_sum(u8, u32, at, at + len(data)) == plain_sum(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(frames(), st.integers(0, 65535), st.integers(0, 5))
 def test_a_completed_checksum_is_the_one_scapy_computes(frame: bytes, held: int, at: int) -> None:
     broken = with_checksum(frame, field_of(frame), held)
@@ -131,7 +132,7 @@ def test_what_has_no_such_checksum_is_left_alone_with_a_reason(
     assert apply(kernel, bytes(frame)) == (verdict, bytes(frame))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=90), st.sampled_from([b"", b"\x08\x00\x45", b"\x86\xdd\x60"]))
 def test_any_bytes_are_completed_or_left_alone(tail: bytes, kind: bytes) -> None:
     frame = bytes(12) + kind + tail
@@ -165,7 +166,7 @@ def wrong(frame: bytes, at: int = 0) -> int:
     return verdict
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(frames(), st.integers(0, 65535), st.integers(0, 5))
 def test_a_checksum_is_wrong_unless_it_is_the_one_scapy_computes(
     frame: bytes, held: int, at: int

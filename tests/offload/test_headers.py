@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 import pytest
+from how_many import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from offload_frames import ETHER, frames, tcp
@@ -176,7 +177,7 @@ def test_a_frame_that_is_cut_off_anywhere_is_no_packet(frame: bytes, data: st.Da
     assert parse(frame[:length])[0] != FOUND
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(
     st.binary(max_size=100)
     | st.tuples(frames(most=20), st.integers(0, 200), st.integers(0, 255)).map(

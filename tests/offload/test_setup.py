@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from how_many import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from offload_frames import ETHER, frames, memory
@@ -101,7 +102,7 @@ def test_a_recalculated_field_is_what_a_blank_checksum_has(frame: bytes) -> None
         assert became == bytes(buffer[: len(frame)])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.binary(min_size=14, max_size=90)
     | st.tuples(frames(most=20), st.integers(12, 90), st.integers(0, 255)).map(

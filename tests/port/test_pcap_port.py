@@ -10,6 +10,7 @@ from struct import pack
 
 import dpkt
 import pytest
+from how_many import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from port_helpers import (
@@ -369,7 +370,7 @@ def test_a_cut_anywhere_gives_the_frames_before_it_and_one_error(path: Path, nam
             assert 0 <= int(where[1]) <= cut
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     data=st.one_of(
         st.binary(max_size=200),

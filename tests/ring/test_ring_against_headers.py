@@ -6,6 +6,7 @@ import ctypes
 
 import pytest
 import ring_c_macros
+from how_many import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -82,7 +83,7 @@ def test_slots_lie_where_the_header_puts_them(macros, name, index):
 @given(words=state)
 @example(words=[0, 0, 0, 0, 0, 0])
 @example(words=[1, 1, 0, 0, MASK32, MASK32])
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_front_ring_agrees_with_the_macros(macros, words):
     """RING_FREE_REQUESTS, RING_FULL, RING_HAS_UNCONSUMED_RESPONSES, RING_RESPONSE_PROD_OVERFLOW,
     RING_PUSH_REQUESTS_AND_CHECK_NOTIFY, RING_FINAL_CHECK_FOR_RESPONSES
@@ -107,7 +108,7 @@ def test_front_ring_agrees_with_the_macros(macros, words):
 @given(words=state)
 @example(words=[0, 0, 0, 0, 0, 0])
 @example(words=[1, 1, 0, 0, MASK32, MASK32])
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_back_ring_agrees_with_the_macros(macros, words):
     """RING_HAS_UNCONSUMED_REQUESTS, RING_REQUEST_CONS_OVERFLOW, RING_REQUEST_PROD_OVERFLOW,
     RING_PUSH_RESPONSES_AND_CHECK_NOTIFY, RING_FINAL_CHECK_FOR_REQUESTS

@@ -6,6 +6,7 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
+from how_many import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xenstore_servers import frame
@@ -150,7 +151,7 @@ def test_replies_in_any_order_with_events_between_in_any_pieces(
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_nonsense_raises_nothing_but_the_reply_error(data: bytes) -> None:
     protocol = ClientProtocol()
     protocol.ask(read("/a"))

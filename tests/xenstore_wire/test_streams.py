@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from how_many import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_wire_codec import in_pieces
@@ -66,7 +67,7 @@ def test_any_split_of_the_requests_gives_the_same_answers(
     )
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=examples(800), deadline=None)
 @given(STREAMS, st.integers(0, 40), st.sampled_from([0, 5]))
 def test_random_and_truncated_streams_never_raise_and_never_stop_others(
     parts: list[bytes], cut: int, domid: int
@@ -83,7 +84,7 @@ def test_random_and_truncated_streams_never_raise_and_never_stop_others(
     assert (server.store.watches_of(0), server.store.transactions_of(0)) == (0, 0)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.binary(max_size=200))
 def test_noise_never_raises(noise: bytes) -> None:
     server = world()
