@@ -298,9 +298,8 @@ class Netfront:
         """Show the guest the rings of the connection, if it may drive some itself; none: it is over
         for whom was shown some."""
         if queues:
-            drives = hasattr(
-                self.guest, "rings"
-            )  # isinstance of DrivesRings takes ten times as long
+            # isinstance of DrivesRings takes ten times as long.
+            drives = hasattr(self.guest, "rings")
             self._lent_to = cast(DrivesRings, self.guest) if drives else None
         if self._lent_to is not None:
             self._lent_to.rings([DrivenRings(queue) for queue in queues])
