@@ -404,7 +404,7 @@ class EventChannels:
             return None
         return end[0].domid, end[1].port
 
-    def exchange(self, caller: int, port: int, remote_dom: int, remote_port: int) -> bool:
+    def send_and_take(self, caller: int, port: int, remote_dom: int, remote_port: int) -> bool:
         """Send an event that the other end takes at once, and take one that comes back: two
         :meth:`send`, and :meth:`poll` of either end.
 

@@ -45,7 +45,7 @@ class Services:
     page_arrived: Callable[[int, int], None]
     page_unmapped: Callable[[], None]
     poll: Callable[[int, int], bool]
-    exchange: Callable[[int, int, int, int], bool]
+    send_and_take: Callable[[int, int, int, int], bool]
 
 
 class Domain:
@@ -406,7 +406,7 @@ class Domain:
         self._require_running("SCHEDOP_poll")
         return self._services.poll(self.domid, port)
 
-    def exchange(self, port: int, remote_dom: int, remote_port: int) -> bool:
+    def send_and_take(self, port: int, remote_dom: int, remote_port: int) -> bool:
         """Send an event that the other end takes at once, and take one that comes back:
         :meth:`send` and :meth:`poll` of either end.
 
@@ -415,7 +415,7 @@ class Domain:
         """
         record = self._record
         silent = record.running and record.upcall is None and not self._hypercalls.any
-        return silent and self._services.exchange(self.domid, port, remote_dom, remote_port)
+        return silent and self._services.send_and_take(self.domid, port, remote_dom, remote_port)
 
     def set_handler(self, port: int, handler: Callable[[], None]) -> None:
         """Make ``handler`` what an upcall runs when ``port`` is pending. Ports begin masked

@@ -96,7 +96,7 @@ class Machine:
             self._page_arrived,
             self._page_unmapped,
             self._poll,
-            self._exchange,
+            self._send_and_take,
         )
         self.observers.on_toggle(Hypercall, self._observe_grants)
         self._events = self.observers.interest(EventDelivered)
@@ -394,9 +394,9 @@ class Machine:
             self.run_loop.cancel(Delivery("evtchn", domid, port))
         return taken
 
-    def _exchange(self, domid: int, port: int, other: int, other_port: int) -> bool:
+    def _send_and_take(self, domid: int, port: int, other: int, other_port: int) -> bool:
         loop, channels = self.run_loop, self.channels
-        if loop.watcher is not None or not channels.exchange(domid, port, other, other_port):
+        if loop.watcher is not None or not channels.send_and_take(domid, port, other, other_port):
             return False
         loop.cancel(new_delivery(("evtchn", other, other_port)))
         loop.cancel(new_delivery(("evtchn", domid, port)))

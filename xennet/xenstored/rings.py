@@ -113,7 +113,7 @@ class _ServedRing:
             and self._dom0.running
             and len(request) <= XENSTORE_RING_SIZE
             and server.is_idle()
-            and domain.exchange(port, 0, server_port)
+            and domain.send_and_take(port, 0, server_port)
         ):
             return server.answer(request)
         return None
