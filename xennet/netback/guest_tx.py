@@ -189,13 +189,18 @@ AMENDED = -1
 #: of extra infos.
 TxSlots: TypeAlias = "tuple[U32Array, U32Array, U32Array, U32Array, U32Array]"
 
-#: Of each type, word 0 and 1 of the last extra info that a packet has; word 0 is 0 if it has none.
-#: As in Linux, where the array is called extras (xen-netback, xenvif_get_extras).
+#: Of each type, word 0 and 1 of the last extra info that a packet has. As in Linux, where the array
+#: is called extras (xen-netback, xenvif_get_extras). No extra info is of type 0; in its place is
+#: which types there are: bit t for type t.
 EXTRA_WORDS = 2 * XEN_NETIF_EXTRA_TYPE_MAX_in_linux
+_SEEN = 0
 _GSO = 2 * XEN_NETIF_EXTRA_TYPE_GSO
 _HASH = 2 * XEN_NETIF_EXTRA_TYPE_HASH
 _MCAST_ADD = 2 * XEN_NETIF_EXTRA_TYPE_MCAST_ADD
 _MCAST_DEL = 2 * XEN_NETIF_EXTRA_TYPE_MCAST_DEL
+_GSO_SEEN = 1 << XEN_NETIF_EXTRA_TYPE_GSO
+_HASH_SEEN = 1 << XEN_NETIF_EXTRA_TYPE_HASH
+_MCAST_SEEN = 1 << XEN_NETIF_EXTRA_TYPE_MCAST_ADD | 1 << XEN_NETIF_EXTRA_TYPE_MCAST_DEL
 
 _MASK16 = 0xFFFF
 _SPAN_AT = _MASK16 << COPY_S_offset
@@ -281,7 +286,7 @@ def read_requests(
             later, behind, left, fate = read_chain(
                 page, start, slot, available, rflags, size, vif_config, slots, res
             )
-            if res[R_VERDICT] != OK:
+            if not behind:
                 break
         if left < MIN_FRAME:  # F6, or there is no packet
             answer_no_packet(log, start, slot, later, behind, size, fate, slots, res)
@@ -295,10 +300,10 @@ def read_requests(
         packet_flags = FRAME_OF_TX[rflags & CSUM_BITS]
         if rflags & NETTXF_extra_info:
             state[S_EXTRAS] = packets + 1
-            if extras[_HASH]:
+            if extras[_SEEN] & _HASH_SEEN:
                 hash_info[packets] = hash_from_frontend(extras[_HASH])
                 hash_value[packets] = extras[_HASH + 1]
-            if extras[_GSO]:
+            if extras[_SEEN] & _GSO_SEEN:
                 packet_flags = keep_gso(packets, packet_flags, start + slot, slots, frames, res)
                 if res[R_VERDICT] != OK:
                     break
@@ -359,16 +364,17 @@ def read_chain(
     """Read what belongs to a packet behind its first slot: extra infos, then later data slots.
 
     ``slot`` is the place of the first slot in the pass; ``rflags`` and ``size`` are its fields.
-    Returns the place of the first later data slot; the place behind the packet; the number of bytes
-    that the first slot itself holds, 0 if there is no packet; and the fate of the packet.
+    Returns the place of the first later data slot; the place behind the packet, 0 with a verdict;
+    the number of bytes that the first slot itself holds, 0 if there is no packet; and the fate of
+    the packet.
     """
     later = slot + 1
     _rsp, _grefs, _spans, _begins, extras = slots
     if rflags & NETTXF_extra_info:
         later = read_extras(page, start, later, available, slots, res)
-        if res[R_VERDICT] != OK:
-            return later, later, 0, NOT_REFUSED
-        if extras[_MCAST_ADD] or extras[_MCAST_DEL]:
+        if not later:
+            return 0, 0, 0, NOT_REFUSED
+        if extras[_SEEN] & _MCAST_SEEN:
             # F11: such a request carries no packet; its more_data is not looked at.
             return later, later, 0, amend_list(extras, vif_config)
     if not rflags & NETTXF_more_data:
@@ -381,35 +387,37 @@ def read_extras(
     page: U32Words, start: int, position: int, available: int, slots: TxSlots, res: Vector
 ) -> int:
     """Read the extra infos of a packet, from place ``position`` on. Returns the place behind the
-    last one."""
+    last one, 0 with a verdict."""
     rsp, _grefs, spans, _begins, extras = slots
-    extras[_GSO] = extras[_HASH] = extras[_MCAST_ADD] = extras[_MCAST_DEL] = 0
+    seen = 0
     more = MORE_EXTRAS
     while more:
         if position >= available:  # F8
             give_up(res, MISSING_EXTRA, start + position, 0, 0, 0)
-            return position
+            return 0
         at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
         word0 = page[at]
         word1 = page[at + EXTRA_W_rest]
         kind = word0 & 0xFF
         if kind != XEN_NETIF_EXTRA_TYPE_HASH and not extra_type(word0):  # F9
             give_up(res, BAD_EXTRA_TYPE, start + position, word0, word1, 0)
-            return position
+            return 0
         # An extra info overlays the id (xen 4.17 netif.h, "Extra Info"): the low half of its
         # NULL response stays as it is.
         rsp[position] = (word0 & _MASK16) | _NULL
         spans[position] = 0
         extras[2 * kind] = word0  # F12: the last one of a type counts
         extras[2 * kind + 1] = word1
+        seen |= 1 << kind
         more = word0 & MORE_EXTRAS
         position += 1
+    extras[_SEEN] = seen
     return position
 
 
 def amend_list(extras: U32Array, vif_config: Vector) -> int:
     """Do what a multicast extra asks for (F11). Returns AMENDED or LIST_FULL."""
-    if extras[_MCAST_ADD]:
+    if extras[_SEEN] & 1 << XEN_NETIF_EXTRA_TYPE_MCAST_ADD:
         added = mcast_add(vif_config, mac_of(extras[_MCAST_ADD], extras[_MCAST_ADD + 1]))
         return AMENDED if added else LIST_FULL
     mcast_del(vif_config, mac_of(extras[_MCAST_DEL], extras[_MCAST_DEL + 1]))
@@ -427,8 +435,8 @@ def read_later(
 ) -> tuple[int, int, int]:
     """Read the later data slots of a packet of ``size`` bytes, from place ``position`` on.
 
-    Returns the place behind them; the number of bytes that are left for the first slot, 0 if there
-    is no packet; and the fate of the packet.
+    Returns the place behind them, 0 with a verdict; the number of bytes that are left for the first
+    slot, 0 if there is no packet; and the fate of the packet.
     """
     rsp, grefs, spans, _begins, _extras = slots
     additional = 0
@@ -437,10 +445,10 @@ def read_later(
     while more:
         if position >= available:  # F2
             give_up(res, MISSING_SLOTS, start + position - 1, 0, 0, 0)
-            return position, 0, NOT_REFUSED
+            return 0, 0, NOT_REFUSED
         if additional >= FATAL_ADDITIONAL_SLOTS:  # F3
             give_up(res, TOO_MANY_SLOTS, start + position, 0, 0, 0)
-            return position, 0, NOT_REFUSED
+            return 0, 0, NOT_REFUSED
         if additional >= MAX_ADDITIONAL_SLOTS and fate == NOT_REFUSED:  # F3
             fate = MANY_SLOTS
         at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
@@ -454,7 +462,7 @@ def read_later(
         size = (size - later_size) & _MASK16
         if (word1 & _MASK16) + later_size > PAGE_SIZE:  # F5
             give_up(res, CROSSES_PAGE, start + position, gref, word1, word2)
-            return position, 0, NOT_REFUSED
+            return 0, 0, NOT_REFUSED
         rsp[position] = word2 & _MASK16
         grefs[position] = gref
         spans[position] = (word1 & _MASK16) << COPY_S_offset | later_size

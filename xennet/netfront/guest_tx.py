@@ -198,8 +198,8 @@ def put_requests(
             prod += 1
             at = at + TX_STRIDE if at != _LAST_SLOT else RING_SLOTS
             if extra:
-                prod = put_extras(prod, extra, page, frame, frames)
-                at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
+                at = put_extras(at, extra, page, frame, frames)
+                prod += extra
             if not left:
                 break
             source += chunk
@@ -232,22 +232,20 @@ def slots_of(frame: int, frames: Frames, backend: Backend) -> tuple[int, int]:
     return chunks + extra, extra
 
 
-def put_extras(prod: int, extra: int, page: U32Words, frame: int, frames: Frames) -> int:
-    """Write the ``extra`` extra infos of a frame, GSO before HASH, from index ``prod`` on.
+def put_extras(at: int, extra: int, page: U32Words, frame: int, frames: Frames) -> int:
+    """Write the ``extra`` extra infos of a frame, GSO before HASH, from the slot at word ``at`` on.
 
-    Returns the next index.
+    Returns the first word of the slot behind them.
     """
     _, _, _, _, _, gso_size, gso_type, hash_info, hash_value = frames
     if gso_size[frame]:
-        at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
         extra -= 1
         put_gso(page, at, extra, gso_size[frame], gso_type[frame])
-        prod = (prod + 1) & MASK32
+        at = at + TX_STRIDE if at != _LAST_SLOT else RING_SLOTS
     if extra:
-        at = RING_SLOTS + (prod & TX_MASK) * TX_STRIDE
         put_hash(page, at, 0, hash_info[frame], hash_value[frame])
-        prod = (prod + 1) & MASK32
-    return prod
+        at = at + TX_STRIDE if at != _LAST_SLOT else RING_SLOTS
+    return at
 
 
 def push_requests(prod: int, free: int, ring: Ring, state: Vector, res: Vector) -> None:
