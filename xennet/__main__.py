@@ -8,7 +8,7 @@ import sys
 
 def main() -> int:
     """Run the process's command line. Returns the exit code."""
-    gc.disable()  # while the command is imported: xennet.cli.start
+    gc.disable()  # while the command is imported: xennet.cli.process_start
     from xennet.cli import main as command
 
     return command()

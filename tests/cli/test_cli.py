@@ -435,7 +435,10 @@ def test_the_help_of_all_commands_imports_none_of_them() -> None:
         " *sorted(m for m in sys.modules if m.startswith('xennet.cli.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "xennet.cli.group xennet.cli.output xennet.cli.start"
+    assert (
+        done.stdout.splitlines()[-1]
+        == "xennet.cli.group xennet.cli.output xennet.cli.process_start"
+    )
 
 
 def test_the_help_tells_each_command_in_a_line_and_each_exists() -> None:

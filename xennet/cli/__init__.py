@@ -21,7 +21,7 @@ import click
 from xennet import __version__
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import open_standard_streams
-from xennet.cli.start import collect_garbage
+from xennet.cli.process_start import collect_garbage
 from xennet.errors import EngineError, LinkError, PluginError, PortError
 from xennet.run.printable import printable
 from xennet.run.streams import discard, reader_has_left

@@ -19,8 +19,8 @@ from xennet.cli.choices_type import CHOICES
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
 from xennet.cli.param_type import ParamType
+from xennet.cli.process_start import collect_garbage, load_engine
 from xennet.cli.seconds import Seconds
-from xennet.cli.start import collect_garbage, load_engine
 from xennet.port import Port, PortError, open_ports
 from xennet.port.base import is_live
 from xennet.port.spec import PORTS, parse, records_to_stdout, split
