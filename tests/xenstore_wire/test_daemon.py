@@ -177,7 +177,7 @@ def test_replies_that_had_to_wait_come_in_order_beside_another_watcher(tmp_path:
         await lazy.ask("WRITE", b"/big\0" + b"x" * 4000)
         lazy.reader._transport.pause_reading()
         for number in range(500):
-            kind, payload = ("READ", b"/big\0") if number % 7 else ("WRITE", b"/w\0x")
+            kind, payload = ("READ", b"/big\0") if number % 3 else ("WRITE", b"/w\0x")
             lazy.writer.write(message(kind, payload, req=number))
         await until(lambda: any(peer.session.blocked for peer in daemon.peers))
         lazy.reader._transport.resume_reading()
