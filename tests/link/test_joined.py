@@ -14,7 +14,7 @@ from attrs import asdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xennet.flow import steering
+from xennet.engine import choice
 from xennet.frames import FrameBatch
 from xennet.host.setup import Setup
 from xennet.link import joined
@@ -147,8 +147,7 @@ def damage(link: Joined, seed: int) -> None:
 def _few_frames_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joined, "MANY", 1)
     monkeypatch.setattr(joined, "FEW", 1)
-    for module in (joined, steering):
-        monkeypatch.setattr(module, "COMPILED", {"fast", "plain"})
+    monkeypatch.setattr(choice, "COMPILED", {"fast", "plain"})
 
 
 SETUPS = st.builds(
@@ -309,9 +308,9 @@ def test_a_run_that_is_long_enough_joins_by_itself(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(joined, "MANY", 10_000)
     monkeypatch.setattr(joined, "FEW", 4096)
     monkeypatch.setattr(joined, "_loaded", set())
-    monkeypatch.setattr(joined, "COMPILED", {"fast"})
+    monkeypatch.setattr(choice, "COMPILED", {"fast"})
     assert not carried(20_000)
-    monkeypatch.setattr(joined, "COMPILED", {"plain"})
+    monkeypatch.setattr(choice, "COMPILED", {"plain"})
     assert [carried(frames) for frames in (9000, 20_000, 9000, 4000)] == [False, True, True, False]
     assert not carried(9000, queues=2)
     assert carried(40_000, queues=2)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import select
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from netmap_clients import Client, all_free, opened
@@ -151,4 +150,3 @@ class PipeContract(RuleBasedStateMachine):
 
 
 TestPipeContract = PipeContract.TestCase
-TestPipeContract.settings = settings(max_examples=250)

@@ -18,7 +18,7 @@ from xennet.check.check import Side
 from xennet.check.host_session import CPU_SECONDS, DELIVERIES, HostSession
 from xennet.check.profile import Profile
 from xennet.choices import OLDEST, Choices
-from xennet.engine.choice import current, using
+from xennet.engine.choice import current, is_compiled, using
 from xennet.host import Host
 from xennet.host.capacity import Capacity
 from xennet.host.own_driver import Factory
@@ -49,7 +49,7 @@ class PythonTarget:
     def open(self, nodes: Mapping[str, str], queues: int = 1) -> HostSession:
         """As Target.open says."""
         # An engine that compiles would spend the driver's CPU time.
-        with using("plain") if current().name == "fast" else nullcontext():
+        with using("plain") if is_compiled(current()) else nullcontext():
             host = Host(Capacity(queues=queues), drivers=None)
         guest = host.add_guest(drivers=None)
         back = self.side is Side.NETBACK

@@ -96,6 +96,16 @@ class PlainEngine:
 
 PLAIN = PlainEngine()
 
+#: The names of engines whose kernels are compiled. Where plain Python does better by whole columns,
+#: or by what it remembers, code asks :func:`is_compiled`.
+COMPILED = {"fast"}
+
+
+def is_compiled(engine: Engine) -> bool:
+    """Whether ``engine`` runs kernels as compiled code."""
+    return engine.name in COMPILED
+
+
 _selected: Engine | None = None
 
 
@@ -135,7 +145,7 @@ def counting(root: FunctionType, trace: Trace) -> Callable[..., Any]:
 
     The others, and all that is not run through it, are as they always are.
     """
-    if current().name == "fast":
+    if is_compiled(current()):
         from xennet.engine.fast import FAST
 
         return cast(Callable[..., Any], FAST.counting(root, trace))

@@ -20,7 +20,7 @@ from operator import itemgetter
 from typing import Any, NoReturn
 
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine.choice import current
+from xennet.engine.choice import current, is_compiled
 from xennet.flow.classify import classify
 from xennet.flow.distribute import chain, take
 from xennet.flow.hash_config import HashConfig
@@ -32,8 +32,6 @@ from xennet.frames import Endpoint, FrameBatch, Offload, Wrapper, lazy_bytes
 SCRATCH_FRAMES = 256
 SCRATCH_BYTES = 128 * PAGE_SIZE
 _MOST_SHARES = 4
-#: Engines that run every frame through the kernels. Plain code does better by whole columns.
-COMPILED = {"fast"}
 
 
 class Steering:
@@ -60,7 +58,7 @@ class Steering:
         if queues == 1:
             self.ends = [_OnlyEnd(endpoint, config)]
             return
-        kind = Middle if current().name in COMPILED else LendingMiddle
+        kind = Middle if is_compiled(current()) else LendingMiddle
         middle = self.middle = kind(endpoint, queues, config, kick)
         self.ends = [QueueEnd(endpoint, middle, q) for q in range(queues)]
 
@@ -84,7 +82,7 @@ class _Classifier:
         self._queues = queues
         self.hashing: tuple[Any, ...] = config.views()
         self.run = self._run
-        if engine.name not in COMPILED:
+        if not is_compiled(engine):
             self.run = KnownFlows(config, queues, self.hashing).run
 
     def _run(self, first: int, count: int, frames: Any, queue: Any) -> None:

@@ -19,7 +19,7 @@ from attrs import frozen
 
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.branches import Branches, reached
-from xennet.engine.choice import counting, current
+from xennet.engine.choice import counting, current, is_compiled
 from xennet.engine.counted_plain import CountedCode, Trace
 from xennet.fuzz.compiled_loop import (
     L_ENTRIES,
@@ -326,7 +326,7 @@ class KernelTarget(RecordTarget):
         #: Index of the first counter of a state.
         self.states = len(branches.names)
         self._root = counting(root, trace)
-        if current().name == "fast":
+        if is_compiled(current()):
             self.unit_executions = 200_000
         self.world: tuple[Any, ...] = ()
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import frozen
 
-from xennet.engine.choice import Engine
+from xennet.engine.choice import Engine, is_compiled
 from xennet.flow.steering import Middle, QueueEnd
 from xennet.host.domains import PluggedVif
 from xennet.hypervisor import Machine
@@ -36,8 +36,6 @@ from xennet.vif.ring_events import RingEvent
 #: Deliveries before it is tried (again). It is odd: passes are made of four, and at some of them no
 #: event is under way.
 EVERY = 33
-#: The engines for whose kernels passes are joined.
-COMPILED = {"fast"}
 #: Frames from which on it pays to load the kernel, and to use it when it is loaded.
 MANY = 1 << 18
 FEW = 1 << 12
@@ -124,7 +122,7 @@ class JoinedPasses:
         ):
             return None
         ends = _Ends(queues, middle, source, sink)
-        return ends if ends.engine.name in COMPILED else None
+        return ends if is_compiled(ends.engine) else None
 
     def _fits(self, front: FrontQueue, back: BackQueue) -> bool:
         """Whether a queue only sends, by the same kernels at both ends, between the two ports."""

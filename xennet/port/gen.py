@@ -8,7 +8,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import ClassVar
 
-from xennet.engine.choice import Engine, current
+from xennet.engine.choice import Engine, current, is_compiled
 from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
 from xennet.port.base import BasePort, PortError
 from xennet.port.numbered import NumberedFrames
@@ -112,7 +112,7 @@ class GenPort(BasePort):
         """That kernel where it is compiled, and there are so many frames that it pays to load
         it."""
         many = self._kernel is not None or self._next + _MANY <= (self.expected or 0)
-        if many and (engine := current()).name == "fast":
+        if many and is_compiled(engine := current()):
             return self.numbered_by(engine)
         return None
 
