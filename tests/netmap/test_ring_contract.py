@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from netmap_clients import Client, all_free, opened
@@ -150,3 +151,4 @@ class PipeContract(RuleBasedStateMachine):
 
 
 TestPipeContract = PipeContract.TestCase
+TestPipeContract.settings = settings(max_examples=250)
