@@ -63,6 +63,9 @@ class _ServedRing:
             self._unmap()
             raise
 
+    def __repr__(self) -> str:
+        return f"<the ring of domain {self._domid}, served>"
+
     def serve(self, server: Server) -> None:
         """Begin to answer the domain, which has been introduced."""
 
