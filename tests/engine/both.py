@@ -7,14 +7,10 @@ compiled code does not (docs/kernels.md).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
-from unittest.mock import patch
 
-from xennet.engine import kernel
 from xennet.engine.choice import PlainEngine, using
-from xennet.netback import tx_checksum
-from xennet.offload import headers
 
 T = TypeVar("T")
 
@@ -57,18 +53,9 @@ class CheckedEngine(PlainEngine):
         return CheckedView(buffer)
 
 
-def _network_words(data: CheckedView | memoryview, at: int) -> Sequence[int]:
-    items = data.items if isinstance(data, CheckedView) else data
-    return kernel.network_words(items, _checked(at))
-
-
 def on_both(run: Callable[[], T]) -> tuple[T, T]:
     """What ``run`` returns with plain kernels, and with compiled ones."""
-    with (
-        using(CheckedEngine()),
-        patch.object(tx_checksum, "network_words", _network_words),
-        patch.object(headers, "network_words", _network_words),
-    ):
+    with using(CheckedEngine()):
         plain = run()
     with using("fast"):
         return plain, run()

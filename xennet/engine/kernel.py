@@ -20,6 +20,8 @@ from xennet.engine import atomics
 from xennet.engine.atomics import OwnMap
 from xennet.ring import BARRIER, MASK32, must_notify
 
+_unpack_words = Struct(">IHHI").unpack_from
+
 #: Bytes of memory.
 Bytes: TypeAlias = "memoryview"
 #: Words of memory (32 bits, or 16 as ``u16``) that another domain may write at any time: loads and
@@ -116,10 +118,16 @@ def alone(words: U32Words) -> bool:
     return atomics.of(words) is None
 
 
-#: ``network_words(data, at)``: the 12 bytes from ``data[at]`` on, in the order of a network, as
-#: numbers of 32, 16, 16 and 32 bits. Bytes that nobody else writes; all in one call of C, where a
-#: load of each of them costs plain Python more than twice as much.
-network_words = Struct(">IHHI").unpack_from
+def network_words(data: Bytes, at: int) -> tuple[int, ...]:
+    """The 12 bytes from ``data[at]`` on, in the order of a network, as numbers of 32, 16, 16 and 32
+    bits.
+
+    Bytes that nobody else writes. A load of each of them costs plain Python twice as much.
+    """
+    try:
+        return _unpack_words(data, at)
+    except TypeError:  # a view that tells of its loads
+        return _unpack_words(data[at : at + 12])
 
 
 def compare_and_swap(words: U32Words, at: int, old: int, new: int) -> int:

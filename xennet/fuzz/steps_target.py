@@ -51,6 +51,13 @@ class StepsTarget:
             code = _COUNTED[self.modules] = CountedCode(modules, self.states)
         code.open()
         self._code = code
+        #: What the modules remember from one call to the next, but for objects.
+        self._caches = [
+            value
+            for name in self.modules
+            for value in vars(import_module(name)).values()
+            if hasattr(value, "cache_clear")
+        ]
         self.branches = code.trace.branches
         self.counters = memoryview(code.trace.hits)
         self.packets = 0
@@ -75,6 +82,8 @@ class StepsTarget:
         """Do the steps of an input. Returns what was wrong."""
         self.counters[:] = bytes(len(self.counters))
         self.packets = 0
+        for remembered in self._caches:
+            remembered.cache_clear()  # else an execution would take fewer branches than the first
         steps = [self._unpacked(raw) for raw in self._raw(fuzz_input) if any(raw)]
         try:
             return self.play(steps)

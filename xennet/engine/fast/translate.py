@@ -26,7 +26,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -180,9 +180,9 @@ class Translator:
 
     def compiled(self, function: Callable[..., Any]) -> Any:
         """The compiled form of a module-level kernel."""
+        if not isinstance(function, FunctionType):
+            raise TypeError(f"{function!r} is no kernel: kernels are module-level functions")
         if function not in self._twins:
-            if not isinstance(function, FunctionType):
-                raise TypeError(f"{function!r} is no kernel: kernels are module-level functions")
             space = self._space(sys.modules[function.__module__])
             twin = space[function.__name__]
             if self._added:
@@ -218,5 +218,5 @@ class Translator:
         home = sys.modules[space["__name__"]]
         for name in twin.__code__.co_names:
             original = getattr(home, name, None)
-            if isinstance(original, FunctionType | BuiltinFunctionType):
+            if isinstance(original, FunctionType):
                 space[name] = self.compiled(original)
