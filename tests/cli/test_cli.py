@@ -619,6 +619,19 @@ def test_a_run_imports_nothing_of_what_it_does_not_use() -> None:
     assert not imported & unused
 
 
+def test_the_names_of_the_readme_import_neither_reports_nor_sockets() -> None:
+    script = (
+        "import sys; from xennet import Host, PagePoller, VifLink, XnbPoller, open_port, why;"
+        "unused = {'xennet.link.report', 'xennet.link.inventory', 'socket', 'asyncio', 'json'};"
+        "print(*unused & set(sys.modules))"
+    )
+    environment = os.environ | {"XENNET_ENGINE": "plain"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "\n"
+
+
 @pytest.mark.parametrize("command", ["run --quiet --guest gen:60x1 --host null:", "info"])
 def test_garbage_is_collected_once_a_command_works(command: str) -> None:
     script = (

@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import field, frozen
 from construct import (
@@ -43,8 +44,7 @@ def union(*members: Construct) -> Construct:
     return Padded(max(member.sizeof() for member in members), ConstructUnion(None, *members))
 
 
-@frozen
-class _Node:
+class _Node(NamedTuple):
     """A named place in a structure; `code` is its struct format, None unless it is a leaf."""
 
     name: str
@@ -60,7 +60,10 @@ def _join(outer: str, inner: object) -> str:
     return f"{outer}.{inner}" if outer else str(inner)
 
 
-def _walk(definition: Construct, name: str, offset: int, choose: _Choose) -> Iterator[_Node]:
+def _walk(
+    definition: Construct, name: str, offset: int, choose: _Choose, elements: int | None = None
+) -> Iterator[_Node]:
+    """The nodes of ``definition``; of an array all elements, or the first ``elements``."""
     while isinstance(definition, Renamed):
         definition = definition.subcon
     if isinstance(definition, Padded) and definition.subcon is Pass:
@@ -78,15 +81,16 @@ def _walk(definition: Construct, name: str, offset: int, choose: _Choose) -> Ite
     yield _Node(name, offset, size)
     if isinstance(definition, Struct):
         for part in definition.subcons:
-            yield from _walk(part, _join(name, part.name), offset, choose)
+            yield from _walk(part, _join(name, part.name), offset, choose, elements)
             offset += part.sizeof()
     elif isinstance(definition, Array):
         stride = definition.subcon.sizeof()
-        for i in range(definition.count):
-            yield from _walk(definition.subcon, _join(name, i), offset + i * stride, choose)
+        for i in range(definition.count)[:elements]:
+            at = offset + i * stride
+            yield from _walk(definition.subcon, _join(name, i), at, choose, elements)
     elif isinstance(definition, Padded) and isinstance(definition.subcon, ConstructUnion):
         for part in choose(name, definition.subcon.subcons):
-            yield from _walk(part, _join(name, part.name), offset, choose)
+            yield from _walk(part, _join(name, part.name), offset, choose, elements)
     else:
         raise TypeError(f"{name or definition!r}: no C layout for {definition!r}")
 
@@ -100,7 +104,7 @@ def layout(definition: Construct) -> dict[str, tuple[int, int]]:
     """
     return {
         node.name: (node.offset, node.size)
-        for node in _walk(definition, "", 0, lambda _, members: members)
+        for node in _walk(definition, "", 0, lambda _, members: members, elements=1)
         if node.name and not any(part.isdigit() for part in node.name.split("."))
     }
 
@@ -120,10 +124,14 @@ class Codec:
     fields: tuple[str, ...]
     offsets: Mapping[str, int] = field(repr=False)
     sizes: Mapping[str, int] = field(repr=False)
-    record: type[Any] = field(repr=False)
     pack: Callable[..., bytes] = field(repr=False)
     pack_into: Callable[..., None] = field(repr=False)
     unpack_from: Callable[..., tuple[Any, ...]] = field(repr=False)
+
+    @cached_property
+    def record(self) -> type[Any]:
+        """The named tuple that :meth:`read` returns; most codecs of a process read none."""
+        return namedtuple(self.name, map(_attribute, self.fields))
 
     def read(self, buffer: Readable, offset: int = 0) -> Any:
         """The structure at `offset` as a named tuple called like it.
@@ -179,7 +187,6 @@ def derive(definition: Construct, union: UnionChoice | None = None) -> Codec:
         fields=fields,
         offsets=MappingProxyType({leaf.name: leaf.offset for leaf in leaves}),
         sizes=MappingProxyType({leaf.name: leaf.size for leaf in leaves}),
-        record=namedtuple(definition.name, map(_attribute, fields)),
         pack=packer.pack,
         pack_into=packer.pack_into,
         unpack_from=packer.unpack_from,

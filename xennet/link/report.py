@@ -5,26 +5,7 @@ from __future__ import annotations
 from attrs import asdict, field, fields, frozen
 
 from xennet.ifnet import Interface
-
-
-@frozen
-class TimelineEntry:
-    """One event while the device came up or went away.
-
-    ``step``: its number in the run, from 1. ``time_ns``: virtual time. ``who``: "domU1", "dom0",
-    "toolstack", "hotplug" ... ``kind``: "write", "rm", "mkdir", "state" ... ``path``: absolute
-    XenStore path, "" if there is none. ``value``: what was written, or a text; None for nothing.
-    ``old``, ``new``: XenbusState names of a state change, else None.
-    """
-
-    step: int
-    who: str
-    kind: str
-    path: str = ""
-    value: str | None = None
-    old: str | None = None
-    new: str | None = None
-    time_ns: int = 0
+from xennet.link.timeline import TimelineEntry
 
 
 @frozen

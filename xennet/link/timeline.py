@@ -3,10 +3,9 @@ ends."""
 
 from __future__ import annotations
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from xennet.abi.xenbus import XenbusState
-from xennet.link.report import TimelineEntry
 from xennet.observe import StoreOperation
 from xennet.runloop import RunLoop
 from xennet.xenbus.paths import VifPaths
@@ -16,6 +15,26 @@ from xennet.xenstore.path import canonical, is_same_or_below
 _KINDS = {"WRITE": "write", "RM": "rm"}
 #: Most entries; a connection takes about 60.
 MOST_ENTRIES = 2000
+
+
+@frozen
+class TimelineEntry:
+    """One event while the device came up or went away.
+
+    ``step``: its number in the run, from 1. ``time_ns``: virtual time. ``who``: "domU1", "dom0",
+    "toolstack", "hotplug" ... ``kind``: "write", "rm", "mkdir", "state" ... ``path``: absolute
+    XenStore path, "" if there is none. ``value``: what was written, or a text; None for nothing.
+    ``old``, ``new``: XenbusState names of a state change, else None.
+    """
+
+    step: int
+    who: str
+    kind: str
+    path: str = ""
+    value: str | None = None
+    old: str | None = None
+    new: str | None = None
+    time_ns: int = 0
 
 
 @define(eq=False, repr=False)

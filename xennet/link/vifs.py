@@ -20,9 +20,7 @@ from xennet.host.setup import Setup
 from xennet.host.timeslices import TimeSlices
 from xennet.hypervisor import LeakReport
 from xennet.ifnet import Interface
-from xennet.link.inventory import domains, rings, status
 from xennet.link.joined import EVERY, JoinedPasses
-from xennet.link.report import DefectReport, DomainReport, LinkReport, LinkStatus, RingReport
 from xennet.link.timeline import Timeline
 from xennet.link.vif_interfaces import InterfaceHold, interfaces_of, note_state
 from xennet.netback.defects import BackendPanic, DefectStruck
@@ -32,7 +30,8 @@ from xennet.pump import PATIENCE, Clock
 from xennet.toolstack.toolstack import Outcome
 from xennet.xenbus.paths import VifPaths
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # reports are imported when one is asked for
+    from xennet.link.report import DomainReport, LinkReport, LinkStatus, RingReport
     from xennet.link.switch import Clock as HostClock
     from xennet.xenstore.daemon import Daemon
 
@@ -427,6 +426,8 @@ class Vifs:
     def report(self) -> LinkReport:
         """The report of the link: timeline of the first vif, rings, domains, and defects that
         struck."""
+        from xennet.link.report import DefectReport, LinkReport
+
         return LinkReport(
             roots={"frontend": self.paths.frontend, "backend": self.paths.backend},
             timeline=self.timeline.told(),
@@ -437,15 +438,21 @@ class Vifs:
 
     def status(self) -> LinkStatus:
         """How full the rings are, those of all vifs together, and what the drivers have dropped."""
-        return status(self.vifs)
+        from xennet.link import inventory
+
+        return inventory.status(self.vifs)
 
     def rings(self) -> tuple[RingReport, ...]:
         """Both rings of each vif, from the counters of both ends."""
-        return rings(self.vifs)
+        from xennet.link import inventory
+
+        return inventory.rings(self.vifs)
 
     def domains(self) -> tuple[DomainReport, ...]:
         """The hypervisor's resources that each domain used, and those that it holds now."""
-        return domains(self.host, self.vifs)
+        from xennet.link import inventory
+
+        return inventory.domains(self.host, self.vifs)
 
     def leaks(self) -> LeakReport:
         """The things that any domain still holds."""

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
         Notifications,
         PathReport,
         RingReport,
-        TimelineEntry,
         VifReport,
     )
+    from xennet.link.timeline import TimelineEntry
     from xennet.run.options import Progress, RunOptions
     from xennet.run.report import (
         GUEST_TO_HOST,
@@ -69,7 +69,7 @@ _HOMES = {
     "RunReport": "xennet.run.report",
     "SwitchReport": "xennet.run.report",
     "THROUGH_SWITCH": "xennet.run.report",
-    "TimelineEntry": "xennet.link.report",
+    "TimelineEntry": "xennet.link.timeline",
     "Verdict": "xennet.run.report",
     "VifReport": "xennet.link.report",
 }

@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from xennet.frames import MAX_FRAME
-from xennet.link.report import DomainReport, PathReport, TimelineEntry, VifReport
+from xennet.link.report import DomainReport, PathReport, VifReport
+from xennet.link.timeline import TimelineEntry
 from xennet.port.base import Counters
 from xennet.run.printable import printable
 from xennet.run.report import GUEST_TO_HOST, HOST_TO_GUEST, DirectionReport, RunReport

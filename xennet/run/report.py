@@ -14,9 +14,9 @@ from xennet.link.report import (
     DomainReport,
     InterfaceReport,
     RingReport,
-    TimelineEntry,
     VifReport,
 )
+from xennet.link.timeline import TimelineEntry
 from xennet.port.base import Counters
 from xennet.run.options import RunOptions
 from xennet.wrap.in_order import Mismatch

@@ -9,11 +9,11 @@ UDP checksum of 0 stays 0, "none", where RFC 768 asks for 0xffff.
 from __future__ import annotations
 
 import struct
-from socket import IPPROTO_TCP, IPPROTO_UDP
 
 from xennet.netback.defects import BackendPanic
 from xennet.netback.xnb.defects import HEADER_LEAVES_MBUF
 from xennet.netback.xnb.mbuf import CSUM_IP_VALID, Mbuf, chain
+from xennet.offload.headers import IPPROTO_TCP, IPPROTO_UDP
 
 ETHER_HDR_LEN = 14
 ETHERTYPE_IP = 0x0800
