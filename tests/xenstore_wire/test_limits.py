@@ -68,6 +68,19 @@ def test_socket_that_never_reads_its_events_is_cut_off(server: Server, dom0: Tal
     assert server.store.watches_of(0) == 0
 
 
+def test_socket_is_cut_off_for_unread_events_before_it_can_read_on(server: Server) -> None:
+    # Events of one turn are told at its end, and the client may read in between.
+    lazy, writer = Talk(server, limits=Limits(events=1_000)), Talk(server)
+    lazy.send(message("WATCH", b"/w\0t\0"))
+    server.store.held = True
+    for i in range(10):
+        writer.ask("WRITE", b"/w/%d\0" % i)
+    assert lazy.arrived() == []
+    assert lazy.session.closed
+    assert lazy.session.error == "too many watch events were left unread"
+    assert server.store.watches_of(0) == 0
+
+
 def test_domain_that_never_reads_its_events_loses_some_and_stalls() -> None:
     store = Store(Quota(memory=10_000))
     store.introduce(5)

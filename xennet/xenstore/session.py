@@ -120,8 +120,14 @@ class Session:
             self._run()
 
     def take(self, limit: int | None = None) -> bytes:
-        """Up to ``limit`` bytes of output (None: all), which count as sent from now on."""
+        """Up to ``limit`` bytes of output (None: all), which count as sent from now on.
+
+        A privileged client that has left too many watch events unread is cut off, and gets none.
+        """
         out, events = self._out, self._events
+        if events.overflowed and self._privileged:
+            self._end(_UNREAD)  # the sink is perhaps not called yet (Store.held)
+            return b""
         if self._head:
             return self._take(limit)
         if len(out) == 1 and not events and (limit is None or len(out[0]) <= limit):
