@@ -8,6 +8,7 @@ import pytest
 from xenstore_refusal import refused
 
 from xennet.xenstore import Connection, Store
+from xennet.xenstore.likeness import LIKENESSES
 
 Told = list[tuple[str, str]]
 Events = Callable[[Connection], Told]
@@ -140,6 +141,22 @@ def test_nodes_of_a_dead_domain_go_in_the_order_of_a_walk_before_the_release_eve
         ("/a/x", "all"),
         *RELEASED,
     ]
+
+
+@pytest.mark.parametrize("like", LIKENESSES)
+def test_root_of_a_dead_domain_goes_to_domain_0(like: str) -> None:
+    store = Store(like=like)
+    dom0 = store.connect(0)
+    store.introduce(5)
+    for path in ("/mine/a", "/other"):
+        dom0.write(path, b"")
+    for path in ("/", "/mine"):
+        dom0.set_perms(path, ["n5"])
+    store.domain_died(5)
+    assert dom0.get_perms("/")[0].domid == 0
+    assert "other" in dom0.directory("/")
+    assert "mine" not in dom0.directory("/")
+    assert store.nodes_owned(5) == 0
 
 
 @pytest.mark.parametrize(

@@ -363,6 +363,10 @@ class Store:
         for connection in self._connections_of(domid):
             connection.close()
         was_introduced = self.is_introduced(domid)
+        root = self.tree.root
+        if root.perms[0].domid == domid:
+            # xen 4.17 xenstored deletes it, and every later request fails with EACCES.
+            self.tree.set_perms(root, (evolve(root.perms[0], domid=0), *root.perms[1:]))
         for node in self.tree.tops_owned(domid):
             if self.like.tells_of_death:
                 self.direct.remove(node.path)
