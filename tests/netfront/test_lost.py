@@ -9,13 +9,14 @@ from netfront_world import FrontendWorld
 from vif_peers import RawBackend, RawFrontend
 
 from xennet.engine.choice import using
-from xennet.frames import FrameBatch
+from xennet.frames import FrameBatch, pull_at_most
 from xennet.host.setup import Setup
 from xennet.link.vifs import Vifs
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netback.xnb.policy import XNB
 from xennet.netfront.options import NetfrontOptions
 from xennet.netfront.tx_pass import TxPass
+from xennet.observe import FramePassed
 from xennet.port.gen import GenPort
 from xennet.port.null import NullPort
 
@@ -121,6 +122,11 @@ class Numbered(GenPort):
         return pulled
 
 
+class FewAtOnce(Numbered):
+    def pull(self, batch: FrameBatch) -> int:
+        return pull_at_most(super(), batch, 40)
+
+
 class Kept(NullPort):
     def __init__(self) -> None:
         super().__init__()
@@ -160,3 +166,41 @@ def test_what_finds_no_room_on_the_ring_is_sent_later_as_it_was(
     for each in range(11):
         of_flow = [number for number in numbers if number % 11 == each]
         assert of_flow == sorted(of_flow)
+
+
+def test_what_an_observer_stopped_is_sent_later_as_it_was() -> None:
+    """The other queues have sent more frames meanwhile."""
+    raised = list[FramePassed]()
+
+    def observe(event: FramePassed) -> None:
+        if event.direction == "in" and event.data[:60] == flow(1) and not raised:
+            raised.append(event)
+            raise InterruptedError
+
+    with using("plain"):
+        vifs = Vifs(Setup(front=NetfrontOptions(queues=3), back=VifOptions(max_queues=3)))
+        sink = Kept()
+        vifs.join(FewAtOnce("64x600"), sink)
+        try:
+            vifs.open()
+            vifs.host.machine.observers.subscribe(observe, FramePassed)
+            with pytest.raises(InterruptedError):
+                vifs.carry()
+            vifs.host.machine.run_loop.deliver(100)  # without another kick of that queue
+            vifs.carry()
+        finally:
+            vifs.destroy()
+    numbers = [int.from_bytes(frame[60:64], "big") for frame in sink.frames]
+    assert sorted(numbers) == list(range(600))
+
+
+def test_frames_behind_one_without_a_byte_are_sent() -> None:
+    with using("plain"):
+        world = FrontendWorld(
+            options=NetfrontOptions(queues=3), features={"multi-queue-max-queues": 3}
+        ).connect()
+        for frame in (b"", flow(1), b"", b"", flow(2), flow(3)):
+            world.stack.to_send = [frame]
+            world.netfront.kick()
+            world.machine.run()
+        assert world.netfront.counters.tx.packets == 6

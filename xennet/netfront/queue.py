@@ -283,9 +283,10 @@ class Queue:
             return self._discard() or more
 
         if tx.next == tx.batch.count:
-            if not tx.pull(self.guest):
+            observed = self._passage.interest.any
+            if not tx.pull(self.guest, observed):
                 return more
-            if self._passage.interest.any:
+            if observed:
                 self._passage.tell("in", tx.batch, tx.batch.count)
         taken = tx.put_requests()
         if not taken:

@@ -76,15 +76,16 @@ class TxPass(Outbox):
         """Whether every request waits for its response, so that an event will come."""
         return not self._state[guest_tx.S_FREE]
 
-    def pull(self, guest: Endpoint) -> int:
+    def pull(self, guest: Endpoint, observed: bool) -> int:
         """Pull frames of ``guest`` into the batch, all of which was sent. Returns their number.
 
         Where the bytes of frames can stay in the middle batch of several queues they are not
         copied until :meth:`put_requests`, which has to follow at once, does so. That is for plain
-        code, which is slow at copying frame by frame.
+        code, which is slow at copying frame by frame; and for frames that nobody sees before, as
+        those are ``observed``: an observer may raise, and they are sent later then.
         """
         batch = self.refill()
-        if not isinstance(guest, QueueEnd) or not guest.lends:
+        if not isinstance(guest, QueueEnd) or not guest.lends or observed or self.log.interest.any:
             return guest.pull(batch)
         if not self._borrowed_args:
             words, own, grants, frames, *rest = self.put_args
