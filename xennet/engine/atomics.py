@@ -43,6 +43,10 @@ class SharedMap(mmap.mmap):
     quiet = False
 
 
+#: What only this process can have.
+_OWN = (OwnMap, bytearray, array)
+
+
 class ReadModifyWrite(Protocol):
     """The three operations on item ``at`` of a view of unsigned integers (1, 2, 4 or 8 bytes).
 
@@ -64,7 +68,7 @@ def of(words: memoryview) -> ReadModifyWrite | None:
     owner = words.obj
     if owner.__class__ is SharedMap:
         return None if owner.quiet else of_processes()
-    if isinstance(owner, OwnMap | bytearray | array):
+    if isinstance(owner, _OWN):
         return None
     if hasattr(type(owner), "compare_and_swap"):
         return cast(ReadModifyWrite, owner)

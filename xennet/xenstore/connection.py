@@ -379,7 +379,7 @@ class Connection:
         yet."""
         self.outstanding += 1
         if not self.identity.privileged:
-            self._granted("outstanding", self.outstanding)
+            self.store.peaks.saw(self.domid, "outstanding", self.outstanding)
 
     def deliver(self, event: WatchEvent, payload: int) -> None:
         """Queue a watch event, whose payload has ``payload`` bytes, for the client."""
@@ -387,7 +387,7 @@ class Connection:
             self.store.woken[self] = None
             if not self.identity.privileged:
                 memory = self.store.tree.memory_of(self.domid) + self.events.size
-                self._granted("memory", memory)
+                self.store.peaks.saw(self.domid, "memory", memory)
         elif self.events.overflowed:
             self.store.woken[self] = None
 
@@ -571,7 +571,7 @@ class Connection:
             refusal = Refusal(self.domid, "node_size", limit, size)
             detail = f"node record of {size} bytes, {limit} are allowed"
             raise QuotaError("ENOSPC", path, detail, refusal)
-        self._granted("node_size", size)
+        self.store.peaks.saw(self.domid, "node_size", size)
 
     def _limit(self, errno: str, path: str, quota: str, count: int) -> None:
         limit: int = getattr(self.quota, quota)

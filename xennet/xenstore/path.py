@@ -80,7 +80,7 @@ def split(path: str) -> list[str]:
 
 def parent(path: str) -> str:
     """The path of the parent of ``path``. The root is its own parent, and that of special names."""
-    return path[: path.rfind("/")] or "/" if "/" in path else "/"
+    return path.rpartition("/")[0] or "/"
 
 
 def join(directory: str, name: str) -> str:

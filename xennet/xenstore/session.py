@@ -164,7 +164,7 @@ class Session:
     def is_idle(self) -> bool:
         """Whether the next request is handled as soon as it comes, and nothing is output before
         that."""
-        return not self.pending and not self._decoder.waiting and not self.blocked
+        return not (self._out or self._events or self._decoder.waiting or self.blocked)
 
     @property
     def wanted(self) -> int:

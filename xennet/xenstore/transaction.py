@@ -49,18 +49,19 @@ class Accessed:
 
     ``seen`` is the generation at the first access, None if there was no node. ``node`` is the
     transaction's copy, None if it sees no node. ``perms_before`` are the permissions at the first
-    access. ``fire`` tells whether watches fire at the commit, ``exact`` whether only those on
-    exactly this path do. ``merged`` is the node in the tree, from the commit on.
+    access. ``merged`` is the node in the tree: that of the first access, then that of the commit.
+    ``fire`` tells whether watches fire at the commit, ``exact`` whether only those on exactly this
+    path do.
     """
 
     path: str
     seen: int | None
     node: PrivateNode | None
     perms_before: Perms | None
+    merged: Node | None
     modified: bool = False
     fire: bool = False
     exact: bool = False
-    merged: Node | None = None
 
 
 class Transaction:
@@ -198,11 +199,8 @@ class Transaction:
             raise XsError("ENOMEM", detail="the transaction failed at an earlier request")
         if self._like.commit_counts_nodes:
             self._check_owned()
-        for entry in self._accessed.values():
-            node = self._tree.lookup(entry.path)
-            if (node.generation if node is not None else None) != entry.seen:
-                raise XsError("EAGAIN", entry.path, "changed since the transaction touched it")
-            entry.merged = node
+        if self.overtaken:
+            self._check_seen()
         modified = [entry for entry in self._accessed.values() if entry.modified]
         self._check_owners(modified)
         told = [self._told_of(path, write) for path, write in self._writes]
@@ -257,14 +255,22 @@ class Transaction:
                 refusal = Refusal(self._domid, "nodes", limit, total)
                 raise QuotaError("ENOSPC", "", detail, refusal)
 
+    def _check_seen(self) -> None:
+        """Refuse a commit if a node is not as it was at the first access."""
+        for entry in self._accessed.values():
+            node = self._tree.lookup(entry.path)
+            if (node.generation if node is not None else None) != entry.seen:
+                raise XsError("EAGAIN", entry.path, "changed since the transaction touched it")
+
     def _check_owners(self, modified: list[Accessed]) -> None:
         """Refuse a commit that leaves a node to an owner that died meanwhile.
 
         The node would belong to the next domain of the same number.
         """
+        is_current = self._tree.is_current
         for entry in modified:
             node = entry.node
-            if node is not None and not self._tree.is_current(node.perms[0].domid, node.generation):
+            if node is not None and not is_current(node.perms[0].domid, node.generation):
                 detail = f"its owner, domain {node.perms[0].domid}, has gone"
                 raise XsError("EAGAIN", entry.path, detail)
 
@@ -285,14 +291,14 @@ class Transaction:
             raise QuotaError("ENOSPC", path, f"more than {limit} nodes in a transaction", refusal)
         node = self._tree.lookup(path)
         if node is None:
-            entry = Accessed(path, None, None, None)
+            entry = Accessed(path, None, None, None, None)
         else:
             perms = self._tree.perms(node)
             names = node.children.snapshot()
             if node.children.size:
                 self._snapshots.append(names)
             private = PrivateNode(node.value, perms, node.generation, names, node)
-            entry = Accessed(path, node.generation, private, perms)
+            entry = Accessed(path, node.generation, private, perms, node)
         self._accessed[path] = entry
         if self._domid is not None:
             self._tree.peaks.saw(self._domid, "transaction_nodes", len(self._accessed))
