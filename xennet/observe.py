@@ -8,9 +8,9 @@ all. Events are frozen records; some packages have records of their own (xennet.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
-from attrs import field, frozen
+from attrs import frozen
 
 Observer = Callable[[object], None]
 _Event = TypeVar("_Event")
@@ -190,10 +190,9 @@ class DefectStruck:
     what: str
 
 
-@frozen
-class _Subscription:
+class _Subscription(NamedTuple):
     observer: Observer
-    kinds: tuple[type, ...] = field(default=())
+    kinds: tuple[type, ...]
 
 
 class Interest:

@@ -4,7 +4,7 @@ daemon."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from attrs import evolve, field, frozen
 
@@ -30,8 +30,7 @@ class Controlled(Protocol):
     def dialect(self) -> Dialect: ...
 
 
-@frozen
-class Limit:
+class Limit(NamedTuple):
     """A limit of :class:`Quota` under the name that XS_CONTROL gives it."""
 
     name: str
@@ -39,8 +38,7 @@ class Limit:
     meaning: str
 
 
-@frozen
-class Command:
+class Command(NamedTuple):
     """One command: ``run(server, arguments)`` returns the text of the answer.
 
     Raises XsError EINVAL for wrong arguments.
