@@ -23,7 +23,8 @@ from xennet.interface import OutOfFramesError
 from xennet.port.base import BasePort, PortError
 from xennet.pump import Pump, RealClock
 from xennet.runloop import RunLoop
-from xennet.xenstore.daemon import Daemon, SocketError
+from xennet.xenstore.daemon import Daemon
+from xennet.xenstore.errors import SocketError
 
 QNIC = "/local/domain/0/backend/qnic/1/0"
 MODEL = "/local/domain/0/device-model/1/state"

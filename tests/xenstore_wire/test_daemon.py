@@ -22,7 +22,8 @@ from xennet.cli.xenstored import DAEMONS
 from xennet.pump import Pump
 from xennet.runloop import RunLoop
 from xennet.xenstore import Store
-from xennet.xenstore.daemon import Daemon, SocketError, listen
+from xennet.xenstore.daemon import Daemon, listen
+from xennet.xenstore.errors import SocketError
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.likeness import LIKENESSES
 from xennet.xenstore.session import Limits

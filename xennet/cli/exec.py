@@ -69,7 +69,7 @@ def exec(domid: int, directory: str | None, crash: bool, program: tuple[str, ...
         wait_while_served,
     )
     from xennet.exec.own_host import OwnHost
-    from xennet.xenstore.daemon import SocketError
+    from xennet.xenstore.errors import SocketError
 
     if crash and domid == 0:
         raise click.UsageError("--crash: a crash of domain 0 is the machine's, not a program's")

@@ -90,7 +90,7 @@ def _serve(path: str | None, guests: int, arena: int | None, quiet: bool) -> int
     from xennet.hostd.host_directory import DirectoryError, HostDirectory
     from xennet.hostd.serve import ServedHost
     from xennet.interface import OutOfFramesError
-    from xennet.xenstore.daemon import SocketError
+    from xennet.xenstore.errors import SocketError
 
     ended: list[int] = []
     frames = None if arena is None else mib_frames(arena)

@@ -484,7 +484,7 @@ def _vif(
     from xennet.run.links import run_ports
     from xennet.run.runner import StoreView
     from xennet.run.stop import Stop
-    from xennet.xenstore.daemon import SocketError
+    from xennet.xenstore.errors import SocketError
 
     view = None if socket is None else StoreView(socket, hold_before, hold, progress.tell)
     stop = Stop()

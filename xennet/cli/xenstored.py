@@ -84,9 +84,9 @@ def xenstored(
     from attrs import evolve
 
     from xennet.xenstore.client.socket import socket_path
-    from xennet.xenstore.daemon import Daemon, SocketError
+    from xennet.xenstore.daemon import Daemon
     from xennet.xenstore.epoll_loop import EpollLoop
-    from xennet.xenstore.errors import XsError
+    from xennet.xenstore.errors import SocketError, XsError
     from xennet.xenstore.handlers import Server
     from xennet.xenstore.likeness import likeness
     from xennet.xenstore.quota import UNLIMITED

@@ -31,8 +31,7 @@ from xennet.plugins import PluginError
 from xennet.port.base import PortError
 from xennet.toolstack.device_model import DeviceModel
 from xennet.toolstack.toolstack import Outcome
-from xennet.xenstore.daemon import SocketError
-from xennet.xenstore.errors import XsError
+from xennet.xenstore.errors import SocketError, XsError
 
 #: Seconds that a command may wait at most.
 MOST_SECONDS = 600.0

@@ -15,7 +15,8 @@ from xennet.hostd.host_directory import HostDirectory, control_socket, exec_sock
 from xennet.hostd.json_lines import Json
 from xennet.hostd.live_host import AnyDomain, LiveHost
 from xennet.pump import RealClock
-from xennet.xenstore.daemon import Daemon, SocketError
+from xennet.xenstore.daemon import Daemon
+from xennet.xenstore.errors import SocketError
 
 #: Seconds in which vifs, and then domains, may go in order when the host ends.
 _PATIENCE = 5.0
@@ -24,7 +25,7 @@ _PATIENCE = 5.0
 @define(eq=False)
 class ServedHost:
     """A host of a ``capacity`` in ``directory``, which is taken already. :meth:`start` raises
-    xennet.xenstore.daemon.SocketError if a socket cannot be made."""
+    xennet.xenstore.errors.SocketError if a socket cannot be made."""
 
     directory: HostDirectory
     capacity: Capacity

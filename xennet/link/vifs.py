@@ -243,7 +243,7 @@ class Vifs:
         """Let other programs use the store over the unix socket ``path``, until :meth:`destroy`.
 
         While there are any, they have ``pace`` seconds to look at each change before the next
-        happens. Raises xennet.xenstore.daemon.SocketError if the socket cannot be made.
+        happens. Raises xennet.xenstore.errors.SocketError if the socket cannot be made.
         """
         from xennet.xenstore.daemon import Daemon
 

@@ -477,7 +477,7 @@ def run_link(
 
     The ports, and those of ``taps``, are not closed. A PortError of a port that failed is raised
     after the frames before the failure have arrived and the link is down. While the run lasts the
-    store can be seen by ``view``. Raises xennet.xenstore.daemon.SocketError if it cannot.
+    store can be seen by ``view``. Raises xennet.xenstore.errors.SocketError if it cannot.
     """
     try:
         run = Run(link, guests, hosts, options, progress, stop, taps)

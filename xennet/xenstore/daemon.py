@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from xennet.xenstore.errors import XsError
+from xennet.xenstore.errors import SocketError, XsError
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.session import Limits
 from xennet.xenstore.tapped_session import open_session
@@ -34,10 +34,6 @@ _BACKLOG = 128
 
 #: The system has no descriptor or no memory for one more client.
 TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
-
-class SocketError(Exception):
-    """The socket cannot be served. The message names its path."""
 
 
 class Descriptors(Protocol):

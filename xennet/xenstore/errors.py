@@ -1,4 +1,5 @@
-"""The exception of the store: an errno name as XenStore sends it, with its evidence."""
+"""The exceptions of the store, an errno name as XenStore sends it with its evidence, and of its
+server, which has no socket."""
 
 from __future__ import annotations
 
@@ -29,3 +30,7 @@ class XsError(Exception):
         where = f" {self.path!r}" if self.path else ""
         why = f": {self.detail}" if self.detail else ""
         return f"{self.errno}{where}{why}"
+
+
+class SocketError(Exception):
+    """The server's socket cannot be served. The message names its path."""
