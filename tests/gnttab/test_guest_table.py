@@ -191,8 +191,10 @@ def test_ending_many_is_ending_one_after_the_other(world: World) -> None:
     ]
     assert (one.held, one.made) == (many.held, many.made)
     assert one.claim(6) == many.claim(6)
+    held = many.held
     with pytest.raises(ValueError, match="not claimed"):
-        many.end_all([grefs[1], 500])
+        many.end_all([grefs[1], grefs[2], 500, grefs[3]])
+    assert many.held == held - 1
 
 
 def test_counters_tell_references_held_from_references_made(world: World) -> None:

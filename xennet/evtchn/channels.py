@@ -408,9 +408,10 @@ class EventChannels:
         """Send an event that the other end takes at once, and take one that comes back: two
         :meth:`send`, and :meth:`poll` of either end.
 
-        Returns False, with nothing done, where somebody could tell it from these: events are
-        observed, polled for or prioritised, something is left of another one, the bits are not this
-        process's alone, or ``remote_port`` of ``remote_dom`` is not the other end.
+        Returns False where somebody could tell it from these: events are observed, polled for or
+        prioritised, something is left of another one, the bits are not this process's alone, or
+        ``remote_port`` of ``remote_dom`` is not the other end. Nothing is done then but what the
+        first :meth:`send` and :meth:`poll` may repeat without a trace.
         """
         end = None if self._sends.any else self._other_end(caller, port)
         if end is None or (end[0].domid, end[1].port) != (remote_dom, remote_port):

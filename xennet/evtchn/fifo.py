@@ -216,8 +216,8 @@ class FifoBits:
 
     def pass_by(self, port: int, vcpu: int) -> bool:
         """Leave what an event of ``port`` leaves that is set (:meth:`set_pending`) and taken at
-        once, masked or not. Returns False, with nothing changed, where something is left of another
-        one (:meth:`is_settled`), or others than this process could see it come."""
+        once. Returns False, with nothing changed, where something is left of another one
+        (:meth:`is_settled`), or others than this process could see it come."""
         block = self._blocks[vcpu]
         if block is None or not alone(block) or not self.is_settled(port, vcpu):
             return False

@@ -214,23 +214,27 @@ class GrantTable:
         return True
 
     def end_all(self, grefs: Sequence[int]) -> Sequence[int]:
-        """:meth:`end_access` of each of ``grefs``, which are different. Returns those that are in
-        use."""
+        """:meth:`end_access` of each of ``grefs``. Returns those that are in use.
+
+        Raises ValueError for a reference that is not claimed; those before it are released then.
+        """
         words, claimed, end = self._words, self._claimed, len(self._claimed)
         if self.version != 1 or not alone(words):
             return [gref for gref in grefs if not self.end_access(gref)]
         held = []
-        free = self._free.append
-        for gref in grefs:
-            if not (GNTTAB_NR_RESERVED_ENTRIES <= gref < end and claimed[gref]):
-                self._check(gref)  # raises
-            if words[gref << 1] & IN_USE:
-                held.append(gref)
-                continue
-            words[gref << 1] = GTF_invalid  # end_access, in line
-            claimed[gref] = 0
-            free(gref)
-        self.held -= len(grefs) - len(held)
+        free, before = self._free.append, len(self._free)
+        try:
+            for gref in grefs:
+                if not (GNTTAB_NR_RESERVED_ENTRIES <= gref < end and claimed[gref]):
+                    self._check(gref)  # raises
+                if words[gref << 1] & IN_USE:
+                    held.append(gref)
+                    continue
+                words[gref << 1] = GTF_invalid  # end_access, in line
+                claimed[gref] = 0
+                free(gref)
+        finally:
+            self.held -= len(self._free) - before
         return held
 
     def end_transfer(self, gref: int) -> int | None:
