@@ -246,7 +246,7 @@ class Outbox:
 
     def refill(self) -> FrameBatch:
         """Forget all frames. Returns the batch, for new ones."""
-        if self.batch.count:  # else there is nothing to forget
+        if self.batch.used or self.batch.count:  # else there is nothing to forget
             self._forget()
         return self.batch
 
