@@ -272,7 +272,7 @@ def _store_memory(results: Json, name: str) -> Iterator[Table]:
         (server, *(f"{kib / 1024:,.1f}" for kib in memory.values()))
         for server, memory in results[name].items()
     )
-    columns = ("MiB resident", "few nodes", "100,000 nodes", "when they are removed")
+    columns = ("MiB", "few nodes", "100,000 nodes", "when they are removed")
     yield Table("Memory of xenstored", columns, rows)
 
 
