@@ -6,8 +6,8 @@ kernel of its own, so that a pass without such packets does not run it.
 
 from __future__ import annotations
 
-from xennet.engine.kernel import LOG_HEADER, Frames, Vector, network_words, note
-from xennet.frames import CSUM_BLANK, MIN_FRAME
+from xennet.engine.kernel import LOG_HEADER, Frames, Vector, note
+from xennet.frames import CSUM_BLANK
 from xennet.netback.guest_tx import (
     CSUM_FIXUP,
     R_BAD_CSUM,
@@ -19,19 +19,8 @@ from xennet.netback.guest_tx import (
 )
 from xennet.netback.packets import keep_packets
 from xennet.offload.checksum_setup import set_up
-from xennet.offload.headers import (
-    ETHERTYPE,
-    USUAL_BYTES,
-    USUAL_FIRST,
-    USUAL_FIRST_MASK,
-    USUAL_LAST_MASK,
-    USUAL_PROTOCOLS,
-    USUAL_TOTAL,
-)
 from xennet.vif.refusals import NO_HEADERS
 from xennet.vif.ring_events import TX_BAD_CSUM
-
-_BLANK = CSUM_BLANK | CSUM_FIXUP
 
 
 def judge_checksums(
@@ -54,27 +43,16 @@ def judge_checksums(
     bad = 0
     fixups = 0
     for i in range(packets):
-        blank = flags[i] & _BLANK
-        if blank:
-            fixup = blank & CSUM_FIXUP
-            at = offset[i]
-            size = length[i]
-            if not fixup and size >= USUAL_BYTES:  # usual_l4, in line
-                word, total, _, last = network_words(data, at + ETHERTYPE)
-                if (
-                    word & USUAL_FIRST_MASK == USUAL_FIRST
-                    and USUAL_TOTAL <= total <= size - MIN_FRAME
-                    and last & USUAL_LAST_MASK in USUAL_PROTOCOLS
-                ):
-                    continue
+        if flags[i] & CSUM_BLANK:
+            fixup = flags[i] & CSUM_FIXUP
             if fixup:
                 flags[i] ^= CSUM_FIXUP
                 fixups += 1
-            if not set_up(data, data32, at, size, fixup):
+            if not set_up(data, data32, offset[i], length[i], fixup):
                 bad += 1
                 if len(log) > LOG_HEADER:
-                    note(log, TX_BAD_CSUM, res[R_START] + begins[i], size, 0, NO_HEADERS)
-                res[R_BYTES] -= size
+                    note(log, TX_BAD_CSUM, res[R_START] + begins[i], length[i], 0, NO_HEADERS)
+                res[R_BYTES] -= length[i]
                 length[i] = 0
     res[R_CSUM_FIXUP] = fixups
     res[R_BAD_CSUM] = bad
