@@ -32,7 +32,7 @@ _TABLE = {
     # How kernels run
     "engine": "",
     "engine/choice": "engine engine/fast errors",
-    "engine/fast": "engine engine/kernel engine/libatomic ring user_cache",
+    "engine/fast": "engine engine/kernel engine/libatomic ring user_cache whole_file",
     "engine/atomics": "engine/fast engine/libatomic",
     "engine/libatomic": "",
     "engine/kernel": "abi engine/atomics ring",

@@ -102,13 +102,10 @@ def kept_code(module: str, file: str, make: Callable[[], CodeType]) -> CodeType:
     made = make()
     content = marshal.dumps(made)
     with suppress(OSError):
+        from xennet.whole_file import write_whole  # a start that finds its code has no use for it
+
         _prepare(kept.parent)
-        part = kept.with_suffix(f".{os.getpid()}")
-        try:
-            part.write_bytes(bytes.fromhex(_digest(content)) + content)
-            part.replace(kept)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(kept, bytes.fromhex(_digest(content)) + content)
     return made
 
 
