@@ -410,8 +410,9 @@ class Domain:
         """Send an event that the other end takes at once, and take one that comes back:
         :meth:`send` and :meth:`poll` of either end.
 
-        Returns False, with nothing done, where anybody could tell it from these, a kernel of its
-        own would send the first, or ``remote_port`` of ``remote_dom`` is not the other end.
+        Returns False, with nothing done that these do not repeat without a trace, where anybody
+        could tell it from them, a kernel of its own would send the first, or ``remote_port`` of
+        ``remote_dom`` is not the other end.
         """
         record = self._record
         silent = record.running and record.upcall is None and not self._hypercalls.any
