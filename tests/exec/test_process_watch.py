@@ -118,9 +118,25 @@ def test_processes_that_it_starts_are_found_and_counted(start: Start) -> None:
 
 
 def test_nothing_is_left_of_a_program_that_has_ended(start: Start) -> None:
-    watch = start("true")
-    wait(watch, lambda look: not look)
-    assert watch.processes() == []
+    """Nor if no other process was made since: then nothing is looked for."""
+    watch = start("sleep", "infinity")
+    assert watch.processes() == [watch.pid]
+    os.kill(watch.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, watch.pid, os.WEXITED | os.WNOWAIT)
+    assert (watch.processes(), watch.look()) == ([], {})
+
+
+def test_a_program_lives_on_when_its_first_thread_has_ended(start: Start) -> None:
+    source = """
+import ctypes, os, threading
+threading.Thread(target=os.read, args=(0, 1)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+    watch = python(start, source)
+    first = Path(f"/proc/{watch.pid}/stat")
+    look = wait(watch, lambda look: ") Z " in first.read_text() and sleeping(look))
+    ((_, thread),) = look
+    assert (watch.processes(), thread != watch.pid) == ([watch.pid], True)
 
 
 def test_threads_are_looked_at_one_by_one(start: Start) -> None:

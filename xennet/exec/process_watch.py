@@ -16,8 +16,9 @@ from typing import NamedTuple, TypeAlias
 
 #: Units of the times in /proc/PID/stat in a second.
 _TICKS = os.sysconf("SC_CLK_TCK")
-#: States of those that have ended.
-_ENDED = (b"Z", b"X")
+#: States of those that have ended, and where /proc/PID/stat, from the state on, has the number of
+#: threads: the first thread of a process may end before the others.
+_ENDED, _THREADS = (b"Z", b"X"), 17
 #: Files that are open at a time, and bytes of one of them.
 _MOST_FILES, _MOST_BYTES = 256, 4096
 #: System calls of x86-64 (asm/unistd_64.h) with a timeout -> which argument that is; it is a number
@@ -66,11 +67,16 @@ class ProcessWatch:
         return sum(self._cpu_time(pid) for pid in self.processes())
 
     def processes(self) -> list[int]:
-        """The processes; all processes of the system are looked through if one was made since."""
+        """The processes that have not ended; all of the system are looked through if one was made
+        since."""
         newest = self._read("/proc/loadavg").rpartition(b" ")[2]
         if newest != self._newest or not newest:
             self._newest = newest
             self._processes = list(self._in_session())
+        else:
+            self._processes = [
+                pid for pid in self._processes if _lives(_fields(self._read(f"/proc/{pid}/stat")))
+            ]
         return self._processes
 
     def close(self) -> None:
@@ -82,7 +88,7 @@ class ProcessWatch:
     def _in_session(self) -> Iterator[int]:
         for name in _names("/proc"):
             fields = _fields(_read_once(f"/proc/{name}/stat")) if name.isdigit() else []
-            if fields and int(fields[3]) == self.pid and fields[0] not in _ENDED:
+            if _lives(fields) and int(fields[3]) == self.pid:
                 yield int(name)
 
     def _cpu_time(self, pid: int) -> float:
@@ -147,6 +153,11 @@ def _read_once(path: str) -> bytes:
 def _fields(stat: bytes) -> list[bytes]:
     """The fields of a stat file from the state on. The name, before them, may hold anything."""
     return stat.rpartition(b")")[2].split()
+
+
+def _lives(fields: list[bytes]) -> bool:
+    """Whether a process with these fields has not ended, nor all of its threads."""
+    return bool(fields) and (fields[0] not in _ENDED or int(fields[_THREADS]) > 1)
 
 
 def _timed(call: list[bytes]) -> bool:
