@@ -120,9 +120,9 @@ class RingSlots:
         side = self._requests if by_frontend else self._responses
         ahead = (slot - side.base) % self.count
         waiting = (self._published(self._requests) - self._published(self._responses)) & _MASK32
-        there = self.kinds.get(slot, side.usual)
         if by_frontend and waiting <= self.count and ahead >= self.count - waiting:
-            return there  # what waits for its response is written once more
+            # What waits for its response is written once more, or was published unwritten.
+            return self.kinds.setdefault(slot, side.usual)
         kind = self._chain(side, ahead).kind(side.usual)
         del side.chains[ahead + 1 :]
         side.fresh.add(slot)
