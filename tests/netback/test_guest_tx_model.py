@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import cycle, pairwise
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ip_frames import TCP, UDP, VLAN, ipv4, tcp, udp
 from tx_model import Expected, Packet, expect
@@ -90,6 +90,11 @@ def raw(front: RawFrontend, slot: object) -> bytes:
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(slots, max_size=60), starts)
+@example(content=[(GOOD, 0, 1, 0, 54)], start=0)  # the total length goes beyond the end
+@example(content=[(GOOD, 0, 1, 0, 80)], start=0)  # ... and ends before it
+@example(content=[(GOOD, 0, 8, 0, 80), (1, 0, 536, 1)], start=0)  # the sum is over all of it
+@example(content=[(GOOD, 0, 1, 0, 53)], start=0)
+@example(content=[(GOOD, 4000, 1, 0, 62)], start=0)  # tagged
 def test_random_slots_give_what_the_model_says(content: list[object], start: int) -> None:
     front = frontend(start)
     ring = [raw(front, slot) for slot in content]

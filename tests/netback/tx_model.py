@@ -7,7 +7,7 @@ compared with them.
 from __future__ import annotations
 
 from attrs import define, field
-from ip_frames import blanked
+from ip_frames import TCP, UDP, pseudo_sum
 
 ERROR, OKAY, NULL = -1, 0, 1
 MORE, EXTRA = 4, 8
@@ -42,11 +42,32 @@ class Packet:
     def delivered(self, data: bytes) -> tuple[bytes, int] | None:
         """Bytes and flags for the host when the slots held ``data``; None if it is dropped."""
         if self.gso[0] and not self.flags & 1:  # F16
-            fixed = blanked(data)
+            fixed = set_up(data, recalculate=True)
             return None if fixed is None else (fixed, 3)
-        if self.flags & 1 and blanked(data) is None:  # F17
+        if self.flags & 1 and set_up(data, recalculate=False) is None:  # F17
             return None
         return data, self.flags
+
+
+def set_up(frame: bytes, recalculate: bool) -> bytes | None:
+    """The frame as Linux 6.1 skb_checksum_setup leaves it, with ``recalculate`` with the sum of its
+    pseudo-header; None if it finds no field. Of IPv4 only: no frame here is IPv6.
+
+    Headers have to lie in the frame; version and total length are not looked at, and what is behind
+    a VLAN tag is not IPv4.
+    """
+    ip = frame[14:]
+    if frame[12:14] != b"\x08\x00" or len(ip) < 20 or int.from_bytes(ip[6:8], "big") & 0x3FFF:
+        return None
+    l4 = 4 * (ip[0] & 15)
+    size, field = {TCP: (20, 16), UDP: (8, 6)}.get(ip[9], (1 << 16, 0))
+    if l4 + size > len(ip):
+        return None
+    if not recalculate:
+        return frame
+    checksum = pseudo_sum(ip[12:20], ip[9], len(ip) - l4).to_bytes(2, "big")
+    where = 14 + l4 + field
+    return frame[:where] + checksum + frame[where + 2 :]
 
 
 @define
