@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from selectors import BaseSelector, SelectorKey
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xennet.pump import BUSY_STEPS, CLOCK_STEPS, LEAP, PATIENCE, TURN_STEPS, Pump, RealClock
@@ -443,45 +443,101 @@ def test_time_goes_on_while_somebody_else_has_a_turn_and_runs_the_machine(
     assert (loop.now, sum(world.sleeps)) == (3 * SECOND, 2 * SECOND)
 
 
+class Timers:
+    """Timers in ``loop`` that set timers: number n of ``timers``, (delay, times), is called after
+    ``delay`` ns and then so often again, each ``delay`` + 1 ns after the last. Each call takes the
+    time that ``long()`` lets pass and then defers a work item; ``seen`` has (n, calls left, or -1
+    for the work item, time), ``called`` (when it was due, number of setting, time)."""
+
+    def __init__(
+        self, loop: RunLoop, timers: list[tuple[int, int]], long: Callable[[], None]
+    ) -> None:
+        self.loop, self.long = loop, long
+        self.seen: list[tuple[int, int, int]] = []
+        self.called: list[tuple[int, int, int]] = []
+        self.left = sum(times + 1 for _, times in timers)
+        for number, (delay, times) in enumerate(timers):
+            self.set(number, delay, delay, times)
+
+    def set(self, number: int, delay: int, after: int, left: int) -> None:
+        def call() -> None:
+            loop = self.loop
+            self.left -= 1
+            self.called.append((timer.when, timer.ident, loop.now))
+            self.seen.append((number, left, loop.now))
+            self.long()
+            loop.defer(0, lambda: self.seen.append((number, -1, loop.now)))
+            if left:
+                self.set(number, delay, delay + 1, left - 1)
+
+        timer = self.loop.call_after(after, 0, call)
+
+    def run(self, pump: Pump) -> None:
+        pump.run(lambda: self.left or None)
+        pump.close()
+
+
 @settings(max_examples=200, deadline=None)
 @given(
-    timers=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3)), min_size=1, max_size=8),
+    timers=st.lists(
+        st.tuples(st.integers(0, 50), st.integers(0, 3)), min_size=1, max_size=CLOCK_STEPS // 2
+    ),
     took=st.lists(st.integers(0, 30), max_size=10),
 )
 def test_the_order_of_events_is_that_of_virtual_time_however_long_deliveries_take(
     timers: list[tuple[int, int]], took: list[int]
 ) -> None:
-    """Timers set timers, each at most a few times; deliveries take time from ``took``."""
-
-    def play(pump: Pump, long: Callable[[], None]) -> list[tuple[int, int, int]]:
-        loop, seen = pump.run_loop, []
-
-        def timer(number: int, delay: int, left: int) -> Callable[[], None]:
-            def call() -> None:
-                seen.append((number, left, loop.now))
-                long()
-                loop.defer(0, lambda: seen.append((number, -1, loop.now)))
-                if left:
-                    loop.call_after(delay + 1, 0, timer(number, delay, left - 1))
-
-            return call
-
-        for number, (delay, times) in enumerate(timers):
-            loop.call_after(delay, 0, timer(number, delay, times))
-        left = sum(times + 1 for _, times in timers)
-        pump.run(lambda: None if sum(entry[1] >= 0 for entry in seen) == left else 0)
-        pump.close()
-        return seen
-
-    world, lengths = World(), iter(took)
-    clock = RealClock(lambda: world.time)
-    real = play(
-        Pump(RunLoop(), clock, world),
-        lambda: setattr(world, "time", world.time + next(lengths, 0)),
-    )
-    assert real == play(Pump(RunLoop()), lambda: None)
+    """Where no more than CLOCK_STEPS deliveries are due at once; ``took`` is their time."""
+    world, lengths, loop = World(), iter(took), RunLoop()
+    real = Timers(loop, timers, lambda: setattr(world, "time", world.time + next(lengths, 0)))
+    real.run(Pump(loop, RealClock(lambda: world.time), world))
+    loop = RunLoop()
+    virtual = Timers(loop, timers, lambda: None)
+    virtual.run(Pump(loop))
+    assert real.seen == virtual.seen
     assert all(0 < sleep <= 51 for sleep in world.sleeps)
-    assert len(world.sleeps) <= len(real)
+    assert len(world.sleeps) <= len(real.seen)
+
+
+class StepsOfTime(RunLoop):
+    """A loop that keeps (deliveries since the last one, ns) of each step of its time that came
+    while something was ready."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.while_ready: list[tuple[int, int]] = []
+        self.stood_since = 0
+
+    def advance(self, ns: int) -> int:
+        if ns:
+            if not self.idle:
+                self.while_ready.append((self.steps - self.stood_since, ns))
+            self.stood_since = self.steps
+        return super().advance(ns)
+
+
+@settings(deadline=None)
+@given(
+    timers=st.lists(
+        st.tuples(st.integers(0, 9) | st.integers(0, 3 * LEAP), st.integers(0, 2)),
+        min_size=1,
+        max_size=2 * CLOCK_STEPS,
+    ),
+    took=st.lists(st.integers(0, 30) | st.integers(0, 3 * LEAP), max_size=10),
+)
+@example(timers=[(1, 0)] * 5, took=[1])
+@example(timers=[(1, 0)] * 5 + [(LEAP + 2, 0)], took=[3 * LEAP])
+def test_more_deliveries_at_once_than_between_two_looks_at_the_clock_keep_timers_in_order(
+    timers: list[tuple[int, int]], took: list[int]
+) -> None:
+    """Time goes on among them, so what they set is due later than in virtual time."""
+    world, lengths, loop = World(), iter(took), StepsOfTime()
+    real = Timers(loop, timers, lambda: setattr(world, "time", world.time + next(lengths, 0)))
+    real.run(Pump(loop, RealClock(lambda: world.time), world))
+    assert sorted(real.called) == real.called
+    assert all(due <= now for due, _, now in real.called)
+    assert all(steps >= CLOCK_STEPS and ns <= LEAP for steps, ns in loop.while_ready)
+    assert sum(left < 0 for _, left, _ in real.seen) == len(real.called)
 
 
 # With the system's own clock and descriptors
