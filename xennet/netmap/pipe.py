@@ -132,7 +132,8 @@ class PipeEnd(Adapter):
             return
         for end in (self, self.peer):
             for kring in end.tx:
-                if kring.needed:
+                # An end that got no memory for its rings has marked them as needed, too.
+                if kring.needed and kring.offset >= 0:
                     self._free_buffers(kring, end.joined(kring))
         for end in (self, self.peer):
             for kring in end.every():
