@@ -11,12 +11,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from typing import Any
 
+import pytest
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import given, settings, stateful
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition
 from walk_ends import PLENTY, CheckedVif
 from walk_frames import KINDS, Maker
 
@@ -28,6 +30,7 @@ from xennet.lifecycle.why import why
 from xennet.netback.defects import BackendPanic
 from xennet.netback.policy import LINUX as LINUX_BACKEND
 from xennet.netback.policy import BackendPolicy
+from xennet.netback.xnb.defects import COPY_FAILED, NO_IFNET
 from xennet.netback.xnb.policy import XNB
 from xennet.netfront.kinds import KINDS as KINDS_OF_GUESTS
 from xennet.netfront.options import DEFAULTS, NetfrontOptions
@@ -112,6 +115,34 @@ bursts = st.fixed_dictionaries(
 )
 
 
+def until_a_panic(act: Callable[..., None]) -> Callable[..., None]:
+    """``act(walk, ...)``, which may end with the backend's host: that panics in any call that makes
+    deliveries, so also while a guest's request to the store waits. Nothing is done afterwards."""
+
+    @wraps(act)
+    def lived_through(walk: Walk, *args: Any, **kwargs: Any) -> None:
+        if walk.over:
+            return
+        try:
+            act(walk, *args, **kwargs)
+        except BackendPanic as panic:
+            if panic.rule not in walk.panics:
+                raise
+            walk.over = True
+
+    return lived_through
+
+
+def initialize(**drawn: Any) -> Callable[..., Any]:
+    """hypothesis.stateful.initialize, :func:`until_a_panic`."""
+    return lambda act: stateful.initialize(**drawn)(until_a_panic(act))
+
+
+def rule(**drawn: Any) -> Callable[..., Any]:
+    """hypothesis.stateful.rule, :func:`until_a_panic`."""
+    return lambda act: stateful.rule(**drawn)(until_a_panic(act))
+
+
 class Walk(RuleBasedStateMachine):
     """One guest at a time with up to two vifs, served by domain 0 or by a driver domain."""
 
@@ -123,6 +154,8 @@ class Walk(RuleBasedStateMachine):
     exact = True
     #: Whether the backend goes on in rings that were in use where they are.
     reattaches = True
+    #: Defect rows by which the backend's host may panic, though drivers do nothing wrong.
+    panics: frozenset[str] = frozenset()
     #: The machine has ended before the walk: nothing more happens.
     over = False
 
@@ -206,10 +239,13 @@ class Walk(RuleBasedStateMachine):
             ready = self.loop.ready()
             if not ready:
                 return
-            self.step(chooser.randrange(len(ready)))
+            self.loop.step(chooser.randrange(len(ready)))
 
     @rule(seed=seeds)
     def rest(self, seed: int) -> None:
+        self.come_to_rest(seed)
+
+    def come_to_rest(self, seed: int) -> None:
         chooser = random.Random(seed)
         self.settle(lambda: chooser.randrange(len(self.loop.ready())))
         self.check_books()
@@ -218,23 +254,19 @@ class Walk(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.loop.advance(seconds * SECOND)
 
-    def step(self, choice: int | None = None) -> None:
-        if not self.over:
-            self.loop.step(choice)
-
     def settle(self, choose: Callable[[], int | None] = lambda: None) -> None:
         """Deliver all there is to deliver; that is not without end."""
         for _ in range(LIMIT):
-            if self.loop.idle or self.over:
+            if self.loop.idle:
                 return
-            self.step(choose())
+            self.loop.step(choose())
         raise LivelockError(LIMIT, self.loop.ready())
 
     def settle_with_timers(self) -> None:
         """Let time go on for as long as anybody has patience."""
         end = self.loop.now + PATIENCE
         self.settle()
-        while not self.over and (due := self.loop.next_due) is not None and due <= end:
+        while (due := self.loop.next_due) is not None and due <= end:
             self.loop.advance(due - self.loop.now)
             self.settle()
 
@@ -426,7 +458,7 @@ class Walk(RuleBasedStateMachine):
             for burst in what:
                 self.give(handle, **burst)
             for _ in range(steps):
-                self.step()
+                self.loop.step()
 
     @rule(
         what=st.lists(bursts, min_size=1, max_size=5),
@@ -439,7 +471,7 @@ class Walk(RuleBasedStateMachine):
                 end.stack.room = room
             for burst in what:
                 self.give(handle, **burst)
-        self.rest(seed)
+        self.come_to_rest(seed)
 
     def give(
         self, handle: int, side: int, kind: str, flow: int, size: int, count: int, blank: bool
@@ -462,6 +494,9 @@ class Walk(RuleBasedStateMachine):
 
     @rule()
     def check_why(self) -> None:
+        self.why_is_right()
+
+    def why_is_right(self) -> None:
         """The script answers, time passes, there is room: what ``why`` says is what happens."""
         self._restore_script()
         for checked in self.vifs.values():
@@ -485,8 +520,6 @@ class Walk(RuleBasedStateMachine):
             self.give(handle, side, "raw", 0, 60, TRIAL, False)
         numbers = [[sent.number for sent in end.stack.to_send] for end in checked.ends]
         self.settle_with_timers()
-        if self.over:
-            return
         arrived = [
             sum(sent.number in mine and sent.done for sent in end.stack.sends.sent.values())
             for end, mine in zip(checked.ends, numbers, strict=True)
@@ -502,19 +535,19 @@ class Walk(RuleBasedStateMachine):
             checked.check(flowing=False, exact=self.exact)
 
     def teardown(self) -> None:
-        if not hasattr(self, "host"):
-            return
+        if hasattr(self, "host"):
+            self.end()
+            self.host.destroy()
+
+    @until_a_panic
+    def end(self) -> None:
         self._restore_script()
         for owner in self.owners:
             owner.backends.load()
-        self.check_why()
-        if self.over:
-            self.host.destroy()
-            return
+        self.why_is_right()
         assert all(operation.outcome is not Outcome.PENDING for operation in self.operations)
         self._take_everything_away()
         self._live_again()
-        self.host.destroy()
 
     def _take_everything_away(self) -> None:
         host, domid = self.host, self.guest.domid
@@ -566,12 +599,8 @@ class XnbWalk(Walk):
     blank_flows = (0,)
     exact = False
     reattaches = False  # it begins at 0, and reads old requests again
-
-    def step(self, choice: int | None = None) -> None:
-        try:
-            super().step(choice)
-        except BackendPanic:  # a grant was revoked before it was used (A12)
-            self.over = True
+    #: A grant was revoked before it was used; a frontend was Closing and is connected again.
+    panics = frozenset({COPY_FAILED, NO_IFNET})
 
 
 small_bursts = st.fixed_dictionaries(
@@ -611,6 +640,35 @@ def test_mixed_frames_for_a_taker_with_little_room_arrive_whole_or_are_counted(
         checked.vif.kick()
         walk.settle()
     walk.teardown()
+
+
+def connects_again(panics: frozenset[str]) -> XnbWalk:
+    """A walk whose guest closes and connects again by writes alone (C4)."""
+    walk = XnbWalk()
+    walk.panics = panics
+    walk.begin({"kind": KINDS_OF_GUESTS["linux"]}, requests=0)
+    walk.loop.meanwhile = lambda ready: 0
+    walk.guest.boot()
+    walk.attach(0)
+    walk.settle()
+    for state in "66366":
+        walk.guest_writes_a_state(0, state)
+    return walk
+
+
+def test_a_host_that_panics_while_a_guest_waits_for_the_store_ends_the_walk() -> None:
+    walk = connects_again(XnbWalk.panics)
+    assert walk.over
+    before = walk.loop.steps
+    walk.rest(0)
+    walk.unplug(0, True)
+    walk.teardown()
+    assert walk.loop.steps == before
+
+
+def test_a_panic_that_sound_drivers_cannot_cause_fails_the_walk() -> None:
+    with pytest.raises(BackendPanic, match="ifp is NULL"):
+        connects_again(frozenset({COPY_FAILED}))
 
 
 TestWalk = Walk.TestCase
