@@ -145,6 +145,19 @@ def test_c4_connected_closing_connected_is_the_end_of_the_host(xnb):
     assert panic.value.__notes__  # the delivery in which it happened
 
 
+@pytest.mark.parametrize("slot", [[60], [60, 0, 4000], [0]], ids=["frame", "bad grant", "garbage"])
+def test_c4_comes_before_any_request_that_the_ring_still_holds(xnb, slot):
+    """xnb_recv counts the packet in the interface before it looks at it, and xnb_intr ends in
+    xnb_start whatever the ring holds."""
+    xnb.state(5)
+    ring = xnb.tx.sring
+    xnb.put_and_push(slot)
+    with pytest.raises(BackendPanic) as panic:
+        xnb.state(4)
+    assert panic.value.rule == "C4"
+    assert (xnb.stack.received, ring.req_prod, ring.rsp_prod) == ([], 1, 0)
+
+
 def test_c5_closing_early_and_twice_disconnects_each_time(fresh):
     calls = []
     disconnect = fresh.vif.disconnect

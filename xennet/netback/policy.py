@@ -139,9 +139,12 @@ class ReceivePass(Protocol):
         ...
 
 
-#: Makes the pass over the transmit ring of a frontend's domain (the third argument).
-MakeTransmitPass = Callable[[Hypervisor, BackRing, int, PageRun, "array[int]"], TransmitPass]
-#: Makes the pass over the receive ring of a frontend with these features.
+#: Makes the pass over the transmit ring of a frontend with these features, in the domain of the
+#: third argument.
+MakeTransmitPass = Callable[
+    [Hypervisor, BackRing, int, FrontendFeatures, PageRun, "array[int]"], TransmitPass
+]
+#: Makes the pass over the receive ring of such a frontend.
 MakeReceivePass = Callable[
     [Hypervisor, BackRing, int, FrontendFeatures, PageRun, "array[int]"], ReceivePass
 ]
@@ -215,6 +218,17 @@ def _read_keys(dev: XenbusDevice, options: VifOptions, queues: int) -> FrontendK
     return FrontendKeys(read_queues(dev.otherend, queues), features, ctrl)
 
 
+def _transmit_pass(
+    hv: Hypervisor,
+    ring: BackRing,
+    otherend_id: int,
+    features: FrontendFeatures,
+    stage: PageRun,
+    config: array[int],
+) -> TxPass:
+    return TxPass(hv, ring, otherend_id, stage, config)  # checks every frame, whatever features say
+
+
 def _receive_pass(
     hv: Hypervisor,
     ring: BackRing,
@@ -242,7 +256,7 @@ LINUX = BackendPolicy(
     read_keys=_read_keys,
     # Attach, never init: the frontend may have posted receive buffers already.
     attach=BackRing.attach,
-    transmit_pass=TxPass,
+    transmit_pass=_transmit_pass,
     receive_pass=_receive_pass,
     transmit_error=tx_error,
     receive_error=rx_error,

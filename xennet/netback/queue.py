@@ -153,7 +153,7 @@ class Queue:
         self._undo.append(lambda: hv.free_pages(rx_stage))
         policy, options, features = vif.policy, vif.options, vif.features
         otherend_id, config = vif.otherend_id, vif.config
-        self.tx = policy.transmit_pass(hv, self.tx_ring, otherend_id, tx_stage, config)
+        self.tx = policy.transmit_pass(hv, self.tx_ring, otherend_id, features, tx_stage, config)
         self.rx = policy.receive_pass(hv, self.rx_ring, otherend_id, features, rx_stage, config)
         self._undo.append(self._drop_passes)
 

@@ -46,12 +46,19 @@ from xennet.ring import MASK32, BackRing, memory_barrier
 _ANY_SPACE = 1 << 16
 
 
+def _require_ifnet(features: FrontendFeatures, function: str) -> None:
+    """Raise BackendPanic (C4), in xnb's ``function``, if its interface was freed."""
+    if isinstance(features, XnbFeatures) and features.no_ifnet:
+        raise BackendPanic(f"{function}: ifp is NULL: it was freed at the last Closing", NO_IFNET)
+
+
 class XnbTransmitPass:
     """xnb_intr as far as the transmit ring goes. ``stage``: pages that become mbufs.
 
-    ``ifp`` has the driver's own counters. ``interrupt_limit``: packets that are taken from a ring
-    which claims more requests than it has slots (defect A14) before this counts as not returning.
-    ``rows``: the defects that are ``known`` and those that were met (xennet.netback.xnb.known).
+    ``features`` are believed in one thing only: whether there is an ifnet. ``ifp`` has the driver's
+    own counters. ``interrupt_limit``: packets that are taken from a ring which claims more requests
+    than it has slots (defect A14) before this counts as not returning. ``rows``: the defects that
+    are ``known`` and those that were met (xennet.netback.xnb.known).
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class XnbTransmitPass:
         hv: Hypervisor,
         ring: BackRing,
         otherend_id: int,
+        features: FrontendFeatures,
         stage: PageRun,
         config: array[int],
         *,
@@ -68,6 +76,7 @@ class XnbTransmitPass:
         self._hv = hv
         self._ring = ring
         self._otherend_id = otherend_id
+        self._features = features
         self._pool = stage_pool(stage)
         self._gnttab = GnttabCopyTable()
         self._seen = ring.req_cons
@@ -85,8 +94,10 @@ class XnbTransmitPass:
         with A14 known also PROD_OVERFLOW.
 
         ``res[R_SLOTS]`` is the number of responses, which is not always that of requests (defects
-        A3, A4). Raises BackendPanic where xnb's kernel ends.
+        A3, A4). Raises BackendPanic where xnb's kernel ends; without an ifnet (C4) it does so at
+        any event, before it takes a request.
         """
+        _require_ifnet(self._features, "xnb_intr")
         ring, batch, res, rows = self._ring, self.batch, self.res, self.rows
         batch.clear()
         rows.lines = 0
@@ -184,9 +195,8 @@ class XnbReceivePass(Outbox):
         self._hv = hv
         self._ring = ring
         self._otherend_id = otherend_id
-        self._features, self._no_ifnet = EVERY_FEATURE, False
-        if isinstance(features, XnbFeatures):
-            self._features, self._no_ifnet = features.softc, features.no_ifnet
+        self._features = features
+        self._softc = features.softc if isinstance(features, XnbFeatures) else EVERY_FEATURE
         self._pool = stage_pool(stage)
         self._gnttab = GnttabCopyTable()
         self._seen = ring.req_cons
@@ -195,8 +205,7 @@ class XnbReceivePass(Outbox):
 
     def refill(self) -> FrameBatch:
         """The batch, emptied, for new packets (if_snd). BackendPanic (C4) without an ifnet."""
-        if self._no_ifnet:
-            raise BackendPanic("xnb_start: ifp is NULL: it was freed at the last Closing", NO_IFNET)
+        _require_ifnet(self._features, "xnb_start")
         return super().refill()
 
     def run(self) -> int:
@@ -219,7 +228,7 @@ class XnbReceivePass(Outbox):
                 self._gnttab,
                 self._hv,
                 None,
-                self._features,
+                self._softc,
                 self.rows,
             )
             if error == errno.EAGAIN:
