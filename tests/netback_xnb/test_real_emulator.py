@@ -137,8 +137,10 @@ def test_c3_a_frontend_that_does_not_want_copies_is_connected_anyway(fresh, said
     assert [rsp.status for rsp in fresh.rx_responses()] == [60]
 
 
-def test_c4_connected_closing_connected_is_the_end_of_the_host(xnb):
+@pytest.mark.parametrize("room", [1, 0], ids=["room", "no room"])
+def test_c4_connected_closing_connected_is_the_end_of_the_host(xnb, room):
     xnb.state(5)
+    xnb.stack.room = room
     with pytest.raises(BackendPanic, match="ifp is NULL") as panic:
         xnb.state(4)
     assert panic.value.rule == "C4"
