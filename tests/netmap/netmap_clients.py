@@ -54,11 +54,14 @@ class Client:
     def region(self) -> Region:
         return self.port.region
 
-    def ring(self, tx: bool, index: int = 0) -> Kring:
-        return self.port.rings(tx)[index]
+    def ring(self, tx: bool, index: int | None = None) -> Kring:
+        """Ring ``index`` of the port; the first that is bound unless said otherwise."""
+        binding = self.file.bound().binding
+        first = (binding.tx if tx else binding.rx).start
+        return self.port.rings(tx)[first if index is None else index]
 
     def write(self, tx: bool, head: int, cur: int, tail: int | None = None) -> None:
-        """Write head, cur and perhaps tail of ring 0."""
+        """Write head, cur and perhaps tail of the first ring."""
         at = self.ring(tx).offset // 4
         self.region.u32[at + 5] = head
         self.region.u32[at + 6] = cur
@@ -66,7 +69,7 @@ class Client:
             self.region.u32[at + 7] = tail
 
     def slot(self, tx: bool, index: int) -> tuple[int, int, int]:
-        """Buffer index, length and flags of a slot of ring 0."""
+        """Buffer index, length and flags of a slot of the first ring."""
         at = self.ring(tx).slot_at(index)
         second = self.region.u32[at + 1]
         return self.region.u32[at], second & 0xFFFF, second >> 16
@@ -77,21 +80,21 @@ class Client:
         self.region.u32[at + 1] = length | flags << 16
 
     def put(self, index: int, data: bytes, flags: int = 0) -> None:
-        """Put a frame into a slot of tx ring 0."""
+        """Put a frame into a slot of the first tx ring."""
         buffer = self.slot(True, index)[0]
         at = self.region.bufs.offset_of(buffer)
         self.region.u8[at : at + len(data)] = data
         self.set_slot(True, index, buffer, len(data), flags)
 
     def frame(self, index: int) -> bytes:
-        """The frame in a slot of rx ring 0."""
+        """The frame in a slot of the first rx ring."""
         kring = self.ring(False)
         length = self.slot(False, index)[1]
         at = frame_at(self.region.u32, kring.slot_at(index), length, kring.pvt)
         return bytes(self.region.u8[at : at + length])
 
     def send(self, *frames: bytes) -> None:
-        """Send frames from tx ring 0, which has room for them."""
+        """Send frames from the first tx ring, which has room for them."""
         head, _, _ = self.ring(True).shown()
         for data in frames:
             self.put(head, data)
@@ -100,7 +103,7 @@ class Client:
         assert self.txsync() == 0
 
     def receive(self) -> list[bytes]:
-        """Take all frames of rx ring 0."""
+        """Take all frames of the first rx ring."""
         assert self.rxsync() == 0
         kring = self.ring(False)
         head, _, tail = kring.shown()

@@ -18,7 +18,9 @@ from xennet.abi.netmap import (
     NR_MONITOR_TX,
     NR_REG_NIC_SW,
     NR_REG_NULL,
+    NR_REG_ONE_NIC,
     NR_ZCOPY_MON,
+    NS_BUF_CHANGED,
     NS_MOREFRAG,
 )
 from xennet.netmap.device import Device
@@ -48,12 +50,13 @@ def in_ring(kring: Kring) -> list[int]:
 
     Of a pipe, whose slots stand in the rings of both ends, those of the userspace part: from hwcur
     to what the other end has published or given back. Behind that a slot is a copy of what the
-    other end has, or had (netmap_pipe.c, netmap_pipe_krings_delete_both).
+    other end has, or had (netmap_pipe.c, netmap_pipe_krings_delete_both). A ring for which the
+    other end got no memory has none, or all.
     """
     first, second, end = (kring.slot_at(i) for i in (0, 1, kring.num_slots))
     buffers = kring.na.region.u32[first : end : second - first].tolist()
-    if not isinstance(kring.na, PipeEnd):
-        return buffers
+    if not isinstance(kring.na, PipeEnd) or not kring.na.shared(kring):
+        return [] if kring.fake else buffers
     # The sender has the slot that stays unused, too.
     number = (kring.pvt[K_PIPE_TAIL] - kring.hwcur) % kring.num_slots + kring.tx
     return (buffers + buffers)[kring.hwcur : kring.hwcur + number]
@@ -100,11 +103,18 @@ class NothingIsLost(RuleBasedStateMachine):
         extra=st.integers(0, 3),
         mapped=st.booleans(),
         host=st.booleans(),
+        ring=st.sampled_from([None, None, 0, 1]),
     )
-    def open(self, name: str, extra: int, mapped: bool, host: bool) -> None:
+    def open(
+        self, name: str, extra: int, mapped: bool, host: bool, ring: int | None = None
+    ) -> None:
+        """``ring``: one ring pair, of two if the port is made for it."""
         client = Client(self.device)
-        mode = {"nr_mode": NR_REG_NIC_SW} if host and name in ("va", "vb") else {}
-        if client.register(name, nr_mem_id=1, nr_extra_bufs=extra, **mode):
+        fields = {"nr_mode": NR_REG_NIC_SW} if host and name in ("va", "vb") else {}
+        if ring is not None:
+            one = {"nr_mode": NR_REG_ONE_NIC, "nr_ringid": ring}
+            fields = {"nr_tx_rings": 2, "nr_rx_rings": 2} | one
+        if client.register(name, nr_mem_id=1, nr_extra_bufs=extra, **fields):
             client.close()
             return
         if mapped:
@@ -149,24 +159,28 @@ class NothingIsLost(RuleBasedStateMachine):
             frames = self.clients[which % len(self.clients)].receive()
             assert all(frame == FRAME for frame in frames)
 
-    @rule(which=st.integers(0, 20))
-    def swap_with_extra(self, which: int) -> None:
-        """A free tx slot gets the first extra buffer, which leaves its own in the list."""
+    @rule(which=st.integers(0, 20), tx=st.booleans())
+    def swap_with_extra(self, which: int, tx: bool = True) -> None:
+        """A free tx slot, or a received one, gets the first extra buffer, and leaves its own in the
+        list; a frame goes along."""
         if not self.clients:
             return
         client = self.clients[which % len(self.clients)]
+        if not tx:
+            assert client.rxsync() == 0
         registration, region = client.file.bound(), client.region
-        head, _, tail = client.ring(True).shown()
-        at = (registration.if_offset + 32) // 4
-        extra = region.u32[at]
+        head, _, tail = client.ring(tx).shown()
+        list_at = (registration.if_offset + 32) // 4
+        extra = region.u32[list_at]
         if not extra or head == tail:
             return
-        buffer, length, _ = client.slot(True, head)
-        region.u32[region.bufs.offset_of(buffer) // 4] = region.u32[
-            region.bufs.offset_of(extra) // 4
-        ]
-        region.u32[at] = buffer
-        client.set_slot(True, head, extra, length, 1)
+        buffer, length, _ = client.slot(tx, head)
+        here, there = region.bufs.offset_of(buffer), region.bufs.offset_of(extra)
+        following = region.u32[there // 4]
+        region.u8[there : there + length] = region.u8[here : here + length]
+        region.u32[here // 4] = following
+        region.u32[list_at] = buffer
+        client.set_slot(tx, head, extra, length, NS_BUF_CHANGED)
 
     @invariant()
     def each_buffer_is_free_or_has_one_owner(self) -> None:
@@ -244,6 +258,15 @@ def test_what_a_pipe_shows_of_the_end_that_was_closed_may_be_free() -> None:
     state.teardown()
 
 
+def crowded(device: Device, region: Region, rings: int) -> list[Client]:
+    """Clients that leave the global region ``rings`` rings."""
+    numbers = (90, region.rings.objfree - 90 - rings)
+    return [
+        opened(device, f"crowd{number}", nr_mode=NR_REG_NULL, nr_mem_id=1, nr_tx_rings=number)
+        for number in numbers
+    ]
+
+
 @pytest.mark.parametrize("rings", range(4))
 def test_a_pipe_that_gets_no_rings_frees_no_buffer_of_others(rings: int) -> None:
     """What lies where no ring was made is not taken for its slots."""
@@ -251,16 +274,42 @@ def test_a_pipe_that_gets_no_rings_frees_no_buffer_of_others(rings: int) -> None
     device.state.add_interface(NetInterface("dm0"))
     other = opened(device, "vale0:a", nr_mem_id=1)
     region = other.region
-    crowd = [
-        opened(device, name, nr_mode=NR_REG_NULL, nr_mem_id=1, nr_tx_rings=number)
-        for name, number in (("c", 90), ("d", region.rings.objfree - 90 - rings))
-    ]
+    crowd = crowded(device, region, rings)
     for at in range(IF.size // 4, region.ifs.layout.objsize // 4):
         region.u32[at] = other.slot(True, 0)[0]  # behind the netmap_if of the first client
     free = bytes(region.bufs.free)
     assert Client(device).register("dm0{p") == ENOMEM
     assert bytes(region.bufs.free) == free
     for client in (other, *crowd):
+        client.close()
+    assert all_free(region)
+
+
+@pytest.mark.parametrize("rings", range(4))
+@pytest.mark.parametrize(("name", "other"), [("dm0{p", "dm0}p"), ("dm0}p", "dm0{p")])
+def test_rings_of_a_pipe_that_were_not_all_made_are_made_later(
+    name: str, other: str, rings: int
+) -> None:
+    """Those of the first end that a failed registration of the other has made have buffers, which
+    both ends share when there is room."""
+    device = Device()
+    device.state.add_interface(NetInterface("dm0"))
+    pairs = {"nr_tx_rings": 2, "nr_rx_rings": 2}
+    second_pair = {"nr_mode": NR_REG_ONE_NIC, "nr_ringid": 1, **pairs}
+    keeper = opened(device, name, nr_mode=NR_REG_ONE_NIC, **pairs)
+    region = keeper.region
+    crowd = crowded(device, region, rings)
+    assert Client(device).register(other, **second_pair) == ENOMEM
+    for client in crowd:
+        client.close()
+    one, two = opened(device, name, **second_pair), opened(device, other, **second_pair)
+    found = owned(region, [keeper, one, two])
+    assert len(found) == len(set(found)) == 4 * 8
+    assert region.bufs.layout.objtotal - region.bufs.reserved - region.bufs.objfree == 4 * 8
+    for sender, reader in ((one, two), (two, one)):
+        sender.send(FRAME)
+        assert reader.receive() == [FRAME]
+    for client in (keeper, one, two):
         client.close()
     assert all_free(region)
 

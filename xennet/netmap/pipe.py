@@ -103,6 +103,11 @@ class PipeEnd(Adapter):
         """The ring of the other end that a ring leads to."""
         return self.peer.rings(not kring.tx)[kring.ring_id]
 
+    def shared(self, kring: Kring) -> bool:
+        """Whether a ring and the one that it leads to show the same buffers. They do not after a
+        registration that got no memory for both, which has marked them as needed all the same."""
+        return kring.fake and self.joined(kring).fake
+
     def switched(self, on: bool, changed: Sequence[Kring]) -> None:
         if not on:
             for kring in changed:
@@ -113,10 +118,8 @@ class PipeEnd(Adapter):
         self.peer.rings_create()
         for kring in changed:
             kring.on = True
-            other = self.joined(kring)
-            if not kring.needed:
-                self._share_slots(kring, other)
-                kring.needed = kring.fake = other.fake = True
+            if not self.shared(kring):
+                self._share_slots(kring, self.joined(kring))
 
     def _share_slots(self, kring: Kring, other: Kring) -> None:
         """Both rings show the buffers of the one that has some: with the other's registration it is
@@ -126,14 +129,14 @@ class PipeEnd(Adapter):
         size = kring.num_slots * SLOT.size
         begin, end = (ring.offset + RING.size for ring in (source, target))
         u8[end : end + size] = u8[begin : begin + size]
+        kring.needed = kring.fake = other.fake = True
 
     def krings_delete(self) -> None:
         if self.active_fds or self.peer.active_fds:
             return
         for end in (self, self.peer):
             for kring in end.tx:
-                # An end that got no memory for its rings has marked them as needed, too.
-                if kring.needed and kring.offset >= 0:
+                if end.shared(kring):
                     self._free_buffers(kring, end.joined(kring))
         for end in (self, self.peer):
             for kring in end.every():
