@@ -137,4 +137,7 @@ def owned_by_creator(perms: Perms, who: Identity) -> Perms:
 
     They are inherited, but a creator that is not privileged becomes the owner.
     """
-    return perms if who.privileged else (Perm(perms[0].letter, who.domid), *perms[1:])
+    owner = perms[0]
+    if who.privileged or owner.domid == who.domid:
+        return perms
+    return (Perm(owner.letter, who.domid), *perms[1:])

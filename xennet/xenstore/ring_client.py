@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from xennet.abi.xs_numbers import (
@@ -41,28 +40,15 @@ class StorePort(Protocol):
         ...
 
 
-def _nobody(_request: bytes | memoryview) -> bytes | None:
-    return None
-
-
 class RingChannel:
     """A :class:`~xennet.xenstore.client.channel.Channel` through ``page``.
 
     The server is notified of every change, and works while it is waited for: no clock is involved.
-    ``ask(request)`` returns the answer to a request if that is the same as to send it and to
-    receive; None if it is not, with nothing done.
     """
 
-    def __init__(
-        self,
-        page: RingPage,
-        port: StorePort,
-        ask: Callable[[bytes | memoryview], bytes | None] = _nobody,
-    ) -> None:
+    def __init__(self, page: RingPage, port: StorePort) -> None:
         self._page = page
         self._port = port
-        self._ask = ask
-        self._answer = b""
         self._closed = False
 
     def send(self, data: bytes | memoryview) -> int:
@@ -72,9 +58,6 @@ class RingChannel:
         Raises XsConnectionError if the domain does not run, or the server does not serve the ring
         any more.
         """
-        if not self._closed and (answer := self._ask(data)) is not None:
-            self._answer = answer
-            return len(data)
         self._check()
         try:
             sent = self._page.requests.write(data)
@@ -86,9 +69,6 @@ class RingChannel:
 
     def receive(self) -> bytes:
         """The bytes in the ring. Raises XsConnectionError as :meth:`send` does."""
-        if self._answer:
-            answer, self._answer = self._answer, b""
-            return answer
         self._check()
         # First the event, then the page: what comes after the look makes a new event.
         self._port.take_event()

@@ -83,7 +83,7 @@ class RingServer:
             return False
         return self._page.takes_requests and self.session.is_idle()
 
-    def answer(self, request: bytes | memoryview) -> bytes:
+    def answer(self, request: bytes) -> bytes:
         """Serve a domain that sends ``request``, at most 1024 bytes, while the server is idle, and
         takes the answer at once: returns it, up to 1024 bytes. No event is sent for these.
 

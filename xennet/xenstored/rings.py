@@ -100,7 +100,7 @@ class _ServedRing:
             dom0.poll(port)
         return server is not None and server.run()
 
-    def answer(self, domain: Domain, port: int, request: bytes | memoryview) -> bytes | None:
+    def answer(self, domain: Domain, port: int, request: bytes) -> bytes | None:
         """Answer ``request`` of ``domain`` in one step: it sends an event by its ``port``, which
         domain 0 takes, and takes that of the answer.
 
@@ -190,7 +190,7 @@ class _GuestPort:
         ring = self._rings.served.get(self._domain.domid)
         return ring is not None and ring.run()
 
-    def ask(self, request: bytes | memoryview) -> bytes | None:
+    def exchange(self, request: bytes) -> bytes | None:
         """The answer to ``request`` in one step, if that is the same (_ServedRing.answer)."""
         ring = self._rings.served.get(self._domain.domid)
         return None if ring is None else ring.answer(self._domain, self._port, request)
@@ -208,7 +208,7 @@ class _QueuedPort(_GuestPort):
         self.send_event()
         self._patience = PATIENCE
 
-    def ask(self, request: bytes | memoryview) -> bytes | None:
+    def exchange(self, request: bytes) -> bytes | None:
         return None
 
     def pump(self) -> bool:
@@ -306,7 +306,7 @@ class StoreRings:
             earlier.close()
             reconnect(page, port)
         connection = self._users[domain.domid] = WireConnection(
-            RingChannel(page, port, port.ask), name
+            RingChannel(page, port), name, exchange=port.exchange
         )
 
         def arrived() -> None:

@@ -24,7 +24,6 @@ from xennet.xenstore.client.nodes import (
 from xennet.xenstore.client.watch import WatchIterator
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.path import is_same_or_below, is_special
-from xennet.xenstore.watch import WatchEvent
 
 _T = TypeVar("_T")
 
@@ -56,6 +55,7 @@ class Client(NodeOperations):
         if name:
             connection.name = name
         connection.sink = self._woken
+        self._events = connection.events
         self.on_pending: Callable[[], None] | None = None
         #: Those of each token by the watched paths.
         self._callbacks: dict[str, dict[str, WatchCallback]] = {}
@@ -184,15 +184,19 @@ class Client(NodeOperations):
         self._forget(path, token)
         if self.pending:
             # Only events with this token can have lost their receiver.
-            self._connection.events.discard(
-                lambda event: event.token == token and not self._receivers(event)
+            left = self._callbacks.get(token, ())
+            self._events.discard(
+                lambda event: (
+                    event.token == token
+                    and not any(_covers(watched, event.path) for watched in left)
+                )
             )
         self._connection.unwatch(path, token)
 
     @property
     def pending(self) -> bool:
         """Whether an event that has been received is not delivered yet."""
-        return bool(self._connection.events)
+        return bool(self._events)
 
     def poll_one(self) -> bool:
         """Deliver the oldest event; receives what has come and does not wait.
@@ -200,16 +204,18 @@ class Client(NodeOperations):
         Returns False if there was no event. An exception of a callback is passed on, and the event
         counts as delivered.
         """
-        while self._connection.events or self._fetch():
-            event = self._connection.events.popleft()
-            receivers = self._receivers(event)
-            path, token = event
-            for watched, callback in receivers:
-                # An earlier callback of this very event may have removed the watch.
-                if self._callbacks.get(token, _NONE).get(watched) is callback:
-                    callback(path, token)
+        events = self._events
+        while events or self._fetch():
+            path, token = events.popleft()
+            received = False
+            for watched, callback in list(self._callbacks.get(token, _NONE).items()):
+                if _covers(watched, path):
+                    received = True
+                    # An earlier callback of this very event may have removed the watch.
+                    if self._callbacks.get(token, _NONE).get(watched) is callback:
+                        callback(path, token)
             # An event without receivers was sent before the server knew that its watch has ended.
-            if receivers:
+            if received:
                 return True
         return False
 
@@ -288,18 +294,10 @@ class Client(NodeOperations):
         if not self._callbacks[token]:
             del self._callbacks[token]
 
-    def _receivers(self, event: WatchEvent) -> list[tuple[str, WatchCallback]]:
-        path, token = event
-        return [
-            (watched, callback)
-            for watched, callback in self._callbacks.get(token, _NONE).items()
-            if _covers(watched, path)
-        ]
-
     def _woken(self) -> None:
-        if self.on_pending is not None and self.pending:
+        if self.on_pending is not None and self._events:
             self.on_pending()
 
 
 def _covers(watched: str, path: str) -> bool:
-    return watched == path or (not is_special(path) and is_same_or_below(path, watched))
+    return is_same_or_below(path, watched) and (watched != "/" or not is_special(path))

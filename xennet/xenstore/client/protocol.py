@@ -21,7 +21,7 @@ from xennet.abi.xs_numbers import (
 from xennet.xenstore.client.errors import XsReplyError
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.watch import WatchEvent
-from xennet.xenstore.wire import HEADER, Decoder, Message, ProtocolError, decode_text
+from xennet.xenstore.wire import HEADER, Decoder, ProtocolError, decode_text
 from xennet.xenstore.wire import strings as split_strings
 
 
@@ -63,7 +63,8 @@ class ClientProtocol:
         self._decoder = Decoder()
         self._asked: dict[int, Request] = {}
         self._abandoned: dict[int, Request] = {}
-        self._replies: dict[int, Message] = {}
+        #: Type and payload of the replies not fetched.
+        self._replies: dict[int, tuple[int, bytes]] = {}
         self._last_id = 0
 
     # -- bytes ---------------------------------------------------------------------------------
@@ -81,11 +82,12 @@ class ClientProtocol:
         decoder = self._decoder
         decoder.put(data)
         try:
-            while decoder.waiting and (message := decoder.next()) is not None:
-                if message.type == XS_WATCH_EVENT:
-                    self.events.append(_event(message))
+            while decoder.waiting and (message := decoder.split()) is not None:
+                kind, req_id, tx_id, payload = message
+                if kind == XS_WATCH_EVENT:
+                    self.events.append(_event(payload))
                 else:
-                    self._reply(message)
+                    self._reply(kind, req_id, tx_id, payload)
         except ProtocolError as error:
             raise XsReplyError("", str(error)) from error
 
@@ -111,10 +113,10 @@ class ClientProtocol:
 
     def answer(self, req_id: int) -> bytes:
         """Take the payload of a reply that has come. Raises XsError if the server refused."""
-        request, reply = self._asked.pop(req_id), self._replies.pop(req_id)
-        if reply.type != XS_ERROR:
-            return reply.payload
-        raise _refusal(request, reply.payload)
+        request, (kind, payload) = self._asked.pop(req_id), self._replies.pop(req_id)
+        if kind != XS_ERROR:
+            return payload
+        raise _refusal(request, payload)
 
     def abandon(self, req_id: int) -> None:
         """Give a request up: its reply is dropped when it comes, and a transaction that it started
@@ -124,7 +126,7 @@ class ClientProtocol:
         if reply is None:
             self._abandoned[req_id] = request
         else:
-            self._unwanted(request, reply)
+            self._unwanted(request, *reply)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -134,28 +136,25 @@ class ClientProtocol:
             if self._last_id not in self._asked and self._last_id not in self._abandoned:
                 return self._last_id
 
-    def _reply(self, message: Message) -> None:
-        req_id = message.req_id
+    def _reply(self, kind: int, req_id: int, tx_id: int, payload: bytes) -> None:
         request = self._asked.get(req_id) or self._abandoned.get(req_id)
         if request is None or req_id in self._replies:
-            name = XS_NAMES.get(message.type, f"type {message.type}")
+            name = XS_NAMES.get(kind, f"type {kind}")
             raise XsReplyError("", f"{name} with req_id {req_id}, which no request waits for")
-        if message.type not in (request.type, XS_ERROR):
-            name = XS_NAMES.get(message.type, f"type {message.type}")
-            raise XsReplyError(request.path, f"{request.op} answered by {name}")
-        if message.tx_id != request.tx_id:
-            raise XsReplyError(
-                request.path,
-                f"{request.op} in transaction {request.tx_id} answered in {message.tx_id}",
-            )
+        asked, _, asked_tx, path = request
+        if kind != asked and kind != XS_ERROR:
+            name = XS_NAMES.get(kind, f"type {kind}")
+            raise XsReplyError(path, f"{request.op} answered by {name}")
+        if tx_id != asked_tx:
+            raise XsReplyError(path, f"{request.op} in transaction {asked_tx} answered in {tx_id}")
         if req_id in self._asked:
-            self._replies[req_id] = message
+            self._replies[req_id] = kind, payload
         else:
-            self._unwanted(self._abandoned.pop(req_id), message)
+            self._unwanted(self._abandoned.pop(req_id), kind, payload)
 
-    def _unwanted(self, request: Request, reply: Message) -> None:
-        if request.type == XS_TRANSACTION_START and reply.type != XS_ERROR:
-            tx_id = transaction_id(request, reply.payload)
+    def _unwanted(self, request: Request, kind: int, payload: bytes) -> None:
+        if request.type == XS_TRANSACTION_START and kind != XS_ERROR:
+            tx_id = transaction_id(request, payload)
             end = Request(XS_TRANSACTION_END, b"F\0", tx_id)
             self._abandoned[self.ask(end)] = end
 
@@ -184,10 +183,10 @@ def decimal(request: Request, text: bytes) -> int:
     return int(text)
 
 
-def _event(message: Message) -> WatchEvent:
-    parts = decode_text(message.payload).split("\0")
+def _event(payload: bytes) -> WatchEvent:
+    parts = decode_text(payload).split("\0")
     if len(parts) != 3 or parts[2]:
-        raise XsReplyError("", f"watch event {message.payload[:80]!r} is not path|token|")
+        raise XsReplyError("", f"watch event {payload[:80]!r} is not path|token|")
     return WatchEvent(parts[0], parts[1])
 
 
