@@ -102,8 +102,10 @@ class ByteRing:
         Returns the number of bytes written. Raises RingIndexError, with nothing changed.
         """
         u8, u32, base = self._u8, self._u32, self._data
-        prod = u32[self._prod]
-        room = XENSTORE_RING_SIZE - self._waiting(prod, u32[self._cons])
+        prod, cons = u32[self._prod], u32[self._cons]
+        room = XENSTORE_RING_SIZE
+        if prod != cons:
+            room -= self._waiting(prod, cons)
         size = len(data)
         if size > room:
             size = room

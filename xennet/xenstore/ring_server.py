@@ -102,7 +102,8 @@ class RingServer:
         if page.responses.empty and not session.closed:
             answer = session.take(XENSTORE_RING_SIZE)
             page.responses.carry(answer)
-            if session.resume() or session.pending:
+            if session.unfinished:
+                session.resume()
                 self.run()
             return answer
         self._changed()

@@ -161,6 +161,11 @@ class Session:
         """Whether there is output."""
         return bool(self._out or self._events)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is output, or input that is not handled."""
+        return bool(self._out or self._events or self._decoder.waiting)
+
     def is_idle(self) -> bool:
         """Whether the next request is handled as soon as it comes, and nothing is output before
         that."""

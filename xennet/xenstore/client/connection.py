@@ -13,6 +13,7 @@ from xennet.xenstore.client.protocol import (
     EventBacklog,
     Request,
     decimal,
+    new_request,
     strings,
     transaction_id,
 )
@@ -66,8 +67,8 @@ class WireConnection:
 
     def write(self, path: str, value: bytes, tx: int = 0) -> None:
         """XS_WRITE: set a value; missing nodes are created."""
-        request = Request(xs.XS_WRITE, _text(path, path) + value, tx, path)
-        self._acknowledged(request)
+        kind, named, _, _ = _about(xs.XS_WRITE, path, tx)
+        self._acknowledged(new_request((kind, named + value, tx, path)))
 
     def mkdir(self, path: str, tx: int = 0) -> None:
         """XS_MKDIR: create a node if there is none."""
@@ -191,7 +192,8 @@ class WireConnection:
             self._alive("")
             self._transfer(lambda: False, self._channel.deadline(0))
         finally:
-            self._tell(before)
+            if len(self.events) > before:
+                self._tell()
 
     def close(self) -> None:
         """Close the channel. May be repeated."""
@@ -213,15 +215,12 @@ class WireConnection:
             if self._lost is not None:
                 self._alive(request.path)
             req_id = protocol.ask(request)
-            if (
-                self._exchange is not None
-                and (reply := self._exchange(protocol.outgoing)) is not None
-            ):
-                protocol.outgoing = b""
-                if reply:
-                    protocol.receive(reply)
-                if protocol.answered(req_id):
-                    return protocol.answer(req_id)
+            if self._exchange is not None:
+                output = self._exchange(protocol.outgoing)
+                if output is not None:
+                    answer = protocol.exchanged(req_id, output)
+                    if answer is not None:
+                        return answer
             if deadline is None:
                 deadline = self._channel.deadline(self.timeout)
             answered = False
@@ -234,7 +233,8 @@ class WireConnection:
                 raise XsTimeoutError(request.path, f"no answer to {request.op}{self._patience()}")
             return protocol.answer(req_id)
         finally:
-            self._tell(before)
+            if len(self.events) > before:
+                self._tell()
 
     def _patience(self) -> str:
         return "" if self.timeout is None else f" within {self.timeout:g} s"
@@ -286,21 +286,16 @@ class WireConnection:
         if self._lost is not None:
             raise XsConnectionError(path, self._lost.detail, self._lost.errno)
 
-    def _tell(self, before: int) -> None:
-        """Call the sink if there are more events than ``before``."""
-        if self.sink is not None and len(self.events) > before:
+    def _tell(self) -> None:
+        """Call the sink: there are new events."""
+        if self.sink is not None:
             self.sink()
 
 
 def _about(kind: int, path: str, tx: int, *more: str) -> Request:
     """A request whose arguments are strings, each with its nul; the first one is ``path``."""
-    payload = _text(path, path)
-    for argument in more:
-        payload += _text(argument, path)
-    return Request(kind, payload, tx, path)
-
-
-def _text(text: str, path: str) -> bytes:
-    if "\0" in text:
-        raise XsError("EINVAL", path, f"argument {text!r} contains a nul")
-    return encode_text(text) + b"\0"
+    text = "\0".join((path, *more, ""))
+    if text.count("\0") != 1 + len(more):
+        broken = next(argument for argument in (path, *more) if "\0" in argument)
+        raise XsError("EINVAL", path, f"argument {broken!r} contains a nul")
+    return new_request((kind, encode_text(text), tx, path))
