@@ -59,7 +59,7 @@ class NodeDirectory:
     def text(self, name: str) -> str:
         """The value as text (bytes that are not ASCII are escaped). Raises XenbusError as
         :meth:`raw` does."""
-        return self.raw(name).decode("ascii", "backslashreplace")
+        return _as_text(self.raw(name))
 
     def unsigned(self, name: str) -> int:
         """The value as ``%u``, 0..2^32-1. Raises XenbusError as :meth:`raw` does, or EINVAL if it
@@ -75,13 +75,18 @@ class NodeDirectory:
     def optional_text(self, name: str, default: str = "") -> str:
         """The value as text; ``default`` if it cannot be read."""
         try:
-            return self.text(name)
-        except XenbusError:
+            return _as_text(self.store.read(f"{self.path}/{name}"))
+        except XsError:
             return default
 
     def optional_unsigned(self, name: str, default: int = 0) -> int:
         """The value as ``%u``; ``default`` if it cannot be read or is no number."""
         try:
-            return self.unsigned(name)
-        except XenbusError:
+            number = scan_unsigned(self.store.read(f"{self.path}/{name}"))
+        except XsError:
             return default
+        return default if number is None else number
+
+
+def _as_text(value: bytes) -> str:
+    return value.decode("ascii", "backslashreplace")

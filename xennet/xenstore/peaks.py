@@ -11,24 +11,22 @@ class Peaks:
     def __init__(self, privileged: Container[int]) -> None:
         self.guests: dict[str, int] = {}
         self._privileged = privileged
-        self._domains: dict[int, dict[str, int]] = {}
+        #: The peaks that each domain's usage may raise: its own, and those of all guests.
+        self._domains: dict[int, tuple[dict[str, int], ...]] = {}
 
     def __repr__(self) -> str:
         return f"<Peaks {self.guests}>"
 
     def saw(self, domid: int, limit: str, value: int) -> None:
         """Note that ``domid`` has, or was granted, ``value`` of what the quota ``limit`` bounds."""
-        mine = self._domains.get(domid)
-        if mine is None:
-            mine = self._domains[domid] = {}
-        if value > mine.get(limit, 0):
-            mine[limit] = value
-        if domid not in self._privileged and value > self.guests.get(limit, 0):
-            self.guests[limit] = value
+        for peaks in self._domains.get(domid) or self._begin(domid, {}):
+            if value > peaks.get(limit, 0):
+                peaks[limit] = value
 
     def of(self, domid: int) -> Mapping[str, int]:
         """The peaks of ``domid``; a missing key stands for 0."""
-        return self._domains.get(domid, {})
+        known = self._domains.get(domid)
+        return {} if known is None else known[0]
 
     def forget(self, domid: int) -> None:
         """Forget a domain that is gone. The peaks of all guests stay."""
@@ -37,4 +35,11 @@ class Peaks:
     def reset(self, now: Mapping[int, Mapping[str, int]]) -> None:
         """Set the peaks of each domain to what it has ``now``, and those of all guests to 0."""
         self.guests.clear()
-        self._domains = {domid: dict(usage) for domid, usage in now.items()}
+        self._domains.clear()
+        for domid, usage in now.items():
+            self._begin(domid, dict(usage))
+
+    def _begin(self, domid: int, own: dict[str, int]) -> tuple[dict[str, int], ...]:
+        known = (own,) if domid in self._privileged else (own, self.guests)
+        self._domains[domid] = known
+        return known

@@ -161,8 +161,8 @@ class WatchTable:
         """Number of watches of each domain."""
         #: Those of a path are in the order in which they fire.
         self._by_path: dict[str, list[Watch]] = {}
-        #: Those on a directory and above it, as long as no watch is added or removed.
-        self._above: dict[str, list[Watch]] = {}
+        #: Those on a directory and above it; with a directory, all that are above it are there.
+        self._above: dict[str, Sequence[Watch]] = {}
         self._serial = 0
 
     def __repr__(self) -> str:
@@ -176,7 +176,7 @@ class WatchTable:
             rank = len(path), -self._serial
         watch = Watch(watcher, path, token, prefix, rank)
         insort(self._by_path.setdefault(path, []), watch, key=_RANK)
-        self._above.clear()
+        self._forget(path)
         self.counts[watcher.identity.domid] += 1
         return watch
 
@@ -187,7 +187,7 @@ class WatchTable:
         del here[bisect_left(here, watch.rank, key=_RANK)]
         if not here:
             del self._by_path[watch.path]
-        self._above.clear()
+        self._forget(watch.path)
 
     def paths_below(self, top: str) -> list[str]:
         """The watched paths strictly below ``top``."""
@@ -209,7 +209,7 @@ class WatchTable:
             above = self._above_all(directory)
         if here is None:
             return above
-        return sorted(here + above, key=_RANK) if above else here
+        return sorted([*here, *above], key=_RANK) if above else here
 
     def tell(self, watches: Iterable[Watch], path: str, visible_by: Sequence[Perms]) -> None:
         """Queue the events of ``watches`` for a change of ``path``.
@@ -235,18 +235,22 @@ class WatchTable:
                 size = event.payload_len
             watcher.deliver(event, size)
 
-    def _above_all(self, directory: str) -> list[Watch]:
+    def _forget(self, path: str) -> None:
+        """Forget which watches are above: one on ``path`` has come or gone."""
+        if path in self._above:  # else no directory below it is there
+            self._above.clear()
+
+    def _above_all(self, directory: str) -> Sequence[Watch]:
         """The watches on ``directory`` and above it, in their order."""
-        found, path = list(self._by_path.get(directory, ())), directory
-        while path != "/":
-            path = parent(path)
-            further = self._above.get(path)
-            if further is not None:
-                found += further
-                break
-            found += self._by_path.get(path, ())
-        found.sort(key=_RANK)
         if len(self._above) >= _DIRECTORIES:
             self._above.clear()
-        self._above[directory] = found
+        unknown = [directory]
+        while unknown[-1] != "/" and (above := parent(unknown[-1])) not in self._above:
+            unknown.append(above)
+        found = self._above.get(parent(unknown[-1]), ())
+        for path in reversed(unknown):
+            here = self._by_path.get(path)
+            if here is not None:
+                found = sorted([*here, *found], key=_RANK)
+            self._above[path] = found
         return found
