@@ -190,7 +190,7 @@ class _GuestPort:
         ring = self._rings.served.get(self._domain.domid)
         return ring is not None and ring.run()
 
-    def exchange(self, request: bytes) -> bytes | None:
+    def at_once(self, request: bytes) -> bytes | None:
         """The answer to ``request`` in one step, if that is the same (_ServedRing.answer)."""
         ring = self._rings.served.get(self._domain.domid)
         return None if ring is None else ring.answer(self._domain, self._port, request)
@@ -208,7 +208,7 @@ class _QueuedPort(_GuestPort):
         self.send_event()
         self._patience = PATIENCE
 
-    def exchange(self, request: bytes) -> bytes | None:
+    def at_once(self, request: bytes) -> bytes | None:
         return None
 
     def pump(self) -> bool:
@@ -306,7 +306,7 @@ class StoreRings:
             earlier.close()
             reconnect(page, port)
         connection = self._users[domain.domid] = WireConnection(
-            RingChannel(page, port), name, exchange=port.exchange
+            RingChannel(page, port), name, at_once=port.at_once
         )
 
         def arrived() -> None:

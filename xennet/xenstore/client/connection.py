@@ -21,7 +21,7 @@ from xennet.xenstore.errors import XsError
 from xennet.xenstore.perms import Perm, parse_perm
 from xennet.xenstore.wire import encode_text
 
-Exchange = Callable[[bytes], bytes | None]
+AtOnce = Callable[[bytes], bytes | None]
 """(message) -> what the server answers to it, if that is the same as to send it and to receive all
 that comes; b"" if it was sent, and the answer is to be received; None, with nothing done, if it is
 to be sent."""
@@ -36,7 +36,7 @@ class WireConnection:
     Each method waits ``timeout`` seconds (None: no limit) for its answer, then raises
     XsTimeoutError. A refusal is an XsError with the path as given; a server that is gone or breaks
     the protocol is an XsConnectionError or XsReplyError. Not for several threads at once.
-    ``exchange``: a shorter way for a request, if there is one.
+    ``at_once``: a shorter way for a request, if there is one.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class WireConnection:
         channel: Channel,
         name: str = "client",
         timeout: float | None = None,
-        exchange: Exchange | None = None,
+        at_once: AtOnce | None = None,
     ) -> None:
         self.name = name
         self.timeout = timeout
         self.sink: Callable[[], None] | None = None
         self._channel = channel
-        self._exchange = exchange
+        self._at_once = at_once
         self._protocol = ClientProtocol()
         #: The watch events that have come and were not taken.
         self.events: EventBacklog = self._protocol.events
@@ -215,10 +215,10 @@ class WireConnection:
             if self._lost is not None:
                 self._alive(request.path)
             req_id = protocol.ask(request)
-            if self._exchange is not None:
-                output = self._exchange(protocol.outgoing)
+            if self._at_once is not None:
+                output = self._at_once(protocol.outgoing)
                 if output is not None:
-                    answer = protocol.exchanged(req_id, output)
+                    answer = protocol.answered_at_once(req_id, output)
                     if answer is not None:
                         return answer
             if deadline is None:

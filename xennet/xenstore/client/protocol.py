@@ -114,7 +114,7 @@ class ClientProtocol:
         self.outgoing += HEADER.pack(kind, req_id, tx_id, size) + payload
         return req_id
 
-    def exchanged(self, req_id: int, output: bytes) -> bytes | None:
+    def answered_at_once(self, req_id: int, output: bytes) -> bytes | None:
         """Take ``output``, which is all that the server of this process had to say when it handled
         :attr:`outgoing` at once.
 
