@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -209,6 +211,12 @@ def test_compiled_as_plain(engine: str) -> None:
     assert sorted(out, key=lambda pair: pair[1]) == whole
 
 
+def give_back(borrowed: dict[int, tuple[FrameBatch, list[bytes]]], q: int) -> None:
+    """Others may take the place of what queue ``q`` has borrowed, which is as it was."""
+    batch, contents = borrowed.pop(q, (fresh(), []))
+    assert [*map(bytes, batch)] == contents
+
+
 @given(
     queues=st.integers(2, 4),
     hashing=st.booleans(),
@@ -231,6 +239,7 @@ def test_what_is_lent_is_what_would_be_copied(
     sides = []
     for lending in (0, lent):
         source, happened = Source(), list[object]()
+        borrowed: dict[int, tuple[FrameBatch, list[bytes]]] = {}
         source.frames = [
             (flow(port, size), i if gso else -1) for i, (port, size) in enumerate(frames)
         ]
@@ -241,12 +250,16 @@ def test_what_is_lent_is_what_would_be_copied(
             end, batch = steering.ends[n % queues], fresh(most, size)
             assert isinstance(end, QueueEnd)
             assert end.lends
-            pull = end.borrow if lending >> number & 1 else end.pull
+            pull: Callable[[FrameBatch], int] = end.pull
+            if lending >> number & 1:
+                pull = partial(end.borrow, keep=partial(give_back, borrowed, n % queues))
             try:
                 happened.append((pull(batch), batch.used))
             except IndexError as error:
                 happened.append(str(error))
                 continue
+            if lending >> number & 1:
+                borrowed[n % queues] = batch, [*map(bytes, batch)]
             columns = batch.length, batch.flags, batch.gso_size, batch.timestamp, batch.hash_info
             rows = list(zip(*(column[: batch.count] for column in columns), strict=True))
             happened.append([*zip(map(bytes, batch), rows, strict=True), steering.waiting])
@@ -255,6 +268,8 @@ def test_what_is_lent_is_what_would_be_copied(
                     happened.append(batch.gso_type[i])
                 if batch.hash_info[i]:
                     happened.append(batch.hash_value[i])
+        for q in list(borrowed):
+            give_back(borrowed, q)
         sides.append(happened)
     assert sides[0] == sides[1]
 

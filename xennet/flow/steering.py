@@ -152,17 +152,20 @@ class QueueEnd(_End):
     def pull(self, batch: FrameBatch) -> int:
         return self.middle.give(self._q, partial(self.middle.copy, self._views(batch)))
 
-    def borrow(self, batch: FrameBatch) -> int:
+    def borrow(self, batch: FrameBatch, keep: Callable[[], None]) -> int:
         """The same for an empty batch, but the bytes of the frames stay where they are, in the
-        middle batch, whose ``data`` is that of ``batch`` then. They are valid until an end pulls or
-        borrows the next time. For an end that ``lends``."""
+        middle batch, whose ``data`` is that of ``batch`` then. ``keep()`` is called before others
+        take their place, in a pull of any end. For an end that ``lends``."""
         assert isinstance(self.middle, LendingMiddle)
-        return self.middle.give(self._q, partial(self.middle.lend, batch))
+        given = self.middle.give(self._q, partial(self.middle.lend, batch))
+        self.middle.borrowers[self._q] = keep
+        return given
 
 
 class Middle:
     """The middle batch; ``left`` of its frames are not taken yet. ``hungry``: by queue, whether it
-    was told "nothing" without the endpoint being asked."""
+    was told "nothing" without the endpoint being asked. ``borrowers``: by queue, what is called
+    before the frames are forgotten that were lent to it."""
 
     def __init__(
         self,
@@ -179,6 +182,7 @@ class Middle:
         self._queue = array("I", bytes(4 * frames))
         self._head = array("I", bytes(4 * queues))
         self.hungry = [False] * queues
+        self.borrowers: dict[int, Callable[[], None]] = {}
         self.left = 0
 
         engine = current()
@@ -228,7 +232,10 @@ class Middle:
         self._head[:] = heads
 
     def drop_all(self) -> int:
-        """Forget all frames. Returns their number."""
+        """Forget all frames. Returns the number of those that were not taken."""
+        for keep in self.borrowers.values():
+            keep()
+        self.borrowers.clear()
         dropped, self.left = self.left, 0
         self.batch.clear()
         self._head[:] = array("I", bytes(4 * len(self._head)))

@@ -283,10 +283,9 @@ class Queue:
             return self._discard() or more
 
         if tx.next == tx.batch.count:
-            observed = self._passage.interest.any
-            if not tx.pull(self.guest, observed):
+            if not tx.pull(self.guest):
                 return more
-            if observed:
+            if self._passage.interest.any:
                 self._passage.tell("in", tx.batch, tx.batch.count)
         taken = tx.put_requests()
         if not taken:

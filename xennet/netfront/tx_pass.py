@@ -76,30 +76,31 @@ class TxPass(Outbox):
         """Whether every request waits for its response, so that an event will come."""
         return not self._state[guest_tx.S_FREE]
 
-    def pull(self, guest: Endpoint, observed: bool) -> int:
+    def pull(self, guest: Endpoint) -> int:
         """Pull frames of ``guest`` into the batch, all of which was sent. Returns their number.
 
         Where the bytes of frames can stay in the middle batch of several queues they are not
-        copied until :meth:`put_requests`, which has to follow at once, does so. That is for plain
-        code, which is slow at copying frame by frame; and for frames that nobody sees before, as
-        those are ``observed``: an observer may raise, and they are sent later then.
+        copied until they are sent, or that batch is filled again. That is for plain code, which is
+        slow at copying frame by frame.
         """
         batch = self.refill()
-        if not isinstance(guest, QueueEnd) or not guest.lends or observed or self.log.interest.any:
+        if not isinstance(guest, QueueEnd) or not guest.lends:
             return guest.pull(batch)
         if not self._borrowed_args:
             words, own, grants, frames, *rest = self.put_args
             middle = guest.middle.batch.for_kernels(self.engine.view)
             self._borrowed_args = (words, own, grants, (*middle[:2], *frames[2:]), *rest)
-        return guest.borrow(batch)
+        return guest.borrow(batch, self._keep)
 
     def _forget(self) -> None:
         super()._forget()
         self.batch.data = self._own_data
 
     def _keep(self) -> None:
-        """Copy the borrowed frames that have found no room on the ring: they are sent later."""
+        """Copy the borrowed frames that are not sent yet: the middle batch is filled again."""
         batch, used = self.batch, 0
+        if batch.data is self._own_data:
+            return
         for i in range(self.next, batch.count):
             size = batch.length[i]
             self._own_data[used : used + size] = batch.frame(i)
@@ -122,12 +123,9 @@ class TxPass(Outbox):
 
         The requests are published; ``res[R_NOTIFY]`` is 1 if the backend has to be notified.
         """
-        borrowed = self.batch.data is not self._own_data
-        args = self._borrowed_args if borrowed else self.put_args
+        args = self.put_args if self.batch.data is self._own_data else self._borrowed_args
         taken = self._put(self.next, self.batch.count, args)
         self.next += taken
-        if borrowed and not self.empty:
-            self._keep()
         return taken
 
     def put_others(self, batch: FrameBatch) -> int:
