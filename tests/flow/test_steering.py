@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from packets import ARP, frame, ipv4, tcp
@@ -228,6 +228,7 @@ def give_back(borrowed: dict[int, tuple[FrameBatch, list[bytes]]], q: int) -> No
     ),
     lent=st.integers(0, 2**40 - 1),
 )
+@example(2, True, False, [(1, 60), (2, 60), (1, 61), (2, 61)], [(0, 9, 9000), (1, 9, 9000)], 3)
 def test_what_is_lent_is_what_would_be_copied(
     queues: int,
     hashing: bool,

@@ -323,8 +323,8 @@ class LendingMiddle(Middle):
             add[q](place)
         for q, places in enumerate(self._places):
             self._head[q] = places[0] if places else count
-        batch = self.batch
-        self._gso, self._hashes = any(batch.gso_size[:count]), any(batch.hash_info[:count])
+        columns = self.batch.all_columns
+        self._alike = [column[1:count] == column[: count - 1] for column in columns]
 
     def copy(self, into: _Views, q: int) -> int:
         _head, link = self._chains
@@ -340,27 +340,19 @@ class LendingMiddle(Middle):
         middle batch: as many as :meth:`copy` would copy. Returns their number."""
         middle, own = self.batch, self._places[q]
         places, room = own[: batch.max_frames], len(batch.data)
-        lengths = pick(places, middle.length)
+        given = len(places)
+        columns = zip(batch.all_columns, middle.all_columns, self._alike, strict=True)
+        for column, of_all, alike in columns:
+            values = of_all[:1] * given if alike else array(of_all.typecode, pick(places, of_all))
+            column[:given] = values
+        lengths = batch.length[:given]
         if (used := sum(lengths)) > room:
             ends = list(accumulate(lengths))
-            fit = bisect_right(ends, room)
-            if not fit:
+            given = bisect_right(ends, room)
+            if not given:
                 self._no_room(q)
-            places, used = places[:fit], ends[fit - 1]
-        given = len(places)
+            used = ends[given - 1]
         del own[:given]
         self._head[q] = own[0] if own else middle.count
-        for column, of_all, is_used in (
-            (batch.offset, middle.offset, True),
-            (batch.length, middle.length, True),
-            (batch.flags, middle.flags, True),
-            (batch.timestamp, middle.timestamp, True),
-            (batch.gso_size, middle.gso_size, self._gso),
-            (batch.gso_type, middle.gso_type, self._gso),
-            (batch.hash_info, middle.hash_info, self._hashes),
-            (batch.hash_value, middle.hash_value, self._hashes),
-        ):
-            values = pick(places, of_all) if is_used else bytes(4 * given)
-            column[:given] = array(column.typecode, values)
         batch.data, batch.count, batch.used = middle.data, given, used
         return given
