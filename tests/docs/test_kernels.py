@@ -56,5 +56,5 @@ def faults(kernel: FunctionType) -> list[str]:
 def test_a_kernel_is_short_and_takes_little() -> None:
     kernels = with_all_that_they_call(given_to_an_engine())
     found = {(file_of(kernel), kernel.__name__): faults(kernel) for kernel in kernels}
-    assert {("netback/guest_tx.py", "read_extras"), ("vif/extra.py", "put_gso")} <= set(found)
+    assert {("netback/guest_tx.py", "read_chain"), ("vif/extra.py", "put_gso")} <= set(found)
     assert {kernel: why for kernel, why in found.items() if why} == {}

@@ -4,8 +4,7 @@ The kernels, in the order of a pass, each with what does the same in Linux 6.1's
 
     take_requests        requests -> packets, and a grant-copy table      xenvif_tx_build_gops
       read_requests        each slot once, checked                          RING_COPY_REQUEST
-        read_chain           what belongs to a packet behind its first slot
-          read_extras          extra infos                                    xenvif_get_extras
+        read_chain           what is behind a first slot; extra infos         xenvif_get_extras
           amend_list           multicast control                              xenvif_mcast_add
           read_later           later data slots                               xenvif_count_requests
         answer_no_packet     ERROR for a packet that is refused             xenvif_tx_err
@@ -190,10 +189,8 @@ AMENDED = -1
 TxSlots: TypeAlias = "tuple[U32Array, U32Array, U32Array, U32Array, U32Array]"
 
 #: Of each type, word 0 and 1 of the last extra info that a packet has. As in Linux, where the array
-#: is called extras (xen-netback, xenvif_get_extras). No extra info is of type 0; in its place is
-#: which types there are: bit t for type t.
+#: is called extras (xen-netback, xenvif_get_extras). No extra info is of type 0.
 EXTRA_WORDS = 2 * XEN_NETIF_EXTRA_TYPE_MAX_in_linux
-_SEEN = 0
 _GSO = 2 * XEN_NETIF_EXTRA_TYPE_GSO
 _HASH = 2 * XEN_NETIF_EXTRA_TYPE_HASH
 _MCAST_ADD = 2 * XEN_NETIF_EXTRA_TYPE_MCAST_ADD
@@ -266,7 +263,7 @@ def read_requests(
     credit = state[S_CREDIT]
     limited = credit < UNLIMITED
     logging = len(log) > LOG_HEADER
-    slot = packets = used = seen = 0
+    slot = packets = used = seen = kinds = 0
     fate = NOT_REFUSED
     while slot < available and packets < max_packets:
         at = RING_SLOTS + ((start + slot) & TX_MASK) * TX_STRIDE
@@ -283,7 +280,7 @@ def read_requests(
         rflags = word1 >> TXREQ_S_flags
         later = behind = slot + 1
         if rflags & _CHAINED:  # then the first slot holds what the later ones leave of size
-            later, behind, left, fate = read_chain(
+            later, behind, left, fate, kinds = read_chain(
                 page, start, slot, available, rflags, size, vif_config, slots, res
             )
             if not behind:
@@ -300,10 +297,10 @@ def read_requests(
         packet_flags = FRAME_OF_TX[rflags & CSUM_BITS]
         if rflags & NETTXF_extra_info:
             state[S_EXTRAS] = packets + 1
-            if extras[_SEEN] & _HASH_SEEN:
+            if kinds & _HASH_SEEN:
                 hash_info[packets] = hash_from_frontend(extras[_HASH])
                 hash_value[packets] = extras[_HASH + 1]
-            if extras[_SEEN] & _GSO_SEEN:
+            if kinds & _GSO_SEEN:
                 packet_flags = keep_gso(packets, packet_flags, start + slot, slots, frames, res)
                 if res[R_VERDICT] != OK:
                     break
@@ -360,64 +357,50 @@ def read_chain(
     vif_config: Vector,
     slots: TxSlots,
     res: Vector,
-) -> tuple[int, int, int, int]:
+) -> tuple[int, int, int, int, int]:
     """Read what belongs to a packet behind its first slot: extra infos, then later data slots.
 
     ``slot`` is the place of the first slot in the pass; ``rflags`` and ``size`` are its fields.
     Returns the place of the first later data slot; the place behind the packet, 0 with a verdict;
-    the number of bytes that the first slot itself holds, 0 if there is no packet; and the fate of
-    the packet.
+    the number of bytes that the first slot itself holds, 0 if there is no packet; the fate of the
+    packet; and which types of extra infos there are, bit t for type t.
     """
-    later = slot + 1
-    _rsp, _grefs, _spans, _begins, extras = slots
-    if rflags & NETTXF_extra_info:
-        later = read_extras(page, start, later, available, slots, res)
-        if not later:
-            return 0, 0, 0, NOT_REFUSED
-        if extras[_SEEN] & _MCAST_SEEN:
-            # F11: such a request carries no packet; its more_data is not looked at.
-            return later, later, 0, amend_list(extras, vif_config)
-    if not rflags & NETTXF_more_data:
-        return later, later, size, NOT_REFUSED
-    behind, left, fate = read_later(page, start, later, available, size, slots, res)
-    return later, behind, left, fate
-
-
-def read_extras(
-    page: U32Words, start: int, position: int, available: int, slots: TxSlots, res: Vector
-) -> int:
-    """Read the extra infos of a packet, from place ``position`` on. Returns the place behind the
-    last one, 0 with a verdict."""
     rsp, _grefs, spans, _begins, extras = slots
-    seen = 0
-    more = MORE_EXTRAS
+    later = slot + 1
+    kinds = 0
+    more = MORE_EXTRAS if rflags & NETTXF_extra_info else 0
     while more:
-        if position >= available:  # F8
-            give_up(res, MISSING_EXTRA, start + position, 0, 0, 0)
-            return 0
-        at = RING_SLOTS + ((start + position) & TX_MASK) * TX_STRIDE
+        if later >= available:  # F8
+            give_up(res, MISSING_EXTRA, start + later, 0, 0, 0)
+            return 0, 0, 0, NOT_REFUSED, 0
+        at = RING_SLOTS + ((start + later) & TX_MASK) * TX_STRIDE
         word0 = page[at]
         word1 = page[at + EXTRA_W_rest]
         kind = word0 & 0xFF
         if kind != XEN_NETIF_EXTRA_TYPE_HASH and not extra_type(word0):  # F9
-            give_up(res, BAD_EXTRA_TYPE, start + position, word0, word1, 0)
-            return 0
+            give_up(res, BAD_EXTRA_TYPE, start + later, word0, word1, 0)
+            return 0, 0, 0, NOT_REFUSED, 0
         # An extra info overlays the id (xen 4.17 netif.h, "Extra Info"): the low half of its
         # NULL response stays as it is.
-        rsp[position] = (word0 & _MASK16) | _NULL
-        spans[position] = 0
+        rsp[later] = (word0 & _MASK16) | _NULL
+        spans[later] = 0
         extras[2 * kind] = word0  # F12: the last one of a type counts
         extras[2 * kind + 1] = word1
-        seen |= 1 << kind
+        kinds |= 1 << kind
         more = word0 & MORE_EXTRAS
-        position += 1
-    extras[_SEEN] = seen
-    return position
+        later += 1
+    if kinds & _MCAST_SEEN:
+        # F11: such a request carries no packet; its more_data is not looked at.
+        return later, later, 0, amend_list(kinds, extras, vif_config), kinds
+    if not rflags & NETTXF_more_data:
+        return later, later, size, NOT_REFUSED, kinds
+    behind, left, fate = read_later(page, start, later, available, size, slots, res)
+    return later, behind, left, fate, kinds
 
 
-def amend_list(extras: U32Array, vif_config: Vector) -> int:
+def amend_list(kinds: int, extras: U32Array, vif_config: Vector) -> int:
     """Do what a multicast extra asks for (F11). Returns AMENDED or LIST_FULL."""
-    if extras[_SEEN] & 1 << XEN_NETIF_EXTRA_TYPE_MCAST_ADD:
+    if kinds & 1 << XEN_NETIF_EXTRA_TYPE_MCAST_ADD:
         added = mcast_add(vif_config, mac_of(extras[_MCAST_ADD], extras[_MCAST_ADD + 1]))
         return AMENDED if added else LIST_FULL
     mcast_del(vif_config, mac_of(extras[_MCAST_DEL], extras[_MCAST_DEL + 1]))
