@@ -87,6 +87,11 @@ class Asker(Client):
 
 @pytest.fixture
 def asker() -> Asker:
+    return first_client()
+
+
+def first_client() -> Asker:
+    """Of a machine with three interfaces."""
     device = Device()
     for name, mtu in (("dm0", 1500), ("big", 2049), ("fits", 2048)):
         device.state.add_interface(NetInterface(name, mtu))
@@ -388,6 +393,31 @@ def test_a_switch_has_so_many_ports_and_a_device_so_many_switches(asker: Asker) 
     for port in ports:
         port.close()
     assert list(state.regions.by_id) == [1]
+
+
+def test_a_full_switch_leaves_an_interface_as_it_was() -> None:
+    """A NIC needs room for its host stack too, whether that is attached or not."""
+    asker = first_client()  # no fixture: that is shown when a test fails, here with 252 ports
+    keeper = opened(asker.device, "vale1:keeper", nr_mem_id=1)
+    free = bytes(keeper.region.bufs.free)
+    ports = [opened(asker.device, f"vale0:{i}", nr_tx_slots=1, nr_rx_slots=1) for i in range(251)]
+    host_too = {"reg__nr_mode": abi.NR_REG_NIC_SW}
+    errnos = [
+        asker.ask(ATTACH, "vale0:dm0", **host_too),
+        asker.ask(ATTACH, "vale0:fits"),
+        asker.ask(ATTACH, "vale0:nosuch"),
+        another(asker).ask(REGISTER, "vale0:fits"),
+        asker.ask(DETACH, "vale0:dm0"),
+    ]
+    assert errnos == [0, ENOMEM, ENOMEM, ENOMEM, 0]
+    ports.append(opened(asker.device, "vale0:last", nr_tx_slots=1, nr_rx_slots=1))
+    errno = asker.ask(ATTACH, "vale0:fits", **host_too)
+    now, taken = bytes(keeper.region.bufs.free), asker.device.state.interfaces["fits"].intercepted
+    assert (errno, taken) == (ENOMEM, False)
+    assert now == free
+    opened(asker.device, "fits").close()
+    for port in ports:
+        port.close()
 
 
 def test_memory_of_the_client(asker: Asker) -> None:

@@ -190,14 +190,11 @@ def _switch_port(state: State, wanted: Wanted, create: bool, region: Region | No
             return port
         if not create:
             raise NetmapError(ENXIO, f"no port {name}")
+        switch.require_room()
         if name.partition(":")[2] in state.interfaces:
             raise NetmapError(EINVAL, f"{name} is an interface that is not attached")
         port = ValePort.create(state, name, wanted.counts, region)
-        try:
-            port.join(switch)
-        except NetmapError:
-            state.regions.put(port.region)
-            raise
+        port.join(switch)
         return port
     finally:
         switch.drop_if_unused()

@@ -25,7 +25,7 @@ class SwitchPort(Adapter):
     number: int = -1
 
     def join(self, switch: Switch) -> None:
-        """Become a port of ``switch``. Raises NetmapError(ENOMEM)."""
+        """Become a port of ``switch``, which has room for it."""
         self.number = switch.attach(self)
         self.switch = switch
 

@@ -50,6 +50,7 @@ def attach(
         raise NetmapError(EBUSY, f"{name} is on the switch")
     switch = state.switches.find_or_create(name)
     try:
+        switch.require_room()
         interface = state.interfaces.get(name.partition(":")[2])
         if interface is None:
             raise NetmapError(EINVAL, f"no interface for {name}")

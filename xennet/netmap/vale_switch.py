@@ -59,11 +59,14 @@ class Switch:
                 return number
         return None
 
-    def attach(self, port: Adapter) -> int:
-        """Put a port on the switch. Returns its number. Raises NetmapError(ENOMEM) if two are not
-        free: a NIC may bring its host rings."""
+    def require_room(self) -> None:
+        """Raises NetmapError(ENOMEM) unless more than two numbers are free: a NIC may bring its
+        host rings (netmap_bdg.c, netmap_get_bdg_na)."""
         if self.active + 2 >= NM_BDG_MAXPORTS:
             raise NetmapError(ENOMEM, f"{self.name} has no room for another port")
+
+    def attach(self, port: Adapter) -> int:
+        """Put a port on the switch, which has room for it. Returns its number."""
         number = self.order[self.active]
         self.active += 1
         self.ports[number] = port
