@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 from netmap_clients import Client, opened
 
+from xennet.abi.netmap import NR_REG_ALL_NIC, NR_REG_NIC_SW
 from xennet.engine.choice import using
 from xennet.netmap.device import Device
+from xennet.netmap.net_interface import NetInterface, join_pair
 from xennet.netmap.vale_forward import address
 from xennet.netmap.vale_hash import rthash
+from xennet.netmap.vale_nic import attach
+from xennet.netmap.vale_switch import MOST_ROUNDS
 
 VECTORS: dict[str, int] = json.loads(
     (Path(__file__).parents[1] / "data" / "netmap_abi.json").read_text()
@@ -181,6 +185,45 @@ def test_a_receiver_that_took_a_buffer_away_harms_nobody(index: int) -> None:
     assert two.rxsync() == 0
     assert two.ring(False).shown() == (0, 0, 2)
     assert two.frame(1) == frame(0, 1, 2)
+
+
+def test_a_stack_that_answers_at_once_does_so_behind_the_batch() -> None:
+    """The answers are forwarded when the batch is: ports behind the stack's get that as it was."""
+    device = Device()
+    dm0 = device.state.add_interface(NetInterface("dm0"))
+    one = opened(device, "vale0:a")
+    attach(device.state, "vale0:dm0", NR_REG_NIC_SW, 0, 0, None)
+    two = opened(device, "vale0:b")
+    dm0.stack = lambda data: dm0.send(frame(0, 7, data[14] + 16))
+    batch = [frame(0, 1, tag, 60 + tag) for tag in range(3)]
+    one.send(*batch)
+    answers = [frame(0, 7, tag) for tag in (16, 17, 18)]
+    assert one.receive() == answers
+    assert two.receive() == batch + answers
+
+
+@pytest.mark.parametrize("cables", [1, 3])
+def test_a_cable_between_two_ports_of_a_switch_brings_a_frame_back_a_few_times(cables: int) -> None:
+    """For ever, on a real machine."""
+    device = Device()
+    one = opened(device, "vale0:a")
+    for i in range(cables):
+        ends = [device.state.add_interface(NetInterface(f"v{side}{i}")) for side in "ab"]
+        join_pair(*ends)
+        for end in ends:
+            attach(device.state, f"vale0:{end.name}", NR_REG_ALL_NIC, 0, 0, None)
+    two = opened(device, "vale0:b", nr_rx_slots=1024)
+    batch = [frame(0, 1, tag) for tag in (1, 2)]
+    one.send(*batch)
+    received = two.receive()
+    assert received[:2] == batch
+    assert set(received) == set(batch)
+    if cables == 1:
+        # It comes in at each end of the cable, in each round.
+        assert received.count(batch[0]) == received.count(batch[1]) == 1 + 2 * MOST_ROUNDS
+    one.receive()
+    one.send(frame(0, 1, 3))
+    assert two.receive()[0] == frame(0, 1, 3)
 
 
 def test_both_engines_do_the_same() -> None:

@@ -43,8 +43,13 @@ class NicPort(SwitchPort):
     def receive(self, frame: bytes, queue: int = 0) -> bool:
         """A frame from the wire, or from the stack, goes to the switch. Returns that it is
         taken."""
-        if self.switch is not None and self.state.parameters.bridge_batch > 0:
-            self.flush(self.switch, self.switch.forwarder.load([frame]), queue)
+        switch = self.switch
+        if switch is None or self.state.parameters.bridge_batch <= 0:
+            return True
+        if switch.forwarding:
+            switch.when_forwarded(partial(self.send_frame, switch, frame, queue))
+        else:
+            self.flush(switch, switch.forwarder.load([frame]), queue)
         return True
 
     def accept(

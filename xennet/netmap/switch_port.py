@@ -40,8 +40,24 @@ class SwitchPort(Adapter):
         Adapter.destroy(self)
 
     def flush(self, switch: Switch, count: int, ring: int) -> None:
-        """Send the batch of ``count`` slots that the switch's forwarder has; ``ring``: the number
-        of the sender's ring."""
+        """Send the batch of ``count`` slots that the switch's forwarder has, and what comes back to
+        the switch meanwhile; ``ring``: the number of the sender's ring."""
+        outer = switch.forwarding, switch.round
+        switch.forwarding = True
+        try:
+            self._send_batch(switch, count, ring)
+            while switch.waiting:
+                switch.round, forward = switch.waiting.popleft()
+                forward()
+        finally:
+            switch.forwarding, switch.round = outer
+
+    def send_frame(self, switch: Switch, frame: bytes, ring: int) -> None:
+        """Send a frame that is in no ring, if on the switch still."""
+        if self.switch is switch:
+            self._send_batch(switch, switch.forwarder.load([frame]), ring)
+
+    def _send_batch(self, switch: Switch, count: int, ring: int) -> None:
         forwarder = switch.forwarder
         used = forwarder.route(self.region, count, self.virt_hdr_len, self.number, ring)
         broadcast = forwarder.first_broadcast

@@ -7,6 +7,8 @@ netmap_bdg.c.
 from __future__ import annotations
 
 import re
+from collections import deque
+from collections.abc import Callable
 from errno import ENOMEM, ENXIO
 
 from attrs import define, field
@@ -17,6 +19,10 @@ from xennet.netmap.vale_batch import Forwarder
 from xennet.netmap.vale_forward import NM_BDG_MAXPORTS
 
 NM_BRIDGES = 8
+#: How often a frame may come back to a switch that is forwarding it, and how many frames may wait
+#: for that: Linux's XMIT_RECURSION_LIMIT and net.core.netdev_max_backlog.
+MOST_ROUNDS = 8
+BACKLOG = 1000
 #: A name that begins so is that of a port on a switch: netmap compares one letter less than "vale".
 PREFIX = "val"
 #: Letters of a switch's name, and of a port's behind the colon.
@@ -41,7 +47,9 @@ def split_name(name: str) -> tuple[str, str] | None:
 class Switch:
     """Switch ``index``, called ``name`` while it has ports.
 
-    ``ports`` by number; ``order`` has the numbers in use first, ``active`` of them.
+    ``ports`` by number; ``order`` has the numbers in use first, ``active`` of them. ``forwarding``:
+    a batch is under way, which has come of round ``round``; ``waiting`` are what its ports' drivers
+    and stacks have brought at once, each with its round, as functions that forward it.
     """
 
     index: int
@@ -50,6 +58,15 @@ class Switch:
     ports: list[Adapter | None] = field(factory=lambda: [None] * NM_BDG_MAXPORTS)
     order: list[int] = field(factory=lambda: list(range(NM_BDG_MAXPORTS)))
     forwarder: Forwarder = field(factory=Forwarder)
+    forwarding: bool = False
+    round: int = 0
+    waiting: deque[tuple[int, Callable[[], None]]] = field(factory=deque)
+
+    def when_forwarded(self, forward: Callable[[], None]) -> None:
+        """Have something forwarded as soon as the batch that it has come of is. It is dropped in
+        round MOST_ROUNDS + 1: ports are joined outside the switch."""
+        if self.round < MOST_ROUNDS and len(self.waiting) < BACKLOG:
+            self.waiting.append((self.round + 1, forward))
 
     def find(self, name: str) -> int | None:
         """The number of the port called ``name``, switch included."""
