@@ -253,7 +253,8 @@ class Middle:
 
     def fill(self) -> int:
         """Forget all frames, and pull others from the endpoint. Returns their number."""
-        self.drop_all()
+        if self.batch.count:
+            self.drop_all()
         self.left = count = self._endpoint.pull(self.batch)
         if count:
             self._classifier.run(0, count, self._seen.frames, self._queue_view)
@@ -324,7 +325,7 @@ class LendingMiddle(Middle):
         for q, places in enumerate(self._places):
             self._head[q] = places[0] if places else count
         columns = self.batch.all_columns
-        self._alike = [column[1:count] == column[: count - 1] for column in columns]
+        self._columns = [(column, column[1:count] == column[: count - 1]) for column in columns]
 
     def copy(self, into: _Views, q: int) -> int:
         _head, link = self._chains
@@ -341,8 +342,7 @@ class LendingMiddle(Middle):
         middle, own = self.batch, self._places[q]
         places, room = own[: batch.max_frames], len(batch.data)
         given = len(places)
-        columns = zip(batch.all_columns, middle.all_columns, self._alike, strict=True)
-        for column, of_all, alike in columns:
+        for column, (of_all, alike) in zip(batch.all_columns, self._columns, strict=True):
             values = of_all[:1] * given if alike else array(of_all.typecode, pick(places, of_all))
             column[:given] = values
         lengths = batch.length[:given]
