@@ -175,9 +175,9 @@ class RunLoop:
         """The ready deliveries, oldest first."""
         return tuple(self._ready)
 
-    def calls(self) -> dict[Delivery, Call]:
-        """The ready deliveries, oldest first, with what each calls."""
-        return dict(self._ready)
+    def calls(self, some: Iterable[Delivery] | None = None) -> dict[Delivery, Call]:
+        """The ready deliveries, oldest first, or ``some`` of them, with what each calls."""
+        return dict(self._ready) if some is None else {each: self._ready[each] for each in some}
 
     def pending(self) -> list[tuple[Timer, bool]]:
         """The timers that run, in the order in which they are due, and whether time may jump to
@@ -387,22 +387,29 @@ class RunLoop:
 
     # -- deliveries that are made elsewhere (xennet.link.joined) -----------------------------------
 
-    @property
-    def plain(self) -> bool:
-        """Whether the oldest delivery is next and nobody watches."""
-        return self._order is None and self.watcher is None and self.meanwhile is None
+    def only_ordered(self, order: Order | None) -> bool:
+        """Whether ``order`` (None: the oldest first) alone decides which delivery is next, and
+        nobody watches."""
+        return self._order is order and self.watcher is None and self.meanwhile is None
 
     @property
     def last_ident(self) -> int:
         """The number of the newest work item or timer."""
         return self._next_ident
 
-    def made(self, steps: int, last: Iterable[tuple[Delivery, Call]], last_ident: int) -> None:
+    def made(
+        self,
+        steps: int,
+        gone: Iterable[Delivery],
+        last: Iterable[tuple[Delivery, Call]],
+        last_ident: int,
+    ) -> None:
         """Note that ``steps`` deliveries were made elsewhere, the newest of them ``last``.
 
-        Nothing is ready now, and work items up to number ``last_ident`` were deferred.
+        ``gone`` were ready before, and work items up to number ``last_ident`` were deferred.
         """
-        self._ready.clear()
+        for delivery in gone:
+            self._take(delivery)
         self.steps += steps
         self._recent.extend(last)
         self._next_ident = last_ident
@@ -410,6 +417,8 @@ class RunLoop:
     def ready_again(self, delivery: Delivery, call: Call) -> None:
         """Put a delivery that became ready elsewhere behind the others."""
         self._ready[delivery] = call
+        if self._order is not None:
+            self._order.add(delivery)
 
     def run_until_idle(
         self,

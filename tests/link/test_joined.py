@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -17,11 +18,13 @@ from hypothesis import strategies as st
 from xennet.engine import choice
 from xennet.frames import FrameBatch
 from xennet.host.setup import Setup
+from xennet.host.timeslices import TimeSlices
 from xennet.link import joined
-from xennet.link.joined import JoinedPasses
-from xennet.link.vif import VifLink
+from xennet.link.joined import JoinedPasses, JoinedSlices
 from xennet.link.vifs import Vifs
+from xennet.netback.device import Vif
 from xennet.netback.policy import VifOptions
+from xennet.netfront.device import Netfront
 from xennet.netfront.kinds import LINUX, WINDOWS, FrontendKind
 from xennet.netfront.options import NetfrontOptions
 from xennet.observe import Hypercall, Notification
@@ -36,41 +39,65 @@ PORTS = ("gen:60", "gen:1514", "gen:9014", "tcp:1514", "tcp:9000", "tcp:64000", 
 FLOWS = {"gen": "", "tcp": "@7", "tcp6": ""}
 
 
-class Joined(VifLink):
-    """A link whose passes are joined when the test says so; ``count`` frames wait in its port."""
+class Joined(Vifs):
+    """A link whose passes are joined when the test says so; ``count`` frames wait in the port of
+    each guest."""
 
     def __init__(self, spec: str, count: int, setup: Setup) -> None:
         scheme, _, size = spec.partition(":")
         size, at, flows = size.partition("@")
-        self.source = open_port(f"{scheme}:{size}x{count}{at}{flows}" + (not at) * FLOWS[scheme])
-        assert isinstance(self.source, GenPort)
-        self.sink = NullPort()
-        super().__init__(self.source, self.sink, setup=setup)
+        port = f"{scheme}:{size}x{count}{at}{flows}" + (not at) * FLOWS[scheme]
+        super().__init__(setup)
+        self.ends = [(open_port(port), NullPort()) for _ in range(setup.guests)]
+        for source, sink in self.ends:
+            assert isinstance(source, GenPort)
+            self.join(source, sink)
         self.open()
-        self.passes = JoinedPasses(self.machine, self.vif, self._pair.guest, self._pair.host)
+        self.machine, self.slices = self.host.machine, self._slices
+        self.passes = [
+            JoinedPasses(self.machine, pair.plugged, pair.guest, pair.host, self.slices)
+            for pair in self.pairs
+        ]
         self.kick()
 
     @property
     def loop(self) -> RunLoop:
         return self.machine.run_loop
 
+    @property
+    def several_queues(self) -> bool:
+        return any(netback is not None and len(netback.queues) > 1 for _, netback in self.drivers)
+
+    @property
+    def drivers(self) -> list[tuple[Netfront | None, Vif | None]]:
+        return [(vif.netfront, vif.netback) for vif in self.vifs]
+
     def deliver(self, count: int) -> None:
         """Make ``count`` deliveries one by one."""
         assert self.loop.deliver(count) == count
 
     def turn(self, most: int) -> int:
-        """Make at most ``most`` deliveries in one turn. Returns how many were made."""
-        before, self.passes.most = self.passes.joined, most
-        self.passes.turn()
-        return self.passes.joined - before
+        """Make at most ``most`` deliveries in one turn, of the guest whose turn it is. Returns how
+        many were made."""
+        number = 0 if self.slices is None else max(0, self.slices.guest - 1)
+        passes = self.passes[number]
+        before, passes.most = passes.joined, most
+        passes.turn()
+        return passes.joined - before
+
+    def turns(self) -> int:
+        """Slices of all guests, one after the other. Returns how many deliveries were made."""
+        assert self.slices is not None
+        before = self.loop.steps
+        for passes in self.passes:
+            passes.most = sys.maxsize
+        JoinedSlices(self.machine, self.slices, self.passes).turn()
+        return self.loop.steps - before
 
 
 def contents(link: Joined) -> dict[str, Any]:
     """All that anybody could see of a link, and what its drivers know."""
-    machine, loop = link.machine, link.loop
-    front, back = link.netfront, link.netback
-    assert front is not None
-    memory = machine.memory
+    machine, loop, memory = link.machine, link.loop, link.machine.memory
     fifo = [vars(table.bits) for table in machine.channels.tables.values()]
     return {
         "memory": bytes(memory.u8[: memory.used + 64 << 12]),
@@ -80,9 +107,28 @@ def contents(link: Joined) -> dict[str, Any]:
         "calls": [getattr(call, "func", call).__qualname__ for call in loop.calls().values()],
         "steps": (loop.steps, loop.last_ident, loop.timers, loop.last),
         "recent": [delivery for delivery, _ in loop._recent],
+        "slices": of_slices(link.slices),
+        "vifs": [
+            of_vif(*ends, *drivers, vif.errors)
+            for ends, drivers, vif in zip(link.ends, link.drivers, link.vifs, strict=True)
+        ],
+    }
+
+
+def of_slices(slices: TimeSlices | None) -> Any:
+    """Whose turn it is, and what is ready."""
+    if slices is None:
+        return None
+    guests = [(domid, list(queue)) for domid, queue in slices._guests.items()]
+    return list(slices._host), guests, slices._burst, slices._running, slices._left
+
+
+def of_vif(source: Any, sink: Any, front: Any, back: Any, errors: Any) -> dict[str, Any]:
+    """What is known of a vif."""
+    return {
         "counters": (asdict(front.counters), asdict(back.counters)),
-        "ports": (asdict(link.source.counters), link.source.given, asdict(link.sink.counters)),
-        "errors": [str(error) for error in link.vif.errors],
+        "ports": (asdict(source.counters), source.given, asdict(sink.counters)),
+        "errors": [str(error) for error in errors],
         "middle": of_middle(front.steering and front.steering.middle),
         "front": [of_front(queue) for queue in front.queues],
         "back": [of_back(queue) for queue in back.queues],
@@ -120,13 +166,15 @@ def of_back(queue: Any) -> Any:
 def damage(link: Joined, seed: int) -> None:
     """Write something somewhere: into the ring, a grant entry, an event word, or what is in use."""
     random = Random(seed)
-    front, back = link.netfront, link.netback
+    number = random.randrange(len(link.pairs))
+    front, back = link.drivers[number]
     assert front is not None
+    assert back is not None
     if not front.queues or not back.queues:
         return
     ring = front.queues[0].tx_ring.sring.u32
     grants = front.queues[0].hv.grants
-    shared_info = link.machine.domain(random.choice([0, 1])).shared_info
+    shared_info = link.machine.domain(random.choice([0, 1 + number])).shared_info
     where: list[tuple[memoryview, int]] = [
         (ring, random.randrange(4)),
         (ring, 16 + random.randrange(256 * 3)),
@@ -152,6 +200,7 @@ def _few_frames_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 SETUPS = st.builds(
     Setup,
+    guests=st.sampled_from([1, 1, 2, 3]),
     grant_version=st.sampled_from([1, 1, 2]),
     evtchn=st.sampled_from(["fifo", "2l"]),
     kind=st.sampled_from([LINUX, LINUX, WINDOWS]),
@@ -164,12 +213,13 @@ SETUPS = st.builds(
     ),
     back=st.just(VifOptions(max_queues=8)),
 )
-#: Turns of so many deliveries, one delivery more that is made by the run loop, damage by a seed, an
-#: observer that comes and goes.
+#: Turns of so many deliveries, or of all guests as often as that, one delivery more that is made by
+#: the run loop, damage by a seed, an observer that comes and goes.
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("turn"), st.integers(1, 40)),
         st.tuples(st.just("turn"), st.just(400)),
+        st.tuples(st.just("turns"), st.just(4)),
         st.tuples(st.just("steps"), st.integers(1, 5)),
         st.tuples(st.just("damage"), st.integers(0, 2**32)),
         st.tuples(st.just("watch"), st.sampled_from([Notification, RingEvent, Hypercall])),
@@ -192,13 +242,21 @@ class Pair:
 
     def turn(self, most: int) -> None:
         """A turn, as soon as one makes anything: several queues seldom have no event under way."""
-        tries = 60 if len(self.one.netback.queues) > 1 else 1
+        tries = 60 if self.one.several_queues else 1 if self.one.slices is None else 4
         while not (made := self.one.turn(most)) and (tries := tries - 1):
             self.steps(1)
         assert made <= most
         self.other.deliver(made)
         self.joined += made
         self.steps(1)  # what was not of the kind, or the turn would end there for ever
+
+    def turns(self, count: int) -> None:
+        """The turns of all guests, ``count`` times."""
+        for _ in range(count if self.one.slices is not None else 0):
+            made = self.one.turns()
+            self.other.deliver(made)
+            self.joined += made
+            self.steps(1)
 
     def damage(self, seed: int) -> None:
         damage(self.one, seed)
@@ -269,12 +327,22 @@ def test_several_queues_are_joined(spec: str, kind: FrontendKind) -> None:
     assert run(spec, setup, turns, 20_000) > 100
 
 
+@pytest.mark.parametrize("guests", [2, 4])
+def test_slices_of_several_guests_are_joined(engine: str, guests: int) -> None:
+    turns: list[tuple[str, Any]] = [("turn", most) for most in (1, 2, 5, 30, 300)]
+    turns += [("steps", 2), ("turns", 1)]
+    for spec in PORTS[1::3]:
+        assert run(spec, Setup(guests=guests), turns, 9000) > 200
+
+
 def test_an_end_that_broke_the_protocol_stops_as_ever() -> None:
     """A fatal request, and a response that was never asked for, are met within a turn."""
     with Pair("gen:60", Setup(), 5000) as pair:
         pair.steps(20)
         for link in (pair.one, pair.other):
-            ring = link.netback.queues[0].tx_ring.sring.u32
+            ((_, netback),) = link.drivers
+            assert netback is not None
+            ring = netback.queues[0].tx_ring.sring.u32
             for slot in range(256):
                 ring[16 + slot * 3] ^= 0x10000  # an id, in a response that is still to come
         pair.turn(400)
@@ -284,27 +352,30 @@ def test_an_end_that_broke_the_protocol_stops_as_ever() -> None:
 def test_a_run_that_is_long_enough_joins_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """That is so for compiled kernels only; and less is enough once the kernel is there."""
     turns: list[int] = []
-    turn = JoinedPasses.turn
+    join = JoinedPasses.join
 
-    def noted(passes: JoinedPasses) -> None:
-        turn(passes)
+    def noted(passes: JoinedPasses, ends: Any) -> int:
+        made = join(passes, ends)
         turns.append(passes.joined)
+        return made
 
-    def carried(frames: int, queues: int = 1) -> bool:
+    def carried(frames: int, queues: int = 1, guests: int = 1) -> bool:
         turns.clear()
-        source, sink = open_port(f"tcp:66x{frames}@8"), open_port("null:")
         front, back = NetfrontOptions(queues=queues), VifOptions(max_queues=queues)
-        link = VifLink(source, sink, setup=Setup(front=front, back=back))
+        link = Vifs(Setup(guests=guests, front=front, back=back))
+        sinks = [open_port("null:") for _ in range(guests)]
+        for sink in sinks:
+            link.join(open_port(f"tcp:66x{frames}@8"), sink)
         link.open()
         link.carry()
-        assert sink.counters.frames_out == frames
+        assert all(sink.counters.frames_out == frames for sink in sinks)
         assert link.host.pump.undisturbed
         link.close()
         assert not link.leaks()
         link.destroy()
         return max(turns, default=0) > 50
 
-    monkeypatch.setattr(JoinedPasses, "turn", noted)
+    monkeypatch.setattr(JoinedPasses, "join", noted)
     monkeypatch.setattr(joined, "MANY", 10_000)
     monkeypatch.setattr(joined, "FEW", 4096)
     monkeypatch.setattr(joined, "_loaded", set())
@@ -312,6 +383,7 @@ def test_a_run_that_is_long_enough_joins_by_itself(monkeypatch: pytest.MonkeyPat
     assert not carried(20_000)
     monkeypatch.setattr(choice, "COMPILED", {"plain"})
     assert [carried(frames) for frames in (9000, 20_000, 9000, 4000)] == [False, True, True, False]
+    assert [carried(frames, guests=3) for frames in (4000, 9000)] == [False, True]
     assert not carried(9000, queues=2)
     assert carried(40_000, queues=2)
 

@@ -75,3 +75,30 @@ class TimeSlices:
             if queue:
                 self._guests.move_to_end(domid)
         return delivery
+
+    # -- parts of a slice that are made elsewhere (xennet.link.joined) -----------------------------
+
+    @property
+    def guest(self) -> int:
+        """The guest whose turn it is; HOST if none has anything ready."""
+        return next(iter(self._guests), HOST)
+
+    @property
+    def left(self) -> tuple[int, int]:
+        """How many deliveries domain 0 may make in a row, and :attr:`guest` in its slice."""
+        return self._burst, self._left if self.guest == self._running else SLICE
+
+    def ready(self) -> list[Delivery]:
+        """What is ready in domain 0, and in :attr:`guest`."""
+        return [*self._host, *self._guests.get(self.guest, ())]
+
+    def made(self, guest: int, burst: int, left: int) -> None:
+        """Note that ``guest``, whose turn it was, and domain 0 made deliveries elsewhere, after
+        which so many are :attr:`left`. What was made is removed before, and what became ready is
+        added afterwards."""
+        self._burst = burst
+        if left == SLICE:
+            return  # domain 0 alone made any
+        self._running, self._left = guest if left else HOST, left
+        if not left and guest in self._guests:
+            self._guests.move_to_end(guest)

@@ -3,23 +3,27 @@
 Compiled, a pass over a ring takes a few microseconds, and the Python around it ten times as much.
 Where a link has one vif that only sends, over one or several queues, both ends are xennet's, and
 nobody observes or chooses, a kernel (:mod:`xennet.link.joined_kernel`) makes the deliveries in
-place of the run loop. What is there afterwards is what the run loop would have left: memory,
-counters, notifications, the order of frames, the deliveries that are ready, their numbers. Whatever
-is not like that, and every delivery that turns out not to be, is left to the run loop.
+place of the run loop. Where many guests have one such vif each, of one queue, it makes those of a
+time slice, in which only one guest and domain 0 have anything to do. What is there afterwards is
+what the run loop would have left: memory, counters, notifications, the order of frames, the
+deliveries that are ready, their numbers. Whatever is not like that, and every delivery that turns
+out not to be, is left to the run loop.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import frozen
 
+from xennet.abi.words import TX_SLOTS
 from xennet.engine.choice import Engine, is_compiled
 from xennet.flow.steering import Middle, QueueEnd
 from xennet.host.domains import PluggedVif
+from xennet.host.timeslices import TimeSlices
 from xennet.hypervisor import Machine
 from xennet.link import joined_kernel as kernel
 from xennet.link.joined_kernel import BACK_EVENT, BACK_WORK, FRONT_EVENT, FRONT_WORK
@@ -45,6 +49,8 @@ _CALL = 16384
 _RECENT = 16
 #: Events of a machine that would be missed.
 _OBSERVED = (RingEvent, Notification, EventSent, EventDelivered, Hypercall)
+#: Deliveries in a row of several guests that are made one by one before it is given up for now.
+_TRIES = 6
 #: Whether the kernel for one queue (False), and that for several (True), is loaded.
 _loaded: set[bool] = set()
 
@@ -66,8 +72,9 @@ class _Ends:
 
 
 class JoinedPasses:
-    """The passes of ``vif``, which joins the ends ``guest`` and ``host``. ``most``: deliveries of a
-    turn; ``joined`` counts those that were made in all turns."""
+    """The passes of ``vif``, which joins the ends ``guest`` and ``host``. ``slices``: those in
+    which its guest takes turns with others, None without others. ``most``: deliveries of a turn;
+    ``joined`` counts those that were made in all turns."""
 
     def __init__(
         self,
@@ -75,38 +82,64 @@ class JoinedPasses:
         vif: PluggedVif,
         guest: InterfaceHold,
         host: InterfaceHold,
+        slices: TimeSlices | None = None,
         most: int = sys.maxsize,
     ) -> None:
         self._machine = machine
+        self._slices = slices
         self.most = most
         self._vif = vif
         self._guest, self._host = guest, host
         self.joined = 0
 
     @property
-    def worthwhile(self) -> bool:
-        """Whether there are many frames to come, of a port whose frames a kernel can make, for one
-        that only counts them."""
+    def domid(self) -> int:
+        """The domain of the guest."""
+        return self._vif.guest.domid
+
+    @property
+    def frames(self) -> int:
+        """How many frames are to come, if they are of a port whose frames a kernel can make, for
+        one that only counts them; else 0."""
         source = self._guest.endpoint
         if not isinstance(source, GenPort) or not only_counts(self._host.endpoint):
-            return False
+            return 0
+        return (source.expected or 0) - source.given
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether so many frames are to come that it pays to load the kernel, or to use it."""
         netfront = self._vif.netfront
         several = netfront is not None and len(netfront.queues) > 1
-        return (source.expected or 0) - source.given >= (FEW if several in _loaded else MANY)
+        return self.frames >= (FEW if several in _loaded else MANY)
 
     def turn(self) -> None:
         """Make as many deliveries as there are of the kind. Called between deliveries."""
-        ends = self._ends()
-        if ends is not None and self._alone(ends):
+        ends = self.ends()
+        if ends is not None:
+            self.join(ends)
+
+    def join(self, ends: _Ends) -> int:
+        """Make as many deliveries as there are of the kind now. Returns how many that were."""
+        made = 0
+        if all(self._settled(front, back) for front, back in ends.queues):
             codes = self._codes(ends)
             if codes is not None:
-                self.joined += _Turn(self._machine, ends).run(codes, self.most)
+                made = _Turn(self._machine, ends, self._slices).run(codes, self.most)
+        self.joined += made
+        return made
 
-    def _ends(self) -> _Ends | None:
-        """Both ends, if they can do nothing but send and take."""
+    def ends(self) -> _Ends | None:
+        """Both ends, if they can do nothing but send and take, and nobody sees what happens
+        meanwhile."""
+        machine = self._machine
+        if not machine.run_loop.only_ordered(self._slices):
+            return None
+        if any(map(machine.observers.wants, _OBSERVED)):
+            return None
         netfront, netback = self._vif.netfront, self._vif.netback
         source, sink = self._guest.endpoint, self._host.endpoint
-        if netfront is None or netback is None or not self.worthwhile:
+        if netfront is None or netback is None or self.frames < TX_SLOTS:
             return None
         assert isinstance(source, GenPort)
         assert isinstance(sink, BasePort)
@@ -114,7 +147,7 @@ class JoinedPasses:
         middle = netfront.steering.middle if netfront.steering is not None else None
         if (
             not len(netfront.queues) == len(netback.queues) == len(queues)
-            or not 1 <= len(queues) <= kernel.QUEUES
+            or not 1 <= len(queues) <= (kernel.QUEUES if self._slices is None else 1)
             or (netfront.steering is None) is not (len(queues) == 1)
             or not all(self._fits(front, back) for front, back in queues)
             or vars(self._guest).get("pull") != source.pull
@@ -137,17 +170,8 @@ class JoinedPasses:
             and sink is self._host
         )
 
-    def _alone(self, ends: _Ends) -> bool:
-        """Whether nobody sees what happens meanwhile, and of an event that was taken nothing is
-        left."""
-        machine = self._machine
-        return (
-            machine.run_loop.plain
-            and not any(map(machine.observers.wants, _OBSERVED))
-            and all(self._joined(front, back) for front, back in ends.queues)
-        )
-
-    def _joined(self, front: FrontQueue, back: BackQueue) -> bool:
+    def _settled(self, front: FrontQueue, back: BackQueue) -> bool:
+        """Whether the ends of a queue are joined, and nothing is left of events that were taken."""
         machine = self._machine
         at_guest, at_host = (front.hv.domid, front.tx_port), (back.hv.domid, back.tx_port)
         return (
@@ -157,27 +181,58 @@ class JoinedPasses:
             and machine.handles(*at_host, back.tx_handler)
         )
 
-    def _codes(self, ends: _Ends) -> list[tuple[int, int]] | None:
-        """Code and number of each delivery that is ready; None if there are others than work of the
-        queues."""
+    def _codes(self, ends: _Ends) -> list[tuple[int, Delivery]] | None:
+        """Each delivery that is ready, with its code; None if there are others than work of the
+        queues, but for those of guests whose turn comes later."""
         works: list[tuple[int, Call]] = []
         for front, back in ends.queues:
             works += [(front.hv.domid, front.work), (back.hv.domid, back.work)]
+        ready = None if self._slices is None else self._slices.ready()
         found = []
-        for delivery, call in self._machine.run_loop.calls().items():
+        for delivery, call in self._machine.run_loop.calls(ready).items():
             if (work := (delivery.domid, call)) not in works:
                 return None
             queue, kind = divmod(works.index(work), 2)
-            found.append((queue * kernel.KINDS + (FRONT_WORK, BACK_WORK)[kind], delivery.ident))
+            found.append((queue * kernel.KINDS + (FRONT_WORK, BACK_WORK)[kind], delivery))
         return found
+
+
+class JoinedSlices:
+    """The passes of many guests, each with the only vif of its own, which have their turns in
+    ``slices``."""
+
+    def __init__(self, machine: Machine, slices: TimeSlices, vifs: Iterable[JoinedPasses]) -> None:
+        self._loop = machine.run_loop
+        self._slices = slices
+        self._by_guest = {passes.domid: passes for passes in vifs}
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether it is for all guests together."""
+        frames = sum(passes.frames for passes in self._by_guest.values())
+        return frames >= (FEW * len(self._by_guest) if False in _loaded else MANY)
+
+    def turn(self) -> None:
+        """Make one slice after the other as long as they are of the kind, and what comes in between
+        one by one. Called between deliveries."""
+        left = _TRIES
+        while left and (passes := self._by_guest.get(self._slices.guest)) is not None:
+            if (ends := passes.ends()) is None:
+                return
+            if passes.join(ends):
+                left = _TRIES
+            else:
+                self._loop.step()
+                left -= 1
 
 
 class _Turn:
     """One turn: the books are filled, the kernel runs, and what they say is put into place."""
 
-    def __init__(self, machine: Machine, ends: _Ends) -> None:
+    def __init__(self, machine: Machine, ends: _Ends, slices: TimeSlices | None) -> None:
         self._machine = machine
         self._ends = ends
+        self._slices = slices
         self._books = [array("q", bytes(8 * kernel.BOOKS)) for _ in ends.queues]
         self._codes = array("I", bytes(4 * kernel.LOOP))
         self._idents = array("q", bytes(8 * kernel.LOOP))
@@ -185,9 +240,9 @@ class _Turn:
         self._port = array("q", bytes(8 * kernel.PORT_STATE))
         self._domids = tuple(end.hv.domid for end in ends.queues[0])
 
-    def run(self, ready: Sequence[tuple[int, int]], most: int) -> int:
-        """Make at most ``most`` deliveries, as long as they are of the kind; ``ready``: codes and
-        numbers. Returns how many were made."""
+    def run(self, ready: Sequence[tuple[int, Delivery]], most: int) -> int:
+        """Make at most ``most`` deliveries, as long as they are of the kind; ``ready``: those to
+        begin with, with their codes. Returns how many were made."""
         state, engine = self._state, self._ends.engine
         self._open(ready)
         make = engine.kernel(kernel.run_deliveries)
@@ -199,7 +254,7 @@ class _Turn:
             while outcome == kernel.MADE and state[kernel.READY] and state[kernel.STEPS] < most:
                 outcome = make(min(_CALL, most - state[kernel.STEPS]), *args)
         finally:
-            self._close(copied)
+            self._close(ready, copied)
         if outcome in (kernel.FRONT_STOPS, kernel.BACK_STOPS):
             code = self._codes[(state[kernel.HEAD] - 1) % kernel.LOOP]
             front, back = self._ends.queues[code // kernel.KINDS]
@@ -241,13 +296,16 @@ class _Turn:
         by_queue = (list(map(view, self._books)), fronts, backs)
         return log, loop, *map(_of_equal_length, by_queue), port
 
-    def _open(self, ready: Sequence[tuple[int, int]]) -> None:
+    def _open(self, ready: Sequence[tuple[int, Delivery]]) -> None:
         """Fill the books."""
         state, ends = self._state, self._ends
         state[kernel.READY], state[kernel.IDENT] = len(ready), self._machine.run_loop.last_ident
-        for at, (code, ident) in enumerate(ready):
-            self._codes[at], self._idents[at] = code, ident
-            self._books[code // kernel.KINDS][kernel.DUE + code % kernel.KINDS] = 1
+        burst, left = (0, -1) if self._slices is None else self._slices.left
+        state[kernel.BURST_LEFT], state[kernel.SLICE_LEFT] = burst, left
+        for at, (code, delivery) in enumerate(ready):
+            self._codes[at], self._idents[at] = code, delivery.ident
+            queue, kind = divmod(code, kernel.KINDS)
+            self._books[queue][kernel.DUE + kind] = kernel.DUE_FROM_BEGINNING
         for queue, ((front, back), books) in enumerate(zip(ends.queues, self._books, strict=True)):
             books[kernel.QUEUE] = queue
             books[kernel.WORK] = back.wanted
@@ -266,9 +324,9 @@ class _Turn:
             for queue, hungry in enumerate(middle.hungry):
                 port[kernel.HUNGRY + queue] = hungry
 
-    def _close(self, copied: int) -> None:
-        """Put what the books say into place; ``copied``: bytes that the backend's domain had copied
-        before."""
+    def _close(self, begun: Sequence[tuple[int, Delivery]], copied: int) -> None:
+        """Put what the books say into place; ``begun``: what was ready before; ``copied``: bytes
+        that the backend's domain had copied before."""
         ends, port = self._ends, self._port
         numbered = ends.source.numbered_by(ends.engine)
         arrived = arrived_bytes = copies = 0
@@ -295,18 +353,23 @@ class _Turn:
         tables = self._machine.grant_tables
         tables.statistics.copies += copies
         tables.statistics.copied_bytes += tables.copied_bytes(self._domids[1]) - copied
-        self._put_back()
+        self._put_back(begun)
 
-    def _put_back(self) -> None:
+    def _put_back(self, begun: Sequence[tuple[int, Delivery]]) -> None:
         """Make those deliveries ready that the books have, in their order, and write the bits of
         events."""
         state, loop = self._state, self._machine.run_loop
         head = state[kernel.HEAD]
+        gone = [each for code, each in begun if self._due(code) != kernel.DUE_FROM_BEGINNING]
         last = map(self._delivery, range(max(0, head - _RECENT), head))
-        loop.made(state[kernel.STEPS], last, state[kernel.IDENT])
+        loop.made(state[kernel.STEPS], gone, last, state[kernel.IDENT])
+        if self._slices is not None:
+            guest, _ = self._domids
+            self._slices.made(guest, state[kernel.BURST_LEFT], state[kernel.SLICE_LEFT])
         ready = range(head, head + state[kernel.READY])
         for at in ready:
-            loop.ready_again(*self._delivery(at))
+            if self._due(self._codes[at % kernel.LOOP]) == kernel.DUE_ANEW:
+                loop.ready_again(*self._delivery(at))
         for event in (FRONT_EVENT, BACK_EVENT):
             self._replay(event, [self._codes[at % kernel.LOOP] for at in ready])
 
@@ -327,6 +390,11 @@ class _Turn:
             sent = [ports[queue] for queue in chain[kernel.C_QUEUES :][: chain[kernel.C_SENT]]]
             replay = self._machine.channels.replay
             replay(self._domids[side], notified, pending, last, sent)
+
+    def _due(self, code: int) -> int:
+        """Whether the delivery is ready now, and was before."""
+        queue, kind = divmod(code, kernel.KINDS)
+        return self._books[queue][kernel.DUE + kind]
 
     def _delivery(self, at: int) -> tuple[Delivery, Call]:
         """A delivery of the kernel, with what is called to make it."""

@@ -1,11 +1,13 @@
-"""Deliveries of a vif that only sends, made by a kernel in place of the run loop.
+"""Deliveries of a vif that only sends, made by a kernel in place of the run loop: all there are, or
+those of a time slice.
 
 It calls the kernels that the drivers call, in the order in which the run loop would have them
 called, and keeps the books that Python keeps around them: what is ready, what was counted, which
 events were asked for. It has no rule of a ring of its own. :mod:`xennet.link.joined` says when that
 may be, and puts the books back into place.
 
-    run_deliveries       the run loop: the oldest delivery that is ready, again and again
+    run_deliveries       the run loop: the delivery that is next, again and again
+      choose               which that is: the oldest, or TimeSlices.next
       poll_front           netfront: Queue._poll, poll_tx
         next_frames          the frames of a port (put_numbered), or what give gives
           give, refill, feed   frames for one of several queues (xennet.flow.steering)
@@ -30,6 +32,7 @@ from xennet.flow.classify import Hashing, classify
 from xennet.flow.distribute import take
 from xennet.frames import CSUM_BLANK
 from xennet.gnttab.copy import grant_copy
+from xennet.host.timeslices import BURST
 from xennet.netback.guest_tx import OK as BACK_OK
 from xennet.netback.guest_tx import (
     R_BAD_CSUM,
@@ -73,7 +76,7 @@ KINDS = 4
 # Why run_deliveries ended.
 #: All deliveries that were allowed are made, or none is ready.
 MADE = 0
-#: The next delivery is not like those before, and was not made.
+#: The next delivery is not like those before, or of another guest, and was not made.
 NOT_MADE = 1
 #: The frontend, or the backend, of the queue of the last delivery is within it: responses, or
 #: requests, were taken, with a verdict.
@@ -86,15 +89,22 @@ QUEUES = 8
 LOOP = 64
 _LOOP_MASK = LOOP - 1
 
-# Places in what is kept of the run loop: the oldest delivery is at HEAD, READY of them are.
+# Places in what is kept of the run loop: the oldest delivery is at HEAD, READY of them are. Those
+# that were made last are in front of it.
 HEAD = 0
 READY = 1
 STEPS = 2
 #: The number of the last work item that was deferred.
 IDENT = 3
+#: The place of the delivery that is next.
+AT = 4
+#: The deliveries that domain 0 may make in a row, and the guest in its slice; that is negative
+#: without time slices.
+BURST_LEFT = 5
+SLICE_LEFT = 6
 # Of the events to the frontends, and to the backends: how many of them were sent since one was
 # taken; the first of those, or of those before; the last; then which, in order.
-CHAIN = 4
+CHAIN = 7
 C_SENT = 0
 C_FIRST = 1
 C_LAST = 2
@@ -122,8 +132,10 @@ WORK = 1
 #: The indices that the ends saw with the last event.
 FRONT_SEEN = 2
 BACK_SEEN = 3
-#: By kind of delivery: whether it is ready.
+#: By kind of delivery: whether it is ready; and if so, whether it was from the beginning.
 DUE = 4
+DUE_ANEW = 1
+DUE_FROM_BEGINNING = 2
 # The batch of the frontend: the next frame, frames, bytes, the places that have frames that are
 # alike but for a number; that of the backend: frames, bytes.
 NEXT = 8
@@ -181,12 +193,14 @@ def run_deliveries(
     backs: Each,
     port: Port,
 ) -> int:
-    """Make at most ``most`` deliveries, the oldest first. Returns why it ended. ``books``,
-    ``fronts`` and ``backs`` are by queue."""
+    """Make at most ``most`` deliveries. Returns why it ended. ``books``, ``fronts`` and ``backs``
+    are by queue."""
     codes, _idents, state = loop
     outcome = MADE
     while most and state[READY] and outcome == MADE:
-        code = codes[state[HEAD] & _LOOP_MASK]
+        if not choose(loop):
+            return NOT_MADE
+        code = codes[state[AT] & _LOOP_MASK]
         queue = code // KINDS
         kind = code % KINDS
         if kind == FRONT_WORK:
@@ -201,9 +215,51 @@ def run_deliveries(
     return outcome
 
 
-def begin(loop: Loop, books: Vector, kind: int) -> None:
-    """Take the oldest delivery: it is being made."""
+def choose(loop: Loop) -> int:
+    """Note which delivery is next. Returns 0 if that is another guest's."""
     _codes, _idents, state = loop
+    state[AT] = state[HEAD]
+    if state[SLICE_LEFT] < 0:
+        return 1
+    behind = state[HEAD] + state[READY]
+    if state[BURST_LEFT]:
+        state[AT] = oldest(loop, 1)
+        if state[AT] != behind:
+            return 1
+    if state[SLICE_LEFT]:
+        state[AT] = oldest(loop, 0)
+        if state[AT] != behind:
+            return 1
+    return 0
+
+
+def oldest(loop: Loop, side: int) -> int:
+    """The place of the oldest delivery of the guest (0), or of domain 0 (1); that behind the last
+    if there is none."""
+    codes, _idents, state = loop
+    at = state[HEAD]
+    while at < state[HEAD] + state[READY] and codes[at & _LOOP_MASK] & 1 != side:
+        at += 1
+    return at
+
+
+def begin(loop: Loop, books: Vector, kind: int) -> None:
+    """Take the next delivery: it is being made. Those that are older stay behind it."""
+    codes, idents, state = loop
+    at = state[AT]
+    code = codes[at & _LOOP_MASK]
+    ident = idents[at & _LOOP_MASK]
+    while at > state[HEAD]:
+        codes[at & _LOOP_MASK] = codes[at - 1 & _LOOP_MASK]
+        idents[at & _LOOP_MASK] = idents[at - 1 & _LOOP_MASK]
+        at -= 1
+    codes[at & _LOOP_MASK] = code
+    idents[at & _LOOP_MASK] = ident
+    if code & 1:
+        state[BURST_LEFT] -= 1
+    else:
+        state[BURST_LEFT] = BURST
+        state[SLICE_LEFT] -= 1
     state[HEAD] += 1
     state[READY] -= 1
     state[STEPS] += 1
@@ -223,7 +279,7 @@ def become_ready(loop: Loop, books: Vector, kind: int) -> None:
         state[IDENT] += 1
         idents[at] = state[IDENT]
     state[READY] += 1
-    books[DUE + kind] = 1
+    books[DUE + kind] = DUE_ANEW
 
 
 def announce(loop: Loop, books: Vector, event: int, notify: int) -> None:

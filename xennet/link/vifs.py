@@ -20,7 +20,7 @@ from xennet.host.setup import Setup
 from xennet.host.timeslices import TimeSlices
 from xennet.hypervisor import LeakReport
 from xennet.ifnet import Interface
-from xennet.link.joined import EVERY, JoinedPasses
+from xennet.link.joined import EVERY, JoinedPasses, JoinedSlices
 from xennet.link.timeline import Timeline
 from xennet.link.vif_interfaces import InterfaceHold, interfaces_of, note_state
 from xennet.netback.defects import BackendPanic, DefectStruck
@@ -133,8 +133,9 @@ class Vifs:
             quota=setup.quota,
             clock=clock,
         )
-        if setup.guests > 1:
-            self.host.machine.run_loop.take_turns(TimeSlices())
+        self._slices = TimeSlices() if setup.guests > 1 else None
+        if self._slices is not None:
+            self.host.machine.run_loop.take_turns(self._slices)
         self.pairs: list[VifPair] = []
         self._by_frontend: dict[str, VifPair] = {}
         self.paths = VifPaths(1, 0)
@@ -298,11 +299,16 @@ class Vifs:
 
     @contextmanager
     def _joined_passes(self) -> Iterator[None]:
-        """A context in which passes of the only vif are joined if there are many to come."""
+        """A context in which passes of the only vif of each guest are joined if there are many to
+        come."""
         pump, leave = self.host.pump, None
-        if len(self.vifs) == len(self.pairs) == 1 and pump.undisturbed:
-            (pair,) = self.pairs
-            joined = JoinedPasses(self.host.machine, pair.plugged, pair.guest, pair.host)
+        if self.setup.vifs == 1 and len(self.vifs) == len(self.pairs) and pump.undisturbed:
+            machine, slices = self.host.machine, self._slices
+            passes = [
+                JoinedPasses(machine, pair.plugged, pair.guest, pair.host, slices)
+                for pair in self.pairs
+            ]
+            joined = passes[0] if slices is None else JoinedSlices(machine, slices, passes)
             if joined.worthwhile:
                 leave = pump.attend(joined.turn, EVERY)
         try:
