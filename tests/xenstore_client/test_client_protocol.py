@@ -125,6 +125,7 @@ def test_transaction_that_nobody_waits_for_any_more_is_ended(reply_first: bool) 
         step()
     assert protocol.outgoing == frame(END, 2, 5, b"F\0")
     protocol.receive(frame(END, 2, 5, b"OK\0"))
+    assert not protocol.answered(2)  # it is not kept
 
 
 @given(

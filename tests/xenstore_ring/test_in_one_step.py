@@ -4,19 +4,19 @@ sent and taken by itself."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext
 from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from ring_domains import ERROR, REQ_PROD, Site
+from ring_domains import CONNECTION, ERROR, REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, Site
 
 from xennet.abi.xen import PAGE_SIZE
 from xennet.evtchn import FifoBits
 from xennet.observe import EventSent, Hypercall, StoreOperation
 from xennet.runloop import Delivery
-from xennet.xenstore import XsError
+from xennet.xenstore import XsError, XsTimeoutError
 from xennet.xenstored import rings
 
 NAMES = ("a", "b", "a/b", "long", "nothing")
@@ -54,8 +54,10 @@ class Two(Site):
 
     def do(self, step: tuple[object, ...]) -> None:
         what, *args = step
-        with suppress(XsError):
+        try:
             self.seen.append(getattr(self, f"do_{what}")(*args))
+        except XsError as error:
+            self.seen.append((type(error), error.errno, error.path, error.detail))
 
     def do_read(self, who: int, name: str) -> bytes:
         return self.clients[who].read(self.path(name))
@@ -136,7 +138,7 @@ class Two(Site):
         """The guest adds to a word of its ring."""
         ring = self.guests[0].store_ring
         assert ring is not None
-        ring.page.u32[word] += more
+        ring.page.u32[word] = (ring.page.u32[word] + more) % 2**32
 
     def path(self, name: str) -> str:
         return f"/local/domain/1/{name}".rstrip("/")
@@ -164,7 +166,11 @@ STEPS = st.one_of(
     st.tuples(st.just("mask"), st.booleans()),
     st.sampled_from((("poke",), ("clear",), ("look_on",))),
     st.tuples(st.just("observe"), st.sampled_from((EventSent, Hypercall, StoreOperation))),
-    st.tuples(st.just("scribble"), st.sampled_from((ERROR, REQ_PROD)), st.integers(0, 1100)),
+    st.tuples(
+        st.just("scribble"),
+        st.sampled_from((REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, CONNECTION, ERROR)),
+        st.one_of(st.integers(-3, 3), st.integers(0, 1100)),
+    ),
 )
 ABI = st.sampled_from(("fifo", "fifo", "2l"))
 
@@ -190,6 +196,9 @@ def life(steps: list[tuple[object, ...]], abis: tuple[str, str]) -> list[tuple[o
 @example([("rebind",), ("read", 0, "a"), ("read", 0, "a")], ("2l", "fifo"))
 @example([("scribble", REQ_PROD, 3), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("watch", 0, "a", 985)], ("fifo", "fifo"))
+@example(
+    [("scribble", RSP_PROD, 1), ("write", 0, "a", 2000), *[("read", 0, "a")] * 2], ("2l", "2l")
+)
 @example(
     [("watch", 0, "a", 1), ("step", 9), ("write", 2, "a", 3), ("clear",), ("read", 0, "a")],
     ("fifo", "fifo"),
@@ -218,3 +227,53 @@ def test_usual_requests_are_answered_so(abi: str) -> None:
     assert len(answers) == 6
     assert all(answers)
     site.machine.close()
+
+
+@pytest.fixture(params=["in one step", "event by event"])
+def site(request):
+    site = Two("2l", "2l")
+    whole = patch.object(rings._ServedRing, "answer", lambda *_: None)
+    with whole if request.param == "event by event" else nullcontext():
+        yield site
+    site.machine.close()
+
+
+def at_a_write(site: Two, call: Callable[[], object]) -> list[str]:
+    """Has ``call()`` called when the store has written the node a; what guest 1 does from now
+    on."""
+    done: list[str] = []
+
+    def saw(operation: StoreOperation) -> None:
+        if operation.domid == 1:
+            done.append(f"{operation.op} {operation.path}")
+        if (operation.op, operation.path) == ("WRITE", "a"):
+            call()
+
+    site.machine.observers.subscribe(saw, StoreOperation)
+    return done
+
+
+def test_a_request_in_which_somebody_raised_is_not_made_again(site: Two) -> None:
+    client = site.clients[0]
+    done = at_a_write(site, lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        client.write("a", b"1")
+    site.root.write(site.path("a"), b"2")
+    assert client.read("a") == b"2"
+    assert done == ["WRITE a", "READ a"]
+
+
+def test_a_request_within_a_request_of_the_same_client_is_late(site: Two) -> None:
+    client, refused = site.clients[0], list[XsError]()
+
+    def write() -> None:
+        with pytest.raises(XsTimeoutError) as caught:
+            client.write("b", b"2")
+        refused.append(caught.value)
+
+    done = at_a_write(site, write)
+    client.write("a", b"1")
+    assert len(refused) == 1
+    assert client.read("b") == b"2"
+    assert client.read("a") == b"1"
+    assert done == ["WRITE a", "WRITE b", "READ b", "READ a"]

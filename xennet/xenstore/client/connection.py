@@ -215,17 +215,25 @@ class WireConnection:
             if self._lost is not None:
                 self._alive(request.path)
             req_id = protocol.ask(request)
+            output: bytes | None = None
             if self._at_once is not None:
-                output = self._at_once(protocol.outgoing)
-                if output is not None:
-                    answer = protocol.answered_at_once(req_id, output)
-                    if answer is not None:
-                        return answer
+                message, protocol.outgoing = protocol.outgoing, b""  # whatever comes of it
+                try:
+                    output = self._at_once(message)
+                except BaseException:
+                    protocol.abandon(req_id)
+                    raise
+                if output is None:
+                    protocol.outgoing = message
+                elif (answer := protocol.answered_at_once(req_id, output)) is not None:
+                    return answer
             if deadline is None:
                 deadline = self._channel.deadline(self.timeout)
             answered = False
             try:
-                answered = self._transfer(lambda: protocol.answered(req_id), deadline, request.path)
+                answered = self._transfer(
+                    lambda: protocol.answered(req_id), deadline, request.path, output or b""
+                )
             finally:
                 if not answered:
                     protocol.abandon(req_id)
@@ -239,9 +247,11 @@ class WireConnection:
     def _patience(self) -> str:
         return "" if self.timeout is None else f" within {self.timeout:g} s"
 
-    def _transfer(self, done: Callable[[], bool], deadline: float, path: str = "") -> bool:
-        """Move bytes both ways until ``done()`` is True. Returns False if ``deadline`` was
-        earlier.
+    def _transfer(
+        self, done: Callable[[], bool], deadline: float, path: str = "", received: bytes = b""
+    ) -> bool:
+        """Move bytes both ways until ``done()`` is True; ``received`` have come already. Returns
+        False if ``deadline`` was earlier.
 
         A lost or invalid stream ends the connection; its error names ``path``.
         """
@@ -250,8 +260,9 @@ class WireConnection:
             while True:
                 if protocol.outgoing:
                     protocol.sent(channel.send(protocol.outgoing))
-                if data := channel.receive():
+                if data := received or channel.receive():
                     protocol.receive(data)
+                received = b""
                 if done():
                     return True
                 if not channel.wait(deadline, bool(protocol.outgoing)):

@@ -115,19 +115,17 @@ class ClientProtocol:
         return req_id
 
     def answered_at_once(self, req_id: int, output: bytes) -> bytes | None:
-        """Take ``output``, which is all that the server of this process had to say when it handled
-        :attr:`outgoing` at once.
+        """Take ``output``, which the server of this process said when it handled what was to be
+        sent at once, if it is the reply to request ``req_id``.
 
-        Returns the payload of the reply to request ``req_id``; None if the reply is still to come.
-        Raises XsError if the server refused.
+        Returns the payload; None, with nothing done, if ``output`` is anything else, or belongs to
+        what came before. Raises XsError if the server refused.
         """
-        self.outgoing = b""
-        if not output:
+        if self._decoder.waiting or not output:
             return None
         kind, answered, _, size = HEADER.unpack_from(output)
         if answered != req_id or len(output) != HEADER_SIZE + size:
-            self.receive(output)
-            return self.answer(req_id) if self.answered(req_id) else None
+            return None
         request, payload = self._asked.pop(req_id), output[HEADER_SIZE:]
         if kind != XS_ERROR:
             return payload
@@ -182,7 +180,7 @@ class ClientProtocol:
         if request.type == XS_TRANSACTION_START and kind != XS_ERROR:
             tx_id = transaction_id(request, payload)
             end = Request(XS_TRANSACTION_END, b"F\0", tx_id)
-            self._abandoned[self.ask(end)] = end
+            self.abandon(self.ask(end))
 
 
 def strings(request: Request, payload: bytes) -> list[str]:
