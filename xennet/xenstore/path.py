@@ -89,5 +89,6 @@ def join(directory: str, name: str) -> str:
 
 
 def is_same_or_below(path: str, top: str) -> bool:
-    """Whether ``path`` is ``top`` or lies below it (``/wx`` is not below ``/w``)."""
-    return path == top or top == "/" or path.startswith(top + "/")
+    """Whether ``path`` is ``top`` or lies below it (``/wx`` is not below ``/w``, and a special name
+    is below nothing)."""
+    return path == top or path.startswith(f"{top}/") or (top == "/" and not is_special(path))

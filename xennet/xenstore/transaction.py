@@ -90,6 +90,7 @@ class Transaction:
         self._owned: dict[int, int] = {}
         self._claimed = False
         self._version = tree.version
+        self._life_ended = tree.life_ended
         #: The writes in order (path, kind), where watches fire once per write.
         self._writes: list[tuple[str, _Write]] = []
         self.failed = False
@@ -124,16 +125,19 @@ class Transaction:
     ) -> None:
         """Create ``path``, that is ``names`` one below the other under the existing node
         ``anchor``."""
-        here, children = path, NO_NAMES
-        leaf = self._access(path)
+        leaf = entry = self._access(path)
+        children = NO_NAMES
         for name in reversed(names):
-            entry = self._access(here)
             generation = self._tree.next_generation()
             entry.node = PrivateNode(value, perms, generation, children, None)
             entry.modified = True
             self._count(perms, +1)
-            here, value = parent(here), b""
-            children = ChildSnapshot() if here != anchor else self._change_children(anchor)
+            above = parent(entry.path)
+            value = b""
+            if above == anchor:
+                children = self._change_children(anchor)
+            else:
+                entry, children = self._access(above), ChildSnapshot()
             children.add(name)
         self._queue(leaf)
 
@@ -202,7 +206,8 @@ class Transaction:
         if self.overtaken:
             self._check_seen()
         modified = [entry for entry in self._accessed.values() if entry.modified]
-        self._check_owners(modified)
+        if self._tree.life_ended != self._life_ended:
+            self._check_owners(modified)
         told = [self._told_of(path, write) for path, write in self._writes]
         if modified:
             self._tree.version += 1
@@ -318,7 +323,7 @@ class Transaction:
         return node
 
     def _change_children(self, path: str) -> ChildSnapshot:
-        node = self._modify(self._access(path))
+        node = self._modify(self._accessed[path])
         if node.children is NO_NAMES:
             node.children = ChildSnapshot()
         return node.children

@@ -38,11 +38,12 @@ class _EventPump:
 
     def _deliver(self, _: Delivery) -> None:
         # The client may have been closed since the delivery was posted.
-        if self._client.pending:
+        client = self._client
+        if client.events:
             try:
-                self._client.poll_one()
+                client.poll_one()
             finally:
-                if self._client.pending:
+                if client.events:
                     self.wake()
 
 

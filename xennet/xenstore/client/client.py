@@ -20,10 +20,11 @@ from xennet.xenstore.client.nodes import (
     NodeOperations,
     OpenTransaction,
     StoreConnection,
+    WaitingEvents,
 )
 from xennet.xenstore.client.watch import WatchIterator
 from xennet.xenstore.errors import XsError
-from xennet.xenstore.path import is_same_or_below, is_special
+from xennet.xenstore.path import is_same_or_below
 
 _T = TypeVar("_T")
 
@@ -55,7 +56,8 @@ class Client(NodeOperations):
         if name:
             connection.name = name
         connection.sink = self._woken
-        self._events = connection.events
+        #: The events that have been received and are not delivered yet.
+        self.events: WaitingEvents = connection.events
         self.on_pending: Callable[[], None] | None = None
         #: Those of each token by the watched paths.
         self._callbacks: dict[str, dict[str, WatchCallback]] = {}
@@ -185,10 +187,10 @@ class Client(NodeOperations):
         if self.pending:
             # Only events with this token can have lost their receiver.
             left = self._callbacks.get(token, ())
-            self._events.discard(
+            self.events.discard(
                 lambda event: (
                     event.token == token
-                    and not any(_covers(watched, event.path) for watched in left)
+                    and not any(is_same_or_below(event.path, watched) for watched in left)
                 )
             )
         self._connection.unwatch(path, token)
@@ -196,7 +198,7 @@ class Client(NodeOperations):
     @property
     def pending(self) -> bool:
         """Whether an event that has been received is not delivered yet."""
-        return bool(self._events)
+        return bool(self.events)
 
     def poll_one(self) -> bool:
         """Deliver the oldest event; receives what has come and does not wait.
@@ -204,12 +206,12 @@ class Client(NodeOperations):
         Returns False if there was no event. An exception of a callback is passed on, and the event
         counts as delivered.
         """
-        events = self._events
+        events = self.events
         while events or self._fetch():
             path, token = events.popleft()
             received = False
             for watched, callback in list(self._callbacks.get(token, _NONE).items()):
-                if _covers(watched, path):
+                if is_same_or_below(path, watched):
                     received = True
                     # An earlier callback of this very event may have removed the watch.
                     if self._callbacks.get(token, _NONE).get(watched) is callback:
@@ -295,9 +297,5 @@ class Client(NodeOperations):
             del self._callbacks[token]
 
     def _woken(self) -> None:
-        if self.on_pending is not None and self._events:
+        if self.on_pending is not None and self.events:
             self.on_pending()
-
-
-def _covers(watched: str, path: str) -> bool:
-    return is_same_or_below(path, watched) and (watched != "/" or not is_special(path))
