@@ -48,9 +48,10 @@ class GrantedPages:
                     self.grefs.append(grants.grant_access(otherend_id, frame, readonly))
             else:
                 self.grefs.extend(grants.claim(count))
-                words, shift = grants.words, grants.shift
+                shift = grants.shift
+                named = grants.words[shift :: 1 << shift]  # the frames that entries name
                 for gref, frame in zip(self.grefs, frames, strict=True):
-                    words[(gref << shift) + shift] = frame
+                    named[gref] = frame
         except Exception:
             self.end()
             raise

@@ -101,30 +101,31 @@ class ByteRing:
 
         Returns the number of bytes written. Raises RingIndexError, with nothing changed.
         """
-        u8, u32, base = self._u8, self._u32, self._data
-        prod, cons = u32[self._prod], u32[self._cons]
-        room = XENSTORE_RING_SIZE
-        if prod != cons:
-            room -= self._waiting(prod, cons)
-        size = len(data)
-        if size > room:
-            size = room
+        u32 = self._u32
+        prod = u32[self._prod]
+        room = XENSTORE_RING_SIZE - self._waiting(prod, u32[self._cons])
+        if len(data) > room:
             data = data[:room]
+        u32[self._prod] = self._put(prod, data)
+        return len(data)
+
+    def carry(self, data: bytes | memoryview) -> None:
+        """Leave in an empty ring what ``data``, at most 1024 bytes, leaves that is written and read
+        at once."""
+        u32 = self._u32
+        u32[self._prod] = u32[self._cons] = self._put(u32[self._prod], data)
+
+    def _put(self, prod: int, data: bytes | memoryview) -> int:
+        """Store bytes from the index ``prod`` on. Returns the index behind them."""
+        u8, base, size = self._u8, self._data, len(data)
         start = prod & _BYTE_MASK
         ahead = XENSTORE_RING_SIZE - start
         if ahead >= size:
             u8[base + start : base + start + size] = data
         else:
             u8[base + start : base + start + ahead] = data[:ahead]
-            u8[base : base + size - ahead] = data[ahead:size]
-        u32[self._prod] = (prod + size) & _INDEX_MASK
-        return size
-
-    def carry(self, data: bytes | memoryview) -> None:
-        """Leave in an empty ring what ``data``, at most 1024 bytes, leaves that is written and read
-        at once."""
-        self.write(data)
-        self._u32[self._cons] = self._u32[self._prod]
+            u8[base : base + size - ahead] = data[ahead:]
+        return (prod + size) & _INDEX_MASK
 
     def reset(self) -> None:
         """Set both indices to 0; the bytes in the ring are lost."""
