@@ -248,9 +248,8 @@ class Host:
                 on_done=lambda operation: vif.guest.model_runs(vif),
             )
         limit = INIT_TIMEOUT if vif.host_served else None
-        operation = toolstack.attach_vif(
-            domid, handle, vif.config, backend_domid=backend_domid, limit_ns=limit
-        )
+        attached = AttachedVif(handle, vif.config, backend_domid)
+        operation = toolstack.plug(attached, domid, limit_ns=limit)
         if vif.device_model is DeviceModel.SERVES:
             toolstack.await_model(paths, lambda problem: vif.guest.model_runs(vif))
         return operation

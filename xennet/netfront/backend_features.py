@@ -26,7 +26,8 @@ class BackendFeatures:
     """The feature nodes of the backend's directory.
 
     A node that is missing or no number is 0, but ``csum_v4`` is on unless feature-no-csum-offload
-    is set. ``max_queues`` is None without its node.
+    is set. ``max_queues`` is None without its node, ``control_ring`` False for a frontend that has
+    none.
     """
 
     sg: bool
@@ -66,8 +67,9 @@ class BackendFeatures:
         return offload.with_mtu(mtu) if options.enforce_mtu else offload
 
 
-def read_backend_features(keys: NodeDirectory) -> BackendFeatures:
-    """The features in the backend's directory ``keys``, read in Linux's order."""
+def read_backend_features(keys: NodeDirectory, kind: FrontendKind) -> BackendFeatures:
+    """The features in the backend's directory ``keys`` for a frontend of ``kind``, read in Linux's
+    order."""
 
     def flag(name: str) -> bool:
         return keys.optional_unsigned(name) != 0
@@ -81,7 +83,7 @@ def read_backend_features(keys: NodeDirectory) -> BackendFeatures:
         gso_types=gso_types(keys),
         csum_v4=not flag("feature-no-csum-offload"),
         multicast_control=flag("feature-multicast-control"),
-        control_ring=flag("feature-ctrl-ring"),
+        control_ring=kind.control_ring and flag("feature-ctrl-ring"),
     )
 
 

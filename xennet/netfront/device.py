@@ -144,7 +144,7 @@ class Netfront:
         trusted = options.trusted
         if trusted is None:
             trusted = own.optional_unsigned("trusted", 1) != 0
-        features = read_backend_features(dev.otherend)
+        features = read_backend_features(dev.otherend, kind)
         self.mac = read_mac(own)
         self._headroom = kind.xdp and dev.otherend.optional_unsigned("feature-xdp-headroom") != 0
         self.mtu = read_mtu(own)
@@ -154,7 +154,7 @@ class Netfront:
             otherend_id=dev.otherend_id,
             can_sg=offload.sg,
             gso_types=offload.gso_types,
-            hashes=features.control_ring and kind.control_ring,
+            hashes=features.control_ring,
             gso_prefix_types=prefix_types(options, kind),
             checksum_setup=kind.checksum_setup,
             split=features.splits(kind, options),
