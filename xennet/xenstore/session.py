@@ -19,6 +19,7 @@ from xennet.xenstore.errors import XsError
 from xennet.xenstore.handlers import Server
 from xennet.xenstore.wire import (
     HEADER,
+    HEADER_SIZE,
     Decoder,
     ProtocolError,
     encode_error,
@@ -35,7 +36,7 @@ _UNREAD = "too many watch events were left unread"
 
 _WATCH_EVENT_BYTE = bytes([XS_WATCH_EVENT])
 
-_pack_header = HEADER.pack
+_pack_header, _unpack_header = HEADER.pack, HEADER.unpack_from
 
 
 @frozen
@@ -156,6 +157,34 @@ class Session:
         self._run()
         return True
 
+    def answer(self, request: bytes, limit: int) -> bytes:
+        """Handle ``request``, as :meth:`receive`, of a client that takes up to ``limit`` bytes of
+        output at once, while the session is idle.
+
+        Returns the reply, taken, if that is all the output; else b"", and there may be output.
+        """
+        kind, req_id, tx_id, size = _unpack_header(request)
+        if len(request) != HEADER_SIZE + size:
+            self.receive(request)
+            return b""
+        store = self.connection.store
+        self._busy = True
+        held, store.held = store.held, True
+        try:
+            reply = self._reply(kind, req_id, tx_id, request[HEADER_SIZE:])
+            if not (self._events or store.woken or self.closed or len(reply) > limit):
+                self.connection.reply_waits()
+                self.connection.outstanding = 0
+                return reply
+            self._queue(kind, reply)
+            if store.woken:
+                store.held = held
+                self._tell_of_events()
+            return b""
+        finally:
+            store.held = held
+            self._busy = False
+
     @property
     def pending(self) -> bool:
         """Whether there is output."""
@@ -203,9 +232,8 @@ class Session:
     def _run(self) -> None:
         if self._busy:
             return  # called within a request: the caller's loop goes on with it
-        connection, decoder, events = self.connection, self._decoder, self._events
-        store = connection.store
-        like = store.like
+        decoder, events = self._decoder, self._events
+        store = self.connection.store
         self._busy = True
         held, store.held = store.held, True
         try:
@@ -215,23 +243,7 @@ class Session:
                     break
                 if events:
                     self._place_events()  # what happened before the request
-                kind, req_id, tx_id, payload = request
-                if tx_id and kind in _TX_MEANS_NOTHING and not like.watch_keeps_tx:
-                    tx_id = 0
-                try:
-                    answer = self._answer(kind, tx_id, payload)
-                    size = len(answer)
-                    if size > XENSTORE_PAYLOAD_MAX:
-                        raise XsError("E2BIG", detail=f"reply of {size} bytes")
-                    reply = _pack_header(kind, req_id, tx_id, size) + answer
-                except XsError as error:
-                    reply = encode_error(error.errno, req_id, tx_id)
-                if not self.closed:
-                    if events and kind not in like.replies_first:
-                        self._place_events()
-                    self._out.append(reply)
-                    self._reply_bytes += len(reply)
-                    connection.reply_waits()
+                self._queue(request[0], self._reply(*request))
                 if store.woken:
                     store.held = held
                     self._tell_of_events()
@@ -246,18 +258,38 @@ class Session:
             store.held = held
             self._busy = False
 
-    def _answer(self, kind: int, tx_id: int, payload: bytes) -> bytes:
-        """The payload of the reply to a request. Raises XsError for an XS_ERROR."""
-        handler = self._table.get(kind)
-        if handler is None:
-            raise XsError("ENOSYS", str(kind), "no such message type")
+    def _reply(self, kind: int, req_id: int, tx_id: int, payload: bytes) -> bytes:
+        """Handle a request. Returns the reply."""
         connection = self.connection
-        if handler.privileged and not self._privileged:
-            raise XsError("EACCES", detail=f"domain {connection.domid} is not privileged")
-        if tx_id and handler.transactional and not connection.has_transaction(tx_id):
-            errno = connection.store.like.no_transaction
-            raise XsError(errno, str(tx_id), "no such transaction on this connection")
-        return handler.answer(connection, payload, tx_id)
+        like = connection.store.like
+        if tx_id and kind in _TX_MEANS_NOTHING and not like.watch_keeps_tx:
+            tx_id = 0
+        try:
+            handler = self._table.get(kind)
+            if handler is None:
+                raise XsError("ENOSYS", str(kind), "no such message type")
+            if handler.privileged and not self._privileged:
+                raise XsError("EACCES", detail=f"domain {connection.domid} is not privileged")
+            if tx_id and handler.transactional and not connection.has_transaction(tx_id):
+                errno = like.no_transaction
+                raise XsError(errno, str(tx_id), "no such transaction on this connection")
+            answer = handler.answer(connection, payload, tx_id)
+            size = len(answer)
+            if size > XENSTORE_PAYLOAD_MAX:
+                raise XsError("E2BIG", detail=f"reply of {size} bytes")
+            return _pack_header(kind, req_id, tx_id, size) + answer
+        except XsError as error:
+            return encode_error(error.errno, req_id, tx_id)
+
+    def _queue(self, kind: int, reply: bytes) -> None:
+        """Output the reply to a request of type ``kind``, unless the session ended with it."""
+        if not self.closed:
+            connection = self.connection
+            if self._events and kind not in connection.store.like.replies_first:
+                self._place_events()
+            self._out.append(reply)
+            self._reply_bytes += len(reply)
+            connection.reply_waits()
 
     def _tell_of_events(self) -> None:
         """After a request that caused events: let others hear of theirs behind the reply."""
