@@ -374,12 +374,9 @@ class Connection:
         if self.events.limit is not None and not self.identity.privileged:
             self.events.limit = quota.memory
 
-    def reply_waits(self) -> None:
-        """Count a reply that the transport has for the client, and that the client has not taken
-        yet."""
-        self.outstanding += 1
-        if not self.identity.privileged:
-            self.store.peaks.saw(self.domid, "outstanding", self.outstanding)
+    def saw_outstanding(self) -> None:
+        """Note the peak of :attr:`outstanding`."""
+        self.store.peaks.saw(self.domid, "outstanding", self.outstanding)
 
     def deliver(self, event: WatchEvent, payload: int) -> None:
         """Queue a watch event, whose payload has ``payload`` bytes, for the client."""

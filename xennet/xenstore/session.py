@@ -167,14 +167,17 @@ class Session:
         if len(request) != HEADER_SIZE + size:
             self.receive(request)
             return b""
-        store = self.connection.store
+        connection = self.connection
+        store = connection.store
         self._busy = True
         held, store.held = store.held, True
         try:
-            reply = self._reply(kind, req_id, tx_id, request[HEADER_SIZE:])
+            reply = self._reply((kind, req_id, tx_id, request[HEADER_SIZE:]))
             if not (self._events or store.woken or self.closed or len(reply) > limit):
-                self.connection.reply_waits()
-                self.connection.outstanding = 0
+                connection.outstanding = 1
+                if not self._privileged:
+                    connection.saw_outstanding()
+                connection.outstanding = 0
                 return reply
             self._queue(kind, reply)
             if store.woken:
@@ -243,7 +246,7 @@ class Session:
                     break
                 if events:
                     self._place_events()  # what happened before the request
-                self._queue(request[0], self._reply(*request))
+                self._queue(request[0], self._reply(request))
                 if store.woken:
                     store.held = held
                     self._tell_of_events()
@@ -258,11 +261,11 @@ class Session:
             store.held = held
             self._busy = False
 
-    def _reply(self, kind: int, req_id: int, tx_id: int, payload: bytes) -> bytes:
-        """Handle a request. Returns the reply."""
+    def _reply(self, request: tuple[int, int, int, bytes]) -> bytes:
+        """Handle a request (type, req_id, tx_id, payload). Returns the reply."""
+        kind, req_id, tx_id, payload = request
         connection = self.connection
-        like = connection.store.like
-        if tx_id and kind in _TX_MEANS_NOTHING and not like.watch_keeps_tx:
+        if tx_id and kind in _TX_MEANS_NOTHING and not connection.store.like.watch_keeps_tx:
             tx_id = 0
         try:
             handler = self._table.get(kind)
@@ -271,7 +274,7 @@ class Session:
             if handler.privileged and not self._privileged:
                 raise XsError("EACCES", detail=f"domain {connection.domid} is not privileged")
             if tx_id and handler.transactional and not connection.has_transaction(tx_id):
-                errno = like.no_transaction
+                errno = connection.store.like.no_transaction
                 raise XsError(errno, str(tx_id), "no such transaction on this connection")
             answer = handler.answer(connection, payload, tx_id)
             size = len(answer)
@@ -289,7 +292,9 @@ class Session:
                 self._place_events()
             self._out.append(reply)
             self._reply_bytes += len(reply)
-            connection.reply_waits()
+            connection.outstanding += 1
+            if not self._privileged:
+                connection.saw_outstanding()
 
     def _tell_of_events(self) -> None:
         """After a request that caused events: let others hear of theirs behind the reply."""
