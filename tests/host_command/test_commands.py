@@ -77,6 +77,34 @@ def test_two_guests_reach_each_other_through_the_switch(console: Console, tmp_pa
     assert list(vifs(console)) == ["vif1.0"]
 
 
+def test_a_loop_of_the_switch_is_ended_by_a_command(console: Console) -> None:
+    """The switch has no spanning tree: frames go round until an end of the loop is gone."""
+
+    def ask(command: str, **arguments: Any) -> None:
+        console.session.receive(encode({"command": command, "arguments": arguments}))
+        turns = 0
+
+        def over() -> bool:
+            nonlocal turns
+            turns += 1
+            assert turns < 100
+            console.commands.look()
+            return bool(console.session.pending)
+
+        console.host.pump.hold(None, over)
+        answer = decode(console.session.take())
+        assert answer["result"]["outcome"] == "done"
+
+    loop = console.host.machine.run_loop
+    ask("attach", domain=1, front="switch", back="switch", handle=7)
+    ask("attach", domain=2, front="gen:60x5", back="switch")
+    before = loop.steps
+    console.host.pump.hold(None, lambda: loop.steps > before + 1000)
+    assert not loop.idle
+    ask("detach", domain=1, vif=7)
+    console.rest()
+
+
 def test_a_handle_can_be_used_again_and_again(console: Console) -> None:
     watches = console.host.service.store.watches_of(0)
     for number in range(5):
