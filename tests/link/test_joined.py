@@ -335,6 +335,11 @@ def test_slices_of_several_guests_are_joined(engine: str, guests: int) -> None:
         assert run(spec, Setup(guests=guests), turns, 9000) > 200
 
 
+def test_a_slice_goes_on_after_a_turn_that_begins_while_its_guest_waits() -> None:
+    turns: list[tuple[str, Any]] = [("turn", 1), ("turn", 1), ("turn", 40)]
+    assert run("gen:60", Setup(guests=2), turns, 1500) > 10
+
+
 def test_an_end_that_broke_the_protocol_stops_as_ever() -> None:
     """A fatal request, and a response that was never asked for, are met within a turn."""
     with Pair("gen:60", Setup(), 5000) as pair:

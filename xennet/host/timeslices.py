@@ -80,8 +80,9 @@ class TimeSlices:
 
     @property
     def guest(self) -> int:
-        """The guest whose turn it is; HOST if none has anything ready."""
-        return next(iter(self._guests), HOST)
+        """The guest whose turn it is. If none has anything ready, that which waits for an answer in
+        its slice; HOST if there is none."""
+        return next(iter(self._guests), self._running)
 
     @property
     def left(self) -> tuple[int, int]:
