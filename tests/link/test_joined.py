@@ -27,7 +27,7 @@ from xennet.netback.policy import VifOptions
 from xennet.netfront.device import Netfront
 from xennet.netfront.kinds import LINUX, WINDOWS, FrontendKind
 from xennet.netfront.options import NetfrontOptions
-from xennet.observe import Hypercall, Notification
+from xennet.observe import EventDelivered, EventSent, FramePassed, Hypercall, Notification
 from xennet.port import open_port
 from xennet.port.gen import GenPort
 from xennet.port.null import NullPort
@@ -93,6 +93,24 @@ class Joined(Vifs):
             passes.most = sys.maxsize
         JoinedSlices(self.machine, self.slices, self.passes).turn()
         return self.loop.steps - before
+
+
+class Moved(Joined):
+    """The backend of the first guest has moved to a driver domain."""
+
+    def open(self) -> None:
+        super().open()
+        host, vif = self.host, self.vifs[0]
+        owner = host.add_driver_domain()
+        owner.load()
+        host.settle()
+        host.replace_backend(vif, owner)
+        saved = host.save(vif.guest)
+        host.restore(saved)
+        host.settle()
+        host.require_connected(vif)
+        host.destroy_guest(saved.domid)
+        host.settle()
 
 
 def contents(link: Joined) -> dict[str, Any]:
@@ -213,6 +231,8 @@ SETUPS = st.builds(
     ),
     back=st.just(VifOptions(max_queues=8)),
 )
+#: What observers see of a delivery.
+OBSERVED = (RingEvent, Notification, EventSent, EventDelivered, Hypercall, FramePassed)
 #: Turns of so many deliveries, or of all guests as often as that, one delivery more that is made by
 #: the run loop, damage by a seed, an observer that comes and goes.
 ACTIONS = st.lists(
@@ -222,7 +242,7 @@ ACTIONS = st.lists(
         st.tuples(st.just("turns"), st.just(4)),
         st.tuples(st.just("steps"), st.integers(1, 5)),
         st.tuples(st.just("damage"), st.integers(0, 2**32)),
-        st.tuples(st.just("watch"), st.sampled_from([Notification, RingEvent, Hypercall])),
+        st.tuples(st.just("watch"), st.sampled_from(OBSERVED)),
     ),
     min_size=2,
     max_size=8,
@@ -230,10 +250,12 @@ ACTIONS = st.lists(
 
 
 class Pair:
-    """Two links that are alike; passes of the first are joined."""
+    """Two links of a ``kind`` that are alike; passes of the first are joined."""
 
-    def __init__(self, spec: str, setup: Setup, count: int) -> None:
-        self.one, self.other = Joined(spec, count, setup), Joined(spec, count, setup)
+    def __init__(
+        self, spec: str, setup: Setup, count: int, kind: Callable[..., Joined] = Joined
+    ) -> None:
+        self.one, self.other = kind(spec, count, setup), kind(spec, count, setup)
         self.joined = 0
 
     def steps(self, count: int) -> None:
@@ -335,9 +357,23 @@ def test_slices_of_several_guests_are_joined(engine: str, guests: int) -> None:
         assert run(spec, Setup(guests=guests), turns, 9000) > 200
 
 
+@pytest.mark.parametrize("kind", OBSERVED, ids=lambda kind: kind.__name__)
+def test_who_observes_sees_every_delivery(kind: type) -> None:
+    turns: list[tuple[str, Any]] = [("watch", kind), *[("turn", 40)] * 4]
+    assert run("gen:60", Setup(), turns) > 10
+
+
 def test_a_slice_goes_on_after_a_turn_that_begins_while_its_guest_waits() -> None:
     turns: list[tuple[str, Any]] = [("turn", 1), ("turn", 1), ("turn", 40)]
     assert run("gen:60", Setup(guests=2), turns, 1500) > 10
+
+
+def test_a_driver_domain_has_slices_of_its_own() -> None:
+    with Pair("gen:60", Setup(guests=2), 5000, Moved) as pair:
+        for _ in range(9):
+            pair.turns(1)
+            assert contents(pair.one) == contents(pair.other)
+        assert pair.joined > 10
 
 
 def test_an_end_that_broke_the_protocol_stops_as_ever() -> None:

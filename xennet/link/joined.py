@@ -23,7 +23,7 @@ from xennet.abi.words import TX_SLOTS
 from xennet.engine.choice import Engine, is_compiled
 from xennet.flow.steering import Middle, QueueEnd
 from xennet.host.domains import PluggedVif
-from xennet.host.timeslices import TimeSlices
+from xennet.host.timeslices import HOST, TimeSlices
 from xennet.hypervisor import Machine
 from xennet.link import joined_kernel as kernel
 from xennet.link.joined_kernel import BACK_EVENT, BACK_WORK, FRONT_EVENT, FRONT_WORK
@@ -31,7 +31,7 @@ from xennet.link.vif_interfaces import InterfaceHold
 from xennet.netback.queue import Queue as BackQueue
 from xennet.netback.tx_pass import TxPass
 from xennet.netfront.queue import Queue as FrontQueue
-from xennet.observe import EventDelivered, EventSent, Hypercall, Notification
+from xennet.observe import EventDelivered, EventSent, FramePassed, Hypercall, Notification
 from xennet.port.base import BasePort, only_counts
 from xennet.port.gen import GenPort
 from xennet.runloop import Call, Delivery
@@ -48,7 +48,7 @@ _CALL = 16384
 #: Deliveries that a run loop remembers.
 _RECENT = 16
 #: Events of a machine that would be missed.
-_OBSERVED = (RingEvent, Notification, EventSent, EventDelivered, Hypercall)
+_OBSERVED = (RingEvent, Notification, EventSent, EventDelivered, Hypercall, FramePassed)
 #: Deliveries in a row of several guests that are made one by one before it is given up for now.
 _TRIES = 6
 #: Whether the kernel for one queue (False), and that for several (True), is loaded.
@@ -158,7 +158,8 @@ class JoinedPasses:
         return ends if is_compiled(ends.engine) else None
 
     def _fits(self, front: FrontQueue, back: BackQueue) -> bool:
-        """Whether a queue only sends, by the same kernels at both ends, between the two ports."""
+        """Whether a queue only sends, by the same kernels at both ends, between the two ports. A
+        driver domain takes turns as a guest does: then its queues are not like domain 0's."""
         tx = back.tx if front.only_sends and back.only_takes else None
         source, sink = front.guest, back.host
         if isinstance(source, QueueEnd) and isinstance(sink, QueueEnd) and sink.middle.idle:
@@ -168,6 +169,7 @@ class JoinedPasses:
             and front.tx.engine is tx.engine
             and source is self._guest
             and sink is self._host
+            and (self._slices is None or back.hv.domid == HOST)
         )
 
     def _settled(self, front: FrontQueue, back: BackQueue) -> bool:
