@@ -175,8 +175,7 @@ class RingServer:
 
     def _receive(self, session: Session) -> bool:
         requests = self._page.requests
-        wanted = session.wanted
-        if not wanted or requests.empty:
+        if requests.empty or not (wanted := session.wanted):
             return False
         data = requests.read(wanted)
         self._changed()

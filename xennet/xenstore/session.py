@@ -133,10 +133,16 @@ class Session:
             return self._take(limit)
         if len(out) == 1 and not events and (limit is None or len(out[0]) <= limit):
             taken = out.popleft()
+        elif not out and len(events) < 2:
+            if not events:
+                return b""
+            event = encode_event(*events[0])
+            if limit is not None and len(event) > limit:
+                return self._take(limit)
+            events.popleft()
+            return event
         elif limit is not None:
             return self._take(limit)
-        elif not out and len(events) < 2:
-            return encode_event(*events.popleft()) if events else b""
         else:
             next_event = events.popleft
             self._place_events()
