@@ -19,7 +19,7 @@ from functools import partial
 from itertools import islice, starmap
 from typing import NamedTuple, Protocol, cast
 
-from attrs import define, field
+from attrs import define
 
 
 class Delivery(NamedTuple):
@@ -109,7 +109,7 @@ def _in_words(delivery: Delivery, call: Call) -> str:
     return f"{delivery}, {getattr(what, '__qualname__', type(what).__qualname__)}"
 
 
-@define(order=True)
+@define(eq=False)
 class Timer:
     """A call that is due at ``when`` (ns of virtual time). :meth:`RunLoop.cancel_timer` ends it.
 
@@ -119,9 +119,13 @@ class Timer:
 
     when: int
     ident: int
-    domid: int = field(order=False)
-    call: Callable[[], None] | None = field(order=False)
-    since: int | None = field(order=False, default=None)
+    domid: int
+    call: Callable[[], None] | None
+    since: int | None = None
+
+    def __lt__(self, other: Timer) -> bool:
+        """Whether it is due before ``other``, or was set before it for the same time."""
+        return (self.when, self.ident) < (other.when, other.ident)
 
 
 class RunLoop:

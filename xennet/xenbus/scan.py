@@ -18,8 +18,6 @@ _MAX_DIGITS = 64
 
 def scan_unsigned(value: bytes) -> int | None:
     """``%u``: 0..2^32-1, or None if ``value`` does not begin with such a number."""
-    if value.isdigit() and len(value) < 10:  # as nearly all are
-        return int(value)
     return _scan(_UNSIGNED, value, 0, 0xFFFFFFFF)
 
 
@@ -29,6 +27,8 @@ def scan_signed(value: bytes) -> int | None:
 
 
 def _scan(pattern: re.Pattern[bytes], value: bytes, low: int, high: int) -> int | None:
+    if value.isdigit() and len(value) < 10:  # as nearly all are
+        return int(value)
     match = pattern.match(value)
     if match is None or len(match[1]) > _MAX_DIGITS:
         return None

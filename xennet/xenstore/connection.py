@@ -91,6 +91,7 @@ class Connection:
         self.outstanding = 0
         #: Records the requests of transactions if a commit may have to replay them, else None.
         self.recorder = self._record if store.like.replays else None
+        self._specials_listed = store.like.specials is Specials.LISTED
         self._watches: dict[tuple[str, str], Watch] = {}
         self._transactions: dict[int, Transaction] = {}
         self._next_transaction = 1
@@ -448,7 +449,7 @@ class Connection:
         privileged = self.identity.privileged
         if privileged and path in self.store.tree.known:
             full = path  # of a node, so it is legal
-        elif self.store.like.specials is Specials.LISTED and is_special(path):
+        elif self._specials_listed and is_special(path):
             full = canonical(f"/{path}", self.domid)
         else:
             full = canonical(path, self.domid, special)
