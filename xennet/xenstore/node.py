@@ -105,7 +105,12 @@ class ChildSnapshot:
         self.size = live.size
 
     def __contains__(self, name: str) -> bool:
-        return name in self.added or (name not in self.removed and self._was_there(name))
+        if name in self.added:
+            return True
+        if name in self.removed:
+            return False
+        node = self._live.get(name)
+        return (node is not None and node.serial < self._limit) or name in self._gone
 
     def __iter__(self) -> Iterator[str]:
         then = [node for node in self._live.nodes() if node.serial < self._limit]
@@ -146,10 +151,6 @@ class ChildSnapshot:
     def release(self) -> None:
         """Give the snapshot back at the end of its transaction."""
         self._live.release(self)
-
-    def _was_there(self, name: str) -> bool:
-        node = self._live.get(name)
-        return (node is not None and node.serial < self._limit) or name in self._gone
 
 
 NO_NAMES: Final = ChildSnapshot()

@@ -67,6 +67,7 @@ class Accessed:
 class Transaction:
     """One open transaction of domain ``domid``, None for a domain that no quota binds.
 
+    What is changed was looked up before: a node, and of a new one all that are missing above it.
     ``quota()`` returns the limits as they are at the moment of each request.
     """
 
@@ -106,13 +107,13 @@ class Transaction:
 
     def write(self, path: str, value: bytes) -> None:
         """Give the existing node ``path`` the value ``value``."""
-        entry = self._access(path)
+        entry = self._accessed[path]
         self._modify(entry).value = value
         self._queue(entry)
 
     def set_perms(self, path: str, perms: Perms) -> None:
         """Give the existing node ``path`` new permissions."""
-        entry = self._access(path)
+        entry = self._accessed[path]
         node = self._modify(entry)
         before, node.perms = node.perms, perms
         if before[0].domid != perms[0].domid or not self._like.counts_in_transactions:
@@ -125,7 +126,7 @@ class Transaction:
     ) -> None:
         """Create ``path``, that is ``names`` one below the other under the existing node
         ``anchor``."""
-        leaf = entry = self._access(path)
+        leaf = entry = self._accessed[path]
         children = NO_NAMES
         for name in reversed(names):
             generation = self._tree.next_generation()
@@ -137,7 +138,7 @@ class Transaction:
             if above == anchor:
                 children = self._change_children(anchor)
             else:
-                entry, children = self._access(above), ChildSnapshot()
+                entry, children = self._accessed[above], ChildSnapshot()
             children.add(name)
         self._queue(leaf)
 
