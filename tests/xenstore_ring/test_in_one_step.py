@@ -277,3 +277,26 @@ def test_a_request_within_a_request_of_the_same_client_is_late(site: Two) -> Non
     assert client.read("b") == b"2"
     assert client.read("a") == b"1"
     assert done == ["WRITE a", "WRITE b", "READ b", "READ a"]
+
+
+@pytest.mark.parametrize("kind", [EventSent, Hypercall, StoreOperation])
+def test_wherever_an_observer_raises_the_ring_stays_in_step(site: Two, kind: type) -> None:
+    client, raised = site.clients[0], 0
+    for number in range(20):
+        seen = list[object]()
+
+        def saw(event: object, number: int = number, seen: list[object] = seen) -> None:
+            seen.append(event)
+            if len(seen) == number + 1:
+                raise ZeroDivisionError
+
+        leave = site.machine.observers.subscribe(saw, kind)
+        try:
+            client.write("a", b"v" * 2000)
+            client.read("a")
+        except ZeroDivisionError:
+            raised += 1
+        leave()
+        client.write("b", b"%d" % number)
+        assert client.read("b") == b"%d" % number
+    assert 0 < raised < 20

@@ -49,8 +49,10 @@ class RingChannel:
     def __init__(self, page: RingPage, port: StorePort) -> None:
         self._page = page
         self._port = port
-        #: Bytes of a send that are in the ring; it has not returned.
+        # What was moved by a call that has not returned: bytes that are in the ring, and bytes that
+        # were. What the server meets while it works, an observer that raises for one, goes through.
         self._written = 0
+        self._read = b""
         self._closed = False
 
     def send(self, data: bytes | memoryview) -> int:
@@ -58,8 +60,8 @@ class RingChannel:
         is full.
 
         Raises XsConnectionError if the domain does not run, or the server does not serve the ring
-        any more. What the server meets while it works, an observer that raises for one, goes
-        through: then the bytes are in the ring, and the next call, with the same ones, counts them.
+        any more. If anything else is raised the bytes may be in the ring: the next call, with the
+        same ones, counts them.
         """
         self._check()
         if not self._written:
@@ -77,12 +79,14 @@ class RingChannel:
         self._check()
         # First the event, then the page: what comes after the look makes a new event.
         self._port.take_event()
-        try:
-            data = self._page.responses.read()
-        except RingIndexError as error:
-            raise XsConnectionError("", str(error)) from error
-        if data:
+        if not self._read:
+            try:
+                self._read = self._page.responses.read()
+            except RingIndexError as error:
+                raise XsConnectionError("", str(error)) from error
+        if self._read:
             self._port.notify()
+        data, self._read = self._read, b""
         return data
 
     def deadline(self, timeout: float | None) -> float:

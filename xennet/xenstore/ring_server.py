@@ -178,8 +178,10 @@ class RingServer:
         if requests.empty or not (wanted := session.wanted):
             return False
         data = requests.read(wanted)
-        self._changed()
-        session.receive(data)
+        try:
+            self._changed()
+        finally:  # an observer of events may raise
+            session.receive(data)
         return True
 
     def _send(self, session: Session) -> bool:
