@@ -12,34 +12,41 @@ class Peaks:
         self.guests: dict[str, int] = {}
         self._privileged = privileged
         #: The peaks that each domain's usage may raise: its own, and those of all guests.
-        self._domains: dict[int, tuple[dict[str, int], ...]] = {}
+        self._raised: dict[int, tuple[dict[str, int], ...]] = {}
 
     def __repr__(self) -> str:
         return f"<Peaks {self.guests}>"
 
+    def raised_by(self, domid: int) -> tuple[dict[str, int], ...]:
+        """The peaks, by limit, that the usage of ``domid`` may raise: its own, and unless it is
+        privileged those of all guests. They stay these objects."""
+        raised = self._raised.get(domid)
+        if raised is None:
+            own: dict[str, int] = {}
+            raised = (own,) if domid in self._privileged else (own, self.guests)
+            self._raised[domid] = raised
+        return raised
+
     def saw(self, domid: int, limit: str, value: int) -> None:
         """Note that ``domid`` has, or was granted, ``value`` of what the quota ``limit`` bounds."""
-        for peaks in self._domains.get(domid) or self._begin(domid, {}):
+        for peaks in self._raised.get(domid) or self.raised_by(domid):
             if value > peaks.get(limit, 0):
                 peaks[limit] = value
 
     def of(self, domid: int) -> Mapping[str, int]:
         """The peaks of ``domid``; a missing key stands for 0."""
-        known = self._domains.get(domid)
+        known = self._raised.get(domid)
         return {} if known is None else known[0]
 
     def forget(self, domid: int) -> None:
-        """Forget a domain that is gone. The peaks of all guests stay."""
-        self._domains.pop(domid, None)
+        """Forget what a domain had that is gone. The peaks of all guests stay."""
+        for own in self._raised.get(domid, ())[:1]:
+            own.clear()
 
     def reset(self, now: Mapping[int, Mapping[str, int]]) -> None:
         """Set the peaks of each domain to what it has ``now``, and those of all guests to 0."""
         self.guests.clear()
-        self._domains.clear()
+        for own, *_ in self._raised.values():
+            own.clear()
         for domid, usage in now.items():
-            self._begin(domid, dict(usage))
-
-    def _begin(self, domid: int, own: dict[str, int]) -> tuple[dict[str, int], ...]:
-        known = (own,) if domid in self._privileged else (own, self.guests)
-        self._domains[domid] = known
-        return known
+            self.raised_by(domid)[0].update(usage)

@@ -6,11 +6,12 @@ access, quotas and watches are not known here.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from sys import intern
 from typing import Protocol
+
+from attrs import define, field
 
 from xennet.xenstore.likeness import Likeness
 from xennet.xenstore.node import NO_CHILDREN, Node, SpecialNode
@@ -45,6 +46,20 @@ class NodeView(Protocol):
     def children(self) -> ChildNames: ...
 
 
+@define(eq=False)
+class Owner:
+    """A domain that owns nodes: their number and the bytes of their paths and records.
+
+    ``peaks`` are those that these may raise. ``each`` has the nodes themselves, of a domain that
+    may end: not of domain 0.
+    """
+
+    peaks: tuple[dict[str, int], ...]
+    nodes: int = 0
+    memory: int = 0
+    each: dict[Node, None] = field(factory=dict)
+
+
 class Tree:
     """The nodes from ``/`` down, and the special nodes beside them.
 
@@ -58,10 +73,8 @@ class Tree:
         self.is_current = is_current
         self.peaks = peaks
         self._record_size = like.record_size
-        self._nodes: Counter[int] = Counter()
-        #: The nodes themselves, of domains that may end.
-        self._owned: dict[int, dict[Node, None]] = {}
-        self._memory: Counter[int] = Counter()
+        #: Those who own nodes, by domain.
+        self._owners: dict[int, Owner] = {}
         self._specials: dict[str, SpecialNode] = {}
         #: Nodes that were looked up, by their canonical paths. The root always is among them.
         self.known: dict[str, Node] = {}
@@ -251,20 +264,26 @@ class Tree:
         The owner is charged with the bytes of the path and of the record.
         """
         domid = node.perms[0].domid
-        owned = self._nodes[domid] = self._nodes[domid] + 1
+        owner = self._owners.get(domid)
+        if owner is None:
+            owner = self._owners[domid] = Owner(self.peaks.raised_by(domid))
         if domid:
-            self._owned.setdefault(domid, {})[node] = None
-        memory = self._memory[domid] = self._memory[domid] + path_size + self.record_size(node)
-        saw = self.peaks.saw
-        saw(domid, "nodes", owned)
-        saw(domid, "memory", memory)
+            owner.each[node] = None
+        owner.nodes = nodes = owner.nodes + 1
+        owner.memory = memory = owner.memory + path_size + self.record_size(node)
+        for peaks in owner.peaks:
+            if nodes > peaks.get("nodes", 0):
+                peaks["nodes"] = nodes
+            if memory > peaks.get("memory", 0):
+                peaks["memory"] = memory
 
     def charge(self, node: Node, longer: int) -> None:
         """Charge the owner of ``node`` with ``longer`` bytes more."""
         domid = node.perms[0].domid
-        memory = self._memory[domid] = self._memory[domid] + longer
+        owner = self._owners[domid]
+        owner.memory += longer
         if longer > 0:
-            self.peaks.saw(domid, "memory", memory)
+            self.peaks.saw(domid, "memory", owner.memory)
 
     def record_size(self, node: Node) -> int:
         """Bytes of the record of ``node``."""
@@ -273,21 +292,23 @@ class Tree:
     def not_owned(self, node: Node, path_size: int) -> None:
         """Stop counting ``node``, whose path has ``path_size`` characters, for its owner."""
         domid = node.perms[0].domid
-        self._memory[domid] -= path_size + self.record_size(node)
-        self._nodes[domid] -= 1
+        owner = self._owners[domid]
+        owner.memory -= path_size + self.record_size(node)
+        owner.nodes -= 1
         if domid:
-            del self._owned[domid][node]
-        if not self._nodes[domid]:
-            del self._nodes[domid], self._memory[domid]
-            self._owned.pop(domid, None)
+            del owner.each[node]
+        if not owner.nodes:
+            del self._owners[domid]
 
     def nodes_owned(self, domid: int) -> int:
         """Number of nodes that ``domid`` owns."""
-        return self._nodes[domid]
+        owner = self._owners.get(domid)
+        return 0 if owner is None else owner.nodes
 
     def memory_of(self, domid: int) -> int:
         """Bytes of paths and records of the nodes that ``domid`` owns."""
-        return self._memory[domid]
+        owner = self._owners.get(domid)
+        return 0 if owner is None else owner.memory
 
     def claim(self, domid: int, have: int, new: int, limit: int) -> int:
         """How many nodes ``domid`` would own with ``new`` ones beside the ``have`` that it has.
@@ -301,7 +322,7 @@ class Tree:
 
     def owners(self) -> Iterable[int]:
         """The domains that own nodes."""
-        return self._nodes.keys()
+        return self._owners.keys()
 
     def tops_owned(self, domid: int) -> list[Node]:
         """The nodes owned by ``domid``, not domain 0, that are not below another node of the same
@@ -309,7 +330,8 @@ class Tree:
 
         Returns them in the order of a walk, without special nodes.
         """
-        owned = self._owned.get(domid, {})
+        owner = self._owners.get(domid)
+        owned = {} if owner is None else owner.each
         tops = [
             node
             for node in owned
