@@ -429,18 +429,23 @@ def test_a_run_that_is_long_enough_joins_by_itself(monkeypatch: pytest.MonkeyPat
     assert carried(40_000, queues=2)
 
 
-@pytest.mark.parametrize("other", ["port", "wrapper", "tap", "guests", "watcher"])
+@pytest.mark.parametrize("other", ["port", "generator", "wrapper", "tap", "guests", "watcher"])
 def test_whatever_else_is_there_is_left_to_the_run_loop(other: str) -> None:
     class Counting(NullPort):
         def push(self, batch: FrameBatch, /) -> None:
             super().push(batch)
 
+    class Giving(GenPort):
+        def pull(self, batch: FrameBatch) -> int:
+            return super().pull(batch)
+
+    source = Giving if other == "generator" else GenPort
     setup = Setup(guests=1 + (other == "guests"))
     sink = Counting() if other == "port" else NullPort()
     link = Vifs(setup)
     try:
         pairs = [
-            link.join(open_port("gen:60x5000"), OffloadEdge(sink) if other == "wrapper" else sink)
+            link.join(source("60x5000"), OffloadEdge(sink) if other == "wrapper" else sink)
             for _ in range(setup.guests)
         ]
         pair = pairs[0]

@@ -33,7 +33,7 @@ from xennet.netback.tx_pass import TxPass
 from xennet.netfront.queue import Queue as FrontQueue
 from xennet.observe import EventDelivered, EventSent, FramePassed, Hypercall, Notification
 from xennet.port.base import BasePort, only_counts
-from xennet.port.gen import GenPort
+from xennet.port.gen import GenPort, only_numbers
 from xennet.runloop import Call, Delivery
 from xennet.vif.ring_events import RingEvent
 
@@ -102,7 +102,7 @@ class JoinedPasses:
         """How many frames are to come, if they are of a port whose frames a kernel can make, for
         one that only counts them; else 0."""
         source = self._guest.endpoint
-        if not isinstance(source, GenPort) or not only_counts(self._host.endpoint):
+        if not (only_numbers(source) and only_counts(self._host.endpoint)):
             return 0
         return (source.expected or 0) - source.given
 

@@ -6,7 +6,7 @@ import re
 from array import array
 from functools import lru_cache
 from struct import Struct
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 from xennet.engine.choice import Engine, current, is_compiled
 from xennet.frames import MAX_FRAME, MIN_FRAME, FrameBatch
@@ -170,3 +170,11 @@ class GenPort(BasePort):
         batch.timestamp[start : start + count] = array(
             "q", range(first * INTERVAL, (first + count) * INTERVAL, INTERVAL)
         )
+
+
+def only_numbers(port: object) -> TypeGuard[GenPort]:
+    """Whether a port has nothing to do with the frames that it gives but to number them: others may
+    make them in its place (:meth:`GenPort.numbered_by`)."""
+    return (
+        isinstance(port, GenPort) and type(port).pull is GenPort.pull and "pull" not in vars(port)
+    )
