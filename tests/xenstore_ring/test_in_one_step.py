@@ -195,6 +195,8 @@ def life(steps: list[tuple[object, ...]], abis: tuple[str, str]) -> list[tuple[o
 @example([("send", 0), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("rebind",), ("read", 0, "a"), ("read", 0, "a")], ("2l", "fifo"))
 @example([("scribble", REQ_PROD, 3), ("read", 0, "a")], ("fifo", "fifo"))
+@example([("look_on",), ("read", 0, "a")], ("fifo", "fifo"))
+@example([("watch", 2, "a", 1), ("step", 9), ("write", 0, "a", 3)], ("fifo", "fifo"))
 @example([("watch", 0, "a", 985)], ("fifo", "fifo"))
 @example(
     [("scribble", RSP_PROD, 1), ("write", 0, "a", 2000), *[("read", 0, "a")] * 2], ("2l", "2l")

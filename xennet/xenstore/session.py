@@ -179,7 +179,7 @@ class Session:
         held, store.held = store.held, True
         try:
             reply = self._reply((kind, req_id, tx_id, request[HEADER_SIZE:]))
-            if not (self._events or store.woken or self.closed or len(reply) > limit):
+            if not (store.woken or self.closed or len(reply) > limit):  # own events wake, too
                 connection.outstanding = 1
                 if not self._privileged:
                     connection.saw_outstanding()
