@@ -198,9 +198,7 @@ def life(steps: list[tuple[object, ...]], abis: tuple[str, str]) -> list[tuple[o
 @example([("look_on",), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("watch", 2, "a", 1), ("step", 9), ("write", 0, "a", 3)], ("fifo", "fifo"))
 @example([("watch", 0, "a", 985)], ("fifo", "fifo"))
-@example(
-    [("scribble", RSP_PROD, 1), ("write", 0, "a", 2000), *[("read", 0, "a")] * 2], ("2l", "2l")
-)
+@example([("scribble", RSP_PROD, 1), ("write", 0, "b", 1011), ("read", 0, "a")], ("fifo", "2l"))
 @example(
     [("watch", 0, "a", 1), ("step", 9), ("write", 2, "a", 3), ("clear",), ("read", 0, "a")],
     ("fifo", "fifo"),
