@@ -210,9 +210,9 @@ class JoinedSlices:
 
     @property
     def worthwhile(self) -> bool:
-        """Whether it is for all guests together."""
-        frames = sum(passes.frames for passes in self._by_guest.values())
-        return frames >= (FEW * len(self._by_guest) if False in _loaded else MANY)
+        """Whether it is for all guests together that can do nothing else."""
+        able = [passes.frames for passes in self._by_guest.values() if passes.ends() is not None]
+        return sum(able) >= (FEW * max(1, len(able)) if False in _loaded else MANY)
 
     def turn(self) -> None:
         """Make one slice after the other as long as they are of the kind, and what comes in between
@@ -302,8 +302,9 @@ class _Turn:
         """Fill the books."""
         state, ends = self._state, self._ends
         state[kernel.READY], state[kernel.IDENT] = len(ready), self._machine.run_loop.last_ident
-        burst, left = (0, -1) if self._slices is None else self._slices.left
-        state[kernel.BURST_LEFT], state[kernel.SLICE_LEFT] = burst, left
+        if self._slices is not None:
+            state[kernel.SLICED] = 1
+            state[kernel.BURST_LEFT], state[kernel.SLICE_LEFT] = self._slices.left
         for at, (code, delivery) in enumerate(ready):
             self._codes[at], self._idents[at] = code, delivery.ident
             queue, kind = divmod(code, kernel.KINDS)

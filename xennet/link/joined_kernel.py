@@ -7,7 +7,7 @@ events were asked for. It has no rule of a ring of its own. :mod:`xennet.link.jo
 may be, and puts the books back into place.
 
     run_deliveries       the run loop: the delivery that is next, again and again
-      choose               which that is: the oldest, or TimeSlices.next
+      bring_next           which that is in a time slice; else run_oldest takes the oldest
       poll_front           netfront: Queue._poll, poll_tx
         next_frames          the frames of a port (put_numbered), or what give gives
           give, refill, feed   frames for one of several queues (xennet.flow.steering)
@@ -96,15 +96,20 @@ READY = 1
 STEPS = 2
 #: The number of the last work item that was deferred.
 IDENT = 3
-#: The place of the delivery that is next.
-AT = 4
-#: The deliveries that domain 0 may make in a row, and the guest in its slice; that is negative
-#: without time slices.
+#: Whether there are time slices. Then: how many deliveries domain 0 may make in a row, and the
+#: guest in its slice; the same before the last one; and where that was before it came to the head.
+SLICED = 4
 BURST_LEFT = 5
 SLICE_LEFT = 6
+BURST_BEFORE = 7
+SLICE_BEFORE = 8
+AT = 9
 # Of the events to the frontends, and to the backends: how many of them were sent since one was
 # taken; the first of those, or of those before; the last; then which, in order.
-CHAIN = 7
+BURST_BEFORE = 7
+SLICE_BEFORE = 8
+SLICED = 9
+CHAIN = 10
 C_SENT = 0
 C_FIRST = 1
 C_LAST = 2
@@ -193,14 +198,36 @@ def run_deliveries(
     backs: Each,
     port: Port,
 ) -> int:
-    """Make at most ``most`` deliveries. Returns why it ended. ``books``, ``fronts`` and ``backs``
-    are by queue."""
+    """Make at most ``most`` deliveries, the oldest first or as a time slice has them. Returns why
+    it ended. ``books``, ``fronts`` and ``backs`` are by queue."""
+    _codes, _idents, state = loop
+    if not state[SLICED]:  # a loop of its own: it is a tenth faster
+        return run_oldest(most, log, loop, books, fronts, backs, port)
+    outcome = MADE
+    while most and outcome == MADE:
+        if not bring_next(loop):
+            return NOT_MADE
+        outcome = run_oldest(1, log, loop, books, fronts, backs, port)
+        most -= 1
+    if outcome == NOT_MADE:
+        leave(loop)
+    return outcome
+
+
+def run_oldest(
+    most: int,
+    log: Vector,
+    loop: Loop,
+    books: Each,
+    fronts: Each,
+    backs: Each,
+    port: Port,
+) -> int:
+    """Make at most ``most`` deliveries, the oldest first. Returns why it ended."""
     codes, _idents, state = loop
     outcome = MADE
     while most and state[READY] and outcome == MADE:
-        if not choose(loop):
-            return NOT_MADE
-        code = codes[state[AT] & _LOOP_MASK]
+        code = codes[state[HEAD] & _LOOP_MASK]
         queue = code // KINDS
         kind = code % KINDS
         if kind == FRONT_WORK:
@@ -215,22 +242,37 @@ def run_deliveries(
     return outcome
 
 
-def choose(loop: Loop) -> int:
-    """Note which delivery is next. Returns 0 if that is another guest's."""
+def bring_next(loop: Loop) -> int:
+    """Bring the delivery that is next in a time slice to the head (TimeSlices.next). Returns 0, and
+    nothing is changed, if that is another guest's."""
     _codes, _idents, state = loop
     state[AT] = state[HEAD]
-    if state[SLICE_LEFT] < 0:
-        return 1
+    state[BURST_BEFORE] = state[BURST_LEFT]
+    state[SLICE_BEFORE] = state[SLICE_LEFT]
     behind = state[HEAD] + state[READY]
+    at = behind
     if state[BURST_LEFT]:
-        state[AT] = oldest(loop, 1)
-        if state[AT] != behind:
-            return 1
-    if state[SLICE_LEFT]:
-        state[AT] = oldest(loop, 0)
-        if state[AT] != behind:
-            return 1
-    return 0
+        at = oldest(loop, 1)
+        state[BURST_LEFT] -= 1
+    if at == behind:
+        if state[SLICE_LEFT]:
+            at = oldest(loop, 0)
+        state[BURST_LEFT] = BURST
+        state[SLICE_LEFT] -= 1
+    if at == behind:
+        leave(loop)
+        return 0
+    state[AT] = at
+    move(loop, at, state[HEAD])
+    return 1
+
+
+def leave(loop: Loop) -> None:
+    """Undo what bring_next has done: the delivery was not made."""
+    _codes, _idents, state = loop
+    state[BURST_LEFT] = state[BURST_BEFORE]
+    state[SLICE_LEFT] = state[SLICE_BEFORE]
+    move(loop, state[HEAD], state[AT])
 
 
 def oldest(loop: Loop, side: int) -> int:
@@ -243,23 +285,25 @@ def oldest(loop: Loop, side: int) -> int:
     return at
 
 
+def move(loop: Loop, place: int, to: int) -> None:
+    """Move a delivery that is ready to another place; those in between make room."""
+    codes, idents, _state = loop
+    step = 1 if place < to else -1
+    while place != to:
+        here = place & _LOOP_MASK
+        place += step
+        there = place & _LOOP_MASK
+        code = codes[here]
+        codes[here] = codes[there]
+        codes[there] = code
+        ident = idents[here]
+        idents[here] = idents[there]
+        idents[there] = ident
+
+
 def begin(loop: Loop, books: Vector, kind: int) -> None:
-    """Take the next delivery: it is being made. Those that are older stay behind it."""
-    codes, idents, state = loop
-    at = state[AT]
-    code = codes[at & _LOOP_MASK]
-    ident = idents[at & _LOOP_MASK]
-    while at > state[HEAD]:
-        codes[at & _LOOP_MASK] = codes[at - 1 & _LOOP_MASK]
-        idents[at & _LOOP_MASK] = idents[at - 1 & _LOOP_MASK]
-        at -= 1
-    codes[at & _LOOP_MASK] = code
-    idents[at & _LOOP_MASK] = ident
-    if code & 1:
-        state[BURST_LEFT] -= 1
-    else:
-        state[BURST_LEFT] = BURST
-        state[SLICE_LEFT] -= 1
+    """Take the delivery at the head: it is being made."""
+    _codes, _idents, state = loop
     state[HEAD] += 1
     state[READY] -= 1
     state[STEPS] += 1
