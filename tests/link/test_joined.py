@@ -376,6 +376,20 @@ def test_a_driver_domain_has_slices_of_its_own() -> None:
         assert pair.joined > 10
 
 
+@pytest.mark.parametrize("guests", [1, 2])
+def test_a_guest_that_is_gone_is_left_to_the_run_loop(guests: int) -> None:
+    with Pair("gen:60", Setup(guests=guests), 5000) as pair:
+        pair.steps(20)
+        for link in (pair.one, pair.other):
+            link.vifs[0].guest.kill()
+        for passes in pair.one.passes:
+            passes.turn()
+        assert pair.one.loop.steps == pair.other.loop.steps
+        pair.turns(2)
+        pair.steps(50)
+        assert pair.one.loop.ready() == pair.other.loop.ready()
+
+
 def test_an_end_that_broke_the_protocol_stops_as_ever() -> None:
     """A fatal request, and a response that was never asked for, are met within a turn."""
     with Pair("gen:60", Setup(), 5000) as pair:

@@ -137,6 +137,8 @@ class JoinedPasses:
             return None
         if any(map(machine.observers.wants, _OBSERVED)):
             return None
+        if not self._vif.guest.domain.running:  # its pages may have gone
+            return None
         netfront, netback = self._vif.netfront, self._vif.netback
         source, sink = self._guest.endpoint, self._host.endpoint
         if netfront is None or netback is None or self.frames < TX_SLOTS:
