@@ -106,9 +106,6 @@ SLICE_BEFORE = 8
 AT = 9
 # Of the events to the frontends, and to the backends: how many of them were sent since one was
 # taken; the first of those, or of those before; the last; then which, in order.
-BURST_BEFORE = 7
-SLICE_BEFORE = 8
-SLICED = 9
 CHAIN = 10
 C_SENT = 0
 C_FIRST = 1
