@@ -226,6 +226,23 @@ def test_a_guest_is_not_restored_where_its_backend_domain_does_not_live() -> Non
     assert len(there.machine.domains) == 1
 
 
+@pytest.mark.parametrize(
+    ("backend", "why"), [(False, "domain 2 is gone"), (True, "domain 1 is no backend domain")]
+)
+def test_no_vif_is_plugged_where_a_domain_is_gone(backend: bool, why: str) -> None:
+    host = Host()
+    driver = host.add_driver_domain()
+    guest = host.add_guest()
+    host.boot()
+    host.settle()
+    before = host.store.directory(f"/local/domain/{driver.domid}")
+    (driver if backend else guest).kill()
+    with pytest.raises(LinkError, match=why):
+        plug(host, guest, backend_domid=driver.domid)
+    assert (guest.vifs, host.vifs) == ({}, [])
+    assert host.store.directory(f"/local/domain/{driver.domid}") == before
+
+
 def test_a_driver_domain_that_is_destroyed_leaves_nothing() -> None:
     host = Host()
     driver = host.add_driver_domain()

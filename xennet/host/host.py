@@ -204,11 +204,16 @@ class Host:
         ``device_model`` says that a device model has the backend; the frontend is then started when
         that runs.
 
-        Raises LinkError for a handle in use, TypeError for an end that is no frame endpoint;
-        nothing has happened then.
+        Raises LinkError for a handle in use, a domain that is gone and one that has no backends,
+        TypeError for an end that is no frame endpoint; nothing has happened then.
         """
         guest_end = require_endpoint("guest_end", guest_end)
         host_end = require_endpoint("host_end", host_end)
+        owner = self.backend_domains.get(backend_domid)
+        if owner is None:
+            raise LinkError(f"domain {backend_domid} is no backend domain of this host")
+        if not guest.domain.alive:
+            raise LinkError(f"domain {guest.domid} is gone")
         config = VifConfig(guest_mac(guest.domid, handle)) if config is None else config
         paths = AttachedVif(handle, config, backend_domid).paths(guest.domid)
         if NodeDirectory(self.store, paths.libxl).exists():
@@ -217,7 +222,7 @@ class Host:
             )
         vif = PluggedVif(
             guest,
-            self.backend_domains[backend_domid],
+            owner,
             paths,
             config,
             guest_end,
