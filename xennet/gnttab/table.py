@@ -222,16 +222,15 @@ class GrantTable:
         if self.version != 1 or not alone(words):
             return [gref for gref in grefs if not self.end_access(gref)]
         held = []
-        heads = words[::2]  # of the entries, by reference
         free, before = self._free.append, len(self._free)
         try:
             for gref in grefs:
                 if not (GNTTAB_NR_RESERVED_ENTRIES <= gref < end and claimed[gref]):
                     self._check(gref)  # raises
-                if heads[gref] & IN_USE:
+                if words[gref << 1] & IN_USE:
                     held.append(gref)
                     continue
-                heads[gref] = GTF_invalid  # end_access, in line
+                words[gref << 1] = GTF_invalid  # end_access, in line
                 claimed[gref] = 0
                 free(gref)
         finally:

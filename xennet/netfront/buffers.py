@@ -48,10 +48,9 @@ class GrantedPages:
                     self.grefs.append(grants.grant_access(otherend_id, frame, readonly))
             else:
                 self.grefs.extend(grants.claim(count))
-                shift = grants.shift
-                named = grants.words[shift :: 1 << shift]  # the frames that entries name
+                words, shift = grants.words, grants.shift
                 for gref, frame in zip(self.grefs, frames, strict=True):
-                    named[gref] = frame
+                    words[(gref << shift) + shift] = frame
         except Exception:
             self.end()
             raise

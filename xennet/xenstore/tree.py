@@ -46,7 +46,7 @@ class NodeView(Protocol):
     def children(self) -> ChildNames: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Owner:
     """A domain that owns nodes: their number and the bytes of their paths and records.
 
@@ -58,6 +58,9 @@ class Owner:
     nodes: int = 0
     memory: int = 0
     each: dict[Node, None] = field(factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Owner {self.nodes} nodes, {self.memory} bytes>"
 
 
 class Tree:
