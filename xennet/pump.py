@@ -357,12 +357,15 @@ class Pump:
         """Make deliveries until nothing is ready, or until ``over()``. Returns whether ``over()``
         ended it."""
         loop, clock = self.run_loop, self.clock
-        unread = 0
+        unread = unclocked = 0
         while True:
             steps = self._steps(over, undisturbed)
             made = loop.deliver(steps)
-            if not clock.follow(loop) and made != steps:
-                return False  # deliveries that become ready from now on are for the next call
+            unclocked += made
+            if made != steps or unclocked >= CLOCK_STEPS:  # turns may come more often than looks
+                unclocked = 0
+                if not clock.follow(loop) and made != steps:
+                    return False  # deliveries that become ready from now on are for the next call
             if over is not None:
                 if over():
                     return True

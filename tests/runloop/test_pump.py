@@ -524,16 +524,22 @@ class StepsOfTime(RunLoop):
         max_size=2 * CLOCK_STEPS,
     ),
     took=st.lists(st.integers(0, 30) | st.integers(0, 3 * LEAP), max_size=10),
+    turns=st.lists(st.integers(1, 3 * CLOCK_STEPS), max_size=2),
 )
-@example(timers=[(1, 0)] * 5, took=[1])
-@example(timers=[(1, 0)] * 5 + [(LEAP + 2, 0)], took=[3 * LEAP])
+@example(timers=[(1, 0)] * 5, took=[1], turns=[])
+@example(timers=[(1, 0)] * 5 + [(LEAP + 2, 0)], took=[3 * LEAP], turns=[])
+@example(timers=[(1, 0)] * 5 + [(LEAP + 2, 0)], took=[3 * LEAP], turns=[1])
 def test_more_deliveries_at_once_than_between_two_looks_at_the_clock_keep_timers_in_order(
-    timers: list[tuple[int, int]], took: list[int]
+    timers: list[tuple[int, int]], took: list[int], turns: list[int]
 ) -> None:
-    """Time goes on among them, so what they set is due later than in virtual time."""
+    """Time goes on among them, so what they set is due later than in virtual time; however often
+    attendants have ``turns``."""
     world, lengths, loop = World(), iter(took), StepsOfTime()
     real = Timers(loop, timers, lambda: setattr(world, "time", world.time + next(lengths, 0)))
-    real.run(Pump(loop, RealClock(lambda: world.time), world))
+    pump = Pump(loop, RealClock(lambda: world.time), world)
+    for every in turns:
+        pump.attend(lambda: None, every=every)
+    real.run(pump)
     assert sorted(real.called) == real.called
     assert all(due <= now for due, _, now in real.called)
     assert all(steps >= CLOCK_STEPS and ns <= LEAP for steps, ns in loop.while_ready)
