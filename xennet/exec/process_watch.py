@@ -63,21 +63,13 @@ class ProcessWatch:
         }
 
     def cpu_time(self) -> float:
-        """The seconds of CPU time that the processes have used, with children that have ended."""
-        return sum(self._cpu_time(pid) for pid in self.processes())
+        """The seconds of CPU time that the processes have used, with children that have ended:
+        utime, stime, cutime, cstime."""
+        return sum(sum(map(int, stat[11:15])) for stat in self._stats().values()) / _TICKS
 
     def processes(self) -> list[int]:
-        """The processes that have not ended; all of the system are looked through if one was made
-        since."""
-        newest = self._read("/proc/loadavg").rpartition(b" ")[2]
-        if newest != self._newest or not newest:
-            self._newest = newest
-            self._processes = list(self._in_session())
-        else:
-            self._processes = [
-                pid for pid in self._processes if _lives(_fields(self._read(f"/proc/{pid}/stat")))
-            ]
-        return self._processes
+        """The processes that have not ended."""
+        return list(self._stats())
 
     def close(self) -> None:
         """Let go of all files. May be repeated."""
@@ -85,15 +77,24 @@ class ProcessWatch:
             os.close(fd)
         self._files.clear()
 
-    def _in_session(self) -> Iterator[int]:
+    def _stats(self) -> dict[int, list[bytes]]:
+        """The stat fields of the processes that have not ended; all of the system are looked
+        through if one was made since the last call."""
+        newest = self._read("/proc/loadavg").rpartition(b" ")[2]
+        if newest != self._newest or not newest:
+            self._newest = newest
+            found = self._in_session()
+        else:
+            found = ((pid, _fields(self._read(f"/proc/{pid}/stat"))) for pid in self._processes)
+        stats = {pid: fields for pid, fields in found if _lives(fields)}
+        self._processes = list(stats)
+        return stats
+
+    def _in_session(self) -> Iterator[tuple[int, list[bytes]]]:
         for name in _names("/proc"):
             fields = _fields(_read_once(f"/proc/{name}/stat")) if name.isdigit() else []
-            if _lives(fields) and int(fields[3]) == self.pid:
-                yield int(name)
-
-    def _cpu_time(self, pid: int) -> float:
-        """utime, stime, cutime, cstime."""
-        return sum(map(int, _fields(self._read(f"/proc/{pid}/stat"))[11:15])) / _TICKS
+            if fields and int(fields[3]) == self.pid:
+                yield int(name), fields
 
     def _thread(self, path: str) -> ThreadState | None:
         fields = _fields(self._read(f"{path}/stat"))
