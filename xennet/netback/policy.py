@@ -7,17 +7,14 @@ do the rest, the same for every policy. :class:`VifOptions` are the settings of 
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from attrs import field, frozen, validators
 
 from xennet.frames import Endpoint, FrameBatch
-from xennet.interface import Hypervisor, PageRun
 from xennet.netback.credit import NO_LIMIT
 from xennet.netback.keys import (
-    FrontendFeatures,
     FrontendKeys,
     Negotiated,
     read_ctrl,
@@ -27,6 +24,7 @@ from xennet.netback.keys import (
     read_queues,
     read_rate,
 )
+from xennet.netback.pass_setup import PassSetup
 from xennet.netback.rx_pass import RxPass
 from xennet.netback.tx_pass import TxPass
 from xennet.netback.verdict import FrontendError, rx_error, tx_error
@@ -139,17 +137,6 @@ class ReceivePass(Protocol):
         ...
 
 
-#: Makes the pass over the transmit ring of a frontend with these features, in the domain of the
-#: third argument.
-MakeTransmitPass = Callable[
-    [Hypervisor, BackRing, int, FrontendFeatures, PageRun, "array[int]"], TransmitPass
-]
-#: Makes the pass over the receive ring of such a frontend.
-MakeReceivePass = Callable[
-    [Hypervisor, BackRing, int, FrontendFeatures, PageRun, "array[int]"], ReceivePass
-]
-
-
 @frozen
 class BackendPolicy:
     """One implementation of a backend, called ``name``.
@@ -169,8 +156,8 @@ class BackendPolicy:
     read_negotiated: Callable[[XenbusDevice, VifOptions], Negotiated]
     read_keys: Callable[[XenbusDevice, VifOptions, int], FrontendKeys]
     attach: Callable[[SharedRing], BackRing]
-    transmit_pass: MakeTransmitPass
-    receive_pass: MakeReceivePass
+    transmit_pass: Callable[[PassSetup], TransmitPass]
+    receive_pass: Callable[[PassSetup], ReceivePass]
     transmit_error: Callable[[Sequence[int]], FrontendError]
     receive_error: Callable[[Sequence[int]], FrontendError]
     rules: BackendRules
@@ -218,37 +205,6 @@ def _read_keys(dev: XenbusDevice, options: VifOptions, queues: int) -> FrontendK
     return FrontendKeys(read_queues(dev.otherend, queues), features, ctrl)
 
 
-def _transmit_pass(
-    hv: Hypervisor,
-    ring: BackRing,
-    otherend_id: int,
-    features: FrontendFeatures,
-    stage: PageRun,
-    config: array[int],
-) -> TxPass:
-    return TxPass(hv, ring, otherend_id, stage, config)  # checks every frame, whatever features say
-
-
-def _receive_pass(
-    hv: Hypervisor,
-    ring: BackRing,
-    otherend_id: int,
-    features: FrontendFeatures,
-    stage: PageRun,
-    config: array[int],
-) -> RxPass:
-    return RxPass(
-        hv,
-        ring,
-        otherend_id,
-        can_sg=features.can_sg,
-        gso_types=features.gso_types,
-        gso_prefix_types=features.gso_prefix_types,
-        stage=stage,
-        config=config,
-    )
-
-
 LINUX = BackendPolicy(
     name="linux",
     advertise=_advertise,
@@ -256,8 +212,8 @@ LINUX = BackendPolicy(
     read_keys=_read_keys,
     # Attach, never init: the frontend may have posted receive buffers already.
     attach=BackRing.attach,
-    transmit_pass=_transmit_pass,
-    receive_pass=_receive_pass,
+    transmit_pass=TxPass,
+    receive_pass=RxPass,
     transmit_error=tx_error,
     receive_error=rx_error,
     rules=LINUX_BACKEND,

@@ -19,11 +19,12 @@ from attrs import frozen
 
 from xennet.abi.words import REQ_PROD
 from xennet.frames import Endpoint
-from xennet.interface import GrantMapping, HypercallError, Hypervisor
+from xennet.interface import GrantMapping, HypercallError, Hypervisor, PageRun
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.credit import NO_LIMIT, Credit, Rate
 from xennet.netback.drain import Carrier, Patience, await_slots
 from xennet.netback.keys import FrontendFeatures, QueueKeys
+from xennet.netback.pass_setup import PassSetup
 from xennet.netback.policy import BackendPolicy, VifOptions
 from xennet.netback.rx_pass import RxPass
 from xennet.netback.stage import TxStage
@@ -152,9 +153,12 @@ class Queue:
         rx_stage = hv.alloc_pages(RX_STAGE_PAGES)
         self._undo.append(lambda: hv.free_pages(rx_stage))
         policy, options, features = vif.policy, vif.options, vif.features
-        otherend_id, config = vif.otherend_id, vif.config
-        self.tx = policy.transmit_pass(hv, self.tx_ring, otherend_id, features, tx_stage, config)
-        self.rx = policy.receive_pass(hv, self.rx_ring, otherend_id, features, rx_stage, config)
+
+        def setup(ring: BackRing, stage: PageRun) -> PassSetup:
+            return PassSetup(hv, ring, vif.otherend_id, features, stage, vif.config)
+
+        self.tx = policy.transmit_pass(setup(self.tx_ring, tx_stage))
+        self.rx = policy.receive_pass(setup(self.rx_ring, rx_stage))
         self._undo.append(self._drop_passes)
 
         self._credit = Credit(hv, rate, self._credit_added, self.name)

@@ -7,39 +7,25 @@ from array import array
 from xennet.abi.words import COPY_STRIDE, REQ_PROD, RX_SLOTS, RX_STRIDE
 from xennet.engine.choice import current
 from xennet.frames import FrameBatch, Outbox
-from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx
-from xennet.netback.vif_config import C_MCAST_FILTER, new_vif_config
+from xennet.netback.pass_setup import PassSetup
+from xennet.netback.vif_config import C_MCAST_FILTER
 from xennet.observe import FrameFiltered
-from xennet.ring import BackRing
 from xennet.vif.passlog import PassLog
 
 
 class RxPass(Outbox):
     """Runs the kernels of one guest-receive ring.
 
-    ``stage``: the staging pages of the packets in ``batch``. ``can_sg``: the frontend takes packets
-    of several slots; bit t of ``gso_types`` is set if it takes GSO type t, of ``gso_prefix_types``
-    if it takes it in the old way, by a prefix. ``config``: what the vif's queues share
-    (xennet.netback.vif_config). ``res`` (indices guest_rx.R_*) has the counters of the last pass;
-    ``filtered`` are the packets, with their time stamps, that multicast control dropped, as long as
-    FrameFiltered is observed.
+    ``batch``: the packets, in the staging pages. ``res`` (indices guest_rx.R_*) has the counters of
+    the last pass; ``filtered`` are the packets, with their time stamps, that multicast control
+    dropped, as long as FrameFiltered is observed.
     """
 
-    def __init__(
-        self,
-        hv: Hypervisor,
-        ring: BackRing,
-        otherend_id: int,
-        *,
-        can_sg: bool,
-        gso_types: int,
-        gso_prefix_types: int = 0,
-        stage: PageRun,
-        config: array[int] | None = None,
-    ) -> None:
+    def __init__(self, setup: PassSetup) -> None:
+        hv, ring, features, stage = setup.hv, setup.ring, setup.features, setup.stage
         self._hv = hv
-        self.config = new_vif_config() if config is None else config
+        self.config = setup.config
         self._ring = ring
         super().__init__(FrameBatch(stage.u8, RX_SLOTS))
         self._filtered = 0
@@ -51,7 +37,8 @@ class RxPass(Outbox):
         self._log = PassLog(hv, engine)
         view = engine.view
         rings = (view(ring.sring.u32), view(ring.pvt))
-        frontend = (otherend_id, int(can_sg), gso_types, gso_prefix_types)
+        gso = features.gso_types, features.gso_prefix_types
+        frontend = (setup.otherend_id, int(features.can_sg), *gso)
         ops = view(self._ops)
         sizes = (RX_STRIDE * RX_SLOTS, RX_SLOTS, RX_SLOTS, RX_SLOTS)
         slots = tuple(view(array("I", bytes(4 * size))) for size in sizes)

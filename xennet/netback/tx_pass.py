@@ -8,34 +8,26 @@ from collections.abc import Callable
 from xennet.abi.words import COPY_STRIDE, TX_SLOTS
 from xennet.engine.choice import current, is_compiled
 from xennet.frames import CSUM_BLANK, FrameBatch
-from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_tx, tx_checksum
 from xennet.netback.known_headers import KnownHeaders
-from xennet.netback.vif_config import new_vif_config
-from xennet.ring import BackRing
+from xennet.netback.pass_setup import PassSetup
 from xennet.vif.passlog import PassLog
 
 
 class TxPass:
     """Runs the kernels of one guest-transmit ring.
 
-    ``stage``: the TX_SLOTS staging pages. ``config``: what the vif's queues share
-    (xennet.netback.vif_config). After :meth:`run`, ``batch`` holds the packets and ``res`` (indices
+    It has TX_SLOTS staging pages, and checks every frame, whatever the frontend's features say.
+    After :meth:`run`, ``batch`` holds the packets and ``res`` (indices
     guest_tx.R_*) what happened. ``take_args``, ``put_args``, ``judge_args`` and ``await_args``
     are the fixed arguments of the kernels, and ``ops`` is the copy table, for those who call the
     kernels of ``engine`` themselves.
     """
 
-    def __init__(
-        self,
-        hv: Hypervisor,
-        ring: BackRing,
-        otherend_id: int,
-        stage: PageRun,
-        config: array[int] | None = None,
-    ) -> None:
+    def __init__(self, setup: PassSetup) -> None:
+        hv, ring, stage = setup.hv, setup.ring, setup.stage
         self._hv = hv
-        self.config = new_vif_config() if config is None else config
+        self.config = setup.config
         self.batch = FrameBatch(stage.u8, TX_SLOTS)
         self.res = array("q", bytes(8 * guest_tx.RESULTS))
         self._state = array("q", bytes(8 * guest_tx.STATES))
@@ -52,7 +44,7 @@ class TxPass:
         self._take_requests = engine.kernel(guest_tx.take_requests)
         self.take_args = (
             rings,
-            otherend_id,
+            setup.otherend_id,
             view(self.config),
             slots,
             ops,

@@ -19,10 +19,10 @@ from collections.abc import Iterable
 from xennet.abi.words import RX_SLOTS, TX_SLOTS
 from xennet.abi.xen import PAGE_SIZE
 from xennet.frames import CSUM_BLANK, MAX_FRAME, FrameBatch, Outbox, lazy_bytes
-from xennet.interface import Hypervisor, PageRun
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.defects import BackendPanic
 from xennet.netback.keys import FrontendFeatures
+from xennet.netback.pass_setup import PassSetup
 from xennet.netback.xnb.copytable import GnttabCopyTable
 from xennet.netback.xnb.defects import NEVER_RETURNS, NO_IFNET
 from xennet.netback.xnb.keys import XnbFeatures
@@ -40,7 +40,7 @@ from xennet.netback.xnb.rx import EVERY_FEATURE, mbufc2pkt, send, slots_of
 from xennet.netback.xnb.softc import INTERRUPT_LIMIT, event_index, goes_on, is_impossible
 from xennet.netback.xnb.stage_pages import stage_pool
 from xennet.netback.xnb.tx import recv
-from xennet.ring import MASK32, BackRing, memory_barrier
+from xennet.ring import MASK32, memory_barrier
 
 #: Room that nobody lacks: mbufc2pkt is asked only what a packet needs.
 _ANY_SPACE = 1 << 16
@@ -53,31 +53,21 @@ def _require_ifnet(features: FrontendFeatures, function: str) -> None:
 
 
 class XnbTransmitPass:
-    """xnb_intr as far as the transmit ring goes. ``stage``: pages that become mbufs.
+    """xnb_intr as far as the transmit ring goes. The staging pages become mbufs.
 
-    ``features`` are believed in one thing only: whether there is an ifnet. ``ifp`` has the driver's
-    own counters. ``interrupt_limit``: packets that are taken from a ring which claims more requests
-    than it has slots (defect A14) before this counts as not returning. ``rows``: the defects that
-    are ``known`` and those that were met (xennet.netback.xnb.known).
+    The frontend's features are believed in one thing only: whether there is an ifnet. ``ifp`` has
+    the driver's own counters. ``interrupt_limit``: packets that are taken from a ring which claims
+    more requests than it has slots (defect A14) before this counts as not returning. ``rows``: the
+    defects that are ``known`` and those that were met (xennet.netback.xnb.known).
     """
 
-    def __init__(
-        self,
-        hv: Hypervisor,
-        ring: BackRing,
-        otherend_id: int,
-        features: FrontendFeatures,
-        stage: PageRun,
-        config: array[int],
-        *,
-        known: Iterable[str] = (),
-    ) -> None:
+    def __init__(self, setup: PassSetup, *, known: Iterable[str] = ()) -> None:
         self.rows = Rows(known)
-        self._hv = hv
-        self._ring = ring
-        self._otherend_id = otherend_id
-        self._features = features
-        self._pool = stage_pool(stage)
+        self._hv = setup.hv
+        self._ring = ring = setup.ring
+        self._otherend_id = setup.otherend_id
+        self._features = setup.features
+        self._pool = stage_pool(setup.stage)
         self._gnttab = GnttabCopyTable()
         self._seen = ring.req_cons
         self._cut = False
@@ -171,36 +161,28 @@ class XnbTransmitPass:
 
 
 class XnbReceivePass(Outbox):
-    """xnb_start_locked. ``stage``: pages that become mbufs.
+    """xnb_start_locked. The staging pages become mbufs.
 
-    ``features`` are believed in one thing only: whether there is an ifnet; with B10 known, in all.
+    The frontend's features are believed in one thing only: whether there is an ifnet; with B10
+    known, in all.
     ``rows``: the defects that are ``known`` and those that were met (xennet.netback.xnb.known).
     """
 
     #: There is no multicast control (C10).
     filtered: tuple[tuple[bytes, int], ...] = ()
 
-    def __init__(
-        self,
-        hv: Hypervisor,
-        ring: BackRing,
-        otherend_id: int,
-        features: FrontendFeatures,
-        stage: PageRun,
-        config: array[int],
-        *,
-        known: Iterable[str] = (),
-    ) -> None:
+    def __init__(self, setup: PassSetup, *, known: Iterable[str] = ()) -> None:
         self.rows = Rows(known)
-        self._hv = hv
-        self._ring = ring
-        self._otherend_id = otherend_id
+        features = setup.features
+        self._hv = setup.hv
+        self._ring = ring = setup.ring
+        self._otherend_id = setup.otherend_id
         self._features = features
         self._softc = features.softc if isinstance(features, XnbFeatures) else EVERY_FEATURE
-        self._pool = stage_pool(stage)
+        self._pool = stage_pool(setup.stage)
         self._gnttab = GnttabCopyTable()
         self._seen = ring.req_cons
-        super().__init__(FrameBatch(lazy_bytes(stage.count * PAGE_SIZE), RX_SLOTS))
+        super().__init__(FrameBatch(lazy_bytes(setup.stage.count * PAGE_SIZE), RX_SLOTS))
         self.res = array("q", bytes(8 * guest_rx.RESULTS))
 
     def refill(self) -> FrameBatch:
