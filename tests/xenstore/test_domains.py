@@ -213,12 +213,32 @@ def test_counts_do_not_survive_the_domid(store: Store, toolstack: Connection) ->
     assert store.nodes_owned(5) == 0
 
 
+@pytest.mark.parametrize("like", ["4.17", "4.20"])
 def test_death_of_a_domain_conflicts_with_transactions_on_its_nodes(
     store: Store, toolstack: Connection
 ) -> None:
+    store.connect(5).write("a", b"")
     tx = toolstack.transaction_start()
-    toolstack.write("/local/domain/5/x", b"", tx)
+    toolstack.write("/local/domain/5/a", b"x", tx)
     store.domain_died(5)
     with refused("EAGAIN"):
+        toolstack.transaction_end(tx, True)
+    assert store.nodes_owned(5) == 0
+
+
+@pytest.mark.parametrize("like", ["4.17", "4.20"])
+@pytest.mark.parametrize("act", ["makes one", "removes one", "makes one and removes it"])
+def test_death_of_a_domain_fails_transactions_that_changed_what_it_owns(
+    store: Store, toolstack: Connection, act: str
+) -> None:
+    """``domain_entry_fix``: nothing is counted for a domain that does not exist."""
+    store.connect(5).write("a", b"")
+    tx = toolstack.transaction_start()
+    if "makes" in act:
+        toolstack.write("/local/domain/5/x", b"", tx)
+    if "removes" in act:
+        toolstack.rm("/local/domain/5/x" if "makes" in act else "/local/domain/5/a", tx)
+    store.domain_died(5)
+    with refused("ENOMEM"):
         toolstack.transaction_end(tx, True)
     assert store.nodes_owned(5) == 0

@@ -211,6 +211,15 @@ def test_refused_requests_do_not_count_as_the_most_a_guest_had(dom0: Talk, dom5:
     assert told["path-max"] == (0, 1)
 
 
+def test_usage_is_told_of_a_domain_that_owns_a_node_and_is_not_introduced(
+    store: Store, dom0: Talk
+) -> None:
+    store.domain_created(9)
+    assert dom0.ask("CONTROL", b"quota\x009\0") == b"!ENOENT"
+    dom0.ask("SET_PERMS", b"/local/domain/5\0n9\0")
+    assert used(dom0, b"9")["nodes"] == (1, 1)
+
+
 def test_quota_max_is_the_most_of_all_guests_until_it_is_reset(dom0: Talk, dom5: Talk) -> None:
     dom0.ask("WRITE", b"/of/domain/0/" + b"x" * 100 + b"\0")
     for name in (b"a", b"b", b"c"):

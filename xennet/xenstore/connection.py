@@ -582,7 +582,9 @@ class Connection:
     def _new_transaction(self) -> Transaction:
         store = self.store
         limited = None if self.identity.privileged else self.domid
-        return Transaction(store.tree, store.watches, store.like, lambda: self.quota, limited)
+        return Transaction(
+            store.tree, store.watches, store.like, lambda: self.quota, store.domain_exists, limited
+        )
 
     def _record(self, op: str, tx: int, perform: Callable[[], Any]) -> Any:
         transaction = self._transactions.get(tx)

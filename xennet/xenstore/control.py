@@ -222,8 +222,8 @@ def shown(quota: Quota, field: str) -> int:
 
 def _usage(server: Controlled, domid: int) -> str:
     store = server.store
-    if not store.is_introduced(domid):
-        raise XsError("ENOENT", str(domid), "not introduced")
+    if store.domains.get(domid) is None:
+        raise XsError("ENOENT", str(domid), "nothing is known of it")
     now, most = store.usage_of(domid), store.peaks.of(domid)
     fields = {limit.name: limit.field for limit in server.dialect.limits}
     line = server.dialect.used_line

@@ -68,7 +68,8 @@ class Transaction:
     """One open transaction of domain ``domid``, None for a domain that no quota binds.
 
     What is changed was looked up before: a node, and of a new one all that are missing above it.
-    ``quota()`` returns the limits as they are at the moment of each request.
+    ``quota()`` returns the limits as they are at the moment of each request, ``exists(domid)``
+    tells whether the machine has such a domain.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class Transaction:
         watches: WatchTable,
         like: Likeness,
         quota: Callable[[], Quota],
+        exists: Callable[[int], bool],
         domid: int | None,
     ) -> None:
         self._tree = tree
         self._watches = watches
         self._like = like
         self._quota = quota
+        self._exists = exists
         self._domid = domid
         self._accessed: dict[str, Accessed] = {}
         #: Those that are to be given back.
@@ -196,9 +199,10 @@ class Transaction:
         """Merge the changes into the tree, then fire the watches.
 
         Watches fire once per changed node, in the order of first access, or once per write
-        (``Likeness.tells_each_write``). Raises XsError ENOMEM if the transaction failed, ENOSPC if
-        it created nodes and the quota is full, EAGAIN if an accessed node has changed; nothing is
-        changed then. The caller has to :meth:`close` the transaction in any case.
+        (``Likeness.tells_each_write``). Raises XsError ENOMEM if the transaction failed or changed
+        what a domain owns that is gone, ENOSPC if it created nodes and the quota is full, EAGAIN if
+        an accessed node has changed; nothing is changed then. The caller has to :meth:`close` the
+        transaction in any case.
         """
         if self.failed:
             raise XsError("ENOMEM", detail="the transaction failed at an earlier request")
@@ -248,7 +252,7 @@ class Transaction:
 
     def _check_owned(self) -> None:
         """Refuse a commit that created nodes and changed what its domain owns, if the quota is
-        reached.
+        reached, and one that changed what a domain owns that does not exist any more.
 
         A single request may reach the quota, a commit must stay below it, also when it removes
         nodes as well (measured on the C daemon).
@@ -260,6 +264,9 @@ class Transaction:
                 detail = f"domain {self._domid} would own {total} nodes, {limit} allowed"
                 refusal = Refusal(self._domid, "nodes", limit, total)
                 raise QuotaError("ENOSPC", "", detail, refusal)
+        for owner in self._owned:
+            if not self._exists(owner):
+                raise XsError("ENOMEM", detail=f"domain {owner}, whose nodes it counted, has gone")
 
     def _check_seen(self) -> None:
         """Refuse a commit if a node is not as it was at the first access."""
