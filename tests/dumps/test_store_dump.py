@@ -115,6 +115,12 @@ def test_a_vif_of_which_one_end_is_left_is_found() -> None:
     assert f"the backend's directory {BE} does not exist" in reasons(lines)
 
 
+def test_a_domain_that_is_no_number_is_passed_over() -> None:
+    # Field: vif-bridge of Xen 4.17 writes the MTU of a vif with a `vifname` below a domain of that name.
+    lines = [*dump("connected.txt"), '/local/domain/web0/device/vif/web0/mtu = "9000"   (n0)']
+    assert reasons(lines) == []
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [

@@ -108,6 +108,12 @@ def test_timestamps_are_exact_in_both_units_and_byte_orders(
     assert play(path) == ([((2**32 - 1) * SECOND + last * unit, frame(1))], "")
 
 
+def test_a_million_microseconds_are_the_next_second(path: Path) -> None:
+    # Field: scapy and dpkt round a fraction up to it and leave the second as it was.
+    path.write_bytes(pcap_header(unit=1000) + pcap_record(frame(1), 1700000000, 1_000_000))
+    assert play(path) == ([(1700000001 * SECOND, frame(1))], "")
+
+
 def test_modified_pcap_has_records_with_eight_more_header_bytes(path: Path) -> None:
     head = bytes.fromhex("34cdb2a1") + pcap_header()[4:]
     record = pack("<IIIIIHBB", 5, 6, 60, 60, 1, 0, 0, 0) + frame(1)
