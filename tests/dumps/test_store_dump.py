@@ -116,7 +116,7 @@ def test_a_vif_of_which_one_end_is_left_is_found() -> None:
 
 
 def test_a_domain_that_is_no_number_is_passed_over() -> None:
-    # Field: vif-bridge of Xen 4.17 writes the MTU of a vif with a `vifname` below a domain of that name.
+    # Field: vif-bridge of Xen 4.17 takes the `vifname` of a vif for a domain, and writes its MTU.
     lines = [*dump("connected.txt"), '/local/domain/web0/device/vif/web0/mtu = "9000"   (n0)']
     assert reasons(lines) == []
 
