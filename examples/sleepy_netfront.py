@@ -3,7 +3,7 @@ another: one that does so as it has to, and one that loses a wake-up (docs/step.
 
 from __future__ import annotations
 
-from xennet import FrontRing, Hypervisor, rx_ring, tx_ring
+from xennet import FrontRing, Hypervisor, XsError, rx_ring, tx_ring
 from xennet.abi.netif import RX_REQUEST, RX_RESPONSE
 
 
@@ -44,10 +44,22 @@ class Netfront:
             self.event()
 
     def backend_changed(self, path: str, token: str) -> None:
-        if self.hv.store.read(path) == b"2":
+        store = self.hv.store
+        try:
+            state = int(store.read(path))
+        except XsError:
+            state = 6  # its directory is gone, and the backend with it
+        if state == 2:  # InitWait
             keys = {"tx-ring-ref": self.grefs[0], "rx-ring-ref": self.grefs[1], "state": 4}
             for key, value in {"event-channel": self.port, "request-rx-copy": 1, **keys}.items():
-                self.hv.store.write(f"{self.node}/{key}", value)
+                store.write(f"{self.node}/{key}", value)
+        elif state == 5 and store.exists(f"{self.node}/state"):  # Closing
+            store.write(f"{self.node}/state", 6)
+        elif state == 6 and self.pages:  # Closed: it has unmapped the rings
+            self.hv.close_port(self.port)
+            while self.pages:
+                assert self.hv.grants.end_access(self.grefs.pop())
+                self.hv.free_pages(self.pages.pop())
 
 
 class NeverLooksAgain(Netfront):

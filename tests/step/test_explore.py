@@ -336,7 +336,8 @@ def test_the_command_tells_what_is_lost_and_comes_back_to_it(
     place = capsys.readouterr().out.splitlines()[0].split()
     assert (place[4], place[-1]) == ("traffic", found["choices"])
     recording = tmp_path / "lost.jsonl"
-    main([*to_trace[1:-1], str(recording)])
+    assert main([*to_trace[1:-1], str(recording)]) == 1
+    assert "BAD: host to guest: 8 frames did not arrive" in capsys.readouterr().out
     header, events = read(recording)
     assert header["run"]["choices"] == found["choices"]
     published = [one for one in events if one["kind"] == "publish" and one["ring"] == "rx"]
