@@ -351,6 +351,37 @@ def test_an_error_of_our_own_is_one_line_and_exits_70(run: Run, tmp_path: Path) 
     assert frames_in(out) == 0
 
 
+RAISES = """
+class Raises:
+    def __init__(self, hv, node):
+        backend = hv.store.read(f"{node}/backend").decode()
+        hv.store.watch(f"{backend}/state", "mine", self.changed)
+
+    def changed(self, path, token):
+        raise ValueError("not today")
+"""
+
+
+@pytest.mark.skipif(sys.flags.dev_mode, reason="python -X dev shows the traceback")
+@pytest.mark.parametrize("command", [("run",), ("trace", "run", "-o", "seen.jsonl"), ("step",)])
+def test_what_a_driver_of_ones_own_raises_is_told_with_its_place(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    (tmp_path / "driver_that_raises.py").write_text(RAISES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "driver_that_raises", raising=False)
+    words = ("--guest", "null:", "--host", "gen:60x1", "--frontend", "driver_that_raises:Raises")
+    code = main([*command, *words])
+    stderr = capsys.readouterr().err
+    place = "in changed, driver_that_raises.py:8 (while delivering xenstore"
+    assert stderr.startswith(f"xennet: the driver raised ValueError: not today {place}")
+    assert (code, stderr.count("\n")) == (1, 1)
+
+
 def test_an_interrupt_exits_130_and_leaves_a_valid_recording(run: Run, tmp_path: Path) -> None:
     def interrupted(*args: object) -> RunReport:
         wire(*args)

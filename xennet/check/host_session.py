@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout, suppress
 from functools import partial
-from pathlib import Path
 
 from xennet.check.check import Side, Violation
 from xennet.check.cpu_bound import REAL_SECONDS, TimeOverError, cpu_bound
@@ -18,6 +14,7 @@ from xennet.check.target import Liveness
 from xennet.choices import OLDEST, Choices, ChosenOrder, NoSuchChoiceError, Player
 from xennet.host import Host
 from xennet.host.domains import PluggedVif
+from xennet.host.own_driver import error_and_place
 from xennet.interface import Hypervisor
 
 #: Most deliveries in which a driver has to come to rest. A ring full of packets takes hundreds.
@@ -144,7 +141,7 @@ class HostSession:
         except BaseException as error:  # SystemExit too
             if self._loop.last is None or self._loop.last.domid != self._domid:
                 raise  # of the peer or the toolstack: the suite is broken, not the driver
-            return self._over(Liveness.DEAD, _in_words(error))
+            return self._over(Liveness.DEAD, error_and_place(error))
         return self.liveness
 
     def _count(self) -> None:
@@ -156,35 +153,3 @@ class HostSession:
     def _over(self, liveness: Liveness, reason: str) -> Liveness:
         self.liveness, self.reason = liveness, reason
         return liveness
-
-
-def _in_words(error: BaseException) -> str:
-    """The error, and where it was raised: in the innermost function that is not xennet's own (nor
-    of a library, if there is another), with its file and line; in one of xennet's if all are."""
-    frames = traceback.extract_tb(error.__traceback__)
-    others = [frame for frame in frames if not _is_below(frame, _XENNET)]
-    mine = [frame for frame in others if not _is_below(frame, *_LIBRARIES)]
-    where = ""
-    if others:
-        last = (mine or others)[-1]
-        where = f" in {last.name}, {_shown(last.filename)}:{last.lineno}"
-    elif frames:
-        where = f" in {frames[-1].name}"
-    return f"{type(error).__name__}: {error}{where}"
-
-
-_XENNET = str(Path(__file__).parents[1])
-#: Where Python's own modules are, and those that are installed.
-_LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-
-
-def _is_below(frame: traceback.FrameSummary, *folders: str) -> bool:
-    """Whether the code of ``frame`` is of a file in ``folders``, or of none ("<string>")."""
-    name = frame.filename
-    return name.startswith(("<", *(folder + os.sep for folder in folders)))
-
-
-def _shown(name: str) -> str:
-    """The file ``name`` as seen from the working directory, if it is below that."""
-    path, here = Path(name), Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else name

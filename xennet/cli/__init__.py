@@ -70,12 +70,13 @@ _RUN_OUT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 _EXIT_CODES = """\b
 Exit codes:
   0    done; of run and lifecycle: the verdict is good
-  1    the verdict is not good; of host: a vif is not connected, or
-       something is not gone; of back and front: a vif broke; of xs: refused,
-       or not there; of shmif inject: some frames could not be sent; of netmap
-       replay: the device differs from a record; of ring and why:
-       something is wrong; of fuzz: something was found; of check: a check
-       is not as expected; of course check: the exercise is not right
+  1    the verdict is not good, or a driver of your own raised; of host:
+       a vif is not connected, or something is not gone; of back and
+       front: a vif broke; of xs: refused, or not there; of shmif
+       inject: some frames could not be sent; of netmap replay: the
+       device differs from a record; of ring and why: something is
+       wrong; of fuzz: something was found; of check: a check is not as
+       expected; of course check: the exercise is not right
   2    bad input or usage, or the system refuses (no file, no memory ...)
   70   an error of xennet's own
   130  interrupted (Ctrl-C, SIGINT)
@@ -160,6 +161,11 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
             return _failed(f"{where}{os.strerror(e.errno)}", EXIT_BAD_INPUT)
         if sys.flags.dev_mode:
             raise
+        if notes := getattr(e, "__notes__", ()):
+            from xennet.host.own_driver import error_and_place, is_raised_by_own_driver
+
+            if is_raised_by_own_driver(e):
+                return _failed(f"the driver raised {error_and_place(e)} ({'; '.join(notes)})", 1)
         return _failed(f"internal error: {type(e).__name__}: {e}", EXIT_SOFTWARE)
     return code if isinstance(code, int) else 0
 
