@@ -228,18 +228,29 @@ class SharedRing:
         self.u8[at : at + len(raw)] = raw
 
 
-def tx_ring_page(slots: Sequence[bytes], start: int = 0, published: int | None = None) -> bytearray:
+def tx_ring_page(slots: Sequence[bytes], start: int = 0, published: int | None = None) -> bytes:
     """A page with a transmit ring that has carried ``start`` requests, all of them answered, and
     ``slots`` (up to 256) behind them, of which ``published`` (None: all) are published; each end
     asks for the next event."""
+    return _ring_page(NETIF_TX_RING_SIZE, NETIF_TX_SLOT_SIZE, slots, start, published)
+
+
+def rx_ring_page(slots: Sequence[bytes], start: int = 0, published: int | None = None) -> bytes:
+    """The same with a receive ring, whose ``slots`` are posted buffers."""
+    return _ring_page(NETIF_RX_RING_SIZE, NETIF_RX_SLOT_SIZE, slots, start, published)
+
+
+def _ring_page(
+    nr_ents: int, slot_size: int, slots: Sequence[bytes], start: int, published: int | None
+) -> bytes:
     page = bytearray(PAGE_SIZE)
     prod, event = start + (len(slots) if published is None else published), (start + 1) & MASK32
     header = SRING_HEADER.pack(prod & MASK32, event, start, event, b"", b"")
     page[: len(header)] = header
     for place, raw in enumerate(slots, start):
-        at = SRING_HEADER_SIZE + place % NETIF_TX_RING_SIZE * NETIF_TX_SLOT_SIZE
+        at = SRING_HEADER_SIZE + place % nr_ents * slot_size
         page[at : at + len(raw)] = raw
-    return page
+    return bytes(page)
 
 
 def tx_ring(u8: memoryview, u32: memoryview, whose: str = "") -> SharedRing:

@@ -128,8 +128,8 @@ _TABLE = {
     "check/vectors": ("abi check frames netback netback/poll_page netfront ring vif"),
     "bench": (
         "abi engine engine/atomics engine/choice engine/kernel exec exec/own_host frames fuzz "
-        "fuzz/targets gnttab host link netback netback/poll_page netfront netmap port pump shmif "
-        "tap user_cache vif xenstore"
+        "fuzz/targets gnttab host link netback netback/poll_page netfront netmap port pump ring "
+        "shmif tap user_cache vif xenstore"
     ),
     "fuzz": "abi engine engine/choice engine/kernel ring whole_file workers",
     "fuzz/targets": (

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from xennet.abi.netif import TX_REQUEST
-from xennet.abi.ring import SRING_HEADER
 from xennet.fuzz.fuzz_input import from_raw, to_raw
 from xennet.fuzz.target_table import TARGETS, open_target
+from xennet.ring import tx_ring_page
 
 ROOT = Path(__file__).parents[2]
 HARNESS = ROOT / "fuzz" / "harness.py"
@@ -121,9 +121,8 @@ def test_a_harness_asks_whether_a_finding_is_known(tmp_path: Path) -> None:
     (tmp_path / "atheris.py").write_text(STUB)
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    slots = TX_REQUEST.pack(8, 0, 4, 1, 100) + TX_REQUEST.pack(8, 0, 0, 2, 200)
-    page = SRING_HEADER.pack(2, 1, 0, 1, b"", b"") + slots
-    (corpus / "page").write_bytes(page.ljust(4096, b"\0"))
+    slots = [TX_REQUEST.pack(8, 0, 4, 1, 100), TX_REQUEST.pack(8, 0, 0, 2, 200)]
+    (corpus / "page").write_bytes(tx_ring_page(slots))
     text = HARNESS.read_text()
     env = ENV | {"PYTHONPATH": f"{tmp_path}:{ENV['PYTHONPATH']}"}
 

@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from xennet.abi.netif import TX_REQUEST
-from xennet.abi.ring import SRING_HEADER
 from xennet.engine.choice import using
 from xennet.fuzz.fuzz_input import FuzzInput
 from xennet.fuzz.targets.tx_page import TxTarget
+from xennet.ring import tx_ring_page
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +23,8 @@ def target() -> Iterator[TxTarget]:
 
 
 def page(start: int, sizes: list[int]) -> FuzzInput:
-    raw = bytearray(4096)
-    raw[:64] = SRING_HEADER.pack((start + len(sizes)) % 2**32, 1, 0, 1, b"", b"")
-    for i, size in enumerate(sizes):
-        at = 64 + 12 * ((start + i) % 256)
-        raw[at : at + 12] = TX_REQUEST.pack(8, 0, 0, i, size)
-    return FuzzInput("tx", (("tx page", bytes(raw)), ("start", start.to_bytes(4, "little"))))
+    raw = tx_ring_page([TX_REQUEST.pack(8, 0, 0, i, size) for i, size in enumerate(sizes)], start)
+    return FuzzInput("tx", (("tx page", raw), ("start", start.to_bytes(4, "little"))))
 
 
 @pytest.mark.parametrize("start", [0, 254, 2**32 - 2])

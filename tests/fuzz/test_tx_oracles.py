@@ -14,7 +14,7 @@ import pytest
 from tx_model import ERROR, OKAY, expect
 
 from xennet.abi.netif import TX_REQUEST, TX_RESPONSE
-from xennet.abi.ring import SRING_HEADER, SRING_HEADER_SIZE
+from xennet.abi.ring import SRING_HEADER_SIZE
 from xennet.abi.words import TX_SLOTS
 from xennet.fuzz.compiled_loop import RECORD_BYTES
 from xennet.fuzz.fuzz_input import FuzzInput
@@ -23,6 +23,7 @@ from xennet.fuzz.targets import tx_differs
 from xennet.fuzz.targets.tx_differs import TxDiffers
 from xennet.fuzz.targets.tx_page import TxTarget
 from xennet.netback.guest_tx import R_PACKETS, R_SLOTS
+from xennet.ring import tx_ring_page
 
 _SLOT = 12
 
@@ -83,8 +84,8 @@ def test_a_packet_of_many_slots_is_one_for_the_other_backend(
     target = TxDiffers()
     first = TX_REQUEST.pack(8, 0, 4, 0, 60 + additional)
     later = [TX_REQUEST.pack(9, 0, 4 * (i < additional), i, 1) for i in range(1, additional + 1)]
-    page = SRING_HEADER.pack(1 + additional, 1, 0, 1, b"", b"") + first + b"".join(later)
-    finding = target.execute(FuzzInput("tx-differs", (("tx page", page.ljust(4096, b"\0")),)))
+    page = tx_ring_page([first, *later])
+    finding = target.execute(FuzzInput("tx-differs", (("tx page", page),)))
     assert (finding.rule if finding else None) == rule
     target.close()
 
@@ -101,11 +102,10 @@ def test_only_a_difference_in_a_packet_of_many_slots_is_the_limit(
     monkeypatch: pytest.MonkeyPatch, sizes: list[int], rule: str
 ) -> None:
     monkeypatch.setattr(tx_differs, "rows_met", lambda *_: {})
-    before = b"".join(TX_REQUEST.pack(8, 0, 0, 0, size) for size in sizes)
+    before = [TX_REQUEST.pack(8, 0, 0, 0, size) for size in sizes]
     first = TX_REQUEST.pack(8, 0, 4, 0, 79)
-    later = b"".join(TX_REQUEST.pack(9, 0, 4 * (i < 19), i, 1) for i in range(1, 20))
-    header = SRING_HEADER.pack(20 + len(sizes), 1, 0, 1, b"", b"")
-    page = (header + before + first + later).ljust(4096, b"\0")
+    later = [TX_REQUEST.pack(9, 0, 4 * (i < 19), i, 1) for i in range(1, 20)]
+    page = tx_ring_page([*before, first, *later])
     target = TxDiffers()
     finding = target.execute(FuzzInput("tx-differs", (("tx page", page),)))
     target.close()

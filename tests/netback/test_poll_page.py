@@ -9,13 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xennet.abi.netif import TX_REQUEST, NETTXF_more_data
-from xennet.abi.ring import SRING_HEADER, SRING_HEADER_SIZE
+from xennet.abi.ring import SRING_HEADER_SIZE
 from xennet.netback import guest_tx
 from xennet.netback.poll_page import FIRST_GREF, GUEST, HOST, PagePoller, poll_page
-
-
-def ring_page(*slots: bytes) -> bytes:
-    return SRING_HEADER.pack(len(slots), 1, 0, 1, b"", b"") + b"".join(slots)
+from xennet.ring import tx_ring_page
 
 
 def request(size: int, flags: int = 0, *, gref: int = FIRST_GREF, offset: int = 0) -> bytes:
@@ -25,8 +22,8 @@ def request(size: int, flags: int = 0, *, gref: int = FIRST_GREF, offset: int = 
 def test_a_good_page_gives_its_packets() -> None:
     poller = PagePoller()
     poller.pages[:100] = bytes(range(100))
-    page = ring_page(request(60), request(80, NETTXF_more_data), request(20, offset=60))
-    poller.ring_page[: len(page)] = page
+    slots = [request(60), request(80, NETTXF_more_data), request(20, offset=60)]
+    poller.ring_page[:] = tx_ring_page(slots)
     assert poller.poll() == guest_tx.OK
     assert [packet.data for packet in poller.packets()] == [
         bytes(range(60)),
@@ -38,8 +35,8 @@ def test_a_good_page_gives_its_packets() -> None:
 
 def test_a_fatal_page_gives_the_rule_and_the_evidence() -> None:
     poller = PagePoller()
-    page = ring_page(request(200, offset=4000))
-    poller.ring_page[: len(page)] = page
+    page = tx_ring_page([request(200, offset=4000)])
+    poller.ring_page[:] = page
     assert poller.poll() == guest_tx.CROSSES_PAGE
     error = poller.error()
     assert error is not None
@@ -48,17 +45,17 @@ def test_a_fatal_page_gives_the_rule_and_the_evidence() -> None:
 
 
 def test_one_call_is_enough_for_one_page() -> None:
-    (packet,) = poll_page(ring_page(request(60)))
+    (packet,) = poll_page(tx_ring_page([request(60)]))
     assert packet.data == bytes(60)
     # A grant table of zeroes grants nothing: the packet is dropped.
-    assert poll_page(ring_page(request(60)), bytes(4096)) == []
+    assert poll_page(tx_ring_page([request(60)]), bytes(4096)) == []
 
 
 def test_a_poller_can_be_used_again() -> None:
     poller = PagePoller()
-    page = ring_page(request(60))
+    page = tx_ring_page([request(60)])
     for _ in range(3):
-        poller.ring_page[: len(page)] = page
+        poller.ring_page[:] = page
         assert poller.poll() == guest_tx.OK
         assert len(poller.packets()) == 1
     poller.close()
@@ -80,7 +77,7 @@ def test_load_fills_up_with_zeroes_and_refuses_what_is_too_long() -> None:
 
 def test_a_packet_whose_reference_grants_nothing_is_counted() -> None:
     poller = PagePoller()
-    poller.load(ring_page(request(60, gref=400), request(60)))
+    poller.load(tx_ring_page([request(60, gref=400), request(60)]))
     assert poller.poll() == guest_tx.OK
     assert (poller.errors, len(poller.packets())) == (1, 1)
     poller.close()

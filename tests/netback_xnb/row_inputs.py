@@ -21,11 +21,12 @@ from xennet.abi.netif import (
     NETTXF_extra_info,
     NETTXF_more_data,
 )
-from xennet.abi.ring import SRING_HEADER, SRING_HEADER_SIZE
+from xennet.abi.ring import SRING_HEADER_SIZE
 from xennet.netback.poll_page import FIRST_GREF
 from xennet.netback.xnb.known import DELIVERED, PARSED, PLANNED
 from xennet.netback.xnb.mbuf import MCLBYTES
 from xennet.netback.xnb.rx import SoftcFeatures
+from xennet.ring import rx_ring_page, tx_ring_page
 
 C, V, M, E = NETTXF_csum_blank, NETTXF_data_validated, NETTXF_more_data, NETTXF_extra_info
 #: A reference that grants nothing.
@@ -65,12 +66,6 @@ def extra(
     return EXTRA_GSO.pack(kind, flags, size, gso, 0, 0).ljust(TX_REQUEST.size, b"\0")
 
 
-def page(*slots: bytes, produced: int | None = None) -> bytes:
-    """A ring page whose slots are from index 0 on."""
-    count = len(slots) if produced is None else produced
-    return SRING_HEADER.pack(count, 1, 0, 1, b"", b"") + b"".join(slots)
-
-
 def udp(payload: bytes = bytes(30), checksum: bytes = bytes(2)) -> bytes:
     """An Ethernet frame with IPv4 and UDP."""
     length = (8 + len(payload)).to_bytes(2, "big")
@@ -100,7 +95,7 @@ def ring(
 
     def load(poller: XnbPoller) -> None:
         poller.pages[: len(memory)] = memory
-        poller.load(page(*slots, produced=produced))
+        poller.load(tx_ring_page(slots, published=produced))
         pushed = len(slots)
 
         def rewrites(step: str) -> None:
@@ -139,9 +134,8 @@ def to_guest(
     """
 
     def load(poller: XnbPoller) -> None:
-        buffers = (RX_REQUEST.pack(i, 0xAAAA, gref) for i, gref in enumerate(grefs))
-        raw = page(*buffers, produced=len(grefs) + ahead)
-        poller.rx_page[: len(raw)] = raw
+        buffers = [RX_REQUEST.pack(i, 0xAAAA, gref) for i, gref in enumerate(grefs)]
+        poller.rx_page[:] = rx_ring_page(buffers, published=len(grefs) + ahead)
         if features is not None:
             poller.features = features
 

@@ -20,10 +20,9 @@ from xennet.abi.netif import (
     NETTXF_data_validated,
     NETTXF_more_data,
 )
-from xennet.abi.ring import SRING_HEADER, SRING_HEADER_SIZE
 from xennet.frames import DATA_VALIDATED
 from xennet.netback.poll_page import FIRST_GREF
-from xennet.ring import rx_ring, tx_ring
+from xennet.ring import rx_ring, rx_ring_page, tx_ring, tx_ring_page
 
 M, V = NETTXF_more_data, NETTXF_data_validated
 
@@ -35,17 +34,12 @@ def poller() -> Iterator[XnbPoller]:
     poller.close()
 
 
-def page(*slots: bytes, start: int = 0) -> bytes:
-    header = SRING_HEADER.pack((start + len(slots)) % 2**32, start + 1, start, start + 1, b"", b"")
-    return header + b"".join(slots)
-
-
 def request(size: int, flags: int = 0, *, gref: int = FIRST_GREF, offset: int = 0) -> bytes:
     return TX_REQUEST.pack(gref, offset, flags, 7, size)
 
 
 def buffers(count: int) -> bytes:
-    return page(*(RX_REQUEST.pack(i, 0, FIRST_GREF + i) for i in range(count)))
+    return rx_ring_page([RX_REQUEST.pack(i, 0, FIRST_GREF + i) for i in range(count)])
 
 
 def test_it_has_the_calls_of_the_hardened_backend_s_poller() -> None:
@@ -59,7 +53,7 @@ def test_it_has_the_calls_of_the_hardened_backend_s_poller() -> None:
 
 def test_a_good_page_gives_its_packets_and_its_responses(poller: XnbPoller) -> None:
     poller.pages[:100] = bytes(range(100))
-    poller.load(page(request(60, V), request(80, M), request(20, offset=60)))
+    poller.load(tx_ring_page([request(60, V), request(80, M), request(20, offset=60)]))
     assert poller.poll() == 0
     assert poller.error() is None
     first, second = poller.packets()
@@ -80,7 +74,7 @@ def test_a_good_page_gives_its_packets_and_its_responses(poller: XnbPoller) -> N
 def test_a_panic_is_a_verdict_with_the_rows_of_its_defect(
     poller: XnbPoller, slots: list[bytes], rule: str
 ) -> None:
-    poller.load(page(*slots))
+    poller.load(tx_ring_page(slots))
     assert poller.poll() == 1
     error = poller.error()
     assert error is not None
@@ -90,7 +84,7 @@ def test_a_panic_is_a_verdict_with_the_rows_of_its_defect(
 def test_packets_without_end_are_a_panic(poller: XnbPoller) -> None:
     # A response's id and status lie over the gref, which is good again with id FIRST_GREF.
     again = TX_REQUEST.pack(FIRST_GREF, 0, 0, FIRST_GREF, 60)
-    poller.load(SRING_HEADER.pack(2**20, 1, 0, 1, b"", b"") + again * 256)
+    poller.load(tx_ring_page([again] * 256, published=2**20))
     assert poller.poll() == 1
     error = poller.error()
     assert error is not None
@@ -100,12 +94,7 @@ def test_packets_without_end_are_a_panic(poller: XnbPoller) -> None:
 
 def test_a_recorded_ring_begins_where_its_responses_end(poller: XnbPoller) -> None:
     start = 2**32 - 1
-    raw = bytearray(page(start=0) + bytes(4096 - SRING_HEADER_SIZE))
-    raw[:SRING_HEADER_SIZE] = SRING_HEADER.pack(1, 0, start, 0, b"", b"")
-    for i in range(256):
-        at = SRING_HEADER_SIZE + 12 * i
-        raw[at : at + 12] = request(60)
-    poller.load(bytes(raw))
+    poller.load(tx_ring_page([request(60)] * 256, start, published=2))
     assert poller.poll(start) == 0
     assert len(poller.packets()) == 2
 
@@ -149,7 +138,7 @@ def test_reset_makes_everything_as_at_the_start(poller: XnbPoller) -> None:
     poller.reset()
     for name in ("ring_page", "rx_page", "grant_table", "pages"):
         assert bytes(getattr(poller, name)) == bytes(getattr(fresh, name)), name
-    poller.load(page(request(60)))
+    poller.load(tx_ring_page([request(60)]))
     assert (poller.poll(), len(poller.packets())) == (0, 1)
     fresh.close()
 
@@ -157,7 +146,7 @@ def test_reset_makes_everything_as_at_the_start(poller: XnbPoller) -> None:
 def test_a_panic_costs_no_memory(poller: XnbPoller) -> None:
     used = set()
     for _ in range(50):
-        poller.load(page(request(40000), request(60, gref=400)))
+        poller.load(tx_ring_page([request(40000), request(60, gref=400)]))
         assert poller.poll() == 1
         used.add(poller.machine.memory.used)
     assert len(used) == 1

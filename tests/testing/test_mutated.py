@@ -8,10 +8,9 @@ import pytest
 
 from xennet import PagePoller
 from xennet.abi.netif import TX_REQUEST
-from xennet.abi.ring import SRING_HEADER
 from xennet.netback import guest_tx
 from xennet.netback.guest_tx import read_requests
-from xennet.ring import BackRing
+from xennet.ring import BackRing, tx_ring_page
 from xennet.testing.mutated import Mutation, MutationError, function_with, load_mutants, mutated
 
 
@@ -118,7 +117,7 @@ def test_a_mutation_finds_its_function_and_everybody_runs_it() -> None:
         "        if False:",
     )
     assert function_with(mutation.file, mutation.before) is read_requests
-    page = SRING_HEADER.pack(1, 1, 0, 1, b"", b"") + TX_REQUEST.pack(8, 4000, 0, 1, 200)
+    page = tx_ring_page([TX_REQUEST.pack(8, 4000, 0, 1, 200)])
     poller = PagePoller()
     poller.load(page)
     assert poller.poll() == guest_tx.CROSSES_PAGE

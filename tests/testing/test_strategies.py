@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from xennet.abi.netif import NETTXF_more_data
 from xennet.netback.poll_page import PagePoller
 from xennet.netback.xnb.poller import XnbPoller
+from xennet.ring import tx_ring_page
 from xennet.testing.backend_moves import BACKEND_LIFE
 from xennet.testing.frontend_moves import FRONTEND_LIFE
 from xennet.testing.moves import live
@@ -27,7 +28,6 @@ from xennet.testing.strategies import (
     odd_slots,
     odd_tx_responses,
     packets,
-    ring_page,
     ring_pages,
     start_indices,
     walks,
@@ -107,7 +107,7 @@ def test_slots_have_the_sizes_of_their_structures(size: int) -> None:
 
 
 def test_a_page_has_its_slots_where_their_indices_say() -> None:
-    raw = ring_page([b"a" * 12, b"b" * 12], 255)
+    raw = tx_ring_page([b"a" * 12, b"b" * 12], 255)
     assert raw[64 + 255 * 12 : 64 + 256 * 12] == b"a" * 12
     assert raw[64:76] == b"b" * 12
     assert int.from_bytes(raw[:4], "little") == 257

@@ -9,10 +9,10 @@ from random import Random
 from attrs import frozen
 
 from xennet.abi.netif import TX_REQUEST
-from xennet.abi.ring import SRING_HEADER, SRING_HEADER_SIZE
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.choice import using
 from xennet.netback.poll_page import FIRST_GREF, PAGES, PagePoller
+from xennet.ring import tx_ring_page
 
 
 @cache
@@ -24,19 +24,18 @@ def pages(count: int = 1000, seed: int = 5) -> tuple[bytes, ...]:
 
 def _page(random: Random) -> bytes:
     requests = random.randint(1, 8)
-    header = SRING_HEADER.pack(requests, 1, 0, 1, b"", b"")
-    page = bytearray(header.ljust(PAGE_SIZE, b"\0"))
-    for i in range(requests):
-        slot = TX_REQUEST.pack(
-            random.choice([FIRST_GREF + random.randrange(PAGES)] * 2 + [random.randrange(600)]),
-            random.choice([0, 0, random.randrange(PAGE_SIZE)]),
-            random.choice([0, 0, 0, 1, 4, 8]),
-            i,
-            random.choice([14, 60, 100, 1514, random.randrange(5000)]),
-        )
-        at = SRING_HEADER_SIZE + i * len(slot)
-        page[at : at + len(slot)] = slot
-    return bytes(page)
+    return tx_ring_page(
+        [
+            TX_REQUEST.pack(
+                random.choice([FIRST_GREF + random.randrange(PAGES)] * 2 + [random.randrange(600)]),
+                random.choice([0, 0, random.randrange(PAGE_SIZE)]),
+                random.choice([0, 0, 0, 1, 4, 8]),
+                i,
+                random.choice([14, 60, 100, 1514, random.randrange(5000)]),
+            )
+            for i in range(requests)
+        ]
+    )
 
 
 @frozen

@@ -80,7 +80,7 @@ class Backend:
         """Let the backend make one pass over a new ring with ``slots``, of which ``published`` are
         published (None: all)."""
         poller = self._poller
-        poller.load(bytes(tx_ring_page(slots, published=published)))
+        poller.load(tx_ring_page(slots, published=published))
         with acting(BACKEND, "the backend takes the slots"):
             poller.poll()
         error = poller.error()

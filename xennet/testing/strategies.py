@@ -190,18 +190,13 @@ class RingPage:
     packets: tuple[TxPacket, ...] = ()
 
 
-def ring_page(slots: Sequence[bytes], start: int = 0) -> bytes:
-    """A page with these slots (up to 256) from index ``start``, published and not answered."""
-    return bytes(tx_ring_page(slots, start))
-
-
 @st.composite
 def ring_pages(draw: st.DrawFn, grefs: Sequence[int] = GREFS) -> RingPage:
     """Pages with up to 6 :func:`packets`, from any start index."""
     start = draw(start_indices())
     chosen = draw(st.lists(packets(grefs), max_size=6))  # 20 slots each at most
     slots = [raw for packet in chosen for raw in packet.slots]
-    return RingPage(ring_page(slots, start), start, tuple(chosen))
+    return RingPage(tx_ring_page(slots, start), start, tuple(chosen))
 
 
 def _with_extra(grefs: Sequence[int]) -> st.SearchStrategy[bytes]:
@@ -224,7 +219,7 @@ def odd_pages(draw: st.DrawFn, grefs: Sequence[int] = GREFS) -> RingPage:
         max_size=12,
     )
     slots = [raw for group in draw(groups) for raw in group][:NETIF_TX_RING_SIZE]
-    return RingPage(ring_page(slots, start), start)
+    return RingPage(tx_ring_page(slots, start), start)
 
 
 @st.composite

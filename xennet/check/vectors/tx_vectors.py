@@ -489,7 +489,7 @@ def cases() -> list[Case]:
 
 def ring_page(case: Case) -> bytes:
     """The page of a case: its header, its slots, zeros elsewhere."""
-    page = tx_ring_page(case.slots, case.start, case.claimed)
+    page = bytearray(tx_ring_page(case.slots, case.start, case.claimed))
     words = memoryview(page).cast("I")
     words[SRING_WORD_rsp_event] = (case.start + case.rsp_event) & MASK32
     return bytes(page)

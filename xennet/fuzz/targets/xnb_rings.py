@@ -21,7 +21,6 @@ from collections import Counter
 from functools import cache
 
 from xennet.abi.netif import RX_REQUEST
-from xennet.abi.ring import SRING_HEADER
 from xennet.abi.words import REQ_PROD
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.counted_plain import CountedCode
@@ -51,6 +50,7 @@ from xennet.netback.xnb.mbuf import MCLBYTES
 from xennet.netback.xnb.oracle import rows_met
 from xennet.netback.xnb.poller import XnbPoller
 from xennet.netback.xnb.rx import SoftcFeatures
+from xennet.ring import rx_ring_page, tx_ring_page
 
 #: Frames of an input (two words each), its features (one word), its acts (two words each).
 _FRAMES, _FEATURES, _ACTS = 3, 6, 3
@@ -266,12 +266,10 @@ class XnbIntr(XnbTarget):
 
 def _posted() -> bytes:
     """An rx ring page with as many buffers as the guest has pages."""
-    slots = (RX_REQUEST.pack(i, 0, FIRST_GREF + i) for i in range(PAGES))
-    page = SRING_HEADER.pack(PAGES, 1, 0, 1, b"", b"") + b"".join(slots)
-    return page.ljust(PAGE_SIZE, b"\0")
+    return rx_ring_page([RX_REQUEST.pack(i, 0, FIRST_GREF + i) for i in range(PAGES)])
 
 
-_EMPTY = SRING_HEADER.pack(0, 1, 0, 1, b"", b"").ljust(PAGE_SIZE, b"\0")
+_EMPTY = tx_ring_page([])
 _FRAME = bytes(i % 251 for i in range(_LONGEST))
 _ROW_NUMBER = {row: number for number, row in enumerate(ROWS)} | {
     row: len(ROWS) for row in FIXED if row[0] == "C"
