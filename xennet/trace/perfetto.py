@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
 from xennet.abi.ring import (
@@ -33,21 +33,6 @@ MACHINE_PID = 1_000_000
 #: Posts and sends that no delivery has followed yet: more of them lose the arrows of the oldest.
 MOST_WAITING_ARROWS = 4_096
 
-_ARROW_ENDS = {"send", "post", "notify"}
-_INSTANTS = {
-    "publish",
-    "upcall",
-    "packet",
-    "lost",
-    "xenstore",
-    "state",
-    "domain",
-    "frame",
-    "virq",
-    "defect",
-    "check",
-    "program",
-}
 _SHOWN_ELSEWHERE = {"n", "t", "d", "dom", "kind"}
 #: Name of a shared index -> its 32-bit word of the ring's page.
 _INDICES = {
@@ -69,17 +54,17 @@ def write_perfetto(header: Event, events: Iterable[Event], out: TextIO) -> None:
     exception passed on.
     """
     out.write("[\n")
-    trace = _Trace(out)
-    trace.put("M", "trace_config", MACHINE_PID, 0, args=dict(header), first=True)
+    writer = _Writer(out)
+    writer.put("M", "trace_config", MACHINE_PID, 0, args=dict(header), first=True)
     try:
         for event in events:
-            trace.take(event)
+            writer.take(event)
     finally:
-        trace.close()
+        writer.close()
         out.write("\n]\n")
 
 
-class _Trace:
+class _Writer:
     """What is under way while a stream is written."""
 
     def __init__(self, out: TextIO) -> None:
@@ -103,26 +88,15 @@ class _Trace:
     def take(self, event: Event) -> None:
         """Write what one event of the stream shows."""
         self._now = now = max(int(event.get("t") or 0), self._now + 1)
-        kind, domid = event["kind"], event.get("dom")
+        domid = event.get("dom")
         pid = MACHINE_PID if domid is None else domid + 1
         if pid not in self._named:
             self._named.add(pid)
             name = "machine" if domid is None else f"domain {domid}"
             self.put("M", "process_name", pid, now, args={"name": name})
             self.put("M", "thread_name", pid, now, args={"name": "deliveries"})
-        if kind == "begin":
-            self._begin(event, pid)
-        elif kind == "end":
-            self._end(event["delivery"])
-        elif kind in ("store", "update"):
-            self._store(event)
-        elif kind == "memory":
-            self._memory(event, pid)
-        elif kind in _ARROW_ENDS:
-            self.put("X", _name(event), pid, now, dur=0.001, args=_args(event))
-            self._remember(event, pid)
-        elif kind in _INSTANTS:
-            self.put("i", _name(event), pid, now, s="t", args=_args(event))
+        if show := _SHOWN.get(event["kind"]):
+            show(self, event, pid)
 
     def close(self) -> None:
         """End the slices that are open, innermost first."""
@@ -146,17 +120,22 @@ class _Trace:
             self.put("s", "causes", source[0], source[1], **arrow)
             self.put("f", "causes", pid, self._now, bp="e", **arrow)
 
-    def _end(self, delivery: object) -> None:
+    def _end(self, event: Event, pid: int) -> None:
+        delivery = event["delivery"]
         if all(delivery != begun for begun, _ in self._open):
             return  # it began before the stream
         while True:
-            begun, pid = self._open.pop()
-            self.put("E", str(begun), pid, self._now)
+            begun, its_pid = self._open.pop()
+            self.put("E", str(begun), its_pid, self._now)
             if begun == delivery:
                 return
             self._now += 1
 
-    def _remember(self, event: Event, pid: int) -> None:
+    def _instant(self, event: Event, pid: int) -> None:
+        self.put("i", _name(event), pid, self._now, s="t", args=_args(event))
+
+    def _arrow_end(self, event: Event, pid: int) -> None:
+        self.put("X", _name(event), pid, self._now, dur=0.001, args=_args(event))
         place = (pid, self._now)
         if event["kind"] == "post":
             # The send that made it ready says more than the post itself.
@@ -181,7 +160,7 @@ class _Trace:
         self._rings[event["memory"]] = name, pid, shared
         self._count(name, pid, None, shared)
 
-    def _store(self, event: Event) -> None:
+    def _store(self, event: Event, _pid: int) -> None:
         ring = self._rings.get(event["memory"])
         at = event["at"]
         if ring is None or at >= _HEADER_BYTES:
@@ -198,6 +177,21 @@ class _Trace:
             if before is None or before[word] != after[word]:
                 value = int.from_bytes(after[word], "little")
                 self.put("C", f"{ring} {index}", pid, self._now, args={index: value})
+
+
+_INSTANTS = (
+    *("publish", "upcall", "packet", "lost", "xenstore", "state", "domain", "frame", "virq"),
+    *("defect", "check", "program"),
+)
+#: Kind of an event -> what shows it; others are not shown.
+_SHOWN: dict[str, Callable[[_Writer, Event, int], None]] = {
+    "begin": _Writer._begin,
+    "end": _Writer._end,
+    "memory": _Writer._memory,
+    **dict.fromkeys(("store", "update"), _Writer._store),
+    **dict.fromkeys(("send", "post", "notify"), _Writer._arrow_end),
+    **dict.fromkeys(_INSTANTS, _Writer._instant),
+}
 
 
 def _name(event: Event) -> str:
