@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate
 from random import Random
+from typing import NamedTuple
 
 from attrs import frozen
 
@@ -132,15 +133,23 @@ def _said(outcome: Outcome) -> str:
     return f"What it received: {sizes}."
 
 
+class _Request(NamedTuple):
+    gref: int
+    offset: int
+    flags: int
+    id: int
+    size: int
+
+
 def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
     """Raise MisunderstandingError for what the slots say of the frame that is not so."""
     size, said = len(case.frame.data), _said(outcome)
     count = len(case.pieces)
     extras = 1 if case.frame.gso_size else 0
-    requests = [TX_REQUEST.unpack_from(slot.ljust(SLOT, b"\0")) for slot in slots]
+    requests = [_Request(*TX_REQUEST.unpack_from(slot.ljust(SLOT, b"\0"))) for slot in slots]
     if not requests:
         raise MisunderstandingError("other", "No slot, no frame.")
-    first_flags = requests[0][2]
+    first_flags = requests[0].flags
     if not extras and first_flags & NETTXF_extra_info:
         raise MisunderstandingError(
             "extra-for-nothing",
@@ -164,21 +173,21 @@ def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
         raise MisunderstandingError(
             "other", f"{count} pieces are {count} data slots, and there are {len(data)}. {said}"
         )
-    if data[0][4] != size:
+    if data[0].size != size:
         raise MisunderstandingError(
             "whole-size",
-            f"The frame has {size} bytes, and size of its first slot is {data[0][4]}: it has to be "
-            f"that of the whole frame, which the backend wants to know first. {said}",
+            f"The frame has {size} bytes, and size of its first slot is {data[0].size}: it has to "
+            f"be that of the whole frame, which the backend wants to know first. {said}",
             _FIRST,
         )
-    if [bool(one[2] & NETTXF_more_data) for one in data] != [True] * (count - 1) + [False]:
+    if [bool(one.flags & NETTXF_more_data) for one in data] != [True] * (count - 1) + [False]:
         raise MisunderstandingError(
             "more-data",
             "more_data says: another data slot of this frame follows. So all data slots have it "
             f"but the last, and extra info does not count. {said}",
             _FIRST,
         )
-    blank = data[0][2] & (NETTXF_csum_blank | NETTXF_data_validated)
+    blank = data[0].flags & (NETTXF_csum_blank | NETTXF_data_validated)
     if not case.blank and blank & NETTXF_csum_blank:
         raise MisunderstandingError(
             "not-blank",
@@ -193,7 +202,7 @@ def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
             f"data_validated, so that nobody verifies it before. {said}",
             _FIRST,
         )
-    places = [(one[0], one[1]) for one in data]
+    places = [(one.gref, one.offset) for one in data]
     if places != [piece[:2] for piece in case.pieces]:
         wanted = next(
             piece for piece, place in zip(case.pieces, places, strict=True) if piece[:2] != place
@@ -210,7 +219,7 @@ def _explain(case: _Case, slots: list[bytes], outcome: Outcome) -> None:
             f"gso_size is the payload of a segment, {case.frame.gso_size} here. {said}",
             _SECOND,
         )
-    if len({one[3] for one in data}) != count:
+    if len({one.id for one in data}) != count:
         raise MisunderstandingError(
             "own-id",
             "Two requests had the same id. The response has nothing but the id: it would not say "
