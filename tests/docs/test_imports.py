@@ -84,7 +84,7 @@ _TABLE = {
     # Programs of other processes in domains
     "exec": (
         "abi errors hypercall hypervisor interface memfd memory netmap observe pump runloop "
-        "user_cache xenstore"
+        "user_cache whole_file xenstore"
     ),
     "exec/own_host": "exec host port pump toolstack",
     # Another way between two ends

@@ -19,6 +19,7 @@ from xennet.abi.event_channel import EVTCHN_FIFO_LINK_MASK
 from xennet.abi.netif import EXTRA_GSO, RX_REQUEST, RX_RESPONSE, TX_REQUEST, TX_RESPONSE
 from xennet.abi.xenbus import XenbusState
 from xennet.ring import must_notify
+from xennet.trace.event_text import printable
 from xennet.trace.records import bit_names
 from xennet.trace.ring_slots import RINGS
 from xennet.trace.stream import Event
@@ -103,11 +104,6 @@ class Item:
         return range(self.first, self.first + sum(len(span.raw) for span in self.spans))
 
 
-def printable(raw: bytes) -> str:
-    """Bytes as text; all but printable ASCII as \\xNN."""
-    return "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02x}" for b in raw)
-
-
 def _number(raw: bytes) -> int:
     return int.from_bytes(raw, "little")
 
@@ -180,7 +176,7 @@ def _frame(raw: bytes) -> tuple[Span, ...]:
         part = raw[at : at + size]
         meaning = str(int.from_bytes(part, "big"))
         if key == "payload":
-            meaning = printable(part)
+            meaning = printable(part, b"\\")
         elif key in ("ip.source", "ip.destination"):
             meaning = ".".join(map(str, part))
         elif size == 6 or key in ("eth.type", "ip.checksum", "l4.checksum", "tcp.flags"):
@@ -375,7 +371,7 @@ def _messages(
         parts = [(head[:4], "type", kind), (head[4:8], "req_id", str(_number(head[4:8])))]
         parts += [(head[8:12], "tx_id", str(_number(head[8:12]))), (head[12:], "len", str(size))]
         if payload:
-            parts.append((payload, "payload", printable(payload)))
+            parts.append((payload, "payload", printable(payload, b"\\")))
         spans = [Span(raw, f"msg.{name}", meaning) for raw, name, meaning in parts]
         first = (start + at) % 1024
         cut = 1024 - first  # bytes before the end of the ring

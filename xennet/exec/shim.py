@@ -8,11 +8,11 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from xennet.exec.errors import ExecError
 from xennet.user_cache import VARIABLE, directory
+from xennet.whole_file import whole
 
 _SOURCE = Path(__file__).with_name("shim.c")
 _FLAGS = ("-O2", "-shared", "-fPIC", "-pthread", "-o")
@@ -65,26 +65,19 @@ def _compiler() -> list[str]:
 
 
 def _build(compiler: list[str], built: Path) -> None:
-    unready = None
     try:
         built.parent.mkdir(parents=True, exist_ok=True)
-        fd, unready = tempfile.mkstemp(suffix=".so", prefix=built.stem, dir=built.parent)
-        os.close(fd)
-        made = subprocess.run(
-            [*compiler, *_FLAGS, unready, str(_SOURCE), "-ldl"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-        if made.returncode:
-            told = made.stderr.decode(errors="replace").strip().splitlines()
-            raise ExecError(f"{compiler[0]} does not build {_SOURCE.name}: {(told or ['?'])[0]}")
-        os.chmod(unready, 0o644)
-        os.rename(unready, built)
-        unready = None
+        with whole(built) as unready:
+            made = subprocess.run(
+                [*compiler, *_FLAGS, str(unready), str(_SOURCE), "-ldl"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+            if made.returncode:
+                told = (made.stderr.decode(errors="replace").strip().splitlines() or ["?"])[0]
+                raise ExecError(f"{compiler[0]} does not build {_SOURCE.name}: {told}")
+            unready.chmod(0o644)
     except OSError as error:
         raise _unusable(built.parent, error) from None
-    finally:
-        if unready is not None:
-            os.unlink(unready)
