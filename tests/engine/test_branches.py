@@ -15,17 +15,17 @@ import pytest
 from branching import Methods, called, kinds
 
 from xennet.engine.branches import Branches, reached
-from xennet.engine.counted_plain import CountedCode, Trace, counting_kernel
+from xennet.engine.counted_plain import BranchCounters, CountedCode, counting_kernel
 from xennet.fuzz import payload
 
 SOURCE = Path(branching.__file__).read_text().splitlines()
 
 
-def trace() -> Trace:
-    return Trace(Branches(reached(kinds)))
+def counters() -> BranchCounters:
+    return BranchCounters(Branches(reached(kinds)))
 
 
-def counts(found: Trace) -> dict[str, int]:
+def counts(found: BranchCounters) -> dict[str, int]:
     """What was counted, by the text of the line and the kind."""
     counted: Counter[str] = Counter()
     for name, hit in zip(found.branches.names, found.hits, strict=False):
@@ -39,7 +39,7 @@ def run(kernel: Callable[..., int], words: list[int]) -> tuple[int, int]:
 
 
 def test_each_branch_is_counted_as_often_as_it_was_taken() -> None:
-    found = trace()
+    found = counters()
     kernel = counting_kernel(kinds, found)
     words = [11, 7, 9, 3, 7]
     assert run(kernel, words) == run(kinds, words)
@@ -60,7 +60,7 @@ def test_each_branch_is_counted_as_often_as_it_was_taken() -> None:
 
 
 def test_operands_of_comparisons_that_do_not_hold_are_kept() -> None:
-    found = trace()
+    found = counters()
     counting_kernel(kinds, found)(array("I", [11]), array("q", bytes(8)))
     pairs = list(zip(found.operands[::2], found.operands[1::2], strict=True))
     # word > LIMIT held; word != 3 differed; word >= 1 << 20 did not hold.
@@ -69,13 +69,13 @@ def test_operands_of_comparisons_that_do_not_hold_are_kept() -> None:
 
 
 def test_a_counter_stays_at_255() -> None:
-    found = trace()
+    found = counters()
     counting_kernel(kinds, found)(array("I", [1] * 300), array("q", bytes(8)))
     assert counts(found)["word = words[i] (loop)"] == 255
 
 
 def test_lines_are_those_of_the_source() -> None:
-    found = trace()
+    found = counters()
     counting_kernel(kinds, found)(array("I", [3]), array("q", bytes(8)))
     (lines,) = found.branches.lines(found.hits).values()
     hit = {SOURCE[line - 1].strip() for line, count in lines.items() if count}
@@ -86,7 +86,7 @@ def test_lines_are_those_of_the_source() -> None:
 
 def test_a_kernel_that_is_not_counted_is_the_function_itself() -> None:
     code = kinds.__code__, called.__code__
-    counting_kernel(kinds, trace())
+    counting_kernel(kinds, counters())
     assert (kinds.__code__, called.__code__) == code
 
 
@@ -95,7 +95,7 @@ def test_compiled_code_counts_the_same_branches_and_keeps_the_same_operands() ->
     from xennet.engine.fast import FAST
     from xennet.engine.fast.counted import counting_kernel as compiled_counting
 
-    plain, fast = trace(), trace()
+    plain, fast = counters(), counters()
     compiled = compiled_counting(kinds, fast)
     counted = counting_kernel(kinds, plain)
     random = Random(1)
@@ -115,7 +115,7 @@ def test_methods_count_while_they_are_asked_to(value: Any) -> None:
         assert Methods(2).small
         assert Methods().judge(value) == before
         assert Methods.judge is judge
-        kinds_seen = counts(counted.trace)
+        kinds_seen = counts(counted.counters)
         assert kinds_seen["def small(self) -> bool: (entry)"] == 1
         wanted = {
             5: 'return "number" if value else "nothing" (then)',
@@ -125,9 +125,9 @@ def test_methods_count_while_they_are_asked_to(value: Any) -> None:
         assert kinds_seen[wanted] == 1
     assert judge.__code__ is code
     assert Methods.small is small
-    counted.trace.hits[:] = bytes(len(counted.trace.hits))
+    counted.counters.hits[:] = bytes(len(counted.counters.hits))
     assert Methods().judge(value) == before
-    assert not any(counted.trace.hits)
+    assert not any(counted.counters.hits)
 
 
 def test_counting_code_leaves_no_names_and_is_taken_back_once() -> None:
@@ -149,8 +149,8 @@ def test_counting_code_that_is_lent_over_another_gives_that_back() -> None:
     with CountedCode([payload]) as outer:
         with CountedCode([payload]) as inner:
             payload.frames()
-        assert any(inner.trace.hits)
-        assert not any(outer.trace.hits)
+        assert any(inner.counters.hits)
+        assert not any(outer.counters.hits)
         payload.frames()
-        assert bytes(outer.trace.hits) == bytes(inner.trace.hits)
+        assert bytes(outer.counters.hits) == bytes(inner.counters.hits)
     assert vars(payload) == before

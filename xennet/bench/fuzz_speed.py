@@ -27,7 +27,7 @@ from attrs import frozen
 from xennet.bench.polling import pages
 from xennet.engine.branches import Branches, reached
 from xennet.engine.choice import VARIABLE, counting, using
-from xennet.engine.counted_plain import Trace
+from xennet.engine.counted_plain import BranchCounters
 from xennet.fuzz.record_target import NOT_COUNTED
 from xennet.fuzz.targets.tx_page import TxTarget
 from xennet.netback.guest_tx import R_PACKETS
@@ -108,8 +108,8 @@ def _poller(engine: str, counted: bool) -> tuple[PagePoller, Callable[[], int]]:
         if not counted:
             return poller, poller.poll
         assert isinstance(poll_ring, FunctionType)
-        trace = Trace(Branches(reached(poll_ring, NOT_COUNTED)))
-        kernel, args = counting(poll_ring, trace), poller.pass_args
+        counters = BranchCounters(Branches(reached(poll_ring, NOT_COUNTED)))
+        kernel, args = counting(poll_ring, counters), poller.pass_args
         return poller, lambda: int(kernel(0, 256, *args))
 
 

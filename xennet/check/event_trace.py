@@ -14,7 +14,7 @@ from xennet.trace.stream import Event, header_of, line_of
 MOST_EVENTS = 50_000
 
 
-class Trace:
+class EventTrace:
     """All events of ``machine`` from now on; :meth:`end` ends that. ``domid`` is the domain of the
     driver that is tested.
 

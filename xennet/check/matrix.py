@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from xennet.check.event_trace import Trace
+from xennet.check.event_trace import EventTrace
 from xennet.check.reports.as_json import versions
 from xennet.choices import OLDEST, ChosenOrder, Player
 from xennet.link.vifs import Vifs
@@ -165,7 +165,7 @@ def write_cell(folder: Path, cell: Cell) -> None:
     options, link = _link(cell.frontend, cell.backend, cell.case)
     player = Player(OLDEST)
     link.host.machine.run_loop.take_turns(ChosenOrder(player))
-    trace = Trace(link.host.machine)
+    trace = EventTrace(link.host.machine)
     with ExitStack() as files:
         taps = [
             TapFile(side, None, open_port(f"record:{place / side}.pcap"))

@@ -16,7 +16,7 @@ from xennet.abi.xenbus import XenbusState
 from xennet.check.attachment import Attachment
 from xennet.check.broken_step import Place
 from xennet.check.check import Check, Side, Violation, all_checks
-from xennet.check.event_trace import Trace
+from xennet.check.event_trace import EventTrace
 from xennet.check.known_failures import KnownFailure
 from xennet.check.outcome import Outcome
 from xennet.check.peers import PROBES, Peer, error_directory, new_peer, refused
@@ -246,7 +246,7 @@ def _with_trace(
     one: Check,
     value: object,
     play: Play,
-    trace: Trace,
+    trace: EventTrace,
     accepts: frozenset[Outcome],
 ) -> Play:
     """The play with its trace: that of the same play once more, with each access to memory, if it
@@ -357,7 +357,7 @@ def play_once(
     *,
     traced: bool = False,
     recorder: Recorder | None = None,
-) -> tuple[Play, Trace | None]:
+) -> tuple[Play, EventTrace | None]:
     """Play a check once, with ``value``, in a life of the driver of its own. Returns the play, and
     the events of its machine if they are ``traced``, or with accesses to memory if there is a
     ``recorder``."""
@@ -366,7 +366,7 @@ def play_once(
     if traced or recorder is not None:
         vif = session.vif
         domid = vif.owner.domid if one.side is Side.NETBACK else vif.guest.domid
-        trace = Trace(session.host.machine, domid, recorder)
+        trace = EventTrace(session.host.machine, domid, recorder)
     try:
         return _Playing(session, one, value, accepts, trace).play(), trace
     finally:
@@ -384,7 +384,7 @@ class _Playing:
         one: Check,
         value: object,
         accepts: frozenset[Outcome],
-        trace: Trace | None,
+        trace: EventTrace | None,
     ) -> None:
         self.session, self.one, self.value, self.accepts = session, one, value, accepts
         self.trace = trace

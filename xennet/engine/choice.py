@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from xennet.errors import EngineError as EngineError
 
 if TYPE_CHECKING:
-    from xennet.engine.counted_plain import Trace
+    from xennet.engine.counted_plain import BranchCounters
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -139,19 +139,19 @@ def current() -> Engine:
     return _selected
 
 
-def counting(root: FunctionType, trace: Trace) -> Callable[..., Any]:
-    """The callable form of a kernel for the engine in force, which counts in ``trace`` the branches
-    of those kernels that ``trace`` has counters for (:mod:`xennet.engine.branches`).
+def counting(root: FunctionType, counters: BranchCounters) -> Callable[..., Any]:
+    """The callable form of a kernel for the engine in force, which counts the branches of those
+    kernels that ``counters`` are for (:mod:`xennet.engine.branches`).
 
     The others, and all that is not run through it, are as they always are.
     """
     if is_compiled(current()):
         from xennet.engine.fast import FAST
 
-        return cast(Callable[..., Any], FAST.counting(root, trace))
+        return cast(Callable[..., Any], FAST.counting(root, counters))
     from xennet.engine.counted_plain import counting_kernel
 
-    return counting_kernel(root, trace)
+    return counting_kernel(root, counters)
 
 
 def shared(memory: memoryview, what: str, whose: str = "") -> memoryview:

@@ -25,7 +25,7 @@ _NEXT_COUNT = bytes([*range(1, MOST + 1), MOST])
 _LIMIT = 1 << 63
 
 
-class Trace:
+class BranchCounters:
     """The counters of ``branches``, one byte each, and the operands of their comparisons: two
     signed 64-bit integers each. ``more``: counters behind them, for states. ``memory``: the bytes
     of both, the operands behind the counters."""
@@ -81,9 +81,9 @@ class _PlainForm:
 _FORM = _PlainForm()
 
 
-def counting_kernel(root: FunctionType, trace: Trace) -> Callable[..., Any]:
-    """A copy of the kernel ``root``, and of those that it calls, which counts in ``trace``."""
-    branches = trace.branches
+def counting_kernel(root: FunctionType, counters: BranchCounters) -> Callable[..., Any]:
+    """A copy of the kernel ``root``, and of those that it calls, which counts in ``counters``."""
+    branches = counters.branches
     spaces: dict[str, dict[str, Any]] = {}
     twins: dict[FunctionType, FunctionType] = {}
 
@@ -91,7 +91,7 @@ def counting_kernel(root: FunctionType, trace: Trace) -> Callable[..., Any]:
         if function not in twins:
             name = function.__module__
             if name not in spaces:
-                spaces[name] = {**vars(sys.modules[name]), **trace.names()}
+                spaces[name] = {**vars(sys.modules[name]), **counters.names()}
             space = spaces[name]
             code = _code(branches, function) if function in branches else function.__code__
             twins[function] = FunctionType(
@@ -136,7 +136,7 @@ def functions_of(module: ModuleType) -> Iterator[FunctionType]:
 
 
 class CountedCode:
-    """While it is open, the functions and methods of ``modules`` count in ``trace``.
+    """While it is open, the functions and methods of ``modules`` count in ``counters``.
 
     They stay the same objects, so those who have imported one have the counting code. Functions
     that refer to variables around them (``super()`` does) are left as they are.
@@ -144,10 +144,10 @@ class CountedCode:
 
     def __init__(self, modules: list[ModuleType], more: int = 0) -> None:
         found = dict.fromkeys(each for module in modules for each in functions_of(module))
-        self.trace = Trace(Branches(found), more)
+        self.counters = BranchCounters(Branches(found), more)
         self._modules = modules
         self._plain: dict[FunctionType, CodeType] = {}
-        #: What had the names of counting code in each module: nothing, or those of another trace.
+        #: What had the names of counting code in each module: nothing, or those of other counters.
         self._hidden: list[dict[str, Any]] = []
         self._users = 0
 
@@ -156,14 +156,14 @@ class CountedCode:
         self._users += 1
         if self._users > 1:
             return
-        names = self.trace.names()
+        names = self.counters.names()
         for module in self._modules:
             space = vars(module)
             self._hidden.append({name: space[name] for name in names if name in space})
             space.update(names)
-        for function in self.trace.branches.functions:
+        for function in self.counters.branches.functions:
             self._plain[function] = function.__code__
-            function.__code__ = _code(self.trace.branches, function)
+            function.__code__ = _code(self.counters.branches, function)
 
     def close(self) -> None:
         """Take it back when each who has opened it has closed it; nothing if nobody has it open."""
@@ -177,7 +177,7 @@ class CountedCode:
         self._plain.clear()
         for module, hidden in zip(self._modules, self._hidden, strict=True):
             space = vars(module)
-            for name in self.trace.names():
+            for name in self.counters.names():
                 space.pop(name, None)
             space.update(hidden)
         self._hidden.clear()

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 from xennet.engine.choice import current
-from xennet.engine.counted_plain import Trace
+from xennet.engine.counted_plain import BranchCounters
 from xennet.engine.kernel import Bytes, U32Array, U32Words, Vector
 from xennet.fuzz.coverage import FEATURES
 from xennet.fuzz.ring_mutations import (
@@ -179,17 +179,19 @@ def size_class(count: int, most: int) -> int:
 
 
 class LoopMemory:
-    """The arrays of one loop, for the engine in force. ``trace``: counters of what it executes."""
+    """The arrays of one loop, for the engine in force. ``counters``: of what it executes."""
 
-    def __init__(self, trace: Trace, kind: int, seed: int = 1, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self, counters: BranchCounters, kind: int, seed: int = 1, capacity: int = CAPACITY
+    ) -> None:
         view = current().view
         self.record8 = memoryview(bytearray(RECORD_BYTES))
         self.record = self.record8.cast("I")
         self.pool8 = memoryview(bytearray(capacity * RECORD_BYTES))
         self.kept = array("q", bytes(8 * capacity))
-        self.hits = trace.hits
-        self.seen = bytearray(len(trace.hits))
-        self.operands = trace.operands
+        self.hits = counters.hits
+        self.seen = bytearray(len(counters.hits))
+        self.operands = counters.operands
         self.state = array("q", bytes(8 * LOOP_STATES))
         self.state[L_CAPACITY] = capacity
         self.state[L_KIND] = kind

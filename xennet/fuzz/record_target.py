@@ -20,7 +20,7 @@ from attrs import frozen
 from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.branches import Branches, reached
 from xennet.engine.choice import counting, current, is_compiled
-from xennet.engine.counted_plain import CountedCode, Trace
+from xennet.engine.counted_plain import BranchCounters, CountedCode
 from xennet.fuzz.compiled_loop import (
     L_ENTRIES,
     L_EXECUTIONS,
@@ -102,16 +102,16 @@ class RecordTarget:
     kind = 0
     unit_executions = 1000
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, counters: BranchCounters) -> None:
         self.sections = (
             Section(self.page, PAGE_SIZE),
             Section("start", 4),
             Section("pokes", 4 * NR_POKES * POKE_WORDS),
             Section("more", 4 * NR_MORE),
         )
-        self.branches = trace.branches
-        self.loop = LoopMemory(trace, self.kind)
-        self.counters = memoryview(trace.hits)
+        self.branches = counters.branches
+        self.loop = LoopMemory(counters, self.kind)
+        self.counters = memoryview(counters.hits)
         self.packets = 0
         engine = current()
         self._mutate = engine.kernel(mutate)
@@ -120,7 +120,7 @@ class RecordTarget:
         rng = array("I", (1, 2, 3, 4))
         self._rng = rng
         views = engine.view(rng), engine.view(words)
-        operands = engine.view(trace.operands)
+        operands = engine.view(counters.operands)
         self._mutate_args = (views[0], (*views, views[1], RECORD, operands, self.kind))
 
     def run(self) -> Finding | None:
@@ -266,7 +266,7 @@ class PlainTarget(RecordTarget):
     def __init__(self, counted: CountedCode) -> None:
         counted.open()
         self._counted = counted
-        super().__init__(counted.trace)
+        super().__init__(counted.counters)
         engine = current()
         self._next, self._keep = engine.kernel(next_input), engine.kernel(keep)
         #: Index of the first counter of a state.
@@ -321,11 +321,11 @@ class KernelTarget(RecordTarget):
             for each in reached(root, ("xennet.engine",))
             if each is not root and not _apart(each)
         )
-        trace = Trace(branches, states)
-        super().__init__(trace)
+        counters = BranchCounters(branches, states)
+        super().__init__(counters)
         #: Index of the first counter of a state.
         self.states = len(branches.names)
-        self._root = counting(root, trace)
+        self._root = counting(root, counters)
         if is_compiled(current()):
             self.unit_executions = 200_000
         self.world: tuple[Any, ...] = ()

@@ -58,8 +58,8 @@ class StepsTarget:
             for value in vars(import_module(name)).values()
             if hasattr(value, "cache_clear")
         ]
-        self.branches = code.trace.branches
-        self.counters = memoryview(code.trace.hits)
+        self.branches = code.counters.branches
+        self.counters = memoryview(code.counters.hits)
         self.packets = 0
 
     def play(self, steps: Sequence[tuple[int, ...]]) -> Finding | None:

@@ -13,7 +13,7 @@ from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import OXENSTORED, XEN_4_17, XEN_4_20
 from xennet.xenstore.quota import UNLIMITED, Quota
 from xennet.xenstore.store import Store
-from xennet.xenstore.trace import Trace
+from xennet.xenstore.trace import TraceFile
 from xennet.xenstore.wire import encode_text, strings
 
 
@@ -23,7 +23,7 @@ class Controlled(Protocol):
     @property
     def store(self) -> Store: ...
     @property
-    def trace(self) -> Trace: ...
+    def trace(self) -> TraceFile: ...
     @property
     def say(self) -> Callable[[str], None]: ...
     @property

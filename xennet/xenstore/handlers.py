@@ -14,7 +14,7 @@ from xennet.xenstore.errors import XsError
 from xennet.xenstore.quota import UNLIMITED
 from xennet.xenstore.store import Store
 from xennet.xenstore.tap import Tap
-from xennet.xenstore.trace import Trace
+from xennet.xenstore.trace import TraceFile
 from xennet.xenstore.wire import decode_text, encode_text, strings
 
 Answer = Callable[[Connection, bytes, int], bytes]
@@ -57,7 +57,7 @@ class Server:
         self.store = store
         self.features = features
         self.say = say
-        self.trace = Trace(store, trace_file)
+        self.trace = TraceFile(store, trace_file)
         #: Who is shown the bytes of each session that begins from now on.
         self.tap: Tap | None = None
         self.dialect = DIALECTS[store.like.name]

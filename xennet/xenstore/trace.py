@@ -9,7 +9,7 @@ from xennet.xenstore.operation import Observer, StoreOp
 from xennet.xenstore.store import Store
 
 
-class Trace:
+class TraceFile:
     """Writes the requests of ``store`` as lines into the file ``path``; with None, the default,
     nowhere.
 
@@ -26,7 +26,7 @@ class Trace:
         self._other: Observer | None = None
 
     def __repr__(self) -> str:
-        return f"<Trace {self.path!r}>"
+        return f"<TraceFile {self.path!r}>"
 
     def on(self) -> None:
         """Begin to append to the file. Raises XsError EINVAL if it cannot be opened."""

@@ -21,7 +21,7 @@ import numpy as np
 from xennet.engine.fast.translate import Translator
 
 if TYPE_CHECKING:
-    from xennet.engine.counted_plain import Trace
+    from xennet.engine.counted_plain import BranchCounters
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,11 +40,11 @@ class FastEngine:
     def kernel(self, function: F) -> F:
         return cast(F, self._translator.compiled(function))
 
-    def counting(self, root: FunctionType, trace: Trace) -> Any:
+    def counting(self, root: FunctionType, counters: BranchCounters) -> Any:
         """The compiled form of a kernel that counts (xennet.engine.choice.counting)."""
         from xennet.engine.fast.counted import counting_kernel
 
-        return counting_kernel(root, trace)
+        return counting_kernel(root, counters)
 
     def view(self, buffer: memoryview | array[int]) -> Any:
         # A view of its own of the buffer, so that the caller's can be released.

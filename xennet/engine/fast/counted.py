@@ -1,8 +1,8 @@
 """Compiled kernels that count their branches (:mod:`xennet.engine.branches`).
 
-Every kernel gets one argument more, the trace (counters, operands), and hands it to the kernels
-that it calls. Those of ``branches`` count; others, such as the loop of a fuzzer around them, only
-hand it on.
+Every kernel gets one argument more, the memory of the counters, and hands it to the kernels that it
+calls. Those of ``branches`` count; others, such as the loop of a fuzzer around them, only hand it
+on.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from numba.extending import intrinsic
 
 from xennet.engine import kernel as plain_kernel
 from xennet.engine.branches import Branches, reached
-from xennet.engine.counted_plain import Trace
+from xennet.engine.counted_plain import BranchCounters
 from xennet.engine.fast.primitives import TWINS
 from xennet.engine.fast.translate import Translator
 
-_TRACE = "_xennet_trace"
+_COUNTERS = "_xennet_counters"
 _COUNT = "_xennet_count"
 _COUNTED = "_xennet_counted"
 #: Comparisons: name of what compares and notes, and LLVM's predicate.
@@ -39,12 +39,12 @@ _COMPARED = {
 }
 
 # What is added is made in line by intrinsics: functions, one for each of hundreds of places, would
-# take numba minutes. The trace is one array of bytes, so that it is one argument.
+# take numba minutes. The counters are one array of bytes, so that they are one argument.
 
 
-def _add_one(context: Any, builder: Any, trace_type: Any, trace: Any, index: Any) -> None:
+def _add_one(context: Any, builder: Any, counters_type: Any, counters: Any, index: Any) -> None:
     """Add 1 to byte ``index`` unless it is 255."""
-    data = context.make_array(trace_type)(context, builder, trace).data
+    data = context.make_array(counters_type)(context, builder, counters).data
     place = builder.gep(data, [index])
     count = builder.load(place)
     full = builder.icmp_unsigned("==", count, ir.Constant(count.type, 255))
@@ -53,16 +53,16 @@ def _add_one(context: Any, builder: Any, trace_type: Any, trace: Any, index: Any
 
 
 @intrinsic
-def _count(_context, trace, index):  # type: ignore[no-untyped-def]
+def _count(_context, counters, index):  # type: ignore[no-untyped-def]
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _add_one(context, builder, signature.args[0], *args)
         return context.get_dummy_value()
 
-    return types.void(trace, types.int64), generate
+    return types.void(counters, types.int64), generate
 
 
 @intrinsic
-def _counted(_context, trace, index, value):  # type: ignore[no-untyped-def]
+def _counted(_context, counters, index, value):  # type: ignore[no-untyped-def]
     """``value``, counted."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -70,27 +70,27 @@ def _counted(_context, trace, index, value):  # type: ignore[no-untyped-def]
         return args[2]
 
     kind = unliteral(value)
-    return kind(trace, types.int64, kind), generate
+    return kind(counters, types.int64, kind), generate
 
 
 def _comparing(predicate: str) -> Any:
-    """An intrinsic that compares two integers and keeps them at byte ``at`` of the trace if they
+    """An intrinsic that compares two integers and keeps them at byte ``at`` of the counters if they
     differ and the comparison does not hold (``!=``: if it does)."""
 
     @intrinsic
-    def compared(_context, trace, at, left, right):  # type: ignore[no-untyped-def]
+    def compared(_context, counters, at, left, right):  # type: ignore[no-untyped-def]
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            trace, at, left, right = args
+            counters, at, left, right = args
             holds = builder.icmp_signed(predicate, left, right)
             differ = holds if predicate == "!=" else builder.not_(holds)
             with builder.if_then(differ):
-                data = context.make_array(signature.args[0])(context, builder, trace).data
+                data = context.make_array(signature.args[0])(context, builder, counters).data
                 place = builder.bitcast(builder.gep(data, [at]), left.type.as_pointer())
                 builder.store(left, place)
                 builder.store(right, cgutils.gep_inbounds(builder, place, 1))
             return holds
 
-        return types.boolean(trace, types.int64, types.int64, types.int64), generate
+        return types.boolean(counters, types.int64, types.int64, types.int64), generate
 
     return compared
 
@@ -103,11 +103,11 @@ _NAMES: dict[str, Any] = {
 
 
 def _call(name: str, *args: ast.expr) -> ast.Call:
-    return ast.Call(ast.Name(name, ast.Load()), [ast.Name(_TRACE, ast.Load()), *args], [])
+    return ast.Call(ast.Name(name, ast.Load()), [ast.Name(_COUNTERS, ast.Load()), *args], [])
 
 
 class _CompiledForm:
-    """Counters as calls of intrinsics. ``operands``: where in the trace operands begin."""
+    """Counters as calls of intrinsics. ``operands``: where in their memory operands begin."""
 
     def __init__(self, operands: int) -> None:
         self._operands = operands
@@ -124,7 +124,7 @@ class _CompiledForm:
 
 
 class _HandsOn(ast.NodeTransformer):
-    """Adds the trace to the calls of kernels."""
+    """Adds the counters to the calls of kernels."""
 
     def __init__(self, module: ModuleType, kernels: set[FunctionType]) -> None:
         self._names = vars(module)
@@ -133,7 +133,7 @@ class _HandsOn(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         if isinstance(node.func, ast.Name) and self._names.get(node.func.id) in self._kernels:
-            node.args.insert(0, ast.Name(_TRACE, ast.Load()))
+            node.args.insert(0, ast.Name(_COUNTERS, ast.Load()))
         return node
 
 
@@ -161,12 +161,12 @@ class _Counters:
                 if function in self._branches:
                     node = self._branches.tree(function, self._form)
                 hands_on.visit(node)
-                node.args.args.insert(0, ast.arg(_TRACE))
+                node.args.args.insert(0, ast.arg(_COUNTERS))
                 tree.body[i] = node
         return ast.fix_missing_locations(tree)
 
 
-def counting_kernel(root: FunctionType, trace: Trace) -> Any:
-    """The kernel ``root`` compiled, with all that it calls, which counts in ``trace``."""
-    added = _Counters(root, trace.branches, len(trace.hits))
-    return partial(Translator(added).compiled(root), np.frombuffer(trace.memory, np.uint8))
+def counting_kernel(root: FunctionType, counters: BranchCounters) -> Any:
+    """The kernel ``root`` compiled, with all that it calls, which counts in ``counters``."""
+    added = _Counters(root, counters.branches, len(counters.hits))
+    return partial(Translator(added).compiled(root), np.frombuffer(counters.memory, np.uint8))
