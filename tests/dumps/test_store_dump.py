@@ -60,7 +60,7 @@ def test_a_missing_hotplug_status_is_named_as_what_the_backend_waits_for() -> No
     stuck = set_to(dump("connected.txt"), f"{BE}/state", "2")
     assert reasons(set_to(stuck, f"{BE}/hotplug-status", None)) == [
         f"the backend is not Connected: {BE}/state = InitWait (2)",
-        f"nobody has run the hotplug script: {BE}/hotplug-status does not exist",
+        f"no hotplug script was run, or it gave no answer: {BE}/hotplug-status does not exist",
         "it is the hotplug script's turn: the backend has all that it needs of the frontend, and "
         f'shows Connected when {BE}/hotplug-status is "connected"; it is "(none)"',
     ]

@@ -58,7 +58,7 @@ def hotplug(seen: VifDirectories) -> Iterator[str]:
     try:
         status = backend.text("hotplug-status")
     except XenbusError:
-        yield f"nobody has run the hotplug script: {node} does not exist"
+        yield f"no hotplug script was run, or it gave no answer: {node} does not exist"
         return
     if status != "connected":
         what = "has failed" if status == "error" else "has not answered"
