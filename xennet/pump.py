@@ -9,16 +9,22 @@ and attendants (:meth:`Pump.attend`). How time goes on is the clock's business.
 * :class:`RealClock`: time follows the system's monotonic clock. Where nothing is ready the pump
   sleeps until a timer is due, a descriptor is ready, a signal comes, or another
   thread wakes it (:meth:`Pump.waker`).
+
+An interrupt (SIGINT, where nobody else handles it) raises KeyboardInterrupt between two deliveries
+of :meth:`Pump.run` and :meth:`Pump.hold`, so that nothing is lost and they may be called again. A
+second one raises it at once, wherever the program is.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
-from signal import set_wakeup_fd
+from threading import current_thread, main_thread
+from types import FrameType
 from typing import Protocol
 
 from attrs import define
@@ -276,7 +282,7 @@ class Pump:
         meanwhile.
         """
         loop = self.run_loop
-        with self._live() if self.clock.real else nullcontext():
+        with self.whole(), self._live() if self.clock.real else nullcontext():
             self._deliver(None, undisturbed)
             last, since = None, loop.now
             while waiting is not None and (arrived := waiting()) is not None:
@@ -296,7 +302,7 @@ class Pump:
         loop, clock, monotonic = self.run_loop, self.clock, self.clock.monotonic
         end = None if seconds is None else monotonic() + round(seconds * _NS)
         done = over if end is None else lambda: over() or monotonic() >= end
-        with self._live():
+        with self.whole(), self._live():
             while not done():
                 due = not loop.idle or clock.follow(loop)
                 if due and (self._deliver(done) or done()):
@@ -322,6 +328,7 @@ class Pump:
             seconds = _LONGEST_SLEEP
         self._the_wake()
         self._serve(max(0.0, seconds))
+        self._heed()
 
     def pass_time(self, ns: int) -> None:
         """Let ``ns`` of the loop's time pass at once, with all deliveries that are due in it."""
@@ -351,6 +358,25 @@ class Pump:
                 os.close(fd)
             self._wake = None
 
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """A context in which an interrupt waits for its end, or for that of a delivery or a turn in
+        :meth:`run` and :meth:`hold`, which are such contexts themselves."""
+        others = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        if others or current_thread() is not main_thread():
+            yield
+            return
+        self.run_loop.interrupted = False
+        signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            yield
+        finally:
+            try:
+                if signal.getsignal(signal.SIGINT) == self._interrupt:
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
+            finally:
+                self._heed()
+
     # -- inside ------------------------------------------------------------------------------------
 
     def _deliver(self, over: Callable[[], bool] | None, undisturbed: bool = False) -> bool:
@@ -361,6 +387,7 @@ class Pump:
         while True:
             steps = self._steps(over, undisturbed)
             made = loop.deliver(steps)
+            self._heed()
             unclocked += made
             if made != steps or unclocked >= CLOCK_STEPS:  # turns may come more often than looks
                 unclocked = 0
@@ -436,6 +463,18 @@ class Pump:
             self.watch(self._wake[0], self._woken)
         return self._wake
 
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        loop = self.run_loop
+        if loop.interrupted:
+            self._heed()
+        loop.interrupted = True
+
+    def _heed(self) -> None:
+        """Raise KeyboardInterrupt if there was an interrupt."""
+        if self.run_loop.interrupted:
+            self.run_loop.interrupted = False
+            raise KeyboardInterrupt
+
     @contextmanager
     def _live(self) -> Iterator[None]:
         """A context in which time goes on by the clock and any signal ends a sleep, also one
@@ -446,10 +485,10 @@ class Pump:
         self._depth += 1
         before = None
         with suppress(ValueError):  # signals are the main thread's
-            before = set_wakeup_fd(self._the_wake()[1], warn_on_full_buffer=False)
+            before = signal.set_wakeup_fd(self._the_wake()[1], warn_on_full_buffer=False)
         try:
             yield
         finally:
             self._depth -= 1
             if before is not None:
-                set_wakeup_fd(before)
+                signal.set_wakeup_fd(before)

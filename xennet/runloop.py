@@ -134,11 +134,13 @@ class RunLoop:
     ``steps`` counts the deliveries so far, ``background_steps`` those of background timers among
     them. ``meanwhile`` picks the deliveries that are made while a domain waits (None: the oldest).
     An ``order`` (:meth:`take_turns`) decides which delivery is next; without one it is the oldest.
-    ``watcher`` is told of everything, None: nobody.
+    ``watcher`` is told of everything, None: nobody. While it is ``interrupted``, which a signal
+    handler may set, :meth:`deliver` makes no further delivery.
     """
 
     def __init__(self) -> None:
         self.watcher: LoopWatcher | None = None
+        self.interrupted = False
         self.steps = self.background_steps = 0
         self.meanwhile: Chooser | None = None
         self._ready: OrderedDict[Delivery, Call] = OrderedDict()
@@ -384,7 +386,7 @@ class RunLoop:
         ``choose`` picks from the ready deliveries each time (None: as :meth:`step` does).
         """
         made = 0
-        while self._ready and made != most:
+        while self._ready and made != most and not self.interrupted:
             self.step(None if choose is None else choose(self.ready()))
             made += 1
         return made
@@ -444,10 +446,10 @@ class RunLoop:
         try:
             while True:
                 left -= self.deliver(left, choose)
-                if self._ready:
+                if self._ready and not self.interrupted:
                     last = tuple(delivery for delivery, _ in self._recent)
                     raise LivelockError(limit, last, starmap(_in_words, self._recent))
-                if not advance_timers or not self.jump():
+                if self.interrupted or not advance_timers or not self.jump():
                     return limit - left
         finally:
             self.meanwhile = before

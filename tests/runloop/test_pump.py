@@ -666,6 +666,119 @@ def test_a_signal_ends_a_sleep_wherever_it_comes(loop: RunLoop, clock: RealClock
     assert signal.set_wakeup_fd(-1) == -1
 
 
+# Interrupts
+
+
+def interrupt() -> None:
+    """An interrupt, as of a Control-C, right now."""
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture(params=["run", "hold"])
+def kept_going(request: pytest.FixtureRequest, pump: Pump) -> Callable[[], None]:
+    """Keeps the machine going until it rests, or without end."""
+    return pump.run if request.param == "run" else pump.hold
+
+
+def test_an_interrupt_waits_for_the_end_of_a_delivery(
+    pump: Pump, kept_going: Callable[[], None]
+) -> None:
+    done: list[str] = []
+
+    def work() -> None:
+        interrupt()
+        done.append("whole")
+
+    pump.run_loop.defer(0, work)
+    pump.run_loop.defer(0, lambda: done.append("next"))
+    with pytest.raises(KeyboardInterrupt):
+        kept_going()
+    assert done == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    pump.run()
+    assert done == ["whole", "next"]
+
+
+def test_a_second_interrupt_does_not_wait(pump: Pump, kept_going: Callable[[], None]) -> None:
+    done: list[str] = []
+
+    def work() -> None:
+        interrupt()
+        done.append("goes on")
+        interrupt()
+        done.append("whole")
+
+    pump.run_loop.defer(0, work)
+    pump.run_loop.defer(0, lambda: done.append("next"))
+    with pytest.raises(KeyboardInterrupt):
+        kept_going()
+    assert done == ["goes on"]
+    pump.run()
+    assert done == ["goes on", "next"]
+
+
+def test_an_interrupt_waits_for_the_end_of_a_turn(pump: Pump) -> None:
+    turns: list[int] = []
+
+    def turn() -> None:
+        interrupt()
+        pump.run_loop.run_until_idle()
+        turns.append(pump.run_loop.steps)
+
+    pump.attend(turn, every=1)
+    pump.run_loop.defer(0, lambda: None)
+    pump.run_loop.defer(0, lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        pump.run()
+    assert turns == [1]
+
+
+def test_an_interrupt_ends_a_sleep(live: Pump) -> None:
+    sleep = live.sleep
+
+    def interrupted(seconds: float | None = None) -> None:
+        interrupt()
+        sleep(seconds)
+
+    live.sleep = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        live.hold()
+
+
+def test_an_interrupt_that_comes_in_the_end_is_not_forgotten(pump: Pump) -> None:
+    def over() -> bool:
+        interrupt()
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        pump.hold(None, over)
+
+
+def test_who_handles_interrupts_himself_gets_them_at_once(
+    pump: Pump, kept_going: Callable[[], None]
+) -> None:
+    def asked(*_: object) -> None:
+        raise InterruptedError
+
+    done: list[str] = []
+
+    def work() -> None:
+        with pytest.raises(InterruptedError):
+            interrupt()
+        done.append("at once")
+        interrupt()
+
+    before = signal.signal(signal.SIGINT, asked)
+    try:
+        pump.run_loop.defer(0, work)
+        with pytest.raises(InterruptedError):
+            kept_going()
+        assert done == ["at once"]
+        assert signal.getsignal(signal.SIGINT) is asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_pump_can_sleep_in_a_thread_that_gets_no_signals(loop: RunLoop) -> None:
     pump = Pump(loop, RealClock())
     thread = threading.Thread(target=pump.hold, args=(0.01,))

@@ -221,7 +221,7 @@ class JoinedSlices:
         one by one. Called between deliveries."""
         left = _TRIES
         while left and (passes := self._by_guest.get(self._slices.guest)) is not None:
-            if (ends := passes.ends()) is None:
+            if (ends := passes.ends()) is None or self._loop.interrupted:
                 return
             if passes.join(ends):
                 left = _TRIES
@@ -247,7 +247,7 @@ class _Turn:
     def run(self, ready: Sequence[tuple[int, Delivery]], most: int) -> int:
         """Make at most ``most`` deliveries, as long as they are of the kind; ``ready``: those to
         begin with, with their codes. Returns how many were made."""
-        state, engine = self._state, self._ends.engine
+        state, engine, loop = self._state, self._ends.engine, self._machine.run_loop
         self._open(ready)
         make = engine.kernel(kernel.run_deliveries)
         _loaded.add(len(self._books) > 1)
@@ -256,6 +256,8 @@ class _Turn:
         outcome = kernel.MADE
         try:
             while outcome == kernel.MADE and state[kernel.READY] and state[kernel.STEPS] < most:
+                if loop.interrupted:
+                    break
                 outcome = make(min(_CALL, most - state[kernel.STEPS]), *args)
         finally:
             self._close(ready, copied)

@@ -291,10 +291,11 @@ class Vifs:
         """
         if self._reached is not Reached.OPEN:
             self._require("carry()", Reached.OPEN)
-        self.kick()
         pump = self.host.pump
-        with self._joined_passes():
-            pump.run(waiting, patience=_REAL_PATIENCE if pump.clock.real else PATIENCE)
+        with pump.whole():
+            self.kick()
+            with self._joined_passes():
+                pump.run(waiting, patience=_REAL_PATIENCE if pump.clock.real else PATIENCE)
         self._require_no_errors()
 
     @contextmanager
@@ -324,9 +325,10 @@ class Vifs:
         Raises LinkError as :meth:`carry` does, within a second after an end broke.
         """
         self._require("carry_live()", Reached.OPEN)
-        self.kick()
-        self._look_at_ends()
-        self.host.pump.hold(seconds, lambda: self._broken or over())
+        with self.host.pump.whole():
+            self.kick()
+            self._look_at_ends()
+            self.host.pump.hold(seconds, lambda: self._broken or over())
         self._look_no_more()
         self._require_no_errors()
 

@@ -1,0 +1,86 @@
+"""A link that was interrupted by Control-C, at any line, goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import Counter
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xennet.frames import FrameBatch
+from xennet.host.setup import Setup
+from xennet.link.vifs import Vifs
+from xennet.netback.policy import VifOptions
+from xennet.netfront.options import NetfrontOptions
+from xennet.port import open_port
+from xennet.port.gen import GenPort
+
+
+class Taking(GenPort):
+    """A port that gives frames and keeps what it takes."""
+
+    def __init__(self, argument: str) -> None:
+        super().__init__(argument)
+        self.taken: list[bytes] = []
+
+    def push(self, batch: FrameBatch, /) -> None:
+        super().push(batch)
+        self.taken += map(bytes, batch)
+
+
+class Interrupted:
+    """A context in which Control-C comes at line ``at`` of the program, 0: never."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def __enter__(self) -> None:
+        sys.settrace(self._trace)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, _: object) -> Any:
+        if event == "line" and self._left:
+            self._left -= 1
+            if not self._left:
+                signal.raise_signal(signal.SIGINT)
+        return self._trace
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    guests=st.integers(1, 2),
+    queues=st.integers(1, 2),
+    lines=st.lists(st.integers(1, 5000), min_size=1, max_size=6),
+)
+def test_no_frame_is_lost_where_a_run_is_interrupted(
+    guests: int, queues: int, lines: list[int]
+) -> None:
+    link = Vifs(
+        Setup(
+            guests=guests,
+            front=NetfrontOptions(queues=queues),
+            back=VifOptions(max_queues=queues),
+        )
+    )
+    ends = [(Taking("60x300"), Taking("1514x300")) for _ in range(guests)]
+    for guest, host in ends:
+        link.join(guest, host)
+    link.open()
+    for line in (*lines, 0):
+        with suppress(KeyboardInterrupt), Interrupted(line):
+            link.carry()
+    for guest, host in ends:
+        for sent, taken in ((guest, host.taken), (host, guest.taken)):
+            again = FrameBatch(memoryview(bytearray(300 * 1514)), 300)
+            open_port(sent.name).pull(again)
+            assert Counter(taken) == Counter(map(bytes, again))
+    link.close()
+    assert not link.leaks()
+    link.destroy()
