@@ -29,6 +29,7 @@ _TABLE = {
     "user_cache": "",
     "html_table": "",
     "whole_file": "",
+    "unit_file": "",
     # How kernels run
     "engine": "",
     "engine/choice": "engine engine/fast errors",
@@ -49,7 +50,7 @@ _TABLE = {
     "hypervisor": "abi evtchn gnttab interface memory observe runloop",
     "hypercall": "abi hypervisor interface",
     # The store
-    "xenstore": "abi html_table interface lazy",
+    "xenstore": "abi html_table interface lazy unit_file",
     "xenstored": "abi engine/choice hypervisor interface observe runloop xenstore",
     # Drivers and what they share: the interface is all that they see of a machine
     "offload": "abi engine/choice engine/kernel frames ring",
@@ -72,7 +73,7 @@ _TABLE = {
     # A host, and what it is made of
     "toolstack": "abi interface xenbus xenstore",
     "plugins": "errors",
-    "port": "abi engine/choice engine/kernel errors frames offload plugins ring",
+    "port": "abi engine/choice engine/kernel errors frames offload plugins ring unit_file",
     "wrap": "flow frames lazy offload port",
     "shmif": "abi engine/atomics engine/choice engine/kernel frames port ring",
     "netmap": "abi engine/choice engine/kernel frames ifnet lazy memfd port pump ring runloop",
@@ -159,7 +160,7 @@ _TABLE = {
     "cli": (
         "__init__ abi check check/vectors choices course dumps engine/choice errors exec "
         "exec/own_host frames fuzz host hostd hypervisor interface lifecycle netback netfront "
-        "netmap port run shmif step trace whole_file workers wrap xen xenbus xenstore"
+        "netmap port run shmif step trace unit_file whole_file workers wrap xen xenbus xenstore"
     ),
     "__main__": "cli",
 }

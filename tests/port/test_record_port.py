@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dpkt
 import pytest
+from full_disk import files_up_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from port_helpers import frame, frames_of, new_batch, opened, play
@@ -163,9 +164,27 @@ def test_a_full_disk_is_a_port_error_at_the_latest_at_close() -> None:
     port, batch = RecordPort("/dev/full"), new_batch()
     batch.append(frame(1))
     port.push(batch)
-    with pytest.raises(PortError, match="/dev/full: cannot be written after 1 frames: No space"):
+    with pytest.raises(PortError, match="/dev/full: cannot be written after 0 frames: No space"):
         port.close()
     port.close()
+
+
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+def test_full_disk_leaves_a_valid_capture_with_as_many_frames_as_it_is_said(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"out.{suffix}"
+    port = RecordPort(str(path))
+    for i in range(50):
+        batch = new_batch()
+        batch.append(frame(i))
+        port.push(batch)
+    with files_up_to(1000), pytest.raises(PortError, match=r"written after [0-9]+ frames") as told:
+        port.close()
+    frames, error = play(path)
+    assert error == ""
+    assert 1 < len(frames) < 50
+    assert f"after {len(frames)} frames" in str(told.value)
 
 
 @pytest.mark.parametrize("suffix", ["pcap", "pcapng"])

@@ -13,8 +13,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from full_disk import files_up_to
 from shmif_samples import DATA, batch_of, bus_bytes, captured, made, without_padding
 
+from xennet.abi.shmifvar import BUSMEM_SIZE
 from xennet.cli import main
 from xennet.shmif.shared_bus import Bus, Station
 
@@ -51,6 +53,29 @@ def test_a_new_bus_is_the_recorded_one_and_is_left_as_it_is(run: Run, tmp_path: 
     path.write_bytes(bus_bytes("02_one_frame"))
     assert run("create") == (0, "", "")
     assert path.read_bytes() == bus_bytes("02_one_frame")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's fallocate")
+@pytest.mark.parametrize("before", ["none", "empty", "sparse"])
+def test_disk_has_room_for_all_of_a_bus_before_it_is_mapped(
+    run: Run, tmp_path: Path, before: str
+) -> None:
+    """A store into a page without a block would be SIGBUS when the disk is full."""
+    path = tmp_path / "a.bus"
+    if before != "none":
+        path.touch()
+    if before == "sparse":  # as NetBSD's processes make one
+        os.truncate(path, BUSMEM_SIZE)
+    assert run("create") == (0, "", "")
+    assert path.stat().st_blocks * 512 >= BUSMEM_SIZE
+
+
+def test_disk_without_room_for_a_bus_is_told(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "a.bus"
+    with files_up_to(BUSMEM_SIZE - 1):
+        code, _, error = run("create")
+    assert (code, error) == (2, f"xennet: {path}: cannot be used: File too large\n")
+    assert path.stat().st_size == 0
 
 
 def test_info_shows_the_head(run: Run, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from full_disk import files_up_to
 
 from xennet.cli import group, main
 from xennet.trace.dissector import dissector_text
@@ -106,6 +107,17 @@ def test_a_full_disk_while_it_is_recorded_is_an_error_of_the_file(tmp_path: Path
     result = xennet("run", "--guest", "gen:60x2", "--host", "null:", "--trace", str(path))
     assert result.exit_code == 2
     assert "a.jsonl: No space left on device" in result.output
+
+
+def test_a_disk_that_gets_full_leaves_whole_lines_and_no_gap(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with files_up_to(100_000):
+        result = xennet("run", "--guest", "gen:60x2", "--host", "null:", "--trace", str(path))
+    assert result.exit_code == 2
+    assert "a.jsonl: File too large" in result.output
+    numbers = [json.loads(line).get("n") for line in path.read_text().splitlines()]
+    assert len(numbers) > 20
+    assert numbers[1:] == list(range(numbers[1], numbers[1] + len(numbers) - 1))
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in WRITERS if suffix != ".jsonl"])

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from full_disk import files_up_to
 from wire_talk import Talk, message
 
 from xennet.xenstore import Store
@@ -264,6 +265,31 @@ def test_trace_is_written_while_the_log_is_on(dom0: Talk, tmp_path: Path) -> Non
     assert "READ tx=0 '/none' b'' ENOENT" in text
     assert "later" not in text
     assert "domid    nodes" in text
+
+
+def test_trace_file_that_takes_no_more_is_left_with_whole_lines_and_told_once(
+    store: Store, tmp_path: Path
+) -> None:
+    trace, said = tmp_path / "trace", list[str]()
+    server = Server(store, say=said.append, trace_file=str(trace))
+    server.trace.on()
+    client = Talk(server)
+    with files_up_to(80):
+        for name in (b"/one\0", b"/two\0", b"/three\0", b"/four\0"):
+            assert client.ask("WRITE", name) == b"OK\0"
+        assert client.ask("CONTROL", b"memreport\0") == b"!EINVAL"
+    told = f"{trace}: File too large; nothing more is written there"
+    assert (said, client.ask("READ", b"/four\0")) == ([told], b"")
+    assert [line.split()[3] for line in trace.read_text().splitlines()] == ["'/one'", "'/two'"]
+
+
+def test_memreport_for_which_the_trace_has_no_room_is_refused(store: Store, tmp_path: Path) -> None:
+    server = Server(store, trace_file=str(tmp_path / "trace"))
+    server.trace.on()
+    client = Talk(server)
+    with files_up_to(10):
+        assert client.ask("CONTROL", b"memreport\0") == b"!EINVAL"
+    assert client.ask("READ", b"/\0") == b""
 
 
 def test_trace_leaves_another_observer_alone(dom0: Talk, store: Store, tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from typing import Any
 
 from xennet.cli.errors import BadInputError
@@ -14,6 +14,7 @@ from xennet.hypervisor.machine import told_of_machines
 from xennet.run.printable import printable
 from xennet.trace.recorder import Recorder, recording
 from xennet.trace.stream import Event, header_of, line_of
+from xennet.unit_file import UnitFile
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def first_machine(path: str, command: Iterable[str]) -> Iterator[None]:
 def _recorder(path: str, command: Iterable[str], choices: str | None = None) -> Iterator[Recorder]:
     was_there = os.path.lexists(path)
     with _named(path):
-        file = open(path, "a", encoding="ascii")  # noqa: SIM115
+        file = UnitFile(FileIO(path, "a"))
     begun = False
 
     def put(event: Event) -> None:
@@ -55,10 +56,9 @@ def _recorder(path: str, command: Iterable[str], choices: str | None = None) -> 
         with _named(path):
             if not begun:  # what was there stays until there is something to record
                 begun = True
-                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    file.truncate(0)
-                file.write(line_of(header_of(_without_trace(command), choices=choices)))
-            file.write(line_of(event))
+                file.start_over()
+                file.write(line_of(header_of(_without_trace(command), choices=choices)).encode())
+            file.write(line_of(event).encode())
 
     with recording() as recorder:
         recorder.sink(put)

@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -98,7 +98,7 @@ def xenstored(
     server = Server(
         Store(evolve(likeness(like).quota, **limits), like=like),
         newer=newer,
-        say=lambda text: click.echo(text, err=True),
+        say=_tell,
         trace_file=trace_file,
     )
     loop = EpollLoop()
@@ -126,13 +126,19 @@ def xenstored(
         raise click.UsageError(f"--trace-file {error.path}: {error.detail}") from None
 
 
+def _tell(text: str) -> None:
+    """Print a line on stderr. Nobody may read it, and the store goes on."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
 @contextmanager
 def _capture(path: str) -> Iterator[Tap]:
     """A capture in the new file ``path``. Raises UsageError if it cannot be made."""
     from xennet.trace.xenstore_capture import XenStoreCapture
 
     try:
-        capture = XenStoreCapture(path, lambda text: click.echo(text, err=True))
+        capture = XenStoreCapture(path, _tell)
     except ValueError as error:
         raise click.UsageError(f"--trace-pcap {error}") from None
     except OSError as error:

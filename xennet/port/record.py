@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from io import BufferedWriter
 from struct import Struct
 from typing import Protocol
 
@@ -24,6 +23,7 @@ from xennet.port.capture import LINKTYPE_ETHERNET, NANOSECONDS, Interface, Remar
 from xennet.port.compression import packing
 from xennet.port.files import open_file, shown
 from xennet.port.frame_options import FrameOptions
+from xennet.unit_file import UnitFile
 
 _SNAPLEN = 262144  # tcpdump's: no frame is cut
 
@@ -173,16 +173,18 @@ class RecordPort(BasePort):
     handed to the file whole, a batch at a time, and reach it with :meth:`flush` or :meth:`close`,
     so a run that fails or is interrupted leaves a valid capture of the frames until then. Raises
     PortError if the file cannot be created or written, or a timestamp does not fit the format.
+    Where the disk gets full the file ends with a whole batch, unless it is compressed.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__(f"record:{path}")
         self._path = shown(path, written=True)
         name, pack = packing(path)  # may be refused, so before the file is overwritten
-        self._target = BufferedWriter(open_file(path, "wb"), 1 << 20)
+        self._target = UnitFile(open_file(path, "wb"))
         self._file = pack(self._target)
+        self._packed = self._file is not self._target
         self._format: _Format = _Pcapng() if name.lower().endswith(".pcapng") else _Pcap()
-        self._write(self._format.header)
+        self._write(self._format.header, 0)
 
     def push(self, batch: FrameBatch) -> None:
         pieces: list[bytes | memoryview] = []
@@ -193,7 +195,7 @@ class RecordPort(BasePort):
                 frame = self._counters.frames_out + i
                 message = f"timestamp of {batch.timestamp[i]} ns of frame {frame} does not fit: {e}"
                 raise PortError(f"{self._path}: {message}") from e
-        self._write(b"".join(pieces))
+        self._write(b"".join(pieces), self._counters.frames_out + batch.count)
         super().push(batch)
 
     def flush(self) -> None:
@@ -208,16 +210,20 @@ class RecordPort(BasePort):
             return
         try:
             with closing(self._target), closing(self._file):
-                self._file.write(self._format.end())
+                self._write(self._format.end(), self._counters.frames_out)
         except OSError as e:
             raise self._failed(e) from e
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, frames: int) -> None:
+        """Hand over ``data``, with which the file has so many ``frames``."""
         try:
-            self._file.write(data)
+            if self._packed:
+                self._file.write(data)
+            else:
+                self._target.write(data, frames)
         except OSError as e:
             raise self._failed(e) from e
 
     def _failed(self, e: OSError) -> PortError:
-        frames = self._counters.frames_out
+        frames = self._counters.frames_out if self._packed else self._target.kept
         return PortError(f"{self._path}: cannot be written after {frames} frames: {e.strerror}")

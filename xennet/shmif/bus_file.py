@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import stat
 from array import array
+from errno import EINTR, ENOSYS, EOPNOTSUPP
 
 from attrs import frozen
 
@@ -24,6 +26,8 @@ from xennet.shmif.errors import BusError
 
 #: The packet header by the name of its form: "64" for 64-bit processes, "i386" for 32-bit x86.
 FORMS: dict[str, Codec] = {"64": PKTHDR, "i386": PKTHDR_I386}
+#: Errors of a system or a file system that reserves no room.
+_CANNOT = (EOPNOTSUPP, ENOSYS)
 _SWAPPED = int.from_bytes(SHMIF_MAGIC.to_bytes(4, "little"), "big")
 
 
@@ -102,10 +106,10 @@ class BusMemory:
 
 def open_bus(path: str, create: bool, writable: bool = True) -> int:
     """Open the bus file ``path`` and return its descriptor. A file that is empty, or new because of
-    ``create``, gets the size of a bus.
+    ``create``, gets the size of a bus. If it is ``writable`` the disk has room for all of it.
 
     Raises BusError if the file cannot be opened, is no regular file, or has a size other than a
-    bus's.
+    bus's, or the disk is full.
     """
     flags = (os.O_RDWR if writable else os.O_RDONLY) | (os.O_CREAT if create else 0)
     try:
@@ -119,10 +123,12 @@ def open_bus(path: str, create: bool, writable: bool = True) -> int:
         size = about.st_size
         if not stat.S_ISREG(about.st_mode):
             raise BusError(f"{path}: no bus, it is no regular file")
-        if size == 0 and create:
-            os.ftruncate(fd, BUSMEM_SIZE)
-        elif size != BUSMEM_SIZE:
+        if size != BUSMEM_SIZE and not (size == 0 and create):
             raise BusError(f"{path}: no bus, it has {size} bytes, not {BUSMEM_SIZE}")
+        if writable:
+            _reserve(fd)
+        if size == 0:
+            os.ftruncate(fd, BUSMEM_SIZE)
     except OSError as e:
         os.close(fd)
         raise BusError(f"{path}: cannot be used: {e.strerror}") from e
@@ -130,6 +136,27 @@ def open_bus(path: str, create: bool, writable: bool = True) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _reserve(fd: int) -> None:
+    """Have the disk keep room for a whole bus in ``fd``; its content stays as it is.
+
+    A store into a mapped page for which there is no room kills the process (SIGBUS). Raises OSError
+    if there is none. Where the system or the file system cannot reserve room, nothing is done:
+    posix_fallocate of the C library would do without, and write between the stores of others.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    # By either name sizes have 64 bits: musl has the second one only.
+    fallocate = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
+    if fallocate is None:
+        return
+    fallocate.argtypes = ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64
+    while fallocate(fd, 0, 0, BUSMEM_SIZE):
+        error = ctypes.get_errno()
+        if error in _CANNOT:
+            return
+        if error != EINTR:
+            raise OSError(error, os.strerror(error))
 
 
 def map_bus(path: str, fd: int) -> mmap.mmap:

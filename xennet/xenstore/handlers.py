@@ -42,7 +42,7 @@ class Server:
 
     ``newer`` adds GET_FEATURE, SET_FEATURE, GET_QUOTA and SET_QUOTA, which are younger than Xen
     4.20; ``features`` are the server_features bits that its domains may have. ``say(text)`` is
-    called for ``CONTROL print``.
+    called for ``CONTROL print``, and with what happens to the trace file.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Server:
         self.store = store
         self.features = features
         self.say = say
-        self.trace = TraceFile(store, trace_file)
+        self.trace = TraceFile(store, trace_file, say)
         #: Who is shown the bytes of each session that begins from now on.
         self.tap: Tap | None = None
         self.dialect = DIALECTS[store.like.name]

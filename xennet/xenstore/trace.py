@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from collections.abc import Callable
+from contextlib import suppress
+from io import FileIO
 
+from xennet.unit_file import UnitFile
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.operation import Observer, StoreOp
 from xennet.xenstore.store import Store
@@ -15,14 +18,15 @@ class TraceFile:
 
     An observer that the store has already goes on to be called. ``switches`` are the C daemon's
     names of what is traced, and whether it is: "io" are requests, the others concern that daemon's
-    own insides.
+    own insides. A file that takes no more is closed, which ``say`` is told; the store goes on.
     """
 
-    def __init__(self, store: Store, path: str | None = None) -> None:
+    def __init__(self, store: Store, path: str | None, say: Callable[[str], object]) -> None:
         self.path = path
         self.switches = {"obj": True, "io": True, "wrl": False, "acc": False, "tdb": False}
         self._store = store
-        self._file: TextIO | None = None
+        self._say = say
+        self._file: UnitFile | None = None
         self._other: Observer | None = None
 
     def __repr__(self) -> str:
@@ -34,7 +38,7 @@ class TraceFile:
         if self.path is None:
             return
         try:
-            self._file = open(self.path, "a", buffering=1, errors="backslashreplace")  # noqa: SIM115
+            self._file = UnitFile(FileIO(self.path, "a"))
         except (OSError, ValueError) as error:
             raise XsError("EINVAL", self.path, f"cannot be opened: {error}") from None
         self._other, self._store.observer = self._store.observer, self._record
@@ -43,14 +47,15 @@ class TraceFile:
         """Stop writing."""
         if self._file is not None:
             self._store.observer = self._other
-            self._file.close()
+            with suppress(OSError):  # a file system may tell of an error only now
+                self._file.close()
             self._file = None
 
     def write(self, text: str) -> None:
-        """Write a text that is no request. Raises XsError EINVAL if the trace is off."""
-        if self._file is None:
+        """Write a text that is no request. Raises XsError EINVAL if the trace is off, or the file
+        takes no more."""
+        if self._file is None or not self._put(self._file, text):
             raise XsError("EINVAL", detail="no trace file is open")
-        self._file.write(text)
 
     def _record(self, op: StoreOp) -> None:
         if self._other is not None:
@@ -58,8 +63,15 @@ class TraceFile:
         if self._file is None or not self.switches["io"]:
             return
         errno = op.errno or "OK"
+        line = f"{op.who} {op.op} tx={op.tx} {op.path!r} {op.value!r} {errno}\n"
+        self._put(self._file, line)
+
+    def _put(self, file: UnitFile, text: str) -> bool:
         try:
-            self._file.write(f"{op.who} {op.op} tx={op.tx} {op.path!r} {op.value!r} {errno}\n")
-        except OSError:
-            # A full disk must not stop the store.
+            file.write(text.encode(errors="backslashreplace"))
+            file.flush()
+        except OSError as error:
             self.off()
+            self._say(f"{self.path}: {error.strerror}; nothing more is written there")
+            return False
+        return True

@@ -1,0 +1,109 @@
+"""Files that are written in units, and end with a whole one however a process or a disk fails."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections import deque
+from contextlib import suppress
+from io import FileIO
+
+_BUFFER = 1 << 20
+"""Bytes that wait until they are written together."""
+
+
+class UnitFile:
+    """Writes units of bytes to ``raw``, some together; it is closed with this one.
+
+    What a full disk has taken of a unit is cut off again, if ``raw`` is a regular file whose end
+    nobody else has moved: the file then ends with a whole unit, and all behind it are dropped.
+    ``kept`` is the number that was given with the last unit in the file.
+    """
+
+    def __init__(self, raw: FileIO) -> None:
+        self.kept = 0
+        self._raw = raw
+        self._regular = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+        appends = fcntl.fcntl(raw.fileno(), fcntl.F_GETFL) & os.O_APPEND
+        #: Where the units that wait begin.
+        self._place = raw.seek(0, os.SEEK_END if appends else os.SEEK_CUR) if self._regular else 0
+        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._size = 0
+        self._takes = True
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return self._raw.closed
+
+    def start_over(self) -> None:
+        """Cut off what the file held before, if it is a regular one, and nothing was written."""
+        if self._regular:
+            self._raw.truncate(0)
+            self._place = self._raw.seek(0)
+
+    def write(self, data: bytes, number: int = 0) -> int:
+        """Take a unit; ``number`` is what :attr:`kept` is when the file has it. Returns its size.
+
+        Raises OSError if units were to be written and could not be; later ones are dropped, or
+        they would follow a gap.
+        """
+        if not self._takes:
+            return len(data)
+        self._waiting.append((bytes(data), number))
+        self._size += len(data)
+        if self._size >= _BUFFER:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        """Write all units that wait. Raises OSError; they are dropped then."""
+        data = memoryview(b"".join(unit for unit, _ in self._waiting))
+        sent = 0
+        try:
+            while sent < len(data):
+                count = self._raw.write(data[sent:])
+                if count is None:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                sent += count
+        except BaseException as error:
+            self._cut(sent)
+            if isinstance(error, OSError) or not self._regular:
+                self._takes = False
+                self._forget()
+            raise
+        if self._waiting:
+            self.kept = self._waiting[-1][1]
+        self._place += sent
+        self._forget()
+
+    def close(self) -> None:
+        """Write what waits, and close the file. Raises OSError. May be repeated."""
+        if self.closed:
+            return
+        try:
+            self.flush()
+        finally:
+            self._raw.close()
+
+    def _cut(self, sent: int) -> None:
+        """Writing failed, or was interrupted, behind ``sent`` bytes or somewhat later."""
+        if self._regular:
+            sent = self._raw.tell() - self._place
+        whole = 0
+        while self._waiting and whole + len(self._waiting[0][0]) <= sent:
+            unit, self.kept = self._waiting.popleft()
+            whole += len(unit)
+        self._size -= whole
+        end, self._place = self._place + sent, self._place + whole
+        if self._regular and whole < sent:
+            with suppress(OSError):
+                if os.fstat(self._raw.fileno()).st_size == end:
+                    self._raw.truncate(self._place)
+                    self._raw.seek(self._place)
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._size = 0
