@@ -97,6 +97,32 @@ def test_a_feature_can_be_declared_not_to_be_there(
     assert declared == {"sg": "one slot", "rate": "no"}
 
 
+MOCK = "tests.check.mock_drivers:EchoNetback"
+
+
+def test_what_fails_for_a_feature_that_is_not_announced_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where the check connects by itself; nothing is said of a driver that has the feature,
+    fails without any, or declares that it lacks it."""
+    only = ("--only", "netback.ctrl.unknown-type-0xb", "--only", "netback.tx.short-0")
+    assert run("netback", "--python", MOCK, *only) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told.count("    not announced by the driver: ctrl-ring") == 1
+    assert told[-2] == (
+        "1 FAIL need what the driver does not announce; if it lacks that: --without ctrl-ring"
+    )
+    assert run("netback", "--python", MOCK, *only, "--without", "ctrl-ring") == 1
+    assert run("netback", "--builtin", "xnb", "--only", CHECK) == 1
+    assert "announce" not in capsys.readouterr().out
+
+
+def test_checks_are_chosen_by_their_rule_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("netback", "--builtin", "linux", "--only", "netif.tx.short-packet", "--json") == 0
+    played = {one["check"] for one in json.loads(capsys.readouterr().out)["results"]}
+    assert played == {one.id for one in all_checks() if one.rule == "netif.tx.short-packet"}
+
+
 def test_checks_of_weaker_rules_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     weak = [one for one in all_checks() if rule_book()[one.rule].severity == "SHOULD"]
     side, name = weak[0].side, weak[0].id

@@ -35,6 +35,29 @@ FEATURES = {
     "virtual-time": "time that the suite can let pass: drivers in other processes have none",
 }
 
+#: Name -> the node by which a backend announces it, and the least number in that node.
+_BY_BACKENDS = {
+    "sg": ("feature-sg", 1),
+    "gso-tcpv4": ("feature-gso-tcpv4", 1),
+    "gso-tcpv6": ("feature-gso-tcpv6", 1),
+    "csum-v6": ("feature-ipv6-csum-offload", 1),
+    "rx-notify": ("feature-rx-notify", 1),
+    "split-channels": ("feature-split-event-channels", 1),
+    "multi-queue": ("multi-queue-max-queues", 2),
+    "ctrl-ring": ("feature-ctrl-ring", 1),
+    "dynamic-multicast-control": ("feature-dynamic-multicast-control", 1),
+    "multicast-control": ("feature-multicast-control", 1),
+    "xdp-headroom": ("feature-xdp-headroom", 1),
+}
+#: States before which a driver has announced all: InitWait, Initialised, Connected.
+_READY = (b"2", b"3", b"4")
+#: What a frontend announces whatever its backend does.
+_BY_FRONTENDS = ("sg", "gso-tcpv4", "gso-tcpv6", "csum-v6")
+ANNOUNCED: dict[str, dict[str, tuple[str, int]]] = {
+    "netback": _BY_BACKENDS,
+    "netfront": {name: _BY_BACKENDS[name] for name in _BY_FRONTENDS},
+}
+
 
 class ProfileError(Exception):
     """A check or a profile names a feature that there is not (the message lists those there are),
@@ -85,3 +108,26 @@ class Profile:
         return tuple(
             f"{name}: {self.unsupported[name]}" for name in sorted(needs & set(self.unsupported))
         )
+
+
+def unannounced(
+    side: str, needs: frozenset[str], written: Iterable[tuple[str, bytes]]
+) -> tuple[str, ...]:
+    """The needed features that a driver of a ``side`` announces by a node, and did not by what was
+    ``written`` into its directory (names and values, in order). None if its state has never come
+    as far as InitWait: it may not have begun to announce."""
+    nodes, ready = {}, False
+    for node, value in written:
+        nodes[node] = value
+        ready = ready or (node == "state" and value in _READY)
+    if not ready:
+        return ()
+    return tuple(
+        name
+        for name, (node, least) in ANNOUNCED[side].items()
+        if name in needs and not _is_at_least(nodes.get(node, b""), least)
+    )
+
+
+def _is_at_least(value: bytes, least: int) -> bool:
+    return value.isdigit() and int(value) >= least

@@ -20,6 +20,7 @@ from xennet.check.event_trace import EventTrace
 from xennet.check.known_failures import KnownFailure
 from xennet.check.outcome import Outcome
 from xennet.check.peers import PROBES, Peer, error_directory, new_peer, refused
+from xennet.check.profile import unannounced
 from xennet.check.rule_book import Rule, rule_book
 from xennet.check.target import DriverEndedError, Liveness, Session, Target
 from xennet.choices import OLDEST
@@ -66,7 +67,8 @@ class Play:
     ``began``: whether it came as far as the check itself. ``trace``: the events of the machine, the
     lines of a stream of docs/trace.md; none unless they are traced and something is wrong.
     ``output``: what the driver's program has written. ``choices``: which deliveries were next, as
-    text; None if nobody chose.
+    text; None if nobody chose. ``unannounced``: features that the check needs and that the driver
+    has not announced.
     """
 
     outcome: Outcome
@@ -79,6 +81,7 @@ class Play:
     trace: tuple[str, ...] = ()
     output: str = ""
     choices: str | None = None
+    unannounced: tuple[str, ...] = ()
 
 
 @frozen
@@ -118,6 +121,11 @@ class Result:
             for play in (self.play, self.twin)
         ]
         return evolve(self, play=bare[0], twin=bare[1])
+
+    @property
+    def unannounced(self) -> tuple[str, ...]:
+        """Of what fails, the features that it needs and that the driver has not announced."""
+        return () if self.good or self.play is None else self.play.unannounced
 
     @property
     def diff(self) -> list[str]:
@@ -417,6 +425,7 @@ class _Playing:
             began,
             output=self.session.output,
             choices=self.session.choices,
+            unannounced=unannounced(self.one.side, self.one.needs, self.session.log.written),
         )
 
     def _seen(self) -> None:

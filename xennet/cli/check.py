@@ -44,7 +44,12 @@ _EXIT_CODES = (
 _OPTIONS = (
     click.option("--builtin", metavar="KIND", help="One of xennet's own drivers."),
     click.option("--python", metavar="MODULE:FACTORY", help="A driver on xennet.interface."),
-    click.option("--only", multiple=True, metavar="PATTERN", help="Only checks like this."),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="PATTERN",
+        help="Only checks whose name or rule is like this ('netback.tx.*'); may be repeated.",
+    ),
     click.option(
         "--severity",
         type=click.Choice(["MUST", "SHOULD", "NOTE"]),
@@ -259,7 +264,7 @@ def _run(
     from xennet.check.reports.as_html import results_html
     from xennet.check.reports.as_json import results_json
     from xennet.check.reports.as_junit import results_junit
-    from xennet.check.reports.as_text import result_lines, summary
+    from xennet.check.reports.as_text import result_lines, summary, unannounced_lines
     from xennet.check.reports.evidence_files import write_evidence
     from xennet.check.runner import SuiteError, run_checks
 
@@ -299,6 +304,8 @@ def _run(
     if as_json:
         say_json(results_json(target, played, not_played))
     else:
+        for line in unannounced_lines(played):
+            say(line)
         say(printable(summary(target, played, not_played)))
     if junit is not None:
         _written(junit, Path.write_bytes, results_junit(target, played, not_played))
@@ -410,7 +417,8 @@ def _selected(checks: Iterable[Check], only: Sequence[str], severity: str) -> li
     chosen = [
         one
         for one in checks
-        if _is_wanted(one.id, only) and binding.index(book[one.rule].severity) <= least
+        if (_is_wanted(one.id, only) or _is_wanted(one.rule, only))
+        and binding.index(book[one.rule].severity) <= least
     ]
     if not chosen:
         raise click.UsageError(f"No check is like {' or '.join(only)}.")

@@ -34,11 +34,24 @@ def result_lines(result: Result) -> Iterator[str]:
         yield "    the control twin differs in: " + "; ".join(result.diff[:4])
     if "hint" in evidence:
         yield f"    hint: {evidence['hint']}"
+    if result.unannounced:
+        yield f"    not announced by the driver: {', '.join(result.unannounced)}"
     if result.again:
         yield f"    again: {result.again}"
     for what, play in (("its output", result.play), ("the control twin's output", result.twin)):
         for line in () if play is None else play.output.splitlines()[-_LINES:]:
             yield f"    {what}: {line}"
+
+
+def unannounced_lines(results: Sequence[Result]) -> Iterator[str]:
+    """What to declare of a driver whose checks fail for features that it does not announce, if any
+    do."""
+    lacking = [result for result in results if result.unannounced]
+    if lacking:
+        names = sorted({name for result in lacking for name in result.unannounced})
+        words = " ".join(f"--without {name}" for name in names)
+        number = len(lacking)
+        yield f"{number} FAIL need what the driver does not announce; if it lacks that: {words}"
 
 
 def summary(target: Target, results: Sequence[Result], not_played: Sequence[str] = ()) -> str:
