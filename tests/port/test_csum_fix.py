@@ -149,9 +149,16 @@ def test_what_has_no_checksum_or_is_not_whole_stays(
 ) -> None:
     tcp, udp = packets["tcp"], packets["udp"]
     blank = put(tcp, field("tcp"), pseudo(tcp, "tcp"))
-    fragment = put(put(blank, 20, 0x2000), 24, 0x5555)
-    others = [put(udp, field("udp"), 0), blank[:-1], blank[:40], fragment, frame(1), bytes(14)]
+    first, later = (put(put(blank, 20, bits), 24, 0x5555) for bits in (0x2000, 1))
+    others = [put(udp, field("udp"), 0), blank[:-1], blank[:40], first, later, frame(1), bytes(14)]
     assert played(tmp_path, *others) == (others, 0)
+
+
+@ENGINES
+def test_a_bridges_frame_is_not_taken_for_ipv4(tmp_path: Path) -> None:
+    # 802.3: a length in place of a type, and an LLC that begins with 4 as IPv4 does.
+    bpdu = bytes.fromhex("0180c200000002000000000100264242030000000000") + bytes(38)
+    assert played(tmp_path, bpdu) == ([bpdu], 0)
 
 
 @ENGINES
