@@ -261,10 +261,7 @@ def _run(
     dask: str | None,
 ) -> int:
     from xennet.check.check import Side, all_checks
-    from xennet.check.reports.as_html import results_html
-    from xennet.check.reports.as_json import results_json
-    from xennet.check.reports.as_junit import results_junit
-    from xennet.check.reports.as_text import result_lines, summary, unannounced_lines
+    from xennet.check.reports.as_text import result_lines
     from xennet.check.reports.evidence_files import write_evidence
     from xennet.check.runner import SuiteError, run_checks
 
@@ -300,6 +297,26 @@ def _run(
         target.close()
     done = {result.check.id for result in played}
     not_played = [one.id for one in chosen if one.id not in done]
+    _report(target, played, not_played, as_json=as_json, junit=junit, html=html)
+    if signalled is not None:
+        return 128 + signalled.number
+    return 0 if all(result.good for result in played) else 1
+
+
+def _report(
+    target: Target,
+    played: Sequence[Result],
+    not_played: Sequence[str],
+    *,
+    as_json: bool,
+    junit: Path | None,
+    html: Path | None,
+) -> None:
+    from xennet.check.reports.as_html import results_html
+    from xennet.check.reports.as_json import results_json
+    from xennet.check.reports.as_junit import results_junit
+    from xennet.check.reports.as_text import summary, unannounced_lines
+
     # The verdicts come first: a report that cannot be written does not lose them.
     if as_json:
         say_json(results_json(target, played, not_played))
@@ -312,9 +329,6 @@ def _run(
     if html is not None:
         page = results_html(target, played, not_played)
         _written(html, Path.write_text, page, encoding="utf-8")
-    if signalled is not None:
-        return 128 + signalled.number
-    return 0 if all(result.good for result in played) else 1
 
 
 @contextmanager

@@ -114,10 +114,6 @@ def _table(entries: Sequence[int]) -> bytes:
     return b"".join(entry.to_bytes(4, "little") for entry in entries)
 
 
-def _max_queues(peer: FrontendPeer) -> int:
-    return int(peer.features().get("multi-queue-max-queues", "1"))
-
-
 def _enter(peer: FrontendPeer, queues: int = 1) -> None:
     enter_with(peer, ctrl=True, queues=queues)
 
@@ -522,10 +518,12 @@ for _name, _kind in (
 # -- what comes of it ------------------------------------------------------------------------------
 
 
-def _hashing(peer: FrontendPeer, types: int, *, key: bytes = _KEY) -> None:
+def _enter_hashing(peer: FrontendPeer, types: int, queues: int) -> None:
+    """Connect with up to ``queues`` queues; packets of ``types`` are hashed."""
+    _enter(peer, min(queues, int(peer.features().get("multi-queue-max-queues", "1"))))
     expect(peer, (SUCCESS,), ALGORITHM, TOEPLITZ)
     expect(peer, (SUCCESS,), SET_FLAGS, types)
-    expect(peer, (SUCCESS,), SET_KEY, _page(peer, key), len(key))
+    expect(peer, (SUCCESS,), SET_KEY, _page(peer, _KEY), len(_KEY))
 
 
 def _came(peer: FrontendPeer, flow: Flow) -> tuple[int, bytes | None]:
@@ -558,15 +556,13 @@ for _version in (IPV4, IPV6):
             connect=False,
             probe=False,
             hint="the key and the data are bit strings, most significant bit first; the value in "
-            "the "
-            "extra info is little-endian",
+            "the extra info is little-endian",
         )
         def hashed(
             peer: FrontendPeer, _: object, version: int = _version, ports: bool = _ports
         ) -> None:
             """The hash of a packet, its type and its algorithm are in its extra info."""
-            _enter(peer, min(2, _max_queues(peer)))
-            _hashing(peer, _TYPES[version, ports])
+            _enter_hashing(peer, _TYPES[version, ports], 2)
             for number in range(4):
                 flow = Flow(version, TCP, 1000 + 77 * number)
                 _queue, extra = _came(peer, flow)
@@ -611,8 +607,7 @@ for _name, _entries in (("modulo", 0), ("table", 5), ("table-of-one", 1)):
     )
     def steering(peer: FrontendPeer, _: object, entries: int = _entries) -> None:
         """A packet goes to the queue that its hash says."""
-        _enter(peer, min(4, _max_queues(peer)))
-        _hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP)
+        _enter_hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP, 4)
         table = [(3 * number + 1) % len(peer.queues) for number in range(entries)]
         if table:
             _with_size(peer, entries)
@@ -633,8 +628,7 @@ for _name, _entries in (("modulo", 0), ("table", 5), ("table-of-one", 1)):
 )
 def in_parts(peer: FrontendPeer, _: object) -> None:
     """A table that is set in parts, with a wrong part between them."""
-    _enter(peer, min(2, _max_queues(peer)))
-    _hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP)
+    _enter_hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP, 2)
     _with_size(peer, 8)
     table = [1, 1, 0, 1, 0, 0, 1, 0]
     for offset in (4, 0):
@@ -656,8 +650,7 @@ def in_parts(peer: FrontendPeer, _: object) -> None:
 )
 def new_table(peer: FrontendPeer, _: object) -> None:
     """A table whose size is set anew has queue 0 everywhere."""
-    _enter(peer, min(2, _max_queues(peer)))
-    _hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP)
+    _enter_hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP, 2)
     for entries in (4, 4):
         _with_size(peer, entries)
         _steered(peer, _FLOWS[:4], [0] * entries, ports=True)
@@ -677,8 +670,7 @@ def new_table(peer: FrontendPeer, _: object) -> None:
 )
 def maximal_type(peer: FrontendPeer, _: object) -> None:
     """With both types of IPv4 a TCP packet is hashed with its ports, a UDP packet without."""
-    _enter(peer, min(4, _max_queues(peer)))
-    _hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4 | XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP)
+    _enter_hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4 | XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP, 4)
     udp = [Flow(IPV4, UDP, 1000 + number, 53) for number in range(3)]
     _steered(peer, [*_FLOWS[:4], *udp], [], ports=True)
 
@@ -695,8 +687,7 @@ def maximal_type(peer: FrontendPeer, _: object) -> None:
 )
 def empty_key(peer: FrontendPeer, _: object) -> None:
     """With an empty key every hash is 0: all packets come by queue 0."""
-    _enter(peer, min(4, _max_queues(peer)))
-    _hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP)
+    _enter_hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP, 4)
     expect(peer, (SUCCESS,), SET_KEY, _page(peer, _KEY), 0)
     for flow in _FLOWS[:4]:
         queue, _extra = _came(peer, flow)
@@ -717,8 +708,7 @@ def empty_key(peer: FrontendPeer, _: object) -> None:
 )
 def refused_changes_nothing(peer: FrontendPeer, _: object) -> None:
     """Messages that are refused leave algorithm, types, key and table as they were."""
-    _enter(peer, min(4, _max_queues(peer)))
-    _hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP)
+    _enter_hashing(peer, XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP, 4)
     expect(peer, _REFUSED, SET_KEY, _page(peer, bytes(40)), 0xFFFF)
     expect(peer, _REFUSED, SET_KEY, GREFS["unused"](peer, b""), 40)
     expect(peer, _REFUSED, SET_SIZE, 0xFFFFFFFF)
