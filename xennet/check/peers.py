@@ -14,7 +14,7 @@ from xennet.abi.netif import (
     NETRXF_extra_info,
 )
 from xennet.abi.xenbus import XenbusState
-from xennet.check.check import Side
+from xennet.check.check import Side, Violation
 from xennet.check.target import DriverEndedError, Liveness, Session
 from xennet.ring import BackRing, FrontRing
 from xennet.testing.notes import Note
@@ -207,6 +207,16 @@ _READY = (XenbusState.Initialised, XenbusState.Connected)
 def new_peer(session: Session, side: Side) -> Peer:
     """The peer that faces the driver under test on ``side``."""
     return FrontendPeer(session) if side is Side.NETBACK else BackendPeer(session)
+
+
+def require_state(peer: Peer, states: Sequence[int], after: str) -> None:
+    """Raises Violation unless the other end comes to one of ``states``."""
+    if not peer.wait(lambda: peer.otherend_state in states):
+        wanted = " or ".join(str(int(state)) for state in states)
+        raise Violation(
+            f"it is in state {peer.otherend_state} after {after}, not in {wanted}",
+            path=peer.otherend.node("state"),
+        )
 
 
 def otherend_error(peer: Peer) -> str:

@@ -321,19 +321,6 @@ class RawBackend(RawPeer[BackRing]):
             self.push_tx(queue)
         return found
 
-    def push_tx(self, queue: int = 0) -> bool:
-        """RING_PUSH_RESPONSES_AND_CHECK_NOTIFY of the tx ring, and the event if it is wanted.
-        Returns whether."""
-        return self._push("tx", queue)
-
-    def push_rx(self, queue: int = 0) -> bool:
-        """The same for the receive ring."""
-        return self._push("rx", queue)
-
-    def push_ctrl(self) -> bool:
-        """The same for the control ring."""
-        return self._push("ctrl", 0)
-
     def _push(self, ring: str, queue: int) -> bool:
         back = self.ring(ring, queue)
         self.note("set", f"{self._where(ring, queue)}, rsp_prod", back.rsp_prod_pvt)

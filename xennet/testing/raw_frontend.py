@@ -388,19 +388,6 @@ class RawFrontend(RawPeer[FrontRing]):
                 self.extra(size=gso_size, gso=gso_type, queue=queue)
         return idents
 
-    def push_tx(self, queue: int = 0) -> bool:
-        """RING_PUSH_REQUESTS_AND_CHECK_NOTIFY of the tx ring, and the event if it is wanted.
-        Returns whether."""
-        return self._push("tx", queue)
-
-    def push_rx(self, queue: int = 0) -> bool:
-        """The same for posted receive buffers."""
-        return self._push("rx", queue)
-
-    def push_ctrl(self) -> bool:
-        """The same for the control ring."""
-        return self._push("ctrl", 0)
-
     def _push(self, ring: str, queue: int) -> bool:
         front = self.ring(ring, queue)
         self.note("set", f"{self._where(ring, queue)}, req_prod", front.req_prod_pvt)

@@ -211,6 +211,23 @@ class RawPeer(Generic[R]):
         self.shared(ring, queue).write_slot(index, raw)
         self.note("wrote", f"{self._where(ring, queue)}, index {index & 0xFFFFFFFF}", raw)
 
+    def push_tx(self, queue: int = 0) -> bool:
+        """Publish what was put on the tx ring, with the event if it is wanted
+        (RING_PUSH_REQUESTS_AND_CHECK_NOTIFY of a frontend, RING_PUSH_RESPONSES_AND_CHECK_NOTIFY of
+        a backend). Returns whether."""
+        return self._push("tx", queue)
+
+    def push_rx(self, queue: int = 0) -> bool:
+        """The same for the receive ring."""
+        return self._push("rx", queue)
+
+    def push_ctrl(self) -> bool:
+        """The same for the control ring."""
+        return self._push("ctrl", 0)
+
+    def _push(self, ring: str, queue: int) -> bool:
+        raise NotImplementedError
+
     def _took(self, index: int, ring: str, queue: int) -> bytes:
         raw = self.shared(ring, queue).copy_slot(index)
         self.note("took", f"{self._where(ring, queue)}, index {index}", raw)

@@ -11,7 +11,7 @@ from xennet.check.check import Field, Side, Violation, check
 from xennet.check.check_ids import check_id
 from xennet.check.ip_frames import plain
 from xennet.check.outcome import Outcome
-from xennet.check.peers import FrontendPeer
+from xennet.check.peers import FrontendPeer, require_state
 from xennet.testing.raw_peer import NodeValue
 from xennet.xenstore.errors import XsError
 
@@ -21,16 +21,6 @@ _CONNECTED, _CLOSING, _CLOSED = XenbusState.Connected, XenbusState.Closing, Xenb
 #: A vif may be given up, or go on.
 GIVEN_UP = frozenset({Outcome.ANSWERED, Outcome.SHUT_DOWN})
 Changes = Mapping[str, "NodeValue | None"]
-
-
-def require_state(peer: FrontendPeer, states: Sequence[int], after: str) -> None:
-    """Raises Violation unless the backend comes to one of ``states``."""
-    if not peer.wait(lambda: peer.otherend_state in states):
-        wanted = " or ".join(str(int(state)) for state in states)
-        raise Violation(
-            f"it is in state {peer.otherend_state} after {after}, not in {wanted}",
-            path=peer.otherend.node("state"),
-        )
 
 
 def require_echo(peer: FrontendPeer, frame: bytes) -> None:

@@ -15,11 +15,10 @@ from xennet.check.checks_netback.backend_life import (
     require_connected,
     require_echo,
     require_released,
-    require_state,
 )
 from xennet.check.ip_frames import Flow, Sum, judge_sum, packet, plain
 from xennet.check.outcome import Outcome
-from xennet.check.peers import FrontendPeer, otherend_error
+from xennet.check.peers import FrontendPeer, otherend_error, require_state
 from xennet.testing.raw_peer import NodeValue
 
 _CONNECTED, _CLOSED = XenbusState.Connected, XenbusState.Closed

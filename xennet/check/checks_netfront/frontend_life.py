@@ -11,7 +11,7 @@ from xennet.check.check_ids import check_id
 from xennet.check.checks_netfront.sent_packets import SURVIVED, EchoEnd, enter_with
 from xennet.check.ip_frames import packet, plain
 from xennet.check.outcome import Outcome
-from xennet.check.peers import BackendPeer, otherend_error
+from xennet.check.peers import BackendPeer, otherend_error, require_state
 from xennet.interface import HypercallError
 from xennet.testing.raw_peer import NodeValue
 
@@ -20,16 +20,6 @@ _CLOSING, _CLOSED = XenbusState.Closing, XenbusState.Closed
 #: A vif may be given up, or go on.
 _GIVEN_UP = frozenset({Outcome.ANSWERED, Outcome.SHUT_DOWN})
 _WINDOWS_RESTARTS = (XenbusState.Initialising, _CLOSED)
-
-
-def _require_state(peer: BackendPeer, states: Sequence[int], after: str) -> None:
-    """Raises Violation unless the frontend comes to one of ``states``."""
-    if not peer.wait(lambda: peer.otherend_state in states):
-        wanted = " or ".join(str(int(state)) for state in states)
-        raise Violation(
-            f"it is in state {peer.otherend_state} after {after}, not in {wanted}",
-            path=peer.otherend.node("state"),
-        )
 
 
 # -- states that a backend shows -------------------------------------------------------------------
@@ -136,11 +126,11 @@ def _enter_closes() -> None:
                     peer.detach()
                 peer.set_state(state)
                 if state == _CLOSING:
-                    _require_state(peer, (_CLOSING, _CLOSED), "its backend's Closing")
+                    require_state(peer, (_CLOSING, _CLOSED), "its backend's Closing")
                     if peer.queues and peer.index("req_prod") != before:
                         raise Violation("it sends though its backend closes", ring="tx")
                 peer.rest()
-            _require_state(peer, _WINDOWS_RESTARTS, "its backend's Closed")
+            require_state(peer, _WINDOWS_RESTARTS, "its backend's Closed")
 
         told = ", ".join(state.name for state in states)
         play.__doc__ = f"A backend that shows {told} is answered: the frontend closes."
@@ -178,7 +168,7 @@ def frees_after_closed(peer: BackendPeer, value: Any) -> None:
     for mapping in held:
         mapping.page.u8[:] = b"\xee" * 4096
     peer.close()
-    _require_state(peer, _WINDOWS_RESTARTS, "its backend's Closed")
+    require_state(peer, _WINDOWS_RESTARTS, "its backend's Closed")
     for mapping in held:
         if bytes(mapping.page.u8) != b"\xee" * 4096:
             raise Violation(f"the page of gref {mapping.gref} was used though it is mapped")
@@ -200,7 +190,7 @@ def ports_closed_at_close(peer: BackendPeer, value: Any) -> None:
     ports = [peer.otherend.unsigned(name) for name in names if name in peer.otherend.names()]
     EchoEnd(peer).echoed(plain(60))
     peer.close()
-    _require_state(peer, _WINDOWS_RESTARTS, "its backend's Closed")
+    require_state(peer, _WINDOWS_RESTARTS, "its backend's Closed")
     for port in ports:
         try:
             bound = peer.hv.bind_interdomain(peer.otherend_id, port)
@@ -299,7 +289,7 @@ def closes_before_connected(peer: BackendPeer, value: Any) -> None:
         peer.set_state(state)
         peer.rest()
     if value[-1] == _CLOSED:
-        _require_state(peer, (1, 5, 6), "its backend's Closed")
+        require_state(peer, (1, 5, 6), "its backend's Closed")
 
 
 @check(
