@@ -42,6 +42,21 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_headings_lead_to_one(document: Path) -> None:
+    for target, heading in re.findall(r"\]\(([^)#:]*)#([\w-]+)\)", document.read_text()):
+        path = document.parent / target if target else document
+        if path.suffix == ".md":
+            assert heading in headings(path), (target, heading)
+
+
+def headings(path: Path) -> set[str]:
+    """The headings of a document as a link names them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    plain = (re.sub(r"[^\w -]", "", line.lower()) for line in re.findall(r"^#+ (.*)$", text, re.M))
+    return {line.replace(" ", "-") for line in plain}
+
+
 def test_every_hardening_rule_has_a_test_named_after_it() -> None:
     text = (ROOT / "docs" / "hardening.md").read_text()
     rules = set(re.findall(r"^\| ((?:[FB]\d+(?:, )?)+) \|", text, flags=re.MULTILINE))
@@ -61,6 +76,9 @@ def test_rooms_of_the_architecture_page_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for path in re.findall(r"`(xennet/[\w/.]+)`", text):
         assert (ROOT / path).exists(), path
+    rooms = {path.relative_to(ROOT).as_posix() for path in (ROOT / "xennet").iterdir()}
+    rooms -= {"xennet/__pycache__", "xennet/py.typed"}
+    assert [room for room in sorted(rooms) if f"`{room}" not in text] == []
 
 
 def test_the_tests_that_other_pythons_run_are_there() -> None:
