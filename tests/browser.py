@@ -164,18 +164,23 @@ class Tab:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
+        self._size = width, height
+        self.resize()
         self.open(url)
 
     def call(self, method: str, **params: Any) -> Message:
         """The result of a command to this tab. Raises BrowserError."""
         return self._browser.call(method, self._session, **params)
+
+    def resize(self, width: int | None = None) -> None:
+        """Make the window so wide, in CSS pixels, or as wide as it was at first."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=self._size[0] if width is None else width,
+            height=self._size[1],
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def open(self, url: str) -> None:
         """Go to a page and wait until it is loaded."""

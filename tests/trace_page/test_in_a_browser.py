@@ -547,6 +547,23 @@ def test_keys_go_everywhere(run_recording: Recording, shown: Shown) -> None:
         assert tab.ask("document.activeElement.id") == panel
 
 
+def test_the_time_line_of_a_narrow_window_has_fewer_steps_and_no_smaller_names(
+    lost_wake_up: Recording, shown: Shown
+) -> None:
+    tab = shown(lost_wake_up)
+    height = "document.querySelector('#lanes svg text').getBoundingClientRect().height"
+    steps = "document.querySelectorAll('#lanes svg circle').length"
+    low, few = tab.ask(height), tab.ask(steps)
+    try:
+        tab.resize(1280)
+        tab.until(f"{steps} > {2 * few}")
+        assert low > 0.8 * tab.ask(height)
+    finally:
+        tab.resize()
+    tab.until(f"{steps} === {few}")
+    assert tab.ask("document.querySelectorAll('#lanes svg .here').length") == 1
+
+
 def test_tab_alone_reaches_whatever_can_be_pressed_and_shows_where_it_is(
     lost_wake_up: Recording, shown: Shown
 ) -> None:

@@ -277,6 +277,7 @@ function begin() {
   $("ask").addEventListener("click", KEYS["?"]);
   $("scrub").max = events.length;
   $("scrub").addEventListener("input", () => go(+$("scrub").value, false));
+  addEventListener("resize", () => draw("lanes"));
   addEventListener("hashchange", restore);
   addEventListener("popstate", restore);
   problemLinks();

@@ -1,16 +1,17 @@
 // The time line: a lane for each domain, deliveries as bars, steps as dots, causes as arrows.
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
-const LANE = 46, LEFT = 96, BESIDE = 40, APART = 13;
+const LANE = 46, LEFT = 96, BESIDE = 40, LEAST = 8, APART = 13;
 
 function lanes(panel) {
-  const {step} = state, from = Math.max(1, step - BESIDE), to = Math.min(events.length, from + 2 * BESIDE);
+  const {step} = state, beside = shownBeside(panel);
+  const from = Math.max(1, step - beside), to = Math.min(events.length, from + 2 * beside);
   const drawn = connections(step), ends = drawn.flatMap(([one, other]) => [eventAt(one), eventAt(other)]);
   const outside = [...events.slice(from - 1, to), ...ends].some((e) => !domains.includes(e.dom));
   const lanesOf = outside ? [...domains, null] : domains;
   const x = (s) => LEFT + (Math.min(Math.max(s, from - 1), to + 1) - from) * APART;
   const y = (s) => 22 + lanesOf.indexOf(domains.includes(eventAt(s).dom) ? eventAt(s).dom : null) * LANE;
-  const svg = shape("svg", {viewBox: `0 0 ${LEFT + (2 * BESIDE + 1) * APART} ${lanesOf.length * LANE}`, role: "img"});
+  const svg = shape("svg", {viewBox: `0 0 ${LEFT + (2 * beside + 1) * APART} ${lanesOf.length * LANE}`, role: "img"});
   svg.setAttribute("aria-label", `Steps ${from} to ${to} in ${lanesOf.length} lanes`);
   svg.append(arrowHead());
   lanesOf.forEach((one, k) => {
@@ -18,7 +19,7 @@ function lanes(panel) {
     name.textContent = one === null ? "machine" : `domain ${one}`;
     const role = shape("text", {x: 4, y: 39 + k * LANE, class: "role"});
     role.textContent = roles.get(one) || "";
-    svg.append(name, role, shape("line", {x1: LEFT - 6, y1: 22 + k * LANE, x2: LEFT + 2 * BESIDE * APART, y2: 22 + k * LANE}));
+    svg.append(name, role, shape("line", {x1: LEFT - 6, y1: 22 + k * LANE, x2: LEFT + 2 * beside * APART, y2: 22 + k * LANE}));
   });
   svg.append(...bars(from, to, x, y));
   for (let s = from; s <= to; s++) {
@@ -29,6 +30,13 @@ function lanes(panel) {
   svg.append(...drawn.map(([one, other, cls]) => arrow(one, other, cls, x, y)));
   for (let s = from; s <= to; s++) svg.append(dot(s, x, y));
   panel.replaceChildren(el("h2", "Time line"), svg, legend());
+}
+
+/** How many steps on either side of the one at hand: fewer where the panel is narrow, so that names stay legible. */
+function shownBeside(panel) {
+  const {paddingLeft, paddingRight} = getComputedStyle(panel);
+  const width = panel.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+  return Math.min(BESIDE, Math.max(LEAST, Math.floor((width - LEFT) / (2 * APART))));
 }
 
 function shape(tag, attributes) {
