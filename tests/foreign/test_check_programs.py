@@ -104,6 +104,11 @@ def test_a_program_may_be_started_by_another_one(programs: dict[str, str]) -> No
             Liveness.BUSY,
             "it does not come to rest",
         ),
+        (
+            "while True: os.write(1, b'x' * 65536)",
+            Liveness.BUSY,
+            "it does not come to rest within 16 MiB of output",
+        ),
         ("os.kill(os.getpid(), 19)", Liveness.BUSY, "it is stopped (SIGSTOP)"),
     ],
 )

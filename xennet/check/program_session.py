@@ -31,8 +31,9 @@ from xennet.xenbus.nodes import NodeDirectory
 
 #: Seconds of its own CPU time in which a program has to come to rest.
 CPU_SECONDS = 2.0
-#: Deliveries of the machine and requests to the store in which it has to.
+#: Deliveries of the machine and requests to the store in which it has to, and bytes of output.
 _MOST_DONE = 20_000
+_MOST_OUTPUT = 16 << 20
 #: Times that a thread with a timeout has to wake up, and nothing comes of it, until it counts as
 #: resting; and seconds that it has to sleep on otherwise.
 _WAKES, _SLEEPS = 2, 0.3
@@ -166,7 +167,12 @@ class ProgramSession:
         """Wait until the program rests, or its end. Returns whether it or the machine has done
         anything since it rested last. ``nap``: seconds for which a thread with a timeout has to
         sleep on."""
-        bound = _Bound(self._watch, self._cpu, lambda: self._loop.steps + self._requests)
+        bound = _Bound(
+            self._watch,
+            self._cpu,
+            lambda: self._loop.steps + self._requests,
+            lambda: self._output.size,
+        )
         self._naps.begin()
         wait, looks = _LOOK, 0
         while self.liveness is Liveness.RESTS:
@@ -328,11 +334,18 @@ class _Naps:
 class _Bound:
     """The bound within which a program has to come to rest."""
 
-    def __init__(self, watch: ProcessWatch, cpu: float, done: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        watch: ProcessWatch,
+        cpu: float,
+        done: Callable[[], int],
+        written: Callable[[], int],
+    ) -> None:
         self._watch, self._cpu = watch, cpu
         self._begin = watch.cpu_time()
         self._since: dict[str, float] = {}
         self._done, self._most = done, done() + _MOST_DONE
+        self._written, self._most_written = written, written() + _MOST_OUTPUT
 
     def exceeded(self, look: Look) -> str:
         """Why it is over, "" while it is not; ``look``: what its threads do now."""
@@ -340,6 +353,8 @@ class _Bound:
             return f"it does not come to rest within {self._cpu:g} s of its own CPU time"
         if self._done() > self._most:
             return f"it does not come to rest within {_MOST_DONE} calls"
+        if self._written() > self._most_written:
+            return f"it does not come to rest within {_MOST_OUTPUT >> 20} MiB of output"
         states, now = {thread.state for thread in look.values()}, time.monotonic()
         for state, (seconds, what) in _WAITS.items():
             if state not in states:
@@ -356,6 +371,8 @@ class _Output:
         self._fd = -1
         self._first = self._last = b""
         self._left_out = 0
+        #: Bytes that have come.
+        self.size = 0
 
     def follow(self, fd: int, pump: Pump) -> None:
         """Read from ``fd`` whenever ``pump`` sees that there is something."""
@@ -374,6 +391,7 @@ class _Output:
             data = os.read(self._fd, 1 << 16)
         if not data:
             return False
+        self.size += len(data)
         room = _KEPT - len(self._first)
         self._first += data[:room]
         self._last += data[room:]
