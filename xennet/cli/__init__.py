@@ -152,22 +152,32 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
         return 0
     except MemoryError as e:
         return _failed(f"out of memory{': ' if str(e) else ''}{e}", EXIT_BAD_INPUT)
+    except OSError as e:
+        if e.errno not in _NO_OUTPUT | _RUN_OUT:
+            return _unexpected(e)
+        if e.filename is not None:
+            return _failed(f"{e.filename}: {os.strerror(e.errno)}", EXIT_BAD_INPUT)
+        if e.errno in _RUN_OUT:
+            return _failed(os.strerror(e.errno), EXIT_BAD_INPUT)
+        discard(sys.stdout)
+        return _failed(f"standard output: {os.strerror(e.errno)}", EXIT_BAD_INPUT)
     except Exception as e:
-        if isinstance(e, OSError) and e.errno in _NO_OUTPUT and e.filename is None:
-            discard(sys.stdout)
-            return _failed(f"standard output: {os.strerror(e.errno)}", EXIT_BAD_INPUT)
-        if isinstance(e, OSError) and e.errno in _NO_OUTPUT | _RUN_OUT:
-            where = "" if e.filename is None else f"{e.filename}: "
-            return _failed(f"{where}{os.strerror(e.errno)}", EXIT_BAD_INPUT)
-        if sys.flags.dev_mode:
-            raise
-        if notes := getattr(e, "__notes__", ()):
-            from xennet.host.own_driver import error_and_place, is_raised_by_own_driver
-
-            if is_raised_by_own_driver(e):
-                return _failed(f"the driver raised {error_and_place(e)} ({'; '.join(notes)})", 1)
-        return _failed(f"internal error: {type(e).__name__}: {e}", EXIT_SOFTWARE)
+        return _unexpected(e)
     return code if isinstance(code, int) else 0
+
+
+def _unexpected(error: Exception) -> int:
+    """Tell of an exception that no command raises to say something; raises it in Python's
+    development mode."""
+    if sys.flags.dev_mode:
+        raise error
+    if notes := getattr(error, "__notes__", ()):
+        from xennet.host.own_driver import error_and_place, is_raised_by_own_driver
+
+        if is_raised_by_own_driver(error):
+            said = f"the driver raised {error_and_place(error)} ({'; '.join(notes)})"
+            return _failed(said, 1)
+    return _failed(f"internal error: {type(error).__name__}: {error}", EXIT_SOFTWARE)
 
 
 def _failed(message: str, code: int, usage: click.Context | None = None) -> int:

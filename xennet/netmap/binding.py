@@ -34,23 +34,20 @@ def ring_range(port: Adapter, mode: int, ringid: int, flags: int, tx: bool) -> r
     Raises NetmapError(EINVAL) for a mode that is none or that the port cannot have, and for a ring
     that is beyond both directions. A ring beyond this direction alone stands for ring 0 there.
     """
-    if flags & _ONLY[tx]:
-        _check(port, mode, ringid)
-        return range(0)
     _check(port, mode, ringid)
+    if flags & _ONLY[tx]:
+        return range(0)
     nic, host = port.nrings(tx), port.host_count(tx)
-    match mode:
-        case _ if mode in (NR_REG_ALL_NIC, NR_REG_NULL):
-            return range(nic)
-        case _ if mode == NR_REG_SW:
-            return range(nic, nic + host)
-        case _ if mode == NR_REG_NIC_SW:
-            return range(nic + host)
-        case _ if mode == NR_REG_ONE_NIC:
-            first = ringid if ringid < nic else 0
-        case _:
-            first = nic + (ringid if ringid < host else 0)
-    return range(first, first + 1)
+    one_nic = ringid if ringid < nic else 0
+    one_host = nic + (ringid if ringid < host else 0)
+    return {
+        NR_REG_ALL_NIC: range(nic),
+        NR_REG_NULL: range(nic),
+        NR_REG_SW: range(nic, nic + host),
+        NR_REG_NIC_SW: range(nic + host),
+        NR_REG_ONE_NIC: range(one_nic, one_nic + 1),
+        NR_REG_ONE_SW: range(one_host, one_host + 1),
+    }[mode]
 
 
 def _check(port: Adapter, mode: int, ringid: int) -> None:
