@@ -53,7 +53,7 @@ def test_a_reader_that_goes_away_is_an_error_of_one_line() -> None:
     os.close(write)
     assert done.returncode == 2
     assert done.stderr == (
-        b"xennet: standard output: cannot be written after 3 frames: Broken pipe\n"
+        b"xennet: standard output: cannot be written after 0 frames: Broken pipe\n"
     )
 
 
