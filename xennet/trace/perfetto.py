@@ -180,8 +180,18 @@ class _Writer:
 
 
 _INSTANTS = (
-    *("publish", "upcall", "packet", "lost", "xenstore", "state", "domain", "frame", "virq"),
-    *("defect", "check", "program"),
+    "publish",
+    "upcall",
+    "packet",
+    "lost",
+    "xenstore",
+    "state",
+    "domain",
+    "frame",
+    "virq",
+    "defect",
+    "check",
+    "program",
 )
 #: Kind of an event -> what shows it; others are not shown.
 _SHOWN: dict[str, Callable[[_Writer, Event, int], None]] = {
