@@ -288,6 +288,14 @@ def test_a_wake_up_is_lost_if_nobody_looks_behind_the_store(shown: Shown) -> Non
     assert tab.ask("lostWakeUps.map(one => one.memory.id)") == lost
 
 
+def test_the_machine_is_no_backend_when_it_looks_at_a_ring(shown: Shown) -> None:
+    index = {"memory": 1, "at": 0, "size": 4, "bytes": "01000000", "field": "req_prod"}
+    page = {**_page(1, b""), "what": "tx ring"}
+    tab = shown(_recording(("memory", 1, page), ("load", 0, index), ("load", None, index)))
+    names = tab.ask("[...document.querySelectorAll('#lanes text')].map(one => one.textContent)")
+    assert names == ["domain 0", "backend", "domain 1", "frontend", "machine", ""]
+
+
 def test_a_good_run_has_no_lost_wake_up_and_opens_at_its_first_step(
     run_recording: Recording, shown: Shown
 ) -> None:

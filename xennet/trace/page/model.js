@@ -278,7 +278,10 @@ function publicationsBefore(memory, step) {
 const roles = new Map();
 for (const memory of rings()) {
   roles.set(memory.owner, "frontend");
-  for (const step of headerAccesses(memory)) if (!roles.has(eventAt(step).dom)) roles.set(eventAt(step).dom, "backend");
+  for (const step of headerAccesses(memory)) {
+    const {dom} = eventAt(step);
+    if (domains.includes(dom) && !roles.has(dom)) roles.set(dom, "backend");
+  }
 }
 
 /** The steps that say that something is wrong with a step. */
