@@ -101,17 +101,19 @@ MOCK = "tests.check.mock_drivers:EchoNetback"
 
 
 def test_what_fails_for_a_feature_that_is_not_announced_is_told(
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also where the check connects by itself; nothing is said of a driver that has the feature,
     fails without any, or declares that it lacks it."""
     only = ("--only", "netback.ctrl.unknown-type-0xb", "--only", "netback.tx.short-0")
-    assert run("netback", "--python", MOCK, *only) == 1
+    page = tmp_path / "page.html"
+    assert run("netback", "--python", MOCK, *only, "--html", str(page)) == 1
     told = capsys.readouterr().out.splitlines()
     assert told.count("    not announced by the driver: ctrl-ring") == 1
     assert told[-2] == (
         "1 FAIL need what the driver does not announce; if it lacks that: --without ctrl-ring"
     )
+    assert f"<p>{told[-2]}</p>" in page.read_text()
     assert run("netback", "--python", MOCK, *only, "--without", "ctrl-ring") == 1
     assert run("netback", "--builtin", "xnb", "--only", CHECK) == 1
     assert "announce" not in capsys.readouterr().out

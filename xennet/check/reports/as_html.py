@@ -6,17 +6,31 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from xennet.check.reports.as_json import versions
+from xennet.check.reports.as_text import unannounced_lines
 from xennet.check.reports.plain_text import fit_for_xml
 from xennet.check.runner import Play, Result
 from xennet.check.target import Target
 
 _STYLE = """
+:root {
+  color-scheme: light dark;
+  --line: #bbb; --pre: #f4f4f4; --good: #dff0d8; --bad: #f2c4c4; --rest: #eee;
+}
+@media (prefers-color-scheme: dark) {
+  :root { --line: #555; --pre: #222; --good: #1d3a22; --bad: #5a2328; --rest: #2c2c2c; }
+}
 body { font-family: sans-serif; margin: 2em; max-width: 75em; }
+h1, h2, li, code { overflow-wrap: anywhere; }
 table { border-collapse: collapse; }
-td, th { border: 1px solid #bbb; padding: 0.2em 0.6em; text-align: left; vertical-align: top; }
-pre { background: #f4f4f4; padding: 0.6em; overflow-x: auto; white-space: pre-wrap; }
-.pass { background: #dff0d8; } .FAIL, .XPASS { background: #f2c4c4; }
-.xfail, .unsupported { background: #eee; }
+td, th { border: 1px solid var(--line); padding: 0.2em 0.6em; }
+td, th { text-align: left; vertical-align: top; }
+pre { background: var(--pre); padding: 0.6em; overflow-x: auto; white-space: pre-wrap; }
+.pass { background: var(--good); } .FAIL, .XPASS { background: var(--bad); }
+.xfail, .unsupported { background: var(--rest); }
+@media (max-width: 50em) {
+  body { margin: 0.8em; } td, th { padding: 0.2em; } .more { display: none; }
+  td:nth-child(2) { overflow-wrap: anywhere; }
+}
 """
 #: Most notes of a peer that are shown of a play.
 _NOTES = 200
@@ -32,7 +46,9 @@ def _page(target: Target, results: Sequence[Result], not_played: Sequence[str]) 
     title = f"xennet check {target.side} {target.name}"
     yield "<!DOCTYPE html>"
     yield '<html xmlns="http://www.w3.org/1999/xhtml" lang="en">'
-    yield f'<head><meta charset="utf-8" /><title>{_text(title)}</title>'
+    yield '<head><meta charset="utf-8" />'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1" />'
+    yield f"<title>{_text(title)}</title>"
     yield f"<style>{_STYLE}</style></head><body><h1>{_text(title)}</h1>"
     told = ", ".join(f"{name} {value}" for name, value in versions().items())
     yield f"<p>Versions: {_text(told)}.</p>"
@@ -41,8 +57,10 @@ def _page(target: Target, results: Sequence[Result], not_played: Sequence[str]) 
     yield f"<p>{len(results)} checks: {_text(counts)}.</p>"
     if not_played:
         yield f"<p>The run was interrupted before {_text(', '.join(not_played))}.</p>"
-    yield "<table><tr><th>verdict</th><th>check</th><th>outcome</th><th>control</th>"
-    yield "<th>severity</th><th>tier</th><th>what it plays</th></tr>"
+    yield from (f"<p>{_text(line)}</p>" for line in unannounced_lines(results))
+    yield '<table><tr><th>verdict</th><th>check</th><th class="more">outcome</th>'
+    yield '<th class="more">control</th><th class="more">severity</th><th class="more">tier</th>'
+    yield "<th>what it plays</th></tr>"
     for result in results:
         yield from _row(result)
     yield "</table>"
@@ -58,8 +76,9 @@ def _row(result: Result) -> Iterator[str]:
     if not result.good or result.known is not None:
         name = f'<a href="#{name}">{name}</a>'
     yield f'<tr class="{result.word}"><td>{result.word}</td><td>{name}</td>'
-    yield f"<td>{_text(result.seen or '')}</td><td>{_text(result.control or '')}</td>"
-    yield f"<td>{rule.severity}</td><td>{rule.tier}</td><td>{_text(result.check.summary)}</td></tr>"
+    for value in (result.seen or "", result.control or "", rule.severity, rule.tier):
+        yield f'<td class="more">{_text(value)}</td>'
+    yield f"<td>{_text(result.check.summary)}</td></tr>"
 
 
 def _details(result: Result) -> Iterator[str]:
@@ -71,6 +90,8 @@ def _details(result: Result) -> Iterator[str]:
     if result.known is not None:
         yield f"<p>Known: {_text(str(result.known))}</p>"
     yield "<ul>" + "".join(f"<li>{_text(one)}</li>" for one in result.problems) + "</ul>"
+    if result.unannounced:
+        yield f"<p>Not announced by the driver: {', '.join(result.unannounced)}</p>"
     if result.again:
         yield f"<p>Again: <code>{_text(result.again)}</code></p>"
     if evidence:
@@ -83,6 +104,8 @@ def _details(result: Result) -> Iterator[str]:
         yield "<p>The control twin differs in (hostile | control):</p>"
         yield f"<pre>{_text(chr(10).join(result.diff))}</pre>"
     if result.play is not None:
+        if result.play.output:
+            yield f"<p>Its output:</p><pre>{_text(result.play.output)}</pre>"
         yield from _notes(result.play)
 
 
