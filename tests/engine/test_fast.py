@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
 from array import array
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from glob import glob
+from importlib import import_module
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import branching
 import numpy as np
@@ -19,12 +22,15 @@ import pytest
 from numba.core.errors import TypingError
 
 from xennet.engine import kernel as kernels
+from xennet.engine.branches import reached
 from xennet.engine.choice import named
 from xennet.engine.fast import FastEngine
-from xennet.engine.fast.cache import kept_code
+from xennet.engine.fast.cache import kept_code, sources
 from xennet.engine.fast.translate import translate
 from xennet.engine.kernel import U32Array, U32Words
 from xennet.netback import guest_tx
+
+PACKAGE = Path(kernels.__file__).parents[1]
 
 #: A kernel of the package on a ring of its own, in a process of its own.
 RUN = """
@@ -121,6 +127,43 @@ def test_code_from_the_cache_needs_none_of_the_kernels_that_it_calls(
         kinds(np.zeros(1, np.uint32), np.zeros(1, np.int64))
         prepared.append(branching.called in engine._translator._twins)
     assert prepared == [True, False]
+
+
+def kernels_of_the_package() -> set[FunctionType]:
+    """What the package asks an engine for, and what that calls."""
+    found: set[FunctionType] = set()
+    for path in PACKAGE.rglob("*.py"):
+        names = re.findall(r"\.kernel\(([a-z_.]+)\)", path.read_text())
+        space = vars(import_module(module_of(path))) if names else {}
+        for first, *rest in (name.split(".") for name in names):
+            root = reduce(getattr, rest, space[first]) if first in space else None
+            if isinstance(root, FunctionType):
+                found.update(reached(root))
+    return found
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+
+def test_cached_code_is_stamped_with_every_file_that_kernels_have_names_from() -> None:
+    stamped = {module_of(Path(path)) for path in sources()}
+    every = kernels_of_the_package()
+    assert len(every) > 200
+    missing = set()
+    for kernel in every:
+        module = sys.modules[kernel.__module__]
+        tree = ast.parse(inspect.getsource(module))
+        imported = {
+            alias.name: node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if not isinstance(vars(module).get(alias.name), ModuleType)
+        }
+        names = imported.keys() & set(kernel.__code__.co_names)
+        missing |= {(imported[name], name) for name in names if imported[name] not in stamped}
+    assert not missing
 
 
 def test_a_cache_that_cannot_be_made_does_no_harm(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import marshal
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -37,7 +37,7 @@ KEPT = 8
 _DIGEST = 16
 
 _PACKAGE = Path(__file__).resolve().parents[2]
-#: Where kernels are, and the constants and helpers that they use: the package and folders of it.
+#: Where kernels have constants and helpers from: the package and folders of it, and single files.
 _ROOMS = (
     "",
     "abi",
@@ -49,23 +49,34 @@ _ROOMS = (
     "link",
     "netback",
     "netfront",
+    "netmap",
     "offload",
     "port",
     "shmif",
     "vif",
 )
+_FILES = ("host/timeslices.py",)
+
+
+def sources() -> Iterator[str]:
+    """The paths of every source that the package's kernels can depend on."""
+    for room in _ROOMS:
+        folder = os.path.join(_PACKAGE, room)
+        yield from (
+            os.path.join(folder, name)
+            for name in sorted(os.listdir(folder))
+            if name.endswith(".py")
+        )
+    yield from (os.path.join(_PACKAGE, name) for name in _FILES)
 
 
 @cache
 def stamp() -> str:
-    """A digest of every source that the package's kernels can depend on."""
+    """A digest of :func:`sources`."""
     digest = hashlib.blake2b(digest_size=_DIGEST)
-    for room in _ROOMS:
-        folder = os.path.join(_PACKAGE, room)
-        for name in sorted(os.listdir(folder)):
-            if name.endswith(".py"):
-                with open(os.path.join(folder, name), "rb") as source:
-                    digest.update(source.read())
+    for path in sources():
+        with open(path, "rb") as source:
+            digest.update(source.read())
     return digest.hexdigest()
 
 
