@@ -1,4 +1,4 @@
-"""How many examples a test takes that tries parsers with whatever there may be."""
+"""How many examples a test takes that tries a parser with any bytes, or a model with any moves."""
 
 from hypothesis import settings
 

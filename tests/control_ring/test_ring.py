@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 from control_sites import NOT_SUPPORTED, SUCCESS, Ends, RawFrontend, Site
+from how_many import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,7 +206,7 @@ def test_both_ends_on_any_site_leave_nothing(site: Site) -> None:
     assert site.held() == before == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(225), deadline=None)
 @given(st.data())
 def test_any_bytes_are_answered_and_nothing_leaks(data: st.DataObject) -> None:
     start = data.draw(st.sampled_from([0, 2**31 - 3, 2**32 - 3]) | st.integers(0, 2**32 - 1))

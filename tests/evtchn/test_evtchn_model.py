@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pytest
 from evtchn_models import VCPUS, FifoModelDomain, ModelDomain
+from how_many import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -263,4 +264,4 @@ class EventChannelMachine(RuleBasedStateMachine):
 
 
 TestEventChannelMachine = EventChannelMachine.TestCase
-TestEventChannelMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestEventChannelMachine.settings = settings(max_examples=examples(90), stateful_step_count=40)

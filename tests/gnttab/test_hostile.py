@@ -9,6 +9,7 @@ import random
 from array import array
 
 from gnttab_world import World, status_name
+from how_many import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -65,7 +66,7 @@ def snapshot(world: World, domid: int) -> dict[int, bytes]:
     return {frame: world.bytes_of(frame) for frame in world.memory.owned_by(domid)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(90), deadline=None)
 @given(SEED, VERSIONS)
 @example(0, (1, 1, 1))
 @example(0, (2, 2, 2))
@@ -83,7 +84,7 @@ def test_copies_through_noise_touch_nobody_elses_memory(
     assert [world.pins(domid) for domid in range(4)] == [{}] * 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(90), deadline=None)
 @given(SEED, VERSIONS)
 def test_a_copy_writes_only_pages_of_the_domains_it_names(
     seed: int, versions: tuple[int, ...]
@@ -112,7 +113,7 @@ def active_frames(world: World) -> set[int]:
     return {rows[domid * 8 + 5] + i for domid in range(4) for i in range(8)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(90), deadline=None)
 @given(SEED, VERSIONS, st.sampled_from((0, 1)))
 @example(0, (1, 2, 1), 0)
 @example(0, (1, 2, 1), 1)
@@ -142,7 +143,7 @@ def test_the_short_cut_for_ordinary_elements_changes_nothing(
             assert worlds[0].bytes_of(frame) == worlds[1].bytes_of(frame)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(90), deadline=None)
 @given(SEED, VERSIONS)
 def test_mapping_noise_reaches_only_what_its_owner_granted(
     seed: int, versions: tuple[int, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gnttab_world import READONLY_MAP, WRITE, Own, Ref, World, element, status_name
 from grant_model import GrantModel, Key
+from how_many import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -310,5 +311,5 @@ def world_is_idle(world: World, domid: int) -> bool:
 
 TestGrants = Grants.TestCase
 TestGrants.settings = settings(
-    max_examples=120, stateful_step_count=60, deadline=None, report_multiple_bugs=False
+    max_examples=examples(180), stateful_step_count=60, deadline=None, report_multiple_bugs=False
 )

@@ -7,6 +7,7 @@ as long as the right lasts, also when the owner freed the page or was destroyed 
 from __future__ import annotations
 
 from attrs import define, field
+from how_many import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -233,4 +234,4 @@ class MachineLife(RuleBasedStateMachine):
 
 
 TestMachineLife = MachineLife.TestCase
-TestMachineLife.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
+TestMachineLife.settings = settings(max_examples=examples(75), stateful_step_count=50)

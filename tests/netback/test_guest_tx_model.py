@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import cycle, pairwise
 from random import Random
 
+from how_many import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ip_frames import TCP, UDP, VLAN, ipv4, tcp, udp
@@ -88,7 +89,7 @@ def raw(front: RawFrontend, slot: object) -> bytes:
     return TX_REQUEST.pack(gref, offset, flags, ident, size)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(st.lists(slots, max_size=60), starts)
 @example(content=[(GOOD, 0, 1, 0, 54)], start=0)  # the total length goes beyond the end
 @example(content=[(GOOD, 0, 1, 0, 80)], start=0)  # ... and ends before it
@@ -142,7 +143,7 @@ def listed(front: RawFrontend) -> list[bytes]:
     return [mac.to_bytes(6, "big") for mac in config[C_MCAST : C_MCAST + count]]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.lists(slots, max_size=40),
     st.integers(0, 20000) | st.just(UNLIMITED),
@@ -181,7 +182,7 @@ def test_a_pass_with_credit_hashes_and_a_list_gives_what_the_model_says(
     assert batch.used == sum(len(data) for _, data, _ in delivered)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(240), deadline=None)
 @given(st.integers(0, 2**32 - 1), starts, st.integers(0, 300))
 def test_a_random_ring_page_gives_what_the_model_says(seed: int, start: int, ahead: int) -> None:
     front = RawFrontend(start=start)
@@ -199,7 +200,7 @@ def test_a_random_ring_page_gives_what_the_model_says(seed: int, start: int, ahe
         assert (front.queue.tx_ring.rsp_prod_pvt - start) % 2**32 == len(expected.statuses)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(240), deadline=None)
 @given(
     st.lists(slots, min_size=1, max_size=40),
     st.lists(st.integers(1, 8), min_size=1, max_size=20),

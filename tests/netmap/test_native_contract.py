@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import select
 
+from how_many import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -296,5 +297,5 @@ class NativeContract(RuleBasedStateMachine):
             self.world.end.remove()
 
 
-NativeContract.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+NativeContract.TestCase.settings = settings(max_examples=examples(45), stateful_step_count=40)
 TestNativeContract = NativeContract.TestCase

@@ -43,8 +43,13 @@ def outcomes(request: pytest.FixtureRequest) -> list[Outcome]:
     topic, engine = request.param
     if engine == "fast":
         pytest.importorskip("numba")
+    cases = load(DATA / f"{topic}.json")
+    if (topic, engine) == ("extra_bufs", "fast"):
+        # Kernels run in a sync only; the other cases take all buffers of a region, for seconds.
+        cases = [case for case in cases if any(step["op"] == "txsync" for step in case["steps"])]
+        assert cases
     with using(engine):
-        return play(load(DATA / f"{topic}.json")).outcomes
+        return play(cases).outcomes
 
 
 def test_every_case_is_as_recorded(outcomes: list[Outcome]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
+from how_many import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -355,7 +356,7 @@ POINTS = st.integers(1, 30) | st.integers(1, 400)
 VALUES = st.none() | st.integers(0, 20) | st.integers(0, 0xFFFFFFFF)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(90))
 @given(move=st.sampled_from([*FRONTEND_MOVES.values()]), value=VALUES, number=POINTS)
 def test_netback_survives_any_move_at_any_point(move: Any, value: int | None, number: int) -> None:
     adversary = Adversary()
@@ -375,7 +376,7 @@ def test_netback_survives_any_move_at_any_point(move: Any, value: int | None, nu
         scene.setup.host.destroy()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(90))
 @given(move=st.sampled_from([*BACKEND_MOVES.values()]), value=VALUES, number=POINTS)
 def test_netfront_survives_any_move_at_any_point(move: Any, value: int | None, number: int) -> None:
     adversary = Adversary()
@@ -395,7 +396,7 @@ def test_netfront_survives_any_move_at_any_point(move: Any, value: int | None, n
 # -- any moves, at any steps -----------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(90))
 @given(plan=frontend_plans(), settle=st.booleans())
 def test_netback_survives_any_moves_of_a_frontend(plan: Any, settle: bool) -> None:
     scene = facing_netback()
@@ -412,7 +413,7 @@ def test_netback_survives_any_moves_of_a_frontend(plan: Any, settle: bool) -> No
     host.destroy()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(90))
 @given(plan=backend_plans(), settle=st.booleans(), kind=st.sampled_from(list(KINDS)))
 def test_netfront_survives_any_moves_of_a_backend(plan: Any, settle: bool, kind: str) -> None:
     scene = facing_netfront(kind)

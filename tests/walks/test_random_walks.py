@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from how_many import examples
 from hypothesis import given, settings, stateful
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition
@@ -613,7 +614,7 @@ small_bursts = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     kind=st.sampled_from(Walk.kinds),
     vif=vifs,
@@ -674,4 +675,4 @@ def test_a_panic_that_sound_drivers_cannot_cause_fails_the_walk() -> None:
 TestWalk = Walk.TestCase
 TestXnbWalk = XnbWalk.TestCase
 TestXnbWalk.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
-TestWalk.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestWalk.settings = settings(max_examples=examples(90), stateful_step_count=30, deadline=None)

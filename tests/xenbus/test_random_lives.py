@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 
+from how_many import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -306,7 +307,7 @@ class Lives(RuleBasedStateMachine):
 
 
 TestRandomLives = Lives.TestCase
-TestRandomLives.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRandomLives.settings = settings(max_examples=examples(90), stateful_step_count=30)
 
 
 def test_an_idle_phase_follows_every_unload() -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 from declared_differences import declared, must_not_be_asked, uses_stale_errno
+from how_many import examples
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -408,7 +409,7 @@ class Differential420(Differential):
 
 
 SETTINGS = settings(
-    max_examples=150,
+    max_examples=examples(240),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
