@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -191,7 +192,7 @@ def test_a_peer_has_to_be_asked_for_in_time(outcomes: dict[str, list[str]]) -> N
 
 
 def test_the_tests_of_the_drivers_on_the_page_pass(site: Path, tmp_path: Path) -> None:
-    """Drivers and tests as they stand in docs/own-driver.md."""
+    """Drivers and tests as they stand in docs/own-driver.md, and the command below them."""
     page = (ROOT / "docs" / "own-driver.md").read_text()
     programs = re.findall(r"^```python\n(.*?)^```\n", page, re.M | re.S)
     for name, program in zip(("my_netfront", "my_netback"), programs, strict=False):
@@ -201,7 +202,11 @@ def test_the_tests_of_the_drivers_on_the_page_pass(site: Path, tmp_path: Path) -
         (tmp_path / name).write_text(text)
     done = run("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", on=site, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr  # errors at the end of a test too
-    assert "6 passed" in done.stdout
+    assert "7 passed" in done.stdout
+    (words,) = re.findall(r"^    xennet (check netback --python .*)$", page, re.M)
+    done = run("-m", "xennet", *shlex.split(words), on=site, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "echo_netback:EchoNetback: 4 pass" in done.stdout
 
 
 def test_without_a_fixture_nothing_is_loaded(site: Path, tmp_path: Path) -> None:
