@@ -522,6 +522,29 @@ def test_output_that_is_closed_is_one_line_and_messages_are_not_missed(
     assert out
 
 
+@pytest.mark.parametrize(
+    ("args", "code", "error"),
+    [
+        (("ring", "-"), 2, "xennet: -: Bad file descriptor\n"),
+        (
+            ("run", "--guest", "pcap:-", "--host", "null:"),
+            2,
+            "xennet: standard input: cannot be opened: Bad file descriptor\n",
+        ),
+        (("step", "--guest", "gen:60x1", "--host", "null:"), 0, ""),
+    ],
+)
+def test_input_that_is_closed_is_told_to_who_needs_it(
+    args: tuple[str, ...], code: int, error: str
+) -> None:
+    done = subprocess.run(
+        ["bash", "-c", 'exec "$0" -m xennet "$@" <&-', sys.executable, *args],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (code, error)
+
+
 def test_recording_never_takes_the_place_of_a_closed_stdout(tmp_path: Path) -> None:
     target = tmp_path / "out.pcap"
     command = f'exec "$0" -m xennet run --guest gen:60x3 --host record:{target} <&- >&- 2>&-'

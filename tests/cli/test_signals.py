@@ -229,3 +229,16 @@ def test_control_c_on_a_terminal_shows_the_report_and_leaves_no_bar() -> None:
     assert "━" not in report
     assert "\nINTERRUPTED\n  interrupted by SIGINT: " in report
     assert "Traceback" not in shown
+
+
+def test_interrupt_while_the_command_is_imported_is_told_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    ended = subprocess.run(
+        [sys.executable, "-m", "xennet", "info"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "xennet: interrupted\n")

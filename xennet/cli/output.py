@@ -33,12 +33,15 @@ def say_json(document: Mapping[str, Any], err: bool = False) -> None:
 def open_standard_streams() -> None:
     """Open the standard streams with which the process was started closed.
 
-    Otherwise a file that the process opens would become one of them. Writing to such a stdout is an
-    error (EBADF), as in other programs; messages to such a stderr are discarded.
+    Otherwise a file that the process opens would become one of them. To read such a stdin or write
+    to such a stdout is an error (EBADF), as in other programs; messages to such a stderr are
+    discarded.
     """
     closed = [number for number in range(3) if not _is_open(number)]
     for number in closed:  # open() returns the lowest free number
         os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_WRONLY)
+    if 0 in closed:
+        sys.stdin = os.fdopen(0, "r", encoding="utf-8", closefd=False)
     if 1 in closed:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if 2 in closed:
