@@ -125,6 +125,30 @@ def test_checks_are_chosen_by_their_rule_too(capsys: pytest.CaptureFixture[str])
     assert played == {one.id for one in all_checks() if one.rule == "netif.tx.short-packet"}
 
 
+def test_checks_are_listed_by_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "netback.tx.short-*", "netif.tx.slot-in-page") == 0
+    told = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert {one for one in told if "short" in one} == {
+        one.id for one in all_checks() if one.id.startswith("netback.tx.short-")
+    }
+    assert CHECK in told
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("list", "netback.tx.shrt-0"), "Did you mean 'netback.tx.short-0'"),
+        (("netback", "--builtin", "xnb", "--only", "netif.tx.slot-in-pag"), "slot-in-page'"),
+        (("netback", "--python", "./here/drv.py:make"), "in its directory it is drv:make"),
+    ],
+)
+def test_what_is_nearly_right_is_told(
+    words: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words) == 2
+    assert why in capsys.readouterr().err
+
+
 def test_checks_of_weaker_rules_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     weak = [one for one in all_checks() if rule_book()[one.rule].severity == "SHOULD"]
     side, name = weak[0].side, weak[0].id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -37,6 +37,8 @@ def _known_option(ctx: click.Context, param: click.Parameter, value: str | None)
     return value if value in (None, _OWN) else _INPUT(value, param, ctx)
 
 
+#: The severity that leaves no rule out.
+_WEAKEST = "NOTE"
 _EXIT_CODES = (
     "Exit code: 0 all is as expected, 1 a check is not, 2 the suite or the driver cannot be run. "
     "Interrupted, it reports what was played until then, and exits with 130 or 143."
@@ -53,7 +55,7 @@ _OPTIONS = (
     click.option(
         "--severity",
         type=click.Choice(["MUST", "SHOULD", "NOTE"]),
-        default="NOTE",
+        default=_WEAKEST,
         help="Only checks of rules that bind so much or more.",
     ),
     click.option(
@@ -144,12 +146,13 @@ def netfront(ctx: click.Context, /, **options: Any) -> None:
 
 @check.command("list", short_help="List all checks.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, for other runners.")
-def list_(as_json: bool) -> None:
-    """List all checks."""
+@click.argument("pattern", nargs=-1)
+def list_(as_json: bool, pattern: Sequence[str]) -> None:
+    """List all checks, or those whose name or rule is like a PATTERN ('netback.tx.*')."""
     from xennet.check.check import all_checks
     from xennet.check.reports.as_json import list_json
 
-    checks = all_checks()
+    checks = _selected(all_checks(), pattern, _WEAKEST)
     if as_json:
         say_json(list_json(checks))
         return
@@ -422,7 +425,7 @@ def _profile(path: Path | None, without: Sequence[str]) -> Profile:
         raise click.UsageError(str(error)) from None
 
 
-def _selected(checks: Iterable[Check], only: Sequence[str], severity: str) -> list[Check]:
+def _selected(checks: Collection[Check], only: Sequence[str], severity: str) -> list[Check]:
     from xennet.check.outcome import Severity
     from xennet.check.rule_book import rule_book
 
@@ -435,7 +438,9 @@ def _selected(checks: Iterable[Check], only: Sequence[str], severity: str) -> li
         and binding.index(book[one.rule].severity) <= least
     ]
     if not chosen:
-        raise click.UsageError(f"No check is like {' or '.join(only)}.")
+        names = {name for one in checks for name in (one.id, one.rule)}
+        near = did_you_mean(only[0], sorted(names)) if len(only) == 1 else ""
+        raise click.UsageError(f"No check is like {' or '.join(only)}.{near}")
     return chosen
 
 

@@ -58,6 +58,9 @@ def load_factory(spec: str) -> Factory:
     module, colon, name = spec.partition(":")
     if not (module and colon and name):
         raise OwnDriverError(f"{spec!r} is not module:factory")
+    if module.endswith(".py"):
+        known = f"{Path(module).stem}:{name}"
+        raise OwnDriverError(f"{spec}: a module has no .py; in its directory it is {known}")
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.insert(0, os.getcwd())
     try:
