@@ -214,13 +214,15 @@ class Observers:
     """The hub: it hands each event to the observers that want its kind.
 
     Kinds are the events of this module, and RingEvent and EventsLost of xennet.vif.ring_events.
-    ``active`` is True while there is an observer.
+    ``active`` is True while there is an observer. ``keep`` is given what an observer raises, and
+    returns whether it will raise that later (RunLoop.keep).
     """
 
-    __slots__ = ("_interests", "_subscriptions", "_toggles", "active")
+    __slots__ = ("_interests", "_subscriptions", "_toggles", "active", "keep")
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Callable[[BaseException], bool] = lambda error: False) -> None:
         self.active = False
+        self.keep = keep
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._toggles: list[tuple[type, Callable[[bool], None]]] = []
         self._interests: dict[type, Interest] = {}
@@ -253,8 +255,10 @@ class Observers:
         """Call ``observer(event)`` for each event (of one of ``kinds``, if given), in the order of
         emission.
 
-        Returns the function that ends the subscription; it may be called twice. An exception of an
-        observer is raised by the call that emitted the event.
+        Returns the function that ends the subscription; it may be called twice. The first exception
+        of an observer within a delivery is raised by the run loop when the delivery has been made,
+        as what emitted the event is in the middle of something; outside of deliveries it is raised
+        by the call that emitted the event.
         """
         subscription = _Subscription(observer, kinds)
         self._set((*self._subscriptions, subscription))
@@ -277,7 +281,11 @@ class Observers:
         """Hand ``event`` to every observer that wants its kind."""
         for subscription in self._subscriptions:
             if not subscription.kinds or isinstance(event, subscription.kinds):
-                subscription.observer(event)
+                try:
+                    subscription.observer(event)
+                except BaseException as error:
+                    if not self.keep(error):
+                        raise
 
     def _set(self, subscriptions: tuple[_Subscription, ...]) -> None:
         self._subscriptions = subscriptions

@@ -152,7 +152,7 @@ class RunLoop:
         self._current: Delivery | None = None
         self._waiting: list[int] = []
         self._ended: set[int] = set()
-        self._faults: list[Exception] = []
+        self._faults: list[BaseException] = []
 
     def __repr__(self) -> str:
         return f"<RunLoop {self.steps} deliveries made, {len(self._ready)} ready>"
@@ -299,7 +299,7 @@ class RunLoop:
         no such delivery, RuntimeError inside a delivery. An exception of the action is passed on,
         with a note that names the delivery; the delivery counts as made and the loop can go on. The
         same is so for an exception of another domain's delivery that was made while this one
-        waited.
+        waited, and for one that it was to :meth:`keep`.
         """
         if self._current is not None:
             raise RuntimeError(f"step() inside a delivery ({self._current})")
@@ -336,6 +336,17 @@ class RunLoop:
         if self._faults and not self._waiting:
             raise self._faults.pop(0)
         return delivery
+
+    def keep(self, error: BaseException) -> bool:
+        """Keep what somebody who looks on has raised until the delivery that is under way has been
+        made: then :meth:`step` raises it. Of several it does so with the first. Returns False, and
+        keeps nothing, outside of all deliveries."""
+        if self._current is None:
+            return False
+        if not self._faults:
+            error.add_note(f"while delivering {self._current} (step {self.steps})")
+            self._faults.append(error)
+        return True
 
     def step_meanwhile(self, domid: int) -> Delivery | None:
         """Make one delivery of another domain while code of ``domid`` waits. Returns it; None if

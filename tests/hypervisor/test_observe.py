@@ -18,6 +18,7 @@ from xennet.observe import (
     Observers,
     VirqRaised,
 )
+from xennet.runloop import RunLoop
 
 
 @pytest.fixture
@@ -72,6 +73,37 @@ def test_subscribers_get_the_kinds_they_asked_for() -> None:
     hub.emit(1)
     hub.emit("one")
     assert (texts, everything) == (["one"], [1, "one"])
+
+
+def failing(event: object) -> None:
+    raise ValueError(f"saw {event}")
+
+
+def test_what_an_observer_raises_waits_for_the_end_of_the_delivery() -> None:
+    loop = RunLoop()
+    hub, seen = Observers(loop.keep), []
+    hub.subscribe(failing)
+    hub.subscribe(seen.append)
+
+    def work() -> None:
+        hub.emit(1)
+        hub.emit(2)
+        seen.append("whole")
+
+    loop.defer(0, work)
+    with pytest.raises(ValueError, match="saw 1") as raised:
+        loop.step()
+    assert raised.value.__notes__ == ["while delivering work 1 of domain 0 (step 1)"]
+    assert seen == [1, 2, "whole"]
+    loop.defer(0, lambda: None)
+    loop.step()
+
+
+def test_outside_of_deliveries_it_is_raised_at_once() -> None:
+    hub = Observers(RunLoop().keep)
+    hub.subscribe(failing)
+    with pytest.raises(ValueError, match="saw 1"):
+        hub.emit(1)
 
 
 def test_hypercalls_are_seen_with_their_results(site, watched) -> None:

@@ -1,4 +1,5 @@
-"""A link that was interrupted by Control-C, at any line, goes on as if nothing had been."""
+"""A link that was interrupted by Control-C at any line, or by an observer that raised at any event,
+goes on as if nothing had been."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ import signal
 import sys
 from collections import Counter
 from contextlib import suppress
+from itertools import accumulate, count
 from types import FrameType
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +20,10 @@ from xennet.host.setup import Setup
 from xennet.link.vifs import Vifs
 from xennet.netback.policy import VifOptions
 from xennet.netfront.options import NetfrontOptions
+from xennet.observe import EventDelivered, EventSent, FramePassed, Hypercall, Notification
 from xennet.port import open_port
 from xennet.port.gen import GenPort
+from xennet.vif.ring_events import RingEvent
 
 
 class Taking(GenPort):
@@ -53,6 +58,29 @@ class Interrupted:
         return self._trace
 
 
+class TwoWays(Vifs):
+    """A link of ``guests`` that have ``queues`` each, with 300 frames in each direction."""
+
+    def __init__(self, guests: int, queues: int) -> None:
+        front, back = NetfrontOptions(queues=queues), VifOptions(max_queues=queues)
+        super().__init__(Setup(guests=guests, front=front, back=back))
+        self.ends = [(Taking("60x300"), Taking("1514x300")) for _ in range(guests)]
+        for ends in self.ends:
+            self.join(*ends)
+        self.open()
+
+    def finish(self) -> None:
+        """Close it. Every frame has to have arrived, once."""
+        for guest, host in self.ends:
+            for sent, taken in ((guest, host.taken), (host, guest.taken)):
+                again = FrameBatch(memoryview(bytearray(300 * 1514)), 300)
+                open_port(sent.name).pull(again)
+                assert Counter(taken) == Counter(map(bytes, again))
+        self.close()
+        assert not self.leaks()
+        self.destroy()
+
+
 @settings(max_examples=10, deadline=None)
 @given(
     guests=st.integers(1, 2),
@@ -62,25 +90,34 @@ class Interrupted:
 def test_no_frame_is_lost_where_a_run_is_interrupted(
     guests: int, queues: int, lines: list[int]
 ) -> None:
-    link = Vifs(
-        Setup(
-            guests=guests,
-            front=NetfrontOptions(queues=queues),
-            back=VifOptions(max_queues=queues),
-        )
-    )
-    ends = [(Taking("60x300"), Taking("1514x300")) for _ in range(guests)]
-    for guest, host in ends:
-        link.join(guest, host)
-    link.open()
+    link = TwoWays(guests, queues)
     for line in (*lines, 0):
         with suppress(KeyboardInterrupt), Interrupted(line):
             link.carry()
-    for guest, host in ends:
-        for sent, taken in ((guest, host.taken), (host, guest.taken)):
-            again = FrameBatch(memoryview(bytearray(300 * 1514)), 300)
-            open_port(sent.name).pull(again)
-            assert Counter(taken) == Counter(map(bytes, again))
-    link.close()
-    assert not link.leaks()
-    link.destroy()
+    link.finish()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [EventDelivered, EventSent, FramePassed, Hypercall, Notification, RingEvent],
+    ids=lambda kind: kind.__name__,
+)
+@settings(max_examples=4, deadline=None)
+@given(queues=st.integers(1, 2), events=st.lists(st.integers(1, 500), min_size=1, max_size=6))
+def test_no_frame_is_lost_where_an_observer_raises(
+    kind: type, queues: int, events: list[int]
+) -> None:
+    """The machine goes on by itself: no driver is kicked again."""
+    link, at, seen = TwoWays(1, queues), set(accumulate(events)), count(1)
+
+    def observe(_: object) -> None:
+        if next(seen) in at:
+            raise InterruptedError
+
+    leave = link.host.machine.observers.subscribe(observe, kind)
+    link.kick()
+    for _ in range(len(events) + 1):
+        with suppress(InterruptedError):
+            link.settle()
+    leave()
+    link.finish()

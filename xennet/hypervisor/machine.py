@@ -66,7 +66,7 @@ class Machine:
     ) -> None:
         self.memory = Memory(nr_frames, shared=shared)
         self.run_loop = RunLoop()
-        self.observers = Observers()
+        self.observers = Observers(self.run_loop.keep)
         self.channels = EventChannels(
             self._upcall, self.observers, GuestPages(self._own_page, self._unmapped)
         )

@@ -33,7 +33,7 @@ class XenHypervisor:
         self._loop = loop
         self._store = StoreConnection(loop, pump.watch, store_path)
         self._domid = self._store.domid
-        self.observers = Observers()
+        self.observers = Observers(loop.keep)
         self.pages = OwnPages(self._domid)
         self._grants = GntallocGrants(self.pages)
         self.gntdev = Gntdev(self.pages)
