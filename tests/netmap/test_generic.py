@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from attrs import define, field
 from netmap_clients import Client, opened
 
@@ -71,6 +72,24 @@ def test_a_client_is_told_when_half_is_sent() -> None:
     driver.send(1)
     assert woken == ["tx"]
     assert client.file.poll(4) == 4
+
+
+@pytest.mark.parametrize("kept", [0, 6], ids=["the oldest", "the newest"])
+def test_a_client_is_told_by_a_frame_that_is_still_to_be_sent(kept: int) -> None:
+    """The one in the middle is no frame, or was sent before the others."""
+    for middle in (FRAME, b""):
+        client, driver, woken = machine()
+        client.send(*[FRAME] * 3, middle, *[FRAME] * 3)
+        if middle:
+            driver.on_wire.pop(3)()
+        last = driver.on_wire.pop(kept and 5)
+        woken.clear()
+        assert client.file.poll(4) == 0
+        driver.send(5)
+        last()
+        assert woken == ["tx"]
+        assert client.file.poll(4) == 4
+        assert client.ring(True).shown() == (7, 7, 6)
 
 
 def test_a_driver_that_takes_nothing_leaves_the_rest_for_later() -> None:

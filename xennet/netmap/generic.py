@@ -157,8 +157,8 @@ class GenericPort(InterfacePort):
         return before - len(has)
 
     def _want_event(self, kring: Kring) -> None:
-        """Have the client told when half of what the driver has is sent."""
-        has = self._driver_has(kring)
+        """Have the client told when half of what the driver has yet to send is sent."""
+        has = [frame for frame in self._driver_has(kring) if not frame.sent]
         if has:
             has[len(has) // 2].event = True
 
