@@ -22,10 +22,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
 from threading import current_thread, main_thread
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define
 
@@ -47,6 +48,10 @@ LEAP = 10_000_000
 #: Seconds of one sleep at most (a C int of milliseconds is the limit of epoll and poll).
 _LONGEST_SLEEP = 3600.0
 _NS = 1_000_000_000
+#: What the signal module is made of: its own functions look each handler up among the members of an
+#: enum, which takes longer than a run of the pump.
+_signals: Any = import_module("_signal")
+_SIGINT = int(signal.SIGINT)
 
 
 class Clock(Protocol):
@@ -328,7 +333,7 @@ class Pump:
             seconds = _LONGEST_SLEEP
         self._the_wake()
         self._serve(max(0.0, seconds))
-        self._heed()
+        self.heed()
 
     def pass_time(self, ns: int) -> None:
         """Let ``ns`` of the loop's time pass at once, with all deliveries that are due in it."""
@@ -360,22 +365,28 @@ class Pump:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """A context in which an interrupt waits for its end, or for that of a delivery or a turn in
-        :meth:`run` and :meth:`hold`, which are such contexts themselves."""
-        others = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        """A context in which an interrupt waits for its end, for :meth:`heed`, or for the end of a
+        delivery or a turn in :meth:`run` and :meth:`hold`, which are such contexts themselves."""
+        others = _signals.getsignal(_SIGINT) is not _signals.default_int_handler
         if others or current_thread() is not main_thread():
             yield
             return
         self.run_loop.interrupted = False
-        signal.signal(signal.SIGINT, self._interrupt)
+        _signals.signal(_SIGINT, self._interrupt)
         try:
             yield
         finally:
             try:
-                if signal.getsignal(signal.SIGINT) == self._interrupt:
-                    signal.signal(signal.SIGINT, signal.default_int_handler)
+                if _signals.getsignal(_SIGINT) == self._interrupt:
+                    _signals.signal(_SIGINT, _signals.default_int_handler)
             finally:
-                self._heed()
+                self.heed()
+
+    def heed(self) -> None:
+        """Raise KeyboardInterrupt if there was an interrupt in a context of :meth:`whole`."""
+        if self.run_loop.interrupted:
+            self.run_loop.interrupted = False
+            raise KeyboardInterrupt
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -387,7 +398,7 @@ class Pump:
         while True:
             steps = self._steps(over, undisturbed)
             made = loop.deliver(steps)
-            self._heed()
+            self.heed()
             unclocked += made
             if made != steps or unclocked >= CLOCK_STEPS:  # turns may come more often than looks
                 unclocked = 0
@@ -466,14 +477,8 @@ class Pump:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         loop = self.run_loop
         if loop.interrupted:
-            self._heed()
+            self.heed()
         loop.interrupted = True
-
-    def _heed(self) -> None:
-        """Raise KeyboardInterrupt if there was an interrupt."""
-        if self.run_loop.interrupted:
-            self.run_loop.interrupted = False
-            raise KeyboardInterrupt
 
     @contextmanager
     def _live(self) -> Iterator[None]:

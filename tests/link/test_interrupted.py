@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from xennet.frames import FrameBatch
 from xennet.host.setup import Setup
+from xennet.link.epair import EpairLink
 from xennet.link.vifs import Vifs
 from xennet.netback.policy import VifOptions
 from xennet.netfront.options import NetfrontOptions
@@ -95,6 +96,21 @@ def test_no_frame_is_lost_where_a_run_is_interrupted(
         with suppress(KeyboardInterrupt), Interrupted(line):
             link.carry()
     link.finish()
+
+
+@settings(max_examples=10, deadline=None)
+@given(lines=st.lists(st.integers(1, 300), min_size=1, max_size=6))
+def test_no_frame_of_a_link_without_a_machine_is_lost(lines: list[int]) -> None:
+    link = EpairLink()
+    sent, taken = Taking("60x3000"), Taking("60x0")
+    link.join(sent, taken)
+    link.open()
+    for line in (*lines, 0):
+        with suppress(KeyboardInterrupt), Interrupted(line):
+            link.carry()
+    numbers = [int.from_bytes(frame[14:18], "big") for frame in taken.taken]
+    assert numbers == list(range(3000))
+    link.close()
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,10 @@ class BaseLink:
     def carry(self, waiting: Callable[[], int | None] | None = None) -> None:
         """Move frames until no end has any for which the other end has room."""
         self._require("carry()", "open")
-        while self._move_all():
-            pass
+        with self.pump.whole():
+            self.pump.run()  # what an interrupt has left
+            while self._move_all():
+                pass
 
     def carry_live(self, seconds: float | None, over: Callable[[], bool]) -> None:
         """Move frames as they come for ``seconds`` (None: without end), or until ``over()`` returns
@@ -149,18 +151,20 @@ class BaseLink:
         self._require("carry_live()", "open")
         now = self.pump.clock.monotonic
         end = None if seconds is None else now() + round(seconds * _NS)
-        while not over() and (end is None or now() < end):
-            self._woken = False
-            if self._move_all():
-                self.pump.turn()
-                continue
-            left = None if end is None else max(0, end - now()) / _NS
-            self.pump.hold(left, lambda: self._woken or over())
+        with self.pump.whole():
+            while not over() and (end is None or now() < end):
+                self._woken = False
+                if self._move_all():
+                    self.pump.turn()
+                    continue
+                left = None if end is None else max(0, end - now()) / _NS
+                self.pump.hold(left, lambda: self._woken or over())
 
     def _move_all(self) -> int:
         """Move frames of all pairs. Returns the number moved. An interrupt waits for that."""
-        with self.pump.whole():
-            return sum(self.move(pair, BATCH) for pair in self.pairs)
+        moved = sum(self.move(pair, BATCH) for pair in self.pairs)
+        self.pump.heed()
+        return moved
 
     def trickle(self) -> None:
         """Let every guest send one frame."""
