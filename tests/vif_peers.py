@@ -75,7 +75,41 @@ def announce(wanted: bool, hv: Any, port: int) -> bool:
     return wanted
 
 
-class RawFrontend:
+class _Driven:
+    """A driver's ``queue``, the network ``stack`` on its side, and the ``peer`` that faces it."""
+
+    machine: MinimalMachine
+    peer: testing.RawFrontend | testing.RawBackend
+    stack: Stack
+    queue: BackQueue | FrontQueue
+
+    @property
+    def events(self) -> int:
+        """The events of both channels."""
+        return self.peer.queues[0].tx_events + self.peer.queues[0].rx_events
+
+    def publish_tx(self) -> bool:
+        """RING_PUSH_*_AND_CHECK_NOTIFY for tx, and the event if it is wanted; whether."""
+        return self.peer.push_tx()
+
+    def publish_rx(self) -> bool:
+        """The same for rx."""
+        return self.peer.push_rx()
+
+    def run(self) -> None:
+        """The driver's stack, if it has frames, tells it so; then everything settles."""
+        if self.stack.to_send:
+            self.queue.kick()
+        self.machine.run()
+
+    def make_room(self, room: int = 1 << 30) -> None:
+        """The driver's stack takes frames again, and tells it so; then everything settles."""
+        self.stack.room = room
+        self.queue.kick()
+        self.machine.run()
+
+
+class RawFrontend(_Driven):
     """A guest that posts raw slots to a real backend queue, by a peer that is driven by hand.
 
     ``start``: index at which both rings start. ``page`` is granted read-only as ``gref`` and holds
@@ -130,11 +164,6 @@ class RawFrontend:
         self.queue = BackQueue(self.side, self.keys, self.stack, self.counters, rate)
         self.machine.run()  # a channel is pending when it is bound
 
-    @property
-    def events(self) -> int:
-        """The events of both channels."""
-        return self.peer.queues[0].tx_events + self.peer.queues[0].rx_events
-
     def slot(self, raw: bytes) -> None:
         """Put a raw slot at the next request's place."""
         self.peer.slot(raw)
@@ -156,14 +185,6 @@ class RawFrontend:
         place = self.rx_ring.req_prod_pvt & 0xFF
         self.peer.post_rx(ident=ident, gref=self.rx_grefs[place] if gref is None else gref)
 
-    def publish_tx(self) -> bool:
-        """RING_PUSH_REQUESTS_AND_CHECK_NOTIFY for tx, and the event if it is wanted; whether."""
-        return self.peer.push_tx()
-
-    def publish_rx(self) -> bool:
-        """The same for the posted receive buffers."""
-        return self.peer.push_rx()
-
     def push(self) -> bool:
         """Publish the tx requests and let everything settle; whether the backend was notified."""
         notified = self.publish_tx()
@@ -181,18 +202,6 @@ class RawFrontend:
         self.peer.notify()
         self.machine.run()
 
-    def run(self) -> None:
-        """The host's stack, if it has frames, tells its driver so; then everything settles."""
-        if self.stack.to_send:
-            self.queue.kick()
-        self.machine.run()
-
-    def make_room(self, room: int = 1 << 30) -> None:
-        """The host's stack takes frames again, and tells its driver so; then everything settles."""
-        self.stack.room = room
-        self.queue.kick()
-        self.machine.run()
-
     def responses(self) -> list[tuple[int, int]]:
         """All new tx responses as (id, status); NULL ones have their leftover id."""
         return [(one.id, one.status) for one in self.peer.responses(arm=False)]
@@ -206,7 +215,7 @@ class RawFrontend:
         return [one.raw for one in self.peer.rx_responses(arm=False)]
 
 
-class RawBackend:
+class RawBackend(_Driven):
     """A driver domain that answers a real frontend queue with raw slots, by a peer that is driven
     by hand.
 
@@ -256,37 +265,13 @@ class RawBackend:
         self.run()
 
     @property
-    def events(self) -> int:
-        return self.peer.queues[0].tx_events + self.peer.queues[0].rx_events
-
-    @property
     def rx_events(self) -> int:
         return self.peer.queues[0].rx_events
-
-    def publish_tx(self) -> bool:
-        """RING_PUSH_RESPONSES_AND_CHECK_NOTIFY for tx, and the event if it is wanted; whether."""
-        return self.peer.push_tx()
-
-    def publish_rx(self) -> bool:
-        """The same for the rx responses."""
-        return self.peer.push_rx()
 
     def notify(self) -> None:
         """Events of both channels, whether or not they are wanted; then everything settles."""
         for ring in ("tx", "rx") if self.port != self.rx_port else ("tx",):
             self.peer.notify(ring)
-        self.machine.run()
-
-    def run(self) -> None:
-        """The guest's stack, if it has frames, tells its driver so; then everything settles."""
-        if self.stack.to_send:
-            self.queue.kick()
-        self.machine.run()
-
-    def make_room(self, room: int = 1 << 30) -> None:
-        """The guest's stack takes frames again, and tells its driver; then everything settles."""
-        self.stack.room = room
-        self.queue.kick()
         self.machine.run()
 
     def requests(self) -> list[bytes]:
