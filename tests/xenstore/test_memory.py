@@ -10,9 +10,9 @@ import pytest
 
 from xennet.xenstore import Connection, Store
 from xennet.xenstore.node import Children, ChildSnapshot, Node
-from xennet.xenstore.transaction import Accessed, PrivateNode
+from xennet.xenstore.transaction import Accessed
 
-KINDS = (Node, Children, ChildSnapshot, Accessed, PrivateNode)
+KINDS = (Node, Children, ChildSnapshot, Accessed)
 
 
 @pytest.fixture

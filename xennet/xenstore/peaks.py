@@ -13,6 +13,8 @@ class Peaks:
         self._privileged = privileged
         #: The peaks that each domain's usage may raise: its own, and those of all guests.
         self._raised: dict[int, tuple[dict[str, int], ...]] = {}
+        #: Of each domain, values that none of these peaks is below.
+        self._reached: dict[int, dict[str, int]] = {}
 
     def __repr__(self) -> str:
         return f"<Peaks {self.guests}>"
@@ -29,9 +31,14 @@ class Peaks:
 
     def saw(self, domid: int, limit: str, value: int) -> None:
         """Note that ``domid`` has, or was granted, ``value`` of what the quota ``limit`` bounds."""
-        for peaks in self._raised.get(domid) or self.raised_by(domid):
-            if value > peaks.get(limit, 0):
-                peaks[limit] = value
+        reached = self._reached.get(domid)
+        if reached is None:
+            reached = self._reached[domid] = {}
+        if value > reached.get(limit, 0):
+            reached[limit] = value
+            for peaks in self.raised_by(domid):
+                if value > peaks.get(limit, 0):
+                    peaks[limit] = value
 
     def of(self, domid: int) -> Mapping[str, int]:
         """The peaks of ``domid``; a missing key stands for 0."""
@@ -42,10 +49,12 @@ class Peaks:
         """Forget what a domain had that is gone. The peaks of all guests stay."""
         for own in self._raised.get(domid, ())[:1]:
             own.clear()
+        self._reached.pop(domid, None)
 
     def reset(self, now: Mapping[int, Mapping[str, int]]) -> None:
         """Set the peaks of each domain to what it has ``now``, and those of all guests to 0."""
         self.guests.clear()
+        self._reached.clear()
         for own, *_ in self._raised.values():
             own.clear()
         for domid, usage in now.items():

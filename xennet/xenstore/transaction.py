@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any
 
-from attrs import define
-
 from xennet.xenstore.direct import readable_by, removal_events, visible_perms
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import Likeness
@@ -31,37 +29,69 @@ class _Write(Enum):
     REMOVED = "removed"
 
 
-@define(eq=False)
-class PrivateNode:
-    """The transaction's copy of a node; ``base`` is the node in the tree, None for one that the
-    transaction created."""
-
-    value: bytes
-    perms: Perms
-    generation: int
-    children: ChildSnapshot
-    base: Node | None
-
-
-@define(eq=False)
 class Accessed:
-    """What a transaction knows of one path.
+    """What a transaction knows of one path, and its copy of the node, if it sees one (``there``).
 
-    ``seen`` is the generation at the first access, None if there was no node. ``node`` is the
-    transaction's copy, None if it sees no node. ``perms_before`` are the permissions at the first
-    access. ``merged`` is the node in the tree: that of the first access, then that of the commit.
+    ``base`` is the node in the tree, None for one that the transaction created. ``seen`` is the
+    generation at the first access, None if there was no node; ``perms_before`` are the permissions
+    then. ``merged`` is the node in the tree: that of the first access, then that of the commit.
     ``fire`` tells whether watches fire at the commit, ``exact`` whether only those on exactly this
     path do.
     """
 
-    path: str
-    seen: int | None
-    node: PrivateNode | None
-    perms_before: Perms | None
-    merged: Node | None
-    modified: bool = False
-    fire: bool = False
-    exact: bool = False
+    __slots__ = (
+        "base",
+        "children",
+        "exact",
+        "fire",
+        "generation",
+        "merged",
+        "modified",
+        "path",
+        "perms",
+        "perms_before",
+        "seen",
+        "there",
+        "value",
+    )
+
+    children: ChildSnapshot
+    generation: int
+    perms: Perms
+    value: bytes
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.base: Node | None = None
+        self.merged: Node | None = None
+        self.seen: int | None = None
+        self.perms_before: Perms | None = None
+        self.there = self.modified = self.fire = self.exact = False
+
+    def copy(self, node: Node, perms: Perms, children: ChildSnapshot) -> None:
+        """Find ``node`` at the first access."""
+        self.there = True
+        self.base = self.merged = node
+        self.seen = self.generation = node.generation
+        self.perms = self.perms_before = perms
+        self.value = node.value
+        self.children = children
+
+    def create(
+        self, value: bytes, perms: Perms, generation: int, children: ChildSnapshot
+    ) -> None:
+        """Become a node that the tree does not have."""
+        self.there = self.modified = True
+        self.value = value
+        self.perms = perms
+        self.generation = generation
+        self.children = children
+
+    def remove(self) -> None:
+        """See no node any more."""
+        self.there = False
+        self.modified = True
+        self.base = None
 
 
 class Transaction:
@@ -101,24 +131,24 @@ class Transaction:
         #: Requests and their answers, where a commit may have to replay them.
         self.log: list[tuple[Callable[[], Any], Any]] = []
 
-    def lookup(self, path: str) -> PrivateNode | None:
+    def lookup(self, path: str) -> Accessed | None:
         """The node at a canonical path as the transaction sees it; None if there is none.
 
         Raises XsError ENOSPC, and fails the transaction, if it accesses too many nodes.
         """
-        return (self._accessed.get(path) or self._first_access(path)).node
+        entry = self._accessed.get(path) or self._first_access(path)
+        return entry if entry.there else None
 
     def write(self, path: str, value: bytes) -> None:
         """Give the existing node ``path`` the value ``value``."""
-        entry = self._accessed[path]
-        self._modify(entry).value = value
+        entry = self._modify(path)
+        entry.value = value
         self._queue(entry)
 
     def set_perms(self, path: str, perms: Perms) -> None:
         """Give the existing node ``path`` new permissions."""
-        entry = self._accessed[path]
-        node = self._modify(entry)
-        before, node.perms = node.perms, perms
+        entry = self._modify(path)
+        before, entry.perms = entry.perms, perms
         if before[0].domid != perms[0].domid or not self._like.counts_in_transactions:
             self._count(before, -1)
             self._count(perms, +1)
@@ -133,9 +163,7 @@ class Transaction:
         children = NO_NAMES
         for name in reversed(names):
             generation = self._tree.next_generation()
-            entry.node = PrivateNode(value, perms, generation, children, None)
-            entry.modified = True
-            self._count(perms, +1)
+            entry.create(value, perms, generation, children)
             above = parent(entry.path)
             value = b""
             if above == anchor:
@@ -143,6 +171,7 @@ class Transaction:
             else:
                 entry, children = self._accessed[above], ChildSnapshot()
             children.add(name)
+        self._count(perms, len(names))
         self._queue(leaf)
 
     def remove(self, path: str) -> None:
@@ -161,10 +190,8 @@ class Transaction:
         except XsError as error:
             raise XsError("EIO", path, error.detail) from None
         for entry in gone:
-            if entry.node is not None:
-                self._count(entry.node.perms, -1)
-            entry.node = None
-            entry.modified = True
+            self._count(entry.perms, -1)
+            entry.remove()
             entry.fire, entry.exact = True, entry.path != path
         if self._like.tells_each_write:
             self._writes.append((path, _Write.REMOVED))
@@ -212,15 +239,15 @@ class Transaction:
             self._check_seen()
         modified = [entry for entry in self._accessed.values() if entry.modified]
         if self._tree.life_ended != self._life_ended:
-            self._check_owners(modified)
+            self._outlive(modified)
         told = [self._told_of(path, write) for path, write in self._writes]
         if modified:
             self._tree.version += 1
         for entry in modified:
             self._merge_node(entry)
         for entry in modified:
-            if entry.merged is not None and entry.node is not None:
-                names = entry.node.children
+            if entry.merged is not None and entry.there:
+                names = entry.children
                 if names.added or names.removed:
                     self._merge_children(entry.path, entry.merged, names)
         if self._like.tells_each_write:
@@ -275,17 +302,23 @@ class Transaction:
             if (node.generation if node is not None else None) != entry.seen:
                 raise XsError("EAGAIN", entry.path, "changed since the transaction touched it")
 
-    def _check_owners(self, modified: list[Accessed]) -> None:
-        """Refuse a commit that leaves a node to an owner that died meanwhile.
+    def _outlive(self, modified: list[Accessed]) -> None:
+        """Mark the entries of domains that died meanwhile, which would look current with a new
+        generation.
 
-        The node would belong to the next domain of the same number.
+        Refuses a commit that leaves a node to an owner that died: the node would belong to the next
+        domain of the same number.
         """
-        is_current = self._tree.is_current
+        tree = self._tree
         for entry in modified:
-            node = entry.node
-            if node is not None and not is_current(node.perms[0].domid, node.generation):
-                detail = f"its owner, domain {node.perms[0].domid}, has gone"
-                raise XsError("EAGAIN", entry.path, detail)
+            if not entry.there:
+                continue
+            owner = entry.perms[0].domid
+            if not tree.is_current(owner, entry.generation):
+                raise XsError("EAGAIN", entry.path, f"its owner, domain {owner}, has gone")
+        for entry in modified:
+            if entry.there:
+                entry.perms = tree.perms(entry)
 
     def _count(self, perms: Perms, change: int) -> None:
         owner = perms[0].domid
@@ -302,39 +335,38 @@ class Transaction:
             self.failed = True
             refusal = Refusal(self._domid, "transaction_nodes", limit, limit + 1)
             raise QuotaError("ENOSPC", path, f"more than {limit} nodes in a transaction", refusal)
-        node = self._tree.lookup(path)
-        if node is None:
-            entry = Accessed(path, None, None, None, None)
-        else:
-            perms = self._tree.perms(node)
+        tree = self._tree
+        node = tree.lookup(path)
+        entry = Accessed(path)
+        if node is not None:
             names = node.children.snapshot()
             if node.children.size:
                 self._snapshots.append(names)
-            private = PrivateNode(node.value, perms, node.generation, names, node)
-            entry = Accessed(path, node.generation, private, perms, node)
+            entry.copy(node, tree.perms(node), names)
         self._accessed[path] = entry
         if self._domid is not None:
-            self._tree.peaks.saw(self._domid, "transaction_nodes", len(self._accessed))
+            tree.peaks.saw(self._domid, "transaction_nodes", len(self._accessed))
             # The daemon makes a copy for the transaction, which passes the checks of a new node.
-            size = self._tree.record_size(node) if node is not None else 0
+            size = tree.record_size(node) if node is not None else 0
             if size <= self._quota().node_size:
-                self._tree.peaks.saw(self._domid, "node_size", size)
+                tree.peaks.saw(self._domid, "node_size", size)
         return entry
 
-    def _modify(self, entry: Accessed) -> PrivateNode:
-        node = entry.node
-        if node is None:
-            raise KeyError(entry.path)
-        node.perms = self._tree.perms(node)
-        node.generation = self._tree.next_generation()
+    def _modify(self, path: str) -> Accessed:
+        entry, tree = self._accessed[path], self._tree
+        if not entry.there:
+            raise KeyError(path)
+        if tree.life_ended != self._life_ended:
+            entry.perms = tree.perms(entry)
+        entry.generation = tree.next_generation()
         entry.modified = True
-        return node
+        return entry
 
     def _change_children(self, path: str) -> ChildSnapshot:
-        node = self._modify(self._accessed[path])
-        if node.children is NO_NAMES:
-            node.children = ChildSnapshot()
-        return node.children
+        entry = self._modify(path)
+        if entry.children is NO_NAMES:
+            entry.children = ChildSnapshot()
+        return entry.children
 
     def _queue(self, entry: Accessed, write: _Write = _Write.VALUE) -> None:
         entry.fire, entry.exact = True, False
@@ -345,34 +377,30 @@ class Transaction:
         stack = [top]
         while stack:
             entry = self._access(stack.pop())
-            if entry.node is None:
+            if not entry.there:
                 raise XsError("ENOENT", entry.path, f"{entry.path} was removed outside")
             yield entry
-            if entry.node.children.size:
-                names = reversed(list(entry.node.children))
+            if entry.children.size:
+                names = reversed(list(entry.children))
                 stack.extend(join(entry.path, name) for name in names)
 
     def _merge_node(self, entry: Accessed) -> None:
         """Bring the value, permissions and owner of ``entry`` into the tree; its children are
         merged later."""
-        private = entry.node
-        node = private.base if private is not None else None
+        tree, path, node = self._tree, entry.path, entry.base
         if node is None and entry.merged is not None:
-            self._tree.not_owned(entry.merged, len(entry.path))
+            tree.not_owned(entry.merged, len(path))
             entry.merged = None
-        if private is None:
-            self._tree.known.pop(entry.path, None)
+        if not entry.there:
+            tree.known.pop(path, None)
             return
-        # With the new generation, entries of domains that died meanwhile would look current.
-        perms = self._tree.perms(private)
-        generation = self._tree.next_generation()
+        generation = tree.next_generation()
         if node is None:
-            name = entry.path[entry.path.rindex("/") + 1 :]
-            node = Node(name, private.value, perms, generation)
-            self._tree.now_owned(node, len(entry.path))
-            self._tree.know(entry.path, node)
+            node = Node(path[path.rindex("/") + 1 :], entry.value, entry.perms, generation)
+            tree.now_owned(node, len(path))
+            tree.know(path, node)
         else:
-            self._tree.replace(node, private.value, perms, generation, len(entry.path))
+            tree.replace(node, entry.value, entry.perms, generation, len(path))
         entry.merged = node
 
     def _merge_children(self, path: str, node: Node, names: ChildSnapshot) -> None:
