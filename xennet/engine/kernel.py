@@ -115,7 +115,7 @@ def alone(words: U32Words) -> bool:
     change a word for each slot are told so when they are set up, and spare the calls. It stays so
     for a guest's own entries, which nobody else writes but the hypervisor, in this process too.
     """
-    return atomics.of(words) is None
+    return words.obj.__class__ is OwnMap or atomics.of(words) is None
 
 
 def network_words(data: Bytes, at: int) -> tuple[int, ...]:

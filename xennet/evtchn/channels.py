@@ -413,16 +413,14 @@ class EventChannels:
         ``remote_port`` of ``remote_dom`` is not the other end. Nothing is done then but what the
         first :meth:`send` and :meth:`poll` may repeat without a trace.
         """
-        end = None if self._sends.any else self._other_end(caller, port)
-        if end is None or (end[0].domid, end[1].port) != (remote_dom, remote_port):
+        own = self.tables[caller]
+        if self._sends.any or own.awaited or own.bits.prioritised:
             return False
-        (table, remote), own = end, self.tables[caller]
-        return (
-            not own.awaited
-            and not own.bits.prioritised
-            and table.bits.pass_by(remote_port, remote.vcpu)
-            and own.bits.pass_by(port, own.channels[port].vcpu)
-        )
+        end = self._other_end(caller, port)
+        if end is None or end[0].domid != remote_dom or end[1].port != remote_port:
+            return False
+        remote = end[0].bits.pass_by(remote_port, end[1].vcpu)
+        return remote and own.bits.pass_by(port, own.channels[port].vcpu)
 
     def replay(
         self,

@@ -201,30 +201,37 @@ class FifoBits:
         """Whether nothing is left of an event of ``port`` that is sent and taken now, but which
         port was the first and which the last of its queue: no queue has any, and the port was
         linked to no other one before."""
-        if self._blocks[vcpu] is None or self._word(port):
-            return False
-        queue = vcpu, self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
-        tail = self._tails[vcpu][queue[1]]
-        if tail != port and self._word(tail) & _LINKED:
-            return False
-        if self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES]:
-            return False
-        for block in self._blocks:
-            if block is not None and block[_READY]:
-                return False
-        return self._last_queue.get(port, queue) == queue
+        return self._settled_queue(port, vcpu) is not None
 
     def pass_by(self, port: int, vcpu: int) -> bool:
         """Leave what an event of ``port`` leaves that is set (:meth:`set_pending`) and taken at
         once. Returns False, with nothing changed, where something is left of another one
         (:meth:`is_settled`), or others than this process could see it come."""
         block = self._blocks[vcpu]
-        if block is None or not alone(block) or not self.is_settled(port, vcpu):
+        if block is None or not alone(block):
             return False
-        priority = self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
+        queue = self._settled_queue(port, vcpu)
+        if queue is None:
+            return False
+        priority = queue[1]
         block[_HEAD + priority] = self._tails[vcpu][priority] = port
-        self._last_queue[port] = vcpu, priority
+        self._last_queue[port] = queue
         return True
+
+    def _settled_queue(self, port: int, vcpu: int) -> tuple[int, int] | None:
+        """(vCPU, priority) of the queue to which ``port`` is linked, if it :meth:`is_settled`."""
+        if self._blocks[vcpu] is None or self._word(port):
+            return None
+        queue = vcpu, self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
+        tail = self._tails[vcpu][queue[1]]
+        if tail != port and self._word(tail) & _LINKED:
+            return None
+        if self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES]:
+            return None
+        for block in self._blocks:
+            if block is not None and block[_READY]:
+                return None
+        return queue if self._last_queue.get(port, queue) == queue else None
 
     def is_behind(self, port: int, other: int) -> bool:
         """Whether ``port`` was linked to a later queue of the same vCPU than ``other``."""

@@ -398,8 +398,9 @@ class Machine:
         loop, channels = self.run_loop, self.channels
         if loop.watcher is not None or not channels.send_and_take(domid, port, other, other_port):
             return False
-        loop.cancel(new_delivery(("evtchn", other, other_port)))
-        loop.cancel(new_delivery(("evtchn", domid, port)))
+        if not loop.idle:
+            loop.cancel(new_delivery(("evtchn", other, other_port)))
+            loop.cancel(new_delivery(("evtchn", domid, port)))
         return True
 
     def _upcall(self, domid: int, port: int) -> None:

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.wire import decode_text, strings
@@ -27,6 +28,7 @@ def atoi(text: str) -> int:
     return (long + _INT) % (2 * _INT) - _INT
 
 
+@lru_cache(1024)  # most of them are paths that clients name again and again
 def one(payload: bytes) -> str:
     """The only string of a payload (``onearg`` of the C daemon).
 

@@ -16,12 +16,11 @@ from xennet.xenstore.likeness import Specials
 from xennet.xenstore.operation import request
 from xennet.xenstore.path import (
     absolute,
-    canonical,
     domain_path,
     is_relative,
     is_special,
+    measured,
     parent,
-    path_length,
 )
 from xennet.xenstore.perms import (
     ANY,
@@ -446,15 +445,17 @@ class Connection:
         self._space(tx)
 
     def _name(self, path: str, *, special: bool = False) -> str:
-        privileged = self.identity.privileged
-        if privileged and path in self.store.tree.known:
-            full = path  # of a node, so it is legal
-        elif self._specials_listed and is_special(path):
-            full = canonical(f"/{path}", self.domid)
+        privileged, limit = self.identity.privileged, self.quota.path_max
+        if privileged and path in self.store.tree.known and len(path) <= limit:
+            return path  # of a node, so it is legal
+        if self._specials_listed and is_special(path):
+            full, length = measured(f"/{path}", self.domid)
         else:
-            full = canonical(path, self.domid, special)
-        if not privileged or len(full) > self.quota.path_max:
-            self._check_length(path, full)
+            full, length = measured(path, self.domid, special)
+        if not privileged or self.store.like.path_max_binds_all:
+            if length > limit:
+                raise XsError("EINVAL", path, f"{length} characters, the limit is {limit}")
+            self._granted("path_max", length)
         return full
 
     def _watchable(self, path: str) -> str:
@@ -465,15 +466,6 @@ class Connection:
         if len(path) > XENSTORE_REL_PATH_MAX:
             raise XsError("EINVAL", path, f"special name of {len(path)} characters")
         return path
-
-    def _check_length(self, path: str, full: str) -> None:
-        if self.identity.privileged and not self.store.like.path_max_binds_all:
-            return
-        limit = self.quota.path_max
-        length = path_length(full)
-        if length > limit:
-            raise XsError("EINVAL", path, f"{length} characters, the limit is {limit}")
-        self._granted("path_max", length)
 
     def _granted(self, limit: str, value: int) -> None:
         """Note the peak of what an unprivileged domain was granted: ``value`` of what ``limit``

@@ -63,7 +63,6 @@ def canonical(path: str, domid: int, special: bool = False) -> str:
     return full
 
 
-@lru_cache(1024)
 def path_length(full: str) -> int:
     """The number of characters of a canonical path that the quota counts.
 
@@ -71,6 +70,13 @@ def path_length(full: str) -> int:
     """
     prefix = _DOMAIN_PREFIX(full)
     return len(full) - (prefix.end() if prefix is not None else 0)
+
+
+@lru_cache(1024)
+def measured(path: str, domid: int, special: bool = False) -> tuple[str, int]:
+    """:func:`canonical` and its :func:`path_length`."""
+    full = canonical(path, domid, special)
+    return full, path_length(full)
 
 
 def split(path: str) -> list[str]:

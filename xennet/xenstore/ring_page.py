@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import define
+from attrs import define, field
 
 from xennet.abi.xs_wire import (
     XENSTORE_CONNECTED,
@@ -63,6 +63,10 @@ class ByteRing:
     _data: int
     _cons: int
     _prod: int
+    _end: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._end = self._data + XENSTORE_RING_SIZE
 
     @property
     def empty(self) -> bool:
@@ -112,19 +116,19 @@ class ByteRing:
     def carry(self, data: bytes | memoryview) -> None:
         """Leave in an empty ring what ``data``, at most 1024 bytes, leaves that is written and read
         at once."""
-        u32 = self._u32
-        u32[self._prod] = u32[self._cons] = self._put(u32[self._prod], data)
+        u32, prod = self._u32, self._prod
+        u32[prod] = u32[self._cons] = self._put(u32[prod], data)
 
     def _put(self, prod: int, data: bytes | memoryview) -> int:
         """Store bytes from the index ``prod`` on. Returns the index behind them."""
-        u8, base, size = self._u8, self._data, len(data)
-        start = prod & _BYTE_MASK
-        ahead = XENSTORE_RING_SIZE - start
+        u8, size = self._u8, len(data)
+        start = self._data + (prod & _BYTE_MASK)
+        ahead = self._end - start
         if ahead >= size:
-            u8[base + start : base + start + size] = data
+            u8[start : start + size] = data
         else:
-            u8[base + start : base + start + ahead] = data[:ahead]
-            u8[base : base + size - ahead] = data[ahead:]
+            u8[start : self._end] = data[:ahead]
+            u8[self._data : self._data + size - ahead] = data[ahead:]
         return (prod + size) & _INDEX_MASK
 
     def reset(self) -> None:

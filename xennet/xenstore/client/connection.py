@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from xennet.abi import xs_numbers as xs
 from xennet.xenstore.client.channel import Channel
@@ -67,8 +68,7 @@ class WireConnection:
 
     def write(self, path: str, value: bytes, tx: int = 0) -> None:
         """XS_WRITE: set a value; missing nodes are created."""
-        kind, named, _, _ = _about(xs.XS_WRITE, path, tx)
-        self._acknowledged(new_request((kind, named + value, tx, path)))
+        self._acknowledged(new_request((xs.XS_WRITE, _arguments(path) + value, tx, path)))
 
     def mkdir(self, path: str, tx: int = 0) -> None:
         """XS_MKDIR: create a node if there is none."""
@@ -304,9 +304,14 @@ class WireConnection:
 
 
 def _about(kind: int, path: str, tx: int, *more: str) -> Request:
-    """A request whose arguments are strings, each with its nul; the first one is ``path``."""
-    text = "\0".join((path, *more, ""))
-    if text.count("\0") != 1 + len(more):
-        broken = next(argument for argument in (path, *more) if "\0" in argument)
-        raise XsError("EINVAL", path, f"argument {broken!r} contains a nul")
-    return new_request((kind, encode_text(text), tx, path))
+    """A request whose arguments are strings; the first one is ``path``."""
+    return new_request((kind, _arguments(path, *more), tx, path))
+
+
+@lru_cache(1024)  # drivers ask for the same nodes again and again
+def _arguments(*texts: str) -> bytes:
+    """The payload with ``texts``, each with its nul."""
+    for argument in texts:
+        if "\0" in argument:
+            raise XsError("EINVAL", texts[0], f"argument {argument!r} contains a nul")
+    return encode_text("\0".join((*texts, "")))
