@@ -67,7 +67,7 @@ class GrantTable:
     taken; it may raise HypercallError. After that :attr:`words` and :attr:`status` are new views;
     the old ones still show the old part.
 
-    ``held`` counts the references that are claimed now, ``made`` all that ever were.
+    ``made`` counts the references that were ever claimed.
     """
 
     def __init__(
@@ -81,17 +81,21 @@ class GrantTable:
         if version not in (1, 2):
             raise ValueError(f"there is no grant table version {version!r}")
         self.version = version
-        self.held = 0
         self.made = 0
         self._grow = grow
         self._free = array("I")
-        # Whether each reference is handed out. Those at the end were never used: they are taken
-        # from there when the free list is empty.
-        self._claimed = bytearray(b"\x01" * GNTTAB_NR_RESERVED_ENTRIES)
+        # Those from here on were never used: they are taken when the free list is empty.
+        self._next = GNTTAB_NR_RESERVED_ENTRIES
+        self._claimed: set[int] = set()
         self._use(shared, status)
 
     def __repr__(self) -> str:
         return f"<GrantTable version {self.version}: {self.held} of {len(self)} references held>"
+
+    @property
+    def held(self) -> int:
+        """The number of references that are claimed now."""
+        return len(self._claimed)
 
     @property
     def words(self) -> memoryview:
@@ -129,19 +133,16 @@ class GrantTable:
         if count < 0:
             raise ValueError(f"cannot claim {count} grant references")
         fresh = count - len(self._free)
-        if len(self._claimed) + fresh > self._entries:
-            self._lengthen(len(self._claimed) + fresh)
+        if self._next + fresh > self._entries:
+            self._lengthen(self._next + fresh)
         left = max(0, -fresh)
         grefs = self._free[left:].tolist()
         grefs.reverse()
         del self._free[left:]
-        for gref in grefs:
-            self._claimed[gref] = 1
         if fresh > 0:
-            first = len(self._claimed)
-            self._claimed += b"\x01" * fresh
-            grefs += range(first, first + fresh)
-        self.held += count
+            grefs += range(self._next, self._next + fresh)
+            self._next += fresh
+        self._claimed.update(grefs)
         self.made += count
         return grefs
 
@@ -218,23 +219,18 @@ class GrantTable:
 
         Raises ValueError for a reference that is not claimed; those before it are released then.
         """
-        words, claimed, end = self._words, self._claimed, len(self._claimed)
-        if self.version != 1 or not alone(words):
+        words, claimed, ended = self._words, self._claimed, set(grefs)
+        in_line = self.version == 1 and alone(words)
+        if not in_line or len(ended) < len(grefs) or not claimed.issuperset(ended):
             return [gref for gref in grefs if not self.end_access(gref)]
         held = []
-        free, before = self._free.append, len(self._free)
-        try:
-            for gref in grefs:
-                if not (GNTTAB_NR_RESERVED_ENTRIES <= gref < end and claimed[gref]):
-                    self._check(gref)  # raises
-                if words[gref << 1] & IN_USE:
-                    held.append(gref)
-                    continue
+        for gref in grefs:
+            if words[gref << 1] & IN_USE:
+                held.append(gref)
+            else:
                 words[gref << 1] = GTF_invalid  # end_access, in line
-                claimed[gref] = 0
-                free(gref)
-        finally:
-            self.held -= len(self._free) - before
+        claimed.difference_update(ended.difference(held))
+        self._free.extend([gref for gref in grefs if gref not in claimed] if held else grefs)
         return held
 
     def end_transfer(self, gref: int) -> int | None:
@@ -300,12 +296,11 @@ class GrantTable:
         flags = self._words[gref << self.version] & 0xFFFF
         if flags != GTF_invalid:
             raise ValueError(f"grant reference {gref} still grants access (flags {flags:#x})")
-        self._claimed[gref] = 0
+        self._claimed.discard(gref)
         self._free.append(gref)
-        self.held -= 1
 
     def _check(self, gref: int) -> None:
-        if not (GNTTAB_NR_RESERVED_ENTRIES <= gref < len(self._claimed) and self._claimed[gref]):
+        if gref not in self._claimed:
             raise ValueError(f"grant reference {gref} is not claimed")
 
     def _use(self, shared: PageRun, status: PageRun | None) -> None:
