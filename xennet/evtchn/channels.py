@@ -399,7 +399,7 @@ class EventChannels:
     def settled(self, caller: int, port: int) -> tuple[int, int] | None:
         """(domid, port) of the other end of ``port``, if nothing is left there of events that are
         sent and taken (``is_settled``); else None."""
-        end = self._other_end(caller, port)
+        end = self._other_end(self.tables[caller].channels[port])
         if end is None or not end[0].bits.is_settled(end[1].port, end[1].vcpu):
             return None
         return end[0].domid, end[1].port
@@ -414,13 +414,16 @@ class EventChannels:
         first :meth:`send` and :meth:`poll` may repeat without a trace.
         """
         own = self.tables[caller]
+        channel = own.channels[port]
+        if channel.remote_domid != remote_dom or channel.remote_port != remote_port:
+            return False
         if self._sends.any or own.awaited or own.bits.prioritised:
             return False
-        end = self._other_end(caller, port)
-        if end is None or end[0].domid != remote_dom or end[1].port != remote_port:
+        end = self._other_end(channel)
+        if end is None:
             return False
-        remote = end[0].bits.pass_by(remote_port, end[1].vcpu)
-        return remote and own.bits.pass_by(port, own.channels[port].vcpu)
+        table, remote = end
+        return table.bits.pass_by(remote_port, remote.vcpu) and own.bits.pass_by(port, channel.vcpu)
 
     def replay(
         self,
@@ -464,10 +467,9 @@ class EventChannels:
             self.observers.emit(VirqRaised(domid, virq, port))
         return True
 
-    def _other_end(self, caller: int, port: int) -> tuple[PortTable, Channel] | None:
+    def _other_end(self, channel: Channel) -> tuple[PortTable, Channel] | None:
         """The other end of a channel between domains, unless it is polled for or its domain has
         priorities."""
-        channel = self.tables[caller].channels[port]
         table = self.tables.get(channel.remote_domid)
         if channel.state != EVTCHNSTAT_interdomain or table is None or table.awaited:
             return None

@@ -104,13 +104,16 @@ class ChildSnapshot:
         self.removed: dict[str, None] = {}
         self.size = live.size
 
-    def __contains__(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
+        """Whether the list has ``name``."""
         if name in self.added:
             return True
         if name in self.removed:
             return False
         node = self._live.get(name)
         return (node is not None and node.serial < self._limit) or name in self._gone
+
+    __contains__ = has
 
     def __iter__(self) -> Iterator[str]:
         then = [node for node in self._live.nodes() if node.serial < self._limit]
@@ -129,7 +132,7 @@ class ChildSnapshot:
         The name can be in the list already: a request outside created it after this transaction
         found it missing and before it took this snapshot. Such a transaction cannot be committed.
         """
-        if name not in self:
+        if not self.has(name):
             self.added[name] = None
             self.size += len(name) + 1
 

@@ -97,14 +97,16 @@ def request(
             return answer
 
         @wraps(method)
-        def framed(self: _R, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        def framed(*call: Any, **kwargs: Any) -> _T:
+            # Passed on as one tuple: every request comes along here.
+            self: _R = call[0]
             store = self.store
             observer = store.observer
             if observer is None:
                 try:
                     if self.recorder is None:
-                        return method(self, *args, **kwargs)
-                    return perform(self, *args, **kwargs)
+                        return method(*call, **kwargs) if kwargs else method(*call)
+                    return perform(*call, **kwargs)
                 except QuotaError as error:
                     self.over_quota(error.refusal)
                     raise
@@ -114,14 +116,14 @@ def request(
             errno: str | None = None
             result: Any = None
             try:
-                result = perform(self, *args, **kwargs)
+                result = perform(*call, **kwargs)
             except XsError as error:
                 errno = error.errno
                 if isinstance(error, QuotaError):
                     self.over_quota(error.refusal)
                 raise
             finally:
-                observer(_record(self, op, given(args, kwargs), result, errno))
+                observer(_record(self, op, given(call[1:], kwargs), result, errno))
                 store.wake()
             answer: _T = result
             return answer

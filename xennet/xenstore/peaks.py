@@ -19,7 +19,7 @@ class Peaks:
     def __repr__(self) -> str:
         return f"<Peaks {self.guests}>"
 
-    def raised_by(self, domid: int) -> tuple[dict[str, int], ...]:
+    def _raised_by(self, domid: int) -> tuple[dict[str, int], ...]:
         """The peaks, by limit, that the usage of ``domid`` may raise: its own, and unless it is
         privileged those of all guests. They stay these objects."""
         raised = self._raised.get(domid)
@@ -36,7 +36,7 @@ class Peaks:
             reached = self._reached[domid] = {}
         if value > reached.get(limit, 0):
             reached[limit] = value
-            for peaks in self.raised_by(domid):
+            for peaks in self._raised_by(domid):
                 if value > peaks.get(limit, 0):
                     peaks[limit] = value
 
@@ -58,4 +58,4 @@ class Peaks:
         for own, *_ in self._raised.values():
             own.clear()
         for domid, usage in now.items():
-            self.raised_by(domid)[0].update(usage)
+            self._raised_by(domid)[0].update(usage)

@@ -116,8 +116,8 @@ class ByteRing:
     def carry(self, data: bytes | memoryview) -> None:
         """Leave in an empty ring what ``data``, at most 1024 bytes, leaves that is written and read
         at once."""
-        u32, prod = self._u32, self._prod
-        u32[prod] = u32[self._cons] = self._put(u32[prod], data)
+        u32, at = self._u32, self._prod
+        u32[at] = u32[self._cons] = self._put(u32[at], data)
 
     def _put(self, prod: int, data: bytes | memoryview) -> int:
         """Store bytes from the index ``prod`` on. Returns the index behind them."""
@@ -194,7 +194,6 @@ class RingPage:
     def error(self, value: int) -> None:
         self._u32[_ERROR] = value
 
-    @property
     def takes_requests(self) -> bool:
         """Whether the domain is connected, without an error, and all its requests are taken."""
         u32 = self._u32

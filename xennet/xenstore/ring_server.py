@@ -81,7 +81,7 @@ class RingServer:
         ring."""
         if self._dead or self._running:
             return False
-        return self._page.takes_requests and self.session.is_idle()
+        return self._page.takes_requests() and self.session.is_idle()
 
     def answer(self, request: bytes) -> bytes:
         """Serve a domain that sends ``request``, at most 1024 bytes, while the server is idle, and

@@ -50,11 +50,9 @@ class NodeView(Protocol):
 class Owner:
     """A domain that owns nodes: their number and the bytes of their paths and records.
 
-    ``peaks`` are those that these may raise. ``each`` has the nodes themselves, of a domain that
-    may end: not of domain 0.
+    ``each`` has the nodes themselves, of a domain that may end: not of domain 0.
     """
 
-    peaks: tuple[dict[str, int], ...]
     nodes: int = 0
     memory: int = 0
     each: dict[Node, None] = field(factory=dict)
@@ -269,16 +267,13 @@ class Tree:
         domid = node.perms[0].domid
         owner = self._owners.get(domid)
         if owner is None:
-            owner = self._owners[domid] = Owner(self.peaks.raised_by(domid))
+            owner = self._owners[domid] = Owner()
         if domid:
             owner.each[node] = None
-        owner.nodes = nodes = owner.nodes + 1
-        owner.memory = memory = owner.memory + path_size + self.record_size(node)
-        for peaks in owner.peaks:
-            if nodes > peaks.get("nodes", 0):
-                peaks["nodes"] = nodes
-            if memory > peaks.get("memory", 0):
-                peaks["memory"] = memory
+        owner.nodes += 1
+        owner.memory += path_size + self.record_size(node)
+        self.peaks.saw(domid, "nodes", owner.nodes)
+        self.peaks.saw(domid, "memory", owner.memory)
 
     def charge(self, node: Node, longer: int) -> None:
         """Charge the owner of ``node`` with ``longer`` bytes more."""
