@@ -59,6 +59,21 @@ def test_removed_nodes_are_gone_at_once_without_the_collector(no_collector: None
         assert objects() == before
 
 
+def test_nodes_that_a_transaction_removes_are_gone_without_the_collector(
+    no_collector: None,
+) -> None:
+    conn = Store().connect(0)
+    conn.write("/many", b"")
+    before = objects()
+    fill(conn, 3)
+    tx = conn.transaction_start()
+    conn.rm("/many/1", tx)
+    conn.rm("/many", tx)
+    conn.write("/many", b"", tx)
+    conn.transaction_end(tx, True)
+    assert objects() == before
+
+
 def test_directory_that_was_emptied_one_by_one_keeps_no_list(no_collector: None) -> None:
     conn = Store().connect(0)
     conn.write("/many/0", b"")

@@ -15,7 +15,7 @@ from typing import Any
 from xennet.xenstore.direct import readable_by, removal_events, visible_perms
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import Likeness
-from xennet.xenstore.node import NO_NAMES, ChildSnapshot, Node
+from xennet.xenstore.node import NO_CHILDREN, NO_NAMES, ChildSnapshot, Node
 from xennet.xenstore.path import join, parent
 from xennet.xenstore.perms import Perms
 from xennet.xenstore.quota import Quota, QuotaError, Refusal
@@ -390,6 +390,7 @@ class Transaction:
         tree, path, node = self._tree, entry.path, entry.base
         if node is None and entry.merged is not None:
             tree.not_owned(entry.merged, len(path))
+            entry.merged.children = NO_CHILDREN  # no circles: the memory is free at once
             entry.merged = None
         if not entry.there:
             tree.known.pop(path, None)
