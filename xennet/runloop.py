@@ -330,7 +330,8 @@ class RunLoop:
                 raise
         finally:
             self._current = None
-            self._ended.discard(delivery.domid)
+            if self._ended:
+                self._ended.discard(delivery.domid)
             if watcher is not None:
                 watcher.ends(delivery)
         if self._faults and not self._waiting:

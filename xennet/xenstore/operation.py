@@ -84,6 +84,7 @@ def request(
     ) -> Callable[Concatenate[_R, _P], _T]:
         parameters = list(inspect.signature(method).parameters.values())[1:]
         names = [one.name for one in parameters]
+        plain: Callable[..., _T] = method
         defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
 
         def given(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def request(
             if observer is None:
                 try:
                     if self.recorder is None:
-                        return method(*call, **kwargs) if kwargs else method(*call)
+                        return plain(*call, **kwargs) if kwargs else plain(*call)
                     return perform(*call, **kwargs)
                 except QuotaError as error:
                     self.over_quota(error.refusal)

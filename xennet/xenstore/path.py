@@ -84,6 +84,7 @@ def split(path: str) -> list[str]:
     return path.split("/")[1:] if path != "/" else []
 
 
+@lru_cache(1024)
 def parent(path: str) -> str:
     """The path of the parent of ``path``. The root is its own parent, and that of special names."""
     return path.rpartition("/")[0] or "/"

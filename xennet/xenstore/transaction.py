@@ -77,9 +77,7 @@ class Accessed:
         self.value = node.value
         self.children = children
 
-    def create(
-        self, value: bytes, perms: Perms, generation: int, children: ChildSnapshot
-    ) -> None:
+    def create(self, value: bytes, perms: Perms, generation: int, children: ChildSnapshot) -> None:
         """Become a node that the tree does not have."""
         self.there = self.modified = True
         self.value = value
@@ -243,8 +241,7 @@ class Transaction:
         told = [self._told_of(path, write) for path, write in self._writes]
         if modified:
             self._tree.version += 1
-        for entry in modified:
-            self._merge_node(entry)
+        self._merge_nodes(modified)
         for entry in modified:
             if entry.merged is not None and entry.there:
                 names = entry.children
@@ -384,25 +381,27 @@ class Transaction:
                 names = reversed(list(entry.children))
                 stack.extend(join(entry.path, name) for name in names)
 
-    def _merge_node(self, entry: Accessed) -> None:
-        """Bring the value, permissions and owner of ``entry`` into the tree; its children are
-        merged later."""
-        tree, path, node = self._tree, entry.path, entry.base
-        if node is None and entry.merged is not None:
-            tree.not_owned(entry.merged, len(path))
-            entry.merged.children = NO_CHILDREN  # no circles: the memory is free at once
-            entry.merged = None
-        if not entry.there:
-            tree.known.pop(path, None)
-            return
-        generation = tree.next_generation()
-        if node is None:
-            node = Node(path[path.rindex("/") + 1 :], entry.value, entry.perms, generation)
-            tree.now_owned(node, len(path))
-            tree.know(path, node)
-        else:
-            tree.replace(node, entry.value, entry.perms, generation, len(path))
-        entry.merged = node
+    def _merge_nodes(self, modified: list[Accessed]) -> None:
+        """Bring the values, permissions and owners of ``modified`` into the tree; their children
+        are merged later."""
+        tree = self._tree
+        for entry in modified:
+            path, node = entry.path, entry.base
+            if node is None and entry.merged is not None:
+                tree.not_owned(entry.merged, len(path))
+                entry.merged.children = NO_CHILDREN  # no circles: the memory is free at once
+                entry.merged = None
+            if not entry.there:
+                tree.known.pop(path, None)
+                continue
+            generation = tree.next_generation()
+            if node is None:
+                node = Node(path[path.rindex("/") + 1 :], entry.value, entry.perms, generation)
+                tree.now_owned(node, len(path))
+                tree.know(path, node)
+            else:
+                tree.replace(node, entry.value, entry.perms, generation, len(path))
+            entry.merged = node
 
     def _merge_children(self, path: str, node: Node, names: ChildSnapshot) -> None:
         before = node.children.size

@@ -206,16 +206,16 @@ class Client(NodeOperations):
         Returns False if there was no event. An exception of a callback is passed on, and the event
         counts as delivered.
         """
-        events = self.events
+        events, known = self.events, self._callbacks
         while events or self._fetch():
             path, token = events.popleft()
             received = False
-            for watched, callback in list(self._callbacks.get(token, _NONE).items()):
-                if is_same_or_below(path, watched):
-                    received = True
+            for watched, callback in list(known.get(token, _NONE).items()):
+                if path == watched or is_same_or_below(path, watched):
                     # An earlier callback of this very event may have removed the watch.
-                    if self._callbacks.get(token, _NONE).get(watched) is callback:
+                    if not received or known.get(token, _NONE).get(watched) is callback:
                         callback(path, token)
+                    received = True
             # An event without receivers was sent before the server knew that its watch has ended.
             if received:
                 return True
