@@ -8,7 +8,8 @@ and changes everything or nothing (``access_node`` and ``finalize_transaction`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -148,8 +149,8 @@ class Transaction:
         entry = self._modify(path)
         before, entry.perms = entry.perms, perms
         if before[0].domid != perms[0].domid or not self._like.counts_in_transactions:
-            self._count(before, -1)
-            self._count(perms, +1)
+            self._count(before[0].domid, -1)
+            self._count(perms[0].domid, +1)
         self._queue(entry, _Write.PERMS)
 
     def create(
@@ -169,7 +170,7 @@ class Transaction:
             else:
                 entry, children = self._accessed[above], ChildSnapshot()
             children.add(name)
-        self._count(perms, len(names))
+        self._count(perms[0].domid, len(names))
         self._queue(leaf)
 
     def remove(self, path: str) -> None:
@@ -184,13 +185,15 @@ class Transaction:
         if self.lookup(above) is None:
             raise XsError("EINVAL", path, f"{above} was removed outside the transaction")
         try:
-            gone = list(self._walk(path))
+            gone = self._subtree(path)
         except XsError as error:
             raise XsError("EIO", path, error.detail) from None
+        for owner, count in Counter([entry.perms[0].domid for entry in gone]).items():
+            self._count(owner, -count)
         for entry in gone:
-            self._count(entry.perms, -1)
             entry.remove()
-            entry.fire, entry.exact = True, entry.path != path
+            entry.fire = entry.exact = True
+        gone[0].exact = False
         if self._like.tells_each_write:
             self._writes.append((path, _Write.REMOVED))
         name = path[path.rindex("/") + 1 :]
@@ -317,14 +320,12 @@ class Transaction:
             if entry.there:
                 entry.perms = tree.perms(entry)
 
-    def _count(self, perms: Perms, change: int) -> None:
-        owner = perms[0].domid
-        tree = self._tree
-        owned = self._owned[owner] = self._owned.get(owner, 0) + change
-        tree.peaks.saw(owner, "nodes", tree.nodes_owned(owner) + owned)
-
-    def _access(self, path: str) -> Accessed:
-        return self._accessed.get(path) or self._first_access(path)
+    def _count(self, owner: int, change: int) -> None:
+        """Count ``change`` nodes more of ``owner``, or less."""
+        tree, before = self._tree, self._owned.get(owner, 0)
+        self._owned[owner] = before + change
+        # They come and go one by one: there are the most with the last, or without the first.
+        tree.peaks.saw(owner, "nodes", tree.nodes_owned(owner) + before + max(change, -1))
 
     def _first_access(self, path: str) -> Accessed:
         if self._domid is not None and len(self._accessed) >= self._quota().transaction_nodes:
@@ -370,16 +371,18 @@ class Transaction:
         if self._like.tells_each_write:
             self._writes.append((entry.path, write))
 
-    def _walk(self, top: str) -> Iterator[Accessed]:
-        stack = [top]
+    def _subtree(self, top: str) -> list[Accessed]:
+        """The node at ``top`` and all below it, in the order of a walk."""
+        found, stack = [], [top]
         while stack:
-            entry = self._access(stack.pop())
+            path = stack.pop()
+            entry = self._accessed.get(path) or self._first_access(path)
             if not entry.there:
-                raise XsError("ENOENT", entry.path, f"{entry.path} was removed outside")
-            yield entry
+                raise XsError("ENOENT", path, f"{path} was removed outside")
+            found.append(entry)
             if entry.children.size:
-                names = reversed(list(entry.children))
-                stack.extend(join(entry.path, name) for name in names)
+                stack.extend([join(path, name) for name in entry.children][::-1])
+        return found
 
     def _merge_nodes(self, modified: list[Accessed]) -> None:
         """Bring the values, permissions and owners of ``modified`` into the tree; their children
