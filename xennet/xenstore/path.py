@@ -41,7 +41,6 @@ def absolute(path: str, domid: int) -> str:
     return f"{domain_path(domid)}/{path}" if is_relative(path) else path
 
 
-@lru_cache(1024)
 def canonical(path: str, domid: int, special: bool = False) -> str:
     """The absolute form of ``path`` for a connection of domain ``domid``.
 
@@ -84,7 +83,7 @@ def split(path: str) -> list[str]:
     return path.split("/")[1:] if path != "/" else []
 
 
-@lru_cache(1024)
+@lru_cache(256)
 def parent(path: str) -> str:
     """The path of the parent of ``path``. The root is its own parent, and that of special names."""
     return path.rpartition("/")[0] or "/"
