@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Container, Mapping
 
 
@@ -14,7 +15,7 @@ class Peaks:
         #: The peaks that each domain's usage may raise: its own, and those of all guests.
         self._raised: dict[int, tuple[dict[str, int], ...]] = {}
         #: Of each domain, values that none of these peaks is below.
-        self._reached: dict[int, dict[str, int]] = {}
+        self._reached: defaultdict[int, dict[str, int]] = defaultdict(dict)
 
     def __repr__(self) -> str:
         return f"<Peaks {self.guests}>"
@@ -31,9 +32,7 @@ class Peaks:
 
     def saw(self, domid: int, limit: str, value: int) -> None:
         """Note that ``domid`` has, or was granted, ``value`` of what the quota ``limit`` bounds."""
-        reached = self._reached.get(domid)
-        if reached is None:
-            reached = self._reached[domid] = {}
+        reached = self._reached[domid]
         if value > reached.get(limit, 0):
             reached[limit] = value
             for peaks in self._raised_by(domid):
