@@ -35,7 +35,12 @@ def running(*args: str, **streams: object) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-m", "xennet", "run", *args],
         env={**os.environ, "XENNET_ENGINE": "plain"},
         text=True,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},  # type: ignore[arg-type]
+        **{  # type: ignore[arg-type]
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "preexec_fn": partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # below nohup too
+            **streams,
+        },
     )
     try:
         yield process
@@ -63,7 +68,7 @@ def frames_in(path: Path) -> int:
     return frames
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_run_in_order_and_reports_what_was_done(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -242,3 +247,16 @@ def test_interrupt_while_the_command_is_imported_is_told_like_any_other(tmp_path
         timeout=_SECONDS,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "xennet: interrupted\n")
+
+
+def test_closed_terminal_hangs_up_twice_and_the_run_ends_in_order(tmp_path: Path) -> None:
+    """The system sends SIGHUP, and so does the shell."""
+    out = tmp_path / "out.pcap"
+    with running("--guest", ENDLESS, "--host", f"record:{out}", "--json") as run:
+        wait_for(run, out, 1_000_000)
+        for _ in range(3):
+            run.send_signal(signal.SIGHUP)
+            time.sleep(0.01)
+        stdout, stderr = run.communicate(timeout=_SECONDS)
+    assert (run.returncode, stderr) == (129, "")
+    assert json.loads(stdout)["directions"][0]["frames_received"] == frames_in(out) > 0

@@ -79,6 +79,7 @@ Exit codes:
        expected; of course check: the exercise is not right
   2    bad input or usage, or the system refuses (no file, no memory ...)
   70   an error of xennet's own
+  129  hung up (SIGHUP)
   130  interrupted (Ctrl-C, SIGINT)
   143  terminated (SIGTERM)
 """

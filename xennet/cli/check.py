@@ -41,7 +41,7 @@ def _known_option(ctx: click.Context, param: click.Parameter, value: str | None)
 _WEAKEST = "NOTE"
 _EXIT_CODES = (
     "Exit code: 0 all is as expected, 1 a check is not, 2 the suite or the driver cannot be run. "
-    "Interrupted, it reports what was played until then, and exits with 130 or 143."
+    "Interrupted, it reports what was played until then, and exits with 129, 130 or 143."
 )
 _OPTIONS = (
     click.option("--builtin", metavar="KIND", help="One of xennet's own drivers."),

@@ -222,7 +222,7 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
 
 @click.command(
     cls=_RunCommand,
-    epilog="Exit code: 0 good, 1 not, 2 bad input, 130 and 143 interrupted "
+    epilog="Exit code: 0 good, 1 not, 2 bad input, 129, 130 and 143 interrupted "
     "(the report tells what was done).",
 )
 @click.option(

@@ -22,7 +22,7 @@ EXIT_NOT_GOOD = 1
 PATIENCE = 10.0
 EPILOG = (
     "Exit code: 0 done, 1 a vif broke or something was left behind, 2 no Xen, no such port or bad "
-    "usage, 130 and 143 ended by a signal (the report tells what was done)."
+    "usage, 129, 130 and 143 ended by a signal (the report tells what was done)."
 )
 
 #: A command function that gets an option.
@@ -65,7 +65,7 @@ def service_options(command: _F) -> _F:
             "seconds",
             type=Seconds(),
             metavar="SECONDS",
-            help="End after so long.  [default: at Control-C or SIGTERM]",
+            help="End after so long.  [default: at Control-C, SIGTERM or SIGHUP]",
         ),
         click.option("--once", is_flag=True, help="End when the vifs that came have all gone."),
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a run, or while checks are played."""
+"""SIGINT, SIGTERM and SIGHUP during a run, or while checks are played."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from xennet.run.stop import Stop
 
 #: Seconds after which a port whose call does not return is abandoned.
 _PATIENCE = 0.5
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _Handler = Callable[[int, FrameType | None], None]
 
 
 class Signalled(KeyboardInterrupt):
-    """SIGINT or SIGTERM, raised where the program was: code that catches everything but
+    """One of these signals, raised where the program was: code that catches everything but
     KeyboardInterrupt lets it pass. ``number``: which of them."""
 
     def __init__(self, number: int) -> None:
@@ -29,7 +29,7 @@ class Signalled(KeyboardInterrupt):
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """A context in which SIGINT and SIGTERM raise Signalled."""
+    """A context in which these signals raise Signalled."""
 
     def asked(number: int, frame: FrameType | None) -> None:
         raise Signalled(number)
@@ -42,11 +42,17 @@ def raising() -> Iterator[None]:
 def stopping(stop: Stop, silent: bool) -> Iterator[None]:
     """A context in which the first signal asks the run to end and the second ends it at once.
 
-    The second one raises KeyboardInterrupt, or SystemExit with the exit code of SIGTERM.
+    The second one raises KeyboardInterrupt, or SystemExit with the exit code of the signal. SIGHUP
+    comes several times when a terminal is closed, of the system and of the shell: from the first
+    one on it is ignored, to the end of the process.
     """
 
     def asked(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            signal.signal(number, signal.SIG_IGN)
         if stop.reason:
+            if number == signal.SIGHUP:
+                return
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             raise SystemExit(128 + number)
@@ -68,8 +74,8 @@ def stopping(stop: Stop, silent: bool) -> Iterator[None]:
 
 @contextmanager
 def _handling(handlers: Mapping[signal.Signals, _Handler]) -> Iterator[None]:
-    """A context with these handlers, if this is the main thread, whose signals are. SIGINT or
-    SIGTERM that is ignored (``command &`` in a script) stays ignored."""
+    """A context with these handlers, if this is the main thread, whose signals are. What is ignored
+    (SIGINT for ``command &`` in a script, SIGHUP below nohup) stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -82,7 +88,8 @@ def _handling(handlers: Mapping[signal.Signals, _Handler]) -> Iterator[None]:
         yield
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, old)
 
 
 def _tell(text: str) -> None:

@@ -74,7 +74,7 @@ def xenstored(
     quiet: bool,
     **quotas: int | None,
 ) -> None:
-    """Serve a XenStore on a unix socket until SIGTERM or SIGINT.
+    """Serve a XenStore on a unix socket until SIGTERM, SIGINT or SIGHUP.
 
     Debian's xenstore-* tools, libxenstore and pyxs use it unchanged; their users are domain 0.
     """
@@ -103,8 +103,9 @@ def xenstored(
     )
     loop = EpollLoop()
     daemon = Daemon(server, path or socket_path(), loop)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: loop.stop())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: loop.stop())
     try:
         with ExitStack() as left:
             left.callback(server.trace.off)

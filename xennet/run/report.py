@@ -93,8 +93,8 @@ class RunReport:
 
     ``roots``: short names of XenStore directories for people, such as ``{"frontend":
     "/local/domain/1/device/vif/0"}``. ``seconds``: wall-clock time in which frames were carried, 0
-    if unknown. ``interrupted``: what ended it ("SIGINT", "SIGTERM"), None if nothing did; the
-    verdict is not good then, unless the run is live, which has no other end.
+    if unknown. ``interrupted``: what ended it ("SIGINT", "SIGTERM", "SIGHUP"), None if nothing did;
+    the verdict is not good then, unless the run is live, which has no other end.
     """
 
     verdict: Verdict
