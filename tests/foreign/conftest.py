@@ -48,8 +48,8 @@ class Programs(dict[str, str]):
         program, _, bug = name.partition("-")
         source, options = SOURCES[program]
         path = self.folder / name
-        command = ["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-o", str(path)]
-        command += [f"-DBUG_{bug}"] if bug else []
+        command = ["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-o", str(path)]
+        command += [f"-DBUG_{bug}", "-O0"] if bug else ["-O1"]
         with open(self.folder / "lock", "w") as lock:
             flock(lock, LOCK_EX)
             if not path.exists():
