@@ -136,6 +136,16 @@ def hashing() -> Both:
     return both
 
 
+@pytest.mark.parametrize("longer", [0, 1], ids=["all of them", "all but the last"])
+def test_frames_of_one_length_are_looked_up_as_others_are(longer: int) -> None:
+    both = hashing()
+    contents = [frame(ipv4(A, B, tcp(i % 3, 2))) for i in range(7)]
+    contents[0] += bytes(5)
+    contents[-1] += bytes(longer)
+    assert len(set(both.classify(contents, first=1))) == 3
+    assert len(set(both.classify(contents, first=1))) == 3
+
+
 @pytest.mark.parametrize("change", ["key", "types", "mapping"])
 def test_a_change_of_the_configuration_holds_for_known_flows(change: str) -> None:
     both = hashing()

@@ -157,6 +157,14 @@ def test_memory_is_bounded_by_one_batch_in_the_middle() -> None:
     assert (steering.waiting, len(source.frames)) == (2 * SCRATCH_FRAMES, 1000 - 2 * SCRATCH_FRAMES)
 
 
+def test_of_eight_queues_plain_code_pulls_more_at_once(engine: str) -> None:
+    source, config = Source(), toeplitz()
+    source.frames = [(by_port(config, 8, 1), 0)] * 3000
+    steering = Steering(source, 8, config, lambda _: None)
+    steering.ends[0].pull(fresh())
+    assert steering.waiting == {"plain": 8, "fast": 2}[engine] * SCRATCH_FRAMES
+
+
 def test_one_queue_after_the_other_is_woken_to_fill_the_middle() -> None:
     source, config, kicks = Source(), toeplitz(), list[int]()
     source.frames = [(by_port(config, 4, 3), 0)]

@@ -8,12 +8,14 @@ frames of a batch and to look up what was said of them before.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
+from functools import lru_cache
 from itertools import repeat
 from operator import itemgetter
 from struct import Struct
 from typing import Any
 
-from xennet.engine.kernel import Frames, U32Array
+from xennet.engine.kernel import Bytes, Frames, U32Array
 from xennet.flow.classify import classify
 from xennet.flow.hash_config import HashConfig
 from xennet.offload.headers import USUAL_FIRST, USUAL_FIRST_MASK
@@ -25,6 +27,21 @@ MOST = 1024
 _FLOW = Struct(">12xI4xI2x12s")
 #: What is said of a flow.
 _INFO, _VALUE, _QUEUE = map(itemgetter, range(3))
+
+
+@lru_cache(maxsize=64)
+def _every(size: int) -> Struct:
+    """What takes the flow out of each of many frames of ``size`` bytes that lie end to end."""
+    return Struct(f"{_FLOW.format}{size - _FLOW.size}x")
+
+
+def _flows(data: Bytes, offset: U32Array, length: U32Array) -> Iterable[tuple[Any, ...]]:
+    """The flow of each frame, of which there is at least one, and none is shorter than _FLOW."""
+    size, begin = length[0], offset[0]
+    end = begin + size * len(length)
+    if offset[-1] + size == end and length[1:] == length[:-1]:
+        return _every(size).iter_unpack(data[begin:end])
+    return map(_FLOW.unpack_from, repeat(data), offset)
 
 
 class KnownFlows:
@@ -56,7 +73,7 @@ class KnownFlows:
         if self._changes != self._config.changes:
             self._changes = self._config.changes
             self._known.clear()
-        flows = map(_FLOW.unpack_from, repeat(data), offset[first:count])
+        flows = _flows(data, offset[first:count], length[first:count])
         said: list[Any] = list(map(self._known.get, flows))
         if None in said:
             self._learn(first, said, frames, queue)

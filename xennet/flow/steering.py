@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import accumulate
 from operator import itemgetter
@@ -27,11 +27,9 @@ from xennet.flow.hash_config import HashConfig
 from xennet.flow.known_flows import KnownFlows
 from xennet.frames import Endpoint, FrameBatch, Offload, Wrapper, lazy_bytes
 
-#: Frames and bytes of the middle batch, for each queue up to four: those of one receive pass of the
-#: backend, so that a queue finds enough for a pass.
+#: Frames and bytes of a share of the middle batch: those of one receive pass of the backend.
 SCRATCH_FRAMES = 256
 SCRATCH_BYTES = 128 * PAGE_SIZE
-_MOST_SHARES = 4
 
 
 class Steering:
@@ -167,6 +165,10 @@ class Middle:
     was told "nothing" without the endpoint being asked. ``borrowers``: by queue, what is called
     before the frames are forgotten that were lent to it."""
 
+    #: There is a share of frames for each queue, up to so many. Frames that are on their way to
+    #: eight queues, one ring full for each, do not fit into a cache; those of few shares do.
+    most_shares = 2
+
     def __init__(
         self,
         endpoint: Endpoint,
@@ -176,7 +178,7 @@ class Middle:
     ) -> None:
         self._endpoint = endpoint
         self._kick = kick
-        shares = min(queues, _MOST_SHARES)
+        shares = min(queues, self.most_shares)
         frames = shares * SCRATCH_FRAMES
         self.batch = FrameBatch(lazy_bytes(shares * SCRATCH_BYTES), frames)
         self._queue = array("I", bytes(4 * frames))
@@ -305,17 +307,20 @@ class Middle:
                 return
 
 
-def pick(places: list[int], column: array[int]) -> tuple[int, ...]:
-    """The items of ``column`` at ``places``, at least one."""
+def picker(places: list[int]) -> Callable[[array[int]], Iterable[int]]:
+    """What takes the items at ``places``, at least one, out of a column."""
     if len(places) == 1:
-        return (column[places[0]],)
-    picked: tuple[int, ...] = itemgetter(*places)(column)
-    return picked
+        (place,) = places
+        return lambda column: column[place : place + 1]
+    return itemgetter(*places)
 
 
 class LendingMiddle(Middle):
     """The middle batch of plain code, which takes the frames of a queue out of whole columns, and
     does better without copying their bytes."""
+
+    #: A pass takes plain code longer than the cache misses of its frames, so it has as many as fit.
+    most_shares = 8
 
     def _share_out(self, count: int) -> None:
         self._places: list[list[int]] = [[] for _ in self._head]
@@ -342,9 +347,12 @@ class LendingMiddle(Middle):
         middle, own = self.batch, self._places[q]
         places, room = own[: batch.max_frames], len(batch.data)
         given = len(places)
+        picked = picker(places)
         for column, (of_all, alike) in zip(batch.all_columns, self._columns, strict=True):
-            values = of_all[:1] * given if alike else array(of_all.typecode, pick(places, of_all))
-            column[:given] = values
+            if alike:
+                column[:given] = of_all[:given]
+            else:
+                column[:given] = array(of_all.typecode, picked(of_all))
         lengths = batch.length[:given]
         if (used := sum(lengths)) > room:
             ends = list(accumulate(lengths))
