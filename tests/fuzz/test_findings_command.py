@@ -219,7 +219,7 @@ def test_a_corpus_is_pruned_to_what_shows_something(run: Run, tmp_path: Path) ->
 def test_coverage_is_told_by_source_line(run: Run, tmp_path: Path) -> None:
     main(["fuzz", "tx", "--rounds", "1", "--seeds", "1", "--corpus", str(tmp_path)])
     run("--help")  # what the campaign has printed
-    for path in sorted(Corpus(tmp_path, "tx").inputs.iterdir())[20:]:
+    for path in sorted(Corpus(tmp_path, "tx").inputs.iterdir())[8:]:
         path.unlink()  # each input is executed three times, by plain kernels
     code, out, _ = run("corpus", "coverage", "tx", tmp_path)
     assert code == 0

@@ -33,7 +33,7 @@ def seen(target: Target, fuzz_input: FuzzInput) -> tuple[Finding | None, bytes, 
 
 
 def test_an_input_is_of_the_target_and_of_its_sections(target: Target) -> None:
-    for fuzz_input in inputs(target, 1, 50):
+    for fuzz_input in inputs(target, 1, 25):
         assert fuzz_input.target == target.name
         assert [name for name, _ in fuzz_input.sections] == [
             section.name for section in target.sections[: len(fuzz_input.sections)]
@@ -49,7 +49,7 @@ def test_the_same_seed_makes_the_same_inputs(target: Target) -> None:
 
 
 def test_an_execution_leaves_nothing_that_a_later_one_sees(target: Target) -> None:
-    made = inputs(target, 2, 40)
+    made = inputs(target, 2, 20)
     first = [seen(target, fuzz_input) for fuzz_input in made]
     assert [seen(target, fuzz_input) for fuzz_input in reversed(made)] == first[::-1]
     assert len({counters for _, counters, _, _ in first}) > 1
