@@ -243,6 +243,23 @@ def test_no_vif_is_plugged_where_a_domain_is_gone(backend: bool, why: str) -> No
     assert host.store.directory(f"/local/domain/{driver.domid}") == before
 
 
+@pytest.mark.parametrize(
+    ("backend", "why"), [(False, "domain 2 is gone"), (True, "domain 1 is no backend domain")]
+)
+def test_no_backend_is_replaced_where_a_domain_is_gone(backend: bool, why: str) -> None:
+    host = Host()
+    driver = host.add_driver_domain()
+    vif = plug(host, host.add_guest())
+    host.boot()
+    host.settle()
+    (driver if backend else vif.guest).kill()
+    before, owner = vif.operation, vif.owner
+    with pytest.raises(LinkError, match=why):
+        host.replace_backend(vif, driver)
+    assert (vif.operation, vif.owner) == (before, owner)
+    assert not host.store.exists(f"/local/domain/{driver.domid}/backend/vif")
+
+
 def test_a_driver_domain_that_is_destroyed_leaves_nothing() -> None:
     host = Host()
     driver = host.add_driver_domain()

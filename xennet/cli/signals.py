@@ -29,9 +29,10 @@ class Signalled(KeyboardInterrupt):
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """A context in which these signals raise Signalled."""
+    """A context in which these signals raise Signalled, SIGHUP once: see :func:`stopping`."""
 
     def asked(number: int, frame: FrameType | None) -> None:
+        _once(number)
         raise Signalled(number)
 
     with _handling(dict.fromkeys(_SIGNALS, asked)):
@@ -48,8 +49,7 @@ def stopping(stop: Stop, silent: bool) -> Iterator[None]:
     """
 
     def asked(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
-            signal.signal(number, signal.SIG_IGN)
+        _once(number)
         if stop.reason:
             if number == signal.SIGHUP:
                 return
@@ -70,6 +70,12 @@ def stopping(stop: Stop, silent: bool) -> Iterator[None]:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _once(number: int) -> None:
+    """Ignore SIGHUP from now on, if ``number`` is that."""
+    if number == signal.SIGHUP:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

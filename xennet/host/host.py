@@ -209,11 +209,7 @@ class Host:
         """
         guest_end = require_endpoint("guest_end", guest_end)
         host_end = require_endpoint("host_end", host_end)
-        owner = self.backend_domains.get(backend_domid)
-        if owner is None:
-            raise LinkError(f"domain {backend_domid} is no backend domain of this host")
-        if not guest.domain.alive:
-            raise LinkError(f"domain {guest.domid} is gone")
+        owner = self._backend_for(guest, backend_domid)
         config = VifConfig(guest_mac(guest.domid, handle)) if config is None else config
         paths = AttachedVif(handle, config, backend_domid).paths(guest.domid)
         if NodeDirectory(self.store, paths.libxl).exists():
@@ -240,6 +236,16 @@ class Host:
         vif.attach_ends(self.pump.watch)
         vif.operation = self._attach(vif)
         return vif
+
+    def _backend_for(self, guest: Guest, domid: int) -> BackendDomain:
+        """Domain ``domid``, to have backends of ``guest``. Raises LinkError if it has none, or the
+        guest is gone."""
+        owner = self.backend_domains.get(domid)
+        if owner is None:
+            raise LinkError(f"domain {domid} is no backend domain of this host")
+        if not guest.domain.alive:
+            raise LinkError(f"domain {guest.domid} is gone")
+        return owner
 
     def _attach(self, vif: PluggedVif) -> VifOperation:
         toolstack, paths = self.toolstack, vif.paths
@@ -277,7 +283,12 @@ class Host:
 
     def replace_backend(self, vif: PluggedVif, owner: BackendDomain) -> VifOperation:
         """Give a vif another backend domain. Its frontend follows when it resumes or starts anew
-        (xennet.toolstack.relocation.replace_backend)."""
+        (xennet.toolstack.relocation.replace_backend).
+
+        Raises LinkError for a guest that is gone and a domain that has no backends; nothing has
+        happened then.
+        """
+        owner = self._backend_for(vif.guest, owner.domid)
         operation = relocation.replace_backend(
             self.toolstack, vif.paths.frontend_domid, vif.paths.handle, owner.domid
         )
