@@ -123,7 +123,8 @@ class JoinedPasses:
             return
         loop, left = self._machine.run_loop, _TO_BEGIN if self._slices is None else 0
         while left and any(delivery.kind == "evtchn" for delivery in loop.ready()):
-            loop.step()
+            if not loop.deliver(1):  # there was an interrupt
+                return
             left -= 1
         if (ends := self.ends()) is not None:
             self.join(ends)
