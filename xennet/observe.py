@@ -215,12 +215,13 @@ class Observers:
 
     Kinds are the events of this module, and RingEvent and EventsLost of xennet.vif.ring_events.
     ``active`` is True while there is an observer. ``keep`` is given what an observer raises, and
-    returns whether it will raise that later (RunLoop.keep).
+    returns whether it will raise that later (RunLoop.keep). What is no Exception passes: a signal
+    that ends a driver which never returns may come while an observer is called.
     """
 
     __slots__ = ("_interests", "_subscriptions", "_toggles", "active", "keep")
 
-    def __init__(self, keep: Callable[[BaseException], bool] = lambda error: False) -> None:
+    def __init__(self, keep: Callable[[Exception], bool] = lambda error: False) -> None:
         self.active = False
         self.keep = keep
         self._subscriptions: tuple[_Subscription, ...] = ()
@@ -255,7 +256,7 @@ class Observers:
         """Call ``observer(event)`` for each event (of one of ``kinds``, if given), in the order of
         emission.
 
-        Returns the function that ends the subscription; it may be called twice. The first exception
+        Returns the function that ends the subscription; it may be called twice. The first Exception
         of an observer within a delivery is raised by the run loop when the delivery has been made,
         as what emitted the event is in the middle of something; outside of deliveries it is raised
         by the call that emitted the event.
@@ -283,7 +284,7 @@ class Observers:
             if not subscription.kinds or isinstance(event, subscription.kinds):
                 try:
                     subscription.observer(event)
-                except BaseException as error:
+                except Exception as error:
                     if not self.keep(error):
                         raise
 

@@ -152,7 +152,7 @@ class RunLoop:
         self._current: Delivery | None = None
         self._waiting: list[int] = []
         self._ended: set[int] = set()
-        self._faults: list[BaseException] = []
+        self._faults: list[Exception] = []
 
     def __repr__(self) -> str:
         return f"<RunLoop {self.steps} deliveries made, {len(self._ready)} ready>"
@@ -338,10 +338,10 @@ class RunLoop:
             raise self._faults.pop(0)
         return delivery
 
-    def keep(self, error: BaseException) -> bool:
-        """Keep what somebody who looks on has raised until the delivery that is under way has been
-        made: then :meth:`step` raises it. Of several it does so with the first. Returns False, and
-        keeps nothing, outside of all deliveries."""
+    def keep(self, error: Exception) -> bool:
+        """Keep what an observer has raised until the delivery that is under way has been made: then
+        :meth:`step` raises it. Of several it does so with the first. Returns False, and keeps
+        nothing, outside of all deliveries."""
         if self._current is None:
             return False
         if not self._faults:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+from itertools import count
 
 import pytest
 
 from xennet.abi.xen import DOMID_SELF, VIRQ_DOM_EXC
+from xennet.check.cpu_bound import TimeOverError
 from xennet.interface import HypercallError
 from xennet.observe import (
     DomainCreated,
@@ -97,6 +99,27 @@ def test_what_an_observer_raises_waits_for_the_end_of_the_delivery() -> None:
     assert seen == [1, 2, "whole"]
     loop.defer(0, lambda: None)
     loop.step()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeOverError])
+def test_signal_that_comes_while_an_observer_is_called_ends_the_delivery(
+    kind: type[BaseException],
+) -> None:
+    loop = RunLoop()
+    hub = Observers(loop.keep)
+
+    def signalled(event: object) -> None:
+        raise kind
+
+    def never_returns() -> None:
+        for tries in count():
+            assert tries < 3
+            hub.emit(tries)
+
+    hub.subscribe(signalled)
+    loop.defer(0, never_returns)
+    with pytest.raises(kind):
+        loop.step()
 
 
 def test_outside_of_deliveries_it_is_raised_at_once() -> None:
