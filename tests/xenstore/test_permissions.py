@@ -251,6 +251,23 @@ def test_reused_domid_gets_no_rights_through_an_open_transaction(
         store.connect(5).read("/tool")
 
 
+def test_lives_that_end_at_one_generation_are_told_apart_in_a_transaction(
+    store: Store, dom0: Connection
+) -> None:
+    for owns_nothing in (8, 9):
+        store.introduce(owns_nothing)
+    dom0.set_perms("/tool", ["n0", "b8"])
+    store.domain_died(9)
+    tx = dom0.transaction_start()
+    dom0.read("/tool", tx)
+    store.domain_died(8)  # no node has changed since the other one died
+    store.introduce(8)
+    dom0.write("/tool", b"secret", tx)
+    dom0.transaction_end(tx, True)
+    with refused("EACCES"):
+        store.connect(8).read("/tool")
+
+
 @pytest.mark.parametrize(("reborn", "errno"), [(False, "ENOMEM"), (True, "EAGAIN")])
 def test_transaction_cannot_give_a_node_to_a_domain_that_died(
     store: Store, dom0: Connection, reborn: bool, errno: str

@@ -374,7 +374,7 @@ class Store:
                 self.tree.remove(node)
         if not self.like.knows_lives:
             self.tree.forget(domid)
-        self.tree.life_ended = self.tree.generation
+        self.tree.end_life()
         for stub in self.domains.forget(domid):
             self._refresh(stub)
         self.peaks.forget(domid)

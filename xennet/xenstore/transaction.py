@@ -123,7 +123,7 @@ class Transaction:
         self._owned: dict[int, int] = {}
         self._claimed = False
         self._version = tree.version
-        self._life_ended = tree.life_ended
+        self._lives_ended = tree.lives_ended
         #: The writes in order (path, kind), where watches fire once per write.
         self._writes: list[tuple[str, _Write]] = []
         self.failed = False
@@ -239,7 +239,7 @@ class Transaction:
         if self.overtaken:
             self._check_seen()
         modified = [entry for entry in self._accessed.values() if entry.modified]
-        if self._tree.life_ended != self._life_ended:
+        if self._tree.lives_ended != self._lives_ended:
             self._outlive(modified)
         told = [self._told_of(path, write) for path, write in self._writes]
         if modified:
@@ -354,7 +354,7 @@ class Transaction:
         entry, tree = self._accessed[path], self._tree
         if not entry.there:
             raise KeyError(path)
-        if tree.life_ended != self._life_ended:
+        if tree.lives_ended != self._lives_ended:
             entry.perms = tree.perms(entry)
         entry.generation = tree.next_generation()
         entry.modified = True

@@ -82,6 +82,8 @@ class Tree:
         self.generation = 0
         #: The generation at which the last life of a domain ended.
         self.life_ended = 0
+        #: Counts the lives that have ended; several may end at one generation.
+        self.lives_ended = 0
         #: Counts changes of the tree itself, whatever transactions do in private.
         self.version = 0
         self.root = Node("", b"", (Perm("n", 0),), self.next_generation())
@@ -148,6 +150,11 @@ class Tree:
         if node.generation > self.life_ended:
             return node.perms
         return without_stale_rights(node.perms, node.generation, self.is_current)
+
+    def end_life(self) -> None:
+        """Note that the life of a domain ends: entries for it that are written by now get stale."""
+        self.life_ended = self.generation
+        self.lives_ended += 1
 
     def add_special(self, name: str) -> None:
         """Make the special name ``name`` a node with the permissions of ``/``."""
