@@ -175,6 +175,10 @@ def test_a_driver_in_python_is_named_by_its_factory(capsys: pytest.CaptureFixtur
         (("netback", "--python", "no_such:driver"), "no_such:driver: ModuleNotFoundError"),
         (("netback", "--python", "mock_drivers:NASTY"), "is a str and cannot be called"),
         (("netback", "--builtin", "linux", "--only", "tx.*"), "No check is like tx.*"),
+        (
+            ("netback", "--builtin", "linux", "--only", "*.empty-first", "--severity", "MUST"),
+            "No check like *.empty-first is of a rule that binds as MUST.",
+        ),
         (("netback", "--python", "mock_drivers:Refuses", "--known", "builtin"), "is for --builtin"),
         (("netback", "--builtin", "xnb", "--known", "no.toml"), "'no.toml' does not exist"),
         (("netback", "--builtin", "linux", "--without", "wings"), "there is no feature 'wings'"),

@@ -431,16 +431,15 @@ def _selected(checks: Collection[Check], only: Sequence[str], severity: str) -> 
 
     book, binding = rule_book(), list(Severity)
     least = binding.index(Severity(severity))
-    chosen = [
-        one
-        for one in checks
-        if (_is_wanted(one.id, only) or _is_wanted(one.rule, only))
-        and binding.index(book[one.rule].severity) <= least
-    ]
-    if not chosen:
+    like = [one for one in checks if _is_wanted(one.id, only) or _is_wanted(one.rule, only)]
+    patterns = " or ".join(only)
+    if not like:
         names = {name for one in checks for name in (one.id, one.rule)}
         near = did_you_mean(only[0], sorted(names)) if len(only) == 1 else ""
-        raise click.UsageError(f"No check is like {' or '.join(only)}.{near}")
+        raise click.UsageError(f"No check is like {patterns}.{near}")
+    chosen = [one for one in like if binding.index(book[one.rule].severity) <= least]
+    if not chosen:
+        raise click.UsageError(f"No check like {patterns} is of a rule that binds as {severity}.")
     return chosen
 
 
