@@ -27,8 +27,7 @@ class UnitFile:
         self._raw = raw
         self._regular = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
         appends = fcntl.fcntl(raw.fileno(), fcntl.F_GETFL) & os.O_APPEND
-        #: Where the units that wait begin.
-        self._place = raw.seek(0, os.SEEK_END if appends else os.SEEK_CUR) if self._regular else 0
+        self._whence = os.SEEK_END if appends else os.SEEK_CUR
         self._waiting: deque[tuple[bytes, int]] = deque()
         self._size = 0
         self._takes = True
@@ -42,7 +41,7 @@ class UnitFile:
         """Cut off what the file held before, if it is a regular one, and nothing was written."""
         if self._regular:
             self._raw.truncate(0)
-            self._place = self._raw.seek(0)
+            self._raw.seek(0)
 
     def write(self, data: bytes, number: int = 0) -> int:
         """Take a unit; ``number`` is what :attr:`kept` is when the file has it. Returns its size.
@@ -61,6 +60,8 @@ class UnitFile:
     def flush(self) -> None:
         """Write all units that wait. Raises OSError; they are dropped then."""
         data = memoryview(b"".join(unit for unit, _ in self._waiting))
+        # Others may have written since: to the end, or by the same open file.
+        place = self._raw.seek(0, self._whence) if self._regular else 0
         sent = 0
         try:
             while sent < len(data):
@@ -69,14 +70,13 @@ class UnitFile:
                     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
                 sent += count
         except BaseException as error:
-            self._cut(sent)
+            self._cut(place, sent)
             if isinstance(error, OSError) or not self._regular:
                 self._takes = False
                 self._forget()
             raise
         if self._waiting:
             self.kept = self._waiting[-1][1]
-        self._place += sent
         self._forget()
 
     def close(self) -> None:
@@ -88,21 +88,21 @@ class UnitFile:
         finally:
             self._raw.close()
 
-    def _cut(self, sent: int) -> None:
-        """Writing failed, or was interrupted, behind ``sent`` bytes or somewhat later."""
+    def _cut(self, place: int, sent: int) -> None:
+        """Writing at ``place`` failed, or was interrupted, behind ``sent`` bytes or somewhat
+        later."""
         if self._regular:
-            sent = self._raw.tell() - self._place
+            sent = self._raw.tell() - place
         whole = 0
         while self._waiting and whole + len(self._waiting[0][0]) <= sent:
             unit, self.kept = self._waiting.popleft()
             whole += len(unit)
         self._size -= whole
-        end, self._place = self._place + sent, self._place + whole
         if self._regular and whole < sent:
             with suppress(OSError):
-                if os.fstat(self._raw.fileno()).st_size == end:
-                    self._raw.truncate(self._place)
-                    self._raw.seek(self._place)
+                if os.fstat(self._raw.fileno()).st_size == place + sent:
+                    self._raw.truncate(place + whole)
+                    self._raw.seek(place + whole)
 
     def _forget(self) -> None:
         self._waiting.clear()

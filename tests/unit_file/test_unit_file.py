@@ -79,6 +79,18 @@ def test_bytes_of_others_behind_a_unit_are_not_cut_off(tmp_path: Path) -> None:
     file.close()
 
 
+def test_units_behind_what_others_have_appended_are_cut_where_they_begin(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    file = UnitFile(FileIO(path, "a"))
+    file.write(b"abc", 1)
+    with path.open("ab") as other:
+        other.write(b"others")
+    file.write(b"abc", 2)
+    with files_up_to(10), pytest.raises(OSError):
+        file.close()
+    assert (path.read_bytes(), file.kept) == (b"othersabc", 1)
+
+
 class Interrupted(FileIO):
     """A signal's handler raises when a part of a write is done."""
 
