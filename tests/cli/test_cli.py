@@ -358,19 +358,28 @@ class Raises:
         hv.store.watch(f"{backend}/state", "mine", self.changed)
 
     def changed(self, path, token):
-        raise ValueError("not today")
-"""
+        raise """
 
 
 @pytest.mark.skipif(sys.flags.dev_mode, reason="python -X dev shows the traceback")
-@pytest.mark.parametrize("command", [("run",), ("trace", "run", "-o", "seen.jsonl"), ("step",)])
+@pytest.mark.parametrize(
+    ("command", "error", "said"),
+    [
+        (("run",), "ValueError('not today')", "ValueError: not today"),
+        (("run",), "OSError(28, 'full')", "OSError: [Errno 28] full"),  # not of standard output
+        (("trace", "run", "-o", "seen.jsonl"), "ValueError('no')", "ValueError: no"),
+        (("step",), "ValueError('no')", "ValueError: no"),
+    ],
+)
 def test_what_a_driver_of_ones_own_raises_is_told_with_its_place(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     command: tuple[str, ...],
+    error: str,
+    said: str,
 ) -> None:
-    (tmp_path / "driver_that_raises.py").write_text(RAISES)
+    (tmp_path / "driver_that_raises.py").write_text(RAISES + error)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "driver_that_raises", raising=False)
@@ -378,7 +387,7 @@ def test_what_a_driver_of_ones_own_raises_is_told_with_its_place(
     code = main([*command, *words])
     stderr = capsys.readouterr().err
     place = "in changed, driver_that_raises.py:8 (while delivering xenstore"
-    assert stderr.startswith(f"xennet: the driver raised ValueError: not today {place}")
+    assert stderr.startswith(f"xennet: the driver raised {said} {place}")
     assert (code, stderr.count("\n")) == (1, 1)
 
 

@@ -154,7 +154,7 @@ def main(args: Sequence[str] | None = None, *, link: Link | None = None) -> int:
     except MemoryError as e:
         return _failed(f"out of memory{': ' if str(e) else ''}{e}", EXIT_BAD_INPUT)
     except OSError as e:
-        if e.errno not in _NO_OUTPUT | _RUN_OUT:
+        if e.errno not in _NO_OUTPUT | _RUN_OUT or _is_of_own_driver(e):
             return _unexpected(e)
         if e.filename is not None:
             return _failed(f"{e.filename}: {os.strerror(e.errno)}", EXIT_BAD_INPUT)
@@ -172,13 +172,21 @@ def _unexpected(error: Exception) -> int:
     development mode."""
     if sys.flags.dev_mode:
         raise error
-    if notes := getattr(error, "__notes__", ()):
-        from xennet.host.own_driver import error_and_place, is_raised_by_own_driver
+    if _is_of_own_driver(error):
+        from xennet.host.own_driver import error_and_place
 
-        if is_raised_by_own_driver(error):
-            said = f"the driver raised {error_and_place(error)} ({'; '.join(notes)})"
-            return _failed(said, 1)
+        said = f"the driver raised {error_and_place(error)} ({'; '.join(error.__notes__)})"
+        return _failed(said, 1)
     return _failed(f"internal error: {type(error).__name__}: {error}", EXIT_SOFTWARE)
+
+
+def _is_of_own_driver(error: Exception) -> bool:
+    """Whether a driver of the user's own raised it."""
+    if not getattr(error, "__notes__", ()):
+        return False  # without an import
+    from xennet.host.own_driver import is_raised_by_own_driver
+
+    return is_raised_by_own_driver(error)
 
 
 def _failed(message: str, code: int, usage: click.Context | None = None) -> int:
