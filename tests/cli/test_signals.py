@@ -91,17 +91,22 @@ def test_a_signal_ends_a_run_in_order_and_reports_what_was_done(
     assert report["timeline"][-1]["kind"] == "rm", "the vif was unplugged"
 
 
-def test_the_report_for_people_says_that_the_run_was_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "again"), [(signal.SIGINT, "once more"), (signal.SIGHUP, "SIGTERM")]
+)
+def test_the_report_for_people_says_that_the_run_was_interrupted(
+    tmp_path: Path, number: signal.Signals, again: str
+) -> None:
     out = tmp_path / "out.pcap"
     with running("--guest", f"{ENDLESS}+record:{out}", "--host", "echo:") as run:
         wait_for(run, out, 1_000_000)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(number)
         stdout, stderr = run.communicate(timeout=_SECONDS)
     assert (run.returncode, stderr) == (
-        130,
-        "xennet: SIGINT: the run ends, once more ends it at once\n",
+        128 + number,
+        f"xennet: {number.name}: the run ends, {again} ends it at once\n",
     )
-    assert "\nINTERRUPTED\n  interrupted by SIGINT: " in stdout
+    assert f"\nINTERRUPTED\n  interrupted by {number.name}: " in stdout
     assert re.search(r"^guest to host +[1-9]", stdout, re.MULTILINE)
 
 

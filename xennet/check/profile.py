@@ -49,10 +49,11 @@ _BY_BACKENDS = {
     "multicast-control": ("feature-multicast-control", 1),
     "xdp-headroom": ("feature-xdp-headroom", 1),
 }
-#: States before which a driver has announced all: InitWait, Initialised, Connected.
+#: In these states a driver has announced all: InitWait, Initialised, Connected.
 _READY = (b"2", b"3", b"4")
 #: What a frontend announces whatever its backend does.
 _BY_FRONTENDS = ("sg", "gso-tcpv4", "gso-tcpv6", "csum-v6")
+#: Side -> what its drivers announce, as above.
 ANNOUNCED: dict[str, dict[str, tuple[str, int]]] = {
     "netback": _BY_BACKENDS,
     "netfront": {name: _BY_BACKENDS[name] for name in _BY_FRONTENDS},
@@ -114,7 +115,7 @@ def unannounced(
     side: str, needs: frozenset[str], written: Iterable[tuple[str, bytes]]
 ) -> tuple[str, ...]:
     """The needed features that a driver of a ``side`` announces by a node, and did not by what was
-    ``written`` into its directory (names and values, in order). None if its state has never come
+    ``written`` into its directory (names and values, in order). Empty if its state has never come
     as far as InitWait: it may not have begun to announce."""
     nodes, ready = {}, False
     for node, value in written:

@@ -45,7 +45,7 @@ def stopping(stop: Stop, silent: bool) -> Iterator[None]:
 
     The second one raises KeyboardInterrupt, or SystemExit with the exit code of the signal. SIGHUP
     comes several times when a terminal is closed, of the system and of the shell: from the first
-    one on it is ignored, to the end of the process.
+    one on it is ignored, to the end of the process, and it is never the second signal.
     """
 
     def asked(number: int, frame: FrameType | None) -> None:
@@ -60,7 +60,8 @@ def stopping(stop: Stop, silent: bool) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
         # On a terminal this line would tear the progress bars.
         if not silent and not sys.stderr.isatty():
-            _tell(f"{stop.reason}: the run ends, once more ends it at once")
+            again = "SIGTERM" if number == signal.SIGHUP else "once more"
+            _tell(f"{stop.reason}: the run ends, {again} ends it at once")
 
     def overdue(number: int, frame: FrameType | None) -> None:
         stop.overdue()
