@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import pytest
 from gnttab_world import READ, READONLY_MAP, WRITE, World
 from hypothesis import given, settings
@@ -195,6 +199,16 @@ def test_ending_many_is_ending_one_after_the_other(world: World) -> None:
     with pytest.raises(ValueError, match="not claimed"):
         many.end_all([grefs[1], grefs[2], 500, grefs[3]])
     assert many.held == held - 1
+
+
+@pytest.mark.parametrize("kind", [list, tuple, bytes, partial(array, "I"), partial(array, "L")])
+def test_ended_references_may_be_any_sequence(
+    world: World, kind: Callable[[list[int]], Sequence[int]]
+) -> None:
+    table = world.table[1]
+    grefs = [table.grant_access(2, 5) for _ in range(3)]
+    assert not table.end_all(kind(grefs))
+    assert (table.held, table.claim(3)) == (0, grefs[::-1])
 
 
 def test_counters_tell_references_held_from_references_made(world: World) -> None:

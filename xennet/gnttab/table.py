@@ -230,7 +230,9 @@ class GrantTable:
             else:
                 words[gref << 1] = GTF_invalid  # end_access, in line
         claimed.difference_update(ended.difference(held))
-        self._free.extend([gref for gref in grefs if gref not in claimed] if held else grefs)
+        # A list, for an array takes none of another type.
+        freed = [gref for gref in grefs if gref not in claimed] if held else list(grefs)
+        self._free.extend(freed)
         return held
 
     def end_transfer(self, gref: int) -> int | None:
