@@ -1,7 +1,7 @@
 #!/bin/sh
 # construct: what compile() makes of a definition builds other bytes, and parses arrays in another way.
 #
-# construct 2.10.70 (PyPI)
+# construct 2.10.70 (pip)
 # Input: netif's extra info: an Enum tells the type, a Switch takes the layout by its name. And an array whose
 #   first element has one field more, by `this._index`.
 # Seen: both parse the extra info alike. Compiled, build() of what was parsed ends behind `flags`: the field

@@ -1,7 +1,7 @@
 #!/bin/sh
 # dpkt's pcapng reader takes every time by the first interface, and leaves simple packets out.
 #
-# dpkt 1.9.8 (PyPI)
+# dpkt 1.9.8 (pip)
 # Input: one section with two interfaces, microseconds and nanoseconds (if_tsresol 9). One frame on each
 #   at 1700000000 s, then a simple packet block.
 # Seen: times 1700000000 and 1700000000000 (the year 55840); the third packet does not exist. No error.

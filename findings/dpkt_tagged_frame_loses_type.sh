@@ -1,7 +1,7 @@
 #!/bin/sh
 # dpkt writes the EtherType of a tagged frame as 0x8100 where it does not know the protocol.
 #
-# dpkt 1.9.8 (PyPI)
+# dpkt 1.9.8 (pip)
 # Input: four valid frames: PTP (0x88f7) without and with an 802.1Q tag, a Per-VLAN spanning tree BPDU (802.3 length,
 #   LLC, SNAP) with a tag, and PTP behind three tags.
 # Seen: bytes(Ethernet(frame)) of the first is the frame. Of the tagged ones the type, or the length, behind the last

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A pcap that says "Ethernet, frames end in an FCS" is unknown to scapy, and tcprewrite drops the saying.
 #
-# scapy 2.8.0 (PyPI), tcprewrite of tcpreplay 4.4.3 (Debian 12)
+# scapy 2.8.0 (pip), tcprewrite of tcpreplay 4.4.3 (Debian 12)
 # Input: link type field 0x24000001: Ethernet (1), FCS present (bit 26), two 16-bit words of it (bits 28 to 31).
 #   One frame of 64 bytes, its last four the FCS.
 # Seen: scapy compares all 32 bits: unknown link type 603979777, the packet is Raw. `tcprewrite` with

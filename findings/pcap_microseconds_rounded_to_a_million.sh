@@ -1,7 +1,7 @@
 #!/bin/sh
 # Two pcap writers round 999999.6 microseconds up to 1000000 and leave the second as it was.
 #
-# scapy 2.8.0, dpkt 1.9.8 (PyPI), tcpdump 4.99.3, capinfos 4.0.17 (Debian 12)
+# scapy 2.8.0, dpkt 1.9.8 (pip), tcpdump 4.99.3, capinfos 4.0.17 (Debian 12)
 # Input: a nanosecond capture with one frame at 1700000000.999999600, read and written again as pcap by each library;
 #   microseconds are what both write unless they are told otherwise.
 # Seen: the field of microseconds is 1000000, which is none: tcpdump and capinfos print 1700000000.1000000. Whoever takes

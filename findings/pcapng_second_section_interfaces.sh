@@ -1,7 +1,7 @@
 #!/bin/sh
 # Three pcapng readers number interfaces across sections; each section has its own.
 #
-# scapy 2.8.0, dpkt 1.9.8, pycapng 0.19.7 (PyPI)
+# scapy 2.8.0, dpkt 1.9.8, pycapng 0.19.7 (pip)
 # Input: two sections, as `cat one.pcapng two.pcapng` makes them. Interface 0 of the first has
 #   nanoseconds (if_tsresol 9), interface 0 of the second the default, microseconds. One frame each,
 #   both taken in the same second, 1700000000.

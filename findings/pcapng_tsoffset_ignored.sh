@@ -1,7 +1,7 @@
 #!/bin/sh
 # Three pcapng readers leave if_tsoffset out: times are off by it, silently.
 #
-# scapy 2.8.0, python-pcapng 2.1.1, pycapng 0.19.7 (PyPI)
+# scapy 2.8.0, python-pcapng 2.1.1, pycapng 0.19.7 (pip)
 # Input: an interface with if_tsoffset 1700000000, a frame with time stamp 123456 microseconds.
 # Seen: 0 s, in 1970. python-pcapng even shows the option in the interface's options.
 # Why it surprises: all three honour if_tsresol, its neighbour. It is the only way to say a time before

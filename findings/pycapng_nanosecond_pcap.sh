@@ -1,7 +1,7 @@
 #!/bin/sh
 # pycapng reads the nanoseconds of a nanosecond pcap as microseconds.
 #
-# pycapng 0.19.7 (PyPI)
+# pycapng 0.19.7 (pip)
 # Input: a pcap file with the nanosecond magic (0xA1B23C4D), one frame at 1700000000.900000000.
 # Seen: timestamp_ns is 1700000900000000000: fifteen minutes late.
 # Why it surprises: it takes the magic for what it is, a pcap file, and names the field timestamp_ns; a

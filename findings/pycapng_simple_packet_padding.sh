@@ -1,7 +1,7 @@
 #!/bin/sh
 # pycapng and fpcap count the padding of a simple packet block that was cut short as bytes of the frame.
 #
-# pycapng 0.19.7, fpcap 0.2.0 (PyPI)
+# pycapng 0.19.7, fpcap 0.2.0 (pip)
 # Input: a simple packet block of a 100-byte frame, cut at the snap length of 61: 61 bytes 0xAA and the
 #   three bytes of padding (0) that bring the block to a multiple of four.
 # Seen: 64 captured bytes, of which the last three are 0.

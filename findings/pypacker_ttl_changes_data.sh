@@ -1,7 +1,7 @@
 #!/bin/sh
 # pypacker: a new TTL overwrites four bytes of data in the later fragments of a datagram.
 #
-# pypacker 5.4 (PyPI)
+# pypacker 5.4 (pip)
 # Input: an Ethernet frame with the second fragment of a UDP datagram over IPv4 (offset 8 bytes, 26 of data), and one
 #   with a whole datagram whose checksum is 0, which says that it has none.
 # Seen: with `ttl = 63` in place of 64, IP's checksum follows, and in the fragment four bytes of data become a length and

@@ -1,7 +1,7 @@
 #!/bin/sh
 # pypcapfile reads big-endian captures, and those with an empty packet, as captures without packets.
 #
-# pypcapfile 0.12.0 (PyPI)
+# pypcapfile 0.12.0 (pip)
 # Input: the same frame in a little-endian and in a big-endian pcap file, and in a little-endian one behind
 #   a packet of zero bytes.
 # Seen: 1, 0 and 0 packets. load_savefile returns as ever; `byteorder` of the second is rightly "big".

@@ -1,7 +1,7 @@
 #!/bin/sh
 # pyroute2 makes a network namespace that it is asked to open and that does not exist. Needs root.
 #
-# pyroute2 0.9.7 (PyPI)
+# pyroute2 0.9.7 (pip)
 # Input: IPRoute(netns=NAME) with a name that no namespace has.
 # Seen: a namespace of that name, which stays in /run/netns when the object is closed.
 # Why it surprises: a misspelt name is no error; what is done goes to an empty namespace. `ip -n NAME`

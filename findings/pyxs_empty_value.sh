@@ -1,7 +1,7 @@
 #!/bin/sh
 # pyxs cannot write an empty value, nor a line break, a tab or any byte above 0x7f.
 #
-# pyxs 0.4.1 (PyPI) with the C xenstored 4.17.7 (Debian 12)
+# pyxs 0.4.1 (pip) with the C xenstored 4.17.7 (Debian 12)
 # Input: a node with the empty value, as mkdir() makes it; values "a\tb" and "caf\xc3\xa9" written by
 #   xenstore-write.
 # Seen: read() gives b"", b"a\tb" and b"caf\xc3\xa9"; write() of what was read raises ValueError for each,

@@ -1,7 +1,7 @@
 #!/bin/sh
 # pyxs: exists() of a node that exists raises E2BIG when the node has many children.
 #
-# pyxs 0.4.1 (PyPI) with the C xenstored 4.17.7 (Debian 12)
+# pyxs 0.4.1 (pip) with the C xenstored 4.17.7 (Debian 12)
 # Input: /tool/few with 1 child, /tool/many with 300 whose names add up to more than 4096 bytes.
 # Seen: exists(b"/tool/few") is True; exists(b"/tool/many"), list() and walk() raise PyXSError(7, "Argument
 #   list too long"). xenstore-list of the same node prints 300 names.

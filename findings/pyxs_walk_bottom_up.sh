@@ -1,7 +1,7 @@
 #!/bin/sh
 # pyxs: walk(top, topdown=False) goes top-down everywhere but at the top.
 #
-# pyxs 0.4.1 (PyPI)
+# pyxs 0.4.1 (pip)
 # Input: the tree /a, /a/b, /a/b/c. list() and read() answer from a dict here; walk() is pyxs's own.
 # Seen: /a/b, /a/b/c, /a. Bottom-up it is /a/b/c, /a/b, /a.
 # Why it surprises: the docstring sends the reader to os.walk, whose topdown=False has every node behind

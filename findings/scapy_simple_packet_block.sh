@@ -1,7 +1,7 @@
 #!/bin/sh
 # scapy gives a simple packet block the time at which it is read, and no bytes where there is no snap length.
 #
-# scapy 2.8.0 (PyPI)
+# scapy 2.8.0 (pip)
 # Input: two captures of one simple packet block of 60 bytes each: snap length 262144, and 0, which
 #   means no limit.
 # Seen: `time` is the moment of reading, another one each time (such a block has none; others say 0 or

@@ -6,7 +6,7 @@
 # Seen: `tcprewrite --fixcsum` writes 0 into both, `bittwiste -T ip` into that over IPv4 (it knows no IPv6). Both exit 0.
 # Why it surprises: the sum is right, but where it comes out as 0 UDP sends all ones (RFC 768), for 0 says that there is
 #   no checksum. A receiver drops such a datagram over IPv6 (RFC 8200, 8.1): one in 65,536 of a capture is lost, and in
-#   captures of blank checksums nobody sees which. The maintainers of tcpreplay were told, and take it for right.
+#   captures of blank checksums nobody sees which.
 # xennet: writes 0xffff (test_checksum.py), for `?csum=fix` as well.
 set -eu
 tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT; cd "$tmp"; chmod 755 .
