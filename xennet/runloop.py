@@ -340,8 +340,9 @@ class RunLoop:
 
     def keep(self, error: Exception) -> bool:
         """Keep what an observer has raised until the delivery that is under way has been made: then
-        :meth:`step` raises it. Of several it does so with the first. Returns False, and keeps
-        nothing, outside of all deliveries."""
+        :meth:`step` raises it; the next one does if the delivery raises something itself. Of
+        several it does so with the first. Returns False, and keeps nothing, outside of all
+        deliveries."""
         if self._current is None:
             return False
         if not self._faults:
