@@ -134,8 +134,8 @@ ctypes.CDLL(None).pthread_exit(None)
 """
     watch = python(start, source)
     first = Path(f"/proc/{watch.pid}/stat")
-    look = wait(watch, lambda look: ") Z " in first.read_text() and sleeping(look))
-    ((_, thread),) = look
+    wait(watch, lambda look: ") Z " in first.read_text())
+    ((_, thread),) = wait(watch, sleeping)
     assert (watch.processes(), thread != watch.pid) == ([watch.pid], True)
 
 
