@@ -28,7 +28,7 @@ The idea is that of loom and of turmoil (Rust): to try the schedules instead of 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any, TypeVar, cast
@@ -101,6 +101,10 @@ class Adversary:
     def view(self, buffer: memoryview | array[int]) -> Any:
         """``buffer`` itself: it is private, or a view that :meth:`shared` has returned."""
         return buffer
+
+    def each(self, items: Sequence[Any]) -> Any:
+        """``items`` as a tuple."""
+        return tuple(items)
 
     def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         """A WatchedView of ``memory``; the same one if it is called again."""

@@ -15,6 +15,7 @@ from glob import glob
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import TypeAlias
 
 import branching
 import numpy as np
@@ -27,7 +28,7 @@ from xennet.engine.choice import named
 from xennet.engine.fast import FastEngine
 from xennet.engine.fast.cache import kept_code, sources
 from xennet.engine.fast.translate import translate
-from xennet.engine.kernel import U32Array, U32Words
+from xennet.engine.kernel import Each, U32Array, U32Words
 from xennet.netback import guest_tx
 
 PACKAGE = Path(kernels.__file__).parents[1]
@@ -284,6 +285,59 @@ def test_what_a_tuple_is_unpacked_into_is_what_its_alias_says() -> None:
     source = "def f(ring: Ring) -> None:\n    page, pvt = ring\n    page[1] += 1\n"
     with pytest.raises(TypeError, match=r"line 3: page is changed by others too"):
         translate(ast.parse(source), {"Ring": kernels.Ring})
+
+
+#: name, (words, weight), bytes
+Holder: TypeAlias = "tuple[int, tuple[U32Array, int], U32Array]"
+
+
+def weigh(holders: Each, sums: Each, which: int) -> int:
+    """Notes the item ``which``, and returns its name, words by weight, and length."""
+    name, weighted, content = holders[which]
+    words, weight = weighted
+    sums[which][0] += words[0] * weight
+    return name + 10 * sums[which][0] + 1000 * len(content)
+
+
+@pytest.mark.parametrize("engine", ["plain", "fast"])
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_an_item_of_several_is_chosen_when_the_kernel_runs(engine: str, count: int) -> None:
+    by = named(engine)
+    words = [array("I", (2 + i, 77)) for i in range(count)]
+    content = [bytearray(3 + i) for i in range(count)]
+    sums = [array("q", (0,)) for _ in range(count)]
+    holders = [
+        (i, (by.view(words[i]), 3 - i), by.view(memoryview(content[i]))) for i in range(count)
+    ]
+    seen = list(map(by.view, sums))
+    kernel = by.kernel(weigh)
+    args = by.each(holders), by.each(seen)
+    for _ in range(2):
+        words[-1][0] += 1
+        got = [kernel(*args, i) for i in range(count)]
+        assert got == [i + 10 * sums[i][0] + 1000 * (3 + i) for i in range(count)]
+    last = count - 1
+    assert [each[0] for each in sums[:-1]] == [2 * (2 + i) * (3 - i) for i in range(last)]
+    assert sums[-1][0] == (3 + last + 4 + last) * (3 - last)
+
+
+@pytest.mark.parametrize(
+    "other", [(1, array("q", (2,))), (array("I", (2,)), 1), (1, array("I", (2,)), 0)]
+)
+def test_items_of_several_are_alike(other: tuple[object, ...]) -> None:
+    engine = named("fast")
+    first = (1, engine.view(array("I", (2,))))
+    alike = tuple(engine.view(part) if isinstance(part, array) else part for part in other)
+    engine.each([first, first])
+    with pytest.raises(TypeError, match="items of different kinds"):
+        engine.each([first, alike])
+
+
+def test_items_without_a_table_are_not_taken_for_some_with_one() -> None:
+    engine = named("fast")
+    words = engine.view(array("I", (1,)))
+    with pytest.raises(TypingError, match="no table"):
+        engine.kernel(weigh)((words, words), engine.each([words]), 0)
 
 
 def read_twice_of_shared(words: U32Words, other: U32Words) -> int:

@@ -7,7 +7,7 @@ something went wrong. Where nothing is recorded, all of this does nothing.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -83,6 +83,9 @@ class Recordings:
 
     def view(self, buffer: memoryview | array[int]) -> Any:
         return self._recorder.view(buffer)
+
+    def each(self, items: Sequence[Any]) -> Any:
+        return self._recorder.each(items)
 
     def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         if what == "arena":

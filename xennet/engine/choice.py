@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from types import FunctionType
@@ -61,6 +61,12 @@ class Engine(Protocol):
         """
         ...
 
+    def each(self, items: Sequence[Any]) -> Any:
+        """``items``, which are views, or equal tuples of views, numbers and such tuples, in the
+        form in which this engine's kernels take an argument that is ``Each``
+        (xennet/engine/kernel.py). The caller keeps ``items`` as long as that is used."""
+        ...
+
     def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         """``memory``, which a peer may write at any time, in the form in which plain code uses it
         and :meth:`view` takes it. ``what`` is its name, "tx ring" for example, ``whose`` the vif or
@@ -86,6 +92,9 @@ class PlainEngine:
 
     def view(self, buffer: memoryview | array[int]) -> Any:
         return buffer
+
+    def each(self, items: Sequence[Any]) -> Any:
+        return tuple(items)
 
     def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         return memory

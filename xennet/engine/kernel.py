@@ -32,7 +32,8 @@ U32Array: TypeAlias = "array[int] | memoryview"
 #: A private vector of signed integers, for results.
 Vector: TypeAlias = "array[int]"
 
-#: Equal tuples, or arrays, by number: an item is one of them, and no load.
+#: Equal tuples, or arrays, by number: an item is one of them, and no load. What Engine.each made
+#: (xennet/engine/choice.py).
 Each: TypeAlias = "tuple[Any, ...]"
 
 # Values that belong together are one argument. A kernel unpacks it first; the caller makes it once,

@@ -309,8 +309,9 @@ class _Turn:
         port = (view(self._port), numbered.args, *middle[:2], steering)
         loop = (view(self._codes), view(self._idents), view(self._state))
         log = ends.queues[0][0].tx.log.silent
-        by_queue = (list(map(view, self._books)), fronts, backs)
-        return log, loop, *map(_of_equal_length, by_queue), port
+        # What is chosen by queue: kept here, for kernels may know it by its address.
+        self._by_queue = (list(map(view, self._books)), fronts, backs)
+        return log, loop, *map(engine.each, self._by_queue), port
 
     def _open(self, ready: Sequence[tuple[int, Delivery]]) -> None:
         """Fill the books."""
@@ -421,12 +422,6 @@ class _Turn:
         if kind in (FRONT_WORK, BACK_WORK):
             return Delivery("work", end.hv.domid, self._idents[at % kernel.LOOP]), end.work
         return self._machine.upcall(end.hv.domid, end.tx_port)
-
-
-def _of_equal_length(by_queue: list[Any]) -> tuple[Any, ...]:
-    """A tuple of one, or of as many as there can be: a kernel is compiled for each length."""
-    unused = 0 if len(by_queue) == 1 else kernel.QUEUES - len(by_queue)
-    return (*by_queue, *[by_queue[0]] * unused)
 
 
 def _put_queue(front: FrontQueue, back: BackQueue, books: array[int]) -> None:

@@ -188,6 +188,10 @@ class Recorder:
             return LogView(buffer, self._noted)
         return buffer
 
+    def each(self, items: Sequence[Any]) -> Any:
+        """``items`` as a tuple."""
+        return tuple(items)
+
     def private(self, indices: array[int], names: tuple[str, ...], ring: memoryview) -> array[int]:
         """A view of ``indices`` that tells of each move."""
         if not isinstance(ring, WatchedView):

@@ -6,18 +6,20 @@ Importing this package imports numba (the extra ``xennet[fast]``).
   takes;
 * :mod:`~xennet.engine.fast.primitives` has the compiled twins of xennet/engine/kernel.py, the only
   helpers that differ;
+* :mod:`~xennet.engine.fast.each` has arguments that are one of several by number;
 * :mod:`~xennet.engine.fast.cache` keeps compiled code on disk.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from xennet.engine.fast.each import item_table
 from xennet.engine.fast.translate import Translator
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ class FastEngine:
         # A view of its own of the buffer, so that the caller's can be released.
         own = memoryview(buffer)
         return np.frombuffer(own, dtype=_DTYPES[own.format])
+
+    def each(self, items: Sequence[Any]) -> Any:
+        return item_table(items)
 
     def shared(self, memory: memoryview, what: str, whose: str = "") -> memoryview:
         return memory

@@ -34,11 +34,13 @@ import numpy as np
 from xennet.engine import kernel as plain_kernel
 from xennet.engine.fast import primitives
 from xennet.engine.fast.cache import VARIANT, compile_cached, kept_code
+from xennet.engine.fast.each import each
 
 _LOAD = "_xennet_int64"
 _ONCE = "_xennet_load_once"
 _COPY = "_xennet_copy_bytes"
 _INDEX = "_xennet_index"
+_EACH = "_xennet_each"
 
 
 #: Annotations of parameters whose items nobody else writes while a kernel runs.
@@ -97,12 +99,11 @@ class _Adapt(ast.NodeTransformer):
         if isinstance(node.ctx, ast.Store):
             return _unsigned(node)
         kind = self._kinds.get(node.value.id) if isinstance(node.value, ast.Name) else None
-        if kind == EACH:
-            return node
         if kind in PRIVATE:
             call = ast.Call(ast.Name(_LOAD, ast.Load()), [_unsigned(node)], [])
         else:
-            call = ast.Call(ast.Name(_ONCE, ast.Load()), [node.value, node.slice], [])
+            name = _EACH if kind == EACH else _ONCE
+            call = ast.Call(ast.Name(name, ast.Load()), [node.value, node.slice], [])
         return ast.copy_location(call, node)
 
 
@@ -209,6 +210,7 @@ class Translator:
             space[_INDEX] = np.uint64
             space[_ONCE] = primitives.load_once
             space[_COPY] = primitives.copy_bytes
+            space[_EACH] = each
             exec(code, space)
             self._spaces[module.__name__] = space
         return self._spaces[module.__name__]
