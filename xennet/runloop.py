@@ -229,6 +229,13 @@ class RunLoop:
         self._take(delivery)
         return True
 
+    def cancel_all(self, deliveries: Iterable[Delivery]) -> None:
+        """Cancel those of ``deliveries`` that are ready."""
+        ready = self._ready
+        for delivery in deliveries:
+            if delivery in ready:
+                self._take(delivery)
+
     def forget(self, domid: int) -> int:
         """Drop all deliveries and timers of a domain that is gone. Returns their number.
 
@@ -238,8 +245,7 @@ class RunLoop:
         if domid in self._waiting:
             self._ended.add(domid)
         gone = [delivery for delivery in self._ready if delivery.domid == domid]
-        for delivery in gone:
-            self.cancel(delivery)
+        self.cancel_all(gone)
         kept = [timer for timer in self._timers if timer.domid != domid]
         dropped = sum(timer.call is not None for timer in self._timers if timer.domid == domid)
         heapq.heapify(kept)

@@ -14,6 +14,7 @@ from ring_domains import CONNECTION, ERROR, REQ_CONS, REQ_PROD, RSP_CONS, RSP_PR
 
 from xennet.abi.xen import PAGE_SIZE
 from xennet.evtchn import FifoBits
+from xennet.interface import HypercallError
 from xennet.observe import EventSent, Hypercall, StoreOperation
 from xennet.runloop import Delivery
 from xennet.xenstore import XsError, XsTimeoutError
@@ -24,13 +25,14 @@ NAMES = ("a", "b", "a/b", "long", "nothing")
 
 class Two(Site):
     """A machine with two guests that use the store, may send each other events, and tell what came
-    of everything in ``seen``."""
+    of everything in ``seen``. Guest 1 has two vCPUs where its events are "fifo on 2"."""
 
     def __init__(self, abi: str, host_abi: str) -> None:
         super().__init__(0)
         for domid, kind in ((0, host_abi), (1, abi), (2, "2l")):
-            domain = self.dom0 if not domid else self.machine.create_domain(domid)
-            if kind == "fifo":
+            vcpus = 2 if kind == "fifo on 2" else 1
+            domain = self.machine.create_domain(domid, vcpus=vcpus) if domid else self.dom0
+            if kind != "2l":
                 domain.use_fifo_events()
         self.guests = [self.machine.domain(domid) for domid in (1, 2)]
         self.seen: list[object] = []
@@ -45,8 +47,10 @@ class Two(Site):
         """A channel from domain 0 and from guest 2 to guest 1; the senders' ports."""
         one = self.guests[0]
         ports = []
+        self.received = []
         for sender in (self.dom0, self.guests[1]):
             port = one.alloc_unbound(one.domid, sender.domid)
+            self.received.append(port)
             one.set_handler(port, lambda port=port: self.seen.append(("event", port)))  # type: ignore[misc]
             one.unmask(port)
             ports.append(sender.bind_interdomain(one.domid, port))
@@ -58,6 +62,8 @@ class Two(Site):
             self.seen.append(getattr(self, f"do_{what}")(*args))
         except XsError as error:
             self.seen.append((type(error), error.errno, error.path, error.detail))
+        except HypercallError as error:
+            self.seen.append((error.op, error.status))
 
     def do_read(self, who: int, name: str) -> bytes:
         return self.clients[who].read(self.path(name))
@@ -97,6 +103,18 @@ class Two(Site):
         assert ring is not None
         (self.guests[0].mask if masked else self.guests[0].unmask)(ring.port)
 
+    def do_prioritise(self, who: int, priority: int) -> None:
+        """Future events of the channel between guest 1 (``who`` 0) and domain 0 (1) go to another
+        queue of one of them."""
+        domain = (self.guests[0], self.dom0)[who]
+        domain.set_priority((self.received[0], self.ports[0])[who], priority)
+
+    def do_move(self, vcpu: int) -> None:
+        """The events of the guest's ring go to another vCPU of it."""
+        ring = self.guests[0].store_ring
+        assert ring is not None
+        self.machine.channels.bind_vcpu(1, ring.port, vcpu)
+
     def do_observe(self, kind: type) -> None:
         self.machine.observers.subscribe(self.observed.append, kind)
 
@@ -115,6 +133,12 @@ class Two(Site):
         port = self.dom0.bind_interdomain(1, ring.port)
         self.dom0.unmask(port)
         self.dom0.poll(port)
+
+    def do_close(self) -> None:
+        """The guest closes the port of its ring."""
+        ring = self.guests[0].store_ring
+        assert ring is not None
+        self.guests[0].close(ring.port)
 
     def do_clear(self) -> None:
         """The guest clears the pending bit of its ring's port, whatever is on its way."""
@@ -164,7 +188,9 @@ STEPS = st.one_of(
     st.tuples(st.just("send"), st.integers(0, 1)),
     st.tuples(st.just("step"), st.integers(1, 9)),
     st.tuples(st.just("mask"), st.booleans()),
-    st.sampled_from((("poke",), ("clear",), ("look_on",))),
+    st.sampled_from((("poke",), ("clear",), ("look_on",), ("close",))),
+    st.tuples(st.just("prioritise"), st.integers(0, 1), st.sampled_from((0, 7, 9))),
+    st.tuples(st.just("move"), st.integers(0, 1)),
     st.tuples(st.just("observe"), st.sampled_from((EventSent, Hypercall, StoreOperation))),
     st.tuples(
         st.just("scribble"),
@@ -172,7 +198,7 @@ STEPS = st.one_of(
         st.one_of(st.integers(-3, 3), st.integers(0, 1100)),
     ),
 )
-ABI = st.sampled_from(("fifo", "fifo", "2l"))
+ABI = st.sampled_from(("fifo", "fifo", "fifo on 2", "2l"))
 
 
 def life(steps: list[tuple[object, ...]], abis: tuple[str, str]) -> list[tuple[object, ...]]:
@@ -192,7 +218,12 @@ def life(steps: list[tuple[object, ...]], abis: tuple[str, str]) -> list[tuple[o
 @example([("observe", Hypercall), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("observe", EventSent), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("poke",), ("clear",), ("read", 0, "a")], ("fifo", "fifo"))
+@example([("read", 0, "a"), ("mask", True), ("poke",), ("read", 0, "a")], ("fifo", "fifo"))
+@example([("close",), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("send", 0), ("read", 0, "a")], ("fifo", "fifo"))
+@example([("read", 0, "a"), ("send", 0), ("step", 9), ("read", 0, "a")], ("fifo", "fifo"))
+@example([("read", 0, "a"), ("move", 1), ("read", 0, "a"), ("read", 0, "a")], ("fifo on 2", "fifo"))
+@example([("read", 0, "a"), ("prioritise", 0, 9), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("rebind",), ("read", 0, "a"), ("read", 0, "a")], ("2l", "fifo"))
 @example([("scribble", REQ_PROD, 3), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("look_on",), ("read", 0, "a")], ("fifo", "fifo"))

@@ -270,6 +270,21 @@ def test_a_stopped_guest_cannot_use_its_ring(site: Site) -> None:
         client.read("/x")
 
 
+def test_the_client_of_a_domain_that_is_gone_does_not_speak_for_the_next_of_its_number(
+    site: Site,
+) -> None:
+    client = site.service.connect(site.guests[0])
+    site.machine.destroy_domain(1)
+    site.run()
+    again = site.machine.create_domain(1)
+    site.own_directory(again)
+    other = site.service.connect(again)
+    other.write("x", "its own")
+    with pytest.raises(XsConnectionError):
+        client.read("x")
+    assert other.read("x") == b"its own"
+
+
 # Requests as deliveries
 
 

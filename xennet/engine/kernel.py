@@ -119,6 +119,11 @@ def alone(words: U32Words) -> bool:
     return words.obj.__class__ is OwnMap or atomics.of(words) is None
 
 
+def always_alone(words: U32Words) -> bool:
+    """Whether only this process can ever change ``words``, and no other code sees it do so."""
+    return words.obj.__class__ is OwnMap
+
+
 def network_words(data: Bytes, at: int) -> tuple[int, ...]:
     """The 12 bytes from ``data[at]`` on, in the order of a network, as numbers of 32, 16, 16 and 32
     bits.

@@ -399,10 +399,13 @@ class EventChannels:
     def settled(self, caller: int, port: int) -> tuple[int, int] | None:
         """(domid, port) of the other end of ``port``, if nothing is left there of events that are
         sent and taken (``is_settled``); else None."""
-        end = self._other_end(self.tables[caller].channels[port])
-        if end is None or not end[0].bits.is_settled(end[1].port, end[1].vcpu):
+        channel = self.tables[caller].channels[port]
+        if channel.state != EVTCHNSTAT_interdomain:
             return None
-        return end[0].domid, end[1].port
+        table = self.tables[channel.remote_domid]
+        remote = table.channels[channel.remote_port]
+        settled = not table.awaited and table.bits.is_settled(remote.port, remote.vcpu)
+        return (table.domid, remote.port) if settled else None
 
     def send_and_take(self, caller: int, port: int, remote_dom: int, remote_port: int) -> bool:
         """Send an event that the other end takes at once, and take one that comes back: two
@@ -415,15 +418,13 @@ class EventChannels:
         """
         own = self.tables[caller]
         channel = own.channels[port]
-        if channel.remote_domid != remote_dom or channel.remote_port != remote_port:
+        if channel.remote_port != remote_port or channel.remote_domid != remote_dom:
             return False
-        if self._sends.any or own.awaited or own.bits.prioritised:
+        table = self.tables[remote_dom]
+        if self._sends.any or own.awaited or table.awaited:
             return False
-        end = self._other_end(channel)
-        if end is None:
-            return False
-        table, remote = end
-        return table.bits.pass_by(remote_port, remote.vcpu) and own.bits.pass_by(port, channel.vcpu)
+        vcpu = table.channels[remote_port].vcpu
+        return table.bits.pass_by(remote_port, vcpu) and own.bits.pass_by(port, channel.vcpu)
 
     def replay(
         self,
@@ -466,14 +467,6 @@ class EventChannels:
         if self.observers.wants(VirqRaised):
             self.observers.emit(VirqRaised(domid, virq, port))
         return True
-
-    def _other_end(self, channel: Channel) -> tuple[PortTable, Channel] | None:
-        """The other end of a channel between domains, unless it is polled for or its domain has
-        priorities."""
-        table = self.tables.get(channel.remote_domid)
-        if channel.state != EVTCHNSTAT_interdomain or table is None or table.awaited:
-            return None
-        return None if table.bits.prioritised else (table, table.channels[channel.remote_port])
 
     def _set_pending(self, table: PortTable, channel: Channel) -> None:
         deliverable = table.bits.set_pending(channel.port, channel.vcpu)

@@ -20,6 +20,8 @@ is busy, its number is not handed out before the guest's upcall has taken it off
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from xennet.abi.codec import layout
 from xennet.abi.event_channel import (
     EVTCHN_FIFO_BUSY,
@@ -35,7 +37,7 @@ from xennet.abi.event_channel import (
 )
 from xennet.abi.xen import PAGE_SIZE, VCPU_INFO
 from xennet.engine.choice import shared
-from xennet.engine.kernel import alone, compare_and_swap, fetch_and, fetch_or
+from xennet.engine.kernel import alone, always_alone, compare_and_swap, fetch_and, fetch_or
 from xennet.memory import PageRun
 
 #: A control block may start here at most, lest it crosses the page's end.
@@ -48,6 +50,7 @@ _MASKED = 1 << EVTCHN_FIFO_MASKED
 _LINKED = 1 << EVTCHN_FIFO_LINKED
 _BUSY = 1 << EVTCHN_FIFO_BUSY
 _LINK = EVTCHN_FIFO_LINK_MASK
+_DEFAULT = EVTCHN_FIFO_PRIORITY_DEFAULT
 _PER_PAGE = EVTCHN_FIFO_WORDS_PER_PAGE
 #: A bit for each queue that there is.
 _QUEUES = (1 << EVTCHN_FIFO_MAX_QUEUES) - 1
@@ -57,6 +60,9 @@ _HEAD = layout(evtchn_fifo_control_block)["head"][0] // 4
 _BLOCK_WORDS = evtchn_fifo_control_block.sizeof() // 4
 _UPCALL_PENDING = VCPU_INFO.offsets["evtchn_upcall_pending"]
 _VCPU_BYTES = VCPU_INFO.size
+
+#: A port, its event word (an index into the page), and its vCPU's control block.
+_Passed: TypeAlias = "tuple[int, memoryview, int, memoryview]"
 
 #: Words of an array page in which every port is masked, as a guest has to hand it over.
 ALL_MASKED = _MASKED.to_bytes(4, "little") * _PER_PAGE
@@ -88,6 +94,8 @@ class FifoBits:
         self._pages: list[memoryview] = []
         self._nr_words = 0
         self._priorities: dict[int, int] = {}
+        # Of the event that passed by last, if none was linked since and the domain has one vCPU.
+        self._passed: _Passed | None = None
         # Where a port was linked last (Xen's fifo_lastq, all zero at first).
         self._last_queue: dict[int, tuple[int, int]] = {}
         self._saved: set[int] = set()
@@ -111,6 +119,7 @@ class FifoBits:
         self.frames.append(page.first)
         words = page.u32[offset // 4 : offset // 4 + _BLOCK_WORDS]
         self._blocks[vcpu] = shared(words, "control block")
+        self._passed = None
 
     def add_array_page(self, page: PageRun) -> list[int]:
         """Use a page for the next 1024 ports.
@@ -132,7 +141,8 @@ class FifoBits:
     def set_priority(self, port: int, priority: int) -> None:
         """Future events of ``port`` go to the queue ``priority`` (0 first, 15 last)."""
         self._priorities[port] = priority
-        self.prioritised = self.prioritised or priority != EVTCHN_FIFO_PRIORITY_DEFAULT
+        self._passed = None
+        self.prioritised = self.prioritised or priority != _DEFAULT
 
     # Xen's side of the words
 
@@ -152,7 +162,8 @@ class FifoBits:
         if block is None or word & _MASKED or fetch_or(words, at, _LINKED) & _LINKED:
             return False
         # The word says LINKED by now: append the port to its queue.
-        priority = self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
+        self._passed = None
+        priority = self._priorities.get(port, _DEFAULT)
         old_vcpu, old_priority = self._last_queue.get(port, (0, 0))
         if self._tails[old_vcpu][old_priority] == port:
             # As the tail of a queue it would look linked there, though that queue is empty: what
@@ -199,39 +210,41 @@ class FifoBits:
 
     def is_settled(self, port: int, vcpu: int) -> bool:
         """Whether nothing is left of an event of ``port`` that is sent and taken now, but which
-        port was the first and which the last of its queue: no queue has any, and the port was
-        linked to no other one before."""
-        return self._settled_queue(port, vcpu) is not None
+        port was the first and which the last of its queue: no queue has any, the port was linked to
+        no other one before, and no port ever had a priority."""
+        if self.prioritised or self._blocks[vcpu] is None or self._word(port):
+            return False
+        tail = self._tails[vcpu][_DEFAULT]
+        if tail != port and self._word(tail) & _LINKED:
+            return False
+        if self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES]:
+            return False
+        for block in self._blocks:
+            if block is not None and block[_READY]:
+                return False
+        queue = vcpu, _DEFAULT
+        return self._last_queue.get(port, queue) == queue
 
     def pass_by(self, port: int, vcpu: int) -> bool:
         """Leave what an event of ``port`` leaves that is set (:meth:`set_pending`) and taken at
         once. Returns False, with nothing changed, where something is left of another one
         (:meth:`is_settled`), or others than this process could see it come."""
+        if self._passed is not None:
+            passed, words, at, control = self._passed
+            if passed == port:  # only the guest can have changed anything, in its pages
+                if words[at] or control[_READY] or self._shared_info[_UPCALL_PENDING]:
+                    return False
+                control[_HEAD + _DEFAULT] = port
+                return True
         block = self._blocks[vcpu]
-        if block is None or not alone(block):
+        if block is None or not alone(block) or not self.is_settled(port, vcpu):
             return False
-        queue = self._settled_queue(port, vcpu)
-        if queue is None:
-            return False
-        priority = queue[1]
-        block[_HEAD + priority] = self._tails[vcpu][priority] = port
-        self._last_queue[port] = queue
+        block[_HEAD + _DEFAULT] = self._tails[vcpu][_DEFAULT] = port
+        self._last_queue[port] = vcpu, _DEFAULT
+        self._passed = None
+        if always_alone(block) and len(self._blocks) == 1:
+            self._passed = port, self._pages[port // _PER_PAGE], port % _PER_PAGE, block
         return True
-
-    def _settled_queue(self, port: int, vcpu: int) -> tuple[int, int] | None:
-        """(vCPU, priority) of the queue to which ``port`` is linked, if it :meth:`is_settled`."""
-        if self._blocks[vcpu] is None or self._word(port):
-            return None
-        queue = vcpu, self._priorities.get(port, EVTCHN_FIFO_PRIORITY_DEFAULT)
-        tail = self._tails[vcpu][queue[1]]
-        if tail != port and self._word(tail) & _LINKED:
-            return None
-        if self._shared_info[_UPCALL_PENDING + vcpu * _VCPU_BYTES]:
-            return None
-        for block in self._blocks:
-            if block is not None and block[_READY]:
-                return None
-        return queue if self._last_queue.get(port, queue) == queue else None
 
     def is_behind(self, port: int, other: int) -> bool:
         """Whether ``port`` was linked to a later queue of the same vCPU than ``other``."""

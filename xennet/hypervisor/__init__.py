@@ -10,6 +10,7 @@ from xennet.hypervisor.domain import Domain
 from xennet.hypervisor.domain_record import DomainInfo
 from xennet.hypervisor.leaks import DomainLeaks, LeakReport
 from xennet.hypervisor.machine import Machine
+from xennet.hypervisor.round_trip import RoundTrip
 from xennet.hypervisor.store_ring import StoreRing, StoreRingReport
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "DomainLeaks",
     "LeakReport",
     "Machine",
+    "RoundTrip",
     "StoreRing",
     "StoreRingReport",
 ]

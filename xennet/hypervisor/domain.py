@@ -21,6 +21,7 @@ from xennet.gnttab.hypercalls import GrantTables
 from xennet.hypervisor.domain_record import DomainInfo, DomainRecord, take_away
 from xennet.hypervisor.event_pages import EventPages
 from xennet.hypervisor.page_frames import FrameAllocator
+from xennet.hypervisor.round_trip import RoundTrip
 from xennet.hypervisor.store_ring import StoreRing
 from xennet.interface import HypercallError, OutOfFramesError
 from xennet.interface import PageRun as AnyPageRun
@@ -45,7 +46,6 @@ class Services:
     page_arrived: Callable[[int, int], None]
     page_unmapped: Callable[[], None]
     poll: Callable[[int, int], bool]
-    send_and_take: Callable[[int, int, int, int], bool]
 
 
 class Domain:
@@ -406,17 +406,19 @@ class Domain:
         self._require_running("SCHEDOP_poll")
         return self._services.poll(self.domid, port)
 
-    def send_and_take(self, port: int, remote_dom: int, remote_port: int) -> bool:
-        """Send an event that the other end takes at once, and take one that comes back:
-        :meth:`send` and :meth:`poll` of either end.
-
-        Returns False, with nothing done that these do not repeat without a trace, where anybody
-        could tell it from them, a kernel of its own would send the first, or ``remote_port`` of
-        ``remote_dom`` is not the other end.
-        """
-        record = self._record
-        silent = record.running and record.upcall is None and not self._hypercalls.any
-        return silent and self._services.send_and_take(self.domid, port, remote_dom, remote_port)
+    def round_trip(self, port: int, remote_dom: int, remote_port: int) -> RoundTrip:
+        """Events that the domain sends by ``port`` to ``remote_port`` of ``remote_dom``, and takes
+        from there, in one step."""
+        services = self._services
+        return RoundTrip(
+            self._record,
+            port,
+            remote_dom,
+            remote_port,
+            services.channels,
+            services.run_loop,
+            self._hypercalls,
+        )
 
     def set_handler(self, port: int, handler: Callable[[], None]) -> None:
         """Make ``handler`` what an upcall runs when ``port`` is pending. Ports begin masked

@@ -96,7 +96,6 @@ class Machine:
             self._page_arrived,
             self._page_unmapped,
             self._poll,
-            self._send_and_take,
         )
         self.observers.on_toggle(Hypercall, self._observe_grants)
         self._events = self.observers.interest(EventDelivered)
@@ -393,15 +392,6 @@ class Machine:
         if taken:
             self.run_loop.cancel(Delivery("evtchn", domid, port))
         return taken
-
-    def _send_and_take(self, domid: int, port: int, other: int, other_port: int) -> bool:
-        loop, channels = self.run_loop, self.channels
-        if loop.watcher is not None or not channels.send_and_take(domid, port, other, other_port):
-            return False
-        if not loop.idle:
-            loop.cancel(new_delivery(("evtchn", other, other_port)))
-            loop.cancel(new_delivery(("evtchn", domid, port)))
-        return True
 
     def _upcall(self, domid: int, port: int) -> None:
         if self._records[domid].running:

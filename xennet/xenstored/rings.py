@@ -19,7 +19,7 @@ from contextlib import suppress
 from xennet.abi.grant_table import GNTTAB_RESERVED_XENSTORE, GNTMAP_host_map
 from xennet.abi.xs_numbers import XENSTORE_RING_SIZE
 from xennet.engine.choice import shared
-from xennet.hypervisor import Domain, Machine, StoreRing
+from xennet.hypervisor import Domain, Machine, RoundTrip, StoreRing
 from xennet.interface import HypercallError
 from xennet.xenstore import Store, WireConnection, XsConnectionError, XsError
 from xennet.xenstore.handlers import Server
@@ -35,17 +35,19 @@ PATIENCE = 1000
 
 
 class _ServedRing:
-    """Domain 0's end of one domain's ring: the mapped page, the bound port, the server.
+    """Domain 0's end of the ring of ``domain``: the mapped page, the bound port, the server.
 
     Raises HypercallError, with nothing held, if the page cannot be mapped or the port not be bound.
     """
 
     def __init__(
-        self, dom0: Domain, domid: int, ring: StoreRing, port: int, deliveries: bool
+        self, dom0: Domain, domain: Domain, ring: StoreRing, port: int, deliveries: bool
     ) -> None:
         self._dom0 = dom0
-        self._domid = domid
+        self._domain = domain
+        self._domid = domid = domain.domid
         self._ring = ring
+        self._trip: RoundTrip | None = None
         # With deliveries, output for a watch event must not handle a request that waits.
         self._output = self._flush if deliveries else self._handle
         self.name = ""
@@ -108,15 +110,17 @@ class _ServedRing:
         its way, only this process sees the event bits, and the page with them, and nobody observes.
         Empty: the answer is to be received, as always.
         """
-        server, server_port = self._server, self._ring.server_port
+        server, trip = self._server, self._trip
         if (
             server is not None
-            and server_port is not None
+            and trip is not None
+            and trip.port == port
+            and domain is self._domain
             and not self._tapped
             and self._dom0.running
             and len(request) <= XENSTORE_RING_SIZE
             and server.is_idle()
-            and domain.send_and_take(port, 0, server_port)
+            and trip.make()
         ):
             return server.answer(request)
         return None
@@ -146,14 +150,16 @@ class _ServedRing:
         return True
 
     def _bind(self, port: int) -> None:
-        self._ring.server_port = self._dom0.bind_interdomain(self._domid, port)
-        self._dom0.set_handler(self._ring.server_port, self._handle)
-        self._dom0.unmask(self._ring.server_port)
+        server_port = self._dom0.bind_interdomain(self._domid, port)
+        self._ring.server_port = server_port
+        self._trip = self._domain.round_trip(port, self._dom0.domid, server_port)
+        self._dom0.set_handler(server_port, self._handle)
+        self._dom0.unmask(server_port)
 
     def _unbind(self) -> None:
         if self._ring.server_port is not None:
             self._dom0.close(self._ring.server_port)
-            self._ring.server_port = None
+            self._ring.server_port = self._trip = None
 
     def _unmap(self) -> None:
         if self._ring.server_handle is not None:
@@ -281,7 +287,7 @@ class StoreRings:
         domain = next((d for d in self._machine.domains if d.domid == domid), None)
         if domain is None or domain.store_ring is None:
             raise XsError("EINVAL", str(domid), "no domain with a ring page")
-        served = _ServedRing(self._dom0, domid, domain.store_ring, port, self._deliveries)
+        served = _ServedRing(self._dom0, domain, domain.store_ring, port, self._deliveries)
         self.served[domid] = served
         self._store.introduce(domid)
         served.serve(self._server)
