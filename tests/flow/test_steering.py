@@ -269,7 +269,7 @@ def test_what_is_lent_is_what_would_be_copied(
                 continue
             if lending >> number & 1:
                 borrowed[n % queues] = batch, [*map(bytes, batch)]
-            columns = batch.length, batch.flags, batch.gso_size, batch.timestamp, batch.hash_info
+            columns = batch.length, batch.flags, batch.gso_size, batch.hash_info
             rows = list(zip(*(column[: batch.count] for column in columns), strict=True))
             happened.append([*zip(map(bytes, batch), rows, strict=True), steering.waiting])
             for i in range(batch.count):

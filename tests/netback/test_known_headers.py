@@ -117,6 +117,14 @@ def test_a_header_is_not_good_because_a_frame_needs_no_checksum() -> None:
     assert both.judge([(icmp, BLANK), (TCP4, BLANK)]) == [TCP4]
 
 
+def test_one_bad_header_is_found_behind_good_ones_of_the_same_length() -> None:
+    both = Both()
+    icmp = ipv4(tcp(), 1)
+    assert len(icmp) == len(TCP4)
+    both.judge([(TCP4, BLANK)] * 3)
+    assert both.judge([(TCP4, BLANK), (TCP4, BLANK), (icmp, BLANK)]) == [TCP4] * 2
+
+
 def test_no_more_headers_are_kept_than_the_bound() -> None:
     both = Both()
     with patch.object(known_headers, "MOST", 10):

@@ -8,40 +8,27 @@ frames of a batch and to look up what was said of them before.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from functools import lru_cache
-from itertools import repeat
 from operator import itemgetter
 from struct import Struct
-from typing import Any
+from typing import Any, TypeAlias
 
-from xennet.engine.kernel import Bytes, Frames, U32Array
+from xennet.engine.kernel import Frames, U32Array
 from xennet.flow.classify import classify
 from xennet.flow.hash_config import HashConfig
 from xennet.offload.headers import USUAL_FIRST, USUAL_FIRST_MASK
+from xennet.offload.many_headers import HEAD, ManyHeaders
 
 #: Most flows that are known; then all are forgotten.
 MOST = 1024
-#: Ethernet type and IP version (USUAL_FIRST), fragment and protocol, addresses, and what is behind
-#: the IP header: the ports, if there are some.
-_FLOW = Struct(">12xI4xI2x12s")
+#: What tells the flow of a frame with an IP header without options: the addresses and what is
+#: behind that header, the ports if there are some.
+_FLOW = Struct(">26x12s")
+#: The same where frames differ in HEAD: that before it.
+_HEAD_AND_FLOW = Struct(f"{HEAD.format}2x12s")
 #: What is said of a flow.
 _INFO, _VALUE, _QUEUE = map(itemgetter, range(3))
-
-
-@lru_cache(maxsize=64)
-def _every(size: int) -> Struct:
-    """What takes the flow out of each of many frames of ``size`` bytes that lie end to end."""
-    return Struct(f"{_FLOW.format}{size - _FLOW.size}x")
-
-
-def _flows(data: Bytes, offset: U32Array, length: U32Array) -> Iterable[tuple[Any, ...]]:
-    """The flow of each frame, of which there is at least one, and none is shorter than _FLOW."""
-    size, begin = length[0], offset[0]
-    end = begin + size * len(length)
-    if offset[-1] + size == end and length[1:] == length[:-1]:
-        return _every(size).iter_unpack(data[begin:end])
-    return map(_FLOW.unpack_from, repeat(data), offset)
+_Said: TypeAlias = "tuple[int, int, int]"
+_Head: TypeAlias = "tuple[int, int] | None"
 
 
 class KnownFlows:
@@ -54,12 +41,19 @@ class KnownFlows:
         self._config = config
         self._queues = queues
         self._hashing = hashing
-        #: By flow: hash_info, hash_value and queue, as they are after ``_changes`` changes.
-        self._known: dict[tuple[Any, ...], tuple[int, int, int]] = {}
+        #: By HEAD of a batch, None for one of several, by flow: hash_info, hash_value and queue, as
+        #: they are after ``_changes`` changes.
+        self._known: dict[_Head, dict[tuple[Any, ...], _Said]] = {}
         self._changes = config.changes
 
     def __repr__(self) -> str:
-        return f"<KnownFlows {len(self._known)} of {MOST}>"
+        return f"<KnownFlows {self.count} of {MOST}>"
+
+    @property
+    def count(self) -> int:
+        """Number of flows that are remembered; one counts twice that came in batches of one HEAD
+        and of several."""
+        return sum(map(len, self._known.values()))
 
     def run(self, first: int, count: int, frames: Frames, queue: U32Array) -> None:
         """Classify the frames ``first`` ... ``count - 1``, at least one, as the kernel does.
@@ -67,16 +61,19 @@ class KnownFlows:
         The hash value of a frame without a hash is undefined afterwards.
         """
         data, _, offset, length, _, _, _, hash_info, hash_value = frames
-        if min(length[first:count]) < _FLOW.size:  # its bytes may be those of another frame
+        headers = ManyHeaders(data, offset[first:count], length[first:count])
+        if headers.shortest < _FLOW.size:  # its bytes may be those of another frame
             classify(first, count, self._queues, self._hashing, frames, queue)
             return
         if self._changes != self._config.changes:
             self._changes = self._config.changes
             self._known.clear()
-        flows = _flows(data, offset[first:count], length[first:count])
-        said: list[Any] = list(map(self._known.get, flows))
-        if None in said:
-            self._learn(first, said, frames, queue)
+        head = headers.common_head()
+        layout = _HEAD_AND_FLOW if head is None else _FLOW
+        known = self._known.get(head, {})
+        said: list[Any] = list(map(known.get, headers.fields(layout)))
+        if not all(said):
+            self._learn(first, said, head, layout, frames, queue)
         queue[first:count] = array("I", map(_QUEUE, said))
         if self._config.active:
             hash_info[first:count] = array("I", map(_INFO, said))
@@ -87,18 +84,25 @@ class KnownFlows:
     def _learn(
         self,
         first: int,
-        said: list[tuple[int, int, int] | None],
+        said: list[_Said | None],
+        head: _Head,
+        layout: Struct,
         frames: Frames,
         queue: U32Array,
     ) -> None:
-        """Fill in where nothing is ``said`` of the frames from ``first`` on, and remember it."""
+        """Fill in where nothing is ``said`` of the frames from ``first`` on, and remember it by
+        what ``layout`` says of them."""
         data, _, offset, _, _, _, _, hash_info, hash_value = frames
         unknown = [i for i, known in enumerate(said, first) if known is None]
         classify(unknown[0], unknown[-1] + 1, self._queues, self._hashing, frames, queue)
+        kept = self.count
         for i in unknown:
             of_frame = said[i - first] = hash_info[i], hash_value[i], queue[i]
-            flow = _FLOW.unpack_from(data, offset[i])
-            if flow[0] & USUAL_FIRST_MASK == USUAL_FIRST:
-                if len(self._known) == MOST:
-                    self._known.clear()
-                self._known[flow] = of_frame
+            if HEAD.unpack_from(data, offset[i])[0] & USUAL_FIRST_MASK == USUAL_FIRST:
+                flow = layout.unpack_from(data, offset[i])
+                if flow not in self._known.get(head, ()):
+                    if kept == MOST:
+                        self._known.clear()
+                        kept = 0
+                    kept += 1
+                    self._known.setdefault(head, {})[flow] = of_frame

@@ -329,8 +329,14 @@ class LendingMiddle(Middle):
             add[q](place)
         for q, places in enumerate(self._places):
             self._head[q] = places[0] if places else count
-        columns = self.batch.all_columns
+        columns = self._lent(self.batch)
         self._columns = [(column, column[1:count] == column[: count - 1]) for column in columns]
+
+    @staticmethod
+    def _lent(batch: FrameBatch) -> tuple[array[int], ...]:
+        """The columns that go with lent frames: no time stamps, which the driver that borrows them
+        has no use for."""
+        return (*batch.columns, *batch.hash_columns)
 
     def copy(self, into: _Views, q: int) -> int:
         _head, link = self._chains
@@ -343,16 +349,14 @@ class LendingMiddle(Middle):
 
     def lend(self, batch: FrameBatch, q: int) -> int:
         """Make ``batch``, which is empty, one of frames of queue ``q`` whose bytes stay in the
-        middle batch: as many as :meth:`copy` would copy. Returns their number."""
+        middle batch: as many as :meth:`copy` would copy. They have no time stamps. Returns their
+        number."""
         middle, own = self.batch, self._places[q]
         places, room = own[: batch.max_frames], len(batch.data)
         given = len(places)
         picked = picker(places)
-        for column, (of_all, alike) in zip(batch.all_columns, self._columns, strict=True):
-            if alike:
-                column[:given] = of_all[:given]
-            else:
-                column[:given] = array(of_all.typecode, picked(of_all))
+        for column, (of_all, alike) in zip(self._lent(batch), self._columns, strict=True):
+            column[:given] = of_all[:given] if alike else array("I", picked(of_all))
         lengths = batch.length[:given]
         if (used := sum(lengths)) > room:
             ends = list(accumulate(lengths))

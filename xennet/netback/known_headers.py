@@ -7,18 +7,14 @@ to look whether all of them were good before.
 
 from __future__ import annotations
 
-from itertools import repeat
-from struct import Struct
-
 from xennet.engine.kernel import Frames, Vector
 from xennet.netback.guest_tx import CSUM_FIXUP, R_FLAGS_SEEN, R_PACKETS, TxSlots
 from xennet.netback.tx_checksum import judge_checksums
 from xennet.offload.headers import USUAL_BYTES, usual_l4
+from xennet.offload.many_headers import HEAD, ManyHeaders
 
 #: Most headers that are known; then all are forgotten.
 MOST = 1024
-#: Ethernet type, IP version and type of service; fragment, time to live and protocol.
-_HEADER = Struct(">12xI4xI")
 
 
 class KnownHeaders:
@@ -35,11 +31,13 @@ class KnownHeaders:
         """Judge all packets as the kernel does. Returns the number of good ones."""
         data, _, offset, length, *_ = frames
         packets = res[R_PACKETS]
-        if res[R_FLAGS_SEEN] < CSUM_FIXUP and min(length[:packets], default=0) >= USUAL_BYTES:
-            headers = map(_HEADER.unpack_from, repeat(data), offset[:packets])
-            if self._good.issuperset(headers):
-                return packets
-            self._learn(packets, frames)
+        if packets and res[R_FLAGS_SEEN] < CSUM_FIXUP:
+            headers = ManyHeaders(data, offset[:packets], length[:packets])
+            if headers.shortest >= USUAL_BYTES:
+                head = headers.common_head()
+                if self._good.issuperset(headers.fields(HEAD) if head is None else (head,)):
+                    return packets
+                self._learn(packets, frames)
         return judge_checksums(log, slots, frames, res)
 
     def _learn(self, packets: int, frames: Frames) -> None:
@@ -49,4 +47,4 @@ class KnownHeaders:
             if usual_l4(data, offset[i], length[i]):
                 if len(self._good) == MOST:
                     self._good.clear()
-                self._good.add(_HEADER.unpack_from(data, offset[i]))
+                self._good.add(HEAD.unpack_from(data, offset[i]))
