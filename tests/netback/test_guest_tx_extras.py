@@ -149,6 +149,19 @@ def test_a_hash_does_not_stay_for_the_packets_of_the_next_pass() -> None:
     assert list(front.queue.tx.batch.hash_info[:3]) == [0, 0, 0]
 
 
+def test_gso_does_not_stay_for_the_packets_of_the_next_pass() -> None:
+    front = RawFrontend()
+    for _ in range(3):
+        front.tx(60, E)
+        front.extra(size=1448, gso=2)
+    take(front)
+    for _ in range(3):
+        front.tx(60)
+    take(front)
+    batch = front.queue.tx.batch
+    assert [*batch.gso_size[:3], *batch.gso_type[:3]] == [0] * 6
+
+
 def test_a_hash_stays_with_its_packet_when_one_before_it_is_dropped() -> None:
     front = RawFrontend()
     front.tx(60, gref=1999)

@@ -171,9 +171,11 @@ RESULTS = 16
 # Indices in the state vector, which lives as long as the connection.
 #: Bytes of the rate limit that are left.
 S_CREDIT = 0
-#: How many packets, from the first on, may have GSO or hash columns of the last pass.
-S_EXTRAS = 1
-STATES = 2
+#: How many packets, from the first on, may have GSO columns of the last pass, and how many the
+#: hash column.
+S_GSO = 1
+S_HASHES = 2
+STATES = 3
 
 #: Credit of a vif without a rate limit.
 UNLIMITED = 1 << 62
@@ -258,8 +260,7 @@ def read_requests(
     _data, _data32, offset, length, flags, _gso_size, _gso_type, hash_info, hash_value = frames
     start = pvt[BACK_REQ_CONS]
     available = requests_there(page, start, res)
-    if state[S_EXTRAS]:
-        forget_extras(frames, state)
+    forget_extras(frames, state)
     credit = state[S_CREDIT]
     limited = credit < UNLIMITED
     logging = len(log) > LOG_HEADER
@@ -296,11 +297,12 @@ def read_requests(
             break
         packet_flags = FRAME_OF_TX[rflags & CSUM_BITS]
         if rflags & NETTXF_extra_info:
-            state[S_EXTRAS] = packets + 1
             if kinds & _HASH_SEEN:
+                state[S_HASHES] = packets + 1
                 hash_info[packets] = hash_from_frontend(extras[_HASH])
                 hash_value[packets] = extras[_HASH + 1]
             if kinds & _GSO_SEEN:
+                state[S_GSO] = packets + 1
                 packet_flags = keep_gso(packets, packet_flags, start + slot, slots, frames, res)
                 if res[R_VERDICT] != OK:
                     break
@@ -509,9 +511,11 @@ def keep_gso(
 def forget_extras(frames: Frames, state: Vector) -> None:
     """Clear the GSO and hash columns, as far as the last pass used them."""
     _data, _data32, _offset, _length, _flags, gso_size, gso_type, hash_info, _hash_value = frames
-    for packet in range(state[S_EXTRAS]):
-        gso_size[packet] = gso_type[packet] = hash_info[packet] = 0
-    state[S_EXTRAS] = 0
+    for packet in range(state[S_GSO]):
+        gso_size[packet] = gso_type[packet] = 0
+    for packet in range(state[S_HASHES]):
+        hash_info[packet] = 0
+    state[S_GSO] = state[S_HASHES] = 0
 
 
 def plan_copies(

@@ -41,7 +41,8 @@ from xennet.netback.guest_tx import (
     R_VERDICT,
     RESULTS,
     S_CREDIT,
-    S_EXTRAS,
+    S_GSO,
+    S_HASHES,
     STATES,
     UNLIMITED,
     await_requests,
@@ -145,10 +146,11 @@ def packet_at(scratch: U32Array, packet: int) -> tuple[int, int]:
 
 def forget_pass(scratch: U32Array, state: Vector) -> None:
     """A kernel: take back what the last pass left for the next one, the extra infos of packets."""
-    for packet in range(state[S_EXTRAS]):
+    for packet in range(state[S_GSO]):
         scratch[_GSO_SIZE + packet] = scratch[_GSO_TYPE + packet] = 0
+    for packet in range(state[S_HASHES]):
         scratch[_HASH_INFO + packet] = 0
-    state[S_EXTRAS] = 0
+    state[S_GSO] = state[S_HASHES] = 0
 
 
 @frozen

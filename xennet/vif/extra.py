@@ -42,6 +42,10 @@ from xennet.ring import MASK32
 #: In word 0: another extra info follows.
 MORE_EXTRAS = XEN_NETIF_EXTRA_FLAG_MORE << EXTRA_S_flags
 
+# Hash type and algorithm, together the upper half of word 0, are ``info`` less 1.
+if (EXTRA_S_hash_type, EXTRA_S_hash_algorithm) != (16, 24):
+    raise AssertionError("hash type and algorithm are not the upper half of word 0")
+
 _LAST_HASH_TYPE = _XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP
 
 
@@ -72,7 +76,7 @@ def hash_from_frontend(word0: int) -> int:
     kind = word0 >> EXTRA_S_hash_type & 0xFF
     if kind > _LAST_HASH_TYPE:
         return 0
-    return word0 >> EXTRA_S_hash_algorithm << 8 | kind + 1
+    return (word0 >> EXTRA_S_hash_type) + 1
 
 
 def hash_from_backend(word0: int) -> int:
@@ -110,9 +114,7 @@ def put_gso(words: U32Array, at: int, more: int, size: int, gso_type: int) -> No
 def put_hash(words: U32Array, at: int, more: int, info: int, value: int) -> None:
     """Write a HASH extra. ``info`` is not 0; ``value`` goes out least significant byte first."""
     kind = XEN_NETIF_EXTRA_TYPE_HASH | MORE_EXTRAS if more else XEN_NETIF_EXTRA_TYPE_HASH
-    algorithm = info >> 8 & 0xFF
-    hash_type = (info & 0xFF) - 1
-    words[at] = kind | hash_type << EXTRA_S_hash_type | algorithm << EXTRA_S_hash_algorithm
+    words[at] = kind | info - 1 << EXTRA_S_hash_type
     words[at + EXTRA_W_rest] = value
 
 
