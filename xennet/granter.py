@@ -1,13 +1,17 @@
 """The granting side of a grant entry: ending an access that the other end may begin to use
-meanwhile.
+meanwhile, and where the entries of many references are.
 
-A kernel step, for drivers (:mod:`xennet.netfront`) and for a domain's own table
-(:mod:`xennet.gnttab.table`) alike. Beginning an access needs no step: frame and domid are there,
-and the store of the flags makes the entry valid (xen/grant_table.h, "Introducing a valid entry into
-the grant table").
+:func:`end_access` is a kernel step, for drivers (:mod:`xennet.netfront`) and for a domain's own
+table (:mod:`xennet.gnttab.table`) alike. Beginning an access needs no step: frame and domid are
+there, and the store of the flags makes the entry valid (xen/grant_table.h, "Introducing a valid
+entry into the grant table").
 """
 
 from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from functools import lru_cache
 
 from xennet.abi.grant_table import GTF_reading, GTF_writing
 from xennet.engine.kernel import Grants, compare_and_swap, fetch_and
@@ -48,3 +52,35 @@ def end_access(grants: Grants, gref: int) -> bool:
         fetch_and(words, gref << 2, 0)
         return not status[gref << status_shift] & IN_USE
     return True
+
+
+#: Fewer entries than these are as quickly written one by one.
+_FEW = 8
+
+
+@lru_cache(maxsize=256)
+def consecutive(numbers: range) -> array[int]:
+    """``numbers`` as 32-bit words. The array is everybody's: it is not to be changed."""
+    return array("I", numbers)
+
+
+def in_a_row(grefs: Sequence[int]) -> range | None:
+    """``grefs`` as a range, if they are many and one follows the other, up or down; else, and if
+    they are not in an array of 32-bit words, None.
+
+    Plain code reads and writes entries in a row at once (:func:`words_of`), not one by one.
+    """
+    count = len(grefs)
+    if count < _FEW:
+        return None
+    first, step = grefs[0], 1 if grefs[-1] > grefs[0] else -1
+    behind = first + step * count
+    if behind < 0 or grefs != consecutive(range(first, behind, step)):
+        return None
+    return range(first, behind, step)
+
+
+def words_of(row: range, shift: int, word: int = 0) -> slice:
+    """Where word ``word`` of the entries ``row`` (:func:`in_a_row`) is, in the words of a table
+    whose entries have ``1 << shift`` of them."""
+    return slice((row.start << shift) + word, (row.stop << shift) + word, row.step << shift)

@@ -201,14 +201,52 @@ def test_ending_many_is_ending_one_after_the_other(world: World) -> None:
     assert many.held == held - 1
 
 
+@pytest.mark.parametrize("step", [1, -1])
+@pytest.mark.parametrize("case", ["all ended", "one in use", "one not claimed", "one twice"])
+def test_many_in_a_row_end_as_if_one_after_the_other(world: World, step: int, case: str) -> None:
+    outcomes = []
+    for domid in (1, 2):
+        table = world.table[domid]
+        grefs = array(
+            "I", [table.grant_access(0, world.new_page(domid)) for _ in range(20)][::step]
+        )
+        if case == "one in use":
+            world.map(0, domid, grefs[7])
+        elif case == "one not claimed":
+            table.end_access(grefs[7])
+        elif case == "one twice":
+            grefs[7] = grefs[6]
+        kept: list[int] = []
+        refusal = ""
+        try:
+            if domid == 1:
+                kept = list(table.end_all(grefs))
+            else:
+                kept = [gref for gref in grefs if not table.end_access(gref)]
+        except ValueError as error:
+            refusal = str(error)
+        entries = [last_field(table, gref)[:2] for gref in range(8, 30)]
+        again = list(table.claim(table.made - table.held))
+        outcomes.append((kept, refusal, entries, table.held, again))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_frames_of_entries_stay_when_many_accesses_end(world: World) -> None:
+    table = world.table[1]
+    grefs = array("I", [table.grant_access(2, 100 + i) for i in range(20)])
+    assert not table.end_all(grefs)
+    assert [last_field(table, gref) for gref in grefs] == [(0, 0, 100 + i) for i in range(20)]
+
+
+@pytest.mark.parametrize("count", [3, 20])
 @pytest.mark.parametrize("kind", [list, tuple, bytes, partial(array, "I"), partial(array, "L")])
 def test_ended_references_may_be_any_sequence(
-    world: World, kind: Callable[[list[int]], Sequence[int]]
+    world: World, kind: Callable[[list[int]], Sequence[int]], count: int
 ) -> None:
     table = world.table[1]
-    grefs = [table.grant_access(2, 5) for _ in range(3)]
+    grefs = [table.grant_access(2, 5) for _ in range(count)]
     assert not table.end_all(kind(grefs))
-    assert (table.held, table.claim(3)) == (0, grefs[::-1])
+    assert (table.held, list(table.claim(count))) == (0, grefs[::-1])
 
 
 def test_counters_tell_references_held_from_references_made(world: World) -> None:

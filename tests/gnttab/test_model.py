@@ -184,7 +184,7 @@ class Grants(RuleBasedStateMachine):
         assert ended == (marks & WRITE == 0)
         if ended:
             self.model.entry(key)[0:4] = bytes(4)
-            assert table.claim(1) == [gref]
+            assert list(table.claim(1)) == [gref]
 
     # Hypercalls
 

@@ -43,11 +43,13 @@ from xennet.gnttab.entry import (
     TRANSITIVE_W_gref,
     granted_frame,
 )
-from xennet.granter import IN_USE, end_access
+from xennet.granter import IN_USE, consecutive, end_access, in_a_row
 from xennet.interface import HypercallError, PageRun
 
 #: Grows the table to a number of frames: views of it and, in version 2, of its status words.
 Grow = Callable[[int], "tuple[PageRun, PageRun | None]"]
+#: The first bytes that entries of version 1 can have which no use pins.
+_UNUSED = bytes(flags for flags in range(256) if not flags & IN_USE)
 
 
 def _whole(what: str, value: int) -> int:
@@ -86,7 +88,8 @@ class GrantTable:
         self._free = array("I")
         # Those from here on were never used: they are taken when the free list is empty.
         self._next = GNTTAB_NR_RESERVED_ENTRIES
-        self._claimed: set[int] = set()
+        # Of each reference, whether it is claimed.
+        self._claimed = bytearray()
         self._use(shared, status)
 
     def __repr__(self) -> str:
@@ -95,7 +98,7 @@ class GrantTable:
     @property
     def held(self) -> int:
         """The number of references that are claimed now."""
-        return len(self._claimed)
+        return self._claimed.count(1)
 
     @property
     def words(self) -> memoryview:
@@ -136,13 +139,18 @@ class GrantTable:
         if self._next + fresh > self._entries:
             self._lengthen(self._next + fresh)
         left = max(0, -fresh)
-        grefs = self._free[left:].tolist()
+        grefs = self._free[left:]
         grefs.reverse()
         del self._free[left:]
         if fresh > 0:
-            grefs += range(self._next, self._next + fresh)
+            grefs += consecutive(range(self._next, self._next + fresh))
             self._next += fresh
-        self._claimed.update(grefs)
+        if (row := in_a_row(grefs)) is not None:
+            low = min(row[0], row[-1])
+            self._claimed[low : low + count] = b"\1" * count
+        else:
+            for gref in grefs:
+                self._claimed[gref] = 1
         self.made += count
         return grefs
 
@@ -219,20 +227,26 @@ class GrantTable:
 
         Raises ValueError for a reference that is not claimed; those before it are released then.
         """
-        words, claimed, ended = self._words, self._claimed, set(grefs)
-        in_line = self.version == 1 and alone(words)
-        if not in_line or len(ended) < len(grefs) or not claimed.issuperset(ended):
+        words, claimed = self._words, self._claimed
+        if self.version != 1 or not alone(words):
             return [gref for gref in grefs if not self.end_access(gref)]
+        if (row := in_a_row(grefs)) is not None:
+            low, high = min(row[0], row[-1]), max(row[0], row[-1]) + 1
+            marks = words[low << 1 : high << 1].tobytes()[::8].translate(None, _UNUSED)
+            if 0 not in claimed[low:high] and not marks:
+                words[low << 1 : high << 1 : 2] = array("I", bytes(4 * len(row)))  # GTF_invalid
+                claimed[low:high] = bytes(len(row))
+                self._free.extend(array("I", grefs))
+                return []
         held = []
         for gref in grefs:
+            self._check(gref)
             if words[gref << 1] & IN_USE:
                 held.append(gref)
             else:
                 words[gref << 1] = GTF_invalid  # end_access, in line
-        claimed.difference_update(ended.difference(held))
-        # A list, for an array takes none of another type.
-        freed = [gref for gref in grefs if gref not in claimed] if held else list(grefs)
-        self._free.extend(freed)
+                claimed[gref] = 0
+                self._free.append(gref)
         return held
 
     def end_transfer(self, gref: int) -> int | None:
@@ -298,11 +312,11 @@ class GrantTable:
         flags = self._words[gref << self.version] & 0xFFFF
         if flags != GTF_invalid:
             raise ValueError(f"grant reference {gref} still grants access (flags {flags:#x})")
-        self._claimed.discard(gref)
+        self._claimed[gref] = 0
         self._free.append(gref)
 
     def _check(self, gref: int) -> None:
-        if gref not in self._claimed:
+        if not 0 <= gref < self._entries or not self._claimed[gref]:
             raise ValueError(f"grant reference {gref} is not claimed")
 
     def _use(self, shared: PageRun, status: PageRun | None) -> None:
@@ -310,6 +324,7 @@ class GrantTable:
             raise ValueError("status frames belong to a version 2 grant table, and only to it")
         per_page = GRANT_ENTRIES_V1_PER_PAGE if self.version == 1 else GRANT_ENTRIES_V2_PER_PAGE
         self._entries = shared.count * per_page
+        self._claimed.extend(bytes(max(0, self._entries - len(self._claimed))))
         self._words = choice.shared(shared.u32, "grant table")
         self._status = choice.shared((shared if status is None else status).u16, "grant table")
 

@@ -15,6 +15,7 @@ from typing import Any
 from xennet.abi.grant_table import GTF_permit_access, GTF_readonly
 from xennet.engine.choice import Engine, shared
 from xennet.engine.kernel import alone
+from xennet.granter import consecutive, in_a_row, words_of
 from xennet.interface import HypercallError, Hypervisor
 
 
@@ -47,10 +48,14 @@ class GrantedPages:
                 for frame in frames:
                     self.grefs.append(grants.grant_access(otherend_id, frame, readonly))
             else:
-                self.grefs.extend(grants.claim(count))
+                self.grefs = array("I", grants.claim(count))
                 words, shift = grants.words, grants.shift
-                for gref, frame in zip(self.grefs, frames, strict=True):
-                    words[(gref << shift) + shift] = frame
+                row = in_a_row(self.grefs) if alone(words) else None
+                if row is not None:
+                    words[words_of(row, shift, shift)] = consecutive(frames)
+                else:
+                    for gref, frame in zip(self.grefs, frames, strict=True):
+                        words[(gref << shift) + shift] = frame
         except Exception:
             self.end()
             raise
