@@ -53,8 +53,11 @@ def test_256_buffers_are_posted_each_with_the_id_of_its_slot() -> None:
     back = RawBackend()
     assert back.rx_ring.unconsumed_requests == 256
     assert [back.buffer(i)[0] for i in range(256)] == list(range(256))
-    gref = back.buffer()[1]
-    assert back.guest.grants.words[gref << 1] == GTF_permit_access | HOST << 16
+    grefs = [back.buffer(i)[1] for i in range(256)]
+    entries = [tuple(back.guest.grants.words[gref << 1 : gref + 1 << 1]) for gref in grefs]
+    assert {header for header, _ in entries} == {GTF_permit_access | HOST << 16}
+    frames = [frame for _, frame in entries]
+    assert frames == list(range(frames[0], frames[0] + 256))
 
 
 def test_a_response_becomes_a_frame_and_its_buffer_is_posted_again() -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from array import array
 
-from xennet.abi.words import RX_SLOTS
+from xennet.abi.words import RING_SLOTS, RX_END, RX_SLOTS, RX_STRIDE, RXREQ_W_gref
 from xennet.abi.xen import PAGE_SIZE
-from xennet.engine.choice import current, shared
+from xennet.engine.choice import current, is_compiled, shared
 from xennet.frames import FrameBatch, lazy_bytes
+from xennet.granter import consecutive, in_a_row, words_of
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_rx
 from xennet.netfront.buffers import GrantedPages
 from xennet.netfront.negotiated import Negotiated
-from xennet.ring import FrontRing
+from xennet.ring import FRONT_REQ_PROD_PVT, FrontRing
 from xennet.vif.passlog import PassLog
 
 #: Bytes of frames that one pass can receive: a ring full of full pages and one chain.
@@ -53,6 +54,9 @@ class RxPass:
         )
         self._put_requests = engine.kernel(guest_rx.put_requests)
         self._put_args = (words, grefs, grants)
+        *_, one_thread = grants
+        # The entries of all pages, where plain code may write them at once.
+        self._row = None if is_compiled(engine) or not one_thread else in_a_row(buffers.grefs)
         self._take_responses = engine.kernel(guest_rx.take_responses)
         own = (pages, grefs, view(negotiated.zeros))
         backend = negotiated.gso_prefix_types, int(negotiated.checksum_setup)
@@ -77,9 +81,23 @@ class RxPass:
     def put_requests(self) -> tuple[int, int]:
         """Post every free buffer but ``kept``. Returns the number posted, and 1 if the backend has
         to be notified."""
-        before = self._ring.req_prod_pvt
+        ring = self._ring
+        before = ring.req_prod_pvt
+        if self._row is not None and before == ring.rsp_cons == self.kept == 0:
+            self._put_all(self._row)
         notify = self._put_requests(self.kept, *self._put_args)
-        return self._ring.req_prod_pvt - before, notify
+        return ring.req_prod_pvt - before, notify
+
+    def _put_all(self, row: range) -> None:
+        """Grant and request the slots of a fresh ring as the kernel does one by one, which is left
+        to publish them."""
+        (page, pvt), grefs, (words, shift, _, _, access, _) = self._put_args
+        words[words_of(row, shift)] = array("I", (access,)) * RX_SLOTS
+        requests = array("I", bytes(4 * RX_STRIDE * RX_SLOTS))
+        requests[::RX_STRIDE] = consecutive(range(RX_SLOTS))
+        requests[RXREQ_W_gref::RX_STRIDE] = grefs
+        page[RING_SLOTS:RX_END] = requests
+        pvt[FRONT_REQ_PROD_PVT] = RX_SLOTS
 
     def take_responses(self, max_packets: int) -> int:
         """Take at most ``max_packets`` packets and post their buffers again. Returns the
