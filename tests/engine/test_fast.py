@@ -126,8 +126,30 @@ def test_code_from_the_cache_needs_none_of_the_kernels_that_it_calls(
         engine = FastEngine()
         kinds = engine.kernel(branching.kinds)
         kinds(np.zeros(1, np.uint32), np.zeros(1, np.int64))
-        prepared.append(branching.called in engine._translator._twins)
+        prepared.append(branching.called in engine._translator._parts)
     assert prepared == [True, False]
+
+
+def test_machine_code_is_made_of_kernels_that_python_calls_and_the_others_are_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path))
+
+    def machine_code() -> list[str]:
+        made = (path for path in tmp_path.rglob("*.nbc") if b"\x7fELF" in path.read_bytes())
+        return sorted(path.name.split("-")[0] for path in made)
+
+    words, res = np.array([1 << 20, 7], np.uint32), np.zeros(1, np.int64)
+    engine = FastEngine()
+    assert engine.kernel(branching.kinds)(words, res) == 199
+    assert machine_code() == ["branching.kinds"]
+    assert engine.kernel(branching.called)(5, 0) == 2
+    assert machine_code() == ["branching.called", "branching.kinds"]
+    for path in tmp_path.rglob("branching.kinds-*"):
+        path.unlink()
+    another = FastEngine()
+    assert another.kernel(branching.kinds)(words, res) == 199
+    assert another._translator._parts[branching.called].stats.cache_hits.total() == 1
 
 
 def kernels_of_the_package() -> set[FunctionType]:

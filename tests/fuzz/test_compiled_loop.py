@@ -19,7 +19,7 @@ from xennet.fuzz.target_table import open_target
 from xennet.fuzz.targets.tx_page import TxTarget
 from xennet.netback.poll_page import PagePoller
 
-#: Targets that are compiled: that takes 12 s of CPU time for the smallest, 30 s for others, which
+#: Targets that are compiled: that takes 7 s of CPU time for the smallest, more for others, which
 #: XENNET_FUZZ_COMPILED="tx frontend-rx" names.
 COMPILED = os.environ.get("XENNET_FUZZ_COMPILED", "frontend-tx").split()
 

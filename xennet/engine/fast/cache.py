@@ -129,13 +129,16 @@ def _digest_of(file: str) -> str:
     return _digest(Path(file).read_bytes())
 
 
-class _Locator(_CacheLocator):
+class Locator(_CacheLocator):
     """Locates all functions in one directory; the index of a kernel of another package has its
     file's digest as well."""
 
+    #: A name for the form in which functions are compiled.
+    form = ""
+
     def __init__(self, function: Callable[..., Any], file: str) -> None:
         variant = function.__dict__.get(VARIANT, "")
-        self._name = f"{function.__code__.co_firstlineno}{variant}"
+        self._name = f"{function.__code__.co_firstlineno}{variant}{self.form}"
         self._own = _digest_of(file)
 
     def get_cache_path(self) -> str:
@@ -151,14 +154,14 @@ class _Locator(_CacheLocator):
         _prepare(_mine())
 
     @classmethod
-    def from_function(cls, function: Callable[..., Any], file: str) -> _Locator:
+    def from_function(cls, function: Callable[..., Any], file: str) -> Locator:
         locator = cls(function, file)
         locator.ensure_cache_path()
         return locator
 
 
 class _Impl(CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
+    _locator_classes = (Locator,)
 
 
 @cache
@@ -167,7 +170,7 @@ def _locks(directory: str) -> ProcessLocks:
     return ProcessLocks(Path(directory) / "lock")
 
 
-class _Cache(FunctionCache):
+class Cache(FunctionCache):
     """A cache that never fails: code that it cannot read or write is compiled.
 
     ``prepare`` is called before a function is compiled. Of processes that miss the same code at the
@@ -227,7 +230,11 @@ def compile_cached(
 ) -> Any:
     """Compile ``function`` to a numba dispatcher that uses this cache. ``prepare()`` is called
     before it is compiled, not where it is found in the cache."""
-    dispatcher = numba.njit(**OPTIONS)(function)
-    kept = dispatcher._cache = _Cache(function, prepare)
+    return keep(numba.njit(**OPTIONS)(function), Cache(function, prepare))
+
+
+def keep(dispatcher: Any, kept: Cache) -> Any:
+    """Let ``dispatcher``, of numba, use the cache ``kept``."""
+    dispatcher._cache = kept
     dispatcher.compile = kept.in_turn(dispatcher.compile)
     return dispatcher

@@ -12,6 +12,7 @@ index. A read-modify-write is cmpxchg, lock or, lock and.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
 from xennet.engine.fast.cache import OPTIONS, compile_cached
+from xennet.engine.fast.in_line import compile_in_line
 from xennet.engine.libatomic import address_of
 from xennet.ring import must_notify
 
@@ -158,7 +160,7 @@ def _copy_bytes(dest, dest_at, source, source_at, count):  # type: ignore[no-unt
 
 
 #: The rule itself, compiled from the source that the plain engine runs.
-_must_notify = compile_cached(must_notify)
+_must_notify = compile_in_line(must_notify)
 
 
 def _publish(ring, word, event_word, new):  # type: ignore[no-untyped-def]
@@ -194,7 +196,7 @@ def _network_words(data, at):  # type: ignore[no-untyped-def]
     )
 
 
-@compile_cached
+@compile_in_line
 def _be16(data, at):  # type: ignore[no-untyped-def]
     return np.int64(data[at]) << 8 | np.int64(data[at + 1])
 
@@ -220,17 +222,21 @@ def _called(name: str, words: memoryview, at: int, *values: int) -> int:
     size = words.itemsize
     half, whole = 1 << 63, 1 << 64
     signed = [(value + half) % whole - half for value in values]  # the same 64 bits
-    return int(TWINS[name](np.frombuffer(words, f"u{size}"), at, *signed)) % (1 << 8 * size)
+    return int(_COMPILED[name](np.frombuffer(words, f"u{size}"), at, *signed)) % (1 << 8 * size)
 
 
 #: Replaces the assignment of a slice to a slice: (dest, dest_at, source, source_at, count).
-copy_bytes = compile_cached(_copy_bytes)
-#: Name in xennet/engine/kernel.py -> compiled function.
-TWINS = {
-    "publish": compile_cached(_publish),
-    "arm": compile_cached(_arm),
-    "compare_and_swap": compile_cached(_compare_and_swap),
-    "fetch_or": compile_cached(_fetch_or),
-    "fetch_and": compile_cached(_fetch_and),
-    "network_words": compile_cached(_network_words),
+copy_bytes = compile_in_line(_copy_bytes)
+#: Name in xennet/engine/kernel.py -> the function that is compiled in its place.
+TWINS: dict[str, Callable[..., Any]] = {
+    "publish": _publish,
+    "arm": _arm,
+    "compare_and_swap": _compare_and_swap,
+    "fetch_or": _fetch_or,
+    "fetch_and": _fetch_and,
+    "network_words": _network_words,
+}
+#: Those that Python calls.
+_COMPILED = {
+    name: compile_cached(TWINS[name]) for name in ("compare_and_swap", "fetch_or", "fetch_and")
 }

@@ -16,7 +16,7 @@ The source stays as it is written for CPython; this is done to its syntax tree:
 * the functions of xennet/engine/kernel.py are replaced by their compiled twins.
 
 Names that a kernel uses are looked up in its own module: constants are taken as they are, other
-kernels are compiled in their turn.
+kernels become parts of it (:mod:`~xennet.engine.fast.in_line`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from xennet.engine import kernel as plain_kernel
 from xennet.engine.fast import primitives
 from xennet.engine.fast.cache import VARIANT, compile_cached, kept_code
 from xennet.engine.fast.each import each
+from xennet.engine.fast.in_line import compile_in_line
 
 _LOAD = "_xennet_int64"
 _ONCE = "_xennet_load_once"
@@ -170,27 +171,41 @@ def _code(tree: ast.Module, module: ModuleType) -> CodeType:
 
 
 class Translator:
-    """Makes the compiled twins of kernels, each once."""
+    """Makes the compiled forms of kernels, each once."""
 
     def __init__(self, added: Added | None = None) -> None:
         self._added = added
         self._spaces: dict[str, dict[str, Any]] = {}
-        self._twins: dict[Callable[..., Any], Any] = {
+        self._twins: dict[Callable[..., Any], Callable[..., Any]] = {
             getattr(plain_kernel, name): twin for name, twin in primitives.TWINS.items()
         }
+        self._compiled: dict[Callable[..., Any], Any] = {}
+        self._parts: dict[Callable[..., Any], Any] = {}
 
     def compiled(self, function: Callable[..., Any]) -> Any:
-        """The compiled form of a module-level kernel."""
+        """The compiled form of a module-level kernel, for callers in Python."""
         if not isinstance(function, FunctionType):
             raise TypeError(f"{function!r} is no kernel: kernels are module-level functions")
+        if function not in self._compiled:
+            twin = self._twin(function)
+            # Code that is kept needs none of the kernels that it calls.
+            self._compiled[function] = compile_cached(twin, partial(self._resolve, twin))
+        return self._compiled[function]
+
+    def _part(self, function: FunctionType) -> Any:
+        """The form of a kernel that compiled ones call."""
+        if function not in self._parts:
+            twin = self._twin(function)
+            self._parts[function] = compile_in_line(twin, partial(self._resolve, twin))
+        return self._parts[function]
+
+    def _twin(self, function: FunctionType) -> Callable[..., Any]:
+        """The function that is compiled in the place of ``function``."""
         if function not in self._twins:
-            space = self._space(sys.modules[function.__module__])
-            twin = space[function.__name__]
+            twin = self._space(sys.modules[function.__module__])[function.__name__]
             if self._added:
                 twin.__dict__[VARIANT] = self._added.variant
-            # Code that is kept needs none of the kernels that it calls.
-            made = compile_cached(twin, partial(self._resolve, twin, space))
-            self._twins[function] = space[function.__name__] = made
+            self._twins[function] = twin
         return self._twins[function]
 
     def _space(self, module: ModuleType) -> dict[str, Any]:
@@ -215,10 +230,13 @@ class Translator:
             self._spaces[module.__name__] = space
         return self._spaces[module.__name__]
 
-    def _resolve(self, twin: FunctionType, space: dict[str, Any]) -> None:
-        """Put the compiled forms of the kernels that ``twin`` calls into the names it uses."""
-        home = sys.modules[space["__name__"]]
+    def _resolve(self, twin: Callable[..., Any]) -> None:
+        """Put parts into the names of the kernels that ``twin`` calls."""
+        space = self._spaces.get(twin.__module__)
+        if space is None:  # a primitive, which needs none
+            return
+        home = sys.modules[twin.__module__]
         for name in twin.__code__.co_names:
             original = getattr(home, name, None)
             if isinstance(original, FunctionType):
-                space[name] = self.compiled(original)
+                space[name] = self._part(original)
