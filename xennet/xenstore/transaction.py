@@ -9,9 +9,9 @@ and changes everything or nothing (``access_node`` and ``finalize_transaction`` 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from xennet.xenstore.direct import readable_by, removal_events, visible_perms
 from xennet.xenstore.errors import XsError
@@ -21,7 +21,7 @@ from xennet.xenstore.path import join, parent
 from xennet.xenstore.perms import Perms
 from xennet.xenstore.quota import Quota, QuotaError, Refusal
 from xennet.xenstore.tree import Tree
-from xennet.xenstore.watch import WatchTable
+from xennet.xenstore.watch import Watch, WatchTable
 
 
 class _Write(Enum):
@@ -30,57 +30,56 @@ class _Write(Enum):
     REMOVED = "removed"
 
 
-class Accessed:
-    """What a transaction knows of one path, and its copy of the node, if it sees one (``there``).
+_UNCHANGED = 0
+_SILENT = 1  # no watches fire at the commit
+_EXACT = 2  # those on exactly the path fire
+_TOLD = 3  # those on the path and above it fire
 
-    ``base`` is the node in the tree, None for one that the transaction created. ``seen`` is the
-    generation at the first access, None if there was no node; ``perms_before`` are the permissions
-    then. ``merged`` is the node in the tree: that of the first access, then that of the commit.
-    ``fire`` tells whether watches fire at the commit, ``exact`` whether only those on exactly this
-    path do.
+
+class Accessed:
+    """What a transaction knows of one path, and its copy of the node, if it sees one.
+
+    ``generation`` is 0 if it sees none. ``base`` is the node in the tree, None for one that the
+    transaction created. ``seen`` is the generation at the first access, 0 if there was no node;
+    ``perms_before`` are the permissions then. ``merged`` is the node in the tree: that of the first
+    access, then that of the commit. ``change`` tells what has changed, and who hears of it.
     """
 
     __slots__ = (
         "base",
+        "change",
         "children",
-        "exact",
-        "fire",
         "generation",
         "merged",
-        "modified",
-        "path",
         "perms",
         "perms_before",
         "seen",
-        "there",
         "value",
     )
 
-    children: ChildSnapshot
-    generation: int
-    perms: Perms
-    value: bytes
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.base: Node | None = None
-        self.merged: Node | None = None
-        self.seen: int | None = None
-        self.perms_before: Perms | None = None
-        self.there = self.modified = self.fire = self.exact = False
-
-    def copy(self, node: Node, perms: Perms, children: ChildSnapshot) -> None:
-        """Find ``node`` at the first access."""
-        self.there = True
-        self.base = self.merged = node
-        self.seen = self.generation = node.generation
-        self.perms = self.perms_before = perms
-        self.value = node.value
+    def __init__(
+        self,
+        value: bytes,
+        perms: Perms,
+        generation: int,
+        children: ChildSnapshot,
+        node: Node | None,
+        change: int,
+    ) -> None:
+        self.value = value
+        self.perms = perms
+        self.generation = generation
         self.children = children
+        self.base = self.merged = node
+        self.change = change
+        self.seen = 0
+        self.perms_before: Perms | None = None
+        if node is not None:
+            self.seen = generation
+            self.perms_before = perms
 
     def create(self, value: bytes, perms: Perms, generation: int, children: ChildSnapshot) -> None:
-        """Become a node that the tree does not have."""
-        self.there = self.modified = True
+        """Become a node again, after a removal."""
         self.value = value
         self.perms = perms
         self.generation = generation
@@ -88,9 +87,13 @@ class Accessed:
 
     def remove(self) -> None:
         """See no node any more."""
-        self.there = False
-        self.modified = True
+        self.generation = 0
         self.base = None
+        self.change = _EXACT
+
+
+_MISSING: Final = Accessed(b"", (), 0, NO_NAMES, None, _UNCHANGED)
+"""What a transaction knows of each path at which it found no node and has made none."""
 
 
 class Transaction:
@@ -135,14 +138,16 @@ class Transaction:
 
         Raises XsError ENOSPC, and fails the transaction, if it accesses too many nodes.
         """
-        entry = self._accessed.get(path) or self._first_access(path)
-        return entry if entry.there else None
+        entry = self._accessed.get(path)
+        if entry is None:
+            entry = self._first_access(path)
+        return entry if entry.generation else None
 
     def write(self, path: str, value: bytes) -> None:
         """Give the existing node ``path`` the value ``value``."""
         entry = self._modify(path)
         entry.value = value
-        self._queue(entry)
+        self._queue(path, entry)
 
     def set_perms(self, path: str, perms: Perms) -> None:
         """Give the existing node ``path`` new permissions."""
@@ -151,27 +156,27 @@ class Transaction:
         if before[0].domid != perms[0].domid or not self._like.counts_in_transactions:
             self._count(before[0].domid, -1)
             self._count(perms[0].domid, +1)
-        self._queue(entry, _Write.PERMS)
+        self._queue(path, entry, _Write.PERMS)
 
     def create(
         self, anchor: str, names: Sequence[str], path: str, value: bytes, perms: Perms
     ) -> None:
         """Create ``path``, that is ``names`` one below the other under the existing node
         ``anchor``."""
-        leaf = entry = self._accessed[path]
-        children = NO_NAMES
+        accessed, tree = self._accessed, self._tree
+        at, children = path, NO_NAMES
         for name in reversed(names):
-            generation = self._tree.next_generation()
-            entry.create(value, perms, generation, children)
-            above = parent(entry.path)
-            value = b""
-            if above == anchor:
-                children = self._change_children(anchor)
+            generation = tree.next_generation()
+            entry = accessed[at]
+            if entry is _MISSING:
+                accessed[at] = Accessed(value, perms, generation, children, None, _SILENT)
             else:
-                entry, children = self._accessed[above], ChildSnapshot()
+                entry.create(value, perms, generation, children)
+            at, value = parent(at), b""
+            children = self._change_children(anchor) if at == anchor else ChildSnapshot()
             children.add(name)
         self._count(perms[0].domid, len(names))
-        self._queue(leaf)
+        self._queue(path, accessed[path])
 
     def remove(self, path: str) -> None:
         """Remove the existing node ``path`` and everything below it.
@@ -192,8 +197,7 @@ class Transaction:
             self._count(owner, -count)
         for entry in gone:
             entry.remove()
-            entry.fire = entry.exact = True
-        gone[0].exact = False
+        gone[0].change = _TOLD
         if self._like.tells_each_write:
             self._writes.append((path, _Write.REMOVED))
         name = path[path.rindex("/") + 1 :]
@@ -238,32 +242,30 @@ class Transaction:
             self._check_owned()
         if self.overtaken:
             self._check_seen()
-        modified = [entry for entry in self._accessed.values() if entry.modified]
+        modified = {path: entry for path, entry in self._accessed.items() if entry.change}
         if self._tree.lives_ended != self._lives_ended:
             self._outlive(modified)
         told = [self._told_of(path, write) for path, write in self._writes]
         if modified:
             self._tree.version += 1
-        self._merge_nodes(modified)
-        for entry in modified:
-            if entry.merged is not None and entry.there:
-                names = entry.children
-                if names.added or names.removed:
-                    self._merge_children(entry.path, entry.merged, names)
+        for path, node, names in self._merge_nodes(modified):
+            self._merge_children(path, node, names)
         if self._like.tells_each_write:
             for events, (path, write) in zip(told, self._writes, strict=True):
                 self._tell(events, path, write)
             return
-        done: set[str] = set()
-        for entry in modified:
-            done.add(entry.path)
-            if entry.fire:
-                self._fire(entry, done)
+        on, covering = self._watches.on, self._watches.covering
+        for path, entry in modified.items():
+            change, entry.change = entry.change, _UNCHANGED
+            if change != _SILENT:
+                watches = on(path) if change == _EXACT else covering(path)
+                if watches:
+                    self._fire(path, entry, watches)
 
     @property
     def modifies(self) -> bool:
         """Whether a commit would change anything."""
-        return any(entry.modified for entry in self._accessed.values())
+        return any(entry.change for entry in self._accessed.values())
 
     @property
     def overtaken(self) -> bool:
@@ -297,12 +299,12 @@ class Transaction:
 
     def _check_seen(self) -> None:
         """Refuse a commit if a node is not as it was at the first access."""
-        for entry in self._accessed.values():
-            node = self._tree.lookup(entry.path)
-            if (node.generation if node is not None else None) != entry.seen:
-                raise XsError("EAGAIN", entry.path, "changed since the transaction touched it")
+        for path, entry in self._accessed.items():
+            node = self._tree.lookup(path)
+            if (node.generation if node is not None else 0) != entry.seen:
+                raise XsError("EAGAIN", path, "changed since the transaction touched it")
 
-    def _outlive(self, modified: list[Accessed]) -> None:
+    def _outlive(self, modified: Mapping[str, Accessed]) -> None:
         """Mark the entries of domains that died meanwhile, which would look current with a new
         generation.
 
@@ -310,14 +312,14 @@ class Transaction:
         domain of the same number.
         """
         tree = self._tree
-        for entry in modified:
-            if not entry.there:
+        for path, entry in modified.items():
+            if not entry.generation:
                 continue
             owner = entry.perms[0].domid
             if not tree.is_current(owner, entry.generation):
-                raise XsError("EAGAIN", entry.path, f"its owner, domain {owner}, has gone")
-        for entry in modified:
-            if entry.there:
+                raise XsError("EAGAIN", path, f"its owner, domain {owner}, has gone")
+        for entry in modified.values():
+            if entry.generation:
                 entry.perms = tree.perms(entry)
 
     def _count(self, owner: int, change: int) -> None:
@@ -325,7 +327,9 @@ class Transaction:
         tree, before = self._tree, self._owned.get(owner, 0)
         self._owned[owner] = before + change
         # They come and go one by one: there are the most with the last, or without the first.
-        tree.peaks.saw(owner, "nodes", tree.nodes_owned(owner) + before + max(change, -1))
+        most = tree.nodes_owned(owner) + before + (change if change > 0 else -1)
+        if most > tree.peaks.reached[owner]["nodes"]:
+            tree.peaks.saw(owner, "nodes", most)
 
     def _first_access(self, path: str) -> Accessed:
         if self._domid is not None and len(self._accessed) >= self._quota().transaction_nodes:
@@ -335,12 +339,15 @@ class Transaction:
             raise QuotaError("ENOSPC", path, f"more than {limit} nodes in a transaction", refusal)
         tree = self._tree
         node = tree.lookup(path)
-        entry = Accessed(path)
-        if node is not None:
-            names = node.children.snapshot()
-            if node.children.size:
+        if node is None:
+            entry = _MISSING
+        else:
+            names = NO_NAMES
+            if node.children is not NO_CHILDREN:
+                names = node.children.snapshot()
                 self._snapshots.append(names)
-            entry.copy(node, tree.perms(node), names)
+            perms, at = tree.perms(node), node.generation
+            entry = Accessed(node.value, perms, at, names, node, _UNCHANGED)
         self._accessed[path] = entry
         if self._domid is not None:
             tree.peaks.saw(self._domid, "transaction_nodes", len(self._accessed))
@@ -352,12 +359,13 @@ class Transaction:
 
     def _modify(self, path: str) -> Accessed:
         entry, tree = self._accessed[path], self._tree
-        if not entry.there:
+        if not entry.generation:
             raise KeyError(path)
         if tree.lives_ended != self._lives_ended:
             entry.perms = tree.perms(entry)
         entry.generation = tree.next_generation()
-        entry.modified = True
+        if entry.change == _UNCHANGED:
+            entry.change = _SILENT
         return entry
 
     def _change_children(self, path: str) -> ChildSnapshot:
@@ -366,10 +374,10 @@ class Transaction:
             entry.children = ChildSnapshot()
         return entry.children
 
-    def _queue(self, entry: Accessed, write: _Write = _Write.VALUE) -> None:
-        entry.fire, entry.exact = True, False
+    def _queue(self, path: str, entry: Accessed, write: _Write = _Write.VALUE) -> None:
+        entry.change = _TOLD
         if self._like.tells_each_write:
-            self._writes.append((entry.path, write))
+            self._writes.append((path, write))
 
     def _subtree(self, top: str) -> list[Accessed]:
         """The node at ``top`` and all below it, in the order of a walk."""
@@ -377,24 +385,28 @@ class Transaction:
         while stack:
             path = stack.pop()
             entry = self._accessed.get(path) or self._first_access(path)
-            if not entry.there:
+            if not entry.generation:
                 raise XsError("ENOENT", path, f"{path} was removed outside")
             found.append(entry)
             if entry.children.size:
                 stack.extend([join(path, name) for name in entry.children][::-1])
         return found
 
-    def _merge_nodes(self, modified: list[Accessed]) -> None:
-        """Bring the values, permissions and owners of ``modified`` into the tree; their children
-        are merged later."""
-        tree = self._tree
-        for entry in modified:
-            path, node = entry.path, entry.base
+    def _merge_nodes(
+        self, modified: Mapping[str, Accessed]
+    ) -> list[tuple[str, Node, ChildSnapshot]]:
+        """Bring the values, permissions and owners of ``modified`` into the tree.
+
+        Returns those whose children are to be merged later.
+        """
+        tree, parents = self._tree, []
+        for path, entry in modified.items():
+            node = entry.base
             if node is None and entry.merged is not None:
                 tree.not_owned(entry.merged, len(path))
                 entry.merged.children = NO_CHILDREN  # no circles: the memory is free at once
                 entry.merged = None
-            if not entry.there:
+            if not entry.generation:
                 tree.known.pop(path, None)
                 continue
             generation = tree.next_generation()
@@ -405,6 +417,10 @@ class Transaction:
             else:
                 tree.replace(node, entry.value, entry.perms, generation, len(path))
             entry.merged = node
+            names = entry.children
+            if names is not NO_NAMES and (names.added or names.removed):
+                parents.append((path, node, names))
+        return parents
 
     def _merge_children(self, path: str, node: Node, names: ChildSnapshot) -> None:
         before = node.children.size
@@ -435,22 +451,19 @@ class Transaction:
             watches = self._watches.covering(told, told != path)
             self._watches.tell(watches, told, [*before, *now])
 
-    def _fire(self, entry: Accessed, done: set[str]) -> None:
-        """Fire the watches for ``entry``.
+    def _fire(self, path: str, entry: Accessed, watches: Sequence[Watch]) -> None:
+        """Fire ``watches`` for ``path``.
 
-        The daemon writes node by node and fires after each. So the parent of ``entry`` counts with
-        the permissions from before the transaction unless it is ``done`` already.
+        The daemon writes node by node and fires after each. So the parent counts with the
+        permissions from before the transaction if its own turn comes later.
         """
-        watches = self._watches.covering(entry.path, entry.exact)
-        if not watches:
-            return
         seen = [] if entry.perms_before is None else [entry.perms_before]
         node = entry.merged
         if node is not None:
             seen += visible_perms(self._tree, node)
-            above = self._accessed.get(parent(entry.path))
-            if above is not None and above.modified and above.path not in done:
+            above = self._accessed.get(parent(path))
+            if above is not None and above.change:
                 seen.pop()
                 if above.perms_before is not None:
                     seen.append(above.perms_before)
-        self._watches.tell(watches, entry.path, seen)
+        self._watches.tell(watches, path, seen)

@@ -271,16 +271,21 @@ class Tree:
 
         The owner is charged with the bytes of the path and of the record.
         """
-        domid = node.perms[0].domid
+        perms = node.perms
+        domid = perms[0].domid
         owner = self._owners.get(domid)
         if owner is None:
             owner = self._owners[domid] = Owner()
         if domid:
             owner.each[node] = None
-        owner.nodes += 1
-        owner.memory += path_size + self.record_size(node)
-        self.peaks.saw(domid, "nodes", owner.nodes)
-        self.peaks.saw(domid, "memory", owner.memory)
+        nodes = owner.nodes = owner.nodes + 1
+        size = self._record_size(len(perms), len(node.value), node.children.size)
+        memory = owner.memory = owner.memory + path_size + size
+        reached = self.peaks.reached[domid]
+        if nodes > reached["nodes"]:
+            self.peaks.saw(domid, "nodes", nodes)
+        if memory > reached["memory"]:
+            self.peaks.saw(domid, "memory", memory)
 
     def charge(self, node: Node, longer: int) -> None:
         """Charge the owner of ``node`` with ``longer`` bytes more."""
@@ -296,9 +301,11 @@ class Tree:
 
     def not_owned(self, node: Node, path_size: int) -> None:
         """Stop counting ``node``, whose path has ``path_size`` characters, for its owner."""
-        domid = node.perms[0].domid
+        perms = node.perms
+        domid = perms[0].domid
         owner = self._owners[domid]
-        owner.memory -= path_size + self.record_size(node)
+        size = self._record_size(len(perms), len(node.value), node.children.size)
+        owner.memory -= path_size + size
         owner.nodes -= 1
         if domid:
             del owner.each[node]

@@ -161,6 +161,8 @@ class WatchTable:
         """Number of watches of each domain."""
         #: Those of a path are in the order in which they fire.
         self._by_path: dict[str, list[Watch]] = {}
+        #: Those on exactly a path, in their order; None if there are none.
+        self.on: Callable[[str], Sequence[Watch] | None] = self._by_path.get
         #: Those on a directory and above it; with a directory, all that are above it are there.
         self._above: dict[str, Sequence[Watch]] = {}
         self._serial = 0
