@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from xennet.xenstore.store import Store
 
 
+_NAMES = 256
+"""Most paths that a connection knows to be legal."""
+
 _REPLAYED = frozenset({"READ", "DIRECTORY", "GET_PERMS", "WRITE", "MKDIR", "RM", "SET_PERMS"})
 
 
@@ -91,6 +94,8 @@ class Connection:
         #: Records the requests of transactions if a commit may have to replay them, else None.
         self.recorder = self._record if store.like.replays else None
         self._specials_listed = store.like.specials is Specials.LISTED
+        #: Canonical names, with the length that a quota counts, of paths that were given before.
+        self._names: dict[str, tuple[str, int]] = {}
         self._watches: dict[tuple[str, str], Watch] = {}
         self._transactions: dict[int, Transaction] = {}
         self._next_transaction = 1
@@ -371,12 +376,15 @@ class Connection:
     def bind(self, quota: Quota) -> None:
         """Bind all that comes by ``quota``."""
         self.quota = quota
+        self._names.clear()
         if self.events.limit is not None and not self.identity.privileged:
             self.events.limit = quota.memory
 
     def saw_outstanding(self) -> None:
         """Note the peak of :attr:`outstanding`."""
-        self.store.peaks.saw(self.domid, "outstanding", self.outstanding)
+        peaks = self.store.peaks
+        if self.outstanding > peaks.reached[self.domid]["outstanding"]:
+            peaks.saw(self.domid, "outstanding", self.outstanding)
 
     def deliver(self, event: WatchEvent, payload: int) -> None:
         """Queue a watch event, whose payload has ``payload`` bytes, for the client."""
@@ -384,7 +392,7 @@ class Connection:
             self.store.woken[self] = None
             if not self.identity.privileged:
                 memory = self.store.tree.memory_of(self.domid) + self.events.size
-                self.store.peaks.saw(self.domid, "memory", memory)
+                self._granted("memory", memory)
         elif self.events.overflowed:
             self.store.woken[self] = None
 
@@ -445,18 +453,30 @@ class Connection:
         self._space(tx)
 
     def _name(self, path: str, *, special: bool = False) -> str:
-        privileged, limit = self.identity.privileged, self.quota.path_max
-        if privileged and path in self.store.tree.known and len(path) <= limit:
-            return path  # of a node, so it is legal
-        if self._specials_listed and is_special(path):
-            full, length = measured(f"/{path}", self.domid)
+        named = self._names.get(path)
+        if named is None:
+            named = self._measured(path, special)
+        if not self.identity.privileged:
+            self._granted("path_max", named[1])
+        return named[0]
+
+    def _measured(self, path: str, special: bool) -> tuple[str, int]:
+        """The canonical name of ``path``, which is remembered, and its length."""
+        if not is_special(path):
+            named = measured(path, self.domid)
+        elif self._specials_listed:
+            named = measured(f"/{path}", self.domid)
         else:
-            full, length = measured(path, self.domid, special)
-        if not privileged or self.store.like.path_max_binds_all:
-            if length > limit:
-                raise XsError("EINVAL", path, f"{length} characters, the limit is {limit}")
-            self._granted("path_max", length)
-        return full
+            named = measured(path, self.domid, special)
+        length, limit = named[1], self.quota.path_max
+        bound = not self.identity.privileged or self.store.like.path_max_binds_all
+        if bound and length > limit:
+            raise XsError("EINVAL", path, f"{length} characters, the limit is {limit}")
+        if not is_special(path):  # which are not legal everywhere
+            if len(self._names) >= _NAMES:
+                self._names.clear()
+            self._names[path] = named
+        return named
 
     def _watchable(self, path: str) -> str:
         if not is_special(path):
@@ -471,7 +491,9 @@ class Connection:
         """Note the peak of what an unprivileged domain was granted: ``value`` of what ``limit``
         bounds."""
         if not self.identity.privileged:
-            self.store.peaks.saw(self.domid, limit, value)
+            peaks = self.store.peaks
+            if value > peaks.reached[self.domid][limit]:
+                peaks.saw(self.domid, limit, value)
 
     def _granted_record(self, perms: int, value: int, names: int) -> None:
         size = self.store.like.record_size(perms, value, names)
@@ -525,17 +547,17 @@ class Connection:
                 raise XsError("ENOENT", path, "the root is missing")
             above = parent(above)
             node = space.lookup(above)
-        if need != ANY and not self._rights(node) & need:
+        if not self.identity.privileged and need != ANY and not self._rights(node) & need:
             raise XsError("EACCES", path, f"domain {self.domid} lacks {need} on {above}")
         return above, node
 
     def _create(self, space: Space, path: str, full: str, value: bytes) -> None:
         anchor, node = self._anchor(space, path, full, Access.WRITE)
         names = full[len(anchor) :].strip("/").split("/")
-        perms = self.store.tree.perms(node)
-        if self.store.like.creator_owns:
-            perms = owned_by_creator(perms, self.identity)
-        if not self.identity.privileged:
+        perms, identity = self.store.tree.perms(node), self.identity
+        if not identity.privileged:
+            if self.store.like.creator_owns:
+                perms = owned_by_creator(perms, identity)
             self._check_new(space, path, names, len(perms), len(value), node)
         space.create(anchor, names, full, value, perms)
 
@@ -561,7 +583,7 @@ class Connection:
             refusal = Refusal(self.domid, "node_size", limit, size)
             detail = f"node record of {size} bytes, {limit} are allowed"
             raise QuotaError("ENOSPC", path, detail, refusal)
-        self.store.peaks.saw(self.domid, "node_size", size)
+        self._granted("node_size", size)
 
     def _limit(self, errno: str, path: str, quota: str, count: int) -> None:
         limit: int = getattr(self.quota, quota)

@@ -62,7 +62,9 @@ class Direct:
             heard = removal_events(self._tree, self._watches, path)
             self._tree.remove(node)
             for told, perms in heard:
-                self._watches.tell(self._watches.covering(told, told != path), told, perms)
+                if perms:
+                    watches = self._watches.covering(told, told != path)
+                    self._watches.tell(watches, told, perms.copy)
             return
         if node.children:
             self._fire_below(path)
@@ -98,7 +100,7 @@ class Direct:
     def _fire(self, path: str, node: Node, *before: Perms, exact: bool = False) -> None:
         watches = self._watches.covering(path, exact)
         if watches:
-            self._watches.tell(watches, path, (*before, *visible_perms(self._tree, node)))
+            self._watches.tell(watches, path, lambda: (*before, *visible_perms(self._tree, node)))
 
 
 def visible_perms(tree: Tree, node: Node) -> list[Perms]:

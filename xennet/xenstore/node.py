@@ -7,10 +7,13 @@ younger than itself (by their serial numbers), and the list tells it of older on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final
 
 from xennet.xenstore.perms import Perms
+
+_SERIAL = attrgetter("serial")
 
 
 class Children:
@@ -52,18 +55,25 @@ class Children:
         """The children in order."""
         return iter(self._nodes.values())
 
+    def unchanged_since(self, serial: int) -> bool:
+        """Whether nothing was added since ``serial`` was the next one to be given."""
+        return self._next_serial == serial
+
     @property
     def held(self) -> int:
         """Number of snapshots of this list that open transactions hold."""
         return len(self._snapshots)
 
-    def add(self, node: Node) -> None:
-        """Append ``node``, whose name must be new."""
-        node.serial = self._next_serial
-        self._next_serial += 1
-        self._nodes[node.name] = node
+    def add(self, nodes: Iterable[Node]) -> None:
+        """Append ``nodes``, whose names must be new."""
+        serial, size = self._next_serial, self.size
+        for node in nodes:
+            node.serial = serial
+            serial += 1
+            self._nodes[node.name] = node
+            size += len(node.name) + 1
+        self._next_serial, self.size = serial, size
         self._joined = None
-        self.size += len(node.name) + 1
 
     def remove(self, name: str) -> None:
         """Take the child called ``name`` out. Raises KeyError if there is none."""
@@ -115,16 +125,24 @@ class ChildSnapshot:
 
     __contains__ = has
 
+    def names(self) -> list[str]:
+        """The names in order."""
+        if not self._gone and self._live.unchanged_since(self._limit):
+            names = list(self._live)
+        else:
+            then = [node for node in self._live.nodes() if node.serial < self._limit]
+            then += self._gone.values()
+            names = [node.name for node in sorted(then, key=_SERIAL)]
+        if self.removed:
+            names = [name for name in names if name not in self.removed]
+        return [*names, *self.added]
+
     def __iter__(self) -> Iterator[str]:
-        then = [node for node in self._live.nodes() if node.serial < self._limit]
-        if self._gone:
-            then = sorted([*then, *self._gone.values()], key=lambda node: node.serial)
-        yield from (node.name for node in then if node.name not in self.removed)
-        yield from self.added
+        return iter(self.names())
 
     def joined(self) -> bytes:
         """The names in order, with nuls between them."""
-        return "\0".join(self).encode()
+        return "\0".join(self.names()).encode()
 
     def add(self, name: str) -> None:
         """Append ``name``.
@@ -201,11 +219,13 @@ class Node:
         order."""
         return tuple(node.serial for node in reversed(self.ancestry()))
 
-    def add(self, child: Node) -> None:
-        """Append ``child``, whose name must be new, to the children."""
+    def adopt(self, children: Sequence[Node]) -> None:
+        """Append ``children``, whose names must be new, to the children."""
         if self.children is NO_CHILDREN:
             self.children = Children()
-        self.children.add(child)
+        for child in children:
+            child.parent = self
+        self.children.add(children)
 
     def take_out(self, name: str) -> None:
         """Take the child called ``name`` out of the children. Raises KeyError if there is none."""

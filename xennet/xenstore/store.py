@@ -397,4 +397,4 @@ class Store:
             perms = [self._special_perms.get(name, self.tree.root.perms)]
         else:
             perms = visible_perms(self.tree, node)
-        self.watches.tell(self.watches.covering(name, exact=True), name, perms)
+        self.watches.tell(self.watches.covering(name, exact=True), name, lambda: perms)

@@ -8,9 +8,9 @@ and changes everything or nothing (``access_node`` and ``finalize_transaction`` 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from xennet.xenstore.direct import readable_by, removal_events, visible_perms
@@ -21,7 +21,7 @@ from xennet.xenstore.path import join, parent
 from xennet.xenstore.perms import Perms
 from xennet.xenstore.quota import Quota, QuotaError, Refusal
 from xennet.xenstore.tree import Tree
-from xennet.xenstore.watch import Watch, WatchTable
+from xennet.xenstore.watch import WatchTable
 
 
 class _Write(Enum):
@@ -193,10 +193,13 @@ class Transaction:
             gone = self._subtree(path)
         except XsError as error:
             raise XsError("EIO", path, error.detail) from None
-        for owner, count in Counter([entry.perms[0].domid for entry in gone]).items():
-            self._count(owner, -count)
+        owned: dict[int, int] = {}
         for entry in gone:
+            owner = entry.perms[0].domid
+            owned[owner] = owned.get(owner, 0) + 1
             entry.remove()
+        for owner, count in owned.items():
+            self._count(owner, -count)
         gone[0].change = _TOLD
         if self._like.tells_each_write:
             self._writes.append((path, _Write.REMOVED))
@@ -259,8 +262,9 @@ class Transaction:
             change, entry.change = entry.change, _UNCHANGED
             if change != _SILENT:
                 watches = on(path) if change == _EXACT else covering(path)
-                if watches:
-                    self._fire(path, entry, watches)
+                # Nobody hears of a node that was neither before the transaction nor is now.
+                if watches and (entry.seen or entry.merged is not None):
+                    self._watches.tell(watches, path, partial(self._visible_by, path, entry))
 
     @property
     def modifies(self) -> bool:
@@ -338,7 +342,7 @@ class Transaction:
             refusal = Refusal(self._domid, "transaction_nodes", limit, limit + 1)
             raise QuotaError("ENOSPC", path, f"more than {limit} nodes in a transaction", refusal)
         tree = self._tree
-        node = tree.lookup(path)
+        node = tree.known.get(path) or tree.find(path)
         if node is None:
             entry = _MISSING
         else:
@@ -389,7 +393,7 @@ class Transaction:
                 raise XsError("ENOENT", path, f"{path} was removed outside")
             found.append(entry)
             if entry.children.size:
-                stack.extend([join(path, name) for name in entry.children][::-1])
+                stack.extend([join(path, name) for name in reversed(entry.children.names())])
         return found
 
     def _merge_nodes(
@@ -426,13 +430,15 @@ class Transaction:
         before = node.children.size
         for name in names.removed:
             node.take_out(name)
-        for name in names.added:
-            child = self._accessed[join(path, name)].merged
-            if child is None:
-                raise KeyError(join(path, name))
-            child.parent = node
-            node.add(child)
+        if names.added:
+            node.adopt([self._made(join(path, name)) for name in names.added])
         self._tree.charge(node, node.children.size - before)
+
+    def _made(self, path: str) -> Node:
+        node = self._accessed[path].merged
+        if node is None:
+            raise KeyError(path)
+        return node
 
     def _told_of(self, path: str, write: _Write) -> list[tuple[str, list[Perms]]]:
         """The watch events of a write that depend on the tree before the commit: (path,
@@ -448,11 +454,13 @@ class Transaction:
         """
         for told, before in events:
             now = [] if write is _Write.REMOVED else readable_by(self._tree, told)
-            watches = self._watches.covering(told, told != path)
-            self._watches.tell(watches, told, [*before, *now])
+            perms = [*before, *now]
+            if perms:
+                watches = self._watches.covering(told, told != path)
+                self._watches.tell(watches, told, perms.copy)
 
-    def _fire(self, path: str, entry: Accessed, watches: Sequence[Watch]) -> None:
-        """Fire ``watches`` for ``path``.
+    def _visible_by(self, path: str, entry: Accessed) -> list[Perms]:
+        """The permissions of which one has to let a connection read that is told of ``path``.
 
         The daemon writes node by node and fires after each. So the parent counts with the
         permissions from before the transaction if its own turn comes later.
@@ -466,4 +474,4 @@ class Transaction:
                 seen.pop()
                 if above.perms_before is not None:
                     seen.append(above.perms_before)
-        self._watches.tell(watches, path, seen)
+        return seen

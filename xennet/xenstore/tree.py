@@ -103,7 +103,7 @@ class Tree:
 
     def lookup(self, path: str) -> Node | None:
         """The node at a canonical path or of a special name; None if there is none."""
-        return self.known.get(path) or self._find(path)
+        return self.known.get(path) or self.find(path)
 
     def know(self, path: str, node: Node) -> None:
         """Note that ``node`` is at ``path``, so that it is found without a walk."""
@@ -115,10 +115,11 @@ class Tree:
         self.known.clear()
         self.known["/"] = self.root
 
-    def _find(self, path: str) -> Node | None:
-        if path.startswith("@"):
-            return self._specials.get(path)
+    def find(self, path: str) -> Node | None:
+        """:meth:`lookup` of a path that is not among the :attr:`known` ones."""
         cut = path.rfind("/")
+        if cut < 0:
+            return self._specials.get(path)
         directory = path[:cut] or "/"
         above = self.known.get(directory) or self._walk_to(directory)
         node = above.children.get(path[cut + 1 :]) if above is not None else None
@@ -192,7 +193,7 @@ class Tree:
             size += 1 + len(name)
         chain[-1].value = value
         for above, node in pairwise(chain):
-            above.add(node)
+            above.adopt((node,))
         for node in reversed(chain[1:]):
             node.generation = self.next_generation()
             self.now_owned(node, size)

@@ -9,7 +9,7 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple, Protocol, cast
 
-from attrs import define
+from attrs import define, field
 
 from xennet.abi.xs_numbers import XENSTORE_PAYLOAD_MAX
 from xennet.xenstore.path import parent
@@ -130,7 +130,8 @@ class Watch:
     """One watch.
 
     ``path`` is canonical. ``prefix`` is what its events lose because it was set with a relative
-    path. Watches fire in the order of ``rank``.
+    path. ``extra`` are the bytes of an event's payload beside the path that changed, less than 0
+    perhaps. Watches fire in the order of ``rank``.
     """
 
     watcher: Watcher
@@ -138,6 +139,10 @@ class Watch:
     token: str
     prefix: str
     rank: tuple[int, int]
+    extra: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.extra = WatchEvent("", self.token).payload_len - len(self.prefix)
 
     def event(self, path: str) -> WatchEvent:
         """The event for a change of ``path``."""
@@ -213,11 +218,13 @@ class WatchTable:
             return above
         return sorted([*here, *above], key=_RANK) if above else here
 
-    def tell(self, watches: Iterable[Watch], path: str, visible_by: Sequence[Perms]) -> None:
-        """Queue the events of ``watches`` for a change of ``path``.
+    def tell(
+        self, watches: Iterable[Watch], path: str, visible_by: Callable[[], Iterable[Perms]]
+    ) -> None:
+        """Queue the events of ``watches`` for a change of the canonical ``path``.
 
-        A watch fires only if one of the permissions ``visible_by`` lets its connection read
-        (XSA-115).
+        A watch fires only if one of the permissions ``visible_by()``, of which there is at least
+        one, lets its connection read (XSA-115).
         """
         # Watches one behind the other are often of one domain, and told the same.
         identity, told, like = None, False, None
@@ -225,17 +232,17 @@ class WatchTable:
             watcher = watch.watcher
             if watcher.identity is not identity:
                 identity = watcher.identity
-                told = False
-                for perms in visible_by:
-                    if access(perms, identity) & Access.READ:
-                        told = True
-                        break
+                told = identity.privileged
+                if not told:
+                    for perms in visible_by():
+                        if access(perms, identity) & Access.READ:
+                            told = True
+                            break
             if not told:
                 continue
             if like is None or watch.token != like.token or watch.prefix != like.prefix:
                 like, event = watch, watch.event(path)
-                size = event.payload_len
-            watcher.deliver(event, size)
+            watcher.deliver(event, len(path) + watch.extra)
 
     def _forget(self, path: str) -> None:
         """Forget which watches are above: one on ``path`` has come or gone."""
