@@ -116,12 +116,7 @@ class ChildSnapshot:
 
     def has(self, name: str) -> bool:
         """Whether the list has ``name``."""
-        if name in self.added:
-            return True
-        if name in self.removed:
-            return False
-        node = self._live.get(name)
-        return (node is not None and node.serial < self._limit) or name in self._gone
+        return name in self.added or (name not in self.removed and self._had(name))
 
     __contains__ = has
 
@@ -140,6 +135,10 @@ class ChildSnapshot:
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
+    def _had(self, name: str) -> bool:
+        node = self._live.get(name)
+        return (node is not None and node.serial < self._limit) or name in self._gone
+
     def joined(self) -> bytes:
         """The names in order, with nuls between them."""
         return "\0".join(self.names()).encode()
@@ -150,7 +149,7 @@ class ChildSnapshot:
         The name can be in the list already: a request outside created it after this transaction
         found it missing and before it took this snapshot. Such a transaction cannot be committed.
         """
-        if not self.has(name):
+        if name not in self.added and (name in self.removed or not self._had(name)):
             self.added[name] = None
             self.size += len(name) + 1
 
@@ -221,6 +220,8 @@ class Node:
 
     def adopt(self, children: Sequence[Node]) -> None:
         """Append ``children``, whose names must be new, to the children."""
+        if not children:
+            return
         if self.children is NO_CHILDREN:
             self.children = Children()
         for child in children:

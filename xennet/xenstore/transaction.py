@@ -57,33 +57,40 @@ class Accessed:
         "value",
     )
 
-    def __init__(
-        self,
-        value: bytes,
-        perms: Perms,
-        generation: int,
-        children: ChildSnapshot,
-        node: Node | None,
-        change: int,
-    ) -> None:
-        self.value = value
-        self.perms = perms
-        self.generation = generation
+    base: Node | None
+    change: int
+    children: ChildSnapshot
+    generation: int
+    merged: Node | None
+    perms: Perms
+    perms_before: Perms | None
+    seen: int
+    value: bytes
+
+    # No constructor: Python takes longer for one than for a method.
+
+    def find(self, node: Node, perms: Perms, children: ChildSnapshot) -> None:
+        """Find ``node`` at the first access."""
+        self.value = node.value
+        self.perms = self.perms_before = perms
+        self.generation = self.seen = node.generation
         self.children = children
         self.base = self.merged = node
-        self.change = change
-        self.seen = 0
-        self.perms_before: Perms | None = None
-        if node is not None:
-            self.seen = generation
-            self.perms_before = perms
+        self.change = _UNCHANGED
+
+    def miss(self) -> None:
+        """Find no node at the first access."""
+        self.base = self.merged = self.perms_before = None
+        self.generation = self.seen = 0
+        self.change = _UNCHANGED
 
     def create(self, value: bytes, perms: Perms, generation: int, children: ChildSnapshot) -> None:
-        """Become a node again, after a removal."""
+        """Become a node where there is none."""
         self.value = value
         self.perms = perms
         self.generation = generation
         self.children = children
+        self.change = self.change or _SILENT
 
     def remove(self) -> None:
         """See no node any more."""
@@ -92,8 +99,9 @@ class Accessed:
         self.change = _EXACT
 
 
-_MISSING: Final = Accessed(b"", (), 0, NO_NAMES, None, _UNCHANGED)
+_MISSING: Final = Accessed()
 """What a transaction knows of each path at which it found no node and has made none."""
+_MISSING.miss()
 
 
 class Transaction:
@@ -166,12 +174,11 @@ class Transaction:
         accessed, tree = self._accessed, self._tree
         at, children = path, NO_NAMES
         for name in reversed(names):
-            generation = tree.next_generation()
             entry = accessed[at]
             if entry is _MISSING:
-                accessed[at] = Accessed(value, perms, generation, children, None, _SILENT)
-            else:
-                entry.create(value, perms, generation, children)
+                entry = accessed[at] = Accessed()
+                entry.miss()
+            entry.create(value, perms, tree.next_generation(), children)
             at, value = parent(at), b""
             children = self._change_children(anchor) if at == anchor else ChildSnapshot()
             children.add(name)
@@ -350,8 +357,8 @@ class Transaction:
             if node.children is not NO_CHILDREN:
                 names = node.children.snapshot()
                 self._snapshots.append(names)
-            perms, at = tree.perms(node), node.generation
-            entry = Accessed(node.value, perms, at, names, node, _UNCHANGED)
+            entry = Accessed()
+            entry.find(node, tree.perms(node), names)
         self._accessed[path] = entry
         if self._domid is not None:
             tree.peaks.saw(self._domid, "transaction_nodes", len(self._accessed))
@@ -393,7 +400,8 @@ class Transaction:
                 raise XsError("ENOENT", path, f"{path} was removed outside")
             found.append(entry)
             if entry.children.size:
-                stack.extend([join(path, name) for name in reversed(entry.children.names())])
+                below = join(path, "")
+                stack.extend([below + name for name in reversed(entry.children.names())])
         return found
 
     def _merge_nodes(
@@ -404,6 +412,7 @@ class Transaction:
         Returns those whose children are to be merged later.
         """
         tree, parents = self._tree, []
+        generation = tree.generation
         for path, entry in modified.items():
             node = entry.base
             if node is None and entry.merged is not None:
@@ -413,7 +422,7 @@ class Transaction:
             if not entry.generation:
                 tree.known.pop(path, None)
                 continue
-            generation = tree.next_generation()
+            generation += 1
             if node is None:
                 node = Node(path[path.rindex("/") + 1 :], entry.value, entry.perms, generation)
                 tree.now_owned(node, len(path))
@@ -424,21 +433,21 @@ class Transaction:
             names = entry.children
             if names is not NO_NAMES and (names.added or names.removed):
                 parents.append((path, node, names))
+        tree.generation = generation
         return parents
 
     def _merge_children(self, path: str, node: Node, names: ChildSnapshot) -> None:
         before = node.children.size
         for name in names.removed:
             node.take_out(name)
-        if names.added:
-            node.adopt([self._made(join(path, name)) for name in names.added])
+        below, children = join(path, ""), []
+        for name in names.added:
+            child = self._accessed[below + name].merged
+            if child is None:
+                raise KeyError(below + name)
+            children.append(child)
+        node.adopt(children)
         self._tree.charge(node, node.children.size - before)
-
-    def _made(self, path: str) -> Node:
-        node = self._accessed[path].merged
-        if node is None:
-            raise KeyError(path)
-        return node
 
     def _told_of(self, path: str, write: _Write) -> list[tuple[str, list[Perms]]]:
         """The watch events of a write that depend on the tree before the commit: (path,

@@ -72,10 +72,11 @@ class EventQueue(deque[WatchEvent]):
         if payload > XENSTORE_PAYLOAD_MAX:
             return False
         size = payload + EVENT_OVERHEAD
-        if self.limit is not None and self.size + size > self.limit:
+        total = self.size + size
+        if self.limit is not None and total > self.limit:
             self.overflowed = True
             return False
-        self.size += size
+        self.size = total
         self.append(event)
         if self._suppresses and event.path[:1] != "@":
             self._waiting[event] = size
