@@ -64,7 +64,7 @@ class Direct:
             for told, perms in heard:
                 if perms:
                     watches = self._watches.covering(told, told != path)
-                    self._watches.tell(watches, told, perms.copy)
+                    self._watches.tell(watches, told, as_they_were, perms)
             return
         if node.children:
             self._fire_below(path)
@@ -100,7 +100,16 @@ class Direct:
     def _fire(self, path: str, node: Node, *before: Perms, exact: bool = False) -> None:
         watches = self._watches.covering(path, exact)
         if watches:
-            self._watches.tell(watches, path, lambda: (*before, *visible_perms(self._tree, node)))
+            self._watches.tell(watches, path, self._visible_by, (node, before))
+
+    def _visible_by(self, _path: str, changed: tuple[Node, tuple[Perms, ...]]) -> list[Perms]:
+        node, before = changed
+        return [*before, *visible_perms(self._tree, node)]
+
+
+def as_they_were(_path: str, perms: list[Perms]) -> list[Perms]:
+    """``perms``, for a change that watches are told of by the permissions at another time."""
+    return perms
 
 
 def visible_perms(tree: Tree, node: Node) -> list[Perms]:

@@ -14,7 +14,7 @@ from attrs import evolve
 
 from xennet.html_table import html_table
 from xennet.xenstore.connection import Connection
-from xennet.xenstore.direct import Direct, visible_perms
+from xennet.xenstore.direct import Direct, as_they_were, visible_perms
 from xennet.xenstore.domains import Domain, Domains
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import DEFAULT_LIKENESS, Specials, likeness
@@ -397,4 +397,4 @@ class Store:
             perms = [self._special_perms.get(name, self.tree.root.perms)]
         else:
             perms = visible_perms(self.tree, node)
-        self.watches.tell(self.watches.covering(name, exact=True), name, lambda: perms)
+        self.watches.tell(self.watches.covering(name, exact=True), name, as_they_were, perms)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from functools import partial
 from typing import Any, Final
 
-from xennet.xenstore.direct import readable_by, removal_events, visible_perms
+from xennet.xenstore.direct import as_they_were, readable_by, removal_events, visible_perms
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import Likeness
 from xennet.xenstore.node import NO_CHILDREN, NO_NAMES, ChildSnapshot, Node
@@ -78,19 +77,22 @@ class Accessed:
         self.base = self.merged = node
         self.change = _UNCHANGED
 
-    def miss(self) -> None:
-        """Find no node at the first access."""
-        self.base = self.merged = self.perms_before = None
-        self.generation = self.seen = 0
-        self.change = _UNCHANGED
-
-    def create(self, value: bytes, perms: Perms, generation: int, children: ChildSnapshot) -> None:
-        """Become a node where there is none."""
+    def begin(self, value: bytes, perms: Perms, generation: int, children: ChildSnapshot) -> None:
+        """Become a node where the first access found none."""
         self.value = value
         self.perms = perms
         self.generation = generation
         self.children = children
-        self.change = self.change or _SILENT
+        self.base = self.merged = self.perms_before = None
+        self.seen = 0
+        self.change = _SILENT
+
+    def create(self, value: bytes, perms: Perms, generation: int, children: ChildSnapshot) -> None:
+        """Become a node after a removal."""
+        self.value = value
+        self.perms = perms
+        self.generation = generation
+        self.children = children
 
     def remove(self) -> None:
         """See no node any more."""
@@ -101,7 +103,8 @@ class Accessed:
 
 _MISSING: Final = Accessed()
 """What a transaction knows of each path at which it found no node and has made none."""
-_MISSING.miss()
+_MISSING.begin(b"", (), 0, NO_NAMES)
+_MISSING.change = _UNCHANGED
 
 
 class Transaction:
@@ -174,11 +177,12 @@ class Transaction:
         accessed, tree = self._accessed, self._tree
         at, children = path, NO_NAMES
         for name in reversed(names):
-            entry = accessed[at]
+            entry, generation = accessed[at], tree.next_generation()
             if entry is _MISSING:
                 entry = accessed[at] = Accessed()
-                entry.miss()
-            entry.create(value, perms, tree.next_generation(), children)
+                entry.begin(value, perms, generation, children)
+            else:
+                entry.create(value, perms, generation, children)
             at, value = parent(at), b""
             children = self._change_children(anchor) if at == anchor else ChildSnapshot()
             children.add(name)
@@ -271,7 +275,7 @@ class Transaction:
                 watches = on(path) if change == _EXACT else covering(path)
                 # Nobody hears of a node that was neither before the transaction nor is now.
                 if watches and (entry.seen or entry.merged is not None):
-                    self._watches.tell(watches, path, partial(self._visible_by, path, entry))
+                    self._watches.tell(watches, path, self._visible_by, entry)
 
     @property
     def modifies(self) -> bool:
@@ -466,7 +470,7 @@ class Transaction:
             perms = [*before, *now]
             if perms:
                 watches = self._watches.covering(told, told != path)
-                self._watches.tell(watches, told, perms.copy)
+                self._watches.tell(watches, told, as_they_were, perms)
 
     def _visible_by(self, path: str, entry: Accessed) -> list[Perms]:
         """The permissions of which one has to let a connection read that is told of ``path``.

@@ -122,7 +122,9 @@ class Tree:
             return self._specials.get(path)
         directory = path[:cut] or "/"
         above = self.known.get(directory) or self._walk_to(directory)
-        node = above.children.get(path[cut + 1 :]) if above is not None else None
+        if above is None:
+            return None
+        node = above.children.get(path[cut + 1 :])
         if node is not None:
             self.know(path, node)
         return node
@@ -130,7 +132,7 @@ class Tree:
     def _walk_to(self, path: str) -> Node | None:
         """The node at a canonical path, from the root on: not up from ``path``, whose many names
         may all be missing."""
-        if self._missing_at != self.version or len(self._missing) >= _KNOWN:
+        if self._missing_at != self.version:
             self._missing.clear()
             self._missing_at = self.version
         elif path in self._missing:
@@ -139,6 +141,8 @@ class Tree:
         for name in split(path):
             child = node.children.get(name)
             if child is None:
+                if len(self._missing) >= _KNOWN:
+                    self._missing.clear()
                 self._missing.add(path)
                 return None
             node = child

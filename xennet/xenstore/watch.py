@@ -7,13 +7,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from attrs import define, field
 
 from xennet.abi.xs_numbers import XENSTORE_PAYLOAD_MAX
 from xennet.xenstore.path import parent
 from xennet.xenstore.perms import Access, Identity, Perms, access
+
+_T = TypeVar("_T")
 
 _DIRECTORIES = 1024
 """Most directories whose watches a table knows without a walk."""
@@ -220,30 +222,33 @@ class WatchTable:
         return sorted([*here, *above], key=_RANK) if above else here
 
     def tell(
-        self, watches: Iterable[Watch], path: str, visible_by: Callable[[], Iterable[Perms]]
+        self,
+        watches: Iterable[Watch],
+        path: str,
+        visible_by: Callable[[str, _T], Iterable[Perms]],
+        changed: _T,
     ) -> None:
         """Queue the events of ``watches`` for a change of the canonical ``path``.
 
-        A watch fires only if one of the permissions ``visible_by()``, of which there is at least
-        one, lets its connection read (XSA-115).
+        A watch fires only if one of the permissions ``visible_by(path, changed)``, of which there
+        is at least one, lets its connection read (XSA-115).
         """
         # Watches one behind the other are often of one domain, and told the same.
         identity, told, like = None, False, None
         for watch in watches:
             watcher = watch.watcher
-            if watcher.identity is not identity:
-                identity = watcher.identity
-                told = identity.privileged
+            who = watcher.identity
+            if who is not identity:
+                identity, told = who, who.privileged
                 if not told:
-                    for perms in visible_by():
-                        if access(perms, identity) & Access.READ:
+                    for perms in visible_by(path, changed):
+                        if access(perms, who) & Access.READ:
                             told = True
                             break
-            if not told:
-                continue
-            if like is None or watch.token != like.token or watch.prefix != like.prefix:
-                like, event = watch, watch.event(path)
-            watcher.deliver(event, len(path) + watch.extra)
+            if told:
+                if like is None or watch.token != like.token or watch.prefix != like.prefix:
+                    like, event = watch, watch.event(path)
+                watcher.deliver(event, len(path) + watch.extra)
 
     def _forget(self, path: str) -> None:
         """Forget which watches are above: one on ``path`` has come or gone."""
