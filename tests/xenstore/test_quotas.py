@@ -253,6 +253,34 @@ def test_path_limit_is_for_domain_0_as_well_until_4_17(like: str, errno: str | N
     assert errno_of(lambda: dom0.write("/" + "x" * 10, b"")) == errno
 
 
+def test_path_limit_of_the_moment_binds_paths_that_were_given_before(
+    store: Store, dom5: Connection
+) -> None:
+    dom5.write("long", b"")
+    store.set_quota(Quota(path_max=3))
+    with refused("EINVAL", "long"):
+        dom5.read("long")
+    store.set_quota(Quota())
+    assert dom5.read("long") == b""
+
+
+def test_path_that_was_given_before_is_a_peak_again_after_a_reset(
+    store: Store, dom5: Connection
+) -> None:
+    dom5.write("abc", b"")
+    store.peaks.reset({})
+    assert store.peaks.of(5).get("path_max", 0) == 0
+    dom5.read("abc")
+    assert store.peaks.of(5)["path_max"] == 3
+
+
+def test_connection_remembers_few_of_the_paths_that_a_domain_makes_up(dom5: Connection) -> None:
+    for i in range(2000):
+        with refused("ENOENT"):
+            dom5.read(f"{i}")
+    assert len(dom5._names) <= 256
+
+
 @pytest.mark.parametrize(
     ("have", "make", "answers", "end"),
     [

@@ -98,6 +98,8 @@ class Connection:
         self._names: dict[str, tuple[str, int]] = {}
         self._watches: dict[tuple[str, str], Watch] = {}
         self._transactions: dict[int, Transaction] = {}
+        #: What requests work on, by their transaction ids; nothing when the connection is closed.
+        self._spaces: dict[int, Space] = {0: store.direct}
         self._next_transaction = 1
 
     def __repr__(self) -> str:
@@ -141,7 +143,7 @@ class Connection:
     @request("GET_PERMS")
     def get_perms(self, path: str, tx: int = 0) -> list[Perm]:
         """The permissions of a node, owner first. Raises XsError as :meth:`read` does."""
-        space = self._space(tx)
+        space = self._spaces.get(tx) or self._no_space(tx)
         full = self._name(path, special=self.store.like.specials is not Specials.APART)
         node = self._node(space, path, full, Access.READ)
         return list(self.store.tree.perms(node))
@@ -153,7 +155,7 @@ class Connection:
         Raises XsError EINVAL (path), EACCES (no write access to the node, or to its nearest
         existing ancestor), ENOSPC (quota), E2BIG (value).
         """
-        space = self._space(tx)
+        space = self._spaces.get(tx) or self._no_space(tx)
         full = self._name(path)
         if len(value) > self.store.like.value_max:
             raise XsError("E2BIG", path, f"a value of {len(value)} bytes")
@@ -172,7 +174,7 @@ class Connection:
 
         Raises XsError as :meth:`write` does.
         """
-        space = self._space(tx)
+        space = self._spaces.get(tx) or self._no_space(tx)
         full = self._name(path)
         node = space.lookup(full)
         if node is None:
@@ -188,7 +190,7 @@ class Connection:
         Raises XsError EINVAL (path, or the root), EACCES (no write access to the node itself),
         ENOENT (the parent is missing as well).
         """
-        space = self._space(tx)
+        space = self._spaces.get(tx) or self._no_space(tx)
         full = self._name(path)
         node = space.lookup(full)
         if node is None:
@@ -211,7 +213,7 @@ class Connection:
         node; the owner is a domain that does not exist), EACCES (not the owner), EPERM (a domain
         gives its own node to another).
         """
-        space = self._space(tx)
+        space = self._spaces.get(tx) or self._no_space(tx)
         given = list(perms)
         if not given:
             raise XsError("EINVAL", path, "no permissions given")
@@ -269,7 +271,8 @@ class Connection:
     @request("RESET_WATCHES")
     def reset_watches(self, tx: int = 0) -> None:
         """End all watches and transactions of this connection."""
-        self._space(tx)
+        if tx not in self._spaces:
+            self._no_space(tx)
         self.drop()
 
     # -- transactions --------------------------------------------------------------------------
@@ -280,12 +283,13 @@ class Connection:
 
         Raises XsError EBUSY inside a transaction, ENOSPC (quota).
         """
-        self._space(tx)
+        if tx not in self._spaces:
+            self._no_space(tx)
         if tx:
             raise XsError("EBUSY", str(tx), "transactions do not nest")
         self._limit("ENOSPC", "", "transactions", len(self._transactions))
         new = self._free_transaction_id()
-        self._transactions[new] = self._new_transaction()
+        self._spaces[new] = self._transactions[new] = self._new_transaction()
         self._count_transactions(+1)
         return new
 
@@ -296,11 +300,13 @@ class Connection:
         Raises XsError ENOENT (no such id). A commit raises XsError EAGAIN (an accessed node has
         changed: start again), ENOMEM (an earlier request failed half way) or ENOSPC (quota).
         """
-        self._space(tx)
+        if tx not in self._spaces:
+            self._no_space(tx)
         if not tx:
             raise XsError("ENOENT", str(tx), "no transaction to end")
         self._check_requests(self._transactions[tx])
         transaction = self._transactions.pop(tx)
+        del self._spaces[tx]
         self._count_transactions(-1)
         try:
             if not commit:
@@ -317,7 +323,8 @@ class Connection:
     @request("GET_DOMAIN_PATH")
     def get_domain_path(self, domid: int, tx: int = 0) -> str:
         """``/local/domain/<domid>``, whether or not the domain exists."""
-        self._space(tx)
+        if tx not in self._spaces:
+            self._no_space(tx)
         return domain_path(domid)
 
     @request("IS_DOMAIN_INTRODUCED")
@@ -401,7 +408,8 @@ class Connection:
         for watch in self._watches.values():
             self.store.watches.remove(watch)
         self._watches.clear()
-        for transaction in self._transactions.values():
+        for tx, transaction in self._transactions.items():
+            del self._spaces[tx]
             transaction.close()
         self._count_transactions(-len(self._transactions))
         self._transactions.clear()
@@ -418,6 +426,7 @@ class Connection:
         if not self.closed:
             self.closed = True
             self.drop()
+            self._spaces.clear()
             self.events.clear()
             self.store.disconnected(self)
             if self.on_reset is not None:
@@ -435,22 +444,18 @@ class Connection:
         if self.closed:
             raise XsError("EBADF", detail=f"connection {self.name} is closed")
 
-    def _space(self, tx: int) -> Space:
-        if self.closed:
-            self._alive()
-        if not tx:
-            return self.store.direct
-        transaction = self._transactions.get(tx)
-        if transaction is None:
-            errno = self.store.like.no_transaction
-            raise XsError(errno, str(tx), "no such transaction on this connection")
-        return transaction
+    def _no_space(self, tx: int) -> NoReturn:
+        """Refuse a request whose transaction id is not among :attr:`_spaces`."""
+        self._alive()
+        errno = self.store.like.no_transaction
+        raise XsError(errno, str(tx), "no such transaction on this connection")
 
     def _privileged(self, tx: int) -> None:
         self._alive()
         if not self.identity.privileged:
             raise XsError("EACCES", detail=f"domain {self.domid} is not privileged")
-        self._space(tx)
+        if tx not in self._spaces:
+            self._no_space(tx)
 
     def _name(self, path: str, *, special: bool = False) -> str:
         named = self._names.get(path)
@@ -517,7 +522,8 @@ class Connection:
             node = self.store.tree.known.get(path)
             if node is not None and len(path) <= self.quota.path_max:
                 return node
-        return self._node(self._space(tx), path, self._name(path), Access.READ)
+        space = self._spaces.get(tx) or self._no_space(tx)
+        return self._node(space, path, self._name(path), Access.READ)
 
     def _node(self, space: Space, path: str, full: str, need: int) -> NodeView:
         node = space.lookup(full)
@@ -630,7 +636,7 @@ class Connection:
             return
         # The daemon uses up an id for the second go.
         self._free_transaction_id()
-        again = self._transactions[tx] = self._new_transaction()
+        again = self._spaces[tx] = self._transactions[tx] = self._new_transaction()
         try:
             for perform, before in transaction.log:
                 try:
@@ -641,7 +647,7 @@ class Connection:
                     raise XsError("EAGAIN", str(tx), "a request would be answered otherwise now")
             again.commit()
         finally:
-            del self._transactions[tx]
+            del self._transactions[tx], self._spaces[tx]
             again.close()
 
     def _free_transaction_id(self) -> int:

@@ -98,7 +98,7 @@ def parse_perm(text: str) -> Perm:
 
 def parse_perms(perms: Iterable[str | Perm]) -> Perms:
     """Entries from texts or from entries. Raises XsError EINVAL for a bad text."""
-    return tuple(parse_perm(p) if isinstance(p, str) else p for p in perms)
+    return tuple([parse_perm(p) if isinstance(p, str) else p for p in perms])
 
 
 def format_perms(perms: Iterable[Perm]) -> list[str]:

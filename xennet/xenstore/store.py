@@ -272,11 +272,12 @@ class Store:
         """
         if not self.like.knows_lives:
             return perms
+        exists = self.domains.exists
         bound = tuple(
-            perm
-            if perm.stale is not self.domain_exists(perm.domid)
-            else evolve(perm, stale=not perm.stale)
-            for perm in perms
+            [
+                perm if perm.stale is not exists(perm.domid) else evolve(perm, stale=not perm.stale)
+                for perm in perms
+            ]
         )
         if bound[0].stale:
             raise XsError("ENOENT", path, f"owner domain {bound[0].domid} does not exist")

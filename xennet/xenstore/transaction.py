@@ -177,7 +177,8 @@ class Transaction:
         accessed, tree = self._accessed, self._tree
         at, children = path, NO_NAMES
         for name in reversed(names):
-            entry, generation = accessed[at], tree.next_generation()
+            entry = accessed[at]
+            generation = tree.generation = tree.generation + 1
             if entry is _MISSING:
                 entry = accessed[at] = Accessed()
                 entry.begin(value, perms, generation, children)
@@ -365,10 +366,12 @@ class Transaction:
             entry.find(node, tree.perms(node), names)
         self._accessed[path] = entry
         if self._domid is not None:
-            tree.peaks.saw(self._domid, "transaction_nodes", len(self._accessed))
+            reached, nodes = tree.peaks.reached[self._domid], len(self._accessed)
+            if nodes > reached["transaction_nodes"]:
+                tree.peaks.saw(self._domid, "transaction_nodes", nodes)
             # The daemon makes a copy for the transaction, which passes the checks of a new node.
             size = tree.record_size(node) if node is not None else 0
-            if size <= self._quota().node_size:
+            if reached["node_size"] < size <= self._quota().node_size:
                 tree.peaks.saw(self._domid, "node_size", size)
         return entry
 
@@ -378,7 +381,7 @@ class Transaction:
             raise KeyError(path)
         if tree.lives_ended != self._lives_ended:
             entry.perms = tree.perms(entry)
-        entry.generation = tree.next_generation()
+        entry.generation = tree.generation = tree.generation + 1
         if entry.change == _UNCHANGED:
             entry.change = _SILENT
         return entry

@@ -80,7 +80,7 @@ class EventQueue(deque[WatchEvent]):
             return False
         self.size = total
         self.append(event)
-        if self._suppresses and event.path[:1] != "@":
+        if self._suppresses and not event[0].startswith("@"):
             self._waiting[event] = size
         return True
 
