@@ -9,7 +9,7 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar, cast
 
-from attrs import define, field
+from attrs import define
 
 from xennet.abi.xs_numbers import XENSTORE_PAYLOAD_MAX
 from xennet.xenstore.path import parent
@@ -142,10 +142,7 @@ class Watch:
     token: str
     prefix: str
     rank: tuple[int, int]
-    extra: int = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.extra = WatchEvent("", self.token).payload_len - len(self.prefix)
+    extra: int
 
     def event(self, path: str) -> WatchEvent:
         """The event for a change of ``path``."""
@@ -184,7 +181,8 @@ class WatchTable:
         rank = watcher.serial, self._serial
         if self._from_the_root:
             rank = len(path), -self._serial
-        watch = Watch(watcher, path, token, prefix, rank)
+        extra = WatchEvent("", token).payload_len - len(prefix)
+        watch = Watch(watcher, path, token, prefix, rank, extra)
         insort(self._by_path.setdefault(path, []), watch, key=_RANK)
         self._forget(path)
         self.counts[watcher.identity.domid] += 1
