@@ -117,6 +117,8 @@ def request(
     return decorate
 
 
+# Text, with the parameters of the request: every request comes along here, and to pass on whatever
+# arguments came takes twice as long.
 _FRAME = """
 def framed(self, {parameters}):
     store = self.store
@@ -131,12 +133,11 @@ def framed(self, {parameters}):
         if store.woken:
             store.wake()
 """
-# Every request comes along here, and to pass on whatever arguments came takes twice as long.
 
 
 @cache
 def _frame(parameters: str, names: str) -> CodeType:
-    return compile(_FRAME.format(parameters=parameters, names=names), __file__, "exec")
+    return compile(_FRAME.format(parameters=parameters, names=names), "<request>", "exec")
 
 
 def _without_type(parameter: inspect.Parameter) -> str:
