@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from attrs import define, frozen
@@ -30,6 +31,7 @@ SHARED_INDICES = ("req_prod", "req_event", "rsp_prod", "rsp_event")
 PRIVATE_INDICES = ("req_prod_pvt", "rsp_cons", "rsp_prod_pvt", "req_cons")
 
 
+@lru_cache(64)
 def pattern(length: int, seed: int = 0) -> bytes:
     """Bytes that say where in a page they come from; as a frame they are no IP packet."""
     return bytes((seed + 7 * i + (i >> 8)) & 0xFF for i in range(length))
