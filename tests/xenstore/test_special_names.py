@@ -44,6 +44,18 @@ def test_another_name_is_a_missing_node(dom0: Connection, dom5: Connection, name
     dom5.unwatch(name, "t")
 
 
+def test_a_name_with_a_slash_is_no_way_to_the_nodes_below_the_root(dom0: Connection) -> None:
+    dom0.write("/x", b"")
+    dom0.set_perms("/", ["n0", "r7"])
+    for name in ("@introduceDomain/x", "@foo/x"):
+        with refused("ENOENT", name):
+            dom0.get_perms(name)
+    assert perms_of(dom0, "@introduceDomain") == ["n0"]
+    for name in ("@introduceDomain", "@foo"):
+        with refused("EINVAL", name):
+            dom0.directory(name)
+
+
 def test_another_name_is_told_to_be_missing_to_who_may_read_the_root(
     dom0: Connection, dom5: Connection
 ) -> None:

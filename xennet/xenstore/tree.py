@@ -15,7 +15,7 @@ from attrs import define, field
 
 from xennet.xenstore.likeness import Likeness
 from xennet.xenstore.node import NO_CHILDREN, Node, SpecialNode
-from xennet.xenstore.path import split
+from xennet.xenstore.path import is_special, split
 from xennet.xenstore.peaks import Peaks
 from xennet.xenstore.perms import Perm, Perms, without_stale_rights
 
@@ -117,9 +117,9 @@ class Tree:
 
     def find(self, path: str) -> Node | None:
         """:meth:`lookup` of a path that is not among the :attr:`known` ones."""
-        cut = path.rfind("/")
-        if cut < 0:
+        if is_special(path):
             return self._specials.get(path)
+        cut = path.rfind("/")
         directory = path[:cut] or "/"
         above = self.known.get(directory) or self._walk_to(directory)
         if above is None:
