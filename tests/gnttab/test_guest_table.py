@@ -231,6 +231,19 @@ def test_many_in_a_row_end_as_if_one_after_the_other(world: World, step: int, ca
     assert outcomes[0] == outcomes[1]
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_many_in_a_row_beyond_the_end_of_the_table_are_not_claimed(world: World, step: int) -> None:
+    table = world.table[1]
+    end = len(table)
+    last = list(table.claim(end - table.made - 8))[-5:]
+    grefs = array("I", range(last[0], end + 5)[::step])
+    with pytest.raises(
+        ValueError, match=f"reference {end if step > 0 else end + 4} is not claimed"
+    ):
+        table.end_all(grefs)
+    assert table.held == table.made - (5 if step > 0 else 0)
+
+
 def test_frames_of_entries_stay_when_many_accesses_end(world: World) -> None:
     table = world.table[1]
     grefs = array("I", [table.grant_access(2, 100 + i) for i in range(20)])

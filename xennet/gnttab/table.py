@@ -233,7 +233,7 @@ class GrantTable:
         if (row := in_a_row(grefs)) is not None:
             low, high = min(row[0], row[-1]), max(row[0], row[-1]) + 1
             marks = words[low << 1 : high << 1].tobytes()[::8].translate(None, _UNUSED)
-            if 0 not in claimed[low:high] and not marks:
+            if claimed.count(1, low, high) == len(row) and not marks:
                 words[low << 1 : high << 1 : 2] = array("I", bytes(4 * len(row)))  # GTF_invalid
                 claimed[low:high] = bytes(len(row))
                 self._free.extend(array("I", grefs))
