@@ -231,3 +231,10 @@ def test_reset_watches_drops_watches_and_transactions(
     with refused("ENOENT"):
         dom5.read("x", tx)
     assert dom5.transaction_start() == tx + 1
+
+
+def test_transactions_that_were_reset_do_not_count_for_the_quota(dom5: Connection) -> None:
+    for _ in range(3):
+        for _ in range(dom5.quota.transactions):
+            dom5.transaction_start()
+        dom5.reset_watches()
