@@ -25,7 +25,7 @@ from numba.core.errors import TypingError
 from xennet.engine import kernel as kernels
 from xennet.engine.branches import reached
 from xennet.engine.choice import named
-from xennet.engine.fast import FastEngine
+from xennet.engine.fast import FastEngine, in_line
 from xennet.engine.fast.cache import kept_code, sources
 from xennet.engine.fast.translate import translate
 from xennet.engine.kernel import Each, U32Array, U32Words
@@ -150,6 +150,18 @@ def test_machine_code_is_made_of_kernels_that_python_calls_and_the_others_are_pa
     another = FastEngine()
     assert another.kernel(branching.kinds)(words, res) == 199
     assert another._translator._parts[branching.called].stats.cache_hits.total() == 1
+
+
+def test_parts_have_machine_code_with_a_version_of_numba_that_was_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XENNET_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(in_line, "KNOWN", ((0, 1), (0, 2)))
+    words, res = np.array([1 << 20, 7], np.uint32), np.zeros(1, np.int64)
+    assert FastEngine().kernel(branching.kinds)(words, res) == 199
+    called = [path.read_bytes() for path in tmp_path.rglob("branching.called-*.nbc")]
+    assert called
+    assert all(b"\x7fELF" in code for code in called)
 
 
 def kernels_of_the_package() -> set[FunctionType]:

@@ -4,6 +4,9 @@ Kernels are put in line (``forceinline`` in :data:`~xennet.engine.fast.cache.OPT
 all the same optimise each as if Python called it, with all that it calls, and make machine code of
 it, which nobody runs: two thirds of a compiler's time. A part is kept as numba makes it, with the
 parts that it calls, and optimised where it is linked.
+
+numba has no public way to say so. Its versions of which this is known to work are :data:`KNOWN`;
+with others, parts have machine code.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ from numba.core.caching import CompileResultCacheImpl
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, compile_result
 
-from xennet.engine.fast.cache import OPTIONS, Cache, Locator, keep
+from xennet.engine.fast.cache import OPTIONS, Cache, Locator, compile_cached, keep
+
+#: The first and the last of numba's versions that were tried.
+KNOWN = (0, 59), (0, 68)
 
 
 class _Library(JITCodeLibrary):
@@ -37,7 +43,6 @@ class _Library(JITCodeLibrary):
 
     def finalize(self) -> None:
         for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)
         self._finalized = True
 
@@ -97,5 +102,8 @@ def compile_in_line(
 ) -> Any:
     """``function`` as a numba dispatcher that compiled code can call, and Python cannot; it is kept
     on disk as :func:`~xennet.engine.fast.cache.compile_cached` does it."""
+    (first, last), version = KNOWN, numba.version_info.short
+    if version is None or not first <= version <= last:
+        return compile_cached(function, prepare)
     part = numba.njit(no_cpython_wrapper=True, pipeline_class=_Compiler, **OPTIONS)(function)
     return keep(part, _Cache(function, prepare))
