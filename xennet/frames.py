@@ -113,13 +113,11 @@ class FrameBatch:
     def __init__(self, data: memoryview, max_frames: int = 256) -> None:
         self.data = data
         self.max_frames = max_frames
-        self.offset = array("I", bytes(4 * max_frames))
-        self.length = array("I", bytes(4 * max_frames))
-        self.flags = array("I", bytes(4 * max_frames))
-        self.gso_size = array("I", bytes(4 * max_frames))
-        self.gso_type = array("I", bytes(4 * max_frames))
-        self.hash_info = array("I", bytes(4 * max_frames))
-        self.hash_value = array("I", bytes(4 * max_frames))
+        self.offset = zeroes = array("I", bytes(4 * max_frames))
+        # A copy of a column takes less than a new one.
+        self.length, self.flags = zeroes[:], zeroes[:]
+        self.gso_size, self.gso_type = zeroes[:], zeroes[:]
+        self.hash_info, self.hash_value = zeroes[:], zeroes[:]
         self.timestamp = array("q", bytes(8 * max_frames))
         self.remarks: dict[int, object] = {}
         self._for_kernels: tuple[object, Any] = (None, None)

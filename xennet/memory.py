@@ -145,7 +145,10 @@ class Memory:
         if count < 1:
             raise ValueError(f"cannot allocate {count} frames")
         want = b"\x01" * count
-        first = self._free.find(want, self._hint)
+        # Nearly always the run that begins there: to search for a long one takes preparations.
+        first = self._free.find(1, self._hint)
+        if first < 0 or not self._free.startswith(want, first):
+            first = self._free.find(want, self._hint)
         if first < 0:
             first = self._free.find(want)
         if first < 0:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, KeysView
+from functools import lru_cache
 from typing import Any
 
 from attrs import define, field, frozen
@@ -759,6 +760,7 @@ class GrantTables:
         self.directory.clear(domid)
 
 
+@lru_cache(maxsize=64)
 def _pin_increment(flags: int) -> int:
     """The number that a map call with these GNTMAP_ flags adds to the pin."""
     readonly = bool(flags & GNTMAP_readonly)

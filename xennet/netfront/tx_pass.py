@@ -10,6 +10,7 @@ from xennet.abi.xen import PAGE_SIZE
 from xennet.engine.choice import current, shared
 from xennet.flow.steering import QueueEnd
 from xennet.frames import Endpoint, FrameBatch, Outbox, lazy_bytes
+from xennet.granter import consecutive
 from xennet.interface import Hypervisor
 from xennet.netfront import guest_tx
 from xennet.netfront.buffers import GrantedPages
@@ -47,7 +48,7 @@ class TxPass(Outbox):
             view(buffers.grefs),
             view(shared(buffers.pages.u8, "tx buffers", ring.sring.whose)),
         )
-        self.ids = array("I", range(TX_SLOTS))
+        self.ids = consecutive(range(TX_SLOTS))[:]
         self._pending = array("I", bytes(4 * TX_SLOTS))
         self._outcomes = array("I", bytes(4 * TX_SLOTS))
         self._state = array("q", (TX_SLOTS, 0))

@@ -103,11 +103,13 @@ class Bus(Generic[_D]):
         return f"xenbus-{self.root}"
 
     def _changed(self, path: str, _token: str) -> None:
-        names = path.split("/")
+        names = path.split("/", self._depth)
+        if len(names) > self._depth and path[: ~len(names[-1])] in self.devices:
+            return  # a node of a device that is known, as nearly always
         if len(names) > 1 and names[1] not in self.kinds:
             return
         if len(names) > self._depth:
-            self._probe("/".join(names[: self._depth]))
+            self._probe(path[: ~len(names[-1])])
         elif NodeDirectory(self.store, path).exists():
             self._probe_below(path, len(names))
         else:
