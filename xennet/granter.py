@@ -74,10 +74,10 @@ def in_a_row(grefs: Sequence[int]) -> range | None:
     if count < _FEW:
         return None
     first, step = grefs[0], 1 if grefs[-1] > grefs[0] else -1
-    behind = first + step * count
-    if behind < 0 or grefs != consecutive(range(first, behind, step)):
+    row = range(first, first + step * count, step)
+    if row.stop < 0 or grefs[-1] != row[-1] or grefs != consecutive(row):
         return None
-    return range(first, behind, step)
+    return row
 
 
 def words_of(row: range, shift: int, word: int = 0) -> slice:

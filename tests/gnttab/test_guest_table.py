@@ -244,6 +244,14 @@ def test_many_in_a_row_beyond_the_end_of_the_table_are_not_claimed(world: World,
     assert table.held == table.made - (5 if step > 0 else 0)
 
 
+def test_many_with_references_that_no_table_has_are_not_claimed(world: World) -> None:
+    table = world.table[1]
+    grefs = array("I", [2**32 - 4, *table.claim(8), 2**32 - 1])
+    with pytest.raises(ValueError, match=f"reference {2**32 - 4} is not claimed"):
+        table.end_all(grefs)
+    assert table.held == 8
+
+
 def test_frames_of_entries_stay_when_many_accesses_end(world: World) -> None:
     table = world.table[1]
     grefs = array("I", [table.grant_access(2, 100 + i) for i in range(20)])
