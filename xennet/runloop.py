@@ -196,9 +196,14 @@ class RunLoop:
         ``action(delivery)`` is called when its turn comes. The delivery is not in the queue then,
         so the action may post it again.
         """
-        if delivery in self._ready:
+        return delivery not in self._ready and self.post_call(delivery, partial(action, delivery))
+
+    def post_call(self, delivery: Delivery, call: Call) -> bool:
+        """:meth:`post` with ``call``, which is an action with its delivery, made once."""
+        ready = self._ready
+        if delivery in ready:
             return False
-        self._ready[delivery] = call = partial(action, delivery)
+        ready[delivery] = call
         if self._order is not None:
             self._order.add(delivery)
         if self.watcher is not None:
@@ -310,7 +315,8 @@ class RunLoop:
         if self._current is not None:
             raise RuntimeError(f"step() inside a delivery ({self._current})")
         watcher = self.watcher
-        ready = () if watcher is None else tuple(self._ready)
+        if watcher is not None:
+            ready = tuple(self._ready)
         if choice is None:
             if not self._ready:
                 return None

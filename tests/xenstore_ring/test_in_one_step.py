@@ -94,6 +94,9 @@ class Two(Site):
     def do_send(self, sender: int) -> None:
         (self.dom0, self.guests[1])[sender].send(self.ports[sender])
 
+    def do_run(self) -> int:
+        return self.run()
+
     def do_step(self, count: int) -> None:
         for _ in range(count):
             self.seen.append(self.loop.step())
@@ -207,7 +210,8 @@ def life(steps: list[tuple[object, ...]], abis: tuple[str, str]) -> list[tuple[o
     for step in steps:
         site.do(step)
         found.append(site.everything())
-    site.run()
+    while not site.loop.idle:
+        site.do(("run",))
     found.append(site.everything())
     site.machine.close()
     return found
@@ -229,6 +233,8 @@ def life(steps: list[tuple[object, ...]], abis: tuple[str, str]) -> list[tuple[o
 @example([("look_on",), ("read", 0, "a")], ("fifo", "fifo"))
 @example([("watch", 2, "a", 1), ("step", 9), ("write", 0, "a", 3)], ("fifo", "fifo"))
 @example([("watch", 0, "a", 985)], ("fifo", "fifo"))
+@example([("watch", 0, "a", 985), ("scribble", RSP_PROD, -2), ("read", 0, "a")], ("fifo", "fifo"))
+@example([("write", 0, "b", 900), ("write", 2, "b", 2000), *[("read", 0, "b")] * 4], ("2l", "2l"))
 @example([("scribble", RSP_PROD, 1), ("write", 0, "b", 1011), ("read", 0, "a")], ("fifo", "2l"))
 @example(
     [("watch", 0, "a", 1), ("step", 9), ("write", 2, "a", 3), ("clear",), ("read", 0, "a")],

@@ -406,14 +406,14 @@ class Domain:
         self._require_running("SCHEDOP_poll")
         return self._services.poll(self.domid, port)
 
-    def round_trip(self, port: int, remote_dom: int, remote_port: int) -> RoundTrip:
-        """Events that the domain sends by ``port`` to ``remote_port`` of ``remote_dom``, and takes
-        from there, in one step."""
+    def round_trip(self, port: int, remote: Domain, remote_port: int) -> RoundTrip:
+        """Events that the domain sends by ``port`` to ``remote_port`` of ``remote``, and takes from
+        there, in one step."""
         services = self._services
         return RoundTrip(
             self._record,
             port,
-            remote_dom,
+            remote._record,
             remote_port,
             services.channels,
             services.run_loop,

@@ -9,8 +9,8 @@ from xennet.runloop import RunLoop, new_delivery
 
 
 class RoundTrip:
-    """Events between ``port`` of the domain of ``record`` and ``remote_port`` of ``remote_dom``,
-    which either end takes as soon as it is sent.
+    """Events between ``port`` of the domain of ``record`` and ``remote_port`` of that of
+    ``remote``, which either end takes as soon as it is sent.
 
     ``hypercalls`` is the interest of observers in them.
     """
@@ -19,20 +19,21 @@ class RoundTrip:
         self,
         record: DomainRecord,
         port: int,
-        remote_dom: int,
+        remote: DomainRecord,
         remote_port: int,
         channels: EventChannels,
         run_loop: RunLoop,
         hypercalls: Interest,
     ) -> None:
         self._record = record
+        self._remote = remote
         #: The port of the domain that sends first.
         self.port = port
-        self._ends = record.info.domid, port, remote_dom, remote_port
+        domid, remote_dom = record.info.domid, remote.info.domid
+        self._ends = domid, port, remote_dom, remote_port
         self._channels = channels
         self._run_loop = run_loop
         self._hypercalls = hypercalls
-        domid = record.info.domid
         upcalls = ("evtchn", remote_dom, remote_port), ("evtchn", domid, port)
         self._upcalls = tuple(map(new_delivery, upcalls))
 
@@ -45,18 +46,17 @@ class RoundTrip:
         :meth:`Domain.send` and :meth:`Domain.poll` of either end do.
 
         Returns False, with nothing done that these do not repeat without a trace, where anybody
-        could tell it from them, the domain does not run, a kernel of its own would send the first
-        event, or the ports are not joined.
+        could tell it from them, one of the domains does not run, a kernel of its own would send the
+        first event, or the ports are not joined.
         """
         record, loop = self._record, self._run_loop
         if (
-            not record.running
+            not (record.running and self._remote.running)
             or record.upcall is not None
             or self._hypercalls.any
             or loop.watcher is not None
             or not self._channels.send_and_take(*self._ends)
         ):
             return False
-        if not loop.idle:
-            loop.cancel_all(self._upcalls)  # left of events that were taken otherwise
+        loop.cancel_all(self._upcalls)  # left of events that were taken otherwise
         return True

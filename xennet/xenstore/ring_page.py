@@ -30,6 +30,7 @@ _SERVER_FEATURES = _OFFSETS["server_features"] // 4
 _CONNECTION = _OFFSETS["connection"] // 4
 _ERROR = _OFFSETS["error"] // 4
 _REQ_CONS, _REQ_PROD = _OFFSETS["req_cons"] // 4, _OFFSETS["req_prod"] // 4
+_RSP_CONS, _RSP_PROD = _OFFSETS["rsp_cons"] // 4, _OFFSETS["rsp_prod"] // 4
 
 _BYTE_MASK = XENSTORE_RING_SIZE - 1
 _INDEX_MASK = (1 << 32) - 1
@@ -121,12 +122,13 @@ class ByteRing:
 
     def _put(self, prod: int, data: bytes | memoryview) -> int:
         """Store bytes from the index ``prod`` on. Returns the index behind them."""
-        u8, size = self._u8, len(data)
+        size = len(data)
         start = self._data + (prod & _BYTE_MASK)
-        ahead = self._end - start
-        if ahead >= size:
-            u8[start : start + size] = data
+        end = start + size
+        if end <= self._end:
+            self._u8[start:end] = data
         else:
+            u8, ahead = self._u8, self._end - start
             u8[start : self._end] = data[:ahead]
             u8[self._data : self._data + size - ahead] = data[ahead:]
         return (prod + size) & _INDEX_MASK
@@ -194,13 +196,15 @@ class RingPage:
     def error(self, value: int) -> None:
         self._u32[_ERROR] = value
 
-    def takes_requests(self) -> bool:
-        """Whether the domain is connected, without an error, and all its requests are taken."""
+    def is_idle(self) -> bool:
+        """Whether the domain is connected, without an error, and all that either end sent is
+        taken."""
         u32 = self._u32
         return (
             u32[_CONNECTION] == XENSTORE_CONNECTED
             and u32[_ERROR] == XENSTORE_ERROR_NONE
             and u32[_REQ_CONS] == u32[_REQ_PROD]
+            and u32[_RSP_CONS] == u32[_RSP_PROD]
         )
 
     def reset(self) -> None:

@@ -76,25 +76,24 @@ class RingServer:
         finally:
             self._running = False
 
-    def is_idle(self) -> bool:
-        """Whether all that the domain sent is handled, and what was to be sent to it is in its
-        ring."""
-        if self._dead or self._running:
-            return False
-        return self._page.takes_requests() and self.session.is_idle()
+    def answer(self, request: bytes, events_pass: Callable[[], bool]) -> bytes | None:
+        """Serve a domain that sends ``request``, at most 1024 bytes, and takes the answer at once:
+        returns it, up to 1024 bytes. ``events_pass()`` stands for the events that are sent for
+        these.
 
-    def answer(self, request: bytes) -> bytes:
-        """Serve a domain that sends ``request``, at most 1024 bytes, while the server is idle, and
-        takes the answer at once: returns it, up to 1024 bytes. No event is sent for these.
-
-        An answer that could not wait is sent as by :meth:`run`: then the domain is notified, and
-        b"" is returned.
+        None, with nothing done, if something is on its way from the domain or to it, or
+        ``events_pass()`` is False. An answer that could not wait is sent as by :meth:`run`: then
+        the domain is notified, and b"" is returned.
         """
         page, session = self._page, self.session
+        if self._dead or self._running or not page.is_idle():
+            return None
+        if not session.is_idle() or not events_pass():
+            return None
         page.requests.carry(request)
         self._running = True
         try:
-            answer = session.answer(request, XENSTORE_RING_SIZE if page.responses.empty else 0)
+            answer = session.answer(request, XENSTORE_RING_SIZE)
         finally:
             self._running = False
         if answer:

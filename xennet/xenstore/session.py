@@ -34,8 +34,6 @@ _TX_MEANS_NOTHING = (XS_WATCH, XS_UNWATCH)
 
 _UNREAD = "too many watch events were left unread"
 
-_WATCH_EVENT_BYTE = bytes([XS_WATCH_EVENT])
-
 _pack_header, _unpack_header = HEADER.pack, HEADER.unpack_from
 
 
@@ -173,17 +171,14 @@ class Session:
         if len(request) != HEADER_SIZE + size:
             self.receive(request)
             return b""
-        connection = self.connection
-        store = connection.store
+        store = self.connection.store
         self._busy = True
         held, store.held = store.held, True
         try:
-            reply = self._reply((kind, req_id, tx_id, request[HEADER_SIZE:]))
+            reply = self._reply(kind, req_id, tx_id, request[HEADER_SIZE:])
             if not (store.woken or self.closed or len(reply) > limit):  # own events wake, too
-                connection.outstanding = 1
                 if not self._privileged:
-                    connection.saw_outstanding()
-                connection.outstanding = 0
+                    store.peaks.saw(self.connection.domid, "outstanding", 1)
                 return reply
             self._queue(kind, reply)
             if store.woken:
@@ -255,7 +250,7 @@ class Session:
                     break
                 if events:
                     self._place_events()  # what happened before the request
-                self._queue(request[0], self._reply(request))
+                self._queue(request[0], self._reply(*request))
                 if store.woken:
                     store.held = held
                     self._tell_of_events()
@@ -270,9 +265,8 @@ class Session:
             store.held = held
             self._busy = False
 
-    def _reply(self, request: tuple[int, int, int, bytes]) -> bytes:
-        """Handle a request (type, req_id, tx_id, payload). Returns the reply."""
-        kind, req_id, tx_id, payload = request
+    def _reply(self, kind: int, req_id: int, tx_id: int, payload: bytes) -> bytes:
+        """Handle a request of type ``kind``. Returns the reply."""
         connection = self.connection
         if tx_id and kind in _TX_MEANS_NOTHING and not connection.store.like.watch_keeps_tx:
             tx_id = 0
@@ -318,31 +312,34 @@ class Session:
 
     def _place_events(self) -> None:
         """Give the events that wait their place in the output, before what comes next."""
-        while self._placed < len(self._events):
-            self._out.append(_EVENT)
-            self._placed += 1
+        count = len(self._events)
+        if self._placed < count:
+            self._out.extend([_EVENT] * (count - self._placed))
+            self._placed = count
 
     def _take(self, limit: int | None) -> bytes:
         self._place_events()
         room = limit if limit is not None else 1 << 62
         parts = []
-        out = self._out
+        out, head = self._out, self._head
         while out and room > 0:
-            item = out[0]
+            item = out.popleft()
             if item is _EVENT:
-                event = self._events.popleft()
+                item = encode_event(*self._events.popleft())
                 self._placed -= 1
-                item = out[0] = encode_event(event.path, event.token)
-            part = item[self._head : self._head + room]
-            parts.append(part)
-            room -= len(part)
-            self._head += len(part)
-            if self._head == len(item):
-                out.popleft()
-                self._head = 0
-                if item[:1] != _WATCH_EVENT_BYTE:
-                    self._reply_bytes -= len(item)
-                    self.connection.outstanding -= 1
+            size = len(item) - head
+            if size > room:
+                out.appendleft(item)
+                parts.append(item[head : head + room])
+                head += room
+                break
+            parts.append(item[head:])
+            room -= size
+            head = 0
+            if item[0] != XS_WATCH_EVENT:
+                self._reply_bytes -= len(item)
+                self.connection.outstanding -= 1
+        self._head = head
         return b"".join(parts)
 
     def _woken(self) -> None:

@@ -112,18 +112,15 @@ class _ServedRing:
         """
         server, trip = self._server, self._trip
         if (
-            server is not None
-            and trip is not None
-            and trip.port == port
-            and domain is self._domain
-            and not self._tapped
-            and self._dom0.running
-            and len(request) <= XENSTORE_RING_SIZE
-            and server.is_idle()
-            and trip.make()
+            server is None
+            or trip is None
+            or trip.port != port
+            or domain is not self._domain
+            or self._tapped
+            or len(request) > XENSTORE_RING_SIZE
         ):
-            return server.answer(request)
-        return None
+            return None
+        return server.answer(request, trip.make)
 
     def close(self) -> None:
         """Release the page and the port: the domain is released or dead."""
@@ -152,7 +149,7 @@ class _ServedRing:
     def _bind(self, port: int) -> None:
         server_port = self._dom0.bind_interdomain(self._domid, port)
         self._ring.server_port = server_port
-        self._trip = self._domain.round_trip(port, self._dom0.domid, server_port)
+        self._trip = self._domain.round_trip(port, self._dom0, server_port)
         self._dom0.set_handler(server_port, self._handle)
         self._dom0.unmask(server_port)
 

@@ -8,13 +8,15 @@ over a socket; guests use their ring pages (:mod:`xennet.xenstored.rings`).
 
 from __future__ import annotations
 
-from attrs import define
+from functools import partial
+
+from attrs import define, field
 
 from xennet.abi.xen import VIRQ_DOM_EXC
 from xennet.hypervisor import Domain, Machine
 from xennet.interface import HypercallError
 from xennet.observe import StoreOperation
-from xennet.runloop import Delivery, RunLoop
+from xennet.runloop import Call, Delivery, RunLoop
 from xennet.xenstore import Client, Store, StoreOp
 from xennet.xenstore.client.nodes import StoreConnection
 from xennet.xenstore.handlers import Server
@@ -30,11 +32,15 @@ class _EventPump:
     _domain: Domain
     _client: Client
     _delivery: Delivery
+    _call: Call = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._call = partial(self._deliver, self._delivery)
 
     def wake(self) -> None:
         """Post a delivery: the client has events."""
         if self._domain.running:
-            self._run_loop.post(self._delivery, self._deliver)
+            self._run_loop.post_call(self._delivery, self._call)
 
     def _deliver(self, _: Delivery) -> None:
         # The client may have been closed since the delivery was posted.

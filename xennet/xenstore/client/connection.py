@@ -209,11 +209,11 @@ class WireConnection:
             raise XsReplyError(request.path, f"{request.op}: {answer[:40]!r} instead of OK")
 
     def _ask(self, request: Request, deadline: float | None = None) -> bytes:
-        protocol = self._protocol
-        before = len(self.events)
+        if self._lost is not None:
+            self._alive(request.path)
+        protocol, events = self._protocol, self.events
+        before = len(events)
         try:
-            if self._lost is not None:
-                self._alive(request.path)
             req_id = protocol.ask(request)
             output: bytes | None = None
             if self._at_once is not None:
@@ -227,22 +227,29 @@ class WireConnection:
                     protocol.outgoing = message
                 elif (answer := protocol.answered_at_once(req_id, output)) is not None:
                     return answer
-            if deadline is None:
-                deadline = self._channel.deadline(self.timeout)
-            answered = False
-            try:
-                answered = self._transfer(
-                    lambda: protocol.answered(req_id), deadline, request.path, output or b""
-                )
-            finally:
-                if not answered:
-                    protocol.abandon(req_id)
-            if not answered:
-                raise XsTimeoutError(request.path, f"no answer to {request.op}{self._patience()}")
-            return protocol.answer(req_id)
+            return self._await(request, req_id, deadline, output or b"")
         finally:
-            if len(self.events) > before:
+            if len(events) > before:
                 self._tell()
+
+    def _await(
+        self, request: Request, req_id: int, deadline: float | None, received: bytes
+    ) -> bytes:
+        """Receive the answer to a request; ``received`` have come already."""
+        protocol = self._protocol
+        if deadline is None:
+            deadline = self._channel.deadline(self.timeout)
+        answered = False
+        try:
+            answered = self._transfer(
+                lambda: protocol.answered(req_id), deadline, request.path, received
+            )
+        finally:
+            if not answered:
+                protocol.abandon(req_id)
+        if not answered:
+            raise XsTimeoutError(request.path, f"no answer to {request.op}{self._patience()}")
+        return protocol.answer(req_id)
 
     def _patience(self) -> str:
         return "" if self.timeout is None else f" within {self.timeout:g} s"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple, cast
 
 from xennet.abi.xs_numbers import (
@@ -24,6 +24,8 @@ from xennet.xenstore.errors import XsError
 from xennet.xenstore.watch import WatchEvent
 from xennet.xenstore.wire import HEADER, HEADER_SIZE, Decoder, ProtocolError, decode_text
 from xennet.xenstore.wire import strings as split_strings
+
+_pack_header, _unpack_header = HEADER.pack, HEADER.unpack_from
 
 
 class Request(NamedTuple):
@@ -109,9 +111,13 @@ class ClientProtocol:
         size = len(payload)
         if size > XENSTORE_PAYLOAD_MAX:
             raise XsError("E2BIG", path, f"{request.op} of {size} bytes, 4096 may be sent")
-        req_id = self._free_id()
-        self._asked[req_id] = request
-        self.outgoing += HEADER.pack(kind, req_id, tx_id, size) + payload
+        asked, abandoned = self._asked, self._abandoned
+        req_id = self._last_id % 0xFFFFFFFF + 1
+        while req_id in asked or req_id in abandoned:
+            req_id = req_id % 0xFFFFFFFF + 1
+        self._last_id = req_id
+        asked[req_id] = request
+        self.outgoing += _pack_header(kind, req_id, tx_id, size) + payload
         return req_id
 
     def answered_at_once(self, req_id: int, output: bytes) -> bytes | None:
@@ -123,7 +129,7 @@ class ClientProtocol:
         """
         if self._decoder.waiting or not output:
             return None
-        kind, answered, _, size = HEADER.unpack_from(output)
+        kind, answered, _, size = _unpack_header(output)
         if answered != req_id or len(output) != HEADER_SIZE + size:
             return None
         request, payload = self._asked.pop(req_id), output[HEADER_SIZE:]
@@ -153,12 +159,6 @@ class ClientProtocol:
             self._unwanted(request, *reply)
 
     # -- inside --------------------------------------------------------------------------------
-
-    def _free_id(self) -> int:
-        while True:
-            self._last_id = self._last_id % 0xFFFFFFFF + 1
-            if self._last_id not in self._asked and self._last_id not in self._abandoned:
-                return self._last_id
 
     def _reply(self, kind: int, req_id: int, tx_id: int, payload: bytes) -> None:
         request = self._asked.get(req_id) or self._abandoned.get(req_id)
@@ -207,6 +207,7 @@ def decimal(request: Request, text: bytes) -> int:
     return int(text)
 
 
+@lru_cache(1024)  # drivers are told of the same nodes again and again
 def _event(payload: bytes) -> WatchEvent:
     parts = decode_text(payload).split("\0")
     if len(parts) != 3 or parts[2]:
