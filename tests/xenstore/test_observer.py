@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
+
 import pytest
 
 from xennet.xenstore import Client, Store, StoreOp, XsError
@@ -72,3 +75,16 @@ def test_domain_requests_name_the_domain(store: Store, seen: list[StoreOp]) -> N
     conn.introduce(8, 1, 7)
     conn.release(8)
     assert [(op.op, op.path) for op in seen] == [("INTRODUCE", "8"), ("RELEASE", "8")]
+
+
+def test_who_is_woken_by_a_request_finds_the_module_of_every_frame(store: Store) -> None:
+    modules: list[str] = []
+
+    def woken() -> None:
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            modules.append(frame.f_globals["__name__"])
+            frame = frame.f_back
+
+    store.connect(0, woken).watch("/a", "t")
+    assert "xennet.xenstore.operation" in modules

@@ -110,7 +110,8 @@ def request(
             answer: _T = result
             return answer
 
-        space: dict[str, Any] = {"method": method, "shown": shown, "QuotaError": QuotaError}
+        space: dict[str, Any] = {"__name__": __name__, "QuotaError": QuotaError}
+        space.update(method=method, shown=shown)
         exec(_frame(", ".join(map(_without_type, parameters)), ", ".join(names)), space)
         return cast("Callable[Concatenate[_R, _P], _T]", wraps(method)(space["framed"]))
 
