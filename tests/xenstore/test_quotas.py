@@ -274,11 +274,16 @@ def test_path_that_was_given_before_is_a_peak_again_after_a_reset(
     assert store.peaks.of(5)["path_max"] == 3
 
 
-def test_connection_remembers_few_of_the_paths_that_a_domain_makes_up(dom5: Connection) -> None:
+def test_connection_remembers_few_and_short_ones_of_the_paths_that_a_domain_makes_up(
+    dom5: Connection,
+) -> None:
     for i in range(2000):
         with refused("ENOENT"):
             dom5.read(f"{i}")
+        with refused("ENOENT"):
+            dom5.read(f"{'long' * 80}/{i}")
     assert len(dom5._names) <= 256
+    assert max(map(len, dom5._names)) <= 256
 
 
 @pytest.mark.parametrize(

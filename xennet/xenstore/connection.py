@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _NAMES = 256
 """Most paths that a connection knows to be legal."""
+_NAME_LENGTH = 256
+"""The longest of those: with longer ones a guest would have the store keep more than it sends."""
 
 _REPLAYED = frozenset({"READ", "DIRECTORY", "GET_PERMS", "WRITE", "MKDIR", "RM", "SET_PERMS"})
 
@@ -476,7 +478,8 @@ class Connection:
         bound = not self.identity.privileged or self.store.like.path_max_binds_all
         if bound and length > limit:
             raise XsError("EINVAL", path, f"{length} characters, the limit is {limit}")
-        if not is_special(path):  # which are not legal everywhere
+        # Special names are not legal everywhere.
+        if len(path) <= _NAME_LENGTH and not is_special(path):
             if len(self._names) >= _NAMES:
                 self._names.clear()
             self._names[path] = named
