@@ -104,12 +104,13 @@ class Bus(Generic[_D]):
 
     def _changed(self, path: str, _token: str) -> None:
         names = path.split("/", self._depth)
-        if len(names) > self._depth and path[: ~len(names[-1])] in self.devices:
-            return  # a node of a device that is known, as nearly always
+        device = path[: ~len(names[-1])] if len(names) > self._depth else None
+        if device in self.devices:
+            return  # one of its nodes, as nearly always
         if len(names) > 1 and names[1] not in self.kinds:
             return
-        if len(names) > self._depth:
-            self._probe(path[: ~len(names[-1])])
+        if device is not None:
+            self._probe(device)
         elif NodeDirectory(self.store, path).exists():
             self._probe_below(path, len(names))
         else:

@@ -272,8 +272,7 @@ class Connection:
     @request("RESET_WATCHES")
     def reset_watches(self, tx: int = 0) -> None:
         """End all watches and transactions of this connection."""
-        if tx not in self._spaces:
-            self._no_space(tx)
+        self._require(tx)
         self.drop()
 
     # -- transactions --------------------------------------------------------------------------
@@ -284,8 +283,7 @@ class Connection:
 
         Raises XsError EBUSY inside a transaction, ENOSPC (quota).
         """
-        if tx not in self._spaces:
-            self._no_space(tx)
+        self._require(tx)
         if tx:
             raise XsError("EBUSY", str(tx), "transactions do not nest")
         self._limit("ENOSPC", "", "transactions", len(self._transactions))
@@ -301,8 +299,7 @@ class Connection:
         Raises XsError ENOENT (no such id). A commit raises XsError EAGAIN (an accessed node has
         changed: start again), ENOMEM (an earlier request failed half way) or ENOSPC (quota).
         """
-        if tx not in self._spaces:
-            self._no_space(tx)
+        self._require(tx)
         if not tx:
             raise XsError("ENOENT", str(tx), "no transaction to end")
         self._check_requests(self._transactions[tx])
@@ -324,8 +321,7 @@ class Connection:
     @request("GET_DOMAIN_PATH")
     def get_domain_path(self, domid: int, tx: int = 0) -> str:
         """``/local/domain/<domid>``, whether or not the domain exists."""
-        if tx not in self._spaces:
-            self._no_space(tx)
+        self._require(tx)
         return domain_path(domid)
 
     @request("IS_DOMAIN_INTRODUCED")
@@ -445,6 +441,11 @@ class Connection:
         if self.closed:
             raise XsError("EBADF", detail=f"connection {self.name} is closed")
 
+    def _require(self, tx: int) -> None:
+        """Refuse a request with a transaction id that is none here."""
+        if tx not in self._spaces:
+            self._no_space(tx)
+
     def _no_space(self, tx: int) -> NoReturn:
         """Refuse a request whose transaction id is not among :attr:`_spaces`."""
         self._alive()
@@ -455,8 +456,7 @@ class Connection:
         self._alive()
         if not self.identity.privileged:
             raise XsError("EACCES", detail=f"domain {self.domid} is not privileged")
-        if tx not in self._spaces:
-            self._no_space(tx)
+        self._require(tx)
 
     def _name(self, path: str, *, special: bool = False) -> str:
         named = self._names.get(path)
