@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pytest
 from attrs import evolve
 from click.testing import CliRunner
@@ -184,6 +185,14 @@ def test_names_of_drivers_are_those_that_there_are() -> None:
         (("--guest", "null:", "--host", "null:", "--nope"), "--nope"),
         (("--guest", "null:", "--host", "null:", "--queues", "9"), "9 is not in the range 1<=x<=8"),
         (("--guest", "null:", "--host", "null:", "--queues", "0"), "0 is not in the range"),
+        (
+            ("--guest", "null:", "--host", "null:", "--queues", "two"),
+            "'two' is not a valid whole number",
+        ),
+        (
+            ("--guest", "null:", "--host", "null:", "--backend", "os:getcwd"),
+            "os:getcwd is called as factory(hv, node): too many positional arguments",
+        ),
         (("--guest", "null:", "--host", "null:", "--mtu", "67"), "67 is not in the range"),
         (("--guest", "null:", "--host", "null:", "--mtu", "65522"), "65522 is not in the range"),
         (("--guest", "null:", "--host", "null:", "--backend", "bsd"), "'bsd' is not one of"),
@@ -197,7 +206,7 @@ def test_names_of_drivers_are_those_that_there_are() -> None:
         ),
         (
             ("--guest", "null:", "--host", "null:", "--host", "null:"),
-            "--host is given 2 times for 1 vifs.",
+            "--host is given 2 times for 1 vif.",
         ),
         (
             ("--guest", "tap:s@a", "--host", "tap:s@a"),
@@ -611,6 +620,32 @@ def test_a_group_alone_shows_its_help(run: Run) -> None:
     assert run("xs") == (0, run("xs", "--help")[1], "")
 
 
+def commands(command: click.Command, ctx: click.Context) -> Iterator[tuple[click.Context, str]]:
+    """A command and all below it: its context and its help."""
+    yield ctx, command.get_help(ctx)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            below = command.get_command(ctx, name)
+            assert below is not None
+            yield from commands(below, below.context_class(below, ctx, name))
+
+
+def test_no_help_is_cut_short_or_names_a_type_of_clicks() -> None:
+    with group.make_context("xennet", [], resilient_parsing=True) as ctx:
+        found = {inner.command_path: text for inner, text in commands(group, ctx)}
+    assert {"xennet host detach", "xennet netmap vif", "xennet fuzz corpus prune"} <= found.keys()
+    for path, text in found.items():
+        assert not re.search(r"\w\.\.\.$", text.partition("Commands:")[2], re.MULTILINE), path
+        assert not re.search(r"INTEGER|FLOAT|RANGE", text), path
+
+
+def test_a_target_of_the_fuzzer_is_a_command(run: Run) -> None:
+    code, stdout, _ = run("fuzz", "copy", "--help")
+    assert (code, stdout.splitlines()[0]) == (0, "Usage: xennet fuzz copy [OPTIONS]")
+    _, _, stderr = run("fuzz", "copy", "--time", "0")
+    assert stderr.endswith("\nTry 'xennet fuzz copy --help'.\n")
+
+
 def test_the_names_of_scenarios_are_those_that_there_are() -> None:
     from xennet.cli.lifecycle import SCENARIO_NAMES
     from xennet.lifecycle.scenarios import SCENARIOS
@@ -654,7 +689,7 @@ def test_an_arena_that_may_be_too_small_is_refused_at_once(
     args = ["--guest", "gen:60x3", "--host", f"record:{out}", "--arena", "42", "--queues", "8"]
     assert main(["run", *args]) == 2
     assert capsys.readouterr().err == (
-        "xennet: 1 vif of 8 queues for each of 1 guests can take 10880 page frames (43 MiB), the "
+        "xennet: 1 guest with 1 vif of 8 queues can take 10880 page frames (43 MiB), the "
         "machine has 10752\n"
     )
     assert not out.exists()

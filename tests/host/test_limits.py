@@ -60,7 +60,7 @@ def test_the_nodes_that_guests_need_are_known_before(kind, backend, queues, spli
     vifs.open()
     needed = vifs.host.service.store.nodes_owned(1)
     vifs.destroy()
-    with pytest.raises(LimitError, match=f"take {needed} nodes of the XenStore"):
+    with pytest.raises(LimitError, match=f"takes {needed} nodes of the XenStore"):
         require_room(Setup(**setup, quota=Quota(nodes=needed)))
     vifs = Vifs(Setup(**setup, quota=Quota(nodes=needed + 1)))
     for _ in range(3):
@@ -82,7 +82,7 @@ def test_a_command_beyond_the_quota_is_refused_at_once(capsys, tmp_path) -> None
     args = ["run", "--vifs", "64", "--guest", "gen:60x1", "--host", f"record:{out}"]
     assert main(args) == 2
     said = capsys.readouterr().err
-    assert "64 vifs of 1 queue take 1228 nodes" in said
+    assert "with 64 vifs of 1 queue a guest takes 1228 nodes" in said
     assert "--quota-nodes" in said
     assert not out.exists()
 
@@ -101,8 +101,7 @@ def test_a_machine_that_the_host_has_no_memory_for_is_refused_at_once(capsys, mo
     args = ["run", "--guests", "125", "--vifs", "8", "--queues", "8", "--guest", "gen:60x1"]
     assert main([*args, "--host", "null:"]) == 2
     assert (
-        "8 vifs of 8 queues for each of 125 guests: no arena of 40704 MiB"
-        in capsys.readouterr().err
+        "125 guests with 8 vifs of 8 queues each: no arena of 40704 MiB" in capsys.readouterr().err
     )
 
 

@@ -16,6 +16,7 @@ from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import say, say_json
 from xennet.cli.signals import Signalled, raising
+from xennet.cli.whole_number import WholeNumber
 from xennet.run.printable import printable
 
 if TYPE_CHECKING:
@@ -91,9 +92,7 @@ _OPTIONS = (
 
 
 _WORKERS = (
-    click.option(
-        "--jobs", type=click.IntRange(1, 512), default=1, help="Play in so many processes."
-    ),
+    click.option("--jobs", type=WholeNumber(1, 512), default=1, help="Play in so many processes."),
     click.option("--dask", metavar="ADDRESS", help="Play on the cluster of a dask scheduler."),
 )
 

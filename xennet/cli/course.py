@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from xennet.cli.errors import BadInputError
+from xennet.cli.group import CommandGroup
 from xennet.cli.output import say
+from xennet.cli.whole_number import WholeNumber
 from xennet.run.printable import printable
 
 if TYPE_CHECKING:
@@ -24,13 +26,14 @@ _SHOWN = 5
 #: Ideas of a verdict behind which no scene was played to its end.
 _NOTHING_TO_SEE = frozenset(("untouched", "syntax"))
 
-_number = click.argument("number", type=click.IntRange(1))
+_number = click.argument("number", type=WholeNumber(1))
 _file = click.argument(
     "file", required=False, type=click.Path(path_type=Path, dir_okay=False), metavar="[FILE]"
 )
 
 
 @click.group(
+    cls=CommandGroup,
     invoke_without_command=True,
     epilog="Exit code of check: 0 the exercise is right, 1 it is not.",
 )
@@ -65,8 +68,8 @@ def _list() -> None:
 
 @course.command()
 @_number
-@click.option("--seed", type=click.IntRange(0), help="Other questions for each seed.")
-@click.option("--count", type=click.IntRange(1), default=5, help="How many (5).")
+@click.option("--seed", type=WholeNumber(0), help="Other questions for each seed.")
+@click.option("--count", type=WholeNumber(1), default=5, show_default=True, help="How many.")
 @click.option("--answers", is_flag=True, help="With their answers.")
 def quiz(number: int, seed: int | None, count: int, answers: bool) -> None:
     """Ask questions about a lesson; the machine computes the answers."""
@@ -130,7 +133,7 @@ def watch(number: int, file: Path | None) -> None:
 
 @course.command()
 @_number
-@click.argument("which", type=click.IntRange(1), default=1)
+@click.argument("which", type=WholeNumber(1), default=1)
 def hint(number: int, which: int) -> None:
     """Give a hint: the first one, or the one of that number."""
     hints = _lesson(number).hints

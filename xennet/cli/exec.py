@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from xennet.cli.errors import BadInputError
+from xennet.cli.whole_number import WholeNumber
 
 #: The directory of the C header for kernels, and of its source.
 INCLUDE = Path(__file__).parents[1] / "include"
@@ -22,10 +23,9 @@ def _show_include(context: click.Context, _parameter: click.Parameter, wanted: b
 @click.option(
     "--domain",
     "domid",
-    type=click.IntRange(0, 0x7FEF),
+    type=WholeNumber(0, 0x7FEF),
     default=1,
     show_default=True,
-    metavar="N",
     help="The domain that it runs in.",
 )
 @click.option(

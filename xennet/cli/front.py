@@ -8,6 +8,7 @@ import click
 
 from xennet.cli.run import FRONTENDS, _PortType
 from xennet.cli.serving import EPILOG, run_service, service_options
+from xennet.cli.whole_number import WholeNumber
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ FORMAT = "xennet-front/1"
     "--vif",
     "wanted",
     multiple=True,
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     metavar="HANDLE",
     help="Drive this vif; may be given again.  [default: all]",
 )

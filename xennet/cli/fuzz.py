@@ -18,6 +18,7 @@ from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import say, say_json
 from xennet.cli.seconds import Seconds
 from xennet.cli.signals import stopping
+from xennet.cli.whole_number import WholeNumber
 from xennet.run.printable import printable
 from xennet.run.stop import Stop
 from xennet.run.streams import dropping
@@ -42,7 +43,7 @@ class _Fuzz(CommandGroup):
         from xennet.fuzz.target_table import TARGETS
 
         if args[0] in TARGETS or ":" in args[0]:
-            return "TARGET", campaign, args
+            return args[0], campaign, args[1:]
         if ctx.resilient_parsing or self.get_command(ctx, args[0]) is not None:
             return super().resolve_command(ctx, args)
         near = did_you_mean(args[0], [*self.list_commands(ctx), *TARGETS])
@@ -83,10 +84,10 @@ def _rules(ctx: click.Context, param: click.Parameter, value: str) -> frozenset[
 FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 TARGET = click.argument("target")
 DIRECTORY = click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-SEED = click.option("--seed", type=click.IntRange(0), default=0, help="The first seed.")
+SEED = click.option("--seed", type=WholeNumber(0), default=0, help="The first seed.")
 SEEDS = click.option(
     "--seeds",
-    type=click.IntRange(1, 10_000),
+    type=WholeNumber(1, 10_000),
     default=4,
     show_default=True,
     help="Seeds: units of work in a round, no fewer than there are workers to be of use.",
@@ -99,7 +100,7 @@ KNOWN = click.option(
     help="Rules whose findings are none; xnb plays as if those defects were repaired.",
 )
 JOBS = click.option(
-    "--jobs", type=click.IntRange(1, 512), default=1, help="Work in so many processes."
+    "--jobs", type=WholeNumber(1, 512), default=1, help="Work in so many processes."
 )
 DASK = click.option("--dask", metavar="ADDRESS", help="Work on the cluster of a dask scheduler.")
 JSON = click.option(
@@ -108,10 +109,9 @@ JSON = click.option(
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command("TARGET", epilog="'xennet fuzz --help' lists the targets.")
-@TARGET
+@click.command(epilog="'xennet fuzz --help' lists the targets.")
 @click.option("--time", "seconds", type=Seconds(positive=True), help="End after so many seconds.")
-@click.option("--rounds", type=click.IntRange(1), help="End after so many rounds.")
+@click.option("--rounds", type=WholeNumber(1), help="End after so many rounds.")
 @SEED
 @SEEDS
 @click.option(
@@ -133,7 +133,6 @@ _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 @click.pass_context
 def campaign(
     ctx: click.Context,
-    target: str,
     seconds: float | None,
     rounds: int | None,
     seed: int,
@@ -145,7 +144,7 @@ def campaign(
     json_file: str | None,
     statistics_file: str | None,
 ) -> None:
-    """Fuzz TARGET until the time is up, the rounds are done, or Control-C.
+    """Fuzz that target until the time is up, the rounds are done, or Control-C.
 
     What is found depends on seeds and rounds alone, however many processes work.
     """
@@ -154,6 +153,7 @@ def campaign(
     from xennet.fuzz.report import document, lines
     from xennet.workers.chosen import open_workers
 
+    target = str(ctx.info_name)  # the command goes by the target's name
     settings = Settings(target, tuple(range(seed, seed + seeds)), known, rounds)
     silent = json_file == "-"
     with ExitStack() as closed:
@@ -193,7 +193,7 @@ def campaign(
     show_default=True,
     help="End after so many seconds, which all targets share.",
 )
-@click.option("--rounds", type=click.IntRange(1), help="End each target after so many rounds.")
+@click.option("--rounds", type=WholeNumber(1), help="End each target after so many rounds.")
 @click.option(
     "--new",
     "new",

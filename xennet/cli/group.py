@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
+
+#: Characters that the first sentence of a command's help has at most.
+_SENTENCE = 300
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -19,14 +22,24 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 class CommandGroup(click.Group):
-    """A group that shows its help if it is called alone, and similar names for an unknown
-    command."""
+    """A group that shows its help if it is called alone (unless it does something then), and
+    similar names for an unknown command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args and not ctx.resilient_parsing:
+        if not (args or self.invoke_without_command or ctx.resilient_parsing):
             click.echo(ctx.get_help())
             ctx.exit()
         return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, each with the whole first sentence of its help."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._told(ctx)))
+
+    def _told(self, ctx: click.Context) -> Iterator[tuple[str, str]]:
+        for name in self.list_commands(ctx):
+            if (command := self.get_command(ctx, name)) is not None:
+                yield name, command.get_short_help_str(_SENTENCE)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

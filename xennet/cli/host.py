@@ -13,6 +13,7 @@ from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup
 from xennet.cli.output import say, say_json
 from xennet.cli.seconds import Seconds
+from xennet.cli.whole_number import WholeNumber
 from xennet.run.printable import printable
 
 if TYPE_CHECKING:
@@ -32,15 +33,8 @@ PARTS = ("none", "serves", "plugs")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class _HostGroup(CommandGroup):
-    """A group that does something if it is called without a command."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return click.Group.parse_args(self, ctx, args)
-
-
 @click.group(
-    cls=_HostGroup,
+    cls=CommandGroup,
     invoke_without_command=True,
     epilog="Exit code: 0 done, 1 a vif does not pass traffic or is not gone yet, 2 no host, or one "
     "that refuses.",
@@ -53,15 +47,14 @@ class _HostGroup(CommandGroup):
 )
 @click.option(
     "--guests",
-    type=click.IntRange(0, MAX_GUESTS),
+    type=WholeNumber(0, MAX_GUESTS),
     default=1,
     show_default=True,
-    metavar="N",
     help="Begin with so many guests, domains 1 to N.",
 )
 @click.option(
     "--arena",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     metavar="MIB",
     help="Memory of the machine.  [default: 512, or what 4 vifs of each guest can take]",
 )
@@ -73,7 +66,8 @@ def host(
     """A machine that stays up: domain 0 with store, toolstack and switch, and guests.
 
     Without COMMAND it runs until SIGTERM, SIGINT or SIGHUP. Commands act on one that runs: the one
-    that --host, --socket or $XENNET_HOST names, or else the only one in a directory of its own.
+    that their --host, --socket before them or $XENNET_HOST names, or else the only one in a
+    directory of its own.
 
     \b
         xennet host --guests 2 &
@@ -213,7 +207,7 @@ def _line(vif: Mapping[str, Any]) -> str:
 @click.option("--name", metavar="NAME", help="Its name.  [default: domU and its number]")
 @click.option("--frontend", type=click.Choice(FRONTENDS), help="Whose frontend it is like.")
 @click.option(
-    "--grant-version", type=click.IntRange(1, 2), help="Version of its grant table.  [default: 1]"
+    "--grant-version", type=WholeNumber(1, 2), help="Version of its grant table.  [default: 1]"
 )
 @click.option(
     "--drivers",
@@ -246,14 +240,10 @@ def create(directory: str | None, as_json: bool, **asked: Any) -> None:
     help="What the backend leads to: a port, 'switch', the host's, or 'other', if another program "
     "is the backend.  [default: switch]",
 )
-@click.option("--handle", type=click.IntRange(0), metavar="N", help="Its number.  [default: free]")
+@click.option("--handle", type=WholeNumber(0), help="Its number.  [default: free]")
 @click.option("--mac", metavar="MAC", help="The guest's address.")
-@click.option(
-    "--mtu", type=click.IntRange(MIN_MTU, MAX_MTU), metavar="BYTES", help="MTU of the vif."
-)
-@click.option(
-    "--queues", type=click.IntRange(1, MAX_QUEUES), metavar="N", help="At most so many queues."
-)
+@click.option("--mtu", type=WholeNumber(MIN_MTU, MAX_MTU), metavar="BYTES", help="MTU of the vif.")
+@click.option("--queues", type=WholeNumber(1, MAX_QUEUES), help="At most so many queues.")
 @click.option("--backend", metavar="DOMAIN", help="The domain of the backend.  [default: 0]")
 @click.option("--type", "type", metavar="TYPE", help="Type of the backend: vif, or qnic, QEMU's.")
 @click.option(

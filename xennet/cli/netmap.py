@@ -17,6 +17,7 @@ import click
 from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup, did_you_mean
 from xennet.cli.output import say
+from xennet.cli.whole_number import WholeNumber
 
 if TYPE_CHECKING:
     from xennet.netmap.device import Device
@@ -131,13 +132,13 @@ def _named(port: str) -> str:
 @click.argument("port")
 @click.option(
     "--size",
-    type=click.IntRange(18, _LONGEST),
+    type=WholeNumber(18, _LONGEST),
     default=60,
     show_default=True,
     help="Bytes of a frame, which has to fit into a buffer of PORT: 2048 mostly.",
 )
 @click.option(
-    "--count", type=click.IntRange(1), default=1_000_000, show_default=True, help="So many frames."
+    "--count", type=WholeNumber(1), default=1_000_000, show_default=True, help="So many frames."
 )
 @_others
 @click.pass_context
@@ -183,11 +184,11 @@ def veth(ctx: click.Context, /, others: list[list[str]], **given: Any) -> None:
 @click.argument("a")
 @click.argument("b")
 @click.option(
-    "--queues", type=click.IntRange(1, 8), default=1, show_default=True, help="Queues of the vif."
+    "--queues", type=WholeNumber(1, 8), default=1, show_default=True, help="Queues of the vif."
 )
 @click.option(
     "--admode",
-    type=click.IntRange(0, 2),
+    type=WholeNumber(0, 2),
     default=0,
     show_default=True,
     help="Adapters of interfaces: 0 native if the driver can, 1 native only, 2 generic only.",

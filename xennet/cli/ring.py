@@ -9,6 +9,7 @@ import click
 from xennet.abi.xen import PAGE_SIZE
 from xennet.cli.errors import BadInputError
 from xennet.cli.output import say, say_json
+from xennet.cli.whole_number import WholeNumber
 from xennet.run.printable import printable
 
 
@@ -21,7 +22,7 @@ from xennet.run.printable import printable
 @click.option("--ctrl", is_flag=True, help="It is a control ring.")
 @click.option(
     "--start",
-    type=click.IntRange(0, 0xFFFFFFFF),
+    type=WholeNumber(0, 0xFFFFFFFF),
     metavar="INDEX",
     help="The backend goes on reading requests there (its req_cons); otherwise at rsp_prod.",
 )

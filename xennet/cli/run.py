@@ -21,6 +21,7 @@ from xennet.cli.output import say, say_json
 from xennet.cli.param_type import ParamType
 from xennet.cli.process_start import collect_garbage, load_engine
 from xennet.cli.seconds import Seconds
+from xennet.cli.whole_number import WholeNumber
 from xennet.port import Port, PortError, open_ports
 from xennet.port.base import is_live
 from xennet.port.spec import PORTS, parse, records_to_stdout, split
@@ -100,7 +101,7 @@ class _DriverType(ParamType[str]):
     def __init__(self, names: Sequence[str]) -> None:
         self._of_xennet = click.Choice(names)
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         return f"[{'|'.join(self._of_xennet.choices)}|MODULE:FACTORY]"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -197,8 +198,8 @@ def _tap_of(text: str) -> _Tap:
 
 def _count(name: str, most: int, text: str) -> Callable[[_F], _F]:
     """An option for a number from 1, the default, to ``most``."""
-    values = click.IntRange(1, most)
-    return click.option(name, type=values, default=1, show_default=True, metavar="N", help=text)
+    values = WholeNumber(1, most)
+    return click.option(name, type=values, default=1, show_default=True, help=text)
 
 
 def driver_option(name: str, values: Sequence[str], text: str) -> Callable[[_F], _F]:
@@ -256,7 +257,7 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
 )
 @click.option(
     "--mtu",
-    type=click.IntRange(MIN_MTU, MAX_MTU),
+    type=WholeNumber(MIN_MTU, MAX_MTU),
     metavar="BYTES",
     help="MTU of the vifs, VLAN tags not counted; longer frames are refused.  [default: no limit]",
 )
@@ -272,20 +273,19 @@ def _seconds(name: str, text: str) -> Callable[[_F], _F]:
 )
 @click.option(
     "--grant-version",
-    type=click.IntRange(1, 2),
+    type=WholeNumber(1, 2),
     default=1,
     show_default=True,
     help="Version of the guests' grant tables.",
 )
 @click.option(
     "--quota-nodes",
-    type=click.IntRange(min=0),
-    metavar="N",
+    type=WholeNumber(min=0),
     help="Nodes of the store that a guest may own; 0: no limit.  [default: 1000, as xenstored]",
 )
 @click.option(
     "--arena",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     metavar="MIB",
     help="Memory of the machine.  [default: 512, or what so many vifs can take]",
 )
@@ -459,7 +459,9 @@ def ports_of(
 
 def _each(option: str, specs: tuple[str, ...], vifs: int) -> list[str]:
     if len(specs) not in (1, vifs):
-        raise click.UsageError(f"{option} is given {len(specs)} times for {vifs} vifs.")
+        raise click.UsageError(
+            f"{option} is given {len(specs)} times for {vifs} vif{'s' * (vifs != 1)}."
+        )
     return list(specs) * (vifs // len(specs))
 
 

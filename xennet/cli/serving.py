@@ -11,6 +11,7 @@ import click
 from xennet.cli.output import say, say_json
 from xennet.cli.run import MAX_MTU, MAX_QUEUES, MIN_MTU
 from xennet.cli.seconds import Seconds
+from xennet.cli.whole_number import WholeNumber
 from xennet.errors import LinkError
 from xennet.port import PortError
 
@@ -36,10 +37,9 @@ def service_options(command: _F) -> _F:
     options = (
         click.option(
             "--queues",
-            type=click.IntRange(1, MAX_QUEUES),
+            type=WholeNumber(1, MAX_QUEUES),
             default=1,
             show_default=True,
-            metavar="N",
             help="At most so many queues for each vif.",
         ),
         click.option(
@@ -50,7 +50,7 @@ def service_options(command: _F) -> _F:
         ),
         click.option(
             "--mtu",
-            type=click.IntRange(MIN_MTU, MAX_MTU),
+            type=WholeNumber(MIN_MTU, MAX_MTU),
             metavar="BYTES",
             help="MTU of a port that is an interface.",
         ),

@@ -10,6 +10,7 @@ import click
 
 from xennet.cli.group import CommandGroup
 from xennet.cli.output import say, say_json
+from xennet.cli.whole_number import WholeNumber
 
 if TYPE_CHECKING:
     from xennet.frames import FrameBatch
@@ -160,7 +161,7 @@ def inject(ctx: click.Context, bus: str, pcap: str, form: str, sender: str | Non
 @BUS
 @FORM
 @PCAP
-@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="Stop after N frames.")
+@click.option("-n", "count", type=WholeNumber(min=1), help="Stop after N frames.")
 @click.option("--all", "oldest", is_flag=True, help="Begin with the oldest frame on the bus.")
 def follow(bus: str, form: str, pcap: str | None, count: int | None, oldest: bool) -> None:
     """Show frames as they come, the newest that is there first, until Control-C."""

@@ -17,6 +17,7 @@ from xennet.cli.orders import show_orders
 from xennet.cli.output import say
 from xennet.cli.run import ports_of, require_vif_room
 from xennet.cli.run import run as run_command
+from xennet.cli.whole_number import WholeNumber
 from xennet.run.options import RunOptions
 from xennet.run.printable import printable
 
@@ -63,13 +64,12 @@ _HELP = """\
 @click.option(
     "--all",
     "deliveries",
-    type=click.IntRange(1, 1000),
-    metavar="N",
+    type=WholeNumber(1, 1000),
     help="Try all orders of the next N deliveries, and tell which of them lose a wake-up.",
 )
 @click.option(
     "--states",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=2000,
     show_default=True,
     metavar="M",

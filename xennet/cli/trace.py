@@ -14,6 +14,7 @@ import click
 from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup
 from xennet.cli.output import say
+from xennet.cli.whole_number import WholeNumber
 from xennet.run.printable import printable
 
 _ANY_OPTIONS = {"ignore_unknown_options": True, "allow_interspersed_args": True}
@@ -113,7 +114,7 @@ def lifecycle(ctx: click.Context, file: Path, arguments: tuple[str, ...]) -> Non
 )
 @click.option("--kind", multiple=True, help="Print events of this kind only; may be repeated.")
 @click.option(
-    "--why", type=int, metavar="N", help="Print the events that led to event N, and that one."
+    "--why", type=WholeNumber(0), help="Print the events that led to event N, and that one."
 )
 def show(file: Path, output: Path | None, kind: tuple[str, ...], why: int | None) -> None:
     """Print the events of FILE.jsonl, a line each: number, ns of virtual time, domain, kind,

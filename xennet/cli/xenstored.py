@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xennet.cli.whole_number import WholeNumber
+
 if TYPE_CHECKING:
     from xennet.xenstore.tap import Tap
 
@@ -34,8 +36,7 @@ def _limits(command: click.Command) -> click.Command:
     for name, meaning in reversed(QUOTAS.items()):
         option = click.Option(
             [f"--quota-{name.replace('_', '-')}", name],
-            type=click.IntRange(min=0),
-            metavar="N",
+            type=WholeNumber(min=0),
             help=f"{meaning} 0: no limit.",
         )
         command.params.append(option)

@@ -16,6 +16,7 @@ import click
 from xennet.cli.errors import BadInputError
 from xennet.cli.group import CommandGroup
 from xennet.cli.seconds import Seconds
+from xennet.cli.whole_number import WholeNumber
 from xennet.cli.xs_text import ListStyle, list_line
 from xennet.run.printable import printable
 from xennet.xenstore.value_text import parse_value, show_value
@@ -153,7 +154,7 @@ def exists(client: Client, paths: Sequence[str]) -> int:
 
 @xs.command(short_help="Show the path, or the value too, of every change.")
 @PATH
-@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
+@click.option("-n", "count", type=WholeNumber(min=1), help="Stop after N events.")
 @click.option(
     "-v",
     "--values",

@@ -29,7 +29,7 @@ def require_room(setup: Setup) -> None:
     # A commit must stay below the quota.
     if domain + vifs * (vif + queues * queue) >= nodes and (needed := _nodes(setup)) >= nodes:
         raise LimitError(
-            f"{_vifs(setup)} take {needed} nodes of the XenStore for each guest; "
+            f"with {_vifs(setup)} a guest takes {needed} nodes of the XenStore; "
             f'a domain has to stay below {nodes} (quota "nodes", 1000 in xenstored): fewer vifs '
             "or queues, or a higher quota",
             quota=True,
@@ -37,8 +37,8 @@ def require_room(setup: Setup) -> None:
     capacity = setup.capacity
     if capacity.nr_frames < capacity.needed:
         raise LimitError(
-            f"{_vifs(setup)} for each of {setup.guests} guests can take {capacity.needed} page "
-            f"frames ({-(-capacity.needed // mib_frames(1))} MiB), the machine has "
+            f"{_guests(setup)} can take {capacity.needed} page frames "
+            f"({-(-capacity.needed // mib_frames(1))} MiB), the machine has "
             f"{capacity.nr_frames}"
         )
     if capacity.nr_frames <= ONE_VIF.nr_frames:
@@ -46,12 +46,20 @@ def require_room(setup: Setup) -> None:
     try:
         Memory(capacity.nr_frames).close()
     except MemoryError as full:
-        raise LimitError(f"{_vifs(setup)} for each of {setup.guests} guests: {full}") from full
+        raise LimitError(f"{_guests(setup)}: {full}") from full
+
+
+def _guests(setup: Setup) -> str:
+    each = " each" * (setup.guests != 1)
+    return f"{_counted(setup.guests, 'guest')} with {_vifs(setup)}{each}"
 
 
 def _vifs(setup: Setup) -> str:
-    counts = ((setup.vifs, "vif"), (setup.front.queues, "queue"))
-    return " of ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts)
+    return f"{_counted(setup.vifs, 'vif')} of {_counted(setup.front.queues, 'queue')}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _nodes(setup: Setup) -> int:

@@ -54,7 +54,7 @@ def is_own(driver: str) -> bool:
 
 def load_factory(spec: str) -> Factory:
     """The factory that ``spec`` names ("module:name"); modules are looked for in the working
-    directory too. Raises OwnDriverError."""
+    directory too. Raises OwnDriverError, also for one that does not take ``(hv, node)``."""
     module, colon, name = spec.partition(":")
     if not (module and colon and name):
         raise OwnDriverError(f"{spec!r} is not module:factory")
@@ -70,6 +70,14 @@ def load_factory(spec: str) -> Factory:
         raise OwnDriverError(f"{spec}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise OwnDriverError(f"{spec} is a {type(found).__name__} and cannot be called")
+    from inspect import signature  # for drivers of one's own alone
+
+    try:
+        signature(found).bind("hv", "node")
+    except ValueError:
+        pass  # built in, without a signature: the call will show it
+    except TypeError as error:
+        raise OwnDriverError(f"{spec} is called as factory(hv, node): {error}") from error
     factory: Factory = found
     return factory
 
