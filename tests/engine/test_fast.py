@@ -80,6 +80,37 @@ def test_translated_code_that_is_damaged_is_made_again(tmp_path: Path, damage: b
     assert translated(tmp_path) == first
 
 
+def flipped(content: bytes) -> bytes:
+    """All bits of a byte in the middle of the machine code are others."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("kind", "damaged"),
+    [
+        ("nbi", lambda content: b""),
+        ("nbi", lambda content: bytes(len(content))),
+        ("nbc", lambda content: bytes(len(content))),
+        ("nbc", flipped),
+    ],
+    ids=["an index without bytes", "an index of zeroes", "code of zeroes", "bits of code"],
+)
+def test_compiled_code_that_is_damaged_is_made_again(
+    tmp_path: Path, kind: str, damaged: Callable[[bytes], bytes]
+) -> None:
+    assert run(tmp_path).returncode == 0
+    kept = sorted(tmp_path.rglob(f"*.{kind}"))
+    assert kept
+    for path in kept:
+        path.write_bytes(damaged(path.read_bytes()))
+    result = run(tmp_path)
+    assert (result.returncode, result.stdout) == (0, "0\n"), result.stderr
+    first = compiled(tmp_path)
+    assert run(tmp_path).returncode == 0
+    assert compiled(tmp_path) == first  # and kept
+
+
 def test_translated_code_that_cannot_be_kept_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

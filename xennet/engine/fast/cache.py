@@ -15,14 +15,20 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import numba
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    _CacheLocator,
+)
 from numba.core.compiler_lock import global_compiler_lock
 
 from xennet.engine.process_lock import ProcessLocks
@@ -164,6 +170,41 @@ class _Impl(CompileResultCacheImpl):
     _locator_classes = (Locator,)
 
 
+class _Files(IndexDataCacheFile):
+    """The index of a kernel's compiled code, and a file for each signature.
+
+    Each ends with the digest of what is before it, behind the end of numba's pickle. One without
+    is taken for missing: a computer that lost its power leaves files of zeroes, and damaged machine
+    code would run.
+    """
+
+    def _load_index(self) -> Any:
+        with suppress(FileNotFoundError):
+            if _is_whole(self._index_path):
+                return super()._load_index()
+        return {}
+
+    def _load_data(self, name: str) -> Any:
+        path = self._data_path(name)
+        if not _is_whole(path):
+            raise OSError(f"{path} is damaged")  # numba goes on as if it were not there
+        return super()._load_data(name)
+
+    @contextmanager
+    def _open_for_write(self, path: str) -> Iterator[BytesIO]:
+        with super()._open_for_write(path) as file:
+            content = BytesIO()
+            yield content
+            file.write(content.getvalue() + bytes.fromhex(_digest(content.getvalue())))
+
+
+def _is_whole(path: str) -> bool:
+    """Whether a file is as :class:`_Files` has written it."""
+    with open(path, "rb") as file:
+        content = file.read()
+    return content[-_DIGEST:].hex() == _digest(content[:-_DIGEST])
+
+
 @cache
 def _locks(directory: str) -> ProcessLocks:
     """The locks of the kernels whose code is kept in ``directory``."""
@@ -182,6 +223,10 @@ class Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any], prepare: Callable[[], object]) -> None:
         super().__init__(function)
+        impl = self._impl
+        self._cache_file = _Files(
+            self._cache_path, impl.filename_base, impl.locator.get_source_stamp()
+        )
         self._prepare = prepare
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
