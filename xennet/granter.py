@@ -56,6 +56,8 @@ def end_access(grants: Grants, gref: int) -> bool:
 
 #: Fewer entries than these are as quickly written one by one.
 _FEW = 8
+#: As many numbers as a 32-bit word can be.
+_WORDS = 1 << 32
 
 
 @lru_cache(maxsize=256)
@@ -75,7 +77,9 @@ def in_a_row(grefs: Sequence[int]) -> range | None:
         return None
     first, step = grefs[0], 1 if grefs[-1] > grefs[0] else -1
     row = range(first, first + step * count, step)
-    if row.stop < 0 or grefs[-1] != row[-1] or grefs != consecutive(row):
+    if not (0 <= first < _WORDS and 0 <= row.stop <= _WORDS):
+        return None
+    if grefs[-1] != row[-1] or grefs != consecutive(row):
         return None
     return row
 

@@ -252,6 +252,15 @@ def test_many_with_references_that_no_table_has_are_not_claimed(world: World) ->
     assert table.held == 8
 
 
+@pytest.mark.parametrize("first", [-3, 2**32 - 4])
+def test_many_in_a_row_that_are_no_32_bit_numbers_are_not_claimed(world: World, first: int) -> None:
+    table = world.table[1]
+    table.claim(8)
+    with pytest.raises(ValueError, match=f"reference {first} is not claimed"):
+        table.end_all(list(range(first, first + 12)))
+    assert table.held == 8
+
+
 def test_frames_of_entries_stay_when_many_accesses_end(world: World) -> None:
     table = world.table[1]
     grefs = array("I", [table.grant_access(2, 100 + i) for i in range(20)])
