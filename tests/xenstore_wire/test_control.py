@@ -236,6 +236,22 @@ def test_quota_max_is_the_most_of_all_guests_until_it_is_reset(dom0: Talk, dom5:
     assert used(dom0, b"max")["nodes"] == (4,)
 
 
+@pytest.mark.parametrize(
+    ("op", "payload", "nodes"),
+    [("RM", b"b\0", 2), ("WRITE", b"a\0", 0), ("WRITE", b"a\0w", 0), ("WRITE", b"a\0ww", 0)],
+)
+def test_behind_a_reset_quota_max_counts_what_a_change_leaves_also_of_one_to_less(
+    dom0: Talk, dom5: Talk, op: str, payload: bytes, nodes: int
+) -> None:
+    dom5.ask("WRITE", b"a\0v")
+    dom5.ask("MKDIR", b"b\0")
+    used(dom0, b"max", b"-r")
+    dom5.ask(op, payload)
+    told = used(dom0, b"max")
+    assert told["nodes"] == (nodes,)
+    assert told["memory"] == used(dom0, b"5")["memory"][:1]
+
+
 def test_what_a_dead_guest_had_stays_with_quota_max_only(
     store: Store, dom0: Talk, dom5: Talk
 ) -> None:

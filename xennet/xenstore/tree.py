@@ -254,8 +254,7 @@ class Tree:
         """
         node.perms = self.perms(node)
         node.generation = self.next_generation()
-        if longer:
-            self.charge(node, longer)
+        self.charge(node, longer)
 
     def replace(
         self, node: Node, value: bytes, perms: Perms, generation: int, path_size: int
@@ -268,7 +267,7 @@ class Tree:
         node.value, node.perms, node.generation = value, perms, generation
         if not same:
             self.now_owned(node, path_size)
-        elif longer:
+        else:
             self.charge(node, longer)
 
     def now_owned(self, node: Node, path_size: int) -> None:
@@ -293,12 +292,13 @@ class Tree:
             self.peaks.saw(domid, "memory", memory)
 
     def charge(self, node: Node, longer: int) -> None:
-        """Charge the owner of ``node`` with ``longer`` bytes more."""
+        """Charge the owner of ``node`` with ``longer`` bytes more, or less."""
         domid = node.perms[0].domid
         owner = self._owners[domid]
-        owner.memory += longer
-        if longer > 0:
-            self.peaks.saw(domid, "memory", owner.memory)
+        memory = owner.memory = owner.memory + longer
+        # The daemon looks at every change, also one to less: so the first after a reset counts.
+        if memory > self.peaks.reached[domid]["memory"]:
+            self.peaks.saw(domid, "memory", memory)
 
     def record_size(self, node: Node) -> int:
         """Bytes of the record of ``node``."""
@@ -311,7 +311,9 @@ class Tree:
         owner = self._owners[domid]
         size = self._record_size(len(perms), len(node.value), node.children.size)
         owner.memory -= path_size + size
-        owner.nodes -= 1
+        nodes = owner.nodes = owner.nodes - 1
+        if nodes > self.peaks.reached[domid]["nodes"]:
+            self.peaks.saw(domid, "nodes", nodes)
         if domid:
             del owner.each[node]
         if not owner.nodes:
