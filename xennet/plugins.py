@@ -13,9 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
-
-from attrs import frozen
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from xennet.errors import PluginError as PluginError
 
@@ -25,8 +23,7 @@ K = TypeVar("K")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*", re.ASCII)
 
 
-@frozen
-class Plugin:
+class Plugin(NamedTuple):
     """An entry point: its ``name``, its ``group``, its ``target`` (``module:object``), and the name
     and version of the distribution that has it."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
 from vif_peers import RawFrontend, Stack
 
 from xennet.netback.keys import QueueKeys
@@ -19,7 +18,7 @@ def fresh(*, split: bool = False) -> tuple[RawFrontend, QueueKeys]:
     port = rx_port = front.guest.alloc_unbound(0)
     if split:
         rx_port = front.guest.alloc_unbound(0)
-    return front, evolve(front.keys, tx_port=port, rx_port=rx_port)
+    return front, front.keys._replace(tx_port=port, rx_port=rx_port)
 
 
 def held(front: RawFrontend) -> tuple[int, int, int]:
@@ -62,7 +61,7 @@ def test_F22_more_than_a_ring_of_requests_at_connect_is_refused(ring: str) -> No
 def test_F21_a_bad_reference_or_port_is_named_and_leaves_nothing_held(key: str, node: str) -> None:
     front, good = fresh(split=True)
     with pytest.raises(XenbusError) as caught:
-        connect(front, evolve(good, **{key: 1999}))
+        connect(front, good._replace(**{key: 1999}))
     assert (caught.value.path, caught.value.value) == (f"frontend/{node}", b"1999")
     assert held(front) == (0, 0, 0)
 
@@ -70,14 +69,14 @@ def test_F21_a_bad_reference_or_port_is_named_and_leaves_nothing_held(key: str, 
 def test_F21_a_bad_single_port_is_called_event_channel() -> None:
     front, good = fresh()
     with pytest.raises(XenbusError) as caught:
-        connect(front, evolve(good, tx_port=1999, rx_port=1999))
+        connect(front, good._replace(tx_port=1999, rx_port=1999))
     assert caught.value.path == "frontend/event-channel"
     assert held(front) == (0, 0, 0)
 
 
 def test_F21_one_page_for_both_rings_is_accepted_as_linux_does() -> None:
     front, good = fresh()
-    queue = connect(front, evolve(good, rx_ring_ref=good.tx_ring_ref))
+    queue = connect(front, good._replace(rx_ring_ref=good.tx_ring_ref))
     queue.disconnect()
     assert held(front) == (0, 0, 0)
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, KeysView
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from xennet.abi.grant_table import (
     GNTTAB_NR_RESERVED_ENTRIES,
@@ -116,8 +116,7 @@ _PIN_INCREMENTS = (
 )
 
 
-@frozen
-class Mapping:
+class Mapping(NamedTuple):
     """A page that a domain has mapped: ``gref`` of ``domid``, which is page ``frame``.
 
     ``flags`` are the GNTMAP_ flags of the map call.
@@ -130,8 +129,7 @@ class Mapping:
     flags: int
 
 
-@frozen
-class Grant:
+class Grant(NamedTuple):
     """An entry of a domain's own table.
 
     ``domid`` is the grantee, ``flags`` the GTF_ flags including version 2's status word, ``pin``

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
-
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.abi.event_channel import EVTCHNSTAT_interdomain, EVTCHNSTAT_unbound
 from xennet.abi.grant_table import GTF_permit_access, GTF_type_mask
@@ -39,8 +38,7 @@ class Use(Enum):
     NOTHING = "names nothing that could be used"
 
 
-@frozen
-class Shared:
+class Shared(NamedTuple):
     """A ring page or an event channel, named by the frontend's ``node`` with its ``number``.
     ``what`` is "ring page" or "event channel"."""
 
@@ -50,8 +48,7 @@ class Shared:
     use: Use
 
 
-@frozen
-class RingState:
+class RingState(NamedTuple):
     """One ring that the backend has attached: ``name`` is "tx" or "rx", of queue number ``queue``;
     the indices are those that both ends have stored in its page, ``size`` the number of its slots.
     ``port`` is the frontend's."""

@@ -15,9 +15,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-from attrs import frozen
+from typing import Any, NamedTuple
 
 from xennet.abi.words import TX_SLOTS
 from xennet.engine.choice import Engine, is_compiled
@@ -58,8 +56,7 @@ _TRIES = 6
 _loaded: set[bool] = set()
 
 
-@frozen
-class _Ends:
+class _Ends(NamedTuple):
     """The drivers' queues, in pairs, and the ports behind them; ``middle``: what steers the frames
     of the guest's port to several queues."""
 

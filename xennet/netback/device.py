@@ -22,6 +22,7 @@ from xennet.netback.keys import (
     FrontendFeatures,
     FrontendKeys,
     Negotiated,
+    blame,
     read_headroom,
     read_rate,
 )
@@ -171,11 +172,11 @@ class Vif:
                 vif=name,
             )
         except RingOverflowError as impossible:
-            raise keys.blame("ctrl-ring-ref", keys.ring_ref, impossible) from impossible
+            raise blame(keys, "ctrl-ring-ref", keys.ring_ref, impossible) from impossible
         except HypercallError as refused:
             if refused.op.startswith("EVTCHNOP"):
-                raise keys.blame("event-channel-ctrl", keys.port, refused) from refused
-            raise keys.blame("ctrl-ring-ref", keys.ring_ref, refused) from refused
+                raise blame(keys, "event-channel-ctrl", keys.port, refused) from refused
+            raise blame(keys, "ctrl-ring-ref", keys.ring_ref, refused) from refused
 
     def _ends(self, queues: int) -> list[Endpoint]:
         """The host side of each queue; with one queue and no hashing it is the host itself."""

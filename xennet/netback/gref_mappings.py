@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.abi.netif import (
     GREF,
@@ -15,8 +14,7 @@ from xennet.abi.netif import (
 from xennet.interface import GrantMapping, HypercallError, Hypervisor
 
 
-@frozen
-class GrefEntry:
+class GrefEntry(NamedTuple):
     """One struct xen_netif_gref: ``ref``, ``flags`` (XEN_NETIF_CTRLF_GREF_*)."""
 
     ref: int

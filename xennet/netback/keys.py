@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import re
+from typing import NamedTuple
 
 from attrs import frozen
 
@@ -25,20 +26,7 @@ _OCTET = rb"[0-9a-fA-F]{1,2}"
 _MAC = re.compile(_OCTET + rb"(?::" + _OCTET + rb"){5}")
 
 
-@frozen(kw_only=True)
-class _Keys:
-    """Numbers read from directory ``path``."""
-
-    path: str = ""
-
-    def blame(self, name: str, number: int, reason: Exception) -> XenbusError:
-        """The error about node ``name``, whose ``number`` cannot be used."""
-        node, value = f"{self.path}/{name}", str(number).encode()
-        return XenbusError(errno.EIO, str(reason), path=node, value=value)
-
-
-@frozen
-class QueueKeys(_Keys):
+class QueueKeys(NamedTuple):
     """The rings and channels of one queue, from directory ``path``.
 
     ``tx_ring_ref``, ``rx_ring_ref``: grant references of the ring pages. ``tx_port``, ``rx_port``:
@@ -49,6 +37,7 @@ class QueueKeys(_Keys):
     rx_ring_ref: int
     tx_port: int
     rx_port: int
+    path: str = ""
 
     @property
     def split(self) -> bool:
@@ -56,13 +45,13 @@ class QueueKeys(_Keys):
         return self.tx_port != self.rx_port
 
 
-@frozen
-class CtrlKeys(_Keys):
+class CtrlKeys(NamedTuple):
     """The control ring's grant reference and the frontend's port for it, from directory
     ``path``."""
 
     ring_ref: int
     port: int
+    path: str = ""
 
 
 @frozen
@@ -93,8 +82,7 @@ class FrontendFeatures:
         )
 
 
-@frozen
-class Negotiated:
+class Negotiated(NamedTuple):
     """The first part of a connect, read before anything is watched.
 
     ``queues``: the number of queues. ``mac``: the guest's address, 6 bytes.
@@ -105,13 +93,18 @@ class Negotiated:
     rate: Rate = NO_LIMIT
 
 
-@frozen
-class FrontendKeys:
+class FrontendKeys(NamedTuple):
     """The second part of a connect, read from the frontend's directory."""
 
     queues: tuple[QueueKeys, ...]
     features: FrontendFeatures = FrontendFeatures()
     ctrl: CtrlKeys | None = None
+
+
+def blame(keys: QueueKeys | CtrlKeys, name: str, number: int, reason: Exception) -> XenbusError:
+    """The error about node ``name`` of ``keys``, whose ``number`` cannot be used."""
+    node, value = f"{keys.path}/{name}", str(number).encode()
+    return XenbusError(errno.EIO, str(reason), path=node, value=value)
 
 
 def read_queue_count(keys: NodeDirectory, limit: int) -> int:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from array import array
-
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.interface import Hypervisor, PageRun
 from xennet.netback.keys import FrontendFeatures
 from xennet.ring import BackRing
 
 
-@frozen
-class PassSetup:
+class PassSetup(NamedTuple):
     """The ring of a pass, and what its vif knows of the frontend.
 
     ``ring``: the backend's end. ``otherend_id``: the frontend's domain. ``stage``: the staging

@@ -23,7 +23,7 @@ from xennet.interface import GrantMapping, HypercallError, Hypervisor, PageRun
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.credit import NO_LIMIT, Credit, Rate
 from xennet.netback.drain import Carrier, Patience, await_slots
-from xennet.netback.keys import FrontendFeatures, QueueKeys
+from xennet.netback.keys import FrontendFeatures, QueueKeys, blame
 from xennet.netback.pass_setup import PassSetup
 from xennet.netback.policy import BackendPolicy, VifOptions
 from xennet.netback.rx_pass import RxPass
@@ -191,7 +191,7 @@ class Queue:
         try:
             mapping = self.hv.map_grant(self.vif.otherend_id, gref)
         except HypercallError as refused:
-            raise self.keys.blame(name, gref, refused) from refused
+            raise blame(self.keys, name, gref, refused) from refused
         self._undo.append(lambda: self.hv.unmap_grant(mapping))
         return mapping
 
@@ -199,13 +199,13 @@ class Queue:
         try:
             return self.vif.policy.attach(ring)
         except RingOverflowError as impossible:
-            raise self.keys.blame(name, gref, impossible) from impossible
+            raise blame(self.keys, name, gref, impossible) from impossible
 
     def _bind(self, name: str, remote_port: int) -> int:
         try:
             port = self.hv.bind_interdomain(self.vif.otherend_id, remote_port)
         except HypercallError as refused:
-            raise self.keys.blame(name, remote_port, refused) from refused
+            raise blame(self.keys, name, remote_port, refused) from refused
         self._undo.append(lambda: self.hv.close_port(port))
         return port
 

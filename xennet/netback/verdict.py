@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.netback import guest_rx, guest_tx
 
@@ -26,8 +25,7 @@ class FrontendError(Exception):
         self.text = text
 
 
-@frozen
-class _Verdict:
+class _Verdict(NamedTuple):
     rule: str
     text: str
     words: int  # how many words of evidence the kernel leaves

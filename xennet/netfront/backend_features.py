@@ -6,7 +6,7 @@ carrier is watched.
 
 from __future__ import annotations
 
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.abi.netif import XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6
 from xennet.abi.xen import PAGE_SIZE
@@ -21,8 +21,7 @@ _TCPV6 = 1 << XEN_NETIF_GSO_TYPE_TCPV6
 _MAX_QUEUES_KEY = "multi-queue-max-queues"
 
 
-@frozen
-class BackendFeatures:
+class BackendFeatures(NamedTuple):
     """The feature nodes of the backend's directory.
 
     A node that is missing or no number is 0, but ``csum_v4`` is on unless feature-no-csum-offload

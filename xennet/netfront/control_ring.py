@@ -11,8 +11,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.abi.netif import (
     CTRL_REQUEST,
@@ -36,8 +35,7 @@ from xennet.netfront.verdict import BackendError
 from xennet.ring import MASK32, FrontRing, ctrl_ring
 
 
-@frozen
-class Reply:
+class Reply(NamedTuple):
     """A backend's answer: ``status`` (XEN_NETIF_CTRL_STATUS_*, or any number), ``data``.
 
     ``payload`` is the content of the message's page when the answer came.
@@ -66,8 +64,7 @@ def _ignore(_: Reply) -> None:
     """Ignore a reply."""
 
 
-@frozen
-class _Request:
+class _Request(NamedTuple):
     """A request; ``payload`` None: it needs no page."""
 
     kind: int

@@ -14,9 +14,7 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, cast
-
-from attrs import frozen
+from typing import Any, NamedTuple, cast
 
 from xennet.plugins import Plugin, PluginError, Registry, load
 from xennet.port.base import Port, PortError
@@ -24,8 +22,7 @@ from xennet.port.duplex import DuplexPort
 from xennet.port.files import CAPTURE_OPTIONS, STANDARD, check_overwriting, split_option
 
 
-@frozen
-class Scheme:
+class Scheme(NamedTuple):
     """One kind of port.
 
     ``usage`` is shown to people; it begins with the scheme and its colon. ``target`` is
@@ -110,8 +107,7 @@ _JOINT = re.compile(r"\+([^:+]+):")
 _NEAR = 0.7
 
 
-@frozen
-class Part:
+class Part(NamedTuple):
     """One ``scheme:argument``; ``file`` is the one that it names, if it names one."""
 
     scheme: Scheme

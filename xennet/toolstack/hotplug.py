@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.interface import StoreClient
 from xennet.xenbus.nodes import NodeDirectory
@@ -24,8 +23,7 @@ class HotplugAction(Enum):
     OFFLINE = "offline"
 
 
-@frozen
-class HotplugRun:
+class HotplugRun(NamedTuple):
     """One call of the script. ``done(problem)`` is called when it exits, with "" if all went
     well."""
 

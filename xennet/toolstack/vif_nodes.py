@@ -7,6 +7,7 @@ directory, the backend's directory, then the rest of the copy.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from attrs import field, frozen
 
@@ -46,8 +47,7 @@ class VifConfig:
         return "vif" if self.type == "vif_ioemu" else self.type
 
 
-@frozen
-class AttachedVif:
+class AttachedVif(NamedTuple):
     """A vif of a domain, as its toolstack attached it."""
 
     handle: int

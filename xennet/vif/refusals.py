@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-
-from attrs import frozen
+from typing import NamedTuple
 
 NOT_REFUSED = 0
 
@@ -38,8 +37,7 @@ DROP_SIZE = 19
 DROP_HEADERS = 20
 
 
-@frozen
-class Refusal:
+class Refusal(NamedTuple):
     """``rule``: the hardening rule (F3, B8 ...); ``text``: what is wrong with the packet."""
 
     rule: str

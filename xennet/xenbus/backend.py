@@ -14,9 +14,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from xennet.abi.xenbus import XenbusState
 from xennet.interface import Hypervisor
@@ -45,8 +45,7 @@ from xennet.xenstore.errors import XsError
 HOTPLUG_CONNECTED = b"connected"
 
 
-@frozen
-class Advertisement:
+class Advertisement(NamedTuple):
     """The feature nodes (name, value) of a backend, in the order in which they are written.
 
     ``features`` go into one transaction; ``extras`` follow, each by itself.

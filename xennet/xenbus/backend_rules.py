@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from typing import NamedTuple
 
 from attrs import Factory, field, frozen
 
@@ -38,8 +39,7 @@ class Afterwards(Enum):
     REMOVE = "remove the device"
 
 
-@frozen
-class BackendRow:
+class BackendRow(NamedTuple):
     """The backend's answer to one frontend state.
 
     A backend whose own state is one of ``stay`` does not walk, and does not reconfigure.
@@ -56,8 +56,7 @@ class BackendRow:
 # -- how it gets to the target ---------------------------------------------------------------------
 
 
-@frozen
-class Step:
+class Step(NamedTuple):
     """One allowed change of a backend's state."""
 
     origin: XenbusState
@@ -114,8 +113,7 @@ class Do(Enum):
     CONFIRM_CLOSED = "show Closed if the toolstack has written Closing"
 
 
-@frozen
-class Task:
+class Task(NamedTuple):
     """``do`` with the ``state``, or with the ``node`` and its ``value``, that it needs.
 
     ``{error}`` in a value stands for what went wrong.

@@ -8,6 +8,7 @@ netfront_resume) with xenbus_reset_frontend and xenbus_dev_resume; FreeBSD netfr
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 from attrs import Factory, field, frozen
 
@@ -42,8 +43,7 @@ class FrontendAction(Enum):
     END = "end"
 
 
-@frozen
-class FrontendRow:
+class FrontendRow(NamedTuple):
     """What to do, in order, in ``phase`` when the backend's state is one of ``backend`` and the
     own state one of ``own``."""
 
@@ -65,8 +65,7 @@ class ConnectDo(Enum):
     LOOK = "look at the backend's state, which may have been Connected for a while"
 
 
-@frozen
-class ConnectStep:
+class ConnectStep(NamedTuple):
     """One step of connecting; ``state`` is what SHOW shows."""
 
     do: ConnectDo

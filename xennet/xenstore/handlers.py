@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from xennet.abi import xs_numbers as xs
 from xennet.xenstore.arguments import at_least, atoi, exactly, one
@@ -24,8 +25,7 @@ _OK = b"OK\0"
 _DOMID = 0xFFFF
 
 
-@frozen
-class Handler:
+class Handler(NamedTuple):
     """How one message type is answered.
 
     ``privileged``: other domains get EACCES. ``transactional``: a transaction id that is not open

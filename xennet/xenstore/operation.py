@@ -6,16 +6,13 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
 from types import CodeType
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
-
-from attrs import frozen
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.quota import QuotaError, Refusal
 
 
-@frozen
-class StoreOp:
+class StoreOp(NamedTuple):
     """One finished request.
 
     ``who`` is the connection's name, ``op`` the message type without XS_ ("WRITE"), ``path`` the

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from attrs import evolve, frozen
 
@@ -64,8 +65,7 @@ class Perm:
 Perms = tuple[Perm, ...]
 
 
-@frozen
-class Identity:
+class Identity(NamedTuple):
     """The domain that makes a request, and its rights.
 
     ``target`` is a domain whose rights it shares, None if there is none; a ``privileged`` domain

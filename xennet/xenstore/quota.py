@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NamedTuple
 
 from attrs import frozen
 
@@ -36,8 +37,7 @@ class Quota:
     soft_memory: int = 2 << 20
 
 
-@frozen
-class Refusal:
+class Refusal(NamedTuple):
     """A limit that was in the way of a request of domain ``domid``.
 
     ``quota`` is the limit's name, a field of :class:`Quota`, ``limit`` its value, ``wanted`` the

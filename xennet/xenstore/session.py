@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.abi.xs_numbers import XENSTORE_PAYLOAD_MAX, XS_UNWATCH, XS_WATCH, XS_WATCH_EVENT
 from xennet.xenstore.errors import XsError
@@ -37,8 +36,7 @@ _UNREAD = "too many watch events were left unread"
 _pack_header, _unpack_header = HEADER.pack, HEADER.unpack_from
 
 
-@frozen
-class Limits:
+class Limits(NamedTuple):
     """Bytes of output that one client may leave unread.
 
     ``replies``: no request is handled while there are more bytes of replies. ``events``: a

@@ -66,7 +66,7 @@ def _rules(known: frozenset[str]) -> BackendRules:
         rows = tuple(
             row
             if row.action is not BackendAction.FATAL
-            else evolve(row, action=BackendAction.NOTHING)
+            else row._replace(action=BackendAction.NOTHING)
             for row in rules.rows
             if row.frontend is not XenbusState.Unknown
         )

@@ -9,8 +9,7 @@
 from __future__ import annotations
 
 import errno
-
-from attrs import frozen
+from typing import NamedTuple
 
 from xennet.abi.grant_table import GNTCOPY_dest_gref, GNTST_okay
 from xennet.abi.netif import (
@@ -43,8 +42,7 @@ GRANT_REF_INVALID = 0xFFFF_FFFF
 TOO_MANY = -1
 
 
-@frozen
-class SoftcFeatures:
+class SoftcFeatures(NamedTuple):
     """The frontend's features in struct xnb_softc, 8 bits each; ``ip_csum`` is a boolean."""
 
     can_sg: int
