@@ -255,14 +255,11 @@ class Outbox:
         return dropped
 
     def discard(self, source: Endpoint) -> int:
-        """Forget the frames that have not been sent, and pull one batch from ``source`` and forget
-        it too.
-
-        Returns the number of frames that were dropped, in both steps together.
-        """
-        dropped = self.drop_all() + source.pull(self.refill())
-        self._forget()
-        return dropped
+        """Forget the frames that have not been sent; if there are none, pull one batch from
+        ``source`` and forget it. Returns the number of frames that were dropped."""
+        if self.empty:
+            source.pull(self.refill())
+        return self.drop_all()
 
     def _forget(self) -> None:
         self.batch.clear()
@@ -286,11 +283,12 @@ class Endpoint(Protocol):
 
     def pull(self, batch: FrameBatch, /) -> int:
         """Append as many frames to ``batch`` as there are and as fit. Returns their number, 0 for
-        none now."""
+        none now. What it has appended before it raises is given all the same."""
         ...
 
     def push(self, batch: FrameBatch, /) -> None:
-        """Take all frames of ``batch``, at most ``room``. The batch is not changed."""
+        """Take all frames of ``batch``, at most ``room``. The batch is not changed. Frames of a
+        call that raises are not pushed again."""
         ...
 
     def negotiated(self, offload: Offload, /) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from errno import E2BIG, ENETDOWN, ENOBUFS, ENXIO
+from functools import partial
 from typing import Protocol
 
 from attrs import define, field
@@ -255,17 +256,23 @@ class TaskqueueDriver:
             side.frames += taken
             self._sent.count(interface, side.interface, whole)
             ident = side.interface.index
-            self._run_loop.post(Delivery("taskqueue", 0, ident), lambda _: self._run(side))
+            self._run_loop.post(Delivery("taskqueue", 0, ident), partial(self._run, side))
         return error
 
     def qflush(self, interface: Interface) -> None:
         """Do nothing: no frames wait in a send queue."""
 
-    def _run(self, side: _Side) -> None:
+    def _run(self, side: _Side, delivery: Delivery) -> None:
         queue, side.queue = side.queue, deque()
         side.frames = 0
-        for batch in queue:
-            side.interface.input(batch)
+        try:
+            while queue:
+                side.interface.input(queue.popleft())
+        finally:
+            if queue:  # one has raised: the others come next
+                side.queue.extendleft(reversed(queue))
+                side.frames += sum(batch.count for batch in queue)
+                self._run_loop.post(delivery, partial(self._run, side))
 
 
 #: The generations by name, the oldest first.

@@ -71,6 +71,14 @@ class Netisr:
         # All of it is taken at once, so that there is room for what the inputs cause.
         queue, self._queues[cpu] = self._queues[cpu], deque()
         self._lengths[cpu] = 0
-        for interface, batch in queue:
-            interface.input(batch)
-        self.drained(cpu)
+        try:
+            while queue:
+                interface, batch = queue.popleft()
+                interface.input(batch)
+        finally:
+            if queue:  # one has raised: the others have their frames next
+                self._queues[cpu].extendleft(reversed(queue))
+                self._lengths[cpu] += sum(batch.count for _, batch in queue)
+                self._run_loop.post(delivery, self._run)
+            else:
+                self.drained(cpu)

@@ -125,17 +125,21 @@ class _OnlyEnd(_End):
 
     def pull(self, batch: FrameBatch) -> int:
         first = batch.count
-        pulled = self.endpoint.pull(batch)
-        if not pulled:
-            return 0
+        try:
+            return self.endpoint.pull(batch)
+        finally:
+            if pulled := batch.count - first:
+                self._hash(batch, first, pulled)
+
+    def _hash(self, batch: FrameBatch, first: int, pulled: int) -> None:
+        """Fill the hash columns of ``pulled`` frames from number ``first`` on."""
         if not self._config.active:
             batch.hash_info[first : batch.count] = array("I", bytes(4 * pulled))
-            return pulled
+            return
         seen = self._views(batch)
         if self._queue is None or len(self._queue) < batch.max_frames:
             self._queue = current().view(array("I", bytes(4 * batch.max_frames)))
         self._classifier.run(first, batch.count, seen.frames, self._queue)
-        return pulled
 
 
 class QueueEnd(_End):
@@ -245,23 +249,27 @@ class Middle:
 
     def _refill(self, q: int) -> None:
         """Pull from the endpoint, and kick the queues other than ``q`` that got frames."""
-        count = self.fill()
-        if not count:
-            return
-        for other, first in enumerate(self._head):
-            if first != count and other != q:
-                self.hungry[other] = False
-                self._kick(other)
+        try:
+            self.fill()
+        finally:
+            count = self.batch.count
+            for other, first in enumerate(self._head if count else ()):
+                if first != count and other != q:
+                    self.hungry[other] = False
+                    self._kick(other)
 
-    def fill(self) -> int:
-        """Forget all frames, and pull others from the endpoint. Returns their number."""
+    def fill(self) -> None:
+        """Forget all frames, and pull others from the endpoint; those count as well that a pull has
+        given before it raised."""
         if self.batch.count:
             self.drop_all()
-        self.left = count = self._endpoint.pull(self.batch)
-        if count:
-            self._classifier.run(0, count, self._seen.frames, self._queue_view)
-            self._share_out(count)
-        return count
+        try:
+            self._endpoint.pull(self.batch)
+        finally:
+            self.left = count = self.batch.count
+            if count:
+                self._classifier.run(0, count, self._seen.frames, self._queue_view)
+                self._share_out(count)
 
     def _share_out(self, count: int) -> None:
         """Find the frames of each queue, of which the batch has ``count``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from xennet.frames import (
+    BaseEndpoint,
     DrivesRings,
     Endpoint,
     FrameBatch,
@@ -43,6 +44,11 @@ class Hold(Wrapper):
     def _direct(self) -> tuple[Callable[[FrameBatch], int], Callable[[FrameBatch], None]]:
         """What pull and push are while nothing is held back."""
         return self.endpoint.pull, self.endpoint.push
+
+    def cut(self) -> None:
+        """Give nothing and forget what is pushed from now on: the endpoint is not asked."""
+        nobody, own = BaseEndpoint(), vars(self)
+        own["pull"], own["push"], self._has_room = nobody.pull, nobody.push, nobody
 
     def pull(self, batch: FrameBatch) -> int:
         pulled = pull_at_most(self.endpoint, batch, self.allowance) if self.allowance else 0

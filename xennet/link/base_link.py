@@ -226,13 +226,21 @@ class BaseLink:
         batch = self._batch
         batch.clear()
         batch.max_frames = min(most, taker.room, BATCH)
-        if not batch.max_frames or not giver.pull(batch):
+        if not batch.max_frames:
             return 0
-        out.tap(batch)
-        taker.push(batch)
-        into.tap(batch)
         sent, received = out.counters, into.counters
-        sent.opackets, sent.obytes = sent.opackets + batch.count, sent.obytes + batch.used
-        received.ipackets += batch.count
-        received.ibytes += batch.used
+        try:
+            if not giver.pull(batch):
+                return 0
+        finally:
+            # What a pull that raises has given is carried all the same.
+            if batch.count:
+                sent.opackets, sent.obytes = sent.opackets + batch.count, sent.obytes + batch.used
+                received.ipackets += batch.count
+                received.ibytes += batch.used
+                try:
+                    out.tap(batch)
+                finally:
+                    taker.push(batch)
+                into.tap(batch)
         return batch.count

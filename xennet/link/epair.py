@@ -79,13 +79,17 @@ class EpairLink(InterfaceLink):
         batch = self._kept.pop() if self._kept else FrameBatch(lazy_bytes(BATCH_BYTES), BATCH)
         batch.clear()
         batch.max_frames = room
-        given = giver.pull(batch)
-        if not given:
-            self._kept.append(batch)
-            return 0
-        # From here on the batch is the interface's; input() gives it back.
-        self.driver.transmit(side, batch)
-        self.pump.run()
+        try:
+            giver.pull(batch)
+        finally:
+            given = batch.count
+            if given:  # also what a pull that raises has given
+                # From here on the batch is the interface's; input() gives it back.
+                self.driver.transmit(side, batch)
+            else:
+                self._kept.append(batch)
+        if given:
+            self.pump.run()
         return given
 
     def _into(self, end: Endpoint, side: Interface) -> Callable[[FrameBatch], None]:

@@ -147,12 +147,23 @@ class ShmifLink(InterfaceLink):
     ) -> int:
         """Write frames of ``giver`` to the bus as ``sender``, and have ``taker`` take what
         ``receiver`` reads of them. Returns the number of frames written."""
-        batch, taken = self._batch, self._taken
+        batch = self._batch
         batch.clear()
-        taken.clear()
         batch.max_frames = min(most, taker.room, BATCH)
-        if not batch.max_frames or not (given := giver.pull(batch)):
-            return 0
+        if batch.max_frames:
+            try:
+                giver.pull(batch)
+            finally:
+                if batch.count:  # also what a pull that raises has given
+                    self._pass(sender, receiver, taker, filtered)
+        return batch.count
+
+    def _pass(
+        self, sender: BusSide, receiver: BusSide, taker: Endpoint, filtered: Filtered
+    ) -> None:
+        """Write the batch to the bus, and have ``taker`` take what is read of it."""
+        batch, taken, given = self._batch, self._taken, self._batch.count
+        taken.clear()
         interface, reader = sender.interface, receiver.reader
         self.bus.skip(reader)  # what others have written since
         interface.tap(batch)
@@ -169,7 +180,6 @@ class ShmifLink(InterfaceLink):
             receiver.interface.counters.ibytes += taken.used
             taker.push(taken)
             receiver.interface.tap(taken)
-        return given
 
     @staticmethod
     def _tell_filtered(filtered: Filtered, mac: bytes, batch: FrameBatch) -> None:

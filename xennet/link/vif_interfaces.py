@@ -82,9 +82,10 @@ class InterfaceHold(Hold):
 
     def _listened_pull(self, pull: Callable[[FrameBatch], int], batch: FrameBatch) -> int:
         first = batch.count
-        pulled = pull(batch)
-        self.interface.tap(batch, first)
-        return pulled
+        try:
+            return pull(batch)
+        finally:
+            self.interface.tap(batch, first)
 
     def _listened_push(self, push: Callable[[FrameBatch], None], batch: FrameBatch) -> None:
         # The stack first: a checker in it gives the frames the time stamps they were sent with.

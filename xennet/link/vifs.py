@@ -384,8 +384,9 @@ class Vifs:
         """Unplug the vifs: both ends close, every node goes. Devices that other programs made in
         the store are removed. :meth:`leaks` shows what is left then.
 
-        Raises LinkError if the toolstack could not remove a vif, or had to force it. May be
-        repeated.
+        Raises LinkError if the toolstack could not remove a vif, or had to force it. What an end
+        raises meanwhile is raised when the vifs have gone; from then on no end is given frames or
+        asked for any. May be repeated.
         """
         if self._reached is Reached.CLOSED:
             return
@@ -400,7 +401,17 @@ class Vifs:
             return None if over == len(operations) else over
 
         # An end that is stuck does not close: the toolstack waits, and then takes it by force.
-        host.settle(closing)
+        failure: Exception | None = None
+        try:
+            host.settle(closing)
+        except Exception as error:
+            if self.explain(error) is not None:
+                raise
+            failure = error
+            for pair in self.pairs:
+                pair.guest.cut()
+                pair.host.cut()
+            host.settle(closing)
         # Nobody writes any more in this last turn; what it does is still seen.
         host.remove_unknown_devices(
             [vif for vif, done in operations if done.outcome is not Outcome.DONE]
@@ -410,6 +421,8 @@ class Vifs:
             lambda: 0 if host.leaks() else None, patience=2 * HELD_PERIOD, undisturbed=True
         )
         host.pump.turn()
+        if failure is not None:
+            raise failure
         for vif, operation in operations:
             host.require(vif, operation)
             if operation.forced:

@@ -108,12 +108,12 @@ class Vif:
         negotiated = self.policy.read_negotiated(dev, self.options)
         try:
             features = self._connect(dev, negotiated)
+            self.error = None
+            self._carrier.connect()
+            self._end.negotiated(features.offload(features.headroom))
         except Exception:
             self.disconnect(dev)
             raise
-        self.error = None
-        self._carrier.connect()
-        self._end.negotiated(features.offload(features.headroom))
         # For requests that are on the ring already no event will come.
         self.kick()
 

@@ -22,6 +22,7 @@ from xennet.frames import Endpoint
 from xennet.interface import GrantMapping, HypercallError, Hypervisor, PageRun
 from xennet.netback import guest_rx, guest_tx
 from xennet.netback.credit import NO_LIMIT, Credit, Rate
+from xennet.netback.defects import BackendPanic
 from xennet.netback.drain import Carrier, Patience, await_slots
 from xennet.netback.keys import FrontendFeatures, QueueKeys, blame
 from xennet.netback.pass_setup import PassSetup
@@ -294,6 +295,12 @@ class Queue:
             self.stop()
             self.vif.on_fatal(error)
             return
+        except BackendPanic:
+            raise
+        except BaseException:
+            # The host's end raised. What its pass has done is published; it is made again.
+            self.kick()
+            raise
         if more:
             self.kick(more)
 
@@ -360,12 +367,14 @@ class Queue:
             counters.errors += res[guest_tx.R_ERRORS]
             self.counters.csum_fixup += res[guest_tx.R_CSUM_FIXUP]
             self.counters.bad_csum += res[guest_tx.R_BAD_CSUM]
-            if batch.count:
-                if self._passage.interest.any:
-                    self._passage.tell("out", batch, batch.count)
-                self.host.push(batch)
-                self.wanted |= RX_WORK
-            self._tx_announcer.announce(res[guest_tx.R_NOTIFY])
+            try:
+                if batch.count:
+                    if self._passage.interest.any:
+                        self._passage.tell("out", batch, batch.count)
+                    self.host.push(batch)
+                    self.wanted |= RX_WORK
+            finally:
+                self._tx_announcer.announce(res[guest_tx.R_NOTIFY])
         if verdict != guest_tx.OK:
             raise self.vif.policy.transmit_error(res)
         credit = self._credit
@@ -392,11 +401,15 @@ class Queue:
         rx, counters = self.rx, self.counters.rx
         if rx.empty:
             batch = rx.refill()
-            if not self.host.pull(batch):
-                return False
-            if self._passage.interest.any:
-                self._passage.tell("in", batch, batch.count)
-            self._patience.refilled()
+            try:
+                if not self.host.pull(batch):
+                    return False
+            finally:
+                # What a pull that raises has given is sent by the next pass.
+                if batch.count:
+                    if self._passage.interest.any:
+                        self._passage.tell("in", batch, batch.count)
+                    self._patience.refilled()
         first = rx.next
         verdict = rx.run()
         res = rx.res

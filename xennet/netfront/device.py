@@ -186,7 +186,11 @@ class Netfront:
         if self._headroom:
             dev.write("xdp-headroom", self.xdp_headroom)
         self.hashing.reset()
-        self.guest.negotiated(offload)
+        try:
+            self.guest.negotiated(offload)
+        except Exception:
+            self.disconnect(dev)  # the engine does so for errors of a device alone
+            raise
         return keys
 
     def ready(self, dev: XenbusDevice) -> None:

@@ -220,6 +220,10 @@ class Queue:
         except BackendError as error:
             self.broken(error)
             return
+        except BaseException:
+            # The guest's end raised. What the pass has done is published; it is made again.
+            self.kick()
+            raise
         if driven is not None:
             driven.looked()
         if more:
@@ -283,10 +287,13 @@ class Queue:
             return self._discard() or more
 
         if tx.next == tx.batch.count:
-            if not tx.pull(self.guest):
-                return more
-            if self._passage.interest.any:
-                self._passage.tell("in", tx.batch, tx.batch.count)
+            try:
+                if not tx.pull(self.guest):
+                    return more
+            finally:
+                # What a pull that raises has given is sent by the next pass.
+                if self._passage.interest.any:
+                    self._passage.tell("in", tx.batch, tx.batch.count)
         taken = tx.put_requests()
         if not taken:
             return more  # the ring is full: a response will bring an event
@@ -369,18 +376,24 @@ class Queue:
             return False
         rx, counters = self.rx, self.counters.rx
         verdict = self._take_rx(room)
-        if rx.batch.count:
-            if self._passage.interest.any:
-                self._passage.tell("out", rx.batch, rx.batch.count)
-            self.guest.push(rx.batch)
+        try:
+            if rx.batch.count:
+                if self._passage.interest.any:
+                    self._passage.tell("out", rx.batch, rx.batch.count)
+                self.guest.push(rx.batch)
+        except BaseException:
+            if verdict != guest_rx.OK:
+                self.broken(rx_error(rx.res))
+            raise
+        finally:
+            slots = rx.res[guest_rx.R_SLOTS]
+            if slots and verdict == guest_rx.OK:
+                counters.requests += slots
+                counters.slots += slots
+                counters.grants += slots * self.grants
+                self._rx_announcer.announce(rx.res[guest_rx.R_NOTIFY])
         if verdict != guest_rx.OK:
             raise rx_error(rx.res)
-        slots = rx.res[guest_rx.R_SLOTS]
-        if slots:
-            counters.requests += slots
-            counters.slots += slots
-            counters.grants += slots * self.grants
-            self._rx_announcer.announce(rx.res[guest_rx.R_NOTIFY])
         return self._rx_left
 
     def receive(self, frames: int) -> FrameBatch:

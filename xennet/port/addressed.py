@@ -26,12 +26,13 @@ class AddressedPort(PortWrapper):
 
     def pull(self, batch: FrameBatch) -> int:
         first = batch.count
-        pulled = self.endpoint.pull(batch)
-        header, data = self._header, batch.data
-        for i in range(first, batch.count):
-            at = batch.offset[i]
-            data[at : at + 12] = header
-        return pulled
+        try:
+            return self.endpoint.pull(batch)
+        finally:
+            header, data = self._header, batch.data
+            for i in range(first, batch.count):
+                at = batch.offset[i]
+                data[at : at + 12] = header
 
     def push(self, batch: FrameBatch) -> None:
         mine = [i for i in range(batch.count) if self._takes(batch, i)]

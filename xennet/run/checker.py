@@ -57,7 +57,7 @@ class Checker(CheckedEnd):
         except PortError as error:
             self.stop.pulling = False
             self.failure, self.stop.failed = error, True
-            return 0
+            pulled = batch.count - first
         if pulled:
             self.outgoing.sent(batch, first)
         return pulled

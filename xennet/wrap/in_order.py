@@ -483,10 +483,11 @@ class CheckedEnd(PortWrapper):
 
     def pull(self, batch: FrameBatch) -> int:
         first = batch.count
-        pulled = self.endpoint.pull(batch)
-        if pulled:
-            self.outgoing.sent(batch, first)
-        return pulled
+        try:
+            return self.endpoint.pull(batch)
+        finally:
+            if batch.count > first:
+                self.outgoing.sent(batch, first)
 
     def push(self, batch: FrameBatch) -> None:
         self.incoming.received(batch)

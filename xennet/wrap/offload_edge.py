@@ -89,16 +89,20 @@ class OffloadEdge(PortWrapper):
                 elif batch.count > first or fitter.waiting:
                     break
             start = batch.count
-            if not self.endpoint.pull(batch):
+            try:
+                if not self.endpoint.pull(batch):
+                    break
+            finally:
+                unfit = fitter.first_unfit(batch, start)
+                if unfit < batch.count:
+                    unfit = fitter.complete(batch, unfit)
+                fits = unfit == batch.count
+                if not fits:
+                    fitter.begin(batch, unfit)
+                    fitter.keep()
+                    batch.cut(unfit)
+            if fits:
                 break
-            unfit = fitter.first_unfit(batch, start)
-            if unfit < batch.count:
-                unfit = fitter.complete(batch, unfit)
-            if unfit == batch.count:
-                break
-            fitter.begin(batch, unfit)
-            fitter.keep()
-            batch.cut(unfit)
         return batch.count - first
 
     def _push_and_pull(self, batch: FrameBatch) -> int:
@@ -122,8 +126,10 @@ class OffloadEdge(PortWrapper):
             self.endpoint.push(batch)
             return
         fitter.begin(batch, 0)
-        self._push_waiting()
-        fitter.keep()
+        try:
+            self._push_waiting()
+        finally:
+            fitter.keep()
 
     def flush(self) -> None:
         """Push frames that wait, as far as the endpoint has room."""
