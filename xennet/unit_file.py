@@ -10,8 +10,21 @@ from collections import deque
 from contextlib import suppress
 from io import FileIO
 
+_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 _BUFFER = 1 << 20
 """Bytes that wait until they are written together."""
+
+
+def appending(path: str) -> FileIO:
+    """Open a file that others have named, to append to it, without waiting for anybody: a FIFO has
+    to have a reader, and takes no more when it is full. Raises OSError that names the path,
+    ValueError for a name that cannot be one."""
+    try:
+        return FileIO(os.open(path, _APPENDING, 0o666), "a")
+    except OSError as error:
+        if error.errno == errno.ENXIO and stat.S_ISFIFO(os.stat(path).st_mode):
+            raise OSError(errno.ENXIO, "is a pipe that nobody reads", path) from None
+        raise
 
 
 class UnitFile:

@@ -26,10 +26,18 @@ def blank_page() -> PageRun:
 
 
 class RawDomain:
-    """Domain ``domid`` of a store without a machine: its page, and messages written by hand."""
+    """Domain ``domid`` of a store without a machine: its page, and messages written by hand.
+
+    ``before(bytes, words)`` writes into the page before the domain is introduced.
+    """
 
     def __init__(
-        self, server: Server, domid: int = 1, features: int = FEATURES, connection: int = 0
+        self,
+        server: Server,
+        domid: int = 1,
+        features: int = FEATURES,
+        connection: int = 0,
+        before: Callable[[memoryview, memoryview], object] = lambda u8, u32: None,
     ) -> None:
         store = server.store
         store.domain_created(domid)
@@ -40,6 +48,7 @@ class RawDomain:
         self.u32 = self.pages.u32
         self.u8 = self.pages.u8
         self.u32[CONNECTION] = connection
+        before(self.u8, self.u32)
         self.page = RingPage.over(self.pages)
         self.notified = 0
         self.reachable = True

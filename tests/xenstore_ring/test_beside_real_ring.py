@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from attrs import frozen
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -45,16 +46,46 @@ COMPARED = (REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, ERROR)
 _QUIET_TURNS = 4
 
 
+@frozen
+class Early:
+    """What a domain leaves in its page before it is introduced: ``data`` as requests, with all
+    indices at ``start``, the consumer of requests ``ahead`` of that."""
+
+    start: int
+    data: bytes
+    ahead: int
+
+    def write(self, u8: memoryview, u32: memoryview) -> None:
+        for word in COMPARED[:4]:
+            u32[word] = self.start
+        for i, byte in enumerate(self.data):
+            u8[(self.start + i) % 1024] = byte
+        u32[REQ_PROD] = (self.start + len(self.data)) % (1 << 32)
+        u32[REQ_CONS] = (self.start + self.ahead) % (1 << 32)
+
+
+_WHOLE = encode(XS_GET_DOMAIN_PATH, 1, 0, b"1\0")
+EARLY = st.builds(
+    Early,
+    st.sampled_from([0, 100, 1020, (1 << 32) - 1]),
+    st.sampled_from([b"", _WHOLE, _WHOLE[:7], _WHOLE[:16], _WHOLE[:17], _WHOLE + _WHOLE[:5]]),
+    st.sampled_from([0, 0, 3000]),
+)
+
+
 class RealGuest:
     """A domain of the real daemon."""
 
-    def __init__(self, daemon: RealXenstored, control: socket.socket, domid: int) -> None:
+    def __init__(
+        self, daemon: RealXenstored, control: socket.socket, domid: int, early: Early
+    ) -> None:
         self._daemon, self._control, self.domid = daemon, control, domid
         daemon.create_domain(domid)
         self._port = domid + 1
-        self.introduce()
         self.u8 = daemon.ring_page(domid)
         self.u32 = self.u8.cast("I")
+        early.write(self.u8, self.u32)
+        self.introduce()
 
     def introduce(self) -> None:
         payload = b"%d\0%d\0%d\0" % (self.domid, 1, self._port)
@@ -85,8 +116,8 @@ class RealGuest:
 class OurGuest:
     """A domain of ours."""
 
-    def __init__(self, like: str, domid: int) -> None:
-        self._raw = RawDomain(Server(Store(like=like)), domid)
+    def __init__(self, like: str, domid: int, early: Early) -> None:
+        self._raw = RawDomain(Server(Store(like=like)), domid, before=early.write)
         self.u8, self.u32 = self._raw.u8, self._raw.u32
 
     @property
@@ -134,11 +165,11 @@ class TwoGuests(RuleBasedStateMachine):
     control: socket.socket
     domid = 0
 
-    @initialize()
-    def boot(self) -> None:
+    @initialize(early=EARLY)
+    def boot(self, early: Early) -> None:
         type(self).domid += 1
-        self.real = RealGuest(self.real_daemon, self.control, self.domid)
-        self.ours = OurGuest(self.real_daemon.version, self.domid)
+        self.real = RealGuest(self.real_daemon, self.control, self.domid, early)
+        self.ours = OurGuest(self.real_daemon.version, self.domid, early)
         self.rest = b""
 
     @rule(message=MESSAGES, req_id=st.integers(0, 9))

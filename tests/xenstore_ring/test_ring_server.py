@@ -26,6 +26,7 @@ from xennet.abi.xs_wire import (
     XENSTORE_ERROR_RINGIDX,
     XS_DIRECTORY,
     XS_ERROR,
+    XS_GET_DOMAIN_PATH,
     XS_NAMES,
     XS_READ,
     XS_TRANSACTION_START,
@@ -216,6 +217,20 @@ def test_a_broken_connection_leaves_no_watch_and_no_transaction() -> None:
 
 
 # Starting anew
+
+
+@pytest.mark.parametrize("size", [7, 16, 18, 25])
+def test_what_a_domain_sent_before_it_is_introduced_is_dropped(size: int) -> None:
+    """Half a header, a header, a message, and one more in part; as the real daemon does."""
+
+    def write(u8: memoryview, u32: memoryview) -> None:
+        u8[:size] = (encode(XS_GET_DOMAIN_PATH, 1, 0, b"1\0") * 2)[:size]
+        u32[REQ_PROD] = size
+
+    one = RawDomain(Server(Store()), before=write)
+    one.serve()
+    assert list(one.u32[REQ_CONS : RSP_PROD + 1]) == [0] * 4
+    assert one.works()
 
 
 def test_introducing_again_empties_the_rings_and_drops_what_the_connection_had() -> None:

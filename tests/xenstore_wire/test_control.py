@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -297,6 +298,36 @@ def test_trace_file_that_takes_no_more_is_left_with_whole_lines_and_told_once(
     told = f"{trace}: File too large; nothing more is written there"
     assert (said, client.ask("READ", b"/four\0")) == ([told], b"")
     assert [line.split()[3] for line in trace.read_text().splitlines()] == ["'/one'", "'/two'"]
+
+
+@pytest.mark.parametrize("command", [b"log\0on\0", b"memreport\0%s\0"])
+def test_pipe_that_nobody_reads_is_refused_and_not_waited_for(
+    store: Store, tmp_path: Path, command: bytes
+) -> None:
+    pipe, said = tmp_path / "pipe", list[str]()
+    os.mkfifo(pipe)
+    client = Talk(Server(store, say=said.append))
+    assert client.ask("CONTROL", b"logfile\0%s\0" % bytes(pipe)) == b"OK\0"
+    words = command % bytes(pipe) if b"%s" in command else command
+    assert client.ask("CONTROL", words) == b"!EINVAL"
+    (told,) = said
+    assert told.startswith(f"{pipe}: cannot be ")
+    assert told.endswith(": is a pipe that nobody reads")
+    assert client.ask("READ", b"/\0") == b""
+
+
+def test_pipe_whose_reader_is_slow_takes_what_fits_and_is_not_waited_for(
+    store: Store, tmp_path: Path
+) -> None:
+    pipe, said = tmp_path / "pipe", list[str]()
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    client = Talk(Server(store, say=said.append, trace_file=str(pipe)))
+    assert client.ask("CONTROL", b"log\0on\0") == b"OK\0"
+    for _ in range(100):
+        assert client.ask("WRITE", b"/long\0" + bytes(2000)) == b"OK\0"
+    assert said == [f"{pipe}: Resource temporarily unavailable; nothing more is written there"]
+    os.close(reader)
 
 
 def test_memreport_for_which_the_trace_has_no_room_is_refused(store: Store, tmp_path: Path) -> None:

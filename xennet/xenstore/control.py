@@ -8,12 +8,13 @@ from typing import NamedTuple, Protocol
 
 from attrs import evolve, field, frozen
 
+from xennet.unit_file import UnitFile, appending
 from xennet.xenstore.arguments import atoi
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.likeness import OXENSTORED, XEN_4_17, XEN_4_20
 from xennet.xenstore.quota import UNLIMITED, Quota
 from xennet.xenstore.store import Store
-from xennet.xenstore.trace import TraceFile
+from xennet.xenstore.trace import TraceFile, cannot
 from xennet.xenstore.wire import encode_text, strings
 
 
@@ -96,7 +97,10 @@ def _log(server: Controlled, arguments: Sequence[str]) -> str:
     switches = {"on": server.trace.on, "off": server.trace.off}
     if arguments[0] not in switches:
         raise XsError("EINVAL", arguments[0], "on or off")
-    switches[arguments[0]]()
+    try:
+        switches[arguments[0]]()
+    except XsError as refused:
+        raise _told(server, refused) from None
     return "OK"
 
 
@@ -148,11 +152,18 @@ def _memreport(server: Controlled, arguments: Sequence[str]) -> str:
         server.trace.write(report)
         return "OK"
     try:
-        with open(arguments[0], "a") as file:
-            file.write(report)
+        file = UnitFile(appending(arguments[0]))
+        file.write(report.encode())
+        file.close()
     except (OSError, ValueError) as error:
-        raise XsError("EINVAL", arguments[0], f"cannot be written: {error}") from None
+        raise _told(server, cannot("be written", arguments[0], error)) from None
     return "OK"
+
+
+def _told(server: Controlled, refused: XsError) -> XsError:
+    """An error about a file, of which a client learns the number only: the server says more."""
+    server.say(f"{refused.path}: {refused.detail}")
+    return refused
 
 
 def memory_report(store: Store) -> str:

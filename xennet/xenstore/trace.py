@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from io import FileIO
 
-from xennet.unit_file import UnitFile
+from xennet.unit_file import UnitFile, appending
 from xennet.xenstore.errors import XsError
 from xennet.xenstore.operation import Observer, StoreOp
 from xennet.xenstore.store import Store
+
+
+def cannot(what: str, path: str, error: OSError | ValueError) -> XsError:
+    """The error for a file that cannot be opened, or written."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    return XsError("EINVAL", path, f"cannot {what}: {reason}")
 
 
 class TraceFile:
@@ -38,9 +43,9 @@ class TraceFile:
         if self.path is None:
             return
         try:
-            self._file = UnitFile(FileIO(self.path, "a"))
+            self._file = UnitFile(appending(self.path))
         except (OSError, ValueError) as error:
-            raise XsError("EINVAL", self.path, f"cannot be opened: {error}") from None
+            raise cannot("be opened", self.path, error) from None
         self._other, self._store.observer = self._store.observer, self._record
 
     def off(self) -> None:
