@@ -40,6 +40,10 @@ def test_show_prints_a_line_for_each_event(tmp_path: Path) -> None:
     lines = xennet("trace", "show", str(path), "--kind", "state").output.splitlines()
     assert "vif/1/0: state 4 becomes 5" in "".join(lines)
     assert all(" state " in line for line in lines)
+    misspelt = xennet("trace", "show", str(path), "--kind", "states")
+    assert (misspelt.exit_code, misspelt.stdout) == (0, "")
+    assert "no event is of the kind 'states'; there are " in misspelt.stderr
+    assert ", state, " in misspelt.stderr
 
 
 def test_a_suffix_that_nobody_writes_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -112,7 +112,12 @@ def lifecycle(ctx: click.Context, file: Path, arguments: tuple[str, ...]) -> Non
     metavar="FILE",
     help="Write it there; the suffix names the form.",
 )
-@click.option("--kind", multiple=True, help="Print events of this kind only; may be repeated.")
+@click.option(
+    "--kind",
+    multiple=True,
+    metavar="KIND",
+    help="Print events of this kind only; may be repeated.",
+)
 @click.option(
     "--why", type=WholeNumber(0), help="Print the events that led to event N, and that one."
 )
@@ -127,9 +132,14 @@ def show(file: Path, output: Path | None, kind: tuple[str, ...], why: int | None
             _write(file, output, file)
             return
         events = read(file)[1]
+        kinds = set()
         for event in events if why is None else reasons(events, why):
+            kinds.add(event["kind"])
             if not kind or event["kind"] in kind:
                 say(printable(line(event)))
+        for absent in sorted(set(kind) - kinds):
+            there = ", ".join(sorted(kinds))
+            say(printable(f"no event is of the kind {absent!r}; there are {there}"), err=True)
     except (TraceError, ValueError) as error:
         raise BadInputError(printable(str(error))) from None
     except OSError as error:
