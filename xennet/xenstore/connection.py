@@ -386,9 +386,7 @@ class Connection:
 
     def saw_outstanding(self) -> None:
         """Note the peak of :attr:`outstanding`."""
-        peaks = self.store.peaks
-        if self.outstanding > peaks.reached[self.domid]["outstanding"]:
-            peaks.saw(self.domid, "outstanding", self.outstanding)
+        self.store.peaks.saw(self.domid, "outstanding", self.outstanding)
 
     def deliver(self, event: WatchEvent, payload: int) -> None:
         """Queue a watch event, whose payload has ``payload`` bytes, for the client."""

@@ -18,7 +18,8 @@ class Peaks:
         self._privileged = privileged
         #: What each domain had at the last reset.
         self._at_reset: dict[int, Mapping[str, int]] = {}
-        #: The highest values since then, for callers to look at before they call :meth:`saw`.
+        #: The highest values since then, for those who see values all the time to look at
+        #: before they call :meth:`saw`.
         self.reached: defaultdict[int, defaultdict[str, int]] = defaultdict(_zeros)
 
     def __repr__(self) -> str:

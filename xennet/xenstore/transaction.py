@@ -366,12 +366,10 @@ class Transaction:
             entry.find(node, tree.perms(node), names)
         self._accessed[path] = entry
         if self._domid is not None:
-            reached, nodes = tree.peaks.reached[self._domid], len(self._accessed)
-            if nodes > reached["transaction_nodes"]:
-                tree.peaks.saw(self._domid, "transaction_nodes", nodes)
+            tree.peaks.saw(self._domid, "transaction_nodes", len(self._accessed))
             # The daemon makes a copy for the transaction, which passes the checks of a new node.
             size = tree.record_size(node) if node is not None else 0
-            if reached["node_size"] < size <= self._quota().node_size:
+            if size <= self._quota().node_size:
                 tree.peaks.saw(self._domid, "node_size", size)
         return entry
 
