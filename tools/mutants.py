@@ -99,11 +99,21 @@ def tests_of(path: Path) -> frozenset[str]:
 
 
 def load(table: Path) -> list[Mutant]:
-    """The mutants of a table. ValueError for one that is not complete, or an id used twice."""
-    with table.open("rb") as file:
-        rows = tomllib.load(file)["mutant"]
+    """The mutants of a table. ValueError for one without any, one that is not complete, one of the
+    zoo, and an id used twice."""
+    try:
+        rows = tomllib.loads(table.read_text())["mutant"]
+    except KeyError:
+        raise ValueError(f"{table}: it has no [[mutant]]") from None
+    except ValueError as error:
+        raise ValueError(f"{table}: {error}") from None
     mutants: dict[str, Mutant] = {}
     for row in rows:
+        if "target" in row:
+            raise ValueError(
+                f"{table}: mutant {row.get('id')} is of the zoo, where conformance checks find it "
+                f"and no test has to; `make zoo ONLY={row.get('id')}` runs it"
+            )
         try:
             mutant = Mutant(**row)
         except TypeError as error:
@@ -257,7 +267,7 @@ def main(words: Sequence[str] | None = None) -> int:
     given = options(words)
     try:
         mutants = chosen(load(given.table), given.ids)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"mutants: {error}", file=sys.stderr)
         return 2
     if given.list:

@@ -78,6 +78,9 @@ def test_a_mutant_is_killed_or_survives_or_has_lost_its_source(tmp_path: Path) -
     ("text", "why"),
     [
         ("[[mutant]]\nid = 'x'\n", "mutant x: "),
+        ("[[mutant]]\nid = 'x'\ntarget = 'netfront linux'\n", "`make zoo ONLY=x` runs it"),
+        ("[[mutants]]\nid = 'x'\n", "mutants.toml: it has no [[mutant]]"),
+        ("[[mutant\n", "mutants.toml: "),
         (2 * mutant("x", "a", "b", "c"), "two mutants are called x"),
         (mutant("y", "a", "b", "c"), "no mutant is called x"),
     ],
