@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from xennet.xenstore import Connection, Store
+from xennet.xenstore import Client, Connection, Store
+from xennet.xenstore.handlers import Server
 from xennet.xenstore.node import Children, ChildSnapshot, Node
+from xennet.xenstore.session import Session
 from xennet.xenstore.transaction import Accessed
 
 KINDS = (Node, Children, ChildSnapshot, Accessed)
@@ -108,3 +111,24 @@ def test_snapshots_of_removed_lists_still_tell_what_was_there() -> None:
     conn.rm("/many")
     assert conn.directory("/many/0", tx) == names == [str(k) for k in range(100)]
     assert conn.directory("/many", tx) == ["0"]
+
+
+@pytest.mark.parametrize("like", ["4.20", "oxenstored"])
+@pytest.mark.parametrize("user", ["connection", "client", "session"])
+@pytest.mark.usefixtures("no_collector")
+def test_what_was_closed_does_not_wait_for_the_garbage_collector(like: str, user: str) -> None:
+    store = Store(like=like)
+    used: Connection | Client | Session
+    if user == "session":
+        used = Session(Server(store))
+        connection = weakref.ref(used.connection)
+    else:
+        used = store.connect(0)
+        connection = weakref.ref(used)
+        used.write("/node", b"", used.transaction_start())
+        used.watch("/node", "token")
+        if user == "client":
+            used = Client(used)
+    used.close()
+    del used
+    assert connection() is None

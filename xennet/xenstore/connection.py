@@ -92,8 +92,8 @@ class Connection:
         self.on_reset: Callable[[], None] | None = None
         self.closed = False
         self.outstanding = 0
-        #: Records the requests of transactions if a commit may have to replay them, else None.
-        self.recorder = self._record if store.like.replays else None
+        #: Whether requests of transactions are recorded: a commit may have to replay them.
+        self.replays = store.like.replays
         self._specials_listed = store.like.specials is Specials.LISTED
         #: Canonical names, with the length that a quota counts, of paths that were given before.
         self._names: dict[str, tuple[str, int]] = {}
@@ -426,6 +426,8 @@ class Connection:
             self.store.disconnected(self)
             if self.on_reset is not None:
                 self.on_reset()
+            # Its user has it, and is not to wait for the garbage collector because of that.
+            self.sink = self.on_reset = None
 
     def _count_watches(self) -> None:
         self.store.peaks.saw(self.domid, "watches", self.store.watches_of(self.domid))
@@ -605,7 +607,9 @@ class Connection:
             store.tree, store.watches, store.like, lambda: self.quota, store.domain_exists, limited
         )
 
-    def _record(self, op: str, tx: int, perform: Callable[[], Any]) -> Any:
+    def record(self, op: str, tx: int, perform: Callable[[], Any]) -> Any:
+        """Perform the request ``op`` of transaction ``tx``, and record it if that may be replayed.
+        Returns its answer. Raises XsError."""
         transaction = self._transactions.get(tx)
         if transaction is None or op not in _REPLAYED:
             return perform()

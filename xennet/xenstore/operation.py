@@ -33,9 +33,6 @@ class StoreOp(NamedTuple):
 
 Observer = Callable[[StoreOp], None]
 
-Recorder = Callable[[str, int, Callable[[], Any]], Any]
-"""(operation, transaction id, call) -> the answer of ``call()``, which it may record."""
-
 
 class Requested(Protocol):
     """A store as the decorator of requests sees it."""
@@ -57,7 +54,8 @@ class Requester(Protocol):
     @property
     def store(self) -> Requested: ...
     @property
-    def recorder(self) -> Recorder | None: ...
+    def replays(self) -> bool: ...
+    def record(self, op: str, tx: int, perform: Callable[[], Any], /) -> Any: ...
     def over_quota(self, refusal: Refusal) -> None: ...
 
 
@@ -85,16 +83,16 @@ def request(
 
         def shown(self: _R, *args: _P.args, **kwargs: _P.kwargs) -> _T:
             store = self.store
-            observer, recorder = store.observer, self.recorder
+            observer = store.observer
             given: dict[str, Any] = dict(zip(names, args, strict=True))
             errno: str | None = None
             result: Any = None
             try:
-                if recorder is None:
-                    result = method(self, *args, **kwargs)
-                else:
+                if self.replays:
                     tx = given.get("tx", 0)
-                    result = recorder(op, tx, lambda: method(self, *args, **kwargs))
+                    result = self.record(op, tx, lambda: method(self, *args, **kwargs))
+                else:
+                    result = method(self, *args, **kwargs)
             except XsError as error:
                 errno = error.errno
                 if isinstance(error, QuotaError):
@@ -120,7 +118,7 @@ def request(
 _FRAME = """
 def framed(self, {parameters}):
     store = self.store
-    if store.observer is not None or self.recorder is not None:
+    if store.observer is not None or self.replays:
         return shown(self, {names})
     try:
         return method(self, {names})

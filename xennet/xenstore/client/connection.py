@@ -200,6 +200,7 @@ class WireConnection:
         self._lost = XsConnectionError("", f"connection {self.name} is closed", "EBADF")
         self.events.discard(lambda event: True)
         self._channel.close()
+        self.sink = None  # its user has it, and is not to wait for the garbage collector
 
     # -- inside --------------------------------------------------------------------------------
 
