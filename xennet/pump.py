@@ -154,7 +154,7 @@ class RealClock:
         return max(shown, loop.now)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Attendant:
     turn: Callable[[], None]
     every: int

@@ -109,7 +109,7 @@ def _in_words(delivery: Delivery, call: Call) -> str:
     return f"{delivery}, {getattr(what, '__qualname__', type(what).__qualname__)}"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Timer:
     """A call that is due at ``when`` (ns of virtual time). :meth:`RunLoop.cancel_timer` ends it.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -60,6 +60,13 @@ def _join(outer: str, inner: object) -> str:
     return f"{outer}.{inner}" if outer else str(inner)
 
 
+@cache  # Construct computes it anew each time, field by field.
+def _size(definition: Construct) -> int:
+    if isinstance(definition, Renamed):
+        return _size(definition.subcon)
+    return int(definition.sizeof())
+
+
 def _walk(
     definition: Construct, name: str, offset: int, choose: _Choose, elements: int | None = None
 ) -> Iterator[_Node]:
@@ -69,7 +76,7 @@ def _walk(
     if isinstance(definition, Padded) and definition.subcon is Pass:
         return  # the compiler's padding: a gap without a name
     try:
-        size = definition.sizeof()
+        size = _size(definition)
     except SizeofError as error:
         raise TypeError(f"{name or definition!r}: no C layout without a size") from error
     if isinstance(definition, FormatField) and definition.fmtstr.startswith("<"):
@@ -82,9 +89,9 @@ def _walk(
     if isinstance(definition, Struct):
         for part in definition.subcons:
             yield from _walk(part, _join(name, part.name), offset, choose, elements)
-            offset += part.sizeof()
+            offset += _size(part)
     elif isinstance(definition, Array):
-        stride = definition.subcon.sizeof()
+        stride = _size(definition.subcon)
         for i in range(definition.count)[:elements]:
             at = offset + i * stride
             yield from _walk(definition.subcon, _join(name, i), at, choose, elements)

@@ -48,7 +48,7 @@ class PortBits(Protocol):
     def take(self, port: int, *, masked: bool = False) -> bool: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Channel:
     """One port. ``state`` is its EVTCHNSTAT_* number.
 

@@ -156,7 +156,7 @@ class GrantStatistics:
     copied_bytes: int = 0
 
 
-@define(repr=False)
+@define(eq=False, repr=False)
 class _Table:
     """The hypervisor's state of one domain's table, beside its directory row.
 

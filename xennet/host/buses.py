@@ -41,7 +41,7 @@ class OwnBus(Protocol[_C_co]):
     def start(self) -> None: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ForeignDevice(Generic[_C]):
     """A device directory; ``end`` is its driver, None as long as there is none."""
 

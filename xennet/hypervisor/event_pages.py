@@ -19,7 +19,7 @@ class FifoHypercalls(Protocol):
     def expand_array(self, array_gfn: int) -> None: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class EventPages:
     """The pages of the FIFO ABI; the domain has all of them for life.
 

@@ -7,7 +7,7 @@ from attrs import field, frozen
 from xennet.abi.xen import PAGE_SIZE
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Negotiated:
     """What holds during one connection.
 

@@ -351,7 +351,7 @@ class Toolstack:
             on_done()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Removal:
     """One removal: request, wait, script, removal of the nodes (libxl__initiate_device_remove)."""
 

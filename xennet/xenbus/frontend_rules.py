@@ -73,7 +73,7 @@ class ConnectStep(NamedTuple):
     state: XenbusState = XenbusState.Unknown
 
 
-@frozen
+@frozen(eq=False)
 class FrontendRules:
     """How one kind of frontend lives.
 

@@ -40,7 +40,7 @@ class Specials(Enum):
     """Nodes like any other, ``/@introduceDomain``. Any text behind an @ may be watched."""
 
 
-@frozen(kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Likeness:
     """One daemon.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from xennet.xenstore.errors import XsError
@@ -78,8 +77,9 @@ def request(
     def decorate(
         method: Callable[Concatenate[_R, _P], _T],
     ) -> Callable[Concatenate[_R, _P], _T]:
-        parameters = list(inspect.signature(method).parameters.values())[1:]
-        names = [one.name for one in parameters]
+        function = cast(FunctionType, method)
+        code = function.__code__
+        names = code.co_varnames[1 : code.co_argcount]
 
         def shown(self: _R, *args: _P.args, **kwargs: _P.kwargs) -> _T:
             store = self.store
@@ -107,7 +107,8 @@ def request(
 
         space: dict[str, Any] = {"__name__": __name__, "QuotaError": QuotaError}
         space.update(method=method, shown=shown)
-        exec(_frame(", ".join(map(_without_type, parameters)), ", ".join(names)), space)
+        exec(_frame(", ".join(names)), space)
+        space["framed"].__defaults__ = function.__defaults__
         return cast("Callable[Concatenate[_R, _P], _T]", wraps(method)(space["framed"]))
 
     return decorate
@@ -116,7 +117,7 @@ def request(
 # Text, with the parameters of the request: every request comes along here, and to pass on whatever
 # arguments came takes twice as long.
 _FRAME = """
-def framed(self, {parameters}):
+def framed(self, {names}):
     store = self.store
     if store.observer is not None or self.replays:
         return shown(self, {names})
@@ -132,12 +133,8 @@ def framed(self, {parameters}):
 
 
 @cache
-def _frame(parameters: str, names: str) -> CodeType:
-    return compile(_FRAME.format(parameters=parameters, names=names), "<request>", "exec")
-
-
-def _without_type(parameter: inspect.Parameter) -> str:
-    return str(parameter.replace(annotation=inspect.Parameter.empty))
+def _frame(names: str) -> CodeType:
+    return compile(_FRAME.format(names=names), "<request>", "exec")
 
 
 def _record(

@@ -54,7 +54,7 @@ class RingIndexError(Exception):
         )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ByteRing:
     """One direction; ``name`` is "req" or "rsp", as in the header's fields."""
 

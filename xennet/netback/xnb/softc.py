@@ -21,7 +21,7 @@ from xennet.ring import MASK32, BackRing, memory_barrier, overflows
 INTERRUPT_LIMIT = 65536
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class XnbSoftc:
     """A connected struct xnb_softc, as far as the data path needs it.
 
