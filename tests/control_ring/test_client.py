@@ -34,6 +34,27 @@ def test_responses_are_taken_in_any_order() -> None:
     assert back.client.outstanding == 0
 
 
+def test_who_raises_at_an_answer_keeps_nobody_from_the_next() -> None:
+    back = RawBackend()
+    heard: list[int] = []
+
+    def raise_first(_: Reply) -> None:
+        heard.append(0)
+        raise LookupError
+
+    back.client.request(SET_SIZE, 0, done=raise_first)
+    for i in range(1, RING + 3):  # the last ones wait for room
+        back.client.request(SET_SIZE, i, done=lambda _, i=i: heard.append(i))
+    for ident, kind, *_ in back.requests():
+        back.answer(ident, kind)
+    with pytest.raises(LookupError):
+        back.push()
+    for ident, kind, *_ in back.requests():
+        back.answer(ident, kind)
+    back.push()
+    assert heard == list(range(RING + 3))
+
+
 def test_the_backend_is_notified_when_it_asked_and_only_then() -> None:
     back = RawBackend()
     back.client.request(GET_SIZE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from vif_peers import Stack
 
-from xennet.errors import LinkError
+from xennet.errors import LinkError, PortError
 from xennet.evtchn import FifoBits
 from xennet.host.capacity import Capacity
 from xennet.host.domains import Guest, PluggedVif
@@ -14,6 +14,7 @@ from xennet.netback.policy import VifOptions
 from xennet.netfront.kinds import KINDS
 from xennet.netfront.options import NetfrontOptions
 from xennet.port.echo import EchoPort
+from xennet.port.null import NullPort
 from xennet.toolstack.toolstack import Outcome
 from xennet.toolstack.vif_nodes import VifConfig
 
@@ -241,6 +242,42 @@ def test_no_vif_is_plugged_where_a_domain_is_gone(backend: bool, why: str) -> No
         plug(host, guest, backend_domid=driver.domid)
     assert (guest.vifs, host.vifs) == ({}, [])
     assert host.store.directory(f"/local/domain/{driver.domid}") == before
+
+
+class _Unwilling(NullPort):
+    """A port that cannot be watched."""
+
+    def listen(self, wake: object) -> None:
+        raise PortError("cannot be watched")
+
+
+def test_an_end_that_takes_no_listener_leaves_no_half_of_a_vif() -> None:
+    host = Host()
+    guest = host.add_guest()
+    with pytest.raises(PortError):
+        host.plug(guest, 0, NullPort(), _Unwilling())
+    assert (guest.vifs, host.vifs) == ({}, [])
+    vif = plug(host, guest)
+    host.boot()
+    host.settle()
+    assert vif.connected
+
+
+def test_a_guest_is_not_restored_by_half_for_an_end_that_is_none() -> None:
+    host = Host()
+    guest = host.add_guest()
+    plug(host, guest)
+    host.boot()
+    host.settle()
+    saved = host.save(guest)
+    domains = len(host.machine.domains)
+    with pytest.raises(TypeError, match="host_ends"):
+        host.restore(saved, host_ends={0: "null:"})  # type: ignore[dict-item]
+    assert len(host.machine.domains) == domains
+    assert not host.guests
+    host.restore(saved)
+    host.settle()
+    assert guest.vifs[0].connected
 
 
 @pytest.mark.parametrize(

@@ -584,6 +584,34 @@ def test_reconfiguring_goes_to_reconfigured_and_back() -> None:
     assert world.backend_drivers[0].calls == ["probe", "connect", "reconfigure"]
 
 
+class _RaisingDriver(LinuxBackendDriver):
+    """A driver with a fault of its own in the call ``fail``."""
+
+    def _fail(self, name: str) -> None:
+        if self.fail == name:
+            raise LookupError("a fault of the driver")
+
+
+@pytest.mark.parametrize(("call", "calls"), [("probe", []), ("connect", ["connect", "disconnect"])])
+def test_a_driver_that_raises_leaves_an_error_node_and_goes_to_closing(
+    call: str, calls: list[str]
+) -> None:
+    """As for an error of the device; what it raised is seen as well."""
+    world = World()
+    world.make_backend_driver = lambda: _RaisingDriver(fail=call)
+    world.create_domain()
+    world.attach()
+    world.boot()
+    with pytest.raises(LookupError, match="a fault of the driver"):
+        world.idle()
+    world.idle()
+    (driver,) = world.backend_drivers
+    assert driver.calls == ["probe", *calls]
+    assert not driver.connected
+    assert world.value("/local/domain/0/error/backend/vif/1/0/error") == "5 a fault of the driver"
+    assert world.states()[1] in (5, 6)
+
+
 def test_state_is_read_as_scanf_reads_it() -> None:
     world = World()
     world.hostile()

@@ -161,3 +161,20 @@ def test_nodes_that_cannot_be_written_leave_the_connection_as_it_is(world: World
     world.idle()
     assert world.states() == (4, 4)
     assert world.walked(FE) == []
+
+
+def test_who_raises_at_the_end_does_not_keep_a_device_from_going_on(world: World) -> None:
+    def failing(_: bool) -> None:
+        raise LookupError
+
+    world.frontend().reconfigure([("xdp-headroom", 256)], failing)
+    with pytest.raises(LookupError):
+        world.idle()
+    world.idle()
+    assert world.states() == (4, 4)
+    world.frontend().reconfigure([("xdp-headroom", 0)], failing)
+    world.frontend().close()  # calls it with False
+    with pytest.raises(LookupError):
+        world.idle()
+    world.idle()
+    assert world.states() == (6, 6)

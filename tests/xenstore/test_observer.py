@@ -88,3 +88,18 @@ def test_who_is_woken_by_a_request_finds_the_module_of_every_frame(store: Store)
 
     store.connect(0, woken).watch("/a", "t")
     assert "xennet.xenstore.operation" in modules
+
+
+def test_an_observer_that_raises_keeps_no_watcher_from_its_event(store: Store) -> None:
+    woken: list[int] = []
+    watcher = store.connect(0, lambda: woken.append(len(watcher.events)))
+    watcher.watch("/a", "token")
+    woken.clear()
+
+    def failing(_: StoreOp) -> None:
+        raise LookupError
+
+    store.observer = failing
+    with pytest.raises(LookupError):
+        store.connect(0).write("/a/b", b"")
+    assert woken == [2]

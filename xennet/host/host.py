@@ -27,7 +27,7 @@ from xennet.host.domains import (
 )
 from xennet.hypervisor import Domain, LeakReport, Machine
 from xennet.hypervisor.guest_kernel import GuestKernel
-from xennet.interface import HypercallError, OutOfFramesError
+from xennet.interface import HypercallError
 from xennet.netback.policy import LINUX, BackendPolicy, VifOptions
 from xennet.netfront.kinds import LINUX as LINUX_GUEST
 from xennet.netfront.kinds import FrontendKind
@@ -205,7 +205,8 @@ class Host:
         that runs.
 
         Raises LinkError for a handle in use, a domain that is gone and one that has no backends,
-        TypeError for an end that is no frame endpoint; nothing has happened then.
+        TypeError for an end that is no frame endpoint, and what an end raises that gets its
+        listener; nothing has happened then.
         """
         guest_end = require_endpoint("guest_end", guest_end)
         host_end = require_endpoint("host_end", host_end)
@@ -230,11 +231,18 @@ class Host:
             host_served and device_model is DeviceModel.NONE,
             device_model,
         )
+        before = guest.vifs.get(handle)
+        vif.attach_ends(self.pump.watch)
         guest.vifs[handle] = vif
+        try:
+            vif.operation = self._attach(vif)
+        except BaseException:
+            del guest.vifs[handle]
+            if before is not None:
+                guest.vifs[handle] = before
+            raise
         vif.find_guest_driver()
         vif.find_host_driver()
-        vif.attach_ends(self.pump.watch)
-        vif.operation = self._attach(vif)
         return vif
 
     def _backend_for(self, guest: Guest, domid: int) -> BackendDomain:
@@ -325,20 +333,23 @@ class Host:
         old host. The old domain may be gone (restore) or go afterwards (migration).
 
         Raises LinkError when this host lacks a backend domain of its vifs, or a driver of the guest
-        that is not xennet's cannot be moved (xennet.xenbus.frontend.MovableDriver); nothing has
-        happened then.
+        that is not xennet's cannot be moved (xennet.xenbus.frontend.MovableDriver), and TypeError
+        for an end that is no frame endpoint; nothing has happened then.
         """
         saved.image.buses.foreign.require_movable()
         missing = sorted({vif.backend_domid for vif in saved.vifs} - set(self.backend_domains))
         if missing:
             raise LinkError(f"{saved.image.config.name} needs backend domain {missing[0]}")
         guest = saved.image
+        ends = {
+            handle: require_endpoint("host_ends", end) for handle, end in (host_ends or {}).items()
+        }
         domain, config = self._build(domid, guest.config.name, guest.grant_version, guest.evtchn)
         guest.host, guest.domain, guest.config = self, domain, config
         self.guests[domain.domid] = guest
         for vif in saved.vifs:
             guest.vifs[vif.handle].moved(
-                self.backend_domains[vif.backend_domid], (host_ends or {}).get(vif.handle)
+                self.backend_domains[vif.backend_domid], ends.get(vif.handle)
             )
             guest.vifs[vif.handle].attach_ends(self.pump.watch)
         operations = relocation.restore_domain(self.toolstack, config, saved.vifs)
@@ -405,7 +416,7 @@ class Host:
         self._next_domid = max(self._next_domid, domid + 1)
         try:
             ring = self.machine.build_store_ring(domid)
-        except OutOfFramesError:
+        except Exception:
             self.machine.destroy_domain(domid)
             raise
         uuid = f"00000000-0000-4000-8000-{domid:012x}"
@@ -419,7 +430,7 @@ class Host:
         try:
             self.toolstack.create_domain(config)
             return domain, config, GuestKernel(domain, self.service.connect(domain, config.name))
-        except OutOfFramesError:
+        except Exception:
             self.toolstack.destroy_domain(domain.domid)
             raise
 

@@ -213,6 +213,10 @@ class ControlClient:
             self._stop()
             self._on_broken(error)
             return
+        except BaseException:
+            # Who asked raised at the answer. The others are taken by the next pass.
+            self.kick()
+            raise
         if more:
             self.kick()
 

@@ -33,7 +33,7 @@ from xennet.netfront.queues import Queues
 from xennet.netfront.rss import ask_for_hashes
 from xennet.netfront.verdict import BackendError
 from xennet.vif.ring_events import tell_given_up
-from xennet.xenbus.device import DeviceWatch, StoreValue, XenbusDevice
+from xennet.xenbus.device import DeviceWatch, StoreValue, XenbusDevice, raise_later
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.nodes import NodeDirectory
 from xennet.xenbus.paths import VifDirectories, vif_name
@@ -186,11 +186,7 @@ class Netfront:
         if self._headroom:
             dev.write("xdp-headroom", self.xdp_headroom)
         self.hashing.reset()
-        try:
-            self.guest.negotiated(offload)
-        except Exception:
-            self.disconnect(dev)  # the engine does so for errors of a device alone
-            raise
+        self.guest.negotiated(offload)
         return keys
 
     def ready(self, dev: XenbusDevice) -> None:
@@ -208,7 +204,10 @@ class Netfront:
         self._lend(queues.all)
 
     def disconnect(self, dev: XenbusDevice) -> None:
-        self._lend([])
+        try:
+            self._lend([])
+        except Exception as error:
+            raise_later(self.hv, error)
         self._connected = False
         if self._carrier_watch is not None:
             self._carrier_watch.cancel()

@@ -35,7 +35,7 @@ from xennet.xenbus.device import (
     DeviceWatch,
     StoreValue,
     XenbusDevice,
-    as_xenbus_error,
+    fault_of,
 )
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.state import read_state, state_name
@@ -59,7 +59,8 @@ class BackendDriver(Protocol):
     """What a backend's driver does at each turn of its device's life.
 
     ``probe`` and ``connect`` may raise any of xennet.xenbus.device.DEVICE_ERRORS: the device then
-    leaves an error node and goes to Closing.
+    leaves an error node and goes to Closing. It does so for any other exception, too, which comes
+    out of the run loop afterwards.
     """
 
     def probe(self, dev: XenbusDevice) -> Advertisement:
@@ -139,11 +140,12 @@ class Backend(Generic[_D]):
             for task in self.rules.probe:
                 _TASKS[task.do](self, task, _NO_ERROR)
             self._otherend_watch = self.dev.watch_otherend("state", self._frontend_changed)
-        except DEVICE_ERRORS as error:
+        except Exception as error:
             self.failed = True
+            fault = fault_of(self.hv, error)
             for task in self.rules.probe_failed:
                 with suppress(*DEVICE_ERRORS):  # the directory may have vanished
-                    _TASKS[task.do](self, task, as_xenbus_error(error))
+                    _TASKS[task.do](self, task, fault)
             self.dev.cancel_watches()
 
     # -- life --------------------------------------------------------------------------------------
@@ -203,8 +205,8 @@ class Backend(Generic[_D]):
         try:
             while self.state is not target:
                 self._enter(self.rules.next[self.state, target])
-        except DEVICE_ERRORS as error:
-            self._fatal(as_xenbus_error(error))
+        except Exception as error:
+            self._fatal(fault_of(self.hv, error))
 
     def _enter(self, state: XenbusState) -> None:
         if state is XenbusState.Connected:
@@ -241,8 +243,8 @@ class Backend(Generic[_D]):
             return
         try:
             driver.reconfigure(self.dev)
-        except DEVICE_ERRORS as error:
-            self._fatal(as_xenbus_error(error))
+        except Exception as error:
+            self._fatal(fault_of(self.hv, error))
         else:
             self.dev.switch_state(XenbusState.Reconfigured)
 

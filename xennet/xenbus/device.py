@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
+from typing import NoReturn
 
 from attrs import define, field
 
@@ -41,13 +43,32 @@ DEVICE_ERRORS = (XenbusError, XsError, HypercallError, OutOfFramesError)
 
 
 def as_xenbus_error(error: Exception) -> XenbusError:
-    """Any of DEVICE_ERRORS as a XenbusError; a hypercall's becomes EIO, missing frames ENOMEM."""
+    """Any of DEVICE_ERRORS as a XenbusError; missing frames become ENOMEM, a hypercall's error and
+    all that is none of them EIO."""
     if isinstance(error, XenbusError):
         return error
     if isinstance(error, XsError):
         return XenbusError(error.number, error.detail or error.errno, path=error.path)
     number = errno.ENOMEM if isinstance(error, OutOfFramesError) else errno.EIO
     return XenbusError(number, str(error))
+
+
+def fault_of(hv: Hypervisor, error: Exception) -> XenbusError:
+    """The fault for which a device is given up that has met ``error``. One that is none of
+    DEVICE_ERRORS is raised as well, by a delivery of its own (:func:`raise_later`)."""
+    if not isinstance(error, DEVICE_ERRORS):
+        raise_later(hv, error)
+    return as_xenbus_error(error)
+
+
+def raise_later(hv: Hypervisor, error: Exception) -> None:
+    """Have ``error`` raised by a delivery of its own: what met it is done first, and left in
+    order."""
+    hv.defer(partial(_raise, error))
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 class _DirectoryVanishedError(Exception):

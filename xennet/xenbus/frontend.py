@@ -19,11 +19,11 @@ from attrs import define, field
 from xennet.abi.xenbus import XenbusState
 from xennet.interface import Hypervisor
 from xennet.xenbus.device import (
-    DEVICE_ERRORS,
     DeviceWatch,
     StoreValue,
     XenbusDevice,
-    as_xenbus_error,
+    fault_of,
+    raise_later,
 )
 from xennet.xenbus.errors import XenbusError
 from xennet.xenbus.frontend_rules import (
@@ -46,7 +46,8 @@ class FrontendDriver(Protocol):
     """What a frontend's driver does at each turn of its device's life.
 
     ``setup`` and ``ready`` may raise any of xennet.xenbus.device.DEVICE_ERRORS: the device then
-    leaves an error node and goes to Closing.
+    leaves an error node and goes to Closing. It does so for any other exception, too, which comes
+    out of the run loop afterwards.
     """
 
     def setup(self, dev: XenbusDevice) -> Sequence[tuple[str, StoreValue]] | XenbusError:
@@ -135,7 +136,7 @@ class Frontend(Generic[_D]):
             self.dev.find_otherend()
             self._answer()
             self._watch = self.dev.watch_otherend("state", self._answer)
-        except DEVICE_ERRORS as error:
+        except Exception as error:
             self._give_up(error)
 
     def close(self) -> None:
@@ -203,7 +204,7 @@ class Frontend(Generic[_D]):
             self.dev.find_otherend()
             self.dev.rewrite_state(state)
             self._watch = self.dev.watch_otherend("state", self._answer)
-        except DEVICE_ERRORS as error:
+        except Exception as error:
             self._give_up(error)
 
     # -- what the backend does ---------------------------------------------------------------------
@@ -269,14 +270,17 @@ class Frontend(Generic[_D]):
     def _reconfigured(self, success: bool) -> None:
         done, self._on_reconfigured = self._on_reconfigured, None
         if done is not None:
-            done(success)
+            try:
+                done(success)
+            except Exception as error:
+                raise_later(self.hv, error)
 
     def _give_up(self, error: Exception) -> None:
         self._fatal(error)
         self._end()
 
     def _fatal(self, error: Exception) -> None:
-        fault = as_xenbus_error(error)
+        fault = fault_of(self.hv, error)
         self.dev.fatal(fault.errno, str(fault))
         self._disconnect()
 
@@ -300,7 +304,7 @@ class Frontend(Generic[_D]):
             for step in self._steps:
                 if not _CONNECT[step.do](self, step):
                     return
-        except DEVICE_ERRORS as error:
+        except Exception as error:
             self._steps = iter(())
             self._fatal(error)
 

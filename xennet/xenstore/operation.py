@@ -99,9 +99,11 @@ def request(
                     self.over_quota(error.refusal)
                 raise
             finally:
-                if observer is not None:
-                    observer(_record(self, op, given, result, errno))
-                store.wake()
+                try:
+                    if observer is not None:
+                        observer(_record(self, op, given, result, errno))
+                finally:
+                    store.wake()
             answer: _T = result
             return answer
 
