@@ -200,7 +200,7 @@ class Session:
     def is_idle(self) -> bool:
         """Whether the next request is handled as soon as it comes, and nothing is output before
         that."""
-        return not (self._out or self._events or self._decoder.waiting or self._held_back())
+        return not (self._out or self._events or self._decoder.waiting or self.blocked)
 
     @property
     def wanted(self) -> int:
@@ -215,7 +215,12 @@ class Session:
     def blocked(self) -> bool:
         """Whether requests are not handled: too much output is not taken, or the session is
         closed."""
-        return self._held_back()
+        if self.closed or self._reply_bytes > self._most_replies:
+            return True
+        if self._privileged:
+            return False
+        connection = self.connection
+        return connection.outstanding >= connection.quota.outstanding or self._events.overflowed
 
     def close(self) -> None:
         """End the session. Nothing of it stays in the store; output that was not taken is
@@ -226,14 +231,6 @@ class Session:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _held_back(self) -> bool:
-        if self.closed or self._reply_bytes > self._most_replies:
-            return True
-        if self._privileged:
-            return False
-        connection = self.connection
-        return connection.outstanding >= connection.quota.outstanding or self._events.overflowed
-
     def _run(self) -> None:
         if self._busy:
             return  # called within a request: the caller's loop goes on with it
@@ -242,7 +239,7 @@ class Session:
         self._busy = True
         held, store.held = store.held, True
         try:
-            while decoder.waiting and not self._held_back():
+            while decoder.waiting and not self.blocked:
                 request = decoder.split()
                 if request is None:
                     break
