@@ -158,8 +158,10 @@ class Commands:
             named = own
         if len(named) == 1:
             return named[0]
-        known = ", ".join(str(hosted.key[1]) for hosted in own) or "none"
-        what = "several vifs, and none is named" if not name and own else f"no vif {name!r}"
+        if not own:
+            raise CommandError(f"domain {guest.domid} has no vif")
+        known = ", ".join(str(hosted.key[1]) for hosted in own)
+        what = f"no vif {name!r}" if name else "several vifs, and none is named"
         raise CommandError(f"domain {guest.domid} has {what}; there are {known}"[:1000])
 
     # -- the commands ------------------------------------------------------------------------------
