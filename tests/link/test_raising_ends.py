@@ -21,6 +21,7 @@ from xennet.link.vifs import Vifs
 from xennet.netback.policy import VifOptions
 from xennet.netfront.options import NetfrontOptions
 from xennet.port.gen import GenPort
+from xennet.port.null import NullPort
 from xennet.port.tcp import TcpPort
 from xennet.wrap.in_order import CheckedEnd, InOrderCheck
 from xennet.wrap.offload_edge import OffloadEdge
@@ -72,6 +73,30 @@ class RaisingTcp(Raising, TcpPort):
     """The same with frames that need offloads."""
 
 
+class FullOnce(NullPort):
+    """A port that raises when it has taken the frames of push ``number``, from 1."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._left = number
+
+    def push(self, batch: FrameBatch) -> None:
+        super().push(batch)
+        self._left -= 1
+        if not self._left:
+            raise EndError("full")
+
+
+class Giving(GenPort):
+    """A port that raises when it has given all of its frames at once."""
+
+    def pull(self, batch: FrameBatch) -> int:
+        pulled = super().pull(batch)
+        if pulled:
+            raise EndError("given")
+        return pulled
+
+
 def calls() -> st.SearchStrategy[set[int]]:
     """Numbers of the calls at which an end raises."""
     return st.lists(st.integers(1, 30), max_size=8).map(lambda gaps: set(accumulate(gaps)))
@@ -108,6 +133,36 @@ def test_no_frame_is_lost_and_nobody_has_to_kick(
     link.close()
     assert not link.leaks()
     link.destroy()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("end", ["guest", "host"])
+def test_what_was_published_before_an_end_raised_is_announced(end: str, number: int) -> None:
+    """Frames go one way, so that no other event brings what is missing."""
+    taker = FullOnce(number)
+    ends = (taker, GenPort("60x700")) if end == "guest" else (GenPort("60x700"), taker)
+    link = VifLink(*ends)
+    link.open()
+    link.kick()
+    with pytest.raises(EndError):
+        link.settle()
+    link.settle()
+    assert taker.counters.frames_out == 700
+    link.close()
+
+
+@pytest.mark.parametrize("queues", [1, 2])
+def test_what_a_pull_gave_before_it_raised_is_carried(queues: int) -> None:
+    setup = Setup(front=NetfrontOptions(queues=queues), back=VifOptions(max_queues=queues))
+    link = VifLink(giver := Giving("60x10"), taker := Raising("60x0"), setup=setup)
+    link.open()
+    link.kick()
+    with pytest.raises(EndError):
+        link.settle()
+    assert giver.exhausted
+    link.settle()
+    assert taker.taken.total() == 10
+    link.close()
 
 
 @settings(max_examples=20, deadline=None)
