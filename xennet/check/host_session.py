@@ -14,7 +14,7 @@ from xennet.check.target import Liveness
 from xennet.choices import OLDEST, Choices, ChosenOrder, NoSuchChoiceError, Player
 from xennet.host import Host
 from xennet.host.domains import PluggedVif
-from xennet.host.own_driver import error_and_place
+from xennet.host.own_code import error_and_place
 from xennet.interface import Hypervisor
 
 #: Most deliveries in which a driver has to come to rest. A ring full of packets takes hundreds.

@@ -173,7 +173,7 @@ def _unexpected(error: Exception) -> int:
     if sys.flags.dev_mode:
         raise error
     if _is_of_own_driver(error):
-        from xennet.host.own_driver import error_and_place
+        from xennet.host.own_code import error_and_place
 
         said = f"the driver raised {error_and_place(error)} ({'; '.join(error.__notes__)})"
         return _failed(said, 1)
@@ -184,7 +184,7 @@ def _is_of_own_driver(error: Exception) -> bool:
     """Whether a driver of the user's own raised it."""
     if not getattr(error, "__notes__", ()):
         return False  # without an import
-    from xennet.host.own_driver import is_raised_by_own_driver
+    from xennet.host.own_code import is_raised_by_own_driver
 
     return is_raised_by_own_driver(error)
 

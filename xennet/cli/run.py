@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -9,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
@@ -392,7 +392,7 @@ def run(
 
 def _require_lines(trace: str) -> None:
     """Refuse a file for --trace that by its name has another form."""
-    suffix = Path(trace).suffix
+    suffix = os.path.splitext(trace)[1]
     if suffix in (".html", ".json", ".pcapng"):
         raise click.UsageError(
             f"--trace writes JSON lines, FILE.jsonl; FILE{suffix} is written by: "
