@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import accumulate
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from xennet.abi.words import RX_SLOTS
 from xennet.errors import PortError
-from xennet.frames import FrameBatch, Offload
+from xennet.frames import FrameBatch, Offload, RingPair
 from xennet.host.setup import Setup
 from xennet.link.base_link import BaseLink
 from xennet.link.epair import EpairLink
@@ -213,6 +214,25 @@ def test_a_vif_whose_end_raises_for_ever_is_unplugged_all_the_same() -> None:
     with pytest.raises(EndError):
         link.carry()
     with pytest.raises(EndError):
+        link.close()
+    assert not link.leaks()
+
+
+class Driving(GenPort):
+    """A port that raises whenever it is shown the rings of a connection, or that it has ended."""
+
+    def rings(self, queues: Sequence[RingPair]) -> None:
+        raise EndError(f"{len(queues)} queues")
+
+
+def test_an_end_that_raises_at_its_rings_is_connected_and_unplugged_all_the_same() -> None:
+    link = VifLink(Driving("60x10"), taker := Raising("60x0"))
+    with pytest.raises(EndError, match="1 queues"):
+        link.open()
+    link.settle()
+    link.carry()
+    assert taker.taken.total() == 10
+    with pytest.raises(EndError, match="0 queues"):
         link.close()
     assert not link.leaks()
 

@@ -204,10 +204,7 @@ class Netfront:
         self._lend(queues.all)
 
     def disconnect(self, dev: XenbusDevice) -> None:
-        try:
-            self._lend([])
-        except Exception as error:
-            raise_later(self.hv, error)
+        self._lend([])
         self._connected = False
         if self._carrier_watch is not None:
             self._carrier_watch.cancel()
@@ -305,7 +302,10 @@ class Netfront:
             drives = hasattr(self.guest, "rings")
             self._lent_to = cast(DrivesRings, self.guest) if drives else None
         if self._lent_to is not None:
-            self._lent_to.rings([DrivenRings(queue) for queue in queues])
+            try:
+                self._lent_to.rings([DrivenRings(queue) for queue in queues])
+            except Exception as error:
+                raise_later(self.hv, error)
         if not queues:
             self._lent_to = None
 
