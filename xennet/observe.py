@@ -8,7 +8,7 @@ all. Events are frozen records; some packages have records of their own (xennet.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
 from attrs import frozen
 
@@ -16,8 +16,21 @@ Observer = Callable[[object], None]
 _Event = TypeVar("_Event")
 
 
-@frozen
-class Hypercall:
+class Event:
+    """A record of something that happened; each kind is a class of its own."""
+
+    __slots__ = ()
+    #: The names of its members.
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
+    def __repr__(self) -> str:
+        # One for all kinds: attrs compiles what it writes whenever a program starts.
+        members = [f"{name}={getattr(self, name)!r}" for name in self.__match_args__]
+        return f"{type(self).__name__}({', '.join(members)})"
+
+
+@frozen(repr=False)
+class Hypercall(Event):
     """A domain made a hypercall.
 
     ``op`` is the name in the public headers (EVTCHNOP_send, GNTTABOP_copy), ``args`` are the
@@ -31,8 +44,8 @@ class Hypercall:
     result: object
 
 
-@frozen
-class EventSent:
+@frozen(repr=False)
+class EventSent(Event):
     """EVTCHNOP_send on ``port``, which leads to ``remote_port`` of ``remote_domid``.
 
     ``delivered``: this send has set the pending bit, and an upcall is due; the upcall itself is
@@ -47,8 +60,8 @@ class EventSent:
     delivered: bool
 
 
-@frozen
-class EventDelivered:
+@frozen(repr=False)
+class EventDelivered(Event):
     """A domain's upcall found ``port`` pending. ``handled`` is False if the port has no handler."""
 
     domid: int
@@ -56,8 +69,8 @@ class EventDelivered:
     handled: bool
 
 
-@frozen
-class VirqRaised:
+@frozen(repr=False)
+class VirqRaised(Event):
     """The hypervisor raised virtual interrupt ``virq`` (VIRQ_*) of a domain that had bound it."""
 
     domid: int
@@ -65,32 +78,32 @@ class VirqRaised:
     port: int
 
 
-@frozen
-class DomainCreated:
+@frozen(repr=False)
+class DomainCreated(Event):
     """A domain was created."""
 
     domid: int
     name: str
 
 
-@frozen
-class DomainShutdown:
+@frozen(repr=False)
+class DomainShutdown(Event):
     """A domain stopped; ``reason`` is its SHUTDOWN_* code (xen/sched.h)."""
 
     domid: int
     reason: int
 
 
-@frozen
-class DomainDestroyed:
+@frozen(repr=False)
+class DomainDestroyed(Event):
     """A domain was destroyed; ``zombie``: other domains still have pages of it mapped."""
 
     domid: int
     zombie: bool
 
 
-@frozen
-class StoreOperation:
+@frozen(repr=False)
+class StoreOperation(Event):
     """One request to XenStore and its answer.
 
     ``who`` is the connection's name, ``op`` the message type (READ, WRITE, ...), ``path`` the path
@@ -107,8 +120,8 @@ class StoreOperation:
     error: str
 
 
-@frozen
-class ProgramCall:
+@frozen(repr=False)
+class ProgramCall(Event):
     """A program of another process made a call of a device file (xennet.exec).
 
     ``device`` is the path of the file, ``call`` the name of the ioctl (its number in hexadecimal
@@ -123,8 +136,8 @@ class ProgramCall:
     result: int
 
 
-@frozen
-class StateChanged:
+@frozen(repr=False)
+class StateChanged(Event):
     """An end of a XenBus device went from state ``old`` to ``new`` (XenbusState numbers)."""
 
     domid: int
@@ -133,8 +146,8 @@ class StateChanged:
     new: int
 
 
-@frozen
-class Notification:
+@frozen(repr=False)
+class Notification(Event):
     """A push on ``ring`` was announced to the other end (``sent``) or needed no announcement."""
 
     domid: int
@@ -142,8 +155,8 @@ class Notification:
     sent: bool
 
 
-@frozen
-class FramePassed:
+@frozen(repr=False)
+class FramePassed(Event):
     """A driver of a vif took a frame from the endpoint behind it, or gave it one.
 
     ``domid``: the driver's domain. ``vif``, ``queue``: of which queue ("vif1.0", 0). ``end``:
@@ -162,8 +175,8 @@ class FramePassed:
     gso_type: int
 
 
-@frozen
-class FrameFiltered:
+@frozen(repr=False)
+class FrameFiltered(Event):
     """A backend dropped a frame for a multicast address that its guest did not ask for.
 
     ``domid``: the backend's domain. ``frontend``: the frontend's directory in the store. ``data``:
@@ -176,8 +189,8 @@ class FrameFiltered:
     timestamp: int
 
 
-@frozen
-class DefectStruck:
+@frozen(repr=False)
+class DefectStruck(Event):
     """Defect ``row`` of a backend (xennet.netback.xnb) damaged a packet for or from domain
     ``otherend_id``.
 

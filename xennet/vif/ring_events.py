@@ -15,6 +15,7 @@ from attrs import frozen
 from xennet.abi.grant_table import GNTST_NAMES
 from xennet.engine.kernel import LOG_HEADER, LOG_LOST, LOG_RECORD, LOG_USED
 from xennet.interface import Hypervisor
+from xennet.observe import Event
 from xennet.vif.refusals import REFUSALS
 
 # What a record says. Its values, at most two, are named in _KINDS.
@@ -49,8 +50,8 @@ _COPIES = frozenset((TX_COPY_FAILED, RX_COPY_FAILED))
 RECORDS = 1024
 
 
-@frozen
-class RingEvent:
+@frozen(repr=False)
+class RingEvent(Event):
     """One packet or slot.
 
     ``index`` is the ring index (0..2^32-1) at which it begins. ``values`` are named: slots and
@@ -95,8 +96,8 @@ def _event(
     return RingEvent(domid, ring, what, index, tuple(values.items()), reason.rule, reason.text)
 
 
-@frozen
-class EventsLost:
+@frozen(repr=False)
+class EventsLost(Event):
     """``count`` ring events of a pass did not fit into its log."""
 
     domid: int
