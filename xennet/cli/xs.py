@@ -223,8 +223,10 @@ def rm(client: Client, paths: Sequence[str], tidy: bool) -> None:
 @click.option("-u", "up", is_flag=True, help="Change all nodes above as well, but not /.")
 @_command
 def chmod(client: Client, path: str, modes: Sequence[str], recursive: bool, up: bool) -> None:
-    """Set permissions, owner first: n5 r0 (n none, r read, w write, b both; then the domain)."""
+    """Set permissions, owner first: n5 r0 (n none, r read, w write, b both; then the domain).
 
+    ENOENT: there is no such node, or no such domain that could own it.
+    """
     from xennet.xenstore.perms import parse_perms
 
     # Checked here to name the bad one: a server refuses all of them with one EINVAL.
