@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from port_helpers import drain, frames_of, new_batch
 
-from xennet.engine.choice import PLAIN
+from xennet.engine.choice import PLAIN, current
 from xennet.frames import FrameBatch
 from xennet.port import PortError, open_port
 from xennet.port.gen import DESTINATION, ETHERTYPE, SOURCE, GenPort, sequence_offset
@@ -151,6 +151,32 @@ def test_the_kernel_writes_what_whole_columns_write(spec, first, rooms) -> None:
     frames = theirs.for_kernels(PLAIN.view)
     alike = min(3, sum(rooms))
     put_numbered(first, first + 5, 0, 0, alike, kernel.args, frames, theirs.timestamp)
+    assert as_columns(ours) == as_columns(theirs)
+
+
+@pytest.mark.parametrize(
+    ("flows", "wanted"), [((1, 4), (8, 11, 15, 18)), ((6,), (13, 20, 27)), ((0,), (7, 14, 21))]
+)
+def test_the_kernel_writes_the_frames_of_some_flows_alone(engine, flows, wanted) -> None:
+    """As each of several queues has them: after a frame of a flow, that of the next one wanted."""
+    port = open_port("tcp:100x40@7")
+    assert isinstance(port, GenPort)
+    way = current()
+    followings = array("I", bytes(4 * 7))
+    for flow, following in zip(flows, (*flows[1:], *flows[:1]), strict=True):
+        followings[flow] = following
+    kind = port.numbered_by(way)
+    numbered = (*kind.kind, way.view(followings), *kind.args[3:])
+    ours, theirs = new_batch(40 * 100, 40), new_batch(40 * 100, 40)
+    for frame in wanted:
+        port._put(frame, 1, ours)
+        ours.count += 1
+        ours.used += 100
+    frames, timestamp = theirs.for_kernels(way.view), way.view(theirs.timestamp)
+    count = len(wanted)
+    behind = wanted[-1] + 1
+    end, _ = way.kernel(put_numbered)(wanted[0], behind, 0, 0, 0, numbered, frames, timestamp)
+    assert end == count
     assert as_columns(ours) == as_columns(theirs)
 
 

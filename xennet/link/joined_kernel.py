@@ -426,7 +426,7 @@ def make_own(
     """Fill the empty batch of a queue with those frames from number ``first`` to below ``behind``
     that are its own. Returns the number of the next one."""
     count, following = put_numbered(first, behind, 0, 0, own[ALIKE], numbered, frames, timestamp)
-    _template, spec, _gaps, _infos, _values = numbered
+    _template, spec, _followings, _infos, _values = numbered
     own[FRAMES] = count
     own[USED] = count * spec[N_SIZE]
     own[ALIKE] = max(own[ALIKE], count)
@@ -470,7 +470,7 @@ def refill(loop: Loop, queue: int, books: Each, port: Port) -> None:
     head, _link = chains
     if state[FIRST] < 0:
         tell_flows(port)
-    _template, spec, _gaps, _infos, _values = numbered
+    _template, spec, _followings, _infos, _values = numbered
     flows = spec[N_FLOWS]
     count = state[COUNT] = state[WAITING] = min(len(data) // spec[N_SIZE], len(offset))
     state[FIRST] = state[GIVEN]
@@ -492,7 +492,7 @@ def tell_flows(port: Port) -> None:
     state, numbered, frames, timestamp, steering = port
     queues, chains, hashing, of_flows, own = steering
     _data, _data32, _offset, _length, _flags, _gso_size, _gso_type, hash_info, hash_value = frames
-    _template, spec, gaps, infos, values = own
+    _template, spec, followings, infos, values = own
     head, _link = chains
     flows = spec[N_FLOWS]
     flow = 0
@@ -504,11 +504,10 @@ def tell_flows(port: Port) -> None:
             infos[flow + place] = hash_info[place]
             values[flow + place] = hash_value[place]
         flow = following
-    for ahead in range(2 * flows - 1, -1, -1):
+    for ahead in range(2 * flows - 1, -1, -1):  # twice: head is right from the first turn on
         flow = ahead % flows
-        if ahead < flows:
-            gaps[flow] = head[of_flows[flow]] - ahead
-        head[of_flows[flow]] = ahead
+        followings[flow] = head[of_flows[flow]]
+        head[of_flows[flow]] = flow
 
 
 def feed(loop: Loop, queue: int, books: Each, port: Port) -> None:

@@ -16,8 +16,8 @@ from xennet.engine.kernel import Bytes, Frames, U32Array, Vector
 from xennet.frames import FrameBatch
 from xennet.ring import MASK32
 
-#: template: the bytes of the first frame; spec: N_*; then by flow: after a frame of it, how many
-#: frames further the next one is that is written; hash_info and hash_value of its frames.
+#: template: the bytes of the first frame; spec: N_*; then by flow: the flow of the next frame that
+#: is written after one of it; hash_info and hash_value of its frames.
 Numbered: TypeAlias = "tuple[Bytes, U32Array, U32Array, U32Array, U32Array]"
 
 # Indices of the spec.
@@ -53,7 +53,7 @@ def put_numbered(
     The places below ``alike`` have frames of this kind already, at the same bytes: only what
     differs is written there. Returns the place behind the last frame, and the number of the next.
     """
-    template, spec, gaps, infos, values = numbered
+    template, spec, followings, infos, values = numbered
     data, _data32, offset, length, flags, gso_size, gso_type, hash_info, hash_value = frames
     size, step, flows, interval = spec[N_SIZE], spec[N_STEP], spec[N_FLOWS], spec[N_INTERVAL]
     turn = first // flows
@@ -80,11 +80,12 @@ def put_numbered(
         timestamp[to] = frame * interval
         begin += size
         to += 1
-        frame += gaps[flow]
-        flow += gaps[flow]
-        if flow >= flows:
-            flow -= flows
+        following = followings[flow]
+        frame += following - flow
+        if following <= flow:
+            frame += flows
             number = (number + step) & MASK32
+        flow = following
     return to, frame
 
 
@@ -93,7 +94,7 @@ def put_again(
 ) -> None:
     """Write the bytes of the frames at ``place`` to below ``behind`` of a batch from its columns;
     ``alike`` as above."""
-    template, spec, _gaps, _infos, _values = numbered
+    template, spec, _followings, _infos, _values = numbered
     data, _data32, offset, _length, _flags, _gso_size, _gso_type, _hash_info, _hash_value = frames
     size, flows = spec[N_SIZE], spec[N_FLOWS]
     for to in range(place, behind):
@@ -130,9 +131,9 @@ class NumberedFrames:
         self._put_again = engine.kernel(put_again)
         self._view = view = engine.view
         self.flows = spec[N_FLOWS]
-        each, none = array("I", (1,)) * self.flows, array("I", (0,)) * self.flows
+        turns, none = array("I", (*range(1, self.flows), 0)), array("I", (0,)) * self.flows
         self.kind = view(memoryview(bytearray(template))), view(spec)
-        self.args = (*self.kind, view(each), view(none), view(none))
+        self.args = (*self.kind, view(turns), view(none), view(none))
 
     def put(self, first: int, count: int, batch: FrameBatch) -> None:
         """Append frames to ``batch``, which has room for them."""

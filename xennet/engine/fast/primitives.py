@@ -12,6 +12,7 @@ index. A read-modify-write is cmpxchg, lock or, lock and.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -140,6 +141,29 @@ def _fetch(operation: str) -> Any:
 _or, _and = _fetch("or"), _fetch("and")
 
 
+def _network_word(bits: int) -> Any:
+    """An intrinsic for a load of bytes in the order of a network, as a number of so many bits."""
+    kind = ir.IntType(bits)
+
+    @intrinsic
+    def network_word(_context, data, at):  # type: ignore[no-untyped-def]
+        signature = types.int64(data, types.int64)
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            item, _byte = _item(context, builder, signature.args[0], *args)
+            value = builder.load(builder.bitcast(item, kind.as_pointer()), align=1)
+            if sys.byteorder == "little":
+                value = builder.bswap(value)
+            return _widened(builder, value)
+
+        return signature, generate
+
+    return network_word
+
+
+_be16, _be32 = _network_word(16), _network_word(32)
+
+
 def load_once(words: Any, index: Any) -> Any:
     """Replaces ``words[index]`` where other processes may write the words; an item of a tuple is
     loaded as usual."""
@@ -188,17 +212,13 @@ def _fetch_and(words, at, bits):  # type: ignore[no-untyped-def]
 
 
 def _network_words(data, at):  # type: ignore[no-untyped-def]
+    first = np.int64(at)
     return (
-        _be16(data, at) << 16 | _be16(data, at + 2),
-        _be16(data, at + 4),
-        _be16(data, at + 6),
-        _be16(data, at + 8) << 16 | _be16(data, at + 10),
+        _be32(data, first),
+        _be16(data, first + 4),
+        _be16(data, first + 6),
+        _be32(data, first + 8),
     )
-
-
-@compile_in_line
-def _be16(data, at):  # type: ignore[no-untyped-def]
-    return np.int64(data[at]) << 8 | np.int64(data[at + 1])
 
 
 class CompiledAtomics:
