@@ -16,7 +16,7 @@ from rss_vectors import KEY, V4
 from xennet.engine.choice import using
 from xennet.flow.hash_config import ALL_TYPES, HashConfig
 from xennet.flow.steering import SCRATCH_FRAMES, QueueEnd, Steering
-from xennet.frames import NOTHING, BaseEndpoint, Endpoint, FrameBatch, Offload
+from xennet.frames import NOTHING, BaseEndpoint, FrameBatch, Offload
 
 TCP4 = 1 << 8 | 2
 
@@ -61,16 +61,14 @@ def fresh(max_frames: int = 256, size: int = 1 << 19) -> FrameBatch:
     return FrameBatch(memoryview(bytearray(size)), max_frames)
 
 
-def by_port(config: HashConfig, queues: int, queue: int, skipped: int = 0) -> bytes:
-    """A frame that ``config`` steers to ``queue``; ``skipped`` of its flows are passed over."""
+def by_port(config: HashConfig, queues: int, queue: int) -> bytes:
+    """A frame that ``config`` steers to ``queue``."""
     for port in range(1, 1000):
         source = Source()
         source.frames = [(flow(port), 0)]
         steering = Steering(source, queues, config, lambda _: None)
         if steering.ends[queue].pull(fresh()):
-            if not skipped:
-                return flow(port)
-            skipped -= 1
+            return flow(port)
     raise AssertionError(f"no flow leads to queue {queue}")
 
 
@@ -239,8 +237,6 @@ def give_back(borrowed: dict[int, tuple[FrameBatch, list[bytes]]], q: int) -> No
     lent=st.integers(0, 2**40 - 1),
 )
 @example(2, True, False, [(1, 60), (2, 60), (1, 61), (2, 61)], [(0, 9, 9000), (1, 9, 9000)], 3)
-@example(2, True, False, [(1, 60), (2, 60), (1, 61), (2, 61)], [(0, 1, 9000), (1, 1, 9000)] * 2, 15)
-@example(2, True, False, [(1, 60), (2, 60), (1, 61), (2, 61)], [(0, 1, 9000), (1, 1, 9000)] * 2, 12)
 def test_what_is_lent_is_what_would_be_copied(
     queues: int,
     hashing: bool,
@@ -285,63 +281,6 @@ def test_what_is_lent_is_what_would_be_copied(
             give_back(borrowed, q)
         sides.append(happened)
     assert sides[0] == sides[1]
-
-
-class Turns(BaseEndpoint):
-    """An endpoint that gives the frames of one of ``turns`` at each pull, with their metadata."""
-
-    def __init__(self, turns: list[list[tuple[bytes, dict[str, int]]]]) -> None:
-        self.turns = turns
-
-    def pull(self, batch: FrameBatch) -> int:
-        for content, metadata in self.turns.pop(0) if self.turns else ():
-            batch.append(content, **metadata)
-        return batch.count
-
-
-def rows_of(end: Endpoint, lending: bool, most: int) -> list[tuple[object, ...]]:
-    """All that an end gives of a turn, with metadata, in batches of ``most`` frames."""
-    rows: list[tuple[object, ...]] = []
-    assert isinstance(end, QueueEnd)
-    while True:
-        batch = fresh(most)
-        if not (end.borrow(batch, lambda: None) if lending else end.pull(batch)):
-            return rows
-        assert batch.used == sum(batch.length[: batch.count])
-        hashes = [
-            info and (info, value) for info, value in zip(*batch.hash_columns, strict=True)
-        ]  # without info the value is undefined
-        columns = [column[: batch.count] for column in batch.columns[1:]]
-        rows += zip(map(bytes, batch), *columns, hashes[: batch.count], strict=True)
-        if end.middle.left <= 0:
-            return rows
-
-
-@pytest.mark.parametrize("lending", [True, False])
-@pytest.mark.parametrize(
-    "unlike",
-    ["nothing", "queue", "hash_value", "hash_info", "length", "flags", "gso_size", "gso_type"],
-)
-def test_a_batch_is_shared_out_as_it_is_however_like_the_last_one(
-    unlike: str, lending: bool
-) -> None:
-    config = HashConfig() if unlike == "queue" else toeplitz()
-    first = by_port(config, 2, 0)
-    queue, hashed = (by_port(config, 2, q, skip) for q, skip in ((1, 0), (0, 1)))
-    content = {"queue": queue, "hash_value": hashed, "hash_info": ARP, "length": first + b"\0"}
-    metadata = {"flags": 1, "gso_size": 9, "gso_type": 1}
-    usual = [(frame, metadata) for frame in (first, queue, first, queue, first)]
-    other = content.get(unlike, first), metadata | ({unlike: 2} if unlike in metadata else {})
-    # With the change at the front, in between, and not there again.
-    turns = [usual, [*usual[:2], other, *usual[3:]], usual, [other, *usual[1:]], usual, usual]
-    with using("plain"):
-        steering = Steering(Turns([*turns]), 2, config, lambda _: None)
-        for turn in turns:
-            anew = Steering(Turns([turn]), 2, config, lambda _: None)
-            for q in range(2):
-                wanted = rows_of(anew.ends[q], False, 99)
-                assert rows_of(steering.ends[q], lending, 2) == wanted
-            assert not steering.waiting
 
 
 class SteeringModel(RuleBasedStateMachine):

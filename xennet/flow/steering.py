@@ -15,7 +15,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, NoReturn
 
@@ -330,36 +330,15 @@ class LendingMiddle(Middle):
     #: A pass takes plain code longer than the cache misses of its frames, so it has as many as fit.
     most_shares = 8
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        queues: int,
-        config: HashConfig,
-        kick: Callable[[int], None],
-    ) -> None:
-        super().__init__(endpoint, queues, config, kick)
-        #: Of the frames that were shared out last: their queues and the columns that go with them.
-        #: What follows from these is kept for a batch that has the same.
-        self._shared: list[array[int]] = []
-
     def _share_out(self, count: int) -> None:
-        columns = self._lent(self.batch)
-        shared = [column[:count] for column in (self._queue, *columns)]
-        if shared != self._shared:
-            self._shared = shared
-            #: By queue, the places of its frames, and ``count`` behind them.
-            self._places: list[list[int]] = [[] for _ in self._head]
-            add = [places.append for places in self._places]
-            for place, q in enumerate(shared[0]):
-                add[q](place)
-            for places in self._places:
-                places.append(count)
-            self._columns = [(column, column[1:count] == column[: count - 1]) for column in columns]
-            self._owned: dict[int, tuple[list[array[int]], list[int]]] = {}
-        #: By queue, how many of its frames were taken.
-        self._taken = [0] * len(self._places)
+        self._places: list[list[int]] = [[] for _ in self._head]
+        add = [places.append for places in self._places]
+        for place, q in enumerate(self._queue[:count]):
+            add[q](place)
         for q, places in enumerate(self._places):
-            self._head[q] = places[0]
+            self._head[q] = places[0] if places else count
+        columns = self._lent(self.batch)
+        self._columns = [(column, column[1:count] == column[: count - 1]) for column in columns]
 
     @staticmethod
     def _lent(batch: FrameBatch) -> tuple[array[int], ...]:
@@ -367,42 +346,33 @@ class LendingMiddle(Middle):
         has no use for."""
         return (*batch.columns, *batch.hash_columns)
 
-    def _own(self, q: int) -> tuple[list[array[int]], list[int]]:
-        """The columns of the frames of queue ``q``, which has at least one; and how many bytes are
-        in front of each of them, and in all."""
-        if q not in self._owned:
-            places = self._places[q][:-1]
-            picked = picker(places)
-            columns = [
-                column[: len(places)] if alike else array("I", picked(column))
-                for column, alike in self._columns
-            ]
-            _offset, length, *_ = columns
-            self._owned[q] = columns, list(accumulate(length, initial=0))
-        return self._owned[q]
-
     def copy(self, into: _Views, q: int) -> int:
         _head, link = self._chains
-        for place, following in pairwise(self._places[q][self._taken[q] :]):
+        places = self._places[q]
+        for place, following in zip(places, [*places[1:], self.batch.count], strict=True):
             link[place] = following
         given = super().copy(into, q)
-        self._taken[q] += given
+        del places[:given]
         return given
 
     def lend(self, batch: FrameBatch, q: int) -> int:
         """Make ``batch``, which is empty, one of frames of queue ``q`` whose bytes stay in the
         middle batch: as many as :meth:`copy` would copy. They have no time stamps. Returns their
         number."""
-        columns, before = self._own(q)
-        begin = self._taken[q]
-        fitting = bisect_right(before, before[begin] + len(batch.data)) - 1
-        end = min(fitting, begin + batch.max_frames)
-        given = end - begin
-        if not given:
-            self._no_room(q)
-        for column, own in zip(self._lent(batch), columns, strict=True):
-            column[:given] = own[begin:end]
-        self._taken[q] = end
-        self._head[q] = self._places[q][end]
-        batch.data, batch.count, batch.used = self.batch.data, given, before[end] - before[begin]
+        middle, own = self.batch, self._places[q]
+        places, room = own[: batch.max_frames], len(batch.data)
+        given = len(places)
+        picked = picker(places)
+        for column, (of_all, alike) in zip(self._lent(batch), self._columns, strict=True):
+            column[:given] = of_all[:given] if alike else array("I", picked(of_all))
+        lengths = batch.length[:given]
+        if (used := sum(lengths)) > room:
+            ends = list(accumulate(lengths))
+            given = bisect_right(ends, room)
+            if not given:
+                self._no_room(q)
+            used = ends[given - 1]
+        del own[:given]
+        self._head[q] = own[0] if own else middle.count
+        batch.data, batch.count, batch.used = middle.data, given, used
         return given

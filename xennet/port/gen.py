@@ -25,8 +25,7 @@ INTERVAL = 1000
 SEQUENCE = Struct(">I")
 _MAX_COUNT = 1 << 32
 _SPEC = re.compile(r"([0-9]{1,10})x([0-9]{1,10})", re.ASCII)
-#: Bytes of copies of a frame that are copied at once: so many stay in a processor's inner cache.
-_TEMPLATE_BYTES = 1 << 16
+_TEMPLATE_BYTES = 1 << 20
 #: Frames from which on it pays to load a compiled kernel that writes them.
 _MANY = 4096
 
@@ -42,7 +41,7 @@ def sequence_offset(size: int) -> int:
 
 @lru_cache(maxsize=4)
 def repeated(frame: bytes, most: int) -> memoryview:
-    """About 64 KiB of copies of ``frame``, but at most ``most`` copies. Ports of equal frames share
+    """About a MiB of copies of ``frame``, but at most ``most`` copies. Ports of equal frames share
     it."""
     return memoryview(frame * max(1, min(most, _TEMPLATE_BYTES // len(frame))))
 
